@@ -1,0 +1,159 @@
+# mqtt-bridge: one Makefile, everything built under build/. `make help` lists the targets.
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+SANITIZE   ?=
+CC         ?= gcc
+PKG_CONFIG ?= pkg-config
+VERSION    := 0.1.0
+
+# A sanitizer's objects are not the others': each kind has a folder of its own.
+comma := ,
+BUILD := build$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))
+
+PROGRAMS := supervisor consumer worker monitor
+BINARIES := $(PROGRAMS:%=$(BUILD)/mqtt-bridge-%) $(BUILD)/mqtt-bridge
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+            -Wformat=2 -Wvla $(if $(CI),-Werror)
+CFLAGS   ?= -O2 -g
+HARDEN   := -fstack-protector-strong -fPIE
+FORTIFY  := -D_FORTIFY_SOURCE=2
+ifneq ($(SANITIZE),)
+FORTIFY  :=
+SANFLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+endif
+ALL_CPPFLAGS = -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"$(VERSION)"' -DMQTT_BRIDGE_PREFIX='"$(PREFIX)"' \
+               -I. $(FORTIFY) $(CPPFLAGS)
+ALL_CFLAGS   = -std=gnu11 $(CFLAGS) $(WARNINGS) $(HARDEN) $(SANFLAGS)
+ALL_LDFLAGS  = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANFLAGS) $(LDFLAGS)
+
+# pkg-config where the library has it; paho has none on Debian.
+lib       = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null || echo $(2))
+INIH     := $(call lib,inih,-linih)
+CJSON    := $(call lib,libcjson,-lcjson)
+HIREDIS  := $(call lib,hiredis,-lhiredis)
+HIREDIS_SSL := $(shell $(PKG_CONFIG) --libs hiredis_ssl 2>/dev/null)
+LIBPQ    := $(call lib,libpq,-lpq)
+CURL     := $(call lib,libcurl,-lcurl)
+CRYPTO   := $(call lib,libcrypto,-lcrypto)
+MICROHTTPD := $(call lib,libmicrohttpd,-lmicrohttpd)
+PAHO     := -lpaho-mqtt3as
+CMOCKA   := $(call lib,cmocka,-lcmocka)
+CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO)
+ALL_CPPFLAGS += $(if $(HIREDIS_SSL),-DHAVE_HIREDIS_SSL)
+
+LIBS_supervisor := $(INIH) $(CJSON)
+LIBS_consumer   := $(INIH) $(PAHO) $(CLIENT_LIBS) -lpthread
+LIBS_worker     := $(INIH) $(CLIENT_LIBS)
+LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS) -lpthread
+LIBS_cli        := $(INIH) $(CJSON) $(CLIENT_LIBS)
+LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(MICROHTTPD) $(CLIENT_LIBS) -lpthread -lm
+
+SOURCES := $(wildcard common/base/*.c common/wire/*.c common/client/*.c \
+                      supervisor/*.c consumer/*.c worker/*.c monitor/*.c cli/*.c)
+HEADERS := $(wildcard common/*/*.h supervisor/*.h consumer/*.h worker/*.h monitor/*.h cli/*.h)
+objects  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)))
+# A program's modules without its main, for the tests.
+modules  = $(filter-out $(BUILD)/$(1)/main.o,$(call objects,$(1)/*.c))
+
+BASE   := $(BUILD)/libbase.a
+WIRE   := $(BUILD)/libwire.a
+CLIENT := $(BUILD)/libclient.a
+COMMON := $(CLIENT) $(WIRE) $(BASE)
+MODULES := $(PROGRAMS:%=$(BUILD)/lib%.a) $(BUILD)/libcli.a
+
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+FUZZERS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCHES    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+
+.PHONY: all
+all: $(BINARIES) ## build the programs
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BASE): $(call objects,common/base/*.c)
+$(WIRE): $(call objects,common/wire/*.c)
+$(CLIENT): $(call objects,common/client/*.c)
+$(foreach program,$(PROGRAMS) cli,$(eval $(BUILD)/lib$(program).a: $(call modules,$(program))))
+$(BUILD)/%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/mqtt-bridge-%: $(BUILD)/%/main.o $(BUILD)/lib%.a $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_$*) -lm
+$(BUILD)/mqtt-bridge: $(BUILD)/cli/main.o $(BUILD)/libcli.a $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_cli) -lm
+
+$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(MODULES) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $< $(MODULES) $(COMMON) $(CMOCKA) $(LIBS_all)
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MODULES) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $< $(MODULES) $(COMMON) $(LIBS_all)
+
+.PHONY: unit
+unit: $(UNIT_TESTS) ## build and run the unit tests
+	@tools/run-unit-tests $(UNIT_TESTS)
+
+.PHONY: deps
+deps: ## install what is missing (Debian 12 or 13, root or sudo)
+	@tools/deps.sh
+
+.PHONY: demo
+demo: deps ## the whole bridge with real servers on loopback, and a live page
+	@$(MAKE) --no-print-directory all
+	@tools/demo.sh
+
+.PHONY: test
+test: deps ## every test
+	@$(MAKE) --no-print-directory all unit
+	@tools/run-integration-tests
+
+.PHONY: test-compose
+test-compose: ## the container image and the stack
+	@tests/compose/run
+
+.PHONY: bench
+bench: deps ## speed as ratios against other programs on the same work
+	@$(MAKE) --no-print-directory all $(BENCHES)
+	@tests/bench/run
+
+.PHONY: lint
+lint: ## format, includes, static analysis, shell scripts
+	@tools/lint.sh
+
+.PHONY: format
+format: ## apply .clang-format
+	@clang-format -i $(SOURCES) $(HEADERS) $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.c)
+
+.PHONY: fuzz
+fuzz: ## build the fuzzers with clang and run each for a minute
+	@tools/fuzz.sh
+
+.PHONY: generate
+generate: $(BUILD)/mqtt-bridge ## write etc/mqtt-bridge.ini and docs/SETTINGS.md from the settings table
+	$(BUILD)/mqtt-bridge config --template > etc/mqtt-bridge.ini
+	$(BUILD)/mqtt-bridge config --reference > docs/SETTINGS.md
+
+.PHONY: install
+install: all ## install under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web $(DESTDIR)/etc/mqtt-bridge
+	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 web/* $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web
+	install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+	    while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+
+print-%:
+	@echo '$($*)'
+
+-include $(SOURCES:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
+.SECONDARY:

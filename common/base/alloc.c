@@ -1,0 +1,56 @@
+#include "common/base/alloc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *checked(void *memory, size_t size)
+{
+    if (memory == NULL && size != 0) {
+        fprintf(stderr, "out of memory: %zu bytes refused\n", size);
+        abort();
+    }
+    return memory;
+}
+
+void *xmalloc(size_t size)
+{
+    return checked(malloc(size), size);
+}
+
+void *xcalloc(size_t count, size_t size)
+{
+    return checked(calloc(count, size), count * size);
+}
+
+void *xrealloc(void *old, size_t size)
+{
+    return checked(realloc(old, size), size);
+}
+
+char *xstrdup(const char *text)
+{
+    return checked(strdup(text), 1);
+}
+
+char *xstrndup(const char *text, size_t len)
+{
+    char *copy = xmalloc(len + 1);
+
+    if (len > 0)
+        memcpy(copy, text, len);
+    copy[len] = '\0';
+    return copy;
+}
+
+char *xasprintf(const char *format, ...)
+{
+    va_list arguments;
+    char *text = NULL;
+
+    va_start(arguments, format);
+    int len = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    return checked(len < 0 ? NULL : text, 1);
+}

@@ -1,0 +1,20 @@
+/* Memory that is given back all at once: what a batch of entries needs for its unescaped strings.
+ * Zero-initialised is empty and ready. One thread. */
+#ifndef COMMON_BASE_ARENA_H
+#define COMMON_BASE_ARENA_H
+
+#include "common/base/bytes.h"
+
+struct arena_block;
+
+struct arena {
+    struct arena_block *first; /* the newest, which is filled */
+    size_t used;               /* of the newest */
+};
+
+char *arena_alloc(struct arena *arena, size_t size); /* unaligned; for bytes */
+struct bytes arena_copy(struct arena *arena, struct bytes bytes);
+void arena_clear(struct arena *arena); /* keeps one block of ordinary size */
+void arena_free(struct arena *arena);
+
+#endif

@@ -1,0 +1,151 @@
+#include "common/base/bytes.h"
+
+#include <string.h>
+
+struct bytes bytes_of(const char *text)
+{
+    if (text == NULL)
+        return BYTES_NONE;
+    return (struct bytes){text, strlen(text)};
+}
+
+bool bytes_equal(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+bool bytes_equal_text(struct bytes a, const char *text)
+{
+    return bytes_equal(a, bytes_of(text));
+}
+
+bool bytes_starts_with(struct bytes whole, struct bytes start)
+{
+    return whole.len >= start.len &&
+           (start.len == 0 || memcmp(whole.data, start.data, start.len) == 0);
+}
+
+bool bytes_ends_with(struct bytes whole, struct bytes end)
+{
+    if (whole.len < end.len)
+        return false;
+    return bytes_equal(bytes_slice(whole, whole.len - end.len, end.len), end);
+}
+
+struct bytes bytes_slice(struct bytes whole, size_t from, size_t len)
+{
+    if (from > whole.len)
+        from = whole.len;
+    if (len > whole.len - from)
+        len = whole.len - from;
+    if (whole.data == NULL)
+        return BYTES_NONE;
+    return (struct bytes){whole.data + from, len};
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
+}
+
+struct bytes bytes_trim(struct bytes whole)
+{
+    while (whole.len > 0 && is_space(whole.data[0])) {
+        whole.data++;
+        whole.len--;
+    }
+    while (whole.len > 0 && is_space(whole.data[whole.len - 1]))
+        whole.len--;
+    return whole;
+}
+
+bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct bytes *tail)
+{
+    const char *at = whole.len > 0 ? memchr(whole.data, separator, whole.len) : NULL;
+
+    if (at == NULL) {
+        *head = whole;
+        *tail = BYTES_NONE;
+        return false;
+    }
+    size_t before = (size_t)(at - whole.data);
+    *tail = (struct bytes){at + 1, whole.len - before - 1};
+    *head = (struct bytes){whole.data, before};
+    return true;
+}
+
+bool bytes_to_u64(struct bytes text, uint64_t *value)
+{
+    uint64_t sum = 0;
+
+    if (text.len == 0)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+        if (c < '0' || c > '9')
+            return false;
+        if (__builtin_mul_overflow(sum, 10U, &sum) ||
+            __builtin_add_overflow(sum, (uint64_t)(c - '0'), &sum))
+            return false;
+    }
+    *value = sum;
+    return true;
+}
+
+/* The length of the UTF-8 sequence that starts at p, or 0. RFC 3629, section 4. */
+static size_t utf8_sequence(const unsigned char *p, size_t left)
+{
+    unsigned char low = 0x80, high = 0xBF;
+    size_t len;
+
+    if (p[0] < 0x80)
+        return 1;
+    if (p[0] >= 0xC2 && p[0] <= 0xDF)
+        len = 2;
+    else if (p[0] >= 0xE0 && p[0] <= 0xEF)
+        len = 3;
+    else if (p[0] >= 0xF0 && p[0] <= 0xF4)
+        len = 4;
+    else
+        return 0;
+    if (len > left)
+        return 0;
+    if (p[0] == 0xE0)
+        low = 0xA0;
+    else if (p[0] == 0xED)
+        high = 0x9F;
+    else if (p[0] == 0xF0)
+        low = 0x90;
+    else if (p[0] == 0xF4)
+        high = 0x8F;
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if (p[i] < 0x80 || p[i] > 0xBF)
+            return 0;
+    return len;
+}
+
+bool bytes_is_utf8(struct bytes text)
+{
+    const unsigned char *p = (const unsigned char *)text.data;
+    size_t i = 0;
+
+    while (i < text.len) {
+        uint64_t word;
+
+        /* Eight ASCII bytes at a time: nearly all that devices send. */
+        if (text.len - i >= sizeof(word)) {
+            memcpy(&word, p + i, sizeof(word));
+            if ((word & UINT64_C(0x8080808080808080)) == 0) {
+                i += sizeof(word);
+                continue;
+            }
+        }
+        size_t len = utf8_sequence(p + i, text.len - i);
+        if (len == 0)
+            return false;
+        i += len;
+    }
+    return true;
+}

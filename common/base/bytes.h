@@ -1,0 +1,43 @@
+/* A run of bytes that somebody else owns: pointer and length, never assumed NUL-terminated.
+ *
+ * MQTT topics and payloads, parts of a stream entry, parts of a settings line: all travel as
+ * `struct bytes`. Passed by value. A `struct bytes` never outlives what it points into; the function
+ * that returns one says what that is. */
+#ifndef COMMON_BASE_BYTES_H
+#define COMMON_BASE_BYTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct bytes {
+    const char *data;
+    size_t len;
+};
+
+/* A literal as bytes, without its NUL: BYTES("data"). */
+#define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
+#define BYTES_NONE     ((struct bytes){NULL, 0})
+
+/* For printf's "%.*s": printf("%.*s", BYTES_ARG(topic)). */
+#define BYTES_ARG(b) (int)(b).len, (b).data != NULL ? (b).data : ""
+
+struct bytes bytes_of(const char *text); /* NULL gives BYTES_NONE */
+bool bytes_equal(struct bytes a, struct bytes b);
+bool bytes_equal_text(struct bytes a, const char *text);
+bool bytes_starts_with(struct bytes whole, struct bytes start);
+bool bytes_ends_with(struct bytes whole, struct bytes end);
+struct bytes bytes_slice(struct bytes whole, size_t from, size_t len); /* clamped to the whole */
+struct bytes bytes_trim(struct bytes whole);                           /* ASCII white space */
+
+/* Splits at the first `separator`: *head gets what is before it and *tail what is after it. Without
+ * one, *head is the whole, *tail is empty, and false is returned. */
+bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct bytes *tail);
+
+/* Decimal digits only, the whole of it, no sign; false if it is not that or does not fit. */
+bool bytes_to_u64(struct bytes text, uint64_t *value);
+
+/* Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
+bool bytes_is_utf8(struct bytes text);
+
+#endif

@@ -1,0 +1,50 @@
+#include "common/base/clock.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <time.h>
+
+static int64_t read_us(clockid_t which)
+{
+    struct timespec now;
+
+    clock_gettime(which, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t clock_wall_us(void)
+{
+    return read_us(CLOCK_REALTIME);
+}
+
+int64_t clock_monotonic_us(void)
+{
+    return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t clock_monotonic_ms(void)
+{
+    return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
+void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE])
+{
+    time_t seconds = (time_t)(wall_us / 1000000);
+    struct tm tm;
+    char date[24];
+
+    gmtime_r(&seconds, &tm);
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text, CLOCK_TEXT_SIZE, "%.19s.%06d", date, (int)(wall_us % 1000000));
+}
+
+int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms)
+{
+    if (deadline_ms < 0)
+        return -1;
+    if (deadline_ms <= now_ms)
+        return 0;
+    if (deadline_ms - now_ms > INT_MAX)
+        return INT_MAX;
+    return (int)(deadline_ms - now_ms);
+}

@@ -1,0 +1,19 @@
+/* The two clocks. Wall time is for what people and other programs read; monotonic time is for
+ * deadlines and durations, and means nothing outside this boot of this machine. */
+#ifndef COMMON_BASE_CLOCK_H
+#define COMMON_BASE_CLOCK_H
+
+#include <stdint.h>
+
+int64_t clock_wall_us(void);      /* µs since 1970-01-01 UTC */
+int64_t clock_monotonic_us(void); /* µs */
+int64_t clock_monotonic_ms(void);
+
+/* "2026-11-24T10:00:00.123456" in UTC without a zone (26 characters): callers add "Z" or "+00:00". */
+#define CLOCK_TEXT_SIZE 27
+void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE]);
+
+/* Milliseconds until the deadline for poll: 0 if it is past; a negative deadline means none: -1. */
+int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms);
+
+#endif

@@ -1,0 +1,352 @@
+#include "common/base/log.h"
+
+#include "common/base/clock.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define FAULT_INTERVAL_MS 10000
+#define FIELDS_MAX        16
+
+static char process_name[64];
+static struct log_options current = {
+    .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_LINE, .fd = STDERR_FILENO, .no_extra = true};
+static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const struct {
+    enum log_level level;
+    const char *name;
+} LEVELS[] = {
+    {LOG_LEVEL_DEBUG, "DEBUG"},         {LOG_LEVEL_INFO, "INFO"},
+    {LOG_LEVEL_NOTICE, "NOTICE"},       {LOG_LEVEL_WARNING, "WARNING"},
+    {LOG_LEVEL_ERROR, "ERROR"},         {LOG_LEVEL_CRITICAL, "CRITICAL"},
+    {LOG_LEVEL_ALERT, "ALERT"},         {LOG_LEVEL_EMERGENCY, "EMERGENCY"},
+};
+#define LEVELS_LEN (sizeof(LEVELS) / sizeof(LEVELS[0]))
+
+struct log_field log_bytes(const char *key, struct bytes value)
+{
+    return (struct log_field){.kind = LOG_FIELD_BYTES, .key = key, .bytes = value};
+}
+
+struct log_field log_text(const char *key, const char *value)
+{
+    return log_bytes(key, bytes_of(value));
+}
+
+struct log_field log_number(const char *key, int64_t value)
+{
+    return (struct log_field){.kind = LOG_FIELD_NUMBER, .key = key, .number = value};
+}
+
+struct log_field log_real(const char *key, double value)
+{
+    return (struct log_field){.kind = LOG_FIELD_REAL, .key = key, .real = value};
+}
+
+struct log_field log_flag(const char *key, bool value)
+{
+    return (struct log_field){.kind = LOG_FIELD_BOOL, .key = key, .number = value};
+}
+
+void log_open(const struct log_options *options)
+{
+    current = *options;
+    snprintf(process_name, sizeof(process_name), "%s", options->process ? options->process : "");
+    current.process = process_name;
+}
+
+void log_reopen(int fd)
+{
+    current.fd = fd;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return level >= current.level;
+}
+
+bool log_level_parse(struct bytes name, enum log_level *level)
+{
+    for (size_t i = 0; i < LEVELS_LEN; i++) {
+        if (strlen(LEVELS[i].name) == name.len &&
+            strncasecmp(LEVELS[i].name, name.data, name.len) == 0) {
+            *level = LEVELS[i].level;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    for (size_t i = 0; i < LEVELS_LEN; i++)
+        if (LEVELS[i].level == level)
+            return LEVELS[i].name;
+    return "INFO";
+}
+
+/* The length of a valid UTF-8 sequence at the start of text, or 0. */
+static size_t utf8_length(struct bytes text)
+{
+    for (size_t len = 1; len <= 4 && len <= text.len; len++)
+        if (bytes_is_utf8(bytes_slice(text, 0, len)))
+            return len;
+    return 0;
+}
+
+/* As Monolog's JSON encoding: JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE |
+ * JSON_INVALID_UTF8_SUBSTITUTE. PHP still escapes U+2028 and U+2029 then. */
+static void append_string(struct buf *out, struct bytes text)
+{
+    static const char SHORT[] = "\b\f\n\r\t\"\\";
+    static const char LETTER[] = "bfnrt\"\\";
+    size_t i = 0;
+
+    buf_append_char(out, '"');
+    while (i < text.len) {
+        struct bytes rest = bytes_slice(text, i, text.len - i);
+        size_t len = utf8_length(rest);
+        unsigned char c = (unsigned char)rest.data[0];
+        const char *known = c != 0 ? strchr(SHORT, c) : NULL;
+
+        if (len == 0)
+            buf_append(out, BYTES("\xEF\xBF\xBD"));
+        else if (len == 1 && known != NULL)
+            buf_printf(out, "\\%c", LETTER[known - SHORT]);
+        else if (len == 1 && c < 0x20)
+            buf_printf(out, "\\u%04x", c);
+        else if (bytes_starts_with(rest, BYTES("\xE2\x80\xA8")))
+            buf_append(out, BYTES("\\u2028"));
+        else if (bytes_starts_with(rest, BYTES("\xE2\x80\xA9")))
+            buf_append(out, BYTES("\\u2029"));
+        else
+            buf_append(out, bytes_slice(rest, 0, len));
+        i += len == 0 ? 1 : len;
+    }
+    buf_append_char(out, '"');
+}
+
+static void append_real(struct buf *out, double value)
+{
+    if (!isfinite(value)) {
+        buf_append_text(out, "null");
+        return;
+    }
+    /* The shortest form that reads back the same; a whole number keeps a ".0", as Monolog does. */
+    for (int precision = 1; precision <= 17; precision++) {
+        char text[40];
+        double back = 0;
+
+        snprintf(text, sizeof(text), "%.*g", precision, value);
+        if (sscanf(text, "%lf", &back) != 1 || back < value || back > value)
+            continue;
+        buf_append_text(out, text);
+        if (strpbrk(text, ".e") == NULL)
+            buf_append_text(out, ".0");
+        return;
+    }
+}
+
+static void append_value(struct buf *out, const struct log_field *field)
+{
+    switch (field->kind) {
+    case LOG_FIELD_BYTES:
+        append_string(out, field->bytes);
+        break;
+    case LOG_FIELD_NUMBER:
+        buf_printf(out, "%lld", (long long)field->number);
+        break;
+    case LOG_FIELD_REAL:
+        append_real(out, field->real);
+        break;
+    case LOG_FIELD_BOOL:
+        buf_append_text(out, field->number ? "true" : "false");
+        break;
+    case LOG_FIELD_END:
+        break;
+    }
+}
+
+static void append_map(struct buf *out, const struct log_field *fields, enum log_format format)
+{
+    if (fields == NULL || fields[0].kind == LOG_FIELD_END) {
+        buf_append_text(out, format == LOG_FORMAT_JSON ? "{}" : "[]");
+        return;
+    }
+    buf_append_char(out, '{');
+    for (size_t i = 0; fields[i].kind != LOG_FIELD_END; i++) {
+        if (i > 0)
+            buf_append_char(out, ',');
+        append_string(out, bytes_of(fields[i].key));
+        buf_append_char(out, ':');
+        append_value(out, &fields[i]);
+    }
+    buf_append_char(out, '}');
+}
+
+/* The line format keeps one event on one line: LineFormatter replaces line breaks by spaces. */
+static void append_message(struct buf *out, struct bytes message)
+{
+    for (size_t i = 0; i < message.len;) {
+        struct bytes rest = bytes_slice(message, i, message.len - i);
+        size_t len = utf8_length(rest);
+
+        if (bytes_starts_with(rest, BYTES("\r\n"))) {
+            buf_append_char(out, ' ');
+            len = 2;
+        } else if (len == 1 && (rest.data[0] == '\n' || rest.data[0] == '\r')) {
+            buf_append_char(out, ' ');
+        } else if (len == 1 && ((unsigned char)rest.data[0] < 0x20 || rest.data[0] == 0x7f)) {
+            buf_printf(out, "\\x%02x", (unsigned char)rest.data[0]); /* no terminal escapes */
+        } else if (len == 0) {
+            buf_append(out, BYTES("\xEF\xBF\xBD"));
+            len = 1;
+        } else {
+            buf_append(out, bytes_slice(rest, 0, len));
+        }
+        i += len;
+    }
+}
+
+void log_format_line(struct buf *out, const struct log_options *options, int64_t wall_us, int pid,
+                     enum log_level level, const struct log_field *context, struct bytes message)
+{
+    struct log_field extra[4] = {0};
+    size_t extras = 0;
+    char when[CLOCK_TEXT_SIZE];
+
+    if (!options->no_extra) {
+        extra[extras++] = log_text("process", options->process);
+        if (options->slot > 0)
+            extra[extras++] = log_number("slot", options->slot);
+        extra[extras++] = log_number("pid", pid);
+    }
+    clock_format_us(wall_us, when);
+    if (options->format == LOG_FORMAT_LINE) {
+        buf_printf(out, "[%s+00:00] mqtt.%s: ", when, log_level_name(level));
+        append_message(out, message);
+        buf_append_char(out, ' ');
+        append_map(out, context, LOG_FORMAT_LINE);
+        buf_append_char(out, ' ');
+        append_map(out, extra, LOG_FORMAT_LINE);
+    } else {
+        buf_append_text(out, "{\"message\":");
+        append_string(out, message);
+        buf_append_text(out, ",\"context\":");
+        append_map(out, context, LOG_FORMAT_JSON);
+        buf_printf(out,
+                   ",\"level\":%d,\"level_name\":\"%s\",\"channel\":\"mqtt\","
+                   "\"datetime\":\"%s+00:00\",\"extra\":",
+                   (int)level, log_level_name(level), when);
+        append_map(out, extra, LOG_FORMAT_JSON);
+        buf_append_char(out, '}');
+    }
+    buf_append_char(out, '\n');
+}
+
+static void write_message(enum log_level level, const struct log_field *context,
+                          struct bytes message)
+{
+    struct buf line = {0};
+
+    log_format_line(&line, &current, clock_wall_us(), (int)getpid(), level, context, message);
+    /* A log that can't be written must not stop the service: the line is lost. */
+    while (write(current.fd, line.data, line.len) < 0 && errno == EINTR)
+        continue;
+    buf_free(&line);
+}
+
+void log_write(enum log_level level, const struct log_field *context, const char *format, ...)
+{
+    struct buf message = {0};
+    va_list arguments;
+    int saved = errno;
+
+    if (!log_enabled(level))
+        return;
+    va_start(arguments, format);
+    buf_vprintf(&message, format, arguments);
+    va_end(arguments);
+    write_message(level, context, buf_bytes(&message));
+    buf_free(&message);
+    errno = saved;
+}
+
+/* context and one number behind it. */
+static void write_with_count(enum log_level level, const struct log_field *context,
+                             struct log_field count, struct bytes message)
+{
+    struct log_field all[FIELDS_MAX + 2] = {0};
+    size_t len = 0;
+
+    for (; context != NULL && len < FIELDS_MAX && context[len].kind != LOG_FIELD_END; len++)
+        all[len] = context[len];
+    all[len] = count;
+    write_message(level, all, message);
+}
+
+void log_fault(struct log_fault *fault, enum log_level level, const struct log_field *context,
+               const char *format, ...)
+{
+    int64_t now = clock_monotonic_ms();
+    uint64_t repeats = 0;
+    bool due = false;
+
+    pthread_mutex_lock(&fault_lock);
+    if (!fault->standing) {
+        fault->standing = true;
+        fault->since_ms = now;
+        due = true;
+    } else {
+        fault->unlogged++;
+        due = now - fault->last_logged_ms >= FAULT_INTERVAL_MS;
+    }
+    if (due) {
+        repeats = fault->unlogged;
+        fault->unlogged = 0;
+        fault->last_logged_ms = now;
+    }
+    pthread_mutex_unlock(&fault_lock);
+
+    if (!due || !log_enabled(level))
+        return;
+    struct buf message = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    buf_vprintf(&message, format, arguments);
+    va_end(arguments);
+    if (repeats > 0)
+        write_with_count(level, context, log_number("repeats", (int64_t)repeats),
+                         buf_bytes(&message));
+    else
+        write_message(level, context, buf_bytes(&message));
+    buf_free(&message);
+}
+
+void log_fault_over(struct log_fault *fault, const struct log_field *context, const char *format,
+                    ...)
+{
+    pthread_mutex_lock(&fault_lock);
+    bool ended = fault->standing;
+    int64_t lasted = clock_monotonic_ms() - fault->since_ms;
+    *fault = (struct log_fault){0};
+    pthread_mutex_unlock(&fault_lock);
+
+    if (!ended || !log_enabled(LOG_LEVEL_NOTICE))
+        return;
+    struct buf message = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    buf_vprintf(&message, format, arguments);
+    va_end(arguments);
+    write_with_count(LOG_LEVEL_NOTICE, context, log_real("after_seconds", (double)lasted / 1000),
+                     buf_bytes(&message));
+    buf_free(&message);
+}

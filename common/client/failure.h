@@ -1,0 +1,40 @@
+/* Rows into the failure transport: Doctrine's table `messenger_messages` in PostgreSQL, without blocking.
+ *
+ * The connection is opened at the first use, the table made if it is missing (auto_setup, as Doctrine
+ * 6.4 makes it) and rows go one at a time. One thread. */
+#ifndef COMMON_CLIENT_FAILURE_H
+#define COMMON_CLIENT_FAILURE_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+#include "common/base/settings.h"
+
+struct failure;
+
+struct failure_row {
+    struct bytes body;
+    struct bytes headers;
+    /* If set, the row is only written when none since looked_since_us has `look_for` in its body or
+     * headers: this entry may have been written by a worker that died before it acknowledged. */
+    struct bytes look_for;
+    int64_t looked_since_us;
+};
+
+/* result 0: committed (or found); else -ERR_UNREACHABLE (waiting may help: nothing was written, or it
+ * can't be told: look_for next time) or -ERR_REFUSED (the database said no), with err. */
+typedef void failure_written(void *context, int result, const struct error *err);
+
+MUST_CHECK int failure_new(struct failure **failure, const struct settings_failure *settings,
+                           struct error *err);
+void failure_free(struct failure *failure);
+bool failure_is_busy(const struct failure *failure);
+/* Not while busy. The row's bytes are copied. written is called from failure_process, once. */
+void failure_write(struct failure *failure, const struct failure_row *row, failure_written *written,
+                   void *context);
+
+int failure_fd(const struct failure *failure);     /* -1: none now; ask again each turn */
+short failure_events(const struct failure *failure); /* POLLIN, POLLOUT */
+int64_t failure_deadline_ms(const struct failure *failure); /* monotonic; -1: none */
+void failure_process(struct failure *failure);      /* after poll, or when the deadline is past */
+
+#endif

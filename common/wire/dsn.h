@@ -1,0 +1,60 @@
+/* Connection strings: Messenger's Redis DSN with every option of the Symfony transport, and Doctrine's
+ * DATABASE_URL. Errors name the part and the mend; texts never show a password. Pure. */
+#ifndef COMMON_WIRE_DSN_H
+#define COMMON_WIRE_DSN_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+#define DSN_HOSTS_MAX 16
+
+struct dsn_host {
+    char *host; /* NULL when `path` is set */
+    int port;
+};
+
+/* redis://[[user]:password@]host[:port][/stream[/group[/consumer]]][?options], rediss://, valkey://,
+ * valkeys://, redis:///path/to/socket?…, several hosts (cluster, sentinel). Strings are owned. */
+struct dsn_redis {
+    struct dsn_host hosts[DSN_HOSTS_MAX];
+    size_t hosts_len;
+    char *path; /* UNIX socket, or NULL */
+    bool tls;
+    char *user;     /* NULL if none */
+    char *password; /* NULL if none */
+    char *stream;   /* messages */
+    char *group;    /* symfony */
+    char *consumer; /* NULL if the DSN has none (PHP would say "consumer") */
+    bool auto_setup;
+    bool delete_after_ack;
+    bool delete_after_reject;
+    int64_t stream_max_entries;
+    int64_t dbindex;
+    int64_t redeliver_timeout_ms; /* the option is in seconds */
+    int64_t claim_interval_ms;
+    bool lazy;
+    bool redis_serialized; /* option serializer: 1 (default) or 0 */
+    double timeout_s;      /* 0: the client's default */
+    double read_timeout_s;
+    char *sentinel_master; /* NULL if none */
+    bool cluster;
+    bool tls_verify_peer; /* ssl[verify_peer], default true */
+    bool tls_verify_name;
+    char *tls_ca_file; /* NULL if none, likewise the next three */
+    char *tls_cert_file;
+    char *tls_key_file;
+    char *tls_peer_name;
+};
+
+MUST_CHECK int dsn_redis_parse(struct dsn_redis *dsn, const char *text, struct error *err);
+void dsn_redis_free(struct dsn_redis *dsn);
+
+/* postgresql:// or postgres:// (also pgsql://, postgresql+…:// is refused with a hint) with Doctrine's
+ * query options (serverVersion, charset ignored; sslmode, sslrootcert, connect_timeout, application_name
+ * … passed on) as a libpq connection string in key='value' form, appended to out. */
+MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *err);
+
+/* "redis://redis:6379/messages", for messages to people: no user, no password, no options. */
+void dsn_redacted(struct buf *out, const char *text);
+
+#endif

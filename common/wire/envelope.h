@@ -1,0 +1,73 @@
+/* One stream entry's `message` field: Symfony Messenger's envelope around MqttMessage(topic, payload).
+ *
+ * Source: Symfony's PhpSerializer and Serializer, and the Redis transport's Connection, as captured in
+ * tests/vectors (5.4, 6.4, 7.4); docs/WIRE.md. Pure and thread-free. */
+#ifndef COMMON_WIRE_ENVELOPE_H
+#define COMMON_WIRE_ENVELOPE_H
+
+#include "common/base/arena.h"
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+enum envelope_serializer { ENVELOPE_PHP, ENVELOPE_JSON };
+enum envelope_visibility { ENVELOPE_PUBLIC, ENVELOPE_PROTECTED, ENVELOPE_PRIVATE };
+
+/* How the application wants its messages written. */
+struct envelope_format {
+    enum envelope_serializer serializer;
+    enum envelope_visibility visibility;
+    struct bytes message_class; /* App\Message\MqttMessage */
+    struct bytes bus;           /* messenger.bus.default */
+    bool redis_serialized;      /* DSN option serializer=1: the JSON is wrapped as s:<len>:"...";  */
+    bool metadata_headers;      /* X-Mqtt-... beside PHP's own bytes */
+};
+
+/* A message on its way in. id is `<spool_id>-<sequence>`; the last five are written as X-Mqtt-Id,
+ * X-Mqtt-Received-At (2026-11-24T10:00:00.123456Z), X-Mqtt-Qos, X-Mqtt-Retain when the format has
+ * metadata_headers. */
+struct envelope_message {
+    struct bytes topic;
+    struct bytes payload;
+    struct bytes id;
+    int64_t received_us;
+    int qos;
+    bool retained;
+};
+
+/* Everything that does not change between messages is worked out once here. */
+struct envelope_template *envelope_template_new(const struct envelope_format *format);
+void envelope_template_free(struct envelope_template *template);
+
+/* Appends the field's value. A topic or payload that JSON can't hold (not UTF-8, or a NUL under the
+ * JSON serializer's ... no: NUL is fine) goes as base64 with the header X-Mqtt-Encoding: base64 under
+ * ENVELOPE_JSON, and as a base64 body under ENVELOPE_PHP. Never fails. No allocation once `out` is
+ * large enough. */
+void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
+                     struct buf *out);
+
+/* A decoded entry. The bytes point into `value` or into the arena. */
+struct envelope {
+    enum envelope_serializer serializer;
+    struct bytes body;    /* the body string as the transport has it: what a table row's body is */
+    struct bytes headers; /* the headers' raw JSON text: `[]` or `{...}` */
+    struct bytes topic;
+    struct bytes payload;
+    struct bytes mqtt_id;      /* X-Mqtt-Id, or empty (PHP dispatched it) */
+    int64_t received_us;       /* X-Mqtt-Received-At, or 0 */
+    int64_t retry_count;       /* the last RedeliveryStamp's; 0 without */
+    struct bytes message_class;
+};
+
+/* Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
+ * bodies, and the failed rows' body and headers alike. -ERR_FORMAT with what is wrong. */
+MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
+                               struct error *err);
+/* The same from a body and a headers text (a row of messenger_messages). */
+MUST_CHECK int envelope_decode_parts(struct envelope *envelope, struct bytes body,
+                                     struct bytes headers, struct arena *arena, struct error *err);
+
+/* The `message` value of a body and a headers text. */
+MUST_CHECK int envelope_join(struct buf *out, struct bytes body, struct bytes headers,
+                             bool redis_serialized, struct error *err);
+
+#endif

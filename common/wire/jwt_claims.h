@@ -1,0 +1,15 @@
+/* The token that publishes: its header and claims, as one that hubs 0.x and 1.0 accept. Pure; signing is
+ * client/jwt. */
+#ifndef COMMON_WIRE_JWT_CLAIMS_H
+#define COMMON_WIRE_JWT_CLAIMS_H
+
+#include "common/base/buf.h"
+
+/* base64url({"typ":"JWT","alg":…}) "." base64url({"exp":…,"mercure":{"publish":["*"],"subscribe":[]}}) */
+void jwt_claims_encode(struct buf *out, const char *algorithm, int64_t expires_s);
+void base64url_encode(struct buf *out, struct bytes data); /* no padding */
+
+/* exp of somebody else's token, for a warning before it ends; 0 if it has none or is no JWT. */
+int64_t jwt_claims_expiry(struct bytes token);
+
+#endif
