@@ -19,7 +19,7 @@ void buf_clear(struct buf *buf)
 
 char *buf_reserve(struct buf *buf, size_t more)
 {
-    if (buf->capacity - buf->len < more) {
+    if (buf->data == NULL || buf->capacity - buf->len < more) {
         size_t capacity = buf->capacity < 64 ? 64 : buf->capacity;
 
         while (capacity - buf->len < more)

@@ -16,8 +16,8 @@ struct buf {
     size_t capacity;
 };
 
-void buf_free(struct buf *buf);                 /* leaves it empty and usable */
-void buf_clear(struct buf *buf);                /* length 0, memory kept */
+void buf_free(struct buf *buf);                  /* leaves it empty and usable */
+void buf_clear(struct buf *buf);                 /* length 0, memory kept */
 char *buf_reserve(struct buf *buf, size_t more); /* room for that many; returns where they go */
 void buf_append(struct buf *buf, struct bytes bytes);
 void buf_append_text(struct buf *buf, const char *text);

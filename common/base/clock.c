@@ -31,7 +31,7 @@ void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE])
 {
     time_t seconds = (time_t)(wall_us / 1000000);
     struct tm tm;
-    char date[24];
+    char date[32];
 
     gmtime_r(&seconds, &tm);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);

@@ -20,8 +20,8 @@ enum error_code {
     ERR_REFUSED,     /* a server answered no: waiting does not help by itself */
     ERR_NOT_FOUND,
     ERR_TOO_LARGE,
-    ERR_FULL,        /* no room: waiting may help */
-    ERR_FENCED,      /* somebody else went on: read the state again */
+    ERR_FULL,   /* no room: waiting may help */
+    ERR_FENCED, /* somebody else went on: read the state again */
 };
 
 struct error {

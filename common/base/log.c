@@ -23,10 +23,10 @@ static const struct {
     enum log_level level;
     const char *name;
 } LEVELS[] = {
-    {LOG_LEVEL_DEBUG, "DEBUG"},         {LOG_LEVEL_INFO, "INFO"},
-    {LOG_LEVEL_NOTICE, "NOTICE"},       {LOG_LEVEL_WARNING, "WARNING"},
-    {LOG_LEVEL_ERROR, "ERROR"},         {LOG_LEVEL_CRITICAL, "CRITICAL"},
-    {LOG_LEVEL_ALERT, "ALERT"},         {LOG_LEVEL_EMERGENCY, "EMERGENCY"},
+    {LOG_LEVEL_DEBUG, "DEBUG"},   {LOG_LEVEL_INFO, "INFO"},
+    {LOG_LEVEL_NOTICE, "NOTICE"}, {LOG_LEVEL_WARNING, "WARNING"},
+    {LOG_LEVEL_ERROR, "ERROR"},   {LOG_LEVEL_CRITICAL, "CRITICAL"},
+    {LOG_LEVEL_ALERT, "ALERT"},   {LOG_LEVEL_EMERGENCY, "EMERGENCY"},
 };
 #define LEVELS_LEN (sizeof(LEVELS) / sizeof(LEVELS[0]))
 
@@ -147,9 +147,11 @@ static void append_real(struct buf *out, double value)
         snprintf(text, sizeof(text), "%.*g", precision, value);
         if (sscanf(text, "%lf", &back) != 1 || back < value || back > value)
             continue;
-        buf_append_text(out, text);
-        if (strpbrk(text, ".e") == NULL)
+        size_t digits = strcspn(text, "e");
+        buf_append(out, (struct bytes){text, digits});
+        if (memchr(text, '.', digits) == NULL)
             buf_append_text(out, ".0");
+        buf_append_text(out, text + digits);
         return;
     }
 }

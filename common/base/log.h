@@ -43,7 +43,13 @@ struct log_options {
     bool no_extra;       /* for a program that is no part of a service: extra is empty */
 };
 
-enum log_field_kind { LOG_FIELD_END, LOG_FIELD_BYTES, LOG_FIELD_NUMBER, LOG_FIELD_REAL, LOG_FIELD_BOOL };
+enum log_field_kind {
+    LOG_FIELD_END,
+    LOG_FIELD_BYTES,
+    LOG_FIELD_NUMBER,
+    LOG_FIELD_REAL,
+    LOG_FIELD_BOOL
+};
 
 struct log_field {
     enum log_field_kind kind;
@@ -92,7 +98,7 @@ struct log_fault {
 
 void log_fault(struct log_fault *fault, enum log_level level, const struct log_field *context,
                const char *format, ...) __attribute__((format(printf, 4, 5)));
-void log_fault_over(struct log_fault *fault, const struct log_field *context, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void log_fault_over(struct log_fault *fault, const struct log_field *context, const char *format,
+                    ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -22,7 +22,8 @@ struct settings_mqtt {
     int64_t port;
     char *username;
     char *password;
-    char *topics; /* as written: filters separated by commas or spaces, each with an optional @qos */
+    char
+        *topics; /* as written: filters separated by commas or spaces, each with an optional @qos */
     int64_t qos;
     bool tls;
     char *client_id;
@@ -166,12 +167,17 @@ struct settings {
     struct settings_log log;
     struct settings_supervisor supervisor;
     char *app_env; /* APP_ENV, "" if unset: `prod` and `dev` choose the log's defaults */
+    struct settings_origins *origins; /* settings_origin in settings_table.h reads them */
 };
 
 /* Reads the ini at path (NULL or "": none), then the environment over it, then checks everything.
  * Returns 0, or -ERR_USAGE with every fault found as a line each in faults ("etc/x.ini:12: [mqtt]
  * prot: unknown key; did you mean `port`?"). On failure nothing is to be freed. */
 MUST_CHECK int settings_load(struct settings **settings, const char *path, struct buf *faults);
+
+/* The same from an ini that is in memory; name stands for the file's in faults. */
+MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
+                                  struct buf *faults);
 
 /* The same settings as text, secrets included, for a child: what settings_unpack reads back. */
 void settings_pack(const struct settings *settings, struct buf *out);

@@ -74,8 +74,7 @@ int stats_attach(struct stats **stats, int fd, struct error *err)
         return error_system(err, "statistics");
     if ((size_t)info.st_size < sizeof(struct stats))
         return error_set(err, ERR_FORMAT, "statistics: too short; restart the service");
-    struct stats *map =
-        mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    struct stats *map = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return error_system(err, "statistics");
     if (map->magic != MAGIC || map->version != layout_version() ||
@@ -91,8 +90,8 @@ int stats_attach(struct stats **stats, int fd, struct error *err)
 struct stats *stats_private(void)
 {
     struct stats *stats = NULL;
-    void *memory = mmap(NULL, memory_size(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    void *memory =
+        mmap(NULL, memory_size(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)
         memory = xcalloc(1, memory_size(1));

@@ -24,7 +24,7 @@ enum stats_counter {
     STATS_RECONNECTS,
     STATS_DISPATCHED, /* entries that Redis has */
     STATS_DISPATCH_ERRORS,
-    STATS_DISPATCH_REPLAYED, /* of the dispatched: sent again from the mark */
+    STATS_DISPATCH_REPLAYED,  /* of the dispatched: sent again from the mark */
     STATS_DISPATCH_OVERSIZED, /* too large for Redis: gone to the failure transport */
     STATS_SPOOL_PAUSED_US,
     STATS_SPOOL_DAMAGED, /* records that recovery could not read */
@@ -46,7 +46,7 @@ enum stats_counter {
 };
 
 enum stats_gauge {
-    STATS_CONNECTED,       /* 1 while what the process needs is connected (broker, hub and Redis) */
+    STATS_CONNECTED, /* 1 while what the process needs is connected (broker, hub and Redis) */
     STATS_REDIS_CONNECTED,
     STATS_LAST_MESSAGE_US,
     STATS_SPOOL_BYTES,
@@ -59,9 +59,9 @@ enum stats_gauge {
 };
 
 enum stats_histogram {
-    STATS_DISPATCH_US, /* batch sent to reply */
-    STATS_HANDLE_US,   /* entry read to settled */
-    STATS_HUB_US,      /* one request to the hub */
+    STATS_DISPATCH_US,   /* batch sent to reply */
+    STATS_HANDLE_US,     /* entry read to settled */
+    STATS_HUB_US,        /* one request to the hub */
     STATS_END_TO_END_US, /* received by the consumer to the hub's 200 */
     STATS_HISTOGRAMS
 };
@@ -84,12 +84,12 @@ struct stats_slot {
     _Atomic uint64_t counter[STATS_COUNTERS];
     _Atomic uint64_t gauge[STATS_GAUGES];
     struct stats_histogram_data histogram[STATS_HISTOGRAMS];
-    _Atomic uint64_t beat_ms;   /* monotonic: the loop turned then */
-    _Atomic uint64_t in_hand[2]; /* stream id of the one entry under `delivery_limit` care, or 0 */
+    _Atomic uint64_t beat_ms;     /* monotonic: the loop turned then */
+    _Atomic uint64_t in_hand[2];  /* stream id of the one entry under `delivery_limit` care, or 0 */
     _Atomic uint32_t reason_turn; /* odd while `reason` is being written */
     char reason[STATS_REASON_SIZE]; /* why the process is not ready; "" when it is */
-    char name[STATS_NAME_SIZE];   /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
-    uint32_t number;              /* the slot's number among its name: worker 1, 2, ... */
+    char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
+    uint32_t number;            /* the slot's number among its name: worker 1, 2, ... */
 } __attribute__((aligned(64)));
 
 /* What the monitor last saw of the servers; -1 where it could not be told. */
@@ -98,8 +98,8 @@ struct stats_probe {
     _Atomic int64_t redis_ok;  /* 1, 0 */
     _Atomic int64_t failure_ok;
     _Atomic int64_t hub_ok;
-    _Atomic int64_t ready;     /* entries in the stream that no worker has read */
-    _Atomic int64_t pending;   /* read, not yet acknowledged */
+    _Atomic int64_t ready;   /* entries in the stream that no worker has read */
+    _Atomic int64_t pending; /* read, not yet acknowledged */
     _Atomic int64_t delayed;
     _Atomic int64_t oldest_ms; /* age of the oldest entry in the stream */
     _Atomic int64_t failed;    /* rows in the failure transport */

@@ -1,0 +1,259 @@
+#include "common/base/child.h"
+
+#include "common/base/alloc.h"
+#include "common/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct command_line {
+    const char *config;
+    const char *name;
+    int number;
+};
+
+static void print_help(const char *program, const char *summary)
+{
+    printf("%s - %s\n\n"
+           "usage: %s [--config FILE] [--name NAME] [--slot N]\n\n"
+           "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG; without one, the\n"
+           "                 environment and the defaults)\n"
+           "  --name NAME    which consumer: that of [consumer:NAME]\n"
+           "  --slot N       which worker of this host (default 1)\n"
+           "  --version\n\n"
+           "mqtt-bridge-supervisor starts and watches this program; by itself it runs in the\n"
+           "foreground until SIGTERM.\n",
+           program, summary, program);
+}
+
+static struct command_line parse(int argc, char **argv, const char *program, const char *summary)
+{
+    static const struct option OPTIONS[] = {
+        {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
+        {"slot", required_argument, NULL, 's'},   {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
+    struct command_line line = {.config = getenv("MQTT_BRIDGE_CONFIG"), .number = 1};
+    uint64_t number = 0;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:h", OPTIONS, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            line.config = optarg;
+            break;
+        case 'n':
+            line.name = optarg;
+            break;
+        case 's':
+            if (!bytes_to_u64(bytes_of(optarg), &number) || number < 1 || number > 9999) {
+                fprintf(stderr, "%s: --slot %s: must be a number from 1 to 9999\n", program,
+                        optarg);
+                exit(CHILD_EXIT_SETTINGS);
+            }
+            line.number = (int)number;
+            break;
+        case 'h':
+            print_help(program, summary);
+            exit(0);
+        case 'V':
+            printf("%s %s\n", program, MQTT_BRIDGE_VERSION);
+            exit(0);
+        default:
+            fprintf(stderr, "%s: see %s --help\n", program, program);
+            exit(CHILD_EXIT_SETTINGS);
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "%s: unexpected argument \"%s\"; see %s --help\n", program, argv[optind],
+                program);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    return line;
+}
+
+/* A descriptor or number that the supervisor named in the environment; -1 without one. */
+static int inherited(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t value = 0;
+
+    if (text == NULL || !bytes_to_u64(bytes_of(text), &value) || value > 65535)
+        return -1;
+    return (int)value;
+}
+
+static int inherited_fd(const char *name)
+{
+    int fd = inherited(name);
+
+    if (fd >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -1;
+    return fd;
+}
+
+static void read_whole(int fd, struct buf *out)
+{
+    off_t at = 0;
+
+    for (;;) {
+        ssize_t got = pread(fd, buf_reserve(out, 4096), 4096, at);
+        if (got <= 0)
+            return;
+        out->len += (size_t)got;
+        at += got;
+    }
+}
+
+static void load_settings(struct child *child, const struct command_line *line, const char *program)
+{
+    int fd = inherited_fd("MQTT_BRIDGE_SETTINGS_FD");
+    struct buf text = {0};
+    struct error err = {0};
+
+    if (fd >= 0) {
+        read_whole(fd, &text);
+        close(fd);
+        if (settings_unpack(&child->settings, buf_bytes(&text), &err) < 0) {
+            fprintf(stderr, "%s: %s\n", program, err.text);
+            exit(CHILD_EXIT_SETTINGS);
+        }
+    } else if (settings_load(&child->settings, line->config, &text) < 0) {
+        fprintf(stderr, "%.*s", BYTES_ARG(buf_bytes(&text)));
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    buf_free(&text);
+}
+
+static void attach_stats(struct child *child, const char *program)
+{
+    int fd = inherited_fd("MQTT_BRIDGE_STATS_FD");
+    int slot = inherited("MQTT_BRIDGE_STATS_SLOT");
+    struct error err = {0};
+
+    if (fd < 0 || slot < 0) {
+        child->stats = stats_private();
+        child->slot = &child->stats->slot[0];
+        snprintf(child->slot->name, sizeof(child->slot->name), "%s", child->name);
+        child->slot->number = (uint32_t)child->number;
+        return;
+    }
+    if (stats_attach(&child->stats, fd, &err) < 0) {
+        fprintf(stderr, "%s: %s\n", program, err.text);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    close(fd);
+    if ((uint32_t)slot >= child->stats->slots_len) {
+        fprintf(stderr, "%s: MQTT_BRIDGE_STATS_SLOT=%d: there are %u\n", program, slot,
+                child->stats->slots_len);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    child->slot = &child->stats->slot[slot];
+}
+
+static int open_log_file(const struct child *child)
+{
+    if (child->settings->log.file[0] == '\0')
+        return STDERR_FILENO;
+    int fd = open(child->settings->log.file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0)
+        fprintf(stderr, "%s: %s; logging to standard error\n", child->settings->log.file,
+                strerror(errno));
+    return fd < 0 ? STDERR_FILENO : fd;
+}
+
+static void open_log(struct child *child)
+{
+    struct log_options options = {.level = LOG_LEVEL_INFO, .process = child->name};
+    int fd = inherited_fd("MQTT_BRIDGE_LOG_FD");
+
+    log_level_parse(bytes_of(child->settings->log.level), &options.level);
+    options.format =
+        strcmp(child->settings->log.format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LINE;
+    options.slot = child->number;
+    options.fd = fd >= 0 ? fd : open_log_file(child);
+    log_open(&options);
+}
+
+static void open_signals(struct child *child)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGQUIT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    child->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (child->signal_fd < 0) {
+        perror("signalfd");
+        exit(CHILD_EXIT_FAILED);
+    }
+}
+
+void child_start(struct child *child, int argc, char **argv, const char *program,
+                 const char *summary)
+{
+    struct command_line line = parse(argc, argv, program, summary);
+    const char *kind = strrchr(program, '-') + 1;
+    int number = inherited("MQTT_BRIDGE_SLOT");
+
+    *child = (struct child){.notify_fd = inherited_fd("MQTT_BRIDGE_NOTIFY_FD")};
+    child->supervised = child->notify_fd >= 0;
+    child->number = number > 0 ? number : line.number;
+    child->name = getenv("MQTT_BRIDGE_NAME");
+    if (child->name == NULL)
+        child->name = line.name ? xasprintf("%s:%s", kind, line.name) : kind;
+    load_settings(child, &line, program);
+    attach_stats(child, program);
+    open_log(child);
+    open_signals(child);
+    stats_beat(child->slot);
+}
+
+void child_ready(struct child *child)
+{
+    if (child->notify_fd < 0)
+        return;
+    /* The supervisor may be gone; then it does not matter. */
+    ssize_t ignored = write(child->notify_fd, "READY\n", 6);
+    (void)ignored;
+    close(child->notify_fd);
+    child->notify_fd = -1;
+}
+
+enum child_signal child_read_signal(struct child *child)
+{
+    struct signalfd_siginfo info;
+    enum child_signal result = CHILD_NONE;
+
+    while (read(child->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGQUIT)
+            result = CHILD_QUIT;
+        else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+            result = result == CHILD_QUIT ? CHILD_QUIT : CHILD_STOP;
+        else if (info.ssi_signo == SIGUSR1 && child->settings->log.file[0] != '\0')
+            log_reopen(open_log_file(child));
+    }
+    return result;
+}
+
+void child_end(struct child *child)
+{
+    close(child->signal_fd);
+    if (child->notify_fd >= 0)
+        close(child->notify_fd);
+    settings_free(child->settings);
+    child->settings = NULL;
+}

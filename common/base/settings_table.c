@@ -1,0 +1,369 @@
+#include "common/base/settings_table.h"
+
+#include <string.h>
+
+#define SECOND 1e3
+#define MINUTE 60e3
+#define HOUR   3600e3
+#define DAY    86400e3
+#define KIB    1024.0
+#define MIB    (1024.0 * 1024.0)
+#define GIB    (1024.0 * 1024.0 * 1024.0)
+
+#define AT(section, field)    .offset = offsetof(struct settings_##section, field)
+#define RANGE(least, most)    .minimum = (least), .maximum = (most)
+#define KEY(room, name, form) .section = SETTING_##room, .key = (name), .type = SETTING_##form
+
+const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS] = {
+    [SETTING_MQTT] = {"mqtt", NULL, "The broker, and what to subscribe to."},
+    [SETTING_SPOOL] = {"spool", NULL,
+                       "Received messages lie here, on disk, from before the broker hears that we "
+                       "have them until Redis has them."},
+    [SETTING_TRANSPORT] = {"transport", "async",
+                           "The Messenger transport: a Redis stream. The consumer dispatches to "
+                           "`async`; further ones, [transport:NAME], may be consumed by workers."},
+    [SETTING_WORKER] = {"worker", NULL, "The processes that publish what the queue holds."},
+    [SETTING_RETRY] = {"retry", NULL,
+                       "What happens to a message that failed, as Messenger's retry_strategy."},
+    [SETTING_FAILURE] =
+        {"failure", NULL,
+         "Messenger's failure transport: where messages go whose retries are used up."},
+    [SETTING_MERCURE] = {"mercure", NULL, "The hub, and what is published to it."},
+    [SETTING_ROUTE] = {"route", "", "What to do with the topics that a filter matches."},
+    [SETTING_HTTP] = {"http", NULL, "Health, readiness, status and the live page."},
+    [SETTING_LOG] = {"log", NULL, "The log, in Monolog's formats, channel `mqtt`."},
+    [SETTING_SUPERVISOR] = {"supervisor", NULL, "The parent of all processes."},
+    [SETTING_ENVIRONMENT] = {"", NULL, "Variables without a key in the ini file."},
+};
+
+const struct setting SETTINGS_TABLE[] = {
+    {KEY(MQTT, "host", TEXT), .env = "MQTT_HOST", .standard = "127.0.0.1", AT(mqtt, host),
+     .flags = SETTING_REQUIRED, .description = "the broker's host name or address"},
+    {KEY(MQTT, "port", NUMBER), .env = "MQTT_PORT", .standard = "1883", RANGE(1, 65535),
+     AT(mqtt, port), .derived = "8883 with TLS, else 1883", .description = "the broker's port"},
+    {KEY(MQTT, "username", TEXT), .env = "MQTT_USERNAME", .standard = "", AT(mqtt, username),
+     .description = "user name; empty: none is sent"},
+    {KEY(MQTT, "password", TEXT), .env = "MQTT_PASSWORD", .standard = "", AT(mqtt, password),
+     .flags = SETTING_SECRET, .description = "password of that user"},
+    {KEY(MQTT, "topics", TEXT), .env = "MQTT_TOPICS", .standard = "#", AT(mqtt, topics),
+     .flags = SETTING_REQUIRED,
+     .description = "topic filters, separated by commas or spaces; `filter@0`, `@1` or `@2` gives "
+                    "one its own QoS"},
+    {KEY(MQTT, "qos", NUMBER), .env = "MQTT_QOS", .standard = "1", RANGE(0, 2), AT(mqtt, qos),
+     .description = "QoS of the subscriptions: 0 may lose, 1 may repeat, 2 neither"},
+    {KEY(MQTT, "tls", BOOL), .env = "MQTT_TLS", .standard = "no", AT(mqtt, tls),
+     .description = "connect with TLS"},
+    {KEY(MQTT, "client_id", TEXT), .env = "MQTT_CLIENT_ID", .standard = "mqtt-bridge",
+     AT(mqtt, client_id), .flags = SETTING_REQUIRED,
+     .description = "names the session at the broker and the spool's folder: unique at the broker, "
+                    "and never changed while messages wait"},
+    {KEY(MQTT, "version", CHOICE), .standard = "5", .choices = "5 3.1.1", AT(mqtt, version),
+     .description = "MQTT version; 5 falls back to 3.1.1 where the broker does not speak it"},
+    {KEY(MQTT, "server_uris", TEXT), .standard = "", AT(mqtt, server_uris),
+     .description = "nodes of one broker cluster that share sessions, tried in turn, in place of "
+                    "host and port: `tcp://a:1883, tcp://b:1883`"},
+    {KEY(MQTT, "keepalive", DURATION), .standard = "30s", RANGE(SECOND, 65535 * SECOND),
+     AT(mqtt, keepalive_ms), .description = "silence after which the broker is pinged"},
+    {KEY(MQTT, "session_expiry", DURATION), .standard = "1d", RANGE(SECOND, 49710 * DAY),
+     AT(mqtt, session_expiry_ms),
+     .description = "how long the broker keeps our session, and the messages for it, while we are "
+                    "away (MQTT 5)"},
+    {KEY(MQTT, "receive_maximum", NUMBER), .standard = "100", RANGE(1, 65535),
+     AT(mqtt, receive_maximum),
+     .description = "unacknowledged messages that the broker may have under way to us (MQTT 5)"},
+    {KEY(MQTT, "maximum_packet_size", SIZE), .standard = "16M", RANGE(KIB, 256 * MIB),
+     AT(mqtt, maximum_packet_size), .description = "larger messages are not sent to us (MQTT 5)"},
+    {KEY(MQTT, "share_name", TEXT), .standard = "", AT(mqtt, share_name), .flags = SETTING_LATER,
+     .description = "several bridges of this name share the messages (MQTT 5 shared subscription)"},
+    {KEY(MQTT, "ca_file", TEXT), .standard = "", AT(mqtt, ca_file),
+     .description = "certificate authorities for TLS (PEM); empty: the system's"},
+    {KEY(MQTT, "cert_file", TEXT), .standard = "", AT(mqtt, cert_file),
+     .description = "client certificate for TLS (PEM)"},
+    {KEY(MQTT, "key_file", TEXT), .standard = "", AT(mqtt, key_file),
+     .description = "its private key (PEM)"},
+    {KEY(MQTT, "key_password", TEXT), .env = "MQTT_KEY_PASSWORD", .standard = "",
+     AT(mqtt, key_password), .flags = SETTING_SECRET, .description = "password of the private key"},
+    {KEY(MQTT, "tls_verify", BOOL), .standard = "yes", AT(mqtt, tls_verify),
+     .description = "check the broker's certificate and name"},
+    {KEY(MQTT, "reconnect_min", DURATION), .standard = "1s", RANGE(10, HOUR),
+     AT(mqtt, reconnect_min_ms),
+     .description = "first wait before connecting again; it doubles, with jitter"},
+    {KEY(MQTT, "reconnect_max", DURATION), .standard = "60s", RANGE(10, 24 * HOUR),
+     AT(mqtt, reconnect_max_ms), .description = "longest wait"},
+    {KEY(MQTT, "status_topic", TEXT), .standard = "", AT(mqtt, status_topic),
+     .description = "topic that says `online` or `offline`, retained, by last will; empty: none"},
+
+    {KEY(SPOOL, "size", SIZE), .standard = "256M", RANGE(MIB, 1024 * GIB), AT(spool, size),
+     .description =
+         "most that may wait for Redis; when it is nearly full the broker is told to wait"},
+    {KEY(SPOOL, "retain", SIZE), .standard = "64M", RANGE(0, 1024 * GIB), AT(spool, retain),
+     .description = "sent messages are kept so far back, for a Redis that loses its last ones"},
+    {KEY(SPOOL, "sync", CHOICE), .standard = "none", .choices = "none interval always",
+     AT(spool, sync),
+     .description = "none: what was received outlives killed processes; interval: a power cut as "
+                    "well, but for the last second; always: all of it, at the disk's rate"},
+
+    {KEY(TRANSPORT, "dsn", TEXT), .env = "MESSENGER_TRANSPORT_DSN",
+     .standard = "redis://127.0.0.1:6379/messages", AT(transport, dsn),
+     .flags = SETTING_DSN | SETTING_REQUIRED,
+     .description = "Messenger's DSN with its options: "
+                    "`redis://user:password@host:port/stream/group/consumer?option=value`"},
+    {KEY(TRANSPORT, "serializer", CHOICE), .standard = "php", .choices = "php json",
+     AT(transport, serializer),
+     .description = "what the application's transport is set to: php "
+                    "(messenger.transport.native_php_serializer) or json (Symfony's Serializer)"},
+    {KEY(TRANSPORT, "message_class", TEXT), .standard = "App\\Message\\MqttMessage",
+     AT(transport, message_class), .flags = SETTING_REQUIRED,
+     .description = "the application's message class, with the properties topic and payload"},
+    {KEY(TRANSPORT, "properties", CHOICE), .standard = "public",
+     .choices = "public protected private", AT(transport, properties),
+     .description = "visibility of those properties in the class"},
+    {KEY(TRANSPORT, "bus", TEXT), .standard = "messenger.bus.default", AT(transport, bus),
+     .flags = SETTING_REQUIRED, .description = "name of the application's message bus"},
+    {KEY(TRANSPORT, "metadata_headers", BOOL), .standard = "yes", AT(transport, metadata_headers),
+     .description = "add the headers X-Mqtt-Id, X-Mqtt-Received-At, X-Mqtt-Qos and X-Mqtt-Retain, "
+                    "which PHP ignores; no: PHP's very bytes"},
+    {KEY(TRANSPORT, "max_entry", SIZE), .standard = "32M", RANGE(KIB, 512 * MIB),
+     AT(transport, max_entry),
+     .description = "a larger stream entry goes to the failure transport"},
+
+    {KEY(WORKER, "count", COUNT), .env = "WORKER_COUNT", .standard = "2", RANGE(0, 200),
+     AT(worker, count),
+     .description = "worker processes; auto: one for each core. With 1 the order of each topic "
+                    "holds through to the hub"},
+    {KEY(WORKER, "transports", TEXT), .env = "CONSUME_TRANSPORTS", .standard = "async",
+     AT(worker, transports), .flags = SETTING_REQUIRED,
+     .description =
+         "names of transports to consume, in order of priority, separated by commas or spaces"},
+    {KEY(WORKER, "options", TEXT), .env = "CONSUMER_OPTIONS", .standard = "", AT(worker, options),
+     .description = "options of messenger:consume: --limit, --failure-limit, --memory-limit, "
+                    "--time-limit (-l -f -m -t) end a worker, which is replaced; --sleep, "
+                    "--keepalive, --bus, --no-reset, -q, -v, -n have no effect"},
+    {KEY(WORKER, "prefetch", NUMBER), .standard = "256", RANGE(1, 65536), AT(worker, prefetch),
+     .description = "entries that one worker may hold open"},
+    {KEY(WORKER, "prefetch_window", NUMBER), .standard = "65536", RANGE(1, 1048576),
+     AT(worker, prefetch_window), .flags = SETTING_LATER,
+     .description = "the same while a route collects a window"},
+    {KEY(WORKER, "prefetch_bytes", SIZE), .standard = "64M", RANGE(MIB, 64 * GIB),
+     AT(worker, prefetch_bytes), .flags = SETTING_LATER,
+     .description = "bytes that a window may hold"},
+    {KEY(WORKER, "delivery_limit", NUMBER), .standard = "5", RANGE(1, 1000),
+     AT(worker, delivery_limit),
+     .description =
+         "deaths of the worker that holds it, after which an entry goes to the failure transport"},
+
+    {KEY(RETRY, "max_retries", NUMBER), .standard = "3", RANGE(0, 1000), AT(retry, max_retries),
+     .description = "retries before the failure transport"},
+    {KEY(RETRY, "delay", DURATION), .standard = "1s", RANGE(0, 365 * DAY), AT(retry, delay_ms),
+     .description = "wait before the first retry"},
+    {KEY(RETRY, "multiplier", REAL), .standard = "2", RANGE(1, 1000), AT(retry, multiplier),
+     .description = "each wait is so many times the one before"},
+    {KEY(RETRY, "max_delay", DURATION), .standard = "0", RANGE(0, 365 * DAY),
+     AT(retry, max_delay_ms), .description = "longest wait; 0: no limit"},
+    {KEY(RETRY, "jitter", REAL), .standard = "0.1", RANGE(0, 1), AT(retry, jitter),
+     .description = "share by which each wait is moved at random, either way"},
+
+    {KEY(FAILURE, "dsn", TEXT), .env = "DATABASE_URL", .standard = "", AT(failure, dsn),
+     .flags = SETTING_DSN,
+     .description = "PostgreSQL, as Doctrine has it: "
+                    "`postgresql://user:password@host:port/database?serverVersion=15`; empty: no "
+                    "failure transport"},
+    {KEY(FAILURE, "queue_name", TEXT), .standard = "failed", AT(failure, queue_name),
+     .flags = SETTING_REQUIRED, .description = "queue_name of the rows"},
+    {KEY(FAILURE, "table", TEXT), .standard = "messenger_messages", AT(failure, table),
+     .flags = SETTING_REQUIRED, .description = "the table"},
+    {KEY(FAILURE, "auto_setup", BOOL), .standard = "yes", AT(failure, auto_setup),
+     .description = "make the table if it is missing"},
+
+    {KEY(MERCURE, "url", TEXT), .env = "MERCURE_URL", .standard = "", AT(mercure, url),
+     .description = "the hub, as the workers reach it: `http://mercure/.well-known/mercure`"},
+    {KEY(MERCURE, "public_url", TEXT), .env = "MERCURE_PUBLIC_URL", .standard = "",
+     AT(mercure, public_url), .derived = "the value of url",
+     .description = "the hub, as browsers reach it: what the live page uses"},
+    {KEY(MERCURE, "jwt", TEXT), .env = "MERCURE_JWT", .standard = "", AT(mercure, jwt),
+     .flags = SETTING_SECRET,
+     .description = "a ready publisher's token; else one is made from jwt_secret or jwt_key_file"},
+    {KEY(MERCURE, "jwt_secret", TEXT), .env = "MERCURE_JWT_SECRET", .standard = "",
+     AT(mercure, jwt_secret), .flags = SETTING_SECRET,
+     .description = "the hub's publisher key, for HS256 (32 bytes or more), HS384 and HS512"},
+    {KEY(MERCURE, "jwt_algorithm", CHOICE), .standard = "HS256",
+     .choices = "HS256 HS384 HS512 RS256 ES256", AT(mercure, jwt_algorithm),
+     .description = "how the token is signed"},
+    {KEY(MERCURE, "jwt_key_file", TEXT), .standard = "", AT(mercure, jwt_key_file),
+     .description = "private key (PEM) for RS256 and ES256"},
+    {KEY(MERCURE, "connect_timeout", DURATION), .standard = "2s", RANGE(10, HOUR),
+     AT(mercure, connect_timeout_ms), .description = "longest wait for a connection"},
+    {KEY(MERCURE, "timeout", DURATION), .standard = "10s", RANGE(10, HOUR), AT(mercure, timeout_ms),
+     .description = "longest wait for the hub's answer"},
+    {KEY(MERCURE, "ca_file", TEXT), .standard = "", AT(mercure, ca_file),
+     .description = "certificate authorities for https (PEM); empty: the system's"},
+    {KEY(MERCURE, "topic_template", TEXT), .standard = "{topic}", AT(mercure, topic_template),
+     .flags = SETTING_REQUIRED,
+     .description = "the update's topic; `{topic}` stands for the MQTT topic"},
+    {KEY(MERCURE, "topic_encoding", CHOICE), .standard = "none", .choices = "none uri",
+     AT(mercure, topic_encoding),
+     .description = "uri: percent-encode the MQTT topic, for a template that is a URL"},
+    {KEY(MERCURE, "private", BOOL), .standard = "no", AT(mercure, private_updates),
+     .description = "private updates: only subscribers whose token names the topic see them"},
+    {KEY(MERCURE, "data", CHOICE), .standard = "message", .choices = "message payload",
+     AT(mercure, data),
+     .description = "message: a JSON document with id, topic, payload and receivedAt; payload: the "
+                    "bare payload"},
+    {KEY(MERCURE, "connections", NUMBER), .standard = "16", RANGE(1, 256), AT(mercure, connections),
+     .description = "connections to the hub, for each worker; a topic keeps to one of them"},
+
+    {KEY(ROUTE, "match", TEXT), .standard = "", AT(route, match),
+     .flags = SETTING_REQUIRED | SETTING_LATER, .description = "MQTT topic filter"},
+    {KEY(ROUTE, "topic", TEXT), .standard = "", AT(route, topic), .flags = SETTING_LATER,
+     .description = "as [mercure] topic_template"},
+    {KEY(ROUTE, "data", CHOICE), .standard = "", .choices = "message payload", AT(route, data),
+     .flags = SETTING_LATER, .description = "as in [mercure]"},
+    {KEY(ROUTE, "private", CHOICE), .standard = "", .choices = "yes no", AT(route, private_updates),
+     .flags = SETTING_LATER, .description = "as in [mercure]"},
+    {KEY(ROUTE, "type", TEXT), .standard = "", AT(route, type), .flags = SETTING_LATER,
+     .description = "the event's type"},
+    {KEY(ROUTE, "retry", TEXT), .standard = "", AT(route, retry), .flags = SETTING_LATER,
+     .description = "the event's retry, in milliseconds"},
+    {KEY(ROUTE, "publish", CHOICE), .standard = "each", .choices = "each latest batch",
+     AT(route, publish), .flags = SETTING_LATER,
+     .description = "each message, the latest of each window, or all of a window in one update"},
+    {KEY(ROUTE, "window", DURATION), .standard = "1s", RANGE(1, HOUR), AT(route, window_ms),
+     .flags = SETTING_LATER, .description = "length of the window"},
+    {KEY(ROUTE, "batch_topic", TEXT), .standard = "", AT(route, batch_topic),
+     .flags = SETTING_LATER, .description = "topic of a batch's update"},
+    {KEY(ROUTE, "batch_max", NUMBER), .standard = "500", RANGE(1, 65536), AT(route, batch_max),
+     .flags = SETTING_LATER, .description = "most messages in one update"},
+    {KEY(ROUTE, "drop", BOOL), .standard = "no", AT(route, drop), .flags = SETTING_LATER,
+     .description = "acknowledge without publishing"},
+
+    {KEY(HTTP, "listen", TEXT), .env = "HTTP_LISTEN", .standard = "127.0.0.1:9080",
+     AT(http, listen), .description = "address and port; `off`, or empty in the ini file: no HTTP"},
+    {KEY(HTTP, "token_file", TEXT), .standard = "", AT(http, token_file),
+     .description = "file with a token that requests must carry as `Authorization: Bearer`; empty: "
+                    "none needed"},
+
+    {KEY(LOG, "level", CHOICE), .env = "LOG_LEVEL", .standard = "info",
+     .choices = "debug info notice warning error critical alert emergency", AT(log, level),
+     .description = "the least level that is logged"},
+    {KEY(LOG, "format", CHOICE), .env = "LOG_FORMAT", .standard = "line", .choices = "line json",
+     AT(log, format),
+     .derived = "json when APP_ENV is prod or standard error is not a terminal, else line",
+     .description = "as Monolog's LineFormatter or JsonFormatter"},
+    {KEY(LOG, "file", TEXT), .standard = "", AT(log, file),
+     .derived = "var/log/mqtt.log when APP_ENV is dev, else empty",
+     .description = "log file; empty: standard error"},
+
+    {KEY(SUPERVISOR, "state_dir", TEXT), .standard = "/var/lib/mqtt-bridge",
+     AT(supervisor, state_dir), .flags = SETTING_REQUIRED,
+     .derived = "/var/lib/mqtt-bridge for root; else $XDG_STATE_HOME/mqtt-bridge, "
+                "~/.local/state/mqtt-bridge",
+     .description = "spool, instance id and locks; keep it on a volume"},
+    {KEY(SUPERVISOR, "socket", TEXT), .standard = "/run/mqtt-bridge/control.sock",
+     AT(supervisor, socket), .flags = SETTING_REQUIRED,
+     .derived = "/run/mqtt-bridge/control.sock for root; else "
+                "$XDG_RUNTIME_DIR/mqtt-bridge/control.sock, /tmp/mqtt-bridge-UID/control.sock",
+     .description = "control socket of the commands"},
+    {KEY(SUPERVISOR, "pid_file", TEXT), .standard = "", AT(supervisor, pid_file),
+     .description = "file for the supervisor's process id; empty: none"},
+    {KEY(SUPERVISOR, "stop_timeout", DURATION), .standard = "10s", RANGE(0, HOUR),
+     AT(supervisor, stop_timeout_ms),
+     .description = "what is still running so long after a stop is killed"},
+    {KEY(SUPERVISOR, "start_retries", NUMBER), .standard = "10", RANGE(0, 1000000),
+     AT(supervisor, start_retries),
+     .description = "quick deaths in a row after which a process is given up"},
+    {KEY(SUPERVISOR, "hang_timeout", DURATION), .standard = "60s", RANGE(SECOND, 24 * HOUR),
+     AT(supervisor, hang_timeout_ms),
+     .description = "a process whose loop stands still for so long is killed and replaced"},
+    {KEY(SUPERVISOR, "user", TEXT), .standard = "", AT(supervisor, user),
+     .description = "user that the processes run as, when started by root; empty: no change"},
+    {KEY(SUPERVISOR, "on_fatal", CHOICE), .standard = "continue",
+     .choices = "continue unready exit", AT(supervisor, on_fatal),
+     .description =
+         "when a process is given up: go on without it, be unready, or end with its exit code"},
+    {KEY(SUPERVISOR, "instance", TEXT), .standard = "", AT(supervisor, instance),
+     .derived = "a random id kept in state_dir",
+     .description = "name of this bridge among those that share a stream"},
+
+    {.section = SETTING_ENVIRONMENT,
+     .key = "app_env",
+     .env = "APP_ENV",
+     .standard = "",
+     .type = SETTING_TEXT,
+     .offset = offsetof(struct settings, app_env),
+     .description = "Symfony's environment: `prod` and `dev` choose the log's defaults"},
+};
+const size_t SETTINGS_TABLE_LEN = sizeof(SETTINGS_TABLE) / sizeof(SETTINGS_TABLE[0]);
+
+const struct setting *setting_find(enum setting_section section, struct bytes key)
+{
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        if (SETTINGS_TABLE[i].section == section && bytes_equal_text(key, SETTINGS_TABLE[i].key)) {
+            return &SETTINGS_TABLE[i];
+        }
+    }
+    return NULL;
+}
+
+/* The sections that are there once, in the order in which they are shown. */
+static struct setting_view single_view(struct settings *settings, size_t index)
+{
+    const struct setting_view views[] = {
+        {SETTING_WORKER, "", &settings->worker},
+        {SETTING_RETRY, "", &settings->retry},
+        {SETTING_FAILURE, "", &settings->failure},
+        {SETTING_MERCURE, "", &settings->mercure},
+        {SETTING_HTTP, "", &settings->http},
+        {SETTING_LOG, "", &settings->log},
+        {SETTING_SUPERVISOR, "", &settings->supervisor},
+        {SETTING_ENVIRONMENT, "", settings},
+    };
+    return views[index];
+}
+#define SINGLE_VIEWS 8
+
+size_t settings_views_len(const struct settings *settings)
+{
+    return 2 + settings->consumers_len + settings->transports_len + settings->routes_len +
+           SINGLE_VIEWS;
+}
+
+struct setting_view settings_view(const struct settings *const_settings, size_t index)
+{
+    struct settings *settings = (struct settings *)const_settings;
+    if (index == 0) {
+        return (struct setting_view){SETTING_MQTT, "", &settings->mqtt};
+    }
+    index--;
+    if (index < settings->consumers_len) {
+        struct settings_mqtt *consumer = &settings->consumers[index];
+        return (struct setting_view){SETTING_MQTT, consumer->name, consumer};
+    }
+    index -= settings->consumers_len;
+    if (index == 0) {
+        return (struct setting_view){SETTING_SPOOL, "", &settings->spool};
+    }
+    index--;
+    if (index < settings->transports_len) {
+        struct settings_transport *transport = &settings->transports[index];
+        return (struct setting_view){SETTING_TRANSPORT, transport->name, transport};
+    }
+    index -= settings->transports_len;
+    if (index < settings->routes_len) {
+        struct settings_route *route = &settings->routes[index];
+        return (struct setting_view){SETTING_ROUTE, route->name, route};
+    }
+    return single_view(settings, index - settings->routes_len);
+}
+
+void setting_view_title(const struct setting_view *view, struct buf *out)
+{
+    if (view->section == SETTING_MQTT && view->name[0]) {
+        buf_printf(out, "consumer:%s", view->name);
+    } else if (view->section == SETTING_ENVIRONMENT) {
+        buf_append_text(out, "environment");
+    } else if (view->name[0]) {
+        buf_printf(out, "%s:%s", SETTINGS_SECTIONS[view->section].name, view->name);
+    } else {
+        buf_append_text(out, SETTINGS_SECTIONS[view->section].name);
+    }
+}

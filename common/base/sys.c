@@ -1,0 +1,162 @@
+#include "common/base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* What a test has ordered. Atomic, since the calls come from several threads. */
+struct fault {
+    _Atomic int calls;
+    _Atomic int first; /* the call that fails first; 0: none */
+    _Atomic int last;
+    _Atomic int error;
+};
+
+static struct fault faults[SYS_CALLS];
+static _Atomic int cut_write_at; /* 0: none */
+static _Atomic size_t cut_write_len;
+static _Atomic bool armed;
+
+/* The errno that this call has to fail with, or 0. */
+static int ordered_error(enum sys_call call, int *nth)
+{
+    struct fault *fault = &faults[call];
+
+    *nth = 0;
+    if (__builtin_expect(!atomic_load_explicit(&armed, memory_order_relaxed), 1))
+        return 0;
+    *nth = atomic_fetch_add(&fault->calls, 1) + 1;
+    if (fault->first == 0 || *nth < fault->first || *nth > fault->last)
+        return 0;
+    return fault->error;
+}
+
+static bool fails(enum sys_call call)
+{
+    int nth;
+    int error = ordered_error(call, &nth);
+
+    if (error == 0)
+        return false;
+    errno = error;
+    return true;
+}
+
+int sys_openat(int dir, const char *name, int flags, mode_t mode)
+{
+    return fails(SYS_OPEN) ? -1 : openat(dir, name, flags, mode);
+}
+
+ssize_t sys_pread(int fd, void *data, size_t len, off_t offset)
+{
+    return fails(SYS_READ) ? -1 : pread(fd, data, len, offset);
+}
+
+ssize_t sys_pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    struct iovec part = {.iov_base = (void *)data, .iov_len = len};
+
+    return sys_pwritev(fd, &part, 1, offset);
+}
+
+/* Stores the first len bytes of the parts, as a disk that fills up in the middle does. */
+static ssize_t write_start(int fd, const struct iovec *parts, int count, off_t offset, size_t len)
+{
+    size_t done = 0;
+
+    for (int i = 0; i < count && done < len; i++) {
+        size_t part = parts[i].iov_len < len - done ? parts[i].iov_len : len - done;
+        ssize_t stored = pwrite(fd, parts[i].iov_base, part, offset + (off_t)done);
+        if (stored < 0)
+            return -1;
+        done += (size_t)stored;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t sys_pwritev(int fd, const struct iovec *parts, int count, off_t offset)
+{
+    int nth;
+    int error = ordered_error(SYS_WRITE, &nth);
+
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+    if (nth != 0 && nth == cut_write_at)
+        return write_start(fd, parts, count, offset, cut_write_len);
+    return pwritev(fd, parts, count, offset);
+}
+
+int sys_ftruncate(int fd, off_t len)
+{
+    return fails(SYS_TRUNCATE) ? -1 : ftruncate(fd, len);
+}
+
+int sys_allocate(int fd, off_t offset, off_t len)
+{
+    if (fails(SYS_ALLOCATE))
+        return -1;
+    int error = posix_fallocate(fd, offset, len);
+    if (error == 0)
+        return 0;
+    errno = error;
+    return -1;
+}
+
+int sys_fsync(int fd)
+{
+    return fails(SYS_SYNC) ? -1 : fsync(fd);
+}
+
+int sys_fdatasync(int fd)
+{
+    return fails(SYS_SYNC) ? -1 : fdatasync(fd);
+}
+
+int sys_renameat(int dir, const char *from, const char *to)
+{
+    return fails(SYS_RENAME) ? -1 : renameat(dir, from, dir, to);
+}
+
+int sys_unlinkat(int dir, const char *name)
+{
+    return fails(SYS_UNLINK) ? -1 : unlinkat(dir, name, 0);
+}
+
+void sys_fail(enum sys_call call, int nth, int times, int error)
+{
+    struct fault *fault = &faults[call];
+
+    fault->error = error;
+    fault->first = fault->calls + nth;
+    fault->last = times > INT_MAX - fault->first ? INT_MAX : fault->first + times - 1;
+    armed = true;
+}
+
+void sys_cut_write(int nth, size_t len)
+{
+    cut_write_len = len;
+    cut_write_at = faults[SYS_WRITE].calls + nth;
+    armed = true;
+}
+
+int sys_calls(enum sys_call call)
+{
+    return faults[call].calls;
+}
+
+void sys_heal(void)
+{
+    armed = false;
+    cut_write_at = 0;
+    for (int i = 0; i < SYS_CALLS; i++) {
+        faults[i].first = 0;
+        faults[i].last = 0;
+        faults[i].calls = 0;
+    }
+}

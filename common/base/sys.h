@@ -1,0 +1,45 @@
+/* The system calls that decide whether a message is safe, behind the one seam where a test makes the
+ * n-th of them fail. Without a test each costs one predictable branch more than the call itself.
+ *
+ * Semantics are those of the calls: -1 and errno (posix_fallocate too, unlike the original). Any thread. */
+#ifndef COMMON_BASE_SYS_H
+#define COMMON_BASE_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+int sys_openat(int dir, const char *name, int flags, mode_t mode);
+ssize_t sys_pread(int fd, void *data, size_t len, off_t offset);
+ssize_t sys_pwrite(int fd, const void *data, size_t len, off_t offset);
+ssize_t sys_pwritev(int fd, const struct iovec *parts, int count, off_t offset);
+int sys_ftruncate(int fd, off_t len);
+int sys_allocate(int fd, off_t offset, off_t len); /* posix_fallocate */
+int sys_fsync(int fd);
+int sys_fdatasync(int fd);
+int sys_renameat(int dir, const char *from, const char *to); /* within one directory */
+int sys_unlinkat(int dir, const char *name);
+
+/* For tests alone. */
+enum sys_call {
+    SYS_OPEN,
+    SYS_READ,
+    SYS_WRITE, /* pwrite and pwritev */
+    SYS_TRUNCATE,
+    SYS_ALLOCATE,
+    SYS_SYNC, /* fsync and fdatasync */
+    SYS_RENAME,
+    SYS_UNLINK,
+    SYS_CALLS
+};
+
+/* The nth call from now (1: the next) and `times - 1` after it fail with that errno. */
+void sys_fail(enum sys_call call, int nth, int times, int error);
+/* The nth write from now stores only len bytes and says so. */
+void sys_cut_write(int nth, size_t len);
+/* How many of them there were since sys_heal; counted only while something is to fail. */
+int sys_calls(enum sys_call call);
+void sys_heal(void); /* all is well again */
+
+#endif
