@@ -8,4 +8,7 @@
 /* seed 0 begins; a former result goes on from there. */
 uint32_t crc32c(uint32_t seed, const void *data, size_t len);
 
+/* The same by table, on any processor: what crc32c falls back to. */
+uint32_t crc32c_portable(uint32_t seed, const void *data, size_t len);
+
 #endif

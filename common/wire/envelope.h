@@ -1,7 +1,8 @@
 /* One stream entry's `message` field: Symfony Messenger's envelope around MqttMessage(topic, payload).
  *
- * Source: Symfony's PhpSerializer and Serializer, and the Redis transport's Connection, as captured in
- * tests/vectors (5.4, 6.4, 7.4); docs/WIRE.md. Pure and thread-free. */
+ * Source: Symfony's PhpSerializer and Serializer, and the Redis transport's Connection; their own bytes
+ * are in tests/vectors (5.4, 6.4, 7.4), the layers in docs/WIRE.md. Pure; a template belongs to one
+ * thread. */
 #ifndef COMMON_WIRE_ENVELOPE_H
 #define COMMON_WIRE_ENVELOPE_H
 
@@ -18,8 +19,8 @@ struct envelope_format {
     enum envelope_visibility visibility;
     struct bytes message_class; /* App\Message\MqttMessage */
     struct bytes bus;           /* messenger.bus.default */
-    bool redis_serialized;      /* DSN option serializer=1: the JSON is wrapped as s:<len>:"...";  */
-    bool metadata_headers;      /* X-Mqtt-... beside PHP's own bytes */
+    bool redis_serialized; /* DSN option serializer=1: the JSON is wrapped as s:<len>:"...";  */
+    bool metadata_headers; /* X-Mqtt-... beside PHP's own bytes */
 };
 
 /* A message on its way in. id is `<spool_id>-<sequence>`; the last five are written as X-Mqtt-Id,
@@ -34,14 +35,17 @@ struct envelope_message {
     bool retained;
 };
 
-/* Everything that does not change between messages is worked out once here. */
+/* Everything that does not change between messages is worked out once here. The format is copied. */
 struct envelope_template *envelope_template_new(const struct envelope_format *format);
 void envelope_template_free(struct envelope_template *template);
 
-/* Appends the field's value. A topic or payload that JSON can't hold (not UTF-8, or a NUL under the
- * JSON serializer's ... no: NUL is fine) goes as base64 with the header X-Mqtt-Encoding: base64 under
- * ENVELOPE_JSON, and as a base64 body under ENVELOPE_PHP. Never fails. No allocation once `out` is
- * large enough. */
+/* Appends the field's value. Never fails, and doesn't allocate once `out` is large enough.
+ *
+ * Any bytes can be sent. NUL and control characters are no special case (json_encode writes \u0000).
+ * What is not UTF-8 can't stand in JSON: under ENVELOPE_PHP the whole body is then base64, as Symfony
+ * has it; under ENVELOPE_JSON, where Symfony refuses such a message, the payload is base64 with the
+ * header X-Mqtt-Encoding: base64, and of a topic U+FFFD stands for each bad byte, with the true one as
+ * base64 in the header X-Mqtt-Topic. */
 void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
                      struct buf *out);
 
@@ -52,10 +56,11 @@ struct envelope {
     struct bytes headers; /* the headers' raw JSON text: `[]` or `{...}` */
     struct bytes topic;
     struct bytes payload;
-    struct bytes mqtt_id;      /* X-Mqtt-Id, or empty (PHP dispatched it) */
-    int64_t received_us;       /* X-Mqtt-Received-At, or 0 */
-    int64_t retry_count;       /* the last RedeliveryStamp's; 0 without */
+    struct bytes mqtt_id; /* X-Mqtt-Id, or empty (PHP dispatched it) */
+    int64_t received_us;  /* X-Mqtt-Received-At, or 0 */
+    int64_t retry_count;  /* the last RedeliveryStamp's; 0 without */
     struct bytes message_class;
+    bool raw; /* X-Mqtt-Raw: payload is an entry that could not be decoded (stamp_undecodable) */
 };
 
 /* Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64

@@ -9,10 +9,12 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
+#include "common/wire/base64.h"
 
 #define JSON_DEPTH_MAX 512 /* PHP's json_decode default */
 
-/* The whole of text is one JSON value with white space around it and valid UTF-8 inside. */
+/* The whole of text is one JSON value, perhaps with white space around it, and valid UTF-8. Escaped
+ * surrogates must be pairs: PHP and most parsers refuse a lone one, though RFC 8259 lets it pass. */
 bool json_is_valid(struct bytes text);
 
 /* The members of an object, in order; values are raw JSON text inside `text`, trimmed; keys are
@@ -28,11 +30,25 @@ struct json_object {
     bool empty_list;
 };
 
-MUST_CHECK int json_object_begin(struct json_object *object, struct bytes text, struct arena *arena);
+MUST_CHECK int json_object_begin(struct json_object *object, struct bytes text,
+                                 struct arena *arena);
 MUST_CHECK int json_object_next(struct json_object *object, struct bytes *key, struct bytes *value);
 
-/* The value of one member, or BYTES_NONE (also when text is no object). */
+/* The raw value of one member, the last of that name as PHP has it; BYTES_NONE if there is none or text
+ * is no well-formed object. */
 struct bytes json_object_get(struct bytes text, const char *key, struct arena *arena);
+
+/* The elements of a list, in order, as raw JSON text; used as json_object is. */
+struct json_array {
+    struct bytes rest;
+    bool first;
+};
+
+MUST_CHECK int json_array_begin(struct json_array *array, struct bytes text);
+MUST_CHECK int json_array_next(struct json_array *array, struct bytes *value);
+
+/* A raw integer value: no fraction, no exponent, fits. */
+MUST_CHECK int json_to_i64(struct bytes raw, int64_t *value);
 
 /* A raw string value, quotes included, unescaped: points into `raw` if it has no escapes, else into
  * arena. A lone surrogate is -ERR_FORMAT, as PHP has it. */
@@ -44,8 +60,9 @@ MUST_CHECK int json_quote_php(struct buf *out, struct bytes text);
 /* Quoted with the least escaping (`"`, `\`, control characters); text must be UTF-8. */
 void json_quote(struct buf *out, struct bytes text);
 
-/* Base64, standard alphabet with padding; decode is strict as PHP's base64_decode(…, true). */
-void base64_encode(struct buf *out, struct bytes data);
-MUST_CHECK int base64_decode(struct bytes *data, struct bytes text, struct arena *arena);
+/* Appends text (unquoted) with U+FFFD in place of every byte that is no part of valid UTF-8. */
+void json_make_utf8(struct buf *out, struct bytes text);
+/* The first character of a valid, not empty UTF-8 text; returns its length in bytes. */
+size_t json_code_point(const char *text, uint32_t *code);
 
 #endif

@@ -1,11 +1,13 @@
-/* Adds to an envelope what Symfony Messenger adds when a message failed, byte for byte as 6.4 and 7.x
- * write it (tests/vectors/[67].4/.../retry-1.delayed, failed-*); 5.4 reads that form too.
+/* Adds to an envelope what Symfony Messenger adds when a message failed, byte for byte as 6.4 writes it
+ * (tests/vectors: retry-1.delayed, failed-*). 7.4's differs in one thing, the order of RedeliveryStamp's
+ * two properties under the PHP serializer; 5.4 to 7.4 read this form.
  *
- * Unknown stamps survive byte for byte, except that PHP reference numbers (r:N; R:N;) behind an
- * insertion are raised by the number of values inserted before them. New stamp classes go at the end
- * of the list, further stamps of a class that is there at the end of its own list. ErrorDetailsStamp
- * is added only if it differs from the last one. TransportMessageIdStamp replaces the former one, as
- * Symfony's receivers do. Pure. */
+ * Unknown stamps survive byte for byte, except that PHP's reference numbers (r:N; R:N;) to values
+ * behind an insertion are raised by what was inserted. New stamp classes go at the end of the list,
+ * further stamps of a class that is there at the end of its own list, and in this order:
+ * TransportMessageIdStamp (in place of the former one, as Symfony's receivers do), ErrorDetailsStamp
+ * (only if it differs from the last one), SentToFailureTransportStamp, DelayStamp, RedeliveryStamp.
+ * Our own headers stay as they are. Pure. */
 #ifndef COMMON_WIRE_STAMP_H
 #define COMMON_WIRE_STAMP_H
 
@@ -14,22 +16,27 @@
 struct stamp_failure {
     struct bytes exception_class; /* "RuntimeException" */
     int64_t exception_code;
-    struct bytes exception_message; /* cut and made UTF-8 by the caller */
-    struct bytes stream_id;         /* TransportMessageIdStamp; empty: none */
-    int64_t delay_ms;               /* DelayStamp; 0 for the failure transport */
-    int64_t retry_count;            /* RedeliveryStamp; 0 for the failure transport */
-    int64_t now_us;                 /* RedeliveryStamp's time, wall clock */
-    struct bytes receiver;          /* SentToFailureTransportStamp's name; empty for a retry */
-    struct bytes entry;             /* header X-Mqtt-Entry (which entry this was); empty: none */
+    struct bytes
+        exception_message;  /* cut by the caller; under JSON, U+FFFD for what is not UTF-8 */
+    struct bytes stream_id; /* TransportMessageIdStamp; empty: none */
+    int64_t delay_ms;       /* DelayStamp; 0 for the failure transport */
+    int64_t retry_count;    /* RedeliveryStamp; 0 for the failure transport */
+    int64_t now_us;         /* RedeliveryStamp's time, wall clock */
+    struct bytes receiver;  /* SentToFailureTransportStamp's name; empty for a retry */
+    struct bytes entry;     /* header X-Mqtt-Entry (which entry this was); empty: none */
 };
 
-/* Writes the new body and headers text (both buffers are cleared first). */
+/* Writes the new body and headers text (both buffers are cleared first; the envelope must not point into
+ * them). -ERR_FORMAT: the stamps there are can't be added to (a reference to the replaced stamp, or
+ * references beside a class with a serialization of its own); the caller's way out is
+ * stamp_undecodable. */
 MUST_CHECK int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *envelope,
                              const struct stamp_failure *failure, struct error *err);
 
 /* A stream entry that can't be decoded, as an envelope that PHP can show and ours can restore: a
  * MqttMessage with topic "$undecodable" whose payload is the entry's field as it was, the header
- * X-Mqtt-Raw: 1, and the failure's stamps. */
+ * X-Mqtt-Raw: 1, and the failure's stamps. envelope_decode_parts sets `raw` for it. The format's
+ * message_class is not empty. */
 void stamp_undecodable(struct buf *body, struct buf *headers, const struct envelope_format *format,
                        struct bytes value, const struct stamp_failure *failure);
 

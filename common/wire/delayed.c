@@ -1,0 +1,65 @@
+#include "common/wire/delayed.h"
+
+#include "common/wire/json.h"
+#include "common/wire/php.h"
+
+int delayed_encode(struct buf *member, struct bytes body, struct bytes headers, struct bytes uniqid,
+                   struct error *err)
+{
+    struct buf json = {0};
+    int failed = 0;
+
+    buf_append(&json, BYTES("{\"body\":"));
+    if (json_quote_php(&json, body) < 0)
+        failed = error_set(err, ERR_FORMAT, "the body is not UTF-8");
+    else if (!json_is_valid(headers))
+        failed = error_set(err, ERR_FORMAT, "the headers are no JSON");
+    buf_append(&json, BYTES(",\"headers\":"));
+    buf_append(&json, headers);
+    buf_append(&json, BYTES(",\"uniqid\":"));
+    if (failed == 0 && json_quote_php(&json, uniqid) < 0)
+        failed = error_set(err, ERR_FORMAT, "the uniqid is not UTF-8");
+    buf_append_char(&json, '}');
+    if (failed == 0)
+        buf_append(member, buf_bytes(&json));
+    buf_free(&json);
+    return failed;
+}
+
+int delayed_to_value(struct buf *value, struct bytes member, bool redis_serialized,
+                     struct arena *arena, struct error *err)
+{
+    struct bytes body = BYTES_NONE;
+    struct bytes headers = BYTES("[]");
+    struct json_object object;
+    struct buf json = {0};
+    struct bytes key;
+    struct bytes raw;
+    int more;
+
+    if (json_object_begin(&object, member, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the delayed member is no JSON object");
+    while ((more = json_object_next(&object, &key, &raw)) > 0) {
+        if (bytes_equal_text(key, "body"))
+            body = raw;
+        else if (bytes_equal_text(key, "headers"))
+            headers = raw;
+    }
+    if (more < 0)
+        return error_set(err, ERR_FORMAT, "the delayed member is not well-formed JSON");
+    if (!bytes_starts_with(body, BYTES("\"")))
+        return error_set(err, ERR_FORMAT, "the delayed member has no string body");
+
+    /* Both texts as they are: nothing is changed by a delay. */
+    buf_append(&json, BYTES("{\"body\":"));
+    buf_append(&json, body);
+    buf_append(&json, BYTES(",\"headers\":"));
+    buf_append(&json, headers);
+    buf_append_char(&json, '}');
+    if (redis_serialized)
+        php_write_string(value, buf_bytes(&json));
+    else
+        buf_append(value, buf_bytes(&json));
+    buf_free(&json);
+    return 0;
+}

@@ -1,0 +1,205 @@
+#include "common/wire/dsn_parts.h"
+
+#include "common/base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_LENGTH_MAX 40
+
+int dsn_parts_split(struct dsn_parts *parts, const char *text, struct error *err)
+{
+    static const char scheme_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789+.-";
+    size_t scheme_len = strspn(text, scheme_characters);
+
+    if (scheme_len == 0 || text[scheme_len] != ':')
+        return error_set(err, ERR_USAGE,
+                         "a DSN begins with its scheme, like redis:// or postgresql://");
+    parts->scheme = (struct bytes){text, scheme_len};
+    struct bytes rest = bytes_of(text + scheme_len + 1);
+    bytes_split(rest, '?', &parts->middle, &parts->query);
+    if (bytes_starts_with(parts->middle, BYTES("//")))
+        parts->middle = bytes_slice(parts->middle, 2, parts->middle.len);
+    return 0;
+}
+
+void dsn_member_split(struct dsn_member *member, struct bytes text)
+{
+    const char *at = text.len > 0 ? memrchr(text.data, '@', text.len) : NULL;
+
+    member->userinfo = BYTES_NONE;
+    if (at != NULL) {
+        size_t before = (size_t)(at - text.data);
+
+        member->userinfo = bytes_slice(text, 0, before);
+        text = bytes_slice(text, before + 1, text.len);
+    }
+    bytes_split(text, '/', &member->address, &member->path);
+    member->path = bytes_slice(text, member->address.len, text.len);
+}
+
+static int parse_port(int *port, struct bytes text, struct error *err)
+{
+    uint64_t number = 0;
+
+    if (text.len > 0 && (!bytes_to_u64(text, &number) || number == 0 || number > 65535))
+        return error_set(
+            err, ERR_USAGE,
+            "the DSN's port is not a number between 1 and 65535 (`:`, `/`, `?` and `@` in "
+            "a password are written %%3A, %%2F, %%3F and %%40)");
+    *port = (int)number;
+    return 0;
+}
+
+int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *err)
+{
+    struct bytes name, port;
+
+    if (address.len > 0 && address.data[0] == '[') {
+        const char *end = memchr(address.data, ']', address.len);
+
+        if (end == NULL)
+            return error_set(err, ERR_USAGE, "the DSN's IPv6 address has no `]`");
+        name = bytes_slice(address, 1, (size_t)(end - address.data) - 1);
+        port = bytes_slice(address, name.len + 2, address.len);
+        if (port.len > 0 && port.data[0] != ':')
+            return error_set(err, ERR_USAGE, "in the DSN only a port can follow the `]`");
+        port = bytes_slice(port, 1, port.len);
+    } else {
+        bytes_split(address, ':', &name, &port);
+    }
+    if (name.len == 0)
+        return error_set(err, ERR_USAGE, "the DSN has no host");
+    for (size_t i = 0; i < name.len; i++)
+        if ((unsigned char)name.data[i] <= ' ' || name.data[i] == 0x7F)
+            return error_set(err, ERR_USAGE, "the DSN's host holds white space");
+    int result = parse_port(&host->port, port, err);
+    if (result < 0)
+        return result;
+    host->host = xstrndup(name.data, name.len);
+    return 0;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* What is no %XX stays as it is, as PHP's rawurldecode has it. */
+char *dsn_decode(struct bytes text, bool query)
+{
+    char *decoded = xmalloc(text.len + 1);
+    size_t len = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+        int high = -1, low = -1;
+
+        if (c == '%' && text.len - i > 2) {
+            high = hex_digit(text.data[i + 1]);
+            low = hex_digit(text.data[i + 2]);
+        }
+        if (high >= 0 && low >= 0) {
+            c = (char)(high * 16 + low);
+            i += 2;
+        } else if (query && c == '+') {
+            c = ' ';
+        }
+        if (c == '\0') {
+            free(decoded);
+            return NULL;
+        }
+        decoded[len++] = c;
+    }
+    decoded[len] = '\0';
+    return decoded;
+}
+
+bool dsn_query_next(struct bytes *query, char **name, char **value)
+{
+    struct bytes pair = BYTES_NONE;
+
+    while (pair.len == 0) {
+        if (query->len == 0)
+            return false;
+        bytes_split(*query, '&', &pair, query);
+    }
+    struct bytes left, right;
+    bytes_split(pair, '=', &left, &right);
+    *name = dsn_decode(left, true);
+    *value = dsn_decode(right, true);
+    return true;
+}
+
+void dsn_option_split(char *name, char **key)
+{
+    char *open = strchr(name, '[');
+    size_t len = strlen(name);
+
+    *key = NULL;
+    if (open == NULL || name[len - 1] != ']')
+        return;
+    name[len - 1] = '\0';
+    *open = '\0';
+    *key = open + 1;
+}
+
+bool dsn_is_option_name(const char *name)
+{
+    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789_-.[] ";
+    size_t len = strlen(name);
+
+    return len > 0 && len <= NAME_LENGTH_MAX && strspn(name, characters) == len;
+}
+
+/* Levenshtein's distance, in one row; names longer than NAME_LENGTH_MAX are far from everything. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[NAME_LENGTH_MAX + 1];
+    size_t a_len = strlen(a), b_len = strlen(b);
+
+    if (a_len > NAME_LENGTH_MAX || b_len > NAME_LENGTH_MAX)
+        return NAME_LENGTH_MAX;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[b_len];
+}
+
+const char *dsn_nearest(const char *name, const char *const names[])
+{
+    const char *nearest = NULL;
+    size_t least = 1 + strlen(name) / 4;
+
+    for (size_t i = 0; names[i] != NULL; i++) {
+        size_t far = distance(name, names[i]);
+
+        if (far <= least && (nearest == NULL || far < least)) {
+            nearest = names[i];
+            least = far;
+        }
+    }
+    return nearest;
+}

@@ -1,0 +1,242 @@
+#include "common/wire/dsn.h"
+#include "common/wire/dsn_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* libpq's own names, PostgreSQL's manual, "Parameter Key Words". */
+static const char *const PASSED_ON[] = {
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "channel_binding",
+    "connect_timeout",
+    "options",
+    "application_name",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "gssencmode",
+    "sslmode",
+    "sslcompression",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "krbsrvname",
+    "gsslib",
+    "target_session_attrs",
+    NULL,
+};
+
+/* Doctrine's, which say nothing to the server. */
+static const char *const IGNORED[] = {
+    "serverVersion",
+    "server_version",
+    "charset",
+    "driver",
+    "driverClass",
+    "driverOptions",
+    "wrapperClass",
+    "defaultTableOptions",
+    "persistent",
+    "use_savepoints",
+    "keepReplica",
+    "idle_connection_ttl",
+    NULL,
+};
+
+static bool is_among(const char *name, const char *const names[])
+{
+    for (size_t i = 0; names[i] != NULL; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static const char *nearest_option(const char *name)
+{
+    const char *names[COUNT(PASSED_ON) + COUNT(IGNORED) - 1];
+
+    memcpy(names, IGNORED, sizeof(IGNORED));
+    memcpy(names + COUNT(IGNORED) - 1, PASSED_ON, sizeof(PASSED_ON));
+    return dsn_nearest(name, names);
+}
+
+/* key='value': libpq takes the last of those that are given twice. */
+static void append_pair(struct buf *out, const char *key, const char *value)
+{
+    if (out->len > 0)
+        buf_append_char(out, ' ');
+    buf_printf(out, "%s='", key);
+    for (; *value != '\0'; value++) {
+        if (*value == '\'' || *value == '\\')
+            buf_append_char(out, '\\');
+        buf_append_char(out, *value);
+    }
+    buf_append_char(out, '\'');
+}
+
+static int append_decoded(struct buf *out, const char *key, struct bytes text, struct error *err)
+{
+    char *value = dsn_decode(text, false);
+
+    if (value == NULL)
+        return error_set(err, ERR_USAGE, "the DSN holds a NUL byte (%%00)");
+    append_pair(out, key, value);
+    free(value);
+    return 0;
+}
+
+static int append_userinfo(struct buf *out, struct bytes userinfo, struct error *err)
+{
+    struct bytes user, password;
+    int result = 0;
+
+    bytes_split(userinfo, ':', &user, &password);
+    if (user.len > 0)
+        result = append_decoded(out, "user", user, err);
+    if (result == 0 && password.len > 0)
+        result = append_decoded(out, "password", password, err);
+    return result;
+}
+
+/* "db", "db:5432", "a:5432,b:5433" become host='a,b' port='5432,5433'. */
+static int append_hosts(struct buf *out, struct bytes address, struct error *err)
+{
+    struct buf hosts = {0}, ports = {0};
+    bool more = address.len > 0;
+    bool several = false;
+    int result = 0;
+
+    while (more) {
+        struct bytes text;
+        struct dsn_host host = {0};
+
+        more = bytes_split(address, ',', &text, &address);
+        result = dsn_host_parse(&host, bytes_trim(text), err);
+        if (result < 0)
+            break;
+        buf_printf(&hosts, "%s%s", several ? "," : "", host.host);
+        buf_printf(&ports, "%s%d", several ? "," : "", host.port > 0 ? host.port : 5432);
+        free(host.host);
+        several = true;
+    }
+    if (result == 0 && hosts.len > 0) {
+        append_pair(out, "host", buf_text(&hosts));
+        append_pair(out, "port", buf_text(&ports));
+    }
+    buf_free(&hosts);
+    buf_free(&ports);
+    return result;
+}
+
+static int append_option(struct buf *out, char *name, const char *value, struct error *err)
+{
+    char *key;
+
+    if (name == NULL || value == NULL)
+        return error_set(err, ERR_USAGE, "the DSN holds a NUL byte (%%00)");
+    if (!dsn_is_option_name(name))
+        return error_set(
+            err, ERR_USAGE,
+            "the DSN has an option whose name no option can have (`?`, `&` and `@` in a "
+            "password are written %%3F, %%26 and %%40)");
+    dsn_option_split(name, &key);
+    if (is_among(name, IGNORED))
+        return 0;
+    if (key != NULL || !is_among(name, PASSED_ON)) {
+        const char *nearest = nearest_option(name);
+
+        if (nearest != NULL)
+            return error_set(err, ERR_USAGE,
+                             "unknown option \"%s\" in the PostgreSQL DSN; did you mean \"%s\"?",
+                             name, nearest);
+        return error_set(err, ERR_USAGE, "unknown option \"%s\" in the PostgreSQL DSN", name);
+    }
+    append_pair(out, name, value);
+    return 0;
+}
+
+static int append_options(struct buf *out, struct bytes query, struct error *err)
+{
+    char *name, *value;
+    int result = 0;
+
+    while (result == 0 && dsn_query_next(&query, &name, &value)) {
+        result = append_option(out, name, value, err);
+        free(name);
+        free(value);
+    }
+    return result;
+}
+
+static int check_scheme(struct bytes scheme, struct error *err)
+{
+    static const char *const schemes[] = {"postgresql", "postgres", "pgsql", "pdo-pgsql"};
+    static const char *const others[] = {"mysql",  "mysql2",  "mariadb",
+                                         "sqlite", "sqlite3", "mssql"};
+
+    for (size_t i = 0; i < COUNT(schemes); i++)
+        if (bytes_equal_text(scheme, schemes[i]))
+            return 0;
+    if (bytes_starts_with(scheme, BYTES("postgresql+")) ||
+        bytes_starts_with(scheme, BYTES("postgres+")))
+        return error_set(err, ERR_USAGE,
+                         "the database's DSN names a driver (`+`) that is not used here: "
+                         "write postgresql://");
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (bytes_equal_text(scheme, others[i]))
+            return error_set(err, ERR_USAGE,
+                             "the failure transport is kept in PostgreSQL, not in %s", others[i]);
+    return error_set(err, ERR_USAGE, "the database's DSN begins with postgresql://");
+}
+
+int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *err)
+{
+    struct dsn_parts parts;
+    struct dsn_member member;
+    struct buf conninfo = {0};
+    int result;
+
+    result = dsn_parts_split(&parts, text, err);
+    if (result < 0)
+        return result;
+    result = check_scheme(parts.scheme, err);
+    if (result < 0)
+        return result;
+    dsn_member_split(&member, parts.middle);
+    if (member.userinfo.data != NULL)
+        result = append_userinfo(&conninfo, member.userinfo, err);
+    if (result == 0)
+        result = append_hosts(&conninfo, member.address, err);
+    if (result == 0 && member.path.len > 1)
+        result =
+            append_decoded(&conninfo, "dbname", bytes_slice(member.path, 1, member.path.len), err);
+    else if (result == 0)
+        append_pair(&conninfo, "dbname", "postgres"); /* as Doctrine has it */
+    if (result == 0)
+        result = append_options(&conninfo, parts.query, err);
+    if (result == 0 && out->len > 0)
+        buf_append_char(out, ' ');
+    if (result == 0)
+        buf_append(out, buf_bytes(&conninfo));
+    if (conninfo.len > 0)
+        explicit_bzero(conninfo.data, conninfo.len);
+    buf_free(&conninfo);
+    return result;
+}

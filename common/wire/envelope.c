@@ -1,0 +1,258 @@
+#include "common/wire/envelope.h"
+
+#include "common/wire/envelope_names.h"
+#include "common/wire/envelope_php.h"
+#include "common/wire/json.h"
+
+#include <string.h>
+
+/* What our own headers say. All are strings; one that is not is as good as absent. */
+struct metadata {
+    struct bytes type;
+    struct bytes id;
+    struct bytes received_at;
+    struct bytes encoding;
+    struct bytes topic;
+    struct bytes raw;
+    struct bytes redeliveries; /* X-Message-Stamp-...RedeliveryStamp, unquoted */
+};
+
+static struct bytes *metadata_field(struct metadata *metadata, struct bytes name)
+{
+    if (bytes_equal_text(name, "type"))
+        return &metadata->type;
+    if (bytes_equal_text(name, ENVELOPE_STAMP_HEADER ENVELOPE_STAMP_CLASS("RedeliveryStamp")))
+        return &metadata->redeliveries;
+    if (!bytes_starts_with(name, BYTES("X-Mqtt-")))
+        return NULL;
+    if (bytes_equal_text(name, HEADER_ID))
+        return &metadata->id;
+    if (bytes_equal_text(name, HEADER_RECEIVED_AT))
+        return &metadata->received_at;
+    if (bytes_equal_text(name, HEADER_ENCODING))
+        return &metadata->encoding;
+    if (bytes_equal_text(name, HEADER_TOPIC))
+        return &metadata->topic;
+    if (bytes_equal_text(name, HEADER_RAW))
+        return &metadata->raw;
+    return NULL;
+}
+
+static int read_headers(struct metadata *metadata, struct bytes headers, struct arena *arena)
+{
+    struct json_object object;
+    struct bytes name;
+    struct bytes value;
+    int more;
+
+    if (json_object_begin(&object, headers, arena) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_object_next(&object, &name, &value)) > 0) {
+        struct bytes *field = metadata_field(metadata, name);
+
+        if (field != NULL && json_unquote(field, value, arena) < 0)
+            *field = BYTES_NONE;
+    }
+    return more;
+}
+
+/* `count` digits at text[at]: their value, or -1. */
+static int64_t read_digits(struct bytes text, size_t at, size_t count)
+{
+    uint64_t value;
+
+    if (!bytes_to_u64(bytes_slice(text, at, count), &value))
+        return -1;
+    return (int64_t)value;
+}
+
+/* Days since 1970-01-01. Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+ * days_from_civil, for years after 0. */
+static int64_t days_from_civil(int64_t year, int64_t month, int64_t day)
+{
+    if (month <= 2)
+        year--;
+    int64_t era = year / 400;
+    int64_t year_of_era = year - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+
+    return era * 146097 + day_of_era - 719468;
+}
+
+/* "2026-11-24T10:00:00.123456Z" in µs since 1970; 0 if it is not of that form. */
+static int64_t read_time(struct bytes text)
+{
+    static const char form[] = "0000-00-00T00:00:00.000000Z";
+
+    if (text.len != sizeof(form) - 1)
+        return 0;
+    for (size_t i = 0; i < text.len; i++)
+        if (form[i] == '0' ? text.data[i] < '0' || text.data[i] > '9' : text.data[i] != form[i])
+            return 0;
+    int64_t year = read_digits(text, 0, 4);
+    int64_t month = read_digits(text, 5, 2);
+    int64_t day = read_digits(text, 8, 2);
+    int64_t hour = read_digits(text, 11, 2);
+    int64_t minute = read_digits(text, 14, 2);
+    int64_t second = read_digits(text, 17, 2);
+    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 ||
+        second > 60)
+        return 0;
+    int64_t days = days_from_civil(year, month, day);
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + read_digits(text, 20, 6);
+}
+
+/* The retryCount of the last stamp in the header's list. */
+static int read_json_redeliveries(struct bytes list, int64_t *retry_count, struct arena *arena)
+{
+    struct json_array array;
+    struct bytes stamp = BYTES_NONE;
+    struct bytes element;
+    int more;
+
+    if (json_array_begin(&array, list) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_array_next(&array, &element)) > 0)
+        stamp = element;
+    if (more < 0)
+        return -ERR_FORMAT;
+    if (stamp.len == 0)
+        return 0;
+    return json_to_i64(json_object_get(stamp, "retryCount", arena), retry_count);
+}
+
+static int read_json_text(struct bytes *text, struct bytes body, const char *name,
+                          struct arena *arena, struct error *err)
+{
+    struct bytes raw = json_object_get(body, name, arena);
+
+    if (raw.len == 0 || json_unquote(text, raw, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the JSON body has no string %s", name);
+    return 0;
+}
+
+/* Symfony's Serializer: the message's properties in the body, class and stamps in the headers. */
+static int decode_json_body(struct envelope *envelope, const struct metadata *metadata,
+                            struct arena *arena, struct error *err)
+{
+    if (metadata->type.len == 0)
+        return error_set(err, ERR_FORMAT, "the headers have no type");
+    envelope->message_class = metadata->type;
+    if (read_json_text(&envelope->topic, envelope->body, "topic", arena, err) < 0 ||
+        read_json_text(&envelope->payload, envelope->body, "payload", arena, err) < 0)
+        return -ERR_FORMAT;
+    if (metadata->redeliveries.len > 0 &&
+        read_json_redeliveries(metadata->redeliveries, &envelope->retry_count, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the header of the RedeliveryStamps is not well-formed");
+    if (bytes_equal_text(metadata->encoding, "base64") &&
+        base64_decode(&envelope->payload, envelope->payload, arena) < 0)
+        return error_set(err, ERR_FORMAT,
+                         "the payload is not the base64 that " HEADER_ENCODING " says");
+    if (metadata->topic.len > 0 && base64_decode(&envelope->topic, metadata->topic, arena) < 0)
+        return error_set(err, ERR_FORMAT, HEADER_TOPIC " is no base64");
+    return 0;
+}
+
+static int decode_php_body(struct envelope *envelope, struct arena *arena, struct error *err)
+{
+    struct bytes text;
+
+    if (envelope_php_text(&text, envelope->body, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the body is neither serialized nor base64");
+    return envelope_php_decode(envelope, text, err);
+}
+
+int envelope_decode_parts(struct envelope *envelope, struct bytes body, struct bytes headers,
+                          struct arena *arena, struct error *err)
+{
+    struct metadata metadata = {0};
+    int failed;
+
+    if (headers.len == 0)
+        headers = BYTES("[]");
+    *envelope = (struct envelope){.body = body, .headers = headers};
+    if (read_headers(&metadata, headers, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the headers are no JSON object");
+    if (bytes_starts_with(body, BYTES("{"))) {
+        envelope->serializer = ENVELOPE_JSON;
+        failed = decode_json_body(envelope, &metadata, arena, err);
+    } else {
+        envelope->serializer = ENVELOPE_PHP;
+        failed = decode_php_body(envelope, arena, err);
+    }
+    if (failed < 0)
+        return -ERR_FORMAT;
+    if (envelope->retry_count < 0)
+        envelope->retry_count = 0;
+    envelope->mqtt_id = metadata.id;
+    envelope->received_us = read_time(metadata.received_at);
+    envelope->raw = bytes_equal_text(metadata.raw, "1");
+    return 0;
+}
+
+/* Without the `s:<length>:"` and `";` that php-redis puts around it, if they are there. */
+static int unwrap(struct bytes *json, struct bytes value)
+{
+    struct php_reader reader = {.text = value};
+    struct php_value string;
+
+    *json = value;
+    if (!bytes_starts_with(value, BYTES("s:")))
+        return 0;
+    if (php_read(&reader, &string) < 0 || !php_at_end(&reader))
+        return -ERR_FORMAT;
+    *json = string.text;
+    return 0;
+}
+
+int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
+                    struct error *err)
+{
+    struct bytes body = BYTES_NONE;
+    struct bytes headers = BYTES_NONE;
+    struct json_object object;
+    struct bytes json;
+    struct bytes name;
+    struct bytes raw;
+    int more;
+
+    if (unwrap(&json, value) < 0)
+        return error_set(err, ERR_FORMAT, "the entry is not the serialized string it begins as");
+    if (json_object_begin(&object, json, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the entry is no JSON object");
+    while ((more = json_object_next(&object, &name, &raw)) > 0) {
+        if (bytes_equal_text(name, "body"))
+            body = raw;
+        else if (bytes_equal_text(name, "headers"))
+            headers = raw;
+    }
+    if (more < 0)
+        return error_set(err, ERR_FORMAT, "the entry is not well-formed JSON");
+    if (body.len == 0 || json_unquote(&body, body, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the entry has no string body");
+    return envelope_decode_parts(envelope, body, headers, arena, err);
+}
+
+int envelope_join(struct buf *out, struct bytes body, struct bytes headers, bool redis_serialized,
+                  struct error *err)
+{
+    struct buf json = {0};
+
+    if (!json_is_valid(headers))
+        return error_set(err, ERR_FORMAT, "the headers are no JSON");
+    buf_append(&json, BYTES("{\"body\":"));
+    if (json_quote_php(&json, body) < 0) {
+        buf_free(&json);
+        return error_set(err, ERR_FORMAT, "the body is not UTF-8");
+    }
+    buf_append(&json, BYTES(",\"headers\":"));
+    buf_append(&json, headers);
+    buf_append_char(&json, '}');
+    if (redis_serialized)
+        php_write_string(out, buf_bytes(&json));
+    else
+        buf_append(out, buf_bytes(&json));
+    buf_free(&json);
+    return 0;
+}

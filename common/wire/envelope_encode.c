@@ -1,0 +1,427 @@
+#include "common/wire/envelope.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/wire/envelope_names.h"
+#include "common/wire/escape.h"
+#include "common/wire/json.h"
+#include "common/wire/php.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The body's text around what changes: start TOPIC between PAYLOAD finish, where PHP's TOPIC and PAYLOAD
+ * have their length and `open` in front. */
+struct pieces {
+    struct buf start;
+    struct buf open;
+    struct buf between;
+    struct buf finish;
+};
+
+struct envelope_template {
+    enum envelope_serializer serializer;
+    bool redis_serialized;
+    bool metadata_headers;
+    bool fixed_is_utf8;    /* class and bus are */
+    struct pieces plain;   /* as serialized */
+    struct pieces escaped; /* as they stand in the entry */
+    struct buf headers;    /* the fixed members, comma-separated, without the braces */
+    struct escape_table body_table;
+    struct escape_table header_table;
+
+    /* Used again for each message. */
+    struct buf all_headers;
+    struct buf topic;
+    struct buf payload;
+    struct buf body;
+    int64_t second; /* that `date` stands for */
+    char date[CLOCK_TEXT_SIZE];
+};
+
+/* `s:5:"topic";` and the like: a property's key as its visibility has it. */
+static void append_key(struct buf *out, const struct envelope_format *format, const char *name)
+{
+    struct buf key = {0};
+
+    switch (format->visibility) {
+    case ENVELOPE_PUBLIC:
+        break;
+    case ENVELOPE_PROTECTED:
+        buf_append(&key, BYTES("\0*\0"));
+        break;
+    case ENVELOPE_PRIVATE:
+        buf_append_char(&key, '\0');
+        buf_append(&key, format->message_class);
+        buf_append_char(&key, '\0');
+        break;
+    }
+    buf_append_text(&key, name);
+    php_write_string(out, buf_bytes(&key));
+    buf_free(&key);
+}
+
+static void php_pieces(struct pieces *pieces, const struct envelope_format *format)
+{
+    static const struct bytes stamp = BYTES(ENVELOPE_STAMP_CLASS("BusNameStamp"));
+    struct buf *start = &pieces->start;
+
+    php_write_object(start, BYTES(ENVELOPE_CLASS), 2);
+    php_write_string(start, BYTES("\0" ENVELOPE_CLASS "\0stamps"));
+    buf_append(start, BYTES("a:1:{"));
+    php_write_string(start, stamp);
+    buf_append(start, BYTES("a:1:{i:0;"));
+    php_write_object(start, stamp, 1);
+    php_write_string(start, BYTES("\0" ENVELOPE_STAMP_CLASS("BusNameStamp") "\0busName"));
+    php_write_string(start, format->bus);
+    buf_append(start, BYTES("}}}"));
+    php_write_string(start, BYTES("\0" ENVELOPE_CLASS "\0message"));
+    php_write_object(start, format->message_class, 2);
+    append_key(start, format, "topic");
+    buf_append(start, BYTES("s:"));
+    buf_append(&pieces->open, BYTES(":\""));
+    buf_append(&pieces->between, BYTES("\";"));
+    append_key(&pieces->between, format, "payload");
+    buf_append(&pieces->between, BYTES("s:"));
+    buf_append(&pieces->finish, BYTES("\";}}"));
+}
+
+static void json_pieces(struct pieces *pieces)
+{
+    buf_append(&pieces->start, BYTES("{\"topic\":\""));
+    buf_append(&pieces->between, BYTES("\",\"payload\":\""));
+    buf_append(&pieces->finish, BYTES("\"}"));
+}
+
+/* A text of ours or the settings'; these are checked to be UTF-8. */
+static void quote(struct buf *out, struct bytes text)
+{
+    struct buf mended = {0};
+
+    if (json_quote_php(out, text) == 0)
+        return;
+    json_make_utf8(&mended, text);
+    if (json_quote_php(out, buf_bytes(&mended)) < 0)
+        abort();
+    buf_free(&mended);
+}
+
+static void append_member(struct buf *out, const char *name, struct bytes value)
+{
+    if (out->len > 0)
+        buf_append_char(out, ',');
+    quote(out, bytes_of(name));
+    buf_append_char(out, ':');
+    quote(out, value);
+}
+
+static void json_headers(struct buf *headers, const struct envelope_format *format)
+{
+    struct buf stamps = {0};
+
+    buf_append(&stamps, BYTES("[{\"busName\":"));
+    quote(&stamps, format->bus);
+    buf_append(&stamps, BYTES("}]"));
+    append_member(headers, "type", format->message_class);
+    append_member(headers, ENVELOPE_STAMP_HEADER ENVELOPE_STAMP_CLASS("BusNameStamp"),
+                  buf_bytes(&stamps));
+    append_member(headers, "Content-Type", BYTES("application/json"));
+    buf_free(&stamps);
+}
+
+/* Both layers for a piece: addslashes or nothing (JSON is quoted already), then the outer JSON's. */
+static void escape_piece(struct buf *plain, struct buf *escaped,
+                         enum envelope_serializer serializer)
+{
+    struct buf slashed = {0};
+    struct buf quoted = {0};
+
+    if (serializer == ENVELOPE_PHP) {
+        php_addslashes(&slashed, buf_bytes(plain));
+        buf_clear(plain);
+        buf_append(plain, buf_bytes(&slashed));
+    }
+    quote(&quoted, buf_bytes(plain));
+    buf_append(escaped, bytes_slice(buf_bytes(&quoted), 1, quoted.len - 2));
+    buf_free(&slashed);
+    buf_free(&quoted);
+}
+
+struct envelope_template *envelope_template_new(const struct envelope_format *format)
+{
+    struct envelope_template *template = xcalloc(1, sizeof(*template));
+    struct pieces *plain = &template->plain;
+    struct pieces *escaped = &template->escaped;
+
+    template->serializer = format->serializer;
+    template->redis_serialized = format->redis_serialized;
+    template->metadata_headers = format->metadata_headers;
+    template->fixed_is_utf8 = bytes_is_utf8(format->message_class) && bytes_is_utf8(format->bus);
+    template->second = INT64_MIN;
+    escape_table_fill(&template->header_table, ESCAPE_JSON);
+    switch (format->serializer) {
+    case ENVELOPE_PHP:
+        escape_table_fill(&template->body_table, ESCAPE_SLASHES_JSON);
+        php_pieces(plain, format);
+        break;
+    case ENVELOPE_JSON:
+        escape_table_fill(&template->body_table, ESCAPE_JSON_JSON);
+        json_pieces(plain);
+        json_headers(&template->headers, format);
+        break;
+    }
+    escape_piece(&plain->start, &escaped->start, format->serializer);
+    escape_piece(&plain->open, &escaped->open, format->serializer);
+    escape_piece(&plain->between, &escaped->between, format->serializer);
+    escape_piece(&plain->finish, &escaped->finish, format->serializer);
+    return template;
+}
+
+static void free_pieces(struct pieces *pieces)
+{
+    buf_free(&pieces->start);
+    buf_free(&pieces->open);
+    buf_free(&pieces->between);
+    buf_free(&pieces->finish);
+}
+
+void envelope_template_free(struct envelope_template *template)
+{
+    if (template == NULL)
+        return;
+    free_pieces(&template->plain);
+    free_pieces(&template->escaped);
+    buf_free(&template->headers);
+    buf_free(&template->all_headers);
+    buf_free(&template->topic);
+    buf_free(&template->payload);
+    buf_free(&template->body);
+    free(template);
+}
+
+/* The date changes once a second; only its microseconds are worked out for each message. */
+static void append_received_at(struct envelope_template *template, struct buf *out, int64_t us)
+{
+    int64_t second = us / 1000000;
+    int64_t rest = us % 1000000;
+
+    if (second != template->second) {
+        clock_format_us(second * 1000000, template->date);
+        template->second = second;
+    }
+    for (int i = CLOCK_TEXT_SIZE - 2; i > CLOCK_TEXT_SIZE - 8; i--) {
+        template->date[i] = (char)('0' + rest % 10);
+        rest /= 10;
+    }
+    buf_append(out, (struct bytes){template->date, CLOCK_TEXT_SIZE - 1});
+    buf_append_char(out, 'Z');
+}
+
+static void append_metadata(struct envelope_template *template, struct buf *out,
+                            const struct envelope_message *message)
+{
+    if (out->len > 1)
+        buf_append_char(out, ',');
+    buf_append(out, BYTES("\"" HEADER_ID "\":\""));
+    char *start = buf_reserve(out, message->id.len * 6 + ESCAPE_SLACK);
+    char *end = escape_put(start, &template->header_table, message->id);
+    out->len += (size_t)(end - start);
+    buf_append(out, BYTES("\",\"" HEADER_RECEIVED_AT "\":\""));
+    append_received_at(template, out, message->received_us);
+    buf_append(out, BYTES("\",\"" HEADER_QOS "\":\""));
+    buf_append_char(out, (char)('0' + message->qos));
+    buf_append(out, BYTES("\",\"" HEADER_RETAIN "\":\""));
+    buf_append_char(out, message->retained ? '1' : '0');
+    buf_append_char(out, '"');
+}
+
+/* `"name":"` base64 of value `"`; base64 needs no escape but for `/`. */
+static void append_base64_member(struct buf *out, const char *name, struct bytes value)
+{
+    struct buf text = {0};
+
+    base64_encode(&text, value);
+    buf_append_char(out, ',');
+    quote(out, bytes_of(name));
+    buf_append_char(out, ':');
+    quote(out, buf_bytes(&text));
+    buf_free(&text);
+}
+
+/* Mends topic and payload for JSON, where they need it, and says so in the headers. */
+static void mend_for_json(struct envelope_template *template, struct bytes *topic,
+                          struct bytes *payload)
+{
+    if (!bytes_is_utf8(*payload)) {
+        buf_clear(&template->payload);
+        base64_encode(&template->payload, *payload);
+        *payload = buf_bytes(&template->payload);
+        buf_append(&template->all_headers, BYTES(",\"" HEADER_ENCODING "\":\"base64\""));
+    }
+    if (!bytes_is_utf8(*topic)) {
+        append_base64_member(&template->all_headers, HEADER_TOPIC, *topic);
+        buf_clear(&template->topic);
+        json_make_utf8(&template->topic, *topic);
+        *topic = buf_bytes(&template->topic);
+    }
+}
+
+/* The body in base64, into template->body. */
+static void encode_base64_body(struct envelope_template *template, struct bytes topic,
+                               struct bytes payload)
+{
+    const struct pieces *plain = &template->plain;
+    struct buf *serialized = &template->payload;
+
+    buf_clear(serialized);
+    buf_append(serialized, buf_bytes(&plain->start));
+    buf_append_u64(serialized, topic.len);
+    buf_append(serialized, buf_bytes(&plain->open));
+    php_addslashes(serialized, topic);
+    buf_append(serialized, buf_bytes(&plain->between));
+    buf_append_u64(serialized, payload.len);
+    buf_append(serialized, buf_bytes(&plain->open));
+    php_addslashes(serialized, payload);
+    buf_append(serialized, buf_bytes(&plain->finish));
+    buf_clear(&template->body);
+    base64_encode(&template->body, buf_bytes(serialized));
+}
+
+/* The headers' text of this message, braces included, into template->all_headers; and topic and payload
+ * as they can be written. */
+static void build_headers(struct envelope_template *template,
+                          const struct envelope_message *message, struct bytes *topic,
+                          struct bytes *payload)
+{
+    struct buf *out = &template->all_headers;
+
+    buf_clear(out);
+    if (template->serializer == ENVELOPE_PHP && !template->metadata_headers) {
+        buf_append(out, BYTES("[]"));
+        return;
+    }
+    buf_append_char(out, '{');
+    buf_append(out, buf_bytes(&template->headers));
+    if (template->metadata_headers)
+        append_metadata(template, out, message);
+    if (template->serializer == ENVELOPE_JSON)
+        mend_for_json(template, topic, payload);
+    buf_append_char(out, '}');
+}
+
+static size_t digits_len(size_t number)
+{
+    size_t len = 1;
+
+    while (number >= 10) {
+        number /= 10;
+        len++;
+    }
+    return len;
+}
+
+static char *put(char *to, struct bytes bytes)
+{
+    memcpy(to, bytes.data, bytes.len);
+    return to + bytes.len;
+}
+
+static char *put_buf(char *to, const struct buf *buf)
+{
+    if (buf->len == 0)
+        return to;
+    return put(to, buf_bytes(buf));
+}
+
+static char *put_number(char *to, size_t number)
+{
+    char *end = to + digits_len(number);
+    char *at = end;
+
+    do {
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return end;
+}
+
+/* The length of what put_body writes. */
+static size_t body_len(const struct envelope_template *template, struct bytes topic,
+                       struct bytes payload)
+{
+    const struct pieces *pieces = &template->escaped;
+    size_t len = pieces->start.len + pieces->between.len + pieces->finish.len;
+
+    if (template->serializer == ENVELOPE_PHP)
+        len += digits_len(topic.len) + digits_len(payload.len) + 2 * pieces->open.len;
+    return len + escape_len(&template->body_table, topic) +
+           escape_len(&template->body_table, payload);
+}
+
+static char *put_text(char *to, const struct envelope_template *template, struct bytes text)
+{
+    if (template->serializer == ENVELOPE_PHP) {
+        to = put_number(to, text.len);
+        to = put_buf(to, &template->escaped.open);
+    }
+    return escape_put(to, &template->body_table, text);
+}
+
+static char *put_body(char *to, const struct envelope_template *template, struct bytes topic,
+                      struct bytes payload)
+{
+    const struct pieces *pieces = &template->escaped;
+
+    to = put_buf(to, &pieces->start);
+    to = put_text(to, template, topic);
+    to = put_buf(to, &pieces->between);
+    to = put_text(to, template, payload);
+    return put_buf(to, &pieces->finish);
+}
+
+static bool needs_base64_body(const struct envelope_template *template, struct bytes topic,
+                              struct bytes payload)
+{
+    return template->serializer == ENVELOPE_PHP &&
+           !(template->fixed_is_utf8 && bytes_is_utf8(topic) && bytes_is_utf8(payload));
+}
+
+void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
+                     struct buf *out)
+{
+    static const struct bytes before_body = BYTES("{\"body\":\"");
+    static const struct bytes before_headers = BYTES("\",\"headers\":");
+    struct bytes topic = message->topic;
+    struct bytes payload = message->payload;
+    size_t len = before_body.len + before_headers.len + 1;
+    bool base64 = needs_base64_body(template, topic, payload);
+
+    build_headers(template, message, &topic, &payload);
+    if (base64) {
+        encode_base64_body(template, topic, payload);
+        len += escape_len(&template->header_table, buf_bytes(&template->body));
+    } else {
+        len += body_len(template, topic, payload);
+    }
+    len += template->all_headers.len;
+
+    /* `s:<20 digits at the most>:"`, `";` and what escape_put may write too much. */
+    char *start = buf_reserve(out, len + 26 + ESCAPE_SLACK);
+    char *to = start;
+    if (template->redis_serialized) {
+        to = put(to, BYTES("s:"));
+        to = put_number(to, len);
+        to = put(to, BYTES(":\""));
+    }
+    to = put(to, before_body);
+    if (base64)
+        to = escape_put(to, &template->header_table, buf_bytes(&template->body));
+    else
+        to = put_body(to, template, topic, payload);
+    to = put(to, before_headers);
+    to = put_buf(to, &template->all_headers);
+    *to++ = '}';
+    if (template->redis_serialized)
+        to = put(to, BYTES("\";"));
+    out->len += (size_t)(to - start);
+}

@@ -1,0 +1,423 @@
+#include "common/wire/json.h"
+
+/* Where a scan stands; nothing at or behind `end` is read. */
+struct cursor {
+    const char *at;
+    const char *end;
+};
+
+static struct cursor cursor_of(struct bytes text)
+{
+    if (text.len == 0)
+        return (struct cursor){"", ""};
+    return (struct cursor){text.data, text.data + text.len};
+}
+
+static struct bytes cursor_rest(const struct cursor *cursor)
+{
+    return (struct bytes){cursor->at, (size_t)(cursor->end - cursor->at)};
+}
+
+static void skip_space(struct cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' ||
+                                        *cursor->at == '\n' || *cursor->at == '\r'))
+        cursor->at++;
+}
+
+/* Steps over c, if that is what comes. */
+static bool take(struct cursor *cursor, char c)
+{
+    if (cursor->at == cursor->end || *cursor->at != c)
+        return false;
+    cursor->at++;
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* One `\uXXXX` behind its backslash: its value, or -1. */
+static int take_unit(struct cursor *cursor)
+{
+    int unit = 0;
+
+    if (cursor->end - cursor->at < 5 || *cursor->at != 'u')
+        return -1;
+    for (int i = 1; i <= 4; i++) {
+        int digit = hex_digit(cursor->at[i]);
+
+        if (digit < 0)
+            return -1;
+        unit = unit << 4 | digit;
+    }
+    cursor->at += 5;
+    return unit;
+}
+
+/* `uXXXX`, or two of them that are a surrogate pair: the code point, or -1. */
+static int take_code_point(struct cursor *cursor)
+{
+    int unit = take_unit(cursor);
+
+    if (unit < 0xD800 || unit > 0xDFFF)
+        return unit;
+    if (unit > 0xDBFF || !take(cursor, '\\'))
+        return -1;
+    int low = take_unit(cursor);
+    if (low < 0xDC00 || low > 0xDFFF)
+        return -1;
+    return 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* The byte that a one-letter escape stands for; 0 where there is no such escape. */
+static const char SHORT_ESCAPE[256] = {
+    ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+    ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
+};
+
+static bool scan_escape(struct cursor *cursor)
+{
+    if (cursor->at == cursor->end)
+        return false;
+    if (*cursor->at == 'u')
+        return take_code_point(cursor) >= 0;
+    return SHORT_ESCAPE[(unsigned char)*cursor->at++] != 0;
+}
+
+/* Over a string, quotes included. *escaped (may be NULL): has it a backslash? */
+static bool scan_string(struct cursor *cursor, bool *escaped)
+{
+    struct cursor scan = *cursor; /* a copy can stay in registers */
+    unsigned char seen = 0;
+    bool has_escape = false;
+
+    if (!take(&scan, '"'))
+        return false;
+    while (scan.at < scan.end) {
+        unsigned char c = (unsigned char)*scan.at++;
+
+        if (c == '"') {
+            struct bytes text = {cursor->at, (size_t)(scan.at - cursor->at)};
+
+            cursor->at = scan.at;
+            if (escaped != NULL)
+                *escaped = has_escape;
+            return seen < 0x80 || bytes_is_utf8(text);
+        }
+        if (c < 0x20)
+            return false;
+        if (c == '\\') {
+            has_escape = true;
+            if (!scan_escape(&scan))
+                return false;
+        }
+        seen |= c;
+    }
+    return false;
+}
+
+static bool scan_digits(struct cursor *cursor)
+{
+    const char *start = cursor->at;
+
+    while (cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9')
+        cursor->at++;
+    return cursor->at > start;
+}
+
+static bool scan_number(struct cursor *cursor)
+{
+    take(cursor, '-');
+    if (!take(cursor, '0') && !scan_digits(cursor))
+        return false;
+    if (take(cursor, '.') && !scan_digits(cursor))
+        return false;
+    if (take(cursor, 'e') || take(cursor, 'E')) {
+        if (!take(cursor, '+'))
+            take(cursor, '-');
+        return scan_digits(cursor);
+    }
+    return true;
+}
+
+static bool scan_word(struct cursor *cursor, struct bytes word)
+{
+    if (!bytes_starts_with(cursor_rest(cursor), word))
+        return false;
+    cursor->at += word.len;
+    return true;
+}
+
+static bool scan_scalar(struct cursor *cursor)
+{
+    if (cursor->at == cursor->end)
+        return false;
+    switch (*cursor->at) {
+    case '"':
+        return scan_string(cursor, NULL);
+    case 't':
+        return scan_word(cursor, BYTES("true"));
+    case 'f':
+        return scan_word(cursor, BYTES("false"));
+    case 'n':
+        return scan_word(cursor, BYTES("null"));
+    }
+    return scan_number(cursor);
+}
+
+/* A member's name and the colon behind it. */
+static bool scan_name(struct cursor *cursor)
+{
+    skip_space(cursor);
+    if (!scan_string(cursor, NULL))
+        return false;
+    skip_space(cursor);
+    return take(cursor, ':');
+}
+
+/* The lists and objects that a scan is inside of, outermost first. */
+struct nest {
+    char closer[JSON_DEPTH_MAX]; /* `]` or `}` */
+    size_t depth;
+};
+
+enum step { STEP_VALUE, STEP_END, STEP_WRONG };
+
+/* A value has ended: closes what ends with it, up to the next value or the end of the whole. */
+static enum step scan_behind_value(struct cursor *cursor, struct nest *nest)
+{
+    while (nest->depth > 0) {
+        char closer = nest->closer[nest->depth - 1];
+
+        skip_space(cursor);
+        if (take(cursor, ','))
+            return closer == ']' || scan_name(cursor) ? STEP_VALUE : STEP_WRONG;
+        if (!take(cursor, closer))
+            return STEP_WRONG;
+        nest->depth--;
+    }
+    return STEP_END;
+}
+
+/* At a value: a scalar is passed, of a list or an object only the start (and an empty one's end). */
+static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
+{
+    char closer;
+
+    skip_space(cursor);
+    if (take(cursor, '['))
+        closer = ']';
+    else if (take(cursor, '{'))
+        closer = '}';
+    else
+        return scan_scalar(cursor) ? scan_behind_value(cursor, nest) : STEP_WRONG;
+    if (nest->depth == JSON_DEPTH_MAX)
+        return STEP_WRONG;
+    skip_space(cursor);
+    if (take(cursor, closer))
+        return scan_behind_value(cursor, nest);
+    nest->closer[nest->depth++] = closer;
+    return closer == ']' || scan_name(cursor) ? STEP_VALUE : STEP_WRONG;
+}
+
+/* Over one value of any kind. Not recursive: its depth is bounded by `nest`, not by the stack. */
+static bool scan_value(struct cursor *cursor)
+{
+    struct nest nest;
+    enum step step;
+
+    nest.depth = 0;
+    do {
+        step = scan_at_value(cursor, &nest);
+    } while (step == STEP_VALUE);
+    return step == STEP_END;
+}
+
+static bool at_end(struct cursor *cursor)
+{
+    skip_space(cursor);
+    return cursor->at == cursor->end;
+}
+
+bool json_is_valid(struct bytes text)
+{
+    struct cursor cursor = cursor_of(text);
+
+    return scan_value(&cursor) && at_end(&cursor);
+}
+
+/* One value, as raw text without the white space around it. */
+static bool scan_raw(struct cursor *cursor, struct bytes *raw)
+{
+    skip_space(cursor);
+    const char *start = cursor->at;
+    if (!scan_value(cursor))
+        return false;
+    *raw = (struct bytes){start, (size_t)(cursor->at - start)};
+    return true;
+}
+
+int json_object_begin(struct json_object *object, struct bytes text, struct arena *arena)
+{
+    struct cursor cursor = cursor_of(text);
+    bool list;
+
+    skip_space(&cursor);
+    list = take(&cursor, '[');
+    if (!list && !take(&cursor, '{'))
+        return -ERR_FORMAT;
+    if (list) {
+        skip_space(&cursor);
+        if (!take(&cursor, ']') || !at_end(&cursor))
+            return -ERR_FORMAT;
+    }
+    *object = (struct json_object){cursor_rest(&cursor), arena, true, list};
+    return 0;
+}
+
+int json_object_next(struct json_object *object, struct bytes *key, struct bytes *value)
+{
+    struct cursor cursor = cursor_of(object->rest);
+    struct bytes name;
+
+    if (object->empty_list)
+        return 0;
+    skip_space(&cursor);
+    if (take(&cursor, '}'))
+        return at_end(&cursor) ? 0 : -ERR_FORMAT;
+    if (!object->first && !take(&cursor, ','))
+        return -ERR_FORMAT;
+    skip_space(&cursor);
+    name.data = cursor.at;
+    if (!scan_string(&cursor, NULL))
+        return -ERR_FORMAT;
+    name.len = (size_t)(cursor.at - name.data);
+    skip_space(&cursor);
+    if (!take(&cursor, ':') || !scan_raw(&cursor, value))
+        return -ERR_FORMAT;
+    object->first = false;
+    object->rest = cursor_rest(&cursor);
+    if (json_unquote(key, name, object->arena) < 0)
+        return -ERR_FORMAT;
+    return 1;
+}
+
+struct bytes json_object_get(struct bytes text, const char *key, struct arena *arena)
+{
+    struct bytes found = BYTES_NONE;
+    struct json_object object;
+    struct bytes name;
+    struct bytes value;
+    int more;
+
+    if (json_object_begin(&object, text, arena) < 0)
+        return BYTES_NONE;
+    while ((more = json_object_next(&object, &name, &value)) > 0)
+        if (bytes_equal_text(name, key))
+            found = value;
+    return more < 0 ? BYTES_NONE : found;
+}
+
+int json_array_begin(struct json_array *array, struct bytes text)
+{
+    struct cursor cursor = cursor_of(text);
+
+    skip_space(&cursor);
+    if (!take(&cursor, '['))
+        return -ERR_FORMAT;
+    *array = (struct json_array){cursor_rest(&cursor), true};
+    return 0;
+}
+
+int json_array_next(struct json_array *array, struct bytes *value)
+{
+    struct cursor cursor = cursor_of(array->rest);
+
+    skip_space(&cursor);
+    if (take(&cursor, ']'))
+        return at_end(&cursor) ? 0 : -ERR_FORMAT;
+    if (!array->first && !take(&cursor, ','))
+        return -ERR_FORMAT;
+    if (!scan_raw(&cursor, value))
+        return -ERR_FORMAT;
+    array->first = false;
+    array->rest = cursor_rest(&cursor);
+    return 1;
+}
+
+int json_to_i64(struct bytes raw, int64_t *value)
+{
+    struct cursor cursor = cursor_of(raw);
+    bool negative = take(&cursor, '-');
+    struct bytes digits = cursor_rest(&cursor);
+    uint64_t magnitude;
+
+    if (!bytes_to_u64(digits, &magnitude) || (digits.len > 1 && digits.data[0] == '0'))
+        return -ERR_FORMAT;
+    if (magnitude > (uint64_t)INT64_MAX + (negative ? 1 : 0))
+        return -ERR_FORMAT;
+    *value = (int64_t)(negative ? 0 - magnitude : magnitude);
+    return 0;
+}
+
+static char *put_utf8(char *to, int code)
+{
+    if (code < 0x80) {
+        *to++ = (char)code;
+    } else if (code < 0x800) {
+        *to++ = (char)(0xC0 | code >> 6);
+        *to++ = (char)(0x80 | (code & 63));
+    } else if (code < 0x10000) {
+        *to++ = (char)(0xE0 | code >> 12);
+        *to++ = (char)(0x80 | (code >> 6 & 63));
+        *to++ = (char)(0x80 | (code & 63));
+    } else {
+        *to++ = (char)(0xF0 | code >> 18);
+        *to++ = (char)(0x80 | (code >> 12 & 63));
+        *to++ = (char)(0x80 | (code >> 6 & 63));
+        *to++ = (char)(0x80 | (code & 63));
+    }
+    return to;
+}
+
+/* text has been scanned: its escapes are well formed. No escape is shorter than what it stands for. */
+static struct bytes unescape(struct bytes text, struct arena *arena)
+{
+    struct cursor cursor = cursor_of(text);
+    char *out = arena_alloc(arena, text.len);
+    char *to = out;
+
+    while (cursor.at < cursor.end) {
+        char c = *cursor.at++;
+
+        if (c != '\\')
+            *to++ = c;
+        else if (*cursor.at == 'u')
+            to = put_utf8(to, take_code_point(&cursor));
+        else
+            *to++ = SHORT_ESCAPE[(unsigned char)*cursor.at++];
+    }
+    return (struct bytes){out, (size_t)(to - out)};
+}
+
+int json_unquote(struct bytes *text, struct bytes raw, struct arena *arena)
+{
+    struct cursor cursor = cursor_of(raw);
+    bool escaped;
+
+    if (!scan_string(&cursor, &escaped) || cursor.at != cursor.end)
+        return -ERR_FORMAT;
+    *text = (struct bytes){raw.data + 1, raw.len - 2};
+    if (escaped)
+        *text = unescape(*text, arena);
+    return 0;
+}

@@ -1,0 +1,403 @@
+#include "common/wire/stamp_body.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/wire/envelope_names.h"
+#include "common/wire/envelope_php.h"
+#include "common/wire/php.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One stamp class as the envelope has it: `<key>a:<count>:{<stamps>}`. */
+struct found {
+    bool there;
+    size_t pair_at;         /* where the key begins */
+    size_t list_end;        /* where the closing brace is */
+    uint64_t values_before; /* read before the list */
+    uint64_t values_behind; /* read when the list was over */
+    size_t count;
+    size_t count_at;
+    size_t count_len;
+    int64_t next_key;
+    bool same_error; /* the last ErrorDetailsStamp says what this failure says */
+};
+
+struct walk {
+    struct php_reader reader;
+    struct php_references references;
+    const struct stamp_failure *failure;
+    bool has_stamps;
+    struct php_value stamps; /* the map's head */
+    size_t stamps_end;       /* where its closing brace is */
+    uint64_t stamps_values;  /* read when it was over */
+    struct found found[STAMP_CLASSES];
+};
+
+/* A place of the old text where something else comes. What it does to the numbers of references:
+ * those above `behind` change by added - removed. */
+struct edit {
+    size_t at;
+    size_t remove;
+    struct bytes insert;
+    uint64_t behind;
+    uint64_t added;
+    uint64_t removed;
+};
+
+struct edits {
+    struct edit *list;
+    size_t len;
+    struct arena arena; /* the inserted texts */
+};
+
+static void write_property(struct buf *out, enum stamp_class which, const char *name)
+{
+    struct buf key = {0};
+
+    buf_append_char(&key, '\0');
+    buf_append(&key, STAMP_NAMES[which]);
+    buf_append_char(&key, '\0');
+    buf_append_text(&key, name);
+    php_write_string(out, buf_bytes(&key));
+    buf_free(&key);
+}
+
+static void write_date(struct buf *out, int64_t us)
+{
+    char date[CLOCK_TEXT_SIZE];
+
+    clock_format_us(us, date);
+    date[10] = ' ';
+    php_write_object(out, BYTES("DateTimeImmutable"), 3);
+    php_write_string(out, BYTES("date"));
+    php_write_string(out, bytes_of(date));
+    php_write_string(out, BYTES("timezone_type"));
+    php_write_int(out, 3);
+    php_write_string(out, BYTES("timezone"));
+    php_write_string(out, BYTES("UTC"));
+    buf_append_char(out, '}');
+}
+
+static void write_error(struct buf *out, const struct stamp_failure *failure)
+{
+    php_write_object(out, STAMP_NAMES[STAMP_ERROR], 4);
+    write_property(out, STAMP_ERROR, "exceptionClass");
+    php_write_string(out, failure->exception_class);
+    write_property(out, STAMP_ERROR, "exceptionCode");
+    php_write_int(out, failure->exception_code);
+    write_property(out, STAMP_ERROR, "exceptionMessage");
+    php_write_string(out, failure->exception_message);
+    write_property(out, STAMP_ERROR, "flattenException");
+    buf_append(out, BYTES("N;"));
+}
+
+/* One stamp as a pair of its class's list. */
+static void write_stamp(struct buf *out, enum stamp_class which, int64_t key,
+                        const struct stamp_failure *failure)
+{
+    php_write_int(out, key);
+    switch (which) {
+    case STAMP_MESSAGE_ID:
+        php_write_object(out, STAMP_NAMES[which], 1);
+        write_property(out, which, "id");
+        php_write_string(out, failure->stream_id);
+        break;
+    case STAMP_ERROR:
+        write_error(out, failure);
+        break;
+    case STAMP_SENT:
+        php_write_object(out, STAMP_NAMES[which], 1);
+        write_property(out, which, "originalReceiverName");
+        php_write_string(out, failure->receiver);
+        break;
+    case STAMP_DELAY:
+        php_write_object(out, STAMP_NAMES[which], 1);
+        write_property(out, which, "delay");
+        php_write_int(out, failure->delay_ms);
+        break;
+    case STAMP_REDELIVERY:
+        php_write_object(out, STAMP_NAMES[which], 2);
+        write_property(out, which, "retryCount");
+        php_write_int(out, failure->retry_count);
+        write_property(out, which, "redeliveredAt");
+        write_date(out, failure->now_us);
+        break;
+    case STAMP_CLASSES:
+        break;
+    }
+    buf_append_char(out, '}');
+}
+
+/* A stamp of any class; *same: it is an error of the failure's class, code and message. */
+static int read_error(struct php_reader *reader, const struct stamp_failure *failure, bool *same)
+{
+    struct php_value object;
+    struct php_value key;
+    struct php_value value;
+    int matching = 0;
+
+    *same = false;
+    if (php_read(reader, &object) < 0)
+        return -ERR_FORMAT;
+    if (object.type != PHP_OBJECT)
+        return php_skip_rest(reader, &object);
+    for (size_t i = 0; i < object.count; i++) {
+        if (php_read_key(reader, &key) < 0 || php_read(reader, &value) < 0 ||
+            php_skip_rest(reader, &value) < 0)
+            return -ERR_FORMAT;
+        struct bytes name = php_property_name(key.text);
+        if (bytes_equal_text(name, "exceptionClass"))
+            matching +=
+                value.type == PHP_STRING && bytes_equal(value.text, failure->exception_class);
+        else if (bytes_equal_text(name, "exceptionMessage"))
+            matching +=
+                value.type == PHP_STRING && bytes_equal(value.text, failure->exception_message);
+        else if (bytes_equal_text(name, "exceptionCode"))
+            matching += value.type == PHP_INT && value.number == failure->exception_code;
+    }
+    *same = matching == 3;
+    return php_read_end(reader);
+}
+
+/* The list of one class. */
+static int read_list(struct walk *walk, enum stamp_class which, size_t pair_at)
+{
+    struct php_reader *reader = &walk->reader;
+    struct found *found = &walk->found[which];
+    struct php_value list;
+    struct php_value key;
+
+    *found = (struct found){.there = true, .pair_at = pair_at, .values_before = reader->values};
+    if (php_read(reader, &list) < 0 || list.type != PHP_ARRAY)
+        return -ERR_FORMAT;
+    found->count = list.count;
+    found->count_at = list.count_at;
+    found->count_len = list.count_len;
+    for (size_t i = 0; i < list.count; i++) {
+        if (php_read_key(reader, &key) < 0 ||
+            read_error(reader, walk->failure, &found->same_error) < 0)
+            return -ERR_FORMAT;
+        if (key.type == PHP_INT && key.number >= found->next_key) {
+            if (key.number == INT64_MAX)
+                return -ERR_FORMAT;
+            found->next_key = key.number + 1;
+        }
+    }
+    found->list_end = reader->at;
+    found->values_behind = reader->values;
+    return php_read_end(reader);
+}
+
+static int read_stamps(struct walk *walk)
+{
+    struct php_reader *reader = &walk->reader;
+    struct php_value key;
+    int failed;
+
+    memset(walk->found, 0, sizeof(walk->found));
+    walk->has_stamps = true;
+    if (php_read(reader, &walk->stamps) < 0 || walk->stamps.type != PHP_ARRAY)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < walk->stamps.count; i++) {
+        size_t pair_at = reader->at;
+
+        if (php_read_key(reader, &key) < 0)
+            return -ERR_FORMAT;
+        enum stamp_class which = stamp_class_of(key.text);
+        if (which < STAMP_CLASSES)
+            failed = read_list(walk, which, pair_at);
+        else
+            failed = php_skip(reader);
+        if (failed < 0)
+            return -ERR_FORMAT;
+    }
+    walk->stamps_end = reader->at;
+    walk->stamps_values = reader->values;
+    return php_read_end(reader);
+}
+
+/* Through the whole envelope: where its stamps are, and every reference. */
+static int read_envelope(struct walk *walk)
+{
+    struct php_reader *reader = &walk->reader;
+    struct php_value key;
+    size_t pairs;
+    int failed;
+
+    if (envelope_php_begin(reader, &pairs) < 0)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < pairs; i++) {
+        if (php_read_key(reader, &key) < 0)
+            return -ERR_FORMAT;
+        if (bytes_equal_text(php_property_name(key.text), "stamps"))
+            failed = read_stamps(walk);
+        else
+            failed = php_skip(reader);
+        if (failed < 0)
+            return -ERR_FORMAT;
+    }
+    if (php_read_end(reader) < 0 || !php_at_end(reader) || !walk->has_stamps)
+        return -ERR_FORMAT;
+    return 0;
+}
+
+/* The number of values in texts that write_stamp made: pairs, one behind the other. */
+static uint64_t count_values(struct bytes pairs)
+{
+    struct php_reader reader = {.text = pairs};
+    struct php_value key;
+
+    while (!php_at_end(&reader))
+        if (php_read_key(&reader, &key) < 0 || php_skip(&reader) < 0)
+            abort();
+    return reader.values;
+}
+
+static struct edit *add_edit(struct edits *edits, size_t at, size_t remove, struct bytes insert)
+{
+    struct edit *edit = &edits->list[edits->len++];
+
+    *edit = (struct edit){
+        .at = at,
+        .remove = remove,
+        .insert = arena_copy(&edits->arena, insert),
+    };
+    return edit;
+}
+
+static void edit_number(struct edits *edits, size_t at, size_t len, uint64_t number)
+{
+    struct buf digits = {0};
+
+    buf_append_u64(&digits, number);
+    add_edit(edits, at, len, buf_bytes(&digits));
+    buf_free(&digits);
+}
+
+/* Pairs that go in at `at`, where `behind` values have been before. */
+static void edit_insert(struct edits *edits, size_t at, uint64_t behind, struct bytes pairs)
+{
+    struct edit *edit = add_edit(edits, at, 0, pairs);
+
+    edit->behind = behind;
+    edit->added = count_values(pairs);
+}
+
+static void edit_lists(struct edits *edits, struct walk *walk)
+{
+    const struct stamp_failure *failure = walk->failure;
+    size_t classes = walk->stamps.count;
+    struct buf new_lists = {0};
+    struct buf pair = {0};
+
+    for (enum stamp_class which = 0; which < STAMP_CLASSES; which++) {
+        const struct found *found = &walk->found[which];
+        bool appended = found->there && which != STAMP_MESSAGE_ID;
+
+        if (!stamp_is_due(which, failure) || (appended && found->count > 0 && found->same_error))
+            continue;
+        buf_clear(&pair);
+        write_stamp(&pair, which, appended ? found->next_key : 0, failure);
+        if (appended) {
+            edit_number(edits, found->count_at, found->count_len, found->count + 1);
+            edit_insert(edits, found->list_end, found->values_behind, buf_bytes(&pair));
+            continue;
+        }
+        if (found->there) {
+            struct edit *edit =
+                add_edit(edits, found->pair_at, found->list_end + 1 - found->pair_at, BYTES_NONE);
+            edit->behind = found->values_before;
+            edit->removed = found->values_behind - found->values_before;
+            classes--;
+        }
+        php_write_string(&new_lists, STAMP_NAMES[which]);
+        buf_append(&new_lists, BYTES("a:1:{"));
+        buf_append(&new_lists, buf_bytes(&pair));
+        buf_append_char(&new_lists, '}');
+        classes++;
+    }
+    edit_number(edits, walk->stamps.count_at, walk->stamps.count_len, classes);
+    edit_insert(edits, walk->stamps_end, walk->stamps_values, buf_bytes(&new_lists));
+    buf_free(&new_lists);
+    buf_free(&pair);
+}
+
+/* Every reference gets the number that its value has in the new text. */
+static int edit_references(struct edits *edits, const struct walk *walk)
+{
+    size_t lists_len = edits->len;
+
+    for (size_t i = 0; i < walk->references.len; i++) {
+        const struct php_reference *reference = &walk->references.list[i];
+        uint64_t number = reference->number;
+        bool gone = false;
+
+        for (size_t j = 0; j < lists_len; j++) {
+            const struct edit *edit = &edits->list[j];
+
+            if (edit->removed > 0 && reference->at >= edit->at &&
+                reference->at < edit->at + edit->remove)
+                gone = true; /* with the text that it stands in */
+            if (reference->number <= edit->behind)
+                continue;
+            if (!gone && reference->number <= edit->behind + edit->removed)
+                return -ERR_FORMAT; /* what it names is replaced */
+            number += edit->added - edit->removed;
+        }
+        if (!gone && number != reference->number)
+            edit_number(edits, reference->at, reference->len, number);
+    }
+    return 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct edit *left = a;
+    const struct edit *right = b;
+
+    return (left->at > right->at) - (left->at < right->at);
+}
+
+static void apply(struct buf *out, struct bytes text, struct edits *edits)
+{
+    size_t at = 0;
+
+    qsort(edits->list, edits->len, sizeof(*edits->list), by_place);
+    for (size_t i = 0; i < edits->len; i++) {
+        const struct edit *edit = &edits->list[i];
+
+        buf_append(out, bytes_slice(text, at, edit->at - at));
+        buf_append(out, edit->insert);
+        at = edit->at + edit->remove;
+    }
+    buf_append(out, bytes_slice(text, at, text.len));
+}
+
+int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failure *failure,
+                   struct error *err)
+{
+    struct walk walk = {.reader.text = text, .failure = failure};
+    struct edits edits = {0};
+    int failed;
+
+    walk.reader.references = &walk.references;
+    failed = read_envelope(&walk);
+    if (failed < 0) {
+        error_set(err, ERR_FORMAT, "the envelope's stamps are not well-formed");
+    } else if (walk.reader.custom && (walk.references.len > 0 || walk.reader.custom_references)) {
+        failed = error_set(err, ERR_FORMAT, "the envelope has references that can't be followed");
+    } else {
+        edits.list = xcalloc(2 * STAMP_CLASSES + 2 + walk.references.len, sizeof(*edits.list));
+        edit_lists(&edits, &walk);
+        failed = edit_references(&edits, &walk);
+        if (failed < 0)
+            error_set(err, ERR_FORMAT, "the envelope refers to a stamp that is to be replaced");
+        else
+            apply(out, text, &edits);
+    }
+    php_references_free(&walk.references);
+    arena_free(&edits.arena);
+    free(edits.list);
+    return failed;
+}

@@ -1,0 +1,233 @@
+#include "common/wire/update.h"
+
+#include "common/base/clock.h"
+#include "common/wire/json.h"
+
+#include <string.h>
+
+#define REPLACEMENT        "\xEF\xBF\xBD" /* U+FFFD */
+#define FORM_LENGTH_MAX    (10 * 1024 * 1024 - 1)
+#define HUB_PATH           "/.well-known/mercure"
+#define TOPIC_PLACEHOLDER  "{topic}"
+#define ESCAPED_LENGTH_MAX 3
+
+/* The Unicode text nearest to it: each byte that belongs to no character becomes U+FFFD. */
+static void append_lossy_utf8(struct buf *out, struct bytes text)
+{
+    while (text.len > 0) {
+        size_t len = text.len < 4 ? text.len : 4;
+
+        while (len > 0 && !bytes_is_utf8(bytes_slice(text, 0, len)))
+            len--;
+        if (len > 0)
+            buf_append(out, bytes_slice(text, 0, len));
+        else
+            buf_append_text(out, REPLACEMENT);
+        text = bytes_slice(text, len > 0 ? len : 1, text.len);
+    }
+}
+
+static void quote_lossy(struct buf *out, struct bytes text)
+{
+    struct buf repaired = {0};
+
+    if (bytes_is_utf8(text)) {
+        json_quote(out, text);
+        return;
+    }
+    append_lossy_utf8(&repaired, text);
+    json_quote(out, buf_bytes(&repaired));
+    buf_free(&repaired);
+}
+
+/* Valid JSON as it is; a line break in it can only be white space. */
+static void append_json(struct buf *out, struct bytes json)
+{
+    char *copy = buf_reserve(out, json.len);
+
+    memcpy(copy, json.data, json.len);
+    out->len += json.len;
+    if (memchr(copy, '\n', json.len) == NULL && memchr(copy, '\r', json.len) == NULL)
+        return;
+    for (size_t i = 0; i < json.len; i++)
+        if (copy[i] == '\n' || copy[i] == '\r')
+            copy[i] = ' ';
+}
+
+static void append_payload(struct buf *out, struct bytes payload)
+{
+    buf_append(out, BYTES(",\"payload\":"));
+    if (json_is_valid(payload)) {
+        append_json(out, payload);
+    } else if (bytes_is_utf8(payload)) {
+        json_quote(out, payload);
+    } else {
+        buf_append_char(out, '"');
+        base64_encode(out, payload);
+        buf_append(out, BYTES("\",\"encoding\":\"base64\""));
+    }
+}
+
+void update_document(struct buf *out, struct bytes id, struct bytes topic, struct bytes payload,
+                     int64_t received_us)
+{
+    buf_append(out, BYTES("{\"id\":"));
+    quote_lossy(out, id);
+    buf_append(out, BYTES(",\"topic\":"));
+    quote_lossy(out, topic);
+    append_payload(out, payload);
+    if (received_us > 0) {
+        char time[CLOCK_TEXT_SIZE];
+
+        clock_format_us(received_us, time);
+        buf_append(out, BYTES(",\"receivedAt\":\""));
+        buf_append_text(out, time);
+        buf_append(out, BYTES("Z\""));
+    }
+    buf_append_char(out, '}');
+}
+
+/* What a byte becomes. LETTER: itself under both encodings. */
+enum form_byte {
+    FORM_ESCAPED,
+    FORM_LETTER,
+    FORM_SPACE, /* + in a form, %20 in a topic */
+    FORM_TILDE, /* %7E in a form, itself in a topic */
+    FORM_SLASH, /* likewise */
+};
+
+static const unsigned char FORM_BYTES[256] = {
+    ['0' ... '9'] = FORM_LETTER, ['A' ... 'Z'] = FORM_LETTER, ['a' ... 'z'] = FORM_LETTER,
+    ['-'] = FORM_LETTER,         ['_'] = FORM_LETTER,         ['.'] = FORM_LETTER,
+    [' '] = FORM_SPACE,          ['~'] = FORM_TILDE,          ['/'] = FORM_SLASH,
+};
+
+static char *write_escaped(char *to, unsigned char byte)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    to[0] = '%';
+    to[1] = digits[byte >> 4];
+    to[2] = digits[byte & 0xF];
+    return to + 3;
+}
+
+void update_urlencode(struct buf *out, struct bytes text)
+{
+    const unsigned char *from = (const unsigned char *)text.data;
+    size_t escaped = 0;
+
+    if (text.len == 0)
+        return;
+    /* Counted first: three times the length of a large payload would be kept for good. */
+    for (size_t i = 0; i < text.len; i++)
+        escaped += FORM_BYTES[from[i]] != FORM_LETTER;
+    char *to = buf_reserve(out, text.len + (ESCAPED_LENGTH_MAX - 1) * escaped);
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char kind = FORM_BYTES[from[i]];
+
+        if (kind == FORM_LETTER)
+            *to++ = (char)from[i];
+        else if (kind == FORM_SPACE)
+            *to++ = '+';
+        else
+            to = write_escaped(to, from[i]);
+    }
+    out->len = (size_t)(to - out->data);
+}
+
+void update_encode_topic(struct buf *out, struct bytes topic)
+{
+    if (topic.len == 0)
+        return;
+    char *to = buf_reserve(out, ESCAPED_LENGTH_MAX * topic.len);
+
+    for (size_t i = 0; i < topic.len; i++) {
+        unsigned char byte = (unsigned char)topic.data[i];
+        unsigned char kind = FORM_BYTES[byte];
+
+        if (kind == FORM_ESCAPED || kind == FORM_SPACE)
+            to = write_escaped(to, byte);
+        else
+            *to++ = (char)byte;
+    }
+    out->len = (size_t)(to - out->data);
+}
+
+void update_form(struct buf *out, const struct update *update)
+{
+    buf_append(out, BYTES("topic="));
+    update_urlencode(out, update->topic);
+    buf_append(out, BYTES("&data="));
+    update_urlencode(out, update->data);
+    if (update->private_update)
+        buf_append(out, BYTES("&private=on"));
+    if (update->id.len > 0) {
+        buf_append(out, BYTES("&id="));
+        update_urlencode(out, update->id);
+    }
+    if (update->type.len > 0) {
+        buf_append(out, BYTES("&type="));
+        update_urlencode(out, update->type);
+    }
+    if (update->retry.len > 0) {
+        buf_append(out, BYTES("&retry="));
+        update_urlencode(out, update->retry);
+    }
+}
+
+static bool find(struct bytes text, struct bytes wanted, size_t *at)
+{
+    const char *found = text.len > 0 ? memmem(text.data, text.len, wanted.data, wanted.len) : NULL;
+
+    if (found == NULL)
+        return false;
+    *at = (size_t)(found - text.data);
+    return true;
+}
+
+void update_expand_topic(struct buf *out, struct bytes template, struct bytes topic)
+{
+    size_t at;
+
+    while (find(template, BYTES(TOPIC_PLACEHOLDER), &at)) {
+        buf_append(out, bytes_slice(template, 0, at));
+        buf_append(out, topic);
+        template = bytes_slice(template, at + sizeof(TOPIC_PLACEHOLDER) - 1, template.len);
+    }
+    buf_append(out, template);
+}
+
+static bool breaks_lines(struct bytes text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\r' || text.data[i] == '\n' || text.data[i] == '\0')
+            return true;
+    return false;
+}
+
+int update_check(const struct update *update, size_t form_len, struct error *err)
+{
+    uint64_t retry;
+    size_t at;
+
+    if (update->topic.len == 0)
+        return error_set(err, ERR_REFUSED, "the update has no topic");
+    if (find(update->topic, BYTES(HUB_PATH), &at))
+        return error_set(err, ERR_REFUSED, "the topic holds %s, which the hub keeps for itself",
+                         HUB_PATH);
+    if (breaks_lines(update->id))
+        return error_set(err, ERR_REFUSED, "the update's id holds CR, LF or NUL");
+    if (update->id.len > 0 && update->id.data[0] == '#')
+        return error_set(err, ERR_REFUSED, "the update's id begins with #");
+    if (breaks_lines(update->type))
+        return error_set(err, ERR_REFUSED, "the update's type holds CR, LF or NUL");
+    if (update->retry.len > 0 && !bytes_to_u64(update->retry, &retry))
+        return error_set(err, ERR_REFUSED,
+                         "the update's retry is not a whole number of milliseconds");
+    if (form_len > FORM_LENGTH_MAX)
+        return error_set(err, ERR_REFUSED,
+                         "the update is %zu bytes long, more than the hub's limit of %d", form_len,
+                         FORM_LENGTH_MAX);
+    return 0;
+}
