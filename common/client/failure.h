@@ -1,7 +1,11 @@
 /* Rows into the failure transport: Doctrine's table `messenger_messages` in PostgreSQL, without blocking.
  *
  * The connection is opened at the first use, the table made if it is missing (auto_setup, as Doctrine
- * 6.4 makes it) and rows go one at a time. One thread. */
+ * 6.4 makes it) and rows go one at a time. One thread.
+ *
+ * A body that no text column takes (NUL, not UTF-8) is stored as its base64, which PHP's reader
+ * decodes; headers like that are refused. A server that does not answer is given up after 5 s while
+ * connecting and 10 s for a statement. */
 #ifndef COMMON_CLIENT_FAILURE_H
 #define COMMON_CLIENT_FAILURE_H
 
@@ -24,6 +28,7 @@ struct failure_row {
  * can't be told: look_for next time) or -ERR_REFUSED (the database said no), with err. */
 typedef void failure_written(void *context, int result, const struct error *err);
 
+/* -ERR_USAGE names the setting: no dsn, one that is not PostgreSQL's, a table that is no name. */
 MUST_CHECK int failure_new(struct failure **failure, const struct settings_failure *settings,
                            struct error *err);
 void failure_free(struct failure *failure);
@@ -32,9 +37,9 @@ bool failure_is_busy(const struct failure *failure);
 void failure_write(struct failure *failure, const struct failure_row *row, failure_written *written,
                    void *context);
 
-int failure_fd(const struct failure *failure);     /* -1: none now; ask again each turn */
-short failure_events(const struct failure *failure); /* POLLIN, POLLOUT */
+int failure_fd(const struct failure *failure);              /* -1: none now; ask again each turn */
+short failure_events(const struct failure *failure);        /* POLLIN, POLLOUT */
 int64_t failure_deadline_ms(const struct failure *failure); /* monotonic; -1: none */
-void failure_process(struct failure *failure);      /* after poll, or when the deadline is past */
+void failure_process(struct failure *failure); /* after poll, or when the deadline is past */
 
 #endif

@@ -18,17 +18,17 @@ struct hub;
 
 struct hub_result {
     struct hub_answer answer;
-    long status;      /* HTTP status, 0 without one */
+    long status; /* HTTP status, 0 without one */
     int64_t took_us;
-    char text[200];   /* for people: "the hub answered 503: …", "connection refused"; never a secret */
+    char text[200]; /* for people: what was answered, or why nothing was; "" when done; no secret */
 };
 
 /* Called from hub_process, in any order of connections. The connection is idle again when it runs: it
  * may hub_send on it. */
 typedef void hub_answered(void *context, size_t connection, const struct hub_result *result);
 
-/* token: what to send now; the struct stays the hub's. See jwt.h. -ERR_USAGE if url or token settings
- * can't work, said with their names. */
+/* -ERR_USAGE if url or token settings can't work, said with their names (see jwt.h). The token is
+ * renewed in time, and once for a 401 before that is passed on. */
 MUST_CHECK int hub_new(struct hub **hub, const struct settings_mercure *settings,
                        hub_answered *answered, void *context, struct error *err);
 void hub_free(struct hub *hub);
@@ -48,8 +48,10 @@ void hub_process(struct hub *hub);
 /* Requests in flight. */
 size_t hub_busy(const struct hub *hub);
 
-/* One publish, blocking (the command line, the monitor's probe). */
-int hub_publish_once(const struct settings_mercure *settings, struct bytes form, struct bytes id,
-                     int64_t timeout_ms, struct hub_result *result, struct error *err);
+/* One publish, blocking (the command line). 0: done; -ERR_UNREACHABLE: no answer within timeout_ms, or
+ * one that says "later"; -ERR_REFUSED: any other; -ERR_USAGE as hub_new, and then result is not filled. */
+MUST_CHECK int hub_publish_once(const struct settings_mercure *settings, struct bytes form,
+                                struct bytes id, int64_t timeout_ms, struct hub_result *result,
+                                struct error *err);
 
 #endif

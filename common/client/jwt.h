@@ -10,11 +10,13 @@ struct jwt;
 
 /* -ERR_USAGE names the setting: no token and no secret, a secret under 32 bytes for HS256 (48, 64 for
  * the others), an unreadable key file, an unknown algorithm. */
-MUST_CHECK int jwt_new(struct jwt **jwt, const struct settings_mercure *settings, struct error *err);
+MUST_CHECK int jwt_new(struct jwt **jwt, const struct settings_mercure *settings,
+                       struct error *err);
 void jwt_free(struct jwt *jwt);
 /* Valid now; owned by jwt until the next call. NULL with err if signing fails. */
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err);
-void jwt_renew(struct jwt *jwt);           /* a 401: mint at the next call (no effect on a given one) */
-bool jwt_secret_is_public(const struct settings_mercure *settings); /* the documented example secrets */
+void jwt_renew(struct jwt *jwt); /* a 401: mint at the next call (no effect on a given one) */
+bool jwt_secret_is_public(
+    const struct settings_mercure *settings); /* the documented example secrets */
 
 #endif

@@ -1,0 +1,268 @@
+#include "common/client/failure.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/client/failure_pg.h"
+#include "common/client/failure_sql.h"
+#include "common/wire/base64.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SETUPS_MAX       3
+#define CLOCK_MARGIN_US  INT64_C(60000000) /* another host's clock may have dated the row */
+#define TIME_TEXT_SIZE   20                /* "2026-11-24 10:00:00" */
+#define MEMORY_KEPT_MOST (1024 * 1024)
+
+enum failure_step {
+    STEP_NONE,
+    STEP_REFUSED, /* by ourselves */
+    STEP_INSERT,
+    STEP_SETUP,
+};
+
+enum { VALUE_BODY, VALUE_HEADERS, VALUE_QUEUE, VALUE_NOW, VALUE_LOOK_FOR, VALUE_SINCE, VALUES };
+
+struct failure {
+    struct failure_pg *pg;
+    struct failure_sql sql;
+    char *queue_name;
+    bool auto_setup;
+    enum failure_step step;
+    int setups; /* for the row in hand */
+    struct buf body;
+    struct buf headers;
+    struct buf look_for;
+    char now[TIME_TEXT_SIZE];
+    char since[TIME_TEXT_SIZE];
+    const char *values[VALUES];
+    bool looks;
+    struct error refused;
+    failure_written *written;
+    void *context;
+};
+
+static bool fits_text_column(struct bytes text)
+{
+    return (text.len == 0 || memchr(text.data, '\0', text.len) == NULL) && bytes_is_utf8(text);
+}
+
+int failure_new(struct failure **failure, const struct settings_failure *settings,
+                struct error *err)
+{
+    struct failure *made;
+    int result;
+
+    if (settings->dsn[0] == '\0')
+        return error_set(err, ERR_USAGE,
+                         "[failure] dsn (DATABASE_URL) is not set: there is no failure "
+                         "transport");
+    if (strncmp(settings->dsn, "redis", 5) == 0 || strncmp(settings->dsn, "valkey", 6) == 0)
+        return error_set(err, ERR_USAGE,
+                         "[failure] dsn (DATABASE_URL): a Redis queue as the failure "
+                         "transport is not supported: use postgresql://");
+    made = xcalloc(1, sizeof(*made));
+    made->queue_name = xstrdup(settings->queue_name);
+    made->auto_setup = settings->auto_setup;
+    result = failure_sql_make(&made->sql, settings->table, err);
+    if (result == 0) {
+        result = failure_pg_new(&made->pg, settings->dsn, err);
+        if (result < 0)
+            error_wrap(err, "[failure] dsn (DATABASE_URL)");
+    }
+    if (result < 0) {
+        failure_free(made);
+        return result;
+    }
+    *failure = made;
+    return 0;
+}
+
+void failure_free(struct failure *failure)
+{
+    if (failure == NULL)
+        return;
+    failure_pg_free(failure->pg);
+    failure_sql_free(&failure->sql);
+    buf_free(&failure->body);
+    buf_free(&failure->headers);
+    buf_free(&failure->look_for);
+    free(failure->queue_name);
+    free(failure);
+}
+
+bool failure_is_busy(const struct failure *failure)
+{
+    return failure->step != STEP_NONE;
+}
+
+static void format_time(char text[TIME_TEXT_SIZE], int64_t wall_us)
+{
+    char with_us[CLOCK_TEXT_SIZE];
+
+    clock_format_us(wall_us, with_us);
+    snprintf(text, TIME_TEXT_SIZE, "%.10s %.8s", with_us, with_us + 11);
+}
+
+static void copy(struct buf *to, struct bytes bytes)
+{
+    if (to->capacity > MEMORY_KEPT_MOST)
+        buf_free(to);
+    buf_clear(to);
+    buf_append(to, bytes);
+    buf_text(to);
+}
+
+/* PHP's reader takes base64 for a body that does not end in `}`. */
+static void copy_body(struct failure *failure, struct bytes body)
+{
+    if (fits_text_column(body)) {
+        copy(&failure->body, body);
+        return;
+    }
+    copy(&failure->body, BYTES_NONE);
+    base64_encode(&failure->body, body);
+    buf_text(&failure->body);
+}
+
+static void copy_row(struct failure *failure, const struct failure_row *row)
+{
+    int64_t now = clock_wall_us();
+    int64_t since = row->looked_since_us - CLOCK_MARGIN_US;
+
+    copy_body(failure, row->body);
+    copy(&failure->headers, row->headers);
+    /* What no column can hold is not there to be found: rather twice than never. */
+    failure->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
+    if (fits_text_column(row->body))
+        copy(&failure->look_for, row->look_for);
+    else
+        copy(&failure->look_for, buf_bytes(&failure->body));
+    format_time(failure->now, now);
+    format_time(failure->since, since > 0 ? since : 0);
+    failure->values[VALUE_BODY] = failure->body.data;
+    failure->values[VALUE_HEADERS] = failure->headers.data;
+    failure->values[VALUE_QUEUE] = failure->queue_name;
+    failure->values[VALUE_NOW] = failure->now;
+    failure->values[VALUE_LOOK_FOR] = failure->look_for.data;
+    failure->values[VALUE_SINCE] = failure->since;
+}
+
+static void insert(struct failure *failure)
+{
+    failure->step = STEP_INSERT;
+    if (failure->looks)
+        failure_pg_run(failure->pg, failure->sql.insert_unless, failure->values, VALUES);
+    else
+        failure_pg_run(failure->pg, failure->sql.insert, failure->values, VALUE_NOW + 1);
+}
+
+void failure_write(struct failure *failure, const struct failure_row *row, failure_written *written,
+                   void *context)
+{
+    if (failure->step != STEP_NONE)
+        abort();
+    failure->written = written;
+    failure->context = context;
+    failure->setups = 0;
+    if (!fits_text_column(row->headers)) {
+        error_set(
+            &failure->refused, ERR_REFUSED,
+            "the failure transport cannot take an entry whose headers hold a NUL byte or are not "
+            "UTF-8");
+        failure->step = STEP_REFUSED;
+        return;
+    }
+    copy_row(failure, row);
+    insert(failure);
+}
+
+int failure_fd(const struct failure *failure)
+{
+    return failure_pg_fd(failure->pg);
+}
+
+short failure_events(const struct failure *failure)
+{
+    return failure_pg_events(failure->pg);
+}
+
+int64_t failure_deadline_ms(const struct failure *failure)
+{
+    if (failure->step == STEP_REFUSED)
+        return 0;
+    return failure_pg_deadline_ms(failure->pg);
+}
+
+static void finish(struct failure *failure, int result, const struct error *err)
+{
+    failure->step = STEP_NONE;
+    failure->written(failure->context, result, err);
+}
+
+static bool is(const struct failure_pg_outcome *outcome, const char *sqlstate)
+{
+    return strcmp(outcome->sqlstate, sqlstate) == 0;
+}
+
+static void after_insert(struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    if (!is(outcome, "42P01")) { /* undefined_table */
+        finish(failure, outcome->result, &outcome->err);
+        return;
+    }
+    if (!failure->auto_setup) {
+        error_wrap(&outcome->err, "auto_setup is off and the table is missing");
+        finish(failure, outcome->result, &outcome->err);
+        return;
+    }
+    if (failure->setups == SETUPS_MAX) {
+        finish(failure, outcome->result, &outcome->err);
+        return;
+    }
+    failure->setups++;
+    failure->step = STEP_SETUP;
+    failure_pg_run(failure->pg, failure->sql.setup, NULL, -1);
+}
+
+/* Did somebody who does not know our lock (PHP) make it at the same time? */
+static bool was_overtaken(const struct failure_pg_outcome *outcome)
+{
+    return is(outcome, "23505") || /* unique_violation, in the catalogue */
+           is(outcome, "42P07") || /* duplicate_table */
+           is(outcome, "42710") || /* duplicate_object */
+           is(outcome, "42723") || /* duplicate_function */
+           is(outcome, "XX000");   /* "tuple concurrently updated" */
+}
+
+static void after_setup(struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    if (outcome->result < 0 && !was_overtaken(outcome)) {
+        error_wrap(&outcome->err, "the table cannot be made");
+        finish(failure, outcome->result, &outcome->err);
+        return;
+    }
+    insert(failure);
+}
+
+void failure_process(struct failure *failure)
+{
+    struct failure_pg_outcome outcome;
+
+    switch (failure->step) {
+    case STEP_NONE:
+        return;
+    case STEP_REFUSED:
+        finish(failure, -ERR_REFUSED, &failure->refused);
+        return;
+    case STEP_INSERT:
+        if (failure_pg_process(failure->pg, &outcome))
+            after_insert(failure, &outcome);
+        return;
+    case STEP_SETUP:
+        if (failure_pg_process(failure->pg, &outcome))
+            after_setup(failure, &outcome);
+        return;
+    }
+}

@@ -1,0 +1,20 @@
+/* What PostgreSQL is told about Doctrine's table. Used by failure and failure_admin. Pure.
+ *
+ * Source: symfony/doctrine-messenger 6.4, Connection and PostgreSqlConnection, with DBAL 4. */
+#ifndef COMMON_CLIENT_FAILURE_SQL_H
+#define COMMON_CLIENT_FAILURE_SQL_H
+
+#include "common/base/error.h"
+
+struct failure_sql {
+    char *insert;        /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
+    char *insert_unless; /* ... $5: not if a row has this text, $6: and became available since */
+    char *setup;         /* table, index, trigger; in one transaction, one process at a time */
+    char *count;         /* $1 queue */
+};
+
+/* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. */
+MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);
+void failure_sql_free(struct failure_sql *sql);
+
+#endif

@@ -1,0 +1,285 @@
+#include "common/client/jwt.h"
+
+#include "common/base/alloc.h"
+#include "common/wire/jwt_claims.h"
+
+#include <errno.h>
+#include <openssl/bn.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/pem.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIFETIME_S       3600
+#define RENEWED_AFTER_S  (LIFETIME_S * 8 / 10)
+#define RSA_BITS_MINIMUM 2048 /* RFC 7518, section 3.3 */
+#define ES256_HALF       32   /* RFC 7518, section 3.4: r and s, raw, one behind the other */
+
+enum key_kind { KEY_SECRET, KEY_RSA, KEY_EC };
+
+struct algorithm {
+    const char *name;
+    enum key_kind kind;
+    const EVP_MD *(*digest)(void);
+    size_t secret_minimum; /* RFC 7518, section 3.2: no shorter than the hash */
+};
+
+static const struct algorithm ALGORITHMS[] = {
+    {"HS256", KEY_SECRET, EVP_sha256, 32}, {"HS384", KEY_SECRET, EVP_sha384, 48},
+    {"HS512", KEY_SECRET, EVP_sha512, 64}, {"RS256", KEY_RSA, EVP_sha256, 0},
+    {"ES256", KEY_EC, EVP_sha256, 0},
+};
+
+struct jwt {
+    const struct algorithm *algorithm; /* NULL: the token was given */
+    char *secret;
+    EVP_PKEY *key;
+    struct buf token;  /* NUL-terminated once there is one */
+    int64_t renewed_s; /* when it is minted anew; 0: at once */
+};
+
+static const struct algorithm *find_algorithm(const char *name)
+{
+    for (size_t i = 0; i < sizeof(ALGORITHMS) / sizeof(ALGORITHMS[0]); i++)
+        if (strcmp(ALGORITHMS[i].name, name) == 0)
+            return &ALGORITHMS[i];
+    return NULL;
+}
+
+static const char *openssl_reason(void)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    return reason != NULL ? reason : "no reason given";
+}
+
+/* A token goes into a header line: nothing but visible ASCII may be in it. */
+static int use_given_token(struct jwt *jwt, const char *given, struct error *err)
+{
+    struct bytes token = bytes_trim(bytes_of(given));
+
+    for (size_t i = 0; i < token.len; i++)
+        if (token.data[i] <= ' ' || token.data[i] > '~')
+            return error_set(err, ERR_USAGE,
+                             "[mercure] jwt (MERCURE_JWT) holds a byte that no token has: is it "
+                             "complete, on one line, without quotes?");
+    buf_append(&jwt->token, token);
+    buf_text(&jwt->token);
+    return 0;
+}
+
+static int use_secret(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
+{
+    size_t len = strlen(settings->jwt_secret);
+
+    if (len == 0)
+        return error_set(err, ERR_USAGE,
+                         "[mercure] has neither a jwt (MERCURE_JWT) nor a jwt_secret "
+                         "(MERCURE_JWT_SECRET): the hub takes no update without one");
+    if (len < jwt->algorithm->secret_minimum)
+        return error_set(err, ERR_USAGE,
+                         "[mercure] jwt_secret (MERCURE_JWT_SECRET) is %zu bytes long; %s needs at "
+                         "least %zu",
+                         len, jwt->algorithm->name, jwt->algorithm->secret_minimum);
+    jwt->secret = xstrdup(settings->jwt_secret);
+    return 0;
+}
+
+static int check_key(const struct jwt *jwt, const char *path, struct error *err)
+{
+    int kind = EVP_PKEY_base_id(jwt->key);
+    int bits = EVP_PKEY_bits(jwt->key);
+    char curve[32] = "";
+
+    if (jwt->algorithm->kind == KEY_RSA) {
+        if (kind != EVP_PKEY_RSA || bits < RSA_BITS_MINIMUM)
+            return error_set(err, ERR_USAGE,
+                             "[mercure] jwt_key_file %s: RS256 needs an RSA key of %d bits or more",
+                             path, RSA_BITS_MINIMUM);
+        return 0;
+    }
+    if (kind == EVP_PKEY_EC)
+        EVP_PKEY_get_group_name(jwt->key, curve, sizeof(curve), NULL);
+    if (strcmp(curve, "prime256v1") != 0)
+        return error_set(err, ERR_USAGE,
+                         "[mercure] jwt_key_file %s: ES256 needs an EC key on the curve P-256",
+                         path);
+    return 0;
+}
+
+/* Without it OpenSSL would ask at the terminal. */
+static int no_passphrase(char *passphrase, int size, int writing, void *context)
+{
+    (void)passphrase;
+    (void)size;
+    (void)writing;
+    (void)context;
+    return -1;
+}
+
+static int use_key_file(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
+{
+    const char *path = settings->jwt_key_file;
+
+    if (path[0] == '\0')
+        return error_set(err, ERR_USAGE,
+                         "[mercure] jwt_algorithm %s needs a private key: set jwt_key_file",
+                         jwt->algorithm->name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return error_set(err, ERR_USAGE, "[mercure] jwt_key_file %s: %s", path, strerror(errno));
+    ERR_clear_error();
+    jwt->key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
+    fclose(file);
+    if (jwt->key == NULL)
+        return error_set(
+            err, ERR_USAGE,
+            "[mercure] jwt_key_file %s holds no PEM private key without a passphrase: %s", path,
+            openssl_reason());
+    return check_key(jwt, path, err);
+}
+
+static int prepare(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
+{
+    if (settings->jwt[0] != '\0')
+        return use_given_token(jwt, settings->jwt, err);
+    jwt->algorithm = find_algorithm(settings->jwt_algorithm);
+    if (jwt->algorithm == NULL)
+        return error_set(
+            err, ERR_USAGE,
+            "[mercure] jwt_algorithm \"%.40s\" is not one of HS256, HS384, HS512, RS256, "
+            "ES256",
+            settings->jwt_algorithm);
+    if (jwt->algorithm->kind == KEY_SECRET)
+        return use_secret(jwt, settings, err);
+    return use_key_file(jwt, settings, err);
+}
+
+int jwt_new(struct jwt **jwt, const struct settings_mercure *settings, struct error *err)
+{
+    struct jwt *made = xcalloc(1, sizeof(*made));
+    int result = prepare(made, settings, err);
+
+    if (result < 0) {
+        jwt_free(made);
+        return result;
+    }
+    *jwt = made;
+    return 0;
+}
+
+static void wipe(char *memory, size_t len)
+{
+    if (memory != NULL)
+        explicit_bzero(memory, len);
+}
+
+void jwt_free(struct jwt *jwt)
+{
+    if (jwt == NULL)
+        return;
+    if (jwt->secret != NULL)
+        wipe(jwt->secret, strlen(jwt->secret));
+    free(jwt->secret);
+    EVP_PKEY_free(jwt->key);
+    wipe(jwt->token.data, jwt->token.capacity);
+    buf_free(&jwt->token);
+    free(jwt);
+}
+
+static bool sign_with_secret(const struct jwt *jwt, struct bytes signed_part, struct buf *signature)
+{
+    unsigned len = 0;
+    char *to = buf_reserve(signature, EVP_MAX_MD_SIZE);
+
+    if (HMAC(jwt->algorithm->digest(), jwt->secret, (int)strlen(jwt->secret),
+             (const unsigned char *)signed_part.data, signed_part.len, (unsigned char *)to,
+             &len) == NULL)
+        return false;
+    signature->len += len;
+    return true;
+}
+
+static bool sign_with_key(const struct jwt *jwt, struct bytes signed_part, struct buf *signature)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    const unsigned char *text = (const unsigned char *)signed_part.data;
+    size_t len = (size_t)EVP_PKEY_size(jwt->key);
+    unsigned char *to = (unsigned char *)buf_reserve(signature, len);
+
+    bool done = context != NULL &&
+                EVP_DigestSignInit(context, NULL, jwt->algorithm->digest(), NULL, jwt->key) == 1 &&
+                EVP_DigestSign(context, to, &len, text, signed_part.len) == 1;
+    EVP_MD_CTX_free(context);
+    if (done)
+        signature->len += len;
+    return done;
+}
+
+/* OpenSSL gives a DER sequence of two integers; JWS wants both at their full width. */
+static bool der_to_raw(struct buf *signature)
+{
+    const unsigned char *der = (const unsigned char *)signature->data;
+    ECDSA_SIG *parsed = d2i_ECDSA_SIG(NULL, &der, (long)signature->len);
+    unsigned char raw[2 * ES256_HALF];
+
+    bool done = parsed != NULL &&
+                BN_bn2binpad(ECDSA_SIG_get0_r(parsed), raw, ES256_HALF) == ES256_HALF &&
+                BN_bn2binpad(ECDSA_SIG_get0_s(parsed), raw + ES256_HALF, ES256_HALF) == ES256_HALF;
+    ECDSA_SIG_free(parsed);
+    if (!done)
+        return false;
+    buf_clear(signature);
+    buf_append(signature, (struct bytes){(const char *)raw, sizeof(raw)});
+    return true;
+}
+
+static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
+{
+    struct buf signature = {0};
+    bool done;
+
+    ERR_clear_error();
+    buf_clear(&jwt->token);
+    jwt_claims_encode(&jwt->token, jwt->algorithm->name, now_s + LIFETIME_S);
+    if (jwt->algorithm->kind == KEY_SECRET)
+        done = sign_with_secret(jwt, buf_bytes(&jwt->token), &signature);
+    else
+        done = sign_with_key(jwt, buf_bytes(&jwt->token), &signature);
+    if (done && jwt->algorithm->kind == KEY_EC)
+        done = der_to_raw(&signature);
+    buf_append_char(&jwt->token, '.');
+    base64url_encode(&jwt->token, buf_bytes(&signature));
+    buf_text(&jwt->token);
+    buf_free(&signature);
+    jwt->renewed_s = done ? now_s + RENEWED_AFTER_S : 0;
+    if (!done)
+        return error_set(err, ERR_SYSTEM, "the hub's token cannot be signed with %s: %s",
+                         jwt->algorithm->name, openssl_reason());
+    return 0;
+}
+
+const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err)
+{
+    /* The clock was set back since: the token would be kept for longer than it was meant to. */
+    bool out_of_step = jwt->renewed_s - now_s > RENEWED_AFTER_S;
+
+    if (jwt->algorithm != NULL && (now_s >= jwt->renewed_s || out_of_step))
+        if (mint(jwt, now_s, err) < 0)
+            return NULL;
+    return jwt->token.data;
+}
+
+void jwt_renew(struct jwt *jwt)
+{
+    jwt->renewed_s = 0;
+}
+
+bool jwt_secret_is_public(const struct settings_mercure *settings)
+{
+    return strcmp(settings->jwt_secret, "!ChangeThisMercureHubJWTSecretKey!") == 0 ||
+           strcmp(settings->jwt_secret, "!ChangeMe!") == 0;
+}

@@ -1,0 +1,265 @@
+#include "common/client/queue.h"
+
+#include "common/base/alloc.h"
+#include "common/client/queue_internal.h"
+#include "common/client/redis_connect.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
+{
+    snprintf(text, STREAM_ID_TEXT_SIZE, "%" PRIu64 "-%" PRIu64, id.ms, id.sequence);
+}
+
+bool stream_id_parse(struct bytes text, struct stream_id *id)
+{
+    struct bytes ms, sequence;
+
+    return bytes_split(text, '-', &ms, &sequence) && bytes_to_u64(ms, &id->ms) &&
+           bytes_to_u64(sequence, &id->sequence);
+}
+
+int stream_id_compare(struct stream_id a, struct stream_id b)
+{
+    if (a.ms != b.ms)
+        return a.ms < b.ms ? -1 : 1;
+    if (a.sequence != b.sequence)
+        return a.sequence < b.sequence ? -1 : 1;
+    return 0;
+}
+
+/* A stream name with a hash tag is its own prefix, so that both fall into one slot of a Cluster. */
+static bool has_hash_tag(const char *stream)
+{
+    const char *open = strchr(stream, '{');
+    const char *close = open != NULL ? strchr(open, '}') : NULL;
+
+    return close != NULL && close > open + 1;
+}
+
+static void connection_broken(void *context, const struct error *err)
+{
+    struct queue *queue = context;
+    queue_done *done = queue->connected_done;
+
+    queue->connected = false;
+    queue->last_error = *err;
+    queue->connected_done = NULL;
+    if (done != NULL)
+        done(queue->connected_context, -(int)err->code, err);
+}
+
+int queue_new(struct queue **queue, const struct settings_transport *transport, struct error *err)
+{
+    struct queue *made = xcalloc(1, sizeof(*made));
+    struct buf place = {0};
+
+    if (dsn_redis_parse(&made->dsn, transport->dsn, err) < 0) {
+        free(made);
+        return error_wrap(err, "[transport:%s] dsn", transport->name);
+    }
+    dsn_redacted(&place, transport->dsn);
+    made->place = xstrdup(buf_text(&place));
+    buf_free(&place);
+    made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
+                                                  : xasprintf("{%s}__", made->dsn.stream);
+    made->delayed = xasprintf("%s__queue", made->dsn.stream);
+    made->redis = redis_new(made->place, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
+    *queue = made;
+    return 0;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (queue == NULL)
+        return;
+    queue->connected_done = NULL;
+    redis_free(queue->redis);
+    dsn_redis_free(&queue->dsn);
+    free(queue->place);
+    free(queue->prefix);
+    free(queue->delayed);
+    free(queue);
+}
+
+const struct dsn_redis *queue_dsn(const struct queue *queue)
+{
+    return &queue->dsn;
+}
+
+const char *queue_place(const struct queue *queue)
+{
+    return queue->place;
+}
+
+char *queue_key(const struct queue *queue, const char *kind, const char *name)
+{
+    return name != NULL ? xasprintf("%s%s:%s", queue->prefix, kind, name)
+                        : xasprintf("%s%s", queue->prefix, kind);
+}
+
+static void script_loaded(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue *queue = context;
+
+    if (err != NULL) {
+        char why[200];
+
+        if (reply == NULL)
+            return; /* connection_broken says it */
+        snprintf(why, sizeof(why), "%.*s", BYTES_ARG(redis_text(reply)));
+        redis_close(queue->redis, why);
+        queue->last_error.code = err->code;
+        return;
+    }
+    snprintf(queue->sha[queue->scripts_loaded], sizeof(queue->sha[0]), "%.*s",
+             BYTES_ARG(redis_text(reply)));
+    queue->scripts_loaded++;
+    if (queue->scripts_loaded < QUEUE_SCRIPTS)
+        return;
+    queue_done *done = queue->connected_done;
+    queue->connected = true;
+    queue->connected_done = NULL;
+    if (done != NULL)
+        done(queue->connected_context, 0, NULL);
+}
+
+void queue_connect(struct queue *queue, queue_done *connected, void *context)
+{
+    struct error err;
+
+    queue_disconnect(queue);
+    int result = redis_open_dsn(queue->redis, &queue->dsn, &err);
+    if (result < 0) {
+        queue->last_error = err;
+        connected(context, result, &err);
+        return;
+    }
+    queue->connected_done = connected;
+    queue->connected_context = context;
+    queue->scripts_loaded = 0;
+    for (size_t i = 0; i < QUEUE_SCRIPTS; i++) {
+        struct bytes load[] = {BYTES("SCRIPT"), BYTES("LOAD"), bytes_of(QUEUE_SCRIPT_TEXT[i])};
+        redis_send(queue->redis, load, 3, 0, script_loaded, queue);
+    }
+}
+
+void queue_disconnect(struct queue *queue)
+{
+    queue->connected_done = NULL;
+    redis_close(queue->redis, "closed");
+}
+
+bool queue_is_connected(const struct queue *queue)
+{
+    return queue->connected;
+}
+
+const struct error *queue_last_error(const struct queue *queue)
+{
+    return &queue->last_error;
+}
+
+size_t queue_outstanding(const struct queue *queue)
+{
+    return redis_outstanding(queue->redis);
+}
+
+int queue_fd(const struct queue *queue)
+{
+    return redis_fd(queue->redis);
+}
+
+short queue_events(const struct queue *queue)
+{
+    return redis_events(queue->redis);
+}
+
+int64_t queue_deadline_ms(const struct queue *queue)
+{
+    return redis_deadline_ms(queue->redis);
+}
+
+void queue_process(struct queue *queue, short revents)
+{
+    redis_process(queue->redis, revents);
+}
+
+void queue_eval(struct queue *queue, enum queue_script script, size_t keys,
+                const struct bytes *arguments, size_t count, redis_replied *done, void *context)
+{
+    struct bytes all[16] = {BYTES("EVALSHA"), {queue->sha[script], 40}};
+    char number[24];
+
+    snprintf(number, sizeof(number), "%zu", keys);
+    all[2] = bytes_of(number);
+    for (size_t i = 0; i < count && i < 13; i++)
+        all[3 + i] = arguments[i];
+    redis_send(queue->redis, all, 3 + count, 0, done, context);
+}
+
+void queue_check_script(struct queue *queue, const redisReply *reply, const struct error *err)
+{
+    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT")))
+        redis_close(queue->redis, "the server has forgotten our scripts");
+}
+
+struct server_request {
+    struct queue *queue;
+    queue_server_read *done;
+    void *context;
+    struct queue_server server;
+};
+
+/* The value behind a name in a flat CONFIG GET answer. */
+static void copy_config(const redisReply *reply, const char *name, char *out, size_t size)
+{
+    for (size_t i = 0; i + 1 < reply->elements; i += 2)
+        if (bytes_equal_text(redis_text(reply->element[i]), name))
+            snprintf(out, size, "%s", reply->element[i + 1]->str);
+}
+
+static void read_config(void *context, const redisReply *reply, const struct error *err)
+{
+    struct server_request *request = context;
+
+    if (err != NULL || reply->type != REDIS_REPLY_ARRAY)
+        return; /* CONFIG is often forbidden: the server then does not say */
+    copy_config(reply, "maxmemory-policy", request->server.maxmemory_policy,
+                sizeof(request->server.maxmemory_policy));
+    copy_config(reply, "appendonly", request->server.appendonly,
+                sizeof(request->server.appendonly));
+    copy_config(reply, "appendfsync", request->server.appendfsync,
+                sizeof(request->server.appendfsync));
+}
+
+static void read_info(void *context, const redisReply *reply, const struct error *err)
+{
+    struct server_request *request = context;
+    int result = err != NULL && reply == NULL ? -(int)err->code : 0;
+    const char *at =
+        err == NULL && redis_is_string(reply) ? strstr(reply->str, "redis_version:") : NULL;
+
+    if (at != NULL)
+        sscanf(at, "redis_version:%31[^\r\n]", request->server.version);
+    request->done(request->context, result, &request->server, result < 0 ? err : NULL);
+    free(request);
+}
+
+void queue_read_server(struct queue *queue, queue_server_read *done, void *context)
+{
+    struct server_request *request = xcalloc(1, sizeof(*request));
+    struct bytes info[] = {BYTES("INFO"), BYTES("server")};
+    static const char *const NAMES[] = {"maxmemory-policy", "appendonly", "appendfsync"};
+
+    *request = (struct server_request){.queue = queue, .done = done, .context = context};
+    /* One name each: several need Redis 7. */
+    for (size_t i = 0; i < 3; i++) {
+        struct bytes config[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(NAMES[i])};
+        redis_send(queue->redis, config, 3, 0, read_config, request);
+    }
+    redis_send(queue->redis, info, 2, 0, read_info, request);
+}

@@ -1,0 +1,91 @@
+/* A Symfony Messenger queue in Redis: the stream, its consumer group, the delayed set, and our own keys
+ * beside them. Everything that Redis is told, and nothing but that: when to reconnect, what to retry and
+ * what counts as done is the programs' business.
+ *
+ * One connection, non-blocking, one thread. Requests are answered in order, each by its callback, from
+ * queue_process. When the connection breaks every outstanding callback runs with -ERR_UNREACHABLE.
+ * Scripts and why they are scripts: docs/ARCHITECTURE.md, "Redis". Keys: all ours lie in the stream's
+ * slot, under `{<stream>}__` (or the stream's own hash tag).
+ *
+ * Results: 0; -ERR_UNREACHABLE (connection lost, time-out, LOADING, READONLY, MASTERDOWN, OOM, BUSY:
+ * waiting may help); -ERR_REFUSED (WRONGTYPE, NOPERM, NOAUTH, WRONGPASS: waiting does not help);
+ * -ERR_FENCED (append only). */
+#ifndef COMMON_CLIENT_QUEUE_H
+#define COMMON_CLIENT_QUEUE_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+#include "common/base/settings.h"
+#include "common/wire/dsn.h"
+
+struct queue;
+
+struct stream_id {
+    uint64_t ms;
+    uint64_t sequence;
+};
+#define STREAM_ID_TEXT_SIZE 42
+void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE]);
+bool stream_id_parse(struct bytes text, struct stream_id *id);
+int stream_id_compare(struct stream_id a, struct stream_id b);
+
+/* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
+MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,
+                         struct error *err);
+void queue_free(struct queue *queue);
+const struct dsn_redis *queue_dsn(const struct queue *queue);
+const char *queue_place(const struct queue *queue); /* "redis://host:6379/messages", for messages */
+
+/* Begins to connect: authenticates, selects the database, loads the scripts. `connected` runs once, from
+ * queue_process: 0, or negative with err. After a failure, and after a break, call it again when the
+ * caller's back-off says so. */
+typedef void queue_done(void *context, int result, const struct error *err);
+void queue_connect(struct queue *queue, queue_done *connected, void *context);
+void queue_disconnect(struct queue *queue); /* outstanding callbacks run with -ERR_UNREACHABLE */
+bool queue_is_connected(const struct queue *queue);
+const struct error *queue_last_error(const struct queue *queue); /* why the connection last ended */
+size_t queue_outstanding(const struct queue *queue);             /* requests without an answer */
+
+/* For the caller's poll loop. fd is -1 while there is no connection. deadline: the oldest request is given
+ * up then (a frozen server), monotonic ms, -1 none. Requests that may block (queue_read) don't count. */
+int queue_fd(const struct queue *queue);
+short queue_events(const struct queue *queue);
+int64_t queue_deadline_ms(const struct queue *queue);
+/* After poll, and at the deadline. revents as poll gave them, or 0. */
+void queue_process(struct queue *queue, short revents);
+
+/* The consumer's side ------------------------------------------------------------------------- */
+
+/* GET of the spool's mark. mark is empty if there is none; valid during the callback. */
+typedef void queue_mark_read(void *context, int result, struct bytes mark, const struct error *err);
+void queue_read_mark(struct queue *queue, const char *spool_id, queue_mark_read *done,
+                     void *context);
+
+/* A batch of values under construction; zero-initialised is empty. Memory is kept between batches. */
+struct queue_batch {
+    struct buf resp;  /* the values as RESP bulk strings */
+    struct buf value; /* scratch: encode a value here (buf_clear first), then queue_batch_add */
+    size_t count;
+};
+void queue_batch_clear(struct queue_batch *batch);
+void queue_batch_free(struct queue_batch *batch);
+void queue_batch_add(struct queue_batch *batch); /* takes batch->value */
+
+/* The append script: if the mark is still `expected` ("" : there is none), XADD all values and set it to
+ * `next`; else -ERR_FENCED. All or nothing, and once. batch may be cleared when this returns. */
+void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,
+                  struct bytes next, const struct queue_batch *batch, queue_done *done,
+                  void *context);
+
+/* What the guarantee in force depends on: CONFIG GET, INFO. "" where the server does not say. */
+struct queue_server {
+    char version[32];
+    char maxmemory_policy[32];
+    char appendonly[8];
+    char appendfsync[16];
+};
+typedef void queue_server_read(void *context, int result, const struct queue_server *server,
+                               const struct error *err);
+void queue_read_server(struct queue *queue, queue_server_read *done, void *context);
+
+#endif

@@ -1,0 +1,113 @@
+/* The consumer's side of a queue: the mark and the append script. */
+#include "common/base/alloc.h"
+#include "common/client/queue_internal.h"
+
+#include <stdlib.h>
+
+struct mark_request {
+    queue_mark_read *done;
+    void *context;
+};
+
+static void mark_read(void *context, const redisReply *reply, const struct error *err)
+{
+    struct mark_request request = *(struct mark_request *)context;
+
+    free(context);
+    if (err != NULL)
+        request.done(request.context, -(int)err->code, BYTES_NONE, err);
+    else
+        request.done(request.context, 0,
+                     reply->type == REDIS_REPLY_STRING ? redis_text(reply) : BYTES_NONE, NULL);
+}
+
+void queue_read_mark(struct queue *queue, const char *spool_id, queue_mark_read *done,
+                     void *context)
+{
+    struct mark_request *request = xmalloc(sizeof(*request));
+    char *key = queue_key(queue, "spool", spool_id);
+    struct bytes get[] = {BYTES("GET"), bytes_of(key)};
+
+    *request = (struct mark_request){done, context};
+    redis_send(queue->redis, get, 2, 0, mark_read, request);
+    free(key);
+}
+
+void queue_batch_clear(struct queue_batch *batch)
+{
+    buf_clear(&batch->resp);
+    buf_clear(&batch->value);
+    batch->count = 0;
+}
+
+void queue_batch_free(struct queue_batch *batch)
+{
+    buf_free(&batch->resp);
+    buf_free(&batch->value);
+    batch->count = 0;
+}
+
+static void append_bulk(struct buf *resp, struct bytes value)
+{
+    buf_append_char(resp, '$');
+    buf_append_u64(resp, value.len);
+    buf_append(resp, BYTES("\r\n"));
+    buf_append(resp, value);
+    buf_append(resp, BYTES("\r\n"));
+}
+
+void queue_batch_add(struct queue_batch *batch)
+{
+    append_bulk(&batch->resp, buf_bytes(&batch->value));
+    batch->count++;
+}
+
+struct append_request {
+    struct queue *queue;
+    queue_done *done;
+    void *context;
+};
+
+static void appended(void *context, const redisReply *reply, const struct error *err)
+{
+    struct append_request request = *(struct append_request *)context;
+    struct error fenced;
+
+    free(context);
+    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("FENCED"))) {
+        error_set(&fenced, ERR_FENCED, "%s: the mark is %.*s", request.queue->place,
+                  BYTES_ARG(bytes_slice(redis_text(reply), 7, 60)));
+        err = &fenced;
+    }
+    request.done(request.context, err != NULL ? -(int)err->code : 0, err);
+    queue_check_script(request.queue, reply, err);
+}
+
+void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,
+                  struct bytes next, const struct queue_batch *batch, queue_done *done,
+                  void *context)
+{
+    struct append_request *request = xmalloc(sizeof(*request));
+    char *key = queue_key(queue, "spool", spool_id);
+    struct buf head = {0};
+
+    *request = (struct append_request){queue, done, context};
+    buf_append_char(&head, '*');
+    buf_append_u64(&head, 8 + batch->count);
+    buf_append(&head, BYTES("\r\n"));
+    append_bulk(&head, BYTES("EVALSHA"));
+    append_bulk(&head, (struct bytes){queue->sha[QUEUE_SCRIPT_APPEND], 40});
+    append_bulk(&head, BYTES("2"));
+    append_bulk(&head, bytes_of(queue->dsn.stream));
+    append_bulk(&head, bytes_of(key));
+    append_bulk(&head, expected);
+    append_bulk(&head, next);
+    struct buf maxlen = {0};
+    buf_append_u64(&maxlen, (uint64_t)queue->dsn.stream_max_entries);
+    append_bulk(&head, buf_bytes(&maxlen));
+    buf_append(&head, buf_bytes(&batch->resp));
+    redis_send_formatted(queue->redis, buf_bytes(&head), 0, appended, request);
+    buf_free(&maxlen);
+    buf_free(&head);
+    free(key);
+}

@@ -1,0 +1,90 @@
+/* The workers' side of a queue: the consumer group, leases on consumer names, the delayed set.
+ *
+ * A worker is known to the group by its consumer name. Beside it stands a lease, `{<stream>}__owner:…`,
+ * held with a token and renewed: as long as it stands nobody else takes what this name has pending; once
+ * it is gone anybody may, at once. Names that were ever registered are in `{<stream>}__consumers:…`.
+ *
+ * Same connection and rules as queue.h. What a callback is handed lives during the callback only. */
+#ifndef COMMON_CLIENT_QUEUE_GROUP_H
+#define COMMON_CLIENT_QUEUE_GROUP_H
+
+#include "common/client/queue.h"
+
+#define QUEUE_LEASE_MS 15000
+#define QUEUE_RENEW_MS 5000
+
+/* Who reads: the consumer name in the group, and the token `<instance>:<random>` of its lease. */
+struct queue_reader {
+    const char *consumer;
+    const char *instance;
+    char token[96];
+};
+
+struct queue_entry {
+    struct stream_id id;
+    struct bytes value;  /* data NULL: the body is gone (trimmed, deleted) */
+    uint32_t deliveries; /* as the group counts them; 1 for a new entry */
+};
+
+typedef void queue_number_read(void *context, int result, int64_t number, const struct error *err);
+typedef void queue_entries_read(void *context, int result, const struct queue_entry *entries,
+                                size_t len, const struct error *err);
+typedef void queue_ids_read(void *context, int result, const struct stream_id *ids, size_t len,
+                            const struct error *err);
+typedef void queue_names_read(void *context, int result, const struct bytes *names, size_t len,
+                              const struct error *err);
+
+/* XGROUP CREATE … MKSTREAM from `start` ("0"); a group that is there is fine. */
+void queue_create_group(struct queue *queue, const char *start, queue_done *done, void *context);
+
+/* number: 0 another instance holds it (wait), 1 taken, 2 taken, and our own instance had not given it
+ * back: what is pending was in the hands of a worker that died. */
+void queue_take_lease(struct queue *queue, const struct queue_reader *reader,
+                      queue_number_read *done, void *context);
+void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
+                       queue_number_read *done, void *context); /* 0: lost */
+void queue_release_lease(struct queue *queue, const struct queue_reader *reader, queue_done *done,
+                         void *context);
+
+/* XREADGROUP >; block_ms 0: don't wait. result -ERR_NOT_FOUND: there is no such group. */
+void queue_read_new(struct queue *queue, const char *consumer, size_t count, int64_t block_ms,
+                    queue_entries_read *done, void *context);
+/* What `consumer` has pending after that id, oldest first, without raising a delivery count. */
+void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
+                        size_t count, queue_entries_read *done, void *context);
+/* Entries by id, in that order. */
+void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
+                    queue_entries_read *done, void *context);
+
+/* XACK, and XDEL where `remove`. */
+void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
+                       queue_done *done, void *context);
+/* Into the delayed set and out of the stream in one step; number 0: the entry is no longer ours. */
+void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
+                 struct bytes member, queue_number_read *done, void *context);
+
+/* Members of the delayed set that are due, oldest first; number of the soonest due time in ms (wall)
+ * comes from queue_next_due: -1 when the set is empty. */
+void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, queue_names_read *done,
+                    void *context);
+void queue_next_due(struct queue *queue, queue_number_read *done, void *context);
+/* number 0: somebody else has moved it. */
+void queue_move(struct queue *queue, struct bytes member, struct bytes value,
+                queue_number_read *done, void *context);
+
+/* Names that were registered. */
+void queue_read_names(struct queue *queue, queue_names_read *done, void *context);
+/* Takes over up to count entries of a name that has no lease; ids are ours now. */
+void queue_adopt(struct queue *queue, const char *consumer, struct bytes name, size_t count,
+                 queue_ids_read *done, void *context);
+/* Entries of any other consumer that were idle for that long: XPENDING IDLE and XCLAIM. */
+void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms, size_t count,
+                      queue_ids_read *done, void *context);
+/* Resets the idle time of entries that are still being worked on. */
+void queue_keep(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
+                queue_done *done, void *context);
+/* Sets the delivery count of one entry: what its next death will be charged with. */
+void queue_charge(struct queue *queue, const char *consumer, struct stream_id id, uint32_t count,
+                  queue_done *done, void *context);
+
+#endif

@@ -1,0 +1,224 @@
+/* Reading entries: new ones, pending ones, and ones whose ids are known. */
+#include "common/base/alloc.h"
+#include "common/base/arena.h"
+#include "common/client/queue_group.h"
+#include "common/client/queue_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Collects entries over several answers (one XRANGE each), then calls back once. */
+struct collection {
+    struct queue *queue;
+    queue_entries_read *done;
+    void *context;
+    struct queue_entry *entries;
+    size_t len;
+    size_t answered;
+    struct arena arena;
+    struct error err; /* the first that went wrong */
+};
+
+static struct collection *collection_new(struct queue *queue, queue_entries_read *done,
+                                         void *context)
+{
+    struct collection *collection = xcalloc(1, sizeof(*collection));
+
+    collection->queue = queue;
+    collection->done = done;
+    collection->context = context;
+    return collection;
+}
+
+static void collection_finish(struct collection *collection)
+{
+    if (collection->err.code != ERR_NONE)
+        collection->done(collection->context, -(int)collection->err.code, NULL, 0,
+                         &collection->err);
+    else
+        collection->done(collection->context, 0, collection->entries, collection->len, NULL);
+    arena_free(&collection->arena);
+    free(collection->entries);
+    free(collection);
+}
+
+static void collection_fail(struct collection *collection, const struct error *err)
+{
+    if (collection->err.code == ERR_NONE)
+        collection->err = *err;
+}
+
+/* The value of the field `message` in an entry's list of fields. PHP writes that one field only; what
+ * has another is handed on as it is, to be found undecodable. */
+static struct bytes message_field(const redisReply *fields)
+{
+    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2)
+        return BYTES_NONE;
+    for (size_t i = 0; i + 1 < fields->elements; i += 2)
+        if (bytes_equal(redis_text(fields->element[i]), BYTES("message")))
+            return redis_text(fields->element[i + 1]);
+    return redis_text(fields->element[1]);
+}
+
+static bool read_entry(const redisReply *row, struct queue_entry *entry)
+{
+    if (row->type != REDIS_REPLY_ARRAY || row->elements < 2 ||
+        !stream_id_parse(redis_text(row->element[0]), &entry->id))
+        return false;
+    entry->value = message_field(row->element[1]);
+    entry->deliveries = 1;
+    return true;
+}
+
+static void new_read(void *context, const redisReply *reply, const struct error *err)
+{
+    struct collection *collection = context;
+    struct error missing;
+
+    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOGROUP"))) {
+        error_set(&missing, ERR_NOT_FOUND, "%s: there is no group %s", collection->queue->place,
+                  collection->queue->dsn.group);
+        err = &missing;
+    }
+    if (err != NULL) {
+        collection_fail(collection, err);
+    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+               reply->element[0]->elements == 2) {
+        const redisReply *rows = reply->element[0]->element[1];
+
+        collection->entries = xcalloc(rows->elements + 1, sizeof(struct queue_entry));
+        for (size_t i = 0; i < rows->elements; i++)
+            if (read_entry(rows->element[i], &collection->entries[collection->len]))
+                collection->len++;
+    }
+    collection_finish(collection);
+}
+
+void queue_read_new(struct queue *queue, const char *consumer, size_t count, int64_t block_ms,
+                    queue_entries_read *done, void *context)
+{
+    struct collection *collection = collection_new(queue, done, context);
+    char limit[24], block[24];
+
+    snprintf(limit, sizeof(limit), "%zu", count);
+    snprintf(block, sizeof(block), "%lld", (long long)block_ms);
+    struct bytes waiting[] = {BYTES("XREADGROUP"),
+                              BYTES("GROUP"),
+                              bytes_of(queue->dsn.group),
+                              bytes_of(consumer),
+                              BYTES("COUNT"),
+                              bytes_of(limit),
+                              BYTES("BLOCK"),
+                              bytes_of(block),
+                              BYTES("STREAMS"),
+                              bytes_of(queue->dsn.stream),
+                              BYTES(">")};
+    struct bytes at_once[] = {BYTES("XREADGROUP"),
+                              BYTES("GROUP"),
+                              bytes_of(queue->dsn.group),
+                              bytes_of(consumer),
+                              BYTES("COUNT"),
+                              bytes_of(limit),
+                              BYTES("STREAMS"),
+                              bytes_of(queue->dsn.stream),
+                              BYTES(">")};
+    if (block_ms > 0)
+        redis_send(queue->redis, waiting, 11, block_ms, new_read, collection);
+    else
+        redis_send(queue->redis, at_once, 9, 0, new_read, collection);
+}
+
+static void range_read(void *context, const redisReply *reply, const struct error *err)
+{
+    struct collection *collection = context;
+    struct queue_entry *entry = &collection->entries[collection->answered++];
+    struct queue_entry found;
+
+    if (err != NULL)
+        collection_fail(collection, err);
+    else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+             read_entry(reply->element[0], &found))
+        entry->value = arena_copy(&collection->arena, found.value);
+    if (collection->answered == collection->len)
+        collection_finish(collection);
+}
+
+/* The bodies of entries whose ids are filled in. */
+static void read_bodies(struct collection *collection)
+{
+    struct queue *queue = collection->queue;
+    size_t len = collection->len;
+
+    if (len == 0) {
+        collection_finish(collection);
+        return;
+    }
+    /* A connection that breaks under this loop answers each request at once: after the last answer the
+     * collection is gone, so nothing of it is touched behind that. */
+    const struct queue_entry *entries = collection->entries;
+    for (size_t i = 0; i < len; i++) {
+        char id[STREAM_ID_TEXT_SIZE];
+
+        stream_id_format(entries[i].id, id);
+        struct bytes range[] = {BYTES("XRANGE"), bytes_of(queue->dsn.stream), bytes_of(id),
+                                bytes_of(id)};
+        redis_send(queue->redis, range, 4, 0, range_read, collection);
+    }
+}
+
+void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
+                    queue_entries_read *done, void *context)
+{
+    struct collection *collection = collection_new(queue, done, context);
+
+    collection->entries = xcalloc(len + 1, sizeof(struct queue_entry));
+    collection->len = len;
+    for (size_t i = 0; i < len; i++)
+        collection->entries[i] = (struct queue_entry){.id = ids[i], .deliveries = 2};
+    read_bodies(collection);
+}
+
+static void pending_read(void *context, const redisReply *reply, const struct error *err)
+{
+    struct collection *collection = context;
+
+    if (err != NULL) {
+        struct error missing = *err;
+
+        if (reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOGROUP")))
+            missing.code = ERR_NOT_FOUND;
+        collection_fail(collection, &missing);
+        collection_finish(collection);
+        return;
+    }
+    collection->entries = xcalloc(reply->elements + 1, sizeof(struct queue_entry));
+    for (size_t i = 0; i < reply->elements; i++) {
+        const redisReply *row = reply->element[i];
+        struct queue_entry *entry = &collection->entries[collection->len];
+
+        if (row->elements >= 4 && stream_id_parse(redis_text(row->element[0]), &entry->id)) {
+            entry->deliveries = (uint32_t)row->element[3]->integer;
+            collection->len++;
+        }
+    }
+    read_bodies(collection);
+}
+
+void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
+                        size_t count, queue_entries_read *done, void *context)
+{
+    struct collection *collection = collection_new(queue, done, context);
+    char from[STREAM_ID_TEXT_SIZE + 1], limit[24];
+
+    from[0] = '(';
+    stream_id_format(after, from + 1);
+    snprintf(limit, sizeof(limit), "%zu", count);
+    struct bytes pending[] = {BYTES("XPENDING"),
+                              bytes_of(queue->dsn.stream),
+                              bytes_of(queue->dsn.group),
+                              bytes_of(from),
+                              BYTES("+"),
+                              bytes_of(limit),
+                              bytes_of(consumer)};
+    redis_send(queue->redis, pending, 7, 0, pending_read, collection);
+}

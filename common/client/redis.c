@@ -1,0 +1,333 @@
+#include "common/client/redis.h"
+
+#include "common/base/alloc.h"
+#include "common/base/buf.h"
+#include "common/base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What hiredis reads at a time, and what a drained read buffer may keep. */
+#define READ_SIZE       16384
+#define READ_BUFFER_MAX (1024 * 1024)
+
+struct request {
+    redis_replied *done;
+    void *context;
+    int64_t sent_ms;
+    int64_t extra_ms;
+};
+
+struct redis {
+    char *place;
+    int64_t timeout_ms;
+    redis_broken *broken;
+    void *context;
+    redisContext *hiredis; /* NULL: closed */
+    bool connecting;
+    int64_t opened_ms;
+    struct request *requests; /* a ring */
+    size_t capacity;
+    size_t first;
+    size_t count;
+};
+
+struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context)
+{
+    struct redis *redis = xcalloc(1, sizeof(*redis));
+
+    redis->place = xstrdup(place);
+    redis->timeout_ms = timeout_ms;
+    redis->broken = broken;
+    redis->context = context;
+    return redis;
+}
+
+void redis_free(struct redis *redis)
+{
+    if (redis == NULL)
+        return;
+    redis->broken = NULL;
+    redis_close(redis, "closed");
+    free(redis->requests);
+    free(redis->place);
+    free(redis);
+}
+
+int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
+{
+    redisContext *hiredis =
+        path != NULL ? redisConnectUnixNonBlock(path) : redisConnectNonBlock(host, port);
+
+    if (hiredis == NULL || hiredis->err != 0) {
+        error_set(err, ERR_UNREACHABLE, "%s: %s", redis->place,
+                  hiredis != NULL ? hiredis->errstr : "out of memory");
+        if (hiredis != NULL)
+            redisFree(hiredis);
+        return -ERR_UNREACHABLE;
+    }
+    fcntl(hiredis->fd, F_SETFD, FD_CLOEXEC);
+    hiredis->reader->maxbuf = READ_BUFFER_MAX;
+    redis->hiredis = hiredis;
+    redis->connecting = true;
+    redis->opened_ms = clock_monotonic_ms();
+    return 0;
+}
+
+static struct request pop_request(struct redis *redis)
+{
+    struct request request = redis->requests[redis->first];
+
+    redis->first = (redis->first + 1) % redis->capacity;
+    redis->count--;
+    return request;
+}
+
+static void push_request(struct redis *redis, struct request request)
+{
+    if (redis->count == redis->capacity) {
+        size_t capacity = redis->capacity == 0 ? 16 : redis->capacity * 2;
+        struct request *grown = xcalloc(capacity, sizeof(*grown));
+
+        for (size_t i = 0; i < redis->count; i++)
+            grown[i] = redis->requests[(redis->first + i) % redis->capacity];
+        free(redis->requests);
+        redis->requests = grown;
+        redis->capacity = capacity;
+        redis->first = 0;
+    }
+    redis->requests[(redis->first + redis->count) % redis->capacity] = request;
+    redis->count++;
+}
+
+/* Callbacks may send anew (they find the connection closed and are answered at once) but the requests
+ * that stood when it broke are answered first and once. */
+static void break_connection(struct redis *redis, const struct error *err)
+{
+    size_t standing = redis->count;
+
+    if (redis->hiredis != NULL)
+        redisFree(redis->hiredis);
+    redis->hiredis = NULL;
+    for (; standing > 0; standing--) {
+        struct request request = pop_request(redis);
+
+        if (request.done != NULL)
+            request.done(request.context, NULL, err);
+    }
+    if (redis->broken != NULL)
+        redis->broken(redis->context, err);
+}
+
+void redis_close(struct redis *redis, const char *why)
+{
+    struct error err;
+
+    if (redis->hiredis == NULL)
+        return;
+    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    break_connection(redis, &err);
+}
+
+bool redis_is_open(const struct redis *redis)
+{
+    return redis->hiredis != NULL;
+}
+
+void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
+                          redis_replied *done, void *context)
+{
+    if (redis->hiredis == NULL) {
+        struct error err;
+
+        error_set(&err, ERR_UNREACHABLE, "%s: not connected", redis->place);
+        if (done != NULL)
+            done(context, NULL, &err);
+        return;
+    }
+    if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
+        abort(); /* only for want of memory */
+    push_request(redis, (struct request){done, context, clock_monotonic_ms(), extra_ms});
+}
+
+void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
+                redis_replied *done, void *context)
+{
+    struct buf resp = {0};
+
+    buf_append_char(&resp, '*');
+    buf_append_u64(&resp, count);
+    buf_append(&resp, BYTES("\r\n"));
+    for (size_t i = 0; i < count; i++) {
+        buf_append_char(&resp, '$');
+        buf_append_u64(&resp, arguments[i].len);
+        buf_append(&resp, BYTES("\r\n"));
+        buf_append(&resp, arguments[i]);
+        buf_append(&resp, BYTES("\r\n"));
+    }
+    redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
+    buf_free(&resp);
+}
+
+size_t redis_outstanding(const struct redis *redis)
+{
+    return redis->count;
+}
+
+int redis_fd(const struct redis *redis)
+{
+    return redis->hiredis != NULL ? redis->hiredis->fd : -1;
+}
+
+static bool has_output(const struct redis *redis)
+{
+    return redis->hiredis->obuf != NULL && redis->hiredis->obuf[0] != '\0';
+}
+
+short redis_events(const struct redis *redis)
+{
+    if (redis->hiredis == NULL)
+        return 0;
+    if (redis->connecting)
+        return POLLOUT;
+    return has_output(redis) ? POLLIN | POLLOUT : POLLIN;
+}
+
+int64_t redis_deadline_ms(const struct redis *redis)
+{
+    if (redis->hiredis == NULL)
+        return -1;
+    if (redis->connecting)
+        return redis->opened_ms + redis->timeout_ms;
+    if (redis->count == 0)
+        return -1;
+    const struct request *oldest = &redis->requests[redis->first];
+    return oldest->sent_ms + redis->timeout_ms + oldest->extra_ms;
+}
+
+static void break_for(struct redis *redis, const char *why)
+{
+    struct error err;
+
+    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    break_connection(redis, &err);
+}
+
+/* false: the connection is gone. */
+static bool finish_connecting(struct redis *redis)
+{
+    int fault = 0;
+    socklen_t len = sizeof(fault);
+    int on = 1;
+
+    if (getsockopt(redis->hiredis->fd, SOL_SOCKET, SO_ERROR, &fault, &len) < 0)
+        fault = errno;
+    if (fault != 0) {
+        break_for(redis, strerror(fault));
+        return false;
+    }
+    /* Not for a UNIX socket, where it fails and does not matter. */
+    setsockopt(redis->hiredis->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    redis->connecting = false;
+    /* Requests given while it connected have been waiting for it, not for the server. */
+    for (size_t i = 0; i < redis->count; i++)
+        redis->requests[(redis->first + i) % redis->capacity].sent_ms = clock_monotonic_ms();
+    return true;
+}
+
+static void answer(struct redis *redis, const redisReply *reply)
+{
+    struct request request = pop_request(redis);
+    struct error err;
+
+    if (redis->count > 0) {
+        /* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
+        struct request *next = &redis->requests[redis->first];
+        int64_t now = clock_monotonic_ms();
+        if (next->sent_ms < now)
+            next->sent_ms = now;
+    }
+    if (request.done == NULL)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        error_set(&err, redis_classify(redis_text(reply)), "%s: %.*s", redis->place,
+                  BYTES_ARG(redis_text(reply)));
+        request.done(request.context, reply, &err);
+    } else {
+        request.done(request.context, reply, NULL);
+    }
+}
+
+static void read_replies(struct redis *redis)
+{
+    void *reply = NULL;
+
+    for (;;) {
+        size_t before = redis->hiredis->reader->len;
+
+        if (redisBufferRead(redis->hiredis) != REDIS_OK) {
+            break_for(redis, redis->hiredis->errstr);
+            return;
+        }
+        if (redis->hiredis->reader->len - before < READ_SIZE)
+            break;
+    }
+    while (redis->hiredis != NULL) {
+        if (redisGetReplyFromReader(redis->hiredis, &reply) != REDIS_OK) {
+            break_for(redis, redis->hiredis->errstr);
+            return;
+        }
+        if (reply == NULL)
+            return;
+        if (redis->count == 0) {
+            freeReplyObject(reply);
+            break_for(redis, "answered what was not asked");
+            return;
+        }
+        answer(redis, reply);
+        freeReplyObject(reply);
+    }
+}
+
+void redis_process(struct redis *redis, short revents)
+{
+    if (redis->hiredis == NULL)
+        return;
+    if (redis->connecting && (revents & (POLLOUT | POLLERR | POLLHUP)) != 0 &&
+        !finish_connecting(redis))
+        return;
+    if (!redis->connecting && (revents & (POLLIN | POLLERR | POLLHUP)) != 0)
+        read_replies(redis);
+    if (redis->hiredis == NULL)
+        return;
+    int64_t deadline = redis_deadline_ms(redis);
+    if (deadline >= 0 && clock_monotonic_ms() >= deadline) {
+        break_for(redis, redis->connecting ? "connection timed out" : "no answer in time");
+        return;
+    }
+    if (!redis->connecting && has_output(redis)) {
+        int done = 0;
+
+        if (redisBufferWrite(redis->hiredis, &done) != REDIS_OK)
+            break_for(redis, redis->hiredis->errstr);
+    }
+}
+
+enum error_code redis_classify(struct bytes text)
+{
+    static const char *const PASSING[] = {"LOADING",   "READONLY",    "MASTERDOWN", "OOM",
+                                          "BUSY ",     "TRYAGAIN",    "MISCONF",    "NOREPLICAS",
+                                          "UNBLOCKED", "CLUSTERDOWN", "NOSCRIPT"};
+    for (size_t i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); i++)
+        if (bytes_starts_with(text, bytes_of(PASSING[i])))
+            return ERR_UNREACHABLE;
+    return ERR_REFUSED;
+}

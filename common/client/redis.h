@@ -1,0 +1,64 @@
+/* One connection to Redis: non-blocking, requests answered in order, each by its callback.
+ *
+ * hiredis as a plain context with the caller's poll, not its async API: a FIFO of callbacks is all that
+ * is missing, and this way time-outs and breaks have one place. hiredis.h is included in client/redis*
+ * and, through this header, by client/queue*, which read replies. One thread.
+ *
+ * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us.
+ * When it breaks, every outstanding callback runs with reply NULL and err saying why, oldest first, and
+ * after them the `broken` callback. Nothing reconnects by itself. */
+#ifndef COMMON_CLIENT_REDIS_H
+#define COMMON_CLIENT_REDIS_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+
+#include <hiredis/hiredis.h>
+
+struct redis;
+
+/* reply is freed after the callback. err is NULL when all is well; set when the connection broke (reply
+ * NULL), and when the server answered an error (reply is that error), classified by redis_classify. */
+typedef void redis_replied(void *context, const redisReply *reply, const struct error *err);
+typedef void redis_broken(void *context, const struct error *err);
+
+/* place: "redis://host:6379/messages", for messages. timeout_ms: for connecting and for each answer. */
+struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context);
+void redis_free(struct redis *redis); /* outstanding callbacks run first */
+
+/* Exactly one of host and path. Requests may be given at once: they wait for the connection. */
+MUST_CHECK int redis_open(struct redis *redis, const char *host, int port, const char *path,
+                          struct error *err);
+void redis_close(struct redis *redis, const char *why); /* outstanding callbacks run */
+bool redis_is_open(const struct redis *redis);          /* connecting counts */
+
+/* A request. extra_ms: how much longer than timeout_ms it may take (a blocking read); done NULL: the
+ * answer does not matter. */
+void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
+                redis_replied *done, void *context);
+/* The same from RESP that is already written. */
+void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
+                          redis_replied *done, void *context);
+size_t redis_outstanding(const struct redis *redis);
+
+int redis_fd(const struct redis *redis); /* -1: none */
+short redis_events(const struct redis *redis);
+int64_t redis_deadline_ms(const struct redis *redis); /* monotonic; -1: none */
+void redis_process(struct redis *redis, short revents);
+
+/* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN,
+ * OOM, BUSY, TRYAGAIN, CLUSTERDOWN, MISCONF, NOREPLICAS, UNBLOCKED), else -ERR_REFUSED. */
+enum error_code redis_classify(struct bytes text);
+
+static inline struct bytes redis_text(const redisReply *reply)
+{
+    return (struct bytes){reply->str, (size_t)reply->len};
+}
+
+/* What PHP's client and ours put in front of a string: nothing more. */
+static inline bool redis_is_string(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS;
+}
+
+#endif
