@@ -1,0 +1,500 @@
+#include "consumer/dispatch.h"
+
+#include "common/base/alloc.h"
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/wire/envelope.h"
+#include "consumer/former.h"
+#include "consumer/oversized.h"
+#include "consumer/rewound.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH_MESSAGES 256
+#define BATCH_BYTES    1000000
+#define UNDER_WAY_MAX  2
+#define RETRY_MIN_MS   100
+#define RETRY_MAX_MS   5000
+#define FENCED_MAX     3 /* in a row without a success: then as any other error */
+#define MARK_SIZE      40
+
+enum state {
+    WAITING,    /* no connection; tried again at retry_ms */
+    CONNECTING, /* or reading the mark */
+    RUNNING,
+};
+
+struct batch {
+    char next[MARK_SIZE]; /* the mark that it sets */
+    uint64_t last;        /* sequence */
+    size_t count;
+    size_t replayed;
+    size_t oversized; /* 1: no entry, the mark moves past a record that went elsewhere */
+    int64_t sent_us;
+};
+
+struct dispatch {
+    const struct settings *settings;
+    const struct settings_transport *transport;
+    struct stats_slot *slot;
+    struct spool *spool;
+    char *place;         /* of the transport's own DSN */
+    struct queue *queue; /* to there, or to where the records at hand were meant to go */
+    struct envelope_template *template;
+    struct queue_batch values;
+    struct oversized *oversized;
+
+    enum state state;
+    int64_t retry_ms;
+    struct backoff backoff;
+    struct buf chain; /* the mark that the next batch expects */
+    struct batch under_way[UNDER_WAY_MAX];
+    size_t first;
+    size_t under_way_len;
+    struct error trouble; /* of this turn's answers; code 0: none */
+    int fenced;           /* in a row */
+
+    bool turning; /* the next record goes elsewhere: when all is answered, so do we */
+
+    uint64_t sent;            /* messages, since the start */
+    struct spool_message big; /* read and too large; sequence 0: none */
+    uint64_t replay_until;    /* records up to here were in Redis once */
+    struct log_fault fault;
+    struct log_fault damage;
+    char reason[STATS_REASON_SIZE];
+    struct queue_server server;
+    bool server_known;
+};
+
+static void begin_mark(struct dispatch *dispatch);
+
+/* Trouble -------------------------------------------------------------------------------------- */
+
+static void note_trouble(struct dispatch *dispatch, const struct error *err)
+{
+    /* The first says why; what follows from it is FENCED, or a connection that is gone. */
+    if (dispatch->trouble.code == ERR_NONE)
+        dispatch->trouble = *err;
+}
+
+static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
+{
+    int64_t wait_ms = backoff_next(&dispatch->backoff);
+
+    snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
+             dispatch->trouble.text);
+    log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
+              "%s; the spool keeps what arrives", dispatch->trouble.text);
+    stats_set(dispatch->slot, STATS_REDIS_CONNECTED, 0);
+    queue_disconnect(dispatch->queue); /* outstanding answers come now, as errors */
+    dispatch->under_way_len = 0;
+    dispatch->big.sequence = 0;
+    dispatch->trouble = (struct error){0};
+    dispatch->state = WAITING;
+    dispatch->retry_ms = now_ms + wait_ms;
+}
+
+static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
+{
+    if (dispatch->trouble.code == ERR_NONE && dispatch->state == RUNNING &&
+        !queue_is_connected(dispatch->queue))
+        note_trouble(dispatch, queue_last_error(dispatch->queue));
+    if (dispatch->trouble.code == ERR_NONE)
+        return;
+    if (dispatch->trouble.code != ERR_FENCED || !queue_is_connected(dispatch->queue)) {
+        wait_and_retry(dispatch, now_ms);
+        return;
+    }
+    /* The batches behind it are fenced too: their answers first, then one look at the mark. */
+    if (dispatch->under_way_len > 0)
+        return;
+    if (++dispatch->fenced > FENCED_MAX) {
+        wait_and_retry(dispatch, now_ms);
+        return;
+    }
+    log_notice(LOG_PLAIN, "%s; reading it again", dispatch->trouble.text);
+    dispatch->trouble = (struct error){0};
+    dispatch->big.sequence = 0;
+    begin_mark(dispatch);
+}
+
+static void be_well(struct dispatch *dispatch)
+{
+    backoff_reset(&dispatch->backoff);
+    dispatch->fenced = 0;
+    dispatch->reason[0] = '\0';
+    log_fault_over(&dispatch->fault, LOG_PLAIN, "%s: takes messages again",
+                   queue_place(dispatch->queue));
+}
+
+/* The mark ------------------------------------------------------------------------------------- */
+
+static void on_server(void *context, int result, const struct queue_server *server,
+                      const struct error *err)
+{
+    struct dispatch *dispatch = context;
+
+    (void)err; /* the connection's end, which is dealt with elsewhere */
+    if (result < 0)
+        return;
+    dispatch->server = *server;
+    dispatch->server_known = true;
+}
+
+static void on_mark(void *context, int result, struct bytes mark, const struct error *err)
+{
+    struct dispatch *dispatch = context;
+    struct spool_state before;
+
+    if (result < 0) {
+        note_trouble(dispatch, err);
+        return;
+    }
+    spool_state(dispatch->spool, &before);
+    uint64_t committed = before.committed_sequence;
+    struct spool_rewound rewound = spool_rewind(dispatch->spool, mark);
+    spool_commit(dispatch->spool, rewound.position - 1); /* frees what the mark is ahead of */
+    if (committed >= rewound.position && committed > dispatch->replay_until)
+        dispatch->replay_until = committed;
+    buf_clear(&dispatch->chain);
+    buf_append(&dispatch->chain, mark);
+    rewound_report(&rewound, mark, queue_place(dispatch->queue));
+    if (rewound.kind == SPOOL_GAP)
+        stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
+    dispatch->state = RUNNING;
+    stats_set(dispatch->slot, STATS_REDIS_CONNECTED, 1);
+    if (dispatch->fenced == 0)
+        be_well(dispatch);
+    if (!dispatch->server_known)
+        queue_read_server(dispatch->queue, on_server, dispatch);
+}
+
+static void begin_mark(struct dispatch *dispatch)
+{
+    dispatch->state = CONNECTING;
+    queue_read_mark(dispatch->queue, spool_id(dispatch->spool), on_mark, dispatch);
+}
+
+static void on_connected(void *context, int result, const struct error *err)
+{
+    struct dispatch *dispatch = context;
+
+    if (result < 0)
+        note_trouble(dispatch, err);
+    else
+        begin_mark(dispatch);
+}
+
+/* The destination ------------------------------------------------------------------------------- */
+
+static bool is_at_destination(const struct dispatch *dispatch)
+{
+    return strcmp(spool_destination(dispatch->spool), queue_place(dispatch->queue)) == 0;
+}
+
+/* A changed DSN: what was stored under the former one still goes there, and first. */
+static int turn_to_destination(struct dispatch *dispatch, struct error *err)
+{
+    const char *destination = spool_destination(dispatch->spool);
+    struct settings_transport transport = *dispatch->transport;
+    char *former = NULL;
+    struct queue *queue;
+
+    dispatch->turning = false;
+    if (is_at_destination(dispatch))
+        return 0;
+    if (strcmp(destination, dispatch->place) != 0) {
+        former = former_dsn(transport.dsn, destination);
+        transport.dsn = former;
+        log_notice(LOG_PLAIN, "The spool has messages for %s: sending them there first",
+                   destination);
+    }
+    int result = queue_new(&queue, &transport, err);
+    if (result == 0) {
+        queue_free(dispatch->queue);
+        dispatch->queue = queue;
+    }
+    free(former);
+    return result;
+}
+
+static void connect_now(struct dispatch *dispatch)
+{
+    struct error err = {0};
+
+    dispatch->state = CONNECTING;
+    if (turn_to_destination(dispatch, &err) < 0)
+        note_trouble(dispatch, &err);
+    else
+        queue_connect(dispatch->queue, on_connected, dispatch);
+}
+
+/* Batches -------------------------------------------------------------------------------------- */
+
+static void on_appended(void *context, int result, const struct error *err)
+{
+    struct dispatch *dispatch = context;
+
+    if (dispatch->under_way_len == 0)
+        return;
+    struct batch *batch = &dispatch->under_way[dispatch->first];
+    dispatch->first = (dispatch->first + 1) % UNDER_WAY_MAX;
+    dispatch->under_way_len--;
+    if (result < 0) {
+        stats_add(dispatch->slot, STATS_DISPATCH_ERRORS, 1);
+        note_trouble(dispatch, err);
+        return;
+    }
+    spool_commit(dispatch->spool, batch->last);
+    dispatch->sent += batch->count + batch->oversized;
+    stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
+    stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
+    stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, batch->oversized);
+    stats_observe(dispatch->slot, STATS_DISPATCH_US, clock_monotonic_us() - batch->sent_us);
+    be_well(dispatch);
+}
+
+static void send_batch(struct dispatch *dispatch, struct batch *batch,
+                       const struct spool_message *last)
+{
+    size_t at = (dispatch->first + dispatch->under_way_len) % UNDER_WAY_MAX;
+
+    batch->last = last->sequence;
+    batch->sent_us = clock_monotonic_us();
+    spool_mark_text(last->run, last->sequence, batch->next);
+    dispatch->under_way[at] = *batch;
+    dispatch->under_way_len++;
+    queue_append(dispatch->queue, spool_id(dispatch->spool), buf_bytes(&dispatch->chain),
+                 bytes_of(batch->next), &dispatch->values, on_appended, dispatch);
+    buf_clear(&dispatch->chain);
+    buf_append_text(&dispatch->chain, batch->next);
+}
+
+static void encode(struct dispatch *dispatch, const struct spool_message *message)
+{
+    char id[64];
+    int id_len =
+        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->sequence);
+    struct envelope_message wrapped = {
+        .topic = message->topic,
+        .payload = message->payload,
+        .id = {id, (size_t)id_len},
+        .received_us = message->received_us,
+        .qos = message->qos,
+        .retained = message->retained,
+    };
+
+    buf_clear(&dispatch->values.value);
+    envelope_encode(dispatch->template, &wrapped, &dispatch->values.value);
+}
+
+/* Fills a batch from the spool; false if there was nothing to send. */
+static bool send_next(struct dispatch *dispatch)
+{
+    struct batch batch = {0};
+    struct spool_message message, last = {0};
+    struct error err;
+    int more = 1;
+
+    queue_batch_clear(&dispatch->values);
+    while (more != 0 && batch.count < BATCH_MESSAGES && dispatch->values.resp.len < BATCH_BYTES) {
+        dispatch->turning = !is_at_destination(dispatch);
+        if (dispatch->turning)
+            break;
+        more = spool_next(dispatch->spool, &message, &err);
+        if (more < 0)
+            log_fault(&dispatch->damage, LOG_LEVEL_ERROR, LOG_PLAIN, "%s", err.text);
+        if (more <= 0)
+            continue;
+        encode(dispatch, &message);
+        if ((int64_t)dispatch->values.value.len > dispatch->transport->max_entry) {
+            dispatch->big = message;
+            break;
+        }
+        queue_batch_add(&dispatch->values);
+        batch.count++;
+        batch.replayed += message.sequence <= dispatch->replay_until;
+        last = message;
+    }
+    if (batch.count > 0)
+        send_batch(dispatch, &batch, &last);
+    return batch.count > 0;
+}
+
+/* In its turn: when everything before it is answered, it goes to the failure transport, and when it is
+ * there the mark moves past it. */
+static void send_oversized(struct dispatch *dispatch, int64_t now_ms)
+{
+    struct batch batch = {.oversized = 1};
+
+    if (dispatch->under_way_len > 0)
+        return;
+    encode(dispatch, &dispatch->big);
+    if (!oversized_is_written(dispatch->oversized, &dispatch->big, spool_id(dispatch->spool),
+                              buf_bytes(&dispatch->values.value), now_ms)) {
+        snprintf(dispatch->reason, sizeof(dispatch->reason), "%s",
+                 oversized_reason(dispatch->oversized));
+        return;
+    }
+    queue_batch_clear(&dispatch->values);
+    send_batch(dispatch, &batch, &dispatch->big);
+    dispatch->big.sequence = 0;
+}
+
+/* The caller's ---------------------------------------------------------------------------------- */
+
+static struct envelope_template *make_template(const struct settings_transport *transport,
+                                               const struct dsn_redis *dsn)
+{
+    struct envelope_format format = {
+        .serializer = strcmp(transport->serializer, "json") == 0 ? ENVELOPE_JSON : ENVELOPE_PHP,
+        .visibility = strcmp(transport->properties, "private") == 0     ? ENVELOPE_PRIVATE
+                      : strcmp(transport->properties, "protected") == 0 ? ENVELOPE_PROTECTED
+                                                                        : ENVELOPE_PUBLIC,
+        .message_class = bytes_of(transport->message_class),
+        .bus = bytes_of(transport->bus),
+        .redis_serialized = dsn->redis_serialized,
+        .metadata_headers = transport->metadata_headers,
+    };
+
+    return envelope_template_new(&format);
+}
+
+int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
+                 struct stats_slot *slot, struct error *err)
+{
+    struct dispatch *made = xcalloc(1, sizeof(*made));
+
+    *made = (struct dispatch){.settings = settings, .slot = slot};
+    made->transport = settings_transport(settings, BYTES("async"));
+    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
+    if (made->transport == NULL) {
+        free(made);
+        return error_set(err, ERR_USAGE, "there is no [transport:async]");
+    }
+    int result = queue_new(&made->queue, made->transport, err);
+    if (result < 0) {
+        free(made);
+        return result;
+    }
+    made->template = make_template(made->transport, queue_dsn(made->queue));
+    made->oversized = oversized_new(settings);
+    made->place = xstrdup(queue_place(made->queue));
+    snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", queue_place(made->queue));
+    *dispatch = made;
+    return 0;
+}
+
+void dispatch_free(struct dispatch *dispatch)
+{
+    if (dispatch == NULL)
+        return;
+    dispatch->under_way_len = 0;
+    queue_free(dispatch->queue);
+    oversized_free(dispatch->oversized);
+    envelope_template_free(dispatch->template);
+    queue_batch_free(&dispatch->values);
+    buf_free(&dispatch->chain);
+    free(dispatch->place);
+    free(dispatch);
+}
+
+const char *dispatch_place(const struct dispatch *dispatch)
+{
+    return dispatch->place;
+}
+
+void dispatch_start(struct dispatch *dispatch, struct spool *spool)
+{
+    dispatch->spool = spool;
+    dispatch->state = WAITING;
+    dispatch->retry_ms = clock_monotonic_ms();
+}
+
+void dispatch_poll(const struct dispatch *dispatch, struct pollfd fds[DISPATCH_POLL_FDS])
+{
+    fds[0] = (struct pollfd){.fd = queue_fd(dispatch->queue)};
+    if (fds[0].fd >= 0)
+        fds[0].events = queue_events(dispatch->queue);
+    oversized_poll(dispatch->oversized, &fds[1]);
+}
+
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
+
+int64_t dispatch_deadline_ms(const struct dispatch *dispatch)
+{
+    int64_t own_ms = dispatch->state == WAITING ? dispatch->retry_ms : -1;
+
+    if (dispatch->big.sequence != 0 && dispatch->under_way_len == 0)
+        own_ms = earlier(own_ms, oversized_deadline_ms(dispatch->oversized));
+    return earlier(own_ms, queue_deadline_ms(dispatch->queue));
+}
+
+void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATCH_POLL_FDS],
+                      int64_t now_ms)
+{
+    queue_process(dispatch->queue, fds[0].revents);
+    oversized_process(dispatch->oversized);
+    deal_with_trouble(dispatch, now_ms);
+    if (dispatch->state == WAITING && now_ms >= dispatch->retry_ms) {
+        connect_now(dispatch);
+        deal_with_trouble(dispatch, now_ms);
+    }
+    if (dispatch->trouble.code != ERR_NONE)
+        return;
+    while (dispatch->state == RUNNING && dispatch->big.sequence == 0 &&
+           dispatch->under_way_len < UNDER_WAY_MAX)
+        if (!send_next(dispatch))
+            break;
+    if (dispatch->state == RUNNING && dispatch->turning && dispatch->under_way_len == 0) {
+        queue_disconnect(dispatch->queue);
+        connect_now(dispatch);
+        deal_with_trouble(dispatch, now_ms);
+    }
+    if (dispatch->state == RUNNING && dispatch->big.sequence != 0)
+        send_oversized(dispatch, now_ms);
+    queue_process(dispatch->queue, 0); /* what was sent goes out now */
+}
+
+bool dispatch_is_hungry(const struct dispatch *dispatch)
+{
+    return dispatch->state == RUNNING && dispatch->under_way_len < UNDER_WAY_MAX &&
+           dispatch->big.sequence == 0 && !dispatch->turning && dispatch->trouble.code == ERR_NONE;
+}
+
+bool dispatch_is_done(const struct dispatch *dispatch)
+{
+    struct spool_state state;
+
+    if (dispatch->state != RUNNING || dispatch->under_way_len > 0 || dispatch->big.sequence != 0)
+        return false;
+    spool_state(dispatch->spool, &state);
+    return state.unsent_records == 0;
+}
+
+uint64_t dispatch_sent(const struct dispatch *dispatch)
+{
+    return dispatch->sent;
+}
+
+const char *dispatch_reason(const struct dispatch *dispatch)
+{
+    return dispatch->reason;
+}
+
+const struct queue_server *dispatch_server(const struct dispatch *dispatch)
+{
+    return dispatch->server_known ? &dispatch->server : NULL;
+}
+
+int64_t dispatch_stream_max_entries(const struct dispatch *dispatch)
+{
+    return queue_dsn(dispatch->queue)->stream_max_entries;
+}

@@ -1,0 +1,56 @@
+#include "consumer/former.h"
+
+#include "common/base/alloc.h"
+#include "common/base/buf.h"
+
+#include <string.h>
+
+/* "user:password@", or nothing. A password may hold an `@`, but neither `/` nor `?` (they are %XX). */
+static struct bytes userinfo_of(const char *dsn)
+{
+    const char *from = strstr(dsn, "://");
+
+    if (from == NULL)
+        return BYTES_NONE;
+    from += 3;
+    const char *at = memrchr(from, '@', strcspn(from, "/?"));
+    return at != NULL ? (struct bytes){from, (size_t)(at + 1 - from)} : BYTES_NONE;
+}
+
+/* Options that say where, not how. */
+static bool is_about_the_place(struct bytes option)
+{
+    return bytes_starts_with(option, BYTES("stream=")) ||
+           bytes_starts_with(option, BYTES("host[")) || bytes_starts_with(option, BYTES("host%5B"));
+}
+
+static void append_options(struct buf *out, const char *dsn)
+{
+    const char *query = strchr(dsn, '?');
+    struct bytes rest = bytes_of(query != NULL ? query + 1 : ""), option;
+    char before = strchr(buf_text(out), '?') != NULL ? '&' : '?';
+
+    while (rest.len > 0) {
+        bytes_split(rest, '&', &option, &rest);
+        if (option.len == 0 || is_about_the_place(option))
+            continue;
+        buf_append_char(out, before);
+        buf_append(out, option);
+        before = '&';
+    }
+}
+
+char *former_dsn(const char *current, const char *place)
+{
+    struct buf out = {0};
+    const char *address = strstr(place, "://");
+    size_t scheme_len = address != NULL ? (size_t)(address + 3 - place) : 0;
+
+    buf_append(&out, (struct bytes){place, scheme_len});
+    buf_append(&out, userinfo_of(current));
+    buf_append_text(&out, place + scheme_len);
+    append_options(&out, current);
+    char *text = xstrdup(buf_text(&out));
+    buf_free(&out);
+    return text;
+}

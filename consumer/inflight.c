@@ -1,0 +1,221 @@
+#include "consumer/inflight.h"
+
+#include "common/base/alloc.h"
+#include "common/base/child.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/wire/crc32c.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PACKET_IDS     65536
+#define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
+#define RECEIVED_3_1_1 "r-"
+#define DUP            0x08
+
+/* An unreleased QoS 2 message. */
+struct unreleased {
+    uint32_t len; /* of the packet behind its fixed header; 0: the id is free */
+    uint32_t crc;
+};
+
+struct inflight {
+    struct spool *spool;
+    const struct filters *filters;
+    struct stats_slot *slot;
+    _Atomic int version;
+    MQTTClient_persistence persistence;
+    struct unreleased *unreleased; /* by packet id; untouched pages cost nothing */
+};
+
+/* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
+static void die(const struct error *err)
+{
+    log_critical(LOG_PLAIN,
+                 "%s: a message can't be stored; ending without acknowledging it, so that the "
+                 "broker keeps it",
+                 err->text);
+    _exit(CHILD_EXIT_FAILED);
+}
+
+static void store(struct inflight *inflight, struct spool_message *message)
+{
+    static const enum stats_counter RECEIVED[] = {STATS_RECEIVED_QOS0, STATS_RECEIVED_QOS1,
+                                                  STATS_RECEIVED_QOS2};
+    struct error err = {0};
+
+    message->received_us = clock_wall_us();
+    if (spool_append(inflight->spool, message, &err) < 0)
+        die(&err);
+    stats_add(inflight->slot, RECEIVED[message->qos], 1);
+    stats_add(inflight->slot, STATS_RECEIVED_BYTES, message->payload.len);
+    stats_set(inflight->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
+}
+
+/* Overlapping filters bring a copy each. */
+static bool is_copy(const struct inflight *inflight, struct bytes topic,
+                    const MQTTProperties *properties)
+{
+    uint32_t ids[IDS_MAX];
+    size_t ids_len = 0;
+
+    if (filters_count(inflight->filters) < 2)
+        return false;
+    for (int i = 0; i < properties->count && ids_len < IDS_MAX; i++)
+        if (properties->array[i].identifier == MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIER)
+            ids[ids_len++] = properties->array[i].value.integer4;
+    return ids_len > 0 && !filters_keep(inflight->filters, topic, ids, ids_len);
+}
+
+int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message)
+{
+    struct inflight *inflight = context;
+    struct spool_message stored = {
+        .qos = message->qos,
+        .retained = message->retained != 0,
+        .packet_id = (uint16_t)message->msgid,
+        .topic = {topic, topic_len > 0 ? (size_t)topic_len : strlen(topic)},
+        .payload = {message->payload, (size_t)message->payloadlen},
+    };
+    bool in_spool = message->qos == 2 && atomic_load(&inflight->version) < MQTTVERSION_5;
+
+    if (!in_spool && !is_copy(inflight, stored.topic, &message->properties))
+        store(inflight, &stored);
+    MQTTAsync_freeMessage(&message);
+    MQTTAsync_free(topic);
+    return 1;
+}
+
+/* A PUBLISH of MQTT 3.1.1 behind its fixed header (section 3.3): topic length, topic, packet id,
+ * payload. paho has parsed it before: it holds. */
+static bool parse_publish(struct spool_message *message, struct bytes packet)
+{
+    const unsigned char *data = (const unsigned char *)packet.data;
+    size_t topic_len = packet.len >= 2 ? (size_t)(data[0] << 8 | data[1]) : 0;
+    size_t head = 2 + topic_len + 2;
+
+    if (packet.len < head)
+        return false;
+    message->topic = bytes_slice(packet, 2, topic_len);
+    message->packet_id = (uint16_t)(data[head - 2] << 8 | data[head - 1]);
+    message->payload = bytes_slice(packet, head, packet.len - head);
+    return true;
+}
+
+static int put(void *handle, char *key, int count, char *buffers[], int lengths[])
+{
+    struct inflight *inflight = handle;
+    struct spool_message message = {.qos = 2};
+
+    if (strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) != 0 || count != 2)
+        return 0; /* what we send needs no memory */
+    struct bytes packet = {buffers[1], (size_t)lengths[1]};
+    if (!parse_publish(&message, packet))
+        return 0;
+
+    unsigned char header = (unsigned char)buffers[0][0];
+    struct unreleased *entry = &inflight->unreleased[message.packet_id];
+    struct unreleased arrived = {(uint32_t)packet.len, crc32c(0, packet.data, packet.len)};
+    if ((header & DUP) != 0 && entry->len == arrived.len && entry->crc == arrived.crc)
+        return 0;
+    message.retained = (header & 1) != 0;
+    store(inflight, &message);
+    *entry = arrived;
+    return 0;
+}
+
+/* At PUBREL, before PUBCOMP; paho tries the key of each version. */
+static int released(void *handle, char *key)
+{
+    struct inflight *inflight = handle;
+
+    if (strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) == 0)
+        inflight->unreleased[atoi(key + strlen(RECEIVED_3_1_1)) & (PACKET_IDS - 1)].len = 0;
+    return 0;
+}
+
+static int open_store(void **handle, const char *client_id, const char *uri, void *context)
+{
+    (void)client_id;
+    (void)uri;
+    *handle = context;
+    return 0;
+}
+
+static int close_store(void *handle)
+{
+    (void)handle;
+    return 0;
+}
+
+static int get(void *handle, char *key, char **buffer, int *length)
+{
+    (void)handle;
+    (void)key;
+    (void)buffer;
+    (void)length;
+    return MQTTCLIENT_PERSISTENCE_ERROR;
+}
+
+static int keys(void *handle, char ***all, int *count)
+{
+    (void)handle;
+    *all = NULL;
+    *count = 0;
+    return 0;
+}
+
+static int contains_key(void *handle, char *key)
+{
+    (void)handle;
+    (void)key;
+    return MQTTCLIENT_PERSISTENCE_ERROR;
+}
+
+struct inflight *inflight_new(struct spool *spool, const struct filters *filters,
+                              struct stats_slot *slot)
+{
+    struct inflight *made = xcalloc(1, sizeof(*made));
+
+    *made = (struct inflight){.spool = spool, .filters = filters, .slot = slot};
+    made->unreleased = xcalloc(PACKET_IDS, sizeof(*made->unreleased));
+    made->persistence = (MQTTClient_persistence){.context = made,
+                                                 .popen = open_store,
+                                                 .pclose = close_store,
+                                                 .pput = put,
+                                                 .pget = get,
+                                                 .premove = released,
+                                                 .pkeys = keys,
+                                                 .pclear = close_store,
+                                                 .pcontainskey = contains_key};
+    return made;
+}
+
+void inflight_free(struct inflight *inflight)
+{
+    if (inflight == NULL)
+        return;
+    free(inflight->unreleased);
+    free(inflight);
+}
+
+void inflight_session_is_new(struct inflight *inflight)
+{
+    for (size_t i = 0; i < PACKET_IDS; i++)
+        if (inflight->unreleased[i].len != 0)
+            inflight->unreleased[i].len = 0;
+}
+
+/* A new handle has forgotten what the former one had received, and will not say when it is released. */
+void inflight_begin(struct inflight *inflight, int version)
+{
+    atomic_store(&inflight->version, version);
+    inflight_session_is_new(inflight);
+}
+
+MQTTClient_persistence *inflight_persistence(struct inflight *inflight)
+{
+    return &inflight->persistence;
+}

@@ -1,0 +1,43 @@
+/* Messages between the broker's PUBLISH and our acknowledgement: what the MQTT library calls when one
+ * arrives. Each is in the spool before the library may acknowledge it.
+ *
+ * QoS 0 and 1: paho (1.3.10 and later) calls messageArrived in its receive thread before it sends
+ * PUBACK, as long as no call ever returned 0 (a 0 queues in memory and acknowledges all the same).
+ * QoS 2, MQTT 5: the same, before PUBREC; a repeat of a message that is not released yet is not given.
+ * QoS 2, MQTT 3.1.1: paho gives the message only at PUBREL, long after PUBREC. So it goes into the spool
+ * from the persistence's `put`, which runs before PUBREC, and messageArrived is too late to do anything.
+ * A repeat is recognised by its packet id (not released), DUP and its bytes.
+ * Neither survives the death of this process yet: QoS 2 is exactly once while it lives, and at least
+ * once over its end. What is missing is the table of unreleased ids on disk, as RELEASE records in the
+ * spool; `put`, `remove` and `keys` below are where they go.
+ *
+ * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
+ * anything but the disk, and calls nothing of paho's but its free functions. If the spool can't take a
+ * message the process ends at once, without acknowledging it: the broker keeps it. */
+#ifndef CONSUMER_INFLIGHT_H
+#define CONSUMER_INFLIGHT_H
+
+#include "common/base/stats.h"
+#include "consumer/filters.h"
+#include "consumer/spool.h"
+
+#include <MQTTAsync.h>
+
+struct inflight;
+
+/* None of the three is owned. */
+struct inflight *inflight_new(struct spool *spool, const struct filters *filters,
+                              struct stats_slot *slot);
+void inflight_free(struct inflight *inflight);
+
+/* A new handle of this version (5 or 4) is going to be used. */
+void inflight_begin(struct inflight *inflight, int version);
+/* The broker has no session of ours: nothing that comes can be a repeat. */
+void inflight_session_is_new(struct inflight *inflight);
+
+/* The messageArrived callback; the context is the inflight. */
+int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message);
+/* For MQTT 3.1.1 (MQTTCLIENT_PERSISTENCE_USER). */
+MQTTClient_persistence *inflight_persistence(struct inflight *inflight);
+
+#endif

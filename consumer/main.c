@@ -1,0 +1,381 @@
+/* mqtt-bridge-consumer: from the broker through the spool into the Redis stream.
+ *
+ * paho's receive thread appends to the spool (inflight); everything else happens here, in main, which
+ * waits in one poll for signals, the session's events, Redis and, when it has nothing to send, for the
+ * next append. Nothing here blocks. */
+#include "common/base/alloc.h"
+#include "common/base/child.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "consumer/dispatch.h"
+#include "consumer/filters.h"
+#include "consumer/inflight.h"
+#include "consumer/orphans.h"
+#include "consumer/place.h"
+#include "consumer/promise.h"
+#include "consumer/session.h"
+#include "consumer/spool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SYNC_INTERVAL_MS 1000
+#define STATS_EVERY_MS   100
+/* While appends do not wake us the spool's level is looked at now and then; closely once a quarter is in
+ * use. */
+#define LOOK_MS         100
+#define LOOK_CLOSELY_MS 10
+#define LEAVE_LIMIT_MS  2000 /* for DISCONNECT, when we are to end */
+#define STOP_MARGIN_MS  1000 /* before the supervisor's patience ends */
+
+struct consumer {
+    struct child child;
+    const struct settings_mqtt *mqtt;
+    struct spool *spool;
+    struct filters *filters;
+    struct inflight *inflight;
+    struct session *session;
+    struct dispatch *dispatch;
+    struct orphans *orphans; /* NULL in all consumers but the one of [mqtt] */
+
+    bool stopping;
+    bool paused; /* the broker is left until the spool has room */
+    bool said;   /* what is promised */
+    bool was_ready;
+    int64_t leave_by_ms; /* when stopping: the broker is no longer waited for */
+    int64_t stop_by_ms;  /* when stopping: what is spooled then stays */
+    int64_t beat_ms;     /* next */
+    int64_t sync_ms;
+    int64_t stats_ms;
+    int64_t paused_since_us;
+    uint64_t damaged; /* already counted */
+};
+
+/* Setting up ----------------------------------------------------------------------------------- */
+
+static void give_up(int code, const struct error *err)
+{
+    log_critical(LOG_PLAIN, "%s", err->text);
+    exit(code);
+}
+
+static int exit_code(int result)
+{
+    return result == -ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED;
+}
+
+/* "consumer" is [mqtt]; "consumer:garden" is [consumer:garden]. */
+static const struct settings_mqtt *find_settings(const struct child *child)
+{
+    const struct settings *settings = child->settings;
+    const char *name = strchr(child->name, ':');
+    struct error err;
+
+    if (name == NULL)
+        return &settings->mqtt;
+    for (size_t i = 0; i < settings->consumers_len; i++)
+        if (strcmp(settings->consumers[i].name, name + 1) == 0)
+            return &settings->consumers[i];
+    error_set(&err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
+    give_up(CHILD_EXIT_SETTINGS, &err);
+    return NULL;
+}
+
+static void open_spool(struct consumer *consumer, const char *dir)
+{
+    const struct settings_spool *settings = &consumer->child.settings->spool;
+    struct spool_options options = {
+        .dir = dir,
+        .size = settings->size,
+        .retain = settings->retain,
+        .sync = strcmp(settings->sync, "always") == 0     ? SPOOL_SYNC_ALWAYS
+                : strcmp(settings->sync, "interval") == 0 ? SPOOL_SYNC_INTERVAL
+                                                          : SPOOL_SYNC_NONE,
+        .client_id = consumer->mqtt->client_id,
+        .destination = dispatch_place(consumer->dispatch),
+    };
+    struct error err = {0};
+    int result = spool_open(&consumer->spool, &options, &err);
+
+    if (result < 0)
+        give_up(exit_code(result), &err);
+}
+
+static void open_all(struct consumer *consumer)
+{
+    struct child *child = &consumer->child;
+    struct error err = {0};
+    char *dir = place_of_spool(child->settings, consumer->mqtt->client_id);
+    char *subscriptions = xasprintf("%s/subscriptions", dir);
+    int result = place_make(child->settings, &err);
+
+    if (result == 0)
+        result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
+    if (result < 0)
+        give_up(exit_code(result), &err);
+    open_spool(consumer, dir);
+    result = filters_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
+    if (result < 0)
+        give_up(exit_code(result), &err);
+    consumer->inflight = inflight_new(consumer->spool, consumer->filters, child->slot);
+    result = session_new(&consumer->session, consumer->mqtt, consumer->filters, consumer->inflight,
+                         child->slot, &err);
+    if (result < 0)
+        give_up(exit_code(result), &err);
+    if (consumer->mqtt == &child->settings->mqtt)
+        consumer->orphans = orphans_new(child->settings, child->slot);
+    free(dir);
+    free(subscriptions);
+}
+
+static void close_all(struct consumer *consumer)
+{
+    orphans_free(consumer->orphans);
+    session_free(consumer->session);
+    inflight_free(consumer->inflight);
+    dispatch_free(consumer->dispatch);
+    filters_free(consumer->filters);
+    spool_close(consumer->spool);
+    child_end(&consumer->child);
+}
+
+/* Each turn ------------------------------------------------------------------------------------ */
+
+static void read_signals(struct consumer *consumer, int64_t now_ms)
+{
+    int64_t patience_ms = consumer->child.settings->supervisor.stop_timeout_ms;
+    enum child_signal got = child_read_signal(&consumer->child);
+
+    if (got == CHILD_QUIT)
+        _exit(CHILD_EXIT_DONE);
+    if (got != CHILD_STOP || consumer->stopping)
+        return;
+    consumer->stopping = true;
+    patience_ms -= patience_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : patience_ms / 2;
+    consumer->stop_by_ms = now_ms + patience_ms;
+    consumer->leave_by_ms = now_ms + (patience_ms < LEAVE_LIMIT_MS ? patience_ms : LEAVE_LIMIT_MS);
+    log_info(LOG_PLAIN, "Stopping: leaving the broker, then sending what is spooled");
+}
+
+/* Back-pressure: the broker keeps what the spool has no room for. */
+static void watch_level(struct consumer *consumer)
+{
+    struct stats_slot *slot = consumer->child.slot;
+    int64_t now_us = clock_monotonic_us();
+
+    if (consumer->paused) {
+        stats_add(slot, STATS_SPOOL_PAUSED_US, (uint64_t)(now_us - consumer->paused_since_us));
+        consumer->paused_since_us = now_us;
+        if (spool_below_low_water(consumer->spool)) {
+            consumer->paused = false;
+            log_notice(LOG_PLAIN, "The spool has room again: joining the broker");
+        }
+    } else if (spool_above_high_water(consumer->spool)) {
+        consumer->paused = true;
+        consumer->paused_since_us = now_us;
+        log_warning(LOG_PLAIN,
+                    "The spool is nearly full: staying away from the broker, which keeps "
+                    "what is published, until half of it is sent");
+    }
+    stats_set(slot, STATS_SPOOL_PAUSED, consumer->paused);
+    if (consumer->paused || consumer->stopping)
+        session_leave(consumer->session);
+    else
+        session_join(consumer->session);
+}
+
+static void report(struct consumer *consumer)
+{
+    const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
+                                           : session_reason(consumer->session);
+    const char *redis = dispatch_reason(consumer->dispatch);
+    char reason[STATS_REASON_SIZE];
+
+    snprintf(reason, sizeof(reason), "%s%s%s", redis,
+             redis[0] != '\0' && session[0] != '\0' ? "; " : "", session);
+    stats_reason(consumer->child.slot, reason);
+    /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
+    if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
+        consumer->was_ready = true;
+        child_ready(&consumer->child);
+    }
+    if (!consumer->said && session_is_ready(consumer->session) &&
+        dispatch_server(consumer->dispatch) != NULL) {
+        consumer->said = true;
+        promise_say(consumer->child.settings, consumer->mqtt, session_facts(consumer->session),
+                    dispatch_server(consumer->dispatch));
+    }
+}
+
+static void publish_stats(struct consumer *consumer, int64_t now_ms)
+{
+    struct stats_slot *slot = consumer->child.slot;
+    struct spool_state state;
+
+    spool_state(consumer->spool, &state);
+    stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
+    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records);
+    stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
+    stats_add(slot, STATS_SPOOL_DAMAGED, state.damaged_records - consumer->damaged);
+    consumer->damaged = state.damaged_records;
+    consumer->stats_ms = now_ms + STATS_EVERY_MS;
+}
+
+static void keep_time(struct consumer *consumer, int64_t now_ms)
+{
+    const struct settings *settings = consumer->child.settings;
+
+    if (now_ms >= consumer->beat_ms) {
+        stats_beat(consumer->child.slot);
+        consumer->beat_ms = now_ms + settings->supervisor.hang_timeout_ms / 4;
+    }
+    if (now_ms >= consumer->sync_ms && strcmp(settings->spool.sync, "interval") == 0) {
+        spool_sync_interval(consumer->spool);
+        consumer->sync_ms = now_ms + SYNC_INTERVAL_MS;
+    }
+    if (now_ms >= consumer->stats_ms)
+        publish_stats(consumer, now_ms);
+}
+
+/* Stopping: the broker first, so that nothing more comes; then what is spooled, while there is time. */
+static bool is_over(const struct consumer *consumer, int64_t now_ms)
+{
+    struct spool_state state;
+
+    if (!consumer->stopping)
+        return false;
+    if (!session_is_away(consumer->session) && now_ms < consumer->leave_by_ms)
+        return false;
+    spool_state(consumer->spool, &state);
+    return state.unsent_records == 0 || now_ms >= consumer->stop_by_ms;
+}
+
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
+
+static int64_t look_again_ms(const struct consumer *consumer)
+{
+    struct spool_state state;
+
+    spool_state(consumer->spool, &state);
+    return state.unsent_bytes > state.limit_bytes / 4 && !consumer->paused ? LOOK_CLOSELY_MS
+                                                                           : LOOK_MS;
+}
+
+static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms, bool asleep)
+{
+    int64_t deadline_ms = consumer->beat_ms;
+
+    deadline_ms = earlier(deadline_ms, session_deadline_ms(consumer->session));
+    deadline_ms = earlier(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
+    if (consumer->orphans != NULL)
+        deadline_ms = earlier(deadline_ms, orphans_deadline_ms(consumer->orphans));
+    if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
+        deadline_ms = earlier(deadline_ms, consumer->sync_ms);
+    if (!asleep)
+        deadline_ms = earlier(deadline_ms, now_ms + look_again_ms(consumer));
+    if (consumer->stopping) {
+        deadline_ms = earlier(deadline_ms, consumer->stop_by_ms);
+        if (now_ms < consumer->leave_by_ms)
+            deadline_ms = earlier(deadline_ms, consumer->leave_by_ms);
+    }
+    return deadline_ms;
+}
+
+enum {
+    FD_SIGNAL,
+    FD_SPOOL,
+    FD_SESSION,
+    FD_DISPATCH = FD_SESSION + SESSION_POLL_FDS,
+    FD_ORPHANS = FD_DISPATCH + DISPATCH_POLL_FDS,
+    FD_COUNT = FD_ORPHANS + DISPATCH_POLL_FDS
+};
+
+/* An append wakes main only if main has said that it sleeps, and it says so only if it could send. */
+static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT])
+{
+    bool hungry = dispatch_is_hungry(consumer->dispatch);
+    bool asleep = hungry && spool_sleep(consumer->spool);
+    int timeout_ms = 0;
+
+    fds[FD_SIGNAL] = (struct pollfd){.fd = consumer->child.signal_fd, .events = POLLIN};
+    fds[FD_SPOOL] =
+        (struct pollfd){.fd = asleep ? spool_event_fd(consumer->spool) : -1, .events = POLLIN};
+    session_poll(consumer->session, &fds[FD_SESSION]);
+    dispatch_poll(consumer->dispatch, &fds[FD_DISPATCH]);
+    for (int i = FD_ORPHANS; i < FD_COUNT; i++)
+        fds[i] = (struct pollfd){.fd = -1};
+    if (consumer->orphans != NULL)
+        orphans_poll(consumer->orphans, &fds[FD_ORPHANS]);
+    if (asleep || !hungry) {
+        int64_t now_ms = clock_monotonic_ms();
+
+        if (asleep)
+            publish_stats(consumer, now_ms);
+        timeout_ms = clock_poll_timeout(next_deadline_ms(consumer, now_ms, asleep), now_ms);
+    }
+    if (poll(fds, FD_COUNT, timeout_ms) < 0 && errno != EINTR)
+        abort(); /* a descriptor of ours is not one */
+    if (asleep)
+        spool_wake(consumer->spool);
+}
+
+static void run(struct consumer *consumer)
+{
+    struct pollfd fds[FD_COUNT] = {0};
+
+    dispatch_start(consumer->dispatch, consumer->spool);
+    for (;;) {
+        int64_t now_ms = clock_monotonic_ms();
+
+        keep_time(consumer, now_ms);
+        if (fds[FD_SIGNAL].revents != 0)
+            read_signals(consumer, now_ms);
+        dispatch_process(consumer->dispatch, &fds[FD_DISPATCH], now_ms);
+        if (consumer->orphans != NULL)
+            orphans_process(consumer->orphans, &fds[FD_ORPHANS], now_ms);
+        watch_level(consumer);
+        session_process(consumer->session, &fds[FD_SESSION], now_ms);
+        report(consumer);
+        if (is_over(consumer, now_ms))
+            return;
+        wait_for_work(consumer, fds);
+    }
+}
+
+static void say_what_stays(const struct consumer *consumer)
+{
+    struct spool_state state;
+
+    spool_state(consumer->spool, &state);
+    if (state.unsent_records == 0)
+        log_info(LOG_PLAIN, "Stopped: everything that was received is in Redis");
+    else
+        log_warning(LOG_WITH(log_number("messages", (int64_t)state.unsent_records)),
+                    "Stopped: the spool keeps messages that Redis has not taken; they are sent at "
+                    "the next start");
+}
+
+int main(int argc, char **argv)
+{
+    struct consumer consumer = {0};
+
+    child_start(&consumer.child, argc, argv, "mqtt-bridge-consumer",
+                "from the MQTT broker through the spool into the Redis stream");
+    consumer.mqtt = find_settings(&consumer.child);
+    open_all(&consumer);
+    promise_check_settings(dispatch_stream_max_entries(consumer.dispatch));
+    run(&consumer);
+    say_what_stays(&consumer);
+    /* A broker that did not let us go: paho's threads may still be at work, so nothing is taken away
+     * from under them. */
+    if (!session_is_away(consumer.session))
+        _exit(CHILD_EXIT_DONE);
+    close_all(&consumer);
+    return CHILD_EXIT_DONE;
+}

@@ -1,0 +1,29 @@
+/* Entries that Redis would never take ([transport:async] max_entry) go to the failure transport instead,
+ * where they can be seen and removed. One at a time; the connection to PostgreSQL is opened when the
+ * first one comes. Never blocks, one thread. */
+#ifndef CONSUMER_OVERSIZED_H
+#define CONSUMER_OVERSIZED_H
+
+#include "common/base/error.h"
+#include "common/base/settings.h"
+#include "consumer/spool.h"
+
+#include <poll.h>
+
+struct oversized;
+
+struct oversized *oversized_new(const struct settings *settings);
+void oversized_free(struct oversized *oversized);
+
+/* True once this message's row is committed (an earlier row of the same message counts). Until then call
+ * it again each turn: it begins to write, waits, or retries, and oversized_reason says how it stands.
+ * value: the encoded entry. */
+bool oversized_is_written(struct oversized *oversized, const struct spool_message *message,
+                          const char *spool_id, struct bytes value, int64_t now_ms);
+const char *oversized_reason(const struct oversized *oversized);
+
+void oversized_poll(const struct oversized *oversized, struct pollfd *fd); /* fd -1: nothing */
+int64_t oversized_deadline_ms(const struct oversized *oversized);
+void oversized_process(struct oversized *oversized);
+
+#endif

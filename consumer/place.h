@@ -1,0 +1,13 @@
+/* Where a consumer's spool lies: <state dir>/spool/<client id>, a client id being a directory's name with
+ * every byte but letters, digits, `_`, `-` and `.` (not in front) as %XX. */
+#ifndef CONSUMER_PLACE_H
+#define CONSUMER_PLACE_H
+
+#include "common/base/error.h"
+#include "common/base/settings.h"
+
+char *place_of_spool(const struct settings *settings, const char *client_id); /* to be freed */
+/* Makes what is above it. */
+MUST_CHECK int place_make(const struct settings *settings, struct error *err);
+
+#endif

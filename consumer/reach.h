@@ -1,0 +1,30 @@
+/* Why can't the broker be reached? The MQTT library says "TCP connect failure" whatever it was. This
+ * asks again what it asked (the name, then one TCP connection) and says it in words: "Name or service
+ * not known", "Connection refused", or that TCP works and the fault lies behind it.
+ *
+ * A resolver blocks, so that each question has a short-lived thread of its own; the eventfd becomes
+ * readable when there is an answer. One question at a time. */
+#ifndef CONSUMER_REACH_H
+#define CONSUMER_REACH_H
+
+#include <stdbool.h>
+
+struct reach;
+
+struct reach *reach_new(void);
+/* An answer that is still under way is thrown away. */
+void reach_free(struct reach *reach);
+
+int reach_fd(const struct reach *reach);
+/* place: host:port or [address]:port. Nothing happens while a question is open. */
+void reach_ask(struct reach *reach, const char *place);
+
+enum reach_answer {
+    REACH_NONE, /* not yet */
+    REACH_OPEN, /* somebody accepts connections there */
+    REACH_CLOSED,
+};
+/* text: the reason if it is closed. Each answer is given once. */
+enum reach_answer reach_take(struct reach *reach, char text[160]);
+
+#endif

@@ -1,0 +1,473 @@
+#include "consumer/session.h"
+
+#include "common/base/alloc.h"
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "consumer/reach.h"
+#include "consumer/session_codes.h"
+#include "consumer/session_link.h"
+#include "consumer/session_servers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GOOD_AFTER_MS      10000
+#define SUBSCRIBE_LIMIT_MS 30000
+#define BAD_VERSION_3_1_1  1
+#define BAD_VERSION_5      0x84
+#define TAKEN_OVER         0x8e
+
+enum phase {
+    AWAY, /* no connection; if one is wanted, at `deadline_ms` */
+    CONNECTING,
+    SUBSCRIBING, /* given up at the deadline */
+    REFUSED,     /* connected, but a filter was refused: subscribes again at the deadline */
+    READY,
+    LEAVING,
+};
+
+struct session {
+    const struct settings_mqtt *settings;
+    struct filters *filters;
+    struct stats_slot *slot;
+    struct session_link *link;
+    struct reach *reach;
+    struct session_servers servers;
+    size_t server; /* the one in use, or that was tried last */
+    size_t next;   /* the one to be tried next */
+    size_t tried;  /* in this round */
+
+    bool wanted;
+    enum phase phase;
+    int64_t deadline_ms;  /* of the phase; -1: none */
+    int64_t ready_ms;     /* since when it is */
+    int version;          /* for the next connect */
+    int refused_silently; /* connections in a row that MQTT 5 ended without a CONNACK */
+    int short_lived;      /* connections in a row that were lost soon */
+    bool had_session;
+    struct backoff backoff;
+    struct session_facts facts;
+    struct log_fault fault;
+    char reason[STATS_REASON_SIZE];
+};
+
+static const char *place(const struct session *session)
+{
+    return session->servers.at[session->server].place;
+}
+
+static void enter(struct session *session, enum phase phase, int64_t deadline_ms)
+{
+    session->phase = phase;
+    session->deadline_ms = deadline_ms;
+    stats_set(session->slot, STATS_CONNECTED, phase == READY);
+}
+
+static void say(struct session *session, const char *why)
+{
+    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", place(session), why);
+}
+
+/* The reason, and the log line for it. */
+static void complain(struct session *session, const char *why, int64_t wait_ms)
+{
+    say(session, why);
+    log_fault(&session->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)), "%s",
+              session->reason);
+}
+
+static int wanted_version(const struct session *session)
+{
+    return strcmp(session->settings->version, "5") == 0 ? 5 : 4;
+}
+
+int session_new(struct session **session, const struct settings_mqtt *settings,
+                struct filters *filters, struct inflight *inflight, struct stats_slot *slot,
+                struct error *err)
+{
+    struct session *made = xcalloc(1, sizeof(*made));
+
+    *made = (struct session){.settings = settings, .filters = filters, .slot = slot};
+    made->backoff = (struct backoff){.minimum_ms = settings->reconnect_min_ms,
+                                     .maximum_ms = settings->reconnect_max_ms};
+    made->version = wanted_version(made);
+    int result = session_servers_read(&made->servers, settings, err);
+    if (result < 0) {
+        session_free(made);
+        return result;
+    }
+    made->reach = reach_new();
+    made->link = session_link_new(settings, filters, inflight);
+    enter(made, AWAY, -1);
+    say(made, "not connected yet");
+    *session = made;
+    return 0;
+}
+
+void session_free(struct session *session)
+{
+    if (session == NULL)
+        return;
+    session_link_free(session->link);
+    reach_free(session->reach);
+    session_servers_free(&session->servers);
+    free(session);
+}
+
+/* Waiting -------------------------------------------------------------------------------------- */
+
+/* The connection is gone or did not come about. Returns when the next one is tried. */
+static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool next_server)
+{
+    int64_t wait_ms = 0;
+
+    if (session->ready_ms != 0 && now_ms - session->ready_ms >= GOOD_AFTER_MS) {
+        backoff_reset(&session->backoff);
+        session->short_lived = 0;
+    } else if (session->ready_ms != 0) {
+        session->short_lived++;
+    }
+    session->ready_ms = 0;
+    session->tried++;
+    session->next = next_server ? (session->server + 1) % session->servers.len : session->server;
+    if (session->tried >= session->servers.len || !next_server) {
+        session->tried = 0;
+        wait_ms = backoff_next(&session->backoff);
+    }
+    enter(session, AWAY, now_ms + wait_ms);
+    return wait_ms;
+}
+
+static void connect_now(struct session *session, int64_t now_ms)
+{
+    struct error err = {0};
+
+    session->server = session->next;
+    if (session_link_connect(session->link, &session->servers.at[session->server], session->version,
+                             &err) < 0) {
+        complain(session, err.text, wait_and_retry(session, now_ms, true));
+        return;
+    }
+    enter(session, CONNECTING, -1);
+}
+
+/* Subscribing ---------------------------------------------------------------------------------- */
+
+static void note_granted(struct session *session)
+{
+    session->facts.lowest_qos = 2;
+    session->facts.highest_qos = 0;
+    for (size_t i = 0; i < filters_count(session->filters); i++) {
+        const struct filter *filter = filters_at(session->filters, i);
+        int qos = filter->granted;
+
+        session->facts.lowest_qos =
+            qos < session->facts.lowest_qos ? qos : session->facts.lowest_qos;
+        session->facts.highest_qos =
+            qos > session->facts.highest_qos ? qos : session->facts.highest_qos;
+        if (qos < filter->qos)
+            log_warning(LOG_WITH(log_text("filter", filter->text), log_number("qos", qos)),
+                        "broker %s: filter \"%s\" was asked for with QoS %d and is granted QoS %d",
+                        place(session), filter->text, filter->qos, qos);
+    }
+}
+
+static void be_ready(struct session *session, int64_t now_ms)
+{
+    struct error err = {0};
+
+    enter(session, READY, -1);
+    session->ready_ms = now_ms;
+    session->tried = 0;
+    session->reason[0] = '\0';
+    note_granted(session);
+    log_fault_over(&session->fault, LOG_PLAIN, "broker %s: connected again", place(session));
+    log_info(LOG_WITH(log_text("version", session->facts.version == 5 ? "5" : "3.1.1"),
+                      log_flag("session_present", session->facts.session_present),
+                      log_number("filters", (int64_t)filters_count(session->filters))),
+             "broker %s: connected and subscribed", place(session));
+    session_link_publish_status(session->link, "online");
+    if (filters_stale_count(session->filters) > 0 &&
+        session_link_unsubscribe_stale(session->link, &err) < 0)
+        log_warning(LOG_PLAIN, "broker %s: former filters stay subscribed for now: %s",
+                    place(session), err.text);
+}
+
+static void save_filters(struct session *session)
+{
+    struct error err = {0};
+
+    if (filters_save(session->filters, &err) < 0)
+        log_error(LOG_PLAIN, "%s; filters that are removed from the settings may stay subscribed",
+                  err.text);
+}
+
+static void subscribe(struct session *session, int64_t now_ms)
+{
+    struct error err = {0};
+
+    /* Remembered before it is asked for: what was subscribed once must be unsubscribed some day. */
+    if (!filters_are_known(session->filters))
+        save_filters(session);
+    say(session, "subscribing");
+    enter(session, SUBSCRIBING, now_ms + SUBSCRIBE_LIMIT_MS);
+    if (session_link_subscribe(session->link, &err) < 0)
+        log_warning(LOG_PLAIN, "broker %s: cannot subscribe: %s", place(session), err.text);
+}
+
+static void on_subscribed(struct session *session, const struct session_event *event,
+                          int64_t now_ms)
+{
+    char why[300];
+
+    if (session->phase != SUBSCRIBING)
+        return;
+    save_filters(session);
+    for (size_t i = 0; i < filters_count(session->filters); i++) {
+        const struct filter *filter = filters_at(session->filters, i);
+
+        if (filter->granted != FILTER_REFUSED)
+            continue;
+        int64_t wait_ms = backoff_next(&session->backoff);
+        snprintf(why, sizeof(why), "filter \"%.120s\" was refused (%s)", filter->text,
+                 session_code_text(event->version, event->code));
+        complain(session, why, wait_ms);
+        enter(session, REFUSED, now_ms + wait_ms);
+        return;
+    }
+    be_ready(session, now_ms);
+}
+
+/* Events --------------------------------------------------------------------------------------- */
+
+static void on_connected(struct session *session, const struct session_event *event, int64_t now_ms)
+{
+    int64_t expiry_s = event->session_expiry_s;
+
+    if (event->version == 5 && expiry_s < 0)
+        expiry_s = session->settings->session_expiry_ms / 1000;
+    session->facts.version = event->version;
+    session->facts.session_present = event->session_present;
+    session->facts.session_expiry_s = expiry_s;
+    session->refused_silently = 0;
+    if (!event->session_present && (session->had_session || filters_are_known(session->filters)))
+        log_warning(LOG_PLAIN,
+                    "broker %s: has no session of ours any more: what was published since then and "
+                    "not retained is lost",
+                    place(session));
+    if (session->had_session)
+        stats_add(session->slot, STATS_RECONNECTS, 1);
+    session->had_session = true;
+    if (!event->session_present)
+        filters_forget_stale(session->filters);
+    if (event->version == 4 && event->session_present && filters_are_known(session->filters))
+        be_ready(session, now_ms);
+    else
+        subscribe(session, now_ms);
+}
+
+static void fall_back(struct session *session, int64_t now_ms)
+{
+    log_notice(LOG_PLAIN, "broker %s: refuses MQTT 5; falling back to 3.1.1", place(session));
+    session->version = 4;
+    session->refused_silently = 0;
+    session->next = session->server;
+    connect_now(session, now_ms);
+}
+
+static void on_connect_failed(struct session *session, const struct session_event *event,
+                              int64_t now_ms)
+{
+    char why[300];
+
+    if (event->version == 5 && (event->code == BAD_VERSION_3_1_1 || event->code == BAD_VERSION_5)) {
+        fall_back(session, now_ms);
+        return;
+    }
+    session->version = wanted_version(session);
+    if (event->code != 0) {
+        snprintf(why, sizeof(why), "refused the connection: %s%s",
+                 session_code_text(event->version, event->code),
+                 session_code_hint(event->version, event->code));
+        complain(session, why, wait_and_retry(session, now_ms, true));
+    } else if (event->text[0] != '\0') {
+        complain(session, event->text, wait_and_retry(session, now_ms, true));
+    } else {
+        say(session, "cannot connect");
+        reach_ask(session->reach, place(session)); /* which then complains */
+        wait_and_retry(session, now_ms, true);
+    }
+}
+
+static void on_reach(struct session *session, int64_t now_ms)
+{
+    char why[160];
+    enum reach_answer answer = reach_take(session->reach, why);
+
+    if (answer == REACH_NONE || session->phase == READY)
+        return;
+    if (answer == REACH_CLOSED) {
+        session->refused_silently = 0;
+        complain(session, why, session->deadline_ms - now_ms);
+        return;
+    }
+    complain(session, "accepts connections, but ends ours without an answer",
+             session->deadline_ms - now_ms);
+    /* Some brokers that don't know MQTT 5 just hang up. */
+    if (wanted_version(session) == 5 && ++session->refused_silently % 3 == 2)
+        session->version = 4;
+}
+
+/* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not). */
+static void complain_of_loss(struct session *session, const struct session_event *event,
+                             int64_t wait_ms)
+{
+    const char *client_id = session->settings->client_id;
+    char why[300];
+
+    if (event->code == TAKEN_OVER)
+        snprintf(why, sizeof(why),
+                 "another client uses the client id \"%.80s\" (MQTT_CLIENT_ID): it has taken the "
+                 "session over",
+                 client_id);
+    else if (event->code != 0)
+        snprintf(why, sizeof(why), "ended the connection: %s%s",
+                 session_code_text(event->version, event->code),
+                 session_code_hint(event->version, event->code));
+    else if (session->short_lived > 1)
+        snprintf(why, sizeof(why),
+                 "the connection was lost again soon after it was made: is there another client "
+                 "with the client id \"%.80s\" (MQTT_CLIENT_ID)?",
+                 client_id);
+    else
+        snprintf(why, sizeof(why), "the connection was lost");
+    complain(session, why, wait_ms);
+}
+
+static void on_lost(struct session *session, const struct session_event *event, int64_t now_ms)
+{
+    if (session->phase == AWAY)
+        return;
+    session->version = wanted_version(session);
+    if (session->phase == LEAVING) {
+        enter(session, AWAY, now_ms);
+        return;
+    }
+    /* Coming back at once would throw the other client out, and so on for ever. */
+    if (event->code == TAKEN_OVER)
+        session->backoff.next_ms = session->settings->reconnect_max_ms;
+    complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code != TAKEN_OVER));
+}
+
+static void on_event(struct session *session, const struct session_event *event, int64_t now_ms)
+{
+    switch (event->kind) {
+    case SESSION_CONNECTED:
+        on_connected(session, event, now_ms);
+        break;
+    case SESSION_CONNECT_FAILED:
+        on_connect_failed(session, event, now_ms);
+        break;
+    case SESSION_LOST:
+        on_lost(session, event, now_ms);
+        break;
+    case SESSION_SUBSCRIBED:
+        on_subscribed(session, event, now_ms);
+        break;
+    case SESSION_UNSUBSCRIBED:
+        log_info(LOG_WITH(log_number("filters", (int64_t)filters_stale_count(session->filters))),
+                 "broker %s: unsubscribed from former filters", place(session));
+        filters_forget_stale(session->filters);
+        save_filters(session);
+        break;
+    case SESSION_LEFT:
+        enter(session, AWAY, now_ms);
+        say(session, "left");
+        break;
+    }
+}
+
+static void leave_now(struct session *session, int64_t now_ms)
+{
+    struct error err = {0};
+
+    if (session->phase == READY)
+        session_link_publish_status(session->link, "offline");
+    enter(session, LEAVING, -1);
+    if (session_link_disconnect(session->link, &err) < 0)
+        enter(session, AWAY, now_ms); /* it is gone already */
+}
+
+void session_join(struct session *session)
+{
+    if (session->wanted)
+        return;
+    session->wanted = true;
+    if (session->phase == AWAY)
+        session->deadline_ms = clock_monotonic_ms();
+}
+
+void session_leave(struct session *session)
+{
+    session->wanted = false;
+}
+
+void session_process(struct session *session, const struct pollfd fds[SESSION_POLL_FDS],
+                     int64_t now_ms)
+{
+    struct session_event event;
+
+    while (fds[0].revents != 0 && session_link_take(session->link, &event))
+        on_event(session, &event, now_ms);
+    if (fds[1].revents != 0)
+        on_reach(session, now_ms);
+
+    bool due = session->deadline_ms >= 0 && now_ms >= session->deadline_ms;
+    bool connected =
+        session->phase == SUBSCRIBING || session->phase == REFUSED || session->phase == READY;
+    if (connected && !session->wanted) {
+        leave_now(session, now_ms);
+    } else if (session->phase == AWAY && session->wanted && due) {
+        connect_now(session, now_ms);
+    } else if (session->phase == REFUSED && due) {
+        subscribe(session, now_ms);
+    } else if (session->phase == SUBSCRIBING && due) {
+        complain(session, "does not answer SUBSCRIBE", 0);
+        leave_now(session, now_ms);
+    }
+}
+
+void session_poll(const struct session *session, struct pollfd fds[SESSION_POLL_FDS])
+{
+    fds[0] = (struct pollfd){.fd = session_link_fd(session->link), .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = reach_fd(session->reach), .events = POLLIN};
+}
+
+int64_t session_deadline_ms(const struct session *session)
+{
+    if (session->phase == AWAY && !session->wanted)
+        return -1;
+    return session->deadline_ms;
+}
+
+bool session_is_ready(const struct session *session)
+{
+    return session->phase == READY;
+}
+
+bool session_is_away(const struct session *session)
+{
+    return session->phase == AWAY;
+}
+
+const char *session_reason(const struct session *session)
+{
+    return session->reason;
+}
+
+const struct session_facts *session_facts(const struct session *session)
+{
+    return &session->facts;
+}

@@ -1,0 +1,56 @@
+/* One MQTTAsync client of paho: requests down, events up. All that is said to the library for the
+ * session, and nothing of when and why: that is session.h.
+ *
+ * The library answers in its own threads, under its own lock. Its callbacks put an event into a small
+ * mailbox and write an eventfd; the owner, main, takes them one by one. Requests are for main alone.
+ * Nothing here blocks but on that lock (a callback holds it as long as one append to the spool). */
+#ifndef CONSUMER_SESSION_LINK_H
+#define CONSUMER_SESSION_LINK_H
+
+#include "common/base/error.h"
+#include "common/base/settings.h"
+#include "consumer/filters.h"
+#include "consumer/inflight.h"
+#include "consumer/session_servers.h"
+
+struct session_link;
+
+enum session_event_kind {
+    SESSION_CONNECTED,
+    SESSION_CONNECT_FAILED, /* code: CONNACK's, or 0 when there was none; text: what is known */
+    SESSION_LOST,       /* a connection that stood is gone; code: the broker's DISCONNECT, or 0 */
+    SESSION_SUBSCRIBED, /* every filter is answered: see filters_at()->granted */
+    SESSION_UNSUBSCRIBED,
+    SESSION_LEFT, /* we went, in good order */
+};
+
+struct session_event {
+    enum session_event_kind kind;
+    int version;
+    int code;
+    bool session_present;
+    int64_t session_expiry_s; /* the broker's own, or -1 */
+    int maximum_qos;
+    char text[160];
+};
+
+struct session_link *session_link_new(const struct settings_mqtt *settings, struct filters *filters,
+                                      struct inflight *inflight);
+/* Not while a connection stands. */
+void session_link_free(struct session_link *link);
+
+int session_link_fd(const struct session_link *link);
+bool session_link_take(struct session_link *link, struct session_event *event);
+
+/* Each of these asks only; an event answers. -ERR_UNREACHABLE if the library refuses at once (there is
+ * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. version: 5 or 4. */
+MUST_CHECK int session_link_connect(struct session_link *link, const struct session_server *server,
+                                    int version, struct error *err);
+MUST_CHECK int session_link_subscribe(struct session_link *link, struct error *err);
+MUST_CHECK int session_link_unsubscribe_stale(struct session_link *link, struct error *err);
+MUST_CHECK int session_link_disconnect(struct session_link *link, struct error *err);
+
+/* Retained, QoS 0, to the status topic. Best effort: the last will says `offline` by itself. */
+void session_link_publish_status(struct session_link *link, const char *status);
+
+#endif
