@@ -1,0 +1,39 @@
+/* The end of every entry: acknowledged, into the delayed set, or into the failure transport. One a
+ * transport. One thread.
+ *
+ * Acknowledgements are sent in bulk: what has come together while the last one was under way. Nothing is
+ * acknowledged before what replaces it is safe: the hub's 200, the delayed set's script, a committed row.
+ * When Redis breaks in the middle, acknowledgements are kept and sent again (XACK twice does no harm);
+ * retries are forgotten, because the entry is still pending and will be read again. */
+#ifndef WORKER_SETTLE_H
+#define WORKER_SETTLE_H
+
+#include "common/base/child.h"
+#include "common/client/queue_group.h"
+#include "worker/entry.h"
+#include "worker/rejects.h"
+
+struct settle;
+
+struct settle *settle_new(const struct child *child, const struct settings_transport *transport,
+                          struct queue *queue, const char *consumer, struct rejects *rejects);
+void settle_free(struct settle *settle);
+
+/* Published, or needs no publishing. */
+void settle_done(struct entry *entry);
+/* Messenger's retry with back-off; the failure transport once the retries are used up. */
+void settle_retry(struct entry *entry, const char *cause);
+/* No use to try again: the failure transport. */
+void settle_reject(struct entry *entry, const char *cause);
+/* Its value can't be decoded: likewise, as it is. */
+void settle_undecodable(struct entry *entry, const char *cause);
+/* A pending id whose body is gone. */
+void settle_trimmed(struct settle *settle, struct stream_id id);
+/* Called by rejects: the row is committed. */
+void settle_rejected(struct entry *entry);
+
+/* Sends the acknowledgements that have come together. */
+void settle_turn(struct settle *settle);
+bool settle_is_idle(const struct settle *settle); /* nothing to send, nothing unanswered */
+
+#endif
