@@ -1,0 +1,269 @@
+#include "supervisor/place.h"
+
+#include "common/base/alloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOCK_NAME "supervisor.lock"
+
+static int find_user(struct launch *launch, const char *name, struct error *err)
+{
+    const struct passwd *entry = getpwnam(name);
+    uint64_t number = 0;
+
+    launch->groups_len = PROCESS_GROUPS_MAX;
+    if (entry != NULL) {
+        launch->uid = entry->pw_uid;
+        launch->gid = entry->pw_gid;
+        if (getgrouplist(name, entry->pw_gid, launch->groups, &launch->groups_len) < 0)
+            launch->groups_len = PROCESS_GROUPS_MAX; /* as many as there is room for */
+        return 0;
+    }
+    /* A number needs no entry, as in many containers. */
+    if (!bytes_to_u64(bytes_of(name), &number) || number >= (uid_t)-1)
+        return error_set(err, ERR_USAGE, "[supervisor] user: %s: there is no such user", name);
+    launch->uid = (uid_t)number;
+    launch->gid = (gid_t)number;
+    launch->groups[0] = launch->gid;
+    launch->groups_len = 1;
+    return 0;
+}
+
+static int find_group(struct launch *launch, const char *name, struct error *err)
+{
+    const struct group *entry = getgrnam(name);
+    uint64_t number = 0;
+
+    if (entry != NULL)
+        launch->gid = entry->gr_gid;
+    else if (bytes_to_u64(bytes_of(name), &number) && number < (gid_t)-1)
+        launch->gid = (gid_t)number;
+    else
+        return error_set(err, ERR_USAGE, "[supervisor] user: %s: there is no such group", name);
+    launch->groups[0] = launch->gid;
+    launch->groups_len = 1;
+    return 0;
+}
+
+int place_user(struct launch *launch, const char *user, struct error *err)
+{
+    struct bytes name;
+    struct bytes group;
+
+    launch->change_user = false;
+    if (user[0] == '\0')
+        return 0;
+    bytes_split(bytes_of(user), ':', &name, &group);
+    char *name_text = xstrndup(name.data, name.len);
+    int result = find_user(launch, name_text, err);
+    free(name_text);
+    if (result == 0 && group.len > 0) {
+        char *group_text = xstrndup(group.data, group.len);
+        result = find_group(launch, group_text, err);
+        free(group_text);
+    }
+    if (result < 0)
+        return result;
+    if (geteuid() != 0 && launch->uid != geteuid())
+        return error_set(
+            err, ERR_USAGE,
+            "[supervisor] user: only root can run the bridge as %s; start it as root, or "
+            "as that user without this setting",
+            user);
+    launch->change_user = geteuid() == 0;
+    return 0;
+}
+
+/* Makes the directory and those above it. */
+static int make_directories(const char *path, mode_t mode, struct error *err)
+{
+    char *text = xstrdup(path);
+    size_t len = strlen(text);
+    int result = 0;
+
+    while (len > 1 && text[len - 1] == '/')
+        text[--len] = '\0';
+    for (char *slash = strchr(text + 1, '/'); result == 0 && slash != NULL;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(text, 0755) < 0 && errno != EEXIST)
+            result = error_system(err, "%s", text);
+        *slash = '/';
+    }
+    if (result == 0 && mkdir(text, mode) < 0 && errno != EEXIST)
+        result = error_system(err, "%s", text);
+    free(text);
+    return result;
+}
+
+static int make_parent(const char *file, struct error *err)
+{
+    const char *slash = strrchr(file, '/');
+
+    if (slash == NULL || slash == file)
+        return 0;
+    char *parent = xstrndup(file, (size_t)(slash - file));
+    int result = make_directories(parent, 0755, err);
+    free(parent);
+    return result;
+}
+
+static int check_parent(const char *file, struct error *err)
+{
+    const char *slash = strrchr(file, '/');
+    char *parent = slash == NULL ? xstrdup(".") : xstrndup(file, (size_t)(slash - file) + 1);
+    struct stat info;
+    int result = 0;
+
+    if (geteuid() != 0 && stat(parent, &info) == 0 && info.st_uid != 0 && info.st_uid != geteuid())
+        result = error_set(err, ERR_USAGE, "%s belongs to another user (%u)", parent,
+                           (unsigned)info.st_uid);
+    free(parent);
+    return result;
+}
+
+static void give_to_user(const struct launch *launch, const char *path)
+{
+    struct stat info;
+
+    /* If it can't be given the children will say what they can't open. */
+    if (launch->change_user && stat(path, &info) == 0 && info.st_uid != launch->uid &&
+        chown(path, launch->uid, launch->gid) < 0)
+        return;
+}
+
+static int locked_by_another(int fd, const char *state_dir, struct error *err)
+{
+    char pid[24];
+    ssize_t len = pread(fd, pid, sizeof(pid) - 1, 0);
+
+    pid[len > 0 ? len : 0] = '\0';
+    pid[strcspn(pid, "\n")] = '\0';
+    return error_set(err, ERR_LOCKED,
+                     "[supervisor] state_dir: %s is in use by another supervisor (pid %s)",
+                     state_dir, pid[0] != '\0' ? pid : "unknown");
+}
+
+static int take_lock(struct place *place, const char *state_dir, struct error *err)
+{
+    char *path = xasprintf("%s/%s", state_dir, LOCK_NAME);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int result = 0;
+
+    if (fd < 0)
+        result = error_system(err, "[supervisor] state_dir: %s", path);
+    else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        result = errno == EWOULDBLOCK ? locked_by_another(fd, state_dir, err)
+                                      : error_system(err, "[supervisor] state_dir: %s", path);
+    else if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        result = error_system(err, "[supervisor] state_dir: %s", path);
+    free(path);
+    if (result < 0 && fd >= 0)
+        close(fd);
+    if (result == 0)
+        place->lock_fd = fd;
+    return result;
+}
+
+/* Complete or not at all, for whoever reads it at any moment. */
+static int write_pid_file(struct place *place, const char *path, struct error *err)
+{
+    char *fresh = xasprintf("%s.new", path);
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int result = 0;
+
+    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0 || rename(fresh, path) < 0)
+        result = error_system(err, "[supervisor] pid_file: %s", path);
+    else
+        place->pid_file = xstrdup(path);
+    if (fd >= 0)
+        close(fd);
+    free(fresh);
+    return result;
+}
+
+int place_take(struct place *place, const struct settings *settings, const struct launch *launch,
+               struct error *err)
+{
+    const struct settings_supervisor *own = &settings->supervisor;
+
+    *place = (struct place){.lock_fd = -1};
+    if (make_directories(own->state_dir, 0700, err) < 0)
+        return error_wrap(err, "[supervisor] state_dir");
+    give_to_user(launch, own->state_dir);
+    int result = take_lock(place, own->state_dir, err);
+    if (result < 0)
+        return result;
+    if (make_parent(own->socket, err) < 0 || check_parent(own->socket, err) < 0)
+        return error_wrap(err, "[supervisor] socket");
+    if (own->pid_file[0] == '\0')
+        return 0;
+    if (make_parent(own->pid_file, err) < 0)
+        return error_wrap(err, "[supervisor] pid_file");
+    return write_pid_file(place, own->pid_file, err);
+}
+
+void place_leave(struct place *place)
+{
+    if (place->pid_file != NULL)
+        unlink(place->pid_file);
+    free(place->pid_file);
+    if (place->lock_fd >= 0)
+        close(place->lock_fd);
+    *place = (struct place){.lock_fd = -1};
+}
+
+int place_open_log(const struct settings *settings, const struct launch *launch, struct error *err)
+{
+    const char *file = settings->log.file;
+    int fd;
+
+    if (file[0] == '\0') {
+        fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+        return fd < 0 ? error_system(err, "standard error") : fd;
+    }
+    if (make_parent(file, err) < 0)
+        return error_wrap(err, "[log] file");
+    fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return error_system(err, "[log] file: %s", file);
+    give_to_user(launch, file);
+    return fd;
+}
+
+int place_own_log(int fd)
+{
+    char path[32];
+    struct stat info;
+    int own = -1;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (fstat(fd, &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)))
+        own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return own >= 0 ? own : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+int place_programs(char **dir, struct error *err)
+{
+    char path[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+    if (len < 0)
+        return error_system(err, "/proc/self/exe");
+    path[len] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    *dir = xstrdup(path);
+    return 0;
+}
