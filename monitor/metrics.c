@@ -1,0 +1,260 @@
+#include "monitor/metrics.h"
+
+#include <string.h>
+
+#define PREFIX           "mqtt_bridge_"
+#define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Which processes have it, and the label that tells them apart. */
+enum owner { CONSUMERS, WORKERS };
+
+struct row {
+    const char *name;
+    enum owner owner;
+    const char *help;
+    unsigned index;    /* of the counter, gauge or histogram */
+    const char *label; /* a further label, `qos="0"`; NULL: none */
+    double scale;      /* what one unit of the statistic is in the metric's; 0: one */
+};
+
+/* Rows of one name stand together: HELP and TYPE are written once before the first. */
+static const struct row COUNTERS[] = {
+    {"messages_received_total", CONSUMERS, "Messages that the broker delivered.",
+     STATS_RECEIVED_QOS0, "qos=\"0\"", 0},
+    {"messages_received_total", CONSUMERS, NULL, STATS_RECEIVED_QOS1, "qos=\"1\"", 0},
+    {"messages_received_total", CONSUMERS, NULL, STATS_RECEIVED_QOS2, "qos=\"2\"", 0},
+    {"bytes_received_total", CONSUMERS, "Bytes of their payloads.", STATS_RECEIVED_BYTES, NULL, 0},
+    {"mqtt_reconnects_total", CONSUMERS, "Connections to the broker after the first.",
+     STATS_RECONNECTS, NULL, 0},
+    {"messages_dispatched_total", CONSUMERS, "Entries that Redis has taken.", STATS_DISPATCHED,
+     "transport=\"async\"", 0},
+    {"messages_replayed_total", CONSUMERS, "Of the dispatched: sent again from the mark.",
+     STATS_DISPATCH_REPLAYED, NULL, 0},
+    {"messages_oversized_total", CONSUMERS,
+     "Messages too large for Redis, sent to the failure transport.", STATS_DISPATCH_OVERSIZED, NULL,
+     0},
+    {"dispatch_errors_total", CONSUMERS, "Batches that Redis did not take.", STATS_DISPATCH_ERRORS,
+     NULL, 0},
+    {"spool_paused_seconds_total", CONSUMERS, "Time for which the broker was told to wait.",
+     STATS_SPOOL_PAUSED_US, NULL, 1e-6},
+    {"spool_damaged_records_total", CONSUMERS, "Spool records that recovery could not read.",
+     STATS_SPOOL_DAMAGED, NULL, 0},
+    {"spool_gap_records_total", CONSUMERS,
+     "Spool records that Redis lost and that were no longer kept.", STATS_SPOOL_GAP, NULL, 0},
+    {"messages_handled_total", WORKERS, "Entries settled, by outcome.", STATS_HANDLED_DONE,
+     "outcome=\"done\"", 0},
+    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_RETRY, "outcome=\"retry\"", 0},
+    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_REJECT, "outcome=\"reject\"", 0},
+    {"messages_conflated_total", WORKERS, "Entries that a newer one of their topic replaced.",
+     STATS_CONFLATED, NULL, 0},
+    {"messages_expired_total", WORKERS, "Entries past their MQTT expiry.", STATS_EXPIRED, NULL, 0},
+    {"entries_trimmed_total", WORKERS, "Pending entries whose body was gone from the stream.",
+     STATS_TRIMMED, NULL, 0},
+    {"entries_claimed_total", WORKERS, "Entries taken over from workers that were gone.",
+     STATS_CLAIMED, NULL, 0},
+    {"entries_moved_total", WORKERS, "Delayed entries that fell due.", STATS_MOVED, NULL, 0},
+    {"hub_responses_total", WORKERS, "Answers of the hub, by kind.", STATS_HUB_OK, "code=\"ok\"",
+     0},
+    {"hub_responses_total", WORKERS, NULL, STATS_HUB_REFUSED, "code=\"refused\"", 0},
+    {"hub_responses_total", WORKERS, NULL, STATS_HUB_AUTH, "code=\"auth\"", 0},
+    {"hub_responses_total", WORKERS, NULL, STATS_HUB_BUSY, "code=\"busy\"", 0},
+    {"hub_responses_total", WORKERS, NULL, STATS_HUB_ERROR, "code=\"error\"", 0},
+};
+
+static const struct row GAUGES[] = {
+    {"mqtt_connected", CONSUMERS, "1 while connected to the broker.", STATS_CONNECTED, NULL, 0},
+    {"last_message_timestamp_seconds", CONSUMERS, "When the last message was received.",
+     STATS_LAST_MESSAGE_US, NULL, 1e-6},
+    {"spool_bytes", CONSUMERS, "Bytes of the spool in use.", STATS_SPOOL_BYTES, NULL, 0},
+    {"spool_messages", CONSUMERS, "Messages not yet in Redis.", STATS_SPOOL_MESSAGES, NULL, 0},
+    {"spool_limit_bytes", CONSUMERS, "The spool's size.", STATS_SPOOL_LIMIT, NULL, 0},
+    {"spool_paused", CONSUMERS, "1 while the broker is told to wait.", STATS_SPOOL_PAUSED, NULL, 0},
+    {"worker_connected", WORKERS, "1 while connected to what the worker needs.", STATS_CONNECTED,
+     NULL, 0},
+    {"worker_prefetched_messages", WORKERS, "Entries read and not yet settled.", STATS_PREFETCHED,
+     NULL, 0},
+    {"hub_breaker_open", WORKERS, "1 while the hub is given a rest.", STATS_BREAKER_OPEN, NULL, 0},
+};
+
+static const struct row HISTOGRAMS[] = {
+    {"dispatch_duration_seconds", CONSUMERS, "From a batch sent to Redis's answer.",
+     STATS_DISPATCH_US, NULL, 1e-6},
+    {"handle_duration_seconds", WORKERS, "From an entry read to settled.", STATS_HANDLE_US, NULL,
+     1e-6},
+    {"hub_request_duration_seconds", WORKERS, "One request to the hub.", STATS_HUB_US, NULL, 1e-6},
+    {"end_to_end_duration_seconds", WORKERS, "From received by the consumer to the hub's answer.",
+     STATS_END_TO_END_US, NULL, 1e-6},
+};
+
+static void write_head(struct buf *out, const char *name, const char *type, const char *help)
+{
+    buf_printf(out, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help, name, type);
+}
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void write_label_value(struct buf *out, const char *value)
+{
+    for (; *value != '\0'; value++) {
+        if (*value == '\n') {
+            buf_append_text(out, "\\n");
+            continue;
+        }
+        if (*value == '\\' || *value == '"')
+            buf_append_char(out, '\\');
+        buf_append_char(out, *value);
+    }
+}
+
+static bool is_owned(const struct stats_slot *slot, enum owner owner)
+{
+    const char *kind = owner == CONSUMERS ? "consumer" : "worker";
+
+    return strncmp(slot->name, kind, strlen(kind)) == 0;
+}
+
+/* `consumer="garden"` (that of [mqtt]: `consumer=""`) or `slot="2"`. */
+static void write_labels(struct buf *out, const struct stats_slot *slot, const struct row *row)
+{
+    const char *colon = strchr(slot->name, ':');
+
+    if (row->owner == CONSUMERS) {
+        buf_append_text(out, "{consumer=\"");
+        write_label_value(out, colon != NULL ? colon + 1 : "");
+    } else {
+        buf_printf(out, "{slot=\"%u", slot->number);
+    }
+    buf_append_char(out, '"');
+    if (row->label != NULL)
+        buf_printf(out, ",%s", row->label);
+}
+
+static void write_value(struct buf *out, uint64_t value, double scale)
+{
+    if (scale > 0)
+        buf_printf(out, "%.6f\n", (double)value * scale);
+    else
+        buf_printf(out, "%llu\n", (unsigned long long)value);
+}
+
+static void write_rows(struct buf *out, const struct stats *stats, const struct row *rows,
+                       size_t rows_len, const char *type)
+{
+    bool counters = strcmp(type, "counter") == 0;
+
+    for (size_t r = 0; r < rows_len; r++) {
+        const struct row *row = &rows[r];
+        if (row->help != NULL)
+            write_head(out, row->name, type, row->help);
+        for (size_t i = 0; i < stats->slots_len; i++) {
+            const struct stats_slot *slot = &stats->slot[i];
+            if (!is_owned(slot, row->owner))
+                continue;
+            buf_printf(out, PREFIX "%s", row->name);
+            write_labels(out, slot, row);
+            buf_append_text(out, "} ");
+            write_value(out,
+                        counters ? stats_counter(slot, row->index) : stats_gauge(slot, row->index),
+                        row->scale);
+        }
+    }
+}
+
+static void write_histogram(struct buf *out, const struct stats_slot *slot, const struct row *row)
+{
+    const struct stats_histogram_data *data = &slot->histogram[row->index];
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < STATS_BUCKETS; i++) {
+        count += atomic_load_explicit(&data->bucket[i], memory_order_relaxed);
+        buf_printf(out, PREFIX "%s_bucket", row->name);
+        write_labels(out, slot, row);
+        if (i < STATS_BUCKETS - 1)
+            buf_printf(out, ",le=\"%g\"", (double)STATS_BUCKET_BOUNDS_US[i] * row->scale);
+        else
+            buf_append_text(out, ",le=\"+Inf\"");
+        buf_printf(out, "} %llu\n", (unsigned long long)count);
+    }
+    buf_printf(out, PREFIX "%s_sum", row->name);
+    write_labels(out, slot, row);
+    buf_append_text(out, "} ");
+    write_value(out, atomic_load_explicit(&data->sum_us, memory_order_relaxed), row->scale);
+    buf_printf(out, PREFIX "%s_count", row->name);
+    write_labels(out, slot, row);
+    buf_printf(out, "} %llu\n", (unsigned long long)count);
+}
+
+static void write_histograms(struct buf *out, const struct stats *stats)
+{
+    for (size_t r = 0; r < LENGTH_OF(HISTOGRAMS); r++) {
+        write_head(out, HISTOGRAMS[r].name, "histogram", HISTOGRAMS[r].help);
+        for (size_t i = 0; i < stats->slots_len; i++) {
+            if (is_owned(&stats->slot[i], HISTOGRAMS[r].owner))
+                write_histogram(out, &stats->slot[i], &HISTOGRAMS[r]);
+        }
+    }
+}
+
+static void write_processes(struct buf *out, const struct stats *stats,
+                            const struct readiness_limits *limits)
+{
+    write_head(out, "build_info", "gauge", "The version that runs.");
+    buf_append_text(out, PREFIX "build_info{version=\"" MQTT_BRIDGE_VERSION "\"} 1\n");
+    write_head(out, "process_up", "gauge", "1 while the process is alive.");
+    for (size_t i = 0; i < stats->slots_len; i++) {
+        const struct stats_slot *slot = &stats->slot[i];
+        if (slot->name[0] == '\0')
+            continue;
+        buf_append_text(out, PREFIX "process_up{name=\"");
+        write_label_value(out, slot->name);
+        buf_printf(out, "\",slot=\"%u\"} %d\n", slot->number, readiness_is_running(slot, limits));
+    }
+}
+
+/* One number of the probe under one label; nothing where it could not be told. */
+static void write_probed(struct buf *out, const char *name, const char *label, const char *value,
+                         int64_t number, double scale)
+{
+    if (number < 0)
+        return;
+    buf_printf(out, PREFIX "%s{%s=\"", name, label);
+    write_label_value(out, value);
+    buf_append_text(out, "\"} ");
+    write_value(out, (uint64_t)number, scale);
+}
+
+static void write_probe(struct buf *out, const struct settings *settings, const struct stats *stats)
+{
+    const struct stats_probe *probe = &stats->probe;
+    const char *transport = settings->transports[0].name;
+
+    write_head(out, "server_up", "gauge", "1 if the server answered the last probe.");
+    write_probed(out, "server_up", "server", "redis", atomic_load(&probe->redis_ok), 0);
+    write_probed(out, "server_up", "server", "database", atomic_load(&probe->failure_ok), 0);
+    write_probed(out, "server_up", "server", "hub", atomic_load(&probe->hub_ok), 0);
+    write_head(out, "transport_ready_messages", "gauge", "Entries that no worker has read.");
+    write_probed(out, "transport_ready_messages", "transport", transport,
+                 atomic_load(&probe->ready), 0);
+    write_head(out, "transport_pending_messages", "gauge", "Entries read and not acknowledged.");
+    write_probed(out, "transport_pending_messages", "transport", transport,
+                 atomic_load(&probe->pending), 0);
+    write_head(out, "transport_delayed_messages", "gauge", "Entries that wait for a retry.");
+    write_probed(out, "transport_delayed_messages", "transport", transport,
+                 atomic_load(&probe->delayed), 0);
+    write_head(out, "transport_oldest_message_age_seconds", "gauge",
+               "Age of the oldest entry in the stream.");
+    write_probed(out, "transport_oldest_message_age_seconds", "transport", transport,
+                 atomic_load(&probe->oldest_ms), 1e-3);
+    write_head(out, "failure_transport_messages", "gauge", "Messages in the failure transport.");
+    write_probed(out, "failure_transport_messages", "queue", settings->failure.queue_name,
+                 atomic_load(&probe->failed), 0);
+}
+
+void metrics_write(struct buf *out, const struct settings *settings, const struct stats *stats,
+                   const struct readiness_limits *limits)
+{
+    write_processes(out, stats, limits);
+    write_rows(out, stats, COUNTERS, LENGTH_OF(COUNTERS), "counter");
+    write_rows(out, stats, GAUGES, LENGTH_OF(GAUGES), "gauge");
+    write_histograms(out, stats);
+    write_probe(out, settings, stats);
+}

@@ -1,0 +1,136 @@
+#include "monitor/probe.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/client/failure_admin.h"
+#include "common/client/hub_probe.h"
+#include "monitor/queue_probe.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct probe {
+    const struct settings *settings;
+    struct stats *stats;
+    struct queue_probe *queue;
+    enum probe_part next;
+    int64_t round_ms; /* when this round began, monotonic */
+    struct log_fault fault[PROBE_PARTS];
+    pthread_mutex_t lock; /* guards texts */
+    struct probe_texts texts;
+};
+
+static const char *const PART_NAMES[PROBE_PARTS] = {
+    [PROBE_REDIS] = "Redis", [PROBE_DATABASE] = "The failure transport", [PROBE_HUB] = "The hub"};
+
+int probe_new(struct probe **probe, const struct settings *settings, struct stats *stats,
+              struct error *err)
+{
+    struct probe *made = xcalloc(1, sizeof *made);
+
+    if (queue_probe_new(&made->queue, &settings->transports[0], PROBE_LIMIT_MS, err) < 0) {
+        free(made);
+        return -(int)err->code;
+    }
+    made->settings = settings;
+    made->stats = stats;
+    pthread_mutex_init(&made->lock, NULL);
+    *probe = made;
+    return 0;
+}
+
+void probe_free(struct probe *probe)
+{
+    if (probe == NULL)
+        return;
+    queue_probe_free(probe->queue);
+    pthread_mutex_destroy(&probe->lock);
+    free(probe);
+}
+
+void probe_read_texts(struct probe *probe, struct probe_texts *texts)
+{
+    pthread_mutex_lock(&probe->lock);
+    *texts = probe->texts;
+    pthread_mutex_unlock(&probe->lock);
+}
+
+/* The part's text, and a line in the log when it begins and when it ends. */
+static void tell(struct probe *probe, enum probe_part part, int result, const struct error *err)
+{
+    const char *text = result < 0 ? err->text : "";
+
+    pthread_mutex_lock(&probe->lock);
+    snprintf(probe->texts.part[part], sizeof probe->texts.part[part], "%s", text);
+    pthread_mutex_unlock(&probe->lock);
+    if (result < 0)
+        log_fault(&probe->fault[part], LOG_LEVEL_WARNING, LOG_PLAIN, "%s is not well: %s",
+                  PART_NAMES[part], text);
+    else
+        log_fault_over(&probe->fault[part], LOG_PLAIN, "%s is well again", PART_NAMES[part]);
+}
+
+static void ask_redis(struct probe *probe)
+{
+    struct stats_probe *stats = &probe->stats->probe;
+    struct queue_numbers numbers;
+    struct error err = {0};
+    int result = queue_probe_ask(probe->queue, &numbers, &err);
+
+    tell(probe, PROBE_REDIS, result, &err);
+    atomic_store(&stats->ready, numbers.ready);
+    atomic_store(&stats->pending, numbers.pending);
+    atomic_store(&stats->delayed, numbers.delayed);
+    atomic_store(&stats->oldest_ms, numbers.oldest_ms);
+    atomic_store(&stats->redis_ok, result == 0);
+}
+
+static void ask_database(struct probe *probe)
+{
+    struct stats_probe *stats = &probe->stats->probe;
+    struct error err = {0};
+    int64_t count = -1;
+
+    if (probe->settings->failure.dsn[0] == '\0')
+        return; /* no failure transport: nothing to tell, which -1 says */
+    int result = failure_admin_count(&probe->settings->failure, PROBE_LIMIT_MS, &count, &err);
+    tell(probe, PROBE_DATABASE, result, &err);
+    atomic_store(&stats->failed, result == 0 ? count : -1);
+    atomic_store(&stats->failure_ok, result == 0);
+}
+
+static void ask_hub(struct probe *probe)
+{
+    struct error err = {0};
+    int result = hub_reachable(&probe->settings->mercure, PROBE_LIMIT_MS, &err);
+
+    tell(probe, PROBE_HUB, result, &err);
+    atomic_store(&probe->stats->probe.hub_ok, result == 0);
+}
+
+int64_t probe_step(struct probe *probe)
+{
+    int64_t now = clock_monotonic_ms();
+
+    switch (probe->next) {
+    case PROBE_REDIS:
+        probe->round_ms = now;
+        ask_redis(probe);
+        probe->next = PROBE_DATABASE;
+        return now;
+    case PROBE_DATABASE:
+        ask_database(probe);
+        probe->next = PROBE_HUB;
+        return now;
+    case PROBE_HUB:
+    case PROBE_PARTS:
+        break;
+    }
+    ask_hub(probe);
+    probe->next = PROBE_REDIS;
+    atomic_store(&probe->stats->probe.probed_ms, clock_monotonic_ms());
+    return probe->round_ms + PROBE_INTERVAL_MS;
+}

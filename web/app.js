@@ -1,0 +1,374 @@
+/* The page: puts store, hub, bridge status, table and panel together, and answers keys and buttons. */
+
+import { BridgeStatus, describePipeline } from "./bridge.js";
+import { DetailPanel } from "./detail.js";
+import { formatCount, formatRate } from "./format.js";
+import { TopicStore, parseUpdate } from "./store.js";
+import { HubStream } from "./stream.js";
+import { TopicTable } from "./table.js";
+import { TopicTree, flatRows, makeMatcher } from "./tree.js";
+
+const ROWS_LEAST_MS = 250; /* new topics: rows are not made anew more often */
+const CLOCK_MS = 500;      /* ages and rates */
+
+const byId = (id) => document.getElementById(id);
+
+const store = new TopicStore();
+const tree = new TopicTree();
+const panel = new DetailPanel();
+const table = new TopicTable(byId("scroll"), byId("rows"), pick);
+const page = {
+  config: null,
+  paused: null, /* {now, arrivedNow} when the display was held */
+  held: 0,      /* messages since then */
+  layout: localStorage.getItem("mqtt-bridge-layout") === "list" ? "list" : "tree",
+  search: "",
+  clockOffset: 0,
+  rowsStale: true,
+  rowsMadeAt: 0,
+  framePending: false,
+  strangers: 0, /* updates on the hub that are not ours */
+  hubState: "connecting",
+  bridge: { state: "asking", status: null, rates: {} },
+};
+
+/* Messages --------------------------------------------------------------------------------------- */
+
+function takeUpdate(data) {
+  const messages = parseUpdate(data);
+  if (messages.length === 0) {
+    page.strangers += 1;
+    showNotices();
+  }
+  for (const message of messages) {
+    const known = store.topics.has(message.topic);
+    if (store.add(message, Date.now()) === "repeat") {
+      continue;
+    }
+    page.held += page.paused ? 1 : 0;
+    if (!known) {
+      tree.add(store.topics.get(message.topic));
+      page.rowsStale = true;
+    }
+  }
+  requestDraw();
+}
+
+/* Drawing ---------------------------------------------------------------------------------------- */
+
+function moment() {
+  return page.paused ?? { now: Date.now() + page.clockOffset, arrivedNow: Date.now() };
+}
+
+function requestDraw() {
+  if (!page.framePending) {
+    page.framePending = true;
+    requestAnimationFrame(draw);
+  }
+}
+
+function draw() {
+  page.framePending = false;
+  if (page.rowsStale) {
+    const wait = page.rowsMadeAt + ROWS_LEAST_MS - performance.now();
+    if (wait <= 0) {
+      makeRows();
+    } else {
+      setTimeout(requestDraw, wait);
+    }
+  }
+  const now = moment();
+  table.draw(now);
+  panel.draw(now);
+  showCounts();
+}
+
+function makeRows() {
+  const matches = makeMatcher(page.search);
+  const accept = (entry) => (page.paused === null || entry.frozen !== null) && matches(entry.topic);
+  const searching = page.search.trim() !== "";
+  table.setRows(page.layout === "tree" ? tree.rows(accept, searching) : flatRows(store.topics.values(), accept));
+  page.rowsStale = false;
+  page.rowsMadeAt = performance.now();
+  const empty = byId("empty");
+  empty.hidden = table.rows.length > 0;
+  empty.textContent = store.topics.size > 0 ? "No topic matches." : "Waiting for the first message …";
+}
+
+function remakeRows() {
+  makeRows();
+  requestDraw();
+}
+
+function showCounts() {
+  const topics = store.topics.size;
+  const rate = store.rate.at(Date.now()) ?? 0;
+  const text = `${formatCount(topics)} ${topics === 1 ? "topic" : "topics"} · ${formatRate(rate)} messages/s`;
+  const counts = byId("counts");
+  const full = page.paused ? `${formatCount(page.held)} new · ${text}` : text;
+  if (counts.textContent !== full) {
+    counts.textContent = full;
+  }
+}
+
+/* One topic -------------------------------------------------------------------------------------- */
+
+function pick(row) {
+  if (row.kind === "group") {
+    tree.toggle(row.path);
+    remakeRows();
+    return;
+  }
+  showTopic(row.entry.topic === table.selected ? null : row.entry);
+}
+
+function showTopic(entry) {
+  table.select(entry?.topic ?? null);
+  panel.show(entry);
+  const hash = entry ? `#${encodeURIComponent(entry.topic)}` : "";
+  history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
+  requestDraw();
+}
+
+/* A link to a topic: shown as soon as the topic is there. */
+function followLink() {
+  let wanted = "";
+  try {
+    wanted = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return; /* not one of our links */
+  }
+  if (wanted !== "" && table.selected !== wanted && store.topics.has(wanted)) {
+    showTopic(store.topics.get(wanted));
+  }
+}
+
+/* States ----------------------------------------------------------------------------------------- */
+
+function setPill(id, health, text) {
+  const pill = byId(id);
+  pill.dataset.health = health;
+  pill.querySelector("span").textContent = text;
+}
+
+function onHubState(state) {
+  page.hubState = state;
+  const [health, text] = { connecting: ["warn", "connecting"], live: ["good", "live"], lost: ["bad", "lost, trying again"] }[state];
+  setPill("hub-state", health, text);
+  showNotices();
+}
+
+function onBridge(view) {
+  page.bridge = view;
+  page.clockOffset = view.clockOffset;
+  const [health, text] = {
+    ready: ["good", "ready"], unready: ["bad", "not ready"], locked: ["warn", "needs a token"], unreachable: ["bad", "unreachable"],
+  }[view.state];
+  setPill("bridge-state", health, text);
+  byId("token-form").hidden = view.state !== "locked";
+  const stages = describePipeline(view, formatCount, formatRate);
+  for (const [name, stage] of Object.entries(stages)) {
+    const card = byId("pipeline").querySelector(`[data-stage="${name}"]`);
+    card.dataset.health = stage.health;
+    card.querySelector("b").textContent = stage.figure;
+    card.querySelector("p span").textContent = stage.unit;
+    card.querySelector("small").textContent = stage.note;
+  }
+  showNotices();
+}
+
+/* What a reader of this page has to know, with the mend where there is one. */
+function findNotices() {
+  const notices = [];
+  const { config, bridge } = page;
+  if (config?.data === "payload") {
+    notices.push(["", "Bare payloads", "[mercure] data = payload sends values without their topics, so this page can't show them. Set data = message."]);
+  } else if (page.strangers > 0 && store.count === 0) {
+    notices.push(["", "Other updates", "The hub sends updates, but none of this bridge's."]);
+  }
+  if (config?.private) {
+    notices.push(["", "Private updates", "The hub sends them only to subscribers with a token in the mercureAuthorization cookie."]);
+  }
+  if (page.hubState === "lost") {
+    notices.push(["bad", "Hub", `${config.hub} can't be reached from this browser. If that is not its address here, set [mercure] public_url; if it is, the hub's cors_origins must name ${location.origin}.`]);
+  }
+  if (bridge.state === "unreachable") {
+    notices.push(["bad", "Bridge", "Its monitor does not answer. Values still arrive as long as the hub is live."]);
+  }
+  for (const reason of bridge.status?.reasons ?? []) {
+    const [part, ...text] = reason.split(": ");
+    notices.push([part === "database" ? "" : "bad", part[0].toUpperCase() + part.slice(1), text.join(": ")]);
+  }
+  return notices;
+}
+
+let noticesShown = "";
+
+function showNotices() {
+  const notices = findNotices();
+  const key = JSON.stringify(notices);
+  if (key === noticesShown) {
+    return;
+  }
+  noticesShown = key;
+  byId("notices").className = notices.some(([kind]) => kind === "bad") ? "notices bad" : "notices";
+  byId("notices").replaceChildren(...notices.map(([, title, text]) => {
+    const notice = document.createElement("p");
+    const head = document.createElement("b");
+    const body = document.createElement("span");
+    head.textContent = title;
+    body.textContent = text;
+    notice.append(head, body);
+    return notice;
+  }));
+}
+
+/* Buttons and keys ------------------------------------------------------------------------------- */
+
+function setPaused(paused) {
+  if (paused) {
+    const now = moment();
+    store.freeze(now.arrivedNow);
+    page.paused = now;
+    page.held = 0;
+  } else {
+    store.thaw();
+    page.paused = null;
+  }
+  const button = byId("pause");
+  button.setAttribute("aria-pressed", String(paused));
+  button.querySelector("span").textContent = paused ? "Resume" : "Pause";
+  button.querySelector("path").setAttribute("d", paused ? "M8 5l10 7-10 7z" : "M8 5v14M16 5v14");
+  remakeRows();
+}
+
+function setLayout(layout) {
+  page.layout = layout;
+  localStorage.setItem("mqtt-bridge-layout", layout);
+  byId("layout-tree").setAttribute("aria-pressed", String(layout === "tree"));
+  byId("layout-list").setAttribute("aria-pressed", String(layout === "list"));
+  byId("fold").hidden = layout !== "tree";
+  remakeRows();
+}
+
+function toggleFolds() {
+  if (tree.folded.size > 0) {
+    tree.folded.clear();
+  } else {
+    for (const row of table.rows.filter((one) => one.kind === "group")) {
+      tree.folded.add(row.path);
+    }
+  }
+  byId("fold").textContent = tree.folded.size > 0 ? "Unfold all" : "Fold all";
+  remakeRows();
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  panel.restyle();
+  requestDraw();
+}
+
+function toggleTheme() {
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("mqtt-bridge-theme", theme);
+  setTheme(theme);
+}
+
+function onKey(event) {
+  const typing = event.target.matches("input");
+  if (event.key === "Escape") {
+    if (typing && byId("search").value !== "") {
+      byId("search").value = "";
+      byId("search").dispatchEvent(new Event("input"));
+    } else {
+      event.target.blur();
+      showTopic(null);
+    }
+    return;
+  }
+  if ((typing && !event.key.startsWith("Arrow")) || event.ctrlKey || event.metaKey || event.altKey) {
+    return;
+  }
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    const row = table.move(event.key === "ArrowDown" ? 1 : -1);
+    if (row) {
+      showTopic(row.entry);
+    }
+    event.preventDefault();
+    return;
+  }
+  const actions = {
+    "/": () => byId("search").focus(),
+    " ": () => setPaused(page.paused === null),
+    d: toggleTheme,
+    f: toggleFolds,
+  };
+  if (event.key === " " && event.target.matches("button")) {
+    return;
+  }
+  if (actions[event.key]) {
+    event.preventDefault();
+    actions[event.key]();
+  }
+}
+
+function listen(bridge) {
+  byId("search").addEventListener("input", (event) => {
+    page.search = event.target.value;
+    byId("scroll").scrollTop = 0;
+    remakeRows();
+  });
+  byId("scroll").addEventListener("scroll", requestDraw, { passive: true });
+  new ResizeObserver(requestDraw).observe(byId("scroll"));
+  byId("pause").addEventListener("click", () => setPaused(page.paused === null));
+  byId("theme").addEventListener("click", toggleTheme);
+  byId("fold").addEventListener("click", toggleFolds);
+  byId("layout-tree").addEventListener("click", () => setLayout("tree"));
+  byId("layout-list").addEventListener("click", () => setLayout("list"));
+  byId("detail-close").addEventListener("click", () => showTopic(null));
+  byId("detail-copy").addEventListener("click", () => navigator.clipboard?.writeText(table.selected ?? ""));
+  byId("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    bridge.setToken(byId("token").value);
+  });
+  window.addEventListener("hashchange", followLink);
+  document.addEventListener("keydown", onKey);
+}
+
+async function loadConfig() {
+  for (;;) {
+    try {
+      const response = await fetch("/config.json", { cache: "no-store" });
+      if (response.ok) {
+        return await response.json();
+      }
+    } catch {
+      /* the monitor is being started */
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+async function start() {
+  const bridge = new BridgeStatus(onBridge);
+  const preferred = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  setTheme(localStorage.getItem("mqtt-bridge-theme") ?? preferred);
+  listen(bridge);
+  setLayout(page.layout);
+  bridge.poll();
+  page.config = await loadConfig();
+  byId("version").textContent = page.config.version;
+  const stream = new HubStream(page.config, takeUpdate, onHubState);
+  stream.open();
+  window.addEventListener("pagehide", () => stream.close());
+  window.addEventListener("pageshow", (event) => event.persisted && stream.open());
+  setInterval(() => {
+    if (table.selected === null) {
+      followLink();
+    }
+    requestDraw();
+  }, CLOCK_MS);
+}
+
+start();
