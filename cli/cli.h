@@ -1,0 +1,69 @@
+/* The operator's command: what every verb is given, and what it may say.
+ *
+ *     mqtt-bridge [--config FILE] VERB [options] [arguments]
+ *
+ * The options that the verb's row in verbs.h allows may stand anywhere behind the verb, --config, --json
+ * and --help before it as well; "--" ends them. The verb's function is called with the arguments alone.
+ * One verb a process, blocking, one thread. Results go to standard output, faults to
+ * standard error as "mqtt-bridge: ...". */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "common/base/settings.h"
+
+#include <stdbool.h>
+
+enum cli_exit {
+    CLI_DONE = 0,
+    CLI_FAILED = 1,      /* a server, a process or the system said no */
+    CLI_USAGE = 2,       /* the command line or the settings are wrong */
+    CLI_NOT_RUNNING = 3, /* the bridge is not running */
+};
+
+#define CLI_DEFAULT_CONFIG "/etc/mqtt-bridge/mqtt-bridge.ini"
+#define CLI_OPTIONS_MAX    32
+
+struct verb;
+
+struct cli {
+    const char *program;     /* argv[0] */
+    const struct verb *verb; /* the row that was called: "top" is a name of its own */
+    const char *config;      /* --config, else MQTT_BRIDGE_CONFIG, else CLI_DEFAULT_CONFIG if it is
+                                 there, else NULL: environment and defaults only */
+    bool config_given;       /* --config or MQTT_BRIDGE_CONFIG named it */
+    bool json;               /* --json */
+    bool color;              /* standard output is a terminal and NO_COLOR is not set */
+    struct settings *settings; /* use cli_settings */
+    struct {
+        const char *name;
+        const char *value; /* "" for a flag */
+    } options[CLI_OPTIONS_MAX];
+    size_t options_len;
+};
+
+/* Reads the command line into cli; *count and words get the arguments (words has room for argc). Returns
+ * true if cli->verb is to be run; else *exit_code is what main returns: help and version have been
+ * printed, or what is wrong has been said. */
+bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code);
+void cli_free(struct cli *cli);
+
+/* The verb's option as given on the command line ("watch"): its value, "" for a flag; NULL: not given.
+ * Given twice, the last counts. */
+const char *cli_option(const struct cli *cli, const char *name);
+
+/* An option that takes a whole number from minimum to maximum; fallback if it is not given. Returns
+ * false, said on standard error, if it is something else: the verb then returns CLI_USAGE. */
+bool cli_option_number(const struct cli *cli, const char *name, int64_t minimum, int64_t maximum,
+                       int64_t fallback, int64_t *value);
+
+/* The settings, loaded once, owned by cli. NULL if they are wrong, every fault said on standard error:
+ * the verb then returns CLI_USAGE. */
+const struct settings *cli_settings(struct cli *cli);
+
+/* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
+bool cli_print(struct buf *out);
+
+/* "mqtt-bridge: <text>" on standard error; returns exit_code. */
+int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

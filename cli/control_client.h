@@ -1,0 +1,31 @@
+/* The command's end of the control socket: one request, one answer, blocking. The form of both is in
+ * supervisor/control.h. */
+#ifndef CLI_CONTROL_CLIENT_H
+#define CLI_CONTROL_CLIENT_H
+
+#include "cli/cli.h"
+#include "common/base/error.h"
+
+#include <cjson/cJSON.h>
+
+/* {"verb":verb}, for the caller to add to and to delete. */
+cJSON *control_client_request(const char *verb);
+
+/* Sends the request and reads the answer (cJSON_Delete). -ERR_NOT_FOUND if the service is not running,
+ * -ERR_REFUSED if it answered no (its text in err), -ERR_SYSTEM, -ERR_FORMAT or, without an answer in
+ * ten seconds, -ERR_UNREACHABLE. connection: NULL, or gets the descriptor, which the caller closes. */
+MUST_CHECK int control_client_ask(const char *socket, const cJSON *request, cJSON **answer,
+                                  int *connection, struct error *err);
+
+/* The same with the settings' socket; a failure is said on standard error and is the exit code. */
+MUST_CHECK int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer,
+                                         int *connection);
+
+/* Prints the answer as one line of JSON. */
+void control_client_print(const cJSON *answer);
+
+/* What an answer says about a process, with defaults for what is missing or null. */
+const char *control_client_text(const cJSON *object, const char *name); /* "" */
+double control_client_number(const cJSON *object, const char *name);    /* -1 */
+
+#endif

@@ -1,0 +1,218 @@
+#include "cli/render.h"
+
+#include "cli/control_client.h"
+#include "common/base/alloc.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GREEN  "\033[32m"
+#define YELLOW "\033[33m"
+#define RED    "\033[31m"
+#define BOLD   "\033[1m"
+#define PLAIN  "\033[0m"
+
+void render_duration(struct buf *out, double ms)
+{
+    long long seconds = (long long)(ms / 1000);
+
+    if (ms < 0)
+        buf_append_char(out, '-');
+    else if (ms < 1000)
+        buf_printf(out, "%lldms", (long long)ms);
+    else if (seconds < 60)
+        buf_printf(out, "%llds", seconds);
+    else if (seconds < 3600)
+        buf_printf(out, "%lldm%02llds", seconds / 60, seconds % 60);
+    else if (seconds < 86400)
+        buf_printf(out, "%lldh%02lldm", seconds / 3600, seconds / 60 % 60);
+    else
+        buf_printf(out, "%lldd%02lldh", seconds / 86400, seconds / 3600 % 24);
+}
+
+void render_size(struct buf *out, double bytes)
+{
+    static const char UNITS[] = "KMGT";
+    double value = bytes / 1024;
+    size_t unit = 0;
+
+    if (bytes < 0) {
+        buf_append_char(out, '-');
+        return;
+    }
+    while (value >= 1000 && unit < sizeof(UNITS) - 2) {
+        value /= 1024;
+        unit++;
+    }
+    buf_printf(out, value < 10 && unit > 0 ? "%.1f%c" : "%.0f%c", value, UNITS[unit]);
+}
+
+void render_count(struct buf *out, double value)
+{
+    if (value < 0)
+        buf_append_char(out, '-');
+    else
+        buf_printf(
+            out, value > 0.05 && value < 9.95 && fabs(value - rint(value)) > 0.05 ? "%.1f" : "%.0f",
+            value);
+}
+
+void render_cell(struct render_table *table, const char *paint, const char *format, ...)
+{
+    va_list arguments;
+
+    table->cells = xrealloc(table->cells, (table->len + 1) * sizeof(*table->cells));
+    struct render_cell *cell = &table->cells[table->len++];
+    cell->paint = paint;
+    va_start(arguments, format);
+    vsnprintf(cell->text, sizeof(cell->text), format, arguments);
+    va_end(arguments);
+}
+
+static size_t width_of(const struct render_table *table, size_t column)
+{
+    size_t width = 0;
+
+    for (size_t i = column; i < table->len; i += table->columns)
+        if (strlen(table->cells[i].text) > width)
+            width = strlen(table->cells[i].text);
+    return width;
+}
+
+void render_table(struct buf *out, const struct render_table *table)
+{
+    for (size_t i = 0; i < table->len; i++) {
+        const struct render_cell *cell = &table->cells[i];
+        size_t column = i % table->columns;
+        bool ends = column == table->columns - 1;
+
+        if (cell->paint != NULL)
+            buf_append_text(out, cell->paint);
+        buf_append_text(out, cell->text);
+        if (cell->paint != NULL)
+            buf_append_text(out, PLAIN);
+        for (size_t n = strlen(cell->text); !ends && n < width_of(table, column) + 3; n++)
+            buf_append_char(out, ' ');
+        if (ends)
+            buf_append_char(out, '\n');
+    }
+}
+
+void render_table_free(struct render_table *table)
+{
+    free(table->cells);
+    table->cells = NULL;
+    table->len = 0;
+}
+
+void render_title(struct buf *out, const cJSON *process)
+{
+    const char *name = control_client_text(process, "name");
+
+    buf_append_text(out, name);
+    if (strcmp(name, "worker") == 0)
+        buf_printf(out, ":%.0f", control_client_number(process, "slot"));
+}
+
+static const char *paint_of(const char *state, bool color)
+{
+    if (!color)
+        return NULL;
+    if (strcmp(state, "running") == 0)
+        return GREEN;
+    if (strcmp(state, "fatal") == 0)
+        return RED;
+    return YELLOW;
+}
+
+typedef void renderer(struct buf *out, double value);
+
+static void number_cell(struct render_table *table, renderer *render, const cJSON *process,
+                        const char *name)
+{
+    struct buf text = {0};
+
+    render(&text, control_client_number(process, name));
+    render_cell(table, NULL, "%s", buf_text(&text));
+    buf_free(&text);
+}
+
+static void process_row(struct render_table *table, const cJSON *process, bool color)
+{
+    const char *state = control_client_text(process, "state");
+    struct buf title = {0};
+
+    render_title(&title, process);
+    render_cell(table, NULL, "%s", buf_text(&title));
+    render_cell(table, paint_of(state, color), "%s", state);
+    number_cell(table, render_count, process, "pid");
+    number_cell(table, render_duration, process, "uptime_ms");
+    number_cell(table, render_count, process, "restarts");
+    number_cell(table, render_count, process, "rate");
+    number_cell(table, render_count, process, "done");
+    number_cell(table, render_count, process, "failed");
+    number_cell(table, render_size, process, "memory_bytes");
+    buf_free(&title);
+}
+
+static void append_count(struct buf *out, const char *label, const cJSON *object, const char *name)
+{
+    buf_append_text(out, label);
+    render_count(out, control_client_number(object, name));
+}
+
+/* "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker connected · hub ok" */
+static void summary_line(struct buf *out, const cJSON *status)
+{
+    const cJSON *queue = cJSON_GetObjectItemCaseSensitive(status, "queue");
+    const cJSON *spool = cJSON_GetObjectItemCaseSensitive(status, "spool");
+    const char *hub = control_client_text(status, "hub");
+
+    buf_append_text(out, control_client_text(queue, "transport"));
+    append_count(out, ": ready ", queue, "ready");
+    append_count(out, ", in flight ", queue, "in_flight");
+    append_count(out, ", delayed ", queue, "delayed");
+    buf_append_text(out, ", oldest ");
+    render_duration(out, control_client_number(queue, "oldest_ms"));
+    append_count(out, " · failed ", queue, "failed");
+    append_count(out, " · spool ", spool, "messages");
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(spool, "paused")))
+        buf_append_text(out, " (full: the broker waits)");
+    buf_printf(out, " · broker %s · hub %s\n", control_client_text(status, "broker"),
+               hub[0] != '\0' ? hub : "-");
+}
+
+static void reason_lines(struct buf *out, const cJSON *status, bool color)
+{
+    const cJSON *reasons = cJSON_GetObjectItemCaseSensitive(status, "reasons");
+    const cJSON *reason;
+
+    cJSON_ArrayForEach(reason, reasons)
+    {
+        if (cJSON_IsString(reason))
+            buf_printf(out, "%snot ready%s: %s\n", color ? YELLOW : "", color ? PLAIN : "",
+                       reason->valuestring);
+    }
+}
+
+void render_status(struct buf *out, const cJSON *status, bool color)
+{
+    static const char *const HEADS[] = {"NAME",   "STATE", "PID",    "UPTIME", "RESTARTS",
+                                        "RATE/S", "DONE",  "FAILED", "MEMORY"};
+    struct render_table table = {.columns = sizeof(HEADS) / sizeof(HEADS[0])};
+    const cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
+    const cJSON *process;
+
+    for (size_t i = 0; i < table.columns; i++)
+        render_cell(&table, color ? BOLD : NULL, "%s", HEADS[i]);
+    cJSON_ArrayForEach(process, processes)
+    {
+        process_row(&table, process, color);
+    }
+    render_table(out, &table);
+    render_table_free(&table);
+    summary_line(out, status);
+    reason_lines(out, status, color);
+}

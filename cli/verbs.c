@@ -1,0 +1,195 @@
+#include "cli/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct verb_option CHECK_OPTIONS[] = {
+    {"connect", NULL, "also connect to every server, and say what is wrong and how to mend it",
+     false},
+    {NULL, NULL, NULL, false},
+};
+
+static const struct verb_option CONFIG_OPTIONS[] = {
+    {"template", NULL, "the commented ini file with every key", true},
+    {"reference", NULL, "the reference of the settings, in Markdown", true},
+    {NULL, NULL, NULL, false},
+};
+
+static const struct verb_option STATUS_OPTIONS[] = {
+    {"watch", NULL, "redraw every second until Ctrl-C", false},
+    {NULL, NULL, NULL, false},
+};
+
+const struct verb VERBS[] = {
+    {
+        .name = "run",
+        .arguments = "",
+        .summary = "run the bridge (becomes the supervisor); what happens without a verb",
+        .help = "SIGTERM and SIGINT drain and stop it, SIGHUP reloads the settings.",
+        .run = verb_run,
+    },
+    {
+        .name = "check",
+        .arguments = "",
+        .summary = "check the settings; every fault is named with its file, line and key",
+        .help =
+            "Exit code: 0 all is well (warnings may be printed), 1 a server does not do what it "
+            "must,\n2 the settings are wrong.",
+        .options = CHECK_OPTIONS,
+        .json = true,
+        .run = verb_check,
+    },
+    {
+        .name = "config",
+        .arguments = "",
+        .summary = "print the settings in force and where each comes from, secrets masked",
+        .help = "",
+        .options = CONFIG_OPTIONS,
+        .json = true,
+        .run = verb_config,
+    },
+    {
+        .name = "status",
+        .arguments = "",
+        .summary = "show the processes and the queue",
+        .help = "",
+        .options = STATUS_OPTIONS,
+        .json = true,
+        .run = verb_status,
+    },
+    {
+        .name = "top",
+        .arguments = "",
+        .summary = "status --watch",
+        .help = "",
+        .run = verb_status,
+    },
+    {
+        .name = "start",
+        .arguments = "[NAME[:SLOT]]",
+        .summary = "start processes that were stopped (all of them without a name)",
+        .help = "",
+        .arguments_max = 1,
+        .json = true,
+        .run = verb_start,
+    },
+    {
+        .name = "stop",
+        .arguments = "[NAME[:SLOT]]",
+        .summary = "stop processes; without a name, drain and end the bridge",
+        .help = "",
+        .arguments_max = 1,
+        .json = true,
+        .run = verb_stop,
+    },
+    {
+        .name = "restart",
+        .arguments = "[NAME[:SLOT]]",
+        .summary = "drain and replace processes (all of them without a name)",
+        .help = "",
+        .arguments_max = 1,
+        .json = true,
+        .run = verb_restart,
+    },
+    {
+        .name = "scale",
+        .arguments = "N",
+        .summary = "run N workers from now on",
+        .help = "",
+        .arguments_min = 1,
+        .arguments_max = 1,
+        .json = true,
+        .run = verb_scale,
+    },
+    {
+        .name = "reload",
+        .arguments = "",
+        .summary = "check and reload the settings; only what changed is restarted",
+        .help = "",
+        .json = true,
+        .run = verb_reload,
+    },
+    {
+        .name = "health",
+        .arguments = "",
+        .summary = "a probe for containers: exit code 0 if the bridge is healthy",
+        .help = "",
+        .run = verb_health,
+    },
+    {
+        .name = "version",
+        .arguments = "",
+        .summary = "print the version",
+        .help = "",
+        .json = true,
+        .run = verb_version,
+    },
+};
+const size_t VERBS_LEN = sizeof(VERBS) / sizeof(VERBS[0]);
+
+const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < VERBS_LEN; i++) {
+        if (strcmp(VERBS[i].name, name) == 0) {
+            return &VERBS[i];
+        }
+    }
+    return NULL;
+}
+
+const struct verb_option *verb_option_find(const struct verb *verb, const char *name)
+{
+    for (const struct verb_option *option = verb->options; option && option->name; option++) {
+        if (strcmp(option->name, name) == 0) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+static void append_option(struct buf *out, const char *name, const char *argument,
+                          const char *summary)
+{
+    char left[64];
+    snprintf(left, sizeof(left), "--%s%s%s", name, argument ? " " : "", argument ? argument : "");
+    buf_printf(out, "  %-16s %s\n", left, summary);
+}
+
+void verbs_help(struct buf *out)
+{
+    buf_append_text(out,
+                    "Usage: mqtt-bridge [--config FILE] VERB [options] [arguments]\n\n"
+                    "Brings MQTT messages to a Mercure hub by way of a Symfony Messenger queue.\n\n"
+                    "Verbs:\n");
+    for (size_t i = 0; i < VERBS_LEN; i++) {
+        buf_printf(out, "  %-8s %-14s %s\n", VERBS[i].name, VERBS[i].arguments, VERBS[i].summary);
+    }
+    buf_append_text(out, "\nOptions:\n");
+    append_option(out, "config", "FILE",
+                  "the ini file (else MQTT_BRIDGE_CONFIG, else " CLI_DEFAULT_CONFIG ")");
+    append_option(out, "json", NULL, "for verbs that print: JSON");
+    append_option(out, "help", NULL, "this, or with a verb: its own help");
+    append_option(out, "version", NULL, "the version");
+    buf_append_text(out, "\nExit codes: 0 done, 1 failed, 2 usage or settings, 3 not running.\n");
+}
+
+void verb_help(struct buf *out, const struct verb *verb)
+{
+    buf_printf(out, "Usage: mqtt-bridge [--config FILE] %s%s%s%s\n\n%c%s.\n\nOptions:\n",
+               verb->name, verb->options || verb->json ? " [options]" : "",
+               verb->arguments[0] ? " " : "", verb->arguments, verb->summary[0] - 'a' + 'A',
+               verb->summary + 1);
+    append_option(out, "config", "FILE", "the ini file");
+    if (verb->json) {
+        append_option(out, "json", NULL, "print JSON");
+    }
+    for (const struct verb_option *option = verb->options; option && option->name; option++) {
+        if (!option->hidden) {
+            append_option(out, option->name, option->argument, option->summary);
+        }
+    }
+    append_option(out, "help", NULL, "this text");
+    if (verb->help[0]) {
+        buf_printf(out, "\n%s\n", verb->help);
+    }
+}

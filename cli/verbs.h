@@ -1,0 +1,49 @@
+/* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, and whatever else
+ * lists them. To add a verb: a row in verbs.c and a file verb_NAME.c. */
+#ifndef CLI_VERBS_H
+#define CLI_VERBS_H
+
+#include "cli/cli.h"
+#include "common/base/buf.h"
+
+struct verb_option {
+    const char *name;     /* "watch": --watch */
+    const char *argument; /* "SECONDS", or NULL for a flag */
+    const char *summary;
+    bool hidden; /* for the build, not in --help */
+};
+
+struct verb {
+    const char *name;
+    const char *arguments;             /* "[NAME[:SLOT]]", "" for none */
+    const char *summary;               /* one line, lower case, no full stop */
+    const char *help;                  /* paragraphs below the options, or "" */
+    const struct verb_option *options; /* ends with a row without name; NULL for none */
+    int arguments_min;
+    int arguments_max;
+    bool json; /* --json is allowed */
+    int (*run)(struct cli *cli, int argc, char **argv);
+};
+
+extern const struct verb VERBS[];
+extern const size_t VERBS_LEN;
+
+const struct verb *verb_find(const char *name); /* NULL if there is none */
+const struct verb_option *verb_option_find(const struct verb *verb, const char *name);
+void verbs_help(struct buf *out);                         /* mqtt-bridge --help */
+void verb_help(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
+
+/* argv holds the arguments only: argv[0] is the first of them. Each returns an enum cli_exit. */
+int verb_run(struct cli *cli, int argc, char **argv);
+int verb_check(struct cli *cli, int argc, char **argv);
+int verb_config(struct cli *cli, int argc, char **argv);
+int verb_version(struct cli *cli, int argc, char **argv);
+int verb_status(struct cli *cli, int argc, char **argv); /* status, and top: status --watch */
+int verb_start(struct cli *cli, int argc, char **argv);
+int verb_stop(struct cli *cli, int argc, char **argv);
+int verb_restart(struct cli *cli, int argc, char **argv);
+int verb_scale(struct cli *cli, int argc, char **argv);
+int verb_reload(struct cli *cli, int argc, char **argv);
+int verb_health(struct cli *cli, int argc, char **argv);
+
+#endif
