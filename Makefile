@@ -15,7 +15,7 @@ PROGRAMS := supervisor consumer worker monitor
 BINARIES := $(PROGRAMS:%=$(BUILD)/mqtt-bridge-%) $(BUILD)/mqtt-bridge
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
-            -Wformat=2 -Wvla $(if $(CI),-Werror)
+            -Wformat=2 -Wno-format-truncation -Wvla $(if $(CI),-Werror)
 CFLAGS   ?= -O2 -g
 HARDEN   := -fstack-protector-strong -fPIE
 FORTIFY  := -D_FORTIFY_SOURCE=2
@@ -70,6 +70,9 @@ BENCHES    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 .PHONY: all
 all: $(BINARIES) ## build the programs
 
+.PHONY: objects
+objects: $(SOURCES:%.c=$(BUILD)/%.o)
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -102,13 +105,18 @@ deps: ## install what is missing (Debian 12 or 13, root or sudo)
 
 .PHONY: demo
 demo: deps ## the whole bridge with real servers on loopback, and a live page
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tools/demo.sh
 
 .PHONY: test
 test: deps ## every test
-	@$(MAKE) --no-print-directory all unit
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(UNIT_TESTS)
+	@$(MAKE) --no-print-directory unit
 	@tools/run-integration-tests
+
+.PHONY: sanitize
+sanitize: deps ## the same tests under the address, undefined-behaviour and thread sanitizers
+	@tools/run-sanitized-tests
 
 .PHONY: test-compose
 test-compose: ## the container image and the stack

@@ -1,0 +1,8 @@
+"""The fixtures are the same for integration, chaos and end-to-end tests: integration/bridge/fixtures.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "integration"))
+
+pytest_plugins = ["bridge.fixtures"]

@@ -1,0 +1,290 @@
+"""The live page in Chromium, on a real hub and a real monitor."""
+
+import json
+import time
+
+from bridge import wait_until
+from page import Page
+
+OTHER = "ffeeddccbbaa99887766554433221100"
+
+
+def test_values_appear_as_they_arrive(page):
+    page.wait_text("#empty", "Waiting")
+    page.publish("home/bath/temp", "21.50")
+    page.wait_value("home/bath/temp", "21.50")
+    page.publish("home/bath/temp", "22.0")
+    page.wait_value("home/bath/temp", "22.0")
+    page.publish("home/bath/état 1", '"ouvert  é"')
+    page.wait_value("home/bath/état 1", "ouvert é")
+    assert page.rows()["home/bath/temp"][3] == "2"
+
+
+def test_repeats_and_older_values_change_nothing(page):
+    page.publish("t", "1", number=5)
+    page.publish("t", "2", number=6)
+    page.publish("t", "1", number=5)
+    page.publish("t", "0", number=4)
+    page.publish("t", "9", number=999, spool=OTHER, received_at="2020-01-01T00:00:00.000000Z")
+    page.publish("end", "1", number=7)
+    page.wait_value("end", "1")
+    assert page.value("t") == "2"
+    assert page.rows()["t"][3] == "4", "the repeat is not counted, the late ones are"
+
+
+def test_binary_empty_and_large_payloads_are_shown(page):
+    page.publish("bytes", '"AP+A"', encoding="base64")
+    page.publish("empty", '""')
+    page.publish("large", json.dumps("x" * 1000000))
+    page.wait_value("bytes", "3 bytes  00 ff 80")
+    page.wait_value("empty", "empty")
+    page.publish("control", json.dumps("a\x00\x1bb\n c"))
+    page.wait_value("control", "a\u2400\u241bb c")
+    wait_until(lambda: (page.value("large") or "").startswith("xxx"), 10, "the large value")
+
+
+def test_a_payload_is_never_taken_for_markup(page):
+    nasty = '<img src=x onerror="document.title=1">'
+    page.publish(nasty, json.dumps(nasty))
+    page.wait_value(nasty, nasty)
+    page.click_row(nasty)
+    page.wait_text("#detail-value", nasty)
+    assert page.browser.title == "mqtt-bridge"
+    assert page.browser.execute_script("return document.querySelectorAll('main img').length") == 0
+
+
+def test_the_age_follows_the_time_of_receipt(page):
+    past = time.time() - 150
+    page.publish("old", "1", received_at=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(past)) + ".000000Z")
+    wait_until(lambda: page.rows().get("old", [""] * 4)[2] == "2 min", 10, lambda: f"two minutes: {page.rows()}")
+
+
+def test_the_hub_may_go_and_come_back_without_a_gap(make_page, make_hub):
+    hub = make_hub(history=1000)
+    page = make_page(hub=hub).open()
+    page.publish("t", "1")
+    page.wait_value("t", "1")
+    hub.stop()
+    page.wait_text("#hub-state", "lost")
+    page.wait_text("#notices", hub.url)
+    # Missed by the page's first connection, kept by the hub: Last-Event-ID brings it.
+    hub.start()
+    page.publish("missed", "2")
+    page.wait_text("#hub-state", "live", 20)
+    page.wait_value("missed", "2")
+    page.publish("t", "3")
+    page.wait_value("t", "3")
+    assert page.rows()["t"][3] == "2"
+
+
+def test_where_the_browser_gives_up_the_page_connects_anew_without_a_gap(make_page, make_hub):
+    hub = make_hub(history=1000)
+    page = make_page(hub=hub).open()
+    page.publish("t", "1")
+    page.wait_value("t", "1")
+    hub.stop()
+    page.browser.execute_script("""
+        window.attempts = 0;
+        new MutationObserver(() => {
+          window.attempts += document.querySelector("#hub-state").innerText.includes("connecting") ? 1 : 0;
+        }).observe(document.querySelector("#hub-state"), { childList: true, characterData: true, subtree: true });""")
+    # An answer that is no stream, as this 401, ends an EventSource for good.
+    strict = make_hub(anonymous=False, port=hub.port)
+    wait_until(lambda: page.browser.execute_script("return window.attempts") >= 2, 30, "the page asks again by itself")
+    strict.stop()
+    hub.start()
+    page.publish("missed", "2")
+    page.wait_text("#hub-state", "live", 30)
+    page.wait_value("missed", "2")
+
+
+def test_pages_that_were_left_hold_no_connection_to_the_hub(page):
+    """A browser has six to a host, and keeps the last pages for its "back"."""
+    for number in range(8):
+        page.browser.get("about:blank")
+        page.open()
+    page.publish("t", "1")
+    page.wait_value("t", "1")
+    page.browser.get("about:blank")
+    page.browser.back()
+    page.wait_text("#hub-state", "live")
+    page.publish("t", "2")
+    page.wait_value("t", "2")
+
+
+def test_pause_holds_the_display_and_resume_shows_the_newest(page):
+    page.publish("a", "1")
+    page.wait_value("a", "1")
+    page.click("#pause")
+    page.publish("a", "2")
+    page.publish("b", "1")
+    page.wait_text("#counts", "2 new")
+    assert page.value("a") == "1" and page.value("b") is None
+    page.click("#layout-list")
+    assert page.value("a") == "1" and page.value("b") is None
+    page.click("#pause")
+    page.wait_value("a", "2")
+    page.wait_value("b", "1")
+
+
+def test_search_narrows_and_escape_widens(page):
+    for topic in ("home/bath/temp", "home/attic/temp", "home/attic/light", "plant/line"):
+        page.publish(topic, "1")
+    wait_until(lambda: len(page.rows()) == 4, 10, "four topics")
+    page.search("temp")
+    wait_until(lambda: set(page.rows()) == {"home/bath/temp", "home/attic/temp"}, 5, lambda: page.rows())
+    page.search("home/+/light")
+    wait_until(lambda: set(page.rows()) == {"home/attic/light"}, 5, lambda: page.rows())
+    page.search("nowhere")
+    page.wait_text("#empty", "No topic matches")
+    page.browser.execute_script("document.querySelector('#search').focus()")
+    page.press("\ue00c")
+    wait_until(lambda: len(page.rows()) == 4, 5, "all topics again")
+
+
+def test_levels_fold_and_unfold(page):
+    for topic in ("home/bath/temp", "home/bath/light", "home/attic", "plant/a", "plant/b"):
+        page.publish(topic, "1")
+    wait_until(lambda: len(page.rows()) == 5, 10, "five topics")
+    assert page.groups() == ["home", "bath", "plant"]
+    page.click_row("home")
+    wait_until(lambda: set(page.rows()) == {"plant/a", "plant/b"}, 5, lambda: page.rows())
+    page.click_row("home")
+    wait_until(lambda: len(page.rows()) == 5, 5, "unfolded")
+    page.click("#fold")
+    wait_until(lambda: page.rows() == {}, 5, "all folded")
+    page.publish("plant/a", "2")
+    page.click("#fold")
+    page.wait_value("plant/a", "2")
+
+
+def test_a_topic_opens_with_its_value_history_and_chart(page):
+    for number in range(12):
+        page.publish("room", f'{{"temp":{20 + number}.50,"deep":{{"volts":3.1}},"name":"x"}}')
+    wait_until(lambda: page.rows().get("room", [""] * 4)[3] == "12", 10, "twelve messages")
+    page.click_row("room")
+    page.wait_text("#detail-topic", "room")
+    assert '"temp": 31.50' in page.wait_text("#detail-value", "volts")
+    page.wait_text("#detail-facts", "12 since")
+    wait_until(lambda: page.browser.execute_script("return document.querySelectorAll('#detail-chart canvas').length") > 0,
+               10, "the chart")
+    assert page.text("#detail-fields").split() == ["temp", "deep.volts"]
+    assert page.browser.execute_script("return document.querySelectorAll('#detail-history li').length") == 12
+    assert page.browser.current_url.endswith("#room")
+    page.publish("room", "5")
+    page.wait_text("#detail-value", "5")
+    page.press("\ue00c")
+    wait_until(lambda: page.browser.execute_script("return document.querySelector('#detail').hidden"), 5, "closed")
+
+
+def test_a_link_to_a_topic_opens_it_when_it_comes(page):
+    page.open("#sensors%2Fsalle%20%C3%A9t%C3%A9")
+    page.browser.refresh()
+    page.wait_text("#hub-state", "live")
+    page.publish("other", "1")
+    page.publish("sensors/salle été", "21")
+    page.wait_text("#detail-topic", "sensors/salle été")
+
+
+def test_the_theme_is_kept_over_a_reload(page):
+    theme = "return document.documentElement.dataset.theme"
+    before = page.browser.execute_script(theme)
+    page.press("d")
+    after = page.browser.execute_script(theme)
+    assert {before, after} == {"dark", "light"}
+    page.browser.refresh()
+    wait_until(lambda: page.browser.execute_script(theme) == after, 5, "the same theme")
+
+
+def test_arrow_keys_walk_through_the_topics(page):
+    for topic in ("a/1", "a/2", "b/1"):
+        page.publish(topic, f'"{topic}"')
+    wait_until(lambda: len(page.rows()) == 3, 10, "three topics")
+    for wanted in ("a/1", "a/2", "b/1"):
+        page.press("\ue015")
+        page.wait_text("#detail-topic", wanted)
+    page.press("\ue013")
+    page.wait_text("#detail-topic", "a/2")
+
+
+def test_bare_payloads_are_explained(make_page, hub):
+    page = make_page(settings={"mercure": {"data": "payload"}}).open()
+    assert hub.publish("t", "21.5", id="urn:mqtt-bridge:x")[0] == 200
+    page.wait_text("#notices", "data = message")
+
+
+def test_updates_of_others_are_told_and_not_shown(page, hub):
+    assert hub.publish("t", '{"hello":1}')[0] == 200
+    page.wait_text("#notices", "none of this bridge's")
+    page.publish("ours", "1")
+    page.wait_value("ours", "1")
+    assert list(page.rows()) == ["ours"]
+
+
+def test_the_state_of_the_bridge_is_shown_with_its_reasons(page):
+    page.wait_text("#bridge-state", "not ready")
+    page.wait_text("#notices", "no worker is running")
+    page.bridge.processes[-1].stop()
+    page.wait_text("#bridge-state", "unreachable")
+    page.publish("t", "1")
+    page.wait_value("t", "1")
+    page.bridge.run_program("monitor", name="monitor-again")
+    page.wait_text("#bridge-state", "not ready", 20)
+    page.errors()  # reads the refused requests away: they are in the console, as they should be
+
+
+def test_the_queue_is_counted(make_page, redis):
+    page = make_page(redis=redis).open()
+    for number in range(7):
+        redis.client.xadd("messages", {"message": "x"})
+    page.wait_text('[data-stage="queue"]', "7")
+
+
+def test_a_token_is_asked_for_and_used(make_page, folder):
+    token_file = folder / "token"
+    token_file.write_text("s3cret\n")
+    page = make_page(settings={"http": {"token_file": token_file}}).open()
+    page.wait_text("#bridge-state", "needs a token")
+    page.browser.execute_script("document.querySelector('#token').value = 's3cret'")
+    page.click("#token-form button")
+    page.wait_text("#bridge-state", "not ready")
+    assert page.browser.execute_script("return document.querySelector('#token-form').hidden")
+
+
+def test_a_message_from_a_device_reaches_the_page_through_the_whole_bridge(browser, bridge, hub, publisher):
+    bridge.start()
+    page = Page(browser, bridge, hub).open()
+    page.wait_text("#bridge-state", "ready", 20)
+    publisher.publish("sensors/salle été/temp", '{"temp": 21.50}')
+    page.wait_value("sensors/salle été/temp", '{"temp": 21.50}')
+    publisher.publish("sensors/raw", b"\x00\xff")
+    page.wait_value("sensors/raw", "2 bytes  00 ff")
+    publisher.publish_all([("counter", str(number)) for number in range(200)])
+    page.wait_value("counter", "199")
+    assert page.rows()["counter"][3] == "200"
+    page.wait_text('[data-stage="workers"]', "2 of 2 running")
+    assert page.text("#notices") in (None, "")
+    assert page.errors() == []
+
+
+def test_five_thousand_topics_stay_fluent(page, hub):
+    page.browser.execute_script("""
+        window.longestFrame = 0;
+        let last = performance.now();
+        const watch = (now) => { window.longestFrame = Math.max(window.longestFrame, now - last); last = now; requestAnimationFrame(watch); };
+        requestAnimationFrame(watch);""")
+    for value in range(4):
+        for start in range(0, 5000, 100):
+            documents = [page.document(f"site/{number % 50}/device/{number}/temp", str(value))
+                         for number in range(start, start + 100)]
+            assert hub.publish("batch", f"[{','.join(documents)}]")[0] == 200
+    page.wait_text("#counts", "5,000 topics", 20)
+    page.search("site/+/device/4999/temp")
+    page.wait_value("site/49/device/4999/temp", "3", 20)
+    page.search("")
+    page.browser.execute_script("document.querySelector('#scroll').scrollTop = 60000")
+    wait_until(lambda: len(page.rows()) > 10, 5, "the rows further down")
+    assert page.browser.execute_script("return document.querySelectorAll('.rows .row').length") < 80, \
+        "only what is visible is drawn"
+    longest = page.browser.execute_script("return window.longestFrame")
+    assert longest < 500, f"a frame took {longest:.0f} ms"

@@ -1,0 +1,191 @@
+"""Processes and ports that belong to one test."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+_ports_given = set()
+
+
+def wait_until(condition, timeout=10.0, what="the condition", every=0.02):
+    """Calls condition until it returns something true, and returns that. what may be a function, called
+    for the message when time is up."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            text = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout:g} s: {text}")
+        time.sleep(every)
+
+
+def free_port():
+    """Below the ephemeral range: no outgoing connection takes it while its server is down."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        if port in _ports_given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
+
+
+def port_is_open(port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def children_of(pid):
+    """Every living descendant, parents first."""
+    found = []
+    for child in _direct_children(pid):
+        found.append(child)
+        found.extend(children_of(child))
+    return found
+
+
+def _direct_children(pid):
+    children = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+            children.extend(int(word) for word in text.split())
+    except OSError:
+        pass
+    return children
+
+
+def is_alive(pid):
+    """Runs, or would (a stopped one); a zombie doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Process:
+    """One program with its log. It dies with the test run, however that ends (setpriv --pdeathsig)."""
+
+    def __init__(self, name, arguments, folder, env=None, user=None, death_signal="KILL"):
+        self.name = name
+        self.arguments = [str(argument) for argument in arguments]
+        self.folder = Path(folder)
+        self.env = env
+        self.user = user
+        self.death_signal = death_signal
+        self.log_path = self.folder / f"{name.replace(':', '-')}.log"
+        self.popen = None
+
+    def start(self):
+        assert not self.is_running(), f"{self.name} runs already"
+        command = ["setpriv", "--pdeathsig", self.death_signal]
+        if self.user and os.geteuid() == 0:
+            command += ["--reuid", self.user, "--regid", self.user, "--init-groups"]
+        with open(self.log_path, "ab") as log:
+            self.popen = subprocess.Popen(command + self.arguments, cwd=self.folder, env=self.env,
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                          start_new_session=True)
+        return self
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    @property
+    def exit_code(self):
+        """None while it runs; negative: the signal that ended it."""
+        return self.popen.poll() if self.popen else None
+
+    def is_running(self):
+        return self.popen is not None and self.popen.poll() is None
+
+    def send(self, number):
+        self.popen.send_signal(number)
+
+    def wait(self, timeout=15.0):
+        """Until it has ended by itself; returns the exit code."""
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {timeout:g} s\n{self.log_tail()}") from None
+
+    def stop(self, timeout=15.0, with_signal=signal.SIGTERM):
+        """Asks it to end and returns its exit code; what does not end is killed and is a failure."""
+        if not self.is_running():
+            return self.exit_code
+        self.thaw()
+        self.send(with_signal)
+        try:
+            return self.wait(timeout)
+        except AssertionError:
+            self.kill()
+            raise
+
+    def kill(self):
+        """kill -9, it and what it started."""
+        if not self.is_running():
+            return
+        family = children_of(self.pid)
+        self.popen.kill()
+        self.popen.wait()
+        for pid in family:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_until(lambda: not any(is_alive(pid) for pid in family), 10, f"all of {self.name} has ended")
+
+    def freeze(self):
+        """It stays connected and does nothing."""
+        for pid in [self.pid, *children_of(self.pid)]:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self):
+        if not self.is_running():
+            return
+        for pid in [self.pid, *children_of(self.pid)]:
+            os.kill(pid, signal.SIGCONT)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_tail(self, lines=60):
+        return "\n".join(self.log().splitlines()[-lines:])
+
+
+class Server(Process):
+    """A Process that listens: start returns when it answers."""
+
+    START_TIMEOUT = 20.0
+
+    def answers(self):
+        raise NotImplementedError
+
+    def start(self):
+        super().start()
+        wait_until(lambda: not self.is_running() or self.answers(), self.START_TIMEOUT,
+                   lambda: f"{self.name} answers\n{self.log_tail()}")
+        assert self.is_running(), f"{self.name} ended at once ({self.exit_code}):\n{self.log_tail()}"
+        return self
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def revive(self):
+        """As a test should find it, whatever the last one did."""
+        if self.is_running():
+            self.thaw()
+        else:
+            self.start()

@@ -1,0 +1,72 @@
+"""Small C programs that drive one client module each, so that a test can put it in front of a real server:
+line in, line out. Compiled against the archives of the programs under test, with their sanitizers."""
+
+import subprocess
+from pathlib import Path
+
+from bridge import Process, build_folder, wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
+LIBRARIES = ["libpq", "libcurl", "libcrypto"]
+
+
+def _sanitizers(archive):
+    symbols = subprocess.run(["nm", archive], text=True, capture_output=True, check=True).stdout
+    if "__asan_" in symbols:
+        return ["-fsanitize=address,undefined"]
+    return ["-fsanitize=thread"] if "__tsan_" in symbols else []
+
+
+def build_driver(name, folder):
+    """Compiles drivers/NAME.c; returns the program's path."""
+    build = Path(build_folder())
+    archives = [build / f"lib{room}.a" for room in ("client", "wire", "base")]
+    missing = [str(archive) for archive in archives if not archive.exists()]
+    assert not missing, f"{missing} missing: run `make BUILD={build} all` first"
+    libraries = subprocess.run(["pkg-config", "--libs", *LIBRARIES], text=True, capture_output=True, check=True)
+    program = Path(folder) / name
+    command = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-D_GNU_SOURCE", f"-I{ROOT}",
+               *_sanitizers(archives[-1]), "-o", program, ROOT / f"tests/integration/drivers/{name}.c",
+               *archives, *libraries.stdout.split(), "-lm"]
+    result = subprocess.run(command, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+class Driver(Process):
+    """The driver with its standard input; what it writes is its log."""
+
+    def __init__(self, program, arguments, folder, name="driver", env=None):
+        super().__init__(name, [program, *arguments], folder, env)
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.arguments], cwd=self.folder,
+                                          env=self.env, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
+        return self
+
+    def tell(self, *words):
+        self.popen.stdin.write(" ".join(map(str, words)) + "\n")
+        self.popen.stdin.flush()
+
+    def answers(self):
+        """The complete lines so far."""
+        return self.log().split("\n")[:-1]
+
+    def ask(self, *words, timeout=15.0):
+        """Tells it and waits for one more line."""
+        before = len(self.answers())
+        self.tell(*words)
+        wait_until(lambda: len(self.answers()) > before or not self.is_running(), timeout,
+                   lambda: f"{self.name} answers {words[0]}\n{self.log_tail()}")
+        lines = self.answers()
+        assert len(lines) > before, f"{self.name} ended: {self.log_tail()}"
+        return lines[before]
+
+    def finish(self):
+        """End of input: it must end by itself, without a word of a sanitizer."""
+        if self.popen is None:
+            return
+        if not self.popen.stdin.closed:
+            self.popen.stdin.close()
+        assert self.wait(15) == 0, self.log_tail()

@@ -1,0 +1,294 @@
+"""client/failure against the real PostgreSQL: the row that a failed message becomes."""
+
+import base64
+import datetime
+import json
+
+import pytest
+from bridge import wait_until
+from drivers import Driver, build_driver
+
+UNREACHABLE, REFUSED, USAGE = -5, -6, -2
+BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
+
+
+@pytest.fixture(scope="module")
+def program(workspace):
+    return build_driver("failure_driver", workspace)
+
+
+class FailureDriver(Driver):
+    def __init__(self, program, folder, dsn, table="messenger_messages", queue="failed", auto_setup=True,
+                 name="driver"):
+        super().__init__(program, [dsn, table, queue, int(auto_setup)], folder, name)
+
+    @staticmethod
+    def _hex(value):
+        raw = value if isinstance(value, bytes) else value.encode()
+        return raw.hex() or "-"
+
+    def command(self, body, headers="[]", look_for="", since_us=0):
+        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), since_us]
+
+    def write(self, body=BODY, *arguments, timeout=15.0, **options):
+        """Result and text."""
+        result, _, text = self.ask(*self.command(body, *arguments, **options), timeout=timeout).split(" ", 2)
+        return int(result), text
+
+    def count(self, timeout_ms=2000):
+        result, count, text = self.ask("count", timeout_ms).split(" ", 2)
+        return int(result), int(count), text
+
+
+@pytest.fixture
+def make_driver(program, folder):
+    drivers = []
+
+    def make(dsn, **options):
+        driver = FailureDriver(program, folder, dsn, name=f"driver-{len(drivers)}", **options)
+        drivers.append(driver)
+        return driver.start()
+    yield make
+    for driver in drivers:
+        if driver.is_running():
+            driver.finish()
+        assert "Sanitizer" not in driver.log(), driver.log_tail()
+
+
+@pytest.fixture
+def driver(make_driver, database):
+    return make_driver(database.dsn)
+
+
+def _utc_now():
+    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+
+
+def test_a_row_is_what_doctrine_writes(driver, database):
+    before = _utc_now().replace(microsecond=0)
+    assert driver.write("body é {}", '{"type":"App\\\\Message"}') == (0, "")
+    row = database.failures()[0]
+    after = _utc_now()
+    assert row["body"] == "body é {}"
+    assert row["headers"] == '{"type":"App\\\\Message"}'
+    assert row["queue_name"] == "failed"
+    assert before <= row["created_at"] <= after
+    assert row["available_at"] == row["created_at"]
+    assert row["delivered_at"] is None
+
+
+def test_the_table_is_made_as_doctrine_6_4_makes_it(driver, database):
+    assert driver.write() == (0, "")
+    columns = database.query(
+        "SELECT column_name, data_type, character_maximum_length AS length, datetime_precision AS precision, "
+        "is_nullable, is_identity FROM information_schema.columns WHERE table_name = 'messenger_messages' "
+        "ORDER BY ordinal_position")
+    assert [tuple(column.values()) for column in columns] == [
+        ("id", "bigint", None, None, "NO", "YES"),
+        ("body", "text", None, None, "NO", "NO"),
+        ("headers", "text", None, None, "NO", "NO"),
+        ("queue_name", "character varying", 190, None, "NO", "NO"),
+        ("created_at", "timestamp without time zone", None, 0, "NO", "NO"),
+        ("available_at", "timestamp without time zone", None, 0, "NO", "NO"),
+        ("delivered_at", "timestamp without time zone", None, 0, "YES", "NO")]
+    indexes = database.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'messenger_messages' ORDER BY 1")
+    assert [row["indexdef"] for row in indexes] == [
+        "CREATE INDEX idx_75ea56e0fb7336f0e3bd61ce16ba31dbbf396750 ON public.messenger_messages USING btree "
+        "(queue_name, available_at, delivered_at, id)",
+        "CREATE UNIQUE INDEX messenger_messages_pkey ON public.messenger_messages USING btree (id)"]
+    function = database.query("SELECT prosrc FROM pg_proc WHERE proname = 'notify_messenger_messages'")[0]["prosrc"]
+    assert function == ("\n    BEGIN\n        PERFORM pg_notify('messenger_messages', NEW.queue_name::text);\n"
+                        "        RETURN NEW;\n    END;\n")
+    triggers = database.query("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+    assert [row["tgname"] for row in triggers] == ["notify_trigger"]
+
+
+def test_a_listener_is_notified_of_a_row(driver, database):
+    assert driver.write() == (0, "")
+    listener = database.server.connect(database.name)
+    try:
+        listener.cursor().execute('LISTEN "messenger_messages"')
+        assert driver.write() == (0, "")
+        wait_until(lambda: listener.poll() or listener.notifies, 5, "the notification comes")
+        assert listener.notifies[0].payload == "failed"
+    finally:
+        listener.close()
+
+
+def test_symfony_reads_the_table_that_we_made_and_we_write_into_symfonys(make_driver, database, php_peer):
+    ours = make_driver(database.dsn)
+    assert ours.write("x") == (0, "")
+    assert "There are no messages" not in php_peer.run("messenger:failed:show", check=False).stdout
+    database.query("DROP TABLE messenger_messages")
+    php_peer.run("messenger:failed:show")
+    assert database.has_table()
+    assert ours.write("y") == (0, "")
+    assert [row["body"] for row in database.failures()] == ["y"]
+
+
+def test_workers_that_race_for_the_missing_table_all_write(make_driver, database):
+    drivers = [make_driver(database.dsn) for _ in range(6)]
+    for number, driver in enumerate(drivers):
+        driver.tell(*driver.command(f"body {number}"))
+    for driver in drivers:
+        wait_until(driver.answers, 20, "every driver is answered")
+        assert driver.answers()[0].startswith("0 "), driver.answers()
+    assert sorted(row["body"] for row in database.failures()) == [f"body {number}" for number in range(6)]
+
+
+def test_another_table_and_schema_and_queue(make_driver, database):
+    database.query("CREATE SCHEMA app")
+    driver = make_driver(database.dsn, table="app.Order", queue="dead")
+    assert driver.write("a") == (0, "")
+    assert driver.write("b") == (0, "")
+    assert database.query('SELECT body, queue_name FROM app."order" ORDER BY id') == [
+        {"body": "a", "queue_name": "dead"}, {"body": "b", "queue_name": "dead"}]
+    assert driver.count() == (0, 2, "")
+
+
+def test_a_row_that_is_there_already_is_not_written_again(driver, database):
+    now_us = int(datetime.datetime.now().timestamp() * 1e6)
+    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us) == (0, "")
+    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us) == (0, "")
+    assert driver.write("body", '{"X-Mqtt-Id":"urn:x:2"}', "urn:x:2", now_us) == (0, "")
+    assert driver.write("body", '{"X-Mqtt-Id":"urn:x:2"}', "urn:x:2", now_us) == (0, "")
+    assert len(database.failures()) == 2
+    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us + 3600 * 10**6) == (0, "")
+    assert len(database.failures()) == 3, "a row from before that time does not count"
+
+
+def test_a_row_in_another_queue_does_not_count(make_driver, database):
+    first, second = make_driver(database.dsn, queue="other"), make_driver(database.dsn)
+    assert first.write("urn:x:1", "[]", "urn:x:1", 0) == (0, "")
+    assert second.write("urn:x:1", "[]", "urn:x:1", 0) == (0, "")
+    assert len(database.failures()) == 1
+
+
+def test_a_body_that_no_text_column_takes_is_kept_as_base64(driver, database):
+    for raw in (b"a\0b", b"\xff\xfe", b"\xc0\x80"):
+        assert driver.write(raw, "[]", "urn:x", 0) == (0, "")
+        assert driver.write(raw, "[]", "urn:x", 0) == (0, ""), "and is found again"
+    assert [base64.b64decode(row["body"]) for row in database.failures()] == [b"a\0b", b"\xff\xfe", b"\xc0\x80"]
+
+
+def test_an_identity_that_no_text_column_takes_is_not_looked_for(driver, database):
+    assert driver.write("body", "[]", b"a\0b", 0) == (0, "")
+    assert driver.write("body", "[]", b"\xff", 0) == (0, "")
+    assert len(database.failures()) == 2
+
+
+def test_headers_that_no_text_column_takes_are_refused(driver, database):
+    for raw in (b"a\0b", b"\xff"):
+        result, text = driver.write("body", raw)
+        assert result == REFUSED and "NUL" in text
+    assert driver.write("body") == (0, ""), "and the next row is written"
+
+
+def test_a_large_body_is_written_whole(driver, database):
+    body = json.dumps({"payload": "é" * 5_000_000}, ensure_ascii=False)
+    assert driver.write(body, timeout=60) == (0, "")
+    assert database.failures()[0]["body"] == body
+
+
+def test_without_auto_setup_a_missing_table_is_refused(make_driver, database):
+    driver = make_driver(database.dsn, auto_setup=False)
+    result, text = driver.write()
+    assert result == REFUSED and "auto_setup" in text and "messenger_messages" in text
+    assert not database.has_table()
+
+
+def test_a_role_that_may_not_make_the_table_is_refused(make_driver, database):
+    database.query("DO $$ BEGIN CREATE ROLE narrow LOGIN PASSWORD 'narrow'; "
+                   "EXCEPTION WHEN duplicate_object THEN END $$")
+    database.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    driver = make_driver(f"postgresql://narrow:narrow@127.0.0.1:{database.server.port}/{database.name}")
+    result, text = driver.write()
+    assert result == REFUSED and "permission denied" in text
+
+
+def test_a_column_that_is_missing_is_refused_with_postgres_words(driver, database):
+    database.query("CREATE TABLE messenger_messages (id bigint, body text)")
+    result, text = driver.write()
+    assert result == REFUSED and "headers" in text
+    assert database.server.PASSWORD not in text
+
+
+def test_a_wrong_password_and_a_missing_database_are_said_without_the_secret(make_driver, database):
+    port = database.server.port
+    result, text = make_driver(f"postgresql://bridge:hunter2@127.0.0.1:{port}/{database.name}").write()
+    assert result == UNREACHABLE and "password authentication failed" in text and "hunter2" not in text
+    result, text = make_driver(database.dsn.replace(database.name, "nowhere")).write()
+    assert result == UNREACHABLE and '"nowhere" does not exist' in text
+
+
+def test_a_database_that_comes_back_is_used_again(make_driver, make_postgres):
+    postgres = make_postgres()
+    database = postgres.create_database()
+    driver = make_driver(database.dsn)
+    assert driver.write("a") == (0, "")
+    postgres.stop()
+    result, text = driver.write("b")
+    assert result == UNREACHABLE and f"127.0.0.1:{postgres.port}" in text
+    postgres.start()
+    assert driver.write("b") == (0, "")
+    postgres.restart()
+    assert driver.write("c") == (0, ""), "a connection that was cut while idle is opened anew"
+    assert [row["body"] for row in database.failures()] == ["a", "b", "c"]
+
+
+def test_a_frozen_database_is_given_up(make_driver, make_postgres):
+    postgres = make_postgres()
+    driver = make_driver(postgres.create_database().dsn)
+    postgres.freeze()
+    result, text = driver.write(timeout=12)
+    assert result == UNREACHABLE and "no answer within 5 s" in text
+    result, count, text = driver.count(500)
+    assert result == UNREACHABLE and "500 ms" in text
+    postgres.thaw()
+    assert driver.write() == (0, "")
+    postgres.freeze()
+    result, text = driver.write(timeout=20)
+    assert result == UNREACHABLE and "no answer within 10 s" in text
+    postgres.thaw()
+
+
+def test_a_locked_table_is_waited_for_and_a_killed_session_is_not_lost(driver, database):
+    assert driver.write("a") == (0, "")
+    locker = database.server.connect(database.name)
+    try:
+        locker.autocommit = False
+        locker.cursor().execute("LOCK TABLE messenger_messages IN ACCESS EXCLUSIVE MODE")
+        driver.tell(*driver.command("b"))
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+        pid = wait_until(lambda: database.query(waiting, database.name), 5, "it waits for the lock")[0]["pid"]
+        database.query("SELECT pg_terminate_backend(%s)", pid)
+        wait_until(lambda: len(driver.answers()) == 2, 5, "it is answered")
+        assert driver.answers()[1].startswith(f"{UNREACHABLE} "), driver.answers()
+    finally:
+        locker.close()
+    assert driver.write("b", "[]", "b", 0) == (0, "")
+    assert [row["body"] for row in database.failures()] == ["a", "b"]
+
+
+def test_the_count_is_of_the_queue_and_zero_without_a_table(make_driver, database):
+    driver, other = make_driver(database.dsn), make_driver(database.dsn, queue="other")
+    assert driver.count() == (0, 0, "")
+    for _ in range(3):
+        assert driver.write() == (0, "")
+    assert other.write() == (0, "")
+    assert driver.count() == (0, 3, "")
+    assert other.count() == (0, 1, "")
+
+
+@pytest.mark.parametrize("dsn, table, said", [
+    ("", "t", "DATABASE_URL"),
+    ("redis://h", "t", "postgresql://"),
+    ("postgresql://h/d?sslmod=x", "t", "sslmode"),
+    ("postgresql://h/d", "a b", "table"),
+    ("postgresql://h/d", "a.b.c", "table"),
+])
+def test_settings_that_cannot_work_are_named(make_driver, dsn, table, said):
+    driver = make_driver(dsn, table=table)
+    wait_until(driver.answers, 5, "it says why")
+    result, _, text = driver.answers()[0].split(" ", 2)
+    assert int(result) == USAGE and said in text

@@ -1,0 +1,368 @@
+"""The monitor over HTTP: what it says of the servers, of the bridge and of itself."""
+
+import http.client
+import json
+import re
+import signal
+import time
+
+import pytest
+from bridge import free_port, wait_until
+from bridge.process import port_is_open
+
+
+class Answer:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode(errors="replace")
+
+    @property
+    def json(self):
+        return json.loads(self.text)
+
+
+def request(bridge, path, method="GET", headers=None, host="127.0.0.1"):
+    """The path goes out as it is, unlike with most clients."""
+    connection = http.client.HTTPConnection(host, bridge.http_port, timeout=10)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def start_monitor(bridge):
+    """By itself, without a supervisor: returns its Process when it has asked every server once."""
+    monitor = bridge.run_program("monitor")
+    wait_until(lambda: not monitor.is_running() or port_is_open(bridge.http_port), 10,
+               lambda: f"the monitor listens\n{monitor.log_tail()}")
+    assert monitor.is_running(), monitor.log_tail()
+    wait_until(lambda: "not asked yet" not in request(bridge, "/readyz").text, 10, "the first probe")
+    return monitor
+
+
+@pytest.fixture
+def monitor(bridge):
+    return start_monitor(bridge)
+
+
+def part(bridge, name):
+    return request(bridge, "/readyz").json["parts"][name]
+
+
+def wait_part(bridge, name, ok):
+    return wait_until(lambda: (found := part(bridge, name))["ok"] == ok and found, 15,
+                      lambda: f"{name} ok: {ok}, it is {part(bridge, name)}")
+
+
+def test_it_is_healthy_and_says_what_is_missing(bridge, monitor):
+    assert (request(bridge, "/healthz").status, request(bridge, "/healthz").text) == (200, "ok\n")
+    ready = request(bridge, "/readyz")
+    assert ready.status == 503 and ready.headers["Content-Type"] == "application/json"
+    assert ready.json["ready"] is False
+    assert ready.json["reasons"] == ["broker: no consumer is running", "worker: no worker is running"]
+    assert all(ready.json["parts"][name]["ok"] for name in ("redis", "hub", "database"))
+
+
+def test_redis_down_and_up_again_is_told(bridge, monitor, redis):
+    redis.kill()
+    reason = wait_part(bridge, "redis", False)["reason"]
+    assert f"127.0.0.1:{redis.port}" in reason and "refused" in reason.lower()
+    status = request(bridge, "/status").json
+    assert status["transport"]["ready"] is None and status["transport"]["oldest_ms"] is None
+    redis.start()
+    wait_part(bridge, "redis", True)
+    assert "is not well" in monitor.log() and "is well again" in monitor.log()
+
+
+def test_a_frozen_redis_is_told_while_answers_stay_quick(bridge, monitor, redis):
+    redis.freeze()
+    wait_part(bridge, "redis", False)
+    for _ in range(20):
+        began = time.monotonic()
+        assert request(bridge, "/healthz").status == 200
+        assert time.monotonic() - began < 1
+    redis.thaw()
+    wait_part(bridge, "redis", True)
+
+
+def test_a_password_that_redis_refuses_is_told_without_showing_it(make_bridge, make_redis):
+    redis = make_redis(password="right")
+    bridge = make_bridge(redis=redis)
+    bridge.settings["transport:async"]["dsn"] = f"redis://:wrongsecret@127.0.0.1:{redis.port}/messages"
+    monitor = start_monitor(bridge)
+    reason = wait_part(bridge, "redis", False)["reason"]
+    assert "WRONGPASS" in reason and "wrongsecret" not in reason + monitor.log()
+
+
+def test_the_hub_down_and_up_again_is_told(make_bridge, make_hub):
+    hub = make_hub()
+    bridge = make_bridge(hub=hub)
+    start_monitor(bridge)
+    assert part(bridge, "hub")["ok"]
+    hub.kill()
+    assert hub.url in wait_part(bridge, "hub", False)["reason"]
+    hub.start()
+    wait_part(bridge, "hub", True)
+
+
+def test_probing_the_hub_publishes_nothing(bridge, monitor, sse, hub):
+    before = request(bridge, "/status").json["time"]
+    wait_until(lambda: request(bridge, "/status").json["time"][:19] > before[:19], 5, "a second passed")
+    assert hub.publish("marker", "here")[0] == 200
+    assert [event.data for event in sse.wait_count(1)] == ["here"]
+
+
+def test_a_hub_that_refuses_the_token_is_told(make_bridge, hub):
+    bridge = make_bridge(hub=hub, settings={"mercure": {"jwt_secret": "another-key-of-sufficient-length-0123"}})
+    start_monitor(bridge)
+    assert "MERCURE_JWT_SECRET" in wait_part(bridge, "hub", False)["reason"]
+
+
+def test_something_else_at_the_hubs_address_is_told(make_bridge, hub):
+    bridge = make_bridge(hub=hub, settings={"mercure": {"url": f"http://127.0.0.1:{hub.port}/elsewhere"}})
+    start_monitor(bridge)
+    assert "MERCURE_URL" in wait_part(bridge, "hub", False)["reason"]
+
+
+def test_the_database_down_is_told_but_readiness_does_not_need_it(bridge, monitor, postgres):
+    assert part(bridge, "database") == {"ok": True, "required": False}
+    postgres.stop()
+    found = wait_part(bridge, "database", False)
+    assert found["required"] is False and postgres.PASSWORD not in found["reason"]
+    postgres.start()
+    wait_part(bridge, "database", True)
+
+
+def test_status_counts_what_waits_in_redis(bridge, monitor, redis):
+    client = redis.client
+    client.xgroup_create("messages", "symfony", id="0", mkstream=True)
+    for number in range(5):
+        client.xadd("messages", {"message": f"{number}"})
+    client.xreadgroup("symfony", "reader", {"messages": ">"}, count=2)
+    client.zadd("messages__queue", {"later": time.time() * 1000 + 60000})
+    wanted = {"ready": 3, "pending": 2, "delayed": 1}
+    wait_until(lambda: wanted.items() <= request(bridge, "/status").json["transport"].items(), 10,
+               lambda: f"{wanted}: {request(bridge, '/status').json['transport']}")
+    transport = request(bridge, "/status").json["transport"]
+    assert transport["name"] == "async" and 0 <= transport["oldest_ms"] < 60000
+    client.xtrim("messages", maxlen=0)
+    wait_until(lambda: request(bridge, "/status").json["transport"]["oldest_ms"] == 0, 10, "an empty stream")
+
+
+def test_status_of_an_absent_stream_is_zeros(bridge, monitor):
+    assert request(bridge, "/status").json["transport"] == {
+        "name": "async", "ready": 0, "pending": 0, "delayed": 0, "oldest_ms": 0}
+
+
+def test_status_lists_the_processes(bridge, monitor):
+    status = request(bridge, "/status").json
+    process = status["processes"][0]
+    assert (process["name"], process["number"], process["running"]) == ("monitor", 1, True)
+    assert process["beat_age_ms"] < 10000
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", status["time"])
+    assert status["totals"]["received_qos1"] == 0
+
+
+def test_metrics_are_prometheus_text(bridge, monitor):
+    answer = request(bridge, "/metrics")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    types = {}
+    for line in answer.text.splitlines():
+        if line.startswith("# TYPE "):
+            name, kind = line.split()[2:]
+            assert name not in types, f"{name} twice"
+            types[name] = kind
+        elif not line.startswith("#"):
+            match = re.fullmatch(r'([a-z_]+)(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.+eInf]+', line)
+            assert match, line
+            assert any(match[1].startswith(name) for name in types), line
+    assert 'mqtt_bridge_server_up{server="redis"} 1' in answer.text
+    assert 'mqtt_bridge_process_up{name="monitor",slot="1"} 1' in answer.text
+
+
+@pytest.mark.parametrize("path", [
+    "/../etc/passwd", "/../../../../../../etc/passwd", "/..%2f..%2f..%2f..%2fetc%2fpasswd",
+    "/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/lib/../../../../etc/passwd", "/lib/%2e%2e/%2e%2e/jquery/jquery.js",
+    "/lib/..%2f..%2fjquery%2fjquery.js", "//etc/passwd", "/./index.html", "/%2e/index.html", "/index.html/",
+    "/..%5c..%5cetc%5cpasswd", "/lib/", "/lib", "/.git/config", "/app.js%2f..%2fapp.js",
+])
+def test_paths_out_of_the_page_are_refused(bridge, monitor, path):
+    answer = request(bridge, path)
+    assert answer.status == 404 and answer.text == "not found\n"
+
+
+@pytest.mark.parametrize("path, content_type, part", [
+    ("/", "text/html; charset=utf-8", "<title>mqtt-bridge</title>"),
+    ("/index.html", "text/html; charset=utf-8", "<title>mqtt-bridge</title>"),
+    ("/app.js", "text/javascript; charset=utf-8", "import"),
+    ("/style.css", "text/css; charset=utf-8", ":root"),
+    ("/icon.svg", "image/svg+xml", "<svg"),
+    ("/lib/dygraph.min.js", "text/javascript; charset=utf-8", "Dygraph"),
+])
+def test_the_page_comes_with_its_files(bridge, monitor, path, content_type, part):
+    answer = request(bridge, path)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, content_type)
+    assert part in answer.text
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_page_is_told_the_hubs_public_address(make_bridge, hub):
+    bridge = make_bridge(hub=hub)
+    start_monitor(bridge)
+    assert request(bridge, "/config.json").json["hub"] == hub.url
+    other = make_bridge(hub=hub, settings={"mercure": {"public_url": "https://hub.example/.well-known/mercure"}})
+    start_monitor(other)
+    config = request(other, "/config.json").json
+    assert config["hub"] == "https://hub.example/.well-known/mercure"
+    assert config["topics"] == ["*"] and config["data"] == "message" and config["private"] is False
+
+
+def test_only_reading_is_allowed(bridge, monitor):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = request(bridge, "/status", method, {"Content-Length": "0"})
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    head = request(bridge, "/", "HEAD")
+    assert head.status == 200 and head.text == "" and int(head.headers["Content-Length"]) > 100
+
+
+def test_a_token_guards_status_and_metrics_alone(bridge, folder):
+    token_file = folder / "token"
+    token_file.write_text("s3cret-token\n")
+    bridge.settings["http"]["token_file"] = token_file
+    start_monitor(bridge)
+    for path in ("/status", "/metrics"):
+        assert request(bridge, path).status == 401
+        assert request(bridge, path).headers["WWW-Authenticate"] == "Bearer"
+        for wrong in ("Bearer s3cret-toke", "Bearer s3cret-tokenn", "Bearer ", "Basic s3cret-token", "s3cret-token"):
+            assert request(bridge, path, headers={"Authorization": wrong}).status == 401, wrong
+        assert request(bridge, path, headers={"Authorization": "Bearer s3cret-token"}).status == 200
+    assert request(bridge, "/healthz").status == 200
+    assert request(bridge, "/readyz").status == 503
+    assert request(bridge, "/").status == 200
+    assert "s3cret" not in request(bridge, "/config.json").text
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_a_token_file_without_a_token_is_refused(bridge, folder, text):
+    token_file = folder / "token"
+    if text is not None:
+        token_file.write_text(text)
+    bridge.settings["http"]["token_file"] = token_file
+    monitor = bridge.run_program("monitor")
+    assert monitor.wait() == 2
+    assert "token_file" in monitor.log() and str(token_file) in monitor.log()
+
+
+def test_without_an_address_it_only_probes(bridge, redis):
+    bridge.settings["http"]["listen"] = ""
+    monitor = bridge.run_program("monitor")
+    wait_until(lambda: redis.client.info("commandstats").get("cmdstat_xlen"), 10, "Redis is asked")
+    assert not port_is_open(bridge.http_port)
+    assert monitor.stop() == 0
+
+
+def test_an_ipv6_address_is_listened_on(bridge):
+    bridge.settings["http"]["listen"] = f"[::1]:{bridge.http_port}"
+    monitor = bridge.run_program("monitor")
+    wait_until(lambda: "Listening" in monitor.log() or not monitor.is_running(), 10, monitor.log_tail)
+    assert request(bridge, "/healthz", host="::1").status == 200
+
+
+def test_a_port_in_use_ends_it_with_a_reason(bridge, monitor, make_bridge):
+    other = make_bridge()
+    other.settings["http"]["listen"] = f"127.0.0.1:{bridge.http_port}"
+    second = other.run_program("monitor")
+    assert second.wait() == 1
+    assert f"127.0.0.1 port {bridge.http_port}: Address already in use" in second.log()
+
+
+@pytest.mark.parametrize("listen", ["localhost", "::1:9080", "127.0.0.1:99999"])
+def test_a_wrong_address_is_refused(bridge, listen):
+    bridge.settings["http"]["listen"] = listen
+    monitor = bridge.run_program("monitor")
+    assert monitor.wait() == 2
+    assert "[http] listen" in monitor.log()
+
+
+def test_it_ends_at_once_when_asked_even_while_servers_hang(bridge, monitor, redis):
+    redis.freeze()
+    began = time.monotonic()
+    assert monitor.stop(with_signal=signal.SIGTERM) == 0
+    assert time.monotonic() - began < 5
+    redis.thaw()
+
+
+def test_a_hundred_idle_connections_do_not_keep_it_from_answering(bridge, monitor):
+    idle = []
+    try:
+        for _ in range(100):
+            connection = http.client.HTTPConnection("127.0.0.1", bridge.http_port, timeout=10)
+            connection.connect()
+            idle.append(connection)
+        assert request(bridge, "/healthz").status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_request_that_is_too_long_is_refused_and_the_next_is_answered(bridge, monitor):
+    assert request(bridge, "/" + "a" * 40000).status in (400, 413, 414, 431)
+    assert request(bridge, "/healthz").status == 200
+
+
+def test_no_server_at_all_is_told_part_by_part(make_bridge):
+    gone = free_port()
+    bridge = make_bridge(settings={
+        "transport:async": {"dsn": f"redis://127.0.0.1:{gone}/messages"},
+        "mercure": {"url": f"http://127.0.0.1:{gone}/.well-known/mercure", "jwt_secret": "x" * 32},
+        "failure": {"dsn": f"postgresql://u:p@127.0.0.1:{gone}/d"},
+    })
+    start_monitor(bridge)
+    parts = request(bridge, "/readyz").json["parts"]
+    assert {name for name, one in parts.items() if not one["ok"]} == {"broker", "worker", "redis", "hub", "database"}
+
+
+# The whole bridge.
+
+def test_a_whole_bridge_is_ready_and_counts(bridge, publisher, sse):
+    bridge.start()
+    wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
+    publisher.publish_all([(f"room/{number}", f"{number}") for number in range(20)])
+    sse.wait_count(20)
+    wait_until(lambda: request(bridge, "/status").json["totals"]["done"] == 20, 10,
+               lambda: f"20 done: {request(bridge, '/status').json['totals']}")
+    totals = request(bridge, "/status").json["totals"]
+    assert (totals["received_qos1"], totals["dispatched"], totals["hub_ok"]) == (20, 20, 20)
+    names = sorted((one["name"], one["number"]) for one in request(bridge, "/status").json["processes"]
+                   if one["name"] != "supervisor")
+    assert names == [("consumer", 1), ("monitor", 1), ("worker", 1), ("worker", 2)]
+
+
+def test_a_broker_that_is_away_makes_the_bridge_unready(bridge, mosquitto):
+    bridge.start()
+    wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
+    mosquitto.kill()
+    assert "consumer" in wait_part(bridge, "broker", False)["reason"]
+    assert request(bridge, "/readyz").status == 503
+    mosquitto.start()
+    wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
+
+
+def test_a_killed_monitor_comes_back_and_totals_stay(bridge, publisher, sse):
+    bridge.start()
+    publisher.publish("room/1", "1")
+    sse.wait_count(1)
+    bridge.kill_child("monitor")
+
+    def total():
+        try:
+            return request(bridge, "/status").json["totals"]["received_qos1"]
+        except OSError:
+            return None
+    wait_until(lambda: total() == 1, 15, "the monitor answers again with the same totals")

@@ -1,0 +1,155 @@
+/* What `check` finds beyond the settings' own form, and the broker's answer. */
+#include "tests/unit/settings_case.h"
+
+#include "cli/check.h"
+#include "cli/check_broker.h"
+
+#define GOOD                                                                                       \
+    "[mercure]\nurl = http://hub/\njwt_secret = 0123456789abcdef0123456789abcdef\n"                \
+    "[failure]\ndsn = postgresql://u:p@db/x\n"
+
+static void expect(const char *ini, const char *faults, const char *warnings)
+{
+    struct settings *settings = load(ini);
+    struct check_report report = {0};
+    check_settings(settings, &report);
+    assert_string_equal(buf_text(&report.faults), faults);
+    assert_string_equal(buf_text(&report.warnings), warnings);
+    check_report_free(&report);
+    settings_free(settings);
+}
+
+static void test_good_settings_are_good(void **state)
+{
+    (void)state;
+    expect(GOOD, "", "");
+}
+
+static void test_bad_filters_and_topics_are_faults(void **state)
+{
+    struct settings *settings = load(GOOD "[mqtt]\ntopics = a, b/#/c\nstatus_topic = a/+\n");
+    struct check_report report = {0};
+    (void)state;
+    check_settings(settings, &report);
+    assert_non_null(strstr(buf_text(&report.faults), "x.ini:7: [mqtt] topics: "));
+    assert_non_null(strstr(buf_text(&report.faults), "b/#/c"));
+    assert_non_null(strstr(buf_text(&report.faults), "x.ini:8: [mqtt] status_topic: "));
+    check_report_free(&report);
+    settings_free(settings);
+    expect(GOOD "[mqtt]\ntopics = ,\n", "x.ini:7: [mqtt] topics: names no topic filter\n", "");
+}
+
+static void test_bad_dsns_are_faults(void **state)
+{
+    (void)state;
+    expect(GOOD "[transport:async]\ndsn = redis://h/m?nonsense=1\n",
+           "x.ini:7: [transport:async] dsn: Invalid option(s) \"nonsense\" passed to the Redis "
+           "Messenger "
+           "transport\n",
+           "");
+    expect(GOOD "[transport:async]\ndsn = rediss://h/m\n",
+           "x.ini:7: [transport:async] dsn: TLS, Cluster and Sentinel are not supported by this "
+           "version: "
+           "name one host, with redis://\n",
+           "");
+    struct settings *settings = load("[mercure]\nurl = http://hub/\njwt = a.b.c\n[failure]\n"
+                                     "dsn = mysql://u:hunter2@h/x\n");
+    struct check_report report = {0};
+    check_settings(settings, &report);
+    assert_non_null(strstr(buf_text(&report.faults), "x.ini:5: [failure] dsn"));
+    assert_null(strstr(buf_text(&report.faults), "hunter2"));
+    check_report_free(&report);
+    settings_free(settings);
+}
+
+static void test_what_workers_need_is_only_needed_with_workers(void **state)
+{
+    (void)state;
+    expect("[failure]\ndsn = postgresql://u:p@db/x\n[worker]\ncount = 0\n", "", "");
+    expect(
+        "[failure]\ndsn = postgresql://u:p@db/x\n",
+        "[mercure] url: is needed (MERCURE_URL): where the workers publish\n"
+        "[mercure] has neither a jwt (MERCURE_JWT) nor a jwt_secret (MERCURE_JWT_SECRET): the hub "
+        "takes no update without one\n",
+        "");
+}
+
+static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
+{
+    (void)state;
+    expect(
+        "[mercure]\nurl = http://hub/\njwt_secret = !ChangeThisMercureHubJWTSecretKey!\n"
+        "topic_template = all\nca_file = /nowhere\n[mqtt]\nqos = 0\n"
+        "[transport:async]\ndsn = redis://h/m?stream_max_entries=10\n",
+        "",
+        "x.ini:7: [mqtt] qos: QoS 0: the broker keeps no message for us while we are away\n"
+        "x.ini:9: [transport:async] dsn: stream_max_entries: Redis drops the oldest messages, read "
+        "or "
+        "not, when there are more than that\n"
+        "[failure] dsn: is empty (DATABASE_URL): a message whose retries are used up has nowhere "
+        "to "
+        "go\n"
+        "x.ini:5: [mercure] ca_file: /nowhere: No such file or directory\n"
+        "x.ini:4: [mercure] topic_template: has no {topic}: every update has the same topic\n"
+        "x.ini:3: [mercure] jwt_secret: is the example of the documentation: everybody knows it\n");
+}
+
+static void test_overlapping_consumers_are_a_warning(void **state)
+{
+    (void)state;
+    expect(GOOD "[mqtt]\ntopics = garden/#\n[consumer:a]\ntopics = house/#, garden/+/temp\n"
+                "[consumer:b]\ntopics = cellar/#\n",
+           "",
+           "x.ini:9: [consumer:a] topics: `garden/+/temp` overlaps with a filter of [mqtt]: both "
+           "consumers dispatch what both match\n");
+}
+
+static void test_the_connect_packet_is_mqtt_3_1_1(void **state)
+{
+    static const char PLAIN[] = "\x10\x0e\0\4MQTT\4\2\0\x0a\0\2id";
+    static const char USER[] = "\x10\x14\0\4MQTT\4\xc2\0\x0a\0\2id\0\1u\0\1p";
+    struct buf packet = {0};
+    (void)state;
+    struct settings *settings = load("");
+    check_broker_packet(&settings->mqtt, "id", &packet);
+    assert_true(bytes_equal(buf_bytes(&packet), (struct bytes){PLAIN, sizeof(PLAIN) - 1}));
+    settings_free(settings);
+    buf_clear(&packet);
+    settings = load("[mqtt]\nusername = u\npassword = p\n");
+    check_broker_packet(&settings->mqtt, "id", &packet);
+    assert_true(bytes_equal(buf_bytes(&packet), (struct bytes){USER, sizeof(USER) - 1}));
+    settings_free(settings);
+    buf_free(&packet);
+}
+
+static int judge(const char *answer, size_t len)
+{
+    struct error err;
+    return check_broker_judge((struct bytes){answer, len}, &err);
+}
+
+static void test_the_brokers_answer_is_understood(void **state)
+{
+    (void)state;
+    assert_int_equal(judge("\x20\2\0\0", 4), 0);
+    assert_int_equal(judge("\x20\2\0\5", 4), -ERR_REFUSED);
+    assert_int_equal(judge("\x20\2\0\x7f", 4), -ERR_REFUSED);
+    assert_int_equal(judge("", 0), -ERR_REFUSED);
+    assert_int_equal(judge("\x20\2\0", 3), -ERR_FORMAT);
+    assert_int_equal(judge("HTTP", 4), -ERR_FORMAT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_good_settings_are_good),
+        TEST(test_bad_filters_and_topics_are_faults),
+        TEST(test_bad_dsns_are_faults),
+        TEST(test_what_workers_need_is_only_needed_with_workers),
+        TEST(test_what_is_weaker_than_it_looks_is_a_warning),
+        TEST(test_overlapping_consumers_are_a_warning),
+        TEST(test_the_connect_packet_is_mqtt_3_1_1),
+        TEST(test_the_brokers_answer_is_understood),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,223 @@
+/* The command line: what is taken, what is refused and how that is said. */
+#include "cli/cli.h"
+#include "cli/verbs.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define WORDS_MAX 16
+
+/* A command line read, and what was said on standard error meanwhile. */
+struct run {
+    struct cli cli;
+    bool runs;
+    int exit_code;
+    int count;
+    char *argv[WORDS_MAX + 1];
+    char *words[WORDS_MAX + 1];
+    char text[256];
+    char said[1024];
+};
+
+/* Where standard error goes meanwhile. */
+static FILE *capture_begin(int *saved)
+{
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    fflush(stderr);
+    *saved = dup(STDERR_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    return file;
+}
+
+static void capture_end(FILE *file, int saved, char *said, size_t size)
+{
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(file);
+    said[fread(said, 1, size - 1, file)] = '\0';
+    fclose(file);
+}
+
+static void read_line(struct run *run, const char *line)
+{
+    int argc = 0;
+    int saved;
+    memset(run, 0, sizeof(*run));
+    snprintf(run->text, sizeof(run->text), "mqtt-bridge %s", line);
+    for (char *word = strtok(run->text, " "); word && argc < WORDS_MAX; word = strtok(NULL, " ")) {
+        run->argv[argc++] = word;
+    }
+    FILE *file = capture_begin(&saved);
+    run->runs = cli_read(&run->cli, argc, run->argv, &run->count, run->words, &run->exit_code);
+    capture_end(file, saved, run->said, sizeof(run->said));
+}
+
+static void expect_refused(const char *line, const char *said)
+{
+    struct run run;
+    read_line(&run, line);
+    assert_string_equal(run.said, said);
+    assert_false(run.runs);
+    assert_int_equal(run.exit_code, CLI_USAGE);
+}
+
+static void test_without_a_verb_the_bridge_runs(void **state)
+{
+    struct run run;
+    (void)state;
+    read_line(&run, "");
+    assert_true(run.runs);
+    assert_string_equal(run.cli.verb->name, "run");
+    assert_ptr_equal(run.cli.verb->run, verb_run);
+}
+
+static void test_every_verb_is_found_by_its_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < VERBS_LEN; i++) {
+        assert_ptr_equal(verb_find(VERBS[i].name), &VERBS[i]);
+        assert_non_null(VERBS[i].run);
+        assert_true(VERBS[i].arguments_min <= VERBS[i].arguments_max);
+        assert_true((VERBS[i].arguments[0] != '\0') == (VERBS[i].arguments_max > 0));
+    }
+    assert_null(verb_find("nothing"));
+}
+
+static void test_config_comes_from_the_option_then_the_variable(void **state)
+{
+    struct run run;
+    (void)state;
+    setenv("MQTT_BRIDGE_CONFIG", "/variable.ini", 1);
+    read_line(&run, "--config /option.ini check");
+    assert_string_equal(run.cli.config, "/option.ini");
+    read_line(&run, "check --config=/option.ini");
+    assert_string_equal(run.cli.config, "/option.ini");
+    assert_true(run.cli.config_given);
+    read_line(&run, "check");
+    assert_string_equal(run.cli.config, "/variable.ini");
+    assert_true(run.cli.config_given);
+    setenv("MQTT_BRIDGE_CONFIG", "", 1);
+    read_line(&run, "check");
+    assert_false(run.cli.config_given);
+    unsetenv("MQTT_BRIDGE_CONFIG");
+}
+
+static void test_options_and_arguments_may_be_mixed(void **state)
+{
+    struct run run;
+    (void)state;
+    read_line(&run, "--json restart worker:1 --config x.ini");
+    assert_true(run.runs);
+    assert_true(run.cli.json);
+    assert_int_equal(run.count, 1);
+    assert_string_equal(run.words[0], "worker:1");
+    read_line(&run, "stop -- --odd");
+    assert_true(run.runs);
+    assert_string_equal(run.words[0], "--odd");
+    read_line(&run, "status --watch --json");
+    assert_string_equal(cli_option(&run.cli, "watch"), "");
+    assert_null(cli_option(&run.cli, "other"));
+}
+
+static void test_unknown_words_are_refused_with_the_nearest_name(void **state)
+{
+    (void)state;
+    expect_refused("statsu", "mqtt-bridge: unknown verb `statsu`; did you mean `status`?\n");
+    expect_refused("xyzzy", "mqtt-bridge: unknown verb `xyzzy`; `mqtt-bridge --help` lists them\n");
+    expect_refused("status --wacth",
+                   "mqtt-bridge: status has no option `--wacth`; did you mean `--watch`?\n");
+    expect_refused("status --xyzzy",
+                   "mqtt-bridge: status has no option `--xyzzy`; `mqtt-bridge status "
+                   "--help` lists them\n");
+    expect_refused("--confg x",
+                   "mqtt-bridge: mqtt-bridge has no option `--confg`; did you mean `--config`?\n");
+    expect_refused("--xyzzy",
+                   "mqtt-bridge: mqtt-bridge has no option `--xyzzy`; `mqtt-bridge --help` "
+                   "lists them\n");
+    expect_refused("status -w",
+                   "mqtt-bridge: unknown option `-w`; options are written as --name\n");
+    expect_refused("health --json",
+                   "mqtt-bridge: health has no option `--json`; `mqtt-bridge health "
+                   "--help` lists them\n");
+    expect_refused("scale -1", "mqtt-bridge: unknown option `-1`; options are written as --name\n");
+}
+
+static void test_values_and_arguments_must_be_there_or_not(void **state)
+{
+    (void)state;
+    expect_refused("check --config", "mqtt-bridge: --config needs a value\n");
+    expect_refused("status --watch=1", "mqtt-bridge: --watch takes no value\n");
+    expect_refused("status --json=1", "mqtt-bridge: --json takes no value\n");
+    expect_refused("scale",
+                   "mqtt-bridge: scale: an argument is missing; usage: mqtt-bridge scale N\n");
+    expect_refused("stop a b", "mqtt-bridge: stop: too many arguments; usage: mqtt-bridge stop "
+                               "[NAME[:SLOT]]\n");
+    expect_refused("check x", "mqtt-bridge: check: too many arguments; usage: mqtt-bridge check\n");
+}
+
+static void test_help_names_every_verb_and_option(void **state)
+{
+    struct buf help = {0};
+    (void)state;
+    verbs_help(&help);
+    for (size_t i = 0; i < VERBS_LEN; i++) {
+        struct buf own = {0};
+        char name[64];
+        snprintf(name, sizeof(name), "\n  %s ", VERBS[i].name);
+        assert_non_null(strstr(buf_text(&help), name));
+        assert_non_null(strstr(buf_text(&help), VERBS[i].summary));
+        verb_help(&own, &VERBS[i]);
+        assert_non_null(strstr(buf_text(&own), VERBS[i].arguments));
+        assert_int_equal(strstr(buf_text(&own), "--json") != NULL, VERBS[i].json);
+        for (const struct verb_option *option = VERBS[i].options; option && option->name;
+             option++) {
+            snprintf(name, sizeof(name), "  --%s", option->name);
+            assert_int_equal(strstr(buf_text(&own), name) == NULL, option->hidden);
+        }
+        buf_free(&own);
+    }
+    buf_free(&help);
+}
+
+static void test_a_number_option_is_checked(void **state)
+{
+    struct cli cli = {.options = {{"limit", "5"}, {"rate", "x"}, {"limit", "7"}}, .options_len = 3};
+    int64_t value;
+    char said[256];
+    int saved;
+    (void)state;
+    assert_true(cli_option_number(&cli, "limit", 1, 10, 3, &value));
+    assert_int_equal(value, 7);
+    assert_true(cli_option_number(&cli, "other", 1, 10, 3, &value));
+    assert_int_equal(value, 3);
+    FILE *file = capture_begin(&saved);
+    assert_false(cli_option_number(&cli, "rate", 1, 10, 3, &value));
+    assert_false(cli_option_number(&cli, "limit", 1, 6, 3, &value));
+    capture_end(file, saved, said, sizeof(said));
+    assert_string_equal(said, "mqtt-bridge: --rate must be a whole number from 1 to 10, not `x`\n"
+                              "mqtt-bridge: --limit must be a whole number from 1 to 6, not `7`\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_without_a_verb_the_bridge_runs),
+        cmocka_unit_test(test_every_verb_is_found_by_its_name),
+        cmocka_unit_test(test_config_comes_from_the_option_then_the_variable),
+        cmocka_unit_test(test_options_and_arguments_may_be_mixed),
+        cmocka_unit_test(test_unknown_words_are_refused_with_the_nearest_name),
+        cmocka_unit_test(test_values_and_arguments_must_be_there_or_not),
+        cmocka_unit_test(test_help_names_every_verb_and_option),
+        cmocka_unit_test(test_a_number_option_is_checked),
+    };
+    unsetenv("MQTT_BRIDGE_CONFIG");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,369 @@
+/* The control socket's requests, and what hostile ones come to. */
+#include "supervisor/control.h"
+
+#include "common/base/alloc.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static int parse(const char *text, struct control_request *request)
+{
+    struct error err = {0};
+    int result = control_parse((struct bytes){text, strlen(text)}, request, &err);
+
+    if (result < 0)
+        assert_true(err.text[0] != '\0');
+    return result;
+}
+
+static void test_every_verb_is_understood(void **test)
+{
+    static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start", "stop",
+                                                         "restart", "scale",  "reload"};
+    struct control_request request;
+
+    (void)test;
+    for (size_t i = 0; i < CONTROL_VERBS_LEN; i++) {
+        char *text = xasprintf("{\"verb\":\"%s\",\"count\":3}", VERBS[i]);
+        assert_int_equal(parse(text, &request), 0);
+        assert_int_equal(request.verb, i);
+        assert_string_equal(request.target, "");
+        free(text);
+    }
+}
+
+static void test_target_and_count_are_read(void **test)
+{
+    struct control_request request;
+
+    (void)test;
+    assert_int_equal(parse("{\"target\":\"worker:2\",\"verb\":\"restart\",\"x\":[]}", &request), 0);
+    assert_string_equal(request.target, "worker:2");
+    assert_int_equal(parse(" {\"verb\":\"scale\",\"count\":17} ", &request), 0);
+    assert_int_equal(request.count, 17);
+    assert_int_equal(parse("{\"verb\":\"stop\",\"target\":null}", &request), 0);
+    assert_string_equal(request.target, "");
+}
+
+static void test_what_is_no_request_is_refused_with_a_reason(void **test)
+{
+    static const char *const BAD[] = {
+        "",
+        " ",
+        "status",
+        "null",
+        "[]",
+        "\"status\"",
+        "{}",
+        "{\"verb\":1}",
+        "{\"verb\":\"status\"} x",
+        "{\"verb\":\"status\"",
+        "{\"verb\":\"explode\"}",
+        "{\"verb\":\"STATUS\"}",
+        "{\"Verb\":\"status\"}",
+        "{\"verb\":\"stop\",\"target\":\"\"}",
+        "{\"verb\":\"stop\",\"target\":7}",
+        "{\"verb\":\"stop\",\"target\":[\"worker\"]}",
+        "{\"verb\":\"scale\"}",
+        "{\"verb\":\"scale\",\"count\":\"3\"}",
+        "{\"verb\":\"scale\",\"count\":-1}",
+        "{\"verb\":\"scale\",\"count\":2.5}",
+        "{\"verb\":\"scale\",\"count\":1e300}",
+        "{\"verb\":\"scale\",\"count\":null}",
+    };
+    struct control_request request;
+
+    (void)test;
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+        if (parse(BAD[i], &request) == 0)
+            fail_msg("taken: %s", BAD[i]);
+}
+
+static void test_a_target_that_does_not_fit_is_refused_not_cut(void **test)
+{
+    struct control_request request;
+    char name[200];
+
+    (void)test;
+    memset(name, 'a', sizeof(name));
+    name[CONTROL_TARGET_SIZE] = '\0';
+    char *text = xasprintf("{\"verb\":\"stop\",\"target\":\"%s\"}", name);
+    assert_true(parse(text, &request) < 0);
+    free(text);
+    name[CONTROL_TARGET_SIZE - 1] = '\0';
+    text = xasprintf("{\"verb\":\"stop\",\"target\":\"%s\"}", name);
+    assert_int_equal(parse(text, &request), 0);
+    assert_string_equal(request.target, name);
+    free(text);
+}
+
+static void test_a_hidden_nul_is_refused(void **test)
+{
+    static const char TEXT[] = "{\"verb\":\"status\"}\0{\"verb\":\"stop\"}";
+    struct control_request request;
+    struct error err = {0};
+
+    (void)test;
+    assert_true(control_parse((struct bytes){TEXT, sizeof(TEXT) - 1}, &request, &err) < 0);
+}
+
+static void test_deep_nesting_is_refused_without_harm(void **test)
+{
+    struct control_request request;
+    char *deep = xmalloc(CONTROL_REQUEST_MAX + 1);
+
+    (void)test;
+    memset(deep, '[', CONTROL_REQUEST_MAX);
+    deep[CONTROL_REQUEST_MAX] = '\0';
+    assert_true(parse(deep, &request) < 0);
+    free(deep);
+}
+
+/* The socket itself, without a loop: control_process is what the loop would call. */
+struct place {
+    char dir[32];
+    char path[64];
+    struct control *control;
+    int answered;
+};
+
+static bool answer(void *context, const struct control_request *request, struct buf *reply)
+{
+    struct place *place = context;
+
+    place->answered++;
+    buf_printf(reply, "{\"ok\":true,\"verb\":%d}", (int)request->verb);
+    return request->verb == CONTROL_STOP;
+}
+
+static int set_up(void **test)
+{
+    struct place *place = xcalloc(1, sizeof(*place));
+    struct error err = {0};
+
+    strcpy(place->dir, "/tmp/test-control-XXXXXX");
+    assert_non_null(mkdtemp(place->dir));
+    snprintf(place->path, sizeof(place->path), "%s/socket", place->dir);
+    assert_int_equal(control_open(&place->control, place->path, (uid_t)-1, answer, place, &err), 0);
+    *test = place;
+    return 0;
+}
+
+static int tear_down(void **test)
+{
+    struct place *place = *test;
+
+    control_close(place->control);
+    assert_int_equal(rmdir(place->dir), 0);
+    free(place);
+    return 0;
+}
+
+static int client(const struct place *place)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", place->path);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+static void turn(struct place *place, int times, int64_t now_ms)
+{
+    for (int i = 0; i < times; i++)
+        control_process(place->control, now_ms);
+}
+
+static void test_the_socket_is_its_owners_alone(void **test)
+{
+    struct place *place = *test;
+    struct stat info;
+
+    assert_int_equal(stat(place->path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+}
+
+static void test_a_line_in_pieces_gets_its_answer_and_then_the_end(void **test)
+{
+    struct place *place = *test;
+    int fd = client(place);
+    char reply[100] = "";
+
+    assert_int_equal(send(fd, "{\"verb\":", 8, 0), 8);
+    turn(place, 5, 0);
+    assert_int_equal(place->answered, 0);
+    assert_int_equal(send(fd, "\"reload\"}\n", 10, 0), 10);
+    turn(place, 5, 0);
+    assert_int_equal(place->answered, 1);
+    assert_int_equal(recv(fd, reply, sizeof(reply) - 1, 0), 21);
+    assert_string_equal(reply, "{\"ok\":true,\"verb\":6}\n");
+    assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
+    close(fd);
+}
+
+static void test_a_line_that_ends_with_the_connection_is_answered_too(void **test)
+{
+    struct place *place = *test;
+    int fd = client(place);
+    char reply[100];
+
+    assert_int_equal(send(fd, "{\"verb\":\"status\"}", 17, 0), 17);
+    shutdown(fd, SHUT_WR);
+    turn(place, 6, 0);
+    assert_int_equal(recv(fd, reply, sizeof(reply), 0), 21);
+    close(fd);
+}
+
+static void test_after_stop_the_end_of_the_connection_is_the_end_of_the_service(void **test)
+{
+    struct place *place = *test;
+    int fd = client(place);
+    char reply[100];
+
+    assert_int_equal(send(fd, "{\"verb\":\"stop\"}\n", 16, 0), 16);
+    turn(place, 6, 0);
+    assert_true(recv(fd, reply, sizeof(reply), 0) > 0);
+    turn(place, 6, 100 * CONTROL_PATIENCE_MS);
+    assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1); /* still open */
+    assert_int_equal(control_deadline(place->control), -1);
+    control_retire(place->control);
+    assert_int_equal(access(place->path, F_OK), -1);
+    assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1);
+    control_close(place->control);
+    place->control = NULL;
+    assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
+    close(fd);
+}
+
+static void test_who_sends_nothing_is_dropped_in_time(void **test)
+{
+    struct place *place = *test;
+    int fd = client(place);
+    char byte;
+
+    turn(place, 3, 1000);
+    assert_int_equal(control_deadline(place->control), 1000 + CONTROL_PATIENCE_MS);
+    turn(place, 1, 1000 + CONTROL_PATIENCE_MS - 1);
+    assert_int_equal(recv(fd, &byte, 1, 0), -1);
+    turn(place, 1, 1000 + CONTROL_PATIENCE_MS);
+    assert_int_equal(recv(fd, &byte, 1, 0), 0);
+    assert_int_equal(control_deadline(place->control), -1);
+    close(fd);
+}
+
+static void test_a_huge_line_is_refused_not_kept(void **test)
+{
+    struct place *place = *test;
+    int fd = client(place);
+    char bytes[4096];
+    char reply[200] = "";
+
+    memset(bytes, ' ', sizeof(bytes));
+    for (int i = 0; i < 100 && reply[0] == '\0'; i++) {
+        if (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0)
+            break;
+        turn(place, 3, 0);
+        if (recv(fd, reply, sizeof(reply) - 1, 0) < 0)
+            reply[0] = '\0';
+    }
+    assert_non_null(strstr(reply, "64 KB"));
+    assert_int_equal(place->answered, 0);
+    close(fd);
+}
+
+static void test_more_clients_than_room_push_out_the_oldest(void **test)
+{
+    struct place *place = *test;
+    int fds[CONTROL_CLIENTS_MAX + 1];
+    char byte;
+
+    for (int i = 0; i <= CONTROL_CLIENTS_MAX; i++) {
+        fds[i] = client(place);
+        turn(place, 2, 0);
+    }
+    assert_int_equal(recv(fds[0], &byte, 1, 0), 0);
+    assert_int_equal(recv(fds[1], &byte, 1, 0), -1);
+    for (int i = 0; i <= CONTROL_CLIENTS_MAX; i++)
+        close(fds[i]);
+    turn(place, 2 * CONTROL_CLIENTS_MAX, 0);
+    assert_int_equal(control_deadline(place->control), -1);
+}
+
+static void test_a_socket_that_somebody_listens_on_is_not_taken(void **test)
+{
+    struct place *place = *test;
+    struct control *second = NULL;
+    struct error err = {0};
+
+    assert_int_equal(control_open(&second, place->path, (uid_t)-1, answer, place, &err),
+                     -ERR_LOCKED);
+    assert_null(second);
+}
+
+static void test_a_socket_file_that_was_left_behind_is_replaced(void **test)
+{
+    struct place *place = *test;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct control *second = NULL;
+    struct error err = {0};
+    char *path = xasprintf("%s/left", place->dir);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    close(fd);
+    assert_int_equal(control_open(&second, path, (uid_t)-1, answer, place, &err), 0);
+    control_close(second);
+    assert_int_equal(access(path, F_OK), -1);
+    free(path);
+}
+
+static void test_a_path_that_is_too_long_is_said(void **test)
+{
+    struct control *control = NULL;
+    struct error err = {0};
+    char path[200];
+
+    (void)test;
+    memset(path, 'x', sizeof(path));
+    path[sizeof(path) - 1] = '\0';
+    assert_int_equal(control_open(&control, path, (uid_t)-1, answer, NULL, &err), -ERR_USAGE);
+    assert_non_null(strstr(err.text, "socket"));
+}
+
+#define WITH_SOCKET(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_verb_is_understood),
+        cmocka_unit_test(test_target_and_count_are_read),
+        cmocka_unit_test(test_what_is_no_request_is_refused_with_a_reason),
+        cmocka_unit_test(test_a_target_that_does_not_fit_is_refused_not_cut),
+        cmocka_unit_test(test_a_hidden_nul_is_refused),
+        cmocka_unit_test(test_deep_nesting_is_refused_without_harm),
+        WITH_SOCKET(test_the_socket_is_its_owners_alone),
+        WITH_SOCKET(test_a_line_in_pieces_gets_its_answer_and_then_the_end),
+        WITH_SOCKET(test_a_line_that_ends_with_the_connection_is_answered_too),
+        WITH_SOCKET(test_after_stop_the_end_of_the_connection_is_the_end_of_the_service),
+        WITH_SOCKET(test_who_sends_nothing_is_dropped_in_time),
+        WITH_SOCKET(test_a_huge_line_is_refused_not_kept),
+        WITH_SOCKET(test_more_clients_than_room_push_out_the_oldest),
+        WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
+        WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
+        cmocka_unit_test(test_a_path_that_is_too_long_is_said),
+    };
+    return cmocka_run_group_tests_name("control", tests, NULL, NULL);
+}

@@ -1,0 +1,169 @@
+/* The log's lines, byte for byte as Monolog 2.9's LineFormatter and JsonFormatter wrote them. */
+#include "common/base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define WHEN_US INT64_C(1795514775180279) /* 2026-11-24T10:06:15.180279 */
+
+static char *format(enum log_format format, bool no_extra, const struct log_field *context,
+                    struct bytes message)
+{
+    static char text[1024];
+    struct log_options options = {
+        .format = format, .process = "worker", .slot = 2, .no_extra = no_extra};
+    struct buf line = {0};
+
+    log_format_line(&line, &options, WHEN_US, 4121, LOG_LEVEL_WARNING, context, message);
+    snprintf(text, sizeof(text), "%.*s", BYTES_ARG(buf_bytes(&line)));
+    buf_free(&line);
+    return text;
+}
+
+static void test_a_line_is_monologs_line_format(void **state)
+{
+    (void)state;
+    assert_string_equal(format(LOG_FORMAT_LINE, true,
+                               LOG_WITH(log_text("topic", "a/é"), log_number("bytes", 12)),
+                               BYTES("Message \"a/é\" failed")),
+                        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: Message \"a/é\" failed "
+                        "{\"topic\":\"a/é\",\"bytes\":12} []\n");
+}
+
+static void test_a_json_line_is_monologs_json_format(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        format(LOG_FORMAT_JSON, true, LOG_WITH(log_text("topic", "a/é"), log_number("bytes", 12)),
+               BYTES("Message \"a/é\" failed")),
+        "{\"message\":\"Message \\\"a/é\\\" failed\",\"context\":{\"topic\":\"a/é\",\"bytes\":12},"
+        "\"level\":300,\"level_name\":\"WARNING\",\"channel\":\"mqtt\","
+        "\"datetime\":\"2026-11-24T10:06:15.180279+00:00\",\"extra\":{}}\n");
+}
+
+static void test_an_empty_context_is_a_list_in_a_line_and_an_object_in_json(void **state)
+{
+    (void)state;
+    assert_string_equal(format(LOG_FORMAT_LINE, true, LOG_PLAIN, BYTES("plain")),
+                        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: plain [] []\n");
+    assert_string_equal(format(LOG_FORMAT_JSON, true, LOG_PLAIN, BYTES("plain")),
+                        "{\"message\":\"plain\",\"context\":{},\"level\":300,\"level_name\":"
+                        "\"WARNING\",\"channel\":\"mqtt\",\"datetime\":\"2026-11-24T10:06:15."
+                        "180279+00:00\",\"extra\":{}}\n");
+}
+
+static void test_extra_says_process_slot_and_pid(void **state)
+{
+    (void)state;
+    assert_string_equal(format(LOG_FORMAT_LINE, false, LOG_PLAIN, BYTES("x")),
+                        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: x [] "
+                        "{\"process\":\"worker\",\"slot\":2,\"pid\":4121}\n");
+}
+
+static void test_an_event_stays_on_one_line(void **state)
+{
+    (void)state;
+    assert_string_equal(format(LOG_FORMAT_LINE, true, LOG_WITH(log_text("k", "a\nb\t\"q\"\\ /")),
+                               BYTES("two\nlines\r\nx")),
+                        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: two lines x "
+                        "{\"k\":\"a\\nb\\t\\\"q\\\"\\\\ /\"} []\n");
+}
+
+static void test_numbers_and_flags_are_phps(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        format(LOG_FORMAT_LINE, true,
+               LOG_WITH(log_real("x", 1.5), log_real("y", 2), log_real("z", 0.1),
+                        log_real("big", 1e25), log_flag("t", true), log_flag("f", false),
+                        log_number("neg", -7)),
+               BYTES("real")),
+        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: real "
+        "{\"x\":1.5,\"y\":2.0,\"z\":0.1,\"big\":1.0e+25,\"t\":true,\"f\":false,\"neg\":-7} []\n");
+}
+
+static void test_bytes_that_are_not_utf8_are_substituted(void **state)
+{
+    struct bytes value = BYTES("\xff\x00\x1b");
+
+    (void)state;
+    assert_string_equal(format(LOG_FORMAT_LINE, true,
+                               LOG_WITH(log_bytes("v", value), log_text("sep", "\xe2\x80\xa8")),
+                               BYTES("bad \xff utf")),
+                        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: bad \xef\xbf\xbd utf "
+                        "{\"v\":\"\xef\xbf\xbd\\u0000\\u001b\",\"sep\":\"\\u2028\"} []\n");
+}
+
+static void test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal(void **state)
+{
+    (void)state;
+    assert_null(strchr(format(LOG_FORMAT_LINE, true, LOG_PLAIN, BYTES("a\x1b[2Jb")), 0x1b));
+}
+
+static void test_levels_are_read_in_any_case_and_unknown_ones_refused(void **state)
+{
+    enum log_level level;
+
+    (void)state;
+    assert_true(log_level_parse(BYTES("warning"), &level));
+    assert_int_equal(level, LOG_LEVEL_WARNING);
+    assert_true(log_level_parse(BYTES("EMERGENCY"), &level));
+    assert_int_equal(level, LOG_LEVEL_EMERGENCY);
+    assert_false(log_level_parse(BYTES("warn"), &level));
+    assert_false(log_level_parse(BYTES_NONE, &level));
+}
+
+static size_t count_lines(int fd)
+{
+    char text[4096];
+    size_t lines = 0;
+    ssize_t got = pread(fd, text, sizeof(text), 0);
+
+    for (ssize_t i = 0; i < got; i++)
+        lines += text[i] == '\n';
+    return lines;
+}
+
+static void test_a_fault_that_repeats_is_logged_at_its_start_and_its_end(void **state)
+{
+    struct log_fault fault = {0};
+    FILE *file = tmpfile();
+
+    (void)state;
+    log_open(&(struct log_options){
+        .level = LOG_LEVEL_INFO, .fd = fileno(file), .process = "test", .no_extra = true});
+    for (int i = 0; i < 1000; i++)
+        log_fault(&fault, LOG_LEVEL_ERROR, LOG_PLAIN, "down");
+    assert_int_equal(count_lines(fileno(file)), 1);
+    log_fault_over(&fault, LOG_PLAIN, "up");
+    assert_int_equal(count_lines(fileno(file)), 2);
+    log_fault_over(&fault, LOG_PLAIN, "up");
+    assert_int_equal(count_lines(fileno(file)), 2);
+    log_fault(&fault, LOG_LEVEL_ERROR, LOG_PLAIN, "down again");
+    assert_int_equal(count_lines(fileno(file)), 3);
+    log_reopen(STDERR_FILENO);
+    fclose(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_line_is_monologs_line_format),
+        cmocka_unit_test(test_a_json_line_is_monologs_json_format),
+        cmocka_unit_test(test_an_empty_context_is_a_list_in_a_line_and_an_object_in_json),
+        cmocka_unit_test(test_extra_says_process_slot_and_pid),
+        cmocka_unit_test(test_an_event_stays_on_one_line),
+        cmocka_unit_test(test_numbers_and_flags_are_phps),
+        cmocka_unit_test(test_bytes_that_are_not_utf8_are_substituted),
+        cmocka_unit_test(test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal),
+        cmocka_unit_test(test_levels_are_read_in_any_case_and_unknown_ones_refused),
+        cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,226 @@
+#include "monitor/readiness.h"
+
+#include "monitor/status.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { CONSUMER, WORKER_1, WORKER_2, MONITOR, SPARE, SLOTS };
+
+static const struct readiness_limits LIMITS = {.now_ms = 1000000, .beat_ms = 60000};
+
+struct scene {
+    struct stats *stats;
+    struct probe_texts texts;
+};
+
+static void name_slot(struct stats_slot *slot, const char *name, uint32_t number)
+{
+    snprintf(slot->name, sizeof slot->name, "%s", name);
+    slot->number = number;
+    slot->beat_ms = (uint64_t)LIMITS.now_ms - 100;
+}
+
+/* A bridge that is well. */
+static int open_scene(void **state)
+{
+    static struct scene scene;
+    struct error err = {0};
+    int fd;
+
+    memset(&scene, 0, sizeof scene);
+    if (stats_create(&scene.stats, SLOTS, &fd, &err) < 0)
+        return -1;
+    close(fd);
+    name_slot(&scene.stats->slot[CONSUMER], "consumer", 1);
+    name_slot(&scene.stats->slot[WORKER_1], "worker", 1);
+    name_slot(&scene.stats->slot[WORKER_2], "worker", 2);
+    name_slot(&scene.stats->slot[MONITOR], "monitor", 1);
+    stats_set(&scene.stats->slot[CONSUMER], STATS_CONNECTED, 1);
+    scene.stats->probe.probed_ms = LIMITS.now_ms - 1000;
+    scene.stats->probe.redis_ok = 1;
+    scene.stats->probe.hub_ok = 1;
+    scene.stats->probe.failure_ok = 1;
+    *state = &scene;
+    return 0;
+}
+
+static int close_scene(void **state)
+{
+    struct scene *scene = *state;
+
+    return munmap(scene->stats, sizeof(struct stats) + SLOTS * sizeof(struct stats_slot));
+}
+
+static struct readiness judge(const struct scene *scene)
+{
+    struct readiness readiness;
+
+    readiness_judge(&readiness, scene->stats, &scene->texts, &LIMITS);
+    return readiness;
+}
+
+static void assert_only_fault(const struct scene *scene, enum readiness_part part,
+                              const char *reason)
+{
+    struct readiness readiness = judge(scene);
+
+    for (size_t i = 0; i < READINESS_PARTS; i++)
+        assert_int_equal(readiness.part[i].ok, i != part);
+    assert_string_equal(readiness.part[part].reason, reason);
+    assert_int_equal(readiness.ready, part == READINESS_DATABASE);
+}
+
+static void test_a_bridge_that_is_well_is_ready(void **state)
+{
+    struct readiness readiness = judge(*state);
+
+    assert_true(readiness.ready);
+    for (size_t i = 0; i < READINESS_PARTS; i++) {
+        assert_true(readiness.part[i].ok);
+        assert_string_equal(readiness.part[i].reason, "");
+    }
+}
+
+static void test_a_consumer_without_broker_says_why(void **state)
+{
+    struct scene *scene = *state;
+
+    stats_set(&scene->stats->slot[CONSUMER], STATS_CONNECTED, 0);
+    assert_only_fault(scene, READINESS_BROKER, "consumer: not connected to the broker");
+    stats_reason(&scene->stats->slot[CONSUMER], "mqtt://h:1883: connection refused");
+    assert_only_fault(scene, READINESS_BROKER, "consumer: mqtt://h:1883: connection refused");
+}
+
+static void test_every_consumer_must_be_connected(void **state)
+{
+    struct scene *scene = *state;
+
+    name_slot(&scene->stats->slot[SPARE], "consumer:garden", 1);
+    assert_only_fault(scene, READINESS_BROKER, "consumer:garden: not connected to the broker");
+    stats_set(&scene->stats->slot[SPARE], STATS_CONNECTED, 1);
+    assert_true(judge(scene).ready);
+}
+
+static void test_a_consumer_without_a_beat_is_not_running(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->slot[CONSUMER].beat_ms = (uint64_t)(LIMITS.now_ms - LIMITS.beat_ms - 1);
+    assert_only_fault(scene, READINESS_BROKER, "consumer is not running");
+    scene->stats->slot[CONSUMER].name[0] = '\0';
+    assert_only_fault(scene, READINESS_BROKER, "no consumer is running");
+}
+
+static void test_one_worker_is_enough_and_none_is_not(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->slot[WORKER_1].beat_ms = 0;
+    assert_true(judge(scene).ready);
+    scene->stats->slot[WORKER_2].beat_ms = 0;
+    assert_only_fault(scene, READINESS_WORKER, "no worker is running");
+}
+
+static void test_servers_that_do_not_answer_are_named(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->probe.redis_ok = 0;
+    snprintf(scene->texts.part[PROBE_REDIS], sizeof scene->texts.part[PROBE_REDIS], "refused");
+    assert_only_fault(scene, READINESS_REDIS, "refused");
+    scene->stats->probe.redis_ok = 1;
+    scene->stats->probe.hub_ok = 0;
+    assert_only_fault(scene, READINESS_HUB, "does not answer");
+}
+
+static void test_the_bridge_is_ready_without_its_database(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->probe.failure_ok = 0;
+    snprintf(scene->texts.part[PROBE_DATABASE], sizeof scene->texts.part[PROBE_DATABASE], "gone");
+    assert_only_fault(scene, READINESS_DATABASE, "gone");
+}
+
+static void test_without_a_failure_transport_there_is_no_database_to_miss(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->probe.failure_ok = -1;
+    assert_true(judge(scene).part[READINESS_DATABASE].ok);
+}
+
+static void test_old_answers_do_not_count(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->probe.probed_ms = 0;
+    assert_string_equal(judge(scene).part[READINESS_HUB].reason, "not asked yet");
+    scene->stats->probe.probed_ms = LIMITS.now_ms - 120000;
+    assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
+                        "last asked 120 s ago: the monitor hangs");
+    assert_false(judge(scene).ready);
+}
+
+static void test_a_supervisor_that_has_a_slot_must_beat(void **state)
+{
+    struct scene *scene = *state;
+
+    assert_true(readiness_supervisor_is_alive(scene->stats, &LIMITS));
+    name_slot(&scene->stats->slot[SPARE], "supervisor", 1);
+    assert_true(readiness_supervisor_is_alive(scene->stats, &LIMITS));
+    assert_true(judge(scene).ready);
+    stats_reason(&scene->stats->slot[SPARE], "worker:2 is fatal");
+    assert_only_fault(scene, READINESS_SUPERVISOR, "worker:2 is fatal");
+    scene->stats->slot[SPARE].beat_ms = 1;
+    assert_false(readiness_supervisor_is_alive(scene->stats, &LIMITS));
+    assert_only_fault(scene, READINESS_SUPERVISOR, "the supervisor does not answer");
+}
+
+static void test_readiness_is_told_as_json(void **state)
+{
+    struct scene *scene = *state;
+    struct buf out = {0};
+
+    scene->stats->probe.hub_ok = 0;
+    snprintf(scene->texts.part[PROBE_HUB], sizeof scene->texts.part[PROBE_HUB], "\"no\"");
+    struct readiness readiness = judge(scene);
+    status_write_readiness(&out, &readiness);
+    assert_string_equal(buf_text(&out),
+                        "{\"ready\":false,\"reasons\":[\"hub: "
+                        "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
+                        "\"broker\":{\"ok\":true},\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
+                        "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
+                        "\"database\":{\"ok\":true,\"required\":false}}}\n");
+    buf_free(&out);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_scene, close_scene)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_bridge_that_is_well_is_ready),
+        TEST(test_a_consumer_without_broker_says_why),
+        TEST(test_every_consumer_must_be_connected),
+        TEST(test_a_consumer_without_a_beat_is_not_running),
+        TEST(test_one_worker_is_enough_and_none_is_not),
+        TEST(test_servers_that_do_not_answer_are_named),
+        TEST(test_the_bridge_is_ready_without_its_database),
+        TEST(test_without_a_failure_transport_there_is_no_database_to_miss),
+        TEST(test_old_answers_do_not_count),
+        TEST(test_a_supervisor_that_has_a_slot_must_beat),
+        TEST(test_readiness_is_told_as_json),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

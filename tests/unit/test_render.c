@@ -1,0 +1,143 @@
+/* What `mqtt-bridge status` prints. */
+#include "cli/render.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+typedef void renderer(struct buf *out, double value);
+
+static void assert_renders(renderer *render, double value, const char *expected)
+{
+    struct buf out = {0};
+
+    render(&out, value);
+    assert_string_equal(buf_text(&out), expected);
+    buf_free(&out);
+}
+
+static void test_durations_have_two_units_at_most(void **test)
+{
+    (void)test;
+    assert_renders(render_duration, -1, "-");
+    assert_renders(render_duration, 0, "0ms");
+    assert_renders(render_duration, 40, "40ms");
+    assert_renders(render_duration, 12345, "12s");
+    assert_renders(render_duration, 182000, "3m02s");
+    assert_renders(render_duration, 8040000, "2h14m");
+    assert_renders(render_duration, 3.0 * 86400000 + 4.0 * 3600000, "3d04h");
+}
+
+static void test_sizes_have_one_decimal_while_small(void **test)
+{
+    (void)test;
+    assert_renders(render_size, -1, "-");
+    assert_renders(render_size, 0, "0K");
+    assert_renders(render_size, 308 * 1024, "308K");
+    assert_renders(render_size, 1.6 * 1024 * 1024, "1.6M");
+    assert_renders(render_size, 24.0 * 1024 * 1024, "24M");
+    assert_renders(render_size, 1020 * 1024, "1.0M");
+    assert_renders(render_size, 3.5 * 1024 * 1024 * 1024, "3.5G");
+}
+
+static void test_counts_are_whole_unless_a_small_rate(void **test)
+{
+    (void)test;
+    assert_renders(render_count, -1, "-");
+    assert_renders(render_count, 0, "0");
+    assert_renders(render_count, 3, "3");
+    assert_renders(render_count, 0.5, "0.5");
+    assert_renders(render_count, 3811.7, "3812");
+    assert_renders(render_count, 30598112, "30598112");
+}
+
+static const char STATUS[] =
+    "{\"ok\":true,\"ready\":false,\"reasons\":[\"worker:2: the hub does not "
+    "answer\"],\"processes\":["
+    "{\"name\":\"consumer\",\"slot\":1,\"state\":\"running\",\"pid\":4121,\"uptime_ms\":8040000,"
+    "\"restarts\":0,\"rate\":3812.2,\"done\":30598112,\"failed\":0,\"memory_bytes\":1677722,"
+    "\"reason\":\"\"},"
+    "{\"name\":\"worker\",\"slot\":2,\"state\":\"backoff\",\"pid\":null,\"uptime_ms\":null,"
+    "\"restarts\":2,\"rate\":0,\"done\":343512,\"failed\":12,\"memory_bytes\":null,\"reason\":\"\"}"
+    ","
+    "{\"name\":\"monitor\",\"slot\":1,\"state\":\"running\",\"pid\":4130,\"uptime_ms\":182000,"
+    "\"restarts\":0,\"rate\":null,\"done\":null,\"failed\":null,\"memory_bytes\":2306867,"
+    "\"reason\":\"\"}],"
+    "\"queue\":{\"transport\":\"async\",\"ready\":12,\"in_flight\":96,\"delayed\":3,\"oldest_ms\":"
+    "40,"
+    "\"failed\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,\"paused\":false},"
+    "\"broker\":\"connected\",\"hub\":\"ok\"}";
+
+static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    struct buf out = {0};
+
+    (void)test;
+    render_status(&out, status, false);
+    assert_string_equal(
+        buf_text(&out),
+        "NAME       STATE     PID    UPTIME   RESTARTS   RATE/S   DONE       FAILED   MEMORY\n"
+        "consumer   running   4121   2h14m    0          3812     30598112   0        1.6M\n"
+        "worker:2   backoff   -      -        2          0        343512     12       -\n"
+        "monitor    running   4130   3m02s    0          -        -          -        2.2M\n"
+        "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed - · spool 0 · "
+        "broker connected · hub ok\n"
+        "not ready: worker:2: the hub does not answer\n");
+    buf_free(&out);
+    cJSON_Delete(status);
+}
+
+static void test_colour_changes_no_column(void **test)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    struct buf plain = {0};
+    struct buf color = {0};
+    struct buf stripped = {0};
+
+    (void)test;
+    render_status(&plain, status, false);
+    render_status(&color, status, true);
+    for (size_t i = 0; i < color.len; i++) {
+        if (color.data[i] == '\033')
+            i += strcspn(buf_text(&color) + i, "m");
+        else
+            buf_append_char(&stripped, color.data[i]);
+    }
+    assert_true(color.len > plain.len);
+    assert_string_equal(buf_text(&stripped), buf_text(&plain));
+    buf_free(&plain);
+    buf_free(&color);
+    buf_free(&stripped);
+    cJSON_Delete(status);
+}
+
+static void test_an_answer_without_members_is_no_fault(void **test)
+{
+    cJSON *status = cJSON_Parse("{\"processes\":[{},null,7],\"reasons\":[null]}");
+    struct buf out = {0};
+
+    (void)test;
+    render_status(&out, status, true);
+    assert_true(out.len > 0);
+    buf_free(&out);
+    cJSON_Delete(status);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_durations_have_two_units_at_most),
+        cmocka_unit_test(test_sizes_have_one_decimal_while_small),
+        cmocka_unit_test(test_counts_are_whole_unless_a_small_rate),
+        cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
+        cmocka_unit_test(test_colour_changes_no_column),
+        cmocka_unit_test(test_an_answer_without_members_is_no_fault),
+    };
+    return cmocka_run_group_tests_name("render", tests, NULL, NULL);
+}

@@ -1,0 +1,129 @@
+#include "consumer/place.h"
+#include "consumer/session_codes.h"
+#include "consumer/session_servers.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct settings_mqtt make_settings(const char *uris, bool tls)
+{
+    return (struct settings_mqtt){.host = (char *)"broker",
+                                  .port = tls ? 8883 : 1883,
+                                  .tls = tls,
+                                  .server_uris = (char *)uris};
+}
+
+static void check_one(const char *uris, bool tls, const char *uri, const char *place)
+{
+    struct settings_mqtt settings = make_settings(uris, tls);
+    struct session_servers servers;
+    struct error err = {0};
+
+    if (session_servers_read(&servers, &settings, &err) < 0)
+        fail_msg("%s: %s", uris, err.text);
+    assert_int_equal(servers.len, 1);
+    assert_string_equal(servers.at[0].uri, uri);
+    assert_string_equal(servers.at[0].place, place);
+    assert_int_equal(servers.at[0].tls, strncmp(uri, "ssl", 3) == 0);
+    session_servers_free(&servers);
+}
+
+static void test_host_port_and_tls_are_one_server(void **state)
+{
+    (void)state;
+    check_one("", false, "tcp://broker:1883", "broker:1883");
+    check_one(" ", true, "ssl://broker:8883", "broker:8883");
+}
+
+static void test_a_uri_may_leave_out_scheme_and_port(void **state)
+{
+    (void)state;
+    check_one("other", false, "tcp://other:1883", "other:1883");
+    check_one("other", true, "ssl://other:8883", "other:8883");
+    check_one("other:99", false, "tcp://other:99", "other:99");
+    check_one("mqtt://other", true, "tcp://other:1883", "other:1883");
+    check_one("mqtts://other", false, "ssl://other:8883", "other:8883");
+    check_one("mqtts://other:443", false, "ssl://other:443", "other:443");
+    check_one("tcp://[::1]:1884", false, "tcp://[::1]:1884", "[::1]:1884");
+    check_one("ssl://[::1]", false, "ssl://[::1]:8883", "[::1]:8883");
+}
+
+static void test_a_list_keeps_its_order(void **state)
+{
+    struct settings_mqtt settings = make_settings("b:1, a:2 c:3", false);
+    struct session_servers servers;
+    struct error err;
+
+    (void)state;
+    assert_int_equal(session_servers_read(&servers, &settings, &err), 0);
+    assert_int_equal(servers.len, 3);
+    assert_string_equal(servers.at[0].place, "b:1");
+    assert_string_equal(servers.at[1].place, "a:2");
+    assert_string_equal(servers.at[2].place, "c:3");
+    session_servers_free(&servers);
+}
+
+static void test_a_bad_uri_is_an_error_that_names_it(void **state)
+{
+    static const char *const BAD[] = {"ws://x:80", "x:0", "x:65536", "x:y", "mqtt://:1883"};
+    struct session_servers servers;
+    struct error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+        struct settings_mqtt settings = make_settings(BAD[i], false);
+
+        assert_int_equal(session_servers_read(&servers, &settings, &err), -ERR_USAGE);
+        assert_non_null(strstr(err.text, BAD[i]));
+    }
+}
+
+static void test_codes_are_said_in_words_for_their_version(void **state)
+{
+    (void)state;
+    assert_string_equal(session_code_text(4, 4), "bad user name or password");
+    assert_string_equal(session_code_text(5, 0x86), "bad user name or password");
+    assert_string_equal(session_code_text(5, 0x8e), "session taken over");
+    assert_non_null(strstr(session_code_hint(4, 4), "MQTT_PASSWORD"));
+    assert_string_equal(session_code_text(5, 0xfe), "no reason that is known");
+    assert_string_equal(session_code_text(4, 99), "no reason that is known");
+}
+
+static void test_a_client_id_becomes_one_folder_s_name(void **state)
+{
+    static const struct {
+        const char *client_id, *place;
+    } CASES[] = {{"mqtt-bridge", "/s/spool/mqtt-bridge"},
+                 {"a.b_C9", "/s/spool/a.b_C9"},
+                 {"../../etc", "/s/spool/%2E.%2F..%2Fetc"},
+                 {".", "/s/spool/%2E"},
+                 {"\xc3\xa9 %", "/s/spool/%C3%A9%20%25"}};
+    struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        char *place = place_of_spool(&settings, CASES[i].client_id);
+
+        assert_string_equal(place, CASES[i].place);
+        free(place);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_host_port_and_tls_are_one_server),
+        cmocka_unit_test(test_a_uri_may_leave_out_scheme_and_port),
+        cmocka_unit_test(test_a_list_keeps_its_order),
+        cmocka_unit_test(test_a_bad_uri_is_an_error_that_names_it),
+        cmocka_unit_test(test_codes_are_said_in_words_for_their_version),
+        cmocka_unit_test(test_a_client_id_becomes_one_folder_s_name),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

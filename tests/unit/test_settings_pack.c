@@ -1,0 +1,185 @@
+/* Settings on their way to a child process. */
+#include "tests/unit/settings_case.h"
+
+static struct settings *unpack(const struct buf *packed)
+{
+    struct settings *settings = NULL;
+    struct error err = {0};
+    if (settings_unpack(&settings, buf_bytes(packed), &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    return settings;
+}
+
+static void expect_same(const struct settings *settings)
+{
+    struct buf packed = {0};
+    struct buf again = {0};
+    settings_pack(settings, &packed);
+    struct settings *copy = unpack(&packed);
+    settings_pack(copy, &again);
+    assert_true(bytes_equal(buf_bytes(&packed), buf_bytes(&again)));
+    assert_int_equal(settings_views_len(copy), settings_views_len(settings));
+    assert_memory_equal(&copy->worker.consume, &settings->worker.consume,
+                        sizeof(settings->worker.consume));
+    settings_free(copy);
+    buf_free(&packed);
+    buf_free(&again);
+}
+
+/* A value for the row that is not its default. */
+static const char *other_value(const struct setting *row)
+{
+    switch (row->type) {
+    case SETTING_TEXT:
+        return "a = b\n:; \"ü\" 12:x";
+    case SETTING_NUMBER:
+    case SETTING_COUNT:
+        return strcmp(row->standard, "2") == 0 ? "1" : "2";
+    case SETTING_REAL:
+        return row->minimum > 0 ? "3.14159" : "0.3333";
+    case SETTING_BOOL:
+        return strcmp(row->standard, "yes") == 0 ? "no" : "yes";
+    case SETTING_DURATION:
+        return "12345ms";
+    case SETTING_SIZE:
+        return "1234567";
+    case SETTING_CHOICE:
+        return strrchr(row->choices, ' ') + 1;
+    }
+    return NULL;
+}
+
+static void test_every_key_survives_the_way_to_a_child(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const struct setting *row = &SETTINGS_TABLE[i];
+        struct settings *settings =
+            load("[consumer:a]\ntopics = a\n[transport:b]\ndsn = redis://h/b\n");
+        for (size_t j = 0; j < settings_views_len(settings); j++) {
+            const struct setting_view view = settings_view(settings, j);
+            struct buf value = {0};
+            struct error err = {0};
+            if (view.section != row->section || strcmp(row->key, "options") == 0) {
+                continue;
+            }
+            buf_append_text(&value, other_value(row));
+            for (size_t k = 0; k < value.len && !(row->flags & SETTING_SECRET); k++) {
+                value.data[k] = value.data[k] == '\n' ? ' ' : value.data[k];
+            }
+            if (setting_parse(row, view.base, buf_bytes(&value), &err) < 0) {
+                fail_msg("%s: %s", row->key, err.text);
+            }
+            buf_free(&value);
+        }
+        expect_same(settings);
+        settings_free(settings);
+    }
+}
+
+static void test_the_copy_has_the_values(void **state)
+{
+    (void)state;
+    setenv("MQTT_PASSWORD", "line\nline", 1);
+    setenv("APP_ENV", "prod", 1);
+    struct settings *settings = load("[mqtt]\nusername = u\n[consumer:garden]\ntopics = g/#\n"
+                                     "[retry]\njitter = 0.3\n[worker]\noptions = -l 5 -m 2M\n"
+                                     "[transport:b]\ndsn = redis://h/b\n");
+    struct buf packed = {0};
+    settings_pack(settings, &packed);
+    settings_free(settings);
+    struct settings *copy = unpack(&packed);
+    assert_string_equal(copy->mqtt.password, "line\nline");
+    assert_string_equal(copy->app_env, "prod");
+    assert_int_equal(copy->consumers_len, 1);
+    assert_string_equal(copy->consumers[0].name, "garden");
+    assert_string_equal(copy->consumers[0].topics, "g/#");
+    assert_true(copy->retry.jitter == 0.3);
+    assert_int_equal(copy->worker.consume.limit, 5);
+    assert_int_equal(copy->worker.consume.memory_limit, 2 << 20);
+    assert_string_equal(copy->transports[0].name, "async");
+    assert_string_equal(copy->transports[1].dsn, "redis://h/b");
+    settings_free(copy);
+    buf_free(&packed);
+}
+
+static void test_another_layout_is_refused(void **state)
+{
+    (void)state;
+    struct settings *settings = load("");
+    struct settings *copy = NULL;
+    struct buf packed = {0};
+    struct error err = {0};
+    settings_pack(settings, &packed);
+    char *hash = strchr(packed.data, '\n') - 1;
+    *hash = *hash == '0' ? '1' : '0';
+    assert_int_equal(settings_unpack(&copy, buf_bytes(&packed), &err), -ERR_FORMAT);
+    assert_string_equal(err.text,
+                        "the settings are of another version of the program: restart the service");
+    assert_null(copy);
+    settings_free(settings);
+    buf_free(&packed);
+}
+
+static void test_what_is_cut_or_damaged_is_refused(void **state)
+{
+    (void)state;
+    struct settings *settings = load("[consumer:garden]\ntopics = g/#\n");
+    struct settings *copy = NULL;
+    struct buf packed = {0};
+    struct error err = {0};
+    settings_pack(settings, &packed);
+    for (size_t len = 0; len < packed.len; len++) {
+        assert_int_equal(settings_unpack(&copy, bytes_slice(buf_bytes(&packed), 0, len), &err),
+                         -ERR_FORMAT);
+    }
+    buf_append_char(&packed, 'x');
+    assert_int_equal(settings_unpack(&copy, buf_bytes(&packed), &err), -ERR_FORMAT);
+    packed.len--;
+    /* Any byte that is changed is either seen or changes one value within its range; nothing crashes. */
+    for (size_t i = 0; i < packed.len; i++) {
+        packed.data[i] = (char)(packed.data[i] ^ 1);
+        if (settings_unpack(&copy, buf_bytes(&packed), &err) == 0) {
+            settings_free(copy);
+        }
+        packed.data[i] = (char)(packed.data[i] ^ 1);
+    }
+    settings_free(settings);
+    buf_free(&packed);
+}
+
+static void test_sections_that_mean_the_same_pack_alike(void **state)
+{
+    (void)state;
+    struct settings *one = load("[retry]\ndelay = 60s\n");
+    struct settings *two = load("[retry]\n; the same\ndelay = 1m\n[mqtt]\nqos = 2\n");
+    struct buf first = {0};
+    struct buf second = {0};
+    for (size_t i = 0; i < settings_views_len(one); i++) {
+        const struct setting_view view = settings_view(one, i);
+        const struct setting_view other = settings_view(two, i);
+        buf_clear(&first);
+        buf_clear(&second);
+        settings_pack_view(&view, &first);
+        settings_pack_view(&other, &second);
+        assert_int_equal(bytes_equal(buf_bytes(&first), buf_bytes(&second)),
+                         view.section != SETTING_MQTT);
+    }
+    settings_free(one);
+    settings_free(two);
+    buf_free(&first);
+    buf_free(&second);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_every_key_survives_the_way_to_a_child),
+        TEST(test_the_copy_has_the_values),
+        TEST(test_another_layout_is_refused),
+        TEST(test_what_is_cut_or_damaged_is_refused),
+        TEST(test_sections_that_mean_the_same_pack_alike),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

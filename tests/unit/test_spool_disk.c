@@ -1,0 +1,315 @@
+/* A disk that refuses, tears, forgets or can't read: what the spool makes of it; and when it syncs. */
+#include "spool_case.h"
+
+static void check_after_failed_append(struct spool_case *c)
+{
+    sys_heal();
+    spool_case_fill(c, 4, 6, 100);
+    spool_case_expect(c, 1, 6);
+    spool_case_expect_none(c);
+    spool_case_reopen_killed(c);
+    spool_case_expect(c, 1, 6);
+    assert_int_equal(spool_case_state(c).damaged_records, 0);
+}
+
+static void test_a_short_write_is_cut_back_and_nothing_was_stored(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 3, 100);
+    uint64_t tail = c->spool->writer.offset;
+    sys_cut_write(1, 70);
+    assert_int_equal(spool_case_try(c, 99, 100, &sequence, &err), -ERR_FULL);
+    struct stat status;
+    int fd = spool_case_file(c, 1, O_RDONLY);
+    fstat(fd, &status);
+    close(fd);
+    assert_int_equal(status.st_size, tail);
+    check_after_failed_append(c);
+}
+
+static void test_a_short_write_that_cannot_be_cut_back_is_no_message_either(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 3, 100);
+    sys_fail(SYS_TRUNCATE, 1, 1, EIO);
+    sys_cut_write(1, 70);
+    assert_int_equal(spool_case_try(c, 99, 100, &sequence, &err), -ERR_FULL);
+    check_after_failed_append(c);
+}
+
+static void test_a_failed_write_is_no_message_and_says_why(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 3, 100);
+    sys_fail(SYS_WRITE, 1, 1, EIO);
+    assert_int_equal(spool_case_try(c, 99, 100, &sequence, &err), -ERR_SYSTEM);
+    assert_non_null(strstr(err.text, "Input/output error"));
+    assert_non_null(strstr(err.text, c->dir));
+    check_after_failed_append(c);
+}
+
+/* Each call that beginning a segment makes, failing in turn. */
+static void test_no_failure_at_the_change_of_segments_loses_a_message(void **state)
+{
+    struct spool_case *c = *state;
+    const struct {
+        enum sys_call call;
+        int nth;
+    } faults[] = {
+        {SYS_OPEN, 1}, {SYS_ALLOCATE, 1}, {SYS_WRITE, 1}, {SYS_WRITE, 2}, {SYS_RENAME, 1}};
+    struct error err;
+    uint64_t sequence;
+    int n = 1;
+
+    c->options.size = 16 * MB;
+    spool_case_open(c);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        uint64_t room = c->spool->writer.size - c->spool->writer.offset;
+        while (room > 1100) {
+            spool_case_append(c, n++, 1000);
+            room = c->spool->writer.size - c->spool->writer.offset;
+        }
+        sys_fail(faults[i].call, faults[i].nth, 1, ENOSPC);
+        int result = spool_case_try(c, n, 2000, &sequence, &err);
+        /* With a spare at hand nothing is opened or reserved. */
+        if (result == 0)
+            n++;
+        else
+            assert_int_equal(result, -ERR_FULL);
+        sys_heal();
+        spool_case_append(c, n++, 2000);
+    }
+    spool_case_expect(c, 1, n - 1);
+    spool_case_reopen_killed(c);
+    spool_case_expect(c, 1, n - 1);
+    spool_case_expect_none(c);
+}
+
+static void test_a_disk_without_room_raises_the_water_until_it_has_some(void **state)
+{
+    struct spool_case *c = *state;
+
+    sys_fail(SYS_ALLOCATE, 2, 1000, ENOSPC); /* the first segment, but no spare */
+    spool_case_open(c);
+    assert_true(spool_above_high_water(c->spool));
+    assert_false(spool_below_low_water(c->spool));
+    sys_heal();
+    c->spool->reader.spare_retry_ms = 0;
+    assert_true(spool_below_low_water(c->spool));
+    assert_false(spool_above_high_water(c->spool));
+}
+
+static void test_a_full_disk_still_lets_a_spool_open_and_send(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_case_close(c);
+    unlinkat(AT_FDCWD, "spare", 0);
+    sys_fail(SYS_ALLOCATE, 1, 1000, ENOSPC);
+    char spare[160];
+    snprintf(spare, sizeof(spare), "%s/spare", c->dir);
+    unlink(spare);
+    spool_case_open(c);
+    assert_true(spool_above_high_water(c->spool));
+    assert_int_equal(spool_case_try(c, 11, 100, &sequence, &err), -ERR_FULL);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    assert_true(spool_sleep(c->spool));
+    sys_heal();
+    assert_int_equal(spool_case_append(c, 11, 100), 11);
+    assert_false(spool_sleep(c->spool));
+    spool_case_expect(c, 11, 11);
+}
+
+static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+    struct error err;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 2000, 1000);
+    uint64_t record = RECORD_HEAD_SIZE + 19 + 1000 + 5;
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * record + 500, 1200); /* 10 and 11 */
+    spool_case_expect(c, 1, 9);
+    assert_int_equal(spool_next(c->spool, &message, &err), -ERR_FORMAT);
+    assert_non_null(strstr(err.text, "2 records are lost"));
+    assert_int_equal(spool_case_state(c).damaged_records, 2);
+    spool_case_expect(c, 12, 20);
+    spool_rewind(c->spool, BYTES_NONE);
+    spool_case_expect(c, 1, 9);
+    assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
+    assert_int_equal(spool_case_state(c).damaged_records, 2);
+    spool_commit(c->spool, spool_case_expect(c, 12, 2000));
+    assert_int_equal(spool_case_state(c).unsent_records, 0);
+    assert_int_equal(spool_case_files(c, "000000000001.damaged"), 1);
+    assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
+}
+
+static void test_what_the_disk_cannot_read_is_damage_like_any_other(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+    int good = 0, result;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 100, 1000);
+    /* The piece, the segment as a whole, its first block, and its second one twice. */
+    sys_fail(SYS_READ, 1, 5, EIO);
+    while ((result = spool_case_next(c, &message)) != 0)
+        good += result > 0;
+    assert_int_equal(good + (int)spool_case_state(c).damaged_records, 100);
+    assert_in_range(good, 90, 99);
+}
+
+static void test_a_segment_that_somebody_deleted_is_a_hole(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+    char path[160];
+    int expected = 1;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 1000, 1000);
+    snprintf(path, sizeof(path), "%s/000000000002.segment", c->dir);
+    assert_int_equal(unlink(path), 0);
+    int result;
+    while ((result = spool_case_next(c, &message)) > 0)
+        assert_int_equal(result, expected++);
+    assert_int_equal(result, -ERR_FORMAT);
+    int lost = (int)spool_case_state(c).damaged_records;
+    assert_in_range(lost, 200, 260);
+    spool_case_expect(c, expected + lost, 1000);
+}
+
+/* Runs `act` in a child; its exit status. */
+static int exit_of(struct spool_case *c, void (*act)(struct spool_case *c))
+{
+    int status;
+
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        act(c);
+        _exit(77);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void append_with_failing_sync(struct spool_case *c)
+{
+    spool_case_open(c);
+    sys_fail(SYS_SYNC, 1, 1, EIO);
+    spool_case_append(c, 1, 100);
+}
+
+static void interval_with_failing_sync(struct spool_case *c)
+{
+    spool_case_open(c);
+    spool_case_append(c, 1, 100);
+    sys_fail(SYS_SYNC, 1, 1, EIO);
+    spool_sync_interval(c->spool);
+}
+
+static void test_a_failed_fsync_ends_the_process(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.sync = SPOOL_SYNC_ALWAYS;
+    assert_int_equal(exit_of(c, append_with_failing_sync), 1);
+    c->options.sync = SPOOL_SYNC_INTERVAL;
+    assert_int_equal(exit_of(c, interval_with_failing_sync), 1);
+    c->options.sync = SPOOL_SYNC_NONE;
+    assert_int_equal(exit_of(c, append_with_failing_sync), 77);
+}
+
+static void test_sync_always_syncs_before_an_append_returns_and_the_others_never(void **state)
+{
+    struct spool_case *c = *state;
+    const enum spool_sync modes[] = {SPOOL_SYNC_NONE, SPOOL_SYNC_INTERVAL, SPOOL_SYNC_ALWAYS};
+    const int expected[] = {0, 0, 10};
+
+    for (int i = 0; i < 3; i++) {
+        c->options.sync = modes[i];
+        spool_case_open(c);
+        sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+        spool_case_fill(c, 1, 10, 100);
+        assert_int_equal(sys_calls(SYS_SYNC), expected[i]);
+        sys_heal();
+        spool_case_close(c);
+    }
+}
+
+static void test_the_interval_syncs_every_segment_written_since(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.sync = SPOOL_SYNC_INTERVAL;
+    spool_case_open(c);
+    spool_sync_interval(c->spool);
+    spool_case_fill(c, 1, 600, 1000);
+    assert_int_equal(c->spool->writer.number, 3);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    spool_sync_interval(c->spool);
+    assert_true(sys_calls(SYS_SYNC) >= 4); /* three files and the directory */
+    assert_false(c->spool->shared.directory_changed);
+    sys_heal();
+}
+
+static void test_the_name_of_a_new_segment_is_synced_with_its_first_message(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.sync = SPOOL_SYNC_ALWAYS;
+    spool_case_open(c);
+    int n = 1;
+    while (c->spool->writer.size - c->spool->writer.offset > 1100)
+        spool_case_append(c, n++, 1000);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    spool_case_append(c, n, 1000);
+    assert_int_equal(c->spool->writer.number, 2);
+    assert_int_equal(sys_calls(SYS_SYNC), 2);
+    sys_heal();
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, spool_case_begin, spool_case_end)
+
+int main(void)
+{
+    /* What the spool says about the faults that are made here is expected. */
+    log_open(&(struct log_options){.level = LOG_LEVEL_EMERGENCY, .fd = 2});
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_short_write_is_cut_back_and_nothing_was_stored),
+        TEST(test_a_short_write_that_cannot_be_cut_back_is_no_message_either),
+        TEST(test_a_failed_write_is_no_message_and_says_why),
+        TEST(test_no_failure_at_the_change_of_segments_loses_a_message),
+        TEST(test_a_disk_without_room_raises_the_water_until_it_has_some),
+        TEST(test_a_full_disk_still_lets_a_spool_open_and_send),
+        TEST(test_damage_is_stepped_over_counted_once_and_the_file_is_kept),
+        TEST(test_what_the_disk_cannot_read_is_damage_like_any_other),
+        TEST(test_a_segment_that_somebody_deleted_is_a_hole),
+        TEST(test_a_failed_fsync_ends_the_process),
+        TEST(test_sync_always_syncs_before_an_append_returns_and_the_others_never),
+        TEST(test_the_interval_syncs_every_segment_written_since),
+        TEST(test_the_name_of_a_new_segment_is_synced_with_its_first_message),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,414 @@
+/* The supervisor's table: every state and event, and the stories that an operator tells. */
+#include "supervisor/states.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define NOW 1000000
+
+static const struct states_rules RULES = {.start_retries = 3, .stop_timeout_ms = 10000};
+
+/* Ready for two seconds where it runs, so that a death is not a quick one. */
+static struct life life_in(enum state state)
+{
+    struct life life;
+
+    states_init(&life);
+    life.state = state;
+    life.starts = state == STATE_STOPPED ? 0 : 1;
+    life.started_ms = NOW - 5000;
+    if (state == STATE_RUNNING || state == STATE_STOPPING)
+        life.ready_ms = NOW - 2000;
+    if (state == STATE_RUNNING)
+        life.deadline_ms = NOW - 2000 + STATES_HEALTHY_MS;
+    if (state == STATE_BACKOFF || state == STATE_STOPPING)
+        life.deadline_ms = NOW;
+    return life;
+}
+
+struct expected {
+    enum state state;
+    unsigned actions;
+};
+
+#define STAYS(state)                                                                               \
+    {                                                                                              \
+        STATE_##state, ACTION_NONE                                                                 \
+    }
+
+/* Written down a second time, in the order of the events: start, stop, restart, last, ready, deadline,
+ * hang, done, settings, failed. */
+static const struct expected EXPECTED[STATES_LEN][EVENTS_LEN] = {
+    [STATE_STOPPED] = {{STATE_STARTING, ACTION_SPAWN},
+                       STAYS(STOPPED),
+                       {STATE_STARTING, ACTION_SPAWN},
+                       STAYS(STOPPED),
+                       STAYS(STOPPED),
+                       STAYS(STOPPED),
+                       STAYS(STOPPED),
+                       STAYS(STOPPED),
+                       STAYS(STOPPED),
+                       STAYS(STOPPED)},
+    [STATE_STARTING] = {STAYS(STARTING),
+                        {STATE_STOPPING, ACTION_TERMINATE},
+                        {STATE_STOPPING, ACTION_TERMINATE},
+                        STAYS(STARTING),
+                        STAYS(RUNNING),
+                        STAYS(STARTING),
+                        {STATE_STARTING, ACTION_KILL},
+                        {STATE_BACKOFF, ACTION_WAIT},
+                        {STATE_FATAL, ACTION_GIVE_UP},
+                        {STATE_BACKOFF, ACTION_WAIT}},
+    [STATE_RUNNING] = {STAYS(RUNNING),
+                       {STATE_STOPPING, ACTION_TERMINATE},
+                       {STATE_STOPPING, ACTION_TERMINATE},
+                       STAYS(RUNNING),
+                       STAYS(RUNNING),
+                       STAYS(RUNNING),
+                       {STATE_RUNNING, ACTION_KILL},
+                       {STATE_STARTING, ACTION_SPAWN},
+                       {STATE_FATAL, ACTION_GIVE_UP},
+                       {STATE_STARTING, ACTION_SPAWN}},
+    [STATE_BACKOFF] = {{STATE_STARTING, ACTION_SPAWN},
+                       STAYS(STOPPED),
+                       {STATE_STARTING, ACTION_SPAWN},
+                       STAYS(EXITED),
+                       STAYS(BACKOFF),
+                       {STATE_STARTING, ACTION_SPAWN},
+                       STAYS(BACKOFF),
+                       STAYS(BACKOFF),
+                       STAYS(BACKOFF),
+                       STAYS(BACKOFF)},
+    [STATE_STOPPING] = {STAYS(STOPPING),
+                        STAYS(STOPPING),
+                        STAYS(STOPPING),
+                        STAYS(STOPPING),
+                        STAYS(STOPPING),
+                        {STATE_STOPPING, ACTION_KILL},
+                        {STATE_STOPPING, ACTION_KILL},
+                        STAYS(STOPPED),
+                        STAYS(STOPPED),
+                        STAYS(STOPPED)},
+    [STATE_EXITED] = {STAYS(EXITED), STAYS(STOPPED), STAYS(EXITED), STAYS(EXITED), STAYS(EXITED),
+                      STAYS(EXITED), STAYS(EXITED), STAYS(EXITED), STAYS(EXITED), STAYS(EXITED)},
+    [STATE_FATAL] = {{STATE_STARTING, ACTION_SPAWN},
+                     STAYS(STOPPED),
+                     {STATE_STARTING, ACTION_SPAWN},
+                     STAYS(FATAL),
+                     STAYS(FATAL),
+                     STAYS(FATAL),
+                     STAYS(FATAL),
+                     STAYS(FATAL),
+                     STAYS(FATAL),
+                     STAYS(FATAL)},
+};
+
+static void test_every_state_and_event_does_what_is_written(void **test)
+{
+    (void)test;
+    for (int state = 0; state < STATES_LEN; state++) {
+        for (int event = 0; event < EVENTS_LEN; event++) {
+            const struct expected *expected = &EXPECTED[state][event];
+            struct life life = life_in((enum state)state);
+            unsigned actions = states_step(&life, &RULES, (enum event)event, NOW);
+
+            if (life.state != expected->state || actions != expected->actions)
+                fail_msg("%s, %s: is %s with actions %u, not %s with %u",
+                         states_name((enum state)state), states_event_name((enum event)event),
+                         states_name(life.state), actions, states_name(expected->state),
+                         expected->actions);
+        }
+    }
+}
+
+static void test_whoever_is_the_last_is_never_replaced(void **test)
+{
+    (void)test;
+    for (int state = 0; state < STATES_LEN; state++) {
+        for (int event = 0; event < EVENTS_LEN; event++) {
+            struct life life = life_in((enum state)state);
+
+            states_step(&life, &RULES, EVENT_LAST, NOW);
+            unsigned actions = states_step(&life, &RULES, (enum event)event, NOW);
+            assert_int_equal(actions & ACTION_SPAWN, 0);
+            states_step(&life, &RULES, EVENT_FAILED, NOW);
+            assert_int_not_equal(life.state, STATE_BACKOFF);
+            actions = states_step(&life, &RULES, EVENT_DEADLINE, NOW + STATES_BACKOFF_MAX_MS);
+            assert_int_equal(actions & ACTION_SPAWN, 0);
+        }
+    }
+}
+
+static void test_a_state_without_a_process_waits_for_nothing_but_a_back_off(void **test)
+{
+    (void)test;
+    for (int state = 0; state < STATES_LEN; state++) {
+        for (int event = 0; event < EVENTS_LEN; event++) {
+            struct life life = life_in((enum state)state);
+
+            states_step(&life, &RULES, (enum event)event, NOW);
+            if (!states_alive(&life) && life.state != STATE_BACKOFF)
+                assert_int_equal(life.deadline_ms, -1);
+            if (!states_alive(&life))
+                assert_int_equal(life.ready_ms, -1);
+        }
+    }
+}
+
+static void start(struct life *life, int64_t now)
+{
+    states_init(life);
+    assert_int_equal(states_step(life, &RULES, EVENT_START, now), ACTION_SPAWN);
+}
+
+static void test_a_child_that_was_ready_for_a_second_is_restarted_at_once(void **test)
+{
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    states_step(&life, &RULES, EVENT_READY, NOW + 10);
+    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 1010), ACTION_SPAWN);
+    assert_int_equal(life.state, STATE_STARTING);
+    assert_int_equal(life.quick_deaths, 0);
+    assert_int_equal(life.starts, 2);
+}
+
+static void test_a_child_that_was_ready_for_less_than_a_second_waits(void **test)
+{
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    states_step(&life, &RULES, EVENT_READY, NOW + 10);
+    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 1009), ACTION_WAIT);
+    assert_int_equal(life.quick_deaths, 1);
+    assert_in_range(life.deadline_ms - (NOW + 1009), 75, 125);
+}
+
+static void test_the_wait_doubles_with_jitter_up_to_thirty_seconds(void **test)
+{
+    const struct states_rules patient = {.start_retries = 100, .stop_timeout_ms = 1};
+    struct life life;
+    int64_t now = NOW;
+    int64_t nominal = STATES_BACKOFF_MIN_MS;
+
+    (void)test;
+    start(&life, now);
+    for (int i = 0; i < 20; i++) {
+        states_step(&life, &patient, EVENT_FAILED, now);
+        assert_int_equal(life.state, STATE_BACKOFF);
+        assert_in_range(life.deadline_ms - now, nominal - nominal / 4,
+                        nominal + nominal / 4 < STATES_BACKOFF_MAX_MS ? nominal + nominal / 4
+                                                                      : STATES_BACKOFF_MAX_MS);
+        now = life.deadline_ms;
+        assert_int_equal(states_step(&life, &patient, EVENT_DEADLINE, now), ACTION_SPAWN);
+        nominal = nominal * 2 < STATES_BACKOFF_MAX_MS ? nominal * 2 : STATES_BACKOFF_MAX_MS;
+    }
+}
+
+static void test_more_quick_deaths_than_start_retries_are_fatal(void **test)
+{
+    struct life life;
+    int64_t now = NOW;
+
+    (void)test;
+    start(&life, now);
+    for (int i = 0; i < RULES.start_retries; i++) {
+        assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_WAIT);
+        now = life.deadline_ms;
+        states_step(&life, &RULES, EVENT_DEADLINE, now);
+    }
+    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_GIVE_UP);
+    assert_int_equal(life.state, STATE_FATAL);
+}
+
+static void test_no_retries_at_all_means_the_first_quick_death_is_fatal(void **test)
+{
+    const struct states_rules none = {.start_retries = 0};
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    assert_int_equal(states_step(&life, &none, EVENT_FAILED, NOW + 1), ACTION_GIVE_UP);
+}
+
+static void test_a_healthy_minute_forgives_all(void **test)
+{
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    for (int i = 0; i < RULES.start_retries; i++) {
+        states_step(&life, &RULES, EVENT_FAILED, NOW);
+        states_step(&life, &RULES, EVENT_DEADLINE, NOW);
+    }
+    states_step(&life, &RULES, EVENT_READY, NOW);
+    assert_int_equal(life.deadline_ms, NOW + STATES_HEALTHY_MS);
+    states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms);
+    assert_int_equal(life.state, STATE_RUNNING);
+    assert_int_equal(life.deadline_ms, -1);
+    assert_int_equal(life.quick_deaths, 0);
+
+    int64_t now = NOW + 2 * STATES_HEALTHY_MS;
+    states_step(&life, &RULES, EVENT_FAILED, now);
+    assert_int_equal(life.state, STATE_STARTING);
+    states_step(&life, &RULES, EVENT_FAILED, now);
+    assert_in_range(life.deadline_ms - now, 75, 125);
+}
+
+static void test_a_second_of_readiness_does_not_forgive(void **test)
+{
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    states_step(&life, &RULES, EVENT_FAILED, NOW);
+    states_step(&life, &RULES, EVENT_DEADLINE, NOW);
+    states_step(&life, &RULES, EVENT_READY, NOW);
+    states_step(&life, &RULES, EVENT_FAILED, NOW + 2000);
+    assert_int_equal(life.state, STATE_STARTING);
+    assert_int_equal(life.quick_deaths, 1);
+}
+
+static void test_a_child_whose_server_is_away_for_long_is_never_given_up(void **test)
+{
+    struct life life;
+    int64_t now = NOW;
+
+    (void)test;
+    start(&life, now);
+    for (int i = 0; i < 50; i++) {
+        now += STATES_HEALTHY_MS;
+        assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_WAIT);
+        now = life.deadline_ms;
+        states_step(&life, &RULES, EVENT_DEADLINE, now);
+    }
+    assert_int_equal(life.quick_deaths, 0);
+}
+
+static void test_a_planned_end_never_counts(void **test)
+{
+    struct life life;
+    int64_t now = NOW;
+
+    (void)test;
+    start(&life, now);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(states_step(&life, &RULES, EVENT_DONE, now), ACTION_WAIT);
+        assert_int_equal(life.deadline_ms, now + STATES_BACKOFF_MIN_MS);
+        now = life.deadline_ms;
+        states_step(&life, &RULES, EVENT_DEADLINE, now);
+    }
+    assert_int_equal(life.quick_deaths, 0);
+    states_step(&life, &RULES, EVENT_READY, now);
+    assert_int_equal(states_step(&life, &RULES, EVENT_DONE, now + STATES_PROVEN_MS), ACTION_SPAWN);
+}
+
+static void test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone(void **test)
+{
+    struct life life;
+
+    (void)test;
+    start(&life, NOW);
+    states_step(&life, &RULES, EVENT_READY, NOW);
+    assert_int_equal(states_step(&life, &RULES, EVENT_STOP, NOW), ACTION_TERMINATE);
+    assert_int_equal(life.deadline_ms, NOW + RULES.stop_timeout_ms);
+    assert_int_equal(states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms), ACTION_KILL);
+    assert_int_equal(life.deadline_ms, NOW + RULES.stop_timeout_ms + STATES_KILL_AGAIN_MS);
+    assert_int_equal(states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms), ACTION_KILL);
+    states_step(&life, &RULES, EVENT_FAILED, life.deadline_ms);
+    assert_int_equal(life.state, STATE_STOPPED);
+    assert_int_equal(life.quick_deaths, 0);
+}
+
+static void test_a_restart_ends_the_old_one_and_then_starts_the_new(void **test)
+{
+    struct life life = life_in(STATE_RUNNING);
+
+    (void)test;
+    assert_int_equal(states_step(&life, &RULES, EVENT_RESTART, NOW), ACTION_TERMINATE);
+    assert_int_equal(life.state, STATE_STOPPING);
+    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 5), ACTION_SPAWN);
+    assert_int_equal(life.state, STATE_STARTING);
+    assert_int_equal(life.started_ms, NOW + 5);
+}
+
+static void test_the_last_wish_counts_while_a_child_is_stopping(void **test)
+{
+    struct life life = life_in(STATE_RUNNING);
+
+    (void)test;
+    states_step(&life, &RULES, EVENT_RESTART, NOW);
+    states_step(&life, &RULES, EVENT_STOP, NOW);
+    states_step(&life, &RULES, EVENT_DONE, NOW);
+    assert_int_equal(life.state, STATE_STOPPED);
+
+    life = life_in(STATE_RUNNING);
+    states_step(&life, &RULES, EVENT_STOP, NOW);
+    states_step(&life, &RULES, EVENT_START, NOW);
+    assert_int_equal(states_step(&life, &RULES, EVENT_DONE, NOW), ACTION_SPAWN);
+}
+
+static void test_what_was_given_up_starts_afresh_when_the_operator_says_so(void **test)
+{
+    struct life life = life_in(STATE_FATAL);
+
+    (void)test;
+    life.quick_deaths = RULES.start_retries + 1;
+    assert_int_equal(states_step(&life, &RULES, EVENT_START, NOW), ACTION_SPAWN);
+    assert_int_equal(life.quick_deaths, 0);
+    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW), ACTION_WAIT);
+}
+
+static void test_ending_while_the_service_ends_is_exited_not_fatal(void **test)
+{
+    const enum event DEATHS[] = {EVENT_DONE, EVENT_SETTINGS, EVENT_FAILED};
+
+    (void)test;
+    for (size_t i = 0; i < 3; i++) {
+        struct life life = life_in(STATE_RUNNING);
+
+        states_step(&life, &RULES, EVENT_LAST, NOW);
+        assert_int_equal(states_step(&life, &RULES, DEATHS[i], NOW), ACTION_NONE);
+        assert_int_equal(life.state, STATE_EXITED);
+    }
+}
+
+static void test_every_state_and_event_has_a_name(void **test)
+{
+    (void)test;
+    for (int state = 0; state < STATES_LEN; state++)
+        assert_non_null(states_name((enum state)state));
+    for (int event = 0; event < EVENTS_LEN; event++)
+        assert_non_null(states_event_name((enum event)event));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_state_and_event_does_what_is_written),
+        cmocka_unit_test(test_whoever_is_the_last_is_never_replaced),
+        cmocka_unit_test(test_a_state_without_a_process_waits_for_nothing_but_a_back_off),
+        cmocka_unit_test(test_a_child_that_was_ready_for_a_second_is_restarted_at_once),
+        cmocka_unit_test(test_a_child_that_was_ready_for_less_than_a_second_waits),
+        cmocka_unit_test(test_the_wait_doubles_with_jitter_up_to_thirty_seconds),
+        cmocka_unit_test(test_more_quick_deaths_than_start_retries_are_fatal),
+        cmocka_unit_test(test_no_retries_at_all_means_the_first_quick_death_is_fatal),
+        cmocka_unit_test(test_a_healthy_minute_forgives_all),
+        cmocka_unit_test(test_a_second_of_readiness_does_not_forgive),
+        cmocka_unit_test(test_a_child_whose_server_is_away_for_long_is_never_given_up),
+        cmocka_unit_test(test_a_planned_end_never_counts),
+        cmocka_unit_test(test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone),
+        cmocka_unit_test(test_a_restart_ends_the_old_one_and_then_starts_the_new),
+        cmocka_unit_test(test_the_last_wish_counts_while_a_child_is_stopping),
+        cmocka_unit_test(test_what_was_given_up_starts_afresh_when_the_operator_says_so),
+        cmocka_unit_test(test_ending_while_the_service_ends_is_exited_not_fatal),
+        cmocka_unit_test(test_every_state_and_event_has_a_name),
+    };
+    return cmocka_run_group_tests_name("states", tests, NULL, NULL);
+}

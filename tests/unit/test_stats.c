@@ -1,0 +1,98 @@
+#include "common/base/stats.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void test_what_one_process_writes_another_reads(void **state)
+{
+    struct stats *made = NULL, *attached = NULL;
+    struct error err;
+    int fd = -1;
+    char reason[STATS_REASON_SIZE];
+
+    (void)state;
+    assert_int_equal(stats_create(&made, 4, &fd, &err), 0);
+    assert_int_equal(stats_attach(&attached, fd, &err), 0);
+    stats_add(&made->slot[3], STATS_DISPATCHED, 5);
+    stats_set(&made->slot[3], STATS_CONNECTED, 1);
+    stats_reason(&made->slot[3], "broker away");
+    assert_int_equal(stats_counter(&attached->slot[3], STATS_DISPATCHED), 5);
+    assert_int_equal(stats_gauge(&attached->slot[3], STATS_CONNECTED), 1);
+    stats_reason_read(&attached->slot[3], reason);
+    assert_string_equal(reason, "broker away");
+    close(fd);
+}
+
+static void test_an_ended_childs_totals_stay_and_its_gauges_go(void **state)
+{
+    struct stats *stats = stats_private();
+    struct stats_slot *slot = &stats->slot[0];
+
+    (void)state;
+    stats_add(slot, STATS_HANDLED_DONE, 7);
+    stats_set(slot, STATS_PREFETCHED, 9);
+    stats_reason(slot, "x");
+    stats_clear_gauges(slot);
+    assert_int_equal(stats_counter(slot, STATS_HANDLED_DONE), 7);
+    assert_int_equal(stats_gauge(slot, STATS_PREFETCHED), 0);
+    assert_string_equal(slot->reason, "");
+}
+
+static void test_a_writer_that_died_within_a_reason_does_not_block_readers(void **state)
+{
+    struct stats *stats = stats_private();
+    char reason[STATS_REASON_SIZE];
+
+    (void)state;
+    atomic_fetch_add(&stats->slot[0].reason_turn, 1);
+    stats_clear_gauges(&stats->slot[0]);
+    stats_reason(&stats->slot[0], "new");
+    stats_reason_read(&stats->slot[0], reason);
+    assert_string_equal(reason, "new");
+}
+
+static void test_another_layout_is_refused(void **state)
+{
+    struct stats *made = NULL, *attached = NULL;
+    struct error err;
+    int fd = -1;
+
+    (void)state;
+    assert_int_equal(stats_create(&made, 1, &fd, &err), 0);
+    made->version++;
+    assert_int_equal(stats_attach(&attached, fd, &err), -ERR_FORMAT);
+    assert_non_null(strstr(err.text, "restart the service"));
+    close(fd);
+}
+
+static void test_each_duration_falls_into_its_bucket(void **state)
+{
+    struct stats *stats = stats_private();
+    const struct stats_histogram_data *data = &stats->slot[0].histogram[STATS_HUB_US];
+
+    (void)state;
+    stats_observe(&stats->slot[0], STATS_HUB_US, 250);
+    stats_observe(&stats->slot[0], STATS_HUB_US, 251);
+    stats_observe(&stats->slot[0], STATS_HUB_US, INT64_C(1) << 40);
+    stats_observe(&stats->slot[0], STATS_HUB_US, -5);
+    assert_int_equal(data->bucket[0], 2);
+    assert_int_equal(data->bucket[1], 1);
+    assert_int_equal(data->bucket[STATS_BUCKETS - 1], 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_one_process_writes_another_reads),
+        cmocka_unit_test(test_an_ended_childs_totals_stay_and_its_gauges_go),
+        cmocka_unit_test(test_a_writer_that_died_within_a_reason_does_not_block_readers),
+        cmocka_unit_test(test_another_layout_is_refused),
+        cmocka_unit_test(test_each_duration_falls_into_its_bucket),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
