@@ -151,6 +151,11 @@ install: all ## install under DESTDIR and PREFIX
 	install -m 644 web/* $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web
 	install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini
 
+.PHONY: uninstall
+uninstall: ## remove what install put there, but for the settings
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BINARIES)))
+	rm -rf $(DESTDIR)$(PREFIX)/share/mqtt-bridge
+
 .PHONY: clean
 clean: ## remove build/
 	rm -rf build

@@ -258,7 +258,7 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
     case INTAKE_GROUP:
         if (!intake->asked) {
             intake->asked = true;
-            queue_create_group(intake->writer, "0", group_made, intake);
+            queue_create_group(intake->writer, group_made, intake);
         }
         break;
     case INTAKE_LEASE:

@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/client/queue_internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,20 +102,28 @@ static void answer_ids(void *context, const redisReply *reply, const struct erro
 static void group_created(void *context, const redisReply *reply, const struct error *err)
 {
     struct pending_call call = call_take(context);
+    bool exists = err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
 
-    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("BUSYGROUP")))
-        err = NULL;
-    call.done(call.context, result_of(err), err);
+    call.done(call.context, exists ? 0 : result_of(err), exists ? NULL : err);
+    queue_check_script(call.queue, reply, err);
 }
 
-void queue_create_group(struct queue *queue, const char *start, queue_done *done, void *context)
+static char *last_key(const struct queue *queue)
+{
+    return queue_key(queue, "last", queue->dsn.group);
+}
+
+void queue_create_group(struct queue *queue, queue_done *done, void *context)
 {
     struct pending_call *call = call_new(queue, context);
-    struct bytes create[] = {BYTES("XGROUP"), BYTES("CREATE"), stream_of(queue),
-                             group_of(queue), bytes_of(start), BYTES("MKSTREAM")};
+    bool deletes = queue->dsn.delete_after_ack && queue->dsn.delete_after_reject;
+    char *last = last_key(queue);
+    struct bytes arguments[] = {stream_of(queue), bytes_of(last), group_of(queue),
+                                bytes_of(deletes ? "1" : "0")};
 
     call->done = done;
-    redis_send(queue->redis, create, 6, 0, group_created, call);
+    queue_eval(queue, QUEUE_SCRIPT_GROUP, 2, arguments, 4, group_created, call);
+    free(last);
 }
 
 static char *lease_key(const struct queue *queue, struct bytes consumer)
@@ -210,6 +219,23 @@ static void id_texts_free(struct id_texts *texts)
     free(texts->arguments);
 }
 
+static void remember_last(struct queue *queue, const struct stream_id *ids, size_t len,
+                          struct pending_call *call)
+{
+    struct stream_id highest = ids[0];
+    char *key = last_key(queue);
+    char ms[24], sequence[24];
+
+    for (size_t i = 1; i < len; i++)
+        if (stream_id_compare(ids[i], highest) > 0)
+            highest = ids[i];
+    snprintf(ms, sizeof(ms), "%" PRIu64, highest.ms);
+    snprintf(sequence, sizeof(sequence), "%" PRIu64, highest.sequence);
+    struct bytes arguments[] = {bytes_of(key), bytes_of(ms), bytes_of(sequence)};
+    queue_eval(queue, QUEUE_SCRIPT_LAST, 1, arguments, 3, answer_done, call);
+    free(key);
+}
+
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context)
 {
@@ -220,11 +246,12 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
 
     call->done = done;
     /* In one write, answered in order: the last answer is the one that counts. */
-    redis_send(queue->redis, texts.arguments, texts.count, 0, remove ? NULL : answer_done,
-               remove ? NULL : call);
+    redis_send(queue->redis, texts.arguments, texts.count, 0, NULL, NULL);
     id_texts_free(&texts);
-    if (!remove)
+    if (!remove) {
+        remember_last(queue, ids, len, call);
         return;
+    }
     texts = id_texts_new(delete, 2, ids, len, 0);
     redis_send(queue->redis, texts.arguments, texts.count, 0, answer_done, call);
     id_texts_free(&texts);

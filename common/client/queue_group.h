@@ -34,8 +34,9 @@ typedef void queue_ids_read(void *context, int result, const struct stream_id *i
 typedef void queue_names_read(void *context, int result, const struct bytes *names, size_t len,
                               const struct error *err);
 
-/* XGROUP CREATE … MKSTREAM from `start` ("0"); a group that is there is fine. */
-void queue_create_group(struct queue *queue, const char *start, queue_done *done, void *context);
+/* XGROUP CREATE … MKSTREAM; a group that is there is fine. A new one begins at the stream's start, or,
+ * where acknowledged entries are kept, behind the last one acknowledged. */
+void queue_create_group(struct queue *queue, queue_done *done, void *context);
 
 /* number: 0 another instance holds it (wait), 1 taken, 2 taken, and our own instance had not given it
  * back: what is pending was in the hands of a worker that died. */
@@ -56,7 +57,7 @@ void queue_read_pending(struct queue *queue, const char *consumer, struct stream
 void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
                     queue_entries_read *done, void *context);
 
-/* XACK, and XDEL where `remove`. */
+/* XACK, and XDEL where `remove`; otherwise the highest id is remembered for queue_create_group. */
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context);
 /* Into the delayed set and out of the stream in one step; number 0: the entry is no longer ours. */

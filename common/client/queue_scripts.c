@@ -19,6 +19,25 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                             "redis.call('SET', KEYS[2], ARGV[2])\n"
                             "return #ARGV - 3\n",
 
+    /* KEYS stream, last; ARGV group, 1 if acknowledged entries are deleted. Where they are kept, a group
+     * that was lost begins behind the last one acknowledged. */
+    [QUEUE_SCRIPT_GROUP] =
+        "local start = ARGV[2] == '0' and redis.call('GET', KEYS[2]) or '0'\n"
+        "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')\n",
+
+    /* KEYS last; ARGV ms, sequence. Only ever upwards. */
+    [QUEUE_SCRIPT_LAST] = "local last = redis.call('GET', KEYS[1])\n"
+                          "if last then\n"
+                          "  local ms, sequence = string.match(last, '(%d+)-(%d+)')\n"
+                          "  ms, sequence = tonumber(ms), tonumber(sequence)\n"
+                          "  local new = tonumber(ARGV[1])\n"
+                          "  if ms > new or (ms == new and sequence >= tonumber(ARGV[2])) then\n"
+                          "    return 0\n"
+                          "  end\n"
+                          "end\n"
+                          "redis.call('SET', KEYS[1], ARGV[1] .. '-' .. ARGV[2])\n"
+                          "return 1\n",
+
     /* KEYS lease, names; ARGV instance, token, ttl ms, consumer name.
      * 0: somebody else's; 1: it was free; 2: it was our instance's own: an unclean end. */
     [QUEUE_SCRIPT_LEASE] =

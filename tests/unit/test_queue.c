@@ -294,7 +294,7 @@ static void make_group(struct fixture *fixture)
 {
     struct answer answer = {0};
 
-    queue_create_group(fixture->queue, "0", on_done, &answer);
+    queue_create_group(fixture->queue, on_done, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
 }
@@ -370,6 +370,33 @@ static void test_an_acknowledged_entry_is_gone(void **state)
     wait_for(fixture->queue, &answer);
     assert_int_equal(command(fixture, "XLEN messages"), 2);
     assert_int_equal(command(fixture, "XPENDING messages symfony - + 10"), 0);
+}
+
+static void
+test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer first = {0}, second = {0};
+    char dsn[250];
+
+    snprintf(dsn, sizeof(dsn), "%s?delete_after_ack=0", fixture->dsn);
+    fixture->transport.dsn = dsn;
+    queue_free(fixture->queue);
+    connect_queue(fixture, &fixture->queue);
+    make_group(fixture);
+    append(fixture, "", "00ff:5", 5);
+    struct answer read = read_new(fixture, "w-1", 3);
+    queue_acknowledge(fixture->queue, &read.ids[1], 2, false, on_done, &first);
+    wait_for(fixture->queue, &first);
+    queue_acknowledge(fixture->queue, &read.ids[0], 1, false, on_done, &second);
+    wait_for(fixture->queue, &second);
+    assert_int_equal(second.result, 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 5);
+    command(fixture, "XGROUP DESTROY messages symfony");
+    make_group(fixture);
+    struct answer rest = read_new(fixture, "w-1", 10);
+    assert_int_equal(rest.len, 2);
+    assert_string_equal(rest.text, "value 3");
 }
 
 static int64_t retry(struct fixture *fixture, const char *consumer, struct stream_id id)
@@ -595,6 +622,7 @@ int main(void)
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
         WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),
         WITH_REDIS(test_an_acknowledged_entry_is_gone),
+        WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept),
         WITH_REDIS(test_a_retry_moves_the_entry_in_one_step_and_only_its_owners),
         WITH_REDIS(test_a_due_member_is_moved_once),
         WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
