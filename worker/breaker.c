@@ -2,21 +2,13 @@
 
 void breaker_init(struct breaker *breaker, int64_t minimum_ms, int64_t maximum_ms)
 {
-    *breaker = (struct breaker){.backoff = {.minimum_ms = minimum_ms, .maximum_ms = maximum_ms},
-                                .culprit = BREAKER_NO_LANE};
+    *breaker = (struct breaker){.backoff = {.minimum_ms = minimum_ms, .maximum_ms = maximum_ms}};
 }
 
-void breaker_failed(struct breaker *breaker, size_t lane, int64_t now_ms)
+void breaker_failed(struct breaker *breaker, int64_t now_ms)
 {
-    switch (breaker->state) {
-    case BREAKER_OPEN:
+    if (breaker->state == BREAKER_OPEN)
         return; /* others that were under way when it opened */
-    case BREAKER_CLOSED:
-        breaker->culprit = lane;
-        break;
-    case BREAKER_HALF_OPEN:
-        break;
-    }
     breaker->state = BREAKER_OPEN;
     breaker->until_ms = now_ms + backoff_next(&breaker->backoff);
 }

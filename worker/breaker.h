@@ -4,32 +4,26 @@
  *     closed --wait--> open --time--> half-open --probe passed--> closed
  *                        ^---------- probe failed ----'
  *
- * The lane whose entry opened it is the culprit: the probe is taken from another lane, so that one
- * message that the hub chokes on can't keep the breaker open for all. */
+ * What the probe is, and who is to blame, is the publisher's business. */
 #ifndef WORKER_BREAKER_H
 #define WORKER_BREAKER_H
 
 #include "common/base/backoff.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 
 enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
-
-#define BREAKER_NO_LANE ((size_t)-1)
 
 struct breaker {
     enum breaker_state state;
     struct backoff backoff;
     int64_t until_ms; /* while open: when to probe */
-    size_t culprit;
 };
 
 void breaker_init(struct breaker *breaker, int64_t minimum_ms, int64_t maximum_ms);
-/* An answer that means wait, for an entry of that lane. */
-void breaker_failed(struct breaker *breaker, size_t lane, int64_t now_ms);
-/* An answer that shows the hub at work. Returns true if this closed the breaker: the culprit then has
- * one strike more. */
+/* An answer that means wait. */
+void breaker_failed(struct breaker *breaker, int64_t now_ms);
+/* An answer that shows the hub at work. Returns true if this closed the breaker. */
 bool breaker_passed(struct breaker *breaker);
 /* True once when it is time for a probe: the state is half-open from then on. */
 bool breaker_probe_due(struct breaker *breaker, int64_t now_ms);

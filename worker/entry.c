@@ -10,6 +10,8 @@ struct batch *batch_new(size_t entries)
 
     batch->entries = xcalloc(entries, sizeof(struct entry));
     batch->open = entries;
+    for (size_t i = 0; i < entries; i++)
+        batch->entries[i].batch = batch;
     return batch;
 }
 

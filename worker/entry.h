@@ -24,7 +24,7 @@ struct entry {
     struct bytes identity;    /* X-Mqtt-Id, or the stream id of an entry that PHP dispatched */
     int64_t read_us;          /* monotonic */
     uint32_t deliveries;
-    bool redelivered;   /* somebody may have begun with it before */
+    bool rejecting;     /* waits for its row in the failure transport */
     bool charged;       /* its delivery count stands one higher, in case we die of it */
     uint8_t strikes;    /* how often it alone stopped the hub */
     struct entry *next; /* in its lane, or in the intake's list of those handled one at a time */

@@ -15,6 +15,7 @@
 #define RECONNECT_MAX_MS 5000
 #define LEASE_WAIT_MS    1000
 #define LAST_READ_MS     100
+#define LARGEST_AT_FIRST (4 * 1024 * 1024) /* until sizes are known */
 
 int intake_new(struct intake **intake, const struct child *child,
                const struct settings_transport *transport, const char *instance,
@@ -37,10 +38,11 @@ int intake_new(struct intake **intake, const struct child *child,
     made->rejects = rejects;
     made->me.consumer = xasprintf("%s-%d", given != NULL ? given : instance, child->number);
     made->me.instance = xstrdup(instance);
-    snprintf(made->me.token, sizeof(made->me.token), "%.60s:%016" PRIx64, instance, random_u64());
+    made->me.token = xasprintf("%s:%016" PRIx64, instance, random_u64());
+    made->largest = LARGEST_AT_FIRST;
     made->backoff =
         (struct backoff){.minimum_ms = RECONNECT_MIN_MS, .maximum_ms = RECONNECT_MAX_MS};
-    made->settle = settle_new(child, transport, made->writer, made->me.consumer, rejects);
+    made->settle = settle_new(child, made, transport, made->writer, made->me.consumer, rejects);
     snprintf(made->trouble, sizeof(made->trouble), "%s: not connected yet",
              queue_place(made->writer));
     *intake = made;
@@ -54,6 +56,7 @@ static void forget_careful(struct intake *intake)
     /* The one that is being charged is released by its callback. */
     intake->careful_head = NULL;
     intake->careful_tail = NULL;
+    intake->careful_len = 0;
     while (entry != NULL) {
         struct entry *next = entry->next;
 
@@ -73,10 +76,11 @@ void intake_free(struct intake *intake)
     settle_free(intake->settle);
     free((char *)intake->me.consumer);
     free((char *)intake->me.instance);
+    free((char *)intake->me.token);
     free(intake);
 }
 
-void intake_break(struct intake *intake, const char *why)
+static void break_off(struct intake *intake, const char *why)
 {
     if (intake->phase == INTAKE_RELEASING || intake->phase == INTAKE_RELEASED) {
         intake->phase = INTAKE_RELEASED;
@@ -85,25 +89,55 @@ void intake_break(struct intake *intake, const char *why)
     intake->phase = INTAKE_DOWN;
     snprintf(intake->trouble, sizeof(intake->trouble), "%s", why);
     log_fault(&intake->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
-              "Nothing can be read: %s. Trying again; what is read is kept", why);
+              "Nothing can be read: %s. Trying again; what is queued is kept", why);
     intake->again_ms = clock_monotonic_ms() + backoff_next(&intake->backoff);
     intake->asked = false;
+    intake->proven = false;
     queue_disconnect(intake->reader);
     queue_disconnect(intake->writer);
     forget_careful(intake);
     publisher_forget(intake->publisher, intake);
     rejects_forget(intake->rejects, intake);
+    intake->promised = 0;
     stats_set(intake->child->slot, STATS_REDIS_CONNECTED, 0);
 }
 
-void intake_distrust(struct intake *intake, const char *why)
+void intake_fail(struct intake *intake, int result, const struct error *err)
 {
-    char text[200];
+    struct error copy = *err;
 
     if (intake->phase == INTAKE_DOWN)
         return;
-    snprintf(text, sizeof(text), "%s", why);
-    intake_break(intake, text);
+    if (result == -ERR_REFUSED)
+        intake->backoff.next_ms = intake->backoff.maximum_ms; /* time alone does not mend it */
+    break_off(intake, copy.text);
+}
+
+void intake_be_well(struct intake *intake)
+{
+    if (intake->trouble[0] == '\0')
+        return;
+    intake->trouble[0] = '\0';
+    log_fault_over(&intake->fault, LOG_PLAIN, "Reading again");
+    stats_set(intake->child->slot, STATS_REDIS_CONNECTED, 1);
+}
+
+void intake_complain(struct intake *intake, enum intake_complaint about, const struct error *err)
+{
+    /* A connection that broke is dealt with as a whole. */
+    if (!queue_is_connected(intake->writer))
+        return;
+    snprintf(intake->complaint[about], sizeof(intake->complaint[about]), "%s", err->text);
+    log_fault(&intake->complaint_fault[about], LOG_LEVEL_ERROR, LOG_PLAIN, "Redis refuses: %s",
+              err->text);
+}
+
+void intake_content(struct intake *intake, enum intake_complaint about)
+{
+    if (intake->complaint[about][0] == '\0')
+        return;
+    intake->complaint[about][0] = '\0';
+    log_fault_over(&intake->complaint_fault[about], LOG_PLAIN, "Redis no longer refuses");
 }
 
 static void connected(void *context, int result, const struct error *err)
@@ -113,11 +147,11 @@ static void connected(void *context, int result, const struct error *err)
     if (intake->phase != INTAKE_CONNECTING)
         return;
     if (result < 0) {
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
         return;
     }
     if (++intake->connected == 2)
-        intake->phase = INTAKE_GROUP;
+        intake->phase = queue_dsn(intake->writer)->auto_setup ? INTAKE_GROUP : INTAKE_LEASE;
 }
 
 static void group_made(void *context, int result, const struct error *err)
@@ -128,9 +162,19 @@ static void group_made(void *context, int result, const struct error *err)
     if (intake->phase != INTAKE_GROUP)
         return;
     if (result < 0)
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
     else
         intake->phase = INTAKE_LEASE;
+}
+
+static void wait_for_lease(struct intake *intake)
+{
+    intake->again_ms = clock_monotonic_ms() + LEASE_WAIT_MS;
+    snprintf(intake->trouble, sizeof(intake->trouble),
+             "%s: another worker reads as consumer %s; waiting for its lease to end",
+             queue_place(intake->writer), intake->me.consumer);
+    log_fault(&intake->fault, LOG_LEVEL_WARNING, LOG_PLAIN,
+              "%s. Two hosts must not share an instance id or a consumer name", intake->trouble);
 }
 
 static void lease_taken(void *context, int result, int64_t number, const struct error *err)
@@ -141,23 +185,13 @@ static void lease_taken(void *context, int result, int64_t number, const struct 
     if (intake->phase != INTAKE_LEASE)
         return;
     if (result < 0) {
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
         return;
     }
     if (number == 0) {
-        intake->again_ms = clock_monotonic_ms() + LEASE_WAIT_MS;
-        snprintf(intake->trouble, sizeof(intake->trouble),
-                 "%s: another host reads as consumer %s; waiting for its lease to end",
-                 queue_place(intake->writer), intake->me.consumer);
-        log_fault(&intake->fault, LOG_LEVEL_WARNING, LOG_PLAIN, "%s", intake->trouble);
+        wait_for_lease(intake);
         return;
     }
-    intake->careful = number == 2 && !intake->held_before;
-    if (intake->careful)
-        log_notice(
-            LOG_WITH(log_text("consumer", intake->me.consumer)),
-            "The worker before this one did not end in order: what it had in hand is handled "
-            "one at a time first");
     intake->held_before = true;
     intake->renew_ms = clock_monotonic_ms() + QUEUE_RENEW_MS;
     intake->pending_after = (struct stream_id){0, 0};
@@ -167,11 +201,19 @@ static void lease_taken(void *context, int result, int64_t number, const struct 
 static void lease_renewed(void *context, int result, int64_t number, const struct error *err)
 {
     struct intake *intake = context;
+    struct error lost;
 
-    (void)err;
     intake->renewing = false;
-    if (result == 0 && number == 0 && intake->phase > INTAKE_LEASE)
-        intake_distrust(intake, "the lease on our consumer name has ended");
+    if (result < 0) {
+        intake_complain(intake, COMPLAINT_RENEW, err);
+        return;
+    }
+    intake_content(intake, COMPLAINT_RENEW);
+    if (number != 0 || intake->phase <= INTAKE_LEASE)
+        return;
+    error_set(&lost, ERR_UNREACHABLE, "%s: the lease on our consumer name has ended",
+              queue_place(intake->writer));
+    intake_fail(intake, -ERR_UNREACHABLE, &lost);
 }
 
 static void renew(struct intake *intake, int64_t now_ms)
@@ -207,14 +249,6 @@ static bool is_broken(const struct intake *intake)
            (!intake->stopped && !queue_is_connected(intake->reader));
 }
 
-static void begin_running(struct intake *intake)
-{
-    intake->trouble[0] = '\0';
-    backoff_reset(&intake->backoff);
-    log_fault_over(&intake->fault, LOG_PLAIN, "Reading again");
-    stats_set(intake->child->slot, STATS_REDIS_CONNECTED, 1);
-}
-
 /* The order of reading, once connected: see the header. */
 static void run(struct intake *intake, int64_t now_ms, bool may_read, size_t room)
 {
@@ -223,8 +257,10 @@ static void run(struct intake *intake, int64_t now_ms, bool may_read, size_t roo
     if (now_ms >= intake->keep_ms)
         intake_keep_open(intake);
     intake_careful_turn(intake);
+    if (publisher_is_resting(intake->publisher))
+        intake_be_well(intake); /* it is the hub that we wait for */
     if (intake->stopped || !may_read || intake->careful_head != NULL ||
-        intake->careful_asked != NULL || (intake->careful && intake->open > 0))
+        intake->careful_asked != NULL || (intake->careful && intake->open > intake->rejecting))
         return;
     intake->careful = false;
     intake->active = true;
@@ -264,23 +300,26 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
     case INTAKE_LEASE:
         if (!intake->asked && now_ms >= intake->again_ms) {
             intake->asked = true;
-            queue_take_lease(intake->writer, &intake->me, lease_taken, intake);
+            queue_take_lease(intake->writer, &intake->me, !intake->held_before, lease_taken,
+                             intake);
         }
         break;
     case INTAKE_SETTLING:
         publisher_forget(intake->publisher, intake);
+        rejects_forget(intake->rejects, intake);
         if (publisher_in_flight(intake->publisher, intake) == 0 && intake->open == 0 &&
             settle_is_idle(intake->settle)) {
             intake->phase = INTAKE_PENDING;
-            begin_running(intake);
         }
         renew(intake, now_ms);
         break;
     case INTAKE_PENDING:
         renew(intake, now_ms);
         intake_careful_turn(intake);
+        if (publisher_is_resting(intake->publisher))
+            intake_be_well(intake);
         if (!intake->asked && !intake->stopped && may_read && room > 0)
-            intake_read_pending_page(intake);
+            intake_read_pending_page(intake, room);
         break;
     case INTAKE_RUNNING:
         run(intake, now_ms, may_read, room);
@@ -300,7 +339,7 @@ void intake_turn(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
         char why[200];
 
         snprintf(why, sizeof(why), "%.199s", queue_last_error(ended)->text);
-        intake_break(intake, why);
+        break_off(intake, why);
     }
     enum intake_phase before;
     do {
@@ -337,133 +376,13 @@ void intake_release(struct intake *intake)
         return;
     }
     intake->phase = INTAKE_RELEASING;
+    queue_disconnect(intake->reader); /* nothing is delivered to a name that may go now */
     queue_release_lease(intake->writer, &intake->me, released, intake);
 }
 
 bool intake_is_released(const struct intake *intake)
 {
     return intake->phase == INTAKE_RELEASED;
-}
-
-unsigned intake_poll(const struct intake *intake, struct curl_waitfd fds[INTAKE_FDS])
-{
-    const struct queue *queues[INTAKE_FDS] = {intake->reader, intake->writer};
-    unsigned len = 0;
-
-    /* poll's bits and curl's are not the same ones. */
-    for (size_t i = 0; i < INTAKE_FDS; i++) {
-        short events = queue_events(queues[i]);
-
-        if (queue_fd(queues[i]) < 0)
-            continue;
-        fds[len] = (struct curl_waitfd){.fd = queue_fd(queues[i])};
-        if ((events & 0x01) != 0)
-            fds[len].events |= CURL_WAIT_POLLIN;
-        if ((events & 0x04) != 0)
-            fds[len].events |= CURL_WAIT_POLLOUT;
-        len++;
-    }
-    return len;
-}
-
-void intake_process(struct intake *intake, const struct curl_waitfd *fds, unsigned len)
-{
-    struct queue *queues[INTAKE_FDS] = {intake->reader, intake->writer};
-
-    for (size_t i = 0; i < INTAKE_FDS; i++) {
-        short revents = 0;
-
-        for (unsigned j = 0; j < len; j++) {
-            if (fds[j].fd != queue_fd(queues[i]))
-                continue;
-            revents |= (fds[j].revents & CURL_WAIT_POLLIN) != 0 ? 0x01 : 0;
-            revents |= (fds[j].revents & CURL_WAIT_POLLOUT) != 0 ? 0x04 : 0;
-        }
-        queue_process(queues[i], revents);
-    }
-}
-
-static void soonest(int64_t *deadline, int64_t candidate)
-{
-    if (candidate >= 0 && (*deadline < 0 || candidate < *deadline))
-        *deadline = candidate;
-}
-
-int64_t intake_deadline_ms(const struct intake *intake)
-{
-    int64_t deadline = -1;
-
-    soonest(&deadline, queue_deadline_ms(intake->reader));
-    soonest(&deadline, queue_deadline_ms(intake->writer));
-    if (intake->stopped && intake->reading)
-        soonest(&deadline, intake->last_read_ms);
-    switch (intake->phase) {
-    case INTAKE_DOWN:
-    case INTAKE_LEASE:
-        if (!intake->asked && !intake->stopped)
-            soonest(&deadline, intake->again_ms);
-        break;
-    case INTAKE_RUNNING:
-        if (intake->active && !intake->moving)
-            soonest(&deadline, intake->due_ms);
-        soonest(&deadline, intake->renew_ms);
-        break;
-    case INTAKE_SETTLING:
-    case INTAKE_PENDING:
-        soonest(&deadline, intake->renew_ms);
-        break;
-    case INTAKE_CONNECTING:
-    case INTAKE_GROUP:
-    case INTAKE_RELEASING:
-    case INTAKE_RELEASED:
-        break;
-    }
-    return deadline;
-}
-
-bool intake_is_running(const struct intake *intake)
-{
-    return intake->phase == INTAKE_RUNNING || intake->phase == INTAKE_PENDING;
-}
-
-bool intake_is_quiet(const struct intake *intake)
-{
-    switch (intake->phase) {
-    case INTAKE_DOWN:
-    case INTAKE_RELEASING:
-    case INTAKE_RELEASED:
-        return true;
-    case INTAKE_LEASE:
-        return !intake->asked; /* another host's */
-    case INTAKE_CONNECTING:
-    case INTAKE_GROUP:
-    case INTAKE_SETTLING:
-    case INTAKE_PENDING:
-        return false;
-    case INTAKE_RUNNING:
-        return intake->reading && intake->dry && intake->open == 0;
-    }
-    return true;
-}
-
-bool intake_is_idle(const struct intake *intake)
-{
-    return intake->open == 0 && !intake->reading && settle_is_idle(intake->settle);
-}
-
-size_t intake_open(const struct intake *intake)
-{
-    return intake->open;
-}
-
-const char *intake_trouble(const struct intake *intake)
-{
-    return intake->trouble;
-}
-
-struct settle *intake_settle(const struct intake *intake)
-{
-    return intake->settle;
 }
 
 void intake_settled(struct intake *intake, struct entry *entry)
@@ -475,6 +394,9 @@ void intake_settled(struct intake *intake, struct entry *entry)
     if (entry->open_next != NULL)
         entry->open_next->open_previous = entry->open_previous;
     intake->open--;
+    intake->open_bytes -= entry->value.len;
+    if (entry->rejecting)
+        intake->rejecting--;
     entry_release(entry);
 }
 

@@ -3,7 +3,11 @@
  *
  * Two connections: a reader that may block in XREADGROUP, a writer for everything else. When either
  * breaks both are made anew after a back-off, what has not been sent to the hub is forgotten, and what
- * this consumer has pending is read again: so nothing is lost and nothing is handled twice at once.
+ * this consumer has pending is read again.
+ *
+ * Entries that somebody may have begun with (own pending ones, those of workers that are gone) are handled
+ * one at a time, each charged in Redis with one death before it is handled: one that kills its worker
+ * goes to the failure transport after `delivery_limit` deaths, and restarts alone charge nobody else.
  * One thread. */
 #ifndef WORKER_INTAKE_H
 #define WORKER_INTAKE_H
@@ -41,7 +45,9 @@ int64_t intake_deadline_ms(const struct intake *intake); /* monotonic; -1: none 
 bool intake_is_running(const struct intake *intake); /* connected, leased, past what was pending */
 bool intake_is_quiet(const struct intake *intake);   /* waits for new entries and has none */
 bool intake_is_idle(const struct intake *intake);    /* no open entry, nothing to acknowledge */
-size_t intake_open(const struct intake *intake);     /* entries read and not settled */
+/* Entries that take up room: read or asked for and not settled, but for those that wait for a row. */
+size_t intake_open(const struct intake *intake);
+size_t intake_open_bytes(const struct intake *intake);
 const char *intake_trouble(const struct intake *intake); /* "" : none */
 
 /* For settle, publisher and rejects. */
@@ -53,7 +59,22 @@ uint64_t intake_count(const struct intake *intake, bool done); /* handled so far
 void intake_waiting(struct intake *intake, struct entry *entry);
 /* The delayed set has one more, due then (wall ms). */
 void intake_will_be_due(struct intake *intake, int64_t due_ms);
-/* Redis said no to something that matters: connect and read what is pending anew, after a back-off. */
-void intake_distrust(struct intake *intake, const char *why);
+/* The entry alone, in a batch of its own, to wait for its row: it no longer counts as in hand. */
+struct entry *intake_detach(struct intake *intake, struct entry *entry);
+/* Redis said no to something that nothing goes on without, or is gone: connect and read what is pending
+ * anew, after a back-off. */
+void intake_fail(struct intake *intake, int result, const struct error *err);
+
+/* What can be refused while the rest goes on; it shows as trouble until it is content again. */
+enum intake_complaint {
+    COMPLAINT_ACKNOWLEDGE,
+    COMPLAINT_RENEW,
+    COMPLAINT_DUE,
+    COMPLAINT_ADOPT,
+    COMPLAINT_CLAIM,
+    COMPLAINTS
+};
+void intake_complain(struct intake *intake, enum intake_complaint about, const struct error *err);
+void intake_content(struct intake *intake, enum intake_complaint about);
 
 #endif

@@ -35,40 +35,54 @@ struct intake {
     unsigned connected; /* of the two */
     bool asked;         /* a request of this phase is unanswered */
     bool held_before;   /* this process has had the lease: a standing one is our own */
+    bool proven;        /* new entries could be read since it connected */
     bool stopped;
     char trouble[200];
+    char complaint[COMPLAINTS][160];
     struct log_fault fault;
+    struct log_fault complaint_fault[COMPLAINTS];
 
     struct stream_id pending_after; /* how far pending entries are read */
-    bool careful;                   /* a worker died with them: one at a time, each charged */
+    bool careful;                   /* the entries at hand are handled one at a time */
     struct entry *careful_head;     /* read, not yet handed on */
     struct entry *careful_tail;
+    size_t careful_len;
     struct entry *careful_asked; /* being charged */
 
     struct entry *open_first; /* all that is read and not settled */
     size_t open;
+    size_t open_bytes;
+    size_t rejecting; /* of the open: those that wait for their row */
+    size_t promised;  /* asked for and not yet here, at the most */
+    size_t largest;   /* bytes of the largest entry of late: how many to ask for */
     uint64_t handled;
     uint64_t failed;
 
-    bool active;  /* the last turn was free to read: only then are reading's deadlines ours */
-    bool reading; /* XREADGROUP is under way */
-    bool dry;     /* the last one brought nothing: the next may block */
+    bool active;          /* the last turn was free to read: only then are its deadlines ours */
+    bool reading;         /* XREADGROUP is under way */
+    size_t reading_count; /* for so many */
+    bool dry;             /* the last one brought nothing: the next may block */
     int64_t last_read_ms; /* stopped: how long the last one is waited for */
     bool renewing, moving, adopting, claiming;
+    size_t moved;       /* in this round of the delayed set */
+    bool due_refused;   /* likewise: something was */
+    size_t adopt_share; /* entries asked for of each name */
+    size_t adopt_left;  /* names whose answer is not here yet */
+    size_t claim_count;
     int64_t renew_ms, due_ms, adopt_ms, claim_ms, keep_ms; /* when next, monotonic */
 };
 
 /* Hands entries that were read on to the publisher, or to the careful list. */
 void intake_deliver(struct intake *intake, const struct queue_entry *entries, size_t len,
                     bool redelivered);
-void intake_read_pending_page(struct intake *intake);
+void intake_read_pending_page(struct intake *intake, size_t room);
 void intake_careful_turn(struct intake *intake);
 void intake_move_due(struct intake *intake);
 void intake_adopt(struct intake *intake, size_t room);
 void intake_claim(struct intake *intake, size_t room);
 void intake_read_more(struct intake *intake, size_t room);
 void intake_keep_open(struct intake *intake);
-/* Forgets all that is not on the wire and begins again after a back-off. */
-void intake_break(struct intake *intake, const char *why);
+/* All is well as far as can be told. */
+void intake_be_well(struct intake *intake);
 
 #endif

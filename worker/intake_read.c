@@ -8,10 +8,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE           256  /* pending entries, due members, adopted entries at a time */
+#define PAGE           256                /* entries asked for at a time, at the most */
+#define PAGE_BYTES     (16 * 1024 * 1024) /* and about so many bytes */
+#define LARGEST_LEAST  1024
 #define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
 #define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
 #define ADOPT_EVERY_MS 5000
+#define KEEP_LEAST_MS  1000
+
+/* How many to ask for, so that a page of large entries does not fill the memory. */
+static size_t page_size(const struct intake *intake, size_t room)
+{
+    size_t size = PAGE_BYTES / intake->largest;
+
+    if (size > PAGE)
+        size = PAGE;
+    if (size > room)
+        size = room;
+    return size > 0 ? size : 1;
+}
+
+static void learn_sizes(struct intake *intake, size_t largest)
+{
+    intake->largest = largest > intake->largest / 2 ? largest : intake->largest / 2;
+    if (intake->largest < LARGEST_LEAST)
+        intake->largest = LARGEST_LEAST;
+}
+
+static void kept(struct intake *intake, size_t promised)
+{
+    intake->promised -= promised < intake->promised ? promised : intake->promised;
+}
 
 static void open_entry(struct intake *intake, struct entry *entry)
 {
@@ -21,6 +48,7 @@ static void open_entry(struct intake *intake, struct entry *entry)
         intake->open_first->open_previous = entry;
     intake->open_first = entry;
     intake->open++;
+    intake->open_bytes += entry->value.len;
 }
 
 /* Fills the entry from what was read; false: it can't be decoded, err says why. */
@@ -48,6 +76,8 @@ static void careful_add(struct intake *intake, struct entry *entry)
     else
         intake->careful_head = entry;
     intake->careful_tail = entry;
+    intake->careful_len++;
+    intake->careful = true;
 }
 
 void intake_deliver(struct intake *intake, const struct queue_entry *entries, size_t len,
@@ -57,6 +87,7 @@ void intake_deliver(struct intake *intake, const struct queue_entry *entries, si
         return;
     struct batch *batch = batch_new(len);
     int64_t now = clock_monotonic_us();
+    size_t largest = 0;
 
     /* Held by one more until all are placed: the first may be settled before the last is looked at. */
     batch->open = len + 1;
@@ -68,23 +99,41 @@ void intake_deliver(struct intake *intake, const struct queue_entry *entries, si
                                 .batch = batch,
                                 .intake = intake,
                                 .read_us = now,
-                                .deliveries = entries[i].deliveries,
-                                .redelivered = redelivered};
+                                .deliveries = entries[i].deliveries};
+        if (entries[i].value.len > largest)
+            largest = entries[i].value.len;
         if (entries[i].value.data == NULL) {
             settle_trimmed(intake->settle, entry->id);
             entry_release(entry);
             continue;
         }
-        open_entry(intake, entry);
         entry->value = arena_copy(&batch->arena, entries[i].value);
+        open_entry(intake, entry);
         if (!decode(entry, &err))
             settle_undecodable(entry, err.text);
-        else if (redelivered && intake->careful)
+        else if (redelivered)
             careful_add(intake, entry);
         else
             publisher_add(intake->publisher, entry);
     }
     entry_release(&(struct entry){.batch = batch});
+    learn_sizes(intake, largest);
+}
+
+struct entry *intake_detach(struct intake *intake, struct entry *entry)
+{
+    struct entry *alone = batch_new(1)->entries;
+
+    *alone = (struct entry){.id = entry->id,
+                            .batch = alone->batch,
+                            .intake = intake,
+                            .read_us = entry->read_us,
+                            .deliveries = entry->deliveries,
+                            .rejecting = true};
+    open_entry(intake, alone);
+    intake->rejecting++;
+    intake_settled(intake, entry);
+    return alone;
 }
 
 static void charged(void *context, int result, const struct error *err)
@@ -92,10 +141,10 @@ static void charged(void *context, int result, const struct error *err)
     struct intake *intake = context;
     struct entry *entry = intake->careful_asked;
 
-    (void)err;
     intake->careful_asked = NULL;
     if (result < 0) {
-        intake_settled(intake, entry); /* the connection broke: it will be read again */
+        intake_settled(intake, entry); /* it is pending, and will be read again */
+        intake_fail(intake, result, err);
         return;
     }
     entry->charged = true;
@@ -104,11 +153,7 @@ static void charged(void *context, int result, const struct error *err)
 
 static bool careful_in_hand(const struct intake *intake)
 {
-    size_t waiting = 0;
-
-    for (const struct entry *entry = intake->careful_head; entry != NULL; entry = entry->next)
-        waiting++;
-    return intake->careful_asked != NULL || intake->open > waiting;
+    return intake->careful_asked != NULL || intake->open > intake->careful_len + intake->rejecting;
 }
 
 /* The next of those that a worker died with, once the one before is settled. */
@@ -122,6 +167,7 @@ void intake_careful_turn(struct intake *intake)
     intake->careful_head = entry->next;
     if (intake->careful_head == NULL)
         intake->careful_tail = NULL;
+    intake->careful_len--;
     entry->next = NULL;
     if ((int64_t)entry->deliveries > intake->child->settings->worker.delivery_limit) {
         snprintf(cause, sizeof(cause), "its worker died %u times", entry->deliveries - 1);
@@ -150,11 +196,12 @@ static void pending_read(void *context, int result, const struct queue_entry *en
     if (intake->phase != INTAKE_PENDING)
         return;
     if (result < 0) {
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
         return;
     }
     if (len == 0) {
         intake->phase = INTAKE_RUNNING;
+        intake->dry = false;
         intake->due_ms = 0;
         intake->adopt_ms = 0;
         intake->claim_ms = clock_monotonic_ms() + queue_dsn(intake->writer)->claim_interval_ms;
@@ -164,23 +211,33 @@ static void pending_read(void *context, int result, const struct queue_entry *en
     intake_deliver(intake, entries, len, true);
 }
 
-void intake_read_pending_page(struct intake *intake)
+void intake_read_pending_page(struct intake *intake, size_t room)
 {
-    if (intake->careful_head != NULL || intake->careful_asked != NULL)
+    if (intake->careful_head != NULL || careful_in_hand(intake))
         return;
     intake->asked = true;
-    queue_read_pending(intake->writer, intake->me.consumer, intake->pending_after, PAGE,
-                       pending_read, intake);
+    queue_read_pending(intake->writer, intake->me.consumer, intake->pending_after,
+                       page_size(intake, room), pending_read, intake);
+}
+
+static void due_went_wrong(struct intake *intake, const struct error *err)
+{
+    intake->due_refused = true;
+    intake_complain(intake, COMPLAINT_DUE, err);
 }
 
 static void next_due_read(void *context, int result, int64_t due_ms, const struct error *err)
 {
     struct intake *intake = context;
 
-    (void)err;
     intake->moving = false;
     intake->due_ms = clock_monotonic_ms() + DUE_EVERY_MS;
-    if (result == 0 && due_ms >= 0)
+    if (result < 0)
+        due_went_wrong(intake, err);
+    if (!intake->due_refused)
+        intake_content(intake, COMPLAINT_DUE);
+    /* One that is due and could not be moved must not keep us busy. */
+    if (result == 0 && due_ms >= 0 && (due_ms > clock_wall_us() / 1000 || intake->moved > 0))
         intake_will_be_due(intake, due_ms);
 }
 
@@ -188,8 +245,12 @@ static void moved(void *context, int result, int64_t number, const struct error 
 {
     struct intake *intake = context;
 
-    (void)err;
-    if (result == 0 && number == 1)
+    if (result < 0) {
+        due_went_wrong(intake, err);
+        return;
+    }
+    intake->moved++;
+    if (number == 1)
         stats_add(intake->child->slot, STATS_MOVED, 1);
 }
 
@@ -200,9 +261,13 @@ static void due_read(void *context, int result, const struct bytes *members, siz
     struct buf value = {0};
     struct arena arena = {0};
     struct error fault;
+    size_t largest = 0;
 
-    (void)err;
+    if (result < 0)
+        due_went_wrong(intake, err);
     for (size_t i = 0; result == 0 && i < len; i++) {
+        if (members[i].len > largest)
+            largest = members[i].len;
         buf_clear(&value);
         /* A member that can't be read becomes an entry as it is, and so gets to the failure
          * transport like any other that can't. */
@@ -212,7 +277,10 @@ static void due_read(void *context, int result, const struct bytes *members, siz
             buf_append(&value, members[i]);
         }
         queue_move(intake->writer, members[i], buf_bytes(&value), moved, intake);
+        arena_clear(&arena);
     }
+    if (len > 0)
+        learn_sizes(intake, largest);
     arena_free(&arena);
     buf_free(&value);
     queue_next_due(intake->writer, next_due_read, intake);
@@ -221,7 +289,10 @@ static void due_read(void *context, int result, const struct bytes *members, siz
 void intake_move_due(struct intake *intake)
 {
     intake->moving = true;
-    queue_read_due(intake->writer, clock_wall_us() / 1000, PAGE, due_read, intake);
+    intake->moved = 0;
+    intake->due_refused = false;
+    queue_read_due(intake->writer, clock_wall_us() / 1000, page_size(intake, PAGE), due_read,
+                   intake);
 }
 
 /* Entries of others that are ours now: their bodies. */
@@ -231,30 +302,36 @@ static void taken_read(void *context, int result, const struct queue_entry *entr
     struct intake *intake = context;
 
     if (result < 0) {
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
         return;
     }
+    kept(intake, len);
     intake_deliver(intake, entries, len, true);
 }
 
-static void taken(void *context, int result, const struct stream_id *ids, size_t len,
-                  const struct error *err)
+static void read_taken(struct intake *intake, const struct stream_id *ids, size_t len)
 {
-    struct intake *intake = context;
-
-    intake->claiming = false;
-    if (result < 0) {
-        if (result != -ERR_UNREACHABLE)
-            intake_distrust(intake, err->text);
-        return;
-    }
     if (len == 0)
         return;
     stats_add(intake->child->slot, STATS_CLAIMED, len);
     log_notice(LOG_WITH(log_number("entries", (int64_t)len)),
                "Took over %zu entries of a consumer that is gone", len);
     intake->adopt_ms = 0; /* there may be more */
+    intake->promised += len;
     queue_read_ids(intake->writer, ids, len, taken_read, intake);
+}
+
+static void adopted(void *context, int result, const struct stream_id *ids, size_t len,
+                    const struct error *err)
+{
+    struct intake *intake = context;
+
+    kept(intake, intake->adopt_share);
+    intake->adopting = --intake->adopt_left > 0;
+    if (result < 0)
+        intake_complain(intake, COMPLAINT_ADOPT, err);
+    else
+        read_taken(intake, ids, len);
 }
 
 static void names_read(void *context, int result, const struct bytes *names, size_t len,
@@ -262,19 +339,44 @@ static void names_read(void *context, int result, const struct bytes *names, siz
 {
     struct intake *intake = context;
 
-    (void)err;
-    intake->adopting = false;
-    for (size_t i = 0; result == 0 && i < len; i++)
-        if (!bytes_equal_text(names[i], intake->me.consumer))
-            queue_adopt(intake->writer, intake->me.consumer, names[i], PAGE, taken, intake);
+    if (result < 0)
+        intake_complain(intake, COMPLAINT_ADOPT, err);
+    else
+        intake_content(intake, COMPLAINT_ADOPT);
+    /* One for ourselves, so that answers that come at once don't end the round. */
+    intake->adopt_left = 1;
+    for (size_t i = 0; result == 0 && i < len; i++) {
+        if (bytes_equal_text(names[i], intake->me.consumer))
+            continue;
+        intake->adopt_left++;
+        intake->promised += intake->adopt_share;
+        queue_adopt(intake->writer, intake->me.consumer, names[i], intake->adopt_share, adopted,
+                    intake);
+    }
+    intake->adopting = --intake->adopt_left > 0;
 }
 
 void intake_adopt(struct intake *intake, size_t room)
 {
-    (void)room;
     intake->adopting = true;
     intake->adopt_ms = clock_monotonic_ms() + ADOPT_EVERY_MS;
+    intake->adopt_share = page_size(intake, room);
     queue_read_names(intake->writer, names_read, intake);
+}
+
+static void claimed(void *context, int result, const struct stream_id *ids, size_t len,
+                    const struct error *err)
+{
+    struct intake *intake = context;
+
+    intake->claiming = false;
+    kept(intake, intake->claim_count);
+    if (result < 0) {
+        intake_complain(intake, COMPLAINT_CLAIM, err);
+        return;
+    }
+    intake_content(intake, COMPLAINT_CLAIM);
+    read_taken(intake, ids, len);
 }
 
 void intake_claim(struct intake *intake, size_t room)
@@ -283,8 +385,10 @@ void intake_claim(struct intake *intake, size_t room)
 
     intake->claiming = true;
     intake->claim_ms = clock_monotonic_ms() + dsn->claim_interval_ms;
+    intake->claim_count = page_size(intake, room);
+    intake->promised += intake->claim_count;
     queue_claim_idle(intake->writer, intake->me.consumer, dsn->redeliver_timeout_ms,
-                     room < PAGE ? room : PAGE, taken, intake);
+                     intake->claim_count, claimed, intake);
 }
 
 static void new_read(void *context, int result, const struct queue_entry *entries, size_t len,
@@ -293,21 +397,31 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     struct intake *intake = context;
 
     intake->reading = false;
-    if (result == -ERR_NOT_FOUND) {
-        intake_distrust(intake, err->text); /* the stream is gone: the group is made anew */
-    } else if (result < 0) {
-        if (!intake->stopped && intake->phase > INTAKE_CONNECTING)
-            intake_distrust(intake, err->text);
-    } else {
-        intake->dry = len == 0;
-        intake_deliver(intake, entries, len, false);
+    kept(intake, intake->reading_count);
+    if (result < 0) {
+        /* Also when the stream is gone: the group is made anew. */
+        if (!intake->stopped)
+            intake_fail(intake, result, err);
+        return;
     }
+    if (!intake->proven) {
+        intake->proven = true;
+        backoff_reset(&intake->backoff);
+        intake_be_well(intake);
+    }
+    intake->dry = len == 0;
+    intake_deliver(intake, entries, len, false);
 }
 
 void intake_read_more(struct intake *intake, size_t room)
 {
+    size_t count = page_size(intake, room);
+
     intake->reading = true;
-    queue_read_new(intake->reader, intake->me.consumer, room, intake->dry ? BLOCK_MS : 0, new_read,
+    /* One that waits for what may never come keeps no room from the others. */
+    intake->reading_count = intake->dry ? 0 : count;
+    intake->promised += intake->reading_count;
+    queue_read_new(intake->reader, intake->me.consumer, count, intake->dry ? BLOCK_MS : 0, new_read,
                    intake);
 }
 
@@ -317,7 +431,9 @@ void intake_keep_open(struct intake *intake)
     struct stream_id ids[PAGE];
     size_t len = 0;
 
-    intake->keep_ms = clock_monotonic_ms() + dsn->redeliver_timeout_ms / 3;
+    int64_t every_ms = dsn->redeliver_timeout_ms / 3;
+
+    intake->keep_ms = clock_monotonic_ms() + (every_ms > KEEP_LEAST_MS ? every_ms : KEEP_LEAST_MS);
     for (const struct entry *entry = intake->open_first; entry != NULL; entry = entry->open_next) {
         ids[len++] = entry->id;
         if (len == PAGE || entry->open_next == NULL) {

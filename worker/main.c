@@ -10,7 +10,9 @@
 #include "worker/intake.h"
 #include "worker/publisher.h"
 #include "worker/rejects.h"
+#include "worker/settle.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,12 +137,24 @@ static int64_t resident_bytes(void)
     return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
-/* How many entries may be open now. */
+static size_t open_bytes(const struct worker *worker)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < worker->intakes_len; i++)
+        bytes += intake_open_bytes(worker->intakes[i]);
+    return bytes;
+}
+
+/* How many further entries may be open now. */
 static size_t room(const struct worker *worker)
 {
     const struct settings_worker *settings = &worker->child.settings->worker;
     size_t open = open_entries(worker);
     size_t limit = (size_t)settings->prefetch;
+
+    if (open_bytes(worker) >= (size_t)settings->prefetch_bytes)
+        return 0;
 
     if (settings->consume.limit > 0) {
         uint64_t handled = count_handled(worker, true);
@@ -150,17 +164,21 @@ static size_t room(const struct worker *worker)
 
         if (left < limit)
             limit = (size_t)left;
+        /* Of several transports each may be asked before another has answered. */
+        if (worker->intakes_len > 1 && limit > open + 1)
+            limit = open + 1;
     }
     return open < limit ? limit - open : 0;
 }
 
 static void begin_draining(struct worker *worker, int64_t now_ms, int exit_code)
 {
-    int64_t timeout = worker->child.settings->supervisor.stop_timeout_ms - 2 * RELEASE_MS;
+    int64_t timeout = worker->child.settings->supervisor.stop_timeout_ms;
 
+    timeout -= timeout > 4 * RELEASE_MS ? 2 * RELEASE_MS : timeout / 2;
     worker->phase = DRAINING;
     worker->exit_code = exit_code;
-    worker->deadline_ms = now_ms + (timeout > 0 ? timeout : 0);
+    worker->deadline_ms = now_ms + timeout;
     for (size_t i = 0; i < worker->intakes_len; i++)
         intake_stop(worker->intakes[i]);
 }
@@ -195,6 +213,17 @@ static bool is_drained(const struct worker *worker)
     return true;
 }
 
+/* The hub rests: what has its 200 is acknowledged, the rest is handed over. */
+static bool is_settled(const struct worker *worker)
+{
+    if (!publisher_is_resting(worker->publisher) || hub_busy(publisher_hub(worker->publisher)) > 0)
+        return false;
+    for (size_t i = 0; i < worker->intakes_len; i++)
+        if (!settle_is_idle(intake_settle(worker->intakes[i])))
+            return false;
+    return true;
+}
+
 static bool is_released(const struct worker *worker)
 {
     for (size_t i = 0; i < worker->intakes_len; i++)
@@ -206,8 +235,7 @@ static bool is_released(const struct worker *worker)
 static void advance_end(struct worker *worker, int64_t now_ms)
 {
     if (worker->phase == DRAINING &&
-        (is_drained(worker) || publisher_is_resting(worker->publisher) ||
-         now_ms >= worker->deadline_ms)) {
+        (is_drained(worker) || is_settled(worker) || now_ms >= worker->deadline_ms)) {
         worker->phase = RELEASING;
         worker->deadline_ms = now_ms + RELEASE_MS;
         for (size_t i = 0; i < worker->intakes_len; i++)
@@ -249,7 +277,8 @@ static void tell_state(struct worker *worker, int64_t now_ms)
 /* A transport of lower priority is read only while all above it have nothing. */
 static void turn(struct worker *worker, int64_t now_ms)
 {
-    bool may_read = worker->phase == WORKING && !publisher_is_resting(worker->publisher);
+    bool may_read = worker->phase == WORKING && !publisher_is_resting(worker->publisher) &&
+                    !rejects_are_full(worker->rejects);
 
     if (worker->phase == WORKING)
         check_limits(worker, now_ms);
@@ -296,8 +325,8 @@ static void wait_and_process(struct worker *worker, int64_t now_ms)
         short events = rejects_events(worker->rejects);
 
         fds[len] = (struct curl_waitfd){.fd = rejects_fd(worker->rejects)};
-        fds[len].events = (short)(((events & 0x01) != 0 ? CURL_WAIT_POLLIN : 0) |
-                                  ((events & 0x04) != 0 ? CURL_WAIT_POLLOUT : 0));
+        fds[len].events = (short)(((events & POLLIN) != 0 ? CURL_WAIT_POLLIN : 0) |
+                                  ((events & POLLOUT) != 0 ? CURL_WAIT_POLLOUT : 0));
         len++;
     }
     for (size_t i = 0; i < worker->intakes_len; i++) {

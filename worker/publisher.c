@@ -21,6 +21,7 @@ struct lane {
     struct entry *head;
     struct entry *tail;
     bool sending; /* the head is on the wire */
+    bool failed;  /* its head got "wait" since the breaker opened */
 };
 
 struct publisher {
@@ -30,7 +31,8 @@ struct publisher {
     struct lane *lanes;
     size_t lanes_len;
     struct breaker breaker;
-    size_t probe_lane; /* where our own probe is on the wire, or BREAKER_NO_LANE */
+    size_t probe_from; /* lane where the search for a probe begins */
+    bool own_probe;    /* ours is on the wire, on connection 0 */
     char trouble[160];
     struct log_fault fault;
 };
@@ -49,7 +51,6 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     made->handler = handler_new(&child->settings->mercure);
     made->lanes_len = hub_connections(made->hub);
     made->lanes = xcalloc(made->lanes_len, sizeof(struct lane));
-    made->probe_lane = BREAKER_NO_LANE;
     breaker_init(&made->breaker, REST_MIN_MS, REST_MAX_MS);
     *publisher = made;
     return 0;
@@ -129,25 +130,31 @@ static bool send_head(struct publisher *publisher, size_t number)
 }
 
 /* A private update to a topic of our own that nobody reads. */
-static void send_own_probe(struct publisher *publisher, size_t number)
+static void send_own_probe(struct publisher *publisher)
 {
     struct update update = {.topic = BYTES("urn:mqtt-bridge:probe"),
                             .private_update = true,
                             .id = BYTES("urn:mqtt-bridge:probe")};
 
-    update_form(hub_form(publisher->hub, number), &update);
-    publisher->probe_lane = number;
-    hub_send(publisher->hub, number, update.id);
+    update_form(hub_form(publisher->hub, 0), &update);
+    publisher->own_probe = true;
+    hub_send(publisher->hub, 0, update.id);
 }
 
+/* The head of a lane that has not failed yet: it may be one message that the hub chokes on, and that
+ * must not stop the others. When all have failed, one of our own. */
 static void send_probe(struct publisher *publisher)
 {
-    size_t culprit = publisher->breaker.culprit;
+    for (size_t i = 0; i < publisher->lanes_len; i++) {
+        size_t number = (publisher->probe_from + i) % publisher->lanes_len;
 
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (i != culprit && publisher->lanes[i].head != NULL && send_head(publisher, i))
+        if (!publisher->lanes[number].failed && publisher->lanes[number].head != NULL &&
+            send_head(publisher, number)) {
+            publisher->probe_from = number + 1;
             return;
-    send_own_probe(publisher, culprit < publisher->lanes_len ? culprit : 0);
+        }
+    }
+    send_own_probe(publisher);
 }
 
 void publisher_turn(struct publisher *publisher, int64_t now_ms)
@@ -185,26 +192,29 @@ static void count_answer(struct stats_slot *slot, const struct hub_result *resul
         stats_add(slot, STATS_HUB_REFUSED, 1);
 }
 
-static void begin_rest(struct publisher *publisher, size_t lane, const struct hub_result *result)
+static void begin_rest(struct publisher *publisher, const struct hub_result *result)
 {
-    breaker_failed(&publisher->breaker, lane, clock_monotonic_ms());
+    breaker_failed(&publisher->breaker, clock_monotonic_ms());
     snprintf(publisher->trouble, sizeof(publisher->trouble), "hub %s", result->text);
     log_fault(&publisher->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("status", result->status)),
               "The hub takes no updates: %s. Messages wait in their order, no retry is spent",
               result->text);
 }
 
-static void end_rest(struct publisher *publisher, const char *cause)
+/* The probe passed: those that failed meanwhile have one strike more. */
+static void end_rest(struct publisher *publisher)
 {
-    size_t culprit = publisher->breaker.culprit;
-    struct lane *lane = culprit < publisher->lanes_len ? &publisher->lanes[culprit] : NULL;
-
     publisher->trouble[0] = '\0';
     log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
-    if (lane == NULL || lane->head == NULL || lane->sending)
-        return;
-    if (++lane->head->strikes >= STRIKES_MAX)
-        settle_retry(lane_pop(lane), cause);
+    for (size_t i = 0; i < publisher->lanes_len; i++) {
+        struct lane *lane = &publisher->lanes[i];
+        bool failed = lane->failed;
+
+        lane->failed = false;
+        if (failed && lane->head != NULL && !lane->sending && ++lane->head->strikes >= STRIKES_MAX)
+            settle_retry(lane_pop(lane), "the hub failed on this message again and again, and not "
+                                         "on others");
+    }
 }
 
 static void settle_answer(struct publisher *publisher, struct entry *entry,
@@ -234,23 +244,25 @@ static void answered(void *context, size_t connection, const struct hub_result *
 {
     struct publisher *publisher = context;
     struct lane *lane = &publisher->lanes[connection];
-    bool own_probe = publisher->probe_lane == connection;
+    bool own_probe = publisher->own_probe && connection == 0;
 
     count_answer(publisher->child->slot, result);
     if (own_probe)
-        publisher->probe_lane = BREAKER_NO_LANE;
+        publisher->own_probe = false;
     else
         lane->sending = false;
     if (result->answer.outcome == HUB_WAIT) {
-        begin_rest(publisher, connection, result);
-        if (!own_probe)
+        begin_rest(publisher, result);
+        if (!own_probe) {
+            lane->failed = true;
             intake_waiting(lane->head->intake, lane->head);
+        }
         return;
     }
     if (!own_probe)
         settle_answer(publisher, lane_pop(lane), result);
     if (breaker_passed(&publisher->breaker))
-        end_rest(publisher, "the hub failed on this message again and again, and on no other");
+        end_rest(publisher);
     /* The connection is idle: keep it busy without waiting for the next turn. */
     if (publisher->breaker.state == BREAKER_CLOSED && lane->head != NULL && !lane->sending)
         send_head(publisher, connection);
@@ -260,7 +272,7 @@ void publisher_forget(struct publisher *publisher, const struct intake *intake)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         struct lane *lane = &publisher->lanes[i];
-        struct lane kept = {.sending = lane->sending};
+        struct lane kept = {.sending = lane->sending, .failed = lane->failed};
         bool first = true;
 
         while (lane->head != NULL) {

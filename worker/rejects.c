@@ -13,6 +13,9 @@
 
 /* How far the clocks of Redis and the database may differ when a former row is looked for. */
 #define LOOK_BACK_US (INT64_C(3600) * 1000000)
+/* What may wait here while the store is away. */
+#define WAITING_MAX       1024
+#define WAITING_BYTES_MAX (64 * 1024 * 1024)
 
 struct reject {
     struct entry *entry; /* NULL: its connection was lost while the row was being written */
@@ -30,6 +33,8 @@ struct rejects {
     struct backoff backoff;
     char trouble[160];
     struct log_fault fault;
+    size_t len;
+    size_t bytes;
 };
 
 int rejects_new(struct rejects **rejects, const struct settings_failure *settings,
@@ -46,13 +51,32 @@ int rejects_new(struct rejects **rejects, const struct settings_failure *setting
     return 0;
 }
 
-static void drop_head(struct rejects *rejects)
+static struct reject *take_head(struct rejects *rejects)
 {
     struct reject *reject = rejects->head;
 
     rejects->head = reject->next;
     if (rejects->head == NULL)
         rejects->tail = NULL;
+    reject->next = NULL;
+    rejects->len--;
+    rejects->bytes -= reject->body.len + reject->headers.len;
+    return reject;
+}
+
+static void append(struct rejects *rejects, struct reject *reject)
+{
+    if (rejects->tail != NULL)
+        rejects->tail->next = reject;
+    else
+        rejects->head = reject;
+    rejects->tail = reject;
+    rejects->len++;
+    rejects->bytes += reject->body.len + reject->headers.len;
+}
+
+static void reject_free(struct reject *reject)
+{
     buf_free(&reject->body);
     buf_free(&reject->headers);
     free(reject);
@@ -67,7 +91,7 @@ void rejects_free(struct rejects *rejects)
     while (rejects->head != NULL) {
         if (rejects->head->entry != NULL)
             intake_settled(rejects->head->entry->intake, rejects->head->entry);
-        drop_head(rejects);
+        reject_free(take_head(rejects));
     }
     free(rejects);
 }
@@ -85,65 +109,50 @@ void rejects_add(struct rejects *rejects, struct entry *entry, struct buf *body,
     *reject = (struct reject){.entry = entry, .body = *body, .headers = *headers};
     *body = (struct buf){0};
     *headers = (struct buf){0};
-    if (rejects->tail != NULL)
-        rejects->tail->next = reject;
-    else
-        rejects->head = reject;
-    rejects->tail = reject;
+    append(rejects, reject);
 }
 
 void rejects_forget(struct rejects *rejects, const struct intake *intake)
 {
-    struct reject *former = rejects->head;
+    size_t len = rejects->len;
 
-    rejects->head = NULL;
-    rejects->tail = NULL;
-    for (bool first = true; former != NULL; first = false) {
-        struct reject *next = former->next;
-        bool ours = former->entry != NULL && former->entry->intake == intake;
+    for (size_t i = 0; i < len; i++) {
+        bool being_written = i == 0 && rejects->writing;
+        struct reject *reject = take_head(rejects);
 
-        former->next = NULL;
-        if (ours) {
-            intake_settled(former->entry->intake, former->entry);
-            former->entry = NULL;
+        if (reject->entry != NULL && reject->entry->intake == intake) {
+            intake_settled(reject->entry->intake, reject->entry);
+            reject->entry = NULL;
         }
-        if (ours && !(first && rejects->writing)) {
-            buf_free(&former->body);
-            buf_free(&former->headers);
-            free(former);
-        } else if (rejects->tail != NULL) {
-            rejects->tail->next = former;
-            rejects->tail = former;
-        } else {
-            rejects->head = former;
-            rejects->tail = former;
-        }
-        former = next;
+        /* The one that is being written stays until its answer comes. */
+        if (reject->entry == NULL && !being_written)
+            reject_free(reject);
+        else
+            append(rejects, reject);
     }
 }
 
 static void row_written(void *context, int result, const struct error *err)
 {
     struct rejects *rejects = context;
-    struct reject *reject = rejects->head;
+    struct reject *reject = take_head(rejects);
+    struct entry *entry = reject->entry;
 
     rejects->writing = false;
+    if (result == 0 || entry == NULL) {
+        reject_free(reject);
+    } else {
+        /* What the database refuses for good must not keep the others waiting. */
+        append(rejects, reject);
+    }
     if (result == 0) {
-        struct entry *entry = reject->entry;
-
         backoff_reset(&rejects->backoff);
         rejects->trouble[0] = '\0';
         log_fault_over(&rejects->fault, LOG_PLAIN, "The failure transport takes messages again");
-        drop_head(rejects);
         if (entry != NULL)
             settle_rejected(entry);
         return;
     }
-    /* Whether the row is there can't always be told: it is looked for before it is written again. */
-    if (reject->entry == NULL)
-        drop_head(rejects);
-    else
-        reject->entry->redelivered = true;
     rejects->again_ms = clock_monotonic_ms() + backoff_next(&rejects->backoff);
     snprintf(rejects->trouble, sizeof(rejects->trouble), "failure transport: %s", err->text);
     log_fault(
@@ -152,20 +161,24 @@ static void row_written(void *context, int result, const struct error *err)
         err->text);
 }
 
+/* Whether somebody has written the row already can't be told from here (a worker that died, one that took
+ * the entry over, an answer that was lost): it is always looked for. The header that names the entry ends
+ * so. */
 void rejects_turn(struct rejects *rejects, int64_t now_ms)
 {
     const struct reject *reject = rejects->head;
     char id[STREAM_ID_TEXT_SIZE];
+    char look_for[STREAM_ID_TEXT_SIZE + 3];
 
     if (reject == NULL || rejects->writing || now_ms < rejects->again_ms)
         return;
+    stream_id_format(reject->entry->id, id);
+    snprintf(look_for, sizeof(look_for), ":%s\"", id);
     struct failure_row row = {.body = buf_bytes(&reject->body),
-                              .headers = buf_bytes(&reject->headers)};
-    if (reject->entry->redelivered) {
-        stream_id_format(reject->entry->id, id);
-        row.look_for = bytes_of(id);
-        row.looked_since_us = (int64_t)reject->entry->id.ms * 1000 - LOOK_BACK_US;
-    }
+                              .headers = buf_bytes(&reject->headers),
+                              .look_for = bytes_of(look_for),
+                              .looked_since_us =
+                                  (int64_t)reject->entry->id.ms * 1000 - LOOK_BACK_US};
     rejects->writing = true;
     failure_write(rejects->failure, &row, row_written, rejects);
 }
@@ -178,6 +191,11 @@ const char *rejects_trouble(const struct rejects *rejects)
 bool rejects_are_empty(const struct rejects *rejects)
 {
     return rejects->head == NULL;
+}
+
+bool rejects_are_full(const struct rejects *rejects)
+{
+    return rejects->len >= WAITING_MAX || rejects->bytes >= WAITING_BYTES_MAX;
 }
 
 int rejects_fd(const struct rejects *rejects)

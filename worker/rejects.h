@@ -23,6 +23,8 @@ void rejects_forget(struct rejects *rejects, const struct intake *intake);
 void rejects_turn(struct rejects *rejects, int64_t now_ms);
 const char *rejects_trouble(const struct rejects *rejects); /* "" : none */
 bool rejects_are_empty(const struct rejects *rejects);
+bool rejects_are_full(
+    const struct rejects *rejects); /* so much waits that nothing more is to be read */
 
 int rejects_fd(const struct rejects *rejects); /* -1: none */
 short rejects_events(const struct rejects *rejects);

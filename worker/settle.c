@@ -35,6 +35,7 @@ struct acknowledgements {
 
 struct settle {
     const struct child *child;
+    struct intake *intake;
     struct queue *queue;
     const char *transport;
     char *consumer;
@@ -47,7 +48,8 @@ struct settle {
     struct buf headers;
     struct buf member;
     size_t retries_under_way;
-    struct log_fault fault;
+    struct log_fault put_off_fault;
+    struct log_fault undecodable_fault;
     struct log_fault trimmed_fault;
 };
 
@@ -58,13 +60,15 @@ static enum envelope_visibility visibility_of(const char *name)
     return strcmp(name, "protected") == 0 ? ENVELOPE_PROTECTED : ENVELOPE_PUBLIC;
 }
 
-struct settle *settle_new(const struct child *child, const struct settings_transport *transport,
-                          struct queue *queue, const char *consumer, struct rejects *rejects)
+struct settle *settle_new(const struct child *child, struct intake *intake,
+                          const struct settings_transport *transport, struct queue *queue,
+                          const char *consumer, struct rejects *rejects)
 {
     struct settle *settle = xcalloc(1, sizeof(*settle));
     const struct settings_retry *retry = &child->settings->retry;
 
     settle->child = child;
+    settle->intake = intake;
     settle->queue = queue;
     settle->transport = transport->name;
     settle->consumer = xstrdup(consumer);
@@ -176,7 +180,7 @@ static void retried(void *context, int result, int64_t number, const struct erro
     struct intake *intake = call.entry->intake;
     intake_settled(intake, call.entry);
     if (result < 0)
-        intake_distrust(intake, err->text);
+        intake_fail(intake, result, err);
 }
 
 static void send_retry(struct settle *settle, struct entry *entry, const char *cause,
@@ -233,12 +237,14 @@ static void reject_with(struct settle *settle, struct entry *entry, const char *
                        log_text("error", cause)),
               "Message on \"%.*s\" goes to the failure transport: %s",
               BYTES_ARG(entry->envelope.topic), cause);
-    rejects_add(settle->rejects, entry, &settle->body, &settle->headers);
+    /* It may wait long: its batch must not wait with it. */
+    rejects_add(settle->rejects, intake_detach(entry->intake, entry), &settle->body,
+                &settle->headers);
 }
 
 static void put_off(struct settle *settle, struct entry *entry, const char *cause)
 {
-    log_fault(&settle->fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("error", cause)),
+    log_fault(&settle->put_off_fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("error", cause)),
               "A message can't be handled and there is no failure transport: it is put off for an "
               "hour. Set [failure] dsn or DATABASE_URL to keep such messages for inspection");
     send_retry(settle, entry, cause, PUT_OFF_MS);
@@ -279,7 +285,8 @@ void settle_undecodable(struct entry *entry, const char *cause)
     failure.receiver = bytes_of(settle->transport);
     failure.exception_class = EXCEPTION_FINAL;
     if (!rejects_exist(settle->rejects)) {
-        log_fault(&settle->fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("entry", place)),
+        log_fault(&settle->undecodable_fault, LOG_LEVEL_CRITICAL,
+                  LOG_WITH(log_text("entry", place)),
                   "Entry %s can't be decoded (%s) and there is no failure transport: it stays "
                   "pending. Set [failure] dsn or DATABASE_URL",
                   place, cause);
@@ -298,13 +305,11 @@ static void acknowledged(void *context, int result, const struct error *err)
     list->under_way = 0;
     if (result < 0) {
         /* Kept: they go out again with the next ones. */
-        if (result == -ERR_REFUSED) {
-            list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
-            log_fault(&list->settle->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
-                      "Redis refuses acknowledgements: %s", err->text);
-        }
+        list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
+        intake_complain(list->settle->intake, COMPLAINT_ACKNOWLEDGE, err);
         return;
     }
+    intake_content(list->settle->intake, COMPLAINT_ACKNOWLEDGE);
     memmove(list->ids, list->ids + sent, (list->len - sent) * sizeof(*list->ids));
     list->len -= sent;
 }
@@ -314,8 +319,8 @@ static void send_acknowledgements(struct settle *settle, struct acknowledgements
     if (list->len == 0 || list->under_way > 0 || !queue_is_connected(settle->queue) ||
         clock_monotonic_ms() < list->again_ms)
         return;
-    list->under_way = list->len;
-    queue_acknowledge(settle->queue, list->ids, list->len, list->remove, acknowledged, list);
+    list->under_way = list->len < QUEUE_ACKNOWLEDGE_MAX ? list->len : QUEUE_ACKNOWLEDGE_MAX;
+    queue_acknowledge(settle->queue, list->ids, list->under_way, list->remove, acknowledged, list);
 }
 
 void settle_turn(struct settle *settle)

@@ -3,7 +3,7 @@
  *
  * Acknowledgements are sent in bulk: what has come together while the last one was under way. Nothing is
  * acknowledged before what replaces it is safe: the hub's 200, the delayed set's script, a committed row.
- * When Redis breaks in the middle, acknowledgements are kept and sent again (XACK twice does no harm);
+ * When Redis breaks in the middle, acknowledgements are kept, as long as the process lives, and sent again;
  * retries are forgotten, because the entry is still pending and will be read again. */
 #ifndef WORKER_SETTLE_H
 #define WORKER_SETTLE_H
@@ -15,8 +15,9 @@
 
 struct settle;
 
-struct settle *settle_new(const struct child *child, const struct settings_transport *transport,
-                          struct queue *queue, const char *consumer, struct rejects *rejects);
+struct settle *settle_new(const struct child *child, struct intake *intake,
+                          const struct settings_transport *transport, struct queue *queue,
+                          const char *consumer, struct rejects *rejects);
 void settle_free(struct settle *settle);
 
 /* Published, or needs no publishing. */

@@ -179,7 +179,8 @@ static void open_log(struct child *child)
     options.format =
         strcmp(child->settings->log.format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LINE;
     options.slot = child->number;
-    options.fd = fd >= 0 ? fd : open_log_file(child);
+    child->log_fd = fd >= 0 ? fd : open_log_file(child);
+    options.fd = child->log_fd;
     log_open(&options);
 }
 
@@ -233,6 +234,16 @@ void child_ready(struct child *child)
     child->notify_fd = -1;
 }
 
+static void reopen_log(struct child *child)
+{
+    int former = child->log_fd;
+
+    child->log_fd = open_log_file(child);
+    log_reopen(child->log_fd);
+    if (former > STDERR_FILENO)
+        close(former);
+}
+
 enum child_signal child_read_signal(struct child *child)
 {
     struct signalfd_siginfo info;
@@ -244,7 +255,7 @@ enum child_signal child_read_signal(struct child *child)
         else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
             result = result == CHILD_QUIT ? CHILD_QUIT : CHILD_STOP;
         else if (info.ssi_signo == SIGUSR1 && child->settings->log.file[0] != '\0')
-            log_reopen(open_log_file(child));
+            reopen_log(child);
     }
     return result;
 }

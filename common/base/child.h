@@ -26,6 +26,7 @@ struct child {
     int number;       /* 1, 2, ... */
     int signal_fd;    /* SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1: non-blocking */
     int notify_fd;    /* -1 by itself */
+    int log_fd;
     bool supervised;
 };
 

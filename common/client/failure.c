@@ -5,6 +5,7 @@
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/wire/base64.h"
+#include "common/wire/settings_verify.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +15,16 @@
 #define CLOCK_MARGIN_US  INT64_C(60000000) /* another host's clock may have dated the row */
 #define TIME_TEXT_SIZE   20                /* "2026-11-24 10:00:00" */
 #define MEMORY_KEPT_MOST (1024 * 1024)
+/* The server gives a statement up before we give the server up: one that waits for a lock must not run
+ * when its asker has gone. */
+#define STATEMENT_TIMEOUT_MS (FAILURE_PG_STATEMENT_MS - 1000)
 
 enum failure_step {
     STEP_NONE,
     STEP_REFUSED, /* by ourselves */
+    STEP_BEGIN,   /* a transaction, and the entry's lock */
     STEP_INSERT,
+    STEP_COMMIT,
     STEP_SETUP,
 };
 
@@ -37,6 +43,7 @@ struct failure {
     char now[TIME_TEXT_SIZE];
     char since[TIME_TEXT_SIZE];
     const char *values[VALUES];
+    char *begin; /* what STEP_BEGIN says */
     bool looks;
     struct error refused;
     failure_written *written;
@@ -58,10 +65,9 @@ int failure_new(struct failure **failure, const struct settings_failure *setting
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
-    if (strncmp(settings->dsn, "redis", 5) == 0 || strncmp(settings->dsn, "valkey", 6) == 0)
-        return error_set(err, ERR_USAGE,
-                         "[failure] dsn (DATABASE_URL): a Redis queue as the failure "
-                         "transport is not supported: use postgresql://");
+    result = settings_verify_failure(settings, err);
+    if (result < 0)
+        return result;
     made = xcalloc(1, sizeof(*made));
     made->queue_name = xstrdup(settings->queue_name);
     made->auto_setup = settings->auto_setup;
@@ -88,6 +94,7 @@ void failure_free(struct failure *failure)
     buf_free(&failure->body);
     buf_free(&failure->headers);
     buf_free(&failure->look_for);
+    free(failure->begin);
     free(failure->queue_name);
     free(failure);
 }
@@ -135,10 +142,7 @@ static void copy_row(struct failure *failure, const struct failure_row *row)
     copy(&failure->headers, row->headers);
     /* What no column can hold is not there to be found: rather twice than never. */
     failure->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
-    if (fits_text_column(row->body))
-        copy(&failure->look_for, row->look_for);
-    else
-        copy(&failure->look_for, buf_bytes(&failure->body));
+    copy(&failure->look_for, failure->looks ? row->look_for : BYTES_NONE);
     format_time(failure->now, now);
     format_time(failure->since, since > 0 ? since : 0);
     failure->values[VALUE_BODY] = failure->body.data;
@@ -158,6 +162,20 @@ static void insert(struct failure *failure)
         failure_pg_run(failure->pg, failure->sql.insert, failure->values, VALUE_NOW + 1);
 }
 
+/* To look and to insert are two steps for everybody else, unless one at a time does them: whoever writes
+ * the row of the same entry waits for our transaction, and then sees it. */
+static void begin(struct failure *failure)
+{
+    if (!failure->looks) {
+        insert(failure);
+        return;
+    }
+    free(failure->begin);
+    failure->begin = failure_sql_begin(failure->look_for.data, STATEMENT_TIMEOUT_MS);
+    failure->step = STEP_BEGIN;
+    failure_pg_run(failure->pg, failure->begin, NULL, -1);
+}
+
 void failure_write(struct failure *failure, const struct failure_row *row, failure_written *written,
                    void *context)
 {
@@ -175,7 +193,7 @@ void failure_write(struct failure *failure, const struct failure_row *row, failu
         return;
     }
     copy_row(failure, row);
-    insert(failure);
+    begin(failure);
 }
 
 int failure_fd(const struct failure *failure)
@@ -206,19 +224,42 @@ static bool is(const struct failure_pg_outcome *outcome, const char *sqlstate)
     return strcmp(outcome->sqlstate, sqlstate) == 0;
 }
 
+static void fail(struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    failure_pg_break(failure->pg); /* and with it the transaction, if there is one */
+    finish(failure, outcome->result, &outcome->err);
+}
+
+static void after_begin(struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    if (outcome->result < 0)
+        fail(failure, outcome);
+    else
+        insert(failure);
+}
+
 static void after_insert(struct failure *failure, struct failure_pg_outcome *outcome)
 {
+    if (outcome->result == 0 && failure->looks) {
+        failure->step = STEP_COMMIT;
+        failure_pg_run(failure->pg, "COMMIT", NULL, -1);
+        return;
+    }
+    if (outcome->result == 0) {
+        finish(failure, 0, NULL);
+        return;
+    }
     if (!is(outcome, "42P01")) { /* undefined_table */
-        finish(failure, outcome->result, &outcome->err);
+        fail(failure, outcome);
         return;
     }
     if (!failure->auto_setup) {
         error_wrap(&outcome->err, "auto_setup is off and the table is missing");
-        finish(failure, outcome->result, &outcome->err);
+        fail(failure, outcome);
         return;
     }
     if (failure->setups == SETUPS_MAX) {
-        finish(failure, outcome->result, &outcome->err);
+        fail(failure, outcome);
         return;
     }
     failure->setups++;
@@ -240,10 +281,18 @@ static void after_setup(struct failure *failure, struct failure_pg_outcome *outc
 {
     if (outcome->result < 0 && !was_overtaken(outcome)) {
         error_wrap(&outcome->err, "the table cannot be made");
-        finish(failure, outcome->result, &outcome->err);
+        fail(failure, outcome);
         return;
     }
-    insert(failure);
+    begin(failure);
+}
+
+static void after_commit(struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    if (outcome->result < 0)
+        fail(failure, outcome);
+    else
+        finish(failure, 0, NULL);
 }
 
 void failure_process(struct failure *failure)
@@ -256,9 +305,17 @@ void failure_process(struct failure *failure)
     case STEP_REFUSED:
         finish(failure, -ERR_REFUSED, &failure->refused);
         return;
+    case STEP_BEGIN:
+        if (failure_pg_process(failure->pg, &outcome))
+            after_begin(failure, &outcome);
+        return;
     case STEP_INSERT:
         if (failure_pg_process(failure->pg, &outcome))
             after_insert(failure, &outcome);
+        return;
+    case STEP_COMMIT:
+        if (failure_pg_process(failure->pg, &outcome))
+            after_commit(failure, &outcome);
         return;
     case STEP_SETUP:
         if (failure_pg_process(failure->pg, &outcome))

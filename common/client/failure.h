@@ -18,8 +18,9 @@ struct failure;
 struct failure_row {
     struct bytes body;
     struct bytes headers;
-    /* If set, the row is only written when none since looked_since_us has `look_for` in its body or
-     * headers: this entry may have been written by a worker that died before it acknowledged. */
+    /* If set, the row is only written when none since looked_since_us has `look_for` in its headers: this
+     * entry may have been written by a worker that died before it acknowledged, or is being written by
+     * one that took it over. Looking and writing are one step for all who look for the same. */
     struct bytes look_for;
     int64_t looked_since_us;
 };

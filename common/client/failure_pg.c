@@ -78,6 +78,11 @@ static void close_connection(struct failure_pg *pg)
     pg->state = PG_CLOSED;
 }
 
+void failure_pg_break(struct failure_pg *pg)
+{
+    close_connection(pg);
+}
+
 void failure_pg_free(struct failure_pg *pg)
 {
     if (pg == NULL)

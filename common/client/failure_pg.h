@@ -27,6 +27,8 @@ struct failure_pg_outcome {
 /* dsn: Doctrine's URL. Connects to nothing yet. -ERR_USAGE. */
 MUST_CHECK int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err);
 void failure_pg_free(struct failure_pg *pg); /* breaks off what is running */
+/* Closes the connection, and so rolls back; the next statement makes a new one. Not while one runs. */
+void failure_pg_break(struct failure_pg *pg);
 
 /* sql and the values ($1, $2, ...: text, NUL-terminated) must stay until the outcome. count -1: no
  * values, and sql may be several statements, which are one transaction. Not while one is running. */

@@ -70,6 +70,8 @@ static char *make_setup(const char *table, const char *quoted, const char *funct
 {
     struct buf sql = {0};
 
+    /* The transaction in which the table was found missing. */
+    buf_append_text(&sql, "ROLLBACK;\n");
     buf_printf(&sql, "SELECT pg_advisory_xact_lock(%d, %d);\n", LOCK_SPACE, (int)crc32_of(quoted));
     buf_printf(&sql,
                "CREATE TABLE IF NOT EXISTS %s ("
@@ -110,8 +112,7 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
     sql->insert_unless =
         xasprintf("INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, $4::timestamp, "
                   "$4::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
-                  "AND available_at >= $6::timestamp AND (position($5::text IN body) > 0 OR "
-                  "position($5::text IN headers) > 0))",
+                  "AND available_at >= $6::timestamp AND position($5::text IN headers) > 0)",
                   quoted, columns, quoted);
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
@@ -139,6 +140,13 @@ int failure_sql_make(struct failure_sql *sql, const char *table, struct error *e
     buf_free(&quoted);
     buf_free(&function);
     return 0;
+}
+
+char *failure_sql_begin(const char *identity, int timeout_ms)
+{
+    return xasprintf("BEGIN; SET LOCAL statement_timeout = %d; "
+                     "SELECT pg_advisory_xact_lock(%d, %d)",
+                     timeout_ms, LOCK_SPACE + 1, (int)crc32_of(identity));
 }
 
 void failure_sql_free(struct failure_sql *sql)

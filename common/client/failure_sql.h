@@ -7,14 +7,17 @@
 #include "common/base/error.h"
 
 struct failure_sql {
-    char *insert;        /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
-    char *insert_unless; /* ... $5: not if a row has this text, $6: and became available since */
-    char *setup;         /* table, index, trigger; in one transaction, one process at a time */
-    char *count;         /* $1 queue */
+    char *insert; /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
+    char *
+        insert_unless; /* ... $5: not if a row's headers have it, $6: that became available since */
+    char *setup;       /* rolls back; table, index, trigger; in one transaction, one at a time */
+    char *count;       /* $1 queue */
 };
 
 /* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. */
 MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);
 void failure_sql_free(struct failure_sql *sql);
+/* A transaction that only one at a time has for this identity; free it. */
+char *failure_sql_begin(const char *identity, int timeout_ms);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/wire/jwt_claims.h"
+#include "common/wire/settings_verify.h"
 
 #include <errno.h>
 #include <openssl/bn.h>
@@ -24,13 +25,12 @@ struct algorithm {
     const char *name;
     enum key_kind kind;
     const EVP_MD *(*digest)(void);
-    size_t secret_minimum; /* RFC 7518, section 3.2: no shorter than the hash */
 };
 
 static const struct algorithm ALGORITHMS[] = {
-    {"HS256", KEY_SECRET, EVP_sha256, 32}, {"HS384", KEY_SECRET, EVP_sha384, 48},
-    {"HS512", KEY_SECRET, EVP_sha512, 64}, {"RS256", KEY_RSA, EVP_sha256, 0},
-    {"ES256", KEY_EC, EVP_sha256, 0},
+    {"HS256", KEY_SECRET, EVP_sha256}, {"HS384", KEY_SECRET, EVP_sha384},
+    {"HS512", KEY_SECRET, EVP_sha512}, {"RS256", KEY_RSA, EVP_sha256},
+    {"ES256", KEY_EC, EVP_sha256},
 };
 
 struct jwt {
@@ -73,19 +73,11 @@ static int use_given_token(struct jwt *jwt, const char *given, struct error *err
 
 static int use_secret(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
 {
-    size_t len = strlen(settings->jwt_secret);
+    int result = settings_verify_secret(settings, err);
 
-    if (len == 0)
-        return error_set(err, ERR_USAGE,
-                         "[mercure] has neither a jwt (MERCURE_JWT) nor a jwt_secret "
-                         "(MERCURE_JWT_SECRET): the hub takes no update without one");
-    if (len < jwt->algorithm->secret_minimum)
-        return error_set(err, ERR_USAGE,
-                         "[mercure] jwt_secret (MERCURE_JWT_SECRET) is %zu bytes long; %s needs at "
-                         "least %zu",
-                         len, jwt->algorithm->name, jwt->algorithm->secret_minimum);
-    jwt->secret = xstrdup(settings->jwt_secret);
-    return 0;
+    if (result == 0)
+        jwt->secret = xstrdup(settings->jwt_secret);
+    return result;
 }
 
 static int check_key(const struct jwt *jwt, const char *path, struct error *err)

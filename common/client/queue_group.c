@@ -113,13 +113,23 @@ static char *last_key(const struct queue *queue)
     return queue_key(queue, "last", queue->dsn.group);
 }
 
+/* Some acknowledged entries stay in the stream. */
+static bool keeps_entries(const struct queue *queue)
+{
+    return !queue->dsn.delete_after_ack || !queue->dsn.delete_after_reject;
+}
+
+static struct bytes flag(bool set)
+{
+    return set ? BYTES("1") : BYTES("0");
+}
+
 void queue_create_group(struct queue *queue, queue_done *done, void *context)
 {
     struct pending_call *call = call_new(queue, context);
-    bool deletes = queue->dsn.delete_after_ack && queue->dsn.delete_after_reject;
     char *last = last_key(queue);
     struct bytes arguments[] = {stream_of(queue), bytes_of(last), group_of(queue),
-                                bytes_of(deletes ? "1" : "0")};
+                                flag(!keeps_entries(queue))};
 
     call->done = done;
     queue_eval(queue, QUEUE_SCRIPT_GROUP, 2, arguments, 4, group_created, call);
@@ -140,20 +150,22 @@ static char *names_key(const struct queue *queue)
     return queue_key(queue, "consumers", queue->dsn.group);
 }
 
-void queue_take_lease(struct queue *queue, const struct queue_reader *reader,
+void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context)
 {
     struct pending_call *call = call_new(queue, context);
     char *lease = lease_key(queue, bytes_of(reader->consumer));
     char *names = names_key(queue);
+    char *own = first ? xasprintf("%s:", reader->instance) : xstrdup(reader->token);
     char ttl[16];
 
     snprintf(ttl, sizeof(ttl), "%d", QUEUE_LEASE_MS);
-    struct bytes arguments[] = {
-        bytes_of(lease),         bytes_of(names), bytes_of(reader->instance),
-        bytes_of(reader->token), bytes_of(ttl),   bytes_of(reader->consumer)};
+    struct bytes arguments[] = {bytes_of(lease), bytes_of(names),
+                                bytes_of(own),   bytes_of(reader->token),
+                                bytes_of(ttl),   bytes_of(reader->consumer)};
     call->number = done;
     queue_eval(queue, QUEUE_SCRIPT_LEASE, 2, arguments, 6, answer_number, call);
+    free(own);
     free(lease);
     free(names);
 }
@@ -219,42 +231,21 @@ static void id_texts_free(struct id_texts *texts)
     free(texts->arguments);
 }
 
-static void remember_last(struct queue *queue, const struct stream_id *ids, size_t len,
-                          struct pending_call *call)
-{
-    struct stream_id highest = ids[0];
-    char *key = last_key(queue);
-    char ms[24], sequence[24];
-
-    for (size_t i = 1; i < len; i++)
-        if (stream_id_compare(ids[i], highest) > 0)
-            highest = ids[i];
-    snprintf(ms, sizeof(ms), "%" PRIu64, highest.ms);
-    snprintf(sequence, sizeof(sequence), "%" PRIu64, highest.sequence);
-    struct bytes arguments[] = {bytes_of(key), bytes_of(ms), bytes_of(sequence)};
-    queue_eval(queue, QUEUE_SCRIPT_LAST, 1, arguments, 3, answer_done, call);
-    free(key);
-}
-
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context)
 {
     struct pending_call *call = call_new(queue, context);
-    struct bytes acknowledge[] = {BYTES("XACK"), stream_of(queue), group_of(queue)};
-    struct bytes delete[] = {BYTES("XDEL"), stream_of(queue)};
-    struct id_texts texts = id_texts_new(acknowledge, 3, ids, len, 0);
+    char *last = last_key(queue);
+    struct bytes head[] = {BYTES("EVALSHA"), {queue->sha[QUEUE_SCRIPT_ACKNOWLEDGE], 40},
+                           BYTES("2"),       stream_of(queue),
+                           bytes_of(last),   group_of(queue),
+                           flag(remove),     flag(keeps_entries(queue))};
+    struct id_texts texts = id_texts_new(head, sizeof(head) / sizeof(head[0]), ids, len, 0);
 
     call->done = done;
-    /* In one write, answered in order: the last answer is the one that counts. */
-    redis_send(queue->redis, texts.arguments, texts.count, 0, NULL, NULL);
-    id_texts_free(&texts);
-    if (!remove) {
-        remember_last(queue, ids, len, call);
-        return;
-    }
-    texts = id_texts_new(delete, 2, ids, len, 0);
     redis_send(queue->redis, texts.arguments, texts.count, 0, answer_done, call);
     id_texts_free(&texts);
+    free(last);
 }
 
 void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
@@ -265,17 +256,21 @@ void queue_retry(struct queue *queue, const char *consumer, struct stream_id id,
 
     stream_id_format(id, id_text);
     snprintf(score, sizeof(score), "%lld", (long long)due_ms);
-    /* The retry is a new entry: the old one goes whenever acknowledged ones do. */
+    char *last = last_key(queue);
+    /* As Symfony has it: the retry is sent, then the old entry is rejected. */
     struct bytes arguments[] = {stream_of(queue),
                                 bytes_of(queue->delayed),
+                                bytes_of(last),
                                 group_of(queue),
                                 bytes_of(consumer),
                                 bytes_of(id_text),
                                 bytes_of(score),
                                 member,
-                                bytes_of(queue->dsn.delete_after_reject ? "1" : "0")};
+                                flag(queue->dsn.delete_after_reject),
+                                flag(keeps_entries(queue))};
     call->number = done;
-    queue_eval(queue, QUEUE_SCRIPT_RETRY, 2, arguments, 8, answer_number, call);
+    queue_eval(queue, QUEUE_SCRIPT_RETRY, 3, arguments, 10, answer_number, call);
+    free(last);
 }
 
 void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, queue_names_read *done,

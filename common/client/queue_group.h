@@ -10,14 +10,15 @@
 
 #include "common/client/queue.h"
 
-#define QUEUE_LEASE_MS 15000
-#define QUEUE_RENEW_MS 5000
+#define QUEUE_LEASE_MS        15000
+#define QUEUE_RENEW_MS        5000
+#define QUEUE_ACKNOWLEDGE_MAX 1000
 
 /* Who reads: the consumer name in the group, and the token `<instance>:<random>` of its lease. */
 struct queue_reader {
     const char *consumer;
     const char *instance;
-    char token[96];
+    const char *token;
 };
 
 struct queue_entry {
@@ -38,9 +39,10 @@ typedef void queue_names_read(void *context, int result, const struct bytes *nam
  * where acknowledged entries are kept, behind the last one acknowledged. */
 void queue_create_group(struct queue *queue, queue_done *done, void *context);
 
-/* number: 0 another instance holds it (wait), 1 taken, 2 taken, and our own instance had not given it
- * back: what is pending was in the hands of a worker that died. */
-void queue_take_lease(struct queue *queue, const struct queue_reader *reader,
+/* number: 0 somebody else holds it (wait), 1 taken, 2 taken, and it had not been given back. first: this
+ * process has not had it yet, so that one of our instance is a dead predecessor's; afterwards only one
+ * with our own token is ours: two hosts that share an instance id do not take it from each other in turn. */
+void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context);
 void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
                        queue_number_read *done, void *context); /* 0: lost */
@@ -53,11 +55,12 @@ void queue_read_new(struct queue *queue, const char *consumer, size_t count, int
 /* What `consumer` has pending after that id, oldest first, without raising a delivery count. */
 void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
                         size_t count, queue_entries_read *done, void *context);
-/* Entries by id, in that order. */
+/* Entries by id, in that order, with how often the group has delivered them. */
 void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
                     queue_entries_read *done, void *context);
 
-/* XACK, and XDEL where `remove`; otherwise the highest id is remembered for queue_create_group. */
+/* XACK, and XDEL where `remove`; where entries are kept, remembers for queue_create_group how far. At most
+ * QUEUE_ACKNOWLEDGE_MAX at a time. */
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context);
 /* Into the delayed set and out of the stream in one step; number 0: the entry is no longer ours. */

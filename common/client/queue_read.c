@@ -15,6 +15,7 @@ struct collection {
     struct queue_entry *entries;
     size_t len;
     size_t answered;
+    bool counts; /* how often each was delivered is asked for as well */
     struct arena arena;
     struct error err; /* the first that went wrong */
 };
@@ -128,6 +129,16 @@ void queue_read_new(struct queue *queue, const char *consumer, size_t count, int
         redis_send(queue->redis, at_once, 9, 0, new_read, collection);
 }
 
+/* Comes before the body of the same entry. */
+static void count_read(void *context, const redisReply *reply, const struct error *err)
+{
+    struct collection *collection = context;
+
+    if (err == NULL && reply->elements == 1 && reply->element[0]->elements >= 4)
+        collection->entries[collection->answered].deliveries =
+            (uint32_t)reply->element[0]->element[3]->integer;
+}
+
 static void range_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
@@ -156,10 +167,20 @@ static void read_bodies(struct collection *collection)
     /* A connection that breaks under this loop answers each request at once: after the last answer the
      * collection is gone, so nothing of it is touched behind that. */
     const struct queue_entry *entries = collection->entries;
+    bool counts = collection->counts;
     for (size_t i = 0; i < len; i++) {
         char id[STREAM_ID_TEXT_SIZE];
 
         stream_id_format(entries[i].id, id);
+        if (counts) {
+            struct bytes pending[] = {BYTES("XPENDING"),
+                                      bytes_of(queue->dsn.stream),
+                                      bytes_of(queue->dsn.group),
+                                      bytes_of(id),
+                                      bytes_of(id),
+                                      BYTES("1")};
+            redis_send(queue->redis, pending, 6, 0, count_read, collection);
+        }
         struct bytes range[] = {BYTES("XRANGE"), bytes_of(queue->dsn.stream), bytes_of(id),
                                 bytes_of(id)};
         redis_send(queue->redis, range, 4, 0, range_read, collection);
@@ -173,8 +194,9 @@ void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len
 
     collection->entries = xcalloc(len + 1, sizeof(struct queue_entry));
     collection->len = len;
+    collection->counts = true;
     for (size_t i = 0; i < len; i++)
-        collection->entries[i] = (struct queue_entry){.id = ids[i], .deliveries = 2};
+        collection->entries[i] = (struct queue_entry){.id = ids[i], .deliveries = 1};
     read_bodies(collection);
 }
 

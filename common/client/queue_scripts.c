@@ -2,6 +2,33 @@
  * believes. Values to be added are encoded by C: Lua's cjson turns [] into {}. */
 #include "common/client/queue_internal.h"
 
+/* Where acknowledged entries are kept, a group that is made anew must know where to begin: before the
+ * oldest that is pending, else behind the last that was delivered. Lower is a repeat, higher a loss. */
+#define TRACK_LAST(key, track)                                                                     \
+    "if " track " == '1' then\n"                                                                   \
+    "  local summary = redis.call('XPENDING', KEYS[1], ARGV[1])\n"                                 \
+    "  local last\n"                                                                               \
+    "  if summary[1] > 0 then\n"                                                                   \
+    "    local ms, sequence = string.match(summary[2], '(%d+)-(%d+)')\n"                           \
+    "    if sequence == '0' then\n"                                                                \
+    "      last = string.format('%.0f-18446744073709551615', tonumber(ms) - 1)\n"                  \
+    "    else\n"                                                                                   \
+    "      last = string.format('%s-%.0f', ms, tonumber(sequence) - 1)\n"                          \
+    "    end\n"                                                                                    \
+    "  else\n"                                                                                     \
+    "    for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do\n"                      \
+    "      local fields = {}\n"                                                                    \
+    "      for i = 1, #group, 2 do\n"                                                              \
+    "        fields[group[i]] = group[i + 1]\n"                                                    \
+    "      end\n"                                                                                  \
+    "      if fields.name == ARGV[1] then\n"                                                       \
+    "        last = fields['last-delivered-id']\n"                                                 \
+    "      end\n"                                                                                  \
+    "    end\n"                                                                                    \
+    "  end\n"                                                                                      \
+    "  redis.call('SET', " key ", last)\n"                                                         \
+    "end\n"
+
 const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     /* KEYS stream, mark; ARGV expected mark, new mark, maxlen, value... */
     [QUEUE_SCRIPT_APPEND] = "local mark = redis.call('GET', KEYS[2]) or ''\n"
@@ -25,29 +52,15 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "local start = ARGV[2] == '0' and redis.call('GET', KEYS[2]) or '0'\n"
         "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')\n",
 
-    /* KEYS last; ARGV ms, sequence. Only ever upwards. */
-    [QUEUE_SCRIPT_LAST] = "local last = redis.call('GET', KEYS[1])\n"
-                          "if last then\n"
-                          "  local ms, sequence = string.match(last, '(%d+)-(%d+)')\n"
-                          "  ms, sequence = tonumber(ms), tonumber(sequence)\n"
-                          "  local new = tonumber(ARGV[1])\n"
-                          "  if ms > new or (ms == new and sequence >= tonumber(ARGV[2])) then\n"
-                          "    return 0\n"
-                          "  end\n"
-                          "end\n"
-                          "redis.call('SET', KEYS[1], ARGV[1] .. '-' .. ARGV[2])\n"
-                          "return 1\n",
-
-    /* KEYS lease, names; ARGV instance, token, ttl ms, consumer name.
-     * 0: somebody else's; 1: it was free; 2: it was our instance's own: an unclean end. */
-    [QUEUE_SCRIPT_LEASE] =
-        "local token = redis.call('GET', KEYS[1])\n"
-        "if token and string.sub(token, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then\n"
-        "  return 0\n"
-        "end\n"
-        "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n"
-        "redis.call('SADD', KEYS[2], ARGV[4])\n"
-        "return token and 2 or 1\n",
+    /* KEYS lease, names; ARGV what a standing token must begin with, token, ttl ms, consumer name.
+     * 0: somebody else's; 1: it was free; 2: it was our own. */
+    [QUEUE_SCRIPT_LEASE] = "local token = redis.call('GET', KEYS[1])\n"
+                           "if token and string.sub(token, 1, #ARGV[1]) ~= ARGV[1] then\n"
+                           "  return 0\n"
+                           "end\n"
+                           "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n"
+                           "redis.call('SADD', KEYS[2], ARGV[4])\n"
+                           "return token and 2 or 1\n",
 
     /* KEYS lease; ARGV token, ttl ms. 1: renewed; 0: gone or another's. */
     [QUEUE_SCRIPT_RENEW] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then\n"
@@ -87,28 +100,52 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return ids\n",
 
-    /* KEYS stream, delayed; ARGV group, me, id, score, member, delete after. 0: no longer ours. */
+    /* KEYS stream, last; ARGV group, delete, track, id... XACK first: what it refuses is not deleted. */
+    [QUEUE_SCRIPT_ACKNOWLEDGE] = "local ids = {}\n"
+                                 "for i = 4, #ARGV do\n"
+                                 "  ids[i - 3] = ARGV[i]\n"
+                                 "end\n"
+                                 "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))\n"
+                                 "if ARGV[2] == '1' then\n"
+                                 "  redis.call('XDEL', KEYS[1], unpack(ids))\n"
+                                 "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return #ids\n",
+
+    /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours.
+     * A step that is refused takes back the one before it. */
     [QUEUE_SCRIPT_RETRY] =
         "local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)\n"
         "if #pending == 0 or pending[1][2] ~= ARGV[2] then\n"
         "  return 0\n"
         "end\n"
         "redis.call('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[5])\n"
-        "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
+        "local acknowledged = redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
+        "if type(acknowledged) == 'table' and acknowledged.err then\n"
+        "  redis.call('ZREM', KEYS[2], ARGV[5])\n"
+        "  return acknowledged\n"
+        "end\n"
         "if ARGV[6] == '1' then\n"
         "  redis.call('XDEL', KEYS[1], ARGV[3])\n"
-        "end\n"
-        "return 1\n",
+        "end\n" TRACK_LAST("KEYS[3]", "ARGV[7]") "return 1\n",
 
-    /* KEYS delayed, stream; ARGV member, value, maxlen. 0: another worker has moved it. */
-    [QUEUE_SCRIPT_MOVE] = "if redis.call('ZREM', KEYS[1], ARGV[1]) ~= 1 then\n"
+    /* KEYS delayed, stream; ARGV member, value, maxlen. 0: another worker has moved it. What can't be
+     * added stays in the set. */
+    [QUEUE_SCRIPT_MOVE] = "if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then\n"
                           "  return 0\n"
                           "end\n"
+                          "local added\n"
                           "if ARGV[3] ~= '0' then\n"
-                          "  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',"
+                          "  added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',"
                           " 'message', ARGV[2])\n"
                           "else\n"
-                          "  redis.call('XADD', KEYS[2], '*', 'message', ARGV[2])\n"
+                          "  added = redis.pcall('XADD', KEYS[2], '*', 'message', ARGV[2])\n"
+                          "end\n"
+                          "if type(added) == 'table' and added.err then\n"
+                          "  return added\n"
+                          "end\n"
+                          "local removed = redis.pcall('ZREM', KEYS[1], ARGV[1])\n"
+                          "if type(removed) == 'table' and removed.err then\n"
+                          "  redis.call('XDEL', KEYS[2], added)\n"
+                          "  return removed\n"
                           "end\n"
                           "return 1\n",
 };

@@ -280,6 +280,9 @@ static void read_replies(struct redis *redis)
         if (redis->hiredis->reader->len - before < READ_SIZE)
             break;
     }
+    /* An answer that is coming in is not late, however long it is. */
+    if (redis->count > 0)
+        redis->requests[redis->first].sent_ms = clock_monotonic_ms();
     while (redis->hiredis != NULL) {
         if (redisGetReplyFromReader(redis->hiredis, &reply) != REDIS_OK) {
             break_for(redis, redis->hiredis->errstr);

@@ -3,6 +3,7 @@
 import base64
 import datetime
 import json
+import threading
 
 import pytest
 from bridge import wait_until
@@ -148,26 +149,45 @@ def test_another_table_and_schema_and_queue(make_driver, database):
 
 def test_a_row_that_is_there_already_is_not_written_again(driver, database):
     now_us = int(datetime.datetime.now().timestamp() * 1e6)
-    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us) == (0, "")
-    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us) == (0, "")
-    assert driver.write("body", '{"X-Mqtt-Id":"urn:x:2"}', "urn:x:2", now_us) == (0, "")
-    assert driver.write("body", '{"X-Mqtt-Id":"urn:x:2"}', "urn:x:2", now_us) == (0, "")
-    assert len(database.failures()) == 2
-    assert driver.write('{"id":"urn:x:1"}', "[]", "urn:x:1", now_us + 3600 * 10**6) == (0, "")
+    headers = '{"X-Mqtt-Entry":"messages:17-1"}'
+    for _ in range(2):
+        assert driver.write("body", headers, ':17-1"', now_us) == (0, "")
+    assert len(database.failures()) == 1
+    assert driver.write("body", headers.replace("17-1", "17-10"), ':17-10"', now_us) == (0, "")
+    assert len(database.failures()) == 2, "an identity that begins alike is another"
+    assert driver.write("body", headers, ':17-1"', now_us + 3600 * 10**6) == (0, "")
     assert len(database.failures()) == 3, "a row from before that time does not count"
+
+
+def test_a_payload_that_quotes_an_identity_is_no_row_of_it(driver, database):
+    assert driver.write('x:17-1"', "[]", ':17-9"', 0) == (0, "")
+    assert driver.write("body", "[]", ':17-1"', 0) == (0, "")
+    assert len(database.failures()) == 2
+
+
+def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, database):
+    drivers = [make_driver(database.dsn) for _ in range(4)]
+    headers = '{"X-Mqtt-Entry":"messages:17-1"}'
+    drivers[0].write("first, for the table")
+    for _ in range(5):
+        threads = [threading.Thread(target=driver.write, args=("body", headers, ':17-1"', 0)) for driver in drivers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(database.failures()) == 2
 
 
 def test_a_row_in_another_queue_does_not_count(make_driver, database):
     first, second = make_driver(database.dsn, queue="other"), make_driver(database.dsn)
-    assert first.write("urn:x:1", "[]", "urn:x:1", 0) == (0, "")
-    assert second.write("urn:x:1", "[]", "urn:x:1", 0) == (0, "")
+    assert first.write("a", '{"x":"urn:x:1"}', "urn:x:1", 0) == (0, "")
+    assert second.write("a", '{"x":"urn:x:1"}', "urn:x:1", 0) == (0, "")
     assert len(database.failures()) == 1
 
 
 def test_a_body_that_no_text_column_takes_is_kept_as_base64(driver, database):
     for raw in (b"a\0b", b"\xff\xfe", b"\xc0\x80"):
-        assert driver.write(raw, "[]", "urn:x", 0) == (0, "")
-        assert driver.write(raw, "[]", "urn:x", 0) == (0, ""), "and is found again"
+        assert driver.write(raw) == (0, "")
     assert [base64.b64decode(row["body"]) for row in database.failures()] == [b"a\0b", b"\xff\xfe", b"\xc0\x80"]
 
 

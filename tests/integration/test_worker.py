@@ -289,7 +289,7 @@ def test_a_worker_that_stops_hands_its_entries_over_at_once(make_bridge, redis, 
     first = bridges[0].run_program("worker")
     sent = messages(50, prefix="over")
     add_many(redis, sent)
-    wait_until(lambda: redis.pending() == 50, 15, "the first holds them")
+    wait_until(lambda: redis.pending() > 0, 15, "the first holds some")
     assert first.stop() == 0
     assert redis.client.exists(*redis.client.keys("*__owner:*") or ["none"]) == 0
     hub.start()

@@ -397,6 +397,14 @@ test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept(vo
     struct answer rest = read_new(fixture, "w-1", 10);
     assert_int_equal(rest.len, 2);
     assert_string_equal(rest.text, "value 3");
+
+    /* One in the middle is still pending: it must come again, and those behind it may. */
+    struct answer third = {0};
+    queue_acknowledge(fixture->queue, &rest.ids[1], 1, false, on_done, &third);
+    wait_for(fixture->queue, &third);
+    command(fixture, "XGROUP DESTROY messages symfony");
+    make_group(fixture);
+    assert_string_equal(read_new(fixture, "w-1", 10).text, "value 3");
 }
 
 static int64_t retry(struct fixture *fixture, const char *consumer, struct stream_id id)
@@ -435,6 +443,71 @@ static int64_t move(struct fixture *fixture)
     return answer.number;
 }
 
+/* A user who may do all but one command. */
+static void forbid(struct fixture *fixture, const char *name)
+{
+    char line[100];
+
+    snprintf(line, sizeof(line), "ACL SETUSER default -%s", name);
+    command(fixture, line);
+}
+
+static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(void **state)
+{
+    static const char *const COMMANDS[] = {"xadd", "zrem"};
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer = {0};
+
+        command(fixture, "ZADD messages__queue 1000 member");
+        forbid(fixture, COMMANDS[i]);
+        queue_move(fixture->queue, BYTES("member"), BYTES("value"), on_number, &answer);
+        wait_for(fixture->queue, &answer);
+        assert_int_equal(answer.result, -ERR_REFUSED);
+        command(fixture, "ACL SETUSER default +@all");
+        assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
+        assert_int_equal(command(fixture, "XLEN messages"), 0);
+    }
+}
+
+static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void **state)
+{
+    static const char *const COMMANDS[] = {"zadd", "xack"};
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "w-1", 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer = {0};
+
+        forbid(fixture, COMMANDS[i]);
+        queue_retry(fixture->queue, "w-1", read.ids[0], 1000, BYTES("member"), on_number, &answer);
+        wait_for(fixture->queue, &answer);
+        assert_int_equal(answer.result, -ERR_REFUSED);
+        command(fixture, "ACL SETUSER default +@all");
+        assert_int_equal(command(fixture, "ZCARD messages__queue"), 0);
+        assert_int_equal(command(fixture, "XPENDING messages symfony - + 10"), 1);
+    }
+}
+
+static void test_an_acknowledgement_that_is_refused_deletes_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer answer = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "w-1", 1);
+    forbid(fixture, "xack");
+    queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, -ERR_REFUSED);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+}
+
 static void test_a_due_member_is_moved_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -457,16 +530,20 @@ static void test_a_due_member_is_moved_once(void **state)
     assert_int_equal(next.number, 9000);
 }
 
-static int64_t take_lease(struct fixture *fixture, const char *instance, const char *token)
+static int64_t take(struct fixture *fixture, const char *instance, const char *token, bool first)
 {
-    struct queue_reader reader = {.consumer = "w-1", .instance = instance};
+    struct queue_reader reader = {.consumer = "w-1", .instance = instance, .token = token};
     struct answer answer = {0};
 
-    snprintf(reader.token, sizeof(reader.token), "%s", token);
-    queue_take_lease(fixture->queue, &reader, on_number, &answer);
+    queue_take_lease(fixture->queue, &reader, first, on_number, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
     return answer.number;
+}
+
+static int64_t take_lease(struct fixture *fixture, const char *instance, const char *token)
+{
+    return take(fixture, instance, token, true);
 }
 
 static void test_a_lease_is_one_instances_until_it_is_given_back(void **state)
@@ -479,7 +556,9 @@ static void test_a_lease_is_one_instances_until_it_is_given_back(void **state)
     assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
     assert_int_equal(take_lease(fixture, "there", "there:0"), 0);
     assert_int_equal(take_lease(fixture, "her", "her:0"), 0);
+    assert_int_equal(take(fixture, "here", "here:1", false), 0);
     assert_int_equal(take_lease(fixture, "here", "here:1"), 2);
+    assert_int_equal(take(fixture, "here", "here:1", false), 2);
     queue_renew_lease(fixture->queue, &reader, on_number, &renewed);
     wait_for(fixture->queue, &renewed);
     assert_int_equal(renewed.number, 1);
@@ -624,6 +703,9 @@ int main(void)
         WITH_REDIS(test_an_acknowledged_entry_is_gone),
         WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept),
         WITH_REDIS(test_a_retry_moves_the_entry_in_one_step_and_only_its_owners),
+        WITH_REDIS(test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was),
+        WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
+        WITH_REDIS(test_an_acknowledgement_that_is_refused_deletes_nothing),
         WITH_REDIS(test_a_due_member_is_moved_once),
         WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
         WITH_REDIS(test_entries_are_adopted_only_when_no_lease_stands),

@@ -1,0 +1,176 @@
+"""The worker when one thing of many is wrong: it neither loses, nor doubles, nor stops what is well, nor
+runs in circles."""
+
+import os
+import signal
+
+import pytest
+from bridge import account, wait_until
+from bridge.entries import add, add_many, failed_rows, php_value
+from bridge.hub import hub_program
+from bridge.process import Server, free_port, port_is_open
+
+REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
+
+
+def messages(count, topics=8, prefix="w"):
+    return [(f"{prefix}/{number % topics}", f"message {number}") for number in range(count)]
+
+
+def wait_drained(redis, timeout=40):
+    wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
+               f"pending {redis.pending()}")
+
+
+def pend(redis, entries, consumer="here-1"):
+    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    ids = add_many(redis, entries)
+    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
+    return ids
+
+
+class Proxy(Server):
+    """A Caddy before the hub, as in many deployments, which answers 503 to what holds the word `choke`."""
+
+    CADDYFILE = """{
+    admin off
+    auto_https off
+}
+http://127.0.0.1:%d {
+    @choke expression `{http.request.body}.contains("choke")`
+    error @choke 503
+    reverse_proxy 127.0.0.1:%d
+}
+"""
+
+    def __init__(self, folder, hub):
+        self.port = free_port()
+        path = folder / "Caddyfile"
+        path.write_text(self.CADDYFILE % (self.port, hub.port))
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_CONFIG_HOME": str(folder),
+               "XDG_DATA_HOME": str(folder)}
+        super().__init__("proxy", [hub_program(), "run", "--config", path, "--adapter", "caddyfile"], folder, env)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/.well-known/mercure"
+
+    def answers(self):
+        return port_is_open(self.port)
+
+
+def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, redis, hub, sse, database):
+    proxy = makers.keep(Proxy(makers.new_folder("proxy"), hub)).start()
+    bridge.settings["mercure"]["url"] = proxy.url
+    bridge.settings["retry"] = {"max_retries": 0}
+    add_many(redis, [("bad/1", "choke"), ("bad/2", "choke"), ("bad/3", "choke")])
+    sent = messages(100, topics=20, prefix="good")
+    add_many(redis, sent)
+    bridge.run_program("worker")
+    sse.wait_count(100, timeout=60)
+    wait_drained(redis, 60)
+    account(sent, sse.events).assert_exactly_once()
+    assert len(failed_rows(database)) == 3
+
+
+def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redis, sse, make_postgres):
+    postgres = make_postgres()
+    database = postgres.create_database()
+    bridge.settings["failure"]["dsn"] = database.dsn
+    bridge.settings["supervisor"]["instance"] = "here"
+    bridge.settings["transport:low"] = {"dsn": redis.dsn("/low")}
+    bridge.settings["worker"]["transports"] = "async low"
+    postgres.stop()
+    pend(redis, [(REFUSED_TOPIC, "poison"), ("pending/x", "1"), ("pending/y", "2")])
+    add_many(redis, [(REFUSED_TOPIC, f"poison {number}") for number in range(300)])
+    add(redis, "new/x", "3")
+    add(redis, "low/x", "4", stream="low")
+    bridge.run_program("worker")
+    for topic in ("pending/x", "pending/y", "new/x", "low/x"):
+        sse.wait_topic(topic)
+    assert redis.pending() == 301
+    postgres.start()
+    wait_drained(redis)
+    assert len(failed_rows(database)) == 301
+
+
+def test_a_worker_that_slept_through_a_takeover_writes_no_second_row(make_bridge, redis, make_hub, database):
+    hub = make_hub()
+    bridges = [make_bridge(redis=redis, hub=hub, database=database, settings={"mercure": {"timeout": "60s"}})
+               for _ in range(2)]
+    sleeper = bridges[0].run_program("worker")
+    wait_until(lambda: "is ready" in sleeper.log(), 15, "the worker is ready")
+    hub.freeze()
+    add(redis, REFUSED_TOPIC, "poison")
+    wait_until(lambda: redis.pending() == 1, 15, "it is on its way to the hub")
+    sleeper.send(signal.SIGSTOP)
+    hub.thaw()
+    successor = bridges[1].run_program("worker")
+    rows = wait_until(lambda: failed_rows(database), 40, "the successor writes the row")
+    sleeper.send(signal.SIGCONT)
+    wait_until(lambda: "the lease on our consumer name has ended" in sleeper.log() or
+               "goes to the failure transport" in sleeper.log(), 20, "the sleeper is awake")
+    wait_drained(redis)
+    sleeper.stop()
+    successor.stop()
+    assert failed_rows(database) == rows
+
+
+def test_two_hosts_with_one_instance_id_do_not_take_turns(make_bridge, redis, hub, database, sse):
+    settings = {"supervisor": {"instance": "same"}}
+    bridges = [make_bridge(redis=redis, hub=hub, database=database, settings=settings) for _ in range(2)]
+    first = bridges[0].run_program("worker")
+    wait_until(lambda: "is ready" in first.log(), 15, "the first is ready")
+    second = bridges[1].run_program("worker")
+    wait_until(lambda: "must not share an instance id" in first.log(), 25, "the first says what is wrong")
+    add(redis, "a/x", "1")
+    sse.wait_topic("a/x")
+    assert second.log().count("the lease on our consumer name has ended") == 0
+
+
+def test_limit_holds_for_what_was_pending_as_well(bridge, redis, sse):
+    bridge.settings["supervisor"]["instance"] = "here"
+    bridge.settings["worker"]["options"] = "--limit=10"
+    pend(redis, messages(30))
+    process = bridge.run_program("worker")
+    assert process.wait(20) == 75
+    assert redis.client.xlen("messages") == 20
+    assert len(sse.wait_count(10)) == 10
+
+
+def test_large_entries_do_not_fill_the_memory(bridge, redis, sse):
+    payload = "x" * 4_000_000
+    for number in range(60):
+        redis.client.xadd("messages", {"message": php_value(f"large/{number}", payload)})
+    process = bridge.run_program("worker")
+    sse.wait_count(60, timeout=90)
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    assert peak_kb < 600_000
+    wait_drained(redis)
+
+
+@pytest.mark.parametrize("command", ["xack", "xdel", "xreadgroup", "xpending", "xrange", "xclaim", "zadd", "zrem",
+                                     "zrangebyscore", "zrange", "smembers", "xadd", "evalsha"])
+def test_a_command_that_redis_refuses_is_said_and_nothing_is_lost(bridge, redis, sse, database, command):
+    bridge.settings["supervisor"]["instance"] = "here"
+    bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
+    sent = [*messages(5, prefix="pending"), *messages(5, prefix="new"), ("delayed/x", "late")]
+    pend(redis, sent[:5])
+    add_many(redis, sent[5:10])
+    late = php_value(*sent[10]).split(b'"', 1)[1][:-2]
+    redis.client.zadd("messages__queue", {late[:-1] + b',"uniqid":"abc"}': 1000})
+    client = redis.client
+    client.execute_command("ACL", "SETUSER", "default", f"-{command}")
+    process = bridge.run_program("worker")
+    wait_until(lambda: "NOPERM" in process.log() or "can't run this command" in process.log() or command == "zadd",
+               15, "the refusal is logged")
+    before = client.info("stats")["total_commands_processed"]
+    wait_until(lambda: client.info("stats")["total_commands_processed"] - before > 40, 20, "a few more commands")
+    lines = process.log().count("\n")
+    assert lines < 60, "it says so, and not again and again"
+    client.execute_command("ACL", "SETUSER", "default", "+@all")
+    wait_drained(redis, 40)
+    wait_until(lambda: not account(sent, sse.events).missing, 20, "every message is seen")
+    assert failed_rows(database) == []
