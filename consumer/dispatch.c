@@ -191,21 +191,21 @@ static void on_connected(void *context, int result, const struct error *err)
 
 /* The destination ------------------------------------------------------------------------------- */
 
-static bool is_at_destination(const struct dispatch *dispatch)
+static bool is_at(const struct dispatch *dispatch, const char *destination)
 {
-    return strcmp(spool_destination(dispatch->spool), queue_place(dispatch->queue)) == 0;
+    return strcmp(destination, queue_place(dispatch->queue)) == 0;
 }
 
 /* A changed DSN: what was stored under the former one still goes there, and first. */
 static int turn_to_destination(struct dispatch *dispatch, struct error *err)
 {
-    const char *destination = spool_destination(dispatch->spool);
+    const char *destination = spool_mark_destination(dispatch->spool);
     struct settings_transport transport = *dispatch->transport;
     char *former = NULL;
     struct queue *queue;
 
     dispatch->turning = false;
-    if (is_at_destination(dispatch))
+    if (is_at(dispatch, destination))
         return 0;
     if (strcmp(destination, dispatch->place) != 0) {
         former = former_dsn(transport.dsn, destination);
@@ -278,7 +278,7 @@ static void encode(struct dispatch *dispatch, const struct spool_message *messag
 {
     char id[64];
     int id_len =
-        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->sequence);
+        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
     struct envelope_message wrapped = {
         .topic = message->topic,
         .payload = message->payload,
@@ -302,7 +302,7 @@ static bool send_next(struct dispatch *dispatch)
 
     queue_batch_clear(&dispatch->values);
     while (more != 0 && batch.count < BATCH_MESSAGES && dispatch->values.resp.len < BATCH_BYTES) {
-        dispatch->turning = !is_at_destination(dispatch);
+        dispatch->turning = !is_at(dispatch, spool_destination(dispatch->spool));
         if (dispatch->turning)
             break;
         more = spool_next(dispatch->spool, &message, &err);

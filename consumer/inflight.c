@@ -14,10 +14,18 @@
 #define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
 #define RECEIVED_3_1_1 "r-"
 #define DUP            0x08
+#define RECALLED       10000 /* messages that the broker may send again, and many more */
 
 /* An unreleased QoS 2 message. */
 struct unreleased {
     uint32_t len; /* of the packet behind its fixed header; 0: the id is free */
+    uint32_t crc;
+};
+
+/* The last message stored under a packet id. */
+struct seen {
+    uint64_t identity; /* 0: none */
+    uint32_t len;      /* of topic and payload */
     uint32_t crc;
 };
 
@@ -28,6 +36,7 @@ struct inflight {
     _Atomic int version;
     MQTTClient_persistence persistence;
     struct unreleased *unreleased; /* by packet id; untouched pages cost nothing */
+    struct seen *seen;             /* likewise */
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -40,15 +49,46 @@ static void die(const struct error *err)
     _exit(CHILD_EXIT_FAILED);
 }
 
-static void store(struct inflight *inflight, struct spool_message *message)
+static struct seen seen_of(const struct spool_message *message)
+{
+    uint32_t crc = crc32c(0, message->topic.data, message->topic.len);
+
+    return (struct seen){
+        .identity = message->identity,
+        .len = (uint32_t)(message->topic.len + message->payload.len),
+        .crc = crc32c(crc, message->payload.data, message->payload.len),
+    };
+}
+
+static void recall(void *context, const struct spool_message *message)
+{
+    struct inflight *inflight = context;
+
+    if (message->qos > 0)
+        inflight->seen[message->packet_id] = seen_of(message);
+}
+
+static void store(struct inflight *inflight, struct spool_message *message, bool dup)
 {
     static const enum stats_counter RECEIVED[] = {STATS_RECEIVED_QOS0, STATS_RECEIVED_QOS1,
                                                   STATS_RECEIVED_QOS2};
     struct error err = {0};
 
+    struct seen *last = &inflight->seen[message->packet_id];
+    struct seen arrived = {0};
+
     message->received_us = clock_wall_us();
+    if (message->qos > 0) {
+        arrived = seen_of(message);
+        if (dup && last->len == arrived.len && last->crc == arrived.crc)
+            message->identity = last->identity;
+    }
     if (spool_append(inflight->spool, message, &err) < 0)
         die(&err);
+    if (message->qos > 0) {
+        arrived.identity = message->identity;
+        *last = arrived;
+    }
     stats_add(inflight->slot, RECEIVED[message->qos], 1);
     stats_add(inflight->slot, STATS_RECEIVED_BYTES, message->payload.len);
     stats_set(inflight->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
@@ -82,7 +122,7 @@ int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
     bool in_spool = message->qos == 2 && atomic_load(&inflight->version) < MQTTVERSION_5;
 
     if (!in_spool && !is_copy(inflight, stored.topic, &message->properties))
-        store(inflight, &stored);
+        store(inflight, &stored, message->dup != 0);
     MQTTAsync_freeMessage(&message);
     MQTTAsync_free(topic);
     return 1;
@@ -121,7 +161,7 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
     if ((header & DUP) != 0 && entry->len == arrived.len && entry->crc == arrived.crc)
         return 0;
     message.retained = (header & 1) != 0;
-    store(inflight, &message);
+    store(inflight, &message, (header & DUP) != 0);
     *entry = arrived;
     return 0;
 }
@@ -181,6 +221,8 @@ struct inflight *inflight_new(struct spool *spool, const struct filters *filters
 
     *made = (struct inflight){.spool = spool, .filters = filters, .slot = slot};
     made->unreleased = xcalloc(PACKET_IDS, sizeof(*made->unreleased));
+    made->seen = xcalloc(PACKET_IDS, sizeof(*made->seen));
+    spool_recall(spool, RECALLED, recall, made);
     made->persistence = (MQTTClient_persistence){.context = made,
                                                  .popen = open_store,
                                                  .pclose = close_store,
@@ -198,21 +240,31 @@ void inflight_free(struct inflight *inflight)
     if (inflight == NULL)
         return;
     free(inflight->unreleased);
+    free(inflight->seen);
     free(inflight);
 }
 
-void inflight_session_is_new(struct inflight *inflight)
+/* Only what is set is touched. */
+static void forget_unreleased(struct inflight *inflight)
 {
     for (size_t i = 0; i < PACKET_IDS; i++)
         if (inflight->unreleased[i].len != 0)
             inflight->unreleased[i].len = 0;
 }
 
+void inflight_session_is_new(struct inflight *inflight)
+{
+    forget_unreleased(inflight);
+    for (size_t i = 0; i < PACKET_IDS; i++)
+        if (inflight->seen[i].identity != 0)
+            inflight->seen[i].identity = 0;
+}
+
 /* A new handle has forgotten what the former one had received, and will not say when it is released. */
 void inflight_begin(struct inflight *inflight, int version)
 {
     atomic_store(&inflight->version, version);
-    inflight_session_is_new(inflight);
+    forget_unreleased(inflight);
 }
 
 MQTTClient_persistence *inflight_persistence(struct inflight *inflight)

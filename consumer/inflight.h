@@ -7,6 +7,11 @@
  * QoS 2, MQTT 3.1.1: paho gives the message only at PUBREL, long after PUBREC. So it goes into the spool
  * from the persistence's `put`, which runs before PUBREC, and messageArrived is too late to do anything.
  * A repeat is recognised by its packet id (not released), DUP and its bytes.
+ * What the broker sends again after a broken connection or our death (it never saw our acknowledgement) is
+ * stored again, under the identity of the first copy: DUP, packet id and bytes are those of a message that
+ * the spool has seen lately. It is not left out, because a broker may give a packet id to a new message of
+ * the same bytes: then a page takes one for the other, and nothing is lost.
+ *
  * Neither survives the death of this process yet: QoS 2 is exactly once while it lives, and at least
  * once over its end. What is missing is the table of unreleased ids on disk, as RELEASE records in the
  * spool; `put`, `remove` and `keys` below are where they go.

@@ -113,7 +113,7 @@ bool oversized_is_written(struct oversized *oversized, const struct spool_messag
     if (oversized->failure == NULL)
         result = failure_new(&oversized->failure, oversized->settings, &err);
     if (result == 0) {
-        int id_len = snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id, message->sequence);
+        int id_len = snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id, message->identity);
 
         log_warning(LOG_WITH(log_bytes("topic", message->topic),
                              log_number("bytes", (int64_t)message->payload.len),

@@ -16,7 +16,7 @@ enum {
     PACKET_ID = 34,
     TYPE = 36,
     FLAGS = 37,
-    RESERVED = 38,
+    REPEATS = 38,
 };
 
 #define FLAG_QOS      0x03
@@ -72,7 +72,7 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     little_put16(head + PACKET_ID, record->packet_id);
     head[TYPE] = (char)record->type;
     head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0));
-    little_put16(head + RESERVED, 0);
+    little_put16(head + REPEATS, record->repeats);
     little_put32(head + HEAD_CRC, crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
 
     parts[0] = (struct iovec){.iov_base = head, .iov_len = RECORD_HEAD_SIZE};
@@ -92,6 +92,7 @@ static void read_head(struct record *record, const char *head)
         .qos = head[FLAGS] & FLAG_QOS,
         .retained = (head[FLAGS] & FLAG_RETAINED) != 0,
         .packet_id = little_get16(head + PACKET_ID),
+        .repeats = little_get16(head + REPEATS),
         .topic.len = little_get16(head + TOPIC_LEN),
         .payload.len = little_get32(head + PAYLOAD_LEN),
         .properties.len = little_get32(head + PROPERTIES_LEN),

@@ -31,6 +31,7 @@ struct record {
     int qos;
     bool retained;
     uint16_t packet_id;
+    uint16_t repeats; /* so many sequences before it is the same message; 0: it is new */
     struct bytes topic;
     struct bytes payload;
     struct bytes properties;

@@ -313,7 +313,12 @@ static void on_reach(struct session *session, int64_t now_ms)
         complain(session, why, session->deadline_ms - now_ms);
         return;
     }
-    complain(session, "accepts connections, but ends ours without an answer",
+    complain(session,
+             session->servers.at[session->server].tls
+                 ? "accepts connections, but ends ours in the TLS handshake: it has no TLS there, "
+                   "or a certificate for another name"
+                 : "accepts connections, but ends ours without an answer: does it want TLS "
+                   "(MQTT_TLS)?",
              session->deadline_ms - now_ms);
     /* Some brokers that don't know MQTT 5 just hang up. */
     if (wanted_version(session) == 5 && ++session->refused_silently % 3 == 2)

@@ -34,7 +34,10 @@ struct spool;
  * spool_rewind moves the position. Times are wall µs. */
 struct spool_message {
     uint64_t sequence; /* given by spool_append */
-    uint64_t run;      /* which start of the consumer stored it */
+    uint64_t
+        identity; /* spool_append: the identity of the message that this one repeats, or 0; it and
+                          spool_next give back what it is: its own sequence, or the repeated one's */
+    uint64_t run; /* which start of the consumer stored it */
     int64_t received_us;
     int qos;
     bool retained;
@@ -53,6 +56,10 @@ MUST_CHECK int spool_open(struct spool **spool, const struct spool_options *opti
                           struct error *err);
 /* No append may be under way. */
 void spool_close(struct spool *spool);
+
+/* Before anything is appended or read: the youngest messages, `count` at the most, oldest first. */
+typedef void spool_seen(void *context, const struct spool_message *message);
+void spool_recall(struct spool *spool, uint64_t count, spool_seen *seen, void *context);
 
 /* Writer. Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk says no: in both cases
  * nothing was stored, and the message must not be acknowledged (the caller ends the process).

@@ -114,8 +114,9 @@ struct spool {
 MUST_CHECK int writer_begin_segment(struct spool *spool, uint64_t record_size, bool within_limit,
                                     struct error *err);
 void writer_close(struct spool *spool);
-/* Any type of record; spool_append is this for messages. */
-MUST_CHECK int writer_append(struct spool *spool, struct record *record, struct error *err);
+/* Any type of record; spool_append is this for messages. repeated: a sequence, or 0. */
+MUST_CHECK int writer_append(struct spool *spool, struct record *record, uint64_t repeated,
+                             struct error *err);
 
 /* spool_reader.c */
 enum step { STEP_END, STEP_RECORD, STEP_HOLE };

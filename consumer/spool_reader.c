@@ -361,6 +361,49 @@ static int report_hole(struct spool *spool, const struct hole *hole, struct segm
                      spool->path, hole->number, hole->from, hole->to, hole->missing);
 }
 
+static struct spool_message message_of(const struct record *record, uint64_t run)
+{
+    return (struct spool_message){
+        .sequence = record->sequence,
+        .identity = record->sequence - record->repeats,
+        .run = run,
+        .received_us = record->received_us,
+        .qos = record->qos,
+        .retained = record->retained,
+        .packet_id = record->packet_id,
+        .topic = record->topic,
+        .payload = record->payload,
+        .properties = record->properties,
+    };
+}
+
+void spool_recall(struct spool *spool, uint64_t count, spool_seen *seen, void *context)
+{
+    struct segment *segment = spool->reader.first;
+    uint64_t stored = atomic_load(&spool->shared.records);
+    struct record record;
+    struct hole hole;
+
+    if (segment == NULL)
+        return;
+    while (segment->next != NULL && segment->next->header.records_before + count < stored)
+        segment = segment->next;
+    struct cursor cursor = cursor_at(segment);
+    for (;;) {
+        enum step step = reader_step(spool, &cursor, &record, &hole);
+
+        if (step == STEP_END)
+            break;
+        if (step == STEP_RECORD && record.type == RECORD_MESSAGE &&
+            cursor_records(&cursor) + count > stored) {
+            struct spool_message message = message_of(&record, cursor.segment->header.run);
+            seen(context, &message);
+        }
+        reader_drop_chunks(&spool->reader);
+    }
+    reader_drop_chunks(&spool->reader);
+}
+
 int spool_next(struct spool *spool, struct spool_message *message, struct error *err)
 {
     struct spool_reader *reader = &spool->reader;
@@ -379,17 +422,7 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
         if (step == STEP_HOLE)
             return report_hole(spool, &hole, reader->read.segment, err);
     }
-    *message = (struct spool_message){
-        .sequence = record.sequence,
-        .run = reader->read.segment->header.run,
-        .received_us = record.received_us,
-        .qos = record.qos,
-        .retained = record.retained,
-        .packet_id = record.packet_id,
-        .topic = record.topic,
-        .payload = record.payload,
-        .properties = record.properties,
-    };
+    *message = message_of(&record, reader->read.segment->header.run);
     return 1;
 }
 

@@ -193,7 +193,7 @@ static int check_lengths(const struct spool *spool, const struct record *record,
     return 0;
 }
 
-int writer_append(struct spool *spool, struct record *record, struct error *err)
+int writer_append(struct spool *spool, struct record *record, uint64_t repeated, struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
     uint64_t size = record_size(record);
@@ -216,6 +216,9 @@ int writer_append(struct spool *spool, struct record *record, struct error *err)
     }
 
     record->sequence = writer->next_sequence;
+    /* Too far back: it counts as new. */
+    if (repeated > 0 && record->sequence - repeated <= UINT16_MAX)
+        record->repeats = (uint16_t)(record->sequence - repeated);
     result = write_record(spool, record, size, err);
     if (result < 0)
         return result;
@@ -238,9 +241,10 @@ int spool_append(struct spool *spool, struct spool_message *message, struct erro
         .properties = message->properties,
     };
 
-    int result = writer_append(spool, &record, err);
+    int result = writer_append(spool, &record, message->identity, err);
     if (result == 0) {
         message->sequence = record.sequence;
+        message->identity = record.sequence - record.repeats;
         message->run = spool->run;
     }
     return result;

@@ -320,14 +320,17 @@ static void load_all(struct loading *loading)
     settings_check(settings, loading->faults);
 }
 
-int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
-                       struct buf *faults)
+static int load_text(struct settings **settings, const char *name, struct bytes ini,
+                     settings_verifier *verify, struct buf *faults)
 {
     struct loading loading = {.settings = settings_new(), .file = name, .faults = faults};
     size_t before = faults->len;
     settings_ini_read(&loading.ini, name, ini, faults);
     load_all(&loading);
     settings_ini_free(&loading.ini);
+    if (verify) {
+        verify(loading.settings, faults);
+    }
     if (faults->len > before) {
         settings_sort_faults(faults, before, name);
         settings_free(loading.settings);
@@ -337,7 +340,14 @@ int settings_load_text(struct settings **settings, const char *name, struct byte
     return 0;
 }
 
-int settings_load(struct settings **settings, const char *path, struct buf *faults)
+int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
+                       struct buf *faults)
+{
+    return load_text(settings, name, ini, NULL, faults);
+}
+
+int settings_load_verified(struct settings **settings, const char *path, settings_verifier *verify,
+                           struct buf *faults)
 {
     struct buf text = {0};
     struct error err;
@@ -349,10 +359,15 @@ int settings_load(struct settings **settings, const char *path, struct buf *faul
         buf_printf(faults, "%s\n", err.text);
         result = -ERR_USAGE;
     } else {
-        result = settings_load_text(settings, path ? path : "", buf_bytes(&text), faults);
+        result = load_text(settings, path ? path : "", buf_bytes(&text), verify, faults);
     }
     buf_free(&text);
     return result;
+}
+
+int settings_load(struct settings **settings, const char *path, struct buf *faults)
+{
+    return settings_load_verified(settings, path, NULL, faults);
 }
 
 const struct settings_transport *settings_transport(const struct settings *settings,

@@ -175,7 +175,15 @@ struct settings {
  * prot: unknown key; did you mean `port`?"). On failure nothing is to be freed. */
 MUST_CHECK int settings_load(struct settings **settings, const char *path, struct buf *faults);
 
-/* The same from an ini that is in memory; name stands for the file's in faults. */
+/* Finds what the settings mean to other rooms and can't be right: a line each. Called with settings that may
+ * have faults already, in their place the defaults. */
+typedef void settings_verifier(const struct settings *settings, struct buf *faults);
+
+/* settings_load, and what the verifier finds (NULL: nothing), in one run. */
+MUST_CHECK int settings_load_verified(struct settings **settings, const char *path,
+                                      settings_verifier *verify, struct buf *faults);
+
+/* settings_load from an ini that is in memory; name stands for the file's in faults. */
 MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
                                   struct buf *faults);
 

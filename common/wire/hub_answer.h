@@ -6,8 +6,8 @@
 #include "common/base/bytes.h"
 
 enum hub_outcome {
-    HUB_DONE,   /* 200 with our id */
-    HUB_WAIT,   /* the hub's trouble or our own settings': keep the entry where it is, rest, try again */
+    HUB_DONE, /* 200 with our id */
+    HUB_WAIT, /* the hub's trouble or our own settings': keep the entry where it is, rest, try again */
     HUB_RETRY,  /* this entry's trouble, perhaps for now: Messenger's delayed retry */
     HUB_REJECT, /* poison: failure transport at once */
 };

@@ -16,7 +16,7 @@ bool topic_filter_covers(struct bytes a, struct bytes b);
 
 /* A list as [mqtt] topics has it: "a/#, b/+@0 c": separated by commas or white space, an `@0`, `@1` or
  * `@2` behind a filter is its own QoS. Call until it returns 0; 1: one more; negative: what is wrong. */
-MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos, int default_qos,
-                                 struct error *err);
+MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos,
+                                 int default_qos, struct error *err);
 
 #endif

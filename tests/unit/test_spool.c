@@ -39,6 +39,81 @@ static void test_what_is_appended_is_read_in_order_with_all_its_fields(void **st
     assert_int_equal(spool_next(c->spool, &read, &err), 0);
 }
 
+struct recalled {
+    size_t len;
+    uint64_t first;
+    uint64_t last;
+    uint64_t last_identity;
+};
+
+static void on_recalled(void *context, const struct spool_message *message)
+{
+    struct recalled *recalled = context;
+
+    if (recalled->len++ == 0)
+        recalled->first = message->sequence;
+    recalled->last = message->sequence;
+    recalled->last_identity = message->identity;
+}
+
+static void test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message, first = {.topic = BYTES("t"), .payload = BYTES("x")};
+    struct recalled recalled = {0};
+    struct error err;
+
+    spool_case_open(c);
+    assert_int_equal(spool_append(c->spool, &first, &err), 0);
+    assert_int_equal(first.identity, 1);
+    struct spool_message again = {
+        .identity = first.identity, .topic = BYTES("t"), .payload = BYTES("x")};
+    assert_int_equal(spool_append(c->spool, &again, &err), 0);
+    assert_int_equal(again.sequence, 2);
+    assert_int_equal(again.identity, 1);
+    spool_case_reopen_killed(c);
+    spool_recall(c->spool, 1, on_recalled, &recalled);
+    assert_int_equal(recalled.len, 1);
+    assert_int_equal(recalled.last, 2);
+    assert_int_equal(recalled.last_identity, 1);
+    assert_int_equal(spool_next(c->spool, &message, &err), 1);
+    assert_int_equal(message.identity, 1);
+    assert_int_equal(spool_next(c->spool, &message, &err), 1);
+    assert_int_equal(message.sequence, 2);
+    assert_int_equal(message.identity, 1);
+}
+
+static void test_a_repeat_of_what_is_too_far_back_counts_as_new(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message again = {.identity = 1, .topic = BYTES("t")};
+    struct error err;
+
+    c->options.size = 64 << 20;
+    spool_case_open(c);
+    spool_case_fill(c, 1, UINT16_MAX + 1, 10);
+    assert_int_equal(spool_append(c->spool, &again, &err), 0);
+    assert_int_equal(again.identity, again.sequence);
+}
+
+static void test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed(void **state)
+{
+    struct spool_case *c = *state;
+    struct recalled recalled = {0}, all = {0};
+
+    c->options.size = 64 << 20;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 5000, 1000);
+    spool_case_reopen_killed(c);
+    spool_recall(c->spool, 100, on_recalled, &recalled);
+    assert_int_equal(recalled.len, 100);
+    assert_int_equal(recalled.first, 4901);
+    assert_int_equal(recalled.last, 5000);
+    spool_recall(c->spool, 1000000, on_recalled, &all);
+    assert_int_equal(all.len, 5000);
+    spool_case_expect(c, 1, 5000);
+}
+
 static void test_everything_is_there_after_a_kill_and_sequences_go_on(void **state)
 {
     struct spool_case *c = *state;
@@ -283,6 +358,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_appended_is_read_in_order_with_all_its_fields),
+        TEST(test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart),
+        TEST(test_a_repeat_of_what_is_too_far_back_counts_as_new),
+        TEST(test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed),
         TEST(test_everything_is_there_after_a_kill_and_sequences_go_on),
         TEST(test_one_process_has_a_spool),
         TEST(test_what_was_committed_is_not_given_again_after_a_clean_end),

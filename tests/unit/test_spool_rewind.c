@@ -266,12 +266,12 @@ static void test_other_records_take_part_in_the_order_and_are_not_given(void **s
     struct error err;
 
     spool_case_open(c);
-    assert_int_equal(writer_append(c->spool, &release, &err), 0);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
     spool_case_append(c, 1, 100);
-    assert_int_equal(writer_append(c->spool, &release, &err), 0);
-    assert_int_equal(writer_append(c->spool, &later, &err), 0);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
+    assert_int_equal(writer_append(c->spool, &later, 0, &err), 0);
     spool_case_append(c, 2, 100);
-    assert_int_equal(writer_append(c->spool, &release, &err), 0);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
     spool_commit(c->spool, spool_case_expect(c, 1, 2));
     spool_case_expect_none(c);
     assert_int_equal(spool_case_state(c).unsent_records, 0);

@@ -1,0 +1,88 @@
+#include "consumer/reach.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* A port of loopback that is bound, and listens if wanted. */
+static int bind_port(bool listens, char place[64])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    if (listens)
+        assert_int_equal(listen(fd, 1), 0);
+    snprintf(place, 64, "127.0.0.1:%d", ntohs(address.sin_port));
+    return fd;
+}
+
+static enum reach_answer ask(struct reach *reach, const char *place, char text[160])
+{
+    struct pollfd wait = {.fd = reach_fd(reach), .events = POLLIN};
+
+    reach_ask(reach, place);
+    reach_ask(reach, place); /* an open question is not asked twice */
+    assert_int_equal(poll(&wait, 1, 20000), 1);
+    return reach_take(reach, text);
+}
+
+static void test_a_closed_port_is_refused_and_an_open_one_is_open(void **state)
+{
+    struct reach *reach = reach_new();
+    char closed[64], open[64], text[160];
+    int closed_fd = bind_port(false, closed), open_fd = bind_port(true, open);
+
+    (void)state;
+    assert_int_equal(ask(reach, closed, text), REACH_CLOSED);
+    assert_string_equal(text, "Connection refused");
+    assert_int_equal(reach_take(reach, text), REACH_NONE);
+    assert_int_equal(ask(reach, open, text), REACH_OPEN);
+    close(closed_fd);
+    close(open_fd);
+    reach_free(reach);
+}
+
+static void test_a_place_that_can_be_no_address_is_said(void **state)
+{
+    struct reach *reach = reach_new();
+    char text[160];
+
+    (void)state;
+    assert_int_equal(ask(reach, "[::1::]:1883", text), REACH_CLOSED);
+    assert_true(strlen(text) > 0);
+    reach_free(reach);
+}
+
+static void test_it_may_be_freed_while_a_question_is_open(void **state)
+{
+    char open[64];
+    int fd = bind_port(true, open);
+    struct reach *reach = reach_new();
+
+    (void)state;
+    reach_ask(reach, open);
+    reach_free(reach);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_closed_port_is_refused_and_an_open_one_is_open),
+        cmocka_unit_test(test_a_place_that_can_be_no_address_is_said),
+        cmocka_unit_test(test_it_may_be_freed_while_a_question_is_open),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
