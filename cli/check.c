@@ -4,6 +4,7 @@
 #include "common/client/failure.h"
 #include "common/client/jwt.h"
 #include "common/wire/dsn.h"
+#include "common/wire/settings_verify.h"
 #include "common/wire/topic_filter.h"
 
 #include <errno.h>
@@ -40,18 +41,8 @@ static void say(struct buf *out, const struct checking *checking, const char *ke
     buf_append_char(out, '\n');
 }
 
-static void fault(const struct checking *checking, const char *key, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 static void warn(const struct checking *checking, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-
-static void fault(const struct checking *checking, const char *key, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    say(&checking->report->faults, checking, key, format, arguments);
-    va_end(arguments);
-}
 
 /* A fault in the words of the room that found it, which names section and key itself. */
 static void fault_named(const struct checking *checking, const char *key, const struct error *err)
@@ -82,17 +73,9 @@ static void check_filters(const struct checking *checking, const struct settings
     struct bytes filter;
     struct error err;
     int qos;
-    int found;
-    size_t count = 0;
     bool lossy = false;
-    while ((found = topic_filter_next(&rest, &filter, &qos, (int)mqtt->qos, &err)) > 0) {
-        count++;
+    while (topic_filter_next(&rest, &filter, &qos, (int)mqtt->qos, &err) > 0) {
         lossy = lossy || qos == 0;
-    }
-    if (found < 0) {
-        fault(checking, "topics", "%s", err.text);
-    } else if (count == 0) {
-        fault(checking, "topics", "names no topic filter");
     }
     if (lossy) {
         warn(checking, mqtt->qos == 0 ? "qos" : "topics",
@@ -103,11 +86,7 @@ static void check_filters(const struct checking *checking, const struct settings
 static void check_mqtt(const struct checking *checking)
 {
     const struct settings_mqtt *mqtt = checking->view.base;
-    struct error err;
     check_filters(checking, mqtt);
-    if (mqtt->status_topic[0] && topic_name_check(bytes_of(mqtt->status_topic), &err) < 0) {
-        fault(checking, "status_topic", "%s", err.text);
-    }
     check_file(checking, "ca_file", mqtt->ca_file);
     check_file(checking, "cert_file", mqtt->cert_file);
     check_file(checking, "key_file", mqtt->key_file);
@@ -162,13 +141,7 @@ static void check_transport(const struct checking *checking)
     struct dsn_redis dsn;
     struct error err;
     if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0) {
-        fault(checking, "dsn", "%s", err.text);
         return;
-    }
-    if (dsn.tls || dsn.cluster || dsn.hosts_len > 1) {
-        fault(checking, "dsn",
-              "TLS, Cluster and Sentinel are not supported by this version: name one "
-              "host, with redis://");
     }
     if (dsn.stream_max_entries > 0) {
         warn(checking, "dsn",
@@ -186,10 +159,12 @@ static void check_failure(const struct checking *checking)
     if (!failure->dsn[0]) {
         warn(checking, "dsn",
              "is empty (DATABASE_URL): a message whose retries are used up has nowhere to go");
-    } else if (failure_new(&made, failure, &err) < 0) {
-        fault_named(checking, "dsn", &err);
-    } else {
-        failure_free(made);
+    } else if (settings_verify_failure(failure, &err) == 0) {
+        if (failure_new(&made, failure, &err) < 0) {
+            fault_named(checking, "table", &err);
+        } else {
+            failure_free(made);
+        }
     }
 }
 
@@ -202,14 +177,11 @@ static void check_mercure(const struct checking *checking)
     if (!strstr(mercure->topic_template, "{topic}")) {
         warn(checking, "topic_template", "has no {topic}: every update has the same topic");
     }
-    if (checking->settings->worker.count == 0) {
+    if (checking->settings->worker.count == 0 || settings_verify_secret(mercure, &err) < 0) {
         return;
     }
-    if (!mercure->url[0]) {
-        fault(checking, "url", "is needed (MERCURE_URL): where the workers publish");
-    }
     if (jwt_new(&jwt, mercure, &err) < 0) {
-        fault_named(checking, mercure->jwt[0] ? "jwt" : "jwt_secret", &err);
+        fault_named(checking, mercure->jwt[0] ? "jwt" : "jwt_key_file", &err);
         return;
     }
     jwt_free(jwt);
@@ -221,6 +193,7 @@ static void check_mercure(const struct checking *checking)
 void check_settings(const struct settings *settings, struct check_report *report)
 {
     struct checking checking = {settings, report, {0}};
+    settings_verify(settings, &report->faults);
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         checking.view = settings_view(settings, i);
         switch (checking.view.section) {

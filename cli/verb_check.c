@@ -85,10 +85,19 @@ static void print_text(struct buf *out, const struct cli *cli, struct check_repo
     print_servers(out, servers);
 }
 
+/* With the faults of the settings' own form, in one run. */
+static void find_faults(const struct settings *settings, struct buf *faults)
+{
+    struct check_report report = {0};
+    check_settings(settings, &report);
+    buf_append(faults, buf_bytes(&report.faults));
+    check_report_free(&report);
+}
+
 /* Servers are only tried with settings that could run. */
 static int run_checks(struct cli *cli, struct check_report *report, struct check_servers *servers)
 {
-    if (settings_load(&cli->settings, cli->config, &report->faults) < 0) {
+    if (settings_load_verified(&cli->settings, cli->config, find_faults, &report->faults) < 0) {
         cli->settings = NULL;
         return CLI_USAGE;
     }

@@ -22,7 +22,7 @@ static void wake_reader(struct spool *spool)
 static int make_file(struct spool *spool, uint64_t size, bool within_limit, struct error *err)
 {
     struct spool_shared *shared = &spool->shared;
-    int fd;
+    int fd = -1;
 
     uint64_t disk = atomic_fetch_add(&shared->disk, size) + size;
     int result = 0;

@@ -2,6 +2,7 @@
 #include "common/base/buf.h"
 #include "common/base/child.h"
 #include "common/base/log.h"
+#include "common/wire/settings_verify.h"
 #include "supervisor/loop.h"
 #include "supervisor/service.h"
 
@@ -39,6 +40,8 @@ static const char *parse(int argc, char **argv)
     const char *config = getenv("MQTT_BRIDGE_CONFIG");
     int option;
 
+    if (config != NULL && config[0] == '\0') /* as every empty variable: not set */
+        config = NULL;
     if (config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
         config = DEFAULT_CONFIG;
     while ((option = getopt_long(argc, argv, "c:h", OPTIONS, NULL)) != -1) {
@@ -108,7 +111,7 @@ int main(int argc, char **argv)
     struct error err = {0};
 
     fill_standard_descriptors();
-    if (settings_load(&settings, config, &faults) < 0) {
+    if (settings_load_verified(&settings, config, settings_verify, &faults) < 0) {
         fputs(buf_text(&faults), stderr);
         buf_free(&faults);
         return CHILD_EXIT_SETTINGS;

@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/log.h"
+#include "common/wire/settings_verify.h"
 #include "supervisor/events.h"
 #include "supervisor/orders.h"
 #include "supervisor/roster.h"
@@ -97,7 +98,7 @@ int reload_settings(struct service *service, struct buf *faults)
 {
     struct settings *fresh = NULL;
 
-    if (settings_load(&fresh, service->config, faults) < 0) {
+    if (settings_load_verified(&fresh, service->config, settings_verify, faults) < 0) {
         log_faults(faults);
         return -ERR_USAGE;
     }

@@ -1,6 +1,7 @@
-"""What every chaos test does: a device publishes numbered messages while something breaks, and a browser
-must have seen each of them in the end."""
+"""What every chaos test does: a device publishes numbered messages while something breaks, and in the end a
+browser has seen each of them."""
 
+import json
 import re
 
 from bridge import account, wait_until
@@ -30,6 +31,11 @@ class Load:
         self.thread = self.publisher.start_all(messages, qos, rate)
         return self
 
+    def publish(self, count):
+        """Until the broker has so many more."""
+        self.start(count, rate=None)
+        self.wait_published()
+
     def goes_on(self, messages):
         """Waits until so many more have been published. False: the load was over before."""
         wanted = self.publisher.sent + messages
@@ -37,56 +43,86 @@ class Load:
                    "the device publishes", every=0.005)
         return self.thread.is_alive()
 
+    def wait_published(self):
+        self.thread.join(PATIENCE)
+        self.publisher.wait_confirmed(PATIENCE)
+
     def seen(self):
         """How many of the messages the browser has seen."""
         events = self.sse.events
-        for event in events[self._looked_at:]:
-            self._seen.add(event.payload)
+        self._seen.update(event.payload for event in events[self._looked_at:])
         self._looked_at = len(events)
         return len(self._seen)
 
-    def wait_seen(self, count=None):
-        """Until the browser has seen so many, or all that were sent."""
-        wanted = len(self.sent) if count is None else count
-        wait_until(lambda: self.seen() >= wanted, PATIENCE, every=0.1, what=lambda: (
-            f"the browser sees {wanted} messages; {self.seen()} so far, {self.publisher.confirmed} confirmed by the "
-            f"broker, {self.waiting()}; missing: {account(self.sent, self.sse.events).missing[:5]}"))
+    def wait_seen(self):
+        """Until the browser has seen all that were sent."""
+        wait_until(lambda: self.seen() >= len(self.sent), PATIENCE, every=0.1, what=lambda: (
+            f"the browser sees {len(self.sent)} messages; {self.seen()} so far, {self.publisher.confirmed} confirmed "
+            f"by the broker, {self.waiting()}; missing: {account(self.sent, self.sse.events).missing[:5]}"))
+
+    def wait_drained(self):
+        wait_until(lambda: self.redis.is_drained(self.stream), PATIENCE, self.waiting)
 
     def waiting(self):
         client = self.redis.client
         return (f"{client.xlen(self.stream)} in the stream, {self.redis.pending(self.stream)} pending, "
                 f"{client.zcard(self.stream + '__queue')} delayed")
 
-    def finish(self, drained=True):
+    def finish(self):
         """Until everything has been published and seen, and Redis is empty; returns the account."""
-        self.thread.join(PATIENCE)
-        self.publisher.wait_confirmed(PATIENCE)
+        self.wait_published()
         self.wait_seen()
-        if drained:
-            wait_until(lambda: self.redis.is_drained(self.stream), PATIENCE, self.waiting)
+        self.wait_drained()
         result = account(self.sent, self.sse.events)
         result.assert_nothing_lost()
         return result
 
+    def finish_by_history(self, hub):
+        """The same by what the hub has taken: for a hub that was killed, which may have lost its subscriber
+        between taking an update and telling it (and gives no history before the next update)."""
+        self.wait_published()
+        result = wait_until(lambda: not (found := account(self.sent, history(hub))).missing and found, PATIENCE,
+                            lambda: f"the hub takes everything; {account(self.sent, history(hub))}", every=0.3)
+        self.wait_drained()
+        result.assert_nothing_lost()
+        return result
+
+
+def history(hub):
+    """Every update that the hub has taken so far, as events."""
+    status, marker = hub.publish("history", "so far")
+    assert status == 200, marker
+    client = hub.subscribe("*", last_event_id="earliest")
+    try:
+        client.wait_for(lambda events: any(event.id == marker for event in events), PATIENCE, "the hub's history")
+        return [event for event in client.events if event.data != "so far"]
+    finally:
+        client.close()
+
 
 def identities(redis, stream="messages"):
     """Of every entry that is in the stream."""
-    return [IDENTITY.search(fields[b"message"].replace(b"\\/", b"/")).group(1).decode()
-            for _, fields in redis.client.xrange(stream)]
+    entries = redis.client.xrange(stream)
+    return [IDENTITY.search(fields[b"message"]).group(1).decode() for _, fields in entries]
 
 
 def readiness(bridge):
-    """The parts that are away, by name, with their reason. "http": nobody answers."""
+    """The parts that are away, by name, with their reason; "http" if nobody answers."""
     try:
         _, body = bridge.get("/readyz")
     except OSError as error:
         return {"http": str(error)}
-    import json
     return {name: part["reason"] for name, part in json.loads(body)["parts"].items() if not part["ok"]}
 
 
 def wait_away(bridge, *names):
-    """Until the readiness names exactly these parts as away (none: the bridge is well); returns the
-    reasons."""
-    return wait_until(lambda: set(found := readiness(bridge)) == set(names) and (found or True), PATIENCE,
-                      lambda: f"away: {names}; readiness says {readiness(bridge)}", every=0.1)
+    """Until the readiness names exactly these parts as away, none: all is well. Returns the reasons."""
+    found = {}
+
+    def as_expected():
+        found.clear()
+        found.update(readiness(bridge))
+        return set(found) == set(names)
+
+    wait_until(as_expected, PATIENCE, lambda: f"away: {names}; readiness says {found}", every=0.1)
+    return found

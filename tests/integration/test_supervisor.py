@@ -46,6 +46,7 @@ class Stubs(Bridge):
         self.stub_dir = pathlib.Path(folder) / "stub"
         self.stub_dir.mkdir()
         super().__init__(folder, settings=settings, env={"STUB_DIR": self.stub_dir, **(env or {})})
+        self.settings["mercure"] = {"url": "http://127.0.0.1/", "jwt_secret": "of nobody, for stubs publish nothing"}
 
     def _process(self, program, arguments, name=None):
         process = Process(name or program, [*self.prefix, self.programs / f"mqtt-bridge-{program}", *arguments],

@@ -141,13 +141,13 @@ def test_limit_holds_for_what_was_pending_as_well(bridge, redis, sse):
 
 def test_large_entries_do_not_fill_the_memory(bridge, redis, sse):
     payload = "x" * 4_000_000
-    for number in range(60):
+    for number in range(100):
         redis.client.xadd("messages", {"message": php_value(f"large/{number}", payload)})
     process = bridge.run_program("worker")
-    sse.wait_count(60, timeout=90)
+    sse.wait_count(100, timeout=90)
     with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
         peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    assert peak_kb < 600_000
+    assert peak_kb < 900_000  # all of them at once would take more than twice that
     wait_drained(redis)
 
 

@@ -46,7 +46,7 @@ def pytest_runtest_makereport(item):
         return
     report.sections.append(("seed", f"MQTT_BRIDGE_SEED={SEED}"))
     for process in getattr(item, "bridge_processes", []):
-        report.sections.append((f"log of {process.name} (exit code {process.exit_code})", process.log_tail(80)))
+        report.sections.append((f"log of {process.name} (exit code {process.exit_code})", process.log_tail(40)))
 
 
 @pytest.fixture(scope="session")

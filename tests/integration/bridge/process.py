@@ -74,6 +74,14 @@ def is_alive(pid):
         return False
 
 
+def _send_each(number, pids):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # it has ended meanwhile
+
+
 class Process:
     """One program with its log. It dies with the test run, however that ends (setpriv --pdeathsig)."""
 
@@ -139,29 +147,26 @@ class Process:
         family = children_of(self.pid)
         self.popen.kill()
         self.popen.wait()
-        for pid in family:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        _send_each(signal.SIGKILL, family)
         wait_until(lambda: not any(is_alive(pid) for pid in family), 10, f"all of {self.name} has ended")
 
     def freeze(self):
         """It stays connected and does nothing."""
-        for pid in [self.pid, *children_of(self.pid)]:
-            os.kill(pid, signal.SIGSTOP)
+        self._send_all(signal.SIGSTOP)
 
     def thaw(self):
         if not self.is_running():
             return
-        for pid in [self.pid, *children_of(self.pid)]:
-            os.kill(pid, signal.SIGCONT)
+        self._send_all(signal.SIGCONT)
+
+    def _send_all(self, number):
+        _send_each(number, [self.pid, *children_of(self.pid)])
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def log_tail(self, lines=60):
-        return "\n".join(self.log().splitlines()[-lines:])
+        return "\n".join(line[:400] for line in self.log().splitlines()[-lines:])
 
 
 class Server(Process):

@@ -74,6 +74,8 @@ class Bridge:
         env = {name: value for name, value in os.environ.items()
                if name in ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH") or name.endswith("SAN_OPTIONS")}
         env["MQTT_BRIDGE_CONFIG"] = str(self.config)
+        if ROOT not in build_folder().resolve().parents:  # where the monitor can't find the page by itself
+            env["MQTT_BRIDGE_WEB"] = str(ROOT / "web")
         env.update({name: str(value) for name, value in self.env.items()})
         return env
 
@@ -168,9 +170,14 @@ class Bridge:
         os.kill(pid, with_signal)
         return pid
 
+    @property
+    def marker(self):
+        """A line of the environment that no other bridge's processes have."""
+        return f"MQTT_BRIDGE_CONFIG={self.config}"
+
     def left_over(self):
         """Processes of this bridge that still run, whoever started them: known by their environment."""
-        marker = f"MQTT_BRIDGE_CONFIG={self.config}".encode()
+        marker = self.marker.encode()
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
