@@ -114,10 +114,9 @@ void rejects_add(struct rejects *rejects, struct entry *entry, struct buf *body,
 
 void rejects_forget(struct rejects *rejects, const struct intake *intake)
 {
-    size_t len = rejects->len;
+    const struct reject *being_written = rejects->writing ? rejects->head : NULL;
 
-    for (size_t i = 0; i < len; i++) {
-        bool being_written = i == 0 && rejects->writing;
+    for (size_t left = rejects->len; left > 0 && rejects->head != NULL; left--) {
         struct reject *reject = take_head(rejects);
 
         if (reject->entry != NULL && reject->entry->intake == intake) {
@@ -125,7 +124,7 @@ void rejects_forget(struct rejects *rejects, const struct intake *intake)
             reject->entry = NULL;
         }
         /* The one that is being written stays until its answer comes. */
-        if (reject->entry == NULL && !being_written)
+        if (reject->entry == NULL && reject != being_written)
             reject_free(reject);
         else
             append(rejects, reject);

@@ -304,8 +304,9 @@ static void acknowledged(void *context, int result, const struct error *err)
 
     list->under_way = 0;
     if (result < 0) {
-        /* Kept: they go out again with the next ones. */
-        list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
+        /* Kept: they go out again with the next ones; over a new connection at once. */
+        if (queue_is_connected(list->settle->queue))
+            list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
         intake_complain(list->settle->intake, COMPLAINT_ACKNOWLEDGE, err);
         return;
     }

@@ -153,9 +153,10 @@ void queue_disconnect(struct queue *queue)
     redis_close(queue->redis, "closed");
 }
 
+/* Not while the requests of a connection that broke are answered, either. */
 bool queue_is_connected(const struct queue *queue)
 {
-    return queue->connected;
+    return queue->connected && redis_is_open(queue->redis);
 }
 
 const struct error *queue_last_error(const struct queue *queue)

@@ -1,5 +1,7 @@
 """The worker by itself: from a stream that holds entries to the hub, and what becomes of the others."""
 
+import time
+
 import pytest
 from bridge import account, wait_until
 from bridge.entries import add, add_many, failed_rows, json_value, php_value
@@ -227,6 +229,17 @@ def test_a_flushed_stream_is_made_anew(worker, redis, sse):
     redis.client.flushall()
     add(redis, "b/x", "2")
     assert sse.wait_topic("b/x", 20).payload == 2
+
+
+def test_a_stream_flushed_under_load_is_made_anew_at_once(worker, redis, sse):
+    """Acknowledgements that went down with a connection go out with the next, not seconds later."""
+    add_many(redis, messages(3000, prefix="load"))
+    worker()
+    sse.wait_count(100)
+    redis.client.flushall()
+    flushed = time.monotonic()
+    add(redis, "b/x", "2")
+    assert sse.wait_topic("b/x", 20).at - flushed < 3
 
 
 def test_a_trimmed_entry_is_acknowledged_and_counted_as_trimmed(worker, redis, make_hub, bridge, sse):
