@@ -1,0 +1,30 @@
+# mqtt-bridge on Debian 13: docs/CONTAINERS.md.
+
+FROM debian:trixie-slim AS builder
+WORKDIR /src
+COPY tools/deps.sh tools/
+RUN tools/deps.sh build
+COPY . .
+RUN make -j"$(nproc)" PREFIX=/usr \
+ && make install DESTDIR=/out PREFIX=/usr \
+ && strip /out/usr/bin/mqtt-bridge*
+
+FROM debian:trixie-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates libcjson1 libcurl4t64 \
+        libhiredis1.1.0 libinih1 libjs-dygraphs libmicrohttpd12t64 libpaho-mqtt1.3 libpq5 libssl3t64 \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 9080 --no-create-home --home-dir /var/lib/mqtt-bridge --shell /usr/sbin/nologin mqtt-bridge \
+ && install -d -o mqtt-bridge -g mqtt-bridge -m 750 /var/lib/mqtt-bridge /run/mqtt-bridge
+COPY --from=builder /out /
+RUN chgrp -R mqtt-bridge /etc/mqtt-bridge
+
+# These two place the state on the volume and the control socket where the commands look for it.
+ENV XDG_STATE_HOME=/var/lib XDG_RUNTIME_DIR=/run HTTP_LISTEN=0.0.0.0:9080
+USER mqtt-bridge
+WORKDIR /var/lib/mqtt-bridge
+VOLUME /var/lib/mqtt-bridge
+EXPOSE 9080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["mqtt-bridge", "health"]
+ENTRYPOINT ["mqtt-bridge-supervisor"]
