@@ -15,7 +15,7 @@ REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, wh
 @pytest.mark.parametrize("program", ["consumer", "worker", "monitor"])
 def test_a_child_killed_at_random_moments_loses_nothing(bridge, load, database, rng, program):
     bridge.start()
-    load.start(4000, rate=1600)
+    load.start(3000, rate=1600)
     kills = 0
     while load.goes_on(rng.randint(200, 800)):
         bridge.kill_child(program, with_signal=signal.SIGKILL)
@@ -33,7 +33,7 @@ def test_repeats_after_the_death_of_workers_are_recognisable(bridge, load, rng):
     """What a worker had published and not acknowledged comes again, under the same id."""
     bridge.settings["worker"]["count"] = 3
     bridge.start()
-    load.start(4000, rate=1600)
+    load.start(3000, rate=1600)
     while load.goes_on(rng.randint(100, 600)):
         for pid in bridge.pids("worker"):
             os.kill(pid, signal.SIGKILL)
@@ -42,7 +42,7 @@ def test_repeats_after_the_death_of_workers_are_recognisable(bridge, load, rng):
 
 def test_all_children_killed_at_once_again_and_again_lose_nothing(bridge, load, database, rng):
     bridge.start()
-    load.start(4000, rate=1500)
+    load.start(3000, rate=1500)
     while load.goes_on(rng.randint(300, 1000)):
         for pid in children_of(bridge.supervisor.pid):
             os.kill(pid, signal.SIGKILL)
@@ -55,7 +55,7 @@ def test_all_children_killed_at_once_again_and_again_lose_nothing(bridge, load, 
 def test_the_supervisor_killed_under_load_takes_all_with_it_and_a_fresh_start_loses_nothing(bridge, load, database,
                                                                                             rng):
     bridge.start()
-    load.start(4000, rate=1500)
+    load.start(3000, rate=1500)
     deaths = 0
     while load.goes_on(rng.randint(300, 1500)):
         bridge.kill()
@@ -70,7 +70,7 @@ def test_the_supervisor_killed_under_load_takes_all_with_it_and_a_fresh_start_lo
 
 def test_a_supervisor_killed_while_it_drains_loses_nothing(bridge, load, rng):
     bridge.start()
-    load.start(4000, rate=2000)
+    load.start(3000, rate=2000)
     while load.goes_on(rng.randint(500, 1500)):
         bridge.supervisor.send(signal.SIGTERM)
         load.goes_on(rng.randint(1, 200))

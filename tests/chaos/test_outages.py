@@ -1,0 +1,195 @@
+"""Servers that are stopped, killed or frozen under load, and come back: nothing is lost, and meanwhile the
+readiness says who is away."""
+
+import os
+import signal
+
+import pytest
+from bridge import account, wait_until
+from bridge.entries import failed_rows
+from load import PATIENCE, identities, wait_away
+
+REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
+HOW = ["stopped", "killed", "frozen"]
+
+
+def take_away(server, how):
+    {"stopped": server.stop, "killed": server.kill, "frozen": server.freeze}[how]()
+
+
+def outage(bridge, server, how, part):
+    """One of them is away until the readiness says so, and comes back; returns the reason that is told."""
+    take_away(server, how)
+    reason = wait_away(bridge, part)[part]
+    server.revive()
+    wait_away(bridge)
+    return reason
+
+
+# Redis -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def keeping(bridge, redis):
+    """The bridge with entries that stay in the stream when they are done: each can be counted."""
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(delete_after_ack=0, timeout=1, read_timeout=1)
+    return bridge.start()
+
+
+def assert_one_entry_each(load, redis):
+    """When everything has been published, seen and acknowledged."""
+    load.wait_published()
+    load.wait_seen()
+
+    def handled():
+        group, = redis.client.xinfo_groups("messages")
+        return group["lag"] == 0 and group["pending"] == 0
+    wait_until(handled, PATIENCE, lambda: str(redis.client.xinfo_groups("messages")))
+    ids = identities(redis)
+    assert len(ids) == len(set(ids)) == len(load.sent)
+    result = account(load.sent, load.sse.events)
+    result.assert_nothing_lost()
+    result.assert_repeats_recognisable()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_redis_away_under_load_loses_nothing_and_doubles_no_entry(keeping, load, redis, database, rng, how):
+    load.start(1500, rate=800)
+    load.goes_on(rng.randint(100, 1000))
+    assert str(redis.port) in outage(keeping, redis, how, "redis")
+    assert_one_entry_each(load, redis)
+    assert failed_rows(database) == []
+    assert keeping.stop() == 0
+
+
+def test_redis_away_again_and_again_for_moments_doubles_no_entry(keeping, load, redis, rng):
+    load.start(5000, rate=2000)
+    while load.goes_on(rng.randint(50, 800)):
+        take_away(redis, rng.choice(HOW))
+        load.goes_on(rng.randint(1, 300))
+        redis.revive()
+    assert_one_entry_each(load, redis)
+
+
+def test_redis_and_the_bridge_killed_again_and_again_double_no_entry_of_a_message(keeping, load, redis, rng):
+    """A message that the broker has repeated after the death of the consumer is another message in the spool;
+    what is in the spool is in the stream once."""
+    load.start(3000, rate=1500)
+    while load.goes_on(rng.randint(200, 1000)):
+        take_away(redis, rng.choice(["killed", "frozen"]))
+        load.goes_on(rng.randint(1, 100))
+        keeping.kill_child("consumer")
+        redis.revive()
+    load.wait_published()
+    load.wait_seen()
+    ids = identities(redis)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_redis_that_is_not_there_at_start_is_waited_for_while_messages_are_stored(bridge, load, redis):
+    redis.stop()
+    bridge.start(wait=False)
+    wait_away(bridge, "redis")
+    load.publish(1000)
+    assert len(load.sse) == 0
+    redis.start()
+    load.finish().assert_exactly_once()
+    wait_away(bridge)
+
+
+# The hub -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_hub_away_under_load_loses_nothing_and_costs_no_retry(fragile, own_load, redis, own_hub, rng, how):
+    fragile.settings["mercure"]["timeout"] = "1s"
+    fragile.start()
+    own_load.start(1000, rate=400)
+    own_load.goes_on(rng.randint(50, 500))
+    assert str(own_hub.port) in outage(fragile, own_hub, how, "hub")
+    assert redis.client.zcard("messages__queue") == 0
+    own_load.finish_by_history(own_hub).assert_repeats_recognisable()
+    assert '"retry":' not in fragile.log()
+    assert failed_rows(fragile.database) == []
+
+
+# The broker --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+def test_the_broker_away_under_load_loses_nothing(bridge, load, mosquitto, database, rng, how):
+    bridge.settings["mqtt"]["keepalive"] = "1s"
+    bridge.start()
+    load.start(1500, rate=800)
+    load.goes_on(rng.randint(100, 1000))
+    assert str(mosquitto.port) in outage(bridge, mosquitto, how, "broker")
+    load.finish()
+    assert failed_rows(database) == []
+    assert bridge.stop() == 0
+
+
+def test_what_a_killed_broker_had_saved_arrives(bridge, load, mosquitto):
+    """What it had not saved is gone before the bridge can see it; a real broker saves often."""
+    bridge.start()
+    load.publish(200)
+    load.wait_seen()
+    consumer = bridge.kill_child("consumer", with_signal=signal.SIGSTOP)  # so the broker queues
+    load.publish(500)
+    saved = mosquitto.log().count("Saving in-memory database")
+    mosquitto.save()
+    wait_until(lambda: mosquitto.log().count("Saving in-memory database") > saved, PATIENCE, "the broker saves")
+    mosquitto.kill()
+    mosquitto.start()
+    os.kill(consumer, signal.SIGCONT)
+    load.finish()
+
+
+def test_after_the_kill_of_a_broker_everything_new_arrives(bridge, load, mosquitto, rng):
+    bridge.start()
+    load.start(1000, rate=1000)
+    load.goes_on(rng.randint(100, 800))
+    mosquitto.kill()
+    mosquitto.start()
+    load.wait_published()
+    wait_away(bridge)
+    before = set(load.sent)
+    load.publish(500)
+    wait_until(lambda: not set(account(load.sent, load.sse.events).missing) - before, PATIENCE,
+               "everything that was published after it is seen")
+
+
+# PostgreSQL --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", HOW)
+def test_postgresql_away_loses_no_refused_message_and_doubles_no_row(fragile, own_postgres, own_hub, publisher, own_load,
+                                                                     redis, rng, how):
+    fragile.start()
+    good = [(f"good/{number % 7}", f"good {number}") for number in range(600)]
+    bad = [(REFUSED_TOPIC, f"poison {number}") for number in range(300)]
+    thread = publisher.start_all([message for trio in zip(good[::2], bad, good[1::2]) for message in trio], rate=300)
+    moment = rng.randint(50, 500)
+    wait_until(lambda: publisher.sent >= moment, PATIENCE, "the device publishes")
+    take_away(own_postgres, how)
+    assert wait_away(fragile, "database")["database"]
+    assert fragile.get("/readyz")[0] == 200, "messages flow without it"
+    own_postgres.revive()
+    thread.join()
+    publisher.wait_confirmed(PATIENCE)
+    wait_until(redis.is_drained, PATIENCE, "the stream is empty")
+    wait_until(lambda: not account(good, own_load.sse.events).missing, PATIENCE, "the good ones are seen")
+    payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in failed_rows(fragile.database)]
+    assert sorted(payloads, key=int) == [str(number) for number in range(300)]
+    account(good, own_load.sse.events).assert_exactly_once()
+    wait_away(fragile)
+
+
+# All of them -------------------------------------------------------------------------------------------
+
+def test_all_servers_behind_the_broker_away_at_once_lose_nothing(fragile, own_load, redis, own_hub, own_postgres):
+    fragile.start()
+    own_load.start(1000, rate=500)
+    own_load.goes_on(300)
+    for server in (redis, own_hub, own_postgres):
+        server.kill()
+    wait_away(fragile, "redis", "hub", "database")
+    for server in (own_hub, own_postgres, redis):
+        server.start()
+    wait_away(fragile)
+    own_load.finish_by_history(own_hub)

@@ -1,0 +1,251 @@
+"""Symfony Messenger beside the bridge, on the same Redis and the same table: each handles what the other has
+dispatched, and Messenger's own commands work on what ours has failed."""
+
+import base64
+import json
+import time
+
+import pytest
+from bridge import wait_until
+from bridge.entries import failed_rows
+
+PATIENCE = 60.0
+REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
+PAYLOADS = [b'{"temp":21.5}', b"", "Gr\u00fc\u00dfe \u2603 \U0001f600".encode(), b"it's \"quoted\" \\ and /slashed/\n\t",
+            b"21.50", b"a:1:{i:0;O:8:\"stdClass\":0:{}}"]
+BINARY = [bytes(range(256)), b"\xff\xfe\x00", b"\x00"]
+
+
+@pytest.fixture(params=["php", "json"])
+def serializer(request, bridge):
+    bridge.settings["transport:async"]["serializer"] = request.param
+    return request.param
+
+
+@pytest.fixture
+def peer(make_php_peer, serializer):
+    return make_php_peer(serializer=serializer)
+
+
+def as_payload(document):
+    """The bytes that a message document stands for; of JSON, its compact form."""
+    payload = document["payload"]
+    if document.get("encoding") == "base64":
+        return base64.b64decode(payload)
+    return payload.encode() if isinstance(payload, str) else json.dumps(payload, separators=(",", ":")).encode()
+
+
+def start_consumer(bridge):
+    consumer = bridge.run_program("consumer")
+    wait_until(lambda: "connected and subscribed" in consumer.log(), PATIENCE, consumer.log_tail)
+    return consumer
+
+
+# What ours dispatches ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("headers", ["yes", "no"])
+def test_php_handles_what_the_consumer_dispatched(bridge, publisher, redis, peer, serializer, headers):
+    bridge.settings["transport:async"]["metadata_headers"] = headers
+    start_consumer(bridge)
+    payloads = PAYLOADS + (BINARY if serializer == "php" else [])
+    sent = [(f"site é/{number}", payload) for number, payload in enumerate(payloads)]
+    publisher.publish_all(sent)
+    wait_until(lambda: redis.client.xlen("messages") == len(sent), PATIENCE, "all are in the stream")
+    has_headers = b"X-Mqtt-Id" in redis.client.xrange("messages", count=1)[0][1][b"message"]
+    assert has_headers == (headers == "yes")
+    peer.consume(len(sent))
+    assert peer.handled() == [{"topic": topic, "payload": payload} for topic, payload in sent]
+    assert redis.is_drained()
+
+
+def test_binary_under_json_is_handled_by_php_as_base64(bridge, publisher, redis, make_php_peer):
+    """PHP itself could not dispatch it at all."""
+    bridge.settings["transport:async"]["serializer"] = "json"
+    start_consumer(bridge)
+    publisher.publish("binary", BINARY[0])
+    wait_until(lambda: redis.client.xlen("messages") == 1, PATIENCE, "it is in the stream")
+    peer = make_php_peer(serializer="json")
+    peer.consume(1)
+    assert peer.handled() == [{"topic": "binary", "payload": base64.b64encode(BINARY[0])}]
+
+
+@pytest.mark.parametrize("properties", ["protected", "private"])
+def test_php_handles_it_whatever_the_visibility_of_its_properties(bridge, publisher, redis, make_php_peer, properties):
+    bridge.settings["transport:async"]["properties"] = properties
+    start_consumer(bridge)
+    publisher.publish("a/b", BINARY[0])
+    wait_until(lambda: redis.client.xlen("messages") == 1, PATIENCE, "it is in the stream")
+    peer = make_php_peer(env={"MESSAGE_PROPERTIES": properties})
+    peer.consume(1)
+    assert peer.handled() == [{"topic": "a/b", "payload": BINARY[0]}]
+
+
+def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer):
+    """Each message is handled by one of the two."""
+    bridge.settings["worker"]["count"] = 1
+    bridge.start()
+    php = peer.start_consumer()
+    sent = [("load/x", f"message {number}") for number in range(600)]
+    publisher.publish_all(sent, rate=400)
+
+    def seen():
+        ours = {as_payload(event.document) for event in sse.events}
+        return ours, {message["payload"] for message in peer.handled()}
+    wait_until(lambda: len(set.union(*seen())) == 600, PATIENCE, lambda: f"{[len(part) for part in seen()]} handled")
+    wait_until(redis.is_drained, PATIENCE, "all are acknowledged")
+    assert php.stop() == 0
+    ours, theirs = seen()
+    assert not ours & theirs
+
+
+# What PHP dispatches -----------------------------------------------------------------------------------
+
+def test_our_worker_handles_what_php_dispatched(bridge, sse, redis, peer, serializer):
+    bridge.run_program("worker")
+    payloads = PAYLOADS + (BINARY if serializer == "php" else [])
+    for number, payload in enumerate(payloads):
+        peer.dispatch(f"site é/{number}", payload)
+    events = sse.wait_count(len(payloads), timeout=PATIENCE)
+    seen = {event.document["topic"]: event.document for event in events}
+    for number, payload in enumerate(payloads):
+        document = seen[f"site é/{number}"]
+        if payload == b"21.50":
+            assert document["payload"] == 21.5
+        else:
+            assert as_payload(document) == payload
+        assert document["id"] == document["id"].strip() and "receivedAt" not in document
+    wait_until(redis.is_drained, PATIENCE, "all are acknowledged")
+
+
+@pytest.mark.parametrize("properties", ["protected", "private"])
+def test_our_worker_reads_any_visibility(bridge, sse, make_php_peer, properties):
+    bridge.run_program("worker")
+    make_php_peer(env={"MESSAGE_PROPERTIES": properties}).dispatch("a/b", BINARY[0])
+    assert as_payload(sse.wait_topic("a/b", PATIENCE).document) == BINARY[0]
+
+
+def test_what_php_failed_and_delayed_is_handled_by_ours_when_it_is_due(bridge, sse, redis, peer):
+    peer.dispatch("later/x", '{"a":1}')
+    peer.consume(1, env={"RETRY_DELAY": "4000", "HANDLER_FAILS": "1"})
+    (_, due), = redis.client.zrange("messages__queue", 0, -1, withscores=True)
+    bridge.run_program("worker")
+    event = sse.wait_topic("later/x", PATIENCE)
+    assert event.payload == {"a": 1}
+    assert time.time() * 1000 >= due
+    wait_until(redis.is_drained, PATIENCE, "it is acknowledged")
+
+
+def test_what_ours_failed_and_delayed_is_handled_by_php_when_it_is_due(bridge, redis, hub, peer):
+    bridge.settings["mercure"]["url"] = f"http://127.0.0.1:{hub.port}/healthz"  # answers 200, but not with our id
+    bridge.settings["retry"] = {"delay": "2s", "jitter": 0}
+    worker = bridge.run_program("worker")
+    peer.dispatch("later/x", '{"a":1}')
+    wait_until(lambda: redis.client.zcard("messages__queue") == 1, PATIENCE, "the retry is delayed")
+    worker.stop()
+    peer.consume(1)
+    assert peer.handled() == [{"topic": "later/x", "payload": b'{"a":1}'}]
+    assert redis.is_drained()
+
+
+def test_ours_goes_on_counting_php_s_retries(bridge, redis, hub, database, peer):
+    """One retry was PHP's; with max_retries = 2 ours has one left."""
+    peer.dispatch("later/x", "1")
+    peer.consume(1, env={"RETRY_DELAY": "1", "HANDLER_FAILS": "1"})
+    bridge.settings["mercure"]["url"] = f"http://127.0.0.1:{hub.port}/healthz"
+    bridge.settings["retry"] = {"max_retries": 2, "delay": "100ms", "jitter": 0}
+    bridge.run_program("worker")
+    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    shown = peer.run("messenger:failed:show", row["id"], "-vv").stdout
+    assert shown.count("was redelivered") == 3, "PHP's retry, ours, and the way into the table"
+
+
+# What failed -------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def failed(bridge, publisher, database):
+    """Runs the bridge until the message that the hub refuses is in the table; returns its row."""
+    def run(*payloads):
+        bridge.start()
+        for payload in payloads:
+            publisher.publish(REFUSED_TOPIC, payload)
+        rows = wait_until(lambda: len(failed_rows(database)) == len(payloads) and failed_rows(database), PATIENCE,
+                          "the rows")
+        bridge.stop()
+        return rows
+    return run
+
+
+def test_failed_show_lists_the_message_with_its_error(failed, peer):
+    row, = failed("poison")
+    listed = peer.run("messenger:failed:show").stdout
+    assert str(row["id"]) in listed and "App\\Message\\MqttMessage" in listed
+    assert "well-known/mercure" in listed, "the error's message"
+
+
+def test_failed_show_shows_one_message_whole(failed, peer):
+    row, = failed("poison")
+    shown = peer.run("messenger:failed:show", row["id"], "-vv").stdout
+    assert "App\\Message\\MqttMessage" in shown
+    assert "UnrecoverableMessageHandlingException" in shown
+    assert REFUSED_TOPIC in shown and "poison" in shown
+    assert time.strftime("%Y-%m-%d", time.gmtime()) in shown
+
+
+@pytest.mark.parametrize("payload", [b"poison", b"", "Gr\u00fc\u00dfe".encode(), b'{"a":"/"}'])
+def test_failed_retry_lets_php_handle_it(failed, peer, database, payload):
+    row, = failed(payload)
+    peer.run("messenger:failed:retry", row["id"], "--force")
+    assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": payload}]
+    assert failed_rows(database) == []
+
+
+def test_php_consumes_the_whole_failure_transport(failed, peer, database):
+    failed("one", "two", "three")
+    peer.run("messenger:consume", "failed", "--limit=3", "--time-limit=20")
+    assert sorted(message["payload"] for message in peer.handled()) == [b"one", b"three", b"two"]
+    assert failed_rows(database) == []
+
+
+def test_binary_that_failed_is_handled_by_php(failed, make_php_peer, database):
+    row, = failed(BINARY[0])
+    peer = make_php_peer()
+    assert str(row["id"]) in peer.run("messenger:failed:show").stdout
+    peer.run("messenger:failed:retry", row["id"], "--force")
+    assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": BINARY[0]}]
+
+
+def test_failed_remove_removes_it(failed, peer, database):
+    first, second = failed("one", "two")
+    peer.run("messenger:failed:remove", first["id"], "--force")
+    assert [row["id"] for row in failed_rows(database)] == [second["id"]]
+
+
+def test_rows_of_php_and_of_ours_are_listed_together(failed, peer, database):
+    failed("ours")
+    peer.dispatch("poison/x", "theirs")
+    peer.consume(1)
+    ids = [row["id"] for row in failed_rows(database)]
+    assert len(ids) == 2
+    listed = peer.run("messenger:failed:show").stdout
+    assert all(f" {number} " in listed for number in ids)
+    assert "the handler can never take poison/x" in listed and "well-known/mercure" in listed
+
+
+def test_setup_by_php_is_what_ours_works_with(bridge, publisher, sse, peer, redis, database):
+    """The stream's group and the table as PHP makes them."""
+    peer.run("messenger:setup-transports")
+    bridge.start()
+    publisher.publish("a/b", "1")
+    publisher.publish(REFUSED_TOPIC, "poison")
+    sse.wait_topic("a/b", PATIENCE)
+    wait_until(lambda: len(failed_rows(database)) == 1, PATIENCE, "the row")
+    assert len(redis.client.xinfo_groups("messages")) == 1
+
+
+def test_a_message_that_cannot_be_decoded_is_seen_by_failed_show(bridge, redis, database, make_php_peer):
+    redis.client.xadd("messages", {"message": b"garbage"})
+    bridge.run_program("worker")
+    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    shown = make_php_peer().run("messenger:failed:show", row["id"], "-vv").stdout
+    assert "no JSON object" in shown and "garbage" in shown
+    assert failed_rows(database) == [row], "PHP deletes rows that it can't decode"
