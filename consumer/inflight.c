@@ -14,7 +14,9 @@
 #define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
 #define RECEIVED_3_1_1 "r-"
 #define DUP            0x08
-#define RECALLED       10000 /* messages that the broker may send again, and many more */
+/* What the broker may not have seen an acknowledgement of is among the last so many: Receive Maximum and
+ * what it had on the way. */
+#define RECALLED 1000
 
 /* An unreleased QoS 2 message. */
 struct unreleased {
@@ -37,6 +39,8 @@ struct inflight {
     MQTTClient_persistence persistence;
     struct unreleased *unreleased; /* by packet id; untouched pages cost nothing */
     struct seen *seen;             /* likewise */
+    uint64_t stored;               /* sequence of the last message */
+    size_t resumed;                /* so many further messages may be repeats of before */
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -64,8 +68,30 @@ static void recall(void *context, const struct spool_message *message)
 {
     struct inflight *inflight = context;
 
+    inflight->stored = message->sequence;
     if (message->qos > 0)
         inflight->seen[message->packet_id] = seen_of(message);
+}
+
+static bool may_repeat(struct inflight *inflight, const struct spool_message *message, bool dup)
+{
+    bool resumed = inflight->resumed > 0;
+
+    if (resumed)
+        inflight->resumed--;
+    return dup || (resumed && message->qos == 2);
+}
+
+/* One that the spool could not take if it were empty: the broker would send it for ever, and nothing
+ * behind it. MQTT 5 brokers are told the limit and keep to it; those of 3.1.1 are not. */
+static void refuse(struct inflight *inflight, const struct spool_message *message,
+                   const struct error *err)
+{
+    stats_add(inflight->slot, STATS_DISPATCH_ERRORS, 1);
+    log_critical(LOG_WITH(log_bytes("topic", message->topic),
+                          log_number("bytes", (int64_t)message->payload.len)),
+                 "A message on \"%.*s\" is lost: %s. Raise [spool] size, or have it sent in parts",
+                 BYTES_ARG(message->topic), err->text);
 }
 
 static void store(struct inflight *inflight, struct spool_message *message, bool dup)
@@ -80,11 +106,18 @@ static void store(struct inflight *inflight, struct spool_message *message, bool
     message->received_us = clock_wall_us();
     if (message->qos > 0) {
         arrived = seen_of(message);
-        if (dup && last->len == arrived.len && last->crc == arrived.crc)
+        if (may_repeat(inflight, message, dup) && last->identity != 0 && last->len == arrived.len &&
+            last->crc == arrived.crc && last->identity + RECALLED > inflight->stored)
             message->identity = last->identity;
     }
-    if (spool_append(inflight->spool, message, &err) < 0)
+    int result = spool_append(inflight->spool, message, &err);
+    if (result == -ERR_TOO_LARGE) {
+        refuse(inflight, message, &err);
+        return;
+    }
+    if (result < 0)
         die(&err);
+    inflight->stored = message->sequence;
     if (message->qos > 0) {
         arrived.identity = message->identity;
         *last = arrived;
@@ -252,8 +285,23 @@ static void forget_unreleased(struct inflight *inflight)
             inflight->unreleased[i].len = 0;
 }
 
+void inflight_session_goes_on(struct inflight *inflight)
+{
+    inflight->resumed = RECALLED;
+}
+
+int64_t inflight_limit(const struct inflight *inflight, int64_t wanted)
+{
+    struct spool_state state;
+
+    spool_state(inflight->spool, &state);
+    int64_t limit = (int64_t)(state.limit_bytes / 4);
+    return wanted < limit ? wanted : limit;
+}
+
 void inflight_session_is_new(struct inflight *inflight)
 {
+    inflight->resumed = 0;
     forget_unreleased(inflight);
     for (size_t i = 0; i < PACKET_IDS; i++)
         if (inflight->seen[i].identity != 0)

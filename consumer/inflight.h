@@ -7,14 +7,15 @@
  * QoS 2, MQTT 3.1.1: paho gives the message only at PUBREL, long after PUBREC. So it goes into the spool
  * from the persistence's `put`, which runs before PUBREC, and messageArrived is too late to do anything.
  * A repeat is recognised by its packet id (not released), DUP and its bytes.
- * What the broker sends again after a broken connection or our death (it never saw our acknowledgement) is
- * stored again, under the identity of the first copy: DUP, packet id and bytes are those of a message that
- * the spool has seen lately. It is not left out, because a broker may give a packet id to a new message of
- * the same bytes: then a page takes one for the other, and nothing is lost.
+ * The table of unreleased ids does not survive the death of this process, nor a new handle (another server
+ * or version): QoS 2 is exactly once within a connection, and at least once over its end. What is missing
+ * is that table on disk, as RELEASE records in the spool; `put`, `remove` and `keys` are where they go.
  *
- * Neither survives the death of this process yet: QoS 2 is exactly once while it lives, and at least
- * once over its end. What is missing is the table of unreleased ids on disk, as RELEASE records in the
- * spool; `put`, `remove` and `keys` below are where they go.
+ * What the broker sends again after a broken connection or our death (it never saw our acknowledgement) is
+ * stored again, under the identity of the first copy: packet id and bytes are those of a message that the
+ * spool has seen just before, and DUP is set (at QoS 2 under MQTT 5 paho does not tell; there the first
+ * messages of a resumed session count as sent again). It is not left out, because a broker may give a
+ * packet id to a new message of the same bytes: then a page takes one for the other, and nothing is lost.
  *
  * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
  * anything but the disk, and calls nothing of paho's but its free functions. If the spool can't take a
@@ -39,6 +40,10 @@ void inflight_free(struct inflight *inflight);
 void inflight_begin(struct inflight *inflight, int version);
 /* The broker has no session of ours: nothing that comes can be a repeat. */
 void inflight_session_is_new(struct inflight *inflight);
+/* It has one: what it sends first may be repeats. */
+void inflight_session_goes_on(struct inflight *inflight);
+/* The largest packet to be announced: that one, or less if the spool is too small for it. */
+int64_t inflight_limit(const struct inflight *inflight, int64_t wanted);
 
 /* The messageArrived callback; the context is the inflight. */
 int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message);

@@ -90,7 +90,9 @@ static void connected(struct session_link *link, bool session_present, MQTTPrope
     };
 
     nap_never_again();
-    if (!session_present)
+    if (session_present)
+        inflight_session_goes_on(link->inflight);
+    else
         inflight_session_is_new(link->inflight);
     post(link, &event);
 }
@@ -409,7 +411,7 @@ int session_link_connect(struct session_link *link, const struct session_server 
                    link->settings->session_expiry_ms / 1000);
         add_number(&properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, link->settings->receive_maximum);
         add_number(&properties, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE,
-                   link->settings->maximum_packet_size);
+                   inflight_limit(link->inflight, link->settings->maximum_packet_size));
         options.connectProperties = &properties;
     }
     pthread_mutex_lock(&link->lock);

@@ -863,3 +863,16 @@ def test_an_oversized_entry_waits_for_the_database(make_bridge, mosquitto, redis
     postgres.start()
     assert [entry.payload for entry in consumer.wait_entries(1, timeout=60)] == [b"1"]
     assert len(database.failures()) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_message_that_the_spool_can_never_take_does_not_stop_the_others(make_consumer, publisher, version):
+    """Under MQTT 5 the broker is told and drops it; under 3.1.1 it comes, and is refused by name."""
+    consumer = make_consumer(version=version)
+    consumer.set("spool", size="8M", retain="1M")
+    consumer.start()
+    publisher.publish("too/large", b"x" * 9_000_000)
+    publisher.publish("small", b"1")
+    assert consumer.wait_entries(1)[0].topic == "small"
+    if version == "3.1.1":
+        assert "Raise [spool] size" in consumer.log()
