@@ -21,6 +21,7 @@ static struct bytes userinfo_of(const char *dsn)
 static bool is_about_the_place(struct bytes option)
 {
     return bytes_starts_with(option, BYTES("stream=")) ||
+           bytes_starts_with(option, BYTES("dbindex=")) ||
            bytes_starts_with(option, BYTES("host[")) || bytes_starts_with(option, BYTES("host%5B"));
 }
 

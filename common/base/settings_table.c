@@ -50,7 +50,9 @@ const struct setting SETTINGS_TABLE[] = {
      .description = "topic filters, separated by commas or spaces; `filter@0`, `@1` or `@2` gives "
                     "one its own QoS"},
     {KEY(MQTT, "qos", NUMBER), .env = "MQTT_QOS", .standard = "1", RANGE(0, 2), AT(mqtt, qos),
-     .description = "QoS of the subscriptions: 0 may lose, 1 may repeat, 2 neither"},
+     .description =
+         "QoS of the subscriptions: 0 may lose; 1 may repeat when a connection breaks, 2 "
+         "only when the consumer itself ends in the middle"},
     {KEY(MQTT, "tls", BOOL), .env = "MQTT_TLS", .standard = "no", AT(mqtt, tls),
      .description = "connect with TLS"},
     {KEY(MQTT, "client_id", TEXT), .env = "MQTT_CLIENT_ID", .standard = "mqtt-bridge",

@@ -54,7 +54,8 @@ void dsn_redis_free(struct dsn_redis *dsn);
  * … passed on) as a libpq connection string in key='value' form, appended to out. */
 MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *err);
 
-/* "redis://redis:6379/messages", for messages to people: no user, no password, no options. */
+/* "redis://redis:6379/messages?dbindex=1": which place it is, for messages to people and to tell places
+ * apart: no user, no password, no options but those that say where. */
 void dsn_redacted(struct buf *out, const char *text);
 
 #endif

@@ -17,7 +17,13 @@ static void append_redis(struct buf *out, const struct dsn_redis *dsn)
 {
     buf_append_text(out, dsn->tls ? "rediss://" : "redis://");
     if (dsn->path != NULL) {
+        bool usual = strcmp(dsn->stream, "messages") == 0;
+
         buf_append_text(out, dsn->path);
+        if (!usual)
+            buf_printf(out, "?stream=%s", dsn->stream);
+        if (dsn->dbindex != 0)
+            buf_printf(out, "%cdbindex=%lld", usual ? '?' : '&', (long long)dsn->dbindex);
         return;
     }
     for (size_t i = 0; i < dsn->hosts_len; i++) {
@@ -26,6 +32,8 @@ static void append_redis(struct buf *out, const struct dsn_redis *dsn)
         append_host(out, &dsn->hosts[i]);
     }
     buf_printf(out, "/%s", dsn->stream);
+    if (dsn->dbindex != 0)
+        buf_printf(out, "?dbindex=%lld", (long long)dsn->dbindex);
 }
 
 /* Any other scheme, or a DSN that has faults: only what can't be a part of a password. */

@@ -363,6 +363,9 @@ static void test_redacted_shows_the_place_and_no_secret(void **state)
                     "redis://redis:6379/messages");
     expect_redacted("rediss://redis", "rediss://redis:6379/messages");
     expect_redacted("redis:///run/redis.sock?auth=x", "redis:///run/redis.sock");
+    expect_redacted("redis://redis/s?dbindex=4&auth=x", "redis://redis:6379/s?dbindex=4");
+    expect_redacted("redis:///run/redis.sock?stream=s&dbindex=4",
+                    "redis:///run/redis.sock?stream=s&dbindex=4");
     expect_redacted("redis://:p@a:1,redis://:p@b:2/{s}", "redis://a:1,b:2/{s}");
     expect_redacted("redis://?host[a:1]&host[::]&stream=s", "redis://...");
     expect_redacted("redis://?host[a:1]&host[b:2]&sentinel=m", "redis://a:1,b:2/messages");

@@ -22,7 +22,11 @@ static void test_the_former_place_gets_today_s_credentials_and_options(void **st
     check("redis://:p%2Fw@new/b?timeout=1", "redis://old:6379/a",
           "redis://:p%2Fw@old:6379/a?timeout=1");
     check("rediss://u:p@w@new:1/b/g?dbindex=2&timeout=1", "redis://old:6379/a",
-          "redis://u:p@w@old:6379/a?dbindex=2&timeout=1");
+          "redis://u:p@w@old:6379/a?timeout=1");
+    check("redis://new/b?dbindex=2&timeout=1", "redis://old:6379/a?dbindex=3",
+          "redis://old:6379/a?dbindex=3&timeout=1");
+    check("redis://new/b", "redis:///run/r.sock?stream=s&dbindex=1",
+          "redis:///run/r.sock?stream=s&dbindex=1");
     check("redis:///run/r.sock?stream=b", "redis://old:6379/a", "redis://old:6379/a");
 }
 
