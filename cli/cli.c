@@ -73,10 +73,23 @@ const struct settings *cli_settings(struct cli *cli)
     return cli->settings;
 }
 
+const char *cli_socket(struct cli *cli)
+{
+    if (!cli->settings && cli->faults.len == 0 &&
+        settings_load(&cli->settings, cli->config, &cli->faults) < 0) {
+        cli->settings = NULL;
+        cli->socket = settings_socket(cli->config);
+    }
+    return cli->settings ? cli->settings->supervisor.socket : cli->socket;
+}
+
 void cli_free(struct cli *cli)
 {
     settings_free(cli->settings);
+    free(cli->socket);
+    buf_free(&cli->faults);
     cli->settings = NULL;
+    cli->socket = NULL;
 }
 
 /* What the command line says before the verb's row is asked. */

@@ -34,6 +34,8 @@ struct cli {
     bool json;               /* --json */
     bool color;              /* standard output is a terminal and NO_COLOR is not set */
     struct settings *settings; /* use cli_settings */
+    char *socket;              /* use cli_socket */
+    struct buf faults;         /* of the settings, if cli_socket found any: a line each */
     struct {
         const char *name;
         const char *value; /* "" for a flag */
@@ -59,6 +61,10 @@ bool cli_option_number(const struct cli *cli, const char *name, int64_t minimum,
 /* The settings, loaded once, owned by cli. NULL if they are wrong, every fault said on standard error:
  * the verb then returns CLI_USAGE. */
 const struct settings *cli_settings(struct cli *cli);
+
+/* Where the supervisor listens, owned by cli; with settings that are wrong elsewhere too, which cli->faults
+ * then says and nobody has been told. NULL if it can't be told. */
+const char *cli_socket(struct cli *cli);
 
 /* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
 bool cli_print(struct buf *out);

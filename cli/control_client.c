@@ -1,5 +1,6 @@
 #include "cli/control_client.h"
 
+#include "cli/verbs.h"
 #include "common/base/buf.h"
 
 #include <errno.h>
@@ -128,15 +129,19 @@ int control_client_ask(const char *path, const cJSON *request, cJSON **answer, i
 int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer,
                               int *connection)
 {
-    const struct settings *settings = cli_settings(cli);
-    struct error err = {0};
+    const char *path = cli_socket(cli);
+    struct error err = {.code = ERR_NOT_FOUND};
+    int result = -ERR_NOT_FOUND;
 
     *answer = NULL;
-    if (settings == NULL)
-        return CLI_USAGE;
-    int result = control_client_ask(settings->supervisor.socket, request, answer, connection, &err);
+    if (path != NULL)
+        result = control_client_ask(path, request, answer, connection, &err);
     if (result == 0)
         return CLI_DONE;
+    if (err.code == ERR_NOT_FOUND && cli->faults.len > 0) {
+        fputs(buf_text(&cli->faults), stderr);
+        return CLI_USAGE;
+    }
     /* A refusal may be longer than an error's text: the faults of a reload, a line each. */
     if (err.code == ERR_REFUSED && cli->json)
         control_client_print(*answer);
@@ -146,6 +151,8 @@ int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **ans
         cli_fail(CLI_FAILED, "%s", err.text);
     cJSON_Delete(*answer);
     *answer = NULL;
+    if (err.code == ERR_REFUSED && cli->faults.len > 0 && strcmp(cli->verb->name, "reload") == 0)
+        return CLI_USAGE; /* it has named them */
     return err.code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
 }
 

@@ -41,7 +41,7 @@ static void redraw(struct cli *cli, const cJSON *request)
     cJSON *status = NULL;
     struct error err = {0};
     bool screen = isatty(STDOUT_FILENO) && !cli->json;
-    const char *path = cli_settings(cli)->supervisor.socket;
+    const char *path = cli_socket(cli);
 
     int result = control_client_ask(path, request, &status, NULL, &err);
     if (screen)

@@ -4,20 +4,30 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "consumer/place.h"
+#include "consumer/segment.h"
 #include "consumer/spool.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#define RETRY_MS 60000
+
+struct orphan {
+    char *dir;
+    bool said; /* that it can't be opened */
+};
+
 struct orphans {
     const struct settings *settings;
     struct stats_slot *slot;
-    char **dirs;
-    size_t dirs_len;
+    struct orphan *list; /* those that are still to be sent */
+    size_t len;
     size_t next;
-    struct spool *spool; /* of dirs[next - 1], while it is at work */
+    int64_t retry_ms;    /* when to begin anew with those that could not be opened */
+    struct spool *spool; /* of list[next], while it is at work */
     struct dispatch *dispatch;
 };
 
@@ -51,8 +61,8 @@ struct orphans *orphans_new(const struct settings *settings, struct stats_slot *
             free(dir);
             continue;
         }
-        made->dirs = xrealloc(made->dirs, (made->dirs_len + 1) * sizeof(*made->dirs));
-        made->dirs[made->dirs_len++] = dir;
+        made->list = xrealloc(made->list, (made->len + 1) * sizeof(*made->list));
+        made->list[made->len++] = (struct orphan){.dir = dir};
     }
     if (listing != NULL)
         closedir(listing);
@@ -74,44 +84,120 @@ void orphans_free(struct orphans *orphans)
     if (orphans == NULL)
         return;
     close_current(orphans);
-    for (size_t i = 0; i < orphans->dirs_len; i++)
-        free(orphans->dirs[i]);
-    free(orphans->dirs);
+    for (size_t i = 0; i < orphans->len; i++)
+        free(orphans->list[i].dir);
+    free(orphans->list);
     free(orphans);
 }
 
-/* A spool's folder has only files. */
+static void forget_next(struct orphans *orphans)
+{
+    struct orphan *orphan = &orphans->list[orphans->next];
+
+    free(orphan->dir);
+    orphans->len--;
+    memmove(orphan, orphan + 1, (orphans->len - orphans->next) * sizeof(*orphan));
+}
+
+static bool is_segment(int dir, const char *name)
+{
+    struct segment *segment = NULL;
+    struct error err = {0};
+    uint64_t number;
+
+    if (!segment_name_parse(name, "segment", &number))
+        return false;
+    int result = segment_open(&segment, dir, number, &err);
+    segment_free(segment);
+    return result == 0 || result == -ERR_REFUSED; /* a later version's */
+}
+
+/* Somebody's backup or a lost+found may lie beside the spools. */
+static bool is_spool(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (!found && listing != NULL && (entry = readdir(listing)) != NULL)
+        found = is_segment(fd, entry->d_name);
+    if (listing != NULL)
+        closedir(listing);
+    else if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+static bool is_ours(const char *name)
+{
+    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, "committed", "subscriptions"};
+    uint64_t number;
+    bool found = segment_name_parse(name, "segment", &number);
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]) && !found; i++)
+        found = strcmp(name, NAMES[i]) == 0;
+    return found;
+}
+
+/* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
+ * aside as damaged, stays, and the folder with it. */
 static void remove_spool(const char *dir)
 {
     DIR *listing = opendir(dir);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+        if (is_ours(entry->d_name))
             unlinkat(dirfd(listing), entry->d_name, 0);
     if (listing != NULL)
         closedir(listing);
     if (rmdir(dir) == 0)
         log_notice(LOG_PLAIN, "Removed spool %s: no consumer owns it, and all of it was sent", dir);
+    else
+        log_notice(
+            LOG_PLAIN,
+            "Emptied spool %s: no consumer owns it, and all of it was sent. The folder stays, "
+            "for it has other files too",
+            dir);
+}
+
+static void skip_next(struct orphans *orphans, const struct error *err)
+{
+    struct orphan *orphan = &orphans->list[orphans->next++];
+
+    /* Locked: its consumer, which a reload has removed, has not ended yet. */
+    if (!orphan->said && err->code != ERR_LOCKED) {
+        log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", orphan->dir,
+                    err->text);
+        orphan->said = true;
+    }
+    orphans->spool = NULL;
+    orphans->retry_ms = clock_monotonic_ms() + RETRY_MS;
+    close_current(orphans);
 }
 
 static void open_next(struct orphans *orphans)
 {
-    const char *dir = orphans->dirs[orphans->next++];
+    const char *dir = orphans->list[orphans->next].dir;
     struct error err = {0};
 
-    if (dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err) < 0)
-        return; /* the consumer's own says it */
+    if (!is_spool(dir)) {
+        forget_next(orphans);
+        return;
+    }
+    if (dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err) < 0) {
+        orphans->dispatch = NULL;
+        skip_next(orphans, &err);
+        return;
+    }
     struct spool_options options = {.dir = dir,
                                     .size = orphans->settings->spool.size,
                                     .retain = orphans->settings->spool.retain,
                                     .client_id = strrchr(dir, '/') + 1,
                                     .destination = dispatch_place(orphans->dispatch)};
     if (spool_open(&orphans->spool, &options, &err) < 0) {
-        log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", dir,
-                    err.text);
-        orphans->spool = NULL;
-        close_current(orphans);
+        skip_next(orphans, &err);
         return;
     }
     log_warning(LOG_PLAIN,
@@ -124,15 +210,16 @@ static void open_next(struct orphans *orphans)
 
 static void finish_current(struct orphans *orphans)
 {
-    const char *dir = orphans->dirs[orphans->next - 1];
+    const char *dir = orphans->list[orphans->next].dir;
     uint64_t sent = dispatch_sent(orphans->dispatch);
 
-    close_current(orphans);
     if (sent == 0)
         remove_spool(dir);
     else
         log_notice(LOG_WITH(log_number("messages", (int64_t)sent)),
                    "Spool %s, which no consumer owns, has been sent", dir);
+    close_current(orphans);
+    forget_next(orphans);
 }
 
 void orphans_poll(const struct orphans *orphans, struct pollfd fds[DISPATCH_POLL_FDS])
@@ -147,14 +234,18 @@ int64_t orphans_deadline_ms(const struct orphans *orphans)
 {
     if (orphans->dispatch != NULL)
         return dispatch_deadline_ms(orphans->dispatch);
-    return orphans->next < orphans->dirs_len ? clock_monotonic_ms() : -1;
+    if (orphans->next < orphans->len)
+        return clock_monotonic_ms();
+    return orphans->len > 0 ? orphans->retry_ms : -1;
 }
 
 void orphans_process(struct orphans *orphans, const struct pollfd fds[DISPATCH_POLL_FDS],
                      int64_t now_ms)
 {
     if (orphans->dispatch == NULL) {
-        if (orphans->next < orphans->dirs_len)
+        if (orphans->next >= orphans->len && now_ms >= orphans->retry_ms)
+            orphans->next = 0;
+        if (orphans->next < orphans->len)
             open_next(orphans);
         return;
     }

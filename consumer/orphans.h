@@ -2,7 +2,8 @@
  * was acknowledged, so it is sent: one spool after the other, beside the consumer's own work, from the
  * consumer of [mqtt]. One that has nothing to send any more, since Redis knows its last message, is
  * removed: that is at the start after the one that sent it, so that it can give again what Redis loses
- * soon.
+ * soon. One that can't be opened, as its consumer has not ended yet, is tried again once a minute. A folder
+ * without a segment is no spool, and is left alone.
  * Same thread as everything else; never blocks. */
 #ifndef CONSUMER_ORPHANS_H
 #define CONSUMER_ORPHANS_H

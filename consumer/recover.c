@@ -300,6 +300,8 @@ static void rebuild_headers(struct recovery *recovery)
             continue;
         }
         put_aside(recovery, segment);
+        if (above == NULL)
+            recovery->out->tail_lost = true;
         segment_free(segment);
         recovery->segments[i - 1] = NULL;
     }
@@ -376,6 +378,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
                    "Cut off a record that was not finished, and so not acknowledged");
 
     if (unreadable) {
+        out->tail_lost = true;
         log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
                   "The disk can't read all of the spool's last segment: records may be lost");
         return 0;

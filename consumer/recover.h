@@ -22,6 +22,7 @@ struct recovered {
     uint64_t records; /* stored since the spool exists */
     uint64_t bytes;   /* likewise, heads and padding included */
     uint64_t disk;    /* bytes that the kept segments take */
+    bool tail_lost;   /* the end can't be read: there may have been more records */
     bool has_spare;   /* SEGMENT_SPARE is there, with the size asked for */
 };
 

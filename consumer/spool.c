@@ -24,8 +24,9 @@
 #define SEGMENT_SIZE_MAX (16 * MEGA)
 #define RESERVE_MIN      (8 * MEGA) /* several hundred messages still come after the DISCONNECT */
 
-/* After a reboot Redis may know sequences that this disk lost: without sync they are not to be given
- * again, or the new messages would pass for repeats. More than any kernel keeps unwritten. */
+/* After a reboot, and when the end of the spool can't be read, Redis may know sequences that this disk
+ * lost: they are not to be given again, or the new messages would pass for repeats. More than any kernel
+ * keeps unwritten. */
 #define REBOOT_SKIP UINT64_C(1000000000)
 
 static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
@@ -166,7 +167,8 @@ static void take_over(struct spool *spool, const struct recovered *recovered)
     if (last == NULL)
         return;
     spool->shared.tail = tail_pack(last->header.number, recovered->tail_end);
-    if (recovered->records > 0 && rebooted_since(spool, last))
+    /* Even with no record left: headers may reach the disk when what follows them does not. */
+    if (recovered->tail_lost || rebooted_since(spool, last))
         writer->next_sequence += REBOOT_SKIP;
     if (strcmp(last->header.destination, spool->destination) == 0)
         writer->destination_since = last->header.destination_since;
@@ -265,8 +267,9 @@ static int open_steps(struct spool *spool, struct error *err)
     if (result < 0)
         return result;
     take_over(spool, &recovered);
-    /* What the last process wrote and had no time to sync is synced with ours. */
-    spool->reader.synced_number = tail_number(spool->shared.tail);
+    /* What earlier processes wrote and had no time to sync is synced with ours. */
+    spool->reader.synced_number = spool->reader.first != NULL ? spool->reader.first->header.number
+                                                              : tail_number(spool->shared.tail);
     take_spare_over(spool, recovered.has_spare);
     result = begin_run(spool, err);
     if (result < 0)
@@ -413,35 +416,22 @@ void spool_state(const struct spool *spool, struct spool_state *state)
     };
 }
 
-/* What the spare and the segment that is being written can still take. */
-static uint64_t space_in_hand(const struct spool *spool)
-{
-    uint64_t offset = tail_offset(atomic_load(&spool->shared.tail));
-    uint64_t space = atomic_load(&spool->shared.spare) == SPARE_NONE ? 0 : spool->segment_size;
-
-    return offset < spool->segment_size ? space + spool->segment_size - offset : space;
-}
-
-static bool is_above_high_water(const struct spool *spool)
-{
-    uint64_t disk = atomic_load(&spool->shared.disk);
-    uint64_t room = space_in_hand(spool) + (disk < spool->size ? spool->size - disk : 0);
-
-    return spool->reader.spare_failed || room < spool->reserve;
-}
-
 bool spool_above_high_water(struct spool *spool)
 {
     keep_spare(spool);
     keep_directory(spool);
-    return is_above_high_water(spool);
+    /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
+     * unsent, and not before Redis has said what it has: replay may need what is retained. */
+    if (keep_above_high_water(spool) && spool->reader.mark_read && keep_nothing_unsent(spool))
+        keep_release(spool);
+    return keep_above_high_water(spool);
 }
 
 bool spool_below_low_water(struct spool *spool)
 {
     if (spool_above_high_water(spool))
         return false;
-    uint64_t not_unsent = space_in_hand(spool);
+    uint64_t not_unsent = keep_space_in_hand(spool);
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
         if (keep_is_committed(spool, s))
             not_unsent += s->size;

@@ -57,7 +57,8 @@ MUST_CHECK int spool_open(struct spool **spool, const struct spool_options *opti
 /* No append may be under way. */
 void spool_close(struct spool *spool);
 
-/* Before anything is appended or read: the youngest messages, `count` at the most, oldest first. */
+/* Before anything is appended or read: the youngest messages, oldest first, `count` and about 64 MB at
+ * the most. */
 typedef void spool_seen(void *context, const struct spool_message *message);
 void spool_recall(struct spool *spool, uint64_t count, spool_seen *seen, void *context);
 

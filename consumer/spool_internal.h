@@ -84,6 +84,7 @@ struct spool_reader {
     uint64_t damaged;
     int64_t hinted_bytes; /* bytes_at(committed) when the hint was written */
     int hint_fd;
+    bool mark_read;    /* Redis has said what it has, once */
     bool spare_failed; /* the disk had no room for one */
     int64_t spare_retry_ms;
     struct log_fault spare_fault;
@@ -146,8 +147,13 @@ void reader_drop_chunks(struct spool_reader *reader);
 void reader_close(struct spool *spool);
 
 /* spool_keep.c: what main does about files. */
-void keep_release(struct spool *spool); /* frees what is committed and not to be retained */
+/* Frees what is committed and not to be retained: above high water, nothing is. */
+void keep_release(struct spool *spool);
 void keep_spare(struct spool *spool);
+bool keep_nothing_unsent(const struct spool *spool);
+/* What the spare and the segment that is being written can still take. */
+uint64_t keep_space_in_hand(const struct spool *spool);
+bool keep_above_high_water(const struct spool *spool);
 /* All of it is in Redis, and neither position is in it. */
 bool keep_is_committed(const struct spool *spool, const struct segment *segment);
 void keep_directory(struct spool *spool); /* syncs it if the writer changed it */

@@ -36,6 +36,16 @@ void keep_directory(struct spool *spool)
         sync_directory(spool);
 }
 
+static void have_spare(struct spool *spool, int fd)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    reader->spare_failed = false;
+    log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
+                   "The spool has its next segment");
+    atomic_store(&spool->shared.spare, fd);
+}
+
 /* A segment that nobody needs becomes the spare: its blocks are there. What it holds can't come alive
  * again, since the checksums begin with the number that it had. */
 static bool recycle(struct spool *spool, const struct segment *segment, const char *name)
@@ -52,8 +62,7 @@ static bool recycle(struct spool *spool, const struct segment *segment, const ch
         atomic_fetch_sub(&spool->shared.disk, segment->size);
         return true;
     }
-    spool->reader.spare_failed = false;
-    atomic_store(&spool->shared.spare, fd);
+    have_spare(spool, fd);
     return true;
 }
 
@@ -85,6 +94,41 @@ bool keep_is_committed(const struct spool *spool, const struct segment *segment)
            cursor_records(committed) >= segment->next->header.records_before;
 }
 
+bool keep_nothing_unsent(const struct spool *spool)
+{
+    return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
+}
+
+uint64_t keep_space_in_hand(const struct spool *spool)
+{
+    uint64_t offset = tail_offset(atomic_load(&spool->shared.tail));
+    uint64_t space = atomic_load(&spool->shared.spare) == SPARE_NONE ? 0 : spool->segment_size;
+
+    if (offset < spool->segment_size)
+        space += spool->segment_size - offset;
+    /* What it holds goes as soon as the writer leaves it. */
+    return keep_nothing_unsent(spool) ? space + offset : space;
+}
+
+bool keep_above_high_water(const struct spool *spool)
+{
+    uint64_t disk = atomic_load(&spool->shared.disk);
+    uint64_t room = keep_space_in_hand(spool) + (disk < spool->size ? spool->size - disk : 0);
+
+    return spool->reader.spare_failed || room < spool->reserve;
+}
+
+/* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since
+ * only they would move it on. */
+static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
+{
+    int64_t kept =
+        cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
+
+    return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
+           !keep_above_high_water(spool);
+}
+
 void keep_release(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
@@ -100,13 +144,16 @@ void keep_release(struct spool *spool)
         retained++;
     while (reader->first != NULL && keep_is_committed(spool, reader->first)) {
         struct segment *oldest = reader->first;
-        int64_t kept =
-            cursor_bytes(&reader->committed) - (int64_t)oldest->next->header.bytes_before;
-        if (kept < (int64_t)spool->retain && retained <= RETAINED_SEGMENTS_MAX)
+        if (is_retained(spool, oldest, retained))
             break;
         reader->first = oldest->next;
         retained--;
         free_segment(spool, oldest);
+        /* The disk may have room now: no more is to be freed than that takes. */
+        if (reader->spare_failed) {
+            reader->spare_retry_ms = 0;
+            keep_spare(spool);
+        }
     }
     if (cursor_bytes(&reader->committed) - reader->hinted_bytes >= HINT_BYTES)
         keep_hint(spool);
@@ -139,7 +186,10 @@ void keep_spare(struct spool *spool)
     struct error err;
     int fd;
 
-    if (atomic_load(&spool->shared.spare) != SPARE_NONE || one_may_come_free(spool))
+    if (atomic_load(&spool->shared.spare) != SPARE_NONE)
+        return;
+    /* A writer that has found no room stands still, and would have us wait for ever. */
+    if (!reader->spare_failed && one_may_come_free(spool))
         return;
     if (reader->spare_failed && clock_monotonic_ms() < reader->spare_retry_ms)
         return;
@@ -155,10 +205,7 @@ void keep_spare(struct spool *spool)
         return;
     }
     sync_directory(spool);
-    reader->spare_failed = false;
-    log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
-                   "The spool has its next segment");
-    atomic_store(&spool->shared.spare, fd);
+    have_spare(spool, fd);
 }
 
 /* The last committed record, named as the mark in Redis names it; false if it is kept no more. */

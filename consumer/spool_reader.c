@@ -12,6 +12,8 @@
 
 /* What is read in one go. A record that is longer gets a chunk of its own. */
 #define CHUNK_SIZE ((size_t)256 * 1024)
+/* A start waits for so much to be recalled, and for no more. */
+#define RECALL_BYTES ((uint64_t)64 * 1024 * 1024)
 
 struct cursor cursor_at(struct segment *segment)
 {
@@ -381,12 +383,14 @@ void spool_recall(struct spool *spool, uint64_t count, spool_seen *seen, void *c
 {
     struct segment *segment = spool->reader.first;
     uint64_t stored = atomic_load(&spool->shared.records);
+    uint64_t bytes = atomic_load(&spool->shared.bytes);
     struct record record;
     struct hole hole;
 
     if (segment == NULL)
         return;
-    while (segment->next != NULL && segment->next->header.records_before + count < stored)
+    while (segment->next != NULL && (segment->next->header.records_before + count < stored ||
+                                     segment->header.bytes_before + RECALL_BYTES < bytes))
         segment = segment->next;
     struct cursor cursor = cursor_at(segment);
     for (;;) {

@@ -125,6 +125,7 @@ static struct spool_rewound result(struct spool *spool, enum spool_rewind kind,
     reader_settle(spool, &reader->read);
     reader_settle(spool, &reader->committed);
     uint64_t now = cursor_records(&reader->committed);
+    keep_release(spool);
     return (struct spool_rewound){kind, reader->read.sequence, missing,
                                   committed > now ? committed - now : 0};
 }
@@ -190,6 +191,7 @@ struct spool_rewound spool_rewind(struct spool *spool, struct bytes text)
     struct spool_reader *reader = &spool->reader;
     struct mark mark;
 
+    reader->mark_read = true;
     struct cursor committed = reader->committed;
     reader_move(spool, &committed); /* what was handed out is void */
     reader_settle(spool, &reader->committed);

@@ -64,7 +64,8 @@ int loop_open(struct service *service, struct error *err)
         (result = watch(service, service->signal_fd, &service->signal_watch, WATCH_SIGNALS, err)) <
             0 ||
         (result = control_open(&service->control, service->settings->supervisor.socket, owner,
-                               commands_answer, service, err)) < 0)
+                               commands_answer, service, err)) < 0 ||
+        (result = place_say_pid(&service->place, service->settings, err)) < 0)
         return result;
     return watch(service, control_fd(service->control), &service->control_watch, WATCH_CONTROL,
                  err);

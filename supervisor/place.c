@@ -206,16 +206,35 @@ int place_take(struct place *place, const struct settings *settings, const struc
         return result;
     if (make_parent(own->socket, err) < 0 || check_parent(own->socket, err) < 0)
         return error_wrap(err, "[supervisor] socket");
-    if (own->pid_file[0] == '\0')
+    return 0;
+}
+
+int place_say_pid(struct place *place, const struct settings *settings, struct error *err)
+{
+    const char *path = settings->supervisor.pid_file;
+
+    if (path[0] == '\0')
         return 0;
-    if (make_parent(own->pid_file, err) < 0)
+    if (make_parent(path, err) < 0)
         return error_wrap(err, "[supervisor] pid_file");
-    return write_pid_file(place, own->pid_file, err);
+    return write_pid_file(place, path, err);
+}
+
+/* Another supervisor may have been given the same file. */
+static bool is_our_pid(const char *path)
+{
+    char text[24] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+    if (fd >= 0)
+        close(fd);
+    return len > 0 && strtol(text, NULL, 10) == (long)getpid();
 }
 
 void place_leave(struct place *place)
 {
-    if (place->pid_file != NULL)
+    if (place->pid_file != NULL && is_our_pid(place->pid_file))
         unlink(place->pid_file);
     free(place->pid_file);
     if (place->lock_fd >= 0)

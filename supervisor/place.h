@@ -15,12 +15,16 @@ struct place {
  * it is. -ERR_USAGE if there is no such user or we are not root. */
 MUST_CHECK int place_user(struct launch *launch, const char *user, struct error *err);
 
-/* Makes the state directory (0700, the user's), the directories of socket and pid file, locks the state
- * directory and writes the pid file. -ERR_LOCKED names the supervisor that has it. Without root the
- * socket's directory must be ours or root's: in another's the commands could be answered by anybody. */
+/* Makes the state directory (0700, the user's) and the socket's directory, and locks the state directory.
+ * -ERR_LOCKED names the supervisor that has it. Without root the socket's directory must be ours or root's:
+ * in another's the commands could be answered by anybody. */
 MUST_CHECK int place_take(struct place *place, const struct settings *settings,
                           const struct launch *launch, struct error *err);
-void place_leave(struct place *place);
+/* Writes the pid file, if the settings name one: once the control socket is ours, for a supervisor that
+ * finds another on it must not touch the other's. */
+MUST_CHECK int place_say_pid(struct place *place, const struct settings *settings,
+                             struct error *err);
+void place_leave(struct place *place); /* removes the pid file if it still names us */
 
 /* Opens the log file for appending, making its directory if need be; without one a duplicate of standard
  * error. Close-on-exec. */

@@ -100,6 +100,25 @@ static void leave_only(struct settings *copy, const struct settings *neutral,
     }
 }
 
+static bool has_client_id(const struct settings *settings, const char *client_id)
+{
+    bool found = strcmp(settings->mqtt.client_id, client_id) == 0;
+
+    for (size_t i = 0; i < settings->consumers_len && !found; i++)
+        found = strcmp(settings->consumers[i].client_id, client_id) == 0;
+    return found;
+}
+
+/* The consumer of [mqtt] sends what lies in a spool that nobody owns any more: it must know of that. */
+static bool leaves_orphan(const struct settings *before, const struct settings *after)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < before->consumers_len && !found; i++)
+        found = !has_client_id(after, before->consumers[i].client_id);
+    return found;
+}
+
 bool roster_concerned(const struct settings *before, const struct settings *after,
                       enum process_kind kind, const char *name)
 {
@@ -113,6 +132,8 @@ bool roster_concerned(const struct settings *before, const struct settings *afte
     settings_pack(&old, &old_text);
     settings_pack(&new, &new_text);
     bool concerned = !bytes_equal(buf_bytes(&old_text), buf_bytes(&new_text));
+    if (kind == PROCESS_CONSUMER && strcmp(name, "consumer") == 0)
+        concerned = concerned || leaves_orphan(before, after);
     buf_free(&old_text);
     buf_free(&new_text);
     return concerned;

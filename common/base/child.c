@@ -45,6 +45,8 @@ static struct command_line parse(int argc, char **argv, const char *program, con
     uint64_t number = 0;
     int option;
 
+    if (line.config != NULL && line.config[0] == '\0')
+        line.config = NULL; /* as every variable that is empty */
     while ((option = getopt_long(argc, argv, "c:h", OPTIONS, NULL)) != -1) {
         switch (option) {
         case 'c':
@@ -238,10 +240,16 @@ static void reopen_log(struct child *child)
 {
     int former = child->log_fd;
 
-    child->log_fd = open_log_file(child);
-    log_reopen(child->log_fd);
-    if (former > STDERR_FILENO)
-        close(former);
+    int fresh = open_log_file(child);
+
+    /* Under the same number, for another thread may be writing at this moment. */
+    if (former > STDERR_FILENO && dup3(fresh, former, O_CLOEXEC) == former) {
+        if (fresh > STDERR_FILENO)
+            close(fresh);
+        fresh = former;
+    }
+    child->log_fd = fresh;
+    log_reopen(fresh);
 }
 
 enum child_signal child_read_signal(struct child *child)

@@ -4,11 +4,15 @@
 
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define FAULT_INTERVAL_MS 10000
@@ -18,6 +22,13 @@ static char process_name[64];
 static struct log_options current = {
     .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_LINE, .fd = STDERR_FILENO, .no_extra = true};
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A file takes every line. The reader of anything else may stand still: the line is lost then, for a log
+ * must not stop the service. */
+enum target { TARGET_UNKNOWN, TARGET_FILE, TARGET_STREAM, TARGET_SOCKET };
+static _Atomic enum target target;
+static atomic_uint_fast64_t dropped; /* lines, since one last went through */
+static atomic_bool torn;             /* only the front of the last line went through */
 
 static const struct {
     enum log_level level;
@@ -55,9 +66,19 @@ struct log_field log_flag(const char *key, bool value)
     return (struct log_field){.kind = LOG_FIELD_BOOL, .key = key, .number = value};
 }
 
+static enum target find_target(int fd)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) < 0 || S_ISREG(info.st_mode))
+        return TARGET_FILE;
+    return S_ISSOCK(info.st_mode) ? TARGET_SOCKET : TARGET_STREAM;
+}
+
 void log_open(const struct log_options *options)
 {
     current = *options;
+    target = find_target(options->fd);
     snprintf(process_name, sizeof(process_name), "%s", options->process ? options->process : "");
     current.process = process_name;
 }
@@ -65,6 +86,7 @@ void log_open(const struct log_options *options)
 void log_reopen(int fd)
 {
     current.fd = fd;
+    target = find_target(fd);
 }
 
 bool log_enabled(enum log_level level)
@@ -253,15 +275,79 @@ void log_format_line(struct buf *out, const struct log_options *options, int64_t
     buf_append_char(out, '\n');
 }
 
+/* Never waits for a pipe's or terminal's reader, whose description others may share: O_NONBLOCK is not ours
+ * to set. */
+static ssize_t write_stream(int fd, const struct buf *line)
+{
+    const struct iovec part = {line->data, line->len};
+    ssize_t written = pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
+
+    if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
+        return written;
+    /* Linux before 6.4, terminals. */
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    if (poll(&room, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return write(fd, line->data, line->len);
+}
+
+/* False: the line is lost, since its reader stands still. What else can't be written is not told apart. */
+static bool write_line(const struct buf *line)
+{
+    enum target kind = target;
+    ssize_t written;
+
+    if (kind == TARGET_UNKNOWN)
+        target = kind = find_target(current.fd);
+    do {
+        if (kind == TARGET_SOCKET)
+            written = send(current.fd, line->data, line->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        else if (kind == TARGET_STREAM)
+            written = write_stream(current.fd, line);
+        else
+            written = write(current.fd, line->data, line->len);
+    } while (written < 0 && errno == EINTR);
+    if (kind == TARGET_FILE || written == (ssize_t)line->len)
+        return true;
+    if (written >= 0)
+        torn = true;
+    return written < 0 && errno != EAGAIN;
+}
+
+/* True if there is none to say, or it has been said. */
+static bool say_dropped(void)
+{
+    uint64_t count = atomic_exchange(&dropped, 0);
+    struct buf line = {0};
+
+    if (count == 0)
+        return true;
+    bool behind_front = atomic_exchange(&torn, false);
+    if (behind_front)
+        buf_append_char(&line, '\n');
+    log_format_line(&line, &current, clock_wall_us(), (int)getpid(), LOG_LEVEL_WARNING,
+                    LOG_WITH(log_number("lines", (int64_t)count)),
+                    BYTES("Log lines were lost: what reads the log did not keep up"));
+    bool said = write_line(&line);
+    if (!said) {
+        atomic_fetch_add(&dropped, count);
+        if (behind_front)
+            torn = true;
+    }
+    buf_free(&line);
+    return said;
+}
+
 static void write_message(enum log_level level, const struct log_field *context,
                           struct bytes message)
 {
     struct buf line = {0};
 
     log_format_line(&line, &current, clock_wall_us(), (int)getpid(), level, context, message);
-    /* A log that can't be written must not stop the service: the line is lost. */
-    while (write(current.fd, line.data, line.len) < 0 && errno == EINTR)
-        continue;
+    if (!say_dropped() || !write_line(&line))
+        atomic_fetch_add(&dropped, 1);
     buf_free(&line);
 }
 

@@ -10,6 +10,8 @@
  *
  * One write(2) a line, so that processes that share a file never mix lines. The first argument may
  * be LOG_PLAIN. Bytes that are not UTF-8 are shown with U+FFFD in their place. Any thread may log.
+ * Only a file is waited for: a line that a pipe, socket or terminal has no room for is lost, and the next
+ * one that goes through comes behind a WARNING with how many were.
  * Before log_open lines go to standard error at level info in line format. */
 #ifndef COMMON_BASE_LOG_H
 #define COMMON_BASE_LOG_H

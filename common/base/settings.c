@@ -365,6 +365,29 @@ int settings_load_verified(struct settings **settings, const char *path, setting
     return result;
 }
 
+char *settings_socket(const char *path)
+{
+    struct buf text = {0};
+    struct buf faults = {0};
+    struct error err;
+    char *found = NULL;
+
+    if (!path || !path[0] || settings_read_file(path, INI_SIZE_MAX, &text, &err) == 0) {
+        struct loading loading = {
+            .settings = settings_new(), .file = path ? path : "", .faults = &faults};
+        settings_ini_read(&loading.ini, loading.file, buf_bytes(&text), &faults);
+        load_all(&loading);
+        settings_ini_free(&loading.ini);
+        if (loading.settings->supervisor.socket[0]) {
+            found = xstrdup(loading.settings->supervisor.socket);
+        }
+        settings_free(loading.settings);
+    }
+    buf_free(&faults);
+    buf_free(&text);
+    return found;
+}
+
 int settings_load(struct settings **settings, const char *path, struct buf *faults)
 {
     return settings_load_verified(settings, path, NULL, faults);

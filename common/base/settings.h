@@ -183,6 +183,11 @@ typedef void settings_verifier(const struct settings *settings, struct buf *faul
 MUST_CHECK int settings_load_verified(struct settings **settings, const char *path,
                                       settings_verifier *verify, struct buf *faults);
 
+/* [supervisor] socket as settings_load would have it, whatever faults there are elsewhere: a service that
+ * runs can be spoken to then too. To be freed; NULL if it can't be told: the file can't be read, or the
+ * value itself is wrong. */
+char *settings_socket(const char *path);
+
 /* settings_load from an ini that is in memory; name stands for the file's in faults. */
 MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
                                   struct buf *faults);

@@ -751,6 +751,24 @@ def test_the_spool_of_a_former_client_id_is_sent_and_then_removed(consumer, publ
     assert_all(sent, consumer.wait_idle(publisher))
 
 
+def test_a_folder_beside_the_spools_that_is_none_is_left_alone(consumer, redis):
+    consumer.start()
+    consumer.process.stop()
+    folder = consumer.bridge.state_dir / "spool"
+    (folder / "lost+found").mkdir()
+    (folder / "backup").mkdir()
+    (folder / "backup" / "dump").write_text("precious")
+    (folder / "backup" / "000000000001.segment").write_text("no header")
+    (folder / "bridge" / "000000000000.damaged").write_text("put aside")
+    (folder / "bridge" / "notes").write_text("somebody's")
+    consumer.set("mqtt", client_id="another").start()
+    consumer.wait_log("Emptied spool")
+    assert {path.name for path in folder.iterdir()} == {"another", "backup", "bridge", "lost+found"}
+    assert {path.name for path in (folder / "backup").iterdir()} == {"dump", "000000000001.segment"}
+    assert {path.name for path in (folder / "bridge").iterdir()} == {"000000000000.damaged", "notes"}
+    assert "lost+found" not in consumer.log() and "backup" not in consumer.log()
+
+
 # The end ------------------------------------------------------------------------------------------------
 
 def test_sigterm_sends_what_is_spooled(consumer, publisher, redis):

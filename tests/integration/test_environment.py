@@ -471,12 +471,12 @@ def test_each_bad_setting_alone_is_refused(configured, name):
     ("mqtt", "topics", "a/#/b"), ("mercure", "jwt_secret", "short"), ("worker", "count", "many")])
 def test_a_reload_of_bad_settings_changes_nothing(bridge, section, key, value):
     bridge.start()
-    pids = [process["pid"] for process in bridge.status()["processes"]]
+    pids = bridge.left_over()
     bridge.settings[section][key] = value
     bridge.write_config()
     answer = bridge.cli("reload", check=False)
     assert answer.returncode in (1, 2) and key in answer.stdout + answer.stderr
-    assert [process["pid"] for process in bridge.status()["processes"]] == pids
+    assert bridge.left_over() == pids
     assert bridge.get("/readyz")[0] == 200
 
 

@@ -217,6 +217,34 @@ def test_the_pid_file_is_there_while_it_runs(make_stubs):
     assert not pid_file.exists() and not stubs.socket.exists()
 
 
+def test_a_second_supervisor_on_the_same_socket_leaves_the_firsts_pid_file(make_stubs):
+    first, second = make_stubs(), make_stubs()
+    pid_file = first.folder / "bridge.pid"
+    first.settings["supervisor"]["pid_file"] = pid_file
+    first.start()
+    second.settings["supervisor"] |= {"pid_file": pid_file, "socket": first.socket}
+    second.write_config()
+    process = second._process("supervisor", ["--config", second.config])
+    process.start()
+    assert process.wait(10) != 0
+    assert int(pid_file.read_text()) == first.supervisor.pid and first.socket.exists()
+    pid_file.write_text("1\n")
+    assert first.stop() == 0
+    assert pid_file.read_text() == "1\n"
+
+
+def test_the_command_reaches_the_supervisor_with_settings_that_are_wrong(stubs):
+    stubs.start()
+    stubs.settings["mqtt"]["prot"] = 1
+    stubs.settings["worker"]["prefetch"] = "much"
+    stubs.write_config()
+    assert stubs.run_cli("status").returncode == 0
+    assert stubs.run_cli("restart", "worker").returncode == 0
+    assert stubs.run_cli("stop").returncode == 0
+    result = stubs.run_cli("status")
+    assert result.returncode == 2 and "prot" in result.stderr and "much" in result.stderr
+
+
 def test_bad_settings_are_refused_with_every_fault(make_stubs):
     stubs = make_stubs(settings={"mqtt": {"prot": 1}, "worker": {"count": "many"}})
     stubs.start(wait=False)

@@ -1,10 +1,12 @@
 /* The log's lines, byte for byte as Monolog 2.9's LineFormatter and JsonFormatter wrote them. */
 #include "common/base/log.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -150,6 +152,59 @@ static void test_a_fault_that_repeats_is_logged_at_its_start_and_its_end(void **
     fclose(file);
 }
 
+/* fds: read end, write end, which blocks. */
+static void assert_a_full_stream_loses_lines(int fds[2])
+{
+    static char text[1 << 16];
+    size_t lost = 0;
+    char *warning = NULL;
+    ssize_t got;
+
+    assert_int_equal(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    log_open(&(struct log_options){
+        .level = LOG_LEVEL_INFO, .fd = fds[1], .process = "test", .no_extra = true});
+    alarm(20); /* a write that blocks ends the test */
+    for (int i = 0; i < 20000; i++)
+        log_info(LOG_PLAIN, "line of some length, so that every buffer there may be is full soon");
+    while (read(fds[0], text, sizeof(text)) > 0)
+        continue;
+    log_info(LOG_PLAIN, "last");
+    alarm(0);
+    got = read(fds[0], text, sizeof(text) - 1);
+    text[got > 0 ? got : 0] = '\0';
+    warning = strstr(text, "mqtt.WARNING: Log lines were lost");
+    assert_non_null(warning);
+    assert_int_equal(sscanf(strchr(warning, '{'), "{\"lines\":%zu}", &lost), 1);
+    assert_in_range(lost, 1, 20000);
+    assert_non_null(strstr(warning, "mqtt.INFO: last"));
+    log_info(LOG_PLAIN, "next");
+    got = read(fds[0], text, sizeof(text) - 1);
+    text[got > 0 ? got : 0] = '\0';
+    assert_null(strstr(text, "WARNING"));
+    log_reopen(STDERR_FILENO);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    assert_a_full_stream_loses_lines(fds);
+}
+
+static void test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    assert_a_full_stream_loses_lines(fds);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +218,8 @@ int main(void)
         cmocka_unit_test(test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal),
         cmocka_unit_test(test_levels_are_read_in_any_case_and_unknown_ones_refused),
         cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
+        cmocka_unit_test(test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many),
+        cmocka_unit_test(test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,13 @@ static void test_a_further_consumer_concerns_no_other(void **test)
     assert_concerned("[worker]\n", "[consumer:shed]\ntopics = shed/#\n[worker]\n", "m");
 }
 
+static void test_a_consumer_that_goes_concerns_the_one_that_sends_what_it_leaves(void **test)
+{
+    (void)test;
+    assert_concerned("[consumer:house]\ntopics = house/#\n", "", "chm");
+    assert_concerned("topics = garden/#\n", "topics = garden/#\nclient_id = other\n", "cgm");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_a_change_concerns_those_who_read_it),
         cmocka_unit_test(test_what_the_supervisor_alone_reads_concerns_nobody),
         cmocka_unit_test(test_a_further_consumer_concerns_no_other),
+        cmocka_unit_test(test_a_consumer_that_goes_concerns_the_one_that_sends_what_it_leaves),
     };
     return cmocka_run_group_tests_name("roster", tests, NULL, NULL);
 }

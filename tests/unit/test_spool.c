@@ -114,6 +114,20 @@ static void test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed
     spool_case_expect(c, 1, 5000);
 }
 
+static void test_no_more_is_recalled_than_a_start_can_wait_for(void **state)
+{
+    struct spool_case *c = *state;
+    struct recalled recalled = {0};
+
+    c->options.size = 128 * MB;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 80, 1 * MB);
+    spool_case_reopen_killed(c);
+    spool_recall(c->spool, 1000000, on_recalled, &recalled);
+    assert_in_range(recalled.len, 56, 64);
+    assert_int_equal(recalled.last, 80);
+}
+
 static void test_everything_is_there_after_a_kill_and_sequences_go_on(void **state)
 {
     struct spool_case *c = *state;
@@ -361,6 +375,7 @@ int main(void)
         TEST(test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart),
         TEST(test_a_repeat_of_what_is_too_far_back_counts_as_new),
         TEST(test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed),
+        TEST(test_no_more_is_recalled_than_a_start_can_wait_for),
         TEST(test_everything_is_there_after_a_kill_and_sequences_go_on),
         TEST(test_one_process_has_a_spool),
         TEST(test_what_was_committed_is_not_given_again_after_a_clean_end),

@@ -290,6 +290,111 @@ static void test_the_name_of_a_new_segment_is_synced_with_its_first_message(void
     sys_heal();
 }
 
+/* Committed and retained segments, and a start on a full disk. */
+static uint64_t start_on_a_full_disk(struct spool_case *c)
+{
+    char spare[160];
+
+    spool_case_open(c);
+    uint64_t run = spool_run(c->spool);
+    spool_case_fill(c, 1, 550, 1000);
+    spool_commit(c->spool, spool_case_expect(c, 1, 550));
+    assert_int_equal(c->spool->writer.number, 3);
+    spool_case_close(c);
+    snprintf(spare, sizeof(spare), "%s/spare", c->dir);
+    unlink(spare);
+    sys_fail(SYS_ALLOCATE, 1, 1000, ENOSPC);
+    spool_case_open(c);
+    assert_int_equal(c->spool->reader.first->header.number, 1);
+    assert_true(spool_above_high_water(c->spool));
+    return run;
+}
+
+static void test_a_disk_that_was_full_at_a_start_is_tried_again(void **state)
+{
+    struct spool_case *c = *state;
+
+    start_on_a_full_disk(c);
+    sys_heal();
+    c->spool->reader.spare_retry_ms = 0;
+    assert_false(spool_above_high_water(c->spool));
+    assert_true(spool_below_low_water(c->spool));
+    assert_int_equal(c->spool->reader.first->header.number, 1);
+    assert_int_equal(spool_case_append(c, 551, 100), 551);
+}
+
+static void test_on_a_full_disk_a_retained_segment_becomes_the_spare(void **state)
+{
+    struct spool_case *c = *state;
+    uint64_t run = start_on_a_full_disk(c);
+
+    assert_int_equal(spool_case_rewind(c, run, 550).kind, SPOOL_IN_STEP);
+    assert_false(spool_above_high_water(c->spool));
+    assert_int_equal(c->spool->reader.first->header.number, 2); /* and no more than that one */
+    assert_int_equal(spool_case_append(c, 551, 100), 551);
+}
+
+static void test_the_interval_syncs_what_a_killed_process_left(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.sync = SPOOL_SYNC_INTERVAL;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 600, 1000);
+    assert_int_equal(c->spool->writer.number, 3);
+    spool_case_reopen_killed(c);
+    c->spool->shared.directory_changed = false;
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    spool_sync_interval(c->spool);
+    assert_int_equal(sys_calls(SYS_SYNC), 4); /* its three and ours */
+    spool_sync_interval(c->spool);
+    assert_int_equal(sys_calls(SYS_SYNC), 5); /* once */
+    sys_heal();
+}
+
+static void test_an_end_that_cannot_be_read_gives_no_sequence_twice(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_case_reopen_killed(c);
+    spool_case_fill(c, 11, 20, 100);
+    spool_case_damage(c, 2, 0, 8192); /* header and records: put aside */
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_files(c, "000000000002.damaged"), 1);
+    assert_true(spool_case_append(c, 21, 100) > UINT64_C(1000000000));
+}
+
+static void test_a_block_of_the_end_that_cannot_be_read_gives_no_sequence_twice(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    sys_fail(SYS_READ, 2, 10, EIO); /* after the header */
+    spool_case_reopen_killed(c);
+    sys_heal();
+    assert_true(spool_case_append(c, 11, 100) > UINT64_C(1000000000));
+}
+
+static void test_a_header_alone_after_a_power_cut_gives_no_sequence_twice(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    struct segment_header header = c->spool->reader.first->header;
+    memset(header.boot_id, 7, 16);
+    int fd = spool_case_file(c, 1, O_RDWR);
+    assert_int_equal(segment_write_header(fd, &header, &err), 0);
+    assert_int_equal(ftruncate(fd, SEGMENT_HEADER_SIZE), 0);
+    close(fd);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_append(c, 11, 100), 1000000001);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, spool_case_begin, spool_case_end)
 
 int main(void)
@@ -310,6 +415,12 @@ int main(void)
         TEST(test_sync_always_syncs_before_an_append_returns_and_the_others_never),
         TEST(test_the_interval_syncs_every_segment_written_since),
         TEST(test_the_name_of_a_new_segment_is_synced_with_its_first_message),
+        TEST(test_a_disk_that_was_full_at_a_start_is_tried_again),
+        TEST(test_on_a_full_disk_a_retained_segment_becomes_the_spare),
+        TEST(test_the_interval_syncs_what_a_killed_process_left),
+        TEST(test_an_end_that_cannot_be_read_gives_no_sequence_twice),
+        TEST(test_a_block_of_the_end_that_cannot_be_read_gives_no_sequence_twice),
+        TEST(test_a_header_alone_after_a_power_cut_gives_no_sequence_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

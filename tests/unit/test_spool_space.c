@@ -168,6 +168,94 @@ static void test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late
     spool_case_expect(c, 1, n - 1);
 }
 
+/* Appends, reads and commits each; with nothing unsent there must always be room for more. */
+static int commit_each(struct spool_case *c, int n, int count, size_t len)
+{
+    struct spool_message message;
+
+    for (int i = 0; i < count; i++, n++) {
+        spool_case_append(c, n, len);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_commit(c->spool, message.sequence);
+        assert_false(spool_above_high_water(c->spool));
+        assert_true(spool_below_low_water(c->spool));
+    }
+    return n;
+}
+
+static void test_with_all_committed_there_is_room_whatever_the_size_of_records(void **state)
+{
+    struct spool_case *c = *state;
+    const size_t large[] = {500 * KB, 3 * MB, 6 * MB, 7 * MB, 9 * MB, 12 * MB};
+    const size_t small[] = {1000, 60 * KB, 300 * KB, 600 * KB, 1400 * KB};
+
+    c->options.size = 16 * MB;
+    c->options.retain = 6 * MB;
+    for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++) {
+        for (size_t k = 0; k < sizeof(small) / sizeof(small[0]); k++) {
+            spool_case_open(c);
+            spool_rewind(c->spool, BYTES_NONE);
+            int n = commit_each(c, 1, 1, large[i]);
+            commit_each(c, n, (int)(7 * MB / small[k]), small[k]);
+            spool_case_close(c);
+            spool_case_clear(c->dir);
+        }
+    }
+}
+
+static void test_a_size_that_was_lowered_gives_up_what_is_retained_not_the_broker(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.size = 64 * MB;
+    c->options.retain = 16 * MB;
+    spool_case_open(c);
+    uint64_t run = spool_run(c->spool);
+    commit_each(c, 1, 200, 60 * KB);
+    spool_case_close(c);
+    c->options.size = 8 * MB;
+    spool_case_open(c);
+    /* Redis may yet say that it needs what is retained. */
+    assert_true(spool_above_high_water(c->spool));
+    assert_int_equal(c->spool->reader.first->header.number, 1);
+    assert_int_equal(spool_case_rewind(c, run, 200).kind, SPOOL_IN_STEP);
+    assert_false(spool_above_high_water(c->spool));
+    assert_true(spool_below_low_water(c->spool));
+    assert_true(spool_case_state(c).used_bytes <= 8 * MB);
+}
+
+static void test_what_is_retained_stays_while_unsent_messages_fill_the_spool(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.size = 16 * MB;
+    c->options.retain = 6 * MB;
+    spool_case_open(c);
+    spool_rewind(c->spool, BYTES_NONE);
+    int n = commit_each(c, 1, 60, 60 * KB);
+    while (!spool_above_high_water(c->spool))
+        spool_case_append(c, n++, 60 * KB);
+    assert_int_equal(c->spool->reader.first->header.number, 1);
+    assert_int_equal(spool_rewind(c->spool, BYTES_NONE).kind, SPOOL_REPLAY);
+    spool_commit(c->spool, spool_case_expect(c, 1, n - 1));
+    assert_false(spool_above_high_water(c->spool));
+}
+
+static void test_a_mark_ahead_of_us_frees_what_it_commits(void **state)
+{
+    struct spool_case *c = *state;
+    int n = 1;
+
+    spool_case_open(c);
+    while (!spool_above_high_water(c->spool))
+        spool_case_append(c, n++, 1000);
+    uint64_t used = spool_case_state(c).used_bytes;
+    uint64_t last = spool_case_state(c).last_sequence;
+    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), last).kind, SPOOL_ADVANCED);
+    assert_true(spool_case_state(c).used_bytes < used);
+    assert_true(spool_below_low_water(c->spool));
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, spool_case_begin, spool_case_end)
 
 int main(void)
@@ -181,6 +269,10 @@ int main(void)
         TEST(test_committed_records_are_kept_as_far_as_retain_says),
         TEST(test_segments_are_recycled_and_their_old_records_stay_dead),
         TEST(test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late),
+        TEST(test_with_all_committed_there_is_room_whatever_the_size_of_records),
+        TEST(test_a_size_that_was_lowered_gives_up_what_is_retained_not_the_broker),
+        TEST(test_what_is_retained_stays_while_unsent_messages_fill_the_spool),
+        TEST(test_a_mark_ahead_of_us_frees_what_it_commits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
