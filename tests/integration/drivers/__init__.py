@@ -7,7 +7,7 @@ from pathlib import Path
 from bridge import Process, build_folder, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-LIBRARIES = ["libpq", "libcurl", "libcrypto"]
+LIBRARIES = ["inih", "libpq", "libcurl", "libcrypto"]
 
 
 def _sanitizers(archive):
