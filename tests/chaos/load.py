@@ -8,6 +8,7 @@ from bridge import account, wait_until
 
 PATIENCE = 60.0  # the machine that runs the tests may be busy
 IDENTITY = re.compile(rb'"X-Mqtt-Id":"([^"]+)"')
+RECEIVED = re.compile(rb'"X-Mqtt-Received-At":"([^"]+)"')
 
 
 class Load:
@@ -101,9 +102,12 @@ def history(hub):
 
 
 def identities(redis, stream="messages"):
-    """Of every entry that is in the stream."""
-    entries = redis.client.xrange(stream)
-    return [IDENTITY.search(fields[b"message"]).group(1).decode() for _, fields in entries]
+    """Of every entry that is in the stream, the message's identity and when the spool got it. What the broker
+    repeats has the same identity, but is a record of its own, of its own time."""
+    found = []
+    for _, fields in redis.client.xrange(stream):
+        found.append(tuple(pattern.search(fields[b"message"]).group(1).decode() for pattern in (IDENTITY, RECEIVED)))
+    return found
 
 
 def readiness(bridge):

@@ -25,6 +25,7 @@ def test_a_child_killed_at_random_moments_loses_nothing(bridge, load, database, 
     assert failed_rows(database) == []
     if program == "monitor":
         result.assert_exactly_once()
+    result.assert_repeats_recognisable()
     bridge.wait_ready(PATIENCE)
     assert bridge.stop() == 0
 
@@ -46,7 +47,7 @@ def test_all_children_killed_at_once_again_and_again_lose_nothing(bridge, load, 
     while load.goes_on(rng.randint(300, 1000)):
         for pid in children_of(bridge.supervisor.pid):
             os.kill(pid, signal.SIGKILL)
-    load.finish()
+    load.finish().assert_repeats_recognisable()
     assert failed_rows(database) == []
     bridge.wait_ready(PATIENCE)
     assert bridge.stop() == 0
@@ -62,7 +63,7 @@ def test_the_supervisor_killed_under_load_takes_all_with_it_and_a_fresh_start_lo
         bridge.assert_nothing_left(PATIENCE)
         bridge.start(timeout=PATIENCE)
         deaths += 1
-    load.finish()
+    load.finish().assert_repeats_recognisable()
     assert deaths >= 1
     assert failed_rows(database) == []
     assert bridge.stop() == 0
@@ -78,7 +79,7 @@ def test_a_supervisor_killed_while_it_drains_loses_nothing(bridge, load, rng):
             bridge.kill()
         bridge.assert_nothing_left(PATIENCE)
         bridge.start(timeout=PATIENCE)
-    load.finish()
+    load.finish().assert_repeats_recognisable()
 
 
 def test_everything_but_the_broker_killed_at_once_loses_nothing(fragile, own_load, redis, own_hub, rng):
@@ -93,7 +94,7 @@ def test_everything_but_the_broker_killed_at_once_loses_nothing(fragile, own_loa
             process.start()
         fragile.assert_nothing_left(PATIENCE)
         fragile.start(timeout=PATIENCE)
-    own_load.finish_by_history(own_hub)
+    own_load.finish_by_history(own_hub).assert_repeats_recognisable()
     assert failed_rows(fragile.database) == []
 
 

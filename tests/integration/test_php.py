@@ -11,8 +11,8 @@ from bridge.entries import failed_rows
 
 PATIENCE = 60.0
 REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
-PAYLOADS = [b'{"temp":21.5}', b"", "Gr\u00fc\u00dfe \u2603 \U0001f600".encode(), b"it's \"quoted\" \\ and /slashed/\n\t",
-            b"21.50", b"a:1:{i:0;O:8:\"stdClass\":0:{}}"]
+PAYLOADS = [b'{"temp":21.5}', b"", "Gr\u00fc\u00dfe \u2603 \U0001f600".encode(),
+            b"it's \"quoted\" \\ and /slashed/\n\t", b"21.50", b"a:1:{i:0;O:8:\"stdClass\":0:{}}"]
 BINARY = [bytes(range(256)), b"\xff\xfe\x00", b"\x00"]
 
 
