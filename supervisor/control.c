@@ -182,6 +182,9 @@ static void drop(struct control *control, size_t index)
 {
     struct client *client = control->clients[index];
 
+    /* Closing is not enough: a child between fork and exec has the connection too, and as long as it
+     * does its events would go on coming, for a client that is gone. */
+    epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
     close(client->fd);
     buf_free(&client->request);
     buf_free(&client->reply);
