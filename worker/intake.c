@@ -348,7 +348,10 @@ void intake_turn(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
     } while (intake->phase != before);
     if (intake->stopped)
         end_last_read(intake, now_ms);
-    settle_turn(intake->settle);
+    settle_turn(intake->settle, now_ms, intake->open == 0);
+    /* What was asked goes out now, not after the next poll. */
+    queue_process(intake->writer, 0);
+    queue_process(intake->reader, 0);
 }
 
 void intake_stop(struct intake *intake)

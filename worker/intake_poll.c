@@ -53,6 +53,7 @@ int64_t intake_deadline_ms(const struct intake *intake)
 
     soonest(&deadline, queue_deadline_ms(intake->reader));
     soonest(&deadline, queue_deadline_ms(intake->writer));
+    soonest(&deadline, settle_deadline_ms(intake->settle));
     if (intake->stopped && intake->reading)
         soonest(&deadline, intake->last_read_ms);
     switch (intake->phase) {

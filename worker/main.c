@@ -168,7 +168,9 @@ static size_t room(const struct worker *worker)
         if (worker->intakes_len > 1 && limit > open + 1)
             limit = open + 1;
     }
-    return open < limit ? limit - open : 0;
+    size_t room = open < limit ? limit - open : 0;
+    /* A few at a time would cost Redis a multiple. */
+    return limit == (size_t)settings->prefetch && room < limit / 4 ? 0 : room;
 }
 
 static void begin_draining(struct worker *worker, int64_t now_ms, int exit_code)

@@ -21,6 +21,10 @@
  * better than losing it. */
 #define PUT_OFF_MS      (INT64_C(3600) * 1000)
 #define REFUSED_WAIT_MS 1000
+/* While more is to come so many acknowledgements go together, or what came in so long: a few at a time
+ * they cost Redis as much as the reading. */
+#define TOGETHER    128
+#define TOGETHER_MS 10
 
 /* Ids on their way out. */
 struct acknowledgements {
@@ -30,6 +34,7 @@ struct acknowledgements {
     size_t capacity;
     size_t under_way; /* the first so many are */
     bool remove;
+    int64_t due_ms;   /* of the others: not later than that */
     int64_t again_ms; /* refused: not before then */
 };
 
@@ -110,6 +115,8 @@ static void acknowledge(struct acknowledgements *list, struct stream_id id)
         list->capacity = list->capacity == 0 ? 256 : list->capacity * 2;
         list->ids = xrealloc(list->ids, list->capacity * sizeof(*list->ids));
     }
+    if (list->len == list->under_way)
+        list->due_ms = clock_monotonic_ms() + TOGETHER_MS;
     list->ids[list->len++] = id;
 }
 
@@ -315,19 +322,41 @@ static void acknowledged(void *context, int result, const struct error *err)
     list->len -= sent;
 }
 
-static void send_acknowledgements(struct settle *settle, struct acknowledgements *list)
+static bool can_be_sent(const struct acknowledgements *list)
 {
-    if (list->len == 0 || list->under_way > 0 || !queue_is_connected(settle->queue) ||
-        clock_monotonic_ms() < list->again_ms)
-        return;
-    list->under_way = list->len < QUEUE_ACKNOWLEDGE_MAX ? list->len : QUEUE_ACKNOWLEDGE_MAX;
-    queue_acknowledge(settle->queue, list->ids, list->under_way, list->remove, acknowledged, list);
+    return list->len > 0 && list->under_way == 0 && queue_is_connected(list->settle->queue);
 }
 
-void settle_turn(struct settle *settle)
+static void send_acknowledgements(struct acknowledgements *list, int64_t now_ms, bool last)
 {
-    send_acknowledgements(settle, &settle->done);
-    send_acknowledgements(settle, &settle->rejected);
+    if (!can_be_sent(list) || now_ms < list->again_ms)
+        return;
+    if (!last && list->len < TOGETHER && now_ms < list->due_ms)
+        return;
+    list->under_way = list->len < QUEUE_ACKNOWLEDGE_MAX ? list->len : QUEUE_ACKNOWLEDGE_MAX;
+    queue_acknowledge(list->settle->queue, list->ids, list->under_way, list->remove, acknowledged,
+                      list);
+}
+
+void settle_turn(struct settle *settle, int64_t now_ms, bool last)
+{
+    send_acknowledgements(&settle->done, now_ms, last);
+    send_acknowledgements(&settle->rejected, now_ms, last);
+}
+
+static int64_t deadline_ms(const struct acknowledgements *list)
+{
+    if (!can_be_sent(list))
+        return -1;
+    return list->due_ms > list->again_ms ? list->due_ms : list->again_ms;
+}
+
+int64_t settle_deadline_ms(const struct settle *settle)
+{
+    int64_t done_ms = deadline_ms(&settle->done);
+    int64_t rejected_ms = deadline_ms(&settle->rejected);
+
+    return done_ms < 0 || (rejected_ms >= 0 && rejected_ms < done_ms) ? rejected_ms : done_ms;
 }
 
 bool settle_is_idle(const struct settle *settle)

@@ -1,7 +1,7 @@
 /* The end of every entry: acknowledged, into the delayed set, or into the failure transport. One a
  * transport. One thread.
  *
- * Acknowledgements are sent in bulk: what has come together while the last one was under way. Nothing is
+ * Acknowledgements are sent in bulk: what has come together in a few milliseconds. Nothing is
  * acknowledged before what replaces it is safe: the hub's 200, the delayed set's script, a committed row.
  * When Redis breaks in the middle, acknowledgements are kept, as long as the process lives, and sent again;
  * retries are forgotten, because the entry is still pending and will be read again. */
@@ -33,8 +33,9 @@ void settle_trimmed(struct settle *settle, struct stream_id id);
 /* Called by rejects: the row is committed. */
 void settle_rejected(struct entry *entry);
 
-/* Sends the acknowledgements that have come together. */
-void settle_turn(struct settle *settle);
+/* Sends the acknowledgements that have come together. last: nothing is open that could add to them. */
+void settle_turn(struct settle *settle, int64_t now_ms, bool last);
+int64_t settle_deadline_ms(const struct settle *settle); /* monotonic; -1: none */
 bool settle_is_idle(const struct settle *settle); /* nothing to send, nothing unanswered */
 
 #endif

@@ -3,14 +3,15 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/client/hub_excerpt.h"
+#include "common/client/hub_sockets.h"
 #include "common/client/jwt.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define BODY_LENGTH_MAX  (64 * 1024) /* an answer that is longer is no hub's */
+#define ANSWER_BUFFER    1024L       /* made for each request; answers are shorter */
 #define SPARE_SOCKETS    2           /* libcurl closes a kept one too early without */
-#define ROUNDS_A_TURN    4
 #define CONNECTIONS_MOST 1024
 
 struct connection {
@@ -33,16 +34,16 @@ struct connection {
 
 struct hub {
     CURLM *multi;
+    struct hub_sockets sockets;
     struct jwt *jwt;
-    char *place;         /* the URL without its query, for messages */
+    CURLU *url;          /* read once, not for each request */
+    char *place;         /* it without its query, for messages */
     char *token;         /* of token_turn */
     uint64_t token_turn; /* counts the tokens that there were */
     struct connection *connections;
     size_t connections_len;
     size_t busy;
     size_t stuck;
-    bool sent;       /* since the last curl_multi_perform */
-    bool unfinished; /* answers may be waiting inside libcurl */
     hub_answered *answered;
     void *context;
 };
@@ -62,9 +63,8 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
 }
 
 /* Is this an address that a token may be sent to? *place is it without what is behind a `?`. */
-static int check_url(const char *url, char **place, struct error *err)
+static int read_url(CURLU *parsed, const char *url, char **place, struct error *err)
 {
-    CURLU *parsed = curl_url();
     char *part = NULL;
     int result = 0;
 
@@ -85,7 +85,6 @@ static int check_url(const char *url, char **place, struct error *err)
         *place = xstrndup(url, strcspn(url, "?#"));
     }
     curl_free(part);
-    curl_url_cleanup(parsed);
     return result;
 }
 
@@ -93,7 +92,8 @@ static void prepare_easy(struct connection *connection, const struct settings_me
 {
     CURL *easy = connection->easy;
 
-    curl_easy_setopt(easy, CURLOPT_URL, settings->url);
+    curl_easy_setopt(easy, CURLOPT_CURLU, connection->hub->url);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, ANSWER_BUFFER);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, connection);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -122,6 +122,7 @@ static void open_connections(struct hub *hub, const struct settings_mercure *set
     hub->multi = curl_multi_init();
     if (hub->multi == NULL)
         abort();
+    hub_sockets_init(&hub->sockets, hub->multi);
     curl_multi_setopt(hub->multi, CURLMOPT_MAXCONNECTS, (long)(count + SPARE_SOCKETS));
     curl_multi_setopt(hub->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     for (size_t i = 0; i < count; i++) {
@@ -147,7 +148,10 @@ int hub_new(struct hub **hub, const struct settings_mercure *settings, hub_answe
     made->answered = answered;
     made->context = context;
     made->token = xstrdup("");
-    result = check_url(settings->url, &made->place, err);
+    made->url = curl_url();
+    if (made->url == NULL)
+        abort();
+    result = read_url(made->url, settings->url, &made->place, err);
     if (result == 0)
         result = jwt_new(&made->jwt, settings, err);
     if (result < 0) {
@@ -174,7 +178,9 @@ void hub_free(struct hub *hub)
     }
     if (hub->multi != NULL)
         curl_multi_cleanup(hub->multi);
+    hub_sockets_free(&hub->sockets);
     free(hub->connections);
+    curl_url_cleanup(hub->url);
     jwt_free(hub->jwt);
     free(hub->place);
     free(hub->token);
@@ -256,7 +262,6 @@ static void start(struct connection *connection)
                      (curl_off_t)connection->form.len);
     if (curl_multi_add_handle(hub->multi, connection->easy) != CURLM_OK)
         abort();
-    hub->sent = true;
 }
 
 void hub_send(struct hub *hub, size_t connection_index, struct bytes id)
@@ -363,26 +368,18 @@ static void finish_answered(struct hub *hub)
 
 void hub_poll(struct hub *hub, struct curl_waitfd *extra, unsigned extra_len, int timeout_ms)
 {
-    bool at_once = hub->stuck > 0 || hub->unfinished;
-
-    curl_multi_poll(hub->multi, extra, extra_len, at_once ? 0 : timeout_ms, NULL);
+    hub_sockets_wait(&hub->sockets, extra, extra_len, hub->stuck > 0 ? 0 : timeout_ms);
 }
 
 void hub_process(struct hub *hub)
 {
-    int running;
-
-    /* What the callbacks send goes out in the same turn. A hub as fast as we are would keep us here
-     * for ever: the caller has other descriptors to see to. */
-    for (int round = 0; round < ROUNDS_A_TURN; round++) {
-        hub->sent = false;
-        curl_multi_perform(hub->multi, &running);
-        finish_stuck(hub);
+    finish_stuck(hub);
+    /* One after the other, so that a connection which has its answer gets its next request at once and
+     * not when all the others are read: the hub never waits for us with all of them. */
+    while (hub_sockets_step(&hub->sockets))
         finish_answered(hub);
-        if (!hub->sent)
-            break;
-    }
-    hub->unfinished = hub->sent;
+    hub_sockets_catch_up(&hub->sockets);
+    finish_answered(hub);
 }
 
 static void keep_result(void *context, size_t connection, const struct hub_result *result)

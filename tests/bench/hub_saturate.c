@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 256
+#define FORMS           1000 /* as many topics as the worker's stream has */
 #define ID              "0123456789abcdef0123456789abcdef-"
 #define PAYLOAD                                                                                    \
     "{\"temperature\":21.5,\"humidity\":48,\"sequence\":%06zu,"                                    \
@@ -28,7 +29,7 @@ struct saturation {
     size_t answered;
     int64_t first_us;
     int64_t last_us;
-    struct buf forms[CONNECTIONS_MAX];
+    struct buf forms[FORMS];
     size_t connections;
 };
 
@@ -64,6 +65,15 @@ static void make_form(struct buf *form, size_t number)
     buf_free(&document);
 }
 
+static void send_next(struct saturation *saturation, CURL *easy)
+{
+    const struct buf *form = &saturation->forms[saturation->sent++ % FORMS];
+
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)form->len);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, form->data);
+    curl_multi_add_handle(saturation->multi, easy);
+}
+
 static void open_connections(struct saturation *saturation, const char *url, const char *token)
 {
     struct curl_slist *headers;
@@ -80,16 +90,12 @@ static void open_connections(struct saturation *saturation, const char *url, con
     for (size_t i = 0; i < saturation->connections; i++) {
         CURL *easy = curl_easy_init();
 
-        make_form(&saturation->forms[i], i);
         curl_easy_setopt(easy, CURLOPT_URL, url);
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, drop_body);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)saturation->forms[i].len);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, saturation->forms[i].data);
-        curl_multi_add_handle(saturation->multi, easy);
-        saturation->sent++;
+        send_next(saturation, easy);
     }
     buf_free(&line);
 }
@@ -112,10 +118,8 @@ static bool take_answers(struct saturation *saturation)
         if (saturation->answered++ == 0)
             saturation->first_us = saturation->last_us;
         curl_multi_remove_handle(saturation->multi, easy);
-        if (saturation->sent < saturation->wanted) {
-            curl_multi_add_handle(saturation->multi, easy);
-            saturation->sent++;
-        }
+        if (saturation->sent < saturation->wanted)
+            send_next(saturation, easy);
     }
     return saturation->answered > before;
 }
@@ -134,6 +138,8 @@ int main(int argc, char **argv)
         saturation.wanted < saturation.connections)
         die("1 to 256 connections, and at least one message for each");
     curl_global_init(CURL_GLOBAL_DEFAULT);
+    for (size_t i = 0; i < FORMS; i++)
+        make_form(&saturation.forms[i], i);
     open_connections(&saturation, argv[1], argv[2]);
     while (saturation.answered < saturation.wanted) {
         int running;

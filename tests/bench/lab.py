@@ -3,11 +3,12 @@ what it needs, stops it, and returns a Sample."""
 
 import contextlib
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
 
-from measure import Sample, cpu_seconds, pss_bytes
+from measure import Machine, Sample, cpu_seconds, pss_bytes
 
 from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Redis, build_folder, jwt, wait_until
 
@@ -18,6 +19,23 @@ LIMIT = 60.0  # seconds for any one step
 BROKER = {"max_inflight_messages": 1000, "max_queued_messages": 0, "persistence": "false"}
 # The append-only file is on, as the bridge wants it, but is never rewritten in the middle of a sample.
 REDIS = ["--auto-aof-rewrite-percentage", "0"]
+
+
+@contextlib.contextmanager
+def on_cpus(cpus):
+    """What is started inside runs on these CPUs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def halves():
+    """Of the CPUs that there are; of one both are the same."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return set(cpus[:(len(cpus) + 1) // 2]), set(cpus[len(cpus) // 2:])
 
 
 class Lab:
@@ -61,14 +79,15 @@ class Lab:
     def _publish(self, broker, count):
         self._finish(self._tool("publish", broker.port, count, TOPICS))
 
-    def _report(self, process):
-        """Of a tool that measures itself and then waits."""
+    def _report(self, process, machine=None):
+        """Of a tool that measures itself and then waits. machine: since it was started."""
         wait_until(lambda: "}" in process.log() or not process.is_running(), LIMIT,
                    lambda: f"{process.name} is done\n{process.log_tail()}")
         assert process.is_running(), f"{process.name} ended ({process.exit_code})\n{process.log_tail()}"
+        idle = machine.idle() if machine else None
         result = json.loads(process.log()[process.log().index("{"):])
         return Sample(result["messages"] / result["seconds"],
-                      cpu_seconds(process.pid) * 1e6 / result["messages"])
+                      cpu_seconds(process.pid) * 1e6 / result["messages"], idle)
 
     # From the broker.
 
@@ -77,16 +96,18 @@ class Lab:
         with self._broker() as broker:
             self._finish(self._tool("raw_subscriber", broker.port, "raw", FILTER, 0))
             self._publish(broker, count)
+            machine = Machine()
             with self._running(self._tool("raw_subscriber", broker.port, "raw", FILTER, count)) as raw:
-                return self._report(raw)
+                return self._report(raw, machine)
 
     def raw_live(self, count):
         """The same while a device publishes."""
         with self._broker() as broker:
             with self._running(self._tool("raw_subscriber", broker.port, "raw", FILTER, count)) as raw:
                 wait_until(lambda: "ready" in raw.log(), LIMIT, "the subscriber is ready")
+                machine = Machine()
                 self._publish(broker, count)
-                return self._report(raw)
+                return self._report(raw, machine)
 
     def _bridge(self, name, **parts):
         bridge = Bridge(self._new_folder(name), **parts)
@@ -102,16 +123,16 @@ class Lab:
         return consumer
 
     @staticmethod
-    def _stream_sample(redis, consumer, count):
+    def _stream_sample(redis, consumer, count, machine=None):
         """The stream's ids are the milliseconds at which Redis took the entries."""
         client = redis.client
         wait_until(lambda: client.xlen("messages") >= count, LIMIT,
                    lambda: f"{client.xlen('messages')} of {count} messages are in Redis\n{consumer.log_tail()}")
-        cpu = cpu_seconds(consumer.pid)
+        cpu, idle = cpu_seconds(consumer.pid), machine.idle() if machine else None
         ends = [int(entry[0][0].split(b"-")[0]) for entry in
                 (client.xrange("messages", count=1), client.xrevrange("messages", count=1))]
         assert client.xlen("messages") == count, "a message came twice"
-        return Sample((count - 1) * 1000 / (ends[1] - ends[0]), cpu * 1e6 / count)
+        return Sample((count - 1) * 1000 / (ends[1] - ends[0]), cpu * 1e6 / count, idle)
 
     def consumer_drain(self, count):
         """The consumer takes what the broker holds for its session; done is what stands in Redis."""
@@ -120,24 +141,32 @@ class Lab:
             with contextlib.closing(bridge):
                 self._start_consumer(bridge, "first").stop()
                 self._publish(broker, count)
+                machine = Machine()
                 consumer = bridge.run_program("consumer")
-                return self._stream_sample(redis, consumer, count)
+                return self._stream_sample(redis, consumer, count, machine)
 
     def consumer_live(self, count):
         with self._broker() as broker, self._redis() as redis:
             bridge = self._bridge("consumer", mosquitto=broker, redis=redis)
             with contextlib.closing(bridge):
                 consumer = self._start_consumer(bridge, "consumer")
+                machine = Machine()
                 self._publish(broker, count)
-                return self._stream_sample(redis, consumer, count)
+                return self._stream_sample(redis, consumer, count, machine)
 
     # From Redis.
 
     @contextlib.contextmanager
     def worker_servers(self, count):
-        """A hub, and a Redis whose key `template` is a stream that a consumer wrote."""
-        with self._broker() as broker, self._redis() as redis, \
-                self._running(Hub(self._new_folder("hub"))) as hub:
+        """A hub, and a Redis whose key `template` is a stream that a consumer wrote. The hub has half of the
+        CPUs to itself, whoever feeds it the others: its limit is then the same with little and with much before
+        it."""
+        before, behind = halves()
+        with contextlib.ExitStack() as stack:
+            with on_cpus(behind):
+                hub = stack.enter_context(self._running(Hub(self._new_folder("hub"))))
+            stack.enter_context(on_cpus(before))
+            broker, redis = stack.enter_context(self._broker()), stack.enter_context(self._redis())
             bridge = self._bridge("template", mosquitto=broker, redis=redis)
             with contextlib.closing(bridge):
                 consumer = self._start_consumer(bridge, "consumer")

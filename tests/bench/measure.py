@@ -35,31 +35,37 @@ class Machine:
     something when the machine was ours."""
 
     def __init__(self):
-        self.busy, self.total = self._all()
+        self.busy, self.total, self.unused = self._all()
         self.ours = self._ours()
 
     @staticmethod
     def _all():
-        """Seconds of all CPUs: at work for programs or taken by a hypervisor, and altogether."""
+        """Seconds of all CPUs: at work for programs or taken by a hypervisor, altogether, and idle."""
         words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         user, nice, system, idle, iowait, irq, softirq, steal = (int(word) / TICKS for word in words)
         busy = user + nice + system + steal  # irq and softirq are nobody's
-        return busy, busy + idle + iowait + irq + softirq
+        return busy, busy + idle + iowait + irq + softirq, idle + iowait
 
     @staticmethod
     def _ours():
         return sum(os.times()[:4]) + sum(cpu_seconds(pid) for pid in children_of(os.getpid()))
 
     def others(self):
-        busy, total = self._all()
+        busy, total, _ = self._all()
         passed = total - self.total
         return max(0.0, busy - self.busy - (self._ours() - self.ours)) / passed if passed > 0 else 0.0
+
+    def idle(self):
+        """The share of it that nobody used."""
+        _, total, unused = self._all()
+        return (unused - self.unused) / (total - self.total) if total > self.total else 0.0
 
 
 @dataclass
 class Sample:
-    rate: float    # messages a second
-    cpu_us: float  # CPU time of the process under test, a message
+    rate: float          # messages a second
+    cpu_us: float        # CPU time of the process under test, a message
+    idle: float = None   # share of the machine that was, where it matters
 
 
 @dataclass
@@ -79,6 +85,11 @@ class Series:
         return statistics.median(sample.cpu_us for sample in self.samples)
 
     @property
+    def idle(self):
+        shares = [sample.idle for sample in self.samples if sample.idle is not None]
+        return statistics.median(shares) if shares else None
+
+    @property
     def ratios(self):
         """Round by round: what disturbs a round disturbs both."""
         return [own.rate / base.rate for own, base in zip(self.samples, self.base.samples)] if self.base else []
@@ -88,7 +99,7 @@ class Series:
         return statistics.median(self.ratios) if self.base else None
 
     def as_dict(self):
-        return {"name": self.name, "rate": round(self.rate, 1), "cpu_us": round(self.cpu_us, 2),
+        return {"name": self.name, "rate": round(self.rate, 1), "cpu_us": round(self.cpu_us, 2), "idle": self.idle,
                 "beside": self.base.name if self.base else None,
                 "ratio": round(self.ratio, 4) if self.base else None,
                 "ratios": [round(ratio, 4) for ratio in self.ratios],
