@@ -36,6 +36,6 @@ void settle_rejected(struct entry *entry);
 /* Sends the acknowledgements that have come together. last: nothing is open that could add to them. */
 void settle_turn(struct settle *settle, int64_t now_ms, bool last);
 int64_t settle_deadline_ms(const struct settle *settle); /* monotonic; -1: none */
-bool settle_is_idle(const struct settle *settle); /* nothing to send, nothing unanswered */
+bool settle_is_idle(const struct settle *settle);        /* nothing to send, nothing unanswered */
 
 #endif
