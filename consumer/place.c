@@ -4,15 +4,31 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#define HASH_LEN 17 /* "~" and 16 digits */
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash(const char *text)
+{
+    uint64_t value = UINT64_C(0xcbf29ce484222325);
+
+    for (; *text != '\0'; text++)
+        value = (value ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+    return value;
+}
+
 char *place_of_spool(const struct settings *settings, const char *client_id)
 {
     struct buf path = {0};
+    size_t above;
 
     buf_printf(&path, "%s/spool/", settings->supervisor.state_dir);
+    above = path.len;
     for (const char *at = client_id; *at != '\0'; at++) {
         unsigned char c = (unsigned char)*at;
 
@@ -20,6 +36,10 @@ char *place_of_spool(const struct settings *settings, const char *client_id)
             buf_append_char(&path, *at);
         else
             buf_printf(&path, "%%%02X", c);
+    }
+    if (path.len - above > NAME_MAX) {
+        path.len = above + NAME_MAX - HASH_LEN;
+        buf_printf(&path, "~%016" PRIx64, hash(client_id));
     }
     char *text = xstrdup(buf_text(&path));
     buf_free(&path);

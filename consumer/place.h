@@ -1,5 +1,6 @@
 /* Where a consumer's spool lies: <state dir>/spool/<client id>, a client id being a directory's name with
- * every byte but letters, digits, `_`, `-` and `.` (not in front) as %XX. */
+ * every byte but letters, digits, `_`, `-` and `.` (not in front) as %XX. What would be longer than a
+ * directory's name may be ends early, in `~` and a hash of the client id. */
 #ifndef CONSUMER_PLACE_H
 #define CONSUMER_PLACE_H
 

@@ -35,23 +35,27 @@ struct session {
     struct session_link *link;
     struct reach *reach;
     struct session_servers servers;
-    size_t server; /* the one in use, or that was tried last */
-    size_t next;   /* the one to be tried next */
-    size_t tried;  /* in this round */
+    size_t server;                /* the one in use, or that was tried last */
+    size_t next;                  /* the one to be tried next */
+    size_t tried;                 /* in this round */
+    struct session_server *asked; /* what `reach` is asked about; NULL: nothing we want to know */
 
     bool wanted;
     enum phase phase;
-    int64_t deadline_ms;  /* of the phase; -1: none */
-    int64_t ready_ms;     /* since when it is */
-    int version;          /* for the next connect */
-    int refused_silently; /* connections in a row that MQTT 5 ended without a CONNACK */
-    int short_lived;      /* connections in a row that were lost soon */
+    int64_t deadline_ms; /* of the phase; -1: none */
+    int64_t ready_ms;    /* since when it is */
+    int short_lived;     /* connections in a row that were lost soon */
     bool had_session;
     struct backoff backoff;
     struct session_facts facts;
     struct log_fault fault;
     char reason[STATS_REASON_SIZE];
 };
+
+static struct session_server *server_of(struct session *session)
+{
+    return &session->servers.at[session->server];
+}
 
 static const char *place(const struct session *session)
 {
@@ -65,22 +69,28 @@ static void enter(struct session *session, enum phase phase, int64_t deadline_ms
     stats_set(session->slot, STATS_CONNECTED, phase == READY);
 }
 
+static bool is_connected(const struct session *session)
+{
+    return session->phase == SUBSCRIBING || session->phase == REFUSED || session->phase == READY;
+}
+
 static void say(struct session *session, const char *why)
 {
     snprintf(session->reason, sizeof(session->reason), "broker %s: %s", place(session), why);
 }
 
 /* The reason, and the log line for it. */
-static void complain(struct session *session, const char *why, int64_t wait_ms)
+static void complain_of(struct session *session, const struct session_server *server,
+                        const char *why, int64_t wait_ms)
 {
-    say(session, why);
+    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", server->place, why);
     log_fault(&session->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)), "%s",
               session->reason);
 }
 
-static int wanted_version(const struct session *session)
+static void complain(struct session *session, const char *why, int64_t wait_ms)
 {
-    return strcmp(session->settings->version, "5") == 0 ? 5 : 4;
+    complain_of(session, server_of(session), why, wait_ms);
 }
 
 int session_new(struct session **session, const struct settings_mqtt *settings,
@@ -92,7 +102,6 @@ int session_new(struct session **session, const struct settings_mqtt *settings,
     *made = (struct session){.settings = settings, .filters = filters, .slot = slot};
     made->backoff = (struct backoff){.minimum_ms = settings->reconnect_min_ms,
                                      .maximum_ms = settings->reconnect_max_ms};
-    made->version = wanted_version(made);
     int result = session_servers_read(&made->servers, settings, err);
     if (result < 0) {
         session_free(made);
@@ -121,18 +130,19 @@ void session_free(struct session *session)
 /* The connection is gone or did not come about. Returns when the next one is tried. */
 static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool next_server)
 {
+    bool good = session->phase == READY && now_ms - session->ready_ms >= GOOD_AFTER_MS;
+    bool lost_soon = is_connected(session) && !good;
     int64_t wait_ms = 0;
 
-    if (session->ready_ms != 0 && now_ms - session->ready_ms >= GOOD_AFTER_MS) {
+    if (good) {
         backoff_reset(&session->backoff);
         session->short_lived = 0;
-    } else if (session->ready_ms != 0) {
+    } else if (lost_soon) {
         session->short_lived++;
     }
-    session->ready_ms = 0;
     session->tried++;
     session->next = next_server ? (session->server + 1) % session->servers.len : session->server;
-    if (session->tried >= session->servers.len || !next_server) {
+    if (session->tried >= session->servers.len || !next_server || lost_soon) {
         session->tried = 0;
         wait_ms = backoff_next(&session->backoff);
     }
@@ -145,8 +155,8 @@ static void connect_now(struct session *session, int64_t now_ms)
     struct error err = {0};
 
     session->server = session->next;
-    if (session_link_connect(session->link, &session->servers.at[session->server], session->version,
-                             &err) < 0) {
+    if (session_link_connect(session->link, server_of(session),
+                             session_server_version(server_of(session), now_ms), &err) < 0) {
         complain(session, err.text, wait_and_retry(session, now_ms, true));
         return;
     }
@@ -251,7 +261,9 @@ static void on_connected(struct session *session, const struct session_event *ev
     session->facts.version = event->version;
     session->facts.session_present = event->session_present;
     session->facts.session_expiry_s = expiry_s;
-    session->refused_silently = 0;
+    session_server_did_not_hang_up(server_of(session));
+    if (session->asked == server_of(session))
+        session->asked = NULL;
     if (!event->session_present && (session->had_session || filters_are_known(session->filters)))
         log_warning(LOG_PLAIN,
                     "broker %s: has no session of ours any more: what was published since then and "
@@ -271,8 +283,7 @@ static void on_connected(struct session *session, const struct session_event *ev
 static void fall_back(struct session *session, int64_t now_ms)
 {
     log_notice(LOG_PLAIN, "broker %s: refuses MQTT 5; falling back to 3.1.1", place(session));
-    session->version = 4;
-    session->refused_silently = 0;
+    session_server_refused_5(server_of(session), now_ms);
     session->next = session->server;
     connect_now(session, now_ms);
 }
@@ -286,8 +297,10 @@ static void on_connect_failed(struct session *session, const struct session_even
         fall_back(session, now_ms);
         return;
     }
-    session->version = wanted_version(session);
     if (event->code != 0) {
+        session_server_did_not_hang_up(server_of(session));
+        if (event->version == 4)
+            session_server_refused_3_1_1(server_of(session));
         snprintf(why, sizeof(why), "refused the connection: %s%s",
                  session_code_text(event->version, event->code),
                  session_code_hint(event->version, event->code));
@@ -296,6 +309,8 @@ static void on_connect_failed(struct session *session, const struct session_even
         complain(session, event->text, wait_and_retry(session, now_ms, true));
     } else {
         say(session, "cannot connect");
+        if (session->asked == NULL)
+            session->asked = server_of(session);
         reach_ask(session->reach, place(session)); /* which then complains */
         wait_and_retry(session, now_ms, true);
     }
@@ -305,24 +320,29 @@ static void on_reach(struct session *session, int64_t now_ms)
 {
     char why[160];
     enum reach_answer answer = reach_take(session->reach, why);
+    struct session_server *server = session->asked;
+    int64_t wait_ms = session->phase == AWAY ? session->deadline_ms - now_ms : 0;
 
-    if (answer == REACH_NONE || session->phase == READY)
+    if (answer == REACH_NONE || server == NULL)
         return;
-    if (answer == REACH_CLOSED) {
-        session->refused_silently = 0;
-        complain(session, why, session->deadline_ms - now_ms);
+    session->asked = NULL;
+    if (answer == REACH_CLOSED)
+        session_server_did_not_hang_up(server);
+    else
+        session_server_hung_up(server, now_ms);
+    if (session->phase == READY)
         return;
-    }
-    complain(session,
-             session->servers.at[session->server].tls
-                 ? "accepts connections, but ends ours in the TLS handshake: it has no TLS there, "
-                   "or a certificate for another name"
-                 : "accepts connections, but ends ours without an answer: does it want TLS "
-                   "(MQTT_TLS)?",
-             session->deadline_ms - now_ms);
-    /* Some brokers that don't know MQTT 5 just hang up. */
-    if (wanted_version(session) == 5 && ++session->refused_silently % 3 == 2)
-        session->version = 4;
+    if (answer == REACH_CLOSED)
+        complain_of(session, server, why, wait_ms);
+    else
+        complain_of(
+            session, server,
+            server->tls
+                ? "accepts connections, but ends ours in the TLS handshake: it has no TLS there, "
+                  "or a certificate for another name"
+                : "accepts connections, but ends ours without an answer: does it want TLS "
+                  "(MQTT_TLS)?",
+            wait_ms);
 }
 
 /* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not). */
@@ -355,7 +375,6 @@ static void on_lost(struct session *session, const struct session_event *event, 
 {
     if (session->phase == AWAY)
         return;
-    session->version = wanted_version(session);
     if (session->phase == LEAVING) {
         enter(session, AWAY, now_ms);
         return;
@@ -430,9 +449,7 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
         on_reach(session, now_ms);
 
     bool due = session->deadline_ms >= 0 && now_ms >= session->deadline_ms;
-    bool connected =
-        session->phase == SUBSCRIBING || session->phase == REFUSED || session->phase == READY;
-    if (connected && !session->wanted) {
+    if (is_connected(session) && !session->wanted) {
         leave_now(session, now_ms);
     } else if (session->phase == AWAY && session->wanted && due) {
         connect_now(session, now_ms);

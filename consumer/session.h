@@ -4,11 +4,14 @@
  * MQTT 5, or 3.1.1 where the settings or the broker want it so. Each connection is made by itself, with
  * clean start off; servers of the list are tried in turn, and after each round there is a wait that
  * doubles, with jitter. What is refused (credentials, a filter, a client id that somebody else uses too)
- * waits likewise: the back-off only begins again after ten good seconds.
+ * waits likewise, and so does a connection that was lost soon: the back-off only begins again after ten
+ * good seconds.
  *
  * Subscribing: on MQTT 5 always, with Retain Handling 1; on 3.1.1 not if the session is present and has
- * the same set already, since each SUBSCRIBE brings all retained messages again. Filters that the
- * settings no longer have are unsubscribed when the new ones are granted. */
+ * the same set already, since each SUBSCRIBE brings all retained messages again. (So a broker of 3.1.1
+ * that came back with an older state of the session lacks the filters that were added since, and nothing
+ * in the protocol tells.) Filters that the settings no longer have are unsubscribed when the new ones are
+ * granted. */
 #ifndef CONSUMER_SESSION_H
 #define CONSUMER_SESSION_H
 

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRY_5_AGAIN_MS (3600 * INT64_C(1000))
+#define HANG_UPS_MAX   2
+
 static void add_server(struct session_servers *servers, struct bytes host, struct bytes port,
                        bool tls)
 {
@@ -86,6 +89,8 @@ int session_servers_read(struct session_servers *servers, const struct settings_
     snprintf(port, sizeof(port), "%d", (int)settings->port);
     if (servers->len == 0)
         add_server(servers, bytes_of(settings->host), bytes_of(port), settings->tls);
+    for (size_t i = 0; i < servers->len; i++)
+        servers->at[i].wants_5 = strcmp(settings->version, "5") == 0;
     return 0;
 }
 
@@ -97,4 +102,36 @@ void session_servers_free(struct session_servers *servers)
     }
     free(servers->at);
     *servers = (struct session_servers){0};
+}
+
+int session_server_version(const struct session_server *server, int64_t now_ms)
+{
+    bool falls_back = server->fell_back && now_ms - server->fell_back_ms < TRY_5_AGAIN_MS;
+
+    return server->wants_5 && !falls_back ? 5 : 4;
+}
+
+void session_server_refused_5(struct session_server *server, int64_t now_ms)
+{
+    server->fell_back = true;
+    server->fell_back_ms = now_ms;
+    server->hang_ups = 0;
+}
+
+void session_server_refused_3_1_1(struct session_server *server)
+{
+    server->fell_back = false;
+}
+
+void session_server_hung_up(struct session_server *server, int64_t now_ms)
+{
+    if (session_server_version(server, now_ms) == 4)
+        session_server_refused_3_1_1(server);
+    else if (++server->hang_ups == HANG_UPS_MAX)
+        session_server_refused_5(server, now_ms);
+}
+
+void session_server_did_not_hang_up(struct session_server *server)
+{
+    server->hang_ups = 0;
 }

@@ -215,9 +215,11 @@ void child_start(struct child *child, int argc, char **argv, const char *program
     *child = (struct child){.notify_fd = inherited_fd("MQTT_BRIDGE_NOTIFY_FD")};
     child->supervised = child->notify_fd >= 0;
     child->number = number > 0 ? number : line.number;
-    child->name = getenv("MQTT_BRIDGE_NAME");
-    if (child->name == NULL)
-        child->name = line.name ? xasprintf("%s:%s", kind, line.name) : kind;
+    const char *given = getenv("MQTT_BRIDGE_NAME");
+    if (given == NULL && line.name != NULL)
+        child->name = xasprintf("%s:%s", kind, line.name);
+    else
+        child->name = xstrdup(given != NULL ? given : kind);
     load_settings(child, &line, program);
     attach_stats(child, program);
     open_log(child);
@@ -275,4 +277,6 @@ void child_end(struct child *child)
         close(child->notify_fd);
     settings_free(child->settings);
     child->settings = NULL;
+    free(child->name);
+    child->name = NULL;
 }

@@ -22,10 +22,10 @@ struct child {
     struct settings *settings;
     struct stats *stats;
     struct stats_slot *slot;
-    const char *name; /* "consumer", "consumer:garden", "worker", "monitor" */
-    int number;       /* 1, 2, ... */
-    int signal_fd;    /* SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1: non-blocking */
-    int notify_fd;    /* -1 by itself */
+    char *name;    /* "consumer", "consumer:garden", "worker", "monitor" */
+    int number;    /* 1, 2, ... */
+    int signal_fd; /* SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1: non-blocking */
+    int notify_fd; /* -1 by itself */
     int log_fd;
     bool supervised;
 };

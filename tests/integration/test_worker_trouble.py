@@ -89,7 +89,7 @@ def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redi
     bridge.run_program("worker")
     for topic in ("pending/x", "pending/y", "new/x", "low/x"):
         sse.wait_topic(topic)
-    assert redis.pending() == 301
+    wait_until(lambda: redis.pending() == 301, 10, lambda: f"{redis.pending()} are pending")
     postgres.start()
     wait_drained(redis)
     assert len(failed_rows(database)) == 301

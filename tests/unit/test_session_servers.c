@@ -2,6 +2,7 @@
 #include "consumer/session_codes.h"
 #include "consumer/session_servers.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@ static struct settings_mqtt make_settings(const char *uris, bool tls)
     return (struct settings_mqtt){.host = (char *)"broker",
                                   .port = tls ? 8883 : 1883,
                                   .tls = tls,
+                                  .version = (char *)"5",
                                   .server_uris = (char *)uris};
 }
 
@@ -83,6 +85,79 @@ static void test_a_bad_uri_is_an_error_that_names_it(void **state)
     }
 }
 
+#define HOUR_MS (3600 * INT64_C(1000))
+
+static void test_a_server_that_refused_5_gets_3_1_1_for_an_hour(void **state)
+{
+    struct session_server server = {.wants_5 = true};
+
+    (void)state;
+    assert_int_equal(session_server_version(&server, 1000), 5);
+    session_server_refused_5(&server, 1000);
+    assert_int_equal(session_server_version(&server, 1000), 4);
+    assert_int_equal(session_server_version(&server, 999 + HOUR_MS), 4);
+    assert_int_equal(session_server_version(&server, 1000 + HOUR_MS), 5);
+    session_server_refused_5(&server, 1000 + HOUR_MS);
+    assert_int_equal(session_server_version(&server, 1001 + HOUR_MS), 4);
+}
+
+static void test_a_server_that_refused_both_versions_is_asked_for_5_again(void **state)
+{
+    struct session_server server = {.wants_5 = true};
+
+    (void)state;
+    session_server_refused_5(&server, 0);
+    session_server_refused_3_1_1(&server);
+    assert_int_equal(session_server_version(&server, 1), 5);
+}
+
+static void test_two_hang_ups_in_a_row_get_3_1_1_once(void **state)
+{
+    static const int VERSIONS[] = {5, 5, 4, 5, 5, 4};
+    struct session_server server = {.wants_5 = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(VERSIONS) / sizeof(VERSIONS[0]); i++) {
+        assert_int_equal(session_server_version(&server, 0), VERSIONS[i]);
+        session_server_hung_up(&server, 0);
+    }
+    session_server_hung_up(&server, 0);
+    session_server_did_not_hang_up(&server);
+    session_server_hung_up(&server, 0);
+    assert_int_equal(session_server_version(&server, 0), 5);
+}
+
+static void test_3_1_1_in_the_settings_stays_whatever_the_server_does(void **state)
+{
+    struct settings_mqtt settings = make_settings("a, b", false);
+    struct session_servers servers;
+    struct error err;
+
+    (void)state;
+    settings.version = (char *)"3.1.1";
+    assert_int_equal(session_servers_read(&servers, &settings, &err), 0);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(session_server_version(&servers.at[1], 0), 4);
+        session_server_hung_up(&servers.at[1], 0);
+        session_server_refused_3_1_1(&servers.at[1]);
+    }
+    session_servers_free(&servers);
+}
+
+static void test_each_server_has_its_own_version(void **state)
+{
+    struct settings_mqtt settings = make_settings("a, b", false);
+    struct session_servers servers;
+    struct error err;
+
+    (void)state;
+    assert_int_equal(session_servers_read(&servers, &settings, &err), 0);
+    session_server_refused_5(&servers.at[0], 0);
+    assert_int_equal(session_server_version(&servers.at[0], 0), 4);
+    assert_int_equal(session_server_version(&servers.at[1], 0), 5);
+    session_servers_free(&servers);
+}
+
 static void test_codes_are_said_in_words_for_their_version(void **state)
 {
     (void)state;
@@ -114,6 +189,32 @@ static void test_a_client_id_becomes_one_folder_s_name(void **state)
     }
 }
 
+static char *place_of(size_t first_len, const char *end)
+{
+    struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
+    char client_id[200];
+
+    memset(client_id, '+', first_len);
+    strcpy(client_id + first_len, end);
+    return place_of_spool(&settings, client_id);
+}
+
+static void test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own(void **state)
+{
+    const size_t above = strlen("/s/spool/");
+    char *longest = place_of(85, ""), *a = place_of(127, "a"), *b = place_of(127, "b");
+
+    (void)state;
+    assert_int_equal(strlen(longest) - above, NAME_MAX);
+    assert_null(strchr(longest, '~'));
+    assert_int_equal(strlen(a) - above, NAME_MAX);
+    assert_string_equal(a + above + NAME_MAX - 17, "~94201dfd691c6717");
+    assert_string_not_equal(a, b);
+    free(longest);
+    free(a);
+    free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,8 +222,14 @@ int main(void)
         cmocka_unit_test(test_a_uri_may_leave_out_scheme_and_port),
         cmocka_unit_test(test_a_list_keeps_its_order),
         cmocka_unit_test(test_a_bad_uri_is_an_error_that_names_it),
+        cmocka_unit_test(test_a_server_that_refused_5_gets_3_1_1_for_an_hour),
+        cmocka_unit_test(test_a_server_that_refused_both_versions_is_asked_for_5_again),
+        cmocka_unit_test(test_two_hang_ups_in_a_row_get_3_1_1_once),
+        cmocka_unit_test(test_3_1_1_in_the_settings_stays_whatever_the_server_does),
+        cmocka_unit_test(test_each_server_has_its_own_version),
         cmocka_unit_test(test_codes_are_said_in_words_for_their_version),
         cmocka_unit_test(test_a_client_id_becomes_one_folder_s_name),
+        cmocka_unit_test(test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,133 @@
+"""The consumer's session with the broker: how it comes back, to which server and with which version."""
+
+import re
+
+import pytest
+from bridge import wait_until
+from test_consumer import READY, Consumer, OldBroker, assert_all, numbered
+from test_order_and_repeats import DeafBroker
+
+REFUSALS = {"3.1.1's refusal": bytes([0x20, 2, 0, 1]), "5's refusal": bytes([0x20, 3, 0, 0x84, 0]), "hangs up": b""}
+
+
+@pytest.fixture
+def make_consumer(make_bridge, mosquitto, redis):
+    def make(**mqtt):
+        bridge = make_bridge(mosquitto=mosquitto, redis=redis)
+        bridge.settings["mqtt"].update(mqtt)
+        return Consumer(bridge, redis)
+    return make
+
+
+def waits_after_losses(consumer):
+    return [int(wait) for wait in re.findall(r'lost.*"retry_ms":(\d+)', consumer.log())]
+
+
+# Back-off -----------------------------------------------------------------------------------------------
+
+def test_two_consumers_with_one_client_id_wait_longer_and_longer_on_a_list_of_servers_too(make_consumer, mosquitto):
+    """A cluster of two nodes that share sessions: the one broker, by two names."""
+    nodes = f"tcp://127.0.0.1:{mosquitto.port}, tcp://localhost:{mosquitto.port}"
+    one, other = (make_consumer(server_uris=nodes, reconnect_max="60s").start() for _ in range(2))
+    one.wait_log(READY, 4, timeout=30)
+    assert other.process.is_running()
+    waits = waits_after_losses(one)[:3]
+    assert len(waits) == 3 and waits[0] >= 75, "reconnect_min is 100 ms, less a quarter"
+    assert all(later > earlier for earlier, later in zip(waits, waits[1:])), waits
+
+
+# Versions -----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def old_broker(mosquitto, makers):
+    """make(answer): an OldBroker whose connections to the real one can be cut, and go deaf."""
+    def make(answer):
+        deaf = makers.keep(DeafBroker(mosquitto.port))
+        return makers.keep(OldBroker(deaf.port, answer)), deaf
+    return make
+
+
+@pytest.mark.parametrize("answer", REFUSALS.values(), ids=REFUSALS)
+def test_a_broker_that_refused_mqtt_5_is_not_asked_for_it_at_each_reconnect(make_consumer, old_broker, publisher,
+                                                                            answer):
+    old, line = old_broker(answer)
+    consumer = make_consumer(port=old.port).start()
+    refused = old.refused
+    assert refused >= 1
+    for count in (2, 3):
+        line.cut()
+        consumer.wait_log(READY, count)
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+    assert old.refused == refused
+    consumer.restart()
+    assert old.refused == 2 * refused, "a new process may ask"
+
+
+def test_a_reconnect_with_3_1_1_does_not_forget_what_is_not_released(make_consumer, old_broker, publisher):
+    """The broker never hears of our PUBRECs and sends those messages again, DUP set: not one is stored twice."""
+    old, line = old_broker(REFUSALS["3.1.1's refusal"])
+    consumer = make_consumer(port=old.port, qos=2).start()
+    line.deafen()
+    sent = numbered(40)
+    publisher.publish_all(sent, qos=2)
+    consumer.wait_spooled(sent)
+    line.cut()
+    consumer.wait_log(READY, 2)
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+# A broker that came back older than it was ----------------------------------------------------------------
+
+@pytest.fixture
+def restored(make_consumer, mosquitto):
+    """restored(version): a consumer whose broker was killed and came back with a snapshot of the session from
+    before a filter was added."""
+    def make(version):
+        consumer = make_consumer(version=version, topics="a/# marker").start()
+        consumer.stop()
+        mosquitto.save()
+        snapshot = mosquitto.folder / "mosquitto.db"
+        wait_until(snapshot.exists, 10, "the snapshot is there")
+        consumer.set("mqtt", topics="a/# b/# marker").start()
+        mosquitto.kill()
+        mosquitto.start()
+        consumer.wait_log(READY, 2)
+        assert len(re.findall(f'{READY}.*"session_present":true', consumer.log())) == 2
+        return consumer
+    return make
+
+
+def test_a_filter_that_the_broker_has_forgotten_is_subscribed_again_on_mqtt_5(restored, publisher):
+    consumer = restored("5")
+    sent = [("a/x", "1"), ("b/x", "2")]
+    publisher.publish_all(sent)
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_on_3_1_1_a_forgotten_filter_is_subscribed_once_the_file_subscriptions_is_removed(restored, publisher):
+    consumer = restored("3.1.1")
+    consumer.stop()
+    (consumer.bridge.state_dir / "spool" / "bridge" / "subscriptions").unlink()
+    consumer.start()
+    sent = [("a/x", "1"), ("b/x", "2")]
+    publisher.publish_all(sent)
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+# The spool's folder -------------------------------------------------------------------------------------
+
+def test_a_client_id_too_long_for_a_folder_s_name_has_a_spool_all_the_same(make_consumer, publisher, redis):
+    client_id = "é" * 64
+    consumer = make_consumer(client_id=client_id).start()
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+    redis.freeze()
+    publisher.publish("a", "2")
+    consumer.kill()
+    redis.thaw()
+    consumer.start()
+    assert_all([("a", "1"), ("a", "2")], consumer.wait_idle(publisher), repeats=True)
+    folder, = (consumer.bridge.state_dir / "spool").iterdir()
+    assert folder.name.startswith("%C3%A9%C3%A9")
+    assert "No consumer owns" not in consumer.log()
