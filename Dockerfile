@@ -26,5 +26,6 @@ WORKDIR /var/lib/mqtt-bridge
 VOLUME /var/lib/mqtt-bridge
 EXPOSE 9080
 STOPSIGNAL SIGTERM
+# Not --quiet: what is missing is kept in the container's state, where `docker inspect` shows it.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["mqtt-bridge", "health"]
 ENTRYPOINT ["mqtt-bridge-supervisor"]

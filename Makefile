@@ -3,8 +3,11 @@
 PREFIX     ?= /usr/local
 DESTDIR    ?=
 SANITIZE   ?=
-CC         ?= gcc
 PKG_CONFIG ?= pkg-config
+# Make's own default for CC is cc, which ?= does not replace.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 VERSION    := 0.1.0
 
 # A sanitizer's objects are not the others': each kind has a folder of its own.
@@ -40,15 +43,15 @@ CRYPTO   := $(call lib,libcrypto,-lcrypto)
 MICROHTTPD := $(call lib,libmicrohttpd,-lmicrohttpd)
 PAHO     := -lpaho-mqtt3as
 CMOCKA   := $(call lib,cmocka,-lcmocka)
-CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO)
+CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO) -lpthread
 ALL_CPPFLAGS += $(if $(HIREDIS_SSL),-DHAVE_HIREDIS_SSL)
 
 LIBS_supervisor := $(INIH) $(CJSON)
-LIBS_consumer   := $(INIH) $(PAHO) $(CLIENT_LIBS) -lpthread
+LIBS_consumer   := $(INIH) $(PAHO) $(CLIENT_LIBS)
 LIBS_worker     := $(INIH) $(CLIENT_LIBS)
-LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS) -lpthread
+LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS)
 LIBS_cli        := $(INIH) $(CJSON) $(CLIENT_LIBS)
-LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(MICROHTTPD) $(CLIENT_LIBS) -lpthread -lm
+LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(MICROHTTPD) $(CLIENT_LIBS) -lm
 
 SOURCES := $(wildcard common/base/*.c common/wire/*.c common/client/*.c \
                       supervisor/*.c consumer/*.c worker/*.c monitor/*.c cli/*.c)

@@ -222,6 +222,21 @@ static bool read_option(struct line *line, const char *word)
     return keep_option(line, option, name, given);
 }
 
+/* "-q": an option of the verb by its letter. */
+static bool read_letter(struct line *line, const char *word)
+{
+    const struct verb *verb = line->cli->verb;
+    const struct verb_option *option = verb ? verb->options : NULL;
+    while (option && option->name && option->letter != word[1]) {
+        option++;
+    }
+    if (!option || !option->name || word[2]) {
+        cli_fail(CLI_USAGE, "unknown option `%s`; options are written as --name", word);
+        return false;
+    }
+    return keep_option(line, option, bytes_of(option->name), NULL);
+}
+
 /* Every word in turn; false: wrong, said. */
 static bool read_words(struct line *line, int *count, char **words)
 {
@@ -236,8 +251,9 @@ static bool read_words(struct line *line, int *count, char **words)
                 return false;
             }
         } else if (!line->ended && word[0] == '-' && word[1]) {
-            cli_fail(CLI_USAGE, "unknown option `%s`; options are written as --name", word);
-            return false;
+            if (!read_letter(line, word)) {
+                return false;
+            }
         } else if (line->cli->verb) {
             words[(*count)++] = word;
         } else {

@@ -32,6 +32,7 @@ struct cli {
                                  there, else NULL: environment and defaults only */
     bool config_given;       /* --config or MQTT_BRIDGE_CONFIG named it */
     bool json;               /* --json */
+    bool quiet;              /* a failure is the exit code alone; set by verbs that have --quiet */
     bool color;              /* standard output is a terminal and NO_COLOR is not set */
     struct settings *settings; /* use cli_settings */
     char *socket;              /* use cli_socket */

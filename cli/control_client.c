@@ -63,7 +63,7 @@ static int send_request(int fd, const cJSON *request, struct error *err)
     cJSON_free(text);
     for (size_t sent = 0; sent < line.len && result == 0;) {
         ssize_t now = send(fd, line.data + sent, line.len - sent, MSG_NOSIGNAL);
-        if (now > 0)
+        if (now >= 0)
             sent += (size_t)now;
         else if (errno != EINTR)
             result = failed(err, "control socket");
@@ -126,6 +126,28 @@ int control_client_ask(const char *path, const cJSON *request, cJSON **answer, i
     return result;
 }
 
+static void say_failure(struct cli *cli, const struct error *err, const cJSON *answer)
+{
+    /* A refusal may be longer than an error's text: the faults of a reload, a line each. */
+    if (err->code == ERR_NOT_FOUND && cli->faults.len > 0)
+        fputs(buf_text(&cli->faults), stderr);
+    else if (err->code == ERR_REFUSED && cli->json)
+        control_client_print(answer);
+    else if (err->code == ERR_REFUSED)
+        fprintf(stderr, "mqtt-bridge: %s\n", control_client_text(answer, "error"));
+    else
+        cli_fail(CLI_FAILED, "%s", err->text);
+}
+
+static int failure_code(const struct cli *cli, const struct error *err)
+{
+    if (cli->faults.len > 0 && err->code == ERR_NOT_FOUND)
+        return CLI_USAGE;
+    if (cli->faults.len > 0 && err->code == ERR_REFUSED && strcmp(cli->verb->name, "reload") == 0)
+        return CLI_USAGE; /* it has named them */
+    return err->code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
+}
+
 int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer,
                               int *connection)
 {
@@ -138,22 +160,11 @@ int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **ans
         result = control_client_ask(path, request, answer, connection, &err);
     if (result == 0)
         return CLI_DONE;
-    if (err.code == ERR_NOT_FOUND && cli->faults.len > 0) {
-        fputs(buf_text(&cli->faults), stderr);
-        return CLI_USAGE;
-    }
-    /* A refusal may be longer than an error's text: the faults of a reload, a line each. */
-    if (err.code == ERR_REFUSED && cli->json)
-        control_client_print(*answer);
-    else if (err.code == ERR_REFUSED)
-        fprintf(stderr, "mqtt-bridge: %s\n", control_client_text(*answer, "error"));
-    else
-        cli_fail(CLI_FAILED, "%s", err.text);
+    if (!cli->quiet)
+        say_failure(cli, &err, *answer);
     cJSON_Delete(*answer);
     *answer = NULL;
-    if (err.code == ERR_REFUSED && cli->faults.len > 0 && strcmp(cli->verb->name, "reload") == 0)
-        return CLI_USAGE; /* it has named them */
-    return err.code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
+    return failure_code(cli, &err);
 }
 
 void control_client_print(const cJSON *answer)

@@ -17,8 +17,8 @@ cJSON *control_client_request(const char *verb);
 MUST_CHECK int control_client_ask(const char *socket, const cJSON *request, cJSON **answer,
                                   int *connection, struct error *err);
 
-/* The same with the settings' socket; a failure is said on standard error and is the exit code. Faulty
- * settings are one only if nobody answers. */
+/* The same with the settings' socket; a failure is the exit code, and said on standard error unless
+ * cli->quiet. Faulty settings are one only if nobody answers. */
 MUST_CHECK int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer,
                                          int *connection);
 

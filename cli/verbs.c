@@ -4,20 +4,25 @@
 #include <string.h>
 
 static const struct verb_option CHECK_OPTIONS[] = {
-    {"connect", NULL, "also connect to every server, and say what is wrong and how to mend it",
+    {"connect", 0, NULL, "also connect to every server, and say what is wrong and how to mend it",
      false},
-    {NULL, NULL, NULL, false},
+    {NULL, 0, NULL, NULL, false},
 };
 
 static const struct verb_option CONFIG_OPTIONS[] = {
-    {"template", NULL, "the commented ini file with every key", true},
-    {"reference", NULL, "the reference of the settings, in Markdown", true},
-    {NULL, NULL, NULL, false},
+    {"template", 0, NULL, "the commented ini file with every key", true},
+    {"reference", 0, NULL, "the reference of the settings, in Markdown", true},
+    {NULL, 0, NULL, NULL, false},
 };
 
 static const struct verb_option STATUS_OPTIONS[] = {
-    {"watch", NULL, "redraw every second until Ctrl-C", false},
-    {NULL, NULL, NULL, false},
+    {"watch", 0, NULL, "redraw every second until Ctrl-C", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
+static const struct verb_option HEALTH_OPTIONS[] = {
+    {"quiet", 'q', NULL, "say nothing: the exit code alone", false},
+    {NULL, 0, NULL, NULL, false},
 };
 
 const struct verb VERBS[] = {
@@ -112,8 +117,10 @@ const struct verb VERBS[] = {
     {
         .name = "health",
         .arguments = "",
-        .summary = "a probe for containers: exit code 0 if the bridge is healthy",
-        .help = "",
+        .summary = "a probe for containers: exit code 0 if the bridge is ready",
+        .help = "Exit code: 0 ready, 1 not ready (what is missing goes to standard error), 2 the "
+                "settings are wrong,\n3 not running.",
+        .options = HEALTH_OPTIONS,
         .run = verb_health,
     },
     {
@@ -147,11 +154,13 @@ const struct verb_option *verb_option_find(const struct verb *verb, const char *
     return NULL;
 }
 
-static void append_option(struct buf *out, const char *name, const char *argument,
+static void append_option(struct buf *out, const char *name, char letter, const char *argument,
                           const char *summary)
 {
     char left[64];
-    snprintf(left, sizeof(left), "--%s%s%s", name, argument ? " " : "", argument ? argument : "");
+    char short_form[] = {'-', letter, ',', ' ', '\0'};
+    snprintf(left, sizeof(left), "%s--%s%s%s", letter ? short_form : "", name, argument ? " " : "",
+             argument ? argument : "");
     buf_printf(out, "  %-16s %s\n", left, summary);
 }
 
@@ -165,11 +174,11 @@ void verbs_help(struct buf *out)
         buf_printf(out, "  %-8s %-14s %s\n", VERBS[i].name, VERBS[i].arguments, VERBS[i].summary);
     }
     buf_append_text(out, "\nOptions:\n");
-    append_option(out, "config", "FILE",
+    append_option(out, "config", 0, "FILE",
                   "the ini file (else MQTT_BRIDGE_CONFIG, else " CLI_DEFAULT_CONFIG ")");
-    append_option(out, "json", NULL, "for verbs that print: JSON");
-    append_option(out, "help", NULL, "this, or with a verb: its own help");
-    append_option(out, "version", NULL, "the version");
+    append_option(out, "json", 0, NULL, "for verbs that print: JSON");
+    append_option(out, "help", 'h', NULL, "this, or with a verb: its own help");
+    append_option(out, "version", 0, NULL, "the version");
     buf_append_text(out, "\nExit codes: 0 done, 1 failed, 2 usage or settings, 3 not running.\n");
 }
 
@@ -179,16 +188,16 @@ void verb_help(struct buf *out, const struct verb *verb)
                verb->name, verb->options || verb->json ? " [options]" : "",
                verb->arguments[0] ? " " : "", verb->arguments, verb->summary[0] - 'a' + 'A',
                verb->summary + 1);
-    append_option(out, "config", "FILE", "the ini file");
+    append_option(out, "config", 0, "FILE", "the ini file");
     if (verb->json) {
-        append_option(out, "json", NULL, "print JSON");
+        append_option(out, "json", 0, NULL, "print JSON");
     }
     for (const struct verb_option *option = verb->options; option && option->name; option++) {
         if (!option->hidden) {
-            append_option(out, option->name, option->argument, option->summary);
+            append_option(out, option->name, option->letter, option->argument, option->summary);
         }
     }
-    append_option(out, "help", NULL, "this text");
+    append_option(out, "help", 'h', NULL, "this text");
     if (verb->help[0]) {
         buf_printf(out, "\n%s\n", verb->help);
     }

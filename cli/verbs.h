@@ -8,6 +8,7 @@
 
 struct verb_option {
     const char *name;     /* "watch": --watch */
+    char letter;          /* 'q': -q as well; 0: none */
     const char *argument; /* "SECONDS", or NULL for a flag */
     const char *summary;
     bool hidden; /* for the build, not in --help */

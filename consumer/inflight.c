@@ -131,7 +131,7 @@ static void store(struct inflight *inflight, struct spool_message *message, bool
 static bool is_copy(const struct inflight *inflight, struct bytes topic,
                     const MQTTProperties *properties)
 {
-    uint32_t ids[IDS_MAX];
+    uint32_t ids[IDS_MAX] = {0};
     size_t ids_len = 0;
 
     if (filters_count(inflight->filters) < 2)

@@ -14,8 +14,10 @@ const char *const READINESS_NAMES[READINESS_PARTS] = {[READINESS_SUPERVISOR] = "
                                                       [READINESS_HUB] = "hub",
                                                       [READINESS_DATABASE] = "database"};
 
-static void __attribute__((format(printf, 2, 3)))
-refuse(struct readiness_answer *answer, const char *format, ...)
+static void refuse(struct readiness_answer *answer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void refuse(struct readiness_answer *answer, const char *format, ...)
 {
     va_list arguments;
 

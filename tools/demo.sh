@@ -120,7 +120,9 @@ secret=$(od -An -N 24 -tx1 /dev/urandom | tr -d ' \n')
 
 start_mosquitto() {
     mkdir "$demo/mosquitto"
+    # set_tcp_nodelay: small packets in a burst may wait up to 40 ms for each other.
     cat >"$demo/mosquitto/mosquitto.conf" <<CONF
+set_tcp_nodelay true
 listener $mqtt_port 127.0.0.1
 allow_anonymous true
 persistence true

@@ -10,11 +10,13 @@
 
 #define INI_SIZE_MAX (1 << 20)
 
+struct settings_origin {
+    const void *field;
+    char *text;
+};
+
 struct settings_origins {
-    struct {
-        const void *field;
-        char *text;
-    } * entries;
+    struct settings_origin *entries;
     size_t len;
 };
 

@@ -4,8 +4,8 @@
  * 6.4 makes it) and rows go one at a time. One thread.
  *
  * A body that no text column takes (NUL, not UTF-8) is stored as its base64, which PHP's reader
- * decodes; headers like that are refused. A server that does not answer is given up after 5 s while
- * connecting and 10 s for a statement. */
+ * decodes; headers like that are refused. A server that does not answer is given up after 5 s while its
+ * name is looked up, 5 s while connecting and 10 s for a statement. */
 #ifndef COMMON_CLIENT_FAILURE_H
 #define COMMON_CLIENT_FAILURE_H
 

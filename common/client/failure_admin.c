@@ -3,44 +3,49 @@
 #include "common/base/clock.h"
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
+#include "common/wire/dsn.h"
 
 #include <poll.h>
 #include <string.h>
 
-/* Runs to the statement's end or for timeout_ms. */
-static int wait_for_outcome(struct failure_pg *pg, int64_t timeout_ms,
-                            struct failure_pg_outcome *outcome, struct error *err)
-{
-    int64_t until_ms = clock_monotonic_ms() + timeout_ms;
+struct question {
+    const struct settings_failure *settings;
+    struct failure_pg *pg;
+    int64_t timeout_ms; /* of all statements together */
+    int64_t until_ms;
+};
 
-    while (!failure_pg_process(pg, outcome)) {
+static int give_up_late(const struct question *question, struct error *err)
+{
+    struct buf place = {0};
+
+    dsn_redacted(&place, question->settings->dsn);
+    int result = error_set(err, ERR_UNREACHABLE, "%s: no answer within %lld ms", buf_text(&place),
+                           (long long)question->timeout_ms);
+    buf_free(&place);
+    return result;
+}
+
+/* Runs to the statement's end or until time is up; *number gets what it selects. */
+static int ask_number(const struct question *question, const char *sql, const char *const *values,
+                      int count, int64_t *number, struct error *err)
+{
+    struct failure_pg *pg = question->pg;
+    struct failure_pg_outcome outcome;
+
+    failure_pg_run(pg, sql, values, count);
+    while (!failure_pg_process(pg, &outcome)) {
         struct pollfd waiting = {.fd = failure_pg_fd(pg), .events = failure_pg_events(pg)};
         int64_t deadline_ms = failure_pg_deadline_ms(pg);
         int64_t now_ms = clock_monotonic_ms();
 
-        if (now_ms >= until_ms)
-            return error_set(err, ERR_UNREACHABLE,
-                             "the failure transport gave no answer within %lld ms",
-                             (long long)timeout_ms);
-        if (deadline_ms > until_ms)
-            deadline_ms = until_ms;
+        if (now_ms >= question->until_ms)
+            return give_up_late(question, err);
+        if (deadline_ms > question->until_ms)
+            deadline_ms = question->until_ms;
         poll(&waiting, 1, clock_poll_timeout(deadline_ms, now_ms));
     }
-    return 0;
-}
-
-static int count_rows(struct failure_pg *pg, const struct failure_sql *sql, const char *queue_name,
-                      int64_t timeout_ms, int64_t *count, struct error *err)
-{
-    const char *values[] = {queue_name};
-    struct failure_pg_outcome outcome;
-    int result;
-
-    failure_pg_run(pg, sql->count, values, 1);
-    result = wait_for_outcome(pg, timeout_ms, &outcome, err);
-    if (result < 0)
-        return result;
-    *count = outcome.number;
+    *number = outcome.number;
     if (outcome.result == 0 || strcmp(outcome.sqlstate, "42P01") == 0) /* undefined_table */
         return 0;
     if (err != NULL)
@@ -48,19 +53,36 @@ static int count_rows(struct failure_pg *pg, const struct failure_sql *sql, cons
     return outcome.result;
 }
 
+/* Counting in a table that is not there yet would be an error in the server's log each time. */
+static int count_rows(const struct question *question, const struct failure_sql *sql,
+                      int64_t *count, struct error *err)
+{
+    const char *values[] = {question->settings->queue_name};
+    int64_t tables = 0;
+
+    int result = ask_number(question, sql->exists, NULL, 0, &tables, err);
+    if (result == 0)
+        *count = 0;
+    if (result == 0 && tables > 0)
+        result = ask_number(question, sql->count, values, 1, count, err);
+    return result;
+}
+
 int failure_admin_count(const struct settings_failure *settings, int64_t timeout_ms, int64_t *count,
                         struct error *err)
 {
     struct failure_sql sql = {0};
-    struct failure_pg *pg = NULL;
+    struct question question = {.settings = settings,
+                                .timeout_ms = timeout_ms,
+                                .until_ms = clock_monotonic_ms() + timeout_ms};
     int result;
 
     result = failure_sql_make(&sql, settings->table, err);
     if (result == 0)
-        result = failure_pg_new(&pg, settings->dsn, err);
+        result = failure_pg_new(&question.pg, settings->dsn, err);
     if (result == 0)
-        result = count_rows(pg, &sql, settings->queue_name, timeout_ms, count, err);
-    failure_pg_free(pg);
+        result = count_rows(&question, &sql, count, err);
+    failure_pg_free(question.pg);
     failure_sql_free(&sql);
     return result;
 }

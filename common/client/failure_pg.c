@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/client/failure_hosts.h"
 #include "common/wire/dsn.h"
 
 #include <poll.h>
@@ -12,6 +13,7 @@
 
 enum pg_state {
     PG_CLOSED,
+    PG_LOOKING_UP, /* the hosts' names */
     PG_CONNECTING,
     PG_IDLE,
     PG_RUNNING,
@@ -20,6 +22,7 @@ enum pg_state {
 struct failure_pg {
     struct buf conninfo; /* with the password */
     struct buf place;    /* without it */
+    struct failure_hosts *hosts;
     PGconn *connection;
     enum pg_state state;
     short events;
@@ -66,6 +69,7 @@ int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err)
         failure_pg_free(made);
         return result;
     }
+    made->hosts = failure_hosts_new(buf_text(&made->conninfo));
     dsn_redacted(&made->place, dsn);
     *pg = made;
     return 0;
@@ -88,6 +92,7 @@ void failure_pg_free(struct failure_pg *pg)
     if (pg == NULL)
         return;
     close_connection(pg);
+    failure_hosts_free(pg->hosts);
     explicit_bzero(pg->conninfo.data, pg->conninfo.capacity);
     buf_free(&pg->conninfo);
     buf_free(&pg->place);
@@ -166,17 +171,37 @@ static void take_result(struct failure_pg *pg, const PGresult *result)
     }
 }
 
+/* Hosts whose names are not known in time are left out. */
 static void connect_start(struct failure_pg *pg)
 {
-    pg->connection = PQconnectStart(buf_text(&pg->conninfo));
-    if (pg->connection == NULL)
-        abort();
+    char why[200];
+
+    pg->connection = failure_hosts_connect(pg->hosts, buf_text(&pg->conninfo), why);
+    if (pg->connection == NULL) {
+        fail_connection(pg, why);
+        return;
+    }
     PQsetNoticeReceiver(pg->connection, ignore_notice, NULL);
     pg->state = PG_CONNECTING;
     pg->events = POLLOUT;
     pg->deadline_ms = clock_monotonic_ms() + FAILURE_PG_CONNECT_MS;
     if (PQstatus(pg->connection) == CONNECTION_BAD)
         fail_connection(pg, PQerrorMessage(pg->connection));
+}
+
+static void look_up_go_on(struct failure_pg *pg)
+{
+    if (failure_hosts_process(pg->hosts) || clock_monotonic_ms() >= pg->deadline_ms)
+        connect_start(pg);
+}
+
+static void look_up_start(struct failure_pg *pg)
+{
+    failure_hosts_ask(pg->hosts);
+    pg->state = PG_LOOKING_UP;
+    pg->events = POLLIN;
+    pg->deadline_ms = clock_monotonic_ms() + FAILURE_PG_CONNECT_MS;
+    look_up_go_on(pg); /* there may be nothing to look up */
 }
 
 static bool is_ready(const struct failure_pg *pg, short events)
@@ -271,7 +296,7 @@ void failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *v
     if (pg->state == PG_IDLE)
         send_statement(pg);
     else
-        connect_start(pg);
+        look_up_start(pg);
 }
 
 static bool is_over(struct failure_pg *pg)
@@ -279,6 +304,9 @@ static bool is_over(struct failure_pg *pg)
     switch (pg->state) {
     case PG_CLOSED:
         return true;
+    case PG_LOOKING_UP:
+        look_up_go_on(pg);
+        return pg->state == PG_CLOSED;
     case PG_CONNECTING:
         connect_go_on(pg);
         if (pg->state == PG_IDLE)
@@ -297,6 +325,8 @@ static void give_up_late(struct failure_pg *pg)
     bool connecting = pg->state == PG_CONNECTING;
     char message[80];
 
+    if (connecting)
+        failure_hosts_rotate(pg->hosts);
     snprintf(message, sizeof(message), "no answer within %d s %s",
              (connecting ? FAILURE_PG_CONNECT_MS : FAILURE_PG_STATEMENT_MS) / 1000,
              connecting ? "while connecting" : "to a statement");
@@ -322,6 +352,8 @@ bool failure_pg_process(struct failure_pg *pg, struct failure_pg_outcome *outcom
 
 int failure_pg_fd(const struct failure_pg *pg)
 {
+    if (pg->state == PG_LOOKING_UP)
+        return failure_hosts_fd(pg->hosts);
     return pg->sql != NULL && pg->connection != NULL ? PQsocket(pg->connection) : -1;
 }
 

@@ -1,5 +1,5 @@
-/* One connection to PostgreSQL that never blocks but for the name's look-up, and one statement on it at
- * a time. Used by failure and failure_admin. One thread.
+/* One connection to PostgreSQL that never blocks, and one statement on it at a time. Used by failure and
+ * failure_admin. One thread.
  *
  *     failure_pg_run(pg, sql, values, count);      connects first, if there is no connection
  *     while (!failure_pg_process(pg, &outcome))
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FAILURE_PG_CONNECT_MS   5000
+#define FAILURE_PG_CONNECT_MS   5000 /* for the name, and for connecting */
 #define FAILURE_PG_STATEMENT_MS 10000
 
 struct failure_pg;

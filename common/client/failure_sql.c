@@ -114,6 +114,7 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
                   "$4::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
                   "AND available_at >= $6::timestamp AND position($5::text IN headers) > 0)",
                   quoted, columns, quoted);
+    sql->exists = xasprintf("SELECT count(to_regclass('%s'))", quoted);
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
@@ -154,6 +155,7 @@ void failure_sql_free(struct failure_sql *sql)
     free(sql->insert);
     free(sql->insert_unless);
     free(sql->setup);
+    free(sql->exists);
     free(sql->count);
     *sql = (struct failure_sql){0};
 }

@@ -11,6 +11,7 @@ struct failure_sql {
     char *
         insert_unless; /* ... $5: not if a row's headers have it, $6: that became available since */
     char *setup;       /* rolls back; table, index, trigger; in one transaction, one at a time */
+    char *exists;      /* 1 if the table is there, else 0 */
     char *count;       /* $1 queue */
 };
 

@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/client/resolve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,10 +32,17 @@ struct redis {
     int64_t timeout_ms;
     redis_broken *broken;
     void *context;
-    redisContext *hiredis; /* NULL: closed */
+    redisContext *hiredis; /* NULL: closed, or looking_up */
+    bool looking_up;
     bool connecting;
-    int64_t opened_ms;
-    struct request *requests; /* a ring */
+    int64_t give_up_ms;      /* the look-up, or the connection to the address at hand */
+    struct resolve *resolve; /* of the host that was opened last, or NULL */
+    int port;
+    struct resolve_answer addresses; /* of a UNIX socket: none */
+    size_t tried;                    /* of them */
+    int64_t connect_by_ms;           /* to any of them */
+    struct buf waiting;              /* RESP that was sent before there is a connection */
+    struct request *requests;        /* a ring */
     size_t capacity;
     size_t first;
     size_t count;
@@ -57,16 +65,15 @@ void redis_free(struct redis *redis)
         return;
     redis->broken = NULL;
     redis_close(redis, "closed");
+    resolve_free(redis->resolve);
+    buf_free(&redis->waiting);
     free(redis->requests);
     free(redis->place);
     free(redis);
 }
 
-int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
+static int take_over(struct redis *redis, redisContext *hiredis, struct error *err)
 {
-    redisContext *hiredis =
-        path != NULL ? redisConnectUnixNonBlock(path) : redisConnectNonBlock(host, port);
-
     if (hiredis == NULL || hiredis->err != 0) {
         error_set(err, ERR_UNREACHABLE, "%s: %s", redis->place,
                   hiredis != NULL ? hiredis->errstr : "out of memory");
@@ -78,8 +85,71 @@ int redis_open(struct redis *redis, const char *host, int port, const char *path
     hiredis->reader->maxbuf = READ_BUFFER_MAX;
     redis->hiredis = hiredis;
     redis->connecting = true;
-    redis->opened_ms = clock_monotonic_ms();
     return 0;
+}
+
+/* To the first of the addresses left that is not impossible at once; if there is none, err is the last
+ * one's, or stays. The time is shared evenly among those that are left. */
+static int connect_next(struct redis *redis, struct error *err)
+{
+    while (redis->tried < redis->addresses.len) {
+        const char *address = redis->addresses.address[redis->tried];
+        int64_t now_ms = clock_monotonic_ms();
+        int64_t left = (int64_t)(redis->addresses.len - redis->tried);
+
+        redis->tried++;
+        redis->give_up_ms = now_ms + (redis->connect_by_ms - now_ms) / left;
+        if (take_over(redis, redisConnectNonBlock(address, redis->port), err) == 0)
+            return 0;
+    }
+    return -ERR_UNREACHABLE;
+}
+
+/* As hiredis has it, which would look for IPv6 only where there is no IPv4. */
+static void put_ipv4_first(struct resolve_answer *addresses)
+{
+    struct resolve_answer sorted = {0};
+
+    for (int with_colon = 0; with_colon <= 1; with_colon++)
+        for (size_t i = 0; i < addresses->len; i++)
+            if ((strchr(addresses->address[i], ':') != NULL) == (with_colon == 1))
+                memcpy(sorted.address[sorted.len++], addresses->address[i], RESOLVE_ADDRESS_SIZE);
+    memcpy(addresses->address, sorted.address, sizeof(sorted.address));
+}
+
+static int connect_first(struct redis *redis, struct error *err)
+{
+    redis->looking_up = false;
+    redis->tried = 0;
+    redis->connect_by_ms = clock_monotonic_ms() + redis->timeout_ms;
+    if (redis->addresses.len == 0)
+        return error_set(err, ERR_UNREACHABLE, "%s: %s", redis->place, redis->addresses.text);
+    put_ipv4_first(&redis->addresses);
+    return connect_next(redis, err);
+}
+
+static int open_host(struct redis *redis, const char *host, int port, struct error *err)
+{
+    if (redis->resolve == NULL || strcmp(resolve_host(redis->resolve), host) != 0) {
+        resolve_free(redis->resolve);
+        redis->resolve = resolve_new(host);
+    }
+    redis->port = port;
+    resolve_ask(redis->resolve);
+    if (resolve_take(redis->resolve, &redis->addresses))
+        return connect_first(redis, err);
+    redis->looking_up = true;
+    return 0;
+}
+
+int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
+{
+    redis->give_up_ms = clock_monotonic_ms() + redis->timeout_ms;
+    redis->addresses.len = 0;
+    redis->tried = 0;
+    if (path != NULL)
+        return take_over(redis, redisConnectUnixNonBlock(path), err);
+    return open_host(redis, host, port, err);
 }
 
 static struct request pop_request(struct redis *redis)
@@ -108,6 +178,14 @@ static void push_request(struct redis *redis, struct request request)
     redis->count++;
 }
 
+/* AUTH may be in it. */
+static void clear_waiting(struct redis *redis)
+{
+    if (redis->waiting.data != NULL)
+        explicit_bzero(redis->waiting.data, redis->waiting.len);
+    buf_free(&redis->waiting);
+}
+
 /* Callbacks may send anew (they find the connection closed and are answered at once) but the requests
  * that stood when it broke are answered first and once. */
 static void break_connection(struct redis *redis, const struct error *err)
@@ -117,6 +195,8 @@ static void break_connection(struct redis *redis, const struct error *err)
     if (redis->hiredis != NULL)
         redisFree(redis->hiredis);
     redis->hiredis = NULL;
+    redis->looking_up = false;
+    clear_waiting(redis);
     for (; standing > 0; standing--) {
         struct request request = pop_request(redis);
 
@@ -131,7 +211,7 @@ void redis_close(struct redis *redis, const char *why)
 {
     struct error err;
 
-    if (redis->hiredis == NULL)
+    if (!redis_is_open(redis))
         return;
     error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
     break_connection(redis, &err);
@@ -139,13 +219,18 @@ void redis_close(struct redis *redis, const char *why)
 
 bool redis_is_open(const struct redis *redis)
 {
-    return redis->hiredis != NULL;
+    return redis->hiredis != NULL || redis->looking_up;
+}
+
+static bool is_established(const struct redis *redis)
+{
+    return redis->hiredis != NULL && !redis->connecting;
 }
 
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context)
 {
-    if (redis->hiredis == NULL) {
+    if (!redis_is_open(redis)) {
         struct error err;
 
         error_set(&err, ERR_UNREACHABLE, "%s: not connected", redis->place);
@@ -153,7 +238,9 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
             done(context, NULL, &err);
         return;
     }
-    if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
+    if (!is_established(redis))
+        buf_append(&redis->waiting, resp);
+    else if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
         abort(); /* only for want of memory */
     push_request(redis, (struct request){done, context, clock_monotonic_ms(), extra_ms});
 }
@@ -184,6 +271,8 @@ size_t redis_outstanding(const struct redis *redis)
 
 int redis_fd(const struct redis *redis)
 {
+    if (redis->looking_up)
+        return resolve_fd(redis->resolve);
     return redis->hiredis != NULL ? redis->hiredis->fd : -1;
 }
 
@@ -194,6 +283,8 @@ static bool has_output(const struct redis *redis)
 
 short redis_events(const struct redis *redis)
 {
+    if (redis->looking_up)
+        return POLLIN;
     if (redis->hiredis == NULL)
         return 0;
     if (redis->connecting)
@@ -203,10 +294,10 @@ short redis_events(const struct redis *redis)
 
 int64_t redis_deadline_ms(const struct redis *redis)
 {
-    if (redis->hiredis == NULL)
+    if (!redis_is_open(redis))
         return -1;
-    if (redis->connecting)
-        return redis->opened_ms + redis->timeout_ms;
+    if (!is_established(redis))
+        return redis->give_up_ms;
     if (redis->count == 0)
         return -1;
     const struct request *oldest = &redis->requests[redis->first];
@@ -221,7 +312,32 @@ static void break_for(struct redis *redis, const char *why)
     break_connection(redis, &err);
 }
 
-/* false: the connection is gone. */
+static void look_up(struct redis *redis)
+{
+    struct error err;
+
+    if (!resolve_take(redis->resolve, &redis->addresses)) {
+        if (clock_monotonic_ms() >= redis->give_up_ms)
+            break_for(redis, "the host's name could not be looked up in time");
+        return;
+    }
+    if (connect_first(redis, &err) < 0)
+        break_connection(redis, &err);
+}
+
+/* On to the host's next address, if it has one. */
+static void fail_connecting(struct redis *redis, const char *why)
+{
+    struct error err;
+
+    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    redisFree(redis->hiredis);
+    redis->hiredis = NULL;
+    if (connect_next(redis, &err) < 0)
+        break_connection(redis, &err);
+}
+
+/* false: not there, or no longer. */
 static bool finish_connecting(struct redis *redis)
 {
     int fault = 0;
@@ -231,12 +347,16 @@ static bool finish_connecting(struct redis *redis)
     if (getsockopt(redis->hiredis->fd, SOL_SOCKET, SO_ERROR, &fault, &len) < 0)
         fault = errno;
     if (fault != 0) {
-        break_for(redis, strerror(fault));
+        fail_connecting(redis, strerror(fault));
         return false;
     }
     /* Not for a UNIX socket, where it fails and does not matter. */
     setsockopt(redis->hiredis->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     redis->connecting = false;
+    if (redis->waiting.len > 0 && redisAppendFormattedCommand(redis->hiredis, redis->waiting.data,
+                                                              redis->waiting.len) != REDIS_OK)
+        abort(); /* only for want of memory */
+    clear_waiting(redis);
     /* Requests given while it connected have been waiting for it, not for the server. */
     for (size_t i = 0; i < redis->count; i++)
         redis->requests[(redis->first + i) % redis->capacity].sent_ms = clock_monotonic_ms();
@@ -302,6 +422,10 @@ static void read_replies(struct redis *redis)
 
 void redis_process(struct redis *redis, short revents)
 {
+    if (redis->looking_up) {
+        look_up(redis);
+        return;
+    }
     if (redis->hiredis == NULL)
         return;
     if (redis->connecting && (revents & (POLLOUT | POLLERR | POLLHUP)) != 0 &&
@@ -313,7 +437,10 @@ void redis_process(struct redis *redis, short revents)
         return;
     int64_t deadline = redis_deadline_ms(redis);
     if (deadline >= 0 && clock_monotonic_ms() >= deadline) {
-        break_for(redis, redis->connecting ? "connection timed out" : "no answer in time");
+        if (redis->connecting)
+            fail_connecting(redis, "connection timed out");
+        else
+            break_for(redis, "no answer in time");
         return;
     }
     if (!redis->connecting && has_output(redis)) {

@@ -4,6 +4,9 @@
  * is missing, and this way time-outs and breaks have one place. hiredis.h is included in client/redis*
  * and, through this header, by client/queue*, which read replies. One thread.
  *
+ * Nothing here blocks: a host's name is looked up by a thread (resolve.h), and then its addresses are tried
+ * one after the other, IPv4 first, before the connection counts as failed.
+ *
  * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us.
  * When it breaks, every outstanding callback runs with reply NULL and err saying why, oldest first, and
  * after them the `broken` callback. Nothing reconnects by itself. */
@@ -22,15 +25,16 @@ struct redis;
 typedef void redis_replied(void *context, const redisReply *reply, const struct error *err);
 typedef void redis_broken(void *context, const struct error *err);
 
-/* place: "redis://host:6379/messages", for messages. timeout_ms: for connecting and for each answer. */
+/* place: "redis://host:6379/messages", for messages. timeout_ms: for the name's
+ * look-up, for connecting (to all its addresses together) and for each answer. */
 struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context);
 void redis_free(struct redis *redis); /* outstanding callbacks run first */
 
-/* Exactly one of host and path. Requests may be given at once: they wait for the connection. */
+/* Exactly one of host (a name or an address) and path. Not while it is open. Requests may be given at once: they wait for the connection. */
 MUST_CHECK int redis_open(struct redis *redis, const char *host, int port, const char *path,
                           struct error *err);
 void redis_close(struct redis *redis, const char *why); /* outstanding callbacks run */
-bool redis_is_open(const struct redis *redis);          /* connecting counts */
+bool redis_is_open(const struct redis *redis);          /* looking up and connecting count */
 
 /* A request. extra_ms: how much longer than timeout_ms it may take (a blocking read); done NULL: the
  * answer does not matter. */
@@ -41,7 +45,7 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
                           redis_replied *done, void *context);
 size_t redis_outstanding(const struct redis *redis);
 
-int redis_fd(const struct redis *redis); /* -1: none */
+int redis_fd(const struct redis *redis); /* -1: none; another one after redis_process */
 short redis_events(const struct redis *redis);
 int64_t redis_deadline_ms(const struct redis *redis); /* monotonic; -1: none */
 void redis_process(struct redis *redis, short revents);

@@ -12,7 +12,8 @@
 int64_t redis_dsn_timeout_ms(const struct dsn_redis *dsn);
 
 /* Opens and sends AUTH and SELECT as needed; their failure closes the connection with the server's words
- * (never the password). What this build can't do (TLS, cluster, sentinel) is -ERR_USAGE with the reason. */
+ * (never the password), and so does a name that has no address or is not looked up in time. What this
+ * build can't do (TLS, cluster, sentinel) is -ERR_USAGE with the reason. */
 MUST_CHECK int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct error *err);
 
 /* Waits for one answer; NULL with err when there is none or it is an error. Free with

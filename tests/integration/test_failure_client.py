@@ -263,7 +263,7 @@ def test_a_frozen_database_is_given_up(make_driver, make_postgres):
     result, text = driver.write(timeout=12)
     assert result == UNREACHABLE and "no answer within 5 s" in text
     result, count, text = driver.count(500)
-    assert result == UNREACHABLE and "500 ms" in text
+    assert result == UNREACHABLE and f"127.0.0.1:{postgres.port}/" in text and "500 ms" in text
     postgres.thaw()
     assert driver.write() == (0, "")
     postgres.freeze()
@@ -298,6 +298,22 @@ def test_the_count_is_of_the_queue_and_zero_without_a_table(make_driver, databas
     assert other.write() == (0, "")
     assert driver.count() == (0, 3, "")
     assert other.count() == (0, 1, "")
+
+
+def test_counting_without_a_table_is_no_error_in_the_servers_log(make_driver, make_postgres):
+    postgres = make_postgres()
+    driver = make_driver(postgres.create_database().dsn)
+    assert driver.count() == (0, 0, "")
+    assert "ERROR" not in postgres.log(), postgres.log_tail()
+
+
+@pytest.mark.parametrize("table", ["order", "App.Failed"])
+def test_the_count_finds_a_table_of_any_name(make_driver, database, table):
+    database.query("CREATE SCHEMA app")
+    driver = make_driver(database.dsn, table=table)
+    assert driver.count() == (0, 0, "")
+    assert driver.write() == (0, "")
+    assert driver.count() == (0, 1, "")
 
 
 @pytest.mark.parametrize("dsn, table, said", [

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import time
+from urllib.parse import quote
 
 import pytest
 from bridge import free_port, wait_until
@@ -136,6 +137,26 @@ def test_the_database_down_is_told_but_readiness_does_not_need_it(bridge, monito
     assert found["required"] is False and postgres.PASSWORD not in found["reason"]
     postgres.start()
     wait_part(bridge, "database", True)
+
+
+def test_a_frozen_database_is_told_with_its_address(make_bridge, make_postgres):
+    postgres = make_postgres()
+    bridge = make_bridge(database=postgres.create_database())
+    start_monitor(bridge)
+    assert part(bridge, "database")["ok"]
+    postgres.freeze()
+    reason = wait_part(bridge, "database", False)["reason"]
+    assert f"127.0.0.1:{postgres.port}/" in reason and quote(postgres.PASSWORD, safe="") not in reason
+    postgres.thaw()
+    wait_part(bridge, "database", True)
+
+
+def test_probing_a_database_without_the_table_leaves_no_error_in_its_log(make_bridge, make_postgres):
+    postgres = make_postgres()
+    bridge = make_bridge(database=postgres.create_database())
+    start_monitor(bridge)
+    assert part(bridge, "database")["ok"] and request(bridge, "/status").json["failure"]["messages"] == 0
+    assert "ERROR" not in postgres.log()
 
 
 def test_status_counts_what_waits_in_redis(bridge, monitor, redis):

@@ -842,6 +842,8 @@ def test_status_and_health_commands(stubs):
     stubs.wait_state("consumer", "stopped")
     result = stubs.run_cli("health")
     assert result.returncode == 1 and "consumer: stopped" in result.stderr
+    result = stubs.run_cli("health", "--quiet")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
 
 
 def test_top_redraws_until_it_is_ended(stubs):

@@ -106,6 +106,7 @@ def test_symfony_reads_what_we_write(ours, php, serializer, metadata):
         read = php.ask("decode", serializer, value)
         assert (read["topic"] or "-", read["payload"] or "-") == (hexed(topic), hexed(payload))
         assert read["class"] == CLASS
+        read["stamps"].pop("SerializedMessageStamp", None)  # of what it has read, since Symfony 6.1
         assert read["stamps"] == {"BusNameStamp": [{"busName": "messenger.bus.default"}]}
 
 

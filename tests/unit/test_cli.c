@@ -127,6 +127,23 @@ static void test_options_and_arguments_may_be_mixed(void **state)
     assert_null(cli_option(&run.cli, "other"));
 }
 
+static void test_an_option_may_be_given_by_its_letter(void **state)
+{
+    struct run run;
+    (void)state;
+    read_line(&run, "health -q");
+    assert_true(run.runs);
+    assert_string_equal(cli_option(&run.cli, "quiet"), "");
+    read_line(&run, "health");
+    assert_null(cli_option(&run.cli, "quiet"));
+    expect_refused("-q health",
+                   "mqtt-bridge: unknown option `-q`; options are written as --name\n");
+    expect_refused("status -q",
+                   "mqtt-bridge: unknown option `-q`; options are written as --name\n");
+    expect_refused("health -qq",
+                   "mqtt-bridge: unknown option `-qq`; options are written as --name\n");
+}
+
 static void test_unknown_words_are_refused_with_the_nearest_name(void **state)
 {
     (void)state;
@@ -179,7 +196,10 @@ static void test_help_names_every_verb_and_option(void **state)
         assert_int_equal(strstr(buf_text(&own), "--json") != NULL, VERBS[i].json);
         for (const struct verb_option *option = VERBS[i].options; option && option->name;
              option++) {
-            snprintf(name, sizeof(name), "  --%s", option->name);
+            if (option->letter)
+                snprintf(name, sizeof(name), "  -%c, --%s", option->letter, option->name);
+            else
+                snprintf(name, sizeof(name), "  --%s", option->name);
             assert_int_equal(strstr(buf_text(&own), name) == NULL, option->hidden);
         }
         buf_free(&own);
@@ -213,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_every_verb_is_found_by_its_name),
         cmocka_unit_test(test_config_comes_from_the_option_then_the_variable),
         cmocka_unit_test(test_options_and_arguments_may_be_mixed),
+        cmocka_unit_test(test_an_option_may_be_given_by_its_letter),
         cmocka_unit_test(test_unknown_words_are_refused_with_the_nearest_name),
         cmocka_unit_test(test_values_and_arguments_must_be_there_or_not),
         cmocka_unit_test(test_help_names_every_verb_and_option),

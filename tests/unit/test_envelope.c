@@ -195,8 +195,9 @@ static void test_metadata_headers_stand_behind_those_of_the_json_serializer(void
 /* Bytes that meet every escape of every layer. */
 static void odd_bytes(struct buf *out, size_t len, uint32_t seed, bool utf8)
 {
-    static const char *const odd[] = {"\"",   "\\", "'", "/", "\n",  "\x01",
-                                      "\x7f", "a",  "é", "€", "🌡"};
+    static const char *const odd[] = {
+        "\"", "\\", "'", "/", "\n", "\x01", "\x7f", "a", "é", "€", "🌡",
+    };
 
     for (size_t i = 0; i < len; i++) {
         seed = seed * 1664525 + 1013904223;

@@ -30,6 +30,7 @@ static void test_a_name_is_read_as_postgresql_reads_it_without_quotes(void **sta
 
     (void)state;
     assert_int_equal(failure_sql_make(&sql, "App.Order", NULL), 0);
+    expect_in(sql.exists, "to_regclass('\"app\".\"order\"')");
     expect_in(sql.count, "FROM \"app\".\"order\" WHERE");
     expect_in(sql.insert, "INSERT INTO \"app\".\"order\" (");
     expect_in(sql.insert_unless, "FROM \"app\".\"order\" WHERE");

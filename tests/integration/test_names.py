@@ -1,0 +1,229 @@
+"""While no name server answers, a look-up takes many seconds. Nobody waits for it but the connection that
+needs it: the programs beat, end when they are told to, and do the rest of their work."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+import redis as redis_py
+from bridge import Postgres, Redis, wait_until
+from bridge.entries import add, failed_rows
+
+REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
+ENDS_WITHIN_S = 2.5
+ELSEWHERE = "127.0.0.99"
+# Of the C library: one question, and this long for its answer.
+LOOK_UP_S = 25
+
+
+class Names:
+    """A name server that never answers, and programs in a mount namespace of their own that know no other. A
+    name that is in `hosts` is not asked for."""
+
+    SCRIPT = """
+set -e
+for name in resolv.conf hosts nsswitch.conf; do mount --bind "$1/$name" "/etc/$name"; done
+shift
+exec "$@"
+"""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = self._bind()
+        self.socket.setblocking(False)
+        (folder / "resolv.conf").write_text(f"nameserver {self.address}\noptions timeout:{LOOK_UP_S} attempts:1\n")
+        (folder / "nsswitch.conf").write_text("hosts: files dns\n")
+        self.set_hosts()
+        made = subprocess.run([*self.prefix(), "true"], text=True, capture_output=True)
+        assert made.returncode == 0, \
+            f"these tests need a mount namespace (root, CAP_SYS_ADMIN) to have an /etc/resolv.conf of their own: " \
+            f"{made.stderr.strip()}"
+
+    def _bind(self):
+        for last in range(53, 254):
+            try:
+                self.socket.bind((f"127.53.{os.getpid() % 250}.{last}", 53))
+                return self.socket.getsockname()[0]
+            except PermissionError as fault:
+                raise AssertionError(f"these tests need port 53 of a loopback address (root): {fault}") from None
+            except OSError:
+                continue
+        raise AssertionError("no loopback address has a free port 53")
+
+    def set_hosts(self, *lines):
+        (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines]) + "\n")
+
+    def prefix(self):
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", self.SCRIPT, "sh", str(self.folder)]
+
+    def run(self, process):
+        """Starts it there."""
+        process.arguments = [*self.prefix(), *process.arguments]
+        return process.start()
+
+    def addresses(self, name):
+        """In the order in which the C library gives them there."""
+        found = subprocess.run([*self.prefix(), "getent", "ahosts", name], text=True, capture_output=True,
+                               check=True).stdout
+        return list(dict.fromkeys(line.split()[0] for line in found.splitlines()))
+
+    def wait_question(self, name, timeout=15):
+        """Until somebody asks for that name from now on, and so waits for an answer."""
+        wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+        wait_until(lambda: any(wanted in question for question in self._questions()), timeout,
+                   f"the name server is asked for {name}")
+
+    def _questions(self):
+        while True:
+            try:
+                yield self.socket.recv(4096)
+            except BlockingIOError:
+                return
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def names(makers):
+    return makers.keep(Names(makers.new_folder("names")))
+
+
+def named(dsn, name):
+    """The DSN with a name for the host."""
+    return dsn.replace(urlsplit(dsn).hostname, name)
+
+
+@pytest.fixture
+def start(bridge, names):
+    """start("worker"): that program by itself, among the names."""
+    def run(program):
+        bridge.write_config()
+        process = bridge._process(program, [])
+        process.env = bridge.environment()
+        return names.run(process)
+    return run
+
+
+def assert_ends_soon(process):
+    started = time.monotonic()
+    assert process.stop(LOOK_UP_S * 2) == 0
+    assert time.monotonic() - started < ENDS_WITHIN_S
+
+
+@pytest.mark.parametrize("program", ["consumer", "worker"])
+def test_a_program_ends_while_redis_is_looked_up(bridge, names, start, redis, program):
+    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(), "redis.test")
+    process = start(program)
+    names.wait_question("redis.test")
+    assert_ends_soon(process)
+
+
+def test_the_worker_ends_while_the_hub_is_looked_up(bridge, names, start, redis):
+    bridge.settings["mercure"] |= {"url": named(bridge.settings["mercure"]["url"], "hub.test"),
+                                   "connect_timeout": "300ms"}
+    add(redis, "a/x", "1")
+    worker = start("worker")
+    names.wait_question("hub.test")
+    wait_until(lambda: "hub.test" in worker.log(), 10, worker.log_tail)  # a look-up was given up
+    assert_ends_soon(worker)
+    assert redis.pending() == 1
+
+
+def test_programs_beat_while_redis_is_looked_up(bridge, names, redis):
+    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(timeout=3), "redis.test")
+    bridge.settings["supervisor"]["hang_timeout"] = "1s"
+    bridge.settings["worker"]["count"] = 1
+    bridge.write_config()
+    names.run(bridge.supervisor)
+    names.wait_question("redis.test")
+    pids = bridge.pids("consumer") + bridge.pids("worker")
+    # Twice: each of them has waited for longer than it may be silent.
+    wait_until(lambda: bridge.log().count("the host's name could not be looked up in time") >= 2, 20,
+               lambda: f"both programs give up an attempt\n{bridge.supervisor.log_tail()}")
+    assert bridge.pids("consumer") + bridge.pids("worker") == pids, bridge.supervisor.log_tail()
+    started = time.monotonic()
+    assert bridge.stop(LOOK_UP_S * 2) == 0
+    assert time.monotonic() - started < 3 * ENDS_WITHIN_S  # one after the other
+
+
+def test_a_message_arrives_where_all_servers_have_names(bridge, names, publisher, redis, sse, database):
+    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(), "redis.test")
+    bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
+    bridge.settings["retry"] = {"max_retries": 0}
+    names.set_hosts("127.0.0.1 redis.test database.test")
+    bridge.write_config()
+    names.run(bridge.supervisor)
+    bridge.wait_ready()
+    publisher.publish("a/x", "1")
+    sse.wait_topic("a/x")
+    add(redis, REFUSED_TOPIC, "poison")
+    wait_until(lambda: failed_rows(database), 20, "the row is written")
+    assert bridge.stop() == 0
+
+
+class RedisElsewhere(Redis):
+    def __init__(self, folder):
+        super().__init__(folder, ["--bind", ELSEWHERE])
+
+    @property
+    def client(self):
+        return redis_py.Redis(host=ELSEWHERE, port=self.port, socket_timeout=10)
+
+    def answers(self):
+        try:
+            return self.client.ping()
+        except redis_py.ConnectionError:
+            return False
+
+
+class PostgresElsewhere(Postgres):
+    def __init__(self, folder, template):
+        super().__init__(folder, template, [f"listen_addresses={ELSEWHERE}"])
+
+    def connect(self, database="postgres"):
+        connection = psycopg2.connect(host=ELSEWHERE, port=self.port, user=self.USER, password=self.PASSWORD,
+                                      dbname=database, connect_timeout=5)
+        connection.autocommit = True
+        return connection
+
+
+def test_every_address_of_a_name_is_tried_before_an_attempt_has_failed(bridge, makers, workspace, names, start, sse):
+    redis = makers.keep(RedisElsewhere(makers.new_folder("redis"))).start()
+    postgres = makers.keep(PostgresElsewhere(makers.new_folder("postgres"), workspace / "postgres-template")).start()
+    database = postgres.create_database()
+    names.set_hosts("127.0.0.1 redis.test database.test", f"{ELSEWHERE} redis.test database.test")
+    assert names.addresses("redis.test") == ["127.0.0.1", ELSEWHERE]
+    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(), "redis.test")
+    bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
+    bridge.settings["retry"] = {"max_retries": 0}
+    add(redis, REFUSED_TOPIC, "poison")
+    add(redis, "a/x", "1")
+    worker = start("worker")
+    sse.wait_topic("a/x")
+    wait_until(lambda: failed_rows(database), 20, "the row is written")
+    assert_ends_soon(worker)
+    assert "refused" not in worker.log(), worker.log_tail()
+
+
+def test_a_worker_publishes_and_ends_while_the_database_is_looked_up(bridge, names, start, redis, sse, database):
+    bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
+    bridge.settings["retry"] = {"max_retries": 0}
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    worker = start("worker")
+    add(redis, REFUSED_TOPIC, "poison")
+    names.wait_question("database.test")
+    add(redis, "a/x", "1")
+    sse.wait_topic("a/x", timeout=5)
+    wait_until(lambda: "could not translate host name" in worker.log(), 10, "the look-up is given up")
+    worker.send(signal.SIGTERM)
+    started = time.monotonic()
+    worker.wait(LOOK_UP_S * 2)
+    assert time.monotonic() - started < ENDS_WITHIN_S
+    assert redis.pending() == 1
