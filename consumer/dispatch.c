@@ -4,7 +4,7 @@
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/envelope.h"
+#include "consumer/dispatch_envelope.h"
 #include "consumer/former.h"
 #include "consumer/oversized.h"
 #include "consumer/rewound.h"
@@ -43,7 +43,8 @@ struct dispatch {
     struct stats_slot *slot;
     struct spool *spool;
     char *place;         /* of the transport's own DSN */
-    struct queue *queue; /* to there, or to where the records at hand were meant to go */
+    char *former;        /* another place, which comes first; NULL: none */
+    struct queue *queue; /* to the one or the other */
     struct envelope_template *template;
     struct queue_batch values;
     struct oversized *oversized;
@@ -85,10 +86,15 @@ static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
 {
     int64_t wait_ms = backoff_next(&dispatch->backoff);
 
-    snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
-             dispatch->trouble.text);
+    if (dispatch->former != NULL)
+        former_reason(dispatch->reason, sizeof(dispatch->reason), dispatch->former,
+                      &dispatch->trouble);
+    else
+        snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s",
+                 (int)sizeof(dispatch->reason) - 1, dispatch->trouble.text);
     log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
-              "%s; the spool keeps what arrives", dispatch->trouble.text);
+              "%s; the spool keeps what arrives",
+              dispatch->former != NULL ? dispatch->reason : dispatch->trouble.text);
     stats_set(dispatch->slot, STATS_REDIS_CONNECTED, 0);
     queue_disconnect(dispatch->queue); /* outstanding answers come now, as errors */
     dispatch->under_way_len = 0;
@@ -196,29 +202,40 @@ static bool is_at(const struct dispatch *dispatch, const char *destination)
     return strcmp(destination, queue_place(dispatch->queue)) == 0;
 }
 
+static int connect_to_former(struct dispatch *dispatch, struct queue **queue, struct error *err)
+{
+    struct settings_transport transport = *dispatch->transport;
+
+    transport.dsn = former_dsn(dispatch->transport->dsn, dispatch->former);
+    log_notice(LOG_PLAIN, "The spool has messages for %s: sending them there first",
+               dispatch->former);
+    int result = queue_new(queue, &transport, err);
+    free(transport.dsn);
+    return result;
+}
+
 /* A changed DSN: what was stored under the former one still goes there, and first. */
 static int turn_to_destination(struct dispatch *dispatch, struct error *err)
 {
     const char *destination = spool_mark_destination(dispatch->spool);
-    struct settings_transport transport = *dispatch->transport;
-    char *former = NULL;
     struct queue *queue;
+    int result;
 
     dispatch->turning = false;
     if (is_at(dispatch, destination))
         return 0;
-    if (strcmp(destination, dispatch->place) != 0) {
-        former = former_dsn(transport.dsn, destination);
-        transport.dsn = former;
-        log_notice(LOG_PLAIN, "The spool has messages for %s: sending them there first",
-                   destination);
+    free(dispatch->former);
+    dispatch->former = NULL;
+    if (strcmp(destination, dispatch->place) == 0) {
+        result = queue_new(&queue, dispatch->transport, err);
+    } else {
+        dispatch->former = xstrdup(destination);
+        result = connect_to_former(dispatch, &queue, err);
     }
-    int result = queue_new(&queue, &transport, err);
     if (result == 0) {
         queue_free(dispatch->queue);
         dispatch->queue = queue;
     }
-    free(former);
     return result;
 }
 
@@ -276,20 +293,8 @@ static void send_batch(struct dispatch *dispatch, struct batch *batch,
 
 static void encode(struct dispatch *dispatch, const struct spool_message *message)
 {
-    char id[64];
-    int id_len =
-        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
-    struct envelope_message wrapped = {
-        .topic = message->topic,
-        .payload = message->payload,
-        .id = {id, (size_t)id_len},
-        .received_us = message->received_us,
-        .qos = message->qos,
-        .retained = message->retained,
-    };
-
-    buf_clear(&dispatch->values.value);
-    envelope_encode(dispatch->template, &wrapped, &dispatch->values.value);
+    dispatch_envelope_encode(dispatch->template, spool_id(dispatch->spool), message,
+                             &dispatch->values.value);
 }
 
 /* Fills a batch from the spool; false if there was nothing to send. */
@@ -347,23 +352,6 @@ static void send_oversized(struct dispatch *dispatch, int64_t now_ms)
 
 /* The caller's ---------------------------------------------------------------------------------- */
 
-static struct envelope_template *make_template(const struct settings_transport *transport,
-                                               const struct dsn_redis *dsn)
-{
-    struct envelope_format format = {
-        .serializer = strcmp(transport->serializer, "json") == 0 ? ENVELOPE_JSON : ENVELOPE_PHP,
-        .visibility = strcmp(transport->properties, "private") == 0     ? ENVELOPE_PRIVATE
-                      : strcmp(transport->properties, "protected") == 0 ? ENVELOPE_PROTECTED
-                                                                        : ENVELOPE_PUBLIC,
-        .message_class = bytes_of(transport->message_class),
-        .bus = bytes_of(transport->bus),
-        .redis_serialized = dsn->redis_serialized,
-        .metadata_headers = transport->metadata_headers,
-    };
-
-    return envelope_template_new(&format);
-}
-
 int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
                  struct stats_slot *slot, struct error *err)
 {
@@ -381,7 +369,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
         free(made);
         return result;
     }
-    made->template = make_template(made->transport, queue_dsn(made->queue));
+    made->template = dispatch_envelope_new(made->transport, queue_dsn(made->queue));
     made->oversized = oversized_new(settings);
     made->place = xstrdup(queue_place(made->queue));
     snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", queue_place(made->queue));
@@ -400,6 +388,7 @@ void dispatch_free(struct dispatch *dispatch)
     queue_batch_free(&dispatch->values);
     buf_free(&dispatch->chain);
     free(dispatch->place);
+    free(dispatch->former);
     free(dispatch);
 }
 
@@ -413,6 +402,8 @@ void dispatch_start(struct dispatch *dispatch, struct spool *spool)
     dispatch->spool = spool;
     dispatch->state = WAITING;
     dispatch->retry_ms = clock_monotonic_ms();
+    if (strcmp(dispatch->settings->spool.former, "redirect") == 0)
+        former_redirect(spool, dispatch->place);
 }
 
 void dispatch_poll(const struct dispatch *dispatch, struct pollfd fds[DISPATCH_POLL_FDS])
@@ -487,6 +478,11 @@ uint64_t dispatch_sent(const struct dispatch *dispatch)
 const char *dispatch_reason(const struct dispatch *dispatch)
 {
     return dispatch->reason;
+}
+
+bool dispatch_is_in_trouble(const struct dispatch *dispatch)
+{
+    return dispatch->fault.standing;
 }
 
 const struct queue_server *dispatch_server(const struct dispatch *dispatch)

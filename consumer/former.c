@@ -2,8 +2,15 @@
 
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
+#include "common/base/log.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define MEND                                                                                       \
+    "; if it is gone for good: [spool] former = redirect (what it already has may come twice)"
 
 /* "user:password@", or nothing. A password may hold an `@`, but neither `/` nor `?` (they are %XX). */
 static struct bytes userinfo_of(const char *dsn)
@@ -54,4 +61,28 @@ char *former_dsn(const char *current, const char *place)
     char *text = xstrdup(buf_text(&out));
     buf_free(&out);
     return text;
+}
+
+void former_reason(char *text, size_t size, const char *place, const struct error *err)
+{
+    size_t room = size > sizeof(MEND) ? size - sizeof(MEND) : 0;
+    bool named = strstr(err->text, place) != NULL;
+    int len = snprintf(text, room + 1, "the former %s%s%s", named ? "" : place, named ? "" : ": ",
+                       err->text);
+
+    if (len > 0)
+        snprintf(text + strlen(text), size - strlen(text), MEND);
+}
+
+void former_redirect(struct spool *spool, const char *place)
+{
+    char *former = xstrdup(spool_mark_destination(spool));
+    uint64_t records = spool_redirect(spool);
+
+    if (records > 0)
+        log_warning(LOG_WITH(log_number("messages", (int64_t)records)),
+                    "[spool] former = redirect: %" PRIu64 " messages that were stored for %s go to "
+                    "%s. What the former one already has may come twice, with the same X-Mqtt-Id",
+                    records, former, place);
+    free(former);
 }

@@ -1,9 +1,21 @@
-/* Where records go that were stored under a former DSN. Pure. */
+/* Records that were stored under a former DSN: where they go, and what is said of it. */
 #ifndef CONSUMER_FORMER_H
 #define CONSUMER_FORMER_H
 
+#include "common/base/error.h"
+#include "consumer/spool.h"
+
+#include <stddef.h>
+
 /* A DSN for place ("redis://host:6379/messages", as dsn_redacted writes it), with the credentials and
- * options of the current one: all that is known. To be freed. */
+ * options of the current one: all that is known. To be freed. Pure. */
 char *former_dsn(const char *current, const char *place);
+
+/* Why a former place takes nothing, and how to go on without it: for people. The place is named, and the
+ * mend is there however long the rest is. Pure. */
+void former_reason(char *text, size_t size, const char *place, const struct error *err);
+
+/* [spool] former = redirect, before the first append: see spool_redirect. Logs what it does. */
+void former_redirect(struct spool *spool, const char *place);
 
 #endif

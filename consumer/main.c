@@ -192,10 +192,13 @@ static void report(struct consumer *consumer)
     const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
                                            : session_reason(consumer->session);
     const char *redis = dispatch_reason(consumer->dispatch);
+    const char *orphans = consumer->orphans != NULL ? orphans_reason(consumer->orphans) : "";
     char reason[STATS_REASON_SIZE];
 
     snprintf(reason, sizeof(reason), "%s%s%s", redis,
              redis[0] != '\0' && session[0] != '\0' ? "; " : "", session);
+    if (reason[0] == '\0') /* less pressing than what stops everything */
+        snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(consumer->child.slot, reason);
     /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
     if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
@@ -217,7 +220,8 @@ static void publish_stats(struct consumer *consumer, int64_t now_ms)
 
     spool_state(consumer->spool, &state);
     stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
-    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records);
+    uint64_t orphaned = consumer->orphans != NULL ? orphans_unsent(consumer->orphans) : 0;
+    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records + orphaned);
     stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
     stats_add(slot, STATS_SPOOL_DAMAGED, state.damaged_records - consumer->damaged);
     consumer->damaged = state.damaged_records;

@@ -9,6 +9,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +31,7 @@ struct orphans {
     int64_t retry_ms;    /* when to begin anew with those that could not be opened */
     struct spool *spool; /* of list[next], while it is at work */
     struct dispatch *dispatch;
+    char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
 };
 
 static bool is_owned(const struct settings *settings, const char *dir)
@@ -77,6 +80,7 @@ static void close_current(struct orphans *orphans)
         spool_close(orphans->spool);
     orphans->dispatch = NULL;
     orphans->spool = NULL;
+    orphans->reason[0] = '\0';
 }
 
 void orphans_free(struct orphans *orphans)
@@ -131,7 +135,8 @@ static bool is_spool(const char *dir)
 
 static bool is_ours(const char *name)
 {
-    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, "committed", "subscriptions"};
+    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, SEGMENT_WANTED, "committed",
+                                        "subscriptions"};
     uint64_t number;
     bool found = segment_name_parse(name, "segment", &number);
 
@@ -145,11 +150,12 @@ static bool is_ours(const char *name)
 static void remove_spool(const char *dir)
 {
     DIR *listing = opendir(dir);
+    int folder = listing != NULL ? dirfd(listing) : -1;
     const struct dirent *entry;
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL)
+    while (folder >= 0 && (entry = readdir(listing)) != NULL)
         if (is_ours(entry->d_name))
-            unlinkat(dirfd(listing), entry->d_name, 0);
+            unlinkat(folder, entry->d_name, 0);
     if (listing != NULL)
         closedir(listing);
     if (rmdir(dir) == 0)
@@ -200,7 +206,7 @@ static void open_next(struct orphans *orphans)
         skip_next(orphans, &err);
         return;
     }
-    log_warning(LOG_PLAIN,
+    log_warning(LOG_WITH(log_number("messages", (int64_t)orphans_unsent(orphans))),
                 "No consumer owns spool %s (was a client id changed?): sending what it has. "
                 "The broker keeps that client's session, with what is queued in it, until it "
                 "expires",
@@ -220,6 +226,40 @@ static void finish_current(struct orphans *orphans)
                    "Spool %s, which no consumer owns, has been sent", dir);
     close_current(orphans);
     forget_next(orphans);
+}
+
+uint64_t orphans_unsent(const struct orphans *orphans)
+{
+    struct spool_state state = {0};
+
+    if (orphans->spool != NULL)
+        spool_state(orphans->spool, &state);
+    return state.unsent_records;
+}
+
+const char *orphans_reason(const struct orphans *orphans)
+{
+    return orphans->reason;
+}
+
+/* Each reason is logged once. */
+static void note_reason(struct orphans *orphans)
+{
+    char reason[sizeof(orphans->reason)];
+    uint64_t unsent = orphans_unsent(orphans);
+
+    if (!dispatch_is_in_trouble(orphans->dispatch) || unsent == 0) {
+        orphans->reason[0] = '\0';
+        return;
+    }
+    const char *dir = orphans->list[orphans->next].dir;
+    snprintf(reason, sizeof(reason), "spool %.40s, of no consumer, keeps %" PRIu64 " messages: %s",
+             strrchr(dir, '/') + 1, unsent, dispatch_reason(orphans->dispatch));
+    if (strcmp(reason, orphans->reason) == 0)
+        return;
+    memcpy(orphans->reason, reason, sizeof(reason));
+    log_error(LOG_WITH(log_text("spool", dir), log_number("messages", (int64_t)unsent)), "%s",
+              reason);
 }
 
 void orphans_poll(const struct orphans *orphans, struct pollfd fds[DISPATCH_POLL_FDS])
@@ -250,6 +290,7 @@ void orphans_process(struct orphans *orphans, const struct pollfd fds[DISPATCH_P
         return;
     }
     dispatch_process(orphans->dispatch, fds, now_ms);
+    note_reason(orphans);
     if (dispatch_is_done(orphans->dispatch))
         finish_current(orphans);
 }

@@ -18,6 +18,11 @@ struct orphans;
 struct orphans *orphans_new(const struct settings *settings, struct stats_slot *slot);
 void orphans_free(struct orphans *orphans); /* what is not sent yet stays */
 
+/* Messages that wait in the one that is at work; the others are not opened yet. */
+uint64_t orphans_unsent(const struct orphans *orphans);
+/* Why they wait; "" while they are being sent. Logged by itself. Valid until orphans_process. */
+const char *orphans_reason(const struct orphans *orphans);
+
 void orphans_poll(const struct orphans *orphans, struct pollfd fds[DISPATCH_POLL_FDS]);
 int64_t orphans_deadline_ms(const struct orphans *orphans); /* -1: none */
 void orphans_process(struct orphans *orphans, const struct pollfd fds[DISPATCH_POLL_FDS],

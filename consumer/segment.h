@@ -16,6 +16,8 @@
 #define SEGMENT_SPARE "spare"
 /* The same, while the writer makes one by itself. */
 #define SEGMENT_NEW "new"
+/* The size of a segment that there was no room for. */
+#define SEGMENT_WANTED "wanted"
 
 struct segment_header {
     unsigned char spool_id[16];

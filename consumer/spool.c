@@ -275,6 +275,7 @@ static int open_steps(struct spool *spool, struct error *err)
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
     find_position(spool);
+    wanted_read(spool);
     keep_spare(spool);
     if (sys_fsync(spool->dir) < 0)
         return error_system(err, "fsync of %s", spool->path);
@@ -377,26 +378,6 @@ uint64_t spool_run(const struct spool *spool)
     return spool->run;
 }
 
-static const char *destination_at(const struct spool *spool, struct cursor cursor)
-{
-    while (cursor.segment != NULL && segment_is_finished(cursor.segment) &&
-           cursor.sequence >= segment_end_sequence(cursor.segment))
-        cursor = cursor_at(cursor.segment->next);
-    if (cursor.segment == NULL || cursor_records(&cursor) >= atomic_load(&spool->shared.records))
-        return spool->destination;
-    return cursor.segment->header.destination;
-}
-
-const char *spool_destination(const struct spool *spool)
-{
-    return destination_at(spool, spool->reader.read);
-}
-
-const char *spool_mark_destination(const struct spool *spool)
-{
-    return destination_at(spool, spool->reader.committed);
-}
-
 void spool_state(const struct spool *spool, struct spool_state *state)
 {
     const struct spool_reader *reader = &spool->reader;
@@ -424,7 +405,10 @@ bool spool_above_high_water(struct spool *spool)
      * unsent, and not before Redis has said what it has: replay may need what is retained. */
     if (keep_above_high_water(spool) && spool->reader.mark_read && keep_nothing_unsent(spool))
         keep_release(spool);
-    return keep_above_high_water(spool);
+    bool above = keep_above_high_water(spool);
+    if (!above && spool->reader.wanted > 0)
+        wanted_done(spool);
+    return above;
 }
 
 bool spool_below_low_water(struct spool *spool)

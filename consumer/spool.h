@@ -113,6 +113,10 @@ const char *spool_destination(const struct spool *spool);
  * turning to the next, and after a broken connection ask here where to connect to. */
 const char *spool_mark_destination(const struct spool *spool);
 
+/* What earlier destinations have not taken, as far as is known, belongs to options->destination from now
+ * on, and at later starts. Returns how many records may be among it. Only before the first append. */
+uint64_t spool_redirect(struct spool *spool);
+
 const char *spool_id(const struct spool *spool); /* 32 hex digits */
 uint64_t spool_run(const struct spool *spool);
 

@@ -37,7 +37,7 @@ struct spool_writer {
     uint32_t seed;
     uint64_t next_number;
     uint64_t next_sequence;
-    uint64_t destination_since;
+    uint64_t destination_since; /* settled before the first append, then main reads it too */
 };
 
 /* Where a reader stands: before the record `sequence`, at `offset` of `segment`. segment may be NULL
@@ -85,6 +85,7 @@ struct spool_reader {
     int64_t hinted_bytes; /* bytes_at(committed) when the hint was written */
     int hint_fd;
     bool mark_read;    /* Redis has said what it has, once */
+    uint64_t wanted;   /* a segment of that size must fit before the broker is joined; 0: none */
     bool spare_failed; /* the disk had no room for one */
     int64_t spare_retry_ms;
     struct log_fault spare_fault;
@@ -160,6 +161,23 @@ void keep_directory(struct spool *spool); /* syncs it if the writer changed it *
 void keep_hint(struct spool *spool);
 bool keep_read_hint(struct spool *spool, uint64_t *run, uint64_t *sequence);
 void keep_sync(struct spool *spool); /* everything up to the tail; a failure ends the process */
+
+/* spool_destination.c */
+struct owner {
+    const char *destination;
+    uint64_t since; /* as in the segment's header: records before it are not its own */
+};
+/* Of the record before which so many were stored since the spool exists. */
+struct owner owner_of(const struct spool *spool, uint64_t record);
+
+/* spool_wanted.c */
+/* Of the segment that a record of that size needs. */
+uint64_t wanted_segment_size(const struct spool *spool, uint64_t record_size);
+/* The largest that finds room beside an empty segment and the spare. */
+uint64_t wanted_most(const struct spool *spool);
+void wanted_write(struct spool *spool, uint64_t segment_size); /* the writer's */
+void wanted_read(struct spool *spool);
+void wanted_done(struct spool *spool);
 
 /* spool_rewind.c */
 /* Where the record after run:sequence begins; searched from `first` to `last`, both included. */

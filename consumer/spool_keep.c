@@ -115,7 +115,8 @@ bool keep_above_high_water(const struct spool *spool)
     uint64_t disk = atomic_load(&spool->shared.disk);
     uint64_t room = keep_space_in_hand(spool) + (disk < spool->size ? spool->size - disk : 0);
 
-    return spool->reader.spare_failed || room < spool->reserve;
+    return spool->reader.spare_failed || room < spool->reserve ||
+           (spool->reader.wanted > 0 && disk + spool->reader.wanted > spool->size);
 }
 
 /* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since

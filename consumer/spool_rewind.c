@@ -14,10 +14,11 @@ struct mark {
 };
 
 /* The kept segments of the destination that the mark was read from. What went to another one is none of
- * its business. */
+ * its business: the records of `first` before `since` are not the destination's. */
 struct range {
     struct segment *first;
     struct segment *last;
+    uint64_t since;
 };
 
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
@@ -42,23 +43,19 @@ static bool parse_mark(struct bytes text, struct mark *mark)
     return bytes_to_u64(sequence, &mark->sequence) && mark->sequence < SEQUENCE_MAX;
 }
 
-static bool same_destination(const struct segment *a, const struct segment *b)
+static struct range range_around(const struct spool *spool, const struct cursor *here)
 {
-    return strcmp(a->header.destination, b->header.destination) == 0;
-}
+    struct owner owner = owner_of(spool, cursor_records(here));
+    struct range range = {spool->reader.first, here->segment, owner.since};
 
-static struct range range_around(const struct spool *spool, struct segment *here)
-{
-    struct range range = {here, here};
-    struct segment *first = spool->reader.first;
-
-    for (struct segment *s = first; s != here; s = s->next) {
-        if (!same_destination(s, here))
-            first = s->next;
-    }
-    range.first = first;
-    while (range.last->next != NULL && same_destination(range.last->next, here))
+    while (range.first != here->segment && range.first->next->header.records_before <= owner.since)
+        range.first = range.first->next;
+    while (range.last->next != NULL) {
+        struct owner next = owner_of(spool, range.last->next->header.records_before);
+        if (strcmp(next.destination, owner.destination) != 0)
+            break;
         range.last = range.last->next;
+    }
     return range;
 }
 
@@ -105,7 +102,7 @@ static struct cursor place_after(struct spool *spool, struct segment *segment, u
 bool rewind_locate(struct spool *spool, struct segment *first, const struct segment *last,
                    uint64_t run, uint64_t sequence, struct cursor *after)
 {
-    struct range range = {first, (struct segment *)last};
+    struct range range = {first, (struct segment *)last, 0};
     struct mark mark = {run, sequence};
     struct segment *segment = find_segment(spool, &range, &mark);
 
@@ -130,10 +127,21 @@ static struct spool_rewound result(struct spool *spool, enum spool_rewind kind,
                                   committed > now ? committed - now : 0};
 }
 
-/* Everything that is kept for this destination, from its beginning. */
-static struct spool_rewound replay_all(struct spool *spool, struct segment *first, uint64_t missing)
+/* Where the first record of this destination that is kept begins. */
+static struct cursor start_of(struct spool *spool, const struct range *range)
 {
-    struct cursor start = cursor_at(first);
+    const struct segment_header *header = &range->first->header;
+
+    if (range->since <= header->records_before)
+        return cursor_at(range->first);
+    return place_after(spool, range->first,
+                       header->first_sequence + range->since - header->records_before - 1);
+}
+
+static struct spool_rewound replay_all(struct spool *spool, const struct range *range,
+                                       uint64_t missing)
+{
+    struct cursor start = start_of(spool, range);
     enum spool_rewind kind = SPOOL_REPLAY;
 
     if (missing > 0)
@@ -143,23 +151,22 @@ static struct spool_rewound replay_all(struct spool *spool, struct segment *firs
     return result(spool, kind, &start, missing);
 }
 
-static struct spool_rewound unknown(struct spool *spool, struct segment *first, uint64_t sequence)
+static struct spool_rewound unknown(struct spool *spool, const struct range *range,
+                                    uint64_t sequence)
 {
-    struct cursor start = cursor_at(first);
+    struct cursor start = start_of(spool, range);
 
     if (sequence >= atomic_load(&spool->shared.sequence_floor))
         atomic_store(&spool->shared.sequence_floor, sequence + 1);
     return result(spool, SPOOL_UNKNOWN_RUN, &start, 0);
 }
 
-/* Records of this destination that were stored before `first` and are kept no more. */
-static uint64_t gone_before(const struct segment *first)
+/* Records of this destination that were stored before the range and are kept no more. */
+static uint64_t gone_before(const struct range *range)
 {
-    const struct segment_header *header = &first->header;
+    uint64_t before = range->first->header.records_before;
 
-    return header->records_before > header->destination_since
-               ? header->records_before - header->destination_since
-               : 0;
+    return before > range->since ? before - range->since : 0;
 }
 
 static struct spool_rewound place(struct spool *spool, const struct range *range,
@@ -170,16 +177,18 @@ static struct spool_rewound place(struct spool *spool, const struct range *range
 
     if (segment == NULL) {
         if (mark->sequence >= first_sequence)
-            return unknown(spool, range->first, mark->sequence);
+            return unknown(spool, range, mark->sequence);
         /* Sequences skip numbers now and then, so that this can be too many; records can't. */
         uint64_t missing = first_sequence - mark->sequence - 1;
-        uint64_t gone = gone_before(range->first);
-        return replay_all(spool, range->first, missing < gone ? missing : gone);
+        uint64_t gone = gone_before(range);
+        return replay_all(spool, range, missing < gone ? missing : gone);
     }
 
     uint64_t marked =
         segment->header.records_before + mark->sequence - segment->header.first_sequence + 1;
     uint64_t committed = cursor_records(&spool->reader.committed);
+    if (marked < range->since)
+        return replay_all(spool, range, 0);
     if (marked == committed)
         return result(spool, SPOOL_IN_STEP, &spool->reader.committed, 0);
     struct cursor after = place_after(spool, segment, mark->sequence);
@@ -198,10 +207,10 @@ struct spool_rewound spool_rewind(struct spool *spool, struct bytes text)
     if (reader->committed.segment == NULL)
         return (struct spool_rewound){SPOOL_IN_STEP, 1, 0, 0};
 
-    struct range range = range_around(spool, reader->committed.segment);
+    struct range range = range_around(spool, &reader->committed);
     if (text.len == 0)
-        return replay_all(spool, range.first, gone_before(range.first));
+        return replay_all(spool, &range, gone_before(&range));
     if (!parse_mark(text, &mark))
-        return unknown(spool, range.first, 0);
+        return unknown(spool, &range, 0);
     return place(spool, &range, &mark);
 }

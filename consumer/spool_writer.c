@@ -89,11 +89,9 @@ int writer_begin_segment(struct spool *spool, uint64_t record_size, bool within_
                          struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
-    uint64_t size = spool->segment_size;
+    uint64_t size = wanted_segment_size(spool, record_size);
     int fd = -1;
 
-    if (size < SEGMENT_HEADER_SIZE + record_size)
-        size = (SEGMENT_HEADER_SIZE + record_size + 4095) & ~UINT64_C(4095);
     if (size == spool->segment_size)
         fd = take_spare(spool);
     bool spare = fd >= 0;
@@ -186,10 +184,12 @@ static int check_lengths(const struct spool *spool, const struct record *record,
     if (record->topic.len > RECORD_TOPIC_MAX || record->payload.len > RECORD_BYTES_MAX ||
         record->properties.len > RECORD_BYTES_MAX)
         return error_set(err, ERR_TOO_LARGE, "longer than an MQTT packet can be");
-    if (size + 2 * SEGMENT_HEADER_SIZE > spool->size)
+    uint64_t segment_size = wanted_segment_size(spool, size);
+    if (segment_size > spool->segment_size && segment_size > wanted_most(spool))
         return error_set(err, ERR_TOO_LARGE,
-                         "%" PRIu64 " bytes, more than the whole spool may take (%" PRIu64 ")",
-                         size, spool->size);
+                         "%" PRIu64 " bytes, more than the spool can take in one message (%" PRIu64
+                         ")",
+                         size, wanted_most(spool) - SEGMENT_HEADER_SIZE);
     return 0;
 }
 
@@ -211,6 +211,9 @@ int writer_append(struct spool *spool, struct record *record, uint64_t repeated,
         if (result < 0) {
             if (raised)
                 writer_close(spool);
+            /* Smaller ones find room below high water. */
+            if (result == -ERR_FULL && wanted_segment_size(spool, size) > spool->segment_size)
+                wanted_write(spool, wanted_segment_size(spool, size));
             return error_wrap(err, "spool %s", spool->path);
         }
     }

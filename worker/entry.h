@@ -25,6 +25,7 @@ struct entry {
     int64_t read_us;          /* monotonic */
     uint32_t deliveries;
     bool rejecting;     /* waits for its row in the failure transport */
+    bool careful;       /* handled alone, and only while it is charged */
     bool charged;       /* its delivery count stands one higher, in case we die of it */
     uint8_t strikes;    /* how often it alone stopped the hub */
     struct entry *next; /* in its lane, or in the intake's list of those handled one at a time */

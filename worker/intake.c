@@ -15,6 +15,10 @@
 #define RECONNECT_MAX_MS 5000
 #define LEASE_WAIT_MS    1000
 #define LAST_READ_MS     100
+/* Acknowledgements that Redis does not have yet are worth a wait: without them what was published is
+ * published again. Long enough for a connection that was cut or a server that changes over quickly,
+ * short beside stop_timeout: longer would hold up an end that can settle nothing more. */
+#define GIVE_UP_MS       1500
 #define LARGEST_AT_FIRST (4 * 1024 * 1024) /* until sizes are known */
 
 int intake_new(struct intake **intake, const struct child *child,
@@ -49,28 +53,18 @@ int intake_new(struct intake **intake, const struct child *child,
     return 0;
 }
 
-static void forget_careful(struct intake *intake)
-{
-    struct entry *entry = intake->careful_head;
-
-    /* The one that is being charged is released by its callback. */
-    intake->careful_head = NULL;
-    intake->careful_tail = NULL;
-    intake->careful_len = 0;
-    while (entry != NULL) {
-        struct entry *next = entry->next;
-
-        intake_settled(intake, entry);
-        entry = next;
-    }
-}
-
 void intake_free(struct intake *intake)
 {
     if (intake == NULL)
         return;
+    size_t lost = settle_waiting(intake->settle);
+    if (lost > 0)
+        log_warning(LOG_WITH(log_number("entries", (int64_t)lost)),
+                    "%s: %zu entries are done but could not be acknowledged; they will be handled "
+                    "once more",
+                    queue_place(intake->writer), lost);
     intake->phase = INTAKE_RELEASED;
-    forget_careful(intake);
+    intake_careful_forget(intake);
     queue_free(intake->reader);
     queue_free(intake->writer);
     settle_free(intake->settle);
@@ -86,6 +80,8 @@ static void break_off(struct intake *intake, const char *why)
         intake->phase = INTAKE_RELEASED;
         return;
     }
+    if (intake->phase > INTAKE_CONNECTING)
+        intake->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
     intake->phase = INTAKE_DOWN;
     snprintf(intake->trouble, sizeof(intake->trouble), "%s", why);
     log_fault(&intake->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
@@ -95,7 +91,7 @@ static void break_off(struct intake *intake, const char *why)
     intake->proven = false;
     queue_disconnect(intake->reader);
     queue_disconnect(intake->writer);
-    forget_careful(intake);
+    intake_careful_forget(intake);
     publisher_forget(intake->publisher, intake);
     rejects_forget(intake->rejects, intake);
     intake->promised = 0;
@@ -256,11 +252,11 @@ static void run(struct intake *intake, int64_t now_ms, bool may_read, size_t roo
     renew(intake, now_ms);
     if (now_ms >= intake->keep_ms)
         intake_keep_open(intake);
-    intake_careful_turn(intake);
+    intake_careful_turn(intake, now_ms);
     if (publisher_is_resting(intake->publisher))
         intake_be_well(intake); /* it is the hub that we wait for */
     if (intake->stopped || !may_read || intake->careful_head != NULL ||
-        intake->careful_asked != NULL || (intake->careful && intake->open > intake->rejecting))
+        (intake->careful && intake->open > intake->rejecting))
         return;
     intake->careful = false;
     intake->active = true;
@@ -288,7 +284,7 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
 {
     switch (intake->phase) {
     case INTAKE_DOWN:
-        if (!intake->stopped && now_ms >= intake->again_ms)
+        if (intake_wants_redis(intake) && now_ms >= intake->again_ms)
             connect_both(intake);
         break;
     case INTAKE_GROUP:
@@ -315,7 +311,7 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
         break;
     case INTAKE_PENDING:
         renew(intake, now_ms);
-        intake_careful_turn(intake);
+        intake_careful_turn(intake, now_ms);
         if (publisher_is_resting(intake->publisher))
             intake_be_well(intake);
         if (!intake->asked && !intake->stopped && may_read && room > 0)
@@ -356,9 +352,15 @@ void intake_turn(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
 
 void intake_stop(struct intake *intake)
 {
+    int64_t now_ms = clock_monotonic_ms();
+
     intake->stopped = true;
-    intake->last_read_ms = clock_monotonic_ms() + LAST_READ_MS;
-    forget_careful(intake);
+    intake->last_read_ms = now_ms + LAST_READ_MS;
+    intake->give_up_ms = now_ms + GIVE_UP_MS;
+    if (intake->phase == INTAKE_DOWN)
+        intake->again_ms = now_ms;
+    backoff_reset(&intake->backoff);
+    intake_careful_forget(intake);
 }
 
 static void released(void *context, int result, const struct error *err)
@@ -378,6 +380,7 @@ void intake_release(struct intake *intake)
         intake->phase = INTAKE_RELEASED;
         return;
     }
+    intake_careful_release(intake);
     intake->phase = INTAKE_RELEASING;
     queue_disconnect(intake->reader); /* nothing is delivered to a name that may go now */
     queue_release_lease(intake->writer, &intake->me, released, intake);
@@ -396,6 +399,8 @@ void intake_settled(struct intake *intake, struct entry *entry)
         intake->open_first = entry->open_next;
     if (entry->open_next != NULL)
         entry->open_next->open_previous = entry->open_previous;
+    if (intake->in_hand == entry)
+        intake->in_hand = NULL;
     intake->open--;
     intake->open_bytes -= entry->value.len;
     if (entry->rejecting)

@@ -7,7 +7,9 @@
  *
  * Entries that somebody may have begun with (own pending ones, those of workers that are gone) are handled
  * one at a time, each charged in Redis with one death before it is handled: one that kills its worker
- * goes to the failure transport after `delivery_limit` deaths, and restarts alone charge nobody else.
+ * goes to the failure transport after `delivery_limit` deaths, and restarts alone charge nobody else. The
+ * charge stands while we work on the entry, not while we merely wait for the hub: who is killed then, by
+ * whomever, did not die of it.
  * One thread. */
 #ifndef WORKER_INTAKE_H
 #define WORKER_INTAKE_H
@@ -45,6 +47,8 @@ int64_t intake_deadline_ms(const struct intake *intake); /* monotonic; -1: none 
 bool intake_is_running(const struct intake *intake); /* connected, leased, past what was pending */
 bool intake_is_quiet(const struct intake *intake);   /* waits for new entries and has none */
 bool intake_is_idle(const struct intake *intake);    /* no open entry, nothing to acknowledge */
+/* Stopped, and Redis is away for so long that nothing is settled any more. */
+bool intake_is_lost(const struct intake *intake, int64_t now_ms);
 /* Entries that take up room: read or asked for and not settled, but for those that wait for a row. */
 size_t intake_open(const struct intake *intake);
 size_t intake_open_bytes(const struct intake *intake);
@@ -55,7 +59,12 @@ struct settle *intake_settle(const struct intake *intake);
 void intake_settled(struct intake *intake, struct entry *entry); /* releases the entry */
 void intake_handled(struct intake *intake, bool done);
 uint64_t intake_count(const struct intake *intake, bool done); /* handled so far; or failed */
-/* The hub is to be waited for: the entry's death charge, if any, is taken back. */
+/* Before anything is done with the entry: true if it is charged, or needs no charge. Else the charge is
+ * asked for; ask again in the next turn. */
+bool intake_charge(struct intake *intake, struct entry *entry);
+/* The same before the hub's answer is acted on; without Redis, where nothing can be charged, true. */
+bool intake_may_settle(struct intake *intake, struct entry *entry);
+/* The hub is to be waited for: the entry's charge, if any, is taken back. */
 void intake_waiting(struct intake *intake, struct entry *entry);
 /* The delayed set has one more, due then (wall ms). */
 void intake_will_be_due(struct intake *intake, int64_t due_ms);

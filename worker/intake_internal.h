@@ -1,5 +1,5 @@
-/* The state of an intake, shared by intake.c (connections and the order of reading) and intake_read.c
- * (what is read); for nobody else. */
+/* The state of an intake, shared by intake.c (connections and the order of reading), intake_read.c
+ * (what is read) and intake_careful.c (what is handled one at a time); for nobody else. */
 #ifndef WORKER_INTAKE_INTERNAL_H
 #define WORKER_INTAKE_INTERNAL_H
 
@@ -47,7 +47,9 @@ struct intake {
     struct entry *careful_head;     /* read, not yet handed on */
     struct entry *careful_tail;
     size_t careful_len;
-    struct entry *careful_asked; /* being charged */
+    struct entry *in_hand; /* of those, the one that is handled; NULL: none */
+    bool charging;         /* the answer to its charge is not here yet */
+    int64_t charged_ms;
 
     struct entry *open_first; /* all that is read and not settled */
     size_t open;
@@ -63,12 +65,15 @@ struct intake {
     size_t reading_count; /* for so many */
     bool dry;             /* the last one brought nothing: the next may block */
     int64_t last_read_ms; /* stopped: how long the last one is waited for */
+    int64_t give_up_ms;   /* stopped, and Redis is away: how long it is waited for */
     bool renewing, moving, adopting, claiming;
     size_t moved;       /* in this round of the delayed set */
     bool due_refused;   /* likewise: something was */
     size_t adopt_share; /* entries asked for of each name */
     size_t adopt_left;  /* names whose answer is not here yet */
     size_t claim_count;
+    size_t claim_pages;           /* left in this turn */
+    struct stream_id claim_after; /* where the search goes on; 0: at the start */
     int64_t renew_ms, due_ms, adopt_ms, claim_ms, keep_ms; /* when next, monotonic */
 };
 
@@ -76,12 +81,20 @@ struct intake {
 void intake_deliver(struct intake *intake, const struct queue_entry *entries, size_t len,
                     bool redelivered);
 void intake_read_pending_page(struct intake *intake, size_t room);
-void intake_careful_turn(struct intake *intake);
+void intake_careful_add(struct intake *intake, struct entry *entry);
+void intake_careful_turn(struct intake *intake, int64_t now_ms);
+bool intake_careful_in_hand(const struct intake *intake);
+int64_t intake_careful_deadline_ms(const struct intake *intake); /* -1: none */
+void intake_careful_forget(struct intake *intake);               /* those not yet handed on */
+/* Our lease is about to be given back. */
+void intake_careful_release(struct intake *intake);
 void intake_move_due(struct intake *intake);
 void intake_adopt(struct intake *intake, size_t room);
 void intake_claim(struct intake *intake, size_t room);
 void intake_read_more(struct intake *intake, size_t room);
 void intake_keep_open(struct intake *intake);
+/* To read, or to acknowledge what is done. */
+bool intake_wants_redis(const struct intake *intake);
 /* All is well as far as can be told. */
 void intake_be_well(struct intake *intake);
 

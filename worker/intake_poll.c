@@ -56,11 +56,14 @@ int64_t intake_deadline_ms(const struct intake *intake)
     soonest(&deadline, settle_deadline_ms(intake->settle));
     if (intake->stopped && intake->reading)
         soonest(&deadline, intake->last_read_ms);
+    soonest(&deadline, intake_careful_deadline_ms(intake));
     switch (intake->phase) {
     case INTAKE_DOWN:
     case INTAKE_LEASE:
-        if (!intake->asked && !intake->stopped)
+        if (!intake->asked && intake_wants_redis(intake))
             soonest(&deadline, intake->again_ms);
+        if (intake->stopped)
+            soonest(&deadline, intake->give_up_ms);
         break;
     case INTAKE_RUNNING:
         if (intake->active && !intake->moving)
@@ -76,6 +79,9 @@ int64_t intake_deadline_ms(const struct intake *intake)
         soonest(&deadline, intake->renew_ms);
         break;
     case INTAKE_CONNECTING:
+        if (intake->stopped)
+            soonest(&deadline, intake->give_up_ms);
+        break;
     case INTAKE_GROUP:
     case INTAKE_RELEASING:
     case INTAKE_RELEASED:
@@ -113,6 +119,18 @@ bool intake_is_quiet(const struct intake *intake)
 bool intake_is_idle(const struct intake *intake)
 {
     return intake->open == 0 && !intake->reading && settle_is_idle(intake->settle);
+}
+
+/* What was on its way when Redis went away is forgotten, but for what is on the wire to the hub. */
+bool intake_is_lost(const struct intake *intake, int64_t now_ms)
+{
+    return intake->stopped && intake->phase <= INTAKE_CONNECTING && intake->open == 0 &&
+           now_ms >= intake->give_up_ms;
+}
+
+bool intake_wants_redis(const struct intake *intake)
+{
+    return !intake->stopped || !settle_is_idle(intake->settle);
 }
 
 size_t intake_open(const struct intake *intake)

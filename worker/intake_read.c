@@ -15,6 +15,7 @@
 #define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
 #define ADOPT_EVERY_MS 5000
 #define KEEP_LEAST_MS  1000
+#define CLAIM_PAGES    16 /* looked through in one turn; the next goes on behind them */
 
 /* How many to ask for, so that a page of large entries does not fill the memory. */
 static size_t page_size(const struct intake *intake, size_t room)
@@ -68,18 +69,6 @@ static bool decode(struct entry *entry, struct error *err)
     return true;
 }
 
-static void careful_add(struct intake *intake, struct entry *entry)
-{
-    entry->next = NULL;
-    if (intake->careful_tail != NULL)
-        intake->careful_tail->next = entry;
-    else
-        intake->careful_head = entry;
-    intake->careful_tail = entry;
-    intake->careful_len++;
-    intake->careful = true;
-}
-
 void intake_deliver(struct intake *intake, const struct queue_entry *entries, size_t len,
                     bool redelivered)
 {
@@ -112,7 +101,7 @@ void intake_deliver(struct intake *intake, const struct queue_entry *entries, si
         if (!decode(entry, &err))
             settle_undecodable(entry, err.text);
         else if (redelivered)
-            careful_add(intake, entry);
+            intake_careful_add(intake, entry);
         else
             publisher_add(intake->publisher, entry);
     }
@@ -134,57 +123,6 @@ struct entry *intake_detach(struct intake *intake, struct entry *entry)
     intake->rejecting++;
     intake_settled(intake, entry);
     return alone;
-}
-
-static void charged(void *context, int result, const struct error *err)
-{
-    struct intake *intake = context;
-    struct entry *entry = intake->careful_asked;
-
-    intake->careful_asked = NULL;
-    if (result < 0) {
-        intake_settled(intake, entry); /* it is pending, and will be read again */
-        intake_fail(intake, result, err);
-        return;
-    }
-    entry->charged = true;
-    publisher_add(intake->publisher, entry);
-}
-
-static bool careful_in_hand(const struct intake *intake)
-{
-    return intake->careful_asked != NULL || intake->open > intake->careful_len + intake->rejecting;
-}
-
-/* The next of those that a worker died with, once the one before is settled. */
-void intake_careful_turn(struct intake *intake)
-{
-    struct entry *entry = intake->careful_head;
-    char cause[100];
-
-    if (entry == NULL || careful_in_hand(intake) || publisher_is_resting(intake->publisher))
-        return;
-    intake->careful_head = entry->next;
-    if (intake->careful_head == NULL)
-        intake->careful_tail = NULL;
-    intake->careful_len--;
-    entry->next = NULL;
-    if ((int64_t)entry->deliveries > intake->child->settings->worker.delivery_limit) {
-        snprintf(cause, sizeof(cause), "its worker died %u times", entry->deliveries - 1);
-        settle_reject(entry, cause);
-        return;
-    }
-    intake->careful_asked = entry;
-    queue_charge(intake->writer, intake->me.consumer, entry->id, entry->deliveries + 1, charged,
-                 intake);
-}
-
-void intake_waiting(struct intake *intake, struct entry *entry)
-{
-    if (!entry->charged || !queue_is_connected(intake->writer))
-        return;
-    entry->charged = false;
-    queue_charge(intake->writer, intake->me.consumer, entry->id, entry->deliveries, NULL, NULL);
 }
 
 static void pending_read(void *context, int result, const struct queue_entry *entries, size_t len,
@@ -213,7 +151,7 @@ static void pending_read(void *context, int result, const struct queue_entry *en
 
 void intake_read_pending_page(struct intake *intake, size_t room)
 {
-    if (intake->careful_head != NULL || careful_in_hand(intake))
+    if (intake->careful_head != NULL || intake_careful_in_hand(intake))
         return;
     intake->asked = true;
     queue_read_pending(intake->writer, intake->me.consumer, intake->pending_after,
@@ -364,31 +302,50 @@ void intake_adopt(struct intake *intake, size_t room)
     queue_read_names(intake->writer, names_read, intake);
 }
 
+static void claim_page(struct intake *intake);
+
+/* One that can't be read stays pending, with us or with another, for ever: what comes behind such must be
+ * found all the same. */
 static void claimed(void *context, int result, const struct stream_id *ids, size_t len,
-                    const struct error *err)
+                    struct stream_id next, const struct error *err)
 {
     struct intake *intake = context;
 
-    intake->claiming = false;
-    kept(intake, intake->claim_count);
     if (result < 0) {
+        intake->claiming = false;
+        kept(intake, intake->claim_count);
         intake_complain(intake, COMPLAINT_CLAIM, err);
         return;
     }
     intake_content(intake, COMPLAINT_CLAIM);
+    intake->claim_after = next;
+    bool more = next.ms != 0 || next.sequence != 0;
+    if (len == 0 && more && --intake->claim_pages > 0) {
+        claim_page(intake);
+        return;
+    }
+    intake->claiming = false;
+    kept(intake, intake->claim_count);
     read_taken(intake, ids, len);
+    if (len > 0 && more)
+        intake->claim_ms = 0;
+}
+
+static void claim_page(struct intake *intake)
+{
+    queue_claim_idle(intake->writer, intake->me.consumer,
+                     queue_dsn(intake->writer)->redeliver_timeout_ms, intake->claim_after,
+                     intake->claim_count, claimed, intake);
 }
 
 void intake_claim(struct intake *intake, size_t room)
 {
-    const struct dsn_redis *dsn = queue_dsn(intake->writer);
-
     intake->claiming = true;
-    intake->claim_ms = clock_monotonic_ms() + dsn->claim_interval_ms;
+    intake->claim_ms = clock_monotonic_ms() + queue_dsn(intake->writer)->claim_interval_ms;
     intake->claim_count = page_size(intake, room);
+    intake->claim_pages = CLAIM_PAGES;
     intake->promised += intake->claim_count;
-    queue_claim_idle(intake->writer, intake->me.consumer, dsn->redeliver_timeout_ms,
-                     intake->claim_count, claimed, intake);
+    claim_page(intake);
 }
 
 static void new_read(void *context, int result, const struct queue_entry *entries, size_t len,

@@ -207,21 +207,23 @@ static void check_limits(struct worker *worker, int64_t now_ms)
     begin_draining(worker, now_ms, CHILD_EXIT_PLANNED);
 }
 
-static bool is_drained(const struct worker *worker)
+static bool is_drained(const struct worker *worker, int64_t now_ms)
 {
     for (size_t i = 0; i < worker->intakes_len; i++)
-        if (!intake_is_idle(worker->intakes[i]))
+        if (!intake_is_idle(worker->intakes[i]) && !intake_is_lost(worker->intakes[i], now_ms))
             return false;
     return true;
 }
 
 /* The hub rests: what has its 200 is acknowledged, the rest is handed over. */
-static bool is_settled(const struct worker *worker)
+static bool is_settled(const struct worker *worker, int64_t now_ms)
 {
     if (!publisher_is_resting(worker->publisher) || hub_busy(publisher_hub(worker->publisher)) > 0)
         return false;
     for (size_t i = 0; i < worker->intakes_len; i++)
-        if (!settle_is_idle(intake_settle(worker->intakes[i])))
+        if (publisher_in_flight(worker->publisher, worker->intakes[i]) > 0 ||
+            (!settle_is_idle(intake_settle(worker->intakes[i])) &&
+             !intake_is_lost(worker->intakes[i], now_ms)))
             return false;
     return true;
 }
@@ -236,8 +238,8 @@ static bool is_released(const struct worker *worker)
 
 static void advance_end(struct worker *worker, int64_t now_ms)
 {
-    if (worker->phase == DRAINING &&
-        (is_drained(worker) || is_settled(worker) || now_ms >= worker->deadline_ms)) {
+    if (worker->phase == DRAINING && (is_drained(worker, now_ms) || is_settled(worker, now_ms) ||
+                                      now_ms >= worker->deadline_ms)) {
         worker->phase = RELEASING;
         worker->deadline_ms = now_ms + RELEASE_MS;
         for (size_t i = 0; i < worker->intakes_len; i++)

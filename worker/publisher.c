@@ -20,8 +20,11 @@
 struct lane {
     struct entry *head;
     struct entry *tail;
-    bool sending; /* the head is on the wire */
+    bool sending; /* the head is on the wire, or its answer is held */
     bool failed;  /* its head got "wait" since the breaker opened */
+    bool held; /* what became of the head is known, but it must be charged before it is settled */
+    enum hub_outcome outcome;
+    char text[sizeof(((struct hub_result *)NULL)->text)];
 };
 
 struct publisher {
@@ -114,7 +117,7 @@ static bool send_head(struct publisher *publisher, size_t number)
 {
     struct lane *lane = &publisher->lanes[number];
 
-    while (lane->head != NULL) {
+    while (lane->head != NULL && intake_charge(lane->head->intake, lane->head)) {
         struct bytes id;
         struct error err;
         struct buf *form = hub_form(publisher->hub, number);
@@ -147,34 +150,14 @@ static void send_probe(struct publisher *publisher)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         size_t number = (publisher->probe_from + i) % publisher->lanes_len;
+        const struct lane *lane = &publisher->lanes[number];
 
-        if (!publisher->lanes[number].failed && publisher->lanes[number].head != NULL &&
-            send_head(publisher, number)) {
+        if (!lane->failed && !lane->sending && lane->head != NULL && send_head(publisher, number)) {
             publisher->probe_from = number + 1;
             return;
         }
     }
     send_own_probe(publisher);
-}
-
-void publisher_turn(struct publisher *publisher, int64_t now_ms)
-{
-    switch (publisher->breaker.state) {
-    case BREAKER_OPEN:
-        /* What was under way when it opened comes home first. */
-        if (hub_busy(publisher->hub) == 0 && breaker_probe_due(&publisher->breaker, now_ms))
-            send_probe(publisher);
-        break;
-    case BREAKER_HALF_OPEN:
-        break;
-    case BREAKER_CLOSED:
-        for (size_t i = 0; i < publisher->lanes_len; i++)
-            if (publisher->lanes[i].head != NULL && hub_is_idle(publisher->hub, i))
-                send_head(publisher, i);
-        break;
-    }
-    stats_set(publisher->child->slot, STATS_BREAKER_OPEN,
-              publisher->breaker.state != BREAKER_CLOSED);
 }
 
 static void count_answer(struct stats_slot *slot, const struct hub_result *result)
@@ -201,6 +184,53 @@ static void begin_rest(struct publisher *publisher, const struct hub_result *res
               result->text);
 }
 
+static void settle_answer(struct publisher *publisher, struct entry *entry,
+                          enum hub_outcome outcome, const char *text)
+{
+    const struct envelope *envelope = &entry->envelope;
+
+    switch (outcome) {
+    case HUB_DONE:
+        if (envelope->received_us > 0)
+            stats_observe(publisher->child->slot, STATS_END_TO_END_US,
+                          clock_wall_us() - envelope->received_us);
+        settle_done(entry);
+        break;
+    case HUB_RETRY:
+        settle_retry(entry, text);
+        break;
+    case HUB_REJECT:
+        settle_reject(entry, text);
+        break;
+    case HUB_WAIT:
+        break;
+    }
+}
+
+/* At once, or, if the entry has waited for the hub and is no longer charged, once it is again: an entry that
+ * kills us here would otherwise do so for ever. */
+static void settle_head(struct publisher *publisher, struct lane *lane, enum hub_outcome outcome,
+                        const char *text)
+{
+    if (intake_may_settle(lane->head->intake, lane->head)) {
+        settle_answer(publisher, lane_pop(lane), outcome, text);
+        return;
+    }
+    lane->sending = true;
+    lane->held = true;
+    lane->outcome = outcome;
+    snprintf(lane->text, sizeof(lane->text), "%s", text);
+}
+
+static void settle_held(struct publisher *publisher, struct lane *lane)
+{
+    if (!lane->held || !intake_may_settle(lane->head->intake, lane->head))
+        return;
+    lane->held = false;
+    lane->sending = false;
+    settle_answer(publisher, lane_pop(lane), lane->outcome, lane->text);
+}
+
 /* The probe passed: those that failed meanwhile have one strike more. */
 static void end_rest(struct publisher *publisher)
 {
@@ -212,31 +242,8 @@ static void end_rest(struct publisher *publisher)
 
         lane->failed = false;
         if (failed && lane->head != NULL && !lane->sending && ++lane->head->strikes >= STRIKES_MAX)
-            settle_retry(lane_pop(lane), "the hub failed on this message again and again, and not "
-                                         "on others");
-    }
-}
-
-static void settle_answer(struct publisher *publisher, struct entry *entry,
-                          const struct hub_result *result)
-{
-    const struct envelope *envelope = &entry->envelope;
-
-    switch (result->answer.outcome) {
-    case HUB_DONE:
-        if (envelope->received_us > 0)
-            stats_observe(publisher->child->slot, STATS_END_TO_END_US,
-                          clock_wall_us() - envelope->received_us);
-        settle_done(entry);
-        break;
-    case HUB_RETRY:
-        settle_retry(entry, result->text);
-        break;
-    case HUB_REJECT:
-        settle_reject(entry, result->text);
-        break;
-    case HUB_WAIT:
-        break;
+            settle_head(publisher, lane, HUB_RETRY,
+                        "the hub failed on this message again and again, and not on others");
     }
 }
 
@@ -260,7 +267,7 @@ static void answered(void *context, size_t connection, const struct hub_result *
         return;
     }
     if (!own_probe)
-        settle_answer(publisher, lane_pop(lane), result);
+        settle_head(publisher, lane, result->answer.outcome, result->text);
     if (breaker_passed(&publisher->breaker))
         end_rest(publisher);
     /* The connection is idle: keep it busy without waiting for the next turn. */
@@ -268,12 +275,38 @@ static void answered(void *context, size_t connection, const struct hub_result *
         send_head(publisher, connection);
 }
 
+void publisher_turn(struct publisher *publisher, int64_t now_ms)
+{
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        settle_held(publisher, &publisher->lanes[i]);
+    switch (publisher->breaker.state) {
+    case BREAKER_OPEN:
+        /* What was under way when it opened comes home first. */
+        if (hub_busy(publisher->hub) == 0 && breaker_probe_due(&publisher->breaker, now_ms))
+            send_probe(publisher);
+        break;
+    case BREAKER_HALF_OPEN:
+        break;
+    case BREAKER_CLOSED:
+        for (size_t i = 0; i < publisher->lanes_len; i++)
+            if (publisher->lanes[i].head != NULL && !publisher->lanes[i].sending &&
+                hub_is_idle(publisher->hub, i))
+                send_head(publisher, i);
+        break;
+    }
+    stats_set(publisher->child->slot, STATS_BREAKER_OPEN,
+              publisher->breaker.state != BREAKER_CLOSED);
+}
+
 void publisher_forget(struct publisher *publisher, const struct intake *intake)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         struct lane *lane = &publisher->lanes[i];
-        struct lane kept = {.sending = lane->sending, .failed = lane->failed};
+        struct lane kept = *lane;
         bool first = true;
+
+        kept.head = NULL;
+        kept.tail = NULL;
 
         while (lane->head != NULL) {
             struct entry *entry = lane_pop(lane);

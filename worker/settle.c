@@ -363,3 +363,8 @@ bool settle_is_idle(const struct settle *settle)
 {
     return settle->done.len == 0 && settle->rejected.len == 0 && settle->retries_under_way == 0;
 }
+
+size_t settle_waiting(const struct settle *settle)
+{
+    return settle->done.len + settle->rejected.len;
+}

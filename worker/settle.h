@@ -37,5 +37,6 @@ void settle_rejected(struct entry *entry);
 void settle_turn(struct settle *settle, int64_t now_ms, bool last);
 int64_t settle_deadline_ms(const struct settle *settle); /* monotonic; -1: none */
 bool settle_is_idle(const struct settle *settle);        /* nothing to send, nothing unanswered */
+size_t settle_waiting(const struct settle *settle); /* acknowledgements that Redis has not taken */
 
 #endif

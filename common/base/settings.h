@@ -47,7 +47,8 @@ struct settings_mqtt {
 struct settings_spool {
     int64_t size;
     int64_t retain;
-    char *sync; /* "none", "interval" or "always" */
+    char *sync;   /* "none", "interval" or "always" */
+    char *former; /* "drain" or "redirect" */
 };
 
 struct settings_transport {

@@ -104,6 +104,11 @@ const struct setting SETTINGS_TABLE[] = {
      AT(spool, sync),
      .description = "none: what was received outlives killed processes; interval: a power cut as "
                     "well, but for the last second; always: all of it, at the disk's rate"},
+    {KEY(SPOOL, "former", CHOICE), .standard = "drain", .choices = "drain redirect",
+     AT(spool, former),
+     .description = "what was stored for a former `dsn` of the transport: drain: goes there first; "
+                    "redirect: goes to the present one, for a former one that is gone for good "
+                    "(what that has already may come twice)"},
 
     {KEY(TRANSPORT, "dsn", TEXT), .env = "MESSENGER_TRANSPORT_DSN",
      .standard = "redis://127.0.0.1:6379/messages", AT(transport, dsn),
@@ -147,8 +152,9 @@ const struct setting SETTINGS_TABLE[] = {
      AT(worker, prefetch_window), .flags = SETTING_LATER,
      .description = "the same while a route collects a window"},
     {KEY(WORKER, "prefetch_bytes", SIZE), .standard = "64M", RANGE(MIB, 64 * GIB),
-     AT(worker, prefetch_bytes), .flags = SETTING_LATER,
-     .description = "bytes that a window may hold"},
+     AT(worker, prefetch_bytes),
+     .description =
+         "bytes of entries that one worker may hold open; one that is larger is still read"},
     {KEY(WORKER, "delivery_limit", NUMBER), .standard = "5", RANGE(1, 1000),
      AT(worker, delivery_limit),
      .description =

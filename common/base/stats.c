@@ -15,11 +15,13 @@ const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1] = {
     250,    500,    1000,   2500,    5000,    10000,   25000,   50000,
     100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
 
-/* Two builds that disagree about the layout never share memory by mistake. */
+/* Two builds that disagree about the layout never share memory by mistake. The last member's place is
+ * in it because a slot's size is rounded up. */
 static uint32_t layout_version(void)
 {
     return (uint32_t)(sizeof(struct stats_slot) * 31 + sizeof(struct stats_probe) * 7 +
-                      STATS_COUNTERS * 131 + STATS_GAUGES * 17 + STATS_HISTOGRAMS);
+                      offsetof(struct stats_slot, number) * 3 + STATS_COUNTERS * 131 +
+                      STATS_GAUGES * 17 + STATS_HISTOGRAMS);
 }
 
 static size_t memory_size(size_t slots)

@@ -84,9 +84,8 @@ struct stats_slot {
     _Atomic uint64_t counter[STATS_COUNTERS];
     _Atomic uint64_t gauge[STATS_GAUGES];
     struct stats_histogram_data histogram[STATS_HISTOGRAMS];
-    _Atomic uint64_t beat_ms;     /* monotonic: the loop turned then */
-    _Atomic uint64_t in_hand[2];  /* stream id of the one entry under `delivery_limit` care, or 0 */
-    _Atomic uint32_t reason_turn; /* odd while `reason` is being written */
+    _Atomic uint64_t beat_ms;       /* monotonic: the loop turned then */
+    _Atomic uint32_t reason_turn;   /* odd while `reason` is being written */
     char reason[STATS_REASON_SIZE]; /* why the process is not ready; "" when it is */
     char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
     uint32_t number;            /* the slot's number among its name: worker 1, 2, ... */

@@ -354,56 +354,92 @@ struct claim_call {
     struct queue *queue;
     char *consumer;
     int64_t idle_ms;
-    queue_ids_read *ids;
+    size_t count;
+    struct stream_id next;
+    queue_claimed *done;
     void *context;
 };
+
+static void claim_finish(struct claim_call *claim, const struct stream_id *ids, size_t len,
+                         const struct error *err)
+{
+    claim->done(claim->context, result_of(err), ids, len, claim->next, err);
+    free(claim->consumer);
+    free(claim);
+}
+
+static void idle_claimed(void *context, int result, const struct stream_id *ids, size_t len,
+                         const struct error *err)
+{
+    (void)result;
+    claim_finish(context, ids, len, err);
+}
+
+/* Those of others among a page of XPENDING, and how far it was looked at. */
+static size_t choose_idle(struct claim_call *claim, const redisReply *page, struct bytes *chosen)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < page->elements && found < claim->count; i++) {
+        const redisReply *row = page->element[i];
+
+        if (row->elements < 2 || !stream_id_parse(redis_text(row->element[0]), &claim->next))
+            continue;
+        if (!bytes_equal_text(redis_text(row->element[1]), claim->consumer))
+            chosen[found++] = redis_text(row->element[0]);
+    }
+    if (found < claim->count && page->elements < QUEUE_CLAIM_PAGE)
+        claim->next = (struct stream_id){0, 0};
+    return found;
+}
 
 static void idle_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct claim_call *claim = context;
     struct queue *queue = claim->queue;
+    struct bytes arguments[5 + QUEUE_CLAIM_PAGE + 1];
     char idle[24];
-    size_t found = 0;
 
-    snprintf(idle, sizeof(idle), "%lld", (long long)claim->idle_ms);
-    struct bytes head[] = {BYTES("XCLAIM"), stream_of(queue), group_of(queue),
-                           bytes_of(claim->consumer), bytes_of(idle)};
-    size_t elements = err == NULL ? reply->elements : 0;
-    struct bytes *arguments = xcalloc(elements + 6, sizeof(*arguments));
-
-    memcpy(arguments, head, sizeof(head));
-    for (size_t i = 0; i < elements; i++) {
-        const redisReply *row = reply->element[i];
-
-        if (row->elements >= 2 && !bytes_equal_text(redis_text(row->element[1]), claim->consumer))
-            arguments[5 + found++] = redis_text(row->element[0]);
+    if (err != NULL || reply->elements > QUEUE_CLAIM_PAGE) {
+        claim_finish(claim, NULL, 0, err);
+        return;
     }
+    size_t found = choose_idle(claim, reply, arguments + 5);
     if (found == 0) {
-        claim->ids(claim->context, result_of(err), NULL, 0, err);
-    } else {
-        struct pending_call *call = call_new(queue, claim->context);
-
-        call->ids = claim->ids;
-        arguments[5 + found] = BYTES("JUSTID");
-        /* The time out of use is checked again by XCLAIM: two claimers never both win. */
-        redis_send(queue->redis, arguments, 6 + found, 0, answer_ids, call);
+        claim_finish(claim, NULL, 0, NULL);
+        return;
     }
-    free(arguments);
-    free(claim->consumer);
-    free(claim);
+    struct pending_call *call = call_new(queue, claim);
+    call->ids = idle_claimed;
+    snprintf(idle, sizeof(idle), "%lld", (long long)claim->idle_ms);
+    arguments[0] = BYTES("XCLAIM");
+    arguments[1] = stream_of(queue);
+    arguments[2] = group_of(queue);
+    arguments[3] = bytes_of(claim->consumer);
+    arguments[4] = bytes_of(idle);
+    arguments[5 + found] = BYTES("JUSTID");
+    /* The time out of use is checked again by XCLAIM: two claimers never both win. */
+    redis_send(queue->redis, arguments, 6 + found, 0, answer_ids, call);
 }
 
-void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms, size_t count,
-                      queue_ids_read *done, void *context)
+void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
+                      struct stream_id after, size_t count, queue_claimed *done, void *context)
 {
     struct claim_call *claim = xcalloc(1, sizeof(*claim));
-    char idle[24], limit[24];
+    char idle[24], limit[24], from[STREAM_ID_TEXT_SIZE + 1];
 
-    *claim = (struct claim_call){queue, xstrdup(consumer), idle_ms, done, context};
+    *claim = (struct claim_call){.queue = queue,
+                                 .consumer = xstrdup(consumer),
+                                 .idle_ms = idle_ms,
+                                 .count = count,
+                                 .done = done,
+                                 .context = context};
+    from[0] = '(';
+    stream_id_format(after, from + 1);
     snprintf(idle, sizeof(idle), "%lld", (long long)idle_ms);
-    snprintf(limit, sizeof(limit), "%zu", count);
+    snprintf(limit, sizeof(limit), "%d", QUEUE_CLAIM_PAGE);
     struct bytes pending[] = {BYTES("XPENDING"), stream_of(queue), group_of(queue),
-                              BYTES("IDLE"),     bytes_of(idle),   BYTES("-"),
+                              BYTES("IDLE"),     bytes_of(idle),   bytes_of(from),
                               BYTES("+"),        bytes_of(limit)};
     redis_send(queue->redis, pending, 8, 0, idle_read, claim);
 }

@@ -13,6 +13,7 @@
 #define QUEUE_LEASE_MS        15000
 #define QUEUE_RENEW_MS        5000
 #define QUEUE_ACKNOWLEDGE_MAX 1000
+#define QUEUE_CLAIM_PAGE      256
 
 /* Who reads: the consumer name in the group, and the token `<instance>:<random>` of its lease. */
 struct queue_reader {
@@ -32,6 +33,9 @@ typedef void queue_entries_read(void *context, int result, const struct queue_en
                                 size_t len, const struct error *err);
 typedef void queue_ids_read(void *context, int result, const struct stream_id *ids, size_t len,
                             const struct error *err);
+/* next: the last id that was looked at, to go on behind; 0-0 once there is nothing more. */
+typedef void queue_claimed(void *context, int result, const struct stream_id *ids, size_t len,
+                           struct stream_id next, const struct error *err);
 typedef void queue_names_read(void *context, int result, const struct bytes *names, size_t len,
                               const struct error *err);
 
@@ -81,9 +85,11 @@ void queue_read_names(struct queue *queue, queue_names_read *done, void *context
 /* Takes over up to count entries of a name that has no lease; ids are ours now. */
 void queue_adopt(struct queue *queue, const char *consumer, struct bytes name, size_t count,
                  queue_ids_read *done, void *context);
-/* Entries of any other consumer that were idle for that long: XPENDING IDLE and XCLAIM. */
-void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms, size_t count,
-                      queue_ids_read *done, void *context);
+/* Takes over up to count entries of any other consumer that were idle for that long, behind the id `after`
+ * (0-0: from the start): XPENDING IDLE and XCLAIM. Looks at QUEUE_CLAIM_PAGE idle ones at the most, our own
+ * among them: a page without one of others says nothing of those behind it. */
+void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
+                      struct stream_id after, size_t count, queue_claimed *done, void *context);
 /* Resets the idle time of entries that are still being worked on. */
 void queue_keep(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                 queue_done *done, void *context);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -38,11 +39,32 @@ static void test_options_that_name_another_place_are_left_out(void **state)
     check("redis://new?stream=b", "redis://old:6379/a", "redis://old:6379/a");
 }
 
+static void test_the_reason_names_the_place_and_the_mend_however_long_it_is(void **state)
+{
+    struct error err = {.text = "redis://old:6379/a: Connection refused"};
+    char text[192];
+
+    (void)state;
+    former_reason(text, sizeof(text), "redis://old:6379/a", &err);
+    assert_string_equal(text,
+                        "the former redis://old:6379/a: Connection refused; if it is gone for "
+                        "good: [spool] former = redirect (what it already has may come twice)");
+    strcpy(err.text, "no such host");
+    former_reason(text, sizeof(text), "redis://old:6379/a", &err);
+    assert_memory_equal(text, BYTES("the former redis://old:6379/a: no such host; if").data, 47);
+    memset(err.text, 'x', sizeof(err.text) - 1);
+    former_reason(text, sizeof(text), "redis://old:6379/a", &err);
+    assert_int_equal(strlen(text), sizeof(text) - 1);
+    assert_non_null(strstr(text, "; if it is gone for good: [spool] former = redirect"));
+    assert_int_equal(text[strlen(text) - 1], ')');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_former_place_gets_today_s_credentials_and_options),
         cmocka_unit_test(test_options_that_name_another_place_are_left_out),
+        cmocka_unit_test(test_the_reason_names_the_place_and_the_mend_however_long_it_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,6 +38,7 @@ struct answer {
     int64_t number;
     char text[256];
     struct stream_id ids[64];
+    struct stream_id next;
     uint32_t deliveries[64];
     bool gone[64];
     size_t len;
@@ -153,6 +154,15 @@ static void on_ids(void *context, int result, const struct stream_id *ids, size_
     answer->len = len;
     for (size_t i = 0; i < len && i < 64; i++)
         answer->ids[i] = ids[i];
+}
+
+static void on_claimed(void *context, int result, const struct stream_id *ids, size_t len,
+                       struct stream_id next, const struct error *err)
+{
+    struct answer *answer = context;
+
+    on_ids(context, result, ids, len, err);
+    answer->next = next;
 }
 
 static void on_names(void *context, int result, const struct bytes *names, size_t len,
@@ -598,23 +608,47 @@ static void test_entries_are_adopted_only_when_no_lease_stands(void **state)
     assert_int_equal(command(fixture, "XPENDING messages symfony - + 10 w-2"), 3);
 }
 
+static struct answer claim(struct fixture *fixture, const char *me, int64_t idle_ms,
+                           struct stream_id after, size_t count)
+{
+    struct answer answer = {0};
+
+    queue_claim_idle(fixture->queue, me, idle_ms, after, count, on_claimed, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer;
+}
+
 static void test_idle_entries_of_others_are_claimed_and_ones_own_are_not(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer none = {0}, mine = {0}, theirs = {0};
+    struct stream_id start = {0, 0};
 
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
     read_new(fixture, "w-1", 2);
-    queue_claim_idle(fixture->queue, "w-2", 3600000, 10, on_ids, &none);
-    wait_for(fixture->queue, &none);
-    assert_int_equal(none.len, 0);
-    queue_claim_idle(fixture->queue, "w-1", 0, 10, on_ids, &mine);
-    wait_for(fixture->queue, &mine);
-    assert_int_equal(mine.len, 0);
-    queue_claim_idle(fixture->queue, "w-2", 0, 10, on_ids, &theirs);
-    wait_for(fixture->queue, &theirs);
-    assert_int_equal(theirs.len, 2);
+    assert_int_equal(claim(fixture, "w-2", 3600000, start, 10).len, 0);
+    assert_int_equal(claim(fixture, "w-1", 0, start, 10).len, 0);
+    assert_int_equal(claim(fixture, "w-2", 0, start, 1).len, 1);
+    assert_int_equal(claim(fixture, "w-2", 0, start, 10).len, 1);
+}
+
+static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:301", 301);
+    struct answer own = read_new(fixture, "w-2", 300);
+    struct answer others = read_new(fixture, "w-1", 1);
+    assert_int_equal(own.len, 300);
+    struct answer first = claim(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
+    assert_int_equal(first.len, 0);
+    assert_true(stream_id_compare(first.next, (struct stream_id){0, 0}) > 0);
+    struct answer second = claim(fixture, "w-2", 0, first.next, 10);
+    assert_int_equal(second.len, 1);
+    assert_int_equal(stream_id_compare(second.ids[0], others.ids[0]), 0);
+    assert_int_equal(stream_id_compare(second.next, (struct stream_id){0, 0}), 0);
 }
 
 static void test_a_charge_sets_the_delivery_count_of_one_entry(void **state)
@@ -710,6 +744,7 @@ int main(void)
         WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
         WITH_REDIS(test_entries_are_adopted_only_when_no_lease_stands),
         WITH_REDIS(test_idle_entries_of_others_are_claimed_and_ones_own_are_not),
+        WITH_REDIS(test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them),
         WITH_REDIS(test_a_charge_sets_the_delivery_count_of_one_entry),
         WITH_REDIS(test_a_frozen_server_is_given_up_at_the_deadline),
         WITH_REDIS(test_a_wrong_password_is_said_in_the_servers_words),

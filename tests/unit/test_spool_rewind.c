@@ -356,6 +356,81 @@ static void test_a_gap_does_not_count_what_went_elsewhere(void **state)
     assert_int_equal(rewound.missing, oldest - 101);
 }
 
+/* 1 to 6 are known to be in the old one, 7 to 10 are not, 11 to 15 came since. */
+static uint64_t leave_some_with_the_old_one(struct spool_case *c)
+{
+    spool_case_open(c);
+    uint64_t old_run = spool_run(c->spool);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 6));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    spool_case_fill(c, 11, 15, 100);
+    assert_string_equal(spool_destination(c->spool), OLD);
+    spool_case_reopen(c);
+    return old_run;
+}
+
+static void test_redirected_records_go_to_the_new_one_before_its_own(void **state)
+{
+    struct spool_case *c = *state;
+    uint64_t old_run = leave_some_with_the_old_one(c);
+
+    assert_int_equal(spool_redirect(c->spool), 4);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    struct spool_rewound rewound = spool_rewind(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, SPOOL_IN_STEP);
+    assert_int_equal(rewound.position, 7);
+    spool_commit(c->spool, spool_case_expect(c, 7, 12));
+
+    /* A mark of the new one, on a record of the old one's run, is placed. */
+    assert_int_equal(spool_case_rewind(c, old_run, 8).kind, SPOOL_REPLAY);
+    spool_commit(c->spool, spool_case_expect(c, 9, 15));
+    /* Flushed, it gets what was meant for it, and neither more nor less. */
+    rewound = spool_rewind(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, SPOOL_REPLAY);
+    assert_int_equal(rewound.position, 7);
+    assert_int_equal(rewound.missing, 0);
+    spool_commit(c->spool, spool_case_expect(c, 7, 15));
+    spool_case_expect_none(c);
+}
+
+static void test_redirected_records_stay_so_from_start_to_start(void **state)
+{
+    struct spool_case *c = *state;
+
+    leave_some_with_the_old_one(c);
+    assert_int_equal(spool_redirect(c->spool), 4);
+    spool_rewind(c->spool, BYTES_NONE);
+    spool_commit(c->spool, spool_case_expect(c, 7, 8));
+    spool_case_reopen(c);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    spool_case_reopen_killed(c);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_int_equal(spool_rewind(c->spool, BYTES_NONE).position, 7);
+    spool_commit(c->spool, spool_case_expect(c, 7, 15));
+    spool_case_append(c, 16, 100);
+    spool_case_reopen(c);
+    spool_case_expect(c, 16, 16);
+}
+
+static void test_redirecting_nothing_repeats_nothing(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_int_equal(spool_rewind(c->spool, BYTES_NONE).kind, SPOOL_IN_STEP);
+    spool_case_expect_none(c);
+}
+
 /* After a reboot --------------------------------------------------------------------------------- */
 
 static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
@@ -413,6 +488,9 @@ int main(void)
         TEST(test_other_records_take_part_in_the_order_and_are_not_given),
         TEST(test_a_changed_destination_drains_the_old_one_first),
         TEST(test_a_changed_destination_with_nothing_unsent_is_the_new_one_at_once),
+        TEST(test_redirected_records_go_to_the_new_one_before_its_own),
+        TEST(test_redirected_records_stay_so_from_start_to_start),
+        TEST(test_redirecting_nothing_repeats_nothing),
         TEST(test_a_gap_does_not_count_what_went_elsewhere),
         TEST(test_after_a_reboot_no_sequence_is_given_twice),
     };

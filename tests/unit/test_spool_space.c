@@ -105,6 +105,49 @@ static void test_a_message_that_could_never_fit_is_told_from_a_full_spool(void *
     spool_case_expect(c, 1, 1);
 }
 
+/* Beside the two segments that an empty spool has. */
+static void test_the_largest_message_is_one_that_an_empty_spool_takes(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    size_t most = 4 * MB - 2 * c->spool->segment_size - SEGMENT_HEADER_SIZE - RECORD_HEAD_SIZE -
+                  sizeof("sensors/room1/temp");
+    assert_int_equal(spool_case_try(c, 1, most + 8, &sequence, &err), -ERR_TOO_LARGE);
+    spool_case_append(c, 1, most - 8);
+    spool_case_expect(c, 1, 1);
+}
+
+/* It had no room beside what is retained: the next start gives that up before the broker sends again. */
+static void test_a_message_that_found_no_room_finds_it_after_the_next_start(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    c->options.size = 16 * MB;
+    c->options.retain = 6 * MB;
+    spool_case_open(c);
+    spool_rewind(c->spool, BYTES_NONE);
+    uint64_t run = spool_run(c->spool);
+    for (int n = 1; n <= 120; n++) {
+        spool_case_append(c, n, 60 * KB);
+        spool_commit(c->spool, spool_case_expect(c, n, n));
+    }
+    assert_int_equal(spool_case_try(c, 121, 12 * MB, &sequence, &err), -ERR_FULL);
+    spool_case_reopen_killed(c);
+    assert_true(spool_above_high_water(c->spool));
+    assert_false(spool_below_low_water(c->spool));
+    assert_int_equal(spool_case_rewind(c, run, 120).kind, SPOOL_ADVANCED);
+    assert_true(spool_below_low_water(c->spool));
+    spool_case_append(c, 121, 12 * MB);
+    spool_case_expect(c, 121, 121);
+    assert_true(spool_case_state(c).used_bytes <= 16 * MB);
+    assert_int_equal(spool_case_files(c, SEGMENT_WANTED), 0);
+}
+
 static void test_committed_records_are_kept_as_far_as_retain_says(void **state)
 {
     struct spool_case *c = *state;
@@ -266,6 +309,8 @@ int main(void)
         TEST(test_water_falls_as_records_are_committed_and_is_never_both),
         TEST(test_large_messages_that_waste_space_raise_the_water_all_the_same),
         TEST(test_a_message_that_could_never_fit_is_told_from_a_full_spool),
+        TEST(test_the_largest_message_is_one_that_an_empty_spool_takes),
+        TEST(test_a_message_that_found_no_room_finds_it_after_the_next_start),
         TEST(test_committed_records_are_kept_as_far_as_retain_says),
         TEST(test_segments_are_recycled_and_their_old_records_stay_dead),
         TEST(test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late),

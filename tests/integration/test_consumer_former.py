@@ -1,0 +1,150 @@
+"""What the spool holds for a destination that is no more, for a client id that is no more, or without
+room for what comes: it is said, and there is a way out."""
+
+import signal
+
+import pytest
+from bridge import wait_until
+from test_consumer import READY, Consumer, assert_all, numbered
+
+MEND = "[spool] former = redirect"
+
+
+@pytest.fixture
+def make_consumer(make_bridge, mosquitto):
+    def make(redis, **mqtt):
+        bridge = make_bridge(mosquitto=mosquitto, redis=redis)
+        bridge.settings["mqtt"].update(mqtt)
+        bridge.settings["supervisor"]["stop_timeout"] = "2s"
+        return Consumer(bridge, redis)
+    return make
+
+
+def leave_unsent(consumer, publisher, redis, sent, unsent):
+    """Redis has the first; the second are in the spool when it is gone."""
+    consumer.start()
+    publisher.publish_all(sent)
+    consumer.wait_entries(len(sent))
+    redis.stop()
+    publisher.publish_all(unsent)
+    consumer.wait_spooled(unsent)
+    consumer.stop()
+
+
+def ordered(entries):
+    return [(entry.topic, entry.payload.decode()) for entry in entries]
+
+
+# A Redis that never comes back ------------------------------------------------------------------------
+
+def test_what_a_lost_redis_had_not_taken_goes_to_the_present_one(make_consumer, make_redis, publisher):
+    lost, present = make_redis("--requirepass", "hidden", password="hidden"), make_redis()
+    consumer = make_consumer(lost)
+    sent, unsent = numbered(50, "one/topic"), [("one/topic", f"unsent-{number:05d}") for number in range(700)]
+    leave_unsent(consumer, publisher, lost, sent, unsent)
+
+    consumer.redis = present
+    consumer.set("transport:async", dsn=present.dsn()).start()
+    between = [("one/topic", f"between-{number:05d}") for number in range(300)]
+    publisher.publish_all(between)
+    consumer.wait_spooled(between)
+    consumer.wait_log(MEND)
+    place = f"127.0.0.1:{lost.port}/messages"
+    line = next(line for line in consumer.log().splitlines() if MEND in line)
+    assert place in line and "may come twice" in line and "hidden" not in consumer.log()
+    assert present.client.xlen("messages") == 0
+
+    consumer.stop()
+    consumer.set("spool", former="redirect").start()
+    after = [("one/topic", f"after-{number:05d}") for number in range(300)]
+    publisher.publish_all(after)
+    entries = consumer.wait_entries(1300)
+    assert ordered(entries) == unsent + between + after
+    assert_all(unsent + between + after, entries)
+    assert f"{place} go to" in consumer.log() and " 700 messages" in consumer.log()
+
+    # It is done: nothing is repeated later, whatever the setting is then.
+    consumer.set("spool", former="drain").restart()
+    publisher.publish("one/topic", "last")
+    assert ordered(consumer.wait_entries(1301)) == unsent + between + after + [("one/topic", "last")]
+
+
+def test_the_reason_of_a_lost_redis_is_in_health_and_status(make_bridge, mosquitto, make_redis, publisher,
+                                                                hub, database):
+    lost, present = make_redis(), make_redis()
+    bridge = make_bridge(mosquitto=mosquitto, redis=lost, hub=hub, database=database)
+    consumer = Consumer(bridge, lost).set("supervisor", stop_timeout="2s")
+    leave_unsent(consumer, publisher, lost, numbered(10), [("lost", str(number)) for number in range(10)])
+    consumer.set("transport:async", dsn=present.dsn())
+    bridge.start(wait=False)
+
+    def answer():
+        return bridge.cli("health", check=False)
+    wait_until(lambda: MEND in answer().stderr, 20, lambda: answer().stderr)
+    assert answer().returncode == 1 and f"127.0.0.1:{lost.port}/messages" in answer().stderr
+    assert any(MEND in reason for reason in bridge.status()["reasons"])
+    bridge.stop()
+
+
+def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publisher):
+    lost, present = make_redis(), make_redis()
+    consumer = make_consumer(lost)
+    sent, unsent = numbered(50), [("unsent/0", f"{number:06d}" + "x" * 2000) for number in range(8000)]
+    leave_unsent(consumer, publisher, lost, sent, unsent)
+    consumer.redis = present
+    consumer.set("transport:async", dsn=present.dsn()).set("spool", former="redirect").start(wait=False)
+    wait_until(lambda: present.client.xlen("messages") > 0, 20, lambda: consumer.process.log_tail(), every=0.001)
+    consumer.kill()
+    # The setting has done its work already: what it said is in the spool.
+    consumer.set("spool", former="drain").start()
+    assert ordered(consumer.wait_entries(len(unsent))) == unsent
+    assert_all(unsent, consumer.wait_idle(publisher))
+
+
+# Room -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("version", ["3.1.1"])
+def test_what_is_retained_gives_way_to_a_message_that_needs_its_room(make_consumer, redis, publisher, version):
+    """Under MQTT 5 the broker keeps such a message from us."""
+    consumer = make_consumer(redis, version=version)
+    consumer.set("spool", size="16M", retain="6M").start()
+    sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]
+    publisher.publish_all(sent)
+    consumer.wait_entries(300)
+    publisher.publish("large", b"y" * 11_000_000)
+    publisher.publish("small", "last")
+    assert consumer.process.wait() == 1
+    assert "ending without acknowledging it" in consumer.log()
+    consumer.start(wait=False)
+    consumer.wait_log("making room")
+    consumer.wait_log(READY)
+    entries = consumer.wait_entries(302)
+    assert [(entry.topic, len(entry.payload)) for entry in entries[300:]] == [("large", 11_000_000), ("small", 4)]
+    assert consumer.process.is_running()
+
+
+def test_a_message_just_too_large_for_an_empty_spool_stops_nothing(make_consumer, redis, publisher):
+    consumer = make_consumer(redis, version="3.1.1").set("spool", size="8M", retain="1M").start()
+    publisher.publish("too/large", b"x" * (7 * 1024 * 1024 + 100_000))
+    publisher.publish("small", "1")
+    assert ordered(consumer.wait_entries(1)) == [("small", "1")]
+    assert 'A message on "too/large" is lost' in consumer.log()
+    assert "can't be told a maximum_packet_size" in consumer.log()
+
+
+# A spool of nobody's ------------------------------------------------------------------------------------
+
+def test_an_orphan_that_cannot_be_sent_is_counted_and_says_why(make_consumer, make_redis, publisher):
+    lost, present = make_redis(), make_redis()
+    consumer = make_consumer(lost)
+    unsent = [("unsent", str(number)) for number in range(20)]
+    leave_unsent(consumer, publisher, lost, numbered(10), unsent)
+    consumer.redis = present
+    consumer.set("mqtt", client_id="another").set("transport:async", dsn=present.dsn()).start()
+    consumer.wait_log("spool bridge, of no consumer, keeps 20 messages: the former ")
+    line = next(line for line in consumer.log().splitlines() if "of no consumer" in line)
+    assert f"127.0.0.1:{lost.port}/messages" in line and MEND in line
+    consumer.process.stop(with_signal=signal.SIGQUIT)
+    consumer.set("spool", former="redirect").start()
+    assert_all(unsent, consumer.wait_entries(20))
+    consumer.wait_log("has been sent")

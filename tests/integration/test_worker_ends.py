@@ -1,0 +1,239 @@
+"""How a worker ends, and what its end costs the entries that it had: nothing, unless it died of them."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+from bridge import account, wait_until
+from bridge.entries import add, add_many, failed_rows
+from bridge.hub import hub_program
+from bridge.process import Server, free_port, port_is_open
+
+WORKER = {"count": 1, "delivery_limit": 2}
+
+
+def deliveries(redis):
+    return {entry["message_id"].decode(): entry["times_delivered"]
+            for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 1000)}
+
+
+def wait_delivered(redis, entry, count, what):
+    wait_until(lambda: deliveries(redis).get(entry) == count, 15, lambda: f"{what}; {deliveries(redis)}")
+
+
+def wait_drained(redis, timeout=30):
+    wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
+               f"pending {redis.pending()}")
+
+
+def pend(redis, entries, consumer="here-1"):
+    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    ids = add_many(redis, entries)
+    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
+    return ids
+
+
+@pytest.fixture
+def charges(redis):
+    """A function: the delivery counts that workers set, in order."""
+    redis.client.config_set("slowlog-max-len", 100000)
+    redis.client.config_set("slowlog-log-slower-than", 0)
+
+    def charges():
+        commands = [entry["command"].split() for entry in redis.client.slowlog_get(100000)]
+        return [int(words[words.index(b"RETRYCOUNT") + 1]) for words in reversed(commands) if b"RETRYCOUNT" in words]
+    return charges
+
+
+def hang(bridge, pid):
+    os.kill(pid, signal.SIGSTOP)
+
+
+def restart(bridge):
+    """Without waiting for the successor, as the command does."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(bridge.socket))
+        connection.sendall(b'{"verb":"restart","target":"worker:1"}\n')
+        assert json.loads(connection.recv(65536))["ok"]
+
+
+def outlast_the_stop_timeout(bridge, pid):
+    os.kill(pid, signal.SIGSTOP)
+    restart(bridge)
+
+
+@pytest.mark.parametrize("end", [hang, outlast_the_stop_timeout])
+def test_a_worker_that_is_killed_while_it_waits_for_the_hub_costs_its_entries_nothing(
+        bridge, redis, make_hub, database, charges, end):
+    hub = make_hub()
+    bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
+    bridge.settings["worker"] = WORKER
+    bridge.settings["supervisor"].update(instance="here", hang_timeout="3s" if end is hang else "60s",
+                                         stop_timeout="1s")
+    sent = [("wait/x", f"message {number}") for number in range(3)]
+    pend(redis, sent)
+    sse = hub.subscribe("*")
+    hub.freeze()
+    bridge.start(wait=False)
+    for kill in range(1, WORKER["delivery_limit"] + 3):
+        pid = wait_until(lambda: bridge.pids("worker"), 20, "a worker runs")[0]
+        wait_until(lambda: charges() == [2, 1] * kill, 20,
+                   lambda: f"the first was charged, and then the hub was waited for: {charges()}")
+        end(bridge, pid)
+        wait_until(lambda: pid not in bridge.pids("worker"), 20, "the worker is killed")
+    assert bridge.log().count("SIGKILL") >= WORKER["delivery_limit"] + 2
+    hub.thaw()
+    wait_drained(redis)
+    assert failed_rows(database) == []
+    wait_until(lambda: not account(sent, sse.events).missing, 20, "every message is seen")
+    sse.close()
+
+
+def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, redis, make_hub, database, charges):
+    hub = make_hub()
+    bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
+    bridge.settings["worker"] = WORKER
+    bridge.settings["supervisor"].update(instance="here", stop_timeout="1s")
+    pend(redis, [("wait/x", "1"), ("wait/x", "2")])
+    hub.freeze()
+    bridge.start(wait=False)
+    for turn in range(1, WORKER["delivery_limit"] + 3):
+        pid = wait_until(lambda: bridge.pids("worker"), 20, "a worker runs")[0]
+        wait_until(lambda: charges().count(2) == turn, 20,
+                   lambda: f"the first is charged with one death before it is sent: {charges()}")
+        restart(bridge)
+        wait_until(lambda: pid not in bridge.pids("worker"), 20, "the worker has ended")
+    assert set(charges()) == {1, 2}
+    hub.thaw()
+    wait_drained(redis)
+    assert failed_rows(database) == []
+
+
+class TwoHubs(Server):
+    """A Caddy that has what holds the word `choke` taken by one hub, and the rest by another."""
+
+    CADDYFILE = """{
+    admin off
+    auto_https off
+}
+http://127.0.0.1:%d {
+    @choke expression `{http.request.body}.contains("choke")`
+    reverse_proxy @choke 127.0.0.1:%d
+    reverse_proxy 127.0.0.1:%d
+}
+"""
+
+    def __init__(self, folder, choking, hub):
+        self.port = free_port()
+        path = folder / "Caddyfile"
+        path.write_text(self.CADDYFILE % (self.port, choking.port, hub.port))
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_CONFIG_HOME": str(folder),
+               "XDG_DATA_HOME": str(folder)}
+        super().__init__("two hubs", [hub_program(), "run", "--config", path, "--adapter", "caddyfile"], folder, env)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/.well-known/mercure"
+
+    def answers(self):
+        return port_is_open(self.port)
+
+
+def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, makers, redis, hub, make_hub, database):
+    choking = make_hub()
+    both = makers.keep(TwoHubs(makers.new_folder("two-hubs"), choking, hub)).start()
+    choking.freeze()
+    bridge.settings["mercure"].update(url=both.url, timeout="1500ms")
+    bridge.settings["worker"] = WORKER
+    bridge.settings["supervisor"]["instance"] = "here"
+    first = pend(redis, [("a/x", "choke")])[0]
+    for death in range(WORKER["delivery_limit"]):
+        process = bridge.run_program("worker")
+        wait_until(lambda: "takes no updates" in process.log(), 15, "it was sent, and the hub is waited for")
+        wait_delivered(redis, first, death + 1, "its charge is taken back")
+        wait_until(lambda: "takes updates again" in process.log(), 15, "the hub passes others")
+        wait_delivered(redis, first, death + 2, "it is charged before it is sent again")
+        process.kill()
+    bridge.run_program("worker")
+    wait_drained(redis)
+    rows = failed_rows(database)
+    assert len(rows) == 1
+    assert f"its worker died {WORKER['delivery_limit']} times" in rows[0]["body"]
+
+
+def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, makers, redis, hub, make_hub, database,
+                                                                        charges):
+    choking = make_hub()
+    both = makers.keep(TwoHubs(makers.new_folder("two-hubs"), choking, hub)).start()
+    choking.stop()
+    bridge.settings["mercure"]["url"] = both.url
+    bridge.settings["retry"] = {"max_retries": 0}
+    bridge.settings["supervisor"]["instance"] = "here"
+    pend(redis, [("a/x", "choke")])
+    bridge.run_program("worker")
+    wait_drained(redis)
+    rows = failed_rows(database)
+    assert len(rows) == 1
+    assert "again and again" in rows[0]["body"]
+    assert charges() == [2, 1, 2, 1, 2, 1, 2]
+
+
+def test_an_answer_that_comes_late_is_acted_on_only_under_charge(bridge, redis, make_hub, charges):
+    hub = make_hub()
+    bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
+    bridge.settings["supervisor"]["instance"] = "here"
+    pend(redis, [("late/x", "1")])
+    hub.freeze()
+    bridge.run_program("worker")
+    wait_until(lambda: charges() == [2, 1], 15, "it was charged, and then the hub was waited for")
+    hub.thaw()
+    wait_drained(redis)
+    assert charges() == [2, 1, 2]
+
+
+def drain_without_redis(bridge, redis, hub, count=5):
+    """A worker that has been told to end, whose entries are published and which can't tell Redis."""
+    bridge.settings["supervisor"]["stop_timeout"] = "60s"
+    bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
+    add_many(redis, [(f"drain/{number}", "x") for number in range(count)])
+    hub.freeze()
+    process = bridge.run_program("worker")
+    wait_until(lambda: redis.pending() == count, 15, "the entries are read")
+    redis.stop()
+    wait_until(lambda: "Nothing can be read" in process.log(), 15, "the worker knows")
+    process.send(signal.SIGTERM)
+    return process
+
+
+def test_a_drain_without_redis_ends_when_nothing_more_can_be_settled(bridge, redis, make_hub):
+    hub = make_hub()
+    process = drain_without_redis(bridge, redis, hub)
+    hub.thaw()
+    assert process.wait(10) == 0
+    assert "entries are done but could not be acknowledged; they will be handled once more" in process.log()
+
+
+def test_a_redis_that_comes_back_during_the_drain_gets_its_acknowledgements(bridge, redis, make_hub):
+    hub = make_hub()
+    process = drain_without_redis(bridge, redis, hub)
+    redis.start()
+    hub.thaw()
+    assert process.wait(20) == 0
+    assert redis.is_drained()
+
+
+def test_entries_of_strangers_are_found_behind_ones_own_that_cannot_be_read(bridge, redis, sse):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(redeliver_timeout=1, claim_interval=500)
+    bridge.settings["failure"]["dsn"] = ""
+    bridge.settings["supervisor"]["instance"] = "here"
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    for number in range(600):
+        redis.client.xadd("messages", {"message": f"not an envelope {number}"})
+    redis.client.xreadgroup("symfony", "here-1", {"messages": ">"}, count=600)
+    add(redis, "php/x", "1")
+    redis.client.xreadgroup("symfony", "php", {"messages": ">"})
+    bridge.run_program("worker")
+    sse.wait_topic("php/x")
