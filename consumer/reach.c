@@ -127,13 +127,13 @@ static void split_place(struct reach *reach, const char *place)
     reach->port = xstrdup(colon != NULL ? colon + 1 : "1883");
 }
 
-void reach_ask(struct reach *reach, const char *place)
+bool reach_ask(struct reach *reach, const char *place)
 {
     pthread_attr_t detached;
     pthread_t thread;
 
     if (reach->asking)
-        return;
+        return false;
     split_place(reach, place);
     reach->asking = true;
     pthread_mutex_lock(&reach->lock);
@@ -146,6 +146,7 @@ void reach_ask(struct reach *reach, const char *place)
         release(reach);
     }
     pthread_attr_destroy(&detached);
+    return reach->asking;
 }
 
 enum reach_answer reach_take(struct reach *reach, char text[160])

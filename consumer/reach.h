@@ -16,8 +16,9 @@ struct reach *reach_new(void);
 void reach_free(struct reach *reach);
 
 int reach_fd(const struct reach *reach);
-/* place: host:port or [address]:port. Nothing happens while a question is open. */
-void reach_ask(struct reach *reach, const char *place);
+/* place: host:port or [address]:port. false: not asked, for another question is open or no thread is to be
+ * had. */
+bool reach_ask(struct reach *reach, const char *place);
 
 enum reach_answer {
     REACH_NONE, /* not yet */

@@ -42,9 +42,10 @@ struct session {
 
     bool wanted;
     enum phase phase;
-    int64_t deadline_ms; /* of the phase; -1: none */
-    int64_t ready_ms;    /* since when it is */
-    int short_lived;     /* connections in a row that were lost soon */
+    int64_t deadline_ms;   /* of the phase; -1: none */
+    int64_t ready_ms;      /* since when it is */
+    int64_t rest_until_ms; /* not connected again before then, once we have left */
+    int short_lived;       /* connections in a row that were lost soon */
     bool had_session;
     struct backoff backoff;
     struct session_facts facts;
@@ -299,7 +300,7 @@ static void on_connect_failed(struct session *session, const struct session_even
     }
     if (event->code != 0) {
         session_server_did_not_hang_up(server_of(session));
-        if (event->version == 4)
+        if (event->version == 4 && event->code == BAD_VERSION_3_1_1)
             session_server_refused_3_1_1(server_of(session));
         snprintf(why, sizeof(why), "refused the connection: %s%s",
                  session_code_text(event->version, event->code),
@@ -309,9 +310,8 @@ static void on_connect_failed(struct session *session, const struct session_even
         complain(session, event->text, wait_and_retry(session, now_ms, true));
     } else {
         say(session, "cannot connect");
-        if (session->asked == NULL)
+        if (reach_ask(session->reach, place(session))) /* which then complains */
             session->asked = server_of(session);
-        reach_ask(session->reach, place(session)); /* which then complains */
         wait_and_retry(session, now_ms, true);
     }
 }
@@ -376,7 +376,7 @@ static void on_lost(struct session *session, const struct session_event *event, 
     if (session->phase == AWAY)
         return;
     if (session->phase == LEAVING) {
-        enter(session, AWAY, now_ms);
+        enter(session, AWAY, session->rest_until_ms);
         return;
     }
     /* Coming back at once would throw the other client out, and so on for ever. */
@@ -407,13 +407,13 @@ static void on_event(struct session *session, const struct session_event *event,
         save_filters(session);
         break;
     case SESSION_LEFT:
-        enter(session, AWAY, now_ms);
+        enter(session, AWAY, session->rest_until_ms);
         say(session, "left");
         break;
     }
 }
 
-static void leave_now(struct session *session, int64_t now_ms)
+static void leave_now(struct session *session)
 {
     struct error err = {0};
 
@@ -421,7 +421,7 @@ static void leave_now(struct session *session, int64_t now_ms)
         session_link_publish_status(session->link, "offline");
     enter(session, LEAVING, -1);
     if (session_link_disconnect(session->link, &err) < 0)
-        enter(session, AWAY, now_ms); /* it is gone already */
+        enter(session, AWAY, session->rest_until_ms); /* it is gone already */
 }
 
 void session_join(struct session *session)
@@ -450,14 +450,15 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
 
     bool due = session->deadline_ms >= 0 && now_ms >= session->deadline_ms;
     if (is_connected(session) && !session->wanted) {
-        leave_now(session, now_ms);
+        leave_now(session);
     } else if (session->phase == AWAY && session->wanted && due) {
         connect_now(session, now_ms);
     } else if (session->phase == REFUSED && due) {
         subscribe(session, now_ms);
     } else if (session->phase == SUBSCRIBING && due) {
-        complain(session, "does not answer SUBSCRIBE", 0);
-        leave_now(session, now_ms);
+        complain(session, "does not answer SUBSCRIBE", wait_and_retry(session, now_ms, true));
+        session->rest_until_ms = session->deadline_ms;
+        leave_now(session);
     }
 }
 

@@ -236,7 +236,7 @@ static void connect_both(struct intake *intake)
 }
 
 /* A connection that ended by itself. */
-static bool is_broken(const struct intake *intake)
+bool intake_is_broken(const struct intake *intake)
 {
     if (intake->phase == INTAKE_DOWN || intake->phase == INTAKE_CONNECTING ||
         intake->phase == INTAKE_RELEASED)
@@ -329,7 +329,7 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
 
 void intake_turn(struct intake *intake, int64_t now_ms, bool may_read, size_t room)
 {
-    if (is_broken(intake)) {
+    if (intake_is_broken(intake)) {
         const struct queue *ended =
             queue_is_connected(intake->writer) ? intake->reader : intake->writer;
         char why[200];
@@ -344,7 +344,7 @@ void intake_turn(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
     } while (intake->phase != before);
     if (intake->stopped)
         end_last_read(intake, now_ms);
-    settle_turn(intake->settle, now_ms, intake->open == 0);
+    settle_turn(intake->settle, now_ms, intake->open == 0 || intake->stopped);
     /* What was asked goes out now, not after the next poll. */
     queue_process(intake->writer, 0);
     queue_process(intake->reader, 0);

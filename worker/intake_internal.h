@@ -95,6 +95,8 @@ void intake_read_more(struct intake *intake, size_t room);
 void intake_keep_open(struct intake *intake);
 /* To read, or to acknowledge what is done. */
 bool intake_wants_redis(const struct intake *intake);
+bool intake_is_broken(
+    const struct intake *intake); /* a connection has ended; the next turn sees to it */
 /* All is well as far as can be told. */
 void intake_be_well(struct intake *intake);
 

@@ -47,9 +47,18 @@ static void soonest(int64_t *deadline, int64_t candidate)
         *deadline = candidate;
 }
 
+static void soonest_renewal(const struct intake *intake, int64_t *deadline)
+{
+    if (!intake->renewing)
+        soonest(deadline, intake->renew_ms);
+}
+
 int64_t intake_deadline_ms(const struct intake *intake)
 {
     int64_t deadline = -1;
+
+    if (intake_is_broken(intake))
+        return 0;
 
     soonest(&deadline, queue_deadline_ms(intake->reader));
     soonest(&deadline, queue_deadline_ms(intake->writer));
@@ -72,11 +81,11 @@ int64_t intake_deadline_ms(const struct intake *intake)
             soonest(&deadline, intake->claim_ms);
         if (intake->open > 0)
             soonest(&deadline, intake->keep_ms);
-        soonest(&deadline, intake->renew_ms);
+        soonest_renewal(intake, &deadline);
         break;
     case INTAKE_SETTLING:
     case INTAKE_PENDING:
-        soonest(&deadline, intake->renew_ms);
+        soonest_renewal(intake, &deadline);
         break;
     case INTAKE_CONNECTING:
         if (intake->stopped)

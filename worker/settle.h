@@ -33,7 +33,7 @@ void settle_trimmed(struct settle *settle, struct stream_id id);
 /* Called by rejects: the row is committed. */
 void settle_rejected(struct entry *entry);
 
-/* Sends the acknowledgements that have come together. last: nothing is open that could add to them. */
+/* Sends the acknowledgements that have come together. last: few more are to come. */
 void settle_turn(struct settle *settle, int64_t now_ms, bool last);
 int64_t settle_deadline_ms(const struct settle *settle); /* monotonic; -1: none */
 bool settle_is_idle(const struct settle *settle);        /* nothing to send, nothing unanswered */

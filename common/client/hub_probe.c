@@ -68,6 +68,8 @@ static void prepare(CURL *curl, const struct settings_mercure *settings, int64_t
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_body);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    /* A look-up that was given up is not waited for. */
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
     if (settings->ca_file[0] != '\0')
         curl_easy_setopt(curl, CURLOPT_CAINFO, settings->ca_file);
 }

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define RESOLVE_ADDRESSES_MAX 8
+#define RESOLVE_ADDRESSES_MAX 16
 #define RESOLVE_ADDRESS_SIZE  64 /* an IPv6 address and %interface */
 
 struct resolve_answer {

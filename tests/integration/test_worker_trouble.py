@@ -3,6 +3,7 @@ runs in circles."""
 
 import os
 import signal
+import time
 
 import pytest
 from bridge import account, wait_until
@@ -174,3 +175,26 @@ def test_a_command_that_redis_refuses_is_said_and_nothing_is_lost(bridge, redis,
     wait_drained(redis, 40)
     wait_until(lambda: not account(sent, sse.events).missing, 20, "every message is seen")
     assert failed_rows(database) == []
+
+
+def cpu_ticks(process):
+    """User and system time so far, in hundredths of a second."""
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_frozen_redis_is_waited_for_without_work(bridge, redis, sse):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=30)
+    add(redis, "a/x", "1")
+    worker = bridge.run_program("worker")
+    sse.wait_topic("a/x")
+    wait_drained(redis)
+    redis.freeze()
+    time.sleep(11)  # the lease is to be renewed every 5 s, and twice no answer comes
+    before = cpu_ticks(worker)
+    time.sleep(2)
+    assert cpu_ticks(worker) - before < 20
+    redis.thaw()
+    add(redis, "a/x", "2")
+    sse.wait_count(2)

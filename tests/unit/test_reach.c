@@ -31,8 +31,8 @@ static enum reach_answer ask(struct reach *reach, const char *place, char text[1
 {
     struct pollfd wait = {.fd = reach_fd(reach), .events = POLLIN};
 
-    reach_ask(reach, place);
-    reach_ask(reach, place); /* an open question is not asked twice */
+    assert_true(reach_ask(reach, place));
+    assert_false(reach_ask(reach, place)); /* an open question is not asked twice */
     assert_int_equal(poll(&wait, 1, 20000), 1);
     return reach_take(reach, text);
 }
@@ -71,7 +71,7 @@ static void test_it_may_be_freed_while_a_question_is_open(void **state)
     struct reach *reach = reach_new();
 
     (void)state;
-    reach_ask(reach, open);
+    assert_true(reach_ask(reach, open));
     reach_free(reach);
     close(fd);
 }
