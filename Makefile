@@ -123,6 +123,7 @@ sanitize: deps ## the same tests under the address, undefined-behaviour and thre
 
 .PHONY: test-compose
 test-compose: ## the container image and the stack
+	@tools/deps.sh compose
 	@tests/compose/run
 
 .PHONY: bench

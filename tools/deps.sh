@@ -3,6 +3,7 @@
 #
 #     tools/deps.sh            everything
 #     tools/deps.sh build      only what compiles the programs
+#     tools/deps.sh compose    everything, and what makes container images where no registry is reached
 #     tools/deps.sh --list     the packages, one a line; installs nothing
 #
 # Asks dpkg alone when nothing is missing (well under a second). Otherwise it needs root or sudo. No
@@ -20,6 +21,7 @@ test_packages=(libcmocka-dev python3 python3-pytest python3-pytest-timeout pytho
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
     php-symfony-event-dispatcher php-symfony-console php-doctrine-dbal)
 lint_packages=(git clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck python3-pyflakes)
+compose_packages=(debootstrap)
 # Units that a fresh install would start at the next boot.
 units=(redis-server mosquitto postgresql)
 
@@ -31,8 +33,9 @@ fail() {
 wanted=("${build_packages[@]}")
 case ${1:-all} in
 all | --list) wanted+=("${test_packages[@]}" "${lint_packages[@]}") ;;
+compose) wanted+=("${test_packages[@]}" "${lint_packages[@]}" "${compose_packages[@]}") ;;
 build) ;;
-*) fail "unknown argument $1 (all, build or --list)" ;;
+*) fail "unknown argument $1 (all, build, compose or --list)" ;;
 esac
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${wanted[@]}" golang-go
@@ -45,7 +48,7 @@ mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}" | sort) \
         sed -n 's/^installed //p' | sort))
 # The tests' hub is built from source unless there is one; that takes a Go of 1.21 or later.
 go_missing=no
-if [ "${1:-all}" = all ] && ! "$root/tools/hub-binary" --possible; then
+if [ "${1:-all}" != build ] && ! "$root/tools/hub-binary" --possible; then
     go_missing=yes
 fi
 [ ${#missing[@]} -gt 0 ] || [ $go_missing = yes ] || exit 0
