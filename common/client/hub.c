@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/client/hub_address.h"
 #include "common/client/hub_excerpt.h"
 #include "common/client/hub_sockets.h"
 #include "common/client/jwt.h"
@@ -20,6 +21,7 @@ struct connection {
     CURL *easy;
     struct curl_slist *headers; /* of token_turn */
     uint64_t token_turn;
+    struct hub_address_given addresses;
     struct buf form;
     struct buf id;
     bool busy;
@@ -35,6 +37,7 @@ struct connection {
 struct hub {
     CURLM *multi;
     struct hub_sockets sockets;
+    struct hub_address address;
     struct jwt *jwt;
     CURLU *url;          /* read once, not for each request */
     char *place;         /* it without its query, for messages */
@@ -160,6 +163,7 @@ int hub_new(struct hub **hub, const struct settings_mercure *settings, hub_answe
         hub_free(made);
         return result;
     }
+    hub_address_init(&made->address, made->url);
     open_connections(made, settings);
     *hub = made;
     return 0;
@@ -175,12 +179,14 @@ void hub_free(struct hub *hub)
         curl_multi_remove_handle(hub->multi, connection->easy);
         curl_easy_cleanup(connection->easy);
         curl_slist_free_all(connection->headers);
+        curl_slist_free_all(connection->addresses.list);
         buf_free(&connection->form);
         buf_free(&connection->id);
     }
     if (hub->multi != NULL)
         curl_multi_cleanup(hub->multi);
     hub_sockets_free(&hub->sockets);
+    hub_address_free(&hub->address);
     free(hub->connections);
     curl_url_cleanup(hub->url);
     jwt_free(hub->jwt);
@@ -258,6 +264,7 @@ static void start(struct connection *connection)
         return;
     }
     set_headers(connection);
+    hub_address_give(&hub->address, connection->easy, &connection->addresses);
     curl_easy_setopt(connection->easy, CURLOPT_POSTFIELDS,
                      connection->form.len > 0 ? connection->form.data : "");
     curl_easy_setopt(connection->easy, CURLOPT_POSTFIELDSIZE_LARGE,
@@ -326,6 +333,8 @@ static void finish(struct connection *connection, CURLcode code)
         curl_easy_getinfo(connection->easy, CURLINFO_RESPONSE_CODE, &result.status);
     else if (connection->why[0] == '\0')
         snprintf(connection->why, sizeof(connection->why), "%s", curl_easy_strerror(code));
+    if (result.status == 0)
+        hub_address_failed(&hub->address);
     bool id_matches = connection->body_is_id && connection->body_len == connection->id.len;
     result.answer = hub_answer_read(result.status, id_matches);
     if (result.answer.mint_again && send_again(connection))

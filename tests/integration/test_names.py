@@ -4,14 +4,17 @@ needs it: the programs beat, end when they are told to, and do the rest of their
 import os
 import signal
 import socket
+import struct
 import subprocess
+import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 import redis as redis_py
-from bridge import Postgres, Redis, wait_until
+from bridge import Hub, Postgres, Redis, wait_until
 from bridge.entries import add, failed_rows
 
 REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
@@ -90,6 +93,49 @@ exec "$@"
         self.socket.close()
 
 
+class SlowNames(Names):
+    """It answers each question, with the address it has then, but takes its time."""
+
+    TAKES_S = 3
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.ip = "127.0.0.1"
+        self.waiting = []  # (when to answer, question, client), the next one first
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self):
+        while not self.ended.wait(0.02):
+            try:
+                while True:
+                    question, client = self.socket.recvfrom(4096)
+                    self.waiting.append((time.monotonic() + self.TAKES_S, question, client))
+            except BlockingIOError:
+                pass
+            while self.waiting and self.waiting[0][0] <= time.monotonic():
+                _, question, client = self.waiting.pop(0)
+                self.socket.sendto(self._answer(question), client)
+
+    def _answer(self, question):
+        end = question.index(b"\0", 12) + 5  # the name, its type and its class
+        is_ipv4 = question[end - 4:end - 2] == b"\0\1"
+        record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(self.ip)
+        header = question[:2] + struct.pack(">HHHHH", 0x8180, 1, int(is_ipv4), 0, 0)
+        return header + question[12:end] + (record if is_ipv4 else b"")
+
+    def close(self):
+        self.ended.set()
+        self.thread.join()
+        super().close()
+
+
+@pytest.fixture
+def slow_names(makers):
+    return makers.keep(SlowNames(makers.new_folder("names")))
+
+
 @pytest.fixture
 def names(makers):
     return makers.keep(Names(makers.new_folder("names")))
@@ -100,15 +146,17 @@ def named(dsn, name):
     return dsn.replace(urlsplit(dsn).hostname, name)
 
 
+def start_among(names, bridge, program):
+    """That program by itself."""
+    bridge.write_config()
+    process = bridge._process(program, [])
+    process.env = bridge.environment()
+    return names.run(process)
+
+
 @pytest.fixture
 def start(bridge, names):
-    """start("worker"): that program by itself, among the names."""
-    def run(program):
-        bridge.write_config()
-        process = bridge._process(program, [])
-        process.env = bridge.environment()
-        return names.run(process)
-    return run
+    return lambda program: start_among(names, bridge, program)
 
 
 def assert_ends_soon(process):
@@ -134,6 +182,34 @@ def test_the_worker_ends_while_the_hub_is_looked_up(bridge, names, start, redis)
     wait_until(lambda: "hub.test" in worker.log(), 10, worker.log_tail)  # a look-up was given up
     assert_ends_soon(worker)
     assert redis.pending() == 1
+
+
+class NamedHub(Hub):
+    """At 127.0.0.1 alone, whatever it is called by."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        at = self.arguments.index("--config") + 1
+        own, site = folder / "Caddyfile", "http://127.0.0.1:{$HUB_PORT:3000} {"
+        given = Path(self.arguments[at]).read_text()
+        assert site in given
+        own.write_text(given.replace(site, "http://:{$HUB_PORT} {\n\tbind 127.0.0.1"))
+        self.arguments[at] = str(own)
+
+
+def test_a_hub_whose_name_is_slow_to_look_up_is_found_also_when_it_moves(bridge, makers, slow_names, redis):
+    hub = makers.keep(NamedHub(makers.new_folder("hub"))).start()
+    sse = makers.keep(hub.subscribe("*"))
+    bridge.settings["mercure"]["url"] = named(hub.url, "hub.test")
+    add(redis, "a/x", "1")
+    with socket.create_server((ELSEWHERE, hub.port)) as former:
+        former.settimeout(20)
+        slow_names.ip = ELSEWHERE
+        worker = start_among(slow_names, bridge, "worker")
+        former.accept()[0].close()
+    slow_names.ip = "127.0.0.1"
+    sse.wait_topic("a/x", timeout=20)
+    assert_ends_soon(worker)
 
 
 def test_programs_beat_while_redis_is_looked_up(bridge, names, redis):
