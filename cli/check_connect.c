@@ -179,12 +179,15 @@ static void check_failure(const struct settings_failure *failure, struct check_s
 {
     struct buf place = {0};
     struct error err = {0};
+    struct failure_admin *admin = NULL;
     int64_t count;
     dsn_redacted(&place, failure->dsn);
     struct check_server *server = add_server(servers, "failure transport", buf_text(&place));
-    if (failure_admin_count(failure, TIMEOUT_MS, &count, &err) < 0) {
+    if (failure_admin_new(&admin, failure, &err) < 0 ||
+        failure_admin_count(admin, TIMEOUT_MS, &count, &err) < 0) {
         fail(server, &err, "see [failure] dsn (DATABASE_URL)");
     }
+    failure_admin_free(admin);
     buf_free(&place);
 }
 

@@ -16,6 +16,7 @@ struct probe {
     const struct settings *settings;
     struct stats *stats;
     struct queue_probe *queue;
+    struct failure_admin *failure; /* NULL: not asked yet, or the settings are wrong */
     enum probe_part next;
     int64_t round_ms; /* when this round began, monotonic */
     struct log_fault fault[PROBE_PARTS];
@@ -47,6 +48,7 @@ void probe_free(struct probe *probe)
     if (probe == NULL)
         return;
     queue_probe_free(probe->queue);
+    failure_admin_free(probe->failure);
     pthread_mutex_destroy(&probe->lock);
     free(probe);
 }
@@ -88,6 +90,17 @@ static void ask_redis(struct probe *probe)
     atomic_store(&stats->redis_ok, result == 0);
 }
 
+static int count_failures(struct probe *probe, int64_t *count, struct error *err)
+{
+    int result = 0;
+
+    if (probe->failure == NULL)
+        result = failure_admin_new(&probe->failure, &probe->settings->failure, err);
+    if (result == 0)
+        result = failure_admin_count(probe->failure, PROBE_LIMIT_MS, count, err);
+    return result;
+}
+
 static void ask_database(struct probe *probe)
 {
     struct stats_probe *stats = &probe->stats->probe;
@@ -96,7 +109,7 @@ static void ask_database(struct probe *probe)
 
     if (probe->settings->failure.dsn[0] == '\0')
         return; /* no failure transport: nothing to tell, which -1 says */
-    int result = failure_admin_count(&probe->settings->failure, PROBE_LIMIT_MS, &count, &err);
+    int result = count_failures(probe, &count, &err);
     tell(probe, PROBE_DATABASE, result, &err);
     atomic_store(&stats->failed, result == 0 ? count : -1);
     atomic_store(&stats->failure_ok, result == 0);

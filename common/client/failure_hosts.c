@@ -10,6 +10,7 @@
 
 struct host {
     char *name;
+    char *address;           /* of the DSN's own hostaddr; "": none */
     char *port;              /* "": the default */
     struct resolve *resolve; /* NULL: a socket's folder, or an address already */
     bool waiting;
@@ -17,9 +18,9 @@ struct host {
 };
 
 struct failure_hosts {
-    struct host *list; /* empty: there is no name to look up */
+    struct host *list; /* empty: there is no name to look up, and no choice */
     size_t len;
-    size_t first; /* which address of a name comes first */
+    size_t first; /* which address of all hosts' comes first */
 };
 
 /* As libpq reads them, without its services: those are not among the options of a DSN. */
@@ -43,15 +44,17 @@ static bool is_name(const char *host)
     return host[0] != '\0' && host[0] != '/' && host[0] != '@' && !resolve_is_numeric(host);
 }
 
-static void add_host(struct failure_hosts *hosts, struct bytes name, struct bytes port)
+static void add_host(struct failure_hosts *hosts, struct bytes name, struct bytes address,
+                     struct bytes port)
 {
     struct host *host;
 
     hosts->list = xrealloc(hosts->list, (hosts->len + 1) * sizeof(*hosts->list));
     host = &hosts->list[hosts->len++];
-    *host =
-        (struct host){.name = xstrndup(name.data, name.len), .port = xstrndup(port.data, port.len)};
-    if (is_name(host->name))
+    *host = (struct host){.name = xstrndup(name.data, name.len),
+                          .address = xstrndup(address.data, address.len),
+                          .port = xstrndup(port.data, port.len)};
+    if (address.len == 0 && is_name(host->name))
         host->resolve = resolve_new(host->name);
 }
 
@@ -60,6 +63,7 @@ static void clear(struct failure_hosts *hosts)
     for (size_t i = 0; i < hosts->len; i++) {
         resolve_free(hosts->list[i].resolve);
         free(hosts->list[i].name);
+        free(hosts->list[i].address);
         free(hosts->list[i].port);
     }
     free(hosts->list);
@@ -67,29 +71,40 @@ static void clear(struct failure_hosts *hosts)
     hosts->len = 0;
 }
 
+static size_t count_elements(struct bytes list)
+{
+    size_t count = list.len > 0 ? 1 : 0;
+
+    for (size_t i = 0; i < list.len; i++)
+        count += list.data[i] == ',';
+    return count;
+}
+
+/* Empty if the list is, or has none there. */
+static struct bytes element(struct bytes list, size_t place)
+{
+    struct bytes found;
+
+    while (bytes_split(list, ',', &found, &list) && place > 0)
+        place--;
+    return place > 0 ? BYTES("") : found;
+}
+
 static void read_hosts(struct failure_hosts *hosts, const PQconninfoOption *options)
 {
     struct bytes names = bytes_of(value_of(options, "host"));
+    struct bytes addresses = bytes_of(value_of(options, "hostaddr"));
     struct bytes ports = bytes_of(value_of(options, "port"));
-    bool any = false, more = names.len > 0;
-    /* One port is all hosts'; another number of them is libpq's to complain about. */
-    bool one_port = ports.len == 0 || memchr(ports.data, ',', ports.len) == NULL;
+    size_t names_len = count_elements(names), ports_len = count_elements(ports);
+    size_t len = addresses.len > 0 ? count_elements(addresses) : names_len;
 
-    if (value_of(options, "hostaddr")[0] != '\0')
+    /* One port is all hosts'; lists that do not match are libpq's to complain about. */
+    if ((names_len > 0 && names_len != len) || (ports_len > 1 && ports_len != len))
         return;
-    while (more) {
-        struct bytes name, port = ports;
-        bool more_ports = false;
-
-        more = bytes_split(names, ',', &name, &names);
-        if (!one_port)
-            more_ports = bytes_split(ports, ',', &port, &ports);
-        add_host(hosts, name, port);
-        any = any || hosts->list[hosts->len - 1].resolve != NULL;
-        if (!one_port && more != more_ports)
-            any = more = false;
-    }
-    if (!any)
+    for (size_t i = 0; i < len; i++)
+        add_host(hosts, element(names, i), element(addresses, i),
+                 element(ports, ports_len > 1 ? i : 0));
+    if (len == 1 && hosts->list[0].resolve == NULL)
         clear(hosts);
 }
 
@@ -164,20 +179,35 @@ static void add(struct lists *lists, const struct host *host, const char *addres
     buf_printf(&lists->port, "%s%s", comma, host->port);
 }
 
+static size_t count_addresses(const struct host *host)
+{
+    return host->resolve != NULL ? host->answer.len : 1;
+}
+
+/* place: among the addresses of all hosts. */
+static void add_address(struct lists *lists, const struct failure_hosts *hosts, size_t place)
+{
+    const struct host *host = hosts->list;
+
+    for (; place >= count_addresses(host); host++)
+        place -= count_addresses(host);
+    add(lists, host, host->resolve != NULL ? host->answer.address[place] : host->address);
+}
+
 static void add_all(struct lists *lists, const struct failure_hosts *hosts, char why[200])
 {
+    size_t count = 0;
+
     for (size_t i = 0; i < hosts->len; i++) {
         const struct host *host = &hosts->list[i];
-        size_t len = host->answer.len;
 
-        if (host->resolve == NULL)
-            add(lists, host, "");
-        else if (len == 0)
+        count += count_addresses(host);
+        if (count_addresses(host) == 0)
             snprintf(why, 200, "could not translate host name \"%.60s\" to address: %s", host->name,
                      host->answer.text);
-        for (size_t j = 0; j < len; j++)
-            add(lists, host, host->answer.address[(hosts->first + j) % len]);
     }
+    for (size_t i = 0; i < count; i++)
+        add_address(lists, hosts, (hosts->first + i) % count);
 }
 
 PGconn *failure_hosts_connect(const struct failure_hosts *hosts, const char *conninfo,

@@ -25,7 +25,8 @@ int failure_hosts_fd(const struct failure_hosts *hosts); /* POLLIN; -1: nothing 
 /* PQconnectStart to what is known by now. NULL: no host has an address, and why says so. */
 PGconn *failure_hosts_connect(const struct failure_hosts *hosts, const char *conninfo,
                               char why[200]);
-/* The next attempt begins with another address of each name: the first one does not answer. */
+/* The next attempt begins with the next address, be it the same host's or another's: libpq goes on by itself
+ * from one that refuses, but not from one that accepts and says nothing. */
 void failure_hosts_rotate(struct failure_hosts *hosts);
 
 #endif

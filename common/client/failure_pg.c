@@ -84,7 +84,11 @@ static void close_connection(struct failure_pg *pg)
 
 void failure_pg_break(struct failure_pg *pg)
 {
+    if (pg->state == PG_CONNECTING)
+        failure_hosts_rotate(pg->hosts);
     close_connection(pg);
+    pg->sql = NULL;
+    pg->deadline_ms = -1;
 }
 
 void failure_pg_free(struct failure_pg *pg)

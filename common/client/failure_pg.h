@@ -27,7 +27,8 @@ struct failure_pg_outcome {
 /* dsn: Doctrine's URL. Connects to nothing yet. -ERR_USAGE. */
 MUST_CHECK int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err);
 void failure_pg_free(struct failure_pg *pg); /* breaks off what is running */
-/* Closes the connection, and so rolls back; the next statement makes a new one. Not while one runs. */
+/* Closes the connection, and so rolls back; the next statement makes a new one. One that runs is given up and
+ * has no outcome, but look-ups go on, and the next statement uses their answers. */
 void failure_pg_break(struct failure_pg *pg);
 
 /* sql and the values ($1, $2, ...: text, NUL-terminated) must stay until the outcome. count -1: no

@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import threading
+from urllib.parse import quote
 
 import pytest
 from bridge import wait_until
@@ -272,6 +273,26 @@ def test_a_frozen_database_is_given_up(make_driver, make_postgres):
     postgres.thaw()
 
 
+@pytest.mark.parametrize("query", ["host=localhost,localhost", "host=127.0.0.1,127.0.0.1",
+                                   "hostaddr=127.0.0.1,127.0.0.1"])
+def test_the_next_host_is_tried_after_one_that_accepts_and_says_nothing(make_driver, make_postgres, database, query):
+    silent = make_postgres()
+    ports = f"{silent.port},{database.server.port}"
+    driver = make_driver(f"postgresql://{database.server.USER}:{quote(database.server.PASSWORD, safe='')}@/"
+                         f"{database.name}?{query}&port={ports}")
+    silent.freeze()
+    try:
+        result, text = driver.write(timeout=12)
+        assert result == UNREACHABLE and "no answer within 5 s while connecting" in text
+        assert driver.count(500)[0] == UNREACHABLE
+        # `localhost` may be two addresses: then the silent one's turn comes again.
+        wait_until(lambda: driver.write(timeout=12) == (0, ""), 30, "the row is written to the other host")
+        wait_until(lambda: driver.count(500) == (0, 1, ""), 10, "the rows are counted at the other host")
+    finally:
+        silent.thaw()
+    assert len(database.failures()) == 1
+
+
 def test_a_locked_table_is_waited_for_and_a_killed_session_is_not_lost(driver, database):
     assert driver.write("a") == (0, "")
     locker = database.server.connect(database.name)
@@ -298,6 +319,20 @@ def test_the_count_is_of_the_queue_and_zero_without_a_table(make_driver, databas
     assert other.write() == (0, "")
     assert driver.count() == (0, 3, "")
     assert other.count() == (0, 1, "")
+
+
+def test_counting_keeps_its_connection_and_makes_a_new_one_when_it_must(driver, database):
+    def pid():
+        assert driver.count() == (0, 0, "")
+        rows = database.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'mqtt-bridge' "
+                              "AND datname = %s", database.name)
+        return [row["pid"] for row in rows]
+    first = pid()
+    assert len(first) == 1 and pid() == first
+    database.query("SELECT pg_terminate_backend(%s)", first[0])
+    wait_until(lambda: not database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s", first[0]), 5,
+               "the session has ended")
+    assert len(pid()) == 1 and pid() != first
 
 
 def test_counting_without_a_table_is_no_error_in_the_servers_log(make_driver, make_postgres):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from bridge import free_port, wait_until
 from bridge.process import port_is_open
+from test_names import SlowNames, named, start_among
 
 
 class Answer:
@@ -148,6 +149,15 @@ def test_a_frozen_database_is_told_with_its_address(make_bridge, make_postgres):
     reason = wait_part(bridge, "database", False)["reason"]
     assert f"127.0.0.1:{postgres.port}/" in reason and quote(postgres.PASSWORD, safe="") not in reason
     postgres.thaw()
+    wait_part(bridge, "database", True)
+
+
+def test_a_database_whose_name_takes_longer_than_a_probe_to_look_up_is_well(bridge, makers, database):
+    names = makers.keep(SlowNames(makers.new_folder("names")))
+    bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
+    monitor = start_among(names, bridge, "monitor")
+    wait_until(lambda: port_is_open(bridge.http_port), 10, lambda: f"the monitor listens\n{monitor.log_tail()}")
+    assert "no answer within" in wait_until(lambda: part(bridge, "database").get("reason"), 10, "the first probe")
     wait_part(bridge, "database", True)
 
 

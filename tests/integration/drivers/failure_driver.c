@@ -2,7 +2,8 @@
  *
  *     write BODY HEADERS LOOK_FOR SINCE_US      hexadecimal, "-" for empty; answers
  *                                               "<0 or -code> <turns of the loop> <text>"
- *     count TIMEOUT_MS                          failure_admin_count: "<result> <count> <text>" */
+ *     count TIMEOUT_MS                          failure_admin_count, always on one struct failure_admin:
+ *                                               "<result> <count> <text>" */
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/client/failure.h"
@@ -74,6 +75,7 @@ int main(int argc, char **argv)
     char *line = NULL;
     size_t size = 0;
     struct failure *failure;
+    struct failure_admin *admin;
     struct error err = {0};
 
     if (argc != 5)
@@ -84,14 +86,15 @@ int main(int argc, char **argv)
         .queue_name = argv[3],
         .auto_setup = argv[4][0] == '1',
     };
-    if (failure_new(&failure, &settings, &err) < 0) {
+    if (failure_new(&failure, &settings, &err) < 0 ||
+        failure_admin_new(&admin, &settings, &err) < 0) {
         printf("%d 0 %s\n", -(int)err.code, err.text);
         return 0;
     }
     while (getline(&line, &size, stdin) > 0) {
         if (strncmp(line, "count ", 6) == 0) {
             int64_t count = -1;
-            int result = failure_admin_count(&settings, strtoll(line + 6, NULL, 10), &count, &err);
+            int result = failure_admin_count(admin, strtoll(line + 6, NULL, 10), &count, &err);
 
             printf("%d %lld %s\n", result, (long long)count, result < 0 ? err.text : "");
             fflush(stdout);
@@ -100,6 +103,7 @@ int main(int argc, char **argv)
         }
     }
     free(line);
+    failure_admin_free(admin);
     failure_free(failure);
     return 0;
 }
