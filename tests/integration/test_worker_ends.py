@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_while_it_waits_for_the_hub_costs_its_entries_no
                    lambda: f"the first was charged, and then the hub was waited for: {charges()}")
         end(bridge, pid)
         wait_until(lambda: pid not in bridge.pids("worker"), 20, "the worker is killed")
-    assert bridge.log().count("SIGKILL") >= WORKER["delivery_limit"] + 2
+    wait_until(lambda: bridge.log().count("SIGKILL") >= WORKER["delivery_limit"] + 2, 10, bridge.supervisor.log_tail)
     hub.thaw()
     wait_drained(redis)
     assert failed_rows(database) == []
