@@ -141,12 +141,13 @@ bool reach_ask(struct reach *reach, const char *place)
     pthread_mutex_unlock(&reach->lock);
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&thread, &detached, look, reach) != 0) {
+    bool asked = pthread_create(&thread, &detached, look, reach) == 0;
+    if (!asked) {
         reach->asking = false; /* no thread to be had: then the reason stays unknown */
         release(reach);
     }
     pthread_attr_destroy(&detached);
-    return reach->asking;
+    return asked;
 }
 
 enum reach_answer reach_take(struct reach *reach, char text[160])
