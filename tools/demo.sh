@@ -36,10 +36,14 @@ find "$demo" -mindepth 1 ! -name lock -delete
 
 names=() pids=() signals=()
 
+# Whose parent ended before the signal for that was set gets none: it looks for itself, once.
+# shellcheck disable=SC2016 # for that shell
+unless_orphan=(sh -c '[ "$PPID" = "$0" ] || exit 1; exec "$@"' $$)
+
 start() { # NAME SIGNAL COMMAND...; its output goes to demo/NAME.log
     local name=$1 signal=$2
     shift 2
-    setsid setpriv --pdeathsig KILL -- "$@" </dev/null >"$demo/$name.log" 2>&1 8>&- &
+    setsid setpriv --pdeathsig KILL -- "${unless_orphan[@]}" "$@" </dev/null >"$demo/$name.log" 2>&1 8>&- &
     names+=("$name") pids+=($!) signals+=("$signal")
 }
 
@@ -238,8 +242,8 @@ cat <<TEXT
 
 TEXT
 # In the background, so that a signal to this script is answered at once.
-setpriv --pdeathsig TERM -- /usr/bin/python3 "$root/tools/demo-watch" "http://127.0.0.1:$page_port/status" \
-    "http://127.0.0.1:$hub_port/.well-known/mercure?topic=*" "${DEMO_SECONDS:-0}" 8>&- &
+setpriv --pdeathsig TERM -- "${unless_orphan[@]}" /usr/bin/python3 "$root/tools/demo-watch" \
+    "http://127.0.0.1:$page_port/status" "http://127.0.0.1:$hub_port/.well-known/mercure?topic=*" "${DEMO_SECONDS:-0}" 8>&- &
 watch=$!
 names+=(watch) pids+=("$watch") signals+=(TERM)
 wait "$watch" || { starting=bridge; fail "ended early"; }
