@@ -7,9 +7,8 @@ import socket
 
 import pytest
 from bridge import account, wait_until
-from bridge.entries import add, add_many, failed_rows
-from bridge.hub import hub_program
-from bridge.process import Server, free_port, port_is_open
+from bridge.entries import add, add_many, failed_rows, pend
+from bridge.proxy import Proxy
 
 WORKER = {"count": 1, "delivery_limit": 2}
 
@@ -26,14 +25,6 @@ def wait_delivered(redis, entry, count, what):
 def wait_drained(redis, timeout=30):
     wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
                f"pending {redis.pending()}")
-
-
-def pend(redis, entries, consumer="here-1"):
-    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
-    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
-    ids = add_many(redis, entries)
-    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
-    return ids
 
 
 @pytest.fixture
@@ -112,39 +103,18 @@ def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, re
     assert failed_rows(database) == []
 
 
-class TwoHubs(Server):
-    """A Caddy that has what holds the word `choke` taken by one hub, and the rest by another."""
-
-    CADDYFILE = """{
-    admin off
-    auto_https off
-}
-http://127.0.0.1:%d {
-    @choke expression `{http.request.body}.contains("choke")`
-    reverse_proxy @choke 127.0.0.1:%d
-    reverse_proxy 127.0.0.1:%d
-}
-"""
-
-    def __init__(self, folder, choking, hub):
-        self.port = free_port()
-        path = folder / "Caddyfile"
-        path.write_text(self.CADDYFILE % (self.port, choking.port, hub.port))
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_CONFIG_HOME": str(folder),
-               "XDG_DATA_HOME": str(folder)}
-        super().__init__("two hubs", [hub_program(), "run", "--config", path, "--adapter", "caddyfile"], folder, env)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}/.well-known/mercure"
-
-    def answers(self):
-        return port_is_open(self.port)
+def two_hubs(makers, choking, hub):
+    """What holds the word `choke` goes to the first."""
+    return makers.keep(Proxy(makers.new_folder("two-hubs"), f"""
+    @choke expression `{{http.request.body}}.contains("choke")`
+    reverse_proxy @choke 127.0.0.1:{choking.port}
+    reverse_proxy 127.0.0.1:{hub.port}
+"""))
 
 
 def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, makers, redis, hub, make_hub, database):
     choking = make_hub()
-    both = makers.keep(TwoHubs(makers.new_folder("two-hubs"), choking, hub)).start()
+    both = two_hubs(makers, choking, hub).start()
     choking.freeze()
     bridge.settings["mercure"].update(url=both.url, timeout="1500ms")
     bridge.settings["worker"] = WORKER
@@ -167,7 +137,7 @@ def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, 
 def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, makers, redis, hub, make_hub, database,
                                                                         charges):
     choking = make_hub()
-    both = makers.keep(TwoHubs(makers.new_folder("two-hubs"), choking, hub)).start()
+    both = two_hubs(makers, choking, hub).start()
     choking.stop()
     bridge.settings["mercure"]["url"] = both.url
     bridge.settings["retry"] = {"max_retries": 0}

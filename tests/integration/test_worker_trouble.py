@@ -1,15 +1,13 @@
 """The worker when one thing of many is wrong: it neither loses, nor doubles, nor stops what is well, nor
 runs in circles."""
 
-import os
 import signal
 import time
 
 import pytest
 from bridge import account, wait_until
-from bridge.entries import add, add_many, failed_rows, php_value
-from bridge.hub import hub_program
-from bridge.process import Server, free_port, port_is_open
+from bridge.entries import add, add_many, failed_rows, pend, php_value
+from bridge.proxy import Proxy
 
 REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
@@ -23,46 +21,17 @@ def wait_drained(redis, timeout=40):
                f"pending {redis.pending()}")
 
 
-def pend(redis, entries, consumer="here-1"):
-    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
-    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
-    ids = add_many(redis, entries)
-    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
-    return ids
-
-
-class Proxy(Server):
-    """A Caddy before the hub, as in many deployments, which answers 503 to what holds the word `choke`."""
-
-    CADDYFILE = """{
-    admin off
-    auto_https off
-}
-http://127.0.0.1:%d {
-    @choke expression `{http.request.body}.contains("choke")`
+def choking_proxy(makers, hub):
+    """Answers 503 to what holds the word `choke`."""
+    return makers.keep(Proxy(makers.new_folder("proxy"), f"""
+    @choke expression `{{http.request.body}}.contains("choke")`
     error @choke 503
-    reverse_proxy 127.0.0.1:%d
-}
-"""
-
-    def __init__(self, folder, hub):
-        self.port = free_port()
-        path = folder / "Caddyfile"
-        path.write_text(self.CADDYFILE % (self.port, hub.port))
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_CONFIG_HOME": str(folder),
-               "XDG_DATA_HOME": str(folder)}
-        super().__init__("proxy", [hub_program(), "run", "--config", path, "--adapter", "caddyfile"], folder, env)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}/.well-known/mercure"
-
-    def answers(self):
-        return port_is_open(self.port)
+    reverse_proxy 127.0.0.1:{hub.port}
+"""))
 
 
 def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, redis, hub, sse, database):
-    proxy = makers.keep(Proxy(makers.new_folder("proxy"), hub)).start()
+    proxy = choking_proxy(makers, hub).start()
     bridge.settings["mercure"]["url"] = proxy.url
     bridge.settings["retry"] = {"max_retries": 0}
     add_many(redis, [("bad/1", "choke"), ("bad/2", "choke"), ("bad/3", "choke")])

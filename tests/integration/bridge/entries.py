@@ -54,3 +54,11 @@ def failed_rows(database, queue="failed"):
     if not database.query("SELECT to_regclass('messenger_messages') AS name")[0]["name"]:
         return []
     return database.query("SELECT * FROM messenger_messages WHERE queue_name = %s ORDER BY id", queue)
+
+
+def pend(redis, entries, consumer="here-1"):
+    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    ids = add_many(redis, entries)
+    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
+    return ids
