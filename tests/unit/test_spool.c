@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 
 static void test_what_is_appended_is_read_in_order_with_all_its_fields(void **state)
 {
@@ -304,16 +305,21 @@ static void test_the_reader_is_woken_to_make_a_spare(void **state)
 }
 
 #define THREAD_MESSAGES 20000
+#define THREAD_PACE 2500 /* the writer waits here until the reader has gone to sleep */
+
+struct writer_case {
+    struct spool_case *spool;
+    sem_t slept; /* posted by the reader each time it goes to sleep */
+};
 
 static void *write_all(void *context)
 {
-    struct spool_case *c = context;
-    struct timespec pause = {.tv_nsec = 2000000};
+    struct writer_case *w = context;
 
     for (int n = 1; n <= THREAD_MESSAGES; n++) {
-        spool_case_append(c, n, (size_t)(n * 37 % 900));
-        if (n % 2500 == 0)
-            nanosleep(&pause, NULL); /* so that the reader gets to sleep */
+        spool_case_append(w->spool, n, (size_t)(n * 37 % 900));
+        if (n % THREAD_PACE == 0 && n < THREAD_MESSAGES)
+            sem_wait(&w->slept);
     }
     return NULL;
 }
@@ -322,13 +328,15 @@ static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **stat
 {
     struct spool_case *c = *state;
     struct spool_message message = {0};
+    struct writer_case w = {.spool = c};
     pthread_t writer;
     int read = 0, slept = 0;
 
     c->options.size = 64 * MB;
     c->options.retain = 256 * KB;
     spool_case_open(c);
-    assert_int_equal(pthread_create(&writer, NULL, write_all, c), 0);
+    assert_int_equal(sem_init(&w.slept, 0, 0), 0);
+    assert_int_equal(pthread_create(&writer, NULL, write_all, &w), 0);
     while (read < THREAD_MESSAGES) {
         int next = spool_case_next(c, &message);
         if (next > 0) {
@@ -342,14 +350,16 @@ static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **stat
         assert_false(spool_above_high_water(c->spool));
         if (next == 0 && spool_sleep(c->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(c->spool), .events = POLLIN};
+            sem_post(&w.slept);
             assert_int_equal(poll(&fd, 1, 30000), 1);
             spool_wake(c->spool);
             slept++;
         }
     }
     pthread_join(writer, NULL);
+    sem_destroy(&w.slept);
     spool_commit(c->spool, message.sequence);
-    assert_true(slept > 0);
+    assert_true(slept >= THREAD_MESSAGES / THREAD_PACE - 1);
     spool_case_expect_none(c);
     assert_int_equal(spool_case_state(c).unsent_records, 0);
 }
