@@ -305,7 +305,7 @@ static void test_the_reader_is_woken_to_make_a_spare(void **state)
 }
 
 #define THREAD_MESSAGES 20000
-#define THREAD_PACE 2500 /* the writer waits here until the reader has gone to sleep */
+#define THREAD_PACE     2500 /* the writer waits here until the reader has gone to sleep */
 
 struct writer_case {
     struct spool_case *spool;
