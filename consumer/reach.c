@@ -1,67 +1,48 @@
 #include "consumer/reach.h"
 
 #include "common/base/alloc.h"
+#include "common/base/offload.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define CONNECT_LIMIT_MS 3000
 
-struct reach {
-    pthread_mutex_t lock;
-    int users; /* the owner and the thread: the last one frees */
-    int event_fd;
-    bool asking;
-    char *host; /* the thread's while asking */
+/* The thread's until it is done. */
+struct question {
+    char *host;
     char *port;
     enum reach_answer answer;
     char text[160];
 };
 
-static void release(struct reach *reach)
-{
-    pthread_mutex_lock(&reach->lock);
-    int users = --reach->users;
-    pthread_mutex_unlock(&reach->lock);
-    if (users > 0)
-        return;
-    pthread_mutex_destroy(&reach->lock);
-    close(reach->event_fd);
-    free(reach->host);
-    free(reach->port);
-    free(reach);
-}
+struct reach {
+    struct offload *call; /* NULL: nothing is asked */
+    struct question *question;
+};
 
 struct reach *reach_new(void)
 {
-    struct reach *made = xcalloc(1, sizeof(*made));
-
-    pthread_mutex_init(&made->lock, NULL);
-    made->users = 1;
-    made->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (made->event_fd < 0)
-        abort();
-    return made;
+    return xcalloc(1, sizeof(struct reach));
 }
 
 void reach_free(struct reach *reach)
 {
-    if (reach != NULL)
-        release(reach);
+    if (reach == NULL)
+        return;
+    offload_free(reach->call);
+    free(reach);
 }
 
 int reach_fd(const struct reach *reach)
 {
-    return reach->event_fd;
+    return reach->call != NULL ? offload_fd(reach->call) : -1;
 }
 
 static int try_connect(const struct addrinfo *address)
@@ -84,15 +65,14 @@ static int try_connect(const struct addrinfo *address)
     return fault;
 }
 
-static void *look(void *context)
+static void look(void *data)
 {
-    struct reach *reach = context;
+    struct question *question = data;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *addresses = NULL;
-    int fault = getaddrinfo(reach->host, reach->port, &hints, &addresses);
+    int fault = getaddrinfo(question->host, question->port, &hints, &addresses);
     const char *text = fault == EAI_SYSTEM ? strerror(errno)
                        : fault != 0        ? gai_strerror(fault)
                                            : "";
-    uint64_t one = 1;
 
     if (fault == 0) {
         for (struct addrinfo *at = addresses; at != NULL; at = at->ai_next) {
@@ -103,66 +83,51 @@ static void *look(void *context)
         freeaddrinfo(addresses);
         text = strerror(fault);
     }
-    pthread_mutex_lock(&reach->lock);
-    reach->answer = fault == 0 ? REACH_OPEN : REACH_CLOSED;
-    snprintf(reach->text, sizeof(reach->text), "%s", text);
-    pthread_mutex_unlock(&reach->lock);
-    if (write(reach->event_fd, &one, sizeof(one)) < 0)
-        abort();
-    release(reach);
-    return NULL;
+    question->answer = fault == 0 ? REACH_OPEN : REACH_CLOSED;
+    snprintf(question->text, sizeof(question->text), "%s", text);
 }
 
-static void split_place(struct reach *reach, const char *place)
+static void question_free(void *data)
 {
+    struct question *question = data;
+
+    free(question->host);
+    free(question->port);
+    free(question);
+}
+
+static struct question *question_new(const char *place)
+{
+    struct question *made = xcalloc(1, sizeof(*made));
     const char *colon = strrchr(place, ':');
     size_t len = colon != NULL ? (size_t)(colon - place) : strlen(place);
 
-    free(reach->host);
-    free(reach->port);
     if (place[0] == '[' && len > 1 && place[len - 1] == ']')
-        reach->host = xstrndup(place + 1, len - 2);
+        made->host = xstrndup(place + 1, len - 2);
     else
-        reach->host = xstrndup(place, len);
-    reach->port = xstrdup(colon != NULL ? colon + 1 : "1883");
+        made->host = xstrndup(place, len);
+    made->port = xstrdup(colon != NULL ? colon + 1 : "1883");
+    return made;
 }
 
 bool reach_ask(struct reach *reach, const char *place)
 {
-    pthread_attr_t detached;
-    pthread_t thread;
-
-    if (reach->asking)
+    if (reach->call != NULL)
         return false;
-    split_place(reach, place);
-    reach->asking = true;
-    pthread_mutex_lock(&reach->lock);
-    reach->users++;
-    pthread_mutex_unlock(&reach->lock);
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    bool asked = pthread_create(&thread, &detached, look, reach) == 0;
-    if (!asked) {
-        reach->asking = false; /* no thread to be had: then the reason stays unknown */
-        release(reach);
-    }
-    pthread_attr_destroy(&detached);
-    return asked;
+    reach->question = question_new(place);
+    reach->call = offload_start(look, question_free, reach->question);
+    if (reach->call == NULL)
+        question_free(reach->question); /* no thread to be had: then the reason stays unknown */
+    return reach->call != NULL;
 }
 
 enum reach_answer reach_take(struct reach *reach, char text[160])
 {
-    uint64_t count;
-    enum reach_answer answer;
-
-    ssize_t ignored = read(reach->event_fd, &count, sizeof(count));
-    (void)ignored;
-    pthread_mutex_lock(&reach->lock);
-    answer = reach->answer;
-    reach->answer = REACH_NONE;
-    snprintf(text, 160, "%s", reach->text);
-    pthread_mutex_unlock(&reach->lock);
-    if (answer != REACH_NONE)
-        reach->asking = false;
+    if (reach->call == NULL || !offload_is_done(reach->call))
+        return REACH_NONE;
+    enum reach_answer answer = reach->question->answer;
+    snprintf(text, 160, "%s", reach->question->text);
+    offload_free(reach->call);
+    reach->call = NULL;
     return answer;
 }

@@ -2,8 +2,8 @@
  * asks again what it asked (the name, then one TCP connection) and says it in words: "Name or service
  * not known", "Connection refused", or that TCP works and the fault lies behind it.
  *
- * A resolver blocks, so that each question has a short-lived thread of its own; the eventfd becomes
- * readable when there is an answer. One question at a time. */
+ * A resolver blocks, so that each question has a short-lived thread of its own (common/base/offload.h). One
+ * question at a time. */
 #ifndef CONSUMER_REACH_H
 #define CONSUMER_REACH_H
 
@@ -15,6 +15,7 @@ struct reach *reach_new(void);
 /* An answer that is still under way is thrown away. */
 void reach_free(struct reach *reach);
 
+/* Readable when there is an answer; -1: nothing is asked. It changes with each question. */
 int reach_fd(const struct reach *reach);
 /* place: host:port or [address]:port. false: not asked, for another question is open or no thread is to be
  * had. */
@@ -25,7 +26,7 @@ enum reach_answer {
     REACH_OPEN, /* somebody accepts connections there */
     REACH_CLOSED,
 };
-/* text: the reason if it is closed. Each answer is given once. */
+/* text: set with an answer; the reason if it is closed. Each answer is given once. */
 enum reach_answer reach_take(struct reach *reach, char text[160]);
 
 #endif

@@ -92,6 +92,17 @@ bool bytes_to_u64(struct bytes text, uint64_t *value)
     return true;
 }
 
+int bytes_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
 /* The length of the UTF-8 sequence that starts at p, or 0. RFC 3629, section 4. */
 static size_t utf8_sequence(const unsigned char *p, size_t left)
 {

@@ -37,6 +37,8 @@ bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct 
 /* Decimal digits only, the whole of it, no sign; false if it is not that or does not fit. */
 bool bytes_to_u64(struct bytes text, uint64_t *value);
 
+int bytes_hex_digit(char c); /* its value, either case; -1 if it is none */
+
 /* Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
 bool bytes_is_utf8(struct bytes text);
 

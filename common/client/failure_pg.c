@@ -82,11 +82,17 @@ static void close_connection(struct failure_pg *pg)
     pg->state = PG_CLOSED;
 }
 
-void failure_pg_break(struct failure_pg *pg)
+/* A host that accepted and said nothing until now has had its turn. */
+static void abandon_connection(struct failure_pg *pg)
 {
     if (pg->state == PG_CONNECTING)
         failure_hosts_rotate(pg->hosts);
     close_connection(pg);
+}
+
+void failure_pg_break(struct failure_pg *pg)
+{
+    abandon_connection(pg);
     pg->sql = NULL;
     pg->deadline_ms = -1;
 }
@@ -329,12 +335,11 @@ static void give_up_late(struct failure_pg *pg)
     bool connecting = pg->state == PG_CONNECTING;
     char message[80];
 
-    if (connecting)
-        failure_hosts_rotate(pg->hosts);
     snprintf(message, sizeof(message), "no answer within %d s %s",
              (connecting ? FAILURE_PG_CONNECT_MS : FAILURE_PG_STATEMENT_MS) / 1000,
              connecting ? "while connecting" : "to a statement");
-    fail_connection(pg, message);
+    set_error(pg, ERR_UNREACHABLE, message);
+    abandon_connection(pg);
 }
 
 bool failure_pg_process(struct failure_pg *pg, struct failure_pg_outcome *outcome)

@@ -2,46 +2,49 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/offload.h"
 
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* How long an answer serves that nobody was there to take. */
 #define FRESH_MS 10000
 
-struct resolve {
-    char *host;   /* does not change */
-    int event_fd; /* likewise, once there is a thread; -1 before */
-    bool asking;  /* the owner's: there is a question whose answer was not taken */
-    pthread_mutex_t lock;
-    /* Under the lock. */
-    int users; /* the owner and the thread: the last one frees */
-    bool answered;
-    int64_t answered_ms;
+/* The thread's until it is done. */
+struct question {
+    char *host;
     struct resolve_answer answer;
+    int64_t answered_ms;
 };
 
-static void release(struct resolve *resolve)
+struct resolve {
+    char *host;
+    /* A question whose answer was not taken is one of these. */
+    struct offload *call;      /* it is looked up */
+    struct question *question; /* the call's, or ours without a call: the answer is there already */
+};
+
+static struct question *question_new(const char *host)
 {
-    pthread_mutex_lock(&resolve->lock);
-    int users = --resolve->users;
-    pthread_mutex_unlock(&resolve->lock);
-    if (users > 0)
+    struct question *made = xcalloc(1, sizeof(*made));
+
+    made->host = xstrdup(host);
+    return made;
+}
+
+static void question_free(void *data)
+{
+    struct question *question = data;
+
+    if (question == NULL)
         return;
-    pthread_mutex_destroy(&resolve->lock);
-    if (resolve->event_fd >= 0)
-        close(resolve->event_fd);
-    free(resolve->host);
-    free(resolve);
+    free(question->host);
+    free(question);
 }
 
 struct resolve *resolve_new(const char *host)
@@ -49,16 +52,26 @@ struct resolve *resolve_new(const char *host)
     struct resolve *made = xcalloc(1, sizeof(*made));
 
     made->host = xstrdup(host);
-    made->event_fd = -1;
-    made->users = 1;
-    pthread_mutex_init(&made->lock, NULL);
     return made;
+}
+
+static void drop_question(struct resolve *resolve)
+{
+    if (resolve->call != NULL)
+        offload_free(resolve->call);
+    else
+        question_free(resolve->question);
+    resolve->call = NULL;
+    resolve->question = NULL;
 }
 
 void resolve_free(struct resolve *resolve)
 {
-    if (resolve != NULL)
-        release(resolve);
+    if (resolve == NULL)
+        return;
+    drop_question(resolve);
+    free(resolve->host);
+    free(resolve);
 }
 
 const char *resolve_host(const struct resolve *resolve)
@@ -68,7 +81,7 @@ const char *resolve_host(const struct resolve *resolve)
 
 int resolve_fd(const struct resolve *resolve)
 {
-    return resolve->event_fd;
+    return resolve->call != NULL ? offload_fd(resolve->call) : -1;
 }
 
 /* Blocks, unless flags has AI_NUMERICHOST. */
@@ -101,106 +114,44 @@ bool resolve_is_numeric(const char *host)
     return answer.len > 0;
 }
 
-static void give_answer(struct resolve *resolve, const struct resolve_answer *answer)
+static void look_up_offloaded(void *data)
 {
-    uint64_t one = 1;
+    struct question *question = data;
 
-    pthread_mutex_lock(&resolve->lock);
-    resolve->answer = *answer;
-    resolve->answered = true;
-    resolve->answered_ms = clock_monotonic_ms();
-    if (resolve->event_fd >= 0 && write(resolve->event_fd, &one, sizeof(one)) < 0)
-        abort();
-    pthread_mutex_unlock(&resolve->lock);
+    look_up(question->host, 0, &question->answer);
+    question->answered_ms = clock_monotonic_ms();
 }
 
-static void *look_up_aside(void *context)
+static bool is_answered(const struct resolve *resolve)
 {
-    struct resolve *resolve = context;
-    struct resolve_answer answer;
-
-    look_up(resolve->host, 0, &answer);
-    give_answer(resolve, &answer);
-    release(resolve);
-    return NULL;
-}
-
-/* The process's signals are its own thread's. Returns an errno. */
-static int start_thread(struct resolve *resolve)
-{
-    pthread_attr_t detached;
-    pthread_t thread;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int fault = pthread_create(&thread, &detached, look_up_aside, resolve);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&detached);
-    return fault;
-}
-
-static void ask_aside(struct resolve *resolve)
-{
-    struct resolve_answer answer = {0};
-    int fault = 0;
-
-    if (resolve->event_fd < 0)
-        resolve->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (resolve->event_fd < 0)
-        fault = errno;
-    pthread_mutex_lock(&resolve->lock);
-    resolve->users++;
-    pthread_mutex_unlock(&resolve->lock);
-    if (fault == 0)
-        fault = start_thread(resolve);
-    if (fault == 0)
-        return;
-    snprintf(answer.text, sizeof(answer.text), "no thread to look it up: %s", strerror(fault));
-    give_answer(resolve, &answer);
-    release(resolve);
-}
-
-static bool is_stale(struct resolve *resolve)
-{
-    pthread_mutex_lock(&resolve->lock);
-    bool stale = resolve->answered && clock_monotonic_ms() - resolve->answered_ms > FRESH_MS;
-    pthread_mutex_unlock(&resolve->lock);
-    return stale;
+    if (resolve->call != NULL)
+        return offload_is_done(resolve->call);
+    return resolve->question != NULL;
 }
 
 void resolve_ask(struct resolve *resolve)
 {
-    struct resolve_answer answer;
-
-    if (resolve->asking && is_stale(resolve))
-        resolve_take(resolve, &answer);
-    if (resolve->asking)
+    if (is_answered(resolve) && clock_monotonic_ms() - resolve->question->answered_ms > FRESH_MS)
+        drop_question(resolve);
+    if (resolve->question != NULL)
         return;
-    resolve->asking = true;
-    look_up(resolve->host, AI_NUMERICHOST, &answer);
-    if (answer.len > 0)
-        give_answer(resolve, &answer);
-    else
-        ask_aside(resolve);
+    struct question *question = question_new(resolve->host);
+    resolve->question = question;
+    look_up(question->host, AI_NUMERICHOST, &question->answer);
+    question->answered_ms = clock_monotonic_ms();
+    if (question->answer.len > 0)
+        return;
+    resolve->call = offload_start(look_up_offloaded, question_free, question);
+    if (resolve->call == NULL)
+        snprintf(question->answer.text, sizeof(question->answer.text),
+                 "no thread to look it up: %s", strerror(errno));
 }
 
 bool resolve_take(struct resolve *resolve, struct resolve_answer *answer)
 {
-    uint64_t count;
-
-    pthread_mutex_lock(&resolve->lock);
-    bool answered = resolve->answered;
-    if (answered)
-        *answer = resolve->answer;
-    resolve->answered = false;
-    pthread_mutex_unlock(&resolve->lock);
-    if (!answered)
+    if (!is_answered(resolve))
         return false;
-    ssize_t ignored = resolve->event_fd >= 0 ? read(resolve->event_fd, &count, sizeof(count)) : 0;
-    (void)ignored;
-    resolve->asking = false;
+    *answer = resolve->question->answer;
+    drop_question(resolve);
     return true;
 }

@@ -1,13 +1,13 @@
 /* The addresses of one host, asked for without waiting: getaddrinfo blocks for as long as the name servers
- * are silent, so each question has a short-lived thread of its own. One thread uses a resolver, and there is
- * at most one question under way.
+ * are silent, so each question has a short-lived thread of its own (common/base/offload.h). One thread uses a
+ * resolver, and there is at most one question under way.
  *
  *     resolve_ask(resolve);
  *     while (!resolve_take(resolve, &answer))
  *         poll resolve_fd for POLLIN
  *
- * A numeric address has no thread: resolve_take answers at once. A thread that hangs is waited for by
- * nobody, neither by resolve_free nor at the end of the process; it frees what it has when it is done. */
+ * A numeric address has no thread: resolve_take answers at once. A look-up that hangs is waited for by
+ * nobody, neither by resolve_free nor at the end of the process. */
 #ifndef COMMON_CLIENT_RESOLVE_H
 #define COMMON_CLIENT_RESOLVE_H
 
@@ -35,8 +35,8 @@ const char *resolve_host(const struct resolve *resolve);
 void resolve_ask(struct resolve *resolve);
 /* Each answer is given once. */
 bool resolve_take(struct resolve *resolve, struct resolve_answer *answer);
-int resolve_fd(
-    const struct resolve *resolve); /* readable when there is an answer; -1: none was asked */
+/* Readable when there is an answer; -1: nothing is under way. It changes with each question. */
+int resolve_fd(const struct resolve *resolve);
 
 /* Is host an address already? */
 bool resolve_is_numeric(const char *host);

@@ -81,17 +81,6 @@ int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *er
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* What is no %XX stays as it is, as PHP's rawurldecode has it. */
 char *dsn_decode(struct bytes text, bool query)
 {
@@ -103,8 +92,8 @@ char *dsn_decode(struct bytes text, bool query)
         int high = -1, low = -1;
 
         if (c == '%' && text.len - i > 2) {
-            high = hex_digit(text.data[i + 1]);
-            low = hex_digit(text.data[i + 2]);
+            high = bytes_hex_digit(text.data[i + 1]);
+            low = bytes_hex_digit(text.data[i + 2]);
         }
         if (high >= 0 && low >= 0) {
             c = (char)(high * 16 + low);

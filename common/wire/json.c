@@ -34,17 +34,6 @@ static bool take(struct cursor *cursor, char c)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* One `\uXXXX` behind its backslash: its value, or -1. */
 static int take_unit(struct cursor *cursor)
 {
@@ -53,7 +42,7 @@ static int take_unit(struct cursor *cursor)
     if (cursor->end - cursor->at < 5 || *cursor->at != 'u')
         return -1;
     for (int i = 1; i <= 4; i++) {
-        int digit = hex_digit(cursor->at[i]);
+        int digit = bytes_hex_digit(cursor->at[i]);
 
         if (digit < 0)
             return -1;

@@ -97,12 +97,27 @@ static void test_an_arena_keeps_every_copy_until_it_is_cleared(void **state)
     arena_free(&arena);
 }
 
+static void test_a_hex_digit_has_its_value_in_either_case(void **state)
+{
+    static const char digits[] = "0123456789abcdef", capitals[] = "0123456789ABCDEF";
+
+    (void)state;
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(bytes_hex_digit(digits[i]), i);
+        assert_int_equal(bytes_hex_digit(capitals[i]), i);
+    }
+    for (const char *other = "g/:@G`\xC3"; *other != '\0'; other++)
+        assert_int_equal(bytes_hex_digit(*other), -1);
+    assert_int_equal(bytes_hex_digit('\0'), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_slice_is_clamped_to_the_whole),
         cmocka_unit_test(test_split_gives_head_and_tail),
         cmocka_unit_test(test_a_number_is_digits_only_and_must_fit),
+        cmocka_unit_test(test_a_hex_digit_has_its_value_in_either_case),
         cmocka_unit_test(test_utf8_is_rfc_3629s),
         cmocka_unit_test(test_a_buffer_grows_and_keeps_what_it_has),
         cmocka_unit_test(test_an_arena_keeps_every_copy_until_it_is_cleared),

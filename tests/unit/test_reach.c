@@ -29,10 +29,12 @@ static int bind_port(bool listens, char place[64])
 
 static enum reach_answer ask(struct reach *reach, const char *place, char text[160])
 {
-    struct pollfd wait = {.fd = reach_fd(reach), .events = POLLIN};
+    struct pollfd wait = {.events = POLLIN};
 
+    assert_int_equal(reach_fd(reach), -1);
     assert_true(reach_ask(reach, place));
     assert_false(reach_ask(reach, place)); /* an open question is not asked twice */
+    wait.fd = reach_fd(reach);
     assert_int_equal(poll(&wait, 1, 20000), 1);
     return reach_take(reach, text);
 }

@@ -1,0 +1,26 @@
+/* One call that may block for longer than a loop can wait (getaddrinfo, while no name server answers), made
+ * beside it by a short-lived thread.
+ *
+ *     call = offload_start(look_up, free_question, question);
+ *     while (!offload_is_done(call))
+ *         poll offload_fd for POLLIN
+ *     read the answer in question
+ *     offload_free(call);
+ *
+ * Whoever asked may free the call at any time and waits for nobody: what it holds is freed by the later of the
+ * two, and a thread that still hangs at the end of the process goes with it. */
+#ifndef COMMON_BASE_OFFLOAD_H
+#define COMMON_BASE_OFFLOAD_H
+
+#include <stdbool.h>
+
+struct offload;
+
+/* Calls work(data) in a thread that takes no signals. data is the thread's until offload_is_done; free_data is
+ * called once, by either thread. NULL with errno set: neither was called, and data is still the caller's. */
+struct offload *offload_start(void (*work)(void *data), void (*free_data)(void *data), void *data);
+bool offload_is_done(const struct offload *call);
+int offload_fd(const struct offload *call); /* readable from then on */
+void offload_free(struct offload *call);
+
+#endif
