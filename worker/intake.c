@@ -189,6 +189,8 @@ static void lease_taken(void *context, int result, int64_t number, const struct 
         return;
     }
     intake->held_before = true;
+    snprintf(intake->trouble, sizeof(intake->trouble),
+             "%s: first handling what this worker's name has pending", queue_place(intake->writer));
     intake->renew_ms = clock_monotonic_ms() + QUEUE_RENEW_MS;
     intake->pending_after = (struct stream_id){0, 0};
     intake->phase = INTAKE_SETTLING;
