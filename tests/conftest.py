@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "integration"))
 
-pytest_plugins = ["bridge.fixtures"]
+pytest_plugins = ["bridge.fixtures", "bridge.consumer", "bridge.stubs"]

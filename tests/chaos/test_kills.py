@@ -123,7 +123,7 @@ def test_workers_killed_among_refused_messages_double_no_row(bridge, publisher, 
                    "the device publishes")
         bridge.kill_child("worker")
     publisher.wait_confirmed()
-    wait_until(redis.is_drained, PATIENCE, "the stream is empty")
+    redis.wait_drained(PATIENCE)
     wait_until(lambda: not account(good, sse.events).missing, PATIENCE, "the good ones are seen")
     rows = failed_rows(database)
     payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in rows]

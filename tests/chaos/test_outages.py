@@ -171,7 +171,7 @@ def test_postgresql_away_loses_no_refused_message_and_doubles_no_row(fragile, ow
     own_postgres.revive()
     thread.join()
     publisher.wait_confirmed(PATIENCE)
-    wait_until(redis.is_drained, PATIENCE, "the stream is empty")
+    redis.wait_drained(PATIENCE)
     wait_until(lambda: not account(good, own_load.sse.events).missing, PATIENCE, "the good ones are seen")
     payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in failed_rows(fragile.database)]
     assert sorted(payloads, key=int) == [str(number) for number in range(300)]

@@ -5,24 +5,14 @@ import signal
 
 import pytest
 from bridge import wait_until
-from test_consumer import READY, Consumer, assert_all, numbered
+from bridge.consumer import READY, Consumer, assert_all, numbered
 
 MEND = "[spool] former = redirect"
 
 
-@pytest.fixture
-def make_consumer(make_bridge, mosquitto):
-    def make(redis, **mqtt):
-        bridge = make_bridge(mosquitto=mosquitto, redis=redis)
-        bridge.settings["mqtt"].update(mqtt)
-        bridge.settings["supervisor"]["stop_timeout"] = "2s"
-        return Consumer(bridge, redis)
-    return make
-
-
 def leave_unsent(consumer, publisher, redis, sent, unsent):
     """Redis has the first; the second are in the spool when it is gone."""
-    consumer.start()
+    consumer.set("supervisor", stop_timeout="2s").start()
     publisher.publish_all(sent)
     consumer.wait_entries(len(sent))
     redis.stop()
@@ -39,7 +29,7 @@ def ordered(entries):
 
 def test_what_a_lost_redis_had_not_taken_goes_to_the_present_one(make_consumer, make_redis, publisher):
     lost, present = make_redis("--requirepass", "hidden", password="hidden"), make_redis()
-    consumer = make_consumer(lost)
+    consumer = make_consumer(store=lost)
     sent, unsent = numbered(50, "one/topic"), [("one/topic", f"unsent-{number:05d}") for number in range(700)]
     leave_unsent(consumer, publisher, lost, sent, unsent)
 
@@ -73,7 +63,7 @@ def test_the_reason_of_a_lost_redis_is_in_health_and_status(make_bridge, mosquit
                                                                 hub, database):
     lost, present = make_redis(), make_redis()
     bridge = make_bridge(mosquitto=mosquitto, redis=lost, hub=hub, database=database)
-    consumer = Consumer(bridge, lost).set("supervisor", stop_timeout="2s")
+    consumer = Consumer(bridge, lost)
     leave_unsent(consumer, publisher, lost, numbered(10), [("lost", str(number)) for number in range(10)])
     consumer.set("transport:async", dsn=present.dsn())
     bridge.start(wait=False)
@@ -88,7 +78,7 @@ def test_the_reason_of_a_lost_redis_is_in_health_and_status(make_bridge, mosquit
 
 def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publisher):
     lost, present = make_redis(), make_redis()
-    consumer = make_consumer(lost)
+    consumer = make_consumer(store=lost)
     sent, unsent = numbered(50), [("unsent/0", f"{number:06d}" + "x" * 2000) for number in range(8000)]
     leave_unsent(consumer, publisher, lost, sent, unsent)
     consumer.redis = present
@@ -106,7 +96,7 @@ def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publi
 @pytest.mark.parametrize("version", ["3.1.1"])
 def test_what_is_retained_gives_way_to_a_message_that_needs_its_room(make_consumer, redis, publisher, version):
     """Under MQTT 5 the broker keeps such a message from us."""
-    consumer = make_consumer(redis, version=version)
+    consumer = make_consumer(version=version)
     consumer.set("spool", size="16M", retain="6M").start()
     sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]
     publisher.publish_all(sent)
@@ -124,7 +114,7 @@ def test_what_is_retained_gives_way_to_a_message_that_needs_its_room(make_consum
 
 
 def test_a_message_just_too_large_for_an_empty_spool_stops_nothing(make_consumer, redis, publisher):
-    consumer = make_consumer(redis, version="3.1.1").set("spool", size="8M", retain="1M").start()
+    consumer = make_consumer(version="3.1.1").set("spool", size="8M", retain="1M").start()
     publisher.publish("too/large", b"x" * (7 * 1024 * 1024 + 100_000))
     publisher.publish("small", "1")
     assert ordered(consumer.wait_entries(1)) == [("small", "1")]
@@ -136,7 +126,7 @@ def test_a_message_just_too_large_for_an_empty_spool_stops_nothing(make_consumer
 
 def test_an_orphan_that_cannot_be_sent_is_counted_and_says_why(make_consumer, make_redis, publisher):
     lost, present = make_redis(), make_redis()
-    consumer = make_consumer(lost)
+    consumer = make_consumer(store=lost)
     unsent = [("unsent", str(number)) for number in range(20)]
     leave_unsent(consumer, publisher, lost, numbered(10), unsent)
     consumer.redis = present
@@ -148,3 +138,63 @@ def test_an_orphan_that_cannot_be_sent_is_counted_and_says_why(make_consumer, ma
     consumer.set("spool", former="redirect").start()
     assert_all(unsent, consumer.wait_entries(20))
     consumer.wait_log("has been sent")
+
+
+# What the settings have left behind ----------------------------------------------------------------
+
+def test_a_changed_stream_gets_only_what_was_stored_for_it(consumer, publisher, redis):
+    consumer.start()
+    redis.freeze()
+    before = numbered(700, topic="before/{}")
+    publisher.publish_all(before)
+    consumer.wait_spooled(before)
+    consumer.process.stop(4, signal.SIGQUIT)
+    redis.thaw()
+    consumer.set("transport:async", dsn=redis.dsn("/other")).start()
+    after = numbered(700, topic="after/{}")
+    publisher.publish_all(after)
+    wait_until(lambda: redis.client.xlen("other") == 700, 20, lambda: consumer.process.log_tail())
+    assert_all(before, consumer.entries("messages"))
+    assert_all(after, consumer.entries("other"))
+    assert "sending them there first" in consumer.log()
+    consumer.restart()
+    publisher.publish("last", "")
+    wait_until(lambda: redis.client.xlen("other") == 701, 20, lambda: consumer.process.log_tail())
+    assert redis.client.xlen("messages") == 700
+
+
+def test_the_spool_of_a_former_client_id_is_sent_and_then_removed(consumer, publisher, redis):
+    consumer.start()
+    redis.freeze()
+    sent = numbered(700)
+    publisher.publish_all(sent)
+    consumer.wait_spooled(sent)
+    consumer.process.stop(4, signal.SIGQUIT)
+    redis.thaw()
+    consumer.set("mqtt", client_id="another").start()
+    consumer.wait_log("has been sent")
+    assert_all(sent, consumer.wait_entries(700))
+    folder = consumer.bridge.state_dir / "spool"
+    assert {path.name for path in folder.iterdir()} == {"bridge", "another"}
+    consumer.restart()
+    consumer.wait_log("Removed spool")
+    assert {path.name for path in folder.iterdir()} == {"another"}
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_a_folder_beside_the_spools_that_is_none_is_left_alone(consumer, redis):
+    consumer.start()
+    consumer.process.stop()
+    folder = consumer.bridge.state_dir / "spool"
+    (folder / "lost+found").mkdir()
+    (folder / "backup").mkdir()
+    (folder / "backup" / "dump").write_text("precious")
+    (folder / "backup" / "000000000001.segment").write_text("no header")
+    (folder / "bridge" / "000000000000.damaged").write_text("put aside")
+    (folder / "bridge" / "notes").write_text("somebody's")
+    consumer.set("mqtt", client_id="another").start()
+    consumer.wait_log("Emptied spool")
+    assert {path.name for path in folder.iterdir()} == {"another", "backup", "bridge", "lost+found"}
+    assert {path.name for path in (folder / "backup").iterdir()} == {"dump", "000000000001.segment"}
+    assert {path.name for path in (folder / "bridge").iterdir()} == {"000000000000.damaged", "notes"}
+    assert "lost+found" not in consumer.log() and "backup" not in consumer.log()

@@ -4,19 +4,10 @@ import re
 
 import pytest
 from bridge import wait_until
-from test_consumer import READY, Consumer, OldBroker, assert_all, numbered
-from test_order_and_repeats import DeafBroker
+from bridge.consumer import READY, assert_all, numbered
+from bridge.relays import DeafBroker, OldBroker
 
 REFUSALS = {"3.1.1's refusal": bytes([0x20, 2, 0, 1]), "5's refusal": bytes([0x20, 3, 0, 0x84, 0]), "hangs up": b""}
-
-
-@pytest.fixture
-def make_consumer(make_bridge, mosquitto, redis):
-    def make(**mqtt):
-        bridge = make_bridge(mosquitto=mosquitto, redis=redis)
-        bridge.settings["mqtt"].update(mqtt)
-        return Consumer(bridge, redis)
-    return make
 
 
 def waits_after_losses(consumer):

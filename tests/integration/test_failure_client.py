@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from bridge import wait_until
-from drivers import Driver, build_driver
+from drivers import Driver, build_driver, drivers_of
 
 UNREACHABLE, REFUSED, USAGE = -5, -6, -2
 BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
@@ -44,17 +44,8 @@ class FailureDriver(Driver):
 
 @pytest.fixture
 def make_driver(program, folder):
-    drivers = []
-
-    def make(dsn, **options):
-        driver = FailureDriver(program, folder, dsn, name=f"driver-{len(drivers)}", **options)
-        drivers.append(driver)
-        return driver.start()
-    yield make
-    for driver in drivers:
-        if driver.is_running():
-            driver.finish()
-        assert "Sanitizer" not in driver.log(), driver.log_tail()
+    with drivers_of(FailureDriver, program, folder) as make:
+        yield make
 
 
 @pytest.fixture

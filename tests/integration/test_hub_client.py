@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 from bridge import jwt, wait_until
-from drivers import Driver, build_driver
+from drivers import Driver, build_driver, drivers_of
 
 DONE, WAIT, RETRY, REJECT = range(4)
 UNREACHABLE, REFUSED, USAGE = -5, -6, -2
@@ -36,17 +36,8 @@ class HubDriver(Driver):
 
 @pytest.fixture
 def make_driver(program, folder):
-    drivers = []
-
-    def make(url, **options):
-        driver = HubDriver(program, folder, url, name=f"driver-{len(drivers)}", **options)
-        drivers.append(driver)
-        return driver.start()
-    yield make
-    for driver in drivers:
-        if driver.is_running():
-            driver.finish()
-        assert "Sanitizer" not in driver.log(), driver.log_tail()
+    with drivers_of(HubDriver, program, folder) as make:
+        yield make
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 from bridge import free_port, wait_until
+from bridge.names import SlowNames, named, start_among
 from bridge.process import port_is_open
-from test_names import SlowNames, named, start_among
 
 
 class Answer:

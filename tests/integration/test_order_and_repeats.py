@@ -1,10 +1,8 @@
 """Through the whole chain: order, stale values, copies, and that what comes twice can be told."""
 
-import socket
-import threading
-
 import pytest
 from bridge import account, wait_until
+from bridge.relays import DeafBroker
 
 PATIENCE = 60.0
 VERSIONS = ["5", "3.1.1"]
@@ -73,60 +71,6 @@ def test_overlapping_filters_reach_a_browser_once(bridge, publisher, settled):
     sent = [("a/b", "one"), ("a/c", "two"), ("a/b/c", "three"), ("d", "four")]
     publisher.publish_all(sent)
     account(sent, settled()).assert_exactly_once()
-
-
-class DeafBroker:
-    """In front of the broker: from deafen() on, nothing that the client says comes through, so that the broker
-    goes without its acknowledgements (of at most 100 messages: then it sends no more). cut() ends all connections;
-    then both sides are heard again."""
-
-    def __init__(self, port):
-        self.behind = port
-        self.deaf = False
-        self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.behind))
-            except OSError:
-                return
-            self.sockets += [client, server]
-            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
-
-    def _pump(self, source, sink, from_client):
-        try:
-            while data := source.recv(65536):
-                if not (from_client and self.deaf):
-                    sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def deafen(self):
-        self.deaf = True
-
-    def cut(self):
-        ended, self.sockets = self.sockets, []
-        for end in ended:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.deaf = False
-
-    def close(self):
-        self.listener.close()
-        self.cut()
 
 
 @pytest.mark.parametrize("how", ["the connection is cut", "the consumer is killed"])

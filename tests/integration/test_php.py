@@ -92,7 +92,7 @@ def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer)
         ours = {as_payload(event.document) for event in sse.events}
         return ours, {message["payload"] for message in peer.handled()}
     wait_until(lambda: len(set.union(*seen())) == 600, PATIENCE, lambda: f"{[len(part) for part in seen()]} handled")
-    wait_until(redis.is_drained, PATIENCE, "all are acknowledged")
+    redis.wait_drained(PATIENCE)
     assert php.stop() == 0
     ours, theirs = seen()
     assert not ours & theirs
@@ -114,7 +114,7 @@ def test_our_worker_handles_what_php_dispatched(bridge, sse, redis, peer, serial
         else:
             assert as_payload(document) == payload
         assert document["id"] == document["id"].strip() and "receivedAt" not in document
-    wait_until(redis.is_drained, PATIENCE, "all are acknowledged")
+    redis.wait_drained(PATIENCE)
 
 
 @pytest.mark.parametrize("properties", ["protected", "private"])
@@ -132,7 +132,7 @@ def test_what_php_failed_and_delayed_is_handled_by_ours_when_it_is_due(bridge, s
     event = sse.wait_topic("later/x", PATIENCE)
     assert event.payload == {"a": 1}
     assert time.time() * 1000 >= due
-    wait_until(redis.is_drained, PATIENCE, "it is acknowledged")
+    redis.wait_drained(PATIENCE)
 
 
 def test_what_ours_failed_and_delayed_is_handled_by_php_when_it_is_due(bridge, redis, hub, peer):

@@ -28,18 +28,13 @@ def deliveries(redis):
             for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 1000)}
 
 
-def wait_drained(redis, timeout=30):
-    wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
-               f"pending {redis.pending()}")
-
-
 def test_what_php_dispatched_is_published_and_acknowledged(worker, redis, sse):
     entry = add(redis, "sensors/room1/temp", '{"temp":21.5}')
     worker()
     event = sse.wait_topic("sensors/room1/temp")
     assert event.id == f"urn:mqtt-bridge:{entry}"
     assert event.document == {"id": entry, "topic": "sensors/room1/temp", "payload": {"temp": 21.5}}
-    wait_drained(redis)
+    redis.wait_drained()
 
 
 @pytest.mark.parametrize("payload, document", [
@@ -71,7 +66,7 @@ def test_order_per_topic_holds_with_one_worker(worker, redis, sse):
     result = account(sent, sse.events)
     result.assert_exactly_once()
     result.assert_ordered()
-    wait_drained(redis)
+    redis.wait_drained()
 
 
 def test_kill_9_at_random_moments_loses_nothing(worker, redis, sse, rng):
@@ -83,7 +78,7 @@ def test_kill_9_at_random_moments_loses_nothing(worker, redis, sse, rng):
         wait_until(lambda: len(sse) > before + rng.randint(1, 700), 20, "the worker publishes")
         process.kill()
     worker()
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     wait_until(lambda: not account(sent, sse.events).missing, 30, "every message is seen")
     result = account(sent, sse.events)
     result.assert_nothing_lost()
@@ -101,7 +96,7 @@ def test_a_redis_that_is_away_or_frozen_costs_nothing(worker, redis, sse, rng):
         seen = len(sse)
         wait_until(lambda: len(sse) >= seen, 1, "a moment")
         mend()
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     result = account(sent, sse.events)
     result.assert_nothing_lost()
     result.assert_repeats_recognisable()
@@ -119,7 +114,7 @@ def test_a_hub_that_is_away_costs_no_retry(worker, redis, make_hub, bridge, data
     add_many(redis, sent)
     wait_until(lambda: redis.pending() > 0, 10, "the worker has read entries")
     hub.start()
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     result = account(sent, [event for event in sse.events if event.document["topic"] != "h/before"])
     assert failed_rows(database) == []
     assert not result.strange
@@ -137,7 +132,7 @@ def test_a_frozen_hub_then_a_kill_loses_nothing(worker, redis, make_hub, bridge)
     process.kill()
     hub.thaw()
     worker()
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     wait_until(lambda: not account(sent, sse.events).missing, 30, "every message is seen")
     account(sent, sse.events).assert_repeats_recognisable()
     sse.close()
@@ -149,7 +144,7 @@ def test_what_the_hub_refuses_goes_to_the_failure_transport_at_once(worker, redi
     worker()
     sse.wait_topic("good/one")
     rows = wait_until(lambda: failed_rows(database), 15, "a row")
-    wait_drained(redis)
+    redis.wait_drained()
     assert len(rows) == 1
     assert rows[0]["queue_name"] == "failed"
     assert rows[0]["delivered_at"] is None
@@ -168,7 +163,7 @@ def test_a_failure_store_that_is_away_loses_nothing_and_doubles_nothing(worker, 
     sse.wait_topic("good/one")
     wait_until(lambda: redis.pending() == 20, 15, "the refused ones stay pending")
     postgres.start()
-    wait_drained(redis)
+    redis.wait_drained()
     assert len(failed_rows(database)) == 20
 
 
@@ -183,7 +178,7 @@ def test_a_worker_killed_while_it_writes_failures_doubles_none(worker, redis, da
         process.kill()
         written = len(failed_rows(database))
     worker()
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     rows = failed_rows(database)
     payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in rows]
     assert sorted(payloads, key=int) == [str(number) for number in range(count)]
@@ -195,7 +190,7 @@ def test_another_server_at_the_hubs_address_costs_retries_and_then_a_row(worker,
     add(redis, "r/x", "1")
     worker()
     rows = wait_until(lambda: failed_rows(database), 30, "a row")
-    wait_drained(redis)
+    redis.wait_drained()
     assert len(rows) == 1
     assert rows[0]["body"].count("DelayStamp\\0delay") == 3  # 100, 200, 0
     assert 'delay\\";i:100;' in rows[0]["body"] and 'delay\\";i:200;' in rows[0]["body"]
@@ -207,7 +202,7 @@ def test_a_due_delayed_entry_is_handled(worker, redis, sse):
     redis.client.zadd("messages__queue", {member: 1000})
     worker()
     assert sse.wait_topic("d/x").payload == "late"
-    wait_drained(redis)
+    redis.wait_drained()
 
 
 def test_an_entry_that_cannot_be_decoded_goes_to_the_failure_transport(worker, redis, sse, database):
@@ -218,7 +213,7 @@ def test_an_entry_that_cannot_be_decoded_goes_to_the_failure_transport(worker, r
     add(redis, "good/one", "1")
     worker()
     sse.wait_topic("good/one")
-    wait_drained(redis)
+    redis.wait_drained()
     assert len(failed_rows(database)) == 7
 
 
@@ -289,7 +284,7 @@ def test_a_dead_hosts_entries_are_taken_over_when_its_lease_ends(make_bridge, re
     first.kill()
     hub.thaw()
     bridges[1].run_program("worker")
-    wait_drained(redis, 40)
+    redis.wait_drained(40)
     account(sent, sse.events).assert_nothing_lost()
     sse.close()
 
@@ -307,7 +302,7 @@ def test_a_worker_that_stops_hands_its_entries_over_at_once(make_bridge, redis, 
     assert redis.client.exists(*redis.client.keys("*__owner:*") or ["none"]) == 0
     hub.start()
     bridges[1].run_program("worker")
-    wait_drained(redis, 12)  # less than a lease's 15 s
+    redis.wait_drained(12)  # less than a lease's 15 s
     sse.close()
 
 
@@ -328,7 +323,7 @@ def test_an_entry_that_its_worker_dies_of_goes_aside_and_only_that(worker, redis
     process.kill()
     hub.thaw()
     worker()
-    wait_drained(redis)
+    redis.wait_drained()
     rows = failed_rows(database)
     assert len(rows) == 1
     assert "its worker died 3 times" in rows[0]["body"]
@@ -350,7 +345,7 @@ def test_sigterm_drains_what_is_in_hand(worker, redis, sse):
     assert process.stop() == 0
     assert redis.pending() == 0
     worker()
-    wait_drained(redis)
+    redis.wait_drained()
     account(sent, sse.events).assert_exactly_once()
 
 
@@ -389,4 +384,4 @@ def test_a_hub_that_is_not_there_at_start_is_waited_for(worker, redis, bridge, m
     worker()
     wait_until(lambda: redis.pending() == 1, 15, "the entry is read")
     hub.start()
-    wait_drained(redis)
+    redis.wait_drained()

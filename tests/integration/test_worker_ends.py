@@ -22,11 +22,6 @@ def wait_delivered(redis, entry, count, what):
     wait_until(lambda: deliveries(redis).get(entry) == count, 15, lambda: f"{what}; {deliveries(redis)}")
 
 
-def wait_drained(redis, timeout=30):
-    wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
-               f"pending {redis.pending()}")
-
-
 @pytest.fixture
 def charges(redis):
     """A function: the delivery counts that workers set, in order."""
@@ -77,7 +72,7 @@ def test_a_worker_that_is_killed_while_it_waits_for_the_hub_costs_its_entries_no
         wait_until(lambda: pid not in bridge.pids("worker"), 20, "the worker is killed")
     wait_until(lambda: bridge.log().count("SIGKILL") >= WORKER["delivery_limit"] + 2, 10, bridge.supervisor.log_tail)
     hub.thaw()
-    wait_drained(redis)
+    redis.wait_drained()
     assert failed_rows(database) == []
     wait_until(lambda: not account(sent, sse.events).missing, 20, "every message is seen")
     sse.close()
@@ -99,7 +94,7 @@ def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, re
         wait_until(lambda: pid not in bridge.pids("worker"), 20, "the worker has ended")
     assert set(charges()) == {1, 2}
     hub.thaw()
-    wait_drained(redis)
+    redis.wait_drained()
     assert failed_rows(database) == []
 
 
@@ -128,7 +123,7 @@ def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, 
         wait_delivered(redis, first, death + 2, "it is charged before it is sent again")
         process.kill()
     bridge.run_program("worker")
-    wait_drained(redis)
+    redis.wait_drained()
     rows = failed_rows(database)
     assert len(rows) == 1
     assert f"its worker died {WORKER['delivery_limit']} times" in rows[0]["body"]
@@ -144,7 +139,7 @@ def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, 
     bridge.settings["supervisor"]["instance"] = "here"
     pend(redis, [("a/x", "choke")])
     bridge.run_program("worker")
-    wait_drained(redis)
+    redis.wait_drained()
     rows = failed_rows(database)
     assert len(rows) == 1
     assert "again and again" in rows[0]["body"]
@@ -160,7 +155,7 @@ def test_an_answer_that_comes_late_is_acted_on_only_under_charge(bridge, redis, 
     bridge.run_program("worker")
     wait_until(lambda: charges() == [2, 1], 15, "it was charged, and then the hub was waited for")
     hub.thaw()
-    wait_drained(redis)
+    redis.wait_drained()
     assert charges() == [2, 1, 2]
 
 

@@ -16,11 +16,6 @@ def messages(count, topics=8, prefix="w"):
     return [(f"{prefix}/{number % topics}", f"message {number}") for number in range(count)]
 
 
-def wait_drained(redis, timeout=40):
-    wait_until(redis.is_drained, timeout, lambda: f"the stream is empty; XLEN {redis.client.xlen('messages')}, "
-               f"pending {redis.pending()}")
-
-
 def choking_proxy(makers, hub):
     """Answers 503 to what holds the word `choke`."""
     return makers.keep(Proxy(makers.new_folder("proxy"), f"""
@@ -39,7 +34,7 @@ def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, 
     add_many(redis, sent)
     bridge.run_program("worker")
     sse.wait_count(100, timeout=60)
-    wait_drained(redis, 60)
+    redis.wait_drained(60)
     account(sent, sse.events).assert_exactly_once()
     assert len(failed_rows(database)) == 3
 
@@ -61,7 +56,7 @@ def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redi
         sse.wait_topic(topic)
     wait_until(lambda: redis.pending() == 301, 10, lambda: f"{redis.pending()} are pending")
     postgres.start()
-    wait_drained(redis)
+    redis.wait_drained()
     assert len(failed_rows(database)) == 301
 
 
@@ -81,7 +76,7 @@ def test_a_worker_that_slept_through_a_takeover_writes_no_second_row(make_bridge
     sleeper.send(signal.SIGCONT)
     wait_until(lambda: "the lease on our consumer name has ended" in sleeper.log() or
                "goes to the failure transport" in sleeper.log(), 20, "the sleeper is awake")
-    wait_drained(redis)
+    redis.wait_drained()
     sleeper.stop()
     successor.stop()
     assert failed_rows(database) == rows
@@ -118,7 +113,7 @@ def test_large_entries_do_not_fill_the_memory(bridge, redis, sse):
     with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
         peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     assert peak_kb < 900_000  # all of them at once would take more than twice that
-    wait_drained(redis)
+    redis.wait_drained()
 
 
 @pytest.mark.parametrize("command", ["xack", "xdel", "xreadgroup", "xpending", "xrange", "xclaim", "zadd", "zrem",
@@ -141,7 +136,7 @@ def test_a_command_that_redis_refuses_is_said_and_nothing_is_lost(bridge, redis,
     lines = process.log().count("\n")
     assert lines < 60, "it says so, and not again and again"
     client.execute_command("ACL", "SETUSER", "default", "+@all")
-    wait_drained(redis, 40)
+    redis.wait_drained(40)
     wait_until(lambda: not account(sent, sse.events).missing, 20, "every message is seen")
     assert failed_rows(database) == []
 
@@ -158,7 +153,7 @@ def test_a_frozen_redis_is_waited_for_without_work(bridge, redis, sse):
     add(redis, "a/x", "1")
     worker = bridge.run_program("worker")
     sse.wait_topic("a/x")
-    wait_drained(redis)
+    redis.wait_drained()
     redis.freeze()
     time.sleep(11)  # the lease is to be renewed every 5 s, and twice no answer comes
     before = cpu_ticks(worker)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import psycopg2
 import redis
 
-from .process import Server, free_port, port_is_open
+from .process import Server, free_port, port_is_open, wait_until
 
 
 class Mosquitto(Server):
@@ -111,6 +111,10 @@ class Redis(Server):
         client = self.client
         return (client.xlen(stream) == 0 and self.pending(stream, group) == 0
                 and client.zcard(f"{stream}__queue") == 0)
+
+    def wait_drained(self, timeout=40.0):
+        wait_until(self.is_drained, timeout, lambda: f"the stream is empty; XLEN {self.client.xlen('messages')}, "
+                   f"pending {self.pending()}, delayed {self.client.zcard('messages__queue')}")
 
 
 class Postgres(Server):

@@ -1,6 +1,7 @@
 """Small C programs that drive one client module each, so that a test can put it in front of a real server:
 line in, line out. Compiled against the archives of the programs under test, with their sanitizers."""
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -70,3 +71,19 @@ class Driver(Process):
         if not self.popen.stdin.closed:
             self.popen.stdin.close()
         assert self.wait(15) == 0, self.log_tail()
+
+
+@contextlib.contextmanager
+def drivers_of(kind, program, folder):
+    """Gives make(place, ...): a started driver of that kind. All have ended well behind it."""
+    drivers = []
+
+    def make(place, **options):
+        driver = kind(program, folder, place, name=f"driver-{len(drivers)}", **options)
+        drivers.append(driver)
+        return driver.start()
+    yield make
+    for driver in drivers:
+        if driver.is_running():
+            driver.finish()
+        assert "Sanitizer" not in driver.log(), driver.log_tail()

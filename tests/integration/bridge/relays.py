@@ -1,0 +1,109 @@
+"""Between a client and a real broker: what a broker's or a network's faults look like from the client."""
+
+import socket
+import threading
+
+
+def shut(*ends):
+    for end in ends:
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Relay:
+    """Passes on all bytes between its own port and the broker's. A kind of its own changes begin() or passes()."""
+
+    def __init__(self, port):
+        self.behind = port
+        self.sockets = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def begin(self, client):
+        """The first bytes to pass on, or None: it has been answered and is not passed on."""
+        return b""
+
+    def passes(self, from_client):
+        return True
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            except OSError:
+                return
+
+    def _serve(self, client):
+        first = self.begin(client)
+        if first is None:
+            return client.close()
+        try:
+            server = socket.create_connection(("127.0.0.1", self.behind))
+            server.sendall(first)
+        except OSError:
+            return client.close()
+        self.sockets += [client, server]
+        for source, sink, from_client in ((client, server, True), (server, client, False)):
+            threading.Thread(target=self._pump, args=(source, sink, from_client), daemon=True).start()
+
+    def _pump(self, source, sink, from_client):
+        try:
+            while data := source.recv(65536):
+                if self.passes(from_client):
+                    sink.sendall(data)
+        except OSError:
+            pass
+        shut(source, sink)
+
+    def cut(self):
+        ended, self.sockets = self.sockets, []
+        shut(*ended)
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+class OldBroker(Relay):
+    """Refuses MQTT 5 as brokers do that don't know it. answer: what it sends to an MQTT 5 CONNECT before it hangs
+    up."""
+
+    def __init__(self, port, answer=bytes([0x20, 2, 0, 1])):
+        self.answer = answer
+        self.refused = 0
+        super().__init__(port)
+
+    def begin(self, client):
+        packet = client.recv(65536)
+        if not packet:
+            return None
+        level = packet[packet.index(b"\x00\x04MQTT") + 6]
+        if level != 5:
+            return packet
+        self.refused += 1
+        client.sendall(self.answer)
+        client.shutdown(socket.SHUT_WR)
+        return None
+
+
+class DeafBroker(Relay):
+    """From deafen() on, nothing that the client says comes through, so that the broker goes without its
+    acknowledgements (of at most 100 messages: then it sends no more). After cut() both sides are heard again."""
+
+    def __init__(self, port):
+        self.deaf = False
+        super().__init__(port)
+
+    def passes(self, from_client):
+        return not (from_client and self.deaf)
+
+    def deafen(self):
+        self.deaf = True
+
+    def cut(self):
+        super().cut()
+        self.deaf = False

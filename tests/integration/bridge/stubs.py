@@ -1,0 +1,144 @@
+"""The supervisor with children that do as a test says: helpers/child_stub.c, real programs on the same
+common/base/child.h as the bridge's own, which crash, hang or dawdle when a test asks for it."""
+
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import pytest
+from .process import Process, wait_until
+from .program import Bridge, build_folder
+
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+PROGRAMS = ("consumer", "worker", "monitor")
+
+
+@pytest.fixture(scope="session")
+def stub_folder(workspace):
+    """The supervisor and the command beside stubs under the children's names."""
+    folder = workspace / "stubs"
+    folder.mkdir()
+    for name in ("mqtt-bridge-supervisor", "mqtt-bridge"):
+        shutil.copy(build_folder() / name, folder / name)
+    stub = folder / "mqtt-bridge-worker"
+    subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"', f"-I{ROOT}", "-o",
+                    stub, ROOT / "tests/integration/helpers/child_stub.c", *(ROOT / "common/base").glob("*.c"),
+                    "-linih", "-lm", "-lpthread"], check=True)
+    for program in PROGRAMS:
+        if program != "worker":
+            shutil.copy(stub, folder / f"mqtt-bridge-{program}")
+    return folder
+
+
+class Stubs(Bridge):
+    """A bridge whose children are stubs. behave(title, line) says how one behaves from its next start on."""
+
+    def __init__(self, programs, folder, settings=None, env=None, prefix=()):
+        self.programs = programs
+        self.prefix = list(prefix)
+        self.stub_dir = pathlib.Path(folder) / "stub"
+        self.stub_dir.mkdir()
+        super().__init__(folder, settings=settings, env={"STUB_DIR": self.stub_dir, **(env or {})})
+        self.settings["mercure"] = {"url": "http://127.0.0.1/", "jwt_secret": "of nobody, for stubs publish nothing"}
+
+    def _process(self, program, arguments, name=None):
+        process = Process(name or program, [*self.prefix, self.programs / f"mqtt-bridge-{program}", *arguments],
+                          self.folder, self.environment())
+        self.processes.append(process)
+        return process
+
+    def behave(self, title, line):
+        (self.stub_dir / title).write_text(line + "\n")
+
+    def events(self, title=None, what=None):
+        """(title, pid, what), in order."""
+        path = self.stub_dir / "events"
+        lines = path.read_text().splitlines() if path.exists() else []
+        events = [line.split() for line in lines]
+        return [(name, int(pid), event) for name, pid, event in events
+                if title in (None, name) and what in (None, event)]
+
+    def ask(self, verb, timeout=10, **arguments):
+        with self.connect(timeout) as connection:
+            connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            return json.loads(read_to_end(connection))
+
+    def connect(self, timeout=10):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        connection.connect(str(self.socket))
+        return connection
+
+    def wait_listening(self):
+        """Until it answers; not ready yet."""
+        wait_until(self.listens, 10, lambda: f"it listens\n{self.supervisor.log_tail()}")
+
+    def listens(self):
+        try:
+            return self.ask("health")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+
+    def find(self, title):
+        for process in self.ask("status")["processes"]:
+            names = (process["name"], f"{process['name']}:{process['slot']}")
+            if title in names:
+                return process
+        return None
+
+    def wait_ready(self, timeout=20.0):
+        def ready():
+            assert self.supervisor.is_running(), f"ended ({self.supervisor.exit_code})\n{self.supervisor.log_tail()}"
+            health = self.listens()
+            return health and health["ready"]
+        wait_until(ready, timeout, lambda: f"ready\n{self.supervisor.log_tail()}")
+        return self
+
+    def wait_state(self, title, state, timeout=15.0):
+        return wait_until(lambda: (found := self.find(title)) and found["state"] == state and found, timeout,
+                          lambda: f"{title} is {state}: {self.find(title)}\n{self.supervisor.log_tail()}")
+
+    def wait_successor(self, title, pid, timeout=15.0):
+        """Until another process than pid runs in the place; returns it."""
+        return wait_until(lambda: (found := self.find(title)) and found["state"] == "running"
+                          and found["pid"] != pid and found, timeout,
+                          lambda: f"{title} has a successor of {pid}: {self.find(title)}\n{self.supervisor.log_tail()}")
+
+    def run_cli(self, *arguments, timeout=60):
+        return subprocess.run([self.programs / "mqtt-bridge", *map(str, arguments)], text=True, capture_output=True,
+                              timeout=timeout, cwd=self.folder, env=self.environment())
+
+
+def read_to_end(connection):
+    data = b""
+    while chunk := connection.recv(65536):
+        data += chunk
+    return data
+
+
+@pytest.fixture
+def make_stubs(makers, stub_folder):
+    def make(**parts):
+        stubs = makers.keep(Stubs(stub_folder, makers.new_folder("bridge"), **parts))
+        for process in stubs.processes:
+            makers.watch(process)
+        return stubs
+    return make
+
+
+@pytest.fixture
+def stubs(make_stubs):
+    return make_stubs()
+
+
+def wait_proven(stubs, title):
+    """A child that was ready for a second is restarted at once."""
+    wait_until(lambda: stubs.find(title)["uptime_ms"] > 1200, 10, f"{title} is proven")
+    return stubs.find(title)["pid"]
+
+
+def workers(stubs):
+    return [p["slot"] for p in stubs.ask("status")["processes"] if p["name"] == "worker"]

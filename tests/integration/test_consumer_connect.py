@@ -1,0 +1,138 @@
+"""The consumer and its broker: versions, several servers, what is refused, and what is said of it."""
+
+import json
+import re
+import subprocess
+import time
+
+import paho.mqtt.client as paho
+import pytest
+from bridge import free_port
+from bridge.consumer import READY, VERSIONS
+from bridge.relays import OldBroker
+
+
+@pytest.mark.parametrize("answer", [bytes([0x20, 2, 0, 1]), bytes([0x20, 3, 0, 0x84, 0]), b""],
+                         ids=["3.1.1's refusal", "5's refusal", "hangs up"])
+def test_a_broker_that_refuses_mqtt_5_gets_3_1_1(make_consumer, mosquitto, publisher, answer):
+    old = OldBroker(mosquitto.port, answer)
+    try:
+        consumer = make_consumer(port=old.port).start()
+        assert old.refused >= 1 and '"version":"3.1.1"' in consumer.log()
+        publisher.publish("a", "1")
+        consumer.wait_entries(1)
+        consumer.stop()
+    finally:
+        old.close()
+
+
+def test_the_next_server_of_the_list_is_tried(make_consumer, publisher, mosquitto):
+    consumer = make_consumer(server_uris=f"tcp://127.0.0.1:{free_port()}, tcp://127.0.0.1:{mosquitto.port}").start()
+    publisher.publish("a", "1")
+    assert consumer.wait_entries(1)[0].payload == b"1"
+    assert "Connection refused" in consumer.log()
+
+
+def test_a_wrong_password_is_said_and_retried_without_a_rush(make_consumer, make_mosquitto, make_publisher):
+    broker = make_mosquitto(users={"bridge": "right", "device": "x"})
+    consumer = make_consumer(broker, username="bridge", password="wrong").start(wait=False)
+    consumer.wait_log("refused the connection: not authorized")
+    connects = lambda: broker.log().count("New connection")
+    before = connects()
+    time.sleep(1.5)
+    assert connects() - before <= 8, "reconnect_min is 100 ms and doubles"
+    consumer.stop()
+    consumer.set("mqtt", password="right").start()
+    make_publisher(broker.port, username="device", password="x").publish("a", "1")
+    consumer.wait_entries(1)
+
+
+def test_no_broker_is_said_and_waited_for(make_consumer, mosquitto, publisher):
+    consumer = make_consumer(reconnect_max="300ms")
+    mosquitto.stop()
+    consumer.start(wait=False)
+    consumer.wait_log(f"broker 127.0.0.1:{mosquitto.port}: Connection refused")
+    mosquitto.start()
+    consumer.wait_log(READY)
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+
+
+def test_an_unknown_host_is_said(make_consumer):
+    consumer = make_consumer(host="no-such-host.invalid").start(wait=False)
+    consumer.wait_log("broker no-such-host.invalid:", timeout=30)
+    assert re.search(r"not known|resolution|No address", consumer.log())
+
+
+def test_another_client_with_our_id_is_said_and_not_fought(make_consumer, mosquitto):
+    consumer = make_consumer(reconnect_max="60s").start()
+    other = paho.Client("bridge") if not hasattr(paho, "CallbackAPIVersion") else \
+        paho.Client(paho.CallbackAPIVersion.VERSION1, "bridge")
+    other.connect("127.0.0.1", mosquitto.port)
+    other.loop_start()
+    consumer.wait_log('another client with the client id "bridge"', timeout=30)
+    consumer.wait_log(READY, 4, timeout=30)
+    waits = [int(wait) for wait in re.findall(r'lost.*"retry_ms":(\d+)', consumer.log())]
+    assert all(later > earlier for earlier, later in zip(waits, waits[1:])), waits
+    other.disconnect()
+    other.loop_stop()
+
+
+def dynamic_security(folder):
+    """A broker's own access rules: everything, but no subscription under secret/."""
+    rules = {
+        "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": True,
+                             "unsubscribe": True},
+        "anonymousGroup": "all", "clients": [],
+        "groups": [{"groupname": "all", "roles": [{"rolename": "most"}], "clients": []}],
+        "roles": [{"rolename": "most", "acls": [{"acltype": "subscribePattern", "topic": "secret/#",
+                                                 "priority": 1, "allow": False}]}],
+    }
+    path = folder / "rules.json"
+    path.write_text(json.dumps(rules))
+    path.chmod(0o600)
+    return {"plugin": "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so", "plugin_opt_config_file": path}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_refused_filter_is_named_and_the_others_work(make_consumer, make_mosquitto, make_publisher, folder,
+                                                       version):
+    broker = make_mosquitto(options=dynamic_security(folder))
+    consumer = make_consumer(broker, version=version, topics="open/# secret/#").start(wait=False)
+    consumer.wait_log('filter "secret/#" was refused (' + ("not authorized" if version == "5" else "MQTT 3.1.1 gives"))
+    make_publisher(broker.port).publish("open/a", "1")
+    assert consumer.wait_entries(1)[0].topic == "open/a"
+    assert READY not in consumer.log()
+
+
+def test_two_consumers_on_one_spool_are_refused(consumer):
+    consumer.start()
+    second = consumer.bridge.run_program("consumer", name="second")
+    assert second.wait() == 1
+    assert consumer.process.is_running()
+
+
+@pytest.fixture
+def tls_files(folder):
+    """An authority and a certificate for 127.0.0.1 that it signed."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=folder)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", 2,
+            "-subj", "/CN=authority")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj",
+            "/CN=broker")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+            "server.pem", "-days", 2, "-extfile", "names")
+    return folder
+
+
+def test_tls_with_its_authority_works_and_without_it_says_why(make_consumer, make_mosquitto, tls_files):
+    broker = make_mosquitto(options={"certfile": tls_files / "server.pem", "keyfile": tls_files / "server.key"})
+    consumer = make_consumer(broker, tls="yes").start(wait=False)
+    consumer.wait_log("TLS: certificate verify failed")
+    consumer.stop()
+    consumer.set("mqtt", ca_file=tls_files / "ca.pem").start()
+    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-h", "127.0.0.1", "--cafile", tls_files / "ca.pem",
+                    "-t", "a", "-m", "1", "-q", "1"], check=True)
+    assert consumer.wait_entries(1)[0].payload == b"1"

@@ -1,0 +1,134 @@
+"""How the consumer ends, what it promises when it starts, and what its stores can never take."""
+
+import signal
+import time
+
+import pytest
+from bridge import wait_until
+from bridge.consumer import READY, VERSIONS, Consumer, assert_all, numbered
+
+
+# The end ------------------------------------------------------------------------------------------------
+
+def test_sigterm_sends_what_is_spooled(consumer, publisher, redis):
+    consumer.start()
+    redis.freeze()
+    sent = numbered(2000)
+    publisher.publish_all(sent)
+    consumer.wait_spooled(sent)
+    consumer.process.send(signal.SIGTERM)
+    redis.thaw()
+    assert consumer.process.wait() == 0
+    assert_all(sent, consumer.entries())
+    assert "everything that was received is in Redis" in consumer.log()
+
+
+def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publisher, redis):
+    consumer.set("supervisor", stop_timeout="3s").start()
+    redis.stop()
+    sent = numbered(500)
+    publisher.publish_all(sent)
+    started = time.monotonic()
+    consumer.stop()
+    assert time.monotonic() - started < 3
+    assert "the spool keeps messages" in consumer.log()
+    redis.start()
+    consumer.start()
+    # What was on its way to us when we left the broker is stored, but no longer acknowledged: it comes again.
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+
+
+def test_sigterm_with_nothing_to_do_is_quick(consumer, publisher):
+    consumer.start()
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+    started = time.monotonic()
+    consumer.stop()
+    assert time.monotonic() - started < 2.5
+
+
+def test_sigquit_ends_at_once_and_loses_nothing(consumer, publisher, redis):
+    consumer.start()
+    redis.freeze()
+    sent = numbered(500)
+    publisher.publish_all(sent)
+    assert consumer.process.stop(4, signal.SIGQUIT) == 0
+    redis.thaw()
+    consumer.start()
+    # Acknowledgements that the broker had not read when the connection broke: it sends those again.
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+
+
+def test_what_is_published_while_it_is_down_arrives_in_order(consumer, publisher):
+    consumer.start()
+    consumer.stop()
+    sent = [("one/topic", f"{number:05d}") for number in range(2000)]
+    publisher.publish_all(sent)
+    consumer.start()
+    entries = consumer.wait_idle(publisher)
+    assert [entry.payload.decode() for entry in entries] == [payload for _, payload in sent]
+
+# What is said -------------------------------------------------------------------------------------------
+
+def test_the_promise_is_said_once_and_what_is_weak_is_warned_of(make_consumer, make_redis, mosquitto):
+    redis = make_redis("--appendonly", "no", "--maxmemory-policy", "allkeys-lru")
+    consumer = make_consumer(store=redis, topics="a@0 b@1", session_expiry="1h")
+    consumer.set("transport:async", dsn=redis.dsn(stream_max_entries=1000)).start()
+    consumer.wait_log("Promised: ")
+    log = consumer.log()
+    for text in ("maxmemory-policy allkeys-lru", "appendonly no", "QoS 0: ", "stream_max_entries is set",
+                 '"session_expiry_s":3600', '"spool_sync":"none"', "survives a crash"):
+        assert text in log, text
+    mosquitto.restart()
+    consumer.wait_log(READY, 2)
+    assert consumer.log().count("Promised: ") == 1
+
+
+def test_a_sound_setup_is_promised_without_a_warning(consumer):
+    consumer.start()
+    consumer.wait_log("Promised: broker to spool at least once")
+    assert "WARNING" not in consumer.log()
+
+# What Redis would never take ----------------------------------------------------------------------------
+
+def test_an_oversized_entry_goes_to_the_failure_transport_in_its_turn(make_bridge, mosquitto, redis, database,
+                                                                      publisher):
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, database=database)
+    consumer = Consumer(bridge, redis).set("transport:async", max_entry="10K").start()
+    publisher.publish("small", "1")
+    publisher.publish("big", "y" * 20000)
+    publisher.publish("small", "2")
+    assert [entry.payload for entry in consumer.wait_entries(2)] == [b"1", b"2"]
+    row, = wait_until(database.failures, 10)
+    assert "y" * 100 in row["body"] and "max_entry" in row["headers"]
+    consumer.restart()
+    assert [entry.payload for entry in consumer.wait_idle(publisher)] == [b"1", b"2"]
+    assert len(database.failures()) == 1
+
+
+def test_an_oversized_entry_waits_for_the_database(make_bridge, mosquitto, redis, make_postgres, publisher):
+    postgres = make_postgres()
+    database = postgres.create_database()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, database=database)
+    consumer = Consumer(bridge, redis).set("transport:async", max_entry="10K").start()
+    postgres.stop()
+    publisher.publish("big", "y" * 20000)
+    publisher.publish("small", "1")
+    consumer.wait_log("waits for the failure transport")
+    assert consumer.entries() == []
+    postgres.start()
+    assert [entry.payload for entry in consumer.wait_entries(1, timeout=60)] == [b"1"]
+    assert len(database.failures()) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_message_that_the_spool_can_never_take_does_not_stop_the_others(make_consumer, publisher, version):
+    """Under MQTT 5 the broker is told and drops it; under 3.1.1 it comes, and is refused by name."""
+    consumer = make_consumer(version=version)
+    consumer.set("spool", size="8M", retain="1M")
+    consumer.start()
+    publisher.publish("too/large", b"x" * 9_000_000)
+    publisher.publish("small", b"1")
+    assert consumer.wait_entries(1)[0].topic == "small"
+    if version == "3.1.1":
+        assert "Raise [spool] size" in consumer.log()

@@ -1,0 +1,234 @@
+"""Kills, freezes, losses and full stores under the consumer: nothing is lost, and what comes twice can be told."""
+
+import subprocess
+import time
+
+import pytest
+from bridge import wait_until
+from bridge.consumer import READY, VERSIONS, assert_all, numbered
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("qos", [1, 2])
+def test_kills_lose_nothing(make_consumer, publisher, rng, version, qos):
+    consumer = make_consumer(version=version, qos=qos).start()
+    sent = numbered(6000)
+    thread = publisher.start_all(sent, qos=qos, rate=2000)
+    kills = 0
+    while thread.is_alive():
+        time.sleep(rng.uniform(0.05, 0.5))
+        consumer.kill()
+        kills += 1
+        consumer.start()
+    thread.join()
+    publisher.wait_confirmed()
+    entries = consumer.wait_idle(publisher)
+    assert_all(sent, entries, repeats=True)
+    assert kills >= 2
+    # Only what was under way at a kill may come twice: the broker has at most 100 unacknowledged.
+    assert len(entries) - len(sent) <= kills * 1000
+
+
+def test_redis_stopped_and_started_loses_and_doubles_nothing(consumer, publisher, redis):
+    consumer.start()
+    sent = numbered(4000)
+    thread = publisher.start_all(sent, rate=2000)
+    for _ in range(3):
+        time.sleep(0.3)
+        redis.restart()
+    thread.join()
+    publisher.wait_confirmed()
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_redis_killed_loses_nothing(consumer, publisher, redis):
+    """appendfsync everysec, and the machine stays up: what was written is there; what was not is replayed."""
+    consumer.start()
+    sent = numbered(4000)
+    thread = publisher.start_all(sent, rate=2000)
+    for _ in range(3):
+        time.sleep(0.3)
+        redis.kill()
+        redis.start()
+    thread.join()
+    publisher.wait_confirmed()
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_redis_frozen_under_a_kill_loses_and_doubles_nothing_that_was_spooled(consumer, publisher, redis):
+    """Batches that lie in the socket of a frozen Redis are executed when it thaws, after the successor has
+    been started: the fence keeps them from being there twice."""
+    consumer.start()
+    sent = numbered(3000)
+    for part in range(3):
+        thread = publisher.start_all(sent[part * 1000:(part + 1) * 1000], rate=3000)
+        time.sleep(0.1)
+        redis.freeze()
+        thread.join()
+        publisher.wait_confirmed()
+        consumer.stop() if part == 1 else consumer.kill()
+        consumer.start(wait=False)
+        redis.thaw()
+        consumer.wait_log(READY)
+        consumer.wait_idle(publisher)
+    entries = [entry for entry in consumer.entries() if entry.topic != "marker"]
+    assert_all(sent, entries, repeats=True)
+
+
+def test_a_redis_that_was_frozen_goes_on_without_loss_or_repeat(consumer, publisher, redis):
+    consumer.set("transport:async", dsn=redis.dsn(timeout=1, read_timeout=1)).start()
+    sent = numbered(3000)
+    thread = publisher.start_all(sent, rate=1500)
+    time.sleep(0.3)
+    redis.freeze()
+    consumer.wait_log("no answer in time")
+    redis.thaw()
+    thread.join()
+    publisher.wait_confirmed()
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_a_flushed_redis_gets_what_the_spool_has_again(consumer, publisher, redis):
+    consumer.start()
+    sent = numbered(500)
+    publisher.publish_all(sent)
+    consumer.wait_entries(500)
+    redis.client.flushall()
+    publisher.publish("load/after", "x")
+    sent.append(("load/after", "x"))
+    assert_all(sent, consumer.wait_entries(len(sent)))
+    consumer.wait_log("sending them again")
+
+
+def test_a_redis_flushed_while_the_consumer_is_down_gets_it_again(consumer, publisher, redis):
+    consumer.start()
+    sent = numbered(300)
+    publisher.publish_all(sent)
+    consumer.wait_entries(300)
+    consumer.stop()
+    redis.client.flushall()
+    consumer.start()
+    assert_all(sent, consumer.wait_entries(300))
+
+
+def test_a_redis_set_back_gets_only_what_it_lost(consumer, publisher, make_redis, redis):
+    consumer.start()
+    sent = numbered(200)
+    publisher.publish_all(sent)
+    consumer.wait_entries(200)
+    mark = next(key for key in redis.client.keys("*__spool:*"))
+    value, ids = redis.client.get(mark), [entry_id for entry_id, _ in redis.client.xrange("messages")]
+    more = [("load/later", str(number)) for number in range(100)]
+    publisher.publish_all(more)
+    consumer.wait_entries(300)
+    consumer.stop()
+    redis.client.set(mark, value)
+    for entry_id, _ in redis.client.xrange("messages"):
+        if entry_id not in ids:
+            redis.client.xdel("messages", entry_id)
+    consumer.start()
+    assert_all(sent + more, consumer.wait_entries(300))
+
+
+def test_a_wiped_spool_under_a_mark_goes_on(consumer, publisher, redis):
+    consumer.start()
+    sent = numbered(100)
+    publisher.publish_all(sent)
+    consumer.wait_entries(100)
+    consumer.stop()
+    subprocess.run(["rm", "-rf", consumer.bridge.state_dir / "spool"], check=True)
+    publisher.publish("load/down", "1")
+    consumer.start()
+    publisher.publish("load/after", "2")
+    sent += [("load/down", "1"), ("load/after", "2")]
+    assert_all(sent, consumer.wait_entries(102))
+
+
+def test_an_old_spool_under_a_newer_mark_repeats_rather_than_skips(consumer, publisher, redis):
+    """A restored volume: the mark is above the spool's last record."""
+    consumer.start()
+    first = numbered(50)
+    publisher.publish_all(first)
+    consumer.wait_entries(50)
+    consumer.stop()
+    spool = consumer.bridge.state_dir / "spool"
+    subprocess.run(["cp", "-a", spool, f"{spool}-copy"], check=True)
+    consumer.start()
+    publisher.publish_all([("load/between", str(number)) for number in range(50)])
+    consumer.wait_entries(100)
+    consumer.stop()
+    subprocess.run(["rm", "-rf", spool], check=True)
+    subprocess.run(["mv", f"{spool}-copy", spool], check=True)
+    consumer.start()
+    consumer.wait_log("repeats are possible")
+    publisher.publish_all([("load/after", str(number)) for number in range(50)])
+    seen = {(entry.topic, entry.payload) for entry in consumer.wait_idle(publisher)}
+    assert {("load/after", str(number).encode()) for number in range(50)} <= seen
+    assert {("load/between", str(number).encode()) for number in range(50)} <= seen
+
+
+def test_a_key_of_another_type_is_said_and_waited_out(consumer, publisher, redis):
+    redis.client.set("messages", "not a stream")
+    consumer.start()
+    sent = numbered(20)
+    publisher.publish_all(sent)
+    consumer.wait_log("WRONGTYPE")
+    redis.client.delete("messages")
+    assert_all(sent, consumer.wait_entries(20))
+
+
+def test_a_redis_out_of_memory_is_waited_out(make_consumer, make_redis, publisher):
+    redis = make_redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    consumer = make_consumer(store=redis).start()
+    sent = [("big", f"{number:06d}" + "x" * 3000) for number in range(1500)]
+    publisher.publish_all(sent)
+    consumer.wait_log("OOM")
+    redis.client.config_set("maxmemory", "100mb")
+    assert_all(sent, consumer.wait_entries(len(sent)))
+
+
+def test_the_broker_restarted_loses_nothing(make_consumer, mosquitto, publisher):
+    consumer = make_consumer(reconnect_max="300ms").start()
+    sent = numbered(2000)
+    thread = publisher.start_all(sent, rate=1000)
+    time.sleep(0.5)
+    mosquitto.restart()
+    thread.join()
+    publisher.wait_confirmed()
+    consumer.wait_log(READY, 2)
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+
+
+def test_a_full_spool_leaves_the_broker_and_comes_back(make_consumer, publisher, redis):
+    consumer = make_consumer(version="5").set("spool", size="32M", retain="1M").start()
+    redis.freeze()
+    sent = [("fill", f"{number:06d}" + "x" * 2000) for number in range(15000)]
+    thread = publisher.start_all(sent)
+    consumer.wait_log("The spool is nearly full", timeout=30)
+    thread.join()
+    publisher.wait_confirmed()
+    assert consumer.process.is_running()
+    redis.thaw()
+    consumer.wait_log("The spool has room again", timeout=30)
+    consumer.wait_log(READY, 2)
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+
+
+def test_a_spool_that_is_full_to_the_brim_ends_it_and_the_next_start_sends_first(consumer, publisher, redis):
+    consumer.set("spool", size="1M", retain="0").start()
+    redis.freeze()
+    sent = [("fill", f"{number:06d}" + "x" * 50000) for number in range(100)]
+    publisher.publish_all(sent)
+    assert consumer.process.wait() == 1, "it left in time: the test must send faster"
+    assert "ending without acknowledging it" in consumer.log()
+    consumer.start(wait=False)
+    consumer.wait_log("staying away from the broker")
+    assert READY not in consumer.log()
+    redis.thaw()
+    # What the broker has kept is several times the spool's size: it may take some starts.
+    def all_there():
+        if not consumer.process.is_running():
+            consumer.start(wait=False)
+        return len(set(consumer.payloads())) == len(sent)
+    wait_until(all_there, 30, lambda: consumer.process.log_tail())
+    assert_all(sent, consumer.entries(), repeats=True)

@@ -1,0 +1,101 @@
+"""The control socket and the commands that ask it."""
+
+import json
+import os
+import socket
+import subprocess
+
+from bridge import Process, wait_until
+from bridge.stubs import read_to_end
+
+
+def test_the_control_socket_is_closed_to_others(stubs):
+    stubs.start()
+    assert stubs.socket.stat().st_mode & 0o777 == 0o600
+    assert stubs.state_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_hostile_input_on_the_control_socket_harms_nobody(stubs):
+    stubs.start()
+    for line in (b"\n", b"\x00\xff\xfe\n", b"{" * 60000 + b"\n", b"GET / HTTP/1.1\r\n", b'{"verb":"explode"}\n',
+                 b'{"verb":"scale","count":1e99}\n', b'{"verb":"stop","target":["all"]}\n'):
+        with stubs.connect() as connection:
+            connection.sendall(line)
+            assert json.loads(read_to_end(connection))["ok"] is False, line
+    with stubs.connect() as connection:
+        try:
+            connection.sendall(b"x" * 1_000_000)
+            answer = connection.recv(1000)
+        except (BrokenPipeError, ConnectionResetError):
+            answer = b"64 KB"
+        assert b"64 KB" in answer
+    slow = stubs.connect(timeout=15)
+    slow.sendall(b'{"verb":')
+    crowd = [stubs.connect() for _ in range(40)]
+    assert stubs.ask("health")["ready"], "the slow and the many keep nobody waiting"
+    for connection in crowd:
+        connection.close()
+    dropped = stubs.connect(timeout=15)
+    dropped.sendall(b'{"verb":')
+    assert dropped.recv(100) == b"", "who does not finish is dropped"
+    slow.close()
+    dropped.close()
+    assert stubs.ask("health")["ready"]
+
+
+def test_a_client_that_never_reads_its_answer_keeps_nobody_waiting(stubs):
+    stubs.start()
+    lazy = [stubs.connect() for _ in range(8)]
+    for connection in lazy:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        connection.sendall(b'{"verb":"status"}\n')
+    assert stubs.ask("status")["ok"]
+    for connection in lazy:
+        connection.close()
+
+
+def test_another_user_is_not_answered(stubs):
+    stubs.start()
+    if os.geteuid() != 0:
+        return  # nobody else to ask as: the mode is tested above
+    stubs.socket.chmod(0o777)
+    for path in (stubs.folder, stubs.folder.parent):
+        path.chmod(0o755)
+    script = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+              "s.sendall(b'{\"verb\":\"status\"}\\n'); sys.exit(len(s.recv(100)))")
+    result = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
+                             "/usr/bin/python3", "-c", script, str(stubs.socket)], capture_output=True, text=True)
+    assert result.returncode == 0 or "reset" in result.stderr or "Broken pipe" in result.stderr, result.stderr
+
+
+def test_status_and_health_commands(stubs):
+    stubs.write_config()
+    result = stubs.run_cli("status")
+    assert result.returncode == 3 and "not running" in result.stderr
+    assert stubs.run_cli("health").returncode == 3
+    stubs.behave("worker:1", "work 1234")
+    stubs.start()
+    result = stubs.run_cli("status")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "RATE/S", "DONE", "FAILED", "MEMORY"]
+    assert lines[2].split()[:2] == ["worker:1", "running"] and lines[2].split()[6] == "1234"
+    assert "\033" not in result.stdout
+    assert json.loads(stubs.run_cli("status", "--json").stdout)["ready"] is True
+    assert stubs.run_cli("health").returncode == 0
+    stubs.ask("stop", target="consumer")
+    stubs.wait_state("consumer", "stopped")
+    result = stubs.run_cli("health")
+    assert result.returncode == 1 and "consumer: stopped" in result.stderr
+    result = stubs.run_cli("health", "--quiet")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
+
+
+def test_top_redraws_until_it_is_ended(stubs):
+    stubs.start()
+    top = Process("top", [stubs.programs / "mqtt-bridge", "status", "--watch"], stubs.folder, stubs.environment())
+    top.start()
+    try:
+        wait_until(lambda: top.log().count("NAME") >= 2, 10, "two pictures")
+    finally:
+        top.kill()

@@ -1,0 +1,180 @@
+"""The supervisor when it or a child dies, hangs or talks nonsense."""
+
+import os
+import shutil
+import signal
+import time
+
+from bridge import wait_until
+from bridge.process import is_alive
+from bridge.stubs import wait_proven, workers
+
+
+def test_a_killed_child_is_replaced_at_once_and_its_counters_go_on(stubs):
+    stubs.behave("worker:1", "work 5")
+    stubs.start()
+    pid = wait_proven(stubs, "worker:1")
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    successor = stubs.wait_successor("worker:1", pid)
+    assert time.monotonic() - began < 1
+    assert successor["restarts"] == 1 and successor["done"] == 10
+    # Nor do they fall when a worker goes and comes.
+    stubs.ask("scale", count=0)
+    wait_until(lambda: workers(stubs) == [], 5, "no worker is left")
+    stubs.ask("scale", count=1)
+    assert stubs.wait_state("worker:1", "running")["done"] == 15
+    assert "worker:1 ended (signal SIGKILL); started again at once" in stubs.log()
+
+
+def test_a_terminated_child_drains_and_is_replaced_without_counting(stubs):
+    stubs.start()
+    pid = wait_proven(stubs, "worker:2")
+    os.kill(pid, signal.SIGTERM)
+    stubs.wait_successor("worker:2", pid)
+    assert ("worker:2", pid, "term") in stubs.events()
+    assert "worker:2 ended (exit code 0); started again at once" in stubs.log()
+
+
+def test_kill_9_of_the_supervisor_leaves_no_orphan(stubs):
+    stubs.start()
+    pids = [p["pid"] for p in stubs.ask("status")["processes"]]
+    stubs.kill()
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 5, "no child outlives it")
+    stubs.start()
+    assert stubs.ask("health")["ready"]
+
+
+def test_a_childs_own_child_goes_with_it(stubs):
+    stubs.behave("worker:1", "helper")
+    stubs.start()
+    helper = int(wait_until((stubs.stub_dir / "helper.pid").read_text, 5, "the helper runs"))
+    os.kill(stubs.find("worker:1")["pid"], signal.SIGKILL)
+    wait_until(lambda: not is_alive(helper), 5, "the helper is gone")
+
+
+def test_a_crash_loop_backs_off_and_ends_as_fatal_with_its_last_words(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 3}})
+    stubs.behave("worker:1", "exit 1 the disk is on fire")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    fatal = stubs.wait_state("worker:1", "fatal")
+    starts = stubs.events("worker:1", "start")
+    assert len(starts) == 4 and fatal["restarts"] == 3
+    assert "the disk is on fire" in fatal["reason"] and "exit code 1" in fatal["reason"]
+    assert "worker:1 says: the disk is on fire" in stubs.log()
+    assert "worker:1 given up after 4 failed starts" in stubs.log()
+    # on_fatal = continue: the rest goes on, and is ready.
+    assert stubs.ask("health")["ready"]
+    # Mended and started by hand it comes back.
+    stubs.behave("worker:1", "")
+    assert stubs.ask("start", target="worker:1")["ok"]
+    stubs.wait_state("worker:1", "running")
+
+
+def test_on_fatal_unready_keeps_the_service_unready(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 0, "on_fatal": "unready"}})
+    stubs.behave("worker:1", "exit 1 no")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("worker:1", "fatal")
+    stubs.wait_state("worker:2", "running")
+    health = stubs.ask("health")
+    assert not health["ready"] and any(reason.startswith("worker:1: fatal") for reason in health["reasons"])
+
+
+def test_on_fatal_exit_ends_the_service_with_the_childs_code(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 1, "on_fatal": "exit"}})
+    stubs.behave("worker:1", "exit 41 no")
+    stubs.start(wait=False)
+    assert stubs.supervisor.wait() == 41
+    assert stubs.events("consumer:1", "term"), "the others end in good order"
+
+
+def test_settings_that_a_child_refuses_are_fatal_at_once(stubs):
+    stubs.behave("monitor", "exit 2 I can not work with this")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("monitor", "fatal")
+    assert len(stubs.events("monitor:1", "start")) == 1
+
+
+def test_a_planned_end_never_counts_however_often(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 0}})
+    stubs.behave("worker:1", "ready-exit 75 1")
+    stubs.start(wait=False)
+    wait_until(lambda: len(stubs.events("worker:1", "start")) >= 5, 15, "five planned ends")
+    assert stubs.find("worker:1")["state"] != "fatal"
+
+
+def test_a_program_that_is_not_there_is_said_and_backs_off(make_stubs, stub_folder, folder):
+    programs = folder / "programs"
+    shutil.copytree(stub_folder, programs)
+    (programs / "mqtt-bridge-monitor").unlink()
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 1}})
+    stubs.programs = programs
+    stubs.supervisor.arguments[-1] = str(programs / "mqtt-bridge-supervisor")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    fatal = stubs.wait_state("monitor", "fatal")
+    assert "mqtt-bridge-monitor: No such file" in fatal["reason"]
+
+
+def test_a_child_that_hangs_is_killed_and_replaced(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"hang_timeout": "2s"}})
+    stubs.start()
+    pid = wait_proven(stubs, "worker:1")
+    os.kill(pid, signal.SIGSTOP)
+    stubs.wait_successor("worker:1", pid)
+    assert "worker:1 gave no sign of life for 2000 ms: killed" in stubs.log()
+    assert len(stubs.events("worker:2", "start")) == 1
+
+
+def test_after_a_pause_of_everything_nobody_counts_as_hung(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"hang_timeout": "2s"}})
+    stubs.start()
+    pids = [p["pid"] for p in stubs.ask("status")["processes"]]
+    stubs.supervisor.freeze()
+    time.sleep(4.5)  # longer than hang_timeout: what passes is the matter itself
+    os.kill(stubs.supervisor.pid, signal.SIGCONT)
+    time.sleep(0.2)
+    stubs.supervisor.thaw()
+    time.sleep(1)
+    assert [p["pid"] for p in stubs.ask("status")["processes"]] == pids
+    assert "sign of life" not in stubs.log()
+
+
+def test_a_child_that_is_not_ready_makes_the_service_unready_with_its_reason(stubs):
+    stubs.behave("consumer", "unready the broker refuses the password")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("worker:1", "running")
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["consumer: starting: the broker refuses the password"], 5,
+               lambda: stubs.ask("health"))
+    assert stubs.find("consumer")["state"] == "starting"
+
+
+def test_a_running_child_with_a_reason_makes_the_service_unready(stubs):
+    stubs.behave("worker:2", "reason the hub does not answer")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["worker:2: the hub does not answer"], 5,
+               lambda: stubs.ask("health"))
+
+
+def test_nonsense_on_the_notify_descriptor_is_not_readiness_and_does_no_harm(stubs):
+    stubs.behave("worker:1", "garbage")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("worker:2", "running")
+    assert stubs.find("worker:1")["state"] == "starting"
+
+
+def test_a_child_that_talks_without_end_floods_no_log(stubs):
+    stubs.behave("worker:1", "talk 20000")
+    stubs.start()
+    assert stubs.ask("stop", timeout=15)["ok"]
+    assert stubs.supervisor.wait() == 0
+    shown = stubs.log().count("worker:1 says: talking")
+    assert 100 <= shown <= 500
+    assert '"lines_left_out":' in stubs.log()

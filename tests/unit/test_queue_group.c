@@ -1,0 +1,290 @@
+/* What the worker asks of its consumer group, against a real Redis: retries, delays, leases, claims, charges. */
+#include "tests/unit/queue_case.h"
+
+static void on_claimed(void *context, int result, const struct stream_id *ids, size_t len,
+                       struct stream_id next, const struct error *err)
+{
+    struct answer *answer = context;
+
+    on_ids(context, result, ids, len, err);
+    answer->next = next;
+}
+
+static void on_names(void *context, int result, const struct bytes *names, size_t len,
+                     const struct error *err)
+{
+    struct answer *answer = context;
+
+    on_done(context, result, err);
+    answer->len = len;
+    if (len > 0)
+        snprintf(answer->text, sizeof(answer->text), "%.*s", BYTES_ARG(names[0]));
+}
+
+static int64_t retry(struct fixture *fixture, const char *consumer, struct stream_id id)
+{
+    struct answer answer = {0};
+
+    queue_retry(fixture->queue, consumer, id, 1000, BYTES("member"), on_number, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer.number;
+}
+
+static void test_a_retry_moves_the_entry_in_one_step_and_only_its_owners(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "w-1", 1);
+    assert_int_equal(retry(fixture, "w-2", read.ids[0]), 0);
+    assert_int_equal(command(fixture, "ZCARD messages__queue"), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    assert_int_equal(retry(fixture, "w-1", read.ids[0]), 1);
+    assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 0);
+    assert_int_equal(retry(fixture, "w-1", read.ids[0]), 0);
+    assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
+}
+
+static int64_t move(struct fixture *fixture)
+{
+    struct answer answer = {0};
+
+    queue_move(fixture->queue, BYTES("member"), BYTES("value"), on_number, &answer);
+    wait_for(fixture->queue, &answer);
+    return answer.number;
+}
+
+/* A user who may do all but one command. */
+static void forbid(struct fixture *fixture, const char *name)
+{
+    char line[100];
+
+    snprintf(line, sizeof(line), "ACL SETUSER default -%s", name);
+    command(fixture, line);
+}
+
+static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(void **state)
+{
+    static const char *const COMMANDS[] = {"xadd", "zrem"};
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer = {0};
+
+        command(fixture, "ZADD messages__queue 1000 member");
+        forbid(fixture, COMMANDS[i]);
+        queue_move(fixture->queue, BYTES("member"), BYTES("value"), on_number, &answer);
+        wait_for(fixture->queue, &answer);
+        assert_int_equal(answer.result, -ERR_REFUSED);
+        command(fixture, "ACL SETUSER default +@all");
+        assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
+        assert_int_equal(command(fixture, "XLEN messages"), 0);
+    }
+}
+
+static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void **state)
+{
+    static const char *const COMMANDS[] = {"zadd", "xack"};
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "w-1", 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer = {0};
+
+        forbid(fixture, COMMANDS[i]);
+        queue_retry(fixture->queue, "w-1", read.ids[0], 1000, BYTES("member"), on_number, &answer);
+        wait_for(fixture->queue, &answer);
+        assert_int_equal(answer.result, -ERR_REFUSED);
+        command(fixture, "ACL SETUSER default +@all");
+        assert_int_equal(command(fixture, "ZCARD messages__queue"), 0);
+        assert_int_equal(command(fixture, "XPENDING messages symfony - + 10"), 1);
+    }
+}
+
+static void test_an_acknowledgement_that_is_refused_deletes_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer answer = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "w-1", 1);
+    forbid(fixture, "xack");
+    queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, -ERR_REFUSED);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+}
+
+static void test_a_due_member_is_moved_once(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer due = {0}, later = {0}, next = {0};
+
+    command(fixture, "ZADD messages__queue 1000 member");
+    command(fixture, "ZADD messages__queue 9000 later");
+    queue_read_due(fixture->queue, 1000, 10, on_names, &due);
+    wait_for(fixture->queue, &due);
+    assert_int_equal(due.len, 1);
+    assert_string_equal(due.text, "member");
+    assert_int_equal(move(fixture), 1);
+    assert_int_equal(move(fixture), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    queue_read_due(fixture->queue, 1000, 10, on_names, &later);
+    wait_for(fixture->queue, &later);
+    assert_int_equal(later.len, 0);
+    queue_next_due(fixture->queue, on_number, &next);
+    wait_for(fixture->queue, &next);
+    assert_int_equal(next.number, 9000);
+}
+
+static int64_t take(struct fixture *fixture, const char *instance, const char *token, bool first)
+{
+    struct queue_reader reader = {.consumer = "w-1", .instance = instance, .token = token};
+    struct answer answer = {0};
+
+    queue_take_lease(fixture->queue, &reader, first, on_number, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer.number;
+}
+
+static int64_t take_lease(struct fixture *fixture, const char *instance, const char *token)
+{
+    return take(fixture, instance, token, true);
+}
+
+static void test_a_lease_is_one_instances_until_it_is_given_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct queue_reader reader = {.consumer = "w-1", .instance = "here", .token = "here:1"};
+    struct answer renewed = {0}, released = {0};
+
+    make_group(fixture);
+    assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
+    assert_int_equal(take_lease(fixture, "there", "there:0"), 0);
+    assert_int_equal(take_lease(fixture, "her", "her:0"), 0);
+    assert_int_equal(take(fixture, "here", "here:1", false), 0);
+    assert_int_equal(take_lease(fixture, "here", "here:1"), 2);
+    assert_int_equal(take(fixture, "here", "here:1", false), 2);
+    queue_renew_lease(fixture->queue, &reader, on_number, &renewed);
+    wait_for(fixture->queue, &renewed);
+    assert_int_equal(renewed.number, 1);
+    queue_release_lease(fixture->queue, &reader, on_done, &released);
+    wait_for(fixture->queue, &released);
+    assert_int_equal(take_lease(fixture, "there", "there:0"), 1);
+}
+
+static struct answer adopt(struct fixture *fixture, const char *me, const char *name)
+{
+    struct answer answer = {0};
+
+    queue_adopt(fixture->queue, me, bytes_of(name), 2, on_ids, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer;
+}
+
+static void test_entries_are_adopted_only_when_no_lease_stands(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:3", 3);
+    assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
+    struct answer read = read_new(fixture, "w-1", 3);
+    assert_int_equal(read.len, 3);
+    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 0);
+    command(fixture, "DEL {messages}__owner:symfony:w-1");
+    struct answer adopted = adopt(fixture, "w-2", "w-1");
+    assert_int_equal(adopted.len, 2);
+    assert_int_equal(stream_id_compare(adopted.ids[0], read.ids[0]), 0);
+    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 1);
+    assert_int_equal(command(fixture, "SCARD {messages}__consumers:symfony"), 1);
+    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 0);
+    assert_int_equal(command(fixture, "SCARD {messages}__consumers:symfony"), 0);
+    assert_int_equal(command(fixture, "XPENDING messages symfony - + 10 w-2"), 3);
+}
+
+static struct answer claim(struct fixture *fixture, const char *me, int64_t idle_ms,
+                           struct stream_id after, size_t count)
+{
+    struct answer answer = {0};
+
+    queue_claim_idle(fixture->queue, me, idle_ms, after, count, on_claimed, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer;
+}
+
+static void test_idle_entries_of_others_are_claimed_and_ones_own_are_not(void **state)
+{
+    struct fixture *fixture = *state;
+    struct stream_id start = {0, 0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:2", 2);
+    read_new(fixture, "w-1", 2);
+    assert_int_equal(claim(fixture, "w-2", 3600000, start, 10).len, 0);
+    assert_int_equal(claim(fixture, "w-1", 0, start, 10).len, 0);
+    assert_int_equal(claim(fixture, "w-2", 0, start, 1).len, 1);
+    assert_int_equal(claim(fixture, "w-2", 0, start, 10).len, 1);
+}
+
+static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    append(fixture, "", "00ff:301", 301);
+    struct answer own = read_new(fixture, "w-2", 300);
+    struct answer others = read_new(fixture, "w-1", 1);
+    assert_int_equal(own.len, 300);
+    struct answer first = claim(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
+    assert_int_equal(first.len, 0);
+    assert_true(stream_id_compare(first.next, (struct stream_id){0, 0}) > 0);
+    struct answer second = claim(fixture, "w-2", 0, first.next, 10);
+    assert_int_equal(second.len, 1);
+    assert_int_equal(stream_id_compare(second.ids[0], others.ids[0]), 0);
+    assert_int_equal(stream_id_compare(second.next, (struct stream_id){0, 0}), 0);
+}
+
+static void test_a_charge_sets_the_delivery_count_of_one_entry(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer charged = {0}, read = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:2", 2);
+    struct answer first = read_new(fixture, "w-1", 2);
+    queue_charge(fixture->queue, "w-1", first.ids[1], 4, on_done, &charged);
+    wait_for(fixture->queue, &charged);
+    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, on_entries, &read);
+    wait_for(fixture->queue, &read);
+    assert_int_equal(read.deliveries[0], 1);
+    assert_int_equal(read.deliveries[1], 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_REDIS(test_a_retry_moves_the_entry_in_one_step_and_only_its_owners),
+        WITH_REDIS(test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was),
+        WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
+        WITH_REDIS(test_an_acknowledgement_that_is_refused_deletes_nothing),
+        WITH_REDIS(test_a_due_member_is_moved_once),
+        WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
+        WITH_REDIS(test_entries_are_adopted_only_when_no_lease_stands),
+        WITH_REDIS(test_idle_entries_of_others_are_claimed_and_ones_own_are_not),
+        WITH_REDIS(test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them),
+        WITH_REDIS(test_a_charge_sets_the_delivery_count_of_one_entry),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
