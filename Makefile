@@ -149,11 +149,13 @@ generate: $(BUILD)/mqtt-bridge ## write etc/mqtt-bridge.ini and docs/SETTINGS.md
 	$(BUILD)/mqtt-bridge config --reference > docs/SETTINGS.md
 
 .PHONY: install
-install: all ## install under DESTDIR and PREFIX
+install: all ## install under DESTDIR and PREFIX; settings that are there stay as they are
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web $(DESTDIR)/etc/mqtt-bridge
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 web/* $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web
-	install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini
+	install -m 644 etc/mqtt-bridge.ini $(DESTDIR)$(PREFIX)/share/mqtt-bridge/mqtt-bridge.ini
+	test -e $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini || \
+	    install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini
 
 .PHONY: uninstall
 uninstall: ## remove what install put there, but for the settings

@@ -1,0 +1,40 @@
+"""make install and uninstall: what an operator has written is never theirs to touch."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from bridge import build_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def make(folder):
+    def run(target):
+        subprocess.run(["make", "-s", target, f"BUILD={build_folder()}", f"DESTDIR={folder}", "PREFIX=/usr"], cwd=ROOT,
+                       text=True, capture_output=True, check=True)
+    return run
+
+
+def test_what_is_installed_runs_and_an_upgrade_keeps_the_settings(make, folder):
+    make("install")
+    settings = folder / "etc/mqtt-bridge/mqtt-bridge.ini"
+    sample = folder / "usr/share/mqtt-bridge/mqtt-bridge.ini"
+    assert settings.read_text() == sample.read_text() and settings.stat().st_mode & 0o007 == 0
+    version = subprocess.run([folder / "usr/bin/mqtt-bridge", "version"], text=True, capture_output=True, check=True)
+    assert version.stdout.startswith("mqtt-bridge ")
+    assert (folder / "usr/share/mqtt-bridge/web/index.html").exists()
+
+    settings.write_text("[mqtt]\npassword = the operator's\n")
+    sample.write_text("of an older version")
+    make("install")
+    assert settings.read_text() == "[mqtt]\npassword = the operator's\n"
+    assert sample.read_text() == (ROOT / "etc/mqtt-bridge.ini").read_text()
+
+
+def test_uninstall_leaves_the_settings_and_nothing_else(make, folder):
+    make("install")
+    make("uninstall")
+    left = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert left == [Path("etc/mqtt-bridge/mqtt-bridge.ini")]
