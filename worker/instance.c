@@ -97,8 +97,11 @@ int instance_lock(const struct settings_supervisor *settings, int slot, struct e
 
         if (fd < 0)
             result = error_system(err, "%s", path);
-        else if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-            result = error_set(err, ERR_LOCKED, "%s: another worker works in slot %d", path, slot);
+        else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+            result =
+                errno == EWOULDBLOCK
+                    ? error_set(err, ERR_LOCKED, "%s: another worker works in slot %d", path, slot)
+                    : error_system(err, "%s: can't be locked ([supervisor] state_dir)", path);
         /* Never closed: the lock is the process's. */
     }
     free(path);

@@ -189,8 +189,6 @@ static void lease_taken(void *context, int result, int64_t number, const struct 
         return;
     }
     intake->held_before = true;
-    snprintf(intake->trouble, sizeof(intake->trouble),
-             "%s: first handling what this worker's name has pending", queue_place(intake->writer));
     intake->renew_ms = clock_monotonic_ms() + QUEUE_RENEW_MS;
     intake->pending_after = (struct stream_id){0, 0};
     intake->phase = INTAKE_SETTLING;
@@ -223,6 +221,14 @@ static void renew(struct intake *intake, int64_t now_ms)
     queue_renew_lease(intake->writer, &intake->me, lease_renewed, intake);
 }
 
+/* The lease, and what is open under it. */
+static void hold(struct intake *intake, int64_t now_ms)
+{
+    renew(intake, now_ms);
+    if (now_ms >= intake->keep_ms)
+        intake_keep_open(intake);
+}
+
 static void connect_both(struct intake *intake)
 {
     intake->phase = INTAKE_CONNECTING;
@@ -251,12 +257,11 @@ bool intake_is_broken(const struct intake *intake)
 static void run(struct intake *intake, int64_t now_ms, bool may_read, size_t room)
 {
     intake->active = false;
-    renew(intake, now_ms);
-    if (now_ms >= intake->keep_ms)
-        intake_keep_open(intake);
+    intake->had_room = room > 0;
+    hold(intake, now_ms);
     intake_careful_turn(intake, now_ms);
-    if (publisher_is_resting(intake->publisher))
-        intake_be_well(intake); /* it is the hub that we wait for */
+    if (!may_read)
+        intake_be_well(intake); /* it is others that we wait for */
     if (intake->stopped || !may_read || intake->careful_head != NULL ||
         (intake->careful && intake->open > intake->rejecting))
         return;
@@ -312,9 +317,9 @@ static void step(struct intake *intake, int64_t now_ms, bool may_read, size_t ro
         renew(intake, now_ms);
         break;
     case INTAKE_PENDING:
-        renew(intake, now_ms);
+        hold(intake, now_ms);
         intake_careful_turn(intake, now_ms);
-        if (publisher_is_resting(intake->publisher))
+        if (!may_read)
             intake_be_well(intake);
         if (!intake->asked && !intake->stopped && may_read && room > 0)
             intake_read_pending_page(intake, room);

@@ -61,6 +61,7 @@ struct intake {
     uint64_t failed;
 
     bool active;          /* the last turn was free to read: only then are its deadlines ours */
+    bool had_room;        /* and there was room for more */
     bool reading;         /* XREADGROUP is under way */
     size_t reading_count; /* for so many */
     bool dry;             /* the last one brought nothing: the next may block */

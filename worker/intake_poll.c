@@ -1,4 +1,5 @@
 /* What an intake waits for, and how it is doing. */
+#include "common/base/clock.h"
 #include "worker/intake_internal.h"
 #include "worker/settle.h"
 
@@ -53,6 +54,20 @@ static void soonest_renewal(const struct intake *intake, int64_t *deadline)
         soonest(deadline, intake->renew_ms);
 }
 
+static void soonest_of_open(const struct intake *intake, int64_t *deadline)
+{
+    if (intake->open > 0)
+        soonest(deadline, intake->keep_ms);
+    soonest(deadline, intake_careful_deadline_ms(intake));
+}
+
+/* Once it is past, it is others that are waited for. */
+static void soonest_giving_up(const struct intake *intake, int64_t *deadline)
+{
+    if (intake->stopped && intake->give_up_ms > clock_monotonic_ms())
+        soonest(deadline, intake->give_up_ms);
+}
+
 int64_t intake_deadline_ms(const struct intake *intake)
 {
     int64_t deadline = -1;
@@ -65,31 +80,30 @@ int64_t intake_deadline_ms(const struct intake *intake)
     soonest(&deadline, settle_deadline_ms(intake->settle));
     if (intake->stopped && intake->reading)
         soonest(&deadline, intake->last_read_ms);
-    soonest(&deadline, intake_careful_deadline_ms(intake));
     switch (intake->phase) {
     case INTAKE_DOWN:
     case INTAKE_LEASE:
         if (!intake->asked && intake_wants_redis(intake))
             soonest(&deadline, intake->again_ms);
-        if (intake->stopped)
-            soonest(&deadline, intake->give_up_ms);
+        soonest_giving_up(intake, &deadline);
         break;
     case INTAKE_RUNNING:
         if (intake->active && !intake->moving)
             soonest(&deadline, intake->due_ms);
-        if (intake->active && !intake->claiming)
+        if (intake->active && intake->had_room && !intake->claiming)
             soonest(&deadline, intake->claim_ms);
-        if (intake->open > 0)
-            soonest(&deadline, intake->keep_ms);
+        soonest_of_open(intake, &deadline);
+        soonest_renewal(intake, &deadline);
+        break;
+    case INTAKE_PENDING:
+        soonest_of_open(intake, &deadline);
         soonest_renewal(intake, &deadline);
         break;
     case INTAKE_SETTLING:
-    case INTAKE_PENDING:
         soonest_renewal(intake, &deadline);
         break;
     case INTAKE_CONNECTING:
-        if (intake->stopped)
-            soonest(&deadline, intake->give_up_ms);
+        soonest_giving_up(intake, &deadline);
         break;
     case INTAKE_GROUP:
     case INTAKE_RELEASING:

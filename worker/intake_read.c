@@ -145,6 +145,7 @@ static void pending_read(void *context, int result, const struct queue_entry *en
         intake->claim_ms = clock_monotonic_ms() + queue_dsn(intake->writer)->claim_interval_ms;
         return;
     }
+    intake_be_well(intake);
     intake->pending_after = entries[len - 1].id;
     intake_deliver(intake, entries, len, true);
 }
@@ -247,13 +248,14 @@ static void taken_read(void *context, int result, const struct queue_entry *entr
     intake_deliver(intake, entries, len, true);
 }
 
-static void read_taken(struct intake *intake, const struct stream_id *ids, size_t len)
+static void read_taken(struct intake *intake, const struct stream_id *ids, size_t len,
+                       const char *whose)
 {
     if (len == 0)
         return;
     stats_add(intake->child->slot, STATS_CLAIMED, len);
-    log_notice(LOG_WITH(log_number("entries", (int64_t)len)),
-               "Took over %zu entries of a consumer that is gone", len);
+    log_notice(LOG_WITH(log_number("entries", (int64_t)len)), "Took over %zu entries %s", len,
+               whose);
     intake->adopt_ms = 0; /* there may be more */
     intake->promised += len;
     queue_read_ids(intake->writer, ids, len, taken_read, intake);
@@ -269,7 +271,7 @@ static void adopted(void *context, int result, const struct stream_id *ids, size
     if (result < 0)
         intake_complain(intake, COMPLAINT_ADOPT, err);
     else
-        read_taken(intake, ids, len);
+        read_taken(intake, ids, len, "of a consumer that is gone");
 }
 
 static void names_read(void *context, int result, const struct bytes *names, size_t len,
@@ -281,6 +283,8 @@ static void names_read(void *context, int result, const struct bytes *names, siz
         intake_complain(intake, COMPLAINT_ADOPT, err);
     else
         intake_content(intake, COMPLAINT_ADOPT);
+    if (len > 1)
+        intake->adopt_share = intake->adopt_share > len ? intake->adopt_share / len : 1;
     /* One for ourselves, so that answers that come at once don't end the round. */
     intake->adopt_left = 1;
     for (size_t i = 0; result == 0 && i < len; i++) {
@@ -326,7 +330,7 @@ static void claimed(void *context, int result, const struct stream_id *ids, size
     }
     intake->claiming = false;
     kept(intake, intake->claim_count);
-    read_taken(intake, ids, len);
+    read_taken(intake, ids, len, "that were pending, and idle, for redeliver_timeout");
     if (len > 0 && more)
         intake->claim_ms = 0;
 }

@@ -1,5 +1,11 @@
 /* The scripts: what must happen all together or not at all, and only if the state is what the caller
- * believes. Values to be added are encoded by C: Lua's cjson turns [] into {}. */
+ * believes. Values to be added are encoded by C: Lua's cjson turns [] into {}.
+ *
+ * A Redis above its maxmemory refuses a script whose first write takes memory; behind one that takes none it
+ * lets all pass (Redis' manual, "Scripting with Redis under low memory conditions"). Appending must be
+ * refused: the spool keeps the rest. What empties the stream must not be: those scripts begin with a
+ * write that changes nothing. It is the command of the last step where there are several, for nothing takes
+ * back what was done before a step that Redis' access control refuses. */
 #include "common/client/queue_internal.h"
 
 /* Where acknowledged entries are kept, a group that is made anew must know where to begin: before the
@@ -35,6 +41,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                             "if mark ~= ARGV[1] then\n"
                             "  return redis.error_reply('FENCED ' .. mark)\n"
                             "end\n"
+                            "redis.call('SET', KEYS[2], mark, 'XX')\n"
                             "for i = 4, #ARGV do\n"
                             "  if ARGV[3] ~= '0' then\n"
                             "    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*',"
@@ -49,6 +56,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     /* KEYS stream, last; ARGV group, 1 if acknowledged entries are deleted. Where they are kept, a group
      * that was lost begins behind the last one acknowledged. */
     [QUEUE_SCRIPT_GROUP] =
+        "redis.call('XACK', KEYS[1], ARGV[1], '0-0')\n"
         "local start = ARGV[2] == '0' and redis.call('GET', KEYS[2]) or '0'\n"
         "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')\n",
 
@@ -58,6 +66,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                            "if token and string.sub(token, 1, #ARGV[1]) ~= ARGV[1] then\n"
                            "  return 0\n"
                            "end\n"
+                           "redis.call('PEXPIRE', KEYS[1], ARGV[3])\n"
                            "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n"
                            "redis.call('SADD', KEYS[2], ARGV[4])\n"
                            "return token and 2 or 1\n",
@@ -110,19 +119,15 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                                  "  redis.call('XDEL', KEYS[1], unpack(ids))\n"
                                  "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return #ids\n",
 
-    /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours.
-     * A step that is refused takes back the one before it. */
+    /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours. */
     [QUEUE_SCRIPT_RETRY] =
         "local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)\n"
         "if #pending == 0 or pending[1][2] ~= ARGV[2] then\n"
         "  return 0\n"
         "end\n"
+        "redis.call('XACK', KEYS[1], ARGV[1], '0-0')\n"
         "redis.call('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[5])\n"
-        "local acknowledged = redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
-        "if type(acknowledged) == 'table' and acknowledged.err then\n"
-        "  redis.call('ZREM', KEYS[2], ARGV[5])\n"
-        "  return acknowledged\n"
-        "end\n"
+        "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
         "if ARGV[6] == '1' then\n"
         "  redis.call('XDEL', KEYS[1], ARGV[3])\n"
         "end\n" TRACK_LAST("KEYS[3]", "ARGV[7]") "return 1\n",
@@ -132,20 +137,13 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     [QUEUE_SCRIPT_MOVE] = "if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then\n"
                           "  return 0\n"
                           "end\n"
-                          "local added\n"
+                          "redis.call('ZREM', KEYS[1], '')\n"
                           "if ARGV[3] ~= '0' then\n"
-                          "  added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',"
+                          "  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',"
                           " 'message', ARGV[2])\n"
                           "else\n"
-                          "  added = redis.pcall('XADD', KEYS[2], '*', 'message', ARGV[2])\n"
+                          "  redis.call('XADD', KEYS[2], '*', 'message', ARGV[2])\n"
                           "end\n"
-                          "if type(added) == 'table' and added.err then\n"
-                          "  return added\n"
-                          "end\n"
-                          "local removed = redis.pcall('ZREM', KEYS[1], ARGV[1])\n"
-                          "if type(removed) == 'table' and removed.err then\n"
-                          "  redis.call('XDEL', KEYS[2], added)\n"
-                          "  return removed\n"
-                          "end\n"
+                          "redis.call('ZREM', KEYS[1], ARGV[1])\n"
                           "return 1\n",
 };

@@ -85,17 +85,18 @@ def test_kill_9_at_random_moments_loses_nothing(worker, redis, sse, rng):
     result.assert_repeats_recognisable()
 
 
-def test_a_redis_that_is_away_or_frozen_costs_nothing(worker, redis, sse, rng):
+def test_a_redis_that_is_away_or_frozen_costs_nothing(bridge, worker, redis, sse, rng):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=1)
     sent = messages(5000)
     add_many(redis, sent)
-    worker()
-    for disturb, mend in ((redis.kill, redis.start), (redis.freeze, redis.thaw)):
+    process = worker()
+    for times, (disturb, mend) in enumerate(((redis.kill, redis.start), (redis.freeze, redis.thaw)), start=1):
         before = len(sse)
         wait_until(lambda: len(sse) > min(before + rng.randint(1, 500), 4900), 20, "the worker publishes")
         disturb()
-        seen = len(sse)
-        wait_until(lambda: len(sse) >= seen, 1, "a moment")
+        wait_until(lambda: process.log().count("Nothing can be read") == times, 15, process.log_tail)
         mend()
+        wait_until(lambda: process.log().count("Reading again") == times, 15, process.log_tail)
     redis.wait_drained(60)
     result = account(sent, sse.events)
     result.assert_nothing_lost()

@@ -42,6 +42,23 @@ static void test_a_stream_of_another_type_is_refused_and_the_mark_stays(void **s
     assert_int_equal(command(fixture, "EXISTS {messages}__spool:" SPOOL), 0);
 }
 
+static void test_an_append_whose_mark_is_refused_adds_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+
+    command(fixture, "ACL SETUSER default -set");
+    assert_int_equal(append(fixture, "", "00ff:3", 3), -ERR_REFUSED);
+    command(fixture, "ACL SETUSER default +@all");
+    assert_int_equal(command(fixture, "EXISTS messages"), 0);
+    assert_int_equal(command(fixture, "EXISTS {messages}__spool:" SPOOL), 0);
+    assert_int_equal(append(fixture, "", "00ff:3", 3), 0);
+    command(fixture, "ACL SETUSER default -set");
+    assert_int_equal(append(fixture, "00ff:3", "00ff:6", 3), -ERR_REFUSED);
+    command(fixture, "ACL SETUSER default +@all");
+    assert_int_equal(command(fixture, "XLEN messages"), 3);
+    assert_int_equal(append(fixture, "00ff:3", "00ff:6", 3), 0);
+}
+
 static void test_scripts_that_the_server_forgot_break_the_connection(void **state)
 {
     struct fixture *fixture = *state;
@@ -215,6 +232,7 @@ int main(void)
         WITH_REDIS(test_an_append_adds_all_values_and_moves_the_mark),
         WITH_REDIS(test_an_append_from_another_mark_is_fenced_and_adds_nothing),
         WITH_REDIS(test_a_stream_of_another_type_is_refused_and_the_mark_stays),
+        WITH_REDIS(test_an_append_whose_mark_is_refused_adds_nothing),
         WITH_REDIS(test_scripts_that_the_server_forgot_break_the_connection),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),

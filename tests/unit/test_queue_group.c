@@ -271,6 +271,29 @@ static void test_a_charge_sets_the_delivery_count_of_one_entry(void **state)
     assert_int_equal(read.deliveries[1], 4);
 }
 
+static void test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer answer = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:2", 2);
+    struct answer read = read_new(fixture, "w-1", 2);
+    command(fixture, "ZADD messages__queue 1000 member");
+    command(fixture, "CONFIG SET maxmemory 1");
+    assert_true(append(fixture, "00ff:2", "00ff:3", 1) < 0);
+    assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
+    assert_int_equal(move(fixture), 1);
+    assert_int_equal(retry(fixture, "w-1", read.ids[0]), 1);
+    queue_acknowledge(fixture->queue, &read.ids[1], 1, true, on_done, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    command(fixture, "XGROUP DESTROY messages symfony");
+    make_group(fixture);
+    assert_int_equal(read_new(fixture, "w-1", 2).len, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +306,7 @@ int main(void)
         WITH_REDIS(test_entries_are_adopted_only_when_no_lease_stands),
         WITH_REDIS(test_idle_entries_of_others_are_claimed_and_ones_own_are_not),
         WITH_REDIS(test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them),
+        WITH_REDIS(test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied),
         WITH_REDIS(test_a_charge_sets_the_delivery_count_of_one_entry),
     };
 

@@ -1,0 +1,145 @@
+"""What a worker does while it waits for the hub or for Redis: it says so, it keeps what it has, and it costs
+nothing."""
+
+import collections
+import signal
+import time
+
+import pytest
+from bridge import wait_until
+from bridge.entries import add, add_many, pend
+
+
+@pytest.fixture
+def slow_hub(bridge, make_hub):
+    """A hub that can be frozen for long."""
+    hub = make_hub()
+    bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
+    bridge.settings["supervisor"].update(instance="here", stop_timeout="60s")
+    return hub
+
+
+def messages(count, prefix="w"):
+    return [(f"{prefix}/{number}", f"message {number}") for number in range(count)]
+
+
+def wait_log(process, text):
+    wait_until(lambda: text in process.log(), 20, lambda: f"{text!r} is logged\n{process.log_tail()}")
+
+
+def cpu_ticks(process):
+    """User and system time so far, in hundredths of a second."""
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def assert_rests(process):
+    before = cpu_ticks(process)
+    time.sleep(2)
+    assert cpu_ticks(process) - before < 20, "of 200"
+
+
+# It costs nothing -----------------------------------------------------------------------------------------
+
+def test_a_frozen_redis_is_waited_for_without_work(bridge, redis, sse):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=30)
+    add(redis, "a/x", "1")
+    worker = bridge.run_program("worker")
+    sse.wait_topic("a/x")
+    redis.wait_drained()
+    redis.freeze()
+    time.sleep(11)  # the lease is to be renewed every 5 s, and twice no answer comes
+    assert_rests(worker)
+    redis.thaw()
+    add(redis, "a/x", "2")
+    sse.wait_count(2)
+
+
+def test_after_a_cut_what_is_on_the_wire_is_waited_for_without_work(bridge, redis, slow_hub):
+    pend(redis, messages(2))
+    slow_hub.freeze()
+    worker = bridge.run_program("worker")
+    wait_until(lambda: 2 in [entry["times_delivered"] for entry in
+                             redis.client.xpending_range("messages", "symfony", "-", "+", 2)], 15, "one is in hand")
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    wait_log(worker, "Nothing can be read")
+    time.sleep(1.5)  # past the second after which a charge is taken back
+    assert_rests(worker)
+    slow_hub.thaw()
+    redis.wait_drained()
+
+
+def test_a_worker_that_is_full_waits_without_work(bridge, redis, slow_hub):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=500)
+    slow_hub.freeze()
+    worker = bridge.run_program("worker")
+    wait_log(worker, "is ready")
+    add_many(redis, messages(600))
+    wait_until(lambda: redis.pending() > 200, 15, "it has as much as it may have")
+    time.sleep(1)  # past the claim interval
+    assert_rests(worker)
+    slow_hub.thaw()
+    redis.wait_drained()
+
+
+def test_a_worker_that_ends_without_redis_waits_for_the_hub_without_work(bridge, redis, slow_hub):
+    worker = bridge.run_program("worker")
+    wait_log(worker, "is ready")
+    slow_hub.freeze()
+    add(redis, "a/x", "1")
+    wait_until(lambda: redis.pending() == 1, 15, "it is on its way")
+    redis.stop()
+    wait_log(worker, "Nothing can be read")
+    worker.send(signal.SIGTERM)
+    time.sleep(2)  # past the moment at which Redis is given up
+    assert_rests(worker)
+    assert worker.is_running()
+
+
+# It says what it waits for ------------------------------------------------------------------------------
+
+def test_a_transport_that_waits_for_another_keeps_no_worker_from_being_ready(bridge, redis, slow_hub):
+    bridge.settings["transport:low"] = {"dsn": redis.dsn("/low")}
+    bridge.settings["worker"]["transports"] = "async low"
+    add_many(redis, messages(600))
+    slow_hub.freeze()
+    worker = bridge.run_program("worker")
+    wait_log(worker, "is ready")
+
+
+def test_a_worker_with_pending_entries_is_connected_and_says_so(bridge, redis, slow_hub):
+    pend(redis, messages(20))
+    slow_hub.freeze()
+    bridge.settings["worker"]["count"] = 1
+    bridge.start(wait=False)
+    wait_log(bridge.supervisor, "Worker 1 is ready")
+    assert "not connected yet" not in str([p for p in bridge.status()["processes"] if p["name"] == "worker"])
+
+
+# It keeps what it has -----------------------------------------------------------------------------------
+
+def test_entries_that_wait_for_the_hub_are_not_taken_for_forgotten_ones(make_bridge, bridge, redis, slow_hub, sse):
+    """Also those that were pending when it started: others take what was idle for redeliver_timeout."""
+    dsn = redis.dsn(redeliver_timeout=3, claim_interval=200)
+    bridge.settings["transport:async"]["dsn"] = dsn
+    other = make_bridge(redis=redis, hub=slow_hub)
+    other.settings["transport:async"]["dsn"] = dsn
+    pend(redis, messages(3))
+    slow_hub.freeze()
+    bridge.run_program("worker")
+    rival = other.run_program("worker")
+    wait_log(rival, "is ready")
+    idle, kept = {}, collections.Counter()
+
+    def all_are_kept():
+        for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 3):
+            name, now = entry["message_id"], entry["time_since_delivered"]
+            kept[name] += now < idle.get(name, 0)
+            idle[name] = now
+        return len(kept) == 3 and min(kept.values()) >= 5  # for longer than redeliver_timeout
+    wait_until(all_are_kept, 30, lambda: f"kept so often: {kept}")
+    owners = {entry["consumer"] for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 3)}
+    assert owners == {b"here-1"} and "Took over" not in rival.log()
+    slow_hub.thaw()
+    redis.wait_drained()
