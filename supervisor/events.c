@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 static bool is_death(enum event event)
 {
@@ -49,16 +48,6 @@ static void report_death(const struct process *process, enum state before, enum 
                      process->title, (long long)life->quick_deaths, process->cause);
 }
 
-static void watch_pipes(const struct service *service, struct process *process)
-{
-    struct epoll_event ready = {.events = EPOLLIN, .data.ptr = &process->ready_watch};
-    struct epoll_event words = {.events = EPOLLIN, .data.ptr = &process->words_watch};
-
-    if (epoll_ctl(service->epoll_fd, EPOLL_CTL_ADD, process->ready_fd, &ready) < 0 ||
-        epoll_ctl(service->epoll_fd, EPOLL_CTL_ADD, process->words_fd, &words) < 0)
-        log_error(LOG_PLAIN, "%s: can't be listened to: %m", process->title);
-}
-
 static void spawn(struct service *service, struct process *process)
 {
     struct error err = {0};
@@ -69,7 +58,8 @@ static void spawn(struct service *service, struct process *process)
         events_raise(service, process, EVENT_FAILED);
         return;
     }
-    watch_pipes(service, process);
+    if (process_watch(process, service->epoll_fd, &err) < 0)
+        log_error(LOG_PLAIN, "%s: can't be listened to: %s", process->title, err.text);
     log_debug(LOG_WITH(log_text("process", process->title), log_number("child", process->pid)),
               "%s starts", process->title);
 }

@@ -92,10 +92,8 @@ static bool read_words(struct process *process)
     if (got > 0)
         words_feed(&process->words, (struct bytes){bytes, (size_t)got}, clock_monotonic_ms(),
                    say_words, process);
-    if (got == 0) {
-        close(process->words_fd);
-        process->words_fd = -1;
-    }
+    if (got == 0)
+        process_close_words(process);
     return got > 0;
 }
 
@@ -106,10 +104,8 @@ static void read_ready(struct service *service, struct process *process)
 
     if (got > 0 && ready_feed(&process->ready_line, (struct bytes){bytes, (size_t)got}))
         events_raise(service, process, EVENT_READY);
-    if (got == 0) {
-        close(process->ready_fd);
-        process->ready_fd = -1;
-    }
+    if (got == 0)
+        process_close_ready(process);
 }
 
 static struct process *find_pid(const struct service *service, pid_t pid)

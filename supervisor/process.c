@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -44,6 +45,7 @@ struct process *process_new(enum process_kind kind, const char *name, int number
     states_init(&process->life);
     process->ready_fd = -1;
     process->words_fd = -1;
+    process->watched_by = -1;
     process->ready_watch = (struct watch){WATCH_READY, process};
     process->words_watch = (struct watch){WATCH_WORDS, process};
     return process;
@@ -51,7 +53,8 @@ struct process *process_new(enum process_kind kind, const char *name, int number
 
 void process_free(struct process *process)
 {
-    process_close_pipes(process);
+    process_close_ready(process);
+    process_close_words(process);
     free(process);
 }
 
@@ -260,14 +263,38 @@ void process_signal(const struct process *process, int number)
     kill(process->pid, number);
 }
 
-void process_close_pipes(struct process *process)
+int process_watch(struct process *process, int epoll_fd, struct error *err)
 {
-    if (process->ready_fd >= 0)
-        close(process->ready_fd);
-    if (process->words_fd >= 0)
-        close(process->words_fd);
-    process->ready_fd = -1;
-    process->words_fd = -1;
+    struct epoll_event ready = {.events = EPOLLIN, .data.ptr = &process->ready_watch};
+    struct epoll_event words = {.events = EPOLLIN, .data.ptr = &process->words_watch};
+
+    process->watched_by = epoll_fd;
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, process->ready_fd, &ready) < 0 ||
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, process->words_fd, &words) < 0)
+        return error_system(err, "epoll");
+    return 0;
+}
+
+static void close_pipe(const struct process *process, int *fd)
+{
+    if (*fd < 0)
+        return;
+    /* Closing is not enough: another child between fork and exec has the pipe too, and as long as it does
+     * its events would go on coming, for a process that may be forgotten by then. */
+    if (process->watched_by >= 0)
+        epoll_ctl(process->watched_by, EPOLL_CTL_DEL, *fd, NULL);
+    close(*fd);
+    *fd = -1;
+}
+
+void process_close_ready(struct process *process)
+{
+    close_pipe(process, &process->ready_fd);
+}
+
+void process_close_words(struct process *process)
+{
+    close_pipe(process, &process->words_fd);
 }
 
 enum event process_ended(struct process *process, const siginfo_t *info)
@@ -276,7 +303,8 @@ enum event process_ended(struct process *process, const siginfo_t *info)
 
     /* Before the reaping: until then the number can't belong to anybody else. */
     kill(-process->pid, SIGKILL);
-    process_close_pipes(process);
+    process_close_ready(process);
+    process_close_words(process);
     process->pid = 0;
     if (process->slot != NULL) {
         stats_clear_gauges(process->slot);

@@ -50,6 +50,7 @@ struct process {
     pid_t pid; /* 0: none */
     int ready_fd;
     int words_fd;
+    int watched_by; /* the epoll descriptor that both are in; -1: none */
     struct watch ready_watch;
     struct watch words_watch;
     struct ready_line ready_line;
@@ -80,15 +81,18 @@ struct launch {
 struct process *process_new(enum process_kind kind, const char *name, int number);
 void process_free(struct process *process);
 
-/* Fills pid and the two pipe ends (non-blocking, close-on-exec). The caller watches them. */
+/* Fills pid and the two pipe ends (non-blocking, close-on-exec). */
 MUST_CHECK int process_spawn(struct process *process, const struct launch *launch,
                              struct error *err);
+/* The pipes' events come with ready_watch and words_watch, until the pipes are closed. */
+MUST_CHECK int process_watch(struct process *process, int epoll_fd, struct error *err);
 void process_signal(const struct process *process,
                     int signal); /* SIGKILL goes to its whole group */
 /* The process is gone (info from waitid, not yet reaped): ends what is left of its group, closes the
  * pipes, notes the cause and clears its gauges. Returns the event. Read the pipes empty before. */
 enum event process_ended(struct process *process, const siginfo_t *info);
-void process_close_pipes(struct process *process);
+void process_close_ready(struct process *process);
+void process_close_words(struct process *process);
 
 /* What it has got done, and what failed for good; 0 for the monitor. */
 uint64_t process_done(const struct process *process);

@@ -1,12 +1,14 @@
 """The supervisor when it or a child dies, hangs or talks nonsense."""
 
 import os
+import pathlib
 import shutil
 import signal
+import subprocess
 import time
 
 from bridge import wait_until
-from bridge.process import is_alive
+from bridge.process import children_of, is_alive
 from bridge.stubs import wait_proven, workers
 
 
@@ -142,6 +144,54 @@ def test_after_a_pause_of_everything_nobody_counts_as_hung(make_stubs):
     time.sleep(1)
     assert [p["pid"] for p in stubs.ask("status")["processes"]] == pids
     assert "sign of life" not in stubs.log()
+
+
+def watched_but_closed(pid):
+    """What an epoll descriptor of the process still reports though the process itself has closed it."""
+    stale = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        if "eventpoll" not in os.readlink(f"/proc/{pid}/fd/{fd}"):
+            continue
+        for line in pathlib.Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines():
+            if not line.startswith("tfd:"):
+                continue
+            target = line.split()[1]
+            inode = int(line.partition("ino:")[2].split()[0], 16)
+            path = f"/proc/{pid}/fd/{target}"
+            if not os.path.exists(path) or os.stat(path).st_ino != inode:
+                stale.append(line)
+    return stale
+
+
+def has_fork(pid):
+    """Is there a child that has not become another program yet?"""
+    def program(number):
+        try:
+            return os.readlink(f"/proc/{number}/exe")
+        except OSError:
+            return None
+    return program(pid) in [program(child) for child in children_of(pid)]
+
+
+def test_a_process_that_is_gone_is_not_watched_though_a_fork_has_its_pipes_too(make_stubs, folder):
+    library = folder / "hold_fork.so"
+    helper = pathlib.Path(__file__).parent / "helpers" / "hold_fork.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", library, helper], check=True)
+    hold = folder / "hold"
+    stubs = make_stubs(env={"LD_PRELOAD": library, "HOLD_FORK": hold, "ASAN_OPTIONS": ":".join(
+        filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))})
+    stubs.start()
+    pid = wait_proven(stubs, "worker:1")
+    hold.touch()
+    os.kill(pid, signal.SIGKILL)
+    try:
+        wait_until(lambda: has_fork(stubs.supervisor.pid), 10, "the fork of its successor is held")
+        stubs.ask("scale", count=1)
+        wait_until(lambda: workers(stubs) == [1], 10, "worker:2 has ended and is forgotten")
+        assert watched_but_closed(stubs.supervisor.pid) == []
+    finally:
+        hold.unlink()
+    stubs.wait_successor("worker:1", pid)
 
 
 def test_a_child_that_is_not_ready_makes_the_service_unready_with_its_reason(stubs):
