@@ -119,6 +119,25 @@ static bool somebody_listens(const struct sockaddr_un *address)
     return there;
 }
 
+/* By descriptor: where the owner may write already, another thing could be put in its place meanwhile. */
+static int give_socket(const char *path, uid_t owner)
+{
+    struct stat info = {0};
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return -1;
+    int result = fstat(fd, &info);
+    if (result == 0 && S_ISSOCK(info.st_mode)) {
+        result = fchownat(fd, "", owner, (gid_t)-1, AT_EMPTY_PATH);
+    } else if (result == 0) {
+        errno = ENOTSOCK;
+        result = -1;
+    }
+    close(fd);
+    return result;
+}
+
 static int open_socket(const char *path, uid_t owner, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -139,7 +158,7 @@ static int open_socket(const char *path, uid_t owner, struct error *err)
     int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
     umask(mask);
     if (bound < 0 || listen(fd, BACKLOG) < 0 ||
-        (owner != (uid_t)-1 && chown(path, owner, (gid_t)-1) < 0)) {
+        (owner != (uid_t)-1 && give_socket(path, owner) < 0)) {
         error_system(err, "[supervisor] socket: %s", path);
         close(fd);
         return -ERR_SYSTEM;

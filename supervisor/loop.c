@@ -65,7 +65,7 @@ int loop_open(struct service *service, struct error *err)
             0 ||
         (result = control_open(&service->control, service->settings->supervisor.socket, owner,
                                commands_answer, service, err)) < 0 ||
-        (result = place_say_pid(&service->place, service->settings, err)) < 0)
+        (result = place_say_pid(&service->place, service->settings, launch, err)) < 0)
         return result;
     return watch(service, control_fd(service->control), &service->control_watch, WATCH_CONTROL,
                  err);

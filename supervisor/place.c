@@ -1,6 +1,7 @@
 #include "supervisor/place.h"
 
 #include "common/base/alloc.h"
+#include "supervisor/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,40 +85,6 @@ int place_user(struct launch *launch, const char *user, struct error *err)
     return 0;
 }
 
-/* Makes the directory and those above it. */
-static int make_directories(const char *path, mode_t mode, struct error *err)
-{
-    char *text = xstrdup(path);
-    size_t len = strlen(text);
-    int result = 0;
-
-    while (len > 1 && text[len - 1] == '/')
-        text[--len] = '\0';
-    for (char *slash = strchr(text + 1, '/'); result == 0 && slash != NULL;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(text, 0755) < 0 && errno != EEXIST)
-            result = error_system(err, "%s", text);
-        *slash = '/';
-    }
-    if (result == 0 && mkdir(text, mode) < 0 && errno != EEXIST)
-        result = error_system(err, "%s", text);
-    free(text);
-    return result;
-}
-
-static int make_parent(const char *file, struct error *err)
-{
-    const char *slash = strrchr(file, '/');
-
-    if (slash == NULL || slash == file)
-        return 0;
-    char *parent = xstrndup(file, (size_t)(slash - file));
-    int result = make_directories(parent, 0755, err);
-    free(parent);
-    return result;
-}
-
 static int check_parent(const char *file, struct error *err)
 {
     const char *slash = strrchr(file, '/');
@@ -132,13 +99,18 @@ static int check_parent(const char *file, struct error *err)
     return result;
 }
 
-static void give_to_user(const struct launch *launch, const char *path)
+static void give_to_user(const struct launch *launch, const struct path_found *found)
 {
     struct stat info;
 
+    if (!launch->change_user || !found->ours || fstat(found->fd, &info) < 0)
+        return;
+    /* What it leads to besides, a device or a terminal, stays whose it is. */
+    if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode) && !S_ISFIFO(info.st_mode))
+        return;
     /* If it can't be given the children will say what they can't open. */
-    if (launch->change_user && stat(path, &info) == 0 && info.st_uid != launch->uid &&
-        chown(path, launch->uid, launch->gid) < 0)
+    if (info.st_uid != launch->uid &&
+        fchownat(found->fd, "", launch->uid, launch->gid, AT_EMPTY_PATH) < 0)
         return;
 }
 
@@ -154,41 +126,36 @@ static int locked_by_another(int fd, const char *state_dir, struct error *err)
                      state_dir, pid[0] != '\0' ? pid : "unknown");
 }
 
-static int take_lock(struct place *place, const char *state_dir, struct error *err)
+static int write_lock(int fd, const char *path, struct error *err)
 {
-    char *path = xasprintf("%s/%s", state_dir, LOCK_NAME);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    int result = 0;
+    struct stat info;
 
-    if (fd < 0)
-        result = error_system(err, "[supervisor] state_dir: %s", path);
-    else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        result = errno == EWOULDBLOCK ? locked_by_another(fd, state_dir, err)
-                                      : error_system(err, "[supervisor] state_dir: %s", path);
-    else if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        result = error_system(err, "[supervisor] state_dir: %s", path);
-    free(path);
-    if (result < 0 && fd >= 0)
-        close(fd);
-    if (result == 0)
-        place->lock_fd = fd;
-    return result;
+    if (fstat(fd, &info) == 0 && !S_ISREG(info.st_mode))
+        return error_set(err, ERR_USAGE, "[supervisor] state_dir: %s is not a file: remove it",
+                         path);
+    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        return error_system(err, "[supervisor] state_dir: %s", path);
+    return 0;
 }
 
-/* Complete or not at all, for whoever reads it at any moment. */
-static int write_pid_file(struct place *place, const char *path, struct error *err)
+static int take_lock(struct place *place, const char *state_dir, bool careful, struct error *err)
 {
-    char *fresh = xasprintf("%s.new", path);
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int result = 0;
+    char *path = xasprintf("%s/%s", state_dir, LOCK_NAME);
+    struct path_found found = {.fd = -1};
+    int result = path_open_file(&found, path, O_RDWR, 0600, careful, err);
 
-    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0 || rename(fresh, path) < 0)
-        result = error_system(err, "[supervisor] pid_file: %s", path);
+    if (result < 0)
+        error_wrap(err, "[supervisor] state_dir");
+    else if (flock(found.fd, LOCK_EX | LOCK_NB) < 0)
+        result = errno == EWOULDBLOCK ? locked_by_another(found.fd, state_dir, err)
+                                      : error_system(err, "[supervisor] state_dir: %s", path);
     else
-        place->pid_file = xstrdup(path);
-    if (fd >= 0)
-        close(fd);
-    free(fresh);
+        result = write_lock(found.fd, path, err);
+    free(path);
+    if (result < 0 && found.fd >= 0)
+        close(found.fd);
+    if (result == 0)
+        place->lock_fd = found.fd;
     return result;
 }
 
@@ -196,28 +163,57 @@ int place_take(struct place *place, const struct settings *settings, const struc
                struct error *err)
 {
     const struct settings_supervisor *own = &settings->supervisor;
+    struct path_found found;
 
     *place = (struct place){.lock_fd = -1};
-    if (make_directories(own->state_dir, 0700, err) < 0)
+    if (path_open_folder(&found, own->state_dir, 0700, launch->change_user, err) < 0)
         return error_wrap(err, "[supervisor] state_dir");
-    give_to_user(launch, own->state_dir);
-    int result = take_lock(place, own->state_dir, err);
+    give_to_user(launch, &found);
+    close(found.fd);
+    int result = take_lock(place, own->state_dir, launch->change_user, err);
     if (result < 0)
         return result;
-    if (make_parent(own->socket, err) < 0 || check_parent(own->socket, err) < 0)
+    int folder = path_open_parent(own->socket, launch->change_user, err);
+    if (folder >= 0)
+        close(folder);
+    if (folder < 0 || check_parent(own->socket, err) < 0)
         return error_wrap(err, "[supervisor] socket");
     return 0;
 }
 
-int place_say_pid(struct place *place, const struct settings *settings, struct error *err)
+static bool write_pid(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    bool written = fd >= 0 && dprintf(fd, "%d\n", (int)getpid()) > 0;
+
+    if (fd >= 0)
+        close(fd);
+    return written;
+}
+
+/* Complete or not at all, for whoever reads it at any moment. */
+int place_say_pid(struct place *place, const struct settings *settings, const struct launch *launch,
+                  struct error *err)
 {
     const char *path = settings->supervisor.pid_file;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
 
     if (path[0] == '\0')
         return 0;
-    if (make_parent(path, err) < 0)
+    int folder = path_open_parent(path, launch->change_user, err);
+    if (folder < 0)
         return error_wrap(err, "[supervisor] pid_file");
-    return write_pid_file(place, path, err);
+    char *fresh = xasprintf("%s.new", name);
+    int result = 0;
+    unlinkat(folder, fresh, 0); /* of a start that was killed in between */
+    if (write_pid(folder, fresh) && renameat(folder, fresh, folder, name) == 0)
+        place->pid_file = xstrdup(path);
+    else
+        result = error_system(err, "[supervisor] pid_file: %s", path);
+    close(folder);
+    free(fresh);
+    return result;
 }
 
 /* Another supervisor may have been given the same file. */
@@ -245,19 +241,16 @@ void place_leave(struct place *place)
 int place_open_log(const struct settings *settings, const struct launch *launch, struct error *err)
 {
     const char *file = settings->log.file;
-    int fd;
+    struct path_found found;
 
     if (file[0] == '\0') {
-        fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+        int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
         return fd < 0 ? error_system(err, "standard error") : fd;
     }
-    if (make_parent(file, err) < 0)
+    if (path_open_file(&found, file, O_WRONLY | O_APPEND, 0640, launch->change_user, err) < 0)
         return error_wrap(err, "[log] file");
-    fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return error_system(err, "[log] file: %s", file);
-    give_to_user(launch, file);
-    return fd;
+    give_to_user(launch, &found);
+    return found.fd;
 }
 
 int place_own_log(int fd)

@@ -1,5 +1,6 @@
 /* The supervisor's place on this machine: its directories, the lock that keeps a second one out, the pid
- * file, the log file and the children's user. What can go wrong here is said with the setting's name. */
+ * file, the log file and the children's user. What can go wrong here is said with the setting's name.
+ * With a user of their own the children could put links where root makes files: see path.h. */
 #ifndef SUPERVISOR_PLACE_H
 #define SUPERVISOR_PLACE_H
 
@@ -23,7 +24,7 @@ MUST_CHECK int place_take(struct place *place, const struct settings *settings,
 /* Writes the pid file, if the settings name one: once the control socket is ours, for a supervisor that
  * finds another on it must not touch the other's. */
 MUST_CHECK int place_say_pid(struct place *place, const struct settings *settings,
-                             struct error *err);
+                             const struct launch *launch, struct error *err);
 void place_leave(struct place *place); /* removes the pid file if it still names us */
 
 /* Opens the log file for appending, making its directory if need be; without one a duplicate of standard
