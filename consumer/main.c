@@ -56,17 +56,6 @@ struct consumer {
 
 /* Setting up ----------------------------------------------------------------------------------- */
 
-static void give_up(int code, const struct error *err)
-{
-    log_critical(LOG_PLAIN, "%s", err->text);
-    exit(code);
-}
-
-static int exit_code(int result)
-{
-    return result == -ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED;
-}
-
 /* "consumer" is [mqtt]; "consumer:garden" is [consumer:garden]. */
 static const struct settings_mqtt *find_settings(const struct child *child)
 {
@@ -80,8 +69,7 @@ static const struct settings_mqtt *find_settings(const struct child *child)
         if (strcmp(settings->consumers[i].name, name + 1) == 0)
             return &settings->consumers[i];
     error_set(&err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
-    give_up(CHILD_EXIT_SETTINGS, &err);
-    return NULL;
+    child_give_up(child, &err);
 }
 
 static void open_spool(struct consumer *consumer, const char *dir)
@@ -98,10 +86,9 @@ static void open_spool(struct consumer *consumer, const char *dir)
         .destination = dispatch_place(consumer->dispatch),
     };
     struct error err = {0};
-    int result = spool_open(&consumer->spool, &options, &err);
 
-    if (result < 0)
-        give_up(exit_code(result), &err);
+    if (spool_open(&consumer->spool, &options, &err) < 0)
+        child_give_up(&consumer->child, &err);
 }
 
 static void open_all(struct consumer *consumer)
@@ -115,16 +102,16 @@ static void open_all(struct consumer *consumer)
     if (result == 0)
         result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
     if (result < 0)
-        give_up(exit_code(result), &err);
+        child_give_up(child, &err);
     open_spool(consumer, dir);
     result = filters_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
     if (result < 0)
-        give_up(exit_code(result), &err);
+        child_give_up(child, &err);
     consumer->inflight = inflight_new(consumer->spool, consumer->filters, child->slot);
     result = session_new(&consumer->session, consumer->mqtt, consumer->filters, consumer->inflight,
                          child->slot, &err);
     if (result < 0)
-        give_up(exit_code(result), &err);
+        child_give_up(child, &err);
     if (consumer->mqtt == &child->settings->mqtt)
         consumer->orphans = orphans_new(child->settings, child->slot);
     free(dir);

@@ -4,7 +4,6 @@
  * statistics. The bridge works without this program. */
 #include "common/base/child.h"
 #include "common/base/clock.h"
-#include "common/base/log.h"
 #include "monitor/http.h"
 #include "monitor/probe.h"
 
@@ -31,36 +30,25 @@ static void run(struct child *child, struct probe *probe)
     }
 }
 
-static int give_up(const struct error *err)
-{
-    log_error(LOG_PLAIN, "%s", err->text);
-    return err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED;
-}
-
 int main(int argc, char **argv)
 {
     struct child child;
     struct probe *probe = NULL;
     struct http *http = NULL;
     struct error err = {0};
-    int code = CHILD_EXIT_DONE;
 
     child_start(&child, argc, argv, "mqtt-bridge-monitor",
                 "watches the servers and answers over HTTP");
-    if (probe_new(&probe, child.settings, child.stats, &err) < 0)
-        code = give_up(&err);
-    else if (child.settings->http.listen[0] != '\0' &&
-             http_start(&http, child.settings, child.stats, probe, &err) < 0)
-        code = give_up(&err);
-
-    if (code == CHILD_EXIT_DONE) {
-        stats_set(child.slot, STATS_CONNECTED, 1);
-        child_ready(&child);
-        run(&child, probe);
-    }
+    if (probe_new(&probe, child.settings, child.stats, &err) < 0 ||
+        (child.settings->http.listen[0] != '\0' &&
+         http_start(&http, child.settings, child.stats, probe, &err) < 0))
+        child_give_up(&child, &err);
+    stats_set(child.slot, STATS_CONNECTED, 1);
+    child_ready(&child);
+    run(&child, probe);
 
     http_stop(http);
     probe_free(probe);
     child_end(&child);
-    return code;
+    return CHILD_EXIT_DONE;
 }

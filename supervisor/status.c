@@ -92,11 +92,14 @@ void status_health(const struct service *service, cJSON *reply)
 void status_say_own_reason(const struct service *service)
 {
     char text[STATS_REASON_SIZE] = "";
+    char reason[STATS_REASON_SIZE];
 
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
-        if (process->life.state == STATE_FATAL && is_meant_to_run(service, process))
-            snprintf(text, sizeof(text), "%s was given up (%s)", process->title, process->cause);
+        if (process->life.state != STATE_FATAL || !is_meant_to_run(service, process))
+            continue;
+        reason_of(process, reason);
+        snprintf(text, sizeof(text), "%.60s was given up (%.100s)", process->title, reason);
     }
     if (service->phase != PHASE_RUNNING)
         snprintf(text, sizeof(text), "the service is stopping");

@@ -37,13 +37,6 @@ struct worker {
     bool ready;
 };
 
-static void fail(const struct error *err)
-{
-    log_critical(LOG_PLAIN, "The worker can't start: %s", err->text);
-    fprintf(stderr, "mqtt-bridge-worker: %s\n", err->text);
-    exit(err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED);
-}
-
 /* [worker] transports: names separated by commas or spaces. */
 static void open_intakes(struct worker *worker, const char *instance)
 {
@@ -60,21 +53,21 @@ static void open_intakes(struct worker *worker, const char *instance)
             error_set(&err, ERR_USAGE,
                       "[worker] transports: \"%s\": there is no section [transport:%s]", name,
                       name);
-            fail(&err);
+            child_give_up(&worker->child, &err);
         }
         if (worker->intakes_len == TRANSPORTS_MAX) {
             error_set(&err, ERR_USAGE, "[worker] transports: more than %d", TRANSPORTS_MAX);
-            fail(&err);
+            child_give_up(&worker->child, &err);
         }
         if (intake_new(&worker->intakes[worker->intakes_len], &worker->child, transport, instance,
                        worker->publisher, worker->rejects, &err) < 0)
-            fail(&err);
+            child_give_up(&worker->child, &err);
         worker->intakes_len++;
     }
     free(names);
     if (worker->intakes_len == 0) {
         error_set(&err, ERR_USAGE, "[worker] transports: none given");
-        fail(&err);
+        child_give_up(&worker->child, &err);
     }
 }
 
@@ -88,10 +81,10 @@ static void open_worker(struct worker *worker, int argc, char **argv)
     const struct settings *settings = worker->child.settings;
     if (instance_read(&instance, &settings->supervisor, &err) < 0 ||
         instance_lock(&settings->supervisor, worker->child.number, &err) < 0)
-        fail(&err);
+        child_give_up(&worker->child, &err);
     if (rejects_new(&worker->rejects, &settings->failure, &err) < 0 ||
         publisher_new(&worker->publisher, &worker->child, &err) < 0)
-        fail(&err);
+        child_give_up(&worker->child, &err);
     open_intakes(worker, instance);
     worker->started_ms = clock_monotonic_ms();
     log_info(LOG_WITH(log_text("transports", settings->worker.transports),

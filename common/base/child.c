@@ -238,6 +238,25 @@ void child_ready(struct child *child)
     child->notify_fd = -1;
 }
 
+static bool is_same_file(int left, int right)
+{
+    struct stat a;
+    struct stat b;
+
+    return fstat(left, &a) == 0 && fstat(right, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+void child_give_up(const struct child *child, const struct error *err)
+{
+    log_critical(LOG_PLAIN, "Can't start: %s", err->text);
+    /* The supervisor knows by itself whose words they are. */
+    if (!is_same_file(child->log_fd, STDERR_FILENO))
+        fprintf(stderr, "%s%s%s\n", child->supervised ? "" : program_invocation_short_name,
+                child->supervised ? "" : ": ", err->text);
+    exit(err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED);
+}
+
 static void reopen_log(struct child *child)
 {
     int former = child->log_fd;

@@ -15,6 +15,7 @@
 #ifndef COMMON_BASE_CHILD_H
 #define COMMON_BASE_CHILD_H
 
+#include "common/base/error.h"
 #include "common/base/settings.h"
 #include "common/base/stats.h"
 
@@ -41,6 +42,10 @@ enum child_signal {
 void child_start(struct child *child, int argc, char **argv, const char *program,
                  const char *summary);
 void child_ready(struct child *child);
+/* The program can't begin its work: says why in the log and, for whoever started it, on standard error
+ * (under the supervisor these are its last words), unless that is where the log goes. Exits, with
+ * CHILD_EXIT_SETTINGS for ERR_USAGE, else CHILD_EXIT_FAILED. */
+void child_give_up(const struct child *child, const struct error *err) __attribute__((noreturn));
 /* What the signal descriptor says; SIGUSR1 (log file reopened) and SIGHUP (ignored: the supervisor
  * restarts what changed) are dealt with inside. */
 enum child_signal child_read_signal(struct child *child);
