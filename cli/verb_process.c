@@ -20,7 +20,9 @@ struct wish {
     const char *verb;
     const cJSON *answer; /* of the supervisor: whom it concerns */
     int64_t workers;     /* scale */
-    struct buf obstacle; /* what stands in the way, for the message */
+    struct buf obstacle; /* what stands in the way, for the message: the gravest of the last look */
+    int gravity;         /* its */
+    struct buf left; /* restart: whom a rolling restart that was given up has left as they were */
 };
 
 static const cJSON *find_process(const cJSON *status, const cJSON *wanted)
@@ -43,10 +45,23 @@ static bool state_is(const cJSON *process, const char *state)
     return strcmp(control_client_text(process, "state"), state) == 0;
 }
 
+/* Who waits for another is not what has to be mended. */
+static int gravity_of(const cJSON *process)
+{
+    if (state_is(process, "fatal"))
+        return 4;
+    if (state_is(process, "backoff"))
+        return 3;
+    return state_is(process, "running") || state_is(process, "stopped") ? 1 : 2;
+}
+
 static void note_obstacle(struct wish *wish, const cJSON *process)
 {
     const char *reason = control_client_text(process, "reason");
 
+    if (gravity_of(process) <= wish->gravity)
+        return;
+    wish->gravity = gravity_of(process);
     buf_clear(&wish->obstacle);
     render_title(&wish->obstacle, process);
     buf_printf(&wish->obstacle, " is %s%s%s", control_client_text(process, "state"),
@@ -61,6 +76,12 @@ static enum verdict judge_start(struct wish *wish, const cJSON *process, double 
 
     if (fresh && state_is(process, "running"))
         return DONE;
+    /* It runs as before, and not for its turn's sake: nobody will restart it. */
+    if (state_is(process, "running") &&
+        cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(process, "waits"))) {
+        buf_append_char(&wish->left, ' ');
+        render_title(&wish->left, process);
+    }
     note_obstacle(wish, process);
     return state_is(process, "fatal") ? FAILED : NOT_YET;
 }
@@ -95,7 +116,14 @@ static enum verdict judge_processes(struct wish *wish, const cJSON *status)
         if (one == NOT_YET)
             all = NOT_YET;
     }
-    return all;
+    if (wish->left.len == 0)
+        return all;
+    const char *failure = control_client_text(status, "roll_failure");
+    buf_clear(&wish->obstacle);
+    buf_printf(&wish->obstacle, "%s%snot restarted:%s", failure,
+               failure[0] != '\0' ? "; the rolling restart was given up, " : "",
+               buf_text(&wish->left));
+    return FAILED;
 }
 
 static enum verdict judge_scale(struct wish *wish, const cJSON *status)
@@ -119,11 +147,19 @@ static enum verdict judge_scale(struct wish *wish, const cJSON *status)
         if (state_is(process, "stopped"))
             running++;
     }
-    return present == wish->workers && running == wish->workers ? DONE : NOT_YET;
+    if (present == wish->workers && running == wish->workers)
+        return DONE;
+    if (wish->obstacle.len == 0)
+        buf_printf(&wish->obstacle, "there are %lld workers, not %lld", (long long)present,
+                   (long long)wish->workers);
+    return NOT_YET;
 }
 
 static enum verdict judge(struct wish *wish, const cJSON *status)
 {
+    buf_clear(&wish->obstacle);
+    buf_clear(&wish->left);
+    wish->gravity = 0;
     if (strcmp(wish->verb, "scale") == 0)
         return judge_scale(wish, status);
     return judge_processes(wish, status);
@@ -189,6 +225,7 @@ static int wish_for(struct cli *cli, cJSON *request, const char *done)
         if (code == CLI_DONE)
             print_done(cli, &wish, done);
         buf_free(&wish.obstacle);
+        buf_free(&wish.left);
     }
     cJSON_Delete(request);
     cJSON_Delete(answer);

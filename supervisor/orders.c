@@ -5,6 +5,7 @@
 #include "supervisor/events.h"
 
 #include <signal.h>
+#include <stdio.h>
 
 static enum process_kind kind_of(enum phase phase)
 {
@@ -76,10 +77,12 @@ int orders_scale(struct service *service, int64_t workers, struct error *err)
 
 void orders_restart(struct service *service, struct process *process)
 {
-    if (process->kind == PROCESS_WORKER && process->life.state == STATE_RUNNING)
+    if (process->kind == PROCESS_WORKER && process->life.state == STATE_RUNNING) {
         process->roll = true;
-    else
+        service->roll_failure[0] = '\0';
+    } else {
         events_raise(service, process, EVENT_RESTART);
+    }
 }
 
 void orders_restart_workers(struct service *service)
@@ -120,12 +123,21 @@ static void forget_the_gone(struct service *service)
 static void abandon_roll(struct service *service)
 {
     const struct process *process = service->rolling;
+    const char *words = process->words.last;
+    struct buf left = {0};
 
-    log_error(LOG_PLAIN, "Rolling restart given up: %s does not come back (%s)", process->title,
-              process->cause);
-    service->rolling = NULL;
-    for (size_t i = 0; i < service->processes_len; i++)
+    for (size_t i = 0; i < service->processes_len; i++) {
+        if (service->processes[i]->roll)
+            buf_printf(&left, "%s %s", left.len == 0 ? "; not restarted:" : "",
+                       service->processes[i]->title);
         service->processes[i]->roll = false;
+    }
+    snprintf(service->roll_failure, sizeof(service->roll_failure),
+             "%s does not come back (%s%s%.100s)", process->title, process->cause,
+             words[0] != '\0' ? ": " : "", words);
+    log_error(LOG_PLAIN, "Rolling restart given up: %s%s", service->roll_failure, buf_text(&left));
+    service->rolling = NULL;
+    buf_free(&left);
 }
 
 /* Has the one whose turn it is come back, or is there no sense in waiting for it? */

@@ -11,8 +11,9 @@
 #include "supervisor/process.h"
 #include "supervisor/states.h"
 
-#define SERVICE_WORKERS_MAX 64 /* or [worker] count, if that is more */
-#define SERVICE_SPARE_SLOTS 16 /* for consumers that a reload adds */
+#define SERVICE_WORKERS_MAX       64 /* or [worker] count, if that is more */
+#define SERVICE_SPARE_SLOTS       16 /* for consumers that a reload adds */
+#define SERVICE_ROLL_FAILURE_SIZE 256
 
 enum phase {
     PHASE_RUNNING,
@@ -38,7 +39,8 @@ struct service {
     int64_t workers;
     int64_t workers_max;
     struct process *rolling; /* the worker whose turn it is */
-    uint64_t rolling_starts; /* its starts before */
+    char
+        roll_failure[SERVICE_ROLL_FAILURE_SIZE]; /* why the last rolling restart was given up; "" */
     enum phase phase;
     bool quitting;
     bool all_running;

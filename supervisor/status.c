@@ -159,6 +159,7 @@ static cJSON *process_object(const struct process *process, int64_t now_ms)
     add_number(object, "failed", counts ? (int64_t)process_failed(process) : -1);
     add_number(object, "memory_bytes", alive ? memory_of(process->pid) : -1);
     cJSON_AddStringToObject(object, "reason", reason);
+    cJSON_AddBoolToObject(object, "waits", process->roll);
     return object;
 }
 
@@ -237,6 +238,7 @@ void status_report(const struct service *service, cJSON *reply)
     cJSON_AddNumberToObject(reply, "pid", getpid());
     cJSON_AddNumberToObject(reply, "uptime_s", (double)uptime_s);
     cJSON_AddBoolToObject(reply, "stopping", service->phase != PHASE_RUNNING);
+    cJSON_AddStringToObject(reply, "roll_failure", service->roll_failure);
     status_health(service, reply);
     for (size_t i = 0; i < service->processes_len; i++)
         cJSON_AddItemToArray(processes, process_object(service->processes[i], now));

@@ -85,6 +85,30 @@ def test_processes_are_stopped_started_and_restarted_by_name(stubs):
     assert result.returncode == 1 and "there are: consumer worker:1 worker:2 monitor" in result.stderr
 
 
+def test_restart_says_at_once_that_the_rolling_restart_was_given_up(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 3}})
+    stubs.start()
+    before = pids(stubs)
+    stubs.behave("worker:1", "exit 1 the new version is broken")
+    result = stubs.run_cli("restart", "worker")
+    assert result.returncode == 1
+    assert result.stderr == ("mqtt-bridge: worker:1 does not come back (exit code 1: the new version is broken); the "
+                             "rolling restart was given up, not restarted: worker:2 worker:3\n")
+    assert "(exit code 1: the new version is broken); not restarted: worker:2 worker:3" in stubs.log()
+    assert [pids(stubs)[title] for title in ("worker:2", "worker:3")] == [before["worker:2"], before["worker:3"]]
+
+
+def test_who_does_not_come_is_told_before_who_waits(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 3}, "supervisor": {"stop_timeout": "0s", "start_retries": 100}})
+    stubs.start()
+    stubs.ask("stop", target="worker")
+    wait_until(lambda: all(stubs.find(f"worker:{n}")["state"] == "stopped" for n in (1, 2, 3)), 10, "all are stopped")
+    stubs.behave("worker:1", "exit 1 the new version is broken")
+    stubs.behave("worker:3", "unready it waits")
+    result = stubs.run_cli("start", "worker")  # which has patience
+    assert result.returncode == 1 and result.stderr.startswith("mqtt-bridge: worker:1 is "), result.stderr
+
+
 def test_restart_says_when_the_new_one_does_not_come(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"start_retries": 1}})
     stubs.start()
