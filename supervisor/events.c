@@ -58,6 +58,7 @@ static void spawn(struct service *service, struct process *process)
         events_raise(service, process, EVENT_FAILED);
         return;
     }
+    process->concerned = false;
     if (process_watch(process, service->epoll_fd, &err) < 0)
         log_error(LOG_PLAIN, "%s: can't be listened to: %s", process->title, err.text);
     log_debug(LOG_WITH(log_text("process", process->title), log_number("child", process->pid)),

@@ -43,7 +43,7 @@ struct process {
     char title[PROCESS_NAME_SIZE]; /* for people: "worker:2", else the name */
     struct life life;
     bool unwanted;  /* no longer in the roster: forgotten when its process is gone */
-    bool concerned; /* of a reload: what it read has changed */
+    bool concerned; /* of a reload: what it read has changed since it was started */
     bool roll;      /* waits for its turn in a rolling restart */
     bool hung;      /* was killed because it had no beat */
 

@@ -68,14 +68,15 @@ static void reopen_log_if_moved(struct service *service, const struct settings *
     service_use_log(service, fd);
 }
 
-/* Of those that are there already: who comes now starts with the new settings. */
+/* Of those that are there already: who comes now starts with the new settings. Whom an earlier reload
+ * concerned and who was not started since, for that rolling restart was given up, still is. */
 static void mark_concerned(const struct service *service, const struct settings *before)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
         struct process *process = service->processes[i];
 
-        process->concerned =
-            roster_concerned(before, service->settings, process->kind, process->name);
+        if (roster_concerned(before, service->settings, process->kind, process->name))
+            process->concerned = true;
     }
 }
 
@@ -86,7 +87,10 @@ static int restart_concerned(struct service *service)
     for (size_t i = 0; i < service->processes_len; i++) {
         struct process *process = service->processes[i];
 
-        if (!process->concerned || process->unwanted || process->life.state == STATE_STOPPED)
+        if (!process->concerned || process->unwanted)
+            continue;
+        /* Whoever comes after them has the new settings without our asking. */
+        if (process->life.state == STATE_STOPPED || process->life.state == STATE_STOPPING)
             continue;
         orders_restart(service, process);
         restarted++;

@@ -153,6 +153,36 @@ def test_reload_restarts_only_those_whom_the_change_concerns(stubs):
     assert pids(stubs)["consumer:1"] == before["consumer:1"]
 
 
+def test_reload_restarts_those_whom_a_restart_that_was_given_up_has_left(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 3}})
+    stubs.start()
+    before = pids(stubs)
+    stubs.behave("worker:1", "exit 1 not yet")
+    stubs.settings["retry"] = {"max_retries": 9}
+    assert reload(stubs)["restarted"] == 4
+    wait_until(lambda: "Rolling restart given up" in stubs.log(), 10, "it is given up")
+    stubs.behave("worker:1", "")
+    stubs.wait_successor("worker:1", before["worker:1"])
+    stubs.wait_successor("monitor", before["monitor:1"])
+    first = pids(stubs)
+    assert [first[title] for title in ("worker:2", "worker:3")] == [before["worker:2"], before["worker:3"]]
+    assert reload(stubs) == {"ok": True, "restarted": 2}
+    for title in ("worker:2", "worker:3"):
+        stubs.wait_successor(title, before[title])
+    assert reload(stubs) == {"ok": True, "restarted": 0}
+    assert [pids(stubs)[title] for title in ("worker:1", "monitor:1")] == [first["worker:1"], first["monitor:1"]]
+
+
+def test_reload_does_not_bring_back_who_was_told_to_stop(stubs):
+    stubs.behave("worker:2", "slow-stop 700")
+    stubs.start()
+    stubs.ask("stop", target="worker:2")
+    stubs.settings["retry"] = {"max_retries": 9}
+    assert reload(stubs)["restarted"] == 2
+    wait_until(lambda: stubs.find("worker:2")["state"] != "stopping", 10, "it has ended")
+    assert stubs.find("worker:2")["state"] == "stopped"
+
+
 def test_reload_follows_the_files_number_of_workers_and_keeps_the_others(stubs):
     stubs.start()
     before = pids(stubs)
