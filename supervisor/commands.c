@@ -6,15 +6,29 @@
 #include "supervisor/reload.h"
 #include "supervisor/status.h"
 
+#include <string.h>
+
 static void refuse(cJSON *reply, const char *text)
 {
     cJSON_AddBoolToObject(reply, "ok", false);
     cJSON_AddStringToObject(reply, "error", text);
 }
 
-static bool is_meant(const struct process *process, const struct control_request *request)
+static bool has_title(const struct process *process, const char *target)
 {
-    return request->target[0] == '\0' || process_matches(process, request->target);
+    return !process->unwanted && strcmp(process->title, target) == 0;
+}
+
+/* "consumer:1" is the consumer's number only where no [consumer:1] has it for a name. */
+static bool is_meant(const struct service *service, const struct process *process,
+                     const char *target)
+{
+    if (process->unwanted)
+        return false;
+    for (size_t i = 0; i < service->processes_len && target[0] != '\0'; i++)
+        if (has_title(service->processes[i], target))
+            return has_title(process, target);
+    return target[0] == '\0' || process_matches(process, target);
 }
 
 static void refuse_unknown_target(const struct service *service, cJSON *reply, const char *target)
@@ -23,7 +37,8 @@ static void refuse_unknown_target(const struct service *service, cJSON *reply, c
 
     buf_printf(&text, "there is no process \"%s\"; there are:", target);
     for (size_t i = 0; i < service->processes_len; i++)
-        buf_printf(&text, " %s", service->processes[i]->title);
+        if (!service->processes[i]->unwanted)
+            buf_printf(&text, " %s", service->processes[i]->title);
     refuse(reply, buf_text(&text));
     buf_free(&text);
 }
@@ -34,7 +49,7 @@ static void add_meant(const struct service *service, const struct control_reques
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
 
-        if (!is_meant(process, request) || process->unwanted)
+        if (!is_meant(service, process, request->target))
             continue;
         cJSON *object = cJSON_CreateObject();
         cJSON_AddStringToObject(object, "name", process->name);
@@ -66,7 +81,7 @@ static void wish_for_processes(struct service *service, const struct control_req
         return;
     }
     for (size_t i = 0; i < service->processes_len; i++)
-        if (is_meant(service->processes[i], request) && !service->processes[i]->unwanted)
+        if (is_meant(service, service->processes[i], request->target))
             wish(service, service->processes[i], request->verb);
     cJSON_AddBoolToObject(reply, "ok", true);
     cJSON_AddItemToObject(reply, "processes", list);

@@ -109,6 +109,20 @@ def test_who_does_not_come_is_told_before_who_waits(make_stubs):
     assert result.returncode == 1 and result.stderr.startswith("mqtt-bridge: worker:1 is "), result.stderr
 
 
+def test_a_consumer_with_a_number_for_a_name_is_meant_by_it(make_stubs):
+    stubs = make_stubs(settings={"consumer:1": {"topics": "one/#"}})
+    stubs.start()
+    result = stubs.run_cli("stop", "consumer:1")
+    assert (result.returncode, result.stdout) == (0, "stopped: consumer:1\n"), result.stderr
+    assert stubs.find("consumer")["state"] == "running"
+    # Else the number is the process's.
+    assert stubs.ask("stop", target="monitor:1")["processes"][0]["name"] == "monitor"
+    del stubs.settings["consumer:1"]
+    assert reload(stubs)["ok"]
+    wait_until(lambda: "consumer:1:1" not in pids(stubs), 5, "it is gone")
+    assert [p["name"] for p in stubs.ask("restart", target="consumer:1")["processes"]] == ["consumer"]
+
+
 def test_restart_says_when_the_new_one_does_not_come(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"start_retries": 1}})
     stubs.start()
