@@ -16,10 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TICK_MS 1000
-#define STOOD_STILL_MS                                                                             \
-    3000              /* a tick so late means that we did not run: a frozen container, SIGSTOP */
-#define LAST_READS 16 /* of 4 KB: what a dead child left behind */
+#define TICK_MS        1000
+#define STOOD_STILL_MS 3000 /* at most, see stood_still_ms */
+#define LAST_READS     16   /* of 4 KB: what a dead child left behind */
 
 static int open_signals(struct service *service, struct error *err)
 {
@@ -232,13 +231,22 @@ static int64_t tick_ms(const struct service *service)
     return quarter > 0 && quarter < TICK_MS ? quarter : TICK_MS;
 }
 
+/* A tick so late means that we did not run: a frozen container, SIGSTOP. The children will not have run
+ * either, and what they were silent before and since, a quarter of hang_timeout, must not add up to it. */
+static int64_t stood_still_ms(const struct service *service)
+{
+    int64_t half = service->settings->supervisor.hang_timeout_ms / 2;
+
+    return half > 0 && half < STOOD_STILL_MS ? half : STOOD_STILL_MS;
+}
+
 static void tick(struct service *service, int64_t now_ms)
 {
     int64_t since = now_ms - service->ticked_ms;
 
     if (since < tick_ms(service))
         return;
-    if (since > STOOD_STILL_MS)
+    if (since > stood_still_ms(service))
         service->resumed_ms = now_ms;
     service->ticked_ms = now_ms;
     stats_beat(service->own);

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from bridge import wait_until
 from bridge.process import children_of, is_alive
 from bridge.stubs import wait_proven, workers
@@ -132,12 +133,13 @@ def test_a_child_that_hangs_is_killed_and_replaced(make_stubs):
     assert len(stubs.events("worker:2", "start")) == 1
 
 
-def test_after_a_pause_of_everything_nobody_counts_as_hung(make_stubs):
-    stubs = make_stubs(settings={"supervisor": {"hang_timeout": "2s"}})
+@pytest.mark.parametrize("hang_timeout, pause_s", [("2s", 4.5), ("1s", 2.2)])
+def test_after_a_pause_of_everything_nobody_counts_as_hung(make_stubs, hang_timeout, pause_s):
+    stubs = make_stubs(settings={"supervisor": {"hang_timeout": hang_timeout}})
     stubs.start()
     pids = [p["pid"] for p in stubs.ask("status")["processes"]]
     stubs.supervisor.freeze()
-    time.sleep(4.5)  # longer than hang_timeout: what passes is the matter itself
+    time.sleep(pause_s)  # longer than hang_timeout: what passes is the matter itself
     os.kill(stubs.supervisor.pid, signal.SIGCONT)
     time.sleep(0.2)
     stubs.supervisor.thaw()
