@@ -251,7 +251,34 @@ int verb_restart(struct cli *cli, int argc, char **argv)
     return wish_for(cli, request_for("restart", argc, argv), "restarted");
 }
 
-/* The supervisor keeps the connection until it has ended. */
+/* The supervisor keeps the connection until it has ended; but a connection can end without that. It has
+ * ended when nobody listens any more, or another does. */
+static int await_end(struct cli *cli, int connection, double pid)
+{
+    struct pollfd end = {.fd = connection, .events = POLLIN};
+    cJSON *request = control_client_request("status");
+    int code = CLI_DONE;
+
+    while (poll(&end, 1, -1) < 0)
+        continue;
+    while (code == CLI_DONE) {
+        cJSON *status = NULL;
+        struct error err = {0};
+        int result = control_client_ask(cli_socket(cli), request, &status, NULL, &err);
+        double other = control_client_number(status, "pid");
+
+        cJSON_Delete(status);
+        if (result == -ERR_NOT_FOUND || (result == 0 && (other > pid || other < pid)))
+            break;
+        if (result < 0)
+            code = cli_fail(CLI_FAILED, "it may still be stopping: %s", err.text);
+        else
+            poll(NULL, 0, LOOK_AGAIN_MS);
+    }
+    cJSON_Delete(request);
+    return code;
+}
+
 static int stop_all(struct cli *cli)
 {
     cJSON *request = control_client_request("stop");
@@ -260,15 +287,13 @@ static int stop_all(struct cli *cli)
     int code = control_client_ask_or_say(cli, request, &answer, &connection);
 
     if (code == CLI_DONE) {
-        struct pollfd end = {.fd = connection, .events = POLLIN};
-        while (poll(&end, 1, -1) < 0)
-            continue;
+        code = await_end(cli, connection, control_client_number(answer, "pid"));
         close(connection);
-        if (cli->json)
-            control_client_print(answer);
-        else
-            puts("stopped");
     }
+    if (code == CLI_DONE && cli->json)
+        control_client_print(answer);
+    else if (code == CLI_DONE)
+        puts("stopped");
     cJSON_Delete(request);
     cJSON_Delete(answer);
     return code;

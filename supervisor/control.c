@@ -236,6 +236,21 @@ static bool is_allowed(const struct control *control, int fd)
            (control->owner != (uid_t)-1 && peer.uid == control->owner);
 }
 
+/* For one more: the oldest goes, but nobody whose connection is the promise that the end will be told. */
+static bool make_room(struct control *control)
+{
+    size_t oldest = 0;
+
+    if (control->clients_len < CONTROL_CLIENTS_MAX)
+        return true;
+    while (oldest < control->clients_len && control->clients[oldest]->stays)
+        oldest++;
+    if (oldest == control->clients_len)
+        return false;
+    drop(control, oldest);
+    return true;
+}
+
 static void accept_client(struct control *control, int64_t now_ms)
 {
     int fd = accept4(control->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -247,12 +262,10 @@ static void accept_client(struct control *control, int64_t now_ms)
         }
         return;
     }
-    if (!is_allowed(control, fd)) {
+    if (!is_allowed(control, fd) || !make_room(control)) {
         close(fd);
         return;
     }
-    if (control->clients_len == CONTROL_CLIENTS_MAX)
-        drop(control, 0);
     struct client *client = xcalloc(1, sizeof(*client));
     client->fd = fd;
     client->deadline_ms = now_ms + CONTROL_PATIENCE_MS;

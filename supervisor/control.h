@@ -7,8 +7,9 @@
  *
  * The socket is 0600; the other side must be root, the supervisor's user or the children's. A request
  * has at most CONTROL_REQUEST_MAX bytes. Nothing here blocks: who does not finish within
- * CONTROL_PATIENCE_MS (sending or reading) is dropped. After the answer to `stop` of the whole service
- * the connection stays open until the service has ended: its end of file is the news.
+ * CONTROL_PATIENCE_MS (sending or reading) is dropped, and for one client more than CONTROL_CLIENTS_MAX
+ * the oldest is. After the answer to `stop` of the whole service the connection stays open until the
+ * service has ended, whoever else comes: its end of file is the news.
  * One thread. Watch control_fd for input and call control_process; call it at control_deadline too. */
 #ifndef SUPERVISOR_CONTROL_H
 #define SUPERVISOR_CONTROL_H

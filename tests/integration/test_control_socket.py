@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 
 from bridge import Process, wait_until
 from bridge.stubs import read_to_end
@@ -99,3 +100,27 @@ def test_top_redraws_until_it_is_ended(stubs):
         wait_until(lambda: top.log().count("NAME") >= 2, 10, "two pictures")
     finally:
         top.kill()
+
+
+def test_a_connection_that_merely_ends_is_not_the_end_of_the_bridge(stubs):
+    """The answers of a supervisor that loses the command's connection and goes on for a while."""
+    stubs.write_config()
+    verbs = []
+    listener = socket.create_server(str(stubs.socket), family=socket.AF_UNIX)
+
+    def serve():
+        while len(verbs) < 4:
+            connection, _ = listener.accept()
+            with connection:
+                verbs.append(json.loads(connection.recv(1000))["verb"])
+                if len(verbs) == 4:  # now it has ended
+                    stubs.socket.unlink()
+                    listener.close()
+                connection.sendall(b'{"ok":true,"pid":4711}\n')
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    result = stubs.run_cli("stop")
+    assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
+    assert verbs == ["stop", "status", "status", "status"]
+    server.join(10)

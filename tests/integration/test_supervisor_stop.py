@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 from bridge import wait_until
@@ -75,3 +76,18 @@ def test_the_stop_command_returns_when_everything_has_ended(make_stubs):
     assert stubs.supervisor.wait() == 0
     # The place is free at that moment.
     stubs.start()
+
+
+def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
+    stubs = make_stubs()
+    stubs.behave("worker", "slow-stop 3000")
+    stubs.start()
+    command = subprocess.Popen([stubs.programs / "mqtt-bridge", "stop"], stdout=subprocess.PIPE, text=True,
+                               cwd=stubs.folder, env=stubs.environment())
+    wait_until(lambda: stubs.events("worker:1", "term"), 10, "the workers drain")
+    crowd = [stubs.connect() for _ in range(20)]
+    assert command.communicate(timeout=20) == ("stopped\n", None) and command.returncode == 0
+    assert len(stubs.events(what="end")) == 4, "all had ended before it said so"
+    for connection in crowd:
+        connection.close()
+    assert stubs.supervisor.wait() == 0

@@ -301,6 +301,42 @@ static void test_more_clients_than_room_push_out_the_oldest(void **test)
     assert_int_equal(control_deadline(place->control), -1);
 }
 
+static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
+{
+    static const char STOP[] = "{\"verb\":\"stop\"}\n";
+    struct place *place = *test;
+    int fds[CONTROL_CLIENTS_MAX + 2];
+    char bytes[64];
+
+    for (int i = 0; i < CONTROL_CLIENTS_MAX + 2; i++) {
+        fds[i] = client(place);
+        turn(place, 2, 0);
+        if (i >= CONTROL_CLIENTS_MAX) /* there is no room, and nobody to push out */
+            continue;
+        assert_int_equal(send(fds[i], STOP, strlen(STOP), 0), strlen(STOP));
+        turn(place, 4, 0);
+        assert_true(recv(fds[i], bytes, sizeof(bytes), 0) > 0);
+    }
+    assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
+    assert_int_equal(recv(fds[CONTROL_CLIENTS_MAX], bytes, 1, 0), 0);
+    /* Of those that do not wait for it the oldest goes. */
+    close(fds[1]);
+    close(fds[2]);
+    turn(place, 4, 0);
+    fds[1] = client(place);
+    fds[2] = client(place);
+    turn(place, 4, 0);
+    int last = client(place);
+    turn(place, 2, 0);
+    assert_int_equal(recv(fds[1], bytes, 1, 0), 0);
+    assert_int_equal(recv(fds[2], bytes, 1, 0), -1);
+    assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
+    close(last);
+    for (int i = 0; i < CONTROL_CLIENTS_MAX + 2; i++)
+        close(fds[i]);
+    turn(place, 2 * CONTROL_CLIENTS_MAX, 0);
+}
+
 static void test_a_socket_that_somebody_listens_on_is_not_taken(void **test)
 {
     struct place *place = *test;
@@ -361,6 +397,7 @@ int main(void)
         WITH_SOCKET(test_who_sends_nothing_is_dropped_in_time),
         WITH_SOCKET(test_a_huge_line_is_refused_not_kept),
         WITH_SOCKET(test_more_clients_than_room_push_out_the_oldest),
+        WITH_SOCKET(test_who_waits_for_the_end_is_not_pushed_out),
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
         cmocka_unit_test(test_a_path_that_is_too_long_is_said),
