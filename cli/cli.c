@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 #include "common/base/nearest.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -237,7 +238,7 @@ static bool read_letter(struct line *line, const char *word)
     return keep_option(line, option, bytes_of(option->name), NULL);
 }
 
-/* Every word in turn; false: wrong, said. */
+/* Every word in turn; false: wrong, said. A number below zero is no option: the verb says what it takes. */
 static bool read_words(struct line *line, int *count, char **words)
 {
     while (line->next < line->argc) {
@@ -250,7 +251,7 @@ static bool read_words(struct line *line, int *count, char **words)
             if (!read_option(line, word)) {
                 return false;
             }
-        } else if (!line->ended && word[0] == '-' && word[1]) {
+        } else if (!line->ended && word[0] == '-' && word[1] && !isdigit((unsigned char)word[1])) {
             if (!read_letter(line, word)) {
                 return false;
             }

@@ -313,7 +313,8 @@ int verb_scale(struct cli *cli, int argc, char **argv)
 
     (void)argc;
     if (!bytes_to_u64(bytes_of(argv[0]), &count) || count > 100000)
-        return cli_fail(CLI_USAGE, "scale %s: must be a number of workers", argv[0]);
+        return cli_fail(CLI_USAGE, "scale %s: takes how many workers are to run, a number from 0",
+                        argv[0]);
     cJSON *request = control_client_request("scale");
     cJSON_AddNumberToObject(request, "count", (double)count);
     int code = control_client_ask_or_say(cli, request, &answer, NULL);

@@ -21,33 +21,69 @@ struct command_line {
     int number;
 };
 
+static const char *kind_of(const char *program)
+{
+    return strrchr(program, '-') + 1;
+}
+
+/* There is more than one consumer by name, more than one worker by number, and one monitor. */
+static bool takes_name(const char *program)
+{
+    return strcmp(kind_of(program), "consumer") == 0;
+}
+
+static bool takes_slot(const char *program)
+{
+    return strcmp(kind_of(program), "worker") == 0;
+}
+
 static void print_help(const char *program, const char *summary)
 {
     printf("%s - %s\n\n"
-           "usage: %s [--config FILE] [--name NAME] [--slot N]\n\n"
+           "usage: %s [--config FILE]%s%s\n\n"
            "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG; without one, the\n"
-           "                 environment and the defaults)\n"
-           "  --name NAME    which consumer: that of [consumer:NAME]\n"
-           "  --slot N       which worker of this host (default 1)\n"
-           "  --version\n\n"
+           "                 environment and the defaults)\n",
+           program, summary, program, takes_name(program) ? " [--name NAME]" : "",
+           takes_slot(program) ? " [--slot N]" : "");
+    if (takes_name(program))
+        printf(
+            "  --name NAME    which consumer: that of [consumer:NAME]; default: that of [mqtt]\n");
+    if (takes_slot(program))
+        printf("  --slot N       which worker of this host (default 1)\n");
+    printf("  --version\n\n"
            "mqtt-bridge-supervisor starts and watches this program; by itself it runs in the\n"
-           "foreground until SIGTERM.\n",
-           program, summary, program);
+           "foreground until SIGTERM.\n");
+}
+
+static int read_number(const char *text, const char *program)
+{
+    uint64_t number = 0;
+
+    if (!bytes_to_u64(bytes_of(text), &number) || number < 1 || number > 9999) {
+        fprintf(stderr, "%s: --slot %s: must be a number from 1 to 9999\n", program, text);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    return (int)number;
 }
 
 static struct command_line parse(int argc, char **argv, const char *program, const char *summary)
 {
-    static const struct option OPTIONS[] = {
-        {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
-        {"slot", required_argument, NULL, 's'},   {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
+    static const struct option NONE = {NULL, 0, NULL, 0};
+    static const struct option NAME = {"name", required_argument, NULL, 'n'};
+    static const struct option SLOT = {"slot", required_argument, NULL, 's'};
+    const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                     {"help", no_argument, NULL, 'h'},
+                                     {"version", no_argument, NULL, 'V'},
+                                     takes_name(program)   ? NAME
+                                     : takes_slot(program) ? SLOT
+                                                           : NONE,
+                                     NONE};
     struct command_line line = {.config = getenv("MQTT_BRIDGE_CONFIG"), .number = 1};
-    uint64_t number = 0;
     int option;
 
     if (line.config != NULL && line.config[0] == '\0')
         line.config = NULL; /* as every variable that is empty */
-    while ((option = getopt_long(argc, argv, "c:h", OPTIONS, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (option) {
         case 'c':
             line.config = optarg;
@@ -56,12 +92,7 @@ static struct command_line parse(int argc, char **argv, const char *program, con
             line.name = optarg;
             break;
         case 's':
-            if (!bytes_to_u64(bytes_of(optarg), &number) || number < 1 || number > 9999) {
-                fprintf(stderr, "%s: --slot %s: must be a number from 1 to 9999\n", program,
-                        optarg);
-                exit(CHILD_EXIT_SETTINGS);
-            }
-            line.number = (int)number;
+            line.number = read_number(optarg, program);
             break;
         case 'h':
             print_help(program, summary);
@@ -209,7 +240,7 @@ void child_start(struct child *child, int argc, char **argv, const char *program
                  const char *summary)
 {
     struct command_line line = parse(argc, argv, program, summary);
-    const char *kind = strrchr(program, '-') + 1;
+    const char *kind = kind_of(program);
     int number = inherited("MQTT_BRIDGE_SLOT");
 
     *child = (struct child){.notify_fd = inherited_fd("MQTT_BRIDGE_NOTIFY_FD")};

@@ -9,7 +9,8 @@
  *     MQTT_BRIDGE_STATS_SLOT   index in the statistics
  *     MQTT_BRIDGE_NAME, MQTT_BRIDGE_SLOT     "worker", "2"
  * By itself: --config FILE (or MQTT_BRIDGE_CONFIG) and the environment, a private statistics slot,
- * [log] file or standard error, --slot N and, for a consumer, --name NAME. --help and --version answer.
+ * [log] file or standard error, --slot N for a worker, --name NAME for a consumer. --help and --version
+ * answer.
  * One thread: call from main, before any other thread exists (signals are blocked here and read
  * through signal_fd). */
 #ifndef COMMON_BASE_CHILD_H

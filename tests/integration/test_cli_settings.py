@@ -55,6 +55,23 @@ def test_help_lists_the_verbs_and_each_verb_explains_itself():
     assert "--connect" in run("check", "--help").stdout
 
 
+@pytest.mark.parametrize("count", ["-1", "many", "1.5"])
+def test_scale_says_what_it_takes(count):
+    result = run("scale", count)
+    assert result.returncode == 2
+    assert result.stderr == f"mqtt-bridge: scale {count}: takes how many workers are to run, a number from 0\n"
+
+
+@pytest.mark.parametrize("program, takes, refuses", [("consumer", "--name", "--slot"), ("worker", "--slot", "--name"),
+                                                     ("monitor", "--config", "--slot")])
+def test_a_program_lists_the_options_that_it_takes(program, takes, refuses):
+    path = build_folder() / f"mqtt-bridge-{program}"
+    help_text = run("--help", program=path).stdout
+    assert takes in help_text and refuses not in help_text
+    result = run(refuses, "1", program=path)
+    assert result.returncode == 2 and f"unrecognized option '{refuses}'" in result.stderr
+
+
 def test_version_is_printed_both_ways():
     text = run("--version")
     assert text.returncode == 0 and text.stdout.startswith("mqtt-bridge ")
