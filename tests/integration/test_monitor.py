@@ -406,3 +406,17 @@ def test_a_killed_monitor_comes_back_and_totals_stay(bridge, publisher, sse):
         except OSError:
             return None
     wait_until(lambda: total() == 1, 15, "the monitor answers again with the same totals")
+
+
+def test_a_monitor_whose_servers_hang_is_not_taken_for_one_that_hangs(
+        make_bridge, make_postgres, mosquitto, redis, hub):
+    postgres = make_postgres()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=postgres.create_database(),
+                         settings={"supervisor": {"hang_timeout": "1s"}})
+    bridge.start()
+    pids = bridge.pids("monitor")
+    postgres.freeze()
+    wait_rounds(redis, 3)
+    assert bridge.pids("monitor") == pids, bridge.supervisor.log_tail()
+    assert part(bridge, "database")["ok"] is False
+    postgres.thaw()
