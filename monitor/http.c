@@ -54,7 +54,7 @@ static struct readiness judge(const struct http *http, const struct readiness_li
     struct probe_texts texts;
 
     probe_read_texts(http->probe, &texts);
-    readiness_judge(&readiness, http->stats, &texts, limits);
+    readiness_judge(&readiness, http->settings, http->stats, &texts, limits);
     return readiness;
 }
 

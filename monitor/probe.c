@@ -107,8 +107,12 @@ static void ask_database(struct probe *probe)
     struct error err = {0};
     int64_t count = -1;
 
-    if (probe->settings->failure.dsn[0] == '\0')
-        return; /* no failure transport: nothing to tell, which -1 says */
+    if (probe->settings->failure.dsn[0] == '\0') {
+        /* Nothing to tell, whatever a monitor with other settings may have left here. */
+        atomic_store(&stats->failed, -1);
+        atomic_store(&stats->failure_ok, -1);
+        return;
+    }
     int result = count_failures(probe, &count, &err);
     tell(probe, PROBE_DATABASE, result, &err);
     atomic_store(&stats->failed, result == 0 ? count : -1);
@@ -118,6 +122,11 @@ static void ask_database(struct probe *probe)
 static void ask_hub(struct probe *probe)
 {
     struct error err = {0};
+
+    if (probe->settings->mercure.url[0] == '\0') { /* consumers alone */
+        atomic_store(&probe->stats->probe.hub_ok, -1);
+        return;
+    }
     int result = hub_reachable(&probe->settings->mercure, PROBE_LIMIT_MS, &err);
 
     tell(probe, PROBE_HUB, result, &err);

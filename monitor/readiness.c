@@ -117,27 +117,53 @@ static void judge_server(struct readiness_answer *answer, int64_t ok, const char
         refuse(answer, "%s", text[0] != '\0' ? text : "does not answer");
 }
 
-void readiness_judge(struct readiness *readiness, const struct stats *stats,
-                     const struct probe_texts *texts, const struct readiness_limits *limits)
+/* The supervisor's word, which `scale` changes; a monitor by itself has the settings'. */
+static bool are_workers_wanted(const struct settings *settings, const struct stats *stats)
 {
-    const struct stats_probe *probe = &stats->probe;
-    int64_t probed_ms = atomic_load(&probe->probed_ms);
-    int64_t database_ok = atomic_load(&probe->failure_ok);
+    const struct stats_slot *supervisor = find_supervisor(stats);
 
-    *readiness = (struct readiness){.ready = true};
-    struct readiness_answer *part = readiness->part;
-    for (size_t i = 0; i < READINESS_PARTS; i++)
-        part[i].ok = true;
-    judge_supervisor(&part[READINESS_SUPERVISOR], stats, limits);
-    judge_broker(&part[READINESS_BROKER], stats, limits);
-    judge_workers(&part[READINESS_WORKER], stats, limits);
+    if (supervisor != NULL)
+        return stats_gauge(supervisor, STATS_WORKERS_WANTED) > 0;
+    return settings->worker.count > 0;
+}
+
+static void judge_servers(struct readiness_answer part[READINESS_PARTS],
+                          const struct stats_probe *probe, const struct probe_texts *texts,
+                          const struct readiness_limits *limits)
+{
+    int64_t probed_ms = atomic_load(&probe->probed_ms);
+
     judge_server(&part[READINESS_REDIS], atomic_load(&probe->redis_ok), texts->part[PROBE_REDIS],
                  probed_ms, limits);
-    judge_server(&part[READINESS_HUB], atomic_load(&probe->hub_ok), texts->part[PROBE_HUB],
-                 probed_ms, limits);
-    if (database_ok >= 0)
-        judge_server(&part[READINESS_DATABASE], database_ok, texts->part[PROBE_DATABASE], probed_ms,
-                     limits);
+    if (part[READINESS_HUB].configured)
+        judge_server(&part[READINESS_HUB], atomic_load(&probe->hub_ok), texts->part[PROBE_HUB],
+                     probed_ms, limits);
+    if (part[READINESS_DATABASE].configured)
+        judge_server(&part[READINESS_DATABASE], atomic_load(&probe->failure_ok),
+                     texts->part[PROBE_DATABASE], probed_ms, limits);
+}
+
+void readiness_judge(struct readiness *readiness, const struct settings *settings,
+                     const struct stats *stats, const struct probe_texts *texts,
+                     const struct readiness_limits *limits)
+{
+    struct readiness_answer *part = readiness->part;
+    bool workers = are_workers_wanted(settings, stats);
+
+    *readiness = (struct readiness){.ready = true};
     for (size_t i = 0; i < READINESS_PARTS; i++)
-        readiness->ready = readiness->ready && (part[i].ok || i == READINESS_DATABASE);
+        part[i] = (struct readiness_answer){.ok = true, .configured = true, .required = true};
+    part[READINESS_WORKER].configured = workers;
+    part[READINESS_HUB].configured = settings->mercure.url[0] != '\0';
+    part[READINESS_HUB].required = workers;
+    part[READINESS_DATABASE].configured = settings->failure.dsn[0] != '\0';
+    part[READINESS_DATABASE].required = false;
+
+    judge_supervisor(&part[READINESS_SUPERVISOR], stats, limits);
+    judge_broker(&part[READINESS_BROKER], stats, limits);
+    if (workers)
+        judge_workers(&part[READINESS_WORKER], stats, limits);
+    judge_servers(part, &stats->probe, texts, limits);
+    for (size_t i = 0; i < READINESS_PARTS; i++)
+        readiness->ready = readiness->ready && (part[i].ok || !part[i].required);
 }

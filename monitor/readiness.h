@@ -9,15 +9,17 @@
 enum readiness_part {
     READINESS_SUPERVISOR,
     READINESS_BROKER, /* every consumer is connected */
-    READINESS_WORKER, /* at least one runs */
+    READINESS_WORKER, /* at least one runs, where any is wanted */
     READINESS_REDIS,
-    READINESS_HUB,
-    READINESS_DATABASE, /* told, but the bridge is ready without it: failures wait */
+    READINESS_HUB,      /* required where workers are wanted: nobody else needs it */
+    READINESS_DATABASE, /* never required: failures wait */
     READINESS_PARTS
 };
 
 struct readiness_answer {
     bool ok;
+    bool configured;  /* false: there is none, and so nothing to be told (ok) */
+    bool required;    /* false: told, but the bridge is ready without it */
     char reason[256]; /* "" when ok */
 };
 
@@ -39,7 +41,8 @@ bool readiness_is_running(const struct stats_slot *slot, const struct readiness_
  * does not outlive its supervisor). */
 bool readiness_supervisor_is_alive(const struct stats *stats,
                                    const struct readiness_limits *limits);
-void readiness_judge(struct readiness *readiness, const struct stats *stats,
-                     const struct probe_texts *texts, const struct readiness_limits *limits);
+void readiness_judge(struct readiness *readiness, const struct settings *settings,
+                     const struct stats *stats, const struct probe_texts *texts,
+                     const struct readiness_limits *limits);
 
 #endif

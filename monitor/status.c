@@ -87,7 +87,9 @@ static void add_readiness(cJSON *to, const struct readiness *readiness)
         cJSON_AddBoolToObject(part, "ok", readiness->part[i].ok);
         if (!readiness->part[i].ok)
             cJSON_AddStringToObject(part, "reason", readiness->part[i].reason);
-        if (i == READINESS_DATABASE)
+        if (!readiness->part[i].configured)
+            cJSON_AddBoolToObject(part, "configured", false);
+        if (!readiness->part[i].required)
             cJSON_AddBoolToObject(part, "required", false);
     }
 }
@@ -191,7 +193,10 @@ void status_write_page_config(struct buf *out, const struct settings *settings)
     const char *url = mercure->public_url[0] != '\0' ? mercure->public_url : mercure->url;
 
     cJSON_AddStringToObject(json, "version", MQTT_BRIDGE_VERSION);
-    cJSON_AddStringToObject(json, "hub", url);
+    if (url[0] != '\0')
+        cJSON_AddStringToObject(json, "hub", url);
+    else
+        cJSON_AddNullToObject(json, "hub");
     /* Every topic: a template would miss names with spaces or accents, which are common in MQTT. The
      * page takes only updates whose id is ours. */
     cJSON *topics = cJSON_AddArrayToObject(json, "topics");

@@ -222,6 +222,7 @@ void service_follow_roster(struct service *service)
 {
     struct roster roster;
 
+    stats_set(service->own, STATS_WORKERS_WANTED, (uint64_t)service->workers);
     roster_plan(&roster, service->settings, service->workers);
     for (size_t i = 0; i < service->processes_len; i++) {
         struct process *process = service->processes[i];

@@ -52,9 +52,10 @@ enum stats_gauge {
     STATS_SPOOL_BYTES,
     STATS_SPOOL_MESSAGES, /* not yet in Redis */
     STATS_SPOOL_LIMIT,
-    STATS_SPOOL_PAUSED, /* 1 while the broker is told to wait */
-    STATS_PREFETCHED,   /* entries read and not yet settled */
-    STATS_BREAKER_OPEN, /* 1 while the hub is given a rest */
+    STATS_SPOOL_PAUSED,   /* 1 while the broker is told to wait */
+    STATS_PREFETCHED,     /* entries read and not yet settled */
+    STATS_BREAKER_OPEN,   /* 1 while the hub is given a rest */
+    STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
     STATS_GAUGES
 };
 
@@ -93,12 +94,12 @@ struct stats_slot {
 
 /* What the monitor last saw of the servers; -1 where it could not be told. */
 struct stats_probe {
-    _Atomic int64_t probed_ms; /* monotonic; 0 before the first */
-    _Atomic int64_t redis_ok;  /* 1, 0 */
-    _Atomic int64_t failure_ok;
-    _Atomic int64_t hub_ok;
-    _Atomic int64_t ready;   /* entries in the stream that no worker has read */
-    _Atomic int64_t pending; /* read, not yet acknowledged */
+    _Atomic int64_t probed_ms;  /* monotonic; 0 before the first */
+    _Atomic int64_t redis_ok;   /* 1, 0 */
+    _Atomic int64_t failure_ok; /* -1 also where none is configured */
+    _Atomic int64_t hub_ok;     /* the same */
+    _Atomic int64_t ready;      /* entries in the stream that no worker has read */
+    _Atomic int64_t pending;    /* read, not yet acknowledged */
     _Atomic int64_t delayed;
     _Atomic int64_t oldest_ms; /* age of the oldest entry in the stream */
     _Atomic int64_t failed;    /* rows in the failure transport */

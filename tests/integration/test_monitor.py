@@ -166,7 +166,8 @@ def test_a_database_whose_name_takes_longer_than_a_probe_to_look_up_is_well(brid
     bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
     monitor = start_among(names, bridge, "monitor")
     wait_until(lambda: port_is_open(bridge.http_port), 10, lambda: f"the monitor listens\n{monitor.log_tail()}")
-    assert "no answer within" in wait_until(lambda: part(bridge, "database").get("reason"), 10, "the first probe")
+    wait_until(lambda: "no answer within" in part(bridge, "database").get("reason", ""), 10,
+               lambda: f"the first probe gives up: {part(bridge, 'database')}")
     wait_part(bridge, "database", True)
 
 
@@ -420,3 +421,34 @@ def test_a_monitor_whose_servers_hang_is_not_taken_for_one_that_hangs(
     assert bridge.pids("monitor") == pids, bridge.supervisor.log_tail()
     assert part(bridge, "database")["ok"] is False
     postgres.thaw()
+
+
+def test_consumers_alone_are_ready_without_workers_and_without_a_hub(make_bridge, mosquitto, redis, database):
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, database=database, settings={"worker": {"count": 0}})
+    bridge.start()
+    wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
+    wait_rounds(redis, 2)
+    assert request(bridge, "/readyz").status == 200
+    assert part(bridge, "worker")["configured"] is False
+    assert part(bridge, "hub") == {"ok": True, "configured": False, "required": False}
+    assert request(bridge, "/config.json").json["hub"] is None
+    assert "The hub" not in bridge.log(), bridge.supervisor.log_tail()
+
+
+def test_scaled_to_no_worker_it_needs_no_hub_until_there_are_some_again(make_bridge, make_hub, mosquitto, redis, database):
+    hub = make_hub()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=database)
+    bridge.start()
+    wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
+
+    def is_ready():
+        over_http, health = request(bridge, "/readyz").status == 200, bridge.cli("health", check=False).returncode == 0
+        return over_http if over_http == health else None
+    bridge.cli("scale", 0)
+    hub.kill()
+    assert wait_part(bridge, "hub", False)["required"] is False
+    wait_until(lambda: is_ready() is True, 15, lambda: f"both ready: {request(bridge, '/readyz').text}")
+    bridge.cli("scale", 1)
+    wait_until(lambda: request(bridge, "/readyz").status == 503, 15, "the hub is needed again")
+    hub.start()
+    wait_until(lambda: is_ready() is True, 15, lambda: f"both ready: {request(bridge, '/readyz').text}")

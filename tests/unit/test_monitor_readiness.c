@@ -13,11 +13,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static char NO_TEXT[] = "";
+static char URL[] = "http://h/.well-known/mercure";
+static char DSN[] = "postgresql://h/d";
+
 enum { CONSUMER, WORKER_1, WORKER_2, MONITOR, SPARE, SLOTS };
 
 static const struct readiness_limits LIMITS = {.now_ms = 1000000, .beat_ms = 60000};
 
 struct scene {
+    struct settings settings;
     struct stats *stats;
     struct probe_texts texts;
 };
@@ -40,6 +45,9 @@ static int open_scene(void **state)
     if (stats_create(&scene.stats, SLOTS, &fd, &err) < 0)
         return -1;
     close(fd);
+    scene.settings.worker.count = 2;
+    scene.settings.mercure.url = URL;
+    scene.settings.failure.dsn = DSN;
     name_slot(&scene.stats->slot[CONSUMER], "consumer", 1);
     name_slot(&scene.stats->slot[WORKER_1], "worker", 1);
     name_slot(&scene.stats->slot[WORKER_2], "worker", 2);
@@ -64,7 +72,7 @@ static struct readiness judge(const struct scene *scene)
 {
     struct readiness readiness;
 
-    readiness_judge(&readiness, scene->stats, &scene->texts, &LIMITS);
+    readiness_judge(&readiness, &scene->settings, scene->stats, &scene->texts, &LIMITS);
     return readiness;
 }
 
@@ -155,8 +163,40 @@ static void test_without_a_failure_transport_there_is_no_database_to_miss(void *
 {
     struct scene *scene = *state;
 
+    scene->settings.failure.dsn = NO_TEXT;
     scene->stats->probe.failure_ok = -1;
     assert_true(judge(scene).part[READINESS_DATABASE].ok);
+    assert_false(judge(scene).part[READINESS_DATABASE].configured);
+}
+
+static void test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->settings.worker.count = 0;
+    scene->stats->slot[WORKER_1].name[0] = '\0';
+    scene->stats->slot[WORKER_2].name[0] = '\0';
+    assert_true(judge(scene).ready);
+    assert_false(judge(scene).part[READINESS_WORKER].configured);
+    scene->stats->probe.hub_ok = 0;
+    assert_false(judge(scene).part[READINESS_HUB].ok);
+    assert_true(judge(scene).ready);
+    scene->settings.mercure.url = NO_TEXT;
+    scene->stats->probe.hub_ok = -1;
+    assert_true(judge(scene).part[READINESS_HUB].ok);
+    assert_false(judge(scene).part[READINESS_HUB].configured);
+}
+
+static void test_how_many_workers_are_wanted_is_the_supervisors_word(void **state)
+{
+    struct scene *scene = *state;
+
+    name_slot(&scene->stats->slot[SPARE], "supervisor", 1);
+    scene->stats->slot[WORKER_1].beat_ms = 0;
+    scene->stats->slot[WORKER_2].beat_ms = 0;
+    assert_true(judge(scene).ready);
+    stats_set(&scene->stats->slot[SPARE], STATS_WORKERS_WANTED, 1);
+    assert_only_fault(scene, READINESS_WORKER, "no worker is running");
 }
 
 static void test_old_answers_do_not_count(void **state)
@@ -217,6 +257,8 @@ int main(void)
         TEST(test_servers_that_do_not_answer_are_named),
         TEST(test_the_bridge_is_ready_without_its_database),
         TEST(test_without_a_failure_transport_there_is_no_database_to_miss),
+        TEST(test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub),
+        TEST(test_how_many_workers_are_wanted_is_the_supervisors_word),
         TEST(test_old_answers_do_not_count),
         TEST(test_a_supervisor_that_has_a_slot_must_beat),
         TEST(test_readiness_is_told_as_json),
