@@ -153,7 +153,9 @@ function setPill(id, health, text) {
 
 function onHubState(state) {
   page.hubState = state;
-  const [health, text] = { connecting: ["warn", "connecting"], live: ["good", "live"], lost: ["bad", "lost, trying again"] }[state];
+  const [health, text] = {
+    connecting: ["warn", "connecting"], live: ["good", "live"], lost: ["bad", "lost, trying again"], none: ["idle", "none configured"],
+  }[state];
   setPill("hub-state", health, text);
   showNotices();
 }
@@ -162,10 +164,11 @@ function onBridge(view) {
   page.bridge = view;
   page.clockOffset = view.clockOffset;
   const [health, text] = {
-    ready: ["good", "ready"], unready: ["bad", "not ready"], locked: ["warn", "needs a token"], unreachable: ["bad", "unreachable"],
+    ready: ["good", "ready"], unready: ["bad", "not ready"], locked: ["warn", view.refused ? "refuses the token" : "needs a token"], unreachable: ["bad", "unreachable"],
   }[view.state];
   setPill("bridge-state", health, text);
   byId("token-form").hidden = view.state !== "locked";
+  byId("token-refused").hidden = !view.refused;
   const stages = describePipeline(view, formatCount, formatRate);
   for (const [name, stage] of Object.entries(stages)) {
     const card = byId("pipeline").querySelector(`[data-stage="${name}"]`);
@@ -189,6 +192,9 @@ function findNotices() {
   if (config?.private) {
     notices.push(["", "Private updates", "The hub sends them only to subscribers with a token in the mercureAuthorization cookie."]);
   }
+  if (page.hubState === "none") {
+    notices.push(["", "Hub", "[mercure] url (MERCURE_URL) is not set: no values come here, only the bridge's own state."]);
+  }
   if (page.hubState === "lost") {
     notices.push(["bad", "Hub", `${config.hub} can't be reached from this browser. If that is not its address here, set [mercure] public_url; if it is, the hub's cors_origins must name ${location.origin}.`]);
   }
@@ -197,7 +203,7 @@ function findNotices() {
   }
   for (const reason of bridge.status?.reasons ?? []) {
     const [part, ...text] = reason.split(": ");
-    notices.push([part === "database" ? "" : "bad", part[0].toUpperCase() + part.slice(1), text.join(": ")]);
+    notices.push([bridge.status.parts[part]?.required === false ? "" : "bad", part[0].toUpperCase() + part.slice(1), text.join(": ")]);
   }
   return notices;
 }
@@ -350,6 +356,17 @@ async function loadConfig() {
   }
 }
 
+function openStream() {
+  if (page.config.hub === null) {
+    onHubState("none");
+    return;
+  }
+  const stream = new HubStream(page.config, takeUpdate, onHubState);
+  stream.open();
+  window.addEventListener("pagehide", () => stream.close());
+  window.addEventListener("pageshow", (event) => event.persisted && stream.open());
+}
+
 async function start() {
   const bridge = new BridgeStatus(onBridge);
   const preferred = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -359,10 +376,7 @@ async function start() {
   bridge.poll();
   page.config = await loadConfig();
   byId("version").textContent = page.config.version;
-  const stream = new HubStream(page.config, takeUpdate, onHubState);
-  stream.open();
-  window.addEventListener("pagehide", () => stream.close());
-  window.addEventListener("pageshow", (event) => event.persisted && stream.open());
+  openStream();
   setInterval(() => {
     if (table.selected === null) {
       followLink();

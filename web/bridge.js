@@ -4,58 +4,66 @@ const INTERVAL_MS = 2000;
 const TOKEN_KEY = "mqtt-bridge-token";
 
 export class BridgeStatus {
-  /* onStatus(view): {state, status, rates, clockOffset}; state is "ready", "unready", "locked" (a token is
-   * needed) or "unreachable". */
+  /* onStatus(view): {state, status, rates, refused, clockOffset}; state is "ready", "unready", "locked" (a
+   * token is needed; refused: the one given is not it) or "unreachable". */
   constructor(onStatus) {
     this.onStatus = onStatus;
     this.before = null;
     this.clockOffset = 0; /* the bridge's clock minus ours, ms */
     this.timer = null;
+    this.turn = 0; /* of the question under way: the answer to an older one is dropped */
   }
 
   setToken(token) {
-    sessionStorage.setItem(TOKEN_KEY, token);
+    sessionStorage.setItem(TOKEN_KEY, token.trim());
     clearTimeout(this.timer);
-    this.poll();
+    return this.poll();
   }
 
   async poll() {
-    const view = await this.ask();
-    this.onStatus({ ...view, clockOffset: this.clockOffset });
+    this.turn += 1;
+    const turn = this.turn;
+    const { status, state, clockOffset, refused = false } = await this.ask();
+    if (turn !== this.turn) {
+      return; /* a new token was set meanwhile: its question goes on from here */
+    }
+    this.clockOffset = clockOffset ?? this.clockOffset;
+    this.onStatus({ state, status, refused, rates: this.rates(status), clockOffset: this.clockOffset });
     this.timer = setTimeout(() => this.poll(), INTERVAL_MS);
   }
 
   async ask() {
     const token = sessionStorage.getItem(TOKEN_KEY);
+    if (token && !/^[\x20-\x7e]+$/.test(token)) {
+      return { state: "locked", status: null, refused: true }; /* no header can hold it */
+    }
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const asked = Date.now();
     try {
       const response = await fetch("/status", { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
       if (response.status === 401) {
-        return { state: "locked", status: null, rates: {} };
+        return { state: "locked", status: null, refused: Boolean(token) };
       }
       if (!response.ok) {
-        return { state: "unreachable", status: null, rates: {} };
+        return { state: "unreachable", status: null };
       }
       const status = await response.json();
       const answered = Date.now();
-      this.clockOffset = Date.parse(status.time) - (asked + answered) / 2;
-      return { state: status.ready ? "ready" : "unready", status, rates: this.rates(status) };
+      return { state: status.ready ? "ready" : "unready", status, clockOffset: Date.parse(status.time) - (asked + answered) / 2 };
     } catch {
-      this.before = null;
-      return { state: "unreachable", status: null, rates: {} };
+      return { state: "unreachable", status: null };
     }
   }
 
-  /* Each total's growth a second since the last answer. */
+  /* Each total's growth a second since the last answer; none if that was no status. */
   rates(status) {
     const before = this.before;
     this.before = status;
-    const seconds = before ? (Date.parse(status.time) - Date.parse(before.time)) / 1000 : 0;
+    const seconds = before && status ? (Date.parse(status.time) - Date.parse(before.time)) / 1000 : 0;
     const rates = {};
     if (seconds > 0) {
       for (const [name, value] of Object.entries(status.totals)) {
-        rates[name] = Math.max(0, value - before.totals[name]) / seconds;
+        rates[name] = Math.max(0, value - (before.totals[name] ?? value)) / seconds;
       }
     }
     return rates;
@@ -73,7 +81,9 @@ export function describePipeline(view, formatCount, formatRate) {
   const workers = status.processes.filter((one) => one.name === "worker");
   const running = workers.filter((one) => one.running).length;
   const sum = (list, gauge) => list.reduce((total, one) => total + one.gauges[gauge], 0);
-  const health = (part) => (status.parts[part].ok ? "good" : "bad");
+  const is = (part) => ({ required: true, configured: true, ...status.parts[part] });
+  const health = (part) => (is(part).ok ? "good" : is(part).required ? "bad" : "warn");
+  const none = (kind, note) => ({ health: kind, figure: "–", unit: "", note });
   const received = (rates.received_qos0 ?? 0) + (rates.received_qos1 ?? 0) + (rates.received_qos2 ?? 0);
   const spooled = sum(consumers, "spool_messages");
   const paused = sum(consumers, "spool_paused") > 0;
@@ -88,11 +98,11 @@ export function describePipeline(view, formatCount, formatRate) {
              figure: formatCount(spooled), unit: "kept", note: paused ? "full: the broker waits" : "on disk, not yet queued" },
     queue: { health: health("redis"), figure: count(ready), unit: "ready",
              note: `${count(pending)} in flight · ${count(delayed)} delayed` },
-    workers: { health: health("worker"), figure: formatRate(rates.done ?? 0), unit: "/s",
+    workers: !is("worker").configured ? none("idle", "none wanted") : { health: health("worker"), figure: formatRate(rates.done ?? 0), unit: "/s",
                note: `${running} of ${workers.length} running` },
-    hub: { health: health("hub"), figure: formatRate(rates.hub_ok ?? 0), unit: "/s",
+    hub: !is("hub").configured ? none("idle", "none configured") : { health: health("hub"), figure: formatRate(rates.hub_ok ?? 0), unit: "/s",
            note: status.parts.hub.ok ? "reachable" : "not well" },
-    failed: { health: !database.ok ? "bad" : failed > 0 ? "warn" : "good", figure: count(failed), unit: "failed",
+    failed: !is("database").configured ? none("warn", "none configured") : { health: !database.ok ? "bad" : failed > 0 ? "warn" : "good", figure: count(failed), unit: "failed",
               note: database.ok ? "in the failure transport" : "database not well" },
   };
 }

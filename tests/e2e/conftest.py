@@ -3,7 +3,7 @@
 browser       one for the run; what a test stored in it is gone for the next
 page          the page, opened on a monitor of its own and the hub (to which the test publishes updates); the
               console must be free of errors at the end
-make_page     make_page(hub=, settings=, ...).open(): on other servers
+make_page     make_page(hub=, settings=, ...).open(): on other servers; .show() where there is no hub
 """
 
 import shutil

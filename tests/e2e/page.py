@@ -17,8 +17,12 @@ class Page:
         self.spool = "0123456789abcdef" * 2
         self.numbers = itertools.count(1)
 
-    def open(self, fragment=""):
+    def show(self, fragment=""):
         self.browser.get(f"http://127.0.0.1:{self.bridge.http_port}/{fragment}")
+        return self
+
+    def open(self, fragment=""):
+        self.show(fragment)
         self.wait_text("#hub-state", "live")
         return self
 

@@ -245,10 +245,54 @@ def test_a_token_is_asked_for_and_used(make_page, folder):
     token_file.write_text("s3cret\n")
     page = make_page(settings={"http": {"token_file": token_file}}).open()
     page.wait_text("#bridge-state", "needs a token")
-    page.browser.execute_script("document.querySelector('#token').value = 's3cret'")
+    assert "refused" not in page.text("#token-form")
+    for wrong in ("s3cre", "s\u20acret"):  # the second can't even be sent
+        page.browser.execute_script("document.querySelector('#token').value = arguments[0]", wrong)
+        page.click("#token-form button")
+        page.wait_text("#bridge-state", "refuses the token")
+        page.wait_text("#token-form", "That token is refused")
+    page.browser.execute_script("document.querySelector('#token').value = ' s3cret '")
     page.click("#token-form button")
     page.wait_text("#bridge-state", "not ready")
     assert page.browser.execute_script("return document.querySelector('#token-form').hidden")
+
+
+def test_a_token_that_is_set_while_the_bridge_is_asked_starts_no_second_loop(make_page):
+    page = make_page().show("config.json")  # here nothing else asks
+    timers, states = page.module("/bridge.js", """
+        const { fetch, setTimeout } = window;
+        const asked = [];
+        const states = [];
+        let timers = 0;
+        window.fetch = (path, { headers }) => new Promise((answer) => asked.push({ headers, answer }));
+        window.setTimeout = () => (timers += 1);
+        const bridge = new m.BridgeStatus((view) => states.push(view.state));
+        bridge.poll();
+        bridge.setToken("right");
+        for (const { headers, answer } of asked) {
+          answer(new Response("", { status: headers.Authorization === "Bearer right" ? 500 : 401 }));
+        }
+        return new Promise((done) => setTimeout(done, 0)).then(() => {
+          Object.assign(window, { fetch, setTimeout });
+          return [timers, states];
+        });""")
+    assert (timers, states) == (1, ["unreachable"]), "one goes on, and the older answer is not shown"
+
+
+def test_what_is_not_configured_is_neither_well_nor_missed(browser, make_page, mosquitto, redis, database):
+    def health(stage):
+        return browser.execute_script("return document.querySelector(arguments[0]).dataset.health", f'[data-stage="{stage}"]')
+    page = make_page(hub=None, mosquitto=mosquitto, redis=redis, settings={"worker": {"count": 0}})
+    page.show()
+    page.wait_text("#hub-state", "none configured")
+    page.wait_text("#notices", "MERCURE_URL")
+    wanted = {"workers": ("none wanted", "idle"), "hub": ("none configured", "idle"), "failed": ("none configured", "warn")}
+    for stage, (note, dot) in wanted.items():
+        text = page.wait_text(f'[data-stage="{stage}"]', note)
+        assert "?" not in text and health(stage) == dot, stage
+    page = make_page(database=database).open()
+    page.wait_text('[data-stage="failed"]', "in the failure transport")
+    assert health("failed") == "good"
 
 
 def test_a_message_from_a_device_reaches_the_page_through_the_whole_bridge(browser, bridge, hub, publisher):
