@@ -2,7 +2,7 @@
  * dygraphs, which is loaded when it is first needed and done without where it is not installed. */
 
 import { indentJson } from "./store.js";
-import { describeWhole, formatClock, formatCount, formatDateTime, formatTopicRate } from "./format.js";
+import { describeWhole, formatClock, formatCount, formatDateTime, formatTopicRate, oneLine } from "./format.js";
 import { viewOf } from "./table.js";
 
 const HISTORY_SHOWN = 25;
@@ -94,7 +94,7 @@ export class DetailPanel {
       const time = document.createElement("time");
       const text = document.createElement("span");
       time.textContent = formatClock(one.at);
-      text.textContent = one.kind === "binary" ? `${one.bytes} bytes` : one.text.replace(/\s+/g, " ") || "(empty)";
+      text.textContent = one.kind === "binary" ? `${one.bytes} bytes` : oneLine(one.text) || "(empty)";
       item.append(time, text);
       return item;
     });

@@ -60,10 +60,14 @@ function hex(bytes, most) {
   return bytes.length > most ? `${shown} …` : shown;
 }
 
-/* One line; control characters as their pictures. */
-function oneLine(text, most) {
-  return text.slice(0, most).replace(/\s+/g, " ")
-    .replace(/[\u0000-\u001f]/g, (character) => String.fromCharCode(0x2400 + character.charCodeAt(0)));
+/* Control characters, which no font has a picture for, as they are written in a program: \x1b. */
+function escapeControls(text) {
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
+export function oneLine(text, most = text.length) {
+  return escapeControls(text.slice(0, most).replace(/\s+/g, " "));
 }
 
 /* {text, kind} for one row: one line, cut. */
@@ -89,5 +93,6 @@ export function describeWhole(message, indent, most = 60000) {
     return lines.join("\n") + (message.value.length > 1024 ? `\n… ${whole.format(message.value.length)} bytes` : "");
   }
   const text = message.kind === "json" && message.text.length < most ? indent(message.text) : message.text;
-  return text.length > most ? `${text.slice(0, most)}\n… ${whole.format(text.length)} characters` : text;
+  const shown = escapeControls(text.slice(0, most));
+  return text.length > most ? `${shown}\n… ${whole.format(text.length)} characters` : shown;
 }

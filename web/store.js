@@ -51,13 +51,16 @@ export function isNewer(a, b) {
   return a.receivedUs >= b.receivedUs;
 }
 
+const TAIL_MOST = 200; /* of what can stand behind the payload; a longer one would be searched in vain, and slowly */
+
 /* The payload's own text inside a message document: JSON.parse would turn 1.0 into 1 and round large
  * integers. The document's members have a fixed order, so both ends can be told for certain. */
 function payloadText(document, payload) {
   const head = /^\s*\{"id":"(?:[^"\\]|\\.)*","topic":"(?:[^"\\]|\\.)*","payload":/.exec(document);
-  const tail = /(?:,"(?:receivedAt|encoding)":"[^"\\]*")*\}\s*$/.exec(document);
-  if (head && tail && tail.index > head[0].length) {
-    const text = document.slice(head[0].length, tail.index).trim();
+  const tailAt = Math.max(0, document.length - TAIL_MOST);
+  const tail = /(?:,"(?:receivedAt|encoding)":"[^"\\]*")*\}\s*$/.exec(document.slice(tailAt));
+  if (head && tail && tailAt + tail.index > head[0].length) {
+    const text = document.slice(head[0].length, tailAt + tail.index).trim();
     try {
       JSON.parse(text);
       return text;
@@ -89,6 +92,10 @@ function toMessage(document, text) {
   if (document.encoding === "base64") {
     message.kind = "binary";
     message.value = decodeBase64(document.payload);
+    message.text = "";
+  } else if (typeof document.payload === "string" && document.payload.includes("\0")) {
+    message.kind = "binary"; /* UTF-8 by chance: text has no NUL */
+    message.value = new TextEncoder().encode(document.payload);
     message.text = "";
   } else if (typeof document.payload === "string") {
     message.kind = "text";

@@ -38,8 +38,16 @@ def test_binary_empty_and_large_payloads_are_shown(page):
     page.publish("large", json.dumps("x" * 1000000))
     page.wait_value("bytes", "3 bytes  00 ff 80")
     page.wait_value("empty", "empty")
-    page.publish("control", json.dumps("a\x00\x1bb\n c"))
-    page.wait_value("control", "a\u2400\u241bb c")
+    page.publish("utf8", json.dumps("\x00\x01é"))
+    page.wait_value("utf8", "4 bytes  00 01 c3 a9")
+    page.publish("control", json.dumps("a\x01\x1bb\n c"))
+    page.wait_value("control", "a\\x01\\x1bb c")
+    page.click_row("control")
+    page.wait_text("#detail-value", "a\\x01\\x1bb\n c")
+    page.wait_text("#detail-history", "a\\x01\\x1bb c")
+    page.click_row("utf8")
+    page.wait_text("#detail-value", "0000  00 01 c3 a9")
+    page.wait_text("#detail-history", "4 bytes")
     wait_until(lambda: (page.value("large") or "").startswith("xxx"), 10, "the large value")
 
 

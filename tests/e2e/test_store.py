@@ -109,6 +109,15 @@ def test_payloads_that_look_like_the_document_are_kept_apart(page):
     assert found["text"] == payload and found["receivedUs"] % 60000000 == 1000000
 
 
+def test_a_payload_full_of_what_could_follow_it_does_not_hold_up_the_page(page):
+    """A search that began anew at each place of it took half a minute and more, which the browser's time for a script ends."""
+    assert page.module("/store.js", """
+        const members = Array.from({ length: 100000 }, (_, i) => `,"encoding":"${i}"`).join("");
+        const payload = `{"a":1.0${members}, "b":2}`;
+        const [message] = m.parseUpdate(`{"id":"${args[0]}-1","topic":"t","payload":${payload},"receivedAt":"${args[1]}"}`);
+        return message.text === payload;""", SPOOL, at(1)) is True
+
+
 def test_text_binary_and_lists_of_documents_are_understood(page):
     found = parsed(page, document(f"{SPOOL}-1", "été\n", at(1)))[0]
     assert (found["kind"], found["text"]) == ("text", "été\n")
