@@ -90,6 +90,7 @@ function makeRows() {
   table.setRows(page.layout === "tree" ? tree.rows(accept, searching) : flatRows(store.topics.values(), accept));
   page.rowsStale = false;
   page.rowsMadeAt = performance.now();
+  byId("fold").textContent = tree.folded.size > 0 ? "Unfold all" : "Fold all";
   const empty = byId("empty");
   empty.hidden = table.rows.length > 0;
   empty.textContent = store.topics.size > 0 ? "No topic matches." : "Waiting for the first message …";
@@ -125,6 +126,9 @@ function pick(row) {
 function showTopic(entry) {
   table.select(entry?.topic ?? null);
   panel.show(entry);
+  if (entry) {
+    byId("detail").scrollIntoView({ block: "nearest" }); /* in a narrow window it is above the table */
+  }
   const hash = entry ? `#${encodeURIComponent(entry.topic)}` : "";
   history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
   requestDraw();
@@ -265,7 +269,6 @@ function toggleFolds() {
       tree.folded.add(row.path);
     }
   }
-  byId("fold").textContent = tree.folded.size > 0 ? "Unfold all" : "Fold all";
   remakeRows();
 }
 

@@ -10,12 +10,12 @@ export function formatCount(number) {
   return `${(number / divisor).toFixed(number / divisor < 100 ? 1 : 0)}${unit}`;
 }
 
-/* Three digits are enough for a rate. */
+/* Two digits are enough for a rate; which ones is decided after rounding: 0.996 is 1.0. */
 export function formatRate(perSecond) {
   if (perSecond === 0) {
     return "0";
   }
-  return perSecond >= 100 ? formatCount(Math.round(perSecond)) : perSecond.toFixed(perSecond >= 10 ? 0 : perSecond >= 1 ? 1 : 2);
+  return perSecond >= 99.5 ? formatCount(Math.round(perSecond)) : perSecond.toFixed(perSecond >= 9.95 ? 0 : perSecond >= 0.995 ? 1 : 2);
 }
 
 /* A topic's rate: seldom ones by the minute or hour. */

@@ -157,7 +157,9 @@ def test_levels_fold_and_unfold(page):
     assert page.groups() == ["home", "bath", "plant"]
     page.click_row("home")
     wait_until(lambda: set(page.rows()) == {"plant/a", "plant/b"}, 5, lambda: page.rows())
+    page.wait_text("#fold", "Unfold all")
     page.click_row("home")
+    wait_until(lambda: page.text("#fold") == "Fold all", 5, lambda: page.text("#fold"))
     wait_until(lambda: len(page.rows()) == 5, 5, "unfolded")
     page.click("#fold")
     wait_until(lambda: page.rows() == {}, 5, "all folded")

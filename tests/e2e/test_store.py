@@ -208,7 +208,7 @@ def test_filters_match_as_in_mqtt(page, topic_filter, topic, matches):
 def test_figures_are_short_and_right(page):
     formatted = page.module("/format.js", """
         return [m.formatCount(99999), m.formatCount(100000), m.formatCount(12345678), m.formatRate(0), m.formatRate(0.256),
-          m.formatRate(12.4), m.formatTopicRate(null), m.formatTopicRate(5), m.formatTopicRate(0.05), m.formatTopicRate(0.0005),
+          m.formatRate(12.4), m.formatRate(0.996), m.formatRate(9.97), m.formatRate(1234.4), m.formatTopicRate(null), m.formatTopicRate(5), m.formatTopicRate(0.05), m.formatTopicRate(0.0005),
           m.formatAge(-5), m.formatAge(59999), m.formatAge(60000), m.formatAge(7200000), m.formatAge(200000000)]""")
-    assert formatted == ["99,999", "100k", "12.3M", "0", "0.26", "12", "–", "5.0/s", "3.0/min", "1.8/h",
+    assert formatted == ["99,999", "100k", "12.3M", "0", "0.26", "12", "1.0", "10", "1,234", "–", "5.0/s", "3.0/min", "1.8/h",
                          "now", "59 s", "1 min", "2 h", "2 d"]
