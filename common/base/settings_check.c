@@ -157,6 +157,22 @@ static void check_worker_transports(const struct checking *checking,
     }
 }
 
+/* "user:password@" before the host. libcurl takes any number of slashes before it, up to three. */
+static bool has_user(struct bytes url)
+{
+    size_t at = strlen("http://");
+    while (at < url.len && (url.data[at] == ':' || url.data[at] == '/')) {
+        at++;
+    }
+    for (; at < url.len && !strchr("/?#", url.data[at]); at++) {
+        if (url.data[at] == '@') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The hub's address is shown to browsers, in the log and on the page: it must hold no secret. */
 static void check_url(const struct checking *checking, const struct setting_view *view,
                       char *const *url, const char *key)
 {
@@ -165,6 +181,10 @@ static void check_url(const struct checking *checking, const struct setting_view
     bool https = bytes_starts_with(text, BYTES("https://")) && text.len > strlen("https://");
     if (text.len > 0 && !http && !https) {
         fault(checking, view, url, key, "must begin with http:// or https:// and name a host");
+    } else if (text.len > 0 && has_user(text)) {
+        fault(checking, view, url, key,
+              "must hold no user or password: the hub takes a token, from jwt (MERCURE_JWT) or "
+              "jwt_secret (MERCURE_JWT_SECRET)");
     }
 }
 

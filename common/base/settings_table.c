@@ -184,7 +184,8 @@ const struct setting SETTINGS_TABLE[] = {
      .description = "make the table if it is missing"},
 
     {KEY(MERCURE, "url", TEXT), .env = "MERCURE_URL", .standard = "", AT(mercure, url),
-     .description = "the hub, as the workers reach it: `http://mercure/.well-known/mercure`"},
+     .description = "the hub, as the workers reach it: `http://mercure/.well-known/mercure`; no "
+                    "user or password in it"},
     {KEY(MERCURE, "public_url", TEXT), .env = "MERCURE_PUBLIC_URL", .standard = "",
      AT(mercure, public_url), .derived = "the value of url",
      .description = "the hub, as browsers reach it: what the live page uses"},

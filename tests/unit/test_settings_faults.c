@@ -164,6 +164,33 @@ static void test_a_secret_is_never_in_a_fault(void **state)
                   "environment MQTT_PASSWORD: [mqtt] password: needs a username with it\n");
 }
 
+#define NO_USER                                                                                    \
+    "must hold no user or password: the hub takes a token, from jwt (MERCURE_JWT) or jwt_secret "  \
+    "(MERCURE_JWT_SECRET)\n"
+
+static void test_the_hubs_address_has_no_password(void **state)
+{
+    static const char *const GOOD[] = {"http://hub/@x", "http://hub?user=a@b", "https://hub:1#@"};
+    static const char *const BAD[] = {"http://u:hunter2@hub/x", "https://hunter2@hub",
+                                      "http:///u:hunter2@hub/", "http://u:hunter2@[::1]:80/"};
+    char ini[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof(GOOD) / sizeof(GOOD[0]); i++) {
+        snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\n", GOOD[i]);
+        settings_free(load(ini));
+    }
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+        snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\npublic_url = http://u:p@hub/\n", BAD[i]);
+        expect_faults(ini,
+                      "x.ini:2: [mercure] url: " NO_USER "x.ini:3: [mercure] public_url: " NO_USER);
+        snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\n", BAD[i]);
+        expect_faults(ini, "x.ini:2: [mercure] url: " NO_USER);
+    }
+    setenv("MERCURE_URL", "http://hub/", 1);
+    setenv("MERCURE_PUBLIC_URL", "https://u:hunter2@hub.example.org/", 1);
+    expect_faults("", "environment MERCURE_PUBLIC_URL: [mercure] public_url: " NO_USER);
+}
+
 static void test_control_characters_do_not_reach_the_terminal(void **state)
 {
     (void)state;
@@ -238,6 +265,7 @@ int main(void)
         TEST(test_doubled_keys_are_found_across_a_reopened_section),
         TEST(test_bad_values_say_what_they_must_be),
         TEST(test_a_secret_is_never_in_a_fault),
+        TEST(test_the_hubs_address_has_no_password),
         TEST(test_control_characters_do_not_reach_the_terminal),
         TEST(test_consumers_must_differ_and_have_topics),
         TEST(test_routes_are_refused_by_a_version_without_them),
