@@ -4,8 +4,8 @@
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/wire/mqtt_codes.h"
 #include "consumer/reach.h"
-#include "consumer/session_codes.h"
 #include "consumer/session_link.h"
 #include "consumer/session_servers.h"
 
@@ -243,7 +243,7 @@ static void on_subscribed(struct session *session, const struct session_event *e
             continue;
         int64_t wait_ms = backoff_next(&session->backoff);
         snprintf(why, sizeof(why), "filter \"%.120s\" was refused (%s)", filter->text,
-                 session_code_text(event->version, event->code));
+                 mqtt_code_text(event->version, event->code));
         complain(session, why, wait_ms);
         enter(session, REFUSED, now_ms + wait_ms);
         return;
@@ -303,8 +303,8 @@ static void on_connect_failed(struct session *session, const struct session_even
         if (event->version == 4 && event->code == BAD_VERSION_3_1_1)
             session_server_refused_3_1_1(server_of(session));
         snprintf(why, sizeof(why), "refused the connection: %s%s",
-                 session_code_text(event->version, event->code),
-                 session_code_hint(event->version, event->code));
+                 mqtt_code_text(event->version, event->code),
+                 mqtt_code_hint(event->version, event->code));
         complain(session, why, wait_and_retry(session, now_ms, true));
     } else if (event->text[0] != '\0') {
         complain(session, event->text, wait_and_retry(session, now_ms, true));
@@ -359,8 +359,8 @@ static void complain_of_loss(struct session *session, const struct session_event
                  client_id);
     else if (event->code != 0)
         snprintf(why, sizeof(why), "ended the connection: %s%s",
-                 session_code_text(event->version, event->code),
-                 session_code_hint(event->version, event->code));
+                 mqtt_code_text(event->version, event->code),
+                 mqtt_code_hint(event->version, event->code));
     else if (session->short_lived > 1)
         snprintf(why, sizeof(why),
                  "the connection was lost again soon after it was made: is there another client "

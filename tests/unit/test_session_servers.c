@@ -1,5 +1,5 @@
+#include "common/wire/mqtt_codes.h"
 #include "consumer/place.h"
-#include "consumer/session_codes.h"
 #include "consumer/session_servers.h"
 
 #include <limits.h>
@@ -161,12 +161,12 @@ static void test_each_server_has_its_own_version(void **state)
 static void test_codes_are_said_in_words_for_their_version(void **state)
 {
     (void)state;
-    assert_string_equal(session_code_text(4, 4), "bad user name or password");
-    assert_string_equal(session_code_text(5, 0x86), "bad user name or password");
-    assert_string_equal(session_code_text(5, 0x8e), "session taken over");
-    assert_non_null(strstr(session_code_hint(4, 4), "MQTT_PASSWORD"));
-    assert_string_equal(session_code_text(5, 0xfe), "no reason that is known");
-    assert_string_equal(session_code_text(4, 99), "no reason that is known");
+    assert_string_equal(mqtt_code_text(4, 4), "bad user name or password");
+    assert_string_equal(mqtt_code_text(5, 0x86), "bad user name or password");
+    assert_string_equal(mqtt_code_text(5, 0x8e), "session taken over");
+    assert_non_null(strstr(mqtt_code_hint(4, 4), "MQTT_PASSWORD"));
+    assert_string_equal(mqtt_code_text(5, 0xfe), "no reason that is known");
+    assert_string_equal(mqtt_code_text(4, 99), "no reason that is known");
 }
 
 static void test_a_client_id_becomes_one_folder_s_name(void **state)

@@ -1,4 +1,4 @@
-#include "consumer/session_codes.h"
+#include "common/wire/mqtt_codes.h"
 
 #include <stddef.h>
 
@@ -56,12 +56,12 @@ static const struct code *find(int version, int code)
     return &UNKNOWN;
 }
 
-const char *session_code_text(int version, int code)
+const char *mqtt_code_text(int version, int code)
 {
     return find(version, code)->text;
 }
 
-const char *session_code_hint(int version, int code)
+const char *mqtt_code_hint(int version, int code)
 {
     return find(version, code)->hint;
 }
