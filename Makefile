@@ -42,6 +42,7 @@ CURL     := $(call lib,libcurl,-lcurl)
 CRYPTO   := $(call lib,libcrypto,-lcrypto)
 MICROHTTPD := $(call lib,libmicrohttpd,-lmicrohttpd)
 PAHO     := -lpaho-mqtt3as
+PAHO_BLOCKING := -lpaho-mqtt3cs
 CMOCKA   := $(call lib,cmocka,-lcmocka)
 CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO) -lpthread
 ALL_CPPFLAGS += $(if $(HIREDIS_SSL),-DHAVE_HIREDIS_SSL)
@@ -50,8 +51,8 @@ LIBS_supervisor := $(INIH) $(CJSON)
 LIBS_consumer   := $(INIH) $(PAHO) $(CLIENT_LIBS)
 LIBS_worker     := $(INIH) $(CLIENT_LIBS)
 LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS)
-LIBS_cli        := $(INIH) $(CJSON) $(CLIENT_LIBS)
-LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(MICROHTTPD) $(CLIENT_LIBS) -lm
+LIBS_cli        := $(INIH) $(CJSON) $(PAHO_BLOCKING) $(CLIENT_LIBS)
+LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(PAHO_BLOCKING) $(MICROHTTPD) $(CLIENT_LIBS) -lm
 
 SOURCES := $(wildcard common/base/*.c common/wire/*.c common/client/*.c \
                       supervisor/*.c consumer/*.c worker/*.c monitor/*.c cli/*.c)

@@ -1,11 +1,14 @@
 #include "cli/check_broker.h"
 
+#include "cli/check_login.h"
+#include "cli/check_tls.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/random.h"
+#include "common/client/resolve.h"
+#include "common/wire/mqtt_codes.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,47 +17,83 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNACK_SIZE 4
+#define CLIENT_ID_MUST_TAKE 23
+#define HEX_DIGITS          5
 
-struct address {
-    char *host;
-    char *port;
-    bool tls;
+struct checking {
+    const struct settings_mqtt *mqtt;
+    struct check_server *server;
+    struct check_address address;
+    char numeric[RESOLVE_ADDRESS_SIZE]; /* the one that the library connects to */
 };
 
-static bool split_uri(struct bytes uri, struct address *address)
+/* The address --------------------------------------------------------------------------------- */
+
+static bool take_scheme(struct bytes *text, bool *tls)
 {
     static const struct {
         const char *scheme;
-        const char *port;
         bool tls;
-    } SCHEMES[] = {{"tcp://", "1883", false},
-                   {"mqtt://", "1883", false},
-                   {"ssl://", "8883", true},
-                   {"mqtts://", "8883", true}};
-    size_t i = 0;
-    while (i < 4 && !bytes_starts_with(uri, bytes_of(SCHEMES[i].scheme))) {
-        i++;
+    } SCHEMES[] = {{"tcp://", false}, {"mqtt://", false}, {"ssl://", true}, {"mqtts://", true}};
+    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
+        struct bytes scheme = bytes_of(SCHEMES[i].scheme);
+        if (bytes_starts_with(*text, scheme)) {
+            *text = bytes_slice(*text, scheme.len, text->len);
+            *tls = SCHEMES[i].tls;
+            return true;
+        }
     }
-    if (i == 4) {
+    return memmem(text->data, text->len, "://", 3) == NULL;
+}
+
+bool check_address_read(struct check_address *address, const char *text, bool tls)
+{
+    struct bytes host = bytes_of(text);
+    struct bytes port = BYTES_NONE;
+    *address = (struct check_address){.tls = tls};
+    if (!take_scheme(&host, &address->tls)) {
         return false;
     }
-    size_t scheme = strlen(SCHEMES[i].scheme);
-    struct bytes host = bytes_slice(uri, scheme, uri.len - scheme);
-    struct bytes port = bytes_of(SCHEMES[i].port);
-    struct bytes behind = host;
-    if (host.len > 0 && host.data[0] == '[') {
-        bytes_split(bytes_slice(host, 1, host.len), ']', &host, &behind);
-        bytes_split(behind, ':', &behind, &behind);
-        port = behind.len > 0 ? behind : port;
-    } else if (bytes_split(behind, ':', &host, &behind)) {
-        port = behind;
+    bool bracketed = host.len > 0 && host.data[0] == '[';
+    if (bracketed) {
+        bytes_split(bytes_slice(host, 1, host.len), ']', &host, &port);
+        bytes_split(port, ':', &(struct bytes){0}, &port);
+    } else {
+        bytes_split(host, ':', &host, &port);
+    }
+    if (port.len == 0) {
+        port = bytes_of(address->tls ? "8883" : "1883");
     }
     address->host = xstrndup(host.len > 0 ? host.data : "", host.len);
     address->port = xstrndup(port.data, port.len);
-    address->tls = SCHEMES[i].tls;
+    address->uri = xasprintf(bracketed ? "%s://[%s]:%s" : "%s://%s:%s",
+                             address->tls ? "ssl" : "tcp", address->host, address->port);
     return true;
 }
+
+void check_address_free(struct check_address *address)
+{
+    free(address->host);
+    free(address->port);
+    free(address->uri);
+    *address = (struct check_address){0};
+}
+
+void check_client_id(const char *client_id, uint64_t random, char out[CHECK_CLIENT_ID_SIZE])
+{
+    size_t room = strlen(client_id);
+    size_t more = strlen("-check-") + HEX_DIGITS;
+    room = (room > CLIENT_ID_MUST_TAKE ? room : CLIENT_ID_MUST_TAKE) - more;
+    size_t len = strnlen(client_id, room);
+    /* A character of several bytes is not cut in two. */
+    while (client_id[len] && len > 0 && ((unsigned char)client_id[len] & 0xc0) == 0x80) {
+        len--;
+    }
+    snprintf(out, CHECK_CLIENT_ID_SIZE, "%.*s-check-%0*x", (int)len, client_id, HEX_DIGITS,
+             (unsigned)(random & 0xfffff));
+}
+
+/* Why there is no connection ------------------------------------------------------------------- */
 
 static bool wait_for(int fd, short events, int64_t deadline_ms)
 {
@@ -92,144 +131,181 @@ static int connect_one(const struct addrinfo *info, int64_t deadline_ms)
     return -1;
 }
 
-static int connect_to(const struct address *address, int64_t deadline_ms, struct error *err)
+static int connect_to(const char *numeric, const char *port, int64_t deadline_ms)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    int fd = -1;
-    int code = getaddrinfo(address->host, address->port, &hints, &found);
-    if (code != 0) {
-        return error_set(err, ERR_UNREACHABLE, "%s", gai_strerror(code));
+    if (getaddrinfo(numeric, port, &hints, &found) != 0) {
+        errno = EINVAL;
+        return -1;
     }
-    for (const struct addrinfo *info = found; info && fd < 0; info = info->ai_next) {
-        fd = connect_one(info, deadline_ms);
-    }
+    int fd = connect_one(found, deadline_ms);
+    int fault = errno;
     freeaddrinfo(found);
-    if (fd < 0) {
-        return error_set(err, ERR_UNREACHABLE, "%s", strerror(errno));
-    }
+    errno = fault;
     return fd;
 }
 
-static void append_u16(struct buf *out, size_t value)
+/* "see [mqtt] host and port (MQTT_HOST, MQTT_PORT)"; a further consumer's keys have no variables. */
+static void fail(struct checking *checking, const char *what, const char *keys,
+                 const char *variables)
 {
-    buf_append_char(out, (char)(value >> 8 & 0xff));
-    buf_append_char(out, (char)(value & 0xff));
+    const char *name = checking->mqtt->name;
+    char *mend = name[0] ? xasprintf("see %s of [consumer:%s] or [mqtt]", keys, name)
+                         : xasprintf("see [mqtt] %s (%s)", keys, variables);
+    check_server_fail(checking->server, what, mend);
+    free(mend);
 }
 
-static void append_field(struct buf *out, const char *text)
+static void fail_at_address(struct checking *checking, const char *what)
 {
-    struct bytes field = bytes_slice(bytes_of(text), 0, UINT16_MAX);
-    append_u16(out, field.len);
-    buf_append(out, field);
+    if (checking->mqtt->server_uris[0]) {
+        check_server_fail(checking->server, what, "see server_uris");
+    } else {
+        fail(checking, what, "host, port and tls", "MQTT_HOST, MQTT_PORT, MQTT_TLS");
+    }
 }
 
-void check_broker_packet(const struct settings_mqtt *mqtt, const char *client_id, struct buf *out)
+static void say_no_answer(struct checking *checking, const char *what)
 {
-    struct buf body = {0};
-    bool user = mqtt->username[0] != '\0';
-    bool password = user && mqtt->password[0] != '\0';
-    append_field(&body, "MQTT");
-    buf_append_char(&body, 4);
-    /* Clean session, and which of the two follow. */
-    buf_append_char(&body, (char)(0x02 | (user ? 0x80 : 0) | (password ? 0x40 : 0)));
-    append_u16(&body, 10);
-    append_field(&body, client_id);
-    if (user) {
-        append_field(&body, mqtt->username);
-    }
-    if (password) {
-        append_field(&body, mqtt->password);
-    }
-    buf_append_char(out, 0x10);
-    size_t rest = body.len;
-    do {
-        buf_append_char(out, (char)((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0)));
-        rest >>= 7;
-    } while (rest > 0);
-    buf_append(out, buf_bytes(&body));
-    buf_free(&body);
+    char *text = xasprintf("%s within %d s", what, CHECK_TIMEOUT_MS / 1000);
+    fail_at_address(checking, text);
+    free(text);
 }
 
-int check_broker_judge(struct bytes answer, struct error *err)
+/* The library has no reason to tell: it is looked for on a connection of our own. */
+static void explain(struct checking *checking, enum login_result result)
 {
-    static const char *const REASONS[] = {
-        [1] = "it does not speak MQTT 3.1.1",
-        [2] = "it does not take this client id",
-        [3] = "it says that it is unavailable",
-        [4] = "bad user name or password",
-        [5] = "not authorised",
-    };
-    if (answer.len == 0) {
-        return error_set(err, ERR_REFUSED, "it closes the connection without an answer");
-    }
-    if (answer.len < CONNACK_SIZE || answer.data[0] != 0x20 || answer.data[1] != 2) {
-        return error_set(err, ERR_FORMAT, "what answers there does not speak MQTT");
-    }
-    unsigned code = (unsigned char)answer.data[3];
-    if (code == 0) {
-        return 0;
-    }
-    if (code < sizeof(REASONS) / sizeof(REASONS[0])) {
-        return error_set(err, ERR_REFUSED, "it refuses the connection: %s", REASONS[code]);
-    }
-    return error_set(err, ERR_REFUSED, "it refuses the connection with code %u", code);
-}
-
-/* Sends the packet and reads the answer; a broker that does not know the client may simply close. */
-static int converse(int fd, struct bytes packet, int64_t deadline_ms, struct error *err)
-{
-    char answer[CONNACK_SIZE];
-    size_t len = 0;
-    if (send(fd, packet.data, packet.len, MSG_NOSIGNAL) != (ssize_t)packet.len) {
-        return error_set(err, ERR_UNREACHABLE, "%s", strerror(errno));
-    }
-    while (len < sizeof(answer)) {
-        if (!wait_for(fd, POLLIN, deadline_ms)) {
-            return error_set(err, ERR_UNREACHABLE, "it takes the connection but gives no answer");
-        }
-        ssize_t got = read(fd, answer + len, sizeof(answer) - len);
-        if (got <= 0) {
-            break;
-        }
-        len += (size_t)got;
-    }
-    return check_broker_judge((struct bytes){answer, len}, err);
-}
-
-static int log_in(const struct settings_mqtt *mqtt, int fd, int64_t deadline_ms, struct error *err)
-{
-    static const char DISCONNECT[] = {(char)0xe0, 0};
-    char client_id[24]; /* 3.1.1 brokers must take 23 bytes */
-    struct buf packet = {0};
-    snprintf(client_id, sizeof(client_id), "check%016" PRIx64, random_u64());
-    check_broker_packet(mqtt, client_id, &packet);
-    int result = converse(fd, buf_bytes(&packet), deadline_ms, err);
-    if (result == 0 && send(fd, DISCONNECT, sizeof(DISCONNECT), MSG_NOSIGNAL) < 0) {
-        result = error_set(err, ERR_UNREACHABLE, "%s", strerror(errno));
-    }
-    buf_free(&packet);
-    return result;
-}
-
-int check_broker(const struct settings_mqtt *mqtt, struct bytes uri, int64_t timeout_ms,
-                 struct error *err)
-{
-    struct address address;
-    int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
-    if (!split_uri(uri, &address)) {
-        return error_set(err, ERR_USAGE,
-                         "its address begins with none of tcp://, ssl://, mqtt://, mqtts://");
-    }
-    int fd = connect_to(&address, deadline_ms, err);
-    int result = fd < 0 ? fd : 0;
-    if (fd >= 0 && !address.tls) {
-        result = log_in(mqtt, fd, deadline_ms, err);
+    const struct check_address *address = &checking->address;
+    struct buf why = {0};
+    int64_t deadline_ms = clock_monotonic_ms() + CHECK_TIMEOUT_MS;
+    int fd = connect_to(checking->numeric, address->port, deadline_ms);
+    if (fd < 0 && errno == ETIMEDOUT) {
+        say_no_answer(checking, "no answer");
+    } else if (fd < 0) {
+        fail_at_address(checking, strerror(errno));
+    } else if (result == LOGIN_SILENT) {
+        say_no_answer(checking, "it takes the connection but gives no answer");
+    } else if (!address->tls) {
+        fail_at_address(checking, "it ends the connection without an answer: does it want TLS "
+                                  "(MQTT_TLS)?");
+    } else if (check_tls(checking->mqtt, address->host, fd, deadline_ms, &why)) {
+        bool ipv6 = strchr(address->host, ':') && checking->mqtt->tls_verify;
+        check_server_fail(checking->server,
+                          "it ends the connection behind the TLS handshake, without an answer",
+                          ipv6 ? "the MQTT library compares no certificate with an IPv6 address: "
+                                 "give the broker's name"
+                               : "its log may say why");
+    } else {
+        check_server_fail(checking->server, buf_text(&why), "");
     }
     if (fd >= 0) {
         close(fd);
     }
-    free(address.host);
-    free(address.port);
-    return result;
+    buf_free(&why);
+}
+
+/* Trying ---------------------------------------------------------------------------------------- */
+
+/* The library looks names up itself, and blocks: what has no address now is not given to it. */
+static bool look_up(struct checking *checking)
+{
+    struct resolve *resolve = resolve_new(checking->address.host);
+    struct resolve_answer answer = {0};
+    int64_t deadline_ms = clock_monotonic_ms() + CHECK_TIMEOUT_MS;
+    bool answered;
+    resolve_ask(resolve);
+    while (!(answered = resolve_take(resolve, &answer)) &&
+           wait_for(resolve_fd(resolve), POLLIN, deadline_ms)) {
+    }
+    resolve_free(resolve);
+    if (!answered) {
+        say_no_answer(checking, "the name servers give no answer");
+    } else if (answer.len == 0) {
+        fail_at_address(checking, answer.text);
+    }
+    /* The library takes the first of IPv4, else the first, and tries no other. */
+    size_t chosen = 0;
+    while (chosen < answer.len && strchr(answer.address[chosen], ':')) {
+        chosen++;
+    }
+    snprintf(checking->numeric, sizeof(checking->numeric), "%s",
+             answer.address[chosen < answer.len ? chosen : 0]);
+    return answer.len > 0;
+}
+
+static bool is_bad_version(const struct login_answer *answer)
+{
+    return answer->result == LOGIN_REFUSED && (answer->code == 1 || answer->code == 0x84);
+}
+
+static void say_refused(struct checking *checking, int version, int code, const char *client_id)
+{
+    char *what = xasprintf("it refuses the connection: %s", mqtt_code_text(version, code));
+    bool three = version == 4;
+    bool not_authorized = code == (three ? 5 : 0x87);
+    if (code == (three ? 2 : 0x85) || (not_authorized && !checking->mqtt->username[0])) {
+        char *mend = xasprintf("does it want a user (username, password), or only certain client "
+                               "ids? This check's is \"%s\"",
+                               client_id);
+        check_server_fail(checking->server, what, mend);
+        free(mend);
+    } else if (not_authorized || code == (three ? 4 : 0x86) || code == 0x8c) {
+        fail(checking, what, "username and password", "MQTT_USERNAME, MQTT_PASSWORD");
+    } else if (code == (three ? 1 : 0x84)) {
+        check_server_fail(checking->server, what, "see [mqtt] version");
+    } else {
+        check_server_fail(checking->server, what, "its log may say why");
+    }
+    free(what);
+}
+
+static void log_in(struct checking *checking)
+{
+    const struct settings_mqtt *mqtt = checking->mqtt;
+    const char *uri = checking->address.uri;
+    char client_id[CHECK_CLIENT_ID_SIZE];
+    bool five = strcmp(mqtt->version, "5") == 0;
+    int version = five ? 5 : 4;
+    check_client_id(mqtt->client_id, random_u64(), client_id);
+    struct login_answer answer = check_login(mqtt, uri, client_id, version, CHECK_TIMEOUT_MS);
+    if (five && (is_bad_version(&answer) || answer.result == LOGIN_ENDED)) {
+        /* Some refuse MQTT 5 by hanging up. */
+        version = 4;
+        answer = check_login(mqtt, uri, client_id, version, CHECK_TIMEOUT_MS);
+    }
+    switch (answer.result) {
+    case LOGIN_TAKEN:
+        if (five && version == 4) {
+            check_server_note(checking->server, "it refuses MQTT 5; 3.1.1 is used");
+        }
+        break;
+    case LOGIN_REFUSED:
+        say_refused(checking, version, answer.code, client_id);
+        break;
+    case LOGIN_ENDED:
+    case LOGIN_SILENT:
+        explain(checking, answer.result);
+        break;
+    case LOGIN_FAULT:
+        fail_at_address(checking, check_login_fault(answer.code));
+        break;
+    }
+}
+
+void check_broker(const struct settings_mqtt *mqtt, struct check_server *server)
+{
+    struct checking checking = {.mqtt = mqtt, .server = server};
+    struct buf why = {0};
+    if (!check_address_read(&checking.address, server->place, mqtt->tls)) {
+        check_server_fail(server,
+                          "its address begins with none of tcp://, ssl://, mqtt://, mqtts://", "");
+    } else if (checking.address.tls && !check_tls_files(mqtt, &why)) {
+        check_server_fail(server, buf_text(&why), "");
+    } else if (look_up(&checking)) {
+        log_in(&checking);
+    }
+    buf_free(&why);
+    check_address_free(&checking.address);
 }

@@ -1,21 +1,30 @@
-/* Does an MQTT broker let us in? One connection, one CONNECT of MQTT 3.1.1 with the settings' user under a
- * client id of its own, so that a running consumer keeps its session. Source: MQTT 3.1.1, sections 3.1 and
- * 3.2. Over TLS only the TCP connection is tried. */
+/* Does an MQTT broker let us in? A real CONNECT (check_login.h), MQTT 5 and then 3.1.1 as the consumer has it,
+ * and, if that fails, why: the name, the address, TLS (check_tls.h), or what the broker says. Each of these has
+ * CHECK_TIMEOUT_MS. */
 #ifndef CLI_CHECK_BROKER_H
 #define CLI_CHECK_BROKER_H
 
-#include "common/base/buf.h"
-#include "common/base/error.h"
+#include "cli/check_server.h"
 #include "common/base/settings.h"
 
-/* uri: "tcp://host:port", "ssl://[::1]:8883", "mqtt://host". -ERR_UNREACHABLE: no connection or no answer;
- * -ERR_REFUSED: it answers, but does not let us in; -ERR_FORMAT: what answers is no broker; -ERR_USAGE. */
-MUST_CHECK int check_broker(const struct settings_mqtt *mqtt, struct bytes uri, int64_t timeout_ms,
-                            struct error *err);
+/* "tcp://host:port", "ssl://[::1]:8883", "mqtt://host", "host"; strings are owned. */
+struct check_address {
+    char *host; /* without brackets */
+    char *port;
+    char *uri; /* as paho has it: tcp://host:port, ssl://[::1]:8883 */
+    bool tls;
+};
 
-/* The CONNECT packet. Pure. */
-void check_broker_packet(const struct settings_mqtt *mqtt, const char *client_id, struct buf *out);
-/* What the broker's answer (of up to 4 bytes) means. Pure. */
-MUST_CHECK int check_broker_judge(struct bytes answer, struct error *err);
+/* server->place is the broker's address. */
+void check_broker(const struct settings_mqtt *mqtt, struct check_server *server);
+
+/* False for a scheme that is none of ours. Pure. tls: without a scheme. */
+bool check_address_read(struct check_address *address, const char *text, bool tls);
+void check_address_free(struct check_address *address);
+
+/* `<client_id>-check-<hex>`, never a consumer's own. A broker of MQTT 3.1.1 must take 23 bytes, and takes as
+ * many as the consumer's has: it is no longer than that, and the client id is cut for it. Pure. */
+#define CHECK_CLIENT_ID_SIZE 160
+void check_client_id(const char *client_id, uint64_t random, char out[CHECK_CLIENT_ID_SIZE]);
 
 #endif

@@ -11,35 +11,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Each server of the list, or host and port where it names none. */
 static void check_mqtt(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
-    struct bytes rest = bytes_of(mqtt->server_uris);
-    struct error err = {0};
-    char *own = xasprintf("%s://%s:%" PRId64, mqtt->tls ? "ssl" : "tcp", mqtt->host, mqtt->port);
-    if (rest.len == 0) {
-        rest = bytes_of(own);
+    static const char SEPARATORS[] = ", \t\r\n";
+    bool bare_ipv6 = strchr(mqtt->host, ':') && mqtt->host[0] != '[';
+    char *own = xasprintf(bare_ipv6 ? "%s://[%s]:%" PRId64 : "%s://%s:%" PRId64,
+                          mqtt->tls ? "ssl" : "tcp", mqtt->host, mqtt->port);
+    char *name = mqtt->name[0] ? xasprintf("broker of %s", mqtt->name) : xstrdup("broker");
+    const char *at = mqtt->server_uris + strspn(mqtt->server_uris, SEPARATORS);
+    if (!*at) {
+        at = own;
     }
-    while (rest.len > 0) {
-        size_t len = 0;
-        while (len < rest.len && rest.data[len] != ',' && rest.data[len] != ' ') {
-            len++;
-        }
-        struct bytes uri = bytes_slice(rest, 0, len);
-        rest = bytes_slice(rest, len + 1, rest.len);
-        if (uri.len == 0) {
-            continue;
-        }
-        char *place = xstrndup(uri.data, uri.len);
-        struct check_server *server = check_server_add(servers, "broker", place);
-        if (check_broker(mqtt, uri, CHECK_TIMEOUT_MS, &err) < 0) {
-            check_server_fail(
-                server, check_server_words(server, &err),
-                err.code == ERR_REFUSED
-                    ? "see [mqtt] username and password (MQTT_USERNAME, MQTT_PASSWORD)"
-                    : "see [mqtt] host, port and tls (MQTT_HOST, MQTT_PORT, MQTT_TLS)");
-        }
+    while (*at) {
+        size_t len = strcspn(at, SEPARATORS);
+        char *place = xstrndup(at, len);
+        check_broker(mqtt, check_server_add(servers, name, place));
         free(place);
+        at += len;
+        at += strspn(at, SEPARATORS);
     }
+    free(name);
     free(own);
 }
 

@@ -4,11 +4,17 @@ import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 import redis as redis_py
-from bridge import wait_until
+from bridge import free_port, wait_until
+from bridge.consumer import READY, VERSIONS
+from bridge.names import LOOK_UP_S, Names
 from bridge.program import ROOT, build_folder
+from bridge.relays import OldBroker
+
+NO_REDIS = "redis://127.0.0.1:1/messages"
 
 
 class Check:
@@ -19,9 +25,11 @@ class Check:
         path.write_text("[worker]\ncount = 0\n" + ini)
         clean = {name: value for name, value in os.environ.items()
                  if name in ("PATH", "HOME", "LD_LIBRARY_PATH") or name.endswith("SAN_OPTIONS")}
+        begun = time.monotonic()
         result = subprocess.run([*prefix, build_folder() / "mqtt-bridge", "check", "--connect", "--json", "--config",
                                  path], text=True, capture_output=True, timeout=100, env={**clean, **(env or {})},
                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        self.seconds = time.monotonic() - begun
         self.code = result.returncode
         self.printed = result.stdout + result.stderr
         self.servers = json.loads(result.stdout)["servers"]
@@ -30,6 +38,205 @@ class Check:
         found = [server for server in self.servers if server["name"] == name]
         assert len(found) == 1, self.servers
         return found[0]
+
+
+@pytest.fixture
+def check_broker(folder):
+    """The broker's line."""
+    def check(env=None, **mqtt):
+        lines = "".join(f"{key} = {value}\n" for key, value in mqtt.items())
+        answer = Check(folder, f"[mqtt]\n{lines}[transport:async]\ndsn = {NO_REDIS}\n", env).of("broker")
+        return answer["ok"], answer["text"]
+    return check
+
+
+# Broker: user and version --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_wrong_password_is_told_from_a_right_one(check_broker, make_mosquitto, version):
+    broker = make_mosquitto(users={"bridge": "right"})
+    settings = {"port": broker.port, "version": version, "username": "bridge"}
+    assert check_broker(**settings, password="right") == (True, "")
+    ok, text = check_broker(**settings, password="hunter2")
+    assert not ok and text == ("it refuses the connection: not authorized; see [mqtt] username and password "
+                               "(MQTT_USERNAME, MQTT_PASSWORD)")
+
+
+@pytest.mark.parametrize("answer", [bytes([0x20, 2, 0, 1]), bytes([0x20, 3, 0, 0x84, 0]), b""],
+                         ids=["3.1.1's refusal", "5's refusal", "hangs up"])
+def test_a_broker_without_mqtt_5_is_well_and_that_is_noted(check_broker, mosquitto, makers, answer):
+    old = makers.keep(OldBroker(mosquitto.port, answer))
+    assert check_broker(port=old.port) == (True, "it refuses MQTT 5; 3.1.1 is used")
+    assert old.refused == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_broker_that_wants_other_client_ids_is_told_from_a_wrong_password(check_broker, make_mosquitto, version):
+    broker = make_mosquitto(options={"clientid_prefixes": "device-"})
+    ok, text = check_broker(port=broker.port, version=version)
+    assert not ok and re.search(r'only certain client ids\? This check\'s is "mqtt-bridge-check-[0-9a-f]{5}"', text)
+    assert check_broker(port=broker.port, version=version, client_id="device-1") == (True, "")
+
+
+def test_each_server_and_each_consumer_has_a_line(folder, make_mosquitto):
+    one, other = make_mosquitto(), make_mosquitto(users={"garden": "right"})
+    away = free_port()
+    check = Check(folder, f"[mqtt]\nserver_uris = tcp://127.0.0.1:{one.port}, tcp://127.0.0.1:{away}\n"
+                          f"[consumer:garden]\ntopics = garden/#\nserver_uris = mqtt://localhost:{other.port}\n"
+                          f"username = garden\npassword = hunter2\n")
+    brokers = [server for server in check.servers if server["name"].startswith("broker")]
+    assert [(server["name"], server["ok"]) for server in brokers] == \
+        [("broker", True), ("broker", False), ("broker of garden", False)]
+    assert brokers[1]["text"] == "Connection refused; see server_uris"
+    assert "not authorized; see username and password of [consumer:garden]" in brokers[2]["text"]
+    assert check.code == 1 and "hunter2" not in check.printed
+
+
+def test_a_running_consumer_does_not_notice(folder, make_consumer, mosquitto, publisher):
+    consumer = make_consumer(status_topic="status").start()
+    check = Check(folder, f"[mqtt]\nport = {mosquitto.port}\nclient_id = bridge\n")
+    assert check.of("broker")["ok"]
+    entry = wait_until(lambda: re.search(r"as (bridge-check-[0-9a-f]{5}) \(p5, c1, ", mosquitto.log()), 10,
+                       mosquitto.log)
+    wait_until(lambda: f"Client {entry[1]} disconnected." in mosquitto.log(), 10, mosquitto.log)
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+    assert consumer.log().count(READY) == 1
+    assert not re.search(r"already connected|session taken over", mosquitto.log())
+
+
+# Broker: address -----------------------------------------------------------------------------------------
+
+def test_an_ipv6_address_needs_no_brackets(check_broker, make_mosquitto):
+    port = free_port()
+    make_mosquitto(options={"listener": f"{port} ::1"})
+    assert check_broker(host="::1", port=port) == (True, "")
+    assert check_broker(host="[::1]", port=port) == (True, "")
+    assert check_broker(server_uris=f"tcp://[::1]:{port}") == (True, "")
+
+
+def test_an_unknown_host_is_said(check_broker):
+    ok, text = check_broker(host="no-such-host.invalid")
+    assert not ok and re.search(r"not known|resolution|No address", text) and "MQTT_HOST" in text
+
+
+@pytest.mark.parametrize("tls", ["yes", "no"])
+def test_a_frozen_broker_is_not_waited_for_long(check_broker, mosquitto, tls):
+    mosquitto.freeze()
+    ok, text = check_broker(port=mosquitto.port, tls=tls)
+    assert not ok and text.startswith("it takes the connection but gives no answer within 5 s; see [mqtt] host")
+
+
+def test_a_silent_name_server_is_not_waited_for_long(folder, makers):
+    names = makers.keep(Names(makers.new_folder("names")))
+    check = Check(folder, f"[mqtt]\nhost = broker.test\n[transport:async]\ndsn = {NO_REDIS}\n", prefix=names.prefix())
+    assert check.of("broker")["text"].startswith("the name servers give no answer within 5 s; see [mqtt] host")
+    assert check.seconds < LOOK_UP_S
+
+
+# Broker: TLS ---------------------------------------------------------------------------------------------
+
+class Authority:
+    def __init__(self, folder):
+        self.folder = folder
+        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days",
+                     2, "-subj", "/CN=authority")
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=self.folder)
+
+    def sign(self, name, alternative="IP:127.0.0.1"):
+        """Makes name.pem and name.key."""
+        self.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
+                     f"/CN={name}")
+        (self.folder / "names").write_text(f"subjectAltName={alternative}\n")
+        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                     "-out", f"{name}.pem", "-days", 2, "-extfile", "names")
+
+    def options(self, name="server"):
+        """Mosquitto's."""
+        return {"certfile": self.folder / f"{name}.pem", "keyfile": self.folder / f"{name}.key"}
+
+
+@pytest.fixture
+def authority(makers):
+    made = Authority(makers.new_folder("authority"))
+    made.sign("server")
+    return made
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tls_is_tried_to_the_end(check_broker, make_mosquitto, authority, version):
+    broker = make_mosquitto(options=authority.options(), users={"bridge": "right"})
+    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.folder / "ca.pem", "username": "bridge",
+                "version": version}
+    assert check_broker(**settings, password="right") == (True, "")
+    ok, text = check_broker(**settings, password="hunter2")
+    assert not ok and "not authorized" in text and "MQTT_PASSWORD" in text
+
+
+def test_an_authority_that_is_not_the_brokers_is_named(check_broker, make_mosquitto, makers, authority):
+    broker = make_mosquitto(options=authority.options())
+    other = Authority(makers.new_folder("other")).folder / "ca.pem"
+    ok, text = check_broker(port=broker.port, tls="yes", ca_file=other)
+    assert not ok and "certificate is not trusted" in text and text.endswith(f"it is {other}")
+    ok, text = check_broker(port=broker.port, tls="yes")
+    assert not ok and text.endswith("ca_file must hold the authority that signed it; it is empty: the system's "
+                                    "authorities")
+    assert check_broker(port=broker.port, tls="yes", tls_verify="no") == (True, "")
+
+
+def test_a_certificate_for_another_name_is_said_with_its_names(check_broker, make_mosquitto, authority):
+    authority.sign("other", "DNS:broker.example.org,IP:127.0.0.9")
+    broker = make_mosquitto(options=authority.options("other"))
+    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.folder / "ca.pem"}
+    ok, text = check_broker(**settings)
+    assert not ok and ("certificate is not for 127.0.0.1, but for DNS:broker.example.org, IP Address:127.0.0.9; see "
+                       "[mqtt] host (MQTT_HOST)") in text
+    assert check_broker(**settings, tls_verify="no") == (True, "")
+
+
+def test_an_ipv6_address_can_not_be_compared_with_a_certificate(check_broker, make_mosquitto, authority):
+    authority.sign("server", "IP:::1,DNS:localhost")
+    port = free_port()
+    make_mosquitto(options={"listener": f"{port} ::1", **authority.options()})
+    settings = {"host": "::1", "port": port, "tls": "yes", "ca_file": authority.folder / "ca.pem"}
+    ok, text = check_broker(**settings)
+    assert not ok and "IPv6" in text
+    assert check_broker(**settings, tls_verify="no") == (True, "")
+
+
+def test_tls_where_there_is_none_and_none_where_there_is_tls(check_broker, mosquitto, make_mosquitto, authority):
+    ok, text = check_broker(port=mosquitto.port, tls="yes")
+    assert not ok and "is there no TLS on that port?" in text and "MQTT_TLS" in text
+    broker = make_mosquitto(options=authority.options())
+    ok, text = check_broker(port=broker.port)
+    assert not ok and "does it want TLS (MQTT_TLS)?" in text
+
+
+def test_a_certificate_of_ours_is_given_and_a_missing_one_is_said(check_broker, make_mosquitto, authority):
+    ca = authority.folder / "ca.pem"
+    broker = make_mosquitto(options={**authority.options(), "cafile": ca, "require_certificate": "true"})
+    authority.sign("client")
+    authority.openssl("rsa", "-in", "client.key", "-aes256", "-passout", "pass:right", "-out", "locked.key")
+    settings = {"port": broker.port, "tls": "yes", "ca_file": ca}
+    ok, text = check_broker(**settings)
+    assert not ok and "the broker wants a certificate of ours: give it in cert_file and key_file" in text
+    settings["cert_file"] = authority.folder / "client.pem"
+    assert check_broker(**settings, key_file=authority.folder / "client.key") == (True, "")
+    settings["key_file"] = authority.folder / "locked.key"
+    assert check_broker(**settings, env={"MQTT_KEY_PASSWORD": "right"}) == (True, "")
+    for env in ({"MQTT_KEY_PASSWORD": "hunter2"}, {}):
+        ok, text = check_broker(**settings, env=env)
+        assert not ok and text.startswith(f"key_file {settings['key_file']}: ") and "MQTT_KEY_PASSWORD" in text
+        assert "hunter2" not in text
+    ok, text = check_broker(**{**settings, "key_file": authority.folder / "server.key"})
+    assert not ok and "key_file" in text and "mismatch" in text
+
+
+def test_a_missing_authority_file_is_said(check_broker, mosquitto, folder):
+    ok, text = check_broker(port=mosquitto.port, tls="yes", ca_file=folder / "none.pem")
+    assert not ok and text.startswith(f"ca_file {folder}/none.pem: No such file or directory")
 
 
 # Redis: access rules -------------------------------------------------------------------------------------

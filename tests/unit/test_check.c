@@ -1,4 +1,4 @@
-/* What `check` finds beyond the settings' own form, and the broker's answer. */
+/* What `check` finds beyond the settings' own form, and how it reaches a broker. */
 #include "tests/unit/settings_case.h"
 
 #include "cli/check.h"
@@ -104,39 +104,50 @@ static void test_overlapping_consumers_are_a_warning(void **state)
            "consumers dispatch what both match\n");
 }
 
-static void test_the_connect_packet_is_mqtt_3_1_1(void **state)
+static void expect_address(const char *text, bool tls, const char *host, const char *uri)
 {
-    static const char PLAIN[] = "\x10\x0e\0\4MQTT\4\2\0\x0a\0\2id";
-    static const char USER[] = "\x10\x14\0\4MQTT\4\xc2\0\x0a\0\2id\0\1u\0\1p";
-    struct buf packet = {0};
-    (void)state;
-    struct settings *settings = load("");
-    check_broker_packet(&settings->mqtt, "id", &packet);
-    assert_true(bytes_equal(buf_bytes(&packet), (struct bytes){PLAIN, sizeof(PLAIN) - 1}));
-    settings_free(settings);
-    buf_clear(&packet);
-    settings = load("[mqtt]\nusername = u\npassword = p\n");
-    check_broker_packet(&settings->mqtt, "id", &packet);
-    assert_true(bytes_equal(buf_bytes(&packet), (struct bytes){USER, sizeof(USER) - 1}));
-    settings_free(settings);
-    buf_free(&packet);
+    struct check_address address;
+    assert_true(check_address_read(&address, text, tls));
+    assert_string_equal(address.host, host);
+    assert_string_equal(address.uri, uri);
+    assert_int_equal(address.tls, strncmp(uri, "ssl", 3) == 0);
+    check_address_free(&address);
 }
 
-static int judge(const char *answer, size_t len)
+static void test_a_brokers_address_is_read_as_the_consumer_reads_it(void **state)
 {
-    struct error err;
-    return check_broker_judge((struct bytes){answer, len}, &err);
+    struct check_address address;
+    (void)state;
+    expect_address("tcp://h:1", true, "h", "tcp://h:1");
+    expect_address("mqtt://h", true, "h", "tcp://h:1883");
+    expect_address("mqtts://h", false, "h", "ssl://h:8883");
+    expect_address("h:2", true, "h", "ssl://h:2");
+    expect_address("tcp://[::1]:1883", false, "::1", "tcp://[::1]:1883");
+    expect_address("ssl://[::1]", false, "::1", "ssl://[::1]:8883");
+    expect_address("tcp://", false, "", "tcp://:1883");
+    assert_false(check_address_read(&address, "ws://h", false));
+    check_address_free(&address);
 }
 
-static void test_the_brokers_answer_is_understood(void **state)
+static void test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes(void **state)
 {
+    static const struct {
+        const char *client_id;
+        const char *expected;
+    } CASES[] = {
+        {"mqtt-bridge", "mqtt-bridge-check-abcde"},
+        {"a", "a-check-abcde"},
+        {"mqtt-bridge-garden", "mqtt-bridge-check-abcde"},
+        {"123456789\xc3\xa9\xc3\xa9", "123456789\xc3\xa9-check-abcde"},
+        {"1234567890\xc3\xa9x", "1234567890-check-abcde"},
+        {"a-consumer-with-a-name-of-40-characters-", "a-consumer-with-a-name-of-40-check-abcde"},
+    };
+    char client_id[CHECK_CLIENT_ID_SIZE];
     (void)state;
-    assert_int_equal(judge("\x20\2\0\0", 4), 0);
-    assert_int_equal(judge("\x20\2\0\5", 4), -ERR_REFUSED);
-    assert_int_equal(judge("\x20\2\0\x7f", 4), -ERR_REFUSED);
-    assert_int_equal(judge("", 0), -ERR_REFUSED);
-    assert_int_equal(judge("\x20\2\0", 3), -ERR_FORMAT);
-    assert_int_equal(judge("HTTP", 4), -ERR_FORMAT);
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        check_client_id(CASES[i].client_id, 0x123456789abcde, client_id);
+        assert_string_equal(client_id, CASES[i].expected);
+    }
 }
 
 int main(void)
@@ -148,8 +159,8 @@ int main(void)
         TEST(test_what_workers_need_is_only_needed_with_workers),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
         TEST(test_overlapping_consumers_are_a_warning),
-        TEST(test_the_connect_packet_is_mqtt_3_1_1),
-        TEST(test_the_brokers_answer_is_understood),
+        TEST(test_a_brokers_address_is_read_as_the_consumer_reads_it),
+        TEST(test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
