@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/crc32c.h"
+#include "consumer/inflight_publish.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,34 +14,34 @@
 #define PACKET_IDS     65536
 #define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
 #define RECEIVED_3_1_1 "r-"
+#define RECEIVED_5     "r5-"
 #define DUP            0x08
 /* What the broker may not have seen an acknowledgement of is among the last so many: Receive Maximum and
  * what it had on the way. */
 #define RECALLED 1000
 
-/* An unreleased QoS 2 message. */
-struct unreleased {
-    uint32_t len; /* of the packet behind its fixed header; 0: the id is free */
+/* Of topic and payload. The rest of a packet may differ when it comes again: DUP is set, and what is left
+ * of a Message Expiry Interval is less. */
+struct print {
+    uint32_t len; /* 0: there is no message */
     uint32_t crc;
 };
 
 /* The last message stored under a packet id. */
 struct seen {
     uint64_t identity; /* 0: none */
-    uint32_t len;      /* of topic and payload */
-    uint32_t crc;
+    struct print print;
 };
 
 struct inflight {
     struct spool *spool;
     const struct filters *filters;
     struct stats_slot *slot;
-    _Atomic int version;
     MQTTClient_persistence persistence;
-    struct unreleased *unreleased; /* by packet id; untouched pages cost nothing */
-    struct seen *seen;             /* likewise */
-    uint64_t stored;               /* sequence of the last message */
-    size_t resumed;                /* so many further messages may be repeats of before */
+    struct print *unreleased; /* by packet id: QoS 2 messages; untouched pages cost nothing */
+    struct seen *seen;        /* likewise */
+    uint64_t stored;          /* sequence of the last message */
+    size_t resumed;           /* so many further messages may be repeats of before */
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -53,15 +54,17 @@ static void die(const struct error *err)
     _exit(CHILD_EXIT_FAILED);
 }
 
-static struct seen seen_of(const struct spool_message *message)
+static struct print print_of(struct bytes topic, struct bytes payload)
 {
-    uint32_t crc = crc32c(0, message->topic.data, message->topic.len);
+    uint32_t crc = crc32c((uint32_t)topic.len, topic.data, topic.len);
 
-    return (struct seen){
-        .identity = message->identity,
-        .len = (uint32_t)(message->topic.len + message->payload.len),
-        .crc = crc32c(crc, message->payload.data, message->payload.len),
-    };
+    return (struct print){.len = (uint32_t)(topic.len + payload.len),
+                          .crc = crc32c(crc, payload.data, payload.len)};
+}
+
+static bool is_same(struct print a, struct print b)
+{
+    return a.len == b.len && a.crc == b.crc;
 }
 
 static void recall(void *context, const struct spool_message *message)
@@ -70,7 +73,8 @@ static void recall(void *context, const struct spool_message *message)
 
     inflight->stored = message->sequence;
     if (message->qos > 0)
-        inflight->seen[message->packet_id] = seen_of(message);
+        inflight->seen[message->packet_id] =
+            (struct seen){message->identity, print_of(message->topic, message->payload)};
 }
 
 static bool may_repeat(struct inflight *inflight, const struct spool_message *message, bool dup)
@@ -101,13 +105,13 @@ static void store(struct inflight *inflight, struct spool_message *message, bool
     struct error err = {0};
 
     struct seen *last = &inflight->seen[message->packet_id];
-    struct seen arrived = {0};
+    struct print print = {0};
 
     message->received_us = clock_wall_us();
     if (message->qos > 0) {
-        arrived = seen_of(message);
-        if (may_repeat(inflight, message, dup) && last->identity != 0 && last->len == arrived.len &&
-            last->crc == arrived.crc && last->identity + RECALLED > inflight->stored)
+        print = print_of(message->topic, message->payload);
+        if (may_repeat(inflight, message, dup) && last->identity != 0 &&
+            is_same(last->print, print) && last->identity + RECALLED > inflight->stored)
             message->identity = last->identity;
     }
     int result = spool_append(inflight->spool, message, &err);
@@ -118,28 +122,29 @@ static void store(struct inflight *inflight, struct spool_message *message, bool
     if (result < 0)
         die(&err);
     inflight->stored = message->sequence;
-    if (message->qos > 0) {
-        arrived.identity = message->identity;
-        *last = arrived;
-    }
+    if (message->qos > 0)
+        *last = (struct seen){message->identity, print};
     stats_add(inflight->slot, RECEIVED[message->qos], 1);
     stats_add(inflight->slot, STATS_RECEIVED_BYTES, message->payload.len);
     stats_set(inflight->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
 }
 
 /* Overlapping filters bring a copy each. */
-static bool is_copy(const struct inflight *inflight, struct bytes topic,
-                    const MQTTProperties *properties)
+static bool is_copy(const struct inflight *inflight, struct bytes topic, const uint32_t *ids,
+                    size_t ids_len)
 {
-    uint32_t ids[IDS_MAX] = {0};
-    size_t ids_len = 0;
+    return filters_count(inflight->filters) >= 2 && ids_len > 0 &&
+           !filters_keep(inflight->filters, topic, ids, ids_len);
+}
 
-    if (filters_count(inflight->filters) < 2)
-        return false;
-    for (int i = 0; i < properties->count && ids_len < IDS_MAX; i++)
+static size_t ids_of(const MQTTProperties *properties, uint32_t ids[IDS_MAX])
+{
+    size_t count = 0;
+
+    for (int i = 0; i < properties->count && count < IDS_MAX; i++)
         if (properties->array[i].identifier == MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIER)
-            ids[ids_len++] = properties->array[i].value.integer4;
-    return ids_len > 0 && !filters_keep(inflight->filters, topic, ids, ids_len);
+            ids[count++] = properties->array[i].value.integer4;
+    return count;
 }
 
 int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message)
@@ -152,49 +157,50 @@ int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
         .topic = {topic, topic_len > 0 ? (size_t)topic_len : strlen(topic)},
         .payload = {message->payload, (size_t)message->payloadlen},
     };
-    bool in_spool = message->qos == 2 && atomic_load(&inflight->version) < MQTTVERSION_5;
+    uint32_t ids[IDS_MAX];
 
-    if (!in_spool && !is_copy(inflight, stored.topic, &message->properties))
+    if (stored.qos < 2 && /* `put` has those */
+        !is_copy(inflight, stored.topic, ids, ids_of(&message->properties, ids)))
         store(inflight, &stored, message->dup != 0);
     MQTTAsync_freeMessage(&message);
     MQTTAsync_free(topic);
     return 1;
 }
 
-/* A PUBLISH of MQTT 3.1.1 behind its fixed header (section 3.3): topic length, topic, packet id,
- * payload. paho has parsed it before: it holds. */
-static bool parse_publish(struct spool_message *message, struct bytes packet)
+/* Is the key that of a received QoS 2 message, and of which version? */
+static bool is_received(const char *key, bool *five)
 {
-    const unsigned char *data = (const unsigned char *)packet.data;
-    size_t topic_len = packet.len >= 2 ? (size_t)(data[0] << 8 | data[1]) : 0;
-    size_t head = 2 + topic_len + 2;
-
-    if (packet.len < head)
-        return false;
-    message->topic = bytes_slice(packet, 2, topic_len);
-    message->packet_id = (uint16_t)(data[head - 2] << 8 | data[head - 1]);
-    message->payload = bytes_slice(packet, head, packet.len - head);
-    return true;
+    *five = strncmp(key, RECEIVED_5, strlen(RECEIVED_5)) == 0;
+    return *five || strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) == 0;
 }
 
 static int put(void *handle, char *key, int count, char *buffers[], int lengths[])
 {
     struct inflight *inflight = handle;
-    struct spool_message message = {.qos = 2};
+    struct inflight_publish publish;
+    uint32_t ids[IDS_MAX];
+    bool five;
 
-    if (strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) != 0 || count != 2)
+    if (!is_received(key, &five) || count != 2)
         return 0; /* what we send needs no memory */
-    struct bytes packet = {buffers[1], (size_t)lengths[1]};
-    if (!parse_publish(&message, packet))
-        return 0;
+    if (!inflight_publish_parse(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five))
+        return 0; /* cannot be: the library has parsed it before */
 
     unsigned char header = (unsigned char)buffers[0][0];
-    struct unreleased *entry = &inflight->unreleased[message.packet_id];
-    struct unreleased arrived = {(uint32_t)packet.len, crc32c(0, packet.data, packet.len)};
-    if ((header & DUP) != 0 && entry->len == arrived.len && entry->crc == arrived.crc)
+    bool dup = (header & DUP) != 0;
+    struct print *entry = &inflight->unreleased[publish.packet_id];
+    struct print arrived = print_of(publish.topic, publish.payload);
+    if (dup && is_same(*entry, arrived))
         return 0;
-    message.retained = (header & 1) != 0;
-    store(inflight, &message, (header & DUP) != 0);
+    if (!is_copy(inflight, publish.topic, ids,
+                 inflight_publish_ids(publish.properties, ids, IDS_MAX)))
+        store(inflight,
+              &(struct spool_message){.qos = 2,
+                                      .retained = (header & 1) != 0,
+                                      .packet_id = publish.packet_id,
+                                      .topic = publish.topic,
+                                      .payload = publish.payload},
+              dup);
     *entry = arrived;
     return 0;
 }
@@ -203,9 +209,10 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
 static int released(void *handle, char *key)
 {
     struct inflight *inflight = handle;
+    bool five;
 
-    if (strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) == 0)
-        inflight->unreleased[atoi(key + strlen(RECEIVED_3_1_1)) & (PACKET_IDS - 1)].len = 0;
+    if (is_received(key, &five))
+        inflight->unreleased[atoi(strchr(key, '-') + 1) & (PACKET_IDS - 1)].len = 0;
     return 0;
 }
 
@@ -309,9 +316,8 @@ void inflight_session_is_new(struct inflight *inflight)
 }
 
 /* A new handle has forgotten what the former one had received, and will not say when it is released. */
-void inflight_begin(struct inflight *inflight, int version)
+void inflight_begin(struct inflight *inflight)
 {
-    atomic_store(&inflight->version, version);
     forget_unreleased(inflight);
 }
 

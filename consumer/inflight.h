@@ -3,19 +3,23 @@
  *
  * QoS 0 and 1: paho (1.3.10 and later) calls messageArrived in its receive thread before it sends
  * PUBACK, as long as no call ever returned 0 (a 0 queues in memory and acknowledges all the same).
- * QoS 2, MQTT 5: the same, before PUBREC; a repeat of a message that is not released yet is not given.
- * QoS 2, MQTT 3.1.1: paho gives the message only at PUBREL, long after PUBREC. So it goes into the spool
- * from the persistence's `put`, which runs before PUBREC, and messageArrived is too late to do anything.
- * A repeat is recognised by its packet id (not released), DUP and its bytes.
+ * QoS 2: messageArrived is no place for it. Under MQTT 3.1.1 paho calls it only at PUBREL, long after PUBREC;
+ * under MQTT 5 before PUBREC, but not at all for a packet id whose PUBREL has not come yet, and a broker that
+ * is back with an older state of the session gives such an id to a new message. So both versions go into the
+ * spool from the persistence's `put`, which runs for each PUBLISH, as it came, before PUBREC. A repeat is
+ * recognised by its packet id (not released), DUP, and the same topic and payload: it is not stored again. What
+ * comes under that id without DUP, or with other bytes, is a message of its own.
  * The table of unreleased ids does not survive the death of this process, nor a new handle (another server
- * or version): QoS 2 is exactly once within a connection, and at least once over its end. What is missing
- * is that table on disk, as RELEASE records in the spool; `put`, `remove` and `keys` are where they go.
+ * or version): QoS 2 is exactly once over broken connections to the same server, and at least once over the
+ * end of the process and such a change. What is missing is that table on disk, as RELEASE records in the
+ * spool; `put`, `remove` and `keys` are where they go.
  *
- * What the broker sends again after a broken connection or our death (it never saw our acknowledgement) is
- * stored again, under the identity of the first copy: packet id and bytes are those of a message that the
- * spool has seen just before, and DUP is set (at QoS 2 under MQTT 5 paho does not tell; there the first
- * messages of a resumed session count as sent again). It is not left out, because a broker may give a
- * packet id to a new message of the same bytes: then a page takes one for the other, and nothing is lost.
+ * What the broker sends again after our death or a broken connection (it never saw our acknowledgement), and
+ * is not recognised as above, is stored again, under the identity of the first copy: packet id and bytes are
+ * those of a message that the spool has seen just before, and DUP is set (at QoS 2 the first messages of a
+ * resumed session count as sent again without it: a broker that was set back to a snapshot sends as new what
+ * was queued in it). It is not left out, because a broker may give a packet id to a new message of the same
+ * bytes: then a page takes one for the other, and nothing is lost.
  *
  * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
  * anything but the disk, and calls nothing of paho's but its free functions. If the spool can't take a
@@ -36,8 +40,8 @@ struct inflight *inflight_new(struct spool *spool, const struct filters *filters
                               struct stats_slot *slot);
 void inflight_free(struct inflight *inflight);
 
-/* A new handle of this version (5 or 4) is going to be used. */
-void inflight_begin(struct inflight *inflight, int version);
+/* A new handle is going to be used. */
+void inflight_begin(struct inflight *inflight);
 /* The broker has no session of ours: nothing that comes can be a repeat. */
 void inflight_session_is_new(struct inflight *inflight);
 /* It has one: what it sends first may be repeats. */
@@ -47,7 +51,7 @@ int64_t inflight_limit(const struct inflight *inflight, int64_t wanted);
 
 /* The messageArrived callback; the context is the inflight. */
 int inflight_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message);
-/* For MQTT 3.1.1 (MQTTCLIENT_PERSISTENCE_USER). */
+/* For MQTTCLIENT_PERSISTENCE_USER, with either version. */
 MQTTClient_persistence *inflight_persistence(struct inflight *inflight);
 
 #endif

@@ -302,19 +302,17 @@ static int make_client(struct session_link *link, const struct session_server *s
 {
     MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
     MQTTAsync former = link->client;
-    bool five = version == MQTTVERSION_5;
     int code;
 
     if (former != NULL && link->server == server && link->version == version)
         return 0;
     options.MQTTVersion = version;
     options.persistQoS0 = 0;
-    inflight_begin(link->inflight, version);
+    inflight_begin(link->inflight);
     link->client = NULL;
-    code = MQTTAsync_createWithOptions(
-        &link->client, server->uri, link->settings->client_id,
-        five ? MQTTCLIENT_PERSISTENCE_NONE : MQTTCLIENT_PERSISTENCE_USER,
-        five ? NULL : inflight_persistence(link->inflight), &options);
+    code = MQTTAsync_createWithOptions(&link->client, server->uri, link->settings->client_id,
+                                       MQTTCLIENT_PERSISTENCE_USER,
+                                       inflight_persistence(link->inflight), &options);
     if (former != NULL)
         MQTTAsync_destroy(&former);
     if (code != MQTTASYNC_SUCCESS) {

@@ -4,8 +4,9 @@ import re
 
 import pytest
 from bridge import wait_until
-from bridge.consumer import READY, assert_all, numbered
+from bridge.consumer import READY, VERSIONS, assert_all, numbered
 from bridge.relays import DeafBroker, OldBroker
+from bridge.scripted import ScriptedBroker
 
 REFUSALS = {"3.1.1's refusal": bytes([0x20, 2, 0, 1]), "5's refusal": bytes([0x20, 3, 0, 0x84, 0]), "hangs up": b""}
 
@@ -59,6 +60,12 @@ def test_a_reconnect_with_3_1_1_does_not_forget_what_is_not_released(make_consum
     """The broker never hears of our PUBRECs and sends those messages again, DUP set: not one is stored twice."""
     old, line = old_broker(REFUSALS["3.1.1's refusal"])
     consumer = make_consumer(port=old.port, qos=2).start()
+    check_that_repeats_are_known(consumer, line, publisher)
+
+
+# QoS 2 over a broken connection ----------------------------------------------------------------------------
+
+def check_that_repeats_are_known(consumer, line, publisher):
     line.deafen()
     sent = numbered(40)
     publisher.publish_all(sent, qos=2)
@@ -66,6 +73,44 @@ def test_a_reconnect_with_3_1_1_does_not_forget_what_is_not_released(make_consum
     line.cut()
     consumer.wait_log(READY, 2)
     assert_all(sent, consumer.wait_idle(publisher))
+
+
+def test_a_reconnect_with_mqtt_5_does_not_forget_what_is_not_released(make_consumer, mosquitto, makers, publisher):
+    line = makers.keep(DeafBroker(mosquitto.port))
+    consumer = make_consumer(port=line.port, qos=2).start()
+    check_that_repeats_are_known(consumer, line, publisher)
+
+
+# What comes under a packet id whose PUBREL never came, and whether it is a message of its own.
+UNDER_AN_UNRELEASED_ID = {
+    "a new message": ({"payload": b"new"}, True),
+    "a new message with DUP": ({"payload": b"new", "dup": True}, True),
+    "the same without DUP": ({"payload": b"old"}, True),
+    "the same with DUP": ({"payload": b"old", "dup": True}, False),
+    "the same with DUP and less time to live": ({"payload": b"old", "dup": True, "expiry": 7}, False),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("message, is_new", UNDER_AN_UNRELEASED_ID.values(), ids=UNDER_AN_UNRELEASED_ID)
+def test_what_comes_under_an_unreleased_packet_id(make_consumer, makers, version, message, is_new):
+    def before(link):
+        link.accept(session_present=False)
+        link.publish(b"t", b"old", 5, expiry=60)
+
+    def after(link):
+        link.accept(session_present=True, expects_subscribe=False)
+        link.publish(b"t", packet_id=5, **message)
+        link.release(5)
+        link.release(9)  # whose message we never had: answered all the same
+        link.publish(b"t", b"last", 5)
+        link.release(5)
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(before, after))
+    consumer = make_consumer(port=broker.port, version=version, qos=2).start()
+    wait_until(lambda: b"last" in consumer.payloads(), 20, lambda: consumer.process.log_tail())
+    assert consumer.payloads() == [b"old"] + ([message["payload"]] if is_new else []) + [b"last"]
 
 
 # A broker that came back older than it was ----------------------------------------------------------------
