@@ -129,9 +129,10 @@ void session_free(struct session *session)
 /* Waiting -------------------------------------------------------------------------------------- */
 
 /* The connection is gone or did not come about. Returns when the next one is tried. */
-static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool next_server)
+static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool taken_over)
 {
-    bool good = session->phase == READY && now_ms - session->ready_ms >= GOOD_AFTER_MS;
+    bool good =
+        session->phase == READY && now_ms - session->ready_ms >= GOOD_AFTER_MS && !taken_over;
     bool lost_soon = is_connected(session) && !good;
     int64_t wait_ms = 0;
 
@@ -141,9 +142,12 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool next
     } else if (lost_soon) {
         session->short_lived++;
     }
+    /* Coming back at once would throw the other client out, and so on for ever. */
+    if (taken_over)
+        session->backoff.next_ms = session->settings->reconnect_max_ms;
     session->tried++;
-    session->next = next_server ? (session->server + 1) % session->servers.len : session->server;
-    if (session->tried >= session->servers.len || !next_server || lost_soon) {
+    session->next = taken_over ? session->server : (session->server + 1) % session->servers.len;
+    if (session->tried >= session->servers.len || lost_soon) {
         session->tried = 0;
         wait_ms = backoff_next(&session->backoff);
     }
@@ -158,7 +162,7 @@ static void connect_now(struct session *session, int64_t now_ms)
     session->server = session->next;
     if (session_link_connect(session->link, server_of(session),
                              session_server_version(server_of(session), now_ms), &err) < 0) {
-        complain(session, err.text, wait_and_retry(session, now_ms, true));
+        complain(session, err.text, wait_and_retry(session, now_ms, false));
         return;
     }
     enter(session, CONNECTING, -1);
@@ -305,14 +309,14 @@ static void on_connect_failed(struct session *session, const struct session_even
         snprintf(why, sizeof(why), "refused the connection: %s%s",
                  mqtt_code_text(event->version, event->code),
                  mqtt_code_hint(event->version, event->code));
-        complain(session, why, wait_and_retry(session, now_ms, true));
+        complain(session, why, wait_and_retry(session, now_ms, false));
     } else if (event->text[0] != '\0') {
-        complain(session, event->text, wait_and_retry(session, now_ms, true));
+        complain(session, event->text, wait_and_retry(session, now_ms, false));
     } else {
         say(session, "cannot connect");
         if (reach_ask(session->reach, place(session))) /* which then complains */
             session->asked = server_of(session);
-        wait_and_retry(session, now_ms, true);
+        wait_and_retry(session, now_ms, false);
     }
 }
 
@@ -379,10 +383,7 @@ static void on_lost(struct session *session, const struct session_event *event, 
         enter(session, AWAY, session->rest_until_ms);
         return;
     }
-    /* Coming back at once would throw the other client out, and so on for ever. */
-    if (event->code == TAKEN_OVER)
-        session->backoff.next_ms = session->settings->reconnect_max_ms;
-    complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code != TAKEN_OVER));
+    complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
 }
 
 static void on_event(struct session *session, const struct session_event *event, int64_t now_ms)
@@ -456,7 +457,7 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
     } else if (session->phase == REFUSED && due) {
         subscribe(session, now_ms);
     } else if (session->phase == SUBSCRIBING && due) {
-        complain(session, "does not answer SUBSCRIBE", wait_and_retry(session, now_ms, true));
+        complain(session, "does not answer SUBSCRIBE", wait_and_retry(session, now_ms, false));
         session->rest_until_ms = session->deadline_ms;
         leave_now(session);
     }

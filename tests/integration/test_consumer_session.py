@@ -1,6 +1,7 @@
 """The consumer's session with the broker: how it comes back, to which server and with which version."""
 
 import re
+import time
 
 import pytest
 from bridge import wait_until
@@ -9,6 +10,8 @@ from bridge.relays import DeafBroker, OldBroker
 from bridge.scripted import ScriptedBroker
 
 REFUSALS = {"3.1.1's refusal": bytes([0x20, 2, 0, 1]), "5's refusal": bytes([0x20, 3, 0, 0x84, 0]), "hangs up": b""}
+
+SESSION_TAKEN_OVER = 0x8e
 
 
 def waits_after_losses(consumer):
@@ -26,6 +29,22 @@ def test_two_consumers_with_one_client_id_wait_longer_and_longer_on_a_list_of_se
     waits = waits_after_losses(one)[:3]
     assert len(waits) == 3 and waits[0] >= 75, "reconnect_min is 100 ms, less a quarter"
     assert all(later > earlier for earlier, later in zip(waits, waits[1:])), waits
+
+
+@pytest.mark.parametrize("stood_s", [0, 10.5], ids=["at once", "after a good while"])
+def test_a_session_that_was_taken_over_is_left_alone_for_long(make_consumer, makers, stood_s):
+    """A connection that stood for ten seconds begins the back-off anew, but not one that ended so."""
+    def play(link):
+        link.accept(session_present=False)
+        time.sleep(stood_s)
+        link.disconnect(SESSION_TAKEN_OVER)
+
+    broker = makers.keep(ScriptedBroker(play))
+    consumer = make_consumer(port=broker.port, qos=2, reconnect_max="60s").start()
+    consumer.wait_log('another client uses the client id "bridge"', timeout=30)
+    wait_ms, = re.findall(r'another client uses.*"retry_ms":(\d+)', consumer.log())
+    assert int(wait_ms) >= 45000, "reconnect_max, less a quarter"
+    assert broker.connections == 1
 
 
 # Versions -----------------------------------------------------------------------------------------------
