@@ -133,12 +133,12 @@ static bool is_spool(const char *dir)
     return found;
 }
 
+/* Of ours, beside the segments. */
 static bool is_ours(const char *name)
 {
     static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, SEGMENT_WANTED, "committed",
                                         "subscriptions"};
-    uint64_t number;
-    bool found = segment_name_parse(name, "segment", &number);
+    bool found = false;
 
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]) && !found; i++)
         found = strcmp(name, NAMES[i]) == 0;
@@ -147,8 +147,9 @@ static bool is_ours(const char *name)
 
 /* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
  * aside as damaged, stays, and the folder with it. */
-static void remove_spool(const char *dir)
+static void remove_spool(struct spool *spool, const char *dir)
 {
+    spool_remove_segments(spool);
     DIR *listing = opendir(dir);
     int folder = listing != NULL ? dirfd(listing) : -1;
     const struct dirent *entry;
@@ -220,7 +221,7 @@ static void finish_current(struct orphans *orphans)
     uint64_t sent = dispatch_sent(orphans->dispatch);
 
     if (sent == 0)
-        remove_spool(dir);
+        remove_spool(orphans->spool, dir);
     else
         log_notice(LOG_WITH(log_number("messages", (int64_t)sent)),
                    "Spool %s, which no consumer owns, has been sent", dir);

@@ -57,6 +57,10 @@ MUST_CHECK int spool_open(struct spool **spool, const struct spool_options *opti
 /* No append may be under way. */
 void spool_close(struct spool *spool);
 
+/* Removes all segments' files, but puts aside those that are damaged (NUMBER.damaged): they are read whole
+ * for it. When everything is committed and nothing will be appended; all that may follow is spool_close. */
+void spool_remove_segments(struct spool *spool);
+
 /* Before anything is appended or read: the youngest messages, oldest first, `count` and about 64 MB at
  * the most. */
 typedef void spool_seen(void *context, const struct spool_message *message);

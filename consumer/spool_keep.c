@@ -66,19 +66,28 @@ static bool recycle(struct spool *spool, const struct segment *segment, const ch
     return true;
 }
 
-static void free_segment(struct spool *spool, struct segment *segment)
+/* A damaged one is put aside, for somebody to look at. */
+static void remove_segment(const struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
     char aside[SEGMENT_NAME_SIZE];
 
     segment_name(segment->header.number, "segment", name);
     segment_name(segment->header.number, "damaged", aside);
+    int failed = segment->damage_end > 0 ? sys_renameat(spool->dir, name, aside)
+                                         : sys_unlinkat(spool->dir, name);
+    if (failed < 0 && errno != ENOENT)
+        log_warning(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
+                    "The spool can't remove a file: %s", strerror(errno));
+}
+
+static void free_segment(struct spool *spool, struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(segment->header.number, "segment", name);
     if (!recycle(spool, segment, name)) {
-        int failed = segment->damage_end > 0 ? sys_renameat(spool->dir, name, aside)
-                                             : sys_unlinkat(spool->dir, name);
-        if (failed < 0 && errno != ENOENT)
-            log_warning(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
-                        "The spool can't remove a file: %s", strerror(errno));
+        remove_segment(spool, segment);
         atomic_fetch_sub(&spool->shared.disk, segment->size);
         sync_directory(spool);
     }
@@ -160,6 +169,32 @@ void keep_release(struct spool *spool)
         keep_hint(spool);
     keep_spare(spool);
     keep_directory(spool);
+}
+
+/* Damage shows when it is read, and an earlier process may have read it. */
+static void find_damage(struct spool *spool)
+{
+    struct cursor cursor = cursor_at(spool->reader.first);
+    struct record record;
+    struct hole hole;
+    enum step step;
+
+    while ((step = reader_step(spool, &cursor, &record, &hole)) != STEP_END) {
+        if (step == STEP_HOLE)
+            cursor.segment->damage_end = hole.to > hole.from ? hole.to : hole.from + 1;
+        reader_drop_chunks(&spool->reader);
+    }
+    reader_drop_chunks(&spool->reader);
+}
+
+void spool_remove_segments(struct spool *spool)
+{
+    if (spool->reader.first == NULL)
+        return;
+    find_damage(spool);
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
+        remove_segment(spool, s);
+    sync_directory(spool);
 }
 
 static void say_spare_failed(struct spool *spool, const struct error *err)

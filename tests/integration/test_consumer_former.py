@@ -182,6 +182,31 @@ def test_the_spool_of_a_former_client_id_is_sent_and_then_removed(consumer, publ
     assert_all(sent, consumer.wait_idle(publisher))
 
 
+def test_a_damaged_segment_of_a_former_client_id_is_kept_for_somebody_to_look_at(consumer, publisher, redis):
+    consumer.start()
+    redis.freeze()
+    sent = numbered(700)
+    publisher.publish_all(sent)
+    consumer.wait_spooled(sent)
+    consumer.process.stop(4, signal.SIGQUIT)
+    redis.thaw()
+    folder = consumer.bridge.state_dir / "spool" / "bridge"
+    segment, = folder.glob("*.segment")
+    whole = segment.read_bytes()
+    assert whole.count(b"00000300") == 1
+    segment.write_bytes(whole.replace(b"00000300", b"0000x300"))
+    consumer.set("mqtt", client_id="another").start()
+    consumer.wait_log("has been sent")
+    lost = sent.pop(300)
+    assert lost[1] == "00000300"
+    assert_all(sent, consumer.wait_entries(699))
+    consumer.restart()
+    consumer.wait_log("Emptied spool")
+    assert [path.name for path in folder.iterdir()] == [segment.with_suffix(".damaged").name]
+    consumer.restart()
+    assert "No consumer owns" not in consumer.log()
+
+
 def test_a_folder_beside_the_spools_that_is_none_is_left_alone(consumer, redis):
     consumer.start()
     consumer.process.stop()
