@@ -10,7 +10,12 @@ from bridge.consumer import READY, VERSIONS, Consumer, assert_all, numbered
 
 # The end ------------------------------------------------------------------------------------------------
 
-def test_sigterm_sends_what_is_spooled(consumer, publisher, redis):
+def leaves(mosquitto):
+    """How often the consumer has gone with a DISCONNECT. One that merely hangs up "closed its connection"."""
+    return mosquitto.log().count("Client bridge disconnected.")
+
+
+def test_sigterm_sends_what_is_spooled(consumer, publisher, redis, mosquitto):
     consumer.start()
     redis.freeze()
     sent = numbered(2000)
@@ -19,11 +24,12 @@ def test_sigterm_sends_what_is_spooled(consumer, publisher, redis):
     consumer.process.send(signal.SIGTERM)
     redis.thaw()
     assert consumer.process.wait() == 0
+    assert leaves(mosquitto) == 1
     assert_all(sent, consumer.entries())
     assert "everything that was received is in Redis" in consumer.log()
 
 
-def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publisher, redis):
+def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publisher, redis, mosquitto):
     consumer.set("supervisor", stop_timeout="3s").start()
     redis.stop()
     sent = numbered(500)
@@ -31,6 +37,7 @@ def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publ
     started = time.monotonic()
     consumer.stop()
     assert time.monotonic() - started < 3
+    assert leaves(mosquitto) == 1
     assert "the spool keeps messages" in consumer.log()
     redis.start()
     consumer.start()
@@ -38,13 +45,14 @@ def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publ
     assert_all(sent, consumer.wait_idle(publisher), repeats=True)
 
 
-def test_sigterm_with_nothing_to_do_is_quick(consumer, publisher):
-    consumer.start()
+@pytest.mark.parametrize("version", VERSIONS)
+def test_sigterm_with_nothing_to_do_leaves_the_broker_in_good_order(make_consumer, publisher, mosquitto, version):
+    consumer = make_consumer(version=version).start()
     publisher.publish("a", "1")
     consumer.wait_entries(1)
-    started = time.monotonic()
+    assert leaves(mosquitto) == 0
     consumer.stop()
-    assert time.monotonic() - started < 2.5
+    assert leaves(mosquitto) == 1
 
 
 def test_sigquit_ends_at_once_and_loses_nothing(consumer, publisher, redis):

@@ -6,6 +6,7 @@ import time
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, assert_all, numbered
+from bridge.relays import LateRelay
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -55,9 +56,34 @@ def test_redis_killed_loses_nothing(consumer, publisher, redis):
     assert_all(sent, consumer.wait_idle(publisher))
 
 
+def assert_no_record_twice(entries):
+    """What the broker repeats is a record of its own, of its own time."""
+    records = [(entry.id, entry.headers["X-Mqtt-Received-At"]) for entry in entries]
+    assert len(records) == len(set(records)), f"{len(records) - len(set(records))} records of the spool twice"
+
+
+def test_a_batch_that_arrives_when_the_successor_has_sent_it_too_is_fenced(consumer, publisher, redis, makers):
+    line = makers.keep(LateRelay(redis.port))
+    consumer.set("transport:async", dsn=f"redis://127.0.0.1:{line.port}/messages").start()
+    sent = numbered(200)
+    publisher.publish_all(sent[:100])
+    consumer.wait_entries(100)
+    line.hold()
+    publisher.publish_all(sent[100:])
+    consumer.wait_spooled(sent)
+    wait_until(lambda: sent[100][1].encode() in line.held, 10, "a batch is on its way")
+    consumer.kill()
+    consumer.start()
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+    line.release()
+    wait_until(lambda: b"\r\n" in line.answers, 10, "Redis has answered what came late")
+    assert_no_record_twice(consumer.wait_idle(publisher))
+    assert b"FENCED" in line.answers
+
+
 def test_redis_frozen_under_a_kill_loses_and_doubles_nothing_that_was_spooled(consumer, publisher, redis):
     """Batches that lie in the socket of a frozen Redis are executed when it thaws, after the successor has
-    been started: the fence keeps them from being there twice."""
+    been started."""
     consumer.start()
     sent = numbered(3000)
     for part in range(3):
@@ -73,6 +99,7 @@ def test_redis_frozen_under_a_kill_loses_and_doubles_nothing_that_was_spooled(co
         consumer.wait_idle(publisher)
     entries = [entry for entry in consumer.entries() if entry.topic != "marker"]
     assert_all(sent, entries, repeats=True)
+    assert_no_record_twice(entries)
 
 
 def test_a_redis_that_was_frozen_goes_on_without_loss_or_repeat(consumer, publisher, redis):

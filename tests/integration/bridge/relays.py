@@ -1,4 +1,4 @@
-"""Between a client and a real broker: what a broker's or a network's faults look like from the client."""
+"""Between a client and a real server: what a server's or a network's faults look like from the client."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ def shut(*ends):
 
 
 class Relay:
-    """Passes on all bytes between its own port and the broker's. A kind of its own changes begin() or passes()."""
+    """Passes on all bytes between its own port and the server's. A kind of its own changes begin() or passes()."""
 
     def __init__(self, port):
         self.behind = port
@@ -107,3 +107,46 @@ class DeafBroker(Relay):
     def cut(self):
         super().cut()
         self.deaf = False
+
+
+class LateRelay(Relay):
+    """What the connections of before hold() send from then on is late: it arrives at release(), when the client
+    may be gone. Connections made since are as fast as ever."""
+
+    def __init__(self, port):
+        self.generation = 0
+        self.held = b""     # of all of them
+        self.answers = b""  # the server's to what came late
+        self.released = threading.Event()
+        super().__init__(port)
+
+    def hold(self):
+        self.generation += 1
+
+    def release(self):
+        self.released.set()
+
+    def _pump(self, source, sink, from_client):
+        generation = self.generation
+        own = b""
+        try:
+            while data := source.recv(65536):
+                late = self.generation > generation
+                if late and from_client:
+                    own += data
+                    self.held += data
+                elif late:
+                    self.answers += data
+                else:
+                    sink.sendall(data)
+            if own:
+                self.released.wait()
+                sink.sendall(own)
+                return  # the server's answers are still read
+        except OSError:
+            pass
+        shut(source, sink)
+
+    def close(self):
+        self.released.set()
+        super().close()
