@@ -19,6 +19,7 @@
 
 struct reject {
     struct entry *entry; /* NULL: its connection was lost while the row was being written */
+    char name[REJECT_NAME_SIZE];
     struct buf body;
     struct buf headers;
     struct reject *next;
@@ -101,12 +102,13 @@ bool rejects_exist(const struct rejects *rejects)
     return rejects->failure != NULL;
 }
 
-void rejects_add(struct rejects *rejects, struct entry *entry, struct buf *body,
+void rejects_add(struct rejects *rejects, struct entry *entry, const char *name, struct buf *body,
                  struct buf *headers)
 {
     struct reject *reject = xcalloc(1, sizeof(*reject));
 
     *reject = (struct reject){.entry = entry, .body = *body, .headers = *headers};
+    snprintf(reject->name, sizeof(reject->name), "%s", name);
     *body = (struct buf){0};
     *headers = (struct buf){0};
     append(rejects, reject);
@@ -161,18 +163,16 @@ static void row_written(void *context, int result, const struct error *err)
 }
 
 /* Whether somebody has written the row already can't be told from here (a worker that died, one that took
- * the entry over, an answer that was lost): it is always looked for. The header that names the entry ends
- * so. */
+ * the entry over, an answer that was lost): it is always looked for, by the header that names the entry.
+ * Rows of versions that named it otherwise are not found. */
 void rejects_turn(struct rejects *rejects, int64_t now_ms)
 {
     const struct reject *reject = rejects->head;
-    char id[STREAM_ID_TEXT_SIZE];
-    char look_for[STREAM_ID_TEXT_SIZE + 3];
+    char look_for[REJECT_NAME_SIZE + 2];
 
     if (reject == NULL || rejects->writing || now_ms < rejects->again_ms)
         return;
-    stream_id_format(reject->entry->id, id);
-    snprintf(look_for, sizeof(look_for), ":%s\"", id);
+    snprintf(look_for, sizeof(look_for), "\"%s\"", reject->name);
     struct failure_row row = {.body = buf_bytes(&reject->body),
                               .headers = buf_bytes(&reject->headers),
                               .look_for = bytes_of(look_for),

@@ -9,14 +9,18 @@
 
 struct rejects;
 
+/* What a row says of its entry, in the header X-Mqtt-Entry: `<stream id>-<CRC-32C>`. */
+#define REJECT_NAME_SIZE (STREAM_ID_TEXT_SIZE + 9)
+
 /* [failure] dsn may be empty: rejects_exist is then false, and nothing may be added. */
 MUST_CHECK int rejects_new(struct rejects **rejects, const struct settings_failure *settings,
                            struct error *err);
 void rejects_free(struct rejects *rejects);
 bool rejects_exist(const struct rejects *rejects);
 
-/* Takes both buffers' contents over. settle_rejected is called once the row is committed. */
-void rejects_add(struct rejects *rejects, struct entry *entry, struct buf *body,
+/* Takes both buffers' contents over; the headers hold `name`, by which the row is found should it have been
+ * written before. settle_rejected is called once the row is committed. */
+void rejects_add(struct rejects *rejects, struct entry *entry, const char *name, struct buf *body,
                  struct buf *headers);
 void rejects_forget(struct rejects *rejects, const struct intake *intake);
 

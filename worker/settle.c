@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/random.h"
+#include "common/wire/crc32c.h"
 #include "common/wire/delayed.h"
 #include "common/wire/retry.h"
 #include "common/wire/stamp.h"
@@ -237,15 +238,30 @@ void settle_retry(struct entry *entry, const char *cause)
     send_retry(settle, entry, cause, delay);
 }
 
+/* Two streams, and two servers whose workers share a table, can have entries of one id: the stream's name
+ * and the value tell them apart. Whoever looks at the entry again comes to the same. */
+static void name_entry(const struct settle *settle, const struct entry *entry,
+                       char name[REJECT_NAME_SIZE])
+{
+    const char *stream = queue_dsn(settle->queue)->stream;
+    char id[STREAM_ID_TEXT_SIZE];
+    uint32_t crc = crc32c(0, stream, strlen(stream) + 1);
+
+    crc = crc32c(crc, entry->value.data, entry->value.len);
+    stream_id_format(entry->id, id);
+    snprintf(name, REJECT_NAME_SIZE, "%s-%08" PRIx32, id, crc);
+}
+
 /* Into the failure transport with what is in settle->body and settle->headers. */
-static void reject_with(struct settle *settle, struct entry *entry, const char *cause)
+static void reject_with(struct settle *settle, struct entry *entry, const char *name,
+                        const char *cause)
 {
     log_error(LOG_WITH(log_bytes("topic", entry->envelope.topic), log_bytes("id", entry->identity),
                        log_text("error", cause)),
               "Message on \"%.*s\" goes to the failure transport: %s",
               BYTES_ARG(entry->envelope.topic), cause);
     /* It may wait long: its batch must not wait with it. */
-    rejects_add(settle->rejects, intake_detach(entry->intake, entry), &settle->body,
+    rejects_add(settle->rejects, intake_detach(entry->intake, entry), name, &settle->body,
                 &settle->headers);
 }
 
@@ -261,7 +277,7 @@ void settle_reject(struct entry *entry, const char *cause)
 {
     struct settle *settle = intake_settle(entry->intake);
     char id[STREAM_ID_TEXT_SIZE];
-    char place[STREAM_ID_TEXT_SIZE + 200];
+    char name[REJECT_NAME_SIZE];
     struct error err;
 
     if (!rejects_exist(settle->rejects)) {
@@ -269,39 +285,39 @@ void settle_reject(struct entry *entry, const char *cause)
         return;
     }
     stream_id_format(entry->id, id);
-    snprintf(place, sizeof(place), "%.150s:%s", queue_dsn(settle->queue)->stream, id);
-    struct stamp_failure failure = describe(cause, id, place);
+    name_entry(settle, entry, name);
+    struct stamp_failure failure = describe(cause, id, name);
     failure.receiver = bytes_of(settle->transport);
     if (retry_is_allowed(&settle->strategy, entry->envelope.retry_count))
         failure.exception_class = EXCEPTION_FINAL;
     if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0)
         settle_undecodable(entry, err.text);
     else
-        reject_with(settle, entry, cause);
+        reject_with(settle, entry, name, cause);
 }
 
 void settle_undecodable(struct entry *entry, const char *cause)
 {
     struct settle *settle = intake_settle(entry->intake);
     char id[STREAM_ID_TEXT_SIZE];
-    char place[STREAM_ID_TEXT_SIZE + 200];
+    char name[REJECT_NAME_SIZE];
 
     stream_id_format(entry->id, id);
-    snprintf(place, sizeof(place), "%.150s:%s", queue_dsn(settle->queue)->stream, id);
-    struct stamp_failure failure = describe(cause, id, place);
-    failure.receiver = bytes_of(settle->transport);
-    failure.exception_class = EXCEPTION_FINAL;
     if (!rejects_exist(settle->rejects)) {
         log_fault(&settle->undecodable_fault, LOG_LEVEL_CRITICAL,
-                  LOG_WITH(log_text("entry", place)),
-                  "Entry %s can't be decoded (%s) and there is no failure transport: it stays "
+                  LOG_WITH(log_text("entry", id)),
+                  "%s: entry %s can't be decoded (%s) and there is no failure transport: it stays "
                   "pending. Set [failure] dsn or DATABASE_URL",
-                  place, cause);
+                  queue_place(settle->queue), id, cause);
         intake_settled(entry->intake, entry);
         return;
     }
+    name_entry(settle, entry, name);
+    struct stamp_failure failure = describe(cause, id, name);
+    failure.receiver = bytes_of(settle->transport);
+    failure.exception_class = EXCEPTION_FINAL;
     stamp_undecodable(&settle->body, &settle->headers, &settle->format, entry->value, &failure);
-    reject_with(settle, entry, cause);
+    reject_with(settle, entry, name, cause);
 }
 
 static void acknowledged(void *context, int result, const struct error *err)

@@ -13,7 +13,7 @@
 #define HEADER_ENCODING    "X-Mqtt-Encoding" /* base64: the JSON body's payload is */
 #define HEADER_TOPIC       "X-Mqtt-Topic"    /* base64 of a topic that is not UTF-8 */
 #define HEADER_RAW         "X-Mqtt-Raw"      /* 1: the payload is a whole entry's field */
-#define HEADER_ENTRY       "X-Mqtt-Entry"    /* the id of the entry that a failed row comes from */
+#define HEADER_ENTRY       "X-Mqtt-Entry"    /* which entry a failed row comes from */
 
 #define UNDECODABLE_TOPIC "$undecodable"
 
