@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A larger document's memory is not kept: one such message would cost it for good. */
+#define KEPT_MAX (1024 * 1024)
+
 struct handler {
     struct bytes topic_template;
     bool encode_topic;
@@ -51,11 +54,27 @@ static struct bytes published_topic(struct handler *handler, struct bytes topic)
     return buf_bytes(&handler->topic);
 }
 
+static int make_form(const struct handler *handler, struct bytes topic, struct buf *form,
+                     struct error *err)
+{
+    struct update update = {.topic = topic,
+                            .data = buf_bytes(&handler->data),
+                            .private_update = handler->private_updates,
+                            .id = buf_bytes(&handler->id)};
+    int result = update_check(&update, err);
+
+    if (result == 0)
+        update_form(form, &update);
+    return result;
+}
+
 int handler_update(struct handler *handler, const struct entry *entry, struct buf *form,
                    struct bytes *id, struct error *err)
 {
     const struct envelope *envelope = &entry->envelope;
 
+    if (update_check_size(envelope->topic, envelope->payload, err) < 0)
+        return -(int)err->code;
     buf_clear(&handler->id);
     buf_append(&handler->id, BYTES("urn:mqtt-bridge:"));
     buf_append(&handler->id, entry->identity);
@@ -65,13 +84,9 @@ int handler_update(struct handler *handler, const struct entry *entry, struct bu
     else
         update_document(&handler->data, entry->identity, envelope->topic, envelope->payload,
                         envelope->received_us);
-
-    struct update update = {.topic = published_topic(handler, envelope->topic),
-                            .data = buf_bytes(&handler->data),
-                            .private_update = handler->private_updates,
-                            .id = buf_bytes(&handler->id)};
-    *id = update.id;
-    size_t before = form->len;
-    update_form(form, &update);
-    return update_check(&update, form->len - before, err);
+    *id = buf_bytes(&handler->id);
+    int result = make_form(handler, published_topic(handler, envelope->topic), form, err);
+    if (handler->data.capacity > KEPT_MAX)
+        buf_free(&handler->data);
+    return result;
 }

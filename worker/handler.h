@@ -11,7 +11,7 @@ struct handler *handler_new(const struct settings_mercure *settings);
 void handler_free(struct handler *handler);
 
 /* Appends the publish form to `form` and leaves the update's id in *id, valid until the next call.
- * -ERR_REFUSED: the hub would refuse it whoever asks; err says why. */
+ * -ERR_REFUSED: the hub would refuse it whoever asks; err says why, and no form was made. */
 MUST_CHECK int handler_update(struct handler *handler, const struct entry *entry, struct buf *form,
                               struct bytes *id, struct error *err);
 

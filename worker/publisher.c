@@ -46,6 +46,7 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
 {
     struct publisher *made = xcalloc(1, sizeof(*made));
 
+    alloc_give_back_large(); /* forms of several MB, one on each connection */
     if (hub_new(&made->hub, &child->settings->mercure, answered, made, err) < 0) {
         free(made);
         return -(int)err->code;

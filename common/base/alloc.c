@@ -1,9 +1,13 @@
 #include "common/base/alloc.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define LARGE       (1024 * 1024)
+#define KEPT_AT_TOP (16 * 1024 * 1024)
 
 static void *checked(void *memory, size_t size)
 {
@@ -53,4 +57,11 @@ char *xasprintf(const char *format, ...)
     int len = vasprintf(&text, format, arguments);
     va_end(arguments);
     return checked(len < 0 ? NULL : text, 1);
+}
+
+void alloc_give_back_large(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE);
+    /* Setting the one makes the other small and fixed, too: a batch's end would be a system call. */
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_AT_TOP);
 }

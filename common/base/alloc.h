@@ -12,4 +12,9 @@ char *xstrdup(const char *text);
 char *xstrndup(const char *text, size_t len); /* exactly len bytes and a NUL */
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* For programs that now and then hold something large: from now on what is over a MiB goes back to the
+ * system when it is freed. By default malloc learns from it to keep such memory, and small things that are
+ * made meanwhile pin it down. */
+void alloc_give_back_large(void);
+
 #endif

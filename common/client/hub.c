@@ -341,6 +341,8 @@ static void finish(struct connection *connection, CURLcode code)
         return;
     result.took_us = clock_monotonic_us() - connection->sent_us;
     describe(connection, &result);
+    if (connection->form.capacity > HUB_FORM_KEPT_MAX)
+        buf_free(&connection->form);
     connection->busy = false;
     hub->busy--;
     hub->answered(hub->context, connection->index, &result);

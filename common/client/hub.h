@@ -36,7 +36,9 @@ void hub_free(struct hub *hub);
 size_t hub_connections(const struct hub *hub);
 bool hub_is_idle(const struct hub *hub, size_t connection);
 /* The connection's form buffer, cleared: fill it (update_form), then hub_send. It is kept, so that
- * hub_send alone sends the same again. */
+ * hub_send alone sends the same again, unless it is over HUB_FORM_KEPT_MAX: then its memory is given back
+ * with the answer. */
+#define HUB_FORM_KEPT_MAX (1024 * 1024)
 struct buf *hub_form(struct hub *hub, size_t connection);
 /* id: what a 200's body must be; kept by copy. The connection must be idle. */
 void hub_send(struct hub *hub, size_t connection, struct bytes id);

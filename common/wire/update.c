@@ -112,17 +112,26 @@ static char *write_escaped(char *to, unsigned char byte)
     return to + 3;
 }
 
+static size_t urlencoded_len(struct bytes text)
+{
+    size_t escaped = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char kind = FORM_BYTES[(unsigned char)text.data[i]];
+
+        escaped += kind != FORM_LETTER && kind != FORM_SPACE;
+    }
+    return text.len + (ESCAPED_LENGTH_MAX - 1) * escaped;
+}
+
 void update_urlencode(struct buf *out, struct bytes text)
 {
     const unsigned char *from = (const unsigned char *)text.data;
-    size_t escaped = 0;
 
     if (text.len == 0)
         return;
     /* Counted first: three times the length of a large payload would be kept for good. */
-    for (size_t i = 0; i < text.len; i++)
-        escaped += FORM_BYTES[from[i]] != FORM_LETTER;
-    char *to = buf_reserve(out, text.len + (ESCAPED_LENGTH_MAX - 1) * escaped);
+    char *to = buf_reserve(out, urlencoded_len(text));
     for (size_t i = 0; i < text.len; i++) {
         unsigned char kind = FORM_BYTES[from[i]];
 
@@ -176,6 +185,32 @@ void update_form(struct buf *out, const struct update *update)
     }
 }
 
+/* How long update_form makes it. */
+static size_t form_len(const struct update *update)
+{
+    size_t len = strlen("topic=&data=") + urlencoded_len(update->topic);
+
+    len += urlencoded_len(update->data);
+    if (update->private_update)
+        len += strlen("&private=on");
+    if (update->id.len > 0)
+        len += strlen("&id=") + urlencoded_len(update->id);
+    if (update->type.len > 0)
+        len += strlen("&type=") + urlencoded_len(update->type);
+    if (update->retry.len > 0)
+        len += strlen("&retry=") + urlencoded_len(update->retry);
+    return len;
+}
+
+/* Counting costs a pass over all bytes: only where it may matter. */
+static bool may_be_too_long(const struct update *update)
+{
+    size_t len = update->topic.len + update->data.len + update->id.len + update->type.len +
+                 update->retry.len;
+
+    return len > FORM_LENGTH_MAX / (2 * ESCAPED_LENGTH_MAX);
+}
+
 static bool find(struct bytes text, struct bytes wanted, size_t *at)
 {
     const char *found = text.len > 0 ? memmem(text.data, text.len, wanted.data, wanted.len) : NULL;
@@ -206,7 +241,16 @@ static bool breaks_lines(struct bytes text)
     return false;
 }
 
-int update_check(const struct update *update, size_t form_len, struct error *err)
+int update_check_size(struct bytes topic, struct bytes payload, struct error *err)
+{
+    if (topic.len + payload.len <= FORM_LENGTH_MAX)
+        return 0;
+    return error_set(err, ERR_REFUSED,
+                     "topic and payload are %zu bytes long, more than the hub's limit of %d",
+                     topic.len + payload.len, FORM_LENGTH_MAX);
+}
+
+int update_check(const struct update *update, struct error *err)
 {
     uint64_t retry;
     size_t at;
@@ -225,9 +269,10 @@ int update_check(const struct update *update, size_t form_len, struct error *err
     if (update->retry.len > 0 && !bytes_to_u64(update->retry, &retry))
         return error_set(err, ERR_REFUSED,
                          "the update's retry is not a whole number of milliseconds");
-    if (form_len > FORM_LENGTH_MAX)
+    size_t len = may_be_too_long(update) ? form_len(update) : 0;
+    if (len > FORM_LENGTH_MAX)
         return error_set(err, ERR_REFUSED,
-                         "the update is %zu bytes long, more than the hub's limit of %d", form_len,
+                         "the update is %zu bytes long, more than the hub's limit of %d", len,
                          FORM_LENGTH_MAX);
     return 0;
 }

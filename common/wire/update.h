@@ -38,7 +38,10 @@ void update_expand_topic(struct buf *out, struct bytes template, struct bytes to
 
 /* Would the hub refuse it whoever asks? (400, 403: see hub_answer.h.) Cheaper than asking:
  * CR, LF or NUL in id or type, a topic that holds /.well-known/mercure, an empty topic, a form of more
- * than 10 MiB - 1. -ERR_REFUSED with the reason. */
-MUST_CHECK int update_check(const struct update *update, size_t form_len, struct error *err);
+ * than 10 MiB - 1, which is counted and not made. -ERR_REFUSED with the reason. */
+MUST_CHECK int update_check(const struct update *update, struct error *err);
+
+/* The same of its length alone, before there is a document: no form is shorter than what it is made of. */
+MUST_CHECK int update_check_size(struct bytes topic, struct bytes payload, struct error *err);
 
 #endif

@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf form = {0};
     struct error err = {0};
     update_form(&form, &update);
-    if (update_check(&update, form.len, &err) < 0)
+    if (update_check(&update, &err) < 0)
         require(err.code == ERR_REFUSED && err.text[0] != '\0');
     buf_free(&form);
     buf_free(&document);

@@ -170,26 +170,76 @@ static void test_what_the_hub_would_refuse_is_not_sent(void **state)
     struct error err;
 
     (void)state;
-    assert_int_equal(update_check(&update, 10 * 1024 * 1024 - 1, &err), 0);
-    assert_int_equal(update_check(&update, 10 * 1024 * 1024, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), 0);
     update.topic = BYTES_NONE;
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     update.topic = BYTES("x/.well-known/mercure/y");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     assert_non_null(strstr(err.text, "/.well-known/mercure"));
     update = good;
     update.id = BYTES("a\nb");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     update.id = BYTES("a\0b");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     update.id = BYTES("#a");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     update = good;
     update.type = BYTES("a\rb");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
     update = good;
     update.retry = BYTES("1s");
-    assert_int_equal(update_check(&update, 1, &err), -ERR_REFUSED);
+    assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
+}
+
+/* The form of `unit` again and again, then of `x`, up to len bytes. */
+static void fill(struct update *update, struct buf *data, const char *unit, size_t len)
+{
+    struct buf form = {0};
+
+    buf_clear(data);
+    while (data->len < len / 4)
+        buf_append_text(data, unit);
+    update->data = buf_bytes(data);
+    update_form(&form, update);
+    assert_true(form.len < len);
+    memset(buf_reserve(data, len - form.len), 'x', len - form.len);
+    data->len += len - form.len;
+    update->data = buf_bytes(data);
+    buf_clear(&form);
+    update_form(&form, update);
+    assert_int_equal(form.len, len);
+    buf_free(&form);
+}
+
+static void test_a_length_over_the_hubs_limit_is_counted_without_a_form(void **state)
+{
+    static const char *const units[] = {"a", " ", "\"", "a b~/\"\n\xFF"};
+    struct update update = {.topic = BYTES("a/b c"), .id = BYTES("urn:x"), .private_update = true};
+    struct buf data = {0};
+    struct error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        fill(&update, &data, units[i], 10 * 1024 * 1024 - 1);
+        assert_int_equal(update_check(&update, &err), 0);
+        fill(&update, &data, units[i], 10 * 1024 * 1024);
+        assert_int_equal(update_check(&update, &err), -ERR_REFUSED);
+        assert_non_null(strstr(err.text, "10485760 bytes"));
+    }
+    buf_free(&data);
+}
+
+static void test_what_is_too_long_as_it_is_needs_no_document(void **state)
+{
+    struct bytes topic = BYTES("a/b");
+    struct bytes payload = {"", 10 * 1024 * 1024 - 1 - topic.len};
+    struct error err;
+
+    (void)state;
+    assert_int_equal(update_check_size(topic, payload, &err), 0);
+    payload.len++;
+    assert_int_equal(update_check_size(topic, payload, &err), -ERR_REFUSED);
+    assert_non_null(strstr(err.text, "10485760 bytes"));
 }
 
 int main(void)
@@ -207,6 +257,8 @@ int main(void)
         cmocka_unit_test(test_a_topic_as_uri_keeps_unreserved_and_slashes),
         cmocka_unit_test(test_the_template_takes_the_topic_wherever_it_says),
         cmocka_unit_test(test_what_the_hub_would_refuse_is_not_sent),
+        cmocka_unit_test(test_a_length_over_the_hubs_limit_is_counted_without_a_form),
+        cmocka_unit_test(test_what_is_too_long_as_it_is_needs_no_document),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
