@@ -72,7 +72,7 @@ bool inflight_publish_parse(struct inflight_publish *publish, struct bytes packe
 
 static bool skip(struct bytes *rest, int property)
 {
-    struct bytes skipped;
+    struct bytes skipped, value;
 
     switch (property) {
     case PAYLOAD_FORMAT:
@@ -86,7 +86,7 @@ static bool skip(struct bytes *rest, int property)
     case CORRELATION_DATA:
         return take_data(rest, &skipped);
     case USER_PROPERTY:
-        return take_data(rest, &skipped) && take_data(rest, &skipped);
+        return take_data(rest, &skipped) && take_data(rest, &value);
     default:
         return false;
     }

@@ -304,8 +304,7 @@ void settle_undecodable(struct entry *entry, const char *cause)
 
     stream_id_format(entry->id, id);
     if (!rejects_exist(settle->rejects)) {
-        log_fault(&settle->undecodable_fault, LOG_LEVEL_CRITICAL,
-                  LOG_WITH(log_text("entry", id)),
+        log_fault(&settle->undecodable_fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("entry", id)),
                   "%s: entry %s can't be decoded (%s) and there is no failure transport: it stays "
                   "pending. Set [failure] dsn or DATABASE_URL",
                   queue_place(settle->queue), id, cause);
