@@ -66,8 +66,12 @@ class Mosquitto(Server):
         self.send(signal.SIGHUP)
 
     def save(self):
-        """Writes its snapshot now, as autosave would."""
+        """Writes its snapshot now, as autosave would: under another name, which then becomes the snapshot's."""
+        snapshot = self.folder / "mosquitto.db"
+        before = snapshot.stat().st_ino if snapshot.exists() else None
         self.send(signal.SIGUSR1)
+        wait_until(lambda: snapshot.exists() and snapshot.stat().st_ino != before, 20, "the broker has saved",
+                   every=0.005)
 
 
 class Redis(Server):
