@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,8 +19,7 @@
 struct question {
     char *host;
     char *port;
-    enum reach_answer answer;
-    char text[160];
+    struct reach_result result;
 };
 
 struct reach {
@@ -65,26 +65,42 @@ static int try_connect(const struct addrinfo *address)
     return fault;
 }
 
+/* paho's Socket_new takes no other. */
+static const struct addrinfo *pick(const struct addrinfo *addresses)
+{
+    const struct addrinfo *at = addresses;
+
+    while (at->ai_family != AF_INET && at->ai_next != NULL)
+        at = at->ai_next;
+    return at;
+}
+
 static void look(void *data)
 {
     struct question *question = data;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *addresses = NULL;
+    struct reach_result *result = &question->result;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
+    struct addrinfo *addresses = NULL;
     int fault = getaddrinfo(question->host, question->port, &hints, &addresses);
-    const char *text = fault == EAI_SYSTEM ? strerror(errno)
-                       : fault != 0        ? gai_strerror(fault)
-                                           : "";
 
-    if (fault == 0) {
-        for (struct addrinfo *at = addresses; at != NULL; at = at->ai_next) {
-            fault = try_connect(at);
-            if (fault == 0)
-                break;
-        }
-        freeaddrinfo(addresses);
-        text = strerror(fault);
+    result->answer = REACH_CLOSED;
+    if (fault != 0) {
+        snprintf(result->text, sizeof(result->text), "%s",
+                 fault == EAI_SYSTEM ? strerror(errno) : gai_strerror(fault));
+        return;
     }
-    question->answer = fault == 0 ? REACH_OPEN : REACH_CLOSED;
-    snprintf(question->text, sizeof(question->text), "%s", text);
+    const struct addrinfo *picked = pick(addresses);
+    for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
+        result->addresses++;
+    if (getnameinfo(picked->ai_addr, picked->ai_addrlen, result->address, sizeof(result->address),
+                    NULL, 0, NI_NUMERICHOST) != 0)
+        result->address[0] = '\0';
+    fault = try_connect(picked);
+    freeaddrinfo(addresses);
+    if (fault == 0)
+        result->answer = REACH_OPEN;
+    else
+        snprintf(result->text, sizeof(result->text), "%s", strerror(fault));
 }
 
 static void question_free(void *data)
@@ -121,13 +137,12 @@ bool reach_ask(struct reach *reach, const char *place)
     return reach->call != NULL;
 }
 
-enum reach_answer reach_take(struct reach *reach, char text[160])
+bool reach_take(struct reach *reach, struct reach_result *result)
 {
     if (reach->call == NULL || !offload_is_done(reach->call))
-        return REACH_NONE;
-    enum reach_answer answer = reach->question->answer;
-    snprintf(text, 160, "%s", reach->question->text);
+        return false;
+    *result = reach->question->result;
     offload_free(reach->call);
     reach->call = NULL;
-    return answer;
+    return true;
 }

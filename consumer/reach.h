@@ -1,6 +1,7 @@
 /* Why can't the broker be reached? The MQTT library says "TCP connect failure" whatever it was. This
- * asks again what it asked (the name, then one TCP connection) and says it in words: "Name or service
- * not known", "Connection refused", or that TCP works and the fault lies behind it.
+ * asks again what it asked (the name, then one TCP connection, to the one address of it that it takes: the
+ * first of IPv4, else the last) and says it in words: "Name or service not known", "Connection refused", or
+ * that TCP works and the fault lies behind it.
  *
  * A resolver blocks, so that each question has a short-lived thread of its own (common/base/offload.h). One
  * question at a time. */
@@ -8,6 +9,7 @@
 #define CONSUMER_REACH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct reach;
 
@@ -22,11 +24,16 @@ int reach_fd(const struct reach *reach);
 bool reach_ask(struct reach *reach, const char *place);
 
 enum reach_answer {
-    REACH_NONE, /* not yet */
     REACH_OPEN, /* somebody accepts connections there */
     REACH_CLOSED,
 };
-/* text: set with an answer; the reason if it is closed. Each answer is given once. */
-enum reach_answer reach_take(struct reach *reach, char text[160]);
+struct reach_result {
+    enum reach_answer answer;
+    char text[160];   /* the reason if it is closed */
+    char address[64]; /* that was tried, numeric; "" if the name has none */
+    size_t addresses; /* that the name has */
+};
+/* false: not yet. Each answer is given once. */
+bool reach_take(struct reach *reach, struct reach_result *result);
 
 #endif

@@ -5,9 +5,9 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/mqtt_codes.h"
-#include "consumer/reach.h"
+#include "consumer/session_dial.h"
 #include "consumer/session_link.h"
-#include "consumer/session_servers.h"
+#include "consumer/session_why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 
 enum phase {
     AWAY, /* no connection; if one is wanted, at `deadline_ms` */
+    LOOKING_UP,
     CONNECTING,
     SUBSCRIBING, /* given up at the deadline */
     REFUSED,     /* connected, but a filter was refused: subscribes again at the deadline */
@@ -33,12 +34,8 @@ struct session {
     struct filters *filters;
     struct stats_slot *slot;
     struct session_link *link;
-    struct reach *reach;
-    struct session_servers servers;
-    size_t server;                /* the one in use, or that was tried last */
-    size_t next;                  /* the one to be tried next */
-    size_t tried;                 /* in this round */
-    struct session_server *asked; /* what `reach` is asked about; NULL: nothing we want to know */
+    struct session_dial *dial;
+    struct session_why *why;
 
     bool wanted;
     enum phase phase;
@@ -49,18 +46,17 @@ struct session {
     bool had_session;
     struct backoff backoff;
     struct session_facts facts;
-    struct log_fault fault;
     char reason[STATS_REASON_SIZE];
 };
 
 static struct session_server *server_of(struct session *session)
 {
-    return &session->servers.at[session->server];
+    return session_dial_server(session->dial);
 }
 
 static const char *place(const struct session *session)
 {
-    return session->servers.at[session->server].place;
+    return session_dial_place(session->dial);
 }
 
 static void enter(struct session *session, enum phase phase, int64_t deadline_ms)
@@ -81,17 +77,16 @@ static void say(struct session *session, const char *why)
 }
 
 /* The reason, and the log line for it. */
-static void complain_of(struct session *session, const struct session_server *server,
-                        const char *why, int64_t wait_ms)
+static void complain_of(struct session *session, size_t slot, const char *where, const char *why,
+                        int64_t wait_ms)
 {
-    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", server->place, why);
-    log_fault(&session->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)), "%s",
-              session->reason);
+    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", where, why);
+    session_why_log(session->why, slot, session->reason, wait_ms);
 }
 
 static void complain(struct session *session, const char *why, int64_t wait_ms)
 {
-    complain_of(session, server_of(session), why, wait_ms);
+    complain_of(session, session_dial_slot(session->dial), place(session), why, wait_ms);
 }
 
 int session_new(struct session **session, const struct settings_mqtt *settings,
@@ -103,12 +98,12 @@ int session_new(struct session **session, const struct settings_mqtt *settings,
     *made = (struct session){.settings = settings, .filters = filters, .slot = slot};
     made->backoff = (struct backoff){.minimum_ms = settings->reconnect_min_ms,
                                      .maximum_ms = settings->reconnect_max_ms};
-    int result = session_servers_read(&made->servers, settings, err);
+    int result = session_dial_new(&made->dial, settings, err);
     if (result < 0) {
         session_free(made);
         return result;
     }
-    made->reach = reach_new();
+    made->why = session_why_new();
     made->link = session_link_new(settings, filters, inflight);
     enter(made, AWAY, -1);
     say(made, "not connected yet");
@@ -121,20 +116,21 @@ void session_free(struct session *session)
     if (session == NULL)
         return;
     session_link_free(session->link);
-    reach_free(session->reach);
-    session_servers_free(&session->servers);
+    session_why_free(session->why);
+    session_dial_free(session->dial);
     free(session);
 }
 
 /* Waiting -------------------------------------------------------------------------------------- */
 
-/* The connection is gone or did not come about. Returns when the next one is tried. */
+/* The connection is gone or did not come about. Returns how long the next one waits. */
 static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool taken_over)
 {
     bool good =
         session->phase == READY && now_ms - session->ready_ms >= GOOD_AFTER_MS && !taken_over;
     bool lost_soon = is_connected(session) && !good;
     int64_t wait_ms = 0;
+    bool all_tried = true;
 
     if (good) {
         backoff_reset(&session->backoff);
@@ -142,13 +138,17 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool take
     } else if (lost_soon) {
         session->short_lived++;
     }
-    /* Coming back at once would throw the other client out, and so on for ever. */
-    if (taken_over)
+    if (taken_over) {
+        /* Coming back at once would throw the other client out, and so on for ever. */
         session->backoff.next_ms = session->settings->reconnect_max_ms;
-    session->tried++;
-    session->next = taken_over ? session->server : (session->server + 1) % session->servers.len;
-    if (session->tried >= session->servers.len || lost_soon) {
-        session->tried = 0;
+        session_dial_same_server(session->dial);
+    } else if (is_connected(session)) {
+        all_tried = session_dial_next_server(session->dial);
+    } else {
+        all_tried = session_dial_next(session->dial);
+    }
+    if (all_tried || lost_soon) {
+        session_dial_begin_round(session->dial);
         wait_ms = backoff_next(&session->backoff);
     }
     enter(session, AWAY, now_ms + wait_ms);
@@ -157,15 +157,29 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool take
 
 static void connect_now(struct session *session, int64_t now_ms)
 {
+    int version = session_server_version(server_of(session), now_ms);
     struct error err = {0};
 
-    session->server = session->next;
-    if (session_link_connect(session->link, server_of(session),
-                             session_server_version(server_of(session), now_ms), &err) < 0) {
-        complain(session, err.text, wait_and_retry(session, now_ms, false));
-        return;
-    }
     enter(session, CONNECTING, -1);
+    if (session_link_connect(session->link, server_of(session), session_dial_uri(session->dial),
+                             version, &err) < 0)
+        complain(session, err.text, wait_and_retry(session, now_ms, false));
+}
+
+static void look_up(struct session *session, int64_t now_ms)
+{
+    char why[160];
+
+    switch (session_dial_take(session->dial, why)) {
+    case SESSION_DIAL_LOOKS_UP:
+        break;
+    case SESSION_DIAL_KNOWS:
+        connect_now(session, now_ms);
+        break;
+    case SESSION_DIAL_FAILS:
+        complain(session, why, wait_and_retry(session, now_ms, false));
+        break;
+    }
 }
 
 /* Subscribing ---------------------------------------------------------------------------------- */
@@ -195,10 +209,10 @@ static void be_ready(struct session *session, int64_t now_ms)
 
     enter(session, READY, -1);
     session->ready_ms = now_ms;
-    session->tried = 0;
+    session_dial_begin_round(session->dial);
     session->reason[0] = '\0';
     note_granted(session);
-    log_fault_over(&session->fault, LOG_PLAIN, "broker %s: connected again", place(session));
+    session_why_over(session->why, place(session));
     log_info(LOG_WITH(log_text("version", session->facts.version == 5 ? "5" : "3.1.1"),
                       log_flag("session_present", session->facts.session_present),
                       log_number("filters", (int64_t)filters_count(session->filters))),
@@ -267,8 +281,7 @@ static void on_connected(struct session *session, const struct session_event *ev
     session->facts.session_present = event->session_present;
     session->facts.session_expiry_s = expiry_s;
     session_server_did_not_hang_up(server_of(session));
-    if (session->asked == server_of(session))
-        session->asked = NULL;
+    session_why_forget(session->why, server_of(session));
     if (!event->session_present && (session->had_session || filters_are_known(session->filters)))
         log_warning(LOG_PLAIN,
                     "broker %s: has no session of ours any more: what was published since then and "
@@ -289,7 +302,6 @@ static void fall_back(struct session *session, int64_t now_ms)
 {
     log_notice(LOG_PLAIN, "broker %s: refuses MQTT 5; falling back to 3.1.1", place(session));
     session_server_refused_5(server_of(session), now_ms);
-    session->next = session->server;
     connect_now(session, now_ms);
 }
 
@@ -314,39 +326,18 @@ static void on_connect_failed(struct session *session, const struct session_even
         complain(session, event->text, wait_and_retry(session, now_ms, false));
     } else {
         say(session, "cannot connect");
-        if (reach_ask(session->reach, place(session))) /* which then complains */
-            session->asked = server_of(session);
+        session_why_ask(session->why, session->dial); /* on_why then complains */
         wait_and_retry(session, now_ms, false);
     }
 }
 
-static void on_reach(struct session *session, int64_t now_ms)
+static void on_why(struct session *session, int64_t now_ms)
 {
-    char why[160];
-    enum reach_answer answer = reach_take(session->reach, why);
-    struct session_server *server = session->asked;
+    struct session_why_answer answer;
     int64_t wait_ms = session->phase == AWAY ? session->deadline_ms - now_ms : 0;
 
-    if (answer == REACH_NONE || server == NULL)
-        return;
-    session->asked = NULL;
-    if (answer == REACH_CLOSED)
-        session_server_did_not_hang_up(server);
-    else
-        session_server_hung_up(server, now_ms);
-    if (session->phase == READY)
-        return;
-    if (answer == REACH_CLOSED)
-        complain_of(session, server, why, wait_ms);
-    else
-        complain_of(
-            session, server,
-            server->tls
-                ? "accepts connections, but ends ours in the TLS handshake: it has no TLS there, "
-                  "or a certificate for another name"
-                : "accepts connections, but ends ours without an answer: does it want TLS "
-                  "(MQTT_TLS)?",
-            wait_ms);
+    if (session_why_take(session->why, now_ms, &answer) && session->phase != READY)
+        complain_of(session, answer.slot, answer.place, answer.text, wait_ms);
 }
 
 /* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not). */
@@ -377,7 +368,7 @@ static void complain_of_loss(struct session *session, const struct session_event
 
 static void on_lost(struct session *session, const struct session_event *event, int64_t now_ms)
 {
-    if (session->phase == AWAY)
+    if (session->phase == AWAY || session->phase == LOOKING_UP)
         return;
     if (session->phase == LEAVING) {
         enter(session, AWAY, session->rest_until_ms);
@@ -447,13 +438,20 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
     while (fds[0].revents != 0 && session_link_take(session->link, &event))
         on_event(session, &event, now_ms);
     if (fds[1].revents != 0)
-        on_reach(session, now_ms);
+        on_why(session, now_ms);
 
     bool due = session->deadline_ms >= 0 && now_ms >= session->deadline_ms;
+    if (session->phase == LOOKING_UP && !session->wanted)
+        enter(session, AWAY, -1);
+    else if (session->phase == LOOKING_UP && fds[2].revents != 0)
+        look_up(session, now_ms);
+
     if (is_connected(session) && !session->wanted) {
         leave_now(session);
     } else if (session->phase == AWAY && session->wanted && due) {
-        connect_now(session, now_ms);
+        session_dial_start(session->dial);
+        enter(session, LOOKING_UP, -1);
+        look_up(session, now_ms);
     } else if (session->phase == REFUSED && due) {
         subscribe(session, now_ms);
     } else if (session->phase == SUBSCRIBING && due) {
@@ -466,7 +464,8 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
 void session_poll(const struct session *session, struct pollfd fds[SESSION_POLL_FDS])
 {
     fds[0] = (struct pollfd){.fd = session_link_fd(session->link), .events = POLLIN};
-    fds[1] = (struct pollfd){.fd = reach_fd(session->reach), .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = session_why_fd(session->why), .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = session_dial_fd(session->dial), .events = POLLIN};
 }
 
 int64_t session_deadline_ms(const struct session *session)

@@ -2,10 +2,11 @@
  * do about every refusal, and why it does not stand. Main calls it; paho is behind session_link.h.
  *
  * MQTT 5, or 3.1.1 where the settings or the broker want it so. Each connection is made by itself, with
- * clean start off; servers of the list are tried in turn, and after each round there is a wait that
- * doubles, with jitter. What is refused (credentials, a filter, a client id that somebody else uses too)
- * waits likewise, and so does a connection that was lost soon: the back-off only begins again after ten
- * good seconds.
+ * clean start off; servers of the list, and the addresses of each (session_dial.h), are tried in turn, and
+ * after each round there is a wait that doubles, with jitter. What is refused (credentials, a filter, a
+ * client id that somebody else uses too) waits likewise, and so does a connection that was lost soon: the
+ * back-off only begins again after ten good seconds, and not where another client has taken the session
+ * over.
  *
  * Subscribing: on MQTT 5 always, with Retain Handling 1; on 3.1.1 not if the session is present and has
  * the same set already, since each SUBSCRIBE brings all retained messages again. (So a broker of 3.1.1
@@ -45,7 +46,7 @@ void session_free(struct session *session);
 void session_join(struct session *session);
 void session_leave(struct session *session);
 
-#define SESSION_POLL_FDS 2
+#define SESSION_POLL_FDS 3
 void session_poll(const struct session *session, struct pollfd fds[SESSION_POLL_FDS]);
 int64_t session_deadline_ms(const struct session *session); /* monotonic; -1: none */
 /* After poll (fds as it left them), when the deadline is past, and after join or leave. */

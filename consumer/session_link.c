@@ -385,8 +385,9 @@ static MQTTAsync_connectOptions connect_options(struct session_link *link, int v
 }
 
 int session_link_connect(struct session_link *link, const struct session_server *server,
-                         int version, struct error *err)
+                         const char *uri, int version, struct error *err)
 {
+    char *const uris[] = {(char *)uri};
     MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
     MQTTAsync_SSLOptions tls = tls_options(link);
     MQTTProperties properties = MQTTProperties_initializer;
@@ -396,6 +397,8 @@ int session_link_connect(struct session_link *link, const struct session_server 
     if (result < 0)
         return result;
     options = connect_options(link, version);
+    options.serverURIs = uris;
+    options.serverURIcount = 1;
     will.topicName = link->settings->status_topic;
     will.message = "offline";
     will.retained = 1;

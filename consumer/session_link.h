@@ -43,9 +43,10 @@ int session_link_fd(const struct session_link *link);
 bool session_link_take(struct session_link *link, struct session_event *event);
 
 /* Each of these asks only; an event answers. -ERR_UNREACHABLE if the library refuses at once (there is
- * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. version: 5 or 4. */
+ * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. uri: the server's, or one
+ * with an address of its host. version: 5 or 4. */
 MUST_CHECK int session_link_connect(struct session_link *link, const struct session_server *server,
-                                    int version, struct error *err);
+                                    const char *uri, int version, struct error *err);
 MUST_CHECK int session_link_subscribe(struct session_link *link, struct error *err);
 MUST_CHECK int session_link_unsubscribe_stale(struct session_link *link, struct error *err);
 MUST_CHECK int session_link_disconnect(struct session_link *link, struct error *err);

@@ -12,13 +12,19 @@
 static void add_server(struct session_servers *servers, struct bytes host, struct bytes port,
                        bool tls)
 {
+    bool in_brackets = host.data[0] == '[' && host.data[host.len - 1] == ']';
     bool bare_ipv6 = memchr(host.data, ':', host.len) != NULL && host.data[0] != '[';
+    struct bytes bare = in_brackets ? bytes_slice(host, 1, host.len - 2) : host;
     char *place =
         xasprintf(bare_ipv6 ? "[%.*s]:%.*s" : "%.*s:%.*s", BYTES_ARG(host), BYTES_ARG(port));
 
     servers->at = xrealloc(servers->at, (servers->len + 1) * sizeof(*servers->at));
-    servers->at[servers->len++] = (struct session_server){
-        .uri = xasprintf("%s://%s", tls ? "ssl" : "tcp", place), .place = place, .tls = tls};
+    servers->at[servers->len++] =
+        (struct session_server){.uri = xasprintf("%s://%s", tls ? "ssl" : "tcp", place),
+                                .place = place,
+                                .host = xstrndup(bare.data, bare.len),
+                                .port = xstrndup(port.data, port.len),
+                                .tls = tls};
 }
 
 /* Takes the scheme away; false if there is one that is not ours. */
@@ -99,6 +105,8 @@ void session_servers_free(struct session_servers *servers)
     for (size_t i = 0; i < servers->len; i++) {
         free(servers->at[i].uri);
         free(servers->at[i].place);
+        free(servers->at[i].host);
+        free(servers->at[i].port);
     }
     free(servers->at);
     *servers = (struct session_servers){0};

@@ -13,6 +13,8 @@
 struct session_server {
     char *uri;   /* tcp://host:port or ssl://host:port */
     char *place; /* host:port, for people and for reach.h */
+    char *host;  /* an IPv6 address without its brackets */
+    char *port;
     bool tls;
     bool wants_5;         /* by the settings */
     bool fell_back;       /* to 3.1.1 */

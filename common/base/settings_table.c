@@ -38,7 +38,10 @@ const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS] = {
 
 const struct setting SETTINGS_TABLE[] = {
     {KEY(MQTT, "host", TEXT), .env = "MQTT_HOST", .standard = "127.0.0.1", AT(mqtt, host),
-     .flags = SETTING_REQUIRED, .description = "the broker's host name or address"},
+     .flags = SETTING_REQUIRED,
+     .description =
+         "the broker's host name or address; of a name with several addresses all are tried, with "
+         "TLS only the first IPv4 one"},
     {KEY(MQTT, "port", NUMBER), .env = "MQTT_PORT", .standard = "1883", RANGE(1, 65535),
      AT(mqtt, port), .derived = "8883 with TLS, else 1883", .description = "the broker's port"},
     {KEY(MQTT, "username", TEXT), .env = "MQTT_USERNAME", .standard = "", AT(mqtt, username),

@@ -7,9 +7,13 @@ import time
 
 import paho.mqtt.client as paho
 import pytest
-from bridge import free_port
+from bridge import free_port, wait_until
 from bridge.consumer import READY, VERSIONS
-from bridge.relays import OldBroker
+from bridge.names import LOOK_UP_S, Names
+from bridge.relays import OldBroker, Relay
+
+# What is said of a broker that ends a connection, and must not be said where there is none.
+WANTS_TLS = "does it want TLS"
 
 
 @pytest.mark.parametrize("answer", [bytes([0x20, 2, 0, 1]), bytes([0x20, 3, 0, 0x84, 0]), b""],
@@ -112,19 +116,102 @@ def test_two_consumers_on_one_spool_are_refused(consumer):
     assert consumer.process.is_running()
 
 
+# A name with several addresses ----------------------------------------------------------------------------
+
+@pytest.fixture
+def names(makers):
+    return makers.keep(Names(makers.new_folder("names")))
+
+
+@pytest.fixture
+def start_named(make_consumer, names):
+    """start_named(port, ADDRESS, ..., tls="yes"): a consumer whose broker is called two.test and has these
+    addresses."""
+    def start(port, *addresses, **mqtt):
+        names.set_hosts(*(f"{address} two.test" for address in addresses))
+        consumer = make_consumer(host="two.test", port=port, reconnect_max="300ms", **mqtt)
+        consumer.bridge.write_config()
+        consumer.process = consumer.bridge._process("consumer", [])
+        consumer.process.env = consumer.bridge.environment()
+        names.run(consumer.process)
+        return consumer
+    return start
+
+
+@pytest.mark.parametrize("address", ["127.0.0.99", "::1"])
+def test_a_broker_at_another_address_of_its_name_is_found(start_named, mosquitto, makers, publisher, address):
+    port = free_port()
+    line = makers.keep(Relay(mosquitto.port, address, port))
+    consumer = start_named(port, "127.0.0.1", address)
+    consumer.wait_log(f"broker two.test:{port} ({address}): {READY}")
+    publisher.publish("a", "1")
+    consumer.wait_entries(1)
+    line.cut()
+    consumer.wait_log(READY, 2)
+    assert WANTS_TLS not in consumer.log()
+
+
+def test_each_address_that_refuses_is_named(start_named):
+    port = free_port()
+    consumer = start_named(port, "127.0.0.1", "127.0.0.99")
+    for address in ("127.0.0.1", "127.0.0.99"):
+        consumer.wait_log(f"broker two.test:{port} ({address}): Connection refused")
+    assert WANTS_TLS not in consumer.log()
+
+
+def test_a_broker_that_hangs_up_on_mqtt_5_gets_3_1_1_also_behind_an_address_that_refuses(start_named, mosquitto,
+                                                                                        makers):
+    port = free_port()
+    old = makers.keep(OldBroker(mosquitto.port, b"", address="127.0.0.99", own_port=port))
+    consumer = start_named(port, "127.0.0.1", "127.0.0.99")
+    consumer.wait_log(f"broker two.test:{port} (127.0.0.99): {READY}", timeout=30)
+    assert old.refused >= 2 and '"version":"3.1.1"' in consumer.log()
+
+
+def test_with_tls_the_one_address_that_is_tried_is_named(start_named, mosquitto, makers):
+    port = free_port()
+    makers.keep(Relay(mosquitto.port, "127.0.0.99", port))
+    consumer = start_named(port, "127.0.0.1", "127.0.0.99", tls="yes")
+    consumer.wait_log(f"broker two.test:{port} (127.0.0.1, the one of its 2 addresses that is tried with TLS): "
+                      "Connection refused")
+    assert "ends ours in the TLS handshake" not in consumer.log()
+
+
+def test_the_consumer_ends_while_its_broker_is_looked_up(start_named, names):
+    consumer = start_named(free_port())
+    names.wait_question("two.test")
+    started = time.monotonic()
+    consumer.stop()
+    assert time.monotonic() - started < LOOK_UP_S / 4
+
+
+# TLS ------------------------------------------------------------------------------------------------------
+
 @pytest.fixture
 def tls_files(folder):
-    """An authority and a certificate for 127.0.0.1 that it signed."""
+    """An authority and a certificate for 127.0.0.1 and two.test that it signed."""
     def openssl(*arguments):
         subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=folder)
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", 2,
             "-subj", "/CN=authority")
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj",
             "/CN=broker")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:two.test\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
             "server.pem", "-days", 2, "-extfile", "names")
     return folder
+
+
+def test_a_certificate_is_checked_against_the_name_and_not_the_address(start_named, names, make_mosquitto, tls_files):
+    broker = make_mosquitto(options={"certfile": tls_files / "server.pem", "keyfile": tls_files / "server.key"})
+    consumer = start_named(broker.port, "127.0.0.1", tls="yes", ca_file=tls_files / "ca.pem")
+    consumer.wait_log(READY)
+    consumer.stop()
+    names.set_hosts("127.0.0.1 other.test")
+    consumer.set("mqtt", host="other.test").bridge.write_config()
+    names.run(consumer.process)
+    wait_until(lambda: "a certificate for another name" in consumer.log(), 15, lambda: consumer.process.log_tail())
+    assert consumer.log().count(READY) == 1
 
 
 def test_tls_with_its_authority_works_and_without_it_says_why(make_consumer, make_mosquitto, tls_files):

@@ -27,8 +27,9 @@ static int bind_port(bool listens, char place[64])
     return fd;
 }
 
-static enum reach_answer ask(struct reach *reach, const char *place, char text[160])
+static struct reach_result ask(struct reach *reach, const char *place)
 {
+    struct reach_result result = {0};
     struct pollfd wait = {.events = POLLIN};
 
     assert_int_equal(reach_fd(reach), -1);
@@ -36,20 +37,24 @@ static enum reach_answer ask(struct reach *reach, const char *place, char text[1
     assert_false(reach_ask(reach, place)); /* an open question is not asked twice */
     wait.fd = reach_fd(reach);
     assert_int_equal(poll(&wait, 1, 20000), 1);
-    return reach_take(reach, text);
+    assert_true(reach_take(reach, &result));
+    assert_false(reach_take(reach, &result)); /* each answer is given once */
+    return result;
 }
 
 static void test_a_closed_port_is_refused_and_an_open_one_is_open(void **state)
 {
     struct reach *reach = reach_new();
-    char closed[64], open[64], text[160];
+    char closed[64], open[64];
     int closed_fd = bind_port(false, closed), open_fd = bind_port(true, open);
 
     (void)state;
-    assert_int_equal(ask(reach, closed, text), REACH_CLOSED);
-    assert_string_equal(text, "Connection refused");
-    assert_int_equal(reach_take(reach, text), REACH_NONE);
-    assert_int_equal(ask(reach, open, text), REACH_OPEN);
+    struct reach_result result = ask(reach, closed);
+    assert_int_equal(result.answer, REACH_CLOSED);
+    assert_string_equal(result.text, "Connection refused");
+    assert_string_equal(result.address, "127.0.0.1");
+    assert_int_equal(result.addresses, 1);
+    assert_int_equal(ask(reach, open).answer, REACH_OPEN);
     close(closed_fd);
     close(open_fd);
     reach_free(reach);
@@ -58,11 +63,12 @@ static void test_a_closed_port_is_refused_and_an_open_one_is_open(void **state)
 static void test_a_place_that_can_be_no_address_is_said(void **state)
 {
     struct reach *reach = reach_new();
-    char text[160];
 
     (void)state;
-    assert_int_equal(ask(reach, "[::1::]:1883", text), REACH_CLOSED);
-    assert_true(strlen(text) > 0);
+    struct reach_result result = ask(reach, "[::1::]:1883");
+    assert_int_equal(result.answer, REACH_CLOSED);
+    assert_true(strlen(result.text) > 0);
+    assert_int_equal(result.addresses, 0);
     reach_free(reach);
 }
 

@@ -15,10 +15,11 @@ def shut(*ends):
 class Relay:
     """Passes on all bytes between its own port and the server's. A kind of its own changes begin() or passes()."""
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1", own_port=0):
         self.behind = port
         self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, own_port), family=family)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -72,10 +73,10 @@ class OldBroker(Relay):
     """Refuses MQTT 5 as brokers do that don't know it. answer: what it sends to an MQTT 5 CONNECT before it hangs
     up."""
 
-    def __init__(self, port, answer=bytes([0x20, 2, 0, 1])):
+    def __init__(self, port, answer=bytes([0x20, 2, 0, 1]), **where):
         self.answer = answer
         self.refused = 0
-        super().__init__(port)
+        super().__init__(port, **where)
 
     def begin(self, client):
         packet = client.recv(65536)
