@@ -38,9 +38,10 @@ static void work(void *data)
 static void free_job(void *data)
 {
     struct job *job = data;
+    int read_fd = job->read_fd;
 
-    atomic_fetch_add(&job->freed, 1);
-    close(job->read_fd); /* whoever holds write_fd sees it */
+    atomic_fetch_add(&job->freed, 1); /* the last that is done with the job */
+    close(read_fd);                   /* whoever holds write_fd sees it */
 }
 
 static void job_open(struct job *job)
