@@ -16,14 +16,14 @@ build_packages=(build-essential pkgconf libpaho-mqtt-dev libhiredis-dev libpq-de
     libcurl4-openssl-dev libcjson-dev libinih-dev libmicrohttpd-dev libssl-dev uthash-dev)
 test_packages=(libcmocka-dev python3 python3-pytest python3-pytest-timeout python3-redis
     python3-psycopg2 python3-paho-mqtt python3-selenium chromium chromium-driver libjs-dygraphs
-    redis-server redis-tools mosquitto mosquitto-clients postgresql curl ca-certificates procps
+    redis-server redis-tools mosquitto mosquitto-clients postgresql nginx curl ca-certificates procps
     php-cli php-redis php-pgsql php-symfony-messenger php-symfony-redis-messenger
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
     php-symfony-event-dispatcher php-symfony-console php-doctrine-dbal)
 lint_packages=(git clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck python3-pyflakes)
 compose_packages=(debootstrap)
 # Units that a fresh install would start at the next boot.
-units=(redis-server mosquitto postgresql)
+units=(redis-server mosquitto postgresql nginx)
 
 fail() {
     echo "deps: $1" >&2

@@ -7,25 +7,19 @@
 #include "worker/breaker.h"
 #include "worker/handler.h"
 #include "worker/intake.h"
+#include "worker/lane.h"
+#include "worker/pace.h"
 #include "worker/settle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REST_MIN_MS 250
+#define REST_MIN_MS 20
 #define REST_MAX_MS 5000
 /* So often may one entry stop the hub, with others passing in between, before it costs a retry. */
 #define STRIKES_MAX 3
-
-struct lane {
-    struct entry *head;
-    struct entry *tail;
-    bool sending; /* the head is on the wire, or its answer is held */
-    bool failed;  /* its head got "wait" since the breaker opened */
-    bool held; /* what became of the head is known, but it must be charged before it is settled */
-    enum hub_outcome outcome;
-    char text[sizeof(((struct hub_result *)NULL)->text)];
-};
+/* What refuses because of too many at once does so by then: others need not wait for a time-out. */
+#define ALONE_MS 250
 
 struct publisher {
     const struct child *child;
@@ -33,9 +27,18 @@ struct publisher {
     struct handler *handler;
     struct lane *lanes;
     size_t lanes_len;
+    size_t turn; /* the lane that is asked first */
     struct breaker breaker;
-    size_t probe_from; /* lane where the search for a probe begins */
-    bool own_probe;    /* ours is on the wire, on connection 0 */
+    struct pace pace;
+    uint64_t sent;         /* requests so far */
+    int64_t passed_ms;     /* when the last passed */
+    int64_t sufficient_ms; /* how long after the one before it that was sent: this rest is enough */
+    bool own_probe;        /* ours is on the wire, on connection 0 */
+    int64_t own_rest_ms;
+    bool trial; /* a head that is in doubt is on the wire */
+    int64_t trial_ms;
+    int64_t
+        wake_ms; /* when one can be tried, or others sent beside it; -1: nobody waits for that */
     char trouble[160];
     struct log_fault fault;
 };
@@ -56,18 +59,10 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     made->lanes_len = hub_connections(made->hub);
     made->lanes = xcalloc(made->lanes_len, sizeof(struct lane));
     breaker_init(&made->breaker, REST_MIN_MS, REST_MAX_MS);
+    pace_init(&made->pace, made->lanes_len);
+    made->wake_ms = -1;
     *publisher = made;
     return 0;
-}
-
-static struct entry *lane_pop(struct lane *lane)
-{
-    struct entry *entry = lane->head;
-
-    lane->head = entry->next;
-    if (lane->head == NULL)
-        lane->tail = NULL;
-    return entry;
 }
 
 void publisher_free(struct publisher *publisher)
@@ -103,14 +98,16 @@ static size_t lane_of(const struct publisher *publisher, struct bytes topic)
 
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    struct lane *lane = &publisher->lanes[lane_of(publisher, entry->envelope.topic)];
+    lane_push(&publisher->lanes[lane_of(publisher, entry->envelope.topic)], entry);
+}
 
-    entry->next = NULL;
-    if (lane->tail != NULL)
-        lane->tail->next = entry;
-    else
-        lane->head = entry;
-    lane->tail = entry;
+/* Counts one more on the wire; returns how long ago the last one passed, or -1: the wire is not empty. */
+static int64_t note_sending(struct publisher *publisher)
+{
+    publisher->sent++;
+    if (hub_busy(publisher->hub) > 0)
+        return -1;
+    return clock_monotonic_ms() - publisher->passed_ms;
 }
 
 /* Puts the head of a lane on the wire; what the hub would refuse anyway leaves without asking it. */
@@ -125,6 +122,8 @@ static bool send_head(struct publisher *publisher, size_t number)
 
         if (handler_update(publisher->handler, lane->head, form, &id, &err) == 0) {
             lane->sending = true;
+            lane->rest_ms = note_sending(publisher);
+            lane->sent = publisher->sent;
             hub_send(publisher->hub, number, id);
             return true;
         }
@@ -142,19 +141,21 @@ static void send_own_probe(struct publisher *publisher)
 
     update_form(hub_form(publisher->hub, 0), &update);
     publisher->own_probe = true;
+    publisher->own_rest_ms = note_sending(publisher);
     hub_send(publisher->hub, 0, update.id);
 }
 
-/* The head of a lane that has not failed yet: it may be one message that the hub chokes on, and that
- * must not stop the others. When all have failed, one of our own. */
+/* The head of a lane that is in no doubt: what failed may be one message that the hub chokes on, and that
+ * must not stop the others. Where there is none, one of our own. */
 static void send_probe(struct publisher *publisher)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
-        size_t number = (publisher->probe_from + i) % publisher->lanes_len;
+        size_t number = (publisher->turn + i) % publisher->lanes_len;
         const struct lane *lane = &publisher->lanes[number];
 
-        if (!lane->failed && !lane->sending && lane->head != NULL && send_head(publisher, number)) {
-            publisher->probe_from = number + 1;
+        if (lane->doubt == DOUBT_NONE && !lane->sending && lane->head != NULL &&
+            send_head(publisher, number)) {
+            publisher->turn = number + 1;
             return;
         }
     }
@@ -178,7 +179,9 @@ static void count_answer(struct stats_slot *slot, const struct hub_result *resul
 
 static void begin_rest(struct publisher *publisher, const struct hub_result *result)
 {
-    breaker_failed(&publisher->breaker, clock_monotonic_ms());
+    if (publisher->breaker.state == BREAKER_CLOSED)
+        pace_waited(&publisher->pace);
+    breaker_failed(&publisher->breaker, clock_monotonic_ms(), result->retry_after_ms);
     snprintf(publisher->trouble, sizeof(publisher->trouble), "hub %s", result->text);
     log_fault(&publisher->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("status", result->status)),
               "The hub takes no updates: %s. Messages wait in their order, no retry is spent",
@@ -232,54 +235,188 @@ static void settle_held(struct publisher *publisher, struct lane *lane)
     settle_answer(publisher, lane_pop(lane), lane->outcome, lane->text);
 }
 
-/* The probe passed: those that failed meanwhile have one strike more. */
-static void end_rest(struct publisher *publisher)
+/* Somebody is at work there: those that failed alone have one strike more. passed: a probe did; else one of
+ * ours was refused for what it is, which says nothing where that befell the entry as well. */
+static void convict(struct publisher *publisher, bool passed)
 {
-    publisher->trouble[0] = '\0';
-    log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         struct lane *lane = &publisher->lanes[i];
-        bool failed = lane->failed;
 
-        lane->failed = false;
-        if (failed && lane->head != NULL && !lane->sending && ++lane->head->strikes >= STRIKES_MAX)
-            settle_head(publisher, lane, HUB_RETRY,
-                        "the hub failed on this message again and again, and not on others");
+        if (lane->doubt != DOUBT_TRIED || (!passed && lane->cause == HUB_CAUSE_SETTINGS))
+            continue;
+        lane->doubt = DOUBT_GRAVE;
+        if (++lane->head->strikes < STRIKES_MAX)
+            continue;
+        lane->doubt = DOUBT_NONE;
+        settle_head(publisher, lane, HUB_RETRY,
+                    "the hub failed on this message again and again, and not on others");
     }
+}
+
+/* The probe must wait as well: it was not the fault of those. */
+static void acquit(struct publisher *publisher)
+{
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        if (publisher->lanes[i].doubt == DOUBT_TRIED)
+            publisher->lanes[i].doubt = DOUBT_LIGHT;
+}
+
+/* Our own probe must wait. Where only its topic may be wrong, for a token that is for others, it will never
+ * pass: real ones are the next probes, also those that failed before. */
+static void own_probe_waits(struct publisher *publisher, const struct hub_result *result)
+{
+    if (result->answer.cause != HUB_CAUSE_SETTINGS)
+        return;
+    convict(publisher, false);
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        publisher->lanes[i].doubt = DOUBT_NONE;
+}
+
+static void must_wait(struct publisher *publisher, struct lane *lane,
+                      const struct hub_result *result)
+{
+    bool probe = publisher->breaker.state == BREAKER_HALF_OPEN;
+
+    begin_rest(publisher, result);
+    if (lane == NULL)
+        own_probe_waits(publisher, result);
+    if (probe && result->answer.cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
+        acquit(publisher);
+    if (lane == NULL)
+        return;
+    lane_failed(lane, result->answer.cause, publisher->sent, publisher->sufficient_ms);
+    intake_waiting(lane->head->intake, lane->head);
+}
+
+/* Nothing is left to send but what failed alone. */
+static bool all_pass(const struct publisher *publisher)
+{
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        if (publisher->lanes[i].head != NULL && publisher->lanes[i].doubt <= DOUBT_LIGHT)
+            return false;
+    return true;
+}
+
+/* rest_ms: before it was sent. on_trial: it was given that rest because it had failed without. */
+static void passed(struct publisher *publisher, int64_t rest_ms, bool on_trial)
+{
+    bool works = false;
+
+    publisher->passed_ms = clock_monotonic_ms();
+    publisher->sufficient_ms = rest_ms;
+    if (breaker_passed(&publisher->breaker))
+        convict(publisher, true);
+    else if (!on_trial && publisher->breaker.state == BREAKER_CLOSED)
+        works = pace_passed(&publisher->pace);
+    if (works)
+        breaker_works(&publisher->breaker);
+    if (publisher->trouble[0] == '\0' || publisher->breaker.state != BREAKER_CLOSED ||
+        (!works && !all_pass(publisher)))
+        return;
+    publisher->trouble[0] = '\0';
+    log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
+}
+
+static bool is_any_in_doubt(const struct publisher *publisher)
+{
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        if (publisher->lanes[i].doubt != DOUBT_NONE)
+            return true;
+    return false;
 }
 
 static void answered(void *context, size_t connection, const struct hub_result *result)
 {
     struct publisher *publisher = context;
-    struct lane *lane = &publisher->lanes[connection];
     bool own_probe = publisher->own_probe && connection == 0;
+    struct lane *lane = own_probe ? NULL : &publisher->lanes[connection];
+    enum lane_doubt doubt = own_probe ? DOUBT_NONE : lane->doubt;
 
     count_answer(publisher->child->slot, result);
+    if (doubt != DOUBT_NONE)
+        publisher->trial = false;
     if (own_probe)
         publisher->own_probe = false;
     else
         lane->sending = false;
     if (result->answer.outcome == HUB_WAIT) {
-        begin_rest(publisher, result);
-        if (!own_probe) {
-            lane->failed = true;
-            intake_waiting(lane->head->intake, lane->head);
-        }
+        must_wait(publisher, lane, result);
         return;
     }
-    if (!own_probe)
+    if (!own_probe) {
+        lane->doubt = DOUBT_NONE;
         settle_head(publisher, lane, result->answer.outcome, result->text);
-    if (breaker_passed(&publisher->breaker))
-        end_rest(publisher);
+    }
+    passed(publisher, own_probe ? publisher->own_rest_ms : lane->rest_ms, doubt == DOUBT_GRAVE);
     /* The connection is idle: keep it busy without waiting for the next turn. */
-    if (publisher->breaker.state == BREAKER_CLOSED && lane->head != NULL && !lane->sending)
+    if (!own_probe && lane->head != NULL && !lane->sending && pace_is_full(&publisher->pace) &&
+        publisher->breaker.state == BREAKER_CLOSED && !is_any_in_doubt(publisher))
         send_head(publisher, connection);
+}
+
+/* Those in doubt go one at a time, the lighter doubts first; those whose charge Redis has not confirmed hold
+ * nobody up. Returns true if the others may go on. */
+static bool try_doubtful(struct publisher *publisher, enum lane_doubt doubt, int64_t now_ms)
+{
+    bool others_may = true;
+
+    for (size_t i = 0; i < publisher->lanes_len; i++) {
+        const struct lane *lane = &publisher->lanes[i];
+        int64_t due_ms = now_ms;
+
+        if (lane->doubt != doubt || lane->sending)
+            continue;
+        if (doubt == DOUBT_GRAVE)
+            due_ms = publisher->passed_ms + lane_rest_ms(lane, publisher->sufficient_ms);
+        if (due_ms > now_ms) {
+            if (publisher->wake_ms < 0 || due_ms < publisher->wake_ms)
+                publisher->wake_ms = due_ms;
+            others_may = false;
+        } else if (send_head(publisher, i)) {
+            publisher->trial = true;
+            publisher->trial_ms = now_ms;
+            publisher->wake_ms = now_ms + ALONE_MS;
+            return false;
+        }
+    }
+    return others_may;
+}
+
+static bool may_others_go(struct publisher *publisher, int64_t now_ms)
+{
+    if (publisher->trial) {
+        if (now_ms >= publisher->trial_ms + ALONE_MS)
+            return true;
+        publisher->wake_ms = publisher->trial_ms + ALONE_MS;
+        return false;
+    }
+    if (!is_any_in_doubt(publisher))
+        return true;
+    return hub_busy(publisher->hub) == 0 && try_doubtful(publisher, DOUBT_LIGHT, now_ms) &&
+           try_doubtful(publisher, DOUBT_GRAVE, now_ms);
+}
+
+static void send_all(struct publisher *publisher)
+{
+    size_t first = publisher->turn;
+
+    for (size_t i = 0; i < publisher->lanes_len; i++) {
+        size_t number = (first + i) % publisher->lanes_len;
+        const struct lane *lane = &publisher->lanes[number];
+
+        if (hub_busy(publisher->hub) >= publisher->pace.window)
+            return;
+        if (lane->head != NULL && !lane->sending && lane->doubt == DOUBT_NONE &&
+            hub_is_idle(publisher->hub, number) && send_head(publisher, number))
+            publisher->turn = number + 1;
+    }
 }
 
 void publisher_turn(struct publisher *publisher, int64_t now_ms)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++)
         settle_held(publisher, &publisher->lanes[i]);
+    publisher->wake_ms = -1;
     switch (publisher->breaker.state) {
     case BREAKER_OPEN:
         /* What was under way when it opened comes home first. */
@@ -289,10 +426,8 @@ void publisher_turn(struct publisher *publisher, int64_t now_ms)
     case BREAKER_HALF_OPEN:
         break;
     case BREAKER_CLOSED:
-        for (size_t i = 0; i < publisher->lanes_len; i++)
-            if (publisher->lanes[i].head != NULL && !publisher->lanes[i].sending &&
-                hub_is_idle(publisher->hub, i))
-                send_head(publisher, i);
+        if (may_others_go(publisher, now_ms))
+            send_all(publisher);
         break;
     }
     stats_set(publisher->child->slot, STATS_BREAKER_OPEN,
@@ -301,32 +436,8 @@ void publisher_turn(struct publisher *publisher, int64_t now_ms)
 
 void publisher_forget(struct publisher *publisher, const struct intake *intake)
 {
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        struct lane *lane = &publisher->lanes[i];
-        struct lane kept = *lane;
-        bool first = true;
-
-        kept.head = NULL;
-        kept.tail = NULL;
-
-        while (lane->head != NULL) {
-            struct entry *entry = lane_pop(lane);
-            bool on_wire = first && kept.sending;
-
-            first = false;
-            if (entry->intake == intake && !on_wire) {
-                intake_settled(entry->intake, entry);
-                continue;
-            }
-            entry->next = NULL;
-            if (kept.tail != NULL)
-                kept.tail->next = entry;
-            else
-                kept.head = entry;
-            kept.tail = entry;
-        }
-        *lane = kept;
-    }
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        lane_forget(&publisher->lanes[i], intake);
 }
 
 size_t publisher_in_flight(const struct publisher *publisher, const struct intake *intake)
@@ -351,8 +462,14 @@ const char *publisher_trouble(const struct publisher *publisher)
 
 int64_t publisher_deadline_ms(const struct publisher *publisher)
 {
-    /* While something is still under way its answer wakes the loop, and the probe waits for it. */
-    if (publisher->breaker.state != BREAKER_OPEN || hub_busy(publisher->hub) > 0)
+    switch (publisher->breaker.state) {
+    case BREAKER_OPEN:
+        /* While something is still under way its answer wakes the loop, and the probe waits for it. */
+        return hub_busy(publisher->hub) > 0 ? -1 : publisher->breaker.until_ms;
+    case BREAKER_HALF_OPEN:
         return -1;
-    return publisher->breaker.until_ms;
+    case BREAKER_CLOSED:
+        return publisher->wake_ms;
+    }
+    return -1;
 }

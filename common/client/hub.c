@@ -10,10 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_LENGTH_MAX  (64 * 1024) /* an answer that is longer is no hub's */
-#define ANSWER_BUFFER    1024L       /* made for each request; answers are shorter */
-#define SPARE_SOCKETS    2           /* libcurl closes a kept one too early without */
-#define CONNECTIONS_MOST 1024
+#define BODY_LENGTH_MAX   (64 * 1024) /* an answer that is longer is no hub's */
+#define ANSWER_BUFFER     1024L       /* made for each request; answers are shorter */
+#define SPARE_SOCKETS     2           /* libcurl closes a kept one too early without */
+#define CONNECTIONS_MOST  1024
+#define RETRY_AFTER_MAX_S 86400 /* more is a mistake of whoever says so */
 
 struct connection {
     struct hub *hub;
@@ -306,6 +307,15 @@ static bool send_again(struct connection *connection)
     return true;
 }
 
+/* libcurl knows both forms of it, seconds and a date. */
+static int64_t retry_after_ms(const struct connection *connection)
+{
+    curl_off_t seconds = 0;
+
+    curl_easy_getinfo(connection->easy, CURLINFO_RETRY_AFTER, &seconds);
+    return seconds > 0 && seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds * 1000 : 0;
+}
+
 static void describe(const struct connection *connection, struct hub_result *result)
 {
     const struct hub *hub = connection->hub;
@@ -339,6 +349,8 @@ static void finish(struct connection *connection, CURLcode code)
     result.answer = hub_answer_read(result.status, id_matches);
     if (result.answer.mint_again && send_again(connection))
         return;
+    if (result.answer.outcome == HUB_WAIT && result.status != 0)
+        result.retry_after_ms = retry_after_ms(connection);
     result.took_us = clock_monotonic_us() - connection->sent_us;
     describe(connection, &result);
     if (connection->form.capacity > HUB_FORM_KEPT_MAX)

@@ -20,6 +20,7 @@ struct hub_result {
     struct hub_answer answer;
     long status; /* HTTP status, 0 without one */
     int64_t took_us;
+    int64_t retry_after_ms; /* Retry-After of an answer that means wait; 0: none */
     char text[200]; /* for people: what was answered, or why nothing was; "" when done; no secret */
 };
 

@@ -12,10 +12,18 @@ enum hub_outcome {
     HUB_REJECT, /* poison: failure transport at once */
 };
 
+/* Of HUB_WAIT: can it be due to this one update? */
+enum hub_cause {
+    HUB_CAUSE_OPEN,  /* yes, if others pass: no answer, 5xx */
+    HUB_CAUSE_LIMIT, /* no: 429, too many of them at once */
+    HUB_CAUSE_SETTINGS, /* a definite answer, somebody is there: token or URL are wrong, for it or for all */
+};
+
 struct hub_answer {
     enum hub_outcome outcome;
     bool mint_again;     /* 401: the token may have been the fault */
     const char *meaning; /* "the hub refused the update", static */
+    enum hub_cause cause;
 };
 
 /* status 0: no answer (transport says why: connection refused, time-out). id_matches: the body is the

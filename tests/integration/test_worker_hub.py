@@ -1,10 +1,19 @@
 """The worker and a hub that is there and yet does not take everything: updates that are too large, a token for some
 topics only, a limiter, messages that somebody on the way chokes on."""
 
-from bridge import wait_until
-from bridge.entries import failed_rows, php_value
+from pathlib import Path
+
+import pytest
+from bridge import account, jwt, wait_until
+from bridge.entries import add, add_many, failed_rows, php_value
+from bridge.limiter import Limiter
+from bridge.proxy import choking_proxy
 
 MIB = 1024 * 1024
+
+
+def messages(count, topics=8):
+    return [(f"sensors/{number % topics}", f"message {number}") for number in range(count)]
 
 
 def is_sanitized(process):
@@ -30,3 +39,122 @@ def test_updates_that_are_too_large_for_the_hub_leave_no_memory_behind(bridge, r
     assert len(failed_rows(database)) == 34
     wait_until(lambda: resident_bytes(process) < 64 * MIB + 128 * MIB or is_sanitized(process), 10,
                lambda: f"prefetch_bytes and something: {resident_bytes(process) // MIB} MiB")
+
+
+def start_worker(bridge, hub, **settings):
+    bridge.settings["mercure"].update(url=hub.url, **settings)
+    return bridge.run_program("worker")
+
+
+def narrow_token(hub):
+    return {"jwt": jwt(hub.publisher_key, publish=["sensors/{name}"]), "jwt_secret": None}
+
+
+def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, make_hub, database):
+    """One lane alone: our own probe, which such a token is not for, is all that is left to ask with."""
+    hub = make_hub()
+    process = start_worker(bridge, hub, **narrow_token(hub))
+    add(redis, "sensors/a", "1")
+    redis.wait_drained()
+    hub.stop()
+    add(redis, "sensors/a", "2")
+    wait_until(lambda: "takes no updates" in process.log(), 15, "the worker notices")
+    hub.start()
+    redis.wait_drained(60)
+    assert failed_rows(database) == []
+
+
+def test_a_topic_that_the_token_is_not_for_holds_up_no_other(bridge, redis, make_hub, sse, hub):
+    bridge.settings["retry"] = {"max_retries": 0}
+    start_worker(bridge, hub, **narrow_token(hub))
+    add(redis, "elsewhere", "1")
+    add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
+    sse.wait_count(40, timeout=30)
+    redis.wait_drained(30)
+
+
+def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, database):
+    counter = makers.keep(Limiter(makers.new_folder("counter"), hub.port, rate="100000r/s", burst=1000)).start()
+    process = start_worker(bridge, counter, jwt=jwt("a key of somebody else, of whom the hub doesn't know"),
+                           jwt_secret=None)
+    add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
+    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it says why")
+    wait_until(lambda: process.log().count("does not accept the token") > 1, 30, "and again, ten seconds later")
+    assert set(counter.statuses()) == {401} and len(counter.statuses()) < 60
+    assert failed_rows(database) == [] and redis.client.xlen("messages") == 40
+
+
+def test_a_message_that_the_hub_chokes_on_is_charged_whatever_the_token_is_for(bridge, makers, redis, hub, database):
+    """Our own probe is refused, and yet shows that it is this message."""
+    bridge.settings["retry"] = {"max_retries": 0}
+    start_worker(bridge, choking_proxy(makers, hub).start(), **narrow_token(hub))
+    add(redis, "sensors/a", "choke")
+    redis.wait_drained(60)
+    assert len(failed_rows(database)) == 1
+
+
+@pytest.fixture
+def make_limiter(makers):
+    return lambda behind, **options: makers.keep(Limiter(makers.new_folder("limiter"), behind, **options)).start()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("rate, burst", [("50r/s", 0), ("5r/s", 0), ("50r/s", 20)])
+def test_a_limit_of_requests_costs_no_retry(bridge, redis, hub, sse, database, make_limiter, status, rate, burst):
+    bridge.settings["retry"] = {"max_retries": 0}
+    limiter = make_limiter(hub.port, rate=rate, burst=burst, status=status)
+    sent = messages(40 if rate == "5r/s" else 160, topics=40)
+    add_many(redis, sent)
+    start_worker(bridge, limiter)
+    redis.wait_drained(90)
+    assert set(limiter.statuses()) == {200, status}
+    assert failed_rows(database) == []
+    result = account(sent, sse.events)
+    result.assert_exactly_once()
+    result.assert_ordered()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, redis, hub, sse, database, make_limiter,
+                                                               status):
+    bridge.settings["retry"] = {"max_retries": 0}
+    limiter = make_limiter(choking_proxy(makers, hub).start().port, rate="50r/s", status=status)
+    sent = messages(80, topics=20)
+    add_many(redis, [("bad/1", "choke"), *sent[:40], ("bad/2", "choke"), *sent[40:]])
+    start_worker(bridge, limiter)
+    redis.wait_drained(90)
+    assert len(failed_rows(database)) == 2
+    account(sent, sse.events).assert_exactly_once()
+
+
+def test_a_time_that_the_hub_asks_for_is_waited(bridge, redis, hub, make_limiter):
+    """Each of six waits two seconds; without being told the worker would ask several times in each."""
+    limiter = make_limiter(hub.port, rate="30r/m", headers=[("Retry-After", "3")])
+    start_worker(bridge, limiter)
+    add_many(redis, [("one/topic", str(number)) for number in range(6)])
+    redis.wait_drained(60)
+    assert limiter.statuses().count(429) <= 6
+
+
+def unread_requests(port):
+    """How many connections to that port hold something that the server has not read."""
+    tables = [Path(f"/proc/net/{table}").read_text(encoding="ascii") for table in ("tcp", "tcp6")]
+    fields = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return sum(field[1].endswith(f":{port:04X}") and field[3] == "01" and not field[4].endswith(":00000000")
+               for field in fields)
+
+
+def test_a_hub_that_was_away_is_asked_on_all_connections_again(bridge, redis, make_hub):
+    hub = make_hub()
+    process = start_worker(bridge, hub, jwt_secret=hub.publisher_key, timeout="60s")
+    wait_until(lambda: "is ready" in process.log(), 15, "the worker is ready")
+    hub.stop()
+    add_many(redis, messages(400, topics=400))
+    wait_until(lambda: "takes no updates" in process.log(), 15, "the worker notices")
+    hub.start()
+    redis.wait_drained(30)
+    hub.freeze()
+    add_many(redis, messages(400, topics=400))
+    wait_until(lambda: unread_requests(hub.port) == 16, 15, lambda: f"{unread_requests(hub.port)} of 16 are in use")
+    hub.thaw()
+    redis.wait_drained(30)

@@ -6,22 +6,13 @@ import signal
 import pytest
 from bridge import account, wait_until
 from bridge.entries import add, add_many, failed_rows, pend, php_value
-from bridge.proxy import Proxy
+from bridge.proxy import choking_proxy
 
 REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
 
 def messages(count, topics=8, prefix="w"):
     return [(f"{prefix}/{number % topics}", f"message {number}") for number in range(count)]
-
-
-def choking_proxy(makers, hub, status=503):
-    """Answers so to what holds the word `choke`."""
-    return makers.keep(Proxy(makers.new_folder("proxy"), f"""
-    @choke expression `{{http.request.body}}.contains("choke")`
-    error @choke {status}
-    reverse_proxy 127.0.0.1:{hub.port}
-"""))
 
 
 def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, redis, hub, sse, database):

@@ -69,6 +69,21 @@ static void test_what_no_hub_answers_is_retried(void **state)
     expect(430, 499, false, HUB_RETRY, false);
 }
 
+static void test_only_an_answer_that_may_be_about_the_update_can_be_held_against_it(void **state)
+{
+    (void)state;
+    assert_int_equal(hub_answer_read(429, false).cause, HUB_CAUSE_LIMIT);
+    for (long status = 300; status < 500; status++) {
+        struct hub_answer answer = hub_answer_read(status, false);
+        bool settings = answer.outcome == HUB_WAIT && status != 408 && status != 425;
+
+        if (status != 429)
+            assert_int_equal(answer.cause, settings ? HUB_CAUSE_SETTINGS : HUB_CAUSE_OPEN);
+    }
+    assert_int_equal(hub_answer_read(0, false).cause, HUB_CAUSE_OPEN);
+    assert_int_equal(hub_answer_read(503, false).cause, HUB_CAUSE_OPEN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -77,6 +92,7 @@ int main(void)
         cmocka_unit_test(test_a_401_waits_and_mints_again),
         cmocka_unit_test(test_the_hubs_and_the_settings_trouble_waits),
         cmocka_unit_test(test_what_no_hub_answers_is_retried),
+        cmocka_unit_test(test_only_an_answer_that_may_be_about_the_update_can_be_held_against_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,3 +32,12 @@ http://127.0.0.1:%d {
 
     def answers(self):
         return port_is_open(self.port)
+
+
+def choking_proxy(makers, hub, status=503):
+    """Answers so to what holds the word `choke`."""
+    return makers.keep(Proxy(makers.new_folder("proxy"), f"""
+    @choke expression `{{http.request.body}}.contains("choke")`
+    error @choke {status}
+    reverse_proxy 127.0.0.1:{hub.port}
+"""))

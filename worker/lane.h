@@ -1,0 +1,41 @@
+/* The entries of one connection, in their order, and what is held against the first of them. */
+#ifndef WORKER_LANE_H
+#define WORKER_LANE_H
+
+#include "common/client/hub.h"
+#include "worker/entry.h"
+
+/* Its head got "wait". Who is to blame, the hub, a limiter before it, or this one message? It is sent again
+ * while nothing else is on the wire; and since a limiter may ask for a pause between any two, its failure
+ * counts only after as long a rest as sufficed for another. */
+enum lane_doubt {
+    DOUBT_NONE,
+    DOUBT_LIGHT, /* failed among others: goes alone next, at once */
+    DOUBT_GRAVE, /* failed alone, too: goes alone next, after a rest */
+    DOUBT_TRIED, /* failed alone after the rest: if another passes now, it has one strike more */
+};
+
+struct lane {
+    struct entry *head;
+    struct entry *tail;
+    bool sending; /* the head is on the wire, or its answer is held */
+    bool held; /* what became of the head is known, but it must be charged before it is settled */
+    enum hub_outcome outcome;
+    char text[sizeof(((struct hub_result *)NULL)->text)];
+    enum lane_doubt doubt;
+    enum hub_cause cause; /* of the doubt */
+    uint64_t sent;        /* the number of the request that the head went with */
+    int64_t rest_ms; /* and how long before that another had passed; -1: others were on the wire */
+};
+
+void lane_push(struct lane *lane, struct entry *entry);
+struct entry *lane_pop(struct lane *lane); /* the doubt goes with it */
+/* Gives back what is not on the wire and comes from that intake. */
+void lane_forget(struct lane *lane, const struct intake *intake);
+
+/* The rest that its head needs for its failure to count, where sufficient_ms sufficed for another. */
+int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms);
+/* Its head, which went as request lane->sent, got "wait" when `sent` had been sent in all. */
+void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t sufficient_ms);
+
+#endif
