@@ -24,11 +24,12 @@ struct entry {
     struct bytes identity;    /* X-Mqtt-Id, or the stream id of an entry that PHP dispatched */
     int64_t read_us;          /* monotonic */
     uint32_t deliveries;
-    bool rejecting;     /* waits for its row in the failure transport */
-    bool careful;       /* handled alone, and only while it is charged */
-    bool charged;       /* its delivery count stands one higher, in case we die of it */
-    uint8_t strikes;    /* how often it alone stopped the hub */
-    struct entry *next; /* in its lane, or in the intake's list of those handled one at a time */
+    bool rejecting;      /* waits for its row in the failure transport */
+    bool careful;        /* handled alone, and only while it is charged */
+    bool charged;        /* its delivery count stands one higher, in case we die of it */
+    uint8_t strikes;     /* how often it alone stopped the hub */
+    uint64_t refused_at; /* how many others had passed when its token was refused; 0: it was not */
+    struct entry *next;  /* in its lane, or in the intake's list of those handled one at a time */
     struct entry *open_next; /* all that its intake has open */
     struct entry *open_previous;
 };

@@ -263,7 +263,7 @@ static void run(struct intake *intake, int64_t now_ms, bool may_read, size_t roo
     if (!may_read)
         intake_be_well(intake); /* it is others that we wait for */
     if (intake->stopped || !may_read || intake->careful_head != NULL ||
-        (intake->careful && intake->open > intake->rejecting))
+        (intake->careful && intake->open > intake->rejecting + intake->refused))
         return;
     intake->careful = false;
     intake->active = true;
@@ -412,6 +412,8 @@ void intake_settled(struct intake *intake, struct entry *entry)
     intake->open_bytes -= entry->value.len;
     if (entry->rejecting)
         intake->rejecting--;
+    if (entry->refused_at > 0)
+        intake->refused--;
     entry_release(entry);
 }
 

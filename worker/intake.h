@@ -66,6 +66,9 @@ bool intake_charge(struct intake *intake, struct entry *entry);
 bool intake_may_settle(struct intake *intake, struct entry *entry);
 /* The hub is to be waited for: the entry's charge, if any, is taken back. */
 void intake_waiting(struct intake *intake, struct entry *entry);
+/* Likewise, and it need not be handled alone: there was a definite answer, and it killed nobody. Others are
+ * read beside it, entries of lower priority too. For all the time until it is settled. */
+void intake_refused(struct intake *intake, struct entry *entry);
 /* The delayed set has one more, due then (wall ms). */
 void intake_will_be_due(struct intake *intake, int64_t due_ms);
 /* The entry alone, in a batch of its own, to wait for its row: it no longer counts as in hand. */

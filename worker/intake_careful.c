@@ -40,7 +40,8 @@ void intake_careful_forget(struct intake *intake)
 
 bool intake_careful_in_hand(const struct intake *intake)
 {
-    return intake->charging || intake->open > intake->careful_len + intake->rejecting;
+    return intake->charging ||
+           intake->open > intake->careful_len + intake->rejecting + intake->refused;
 }
 
 /* Its lease is ours and can be talked about. */
@@ -90,6 +91,16 @@ void intake_waiting(struct intake *intake, struct entry *entry)
     queue_charge(intake->writer, intake->me.consumer, entry->id, entry->deliveries, NULL, NULL);
 }
 
+void intake_refused(struct intake *intake, struct entry *entry)
+{
+    intake_waiting(intake, entry);
+    if (entry->refused_at == 0)
+        intake->refused++;
+    entry->careful = false;
+    if (intake->in_hand == entry)
+        intake->in_hand = NULL;
+}
+
 void intake_careful_release(struct intake *intake)
 {
     if (intake->in_hand != NULL && intake->charging)
@@ -114,7 +125,8 @@ void intake_careful_turn(struct intake *intake, int64_t now_ms)
 
     if (waiting_ms >= 0 && now_ms >= waiting_ms)
         intake_waiting(intake, intake->in_hand);
-    if (entry == NULL || intake_careful_in_hand(intake) || publisher_is_resting(intake->publisher))
+    if (entry == NULL || intake_careful_in_hand(intake) ||
+        (publisher_is_resting(intake->publisher) && !publisher_wants_another(intake->publisher)))
         return;
     intake->careful_head = entry->next;
     if (intake->careful_head == NULL)

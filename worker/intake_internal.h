@@ -55,6 +55,7 @@ struct intake {
     size_t open;
     size_t open_bytes;
     size_t rejecting; /* of the open: those that wait for their row */
+    size_t refused;   /* and those that the hub's token or URL was refused for */
     size_t promised;  /* asked for and not yet here, at the most */
     size_t largest;   /* bytes of the largest entry of late: how many to ask for */
     uint64_t handled;

@@ -134,7 +134,8 @@ bool intake_is_quiet(const struct intake *intake)
     case INTAKE_PENDING:
         return false;
     case INTAKE_RUNNING:
-        return intake->reading && intake->dry && intake->open == intake->rejecting;
+        return intake->reading && intake->dry &&
+               intake->open == intake->rejecting + intake->refused;
     }
     return true;
 }

@@ -1,6 +1,9 @@
 #include "worker/lane.h"
 
 #include "worker/intake.h"
+#include "worker/settle.h"
+
+#include <stdio.h>
 
 /* Twice as long with each strike: a hub that is merely overloaded has some time to recover. */
 #define REST_MIN_MS 50
@@ -49,6 +52,69 @@ void lane_forget(struct lane *lane, const struct intake *intake)
     }
 }
 
+void lane_yield(struct lane *lane)
+{
+    struct bytes topic = lane->head->envelope.topic;
+    struct lane others = {0};
+    struct lane same = {0};
+
+    while (lane->head != NULL) {
+        struct entry *entry = lane_pop(lane);
+
+        lane_push(bytes_equal(entry->envelope.topic, topic) ? &same : &others, entry);
+    }
+    while (others.head != NULL)
+        lane_push(lane, lane_pop(&others));
+    while (same.head != NULL)
+        lane_push(lane, lane_pop(&same));
+}
+
+bool lane_has_refused(const struct lane *lane, struct bytes topic)
+{
+    for (const struct entry *entry = lane->head; entry != NULL; entry = entry->next)
+        if (entry->refused_at > 0 && bytes_equal(entry->envelope.topic, topic))
+            return true;
+    return false;
+}
+
+static void settle(struct entry *entry, enum hub_outcome outcome, const char *text)
+{
+    switch (outcome) {
+    case HUB_DONE:
+        settle_done(entry);
+        break;
+    case HUB_RETRY:
+        settle_retry(entry, text);
+        break;
+    case HUB_REJECT:
+        settle_reject(entry, text);
+        break;
+    case HUB_WAIT:
+        break;
+    }
+}
+
+void lane_settle(struct lane *lane, enum hub_outcome outcome, const char *text)
+{
+    if (intake_may_settle(lane->head->intake, lane->head)) {
+        settle(lane_pop(lane), outcome, text);
+        return;
+    }
+    lane->sending = true;
+    lane->held = true;
+    lane->outcome = outcome;
+    snprintf(lane->text, sizeof(lane->text), "%s", text);
+}
+
+void lane_settle_held(struct lane *lane)
+{
+    if (!lane->held || !intake_may_settle(lane->head->intake, lane->head))
+        return;
+    lane->held = false;
+    lane->sending = false;
+    settle(lane_pop(lane), lane->outcome, lane->text);
+}
+
 int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms)
 {
     int64_t rest = (int64_t)REST_MIN_MS << lane->head->strikes;
@@ -68,7 +134,6 @@ void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t
             lane->doubt = DOUBT_GRAVE;
         return;
     }
-    lane->cause = cause;
     if (!alone)
         lane->doubt = DOUBT_LIGHT;
     else if (lane->rest_ms < lane_rest_ms(lane, sufficient_ms))

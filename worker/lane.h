@@ -23,8 +23,7 @@ struct lane {
     enum hub_outcome outcome;
     char text[sizeof(((struct hub_result *)NULL)->text)];
     enum lane_doubt doubt;
-    enum hub_cause cause; /* of the doubt */
-    uint64_t sent;        /* the number of the request that the head went with */
+    uint64_t sent;   /* the number of the request that the head went with */
     int64_t rest_ms; /* and how long before that another had passed; -1: others were on the wire */
 };
 
@@ -33,9 +32,19 @@ struct entry *lane_pop(struct lane *lane); /* the doubt goes with it */
 /* Gives back what is not on the wire and comes from that intake. */
 void lane_forget(struct lane *lane, const struct intake *intake);
 
+/* Its head must wait, and who is to blame may be its topic: what there is of that goes behind all others. */
+void lane_yield(struct lane *lane);
+bool lane_has_refused(const struct lane *lane, struct bytes topic);
+
+/* What is to become of its head, not HUB_WAIT. At once, or, if the entry has waited for the hub and is no
+ * longer charged, once it is again: an entry that kills us here would otherwise do so for ever. */
+void lane_settle(struct lane *lane, enum hub_outcome outcome, const char *text);
+void lane_settle_held(struct lane *lane); /* if it can be now */
+
 /* The rest that its head needs for its failure to count, where sufficient_ms sufficed for another. */
 int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms);
-/* Its head, which went as request lane->sent, got "wait" when `sent` had been sent in all. */
+/* Its head, which went as request lane->sent, got "wait" when `sent` had been sent in all; not for
+ * HUB_CAUSE_SETTINGS, which leaves no doubt of this kind. */
 void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t sufficient_ms);
 
 #endif

@@ -274,7 +274,9 @@ static void tell_state(struct worker *worker, int64_t now_ms)
 /* A transport of lower priority is read only while all above it have nothing. */
 static void turn(struct worker *worker, int64_t now_ms)
 {
-    bool may_read = worker->phase == WORKING && !publisher_is_resting(worker->publisher) &&
+    bool wants_another = publisher_wants_another(worker->publisher);
+    bool may_read = worker->phase == WORKING &&
+                    (wants_another || !publisher_is_resting(worker->publisher)) &&
                     !rejects_are_full(worker->rejects);
 
     if (worker->phase == WORKING)

@@ -31,6 +31,7 @@ struct publisher {
     struct breaker breaker;
     struct pace pace;
     uint64_t sent;         /* requests so far */
+    uint64_t passes;       /* of them, and one more */
     int64_t passed_ms;     /* when the last passed */
     int64_t sufficient_ms; /* how long after the one before it that was sent: this rest is enough */
     bool own_probe;        /* ours is on the wire, on connection 0 */
@@ -60,6 +61,7 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     made->lanes = xcalloc(made->lanes_len, sizeof(struct lane));
     breaker_init(&made->breaker, REST_MIN_MS, REST_MAX_MS);
     pace_init(&made->pace, made->lanes_len);
+    made->passes = 1;
     made->wake_ms = -1;
     *publisher = made;
     return 0;
@@ -96,9 +98,20 @@ static size_t lane_of(const struct publisher *publisher, struct bytes topic)
     return (size_t)((hash ^ (hash >> 32)) % publisher->lanes_len);
 }
 
+/* Its turn does not come, and it need not be waited for. */
+static void refuse(struct publisher *publisher, struct entry *entry)
+{
+    intake_refused(entry->intake, entry);
+    entry->refused_at = publisher->passes;
+}
+
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    lane_push(&publisher->lanes[lane_of(publisher, entry->envelope.topic)], entry);
+    struct lane *lane = &publisher->lanes[lane_of(publisher, entry->envelope.topic)];
+
+    if (lane_has_refused(lane, entry->envelope.topic))
+        refuse(publisher, entry);
+    lane_push(lane, entry);
 }
 
 /* Counts one more on the wire; returns how long ago the last one passed, or -1: the wire is not empty. */
@@ -145,21 +158,33 @@ static void send_own_probe(struct publisher *publisher)
     hub_send(publisher->hub, 0, update.id);
 }
 
-/* The head of a lane that is in no doubt: what failed may be one message that the hub chokes on, and that
- * must not stop the others. Where there is none, one of our own. */
-static void send_probe(struct publisher *publisher)
+/* Nothing that passed since then speaks for another try. */
+static bool is_refused(const struct publisher *publisher, const struct entry *entry)
+{
+    return entry->refused_at == publisher->passes;
+}
+
+static bool send_probe_of(struct publisher *publisher, bool refused)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         size_t number = (publisher->turn + i) % publisher->lanes_len;
         const struct lane *lane = &publisher->lanes[number];
 
         if (lane->doubt == DOUBT_NONE && !lane->sending && lane->head != NULL &&
-            send_head(publisher, number)) {
+            is_refused(publisher, lane->head) == refused && send_head(publisher, number)) {
             publisher->turn = number + 1;
-            return;
+            return true;
         }
     }
-    send_own_probe(publisher);
+    return false;
+}
+
+/* The head of a lane that is in no doubt: what failed may be one message that the hub chokes on, and that
+ * must not stop the others. Where there is none, one of our own. */
+static void send_probe(struct publisher *publisher)
+{
+    if (!send_probe_of(publisher, false) && !send_probe_of(publisher, true))
+        send_own_probe(publisher);
 }
 
 static void count_answer(struct stats_slot *slot, const struct hub_result *result)
@@ -188,67 +213,19 @@ static void begin_rest(struct publisher *publisher, const struct hub_result *res
               result->text);
 }
 
-static void settle_answer(struct publisher *publisher, struct entry *entry,
-                          enum hub_outcome outcome, const char *text)
-{
-    const struct envelope *envelope = &entry->envelope;
-
-    switch (outcome) {
-    case HUB_DONE:
-        if (envelope->received_us > 0)
-            stats_observe(publisher->child->slot, STATS_END_TO_END_US,
-                          clock_wall_us() - envelope->received_us);
-        settle_done(entry);
-        break;
-    case HUB_RETRY:
-        settle_retry(entry, text);
-        break;
-    case HUB_REJECT:
-        settle_reject(entry, text);
-        break;
-    case HUB_WAIT:
-        break;
-    }
-}
-
-/* At once, or, if the entry has waited for the hub and is no longer charged, once it is again: an entry that
- * kills us here would otherwise do so for ever. */
-static void settle_head(struct publisher *publisher, struct lane *lane, enum hub_outcome outcome,
-                        const char *text)
-{
-    if (intake_may_settle(lane->head->intake, lane->head)) {
-        settle_answer(publisher, lane_pop(lane), outcome, text);
-        return;
-    }
-    lane->sending = true;
-    lane->held = true;
-    lane->outcome = outcome;
-    snprintf(lane->text, sizeof(lane->text), "%s", text);
-}
-
-static void settle_held(struct publisher *publisher, struct lane *lane)
-{
-    if (!lane->held || !intake_may_settle(lane->head->intake, lane->head))
-        return;
-    lane->held = false;
-    lane->sending = false;
-    settle_answer(publisher, lane_pop(lane), lane->outcome, lane->text);
-}
-
-/* Somebody is at work there: those that failed alone have one strike more. passed: a probe did; else one of
- * ours was refused for what it is, which says nothing where that befell the entry as well. */
-static void convict(struct publisher *publisher, bool passed)
+/* Somebody is at work there: those that failed alone have one strike more. */
+static void convict(struct publisher *publisher)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++) {
         struct lane *lane = &publisher->lanes[i];
 
-        if (lane->doubt != DOUBT_TRIED || (!passed && lane->cause == HUB_CAUSE_SETTINGS))
+        if (lane->doubt != DOUBT_TRIED)
             continue;
         lane->doubt = DOUBT_GRAVE;
         if (++lane->head->strikes < STRIKES_MAX)
             continue;
         lane->doubt = DOUBT_NONE;
-        settle_head(publisher, lane, HUB_RETRY,
+        lane_settle(lane, HUB_RETRY,
                     "the hub failed on this message again and again, and not on others");
     }
 }
@@ -261,13 +238,29 @@ static void acquit(struct publisher *publisher)
             publisher->lanes[i].doubt = DOUBT_LIGHT;
 }
 
-/* Our own probe must wait. Where only its topic may be wrong, for a token that is for others, it will never
- * pass: real ones are the next probes, also those that failed before. */
-static void own_probe_waits(struct publisher *publisher, const struct hub_result *result)
+/* Token or URL are wrong, for all, or for this message's topic: others go next. If they pass and it is
+ * refused once more, it was the topic. */
+static void refuse_settings(struct publisher *publisher, struct lane *lane,
+                            const struct hub_result *result)
 {
-    if (result->answer.cause != HUB_CAUSE_SETTINGS)
+    struct entry *entry = lane->head;
+    bool others_pass = entry->refused_at > 0 && !is_refused(publisher, entry);
+    char text[sizeof(result->text)];
+
+    lane->doubt = DOUBT_NONE;
+    if (others_pass) {
+        snprintf(text, sizeof(text), "for this message and not for others: %.150s", result->text);
+        lane_settle(lane, HUB_RETRY, text);
         return;
-    convict(publisher, false);
+    }
+    refuse(publisher, entry);
+    lane_yield(lane);
+}
+
+/* Our own probe may be refused for its topic alone, and then it will never pass: real ones are the next
+ * probes, also those that failed before. */
+static void refuse_own_probe(struct publisher *publisher)
+{
     for (size_t i = 0; i < publisher->lanes_len; i++)
         publisher->lanes[i].doubt = DOUBT_NONE;
 }
@@ -275,17 +268,23 @@ static void own_probe_waits(struct publisher *publisher, const struct hub_result
 static void must_wait(struct publisher *publisher, struct lane *lane,
                       const struct hub_result *result)
 {
+    enum hub_cause cause = result->answer.cause;
     bool probe = publisher->breaker.state == BREAKER_HALF_OPEN;
 
     begin_rest(publisher, result);
-    if (lane == NULL)
-        own_probe_waits(publisher, result);
-    if (probe && result->answer.cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
+    if (cause == HUB_CAUSE_SETTINGS)
+        convict(publisher);
+    else if (probe && cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
         acquit(publisher);
-    if (lane == NULL)
-        return;
-    lane_failed(lane, result->answer.cause, publisher->sent, publisher->sufficient_ms);
-    intake_waiting(lane->head->intake, lane->head);
+    if (lane == NULL) {
+        if (cause == HUB_CAUSE_SETTINGS)
+            refuse_own_probe(publisher);
+    } else if (cause == HUB_CAUSE_SETTINGS) {
+        refuse_settings(publisher, lane, result);
+    } else {
+        lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
+        intake_waiting(lane->head->intake, lane->head);
+    }
 }
 
 /* Nothing is left to send but what failed alone. */
@@ -305,7 +304,7 @@ static void passed(struct publisher *publisher, int64_t rest_ms, bool on_trial)
     publisher->passed_ms = clock_monotonic_ms();
     publisher->sufficient_ms = rest_ms;
     if (breaker_passed(&publisher->breaker))
-        convict(publisher, true);
+        convict(publisher);
     else if (!on_trial && publisher->breaker.state == BREAKER_CLOSED)
         works = pace_passed(&publisher->pace);
     if (works)
@@ -343,9 +342,11 @@ static void answered(void *context, size_t connection, const struct hub_result *
         must_wait(publisher, lane, result);
         return;
     }
+    if (result->answer.outcome == HUB_DONE)
+        publisher->passes++;
     if (!own_probe) {
         lane->doubt = DOUBT_NONE;
-        settle_head(publisher, lane, result->answer.outcome, result->text);
+        lane_settle(lane, result->answer.outcome, result->text);
     }
     passed(publisher, own_probe ? publisher->own_rest_ms : lane->rest_ms, doubt == DOUBT_GRAVE);
     /* The connection is idle: keep it busy without waiting for the next turn. */
@@ -415,7 +416,7 @@ static void send_all(struct publisher *publisher)
 void publisher_turn(struct publisher *publisher, int64_t now_ms)
 {
     for (size_t i = 0; i < publisher->lanes_len; i++)
-        settle_held(publisher, &publisher->lanes[i]);
+        lane_settle_held(&publisher->lanes[i]);
     publisher->wake_ms = -1;
     switch (publisher->breaker.state) {
     case BREAKER_OPEN:
@@ -453,6 +454,24 @@ size_t publisher_in_flight(const struct publisher *publisher, const struct intak
 bool publisher_is_resting(const struct publisher *publisher)
 {
     return publisher->breaker.state != BREAKER_CLOSED;
+}
+
+bool publisher_wants_another(const struct publisher *publisher)
+{
+    bool refused = false;
+
+    if (publisher->breaker.state == BREAKER_CLOSED)
+        return false;
+    for (size_t i = 0; i < publisher->lanes_len; i++) {
+        const struct lane *lane = &publisher->lanes[i];
+
+        if (lane->head == NULL || lane->doubt != DOUBT_NONE)
+            continue;
+        if (lane->sending || !is_refused(publisher, lane->head))
+            return false;
+        refused = true;
+    }
+    return refused;
 }
 
 const char *publisher_trouble(const struct publisher *publisher)

@@ -24,7 +24,9 @@ void publisher_turn(struct publisher *publisher, int64_t now_ms);
 void publisher_forget(struct publisher *publisher, const struct intake *intake);
 size_t publisher_in_flight(const struct publisher *publisher, const struct intake *intake);
 
-bool publisher_is_resting(const struct publisher *publisher);     /* the breaker is not closed */
+bool publisher_is_resting(const struct publisher *publisher); /* the breaker is not closed */
+/* Because token or URL were refused for all there is: another topic's entry would tell more. */
+bool publisher_wants_another(const struct publisher *publisher);
 const char *publisher_trouble(const struct publisher *publisher); /* "" : none */
 int64_t publisher_deadline_ms(const struct publisher *publisher); /* monotonic; -1: none */
 

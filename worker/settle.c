@@ -134,6 +134,9 @@ void settle_done(struct entry *entry)
 {
     struct settle *settle = intake_settle(entry->intake);
 
+    if (entry->envelope.received_us > 0)
+        stats_observe(settle->child->slot, STATS_END_TO_END_US,
+                      clock_wall_us() - entry->envelope.received_us);
     acknowledge(&settle->done, entry->id);
     leave(settle, entry, STATS_HANDLED_DONE);
 }

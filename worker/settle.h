@@ -20,7 +20,7 @@ struct settle *settle_new(const struct child *child, struct intake *intake,
                           const char *consumer, struct rejects *rejects);
 void settle_free(struct settle *settle);
 
-/* Published, or needs no publishing. */
+/* Published. */
 void settle_done(struct entry *entry);
 /* Messenger's retry with back-off; the failure transport once the retries are used up. */
 void settle_retry(struct entry *entry, const char *cause);

@@ -64,13 +64,38 @@ def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, m
     assert failed_rows(database) == []
 
 
-def test_a_topic_that_the_token_is_not_for_holds_up_no_other(bridge, redis, make_hub, sse, hub):
+def refuse_one(bridge, redis, hub):
+    """In a quiet moment: nothing else is there to tell whether it is the topic or the token."""
     bridge.settings["retry"] = {"max_retries": 0}
-    start_worker(bridge, hub, **narrow_token(hub))
+    process = start_worker(bridge, hub, **narrow_token(hub))
     add(redis, "elsewhere", "1")
+    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it is refused")
+    return process
+
+
+def see_others_pass(redis, sse, database, refused):
+    """In every lane, also behind those that are refused; which then count as failures of their own."""
     add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
     sse.wait_count(40, timeout=30)
+    wait_until(lambda: add(redis, "sensors/0", "x") and len(failed_rows(database)) == refused, 30,
+               "what is refused is told apart", every=0.2)
     redis.wait_drained(30)
+    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
+
+
+def test_a_topic_that_the_token_is_not_for_holds_up_no_other(bridge, redis, hub, sse, database):
+    refuse_one(bridge, redis, hub)
+    see_others_pass(redis, sse, database, refused=1)
+
+
+def test_a_refused_topic_that_is_found_pending_holds_up_no_other(bridge, redis, hub, sse, database):
+    process = refuse_one(bridge, redis, hub)
+    add_many(redis, [("elsewhere", "2"), ("elsewhere", "3")])
+    wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 3, 15, "they are read")
+    process.kill()
+    process = start_worker(bridge, hub)
+    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it is refused again")
+    see_others_pass(redis, sse, database, refused=3)
 
 
 def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, database):
