@@ -90,7 +90,7 @@ static int write_row(struct oversized *oversized, const struct spool_message *me
         struct failure_row row = {.body = buf_bytes(&body),
                                   .headers = buf_bytes(&headers),
                                   .look_for = id,
-                                  .looked_since_us = message->received_us};
+                                  .entry_us = message->received_us};
         failure_write(oversized->failure, &row, on_written, oversized);
     }
     buf_free(&body);

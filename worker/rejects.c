@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* How far the clocks of Redis and the database may differ when a former row is looked for. */
-#define LOOK_BACK_US (INT64_C(3600) * 1000000)
 /* What may wait here while the store is away. */
 #define WAITING_MAX       1024
 #define WAITING_BYTES_MAX (64 * 1024 * 1024)
@@ -162,6 +160,12 @@ static void row_written(void *context, int result, const struct error *err)
         err->text);
 }
 
+/* Of its id, which may be one that somebody chose. */
+static int64_t entry_time_us(const struct entry *entry)
+{
+    return entry->id.ms < INT64_MAX / 1000 ? (int64_t)entry->id.ms * 1000 : INT64_MAX;
+}
+
 /* Whether somebody has written the row already can't be told from here (a worker that died, one that took
  * the entry over, an answer that was lost): it is always looked for, by the header that names the entry.
  * Rows of versions that named it otherwise are not found. */
@@ -176,8 +180,7 @@ void rejects_turn(struct rejects *rejects, int64_t now_ms)
     struct failure_row row = {.body = buf_bytes(&reject->body),
                               .headers = buf_bytes(&reject->headers),
                               .look_for = bytes_of(look_for),
-                              .looked_since_us =
-                                  (int64_t)reject->entry->id.ms * 1000 - LOOK_BACK_US};
+                              .entry_us = entry_time_us(reject->entry)};
     rejects->writing = true;
     failure_write(rejects->failure, &row, row_written, rejects);
 }

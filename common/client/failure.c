@@ -5,6 +5,7 @@
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/wire/base64.h"
+#include "common/wire/crc32c.h"
 #include "common/wire/settings_verify.h"
 
 #include <stdio.h>
@@ -12,8 +13,10 @@
 #include <string.h>
 
 #define SETUPS_MAX       3
-#define CLOCK_MARGIN_US  INT64_C(60000000) /* another host's clock may have dated the row */
-#define TIME_TEXT_SIZE   20                /* "2026-11-24 10:00:00" */
+#define SPREAD_S         16
+#define FORMER_S         (365 * 86400)               /* in 1970 */
+#define TIME_MAX_US      INT64_C(253402300799000000) /* the year 9999 */
+#define TIME_TEXT_SIZE   20                          /* "2026-11-24 10:00:00" */
 #define MEMORY_KEPT_MOST (1024 * 1024)
 /* The server gives a statement up before we give the server up: one that waits for a lock must not run
  * when its asker has gone. */
@@ -28,7 +31,16 @@ enum failure_step {
     STEP_SETUP,
 };
 
-enum { VALUE_BODY, VALUE_HEADERS, VALUE_QUEUE, VALUE_NOW, VALUE_LOOK_FOR, VALUE_SINCE, VALUES };
+enum {
+    VALUE_BODY,
+    VALUE_HEADERS,
+    VALUE_QUEUE,
+    VALUE_NOW,
+    VALUE_AVAILABLE,
+    VALUE_OR_AT,
+    VALUE_LOOK_FOR,
+    VALUES
+};
 
 struct failure {
     struct failure_pg *pg;
@@ -41,7 +53,8 @@ struct failure {
     struct buf headers;
     struct buf look_for;
     char now[TIME_TEXT_SIZE];
-    char since[TIME_TEXT_SIZE];
+    char available[TIME_TEXT_SIZE];
+    char or_at[TIME_TEXT_SIZE];
     const char *values[VALUES];
     char *begin; /* what STEP_BEGIN says */
     bool looks;
@@ -133,10 +146,27 @@ static void copy_body(struct failure *failure, struct bytes body)
     buf_text(&failure->body);
 }
 
+/* Where the row is looked for: at its entry's time, spread a little, so that what fails together in one second
+ * need not be searched whole for each. One of the future would not be available to PHP before then; and when
+ * that is, others may see differently: both places are looked at. */
+static void place_row(struct failure *failure, int64_t entry_us, int64_t now_us)
+{
+    uint32_t hash = crc32c(0, failure->look_for.data, failure->look_for.len);
+    int64_t time_us = entry_us - (int64_t)(hash % SPREAD_S) * 1000000;
+    int64_t former_us = (int64_t)(hash % FORMER_S) * 1000000;
+    bool future = time_us > now_us;
+
+    if (time_us < 0)
+        time_us = 0;
+    if (time_us > TIME_MAX_US)
+        time_us = TIME_MAX_US;
+    format_time(failure->available, future ? former_us : time_us);
+    format_time(failure->or_at, future ? time_us : former_us);
+}
+
 static void copy_row(struct failure *failure, const struct failure_row *row)
 {
     int64_t now = clock_wall_us();
-    int64_t since = row->looked_since_us - CLOCK_MARGIN_US;
 
     copy_body(failure, row->body);
     copy(&failure->headers, row->headers);
@@ -144,13 +174,14 @@ static void copy_row(struct failure *failure, const struct failure_row *row)
     failure->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
     copy(&failure->look_for, failure->looks ? row->look_for : BYTES_NONE);
     format_time(failure->now, now);
-    format_time(failure->since, since > 0 ? since : 0);
+    place_row(failure, row->entry_us, now);
     failure->values[VALUE_BODY] = failure->body.data;
     failure->values[VALUE_HEADERS] = failure->headers.data;
     failure->values[VALUE_QUEUE] = failure->queue_name;
     failure->values[VALUE_NOW] = failure->now;
+    failure->values[VALUE_AVAILABLE] = failure->available;
+    failure->values[VALUE_OR_AT] = failure->or_at;
     failure->values[VALUE_LOOK_FOR] = failure->look_for.data;
-    failure->values[VALUE_SINCE] = failure->since;
 }
 
 static void insert(struct failure *failure)
@@ -232,10 +263,23 @@ static void fail(struct failure *failure, struct failure_pg_outcome *outcome)
 
 static void after_begin(struct failure *failure, struct failure_pg_outcome *outcome)
 {
-    if (outcome->result < 0)
-        fail(failure, outcome);
-    else
+    if (outcome->result == 0) {
         insert(failure);
+        return;
+    }
+    if (is(outcome, "55P03")) /* lock_not_available */
+        error_wrap(&outcome->err, "somebody else has long been writing a row of the same entry");
+    fail(failure, outcome);
+}
+
+static void explain_slowness(const struct failure *failure, struct failure_pg_outcome *outcome)
+{
+    if (is(outcome, "55P03")) /* lock_not_available */
+        error_wrap(&outcome->err, "somebody else has locked the table");
+    else if (failure->looks && is(outcome, "57014")) /* query_canceled */
+        error_wrap(&outcome->err,
+                   "looking for a row of the same entry takes too long; the table needs "
+                   "Doctrine's index on (queue_name, available_at, delivered_at, id)");
 }
 
 static void after_insert(struct failure *failure, struct failure_pg_outcome *outcome)
@@ -250,6 +294,7 @@ static void after_insert(struct failure *failure, struct failure_pg_outcome *out
         return;
     }
     if (!is(outcome, "42P01")) { /* undefined_table */
+        explain_slowness(failure, outcome);
         fail(failure, outcome);
         return;
     }

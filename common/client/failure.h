@@ -4,7 +4,11 @@
  * 6.4 makes it) and rows go one at a time. One thread.
  *
  * A body that no text column takes (NUL, not UTF-8) is stored as its base64, which PHP's reader
- * decodes; headers like that are refused. A server that does not answer is given up after 5 s while its
+ * decodes; headers like that are refused.
+ *
+ * A row that is looked for becomes available at its entry's time, to some seconds: there it is found with
+ * Doctrine's index, however many rows there are. (Where that is still to come, at a time long past.)
+ * A server that does not answer is given up after 5 s while its
  * name is looked up, 5 s while connecting and 10 s for a statement. */
 #ifndef COMMON_CLIENT_FAILURE_H
 #define COMMON_CLIENT_FAILURE_H
@@ -18,11 +22,11 @@ struct failure;
 struct failure_row {
     struct bytes body;
     struct bytes headers;
-    /* If set, the row is only written when none since looked_since_us has `look_for` in its headers: this
-     * entry may have been written by a worker that died before it acknowledged, or is being written by
-     * one that took it over. Looking and writing are one step for all who look for the same. */
+    /* If set, the row is only written when none of this entry has `look_for` in its headers: it may have
+     * been written by a worker that died before it acknowledged, or is being written by one that took the
+     * entry over. Looking and writing are one step for all who look for the same. */
     struct bytes look_for;
-    int64_t looked_since_us;
+    int64_t entry_us; /* then: when the entry was made, unix; the same for all who write its row */
 };
 
 /* result 0: committed (or found); else -ERR_UNREACHABLE (waiting may help: nothing was written, or it

@@ -108,11 +108,12 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
     static const char columns[] = "(body, headers, queue_name, created_at, available_at)";
 
     sql->insert = xasprintf("INSERT INTO %s %s VALUES ($1, $2, $3, $4, $4)", quoted, columns);
-    /* available_at is what the index has; nobody makes it earlier than created_at. */
+    /* available_at is what the index has. */
     sql->insert_unless =
         xasprintf("INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, $4::timestamp, "
-                  "$4::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
-                  "AND available_at >= $6::timestamp AND position($5::text IN headers) > 0)",
+                  "$5::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
+                  "AND available_at IN ($5::timestamp, $6::timestamp) "
+                  "AND position($7::text IN headers) > 0)",
                   quoted, columns, quoted);
     sql->exists = xasprintf("SELECT count(to_regclass('%s'))", quoted);
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
@@ -145,9 +146,9 @@ int failure_sql_make(struct failure_sql *sql, const char *table, struct error *e
 
 char *failure_sql_begin(const char *identity, int timeout_ms)
 {
-    return xasprintf("BEGIN; SET LOCAL statement_timeout = %d; "
-                     "SELECT pg_advisory_xact_lock(%d, %d)",
-                     timeout_ms, LOCK_SPACE + 1, (int)crc32_of(identity));
+    return xasprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = %d; "
+                     "SET LOCAL lock_timeout = %d; SELECT pg_advisory_xact_lock(%d, %d)",
+                     timeout_ms, timeout_ms - 1000, LOCK_SPACE + 1, (int)crc32_of(identity));
 }
 
 void failure_sql_free(struct failure_sql *sql)

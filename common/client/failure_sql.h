@@ -7,18 +7,18 @@
 #include "common/base/error.h"
 
 struct failure_sql {
-    char *insert; /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
-    char *
-        insert_unless; /* ... $5: not if a row's headers have it, $6: that became available since */
-    char *setup;       /* rolls back; table, index, trigger; in one transaction, one at a time */
-    char *exists;      /* 1 if the table is there, else 0 */
-    char *count;       /* $1 queue */
+    char *insert;        /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
+    char *insert_unless; /* ... $5 available at; not if a row's headers have $7, there or at $6 */
+    char *setup;         /* rolls back; table, index, trigger; in one transaction, one at a time */
+    char *exists;        /* 1 if the table is there, else 0 */
+    char *count;         /* $1 queue */
 };
 
 /* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. */
 MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);
 void failure_sql_free(struct failure_sql *sql);
-/* A transaction that only one at a time has for this identity; free it. */
+/* A transaction that only one at a time has for this identity, and whose statements see what is committed
+ * when they begin, whatever the database's default; free it. */
 char *failure_sql_begin(const char *identity, int timeout_ms);
 
 #endif

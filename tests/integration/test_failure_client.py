@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import threading
+import zlib
 from urllib.parse import quote
 
 import pytest
@@ -29,8 +30,8 @@ class FailureDriver(Driver):
         raw = value if isinstance(value, bytes) else value.encode()
         return raw.hex() or "-"
 
-    def command(self, body, headers="[]", look_for="", since_us=0):
-        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), since_us]
+    def command(self, body, headers="[]", look_for="", entry_us=0):
+        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), entry_us]
 
     def write(self, body=BODY, *arguments, timeout=15.0, **options):
         """Result and text."""
@@ -147,8 +148,47 @@ def test_a_row_that_is_there_already_is_not_written_again(driver, database):
     assert len(database.failures()) == 1
     assert driver.write("body", headers.replace("17-1", "17-10"), ':17-10"', now_us) == (0, "")
     assert len(database.failures()) == 2, "an identity that begins alike is another"
-    assert driver.write("body", headers, ':17-1"', now_us + 3600 * 10**6) == (0, "")
-    assert len(database.failures()) == 3, "a row from before that time does not count"
+    assert driver.write("body", headers, ':17-1"', now_us - 3600 * 10**6) == (0, "")
+    assert len(database.failures()) == 3, "a row of another time does not count"
+
+
+@pytest.mark.parametrize("time", [0, -1, 2**63 - 1, "in an hour", "an hour ago"])
+def test_a_row_is_found_whatever_its_entrys_time_and_php_sees_it(driver, database, time):
+    """Ids of a stream may be any number; and Redis's clock may be ahead."""
+    now_us = int(datetime.datetime.now().timestamp() * 1e6)
+    time = {"in an hour": now_us + 3600 * 10**6, "an hour ago": now_us - 3600 * 10**6}.get(time, time)
+    for _ in range(2):
+        assert driver.write("body", '{"X-Mqtt-Entry":"17-1"}', '"17-1"', time) == (0, "")
+    [row] = database.failures()
+    assert row["available_at"] <= _utc_now()
+
+
+def test_a_row_is_found_where_it_was_put_while_its_time_was_still_to_come(driver, database):
+    write = lambda time: driver.write("body", '{"X-Mqtt-Entry":"17-1"}', '"17-1"', int(time.timestamp() * 1e6))
+    hour_ago = datetime.datetime.now() - datetime.timedelta(hours=1)
+    assert write(hour_ago) == (0, "")
+    earlier = _utc_now() - datetime.timedelta(hours=1) - database.failures()[0]["available_at"]
+    soon = datetime.datetime.now() + earlier + datetime.timedelta(seconds=3)
+    assert write(soon) == (0, "")
+    assert database.failures()[1]["available_at"].year == 1970
+    wait_until(lambda: datetime.datetime.now() > soon - earlier + datetime.timedelta(seconds=2), 10, "its time comes")
+    assert write(soon) == (0, "")
+    assert len(database.failures()) == 2
+
+
+def test_a_row_is_looked_for_without_reading_all_others(driver, database):
+    """Of as many in one hour, evenly spread, as an outage may bring."""
+    now_us = int(datetime.datetime.now().timestamp() * 1e6)
+    assert driver.write("for the table") == (0, "")
+    database.query("INSERT INTO messenger_messages (body, headers, queue_name, created_at, available_at) SELECT 'b', "
+                   "'{\"X-Mqtt-Entry\":\"1-' || n || '\"}', 'failed', now(), now() AT TIME ZONE 'UTC' - "
+                   "n %% 3600 * interval '1 second' FROM generate_series(1, 72000) n")
+    statistics = ("SELECT seq_tup_read + idx_tup_fetch AS read, n_tup_ins AS inserted FROM pg_stat_user_tables "
+                  "WHERE relname = 'messenger_messages'")
+    before = wait_until(lambda: (found := database.query(statistics)[0])["inserted"] == 72001 and found, 10, "counted")
+    assert driver.write("body", "[]", '"17-1"', now_us) == (0, "")
+    after = wait_until(lambda: (found := database.query(statistics)[0])["inserted"] == 72002 and found, 10, "counted")
+    assert after["read"] - before["read"] < 200
 
 
 def test_a_payload_that_quotes_an_identity_is_no_row_of_it(driver, database):
@@ -157,17 +197,20 @@ def test_a_payload_that_quotes_an_identity_is_no_row_of_it(driver, database):
     assert len(database.failures()) == 2
 
 
-def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, database):
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, database, isolation):
+    """Whatever the database's default."""
+    database.query(f"ALTER DATABASE {database.name} SET default_transaction_isolation = '{isolation}'")
     drivers = [make_driver(database.dsn) for _ in range(4)]
-    headers = '{"X-Mqtt-Entry":"messages:17-1"}'
     drivers[0].write("first, for the table")
-    for _ in range(5):
-        threads = [threading.Thread(target=driver.write, args=("body", headers, ':17-1"', 0)) for driver in drivers]
+    for number in range(5):
+        headers, name = f'{{"X-Mqtt-Entry":"17-{number}"}}', f'"17-{number}"'
+        threads = [threading.Thread(target=driver.write, args=("body", headers, name, 0)) for driver in drivers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(database.failures()) == 2
+    assert len(database.failures()) == 6
 
 
 def test_a_row_in_another_queue_does_not_count(make_driver, database):
@@ -300,6 +343,23 @@ def test_a_locked_table_is_waited_for_and_a_killed_session_is_not_lost(driver, d
         locker.close()
     assert driver.write("b", "[]", "b", 0) == (0, "")
     assert [row["body"] for row in database.failures()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("lock, said", [
+    ("LOCK TABLE messenger_messages IN ACCESS EXCLUSIVE MODE", "somebody else has locked the table"),
+    (f"SELECT pg_advisory_xact_lock({0x6D71 + 1}, {zlib.crc32(b'a name') - 2**32})",
+     "somebody else has long been writing a row of the same entry")])
+def test_what_a_row_waits_for_too_long_is_said(driver, database, lock, said):
+    assert driver.write("a") == (0, "")
+    locker = database.server.connect(database.name)
+    locker.autocommit = False
+    try:
+        locker.cursor().execute(lock)
+        result, text = driver.write("b", "[]", "a name", 0)
+    finally:
+        locker.close()
+    assert result == UNREACHABLE and text.startswith(said)
+    assert driver.write("b", "[]", "a name", 0) == (0, "")
 
 
 def test_the_count_is_of_the_queue_and_zero_without_a_table(make_driver, database):

@@ -1,6 +1,6 @@
 /* Drives client/failure: DSN TABLE QUEUE AUTO_SETUP.
  *
- *     write BODY HEADERS LOOK_FOR SINCE_US      hexadecimal, "-" for empty; answers
+ *     write BODY HEADERS LOOK_FOR ENTRY_US      hexadecimal, "-" for empty; answers
  *                                               "<0 or -code> <turns of the loop> <text>"
  *     count TIMEOUT_MS                          failure_admin_count, always on one struct failure_admin:
  *                                               "<result> <count> <text>" */
@@ -59,7 +59,7 @@ static void write_row(struct failure *failure, char *arguments)
         .body = buf_bytes(&body),
         .headers = buf_bytes(&headers),
         .look_for = buf_bytes(&look_for),
-        .looked_since_us = strtoll(strtok_r(NULL, " ", &save), NULL, 10),
+        .entry_us = strtoll(strtok_r(NULL, " ", &save), NULL, 10),
     };
     answered = false;
     turns = 0;
