@@ -188,11 +188,13 @@ static void reason_lines(struct buf *out, const cJSON *status, bool color)
 {
     const cJSON *reasons = cJSON_GetObjectItemCaseSensitive(status, "reasons");
     const cJSON *reason;
+    bool ready = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(status, "ready"));
 
     cJSON_ArrayForEach(reason, reasons)
     {
         if (cJSON_IsString(reason))
-            buf_printf(out, "%snot ready%s: %s\n", color ? YELLOW : "", color ? PLAIN : "",
+            buf_printf(out, "%s%s%s: %s\n", color ? YELLOW : "",
+                       ready ? "ready without" : "not ready", color ? PLAIN : "",
                        reason->valuestring);
     }
 }

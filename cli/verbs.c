@@ -118,7 +118,10 @@ const struct verb VERBS[] = {
         .name = "health",
         .arguments = "",
         .summary = "a probe for containers: exit code 0 if the bridge is ready",
-        .help = "Exit code: 0 ready, 1 not ready (what is missing goes to standard error), 2 the "
+        .help = "Ready is what /readyz says: all consumers are connected and can send, Redis and "
+                "the hub "
+                "answer, a worker runs.\n\n"
+                "Exit code: 0 ready, 1 not ready (what is missing goes to standard error), 2 the "
                 "settings are wrong,\n3 not running.",
         .options = HEALTH_OPTIONS,
         .run = verb_health,

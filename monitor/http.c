@@ -4,10 +4,10 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/readiness.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
 #include "monitor/pages.h"
-#include "monitor/readiness.h"
 #include "monitor/status.h"
 
 #include <errno.h>
@@ -30,7 +30,6 @@
 struct http {
     const struct settings *settings;
     const struct stats *stats;
-    struct probe *probe;
     struct pages *pages;
     struct MHD_Daemon *daemon;
     char *token; /* NULL: none needed */
@@ -51,10 +50,8 @@ static struct readiness_limits limits_now(const struct http *http)
 static struct readiness judge(const struct http *http, const struct readiness_limits *limits)
 {
     struct readiness readiness;
-    struct probe_texts texts;
 
-    probe_read_texts(http->probe, &texts);
-    readiness_judge(&readiness, http->settings, http->stats, &texts, limits);
+    readiness_judge(&readiness, http->settings, http->stats, limits);
     return readiness;
 }
 
@@ -275,14 +272,13 @@ static int start_daemon(struct http *http, struct error *err)
 }
 
 int http_start(struct http **http, const struct settings *settings, const struct stats *stats,
-               struct probe *probe, struct error *err)
+               struct error *err)
 {
     struct http *made = xcalloc(1, sizeof *made);
     int result = 0;
 
     made->settings = settings;
     made->stats = stats;
-    made->probe = probe;
     made->pages = pages_new();
     if (settings->http.token_file[0] != '\0')
         result = read_token(&made->token, settings->http.token_file, err);

@@ -9,14 +9,13 @@
 
 #include "common/base/settings.h"
 #include "common/base/stats.h"
-#include "monitor/probe.h"
 
 struct http;
 
-/* Listens and answers from now on; logs where. All three are kept and must outlive it. -ERR_USAGE: [http]
+/* Listens and answers from now on; logs where. Both are kept and must outlive it. -ERR_USAGE: [http]
  * listen or token_file is wrong; -ERR_SYSTEM, -ERR_UNREACHABLE: it can't listen there. */
 MUST_CHECK int http_start(struct http **http, const struct settings *settings,
-                          const struct stats *stats, struct probe *probe, struct error *err);
+                          const struct stats *stats, struct error *err);
 void http_stop(struct http *http); /* NULL is allowed; waits for answers under way */
 
 #endif

@@ -106,7 +106,7 @@ int main(int argc, char **argv)
                 "watches the servers and answers over HTTP");
     if (probe_new(&probe, child.settings, child.stats, &err) < 0 ||
         (child.settings->http.listen[0] != '\0' &&
-         http_start(&http, child.settings, child.stats, probe, &err) < 0))
+         http_start(&http, child.settings, child.stats, &err) < 0))
         child_give_up(&child, &err);
     stats_set(child.slot, STATS_CONNECTED, 1);
     child_ready(&child);

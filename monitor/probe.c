@@ -3,29 +3,29 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/readiness.h"
 #include "common/client/failure_admin.h"
 #include "common/client/hub_probe.h"
 #include "monitor/queue_probe.h"
 
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+
+/* Who reads the answers takes them for old only if a whole round failed to come twice. */
+_Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PROBE_LIMIT_MS),
+               "the age at which answers are stale");
 
 struct probe {
     const struct settings *settings;
     struct stats *stats;
     struct queue_probe *queue;
     struct failure_admin *failure; /* NULL: not asked yet, or the settings are wrong */
-    enum probe_part next;
+    enum stats_server next;
     int64_t round_ms; /* when this round began, monotonic */
-    struct log_fault fault[PROBE_PARTS];
-    pthread_mutex_t lock; /* guards texts */
-    struct probe_texts texts;
+    struct log_fault fault[STATS_SERVERS];
 };
 
-static const char *const PART_NAMES[PROBE_PARTS] = {
-    [PROBE_REDIS] = "Redis", [PROBE_DATABASE] = "The failure transport", [PROBE_HUB] = "The hub"};
+static const char *const NAMES[STATS_SERVERS] = {
+    [STATS_REDIS] = "Redis", [STATS_DATABASE] = "The failure transport", [STATS_HUB] = "The hub"};
 
 int probe_new(struct probe **probe, const struct settings *settings, struct stats *stats,
               struct error *err)
@@ -38,7 +38,6 @@ int probe_new(struct probe **probe, const struct settings *settings, struct stat
     }
     made->settings = settings;
     made->stats = stats;
-    pthread_mutex_init(&made->lock, NULL);
     *probe = made;
     return 0;
 }
@@ -49,30 +48,20 @@ void probe_free(struct probe *probe)
         return;
     queue_probe_free(probe->queue);
     failure_admin_free(probe->failure);
-    pthread_mutex_destroy(&probe->lock);
     free(probe);
 }
 
-void probe_read_texts(struct probe *probe, struct probe_texts *texts)
-{
-    pthread_mutex_lock(&probe->lock);
-    *texts = probe->texts;
-    pthread_mutex_unlock(&probe->lock);
-}
-
-/* The part's text, and a line in the log when it begins and when it ends. */
-static void tell(struct probe *probe, enum probe_part part, int result, const struct error *err)
+/* Why it is not well, for all; and a line in the log when that begins and when it ends. */
+static void tell(struct probe *probe, enum stats_server server, int result, const struct error *err)
 {
     const char *text = result < 0 ? err->text : "";
 
-    pthread_mutex_lock(&probe->lock);
-    snprintf(probe->texts.part[part], sizeof probe->texts.part[part], "%s", text);
-    pthread_mutex_unlock(&probe->lock);
+    stats_answer(&probe->stats->probe, server, text);
     if (result < 0)
-        log_fault(&probe->fault[part], LOG_LEVEL_WARNING, LOG_PLAIN, "%s is not well: %s",
-                  PART_NAMES[part], text);
+        log_fault(&probe->fault[server], LOG_LEVEL_WARNING, LOG_PLAIN, "%s is not well: %s",
+                  NAMES[server], text);
     else
-        log_fault_over(&probe->fault[part], LOG_PLAIN, "%s is well again", PART_NAMES[part]);
+        log_fault_over(&probe->fault[server], LOG_PLAIN, "%s is well again", NAMES[server]);
 }
 
 static void ask_redis(struct probe *probe)
@@ -82,7 +71,7 @@ static void ask_redis(struct probe *probe)
     struct error err = {0};
     int result = queue_probe_ask(probe->queue, &numbers, &err);
 
-    tell(probe, PROBE_REDIS, result, &err);
+    tell(probe, STATS_REDIS, result, &err);
     atomic_store(&stats->ready, numbers.ready);
     atomic_store(&stats->pending, numbers.pending);
     atomic_store(&stats->delayed, numbers.delayed);
@@ -114,7 +103,7 @@ static void ask_database(struct probe *probe)
         return;
     }
     int result = count_failures(probe, &count, &err);
-    tell(probe, PROBE_DATABASE, result, &err);
+    tell(probe, STATS_DATABASE, result, &err);
     atomic_store(&stats->failed, result == 0 ? count : -1);
     atomic_store(&stats->failure_ok, result == 0);
 }
@@ -129,7 +118,7 @@ static void ask_hub(struct probe *probe)
     }
     int result = hub_reachable(&probe->settings->mercure, PROBE_LIMIT_MS, &err);
 
-    tell(probe, PROBE_HUB, result, &err);
+    tell(probe, STATS_HUB, result, &err);
     atomic_store(&probe->stats->probe.hub_ok, result == 0);
 }
 
@@ -138,21 +127,21 @@ int64_t probe_step(struct probe *probe)
     int64_t now = clock_monotonic_ms();
 
     switch (probe->next) {
-    case PROBE_REDIS:
+    case STATS_REDIS:
         probe->round_ms = now;
         ask_redis(probe);
-        probe->next = PROBE_DATABASE;
+        probe->next = STATS_DATABASE;
         return now;
-    case PROBE_DATABASE:
+    case STATS_DATABASE:
         ask_database(probe);
-        probe->next = PROBE_HUB;
+        probe->next = STATS_HUB;
         return now;
-    case PROBE_HUB:
-    case PROBE_PARTS:
+    case STATS_HUB:
+    case STATS_SERVERS:
         break;
     }
     ask_hub(probe);
-    probe->next = PROBE_REDIS;
+    probe->next = STATS_REDIS;
     atomic_store(&probe->stats->probe.probed_ms, clock_monotonic_ms());
     return probe->round_ms + PROBE_INTERVAL_MS;
 }

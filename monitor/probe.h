@@ -1,8 +1,8 @@
 /* What the servers say: Redis, the failure transport's database and the hub, asked in turn with plain
  * blocking calls, each under PROBE_LIMIT_MS.
  *
- * Numbers go into the statistics (struct stats_probe), where every program can read them; why a server
- * does not answer is kept here. probe_step: one thread; probe_read_texts: any. */
+ * What is learned goes into the statistics (struct stats_probe), where every program can read it:
+ * numbers, and why a server is not well. One thread. */
 #ifndef MONITOR_PROBE_H
 #define MONITOR_PROBE_H
 
@@ -12,13 +12,6 @@
 #define PROBE_LIMIT_MS    2000
 #define PROBE_INTERVAL_MS 3000
 
-enum probe_part { PROBE_REDIS, PROBE_DATABASE, PROBE_HUB, PROBE_PARTS };
-
-/* Why a part is not well, "" when it is. */
-struct probe_texts {
-    char part[PROBE_PARTS][256];
-};
-
 struct probe;
 
 /* Both are kept, not copied. -ERR_USAGE if the first transport's DSN is wrong. */
@@ -26,10 +19,8 @@ MUST_CHECK int probe_new(struct probe **probe, const struct settings *settings, 
                          struct error *err);
 void probe_free(struct probe *probe);
 
-/* Asks the next part; returns when to call again (monotonic ms): now, or after the last part of a round
- * when the next is due. */
+/* Asks the next server; returns when to call again (monotonic ms): now, or after the last of a round when
+ * the next is due. */
 int64_t probe_step(struct probe *probe);
-
-void probe_read_texts(struct probe *probe, struct probe_texts *texts);
 
 #endif

@@ -66,13 +66,11 @@ static void print(struct buf *out, cJSON *json)
 static cJSON *readiness_reasons(const struct readiness *readiness)
 {
     cJSON *reasons = cJSON_CreateArray();
-    char text[320];
+    char text[READINESS_TEXT_SIZE];
 
     for (size_t i = 0; i < READINESS_PARTS; i++) {
-        if (readiness->part[i].ok)
-            continue;
-        snprintf(text, sizeof text, "%s: %s", READINESS_NAMES[i], readiness->part[i].reason);
-        cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
+        if (readiness_tell(readiness, (enum readiness_part)i, text))
+            cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
     }
     return reasons;
 }

@@ -4,8 +4,8 @@
 #define MONITOR_STATUS_H
 
 #include "common/base/buf.h"
+#include "common/base/readiness.h"
 #include "common/base/settings.h"
-#include "monitor/readiness.h"
 
 /* {"ready":false,"reasons":["hub: connection refused"],"parts":{"broker":{"ok":true},…}} */
 void status_write_readiness(struct buf *out, const struct readiness *readiness);

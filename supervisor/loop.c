@@ -250,7 +250,7 @@ static void tick(struct service *service, int64_t now_ms)
         service->resumed_ms = now_ms;
     service->ticked_ms = now_ms;
     stats_beat(service->own);
-    status_say_own_reason(service);
+    status_say_reasons(service);
     for (size_t i = 0; i < service->processes_len; i++) {
         struct process *process = service->processes[i];
         uint64_t done = process_done(process);

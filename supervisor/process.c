@@ -231,6 +231,8 @@ int process_spawn(struct process *process, const struct launch *launch, struct e
 
     if (failed < 0)
         return failed;
+    if (process->slot != NULL)
+        stats_reason(process->slot, ""); /* what was said while there was none */
     pid_t pid = fork();
     if (pid == 0)
         run(process, launch, &lines, supervisor);

@@ -1,20 +1,13 @@
 #include "supervisor/status.h"
 
 #include "common/base/clock.h"
+#include "common/base/readiness.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static void add_reason(cJSON *reasons, const char *title, const char *text)
-{
-    char line[PROCESS_NAME_SIZE + STATS_REASON_SIZE + 32];
-
-    snprintf(line, sizeof(line), "%s: %s", title, text);
-    cJSON_AddItemToArray(reasons, cJSON_CreateString(line));
-}
 
 /* Why a process is not doing its work: its own word while it is there, else how it ended. */
 static void reason_of(const struct process *process, char out[STATS_REASON_SIZE])
@@ -28,82 +21,69 @@ static void reason_of(const struct process *process, char out[STATS_REASON_SIZE]
         snprintf(out, STATS_REASON_SIZE, "%s", process->cause);
 }
 
-static bool is_meant_to_run(const struct service *service, const struct process *process)
-{
-    switch (process->life.state) {
-    case STATE_STOPPED:
-    case STATE_EXITED:
-        return false;
-    case STATE_FATAL:
-        return strcmp(service->settings->supervisor.on_fatal, "unready") == 0;
-    case STATE_STARTING:
-    case STATE_RUNNING:
-    case STATE_BACKOFF:
-    case STATE_STOPPING:
-    case STATES_LEN:
-        break;
-    }
-    return !process->unwanted;
-}
-
-static void add_process_reason(const struct service *service, const struct process *process,
-                               cJSON *reasons)
+/* For a process that is not there we speak in its slot, until its successor does. */
+static void say_for_the_absent(const struct process *process)
 {
     char text[STATS_REASON_SIZE];
-    enum state state = process->life.state;
+    char line[STATS_REASON_SIZE];
 
+    if (states_alive(&process->life))
+        return;
     reason_of(process, text);
-    if (state == STATE_RUNNING && text[0] != '\0')
-        add_reason(reasons, process->title, text);
-    if (state == STATE_RUNNING)
-        return;
-    if (process->kind != PROCESS_CONSUMER && !is_meant_to_run(service, process))
-        return;
-    if (process->unwanted)
-        return;
-    char line[STATS_REASON_SIZE + 16];
-    snprintf(line, sizeof(line), "%s%s%s", states_name(state), text[0] != '\0' ? ": " : "", text);
-    add_reason(reasons, process->title, line);
+    snprintf(line, sizeof(line), "%s%s%s", states_name(process->life.state),
+             text[0] != '\0' ? ": " : "", text);
+    stats_reason(process->slot, line);
 }
 
-static bool no_worker_runs(const struct service *service)
+void status_say_reasons(const struct service *service)
 {
-    for (size_t i = 0; i < service->processes_len; i++)
-        if (service->processes[i]->kind == PROCESS_WORKER &&
-            service->processes[i]->life.state == STATE_RUNNING)
-            return false;
-    return true;
-}
-
-void status_health(const struct service *service, cJSON *reply)
-{
-    cJSON *reasons = cJSON_CreateArray();
-
-    if (service->phase != PHASE_RUNNING)
-        cJSON_AddItemToArray(reasons, cJSON_CreateString("the service is stopping"));
-    for (size_t i = 0; i < service->processes_len; i++)
-        add_process_reason(service, service->processes[i], reasons);
-    if (service->workers > 0 && no_worker_runs(service))
-        cJSON_AddItemToArray(reasons, cJSON_CreateString("no worker is running"));
-    cJSON_AddBoolToObject(reply, "ready", cJSON_GetArraySize(reasons) == 0);
-    cJSON_AddItemToObject(reply, "reasons", reasons);
-}
-
-void status_say_own_reason(const struct service *service)
-{
+    bool unready = strcmp(service->settings->supervisor.on_fatal, "unready") == 0;
     char text[STATS_REASON_SIZE] = "";
     char reason[STATS_REASON_SIZE];
 
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
-        if (process->life.state != STATE_FATAL || !is_meant_to_run(service, process))
+        stats_set(process->slot, STATS_UNWANTED, process->unwanted);
+        say_for_the_absent(process);
+        if (process->life.state != STATE_FATAL || !unready)
             continue;
         reason_of(process, reason);
-        snprintf(text, sizeof(text), "%.60s was given up (%.100s)", process->title, reason);
+        snprintf(text, sizeof(text), "%s was given up: %s", process->title, reason);
     }
     if (service->phase != PHASE_RUNNING)
         snprintf(text, sizeof(text), "the service is stopping");
     stats_reason(service->own, text);
+}
+
+/* Whoever asks for the servers may be away for a while, but not for good. */
+static bool nobody_asks(const struct service *service)
+{
+    for (size_t i = 0; i < service->processes_len; i++) {
+        const struct process *process = service->processes[i];
+        enum state state = process->life.state;
+
+        if (process->kind == PROCESS_MONITOR)
+            return state == STATE_STOPPED || state == STATE_EXITED || state == STATE_FATAL;
+    }
+    return true;
+}
+
+void status_health(const struct service *service, cJSON *reply)
+{
+    struct readiness_limits limits = {.now_ms = clock_monotonic_ms(),
+                                      .beat_ms = service->settings->supervisor.hang_timeout_ms,
+                                      .nobody_asks = nobody_asks(service)};
+    struct readiness readiness;
+    cJSON *reasons = cJSON_CreateArray();
+    char text[READINESS_TEXT_SIZE];
+
+    status_say_reasons(service);
+    readiness_judge(&readiness, service->settings, service->stats, &limits);
+    for (size_t i = 0; i < READINESS_PARTS; i++)
+        if (readiness_tell(&readiness, (enum readiness_part)i, text))
+            cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
+    cJSON_AddBoolToObject(reply, "ready", readiness.ready);
+    cJSON_AddItemToObject(reply, "reasons", reasons);
 }
 
 /* The memory that would be free without this process; -1 if the kernel does not say. */

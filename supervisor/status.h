@@ -1,9 +1,8 @@
 /* What the service says of itself: the status as JSON, and whether it is ready.
  *
- * Ready: not stopping, every consumer runs, at least one worker does (unless none is wanted), every other
- * process that is meant to run does, and none of the running ones has a reason not to be ready. A process
- * that was given up is no longer meant to run under on_fatal = continue; under on_fatal = unready it
- * still is. */
+ * Ready is what common/base/readiness.h says, as /readyz does. Two things of it are the supervisor's word: that
+ * the service is stopping, and that a process was given up, which counts under on_fatal = unready only.
+ * Without a monitor that is meant to run, nothing is known of the servers, and they are not asked for. */
 #ifndef SUPERVISOR_STATUS_H
 #define SUPERVISOR_STATUS_H
 
@@ -17,8 +16,8 @@ void status_report(const struct service *service, cJSON *reply);
 /* The members ready and reasons alone. */
 void status_health(const struct service *service, cJSON *reply);
 
-/* Why the service as a whole is not ready (it is stopping; a process was given up under on_fatal =
- * unready), into its own slot of the statistics, where the monitor reads it. */
-void status_say_own_reason(const struct service *service);
+/* Into the statistics, where the monitor reads it: why the service as a whole is not ready, and why each
+ * process that is not there is not. */
+void status_say_reasons(const struct service *service);
 
 #endif

@@ -81,7 +81,7 @@ export function describePipeline(view, formatCount, formatRate) {
   const workers = status.processes.filter((one) => one.name === "worker");
   const running = workers.filter((one) => one.running).length;
   const sum = (list, gauge) => list.reduce((total, one) => total + one.gauges[gauge], 0);
-  const is = (part) => ({ required: true, configured: true, ...status.parts[part] });
+  const is = (part) => ({ ok: true, required: true, configured: true, ...status.parts[part] });
   const health = (part) => (is(part).ok ? "good" : is(part).required ? "bad" : "warn");
   const none = (kind, note) => ({ health: kind, figure: "–", unit: "", note });
   const received = (rates.received_qos0 ?? 0) + (rates.received_qos1 ?? 0) + (rates.received_qos2 ?? 0);
@@ -94,7 +94,7 @@ export function describePipeline(view, formatCount, formatRate) {
   return {
     broker: { health: health("broker"), figure: formatRate(received), unit: "/s",
               note: status.parts.broker.ok ? "connected" : "not connected" },
-    spool: { health: paused ? "warn" : spooled > 0 && !status.parts.redis.ok ? "warn" : "good",
+    spool: { health: paused || !is("spool").ok ? "warn" : spooled > 0 && !status.parts.redis.ok ? "warn" : "good",
              figure: formatCount(spooled), unit: "kept", note: paused ? "full: the broker waits" : "on disk, not yet queued" },
     queue: { health: health("redis"), figure: count(ready), unit: "ready",
              note: `${count(pending)} in flight · ${count(delayed)} delayed` },

@@ -119,35 +119,66 @@ void stats_beat(struct stats_slot *slot)
     atomic_store_explicit(&slot->beat_ms, (uint64_t)clock_monotonic_ms(), memory_order_relaxed);
 }
 
+/* Its writer may have died in the middle of it: then the turn is made even again. */
+static void make_even(_Atomic uint32_t *turn)
+{
+    if (atomic_load(turn) % 2 != 0)
+        atomic_fetch_add(turn, 1);
+}
+
+static void write_text(_Atomic uint32_t *turn, char *to, size_t size, const char *text)
+{
+    if (strncmp(to, text, size - 1) == 0)
+        return;
+    atomic_fetch_add_explicit(turn, 1, memory_order_acq_rel);
+    snprintf(to, size, "%s", text);
+    atomic_fetch_add_explicit(turn, 1, memory_order_release);
+}
+
+static void read_text(const _Atomic uint32_t *turn, const char *from, size_t size, char *out)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint32_t before = atomic_load_explicit(turn, memory_order_acquire);
+
+        memcpy(out, from, size);
+        out[size - 1] = '\0';
+        atomic_thread_fence(memory_order_acquire);
+        uint32_t after = atomic_load_explicit(turn, memory_order_relaxed);
+        if (before == after && before % 2 == 0)
+            return;
+    }
+}
+
 void stats_reason(struct stats_slot *slot, const char *text)
 {
-    if (strncmp(slot->reason, text, STATS_REASON_SIZE - 1) == 0)
-        return;
-    atomic_fetch_add_explicit(&slot->reason_turn, 1, memory_order_acq_rel);
-    snprintf(slot->reason, STATS_REASON_SIZE, "%s", text);
-    atomic_fetch_add_explicit(&slot->reason_turn, 1, memory_order_release);
+    write_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, text);
 }
 
 void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE])
 {
-    for (int attempt = 0; attempt < 100; attempt++) {
-        uint32_t before = atomic_load_explicit(&slot->reason_turn, memory_order_acquire);
-
-        memcpy(out, slot->reason, STATS_REASON_SIZE);
-        out[STATS_REASON_SIZE - 1] = '\0';
-        atomic_thread_fence(memory_order_acquire);
-        uint32_t after = atomic_load_explicit(&slot->reason_turn, memory_order_relaxed);
-        if (before == after && before % 2 == 0)
-            return;
-    }
+    read_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, out);
 }
 
 void stats_clear_gauges(struct stats_slot *slot)
 {
     for (size_t i = 0; i < STATS_GAUGES; i++)
         stats_set(slot, (enum stats_gauge)i, 0);
-    /* The writer may have died in the middle of a reason: make the turn even again. */
-    if (atomic_load(&slot->reason_turn) % 2 != 0)
-        atomic_fetch_add(&slot->reason_turn, 1);
+    make_even(&slot->reason_turn);
     stats_reason(slot, "");
+}
+
+void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text)
+{
+    struct stats_answer *answer = &probe->answer[server];
+
+    make_even(&answer->turn);
+    write_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, text);
+}
+
+void stats_answer_read(const struct stats_probe *probe, enum stats_server server,
+                       char out[STATS_ANSWER_SIZE])
+{
+    const struct stats_answer *answer = &probe->answer[server];
+
+    read_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, out);
 }

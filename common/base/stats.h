@@ -56,6 +56,7 @@ enum stats_gauge {
     STATS_PREFETCHED,     /* entries read and not yet settled */
     STATS_BREAKER_OPEN,   /* 1 while the hub is given a rest */
     STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
+    STATS_UNWANTED,       /* the supervisor's, in a child's slot: nobody misses it when it ends */
     STATS_GAUGES
 };
 
@@ -71,7 +72,11 @@ enum stats_histogram {
 #define STATS_BUCKETS 16
 extern const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1];
 
+/* What the monitor asks. */
+enum stats_server { STATS_REDIS, STATS_DATABASE, STATS_HUB, STATS_SERVERS };
+
 #define STATS_REASON_SIZE 192
+#define STATS_ANSWER_SIZE 256
 #define STATS_NAME_SIZE   32
 #define STATS_SLOTS_MAX   256
 
@@ -80,7 +85,7 @@ struct stats_histogram_data {
     _Atomic uint64_t sum_us;
 };
 
-/* One process. Only that process writes it, but for `gauge` at its end. */
+/* One process. Only that process writes it; while there is none, the supervisor. */
 struct stats_slot {
     _Atomic uint64_t counter[STATS_COUNTERS];
     _Atomic uint64_t gauge[STATS_GAUGES];
@@ -92,6 +97,11 @@ struct stats_slot {
     uint32_t number;            /* the slot's number among its name: worker 1, 2, ... */
 } __attribute__((aligned(64)));
 
+struct stats_answer {
+    _Atomic uint32_t turn; /* odd while `text` is being written */
+    char text[STATS_ANSWER_SIZE];
+};
+
 /* What the monitor last saw of the servers; -1 where it could not be told. */
 struct stats_probe {
     _Atomic int64_t probed_ms;  /* monotonic; 0 before the first */
@@ -101,8 +111,9 @@ struct stats_probe {
     _Atomic int64_t ready;      /* entries in the stream that no worker has read */
     _Atomic int64_t pending;    /* read, not yet acknowledged */
     _Atomic int64_t delayed;
-    _Atomic int64_t oldest_ms; /* age of the oldest entry in the stream */
-    _Atomic int64_t failed;    /* rows in the failure transport */
+    _Atomic int64_t oldest_ms;                 /* age of the oldest entry in the stream */
+    _Atomic int64_t failed;                    /* rows in the failure transport */
+    struct stats_answer answer[STATS_SERVERS]; /* why a server is not well; "" when it is */
 } __attribute__((aligned(64)));
 
 struct stats {
@@ -148,5 +159,10 @@ void stats_reason(struct stats_slot *slot, const char *text);
 void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE]);
 /* What a replaced child must not leave behind: gauges and reason. */
 void stats_clear_gauges(struct stats_slot *slot);
+
+/* The same for what the monitor says of a server; only one thread of one monitor writes. */
+void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text);
+void stats_answer_read(const struct stats_probe *probe, enum stats_server server,
+                       char out[STATS_ANSWER_SIZE]);
 
 #endif

@@ -114,7 +114,7 @@ def test_messages_that_wait_for_their_retry_survive_a_flush(bridge, load, redis,
     """The delayed set is gone as well."""
     bridge.settings["mercure"]["url"] = f"http://127.0.0.1:{hub.port}/healthz"  # answers 200, but not with our id
     bridge.settings["retry"] = {"delay": "1h"}
-    bridge.start()
+    bridge.start(wait=False).wait_running()
     load.publish(20)
     wait_until(lambda: redis.client.zcard("messages__queue") == 20, PATIENCE, load.waiting)
     bridge.stop()

@@ -1,6 +1,7 @@
 """What the spool holds for a destination that is no more, for a client id that is no more, or without
 room for what comes: it is said, and there is a way out."""
 
+import json
 import signal
 
 import pytest
@@ -73,6 +74,12 @@ def test_the_reason_of_a_lost_redis_is_in_health_and_status(make_bridge, mosquit
     wait_until(lambda: MEND in answer().stderr, 20, lambda: answer().stderr)
     assert answer().returncode == 1 and f"127.0.0.1:{lost.port}/messages" in answer().stderr
     assert any(MEND in reason for reason in bridge.status()["reasons"])
+
+    def told():  # also where the broker is connected and the present Redis answers
+        code, body = bridge.get("/readyz")
+        return code == 503 and any(reason.startswith("spool: consumer: ") and MEND in reason
+                                   for reason in json.loads(body)["reasons"])
+    wait_until(told, 20, lambda: bridge.get("/readyz")[1])
     bridge.stop()
 
 

@@ -360,7 +360,7 @@ def test_mercure_url_and_jwt_secret_reach_the_hub(configured, make_hub, publishe
 
 
 def test_a_wrong_mercure_jwt_secret_is_told_and_loses_nothing(configured, publisher, redis, database):
-    bridge = configured(MERCURE_JWT_SECRET="a wrong key that is as long as one must be").start(timeout=PATIENCE)
+    bridge = configured(MERCURE_JWT_SECRET="a wrong key that is as long as one must be").start(wait=False).wait_running(PATIENCE)
     publisher.publish("a/b", "1")
     bridge.wait_log("401")
     wait_until(lambda: "401" in bridge.get("/readyz")[1], PATIENCE, "the readiness says so")

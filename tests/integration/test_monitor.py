@@ -395,6 +395,48 @@ def test_a_broker_that_is_away_makes_the_bridge_unready(bridge, mosquitto):
     wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
 
 
+def assert_health_says_the_same(bridge):
+    """health and status are the supervisor's answer, /readyz is the monitor's."""
+    def answers():
+        over_http, health, status = request(bridge, "/readyz"), bridge.cli("health", check=False), bridge.status()
+        assert (over_http.status, health.returncode) in ((200, 0), (503, 1))
+        said = [line.partition("not ready: ")[2] for line in health.stderr.splitlines()]
+        found = (over_http.json["reasons"], said if said else over_http.json["reasons"], status["reasons"])
+        return found if found[0] == found[1] == found[2] and status["ready"] == over_http.json["ready"] else None
+    return wait_until(answers, 15, lambda: f"{bridge.status()['reasons']} is {request(bridge, '/readyz').text}")[0]
+
+
+def test_health_says_of_a_hub_that_is_away_what_readyz_says_before_anything_is_published(make_bridge, make_hub, mosquitto,
+                                                                                          redis, database):
+    hub = make_hub()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=database)
+    hub.stop()
+    bridge.start(wait=False).wait_running()
+    wait_part(bridge, "hub", False)
+    wait_until(lambda: len(request(bridge, "/readyz").json["reasons"]) == 1, 15, lambda: request(bridge, "/readyz").text)
+    assert bridge.cli("health", check=False).returncode == 1
+    reasons = assert_health_says_the_same(bridge)
+    assert len(reasons) == 1 and reasons[0].startswith("hub: ") and hub.url in reasons[0]
+    hub.start()
+    bridge.wait_ready()
+    assert assert_health_says_the_same(bridge) == []
+
+
+def test_health_says_of_other_troubles_what_readyz_says(make_bridge, make_postgres, mosquitto, redis, hub):
+    postgres = make_postgres()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=postgres.create_database())
+    bridge.start()
+    postgres.kill()
+    wait_part(bridge, "database", False)
+    assert [reason.partition(":")[0] for reason in assert_health_says_the_same(bridge)] == ["database"]
+    assert bridge.cli("health").returncode == 0
+    assert "ready without: database: " in bridge.cli("status").stdout
+    bridge.cli("stop", "worker")
+    assert "worker: no worker is running" in assert_health_says_the_same(bridge)
+    bridge.cli("stop", "consumer")
+    assert "broker: consumer: stopped: exit code 0" in assert_health_says_the_same(bridge)
+
+
 def test_a_killed_monitor_comes_back_and_totals_stay(bridge, publisher, sse):
     bridge.start()
     publisher.publish("room/1", "1")

@@ -83,7 +83,7 @@ def test_on_fatal_unready_keeps_the_service_unready(make_stubs):
     stubs.wait_state("worker:1", "fatal")
     stubs.wait_state("worker:2", "running")
     health = stubs.ask("health")
-    assert not health["ready"] and any(reason.startswith("worker:1: fatal") for reason in health["reasons"])
+    assert not health["ready"] and health["reasons"] == ["supervisor: worker:1 was given up: exit code 1: no"]
 
 
 def test_on_fatal_exit_ends_the_service_with_the_childs_code(make_stubs):
@@ -201,16 +201,16 @@ def test_a_child_that_is_not_ready_makes_the_service_unready_with_its_reason(stu
     stubs.start(wait=False)
     stubs.wait_listening()
     stubs.wait_state("worker:1", "running")
-    wait_until(lambda: stubs.ask("health")["reasons"] == ["consumer: starting: the broker refuses the password"], 5,
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["broker: consumer: the broker refuses the password"], 5,
                lambda: stubs.ask("health"))
     assert stubs.find("consumer")["state"] == "starting"
 
 
-def test_a_running_child_with_a_reason_makes_the_service_unready(stubs):
-    stubs.behave("worker:2", "reason the hub does not answer")
+def test_workers_that_all_have_a_reason_make_the_service_unready(stubs):
+    stubs.behave("worker", "reason the hub does not answer")
     stubs.start(wait=False)
     stubs.wait_listening()
-    wait_until(lambda: stubs.ask("health")["reasons"] == ["worker:2: the hub does not answer"], 5,
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["worker: worker:2: the hub does not answer"], 5,
                lambda: stubs.ask("health"))
 
 

@@ -98,12 +98,21 @@ class Bridge:
         return self
 
     def wait_ready(self, timeout=20.0):
-        """Until `mqtt-bridge health` says so."""
-        def ready():
+        """Until `mqtt-bridge health` says so, and all processes run: one worker would be enough for that."""
+        self.wait_running(timeout)
+        wait_until(lambda: self.cli("health", check=False).returncode == 0, timeout,
+                   lambda: f"the bridge is ready\n{self.supervisor.log_tail()}", every=0.05)
+        return self
+
+    def wait_running(self, timeout=20.0):
+        """Until all processes run, whatever the hub may be."""
+        def running():
             assert self.supervisor.is_running(), \
                 f"the supervisor ended ({self.supervisor.exit_code}):\n{self.supervisor.log_tail()}"
-            return self.cli("health", check=False).returncode == 0
-        wait_until(ready, timeout, lambda: f"the bridge is ready\n{self.supervisor.log_tail()}", every=0.05)
+            status = self.cli("status", "--json", check=False)
+            return status.returncode == 0 and \
+                all(process["state"] == "running" for process in json.loads(status.stdout)["processes"])
+        wait_until(running, timeout, lambda: f"all processes run\n{self.supervisor.log_tail()}", every=0.05)
         return self
 
     def stop(self, timeout=20.0, with_signal=signal.SIGTERM):

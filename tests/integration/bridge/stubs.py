@@ -93,7 +93,8 @@ class Stubs(Bridge):
         def ready():
             assert self.supervisor.is_running(), f"ended ({self.supervisor.exit_code})\n{self.supervisor.log_tail()}"
             health = self.listens()
-            return health and health["ready"]
+            return health and health["ready"] and \
+                all(process["state"] in ("running", "fatal") for process in self.ask("status")["processes"])
         wait_until(ready, timeout, lambda: f"ready\n{self.supervisor.log_tail()}")
         return self
 

@@ -158,16 +158,30 @@ static void on_stop(struct stub *stub)
     stub->end_ms = clock_monotonic_ms() + (behaves(stub, "slow-stop") ? atoll(stub->rest) : 0);
 }
 
+/* The monitor's has found all servers well. */
+static void beat(struct stub *stub)
+{
+    struct stats_probe *probe = &stub->child.stats->probe;
+
+    if (strcmp(stub->child.name, "monitor") == 0) {
+        atomic_store(&probe->redis_ok, 1);
+        atomic_store(&probe->hub_ok, 1);
+        atomic_store(&probe->probed_ms, clock_monotonic_ms());
+    }
+    stats_beat(stub->child.slot);
+}
+
 static void serve(struct stub *stub)
 {
     int beat_ms = (int)(stub->child.settings->supervisor.hang_timeout_ms / 4);
 
+    beat(stub);
     while (stub->end_ms < 0 || clock_monotonic_ms() < stub->end_ms) {
         struct pollfd wait = {.fd = stub->child.signal_fd, .events = POLLIN};
         int timeout = clock_poll_timeout(stub->end_ms, clock_monotonic_ms());
 
         poll(&wait, 1, timeout >= 0 && timeout < beat_ms ? timeout : beat_ms);
-        stats_beat(stub->child.slot);
+        beat(stub);
         switch (child_read_signal(&stub->child)) {
         case CHILD_STOP:
             on_stop(stub);
@@ -193,6 +207,8 @@ int main(int argc, char **argv)
     note(&stub, "start");
     before_ready(&stub);
     if (!behaves(&stub, "unready")) {
+        if (!behaves(&stub, "reason"))
+            stats_set(stub.child.slot, STATS_CONNECTED, 1);
         note(&stub, "ready");
         child_ready(&stub.child);
         log_info(LOG_PLAIN, "stub is ready");

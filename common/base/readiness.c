@@ -1,18 +1,14 @@
-#include "monitor/readiness.h"
+#include "common/base/readiness.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* A whole round of probes with each part at its limit, twice. */
-#define PROBE_STALE_MS (2 * (PROBE_INTERVAL_MS + PROBE_PARTS * PROBE_LIMIT_MS))
-
-const char *const READINESS_NAMES[READINESS_PARTS] = {[READINESS_SUPERVISOR] = "supervisor",
-                                                      [READINESS_BROKER] = "broker",
-                                                      [READINESS_WORKER] = "worker",
-                                                      [READINESS_REDIS] = "redis",
-                                                      [READINESS_HUB] = "hub",
-                                                      [READINESS_DATABASE] = "database"};
+const char *const READINESS_NAMES[READINESS_PARTS] = {
+    [READINESS_SUPERVISOR] = "supervisor", [READINESS_BROKER] = "broker",
+    [READINESS_SPOOL] = "spool",           [READINESS_WORKER] = "worker",
+    [READINESS_REDIS] = "redis",           [READINESS_HUB] = "hub",
+    [READINESS_DATABASE] = "database"};
 
 static void refuse(struct readiness_answer *answer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -73,6 +69,11 @@ static void judge_supervisor(struct readiness_answer *answer, const struct stats
         refuse(answer, "%s", reason);
 }
 
+static bool is_missed(const struct stats_slot *slot, const char *kind)
+{
+    return is_named(slot, kind) && stats_gauge(slot, STATS_UNWANTED) == 0;
+}
+
 static void judge_broker(struct readiness_answer *answer, const struct stats *stats,
                          const struct readiness_limits *limits)
 {
@@ -81,12 +82,13 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
 
     for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
         const struct stats_slot *slot = &stats->slot[i];
-        if (!is_named(slot, "consumer"))
+        if (!is_missed(slot, "consumer"))
             continue;
         any = true;
         stats_reason_read(slot, reason);
         if (!readiness_is_running(slot, limits))
-            refuse(answer, "%s is not running", slot->name);
+            refuse(answer, "%s%s%s", slot->name, reason[0] != '\0' ? ": " : " is not running",
+                   reason);
         else if (stats_gauge(slot, STATS_CONNECTED) == 0)
             refuse(answer, "%s: %s", slot->name,
                    reason[0] != '\0' ? reason : "not connected to the broker");
@@ -95,23 +97,61 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
         refuse(answer, "no consumer is running");
 }
 
-static void judge_workers(struct readiness_answer *answer, const struct stats *stats,
-                          const struct readiness_limits *limits)
+static void judge_spool(struct readiness_answer *answer, const struct stats *stats,
+                        const struct readiness_limits *limits)
 {
-    for (size_t i = 0; i < stats->slots_len; i++) {
-        if (is_named(&stats->slot[i], "worker") && readiness_is_running(&stats->slot[i], limits))
-            return;
+    char reason[STATS_REASON_SIZE];
+
+    for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
+        const struct stats_slot *slot = &stats->slot[i];
+        if (!is_missed(slot, "consumer") || !readiness_is_running(slot, limits) ||
+            stats_gauge(slot, STATS_CONNECTED) == 0)
+            continue;
+        stats_reason_read(slot, reason);
+        if (reason[0] != '\0')
+            refuse(answer, "%s: %s", slot->name, reason);
     }
-    refuse(answer, "no worker is running");
 }
 
-static void judge_server(struct readiness_answer *answer, int64_t ok, const char *text,
-                         int64_t probed_ms, const struct readiness_limits *limits)
+/* One that is at work is enough; what another waits for is in the status. With a server away they all
+ * rest, which that server's part says. */
+static void judge_workers(struct readiness_answer *answer, const struct stats *stats,
+                          const struct readiness_limits *limits, bool servers_are_well)
 {
+    const struct stats_slot *resting = NULL;
+    char reason[STATS_REASON_SIZE];
+
+    for (size_t i = 0; i < stats->slots_len; i++) {
+        const struct stats_slot *slot = &stats->slot[i];
+        if (!is_missed(slot, "worker") || !readiness_is_running(slot, limits))
+            continue;
+        if (!servers_are_well || stats_gauge(slot, STATS_CONNECTED) != 0)
+            return;
+        resting = slot;
+    }
+    if (resting == NULL) {
+        refuse(answer, "no worker is running");
+        return;
+    }
+    stats_reason_read(resting, reason);
+    refuse(answer, "%s:%u: %s", resting->name, resting->number,
+           reason[0] != '\0' ? reason : "not at work yet");
+}
+
+static void judge_server(struct readiness_answer *answer, const struct stats_probe *probe,
+                         enum stats_server server, int64_t ok,
+                         const struct readiness_limits *limits)
+{
+    int64_t probed_ms = atomic_load(&probe->probed_ms);
+    char text[STATS_ANSWER_SIZE];
+
+    if (!answer->configured || limits->nobody_asks)
+        return;
+    stats_answer_read(probe, server, text);
     if (probed_ms == 0)
         refuse(answer, "not asked yet");
-    else if (limits->now_ms - probed_ms > PROBE_STALE_MS)
-        refuse(answer, "last asked %lld s ago: the monitor hangs",
+    else if (limits->now_ms - probed_ms > READINESS_STALE_MS)
+        refuse(answer, "last asked %lld s ago: the monitor hangs or is away",
                (long long)((limits->now_ms - probed_ms) / 1000));
     else if (ok != 1)
         refuse(answer, "%s", text[0] != '\0' ? text : "does not answer");
@@ -127,27 +167,11 @@ static bool are_workers_wanted(const struct settings *settings, const struct sta
     return settings->worker.count > 0;
 }
 
-static void judge_servers(struct readiness_answer part[READINESS_PARTS],
-                          const struct stats_probe *probe, const struct probe_texts *texts,
-                          const struct readiness_limits *limits)
-{
-    int64_t probed_ms = atomic_load(&probe->probed_ms);
-
-    judge_server(&part[READINESS_REDIS], atomic_load(&probe->redis_ok), texts->part[PROBE_REDIS],
-                 probed_ms, limits);
-    if (part[READINESS_HUB].configured)
-        judge_server(&part[READINESS_HUB], atomic_load(&probe->hub_ok), texts->part[PROBE_HUB],
-                     probed_ms, limits);
-    if (part[READINESS_DATABASE].configured)
-        judge_server(&part[READINESS_DATABASE], atomic_load(&probe->failure_ok),
-                     texts->part[PROBE_DATABASE], probed_ms, limits);
-}
-
 void readiness_judge(struct readiness *readiness, const struct settings *settings,
-                     const struct stats *stats, const struct probe_texts *texts,
-                     const struct readiness_limits *limits)
+                     const struct stats *stats, const struct readiness_limits *limits)
 {
     struct readiness_answer *part = readiness->part;
+    const struct stats_probe *probe = &stats->probe;
     bool workers = are_workers_wanted(settings, stats);
 
     *readiness = (struct readiness){.ready = true};
@@ -161,9 +185,26 @@ void readiness_judge(struct readiness *readiness, const struct settings *setting
 
     judge_supervisor(&part[READINESS_SUPERVISOR], stats, limits);
     judge_broker(&part[READINESS_BROKER], stats, limits);
+    judge_server(&part[READINESS_REDIS], probe, STATS_REDIS, atomic_load(&probe->redis_ok), limits);
+    judge_server(&part[READINESS_HUB], probe, STATS_HUB, atomic_load(&probe->hub_ok), limits);
+    judge_server(&part[READINESS_DATABASE], probe, STATS_DATABASE, atomic_load(&probe->failure_ok),
+                 limits);
+    if (part[READINESS_REDIS].ok) /* else the same is said already */
+        judge_spool(&part[READINESS_SPOOL], stats, limits);
     if (workers)
-        judge_workers(&part[READINESS_WORKER], stats, limits);
-    judge_servers(part, &stats->probe, texts, limits);
+        judge_workers(&part[READINESS_WORKER], stats, limits,
+                      part[READINESS_REDIS].ok && part[READINESS_HUB].ok);
     for (size_t i = 0; i < READINESS_PARTS; i++)
         readiness->ready = readiness->ready && (part[i].ok || !part[i].required);
+}
+
+bool readiness_tell(const struct readiness *readiness, enum readiness_part part,
+                    char out[READINESS_TEXT_SIZE])
+{
+    const struct readiness_answer *answer = &readiness->part[part];
+
+    if (answer->ok)
+        return false;
+    snprintf(out, READINESS_TEXT_SIZE, "%s: %s", READINESS_NAMES[part], answer->reason);
+    return true;
 }

@@ -1,4 +1,4 @@
-#include "monitor/readiness.h"
+#include "common/base/readiness.h"
 
 #include "monitor/status.h"
 
@@ -24,7 +24,6 @@ static const struct readiness_limits LIMITS = {.now_ms = 1000000, .beat_ms = 600
 struct scene {
     struct settings settings;
     struct stats *stats;
-    struct probe_texts texts;
 };
 
 static void name_slot(struct stats_slot *slot, const char *name, uint32_t number)
@@ -52,7 +51,8 @@ static int open_scene(void **state)
     name_slot(&scene.stats->slot[WORKER_1], "worker", 1);
     name_slot(&scene.stats->slot[WORKER_2], "worker", 2);
     name_slot(&scene.stats->slot[MONITOR], "monitor", 1);
-    stats_set(&scene.stats->slot[CONSUMER], STATS_CONNECTED, 1);
+    for (size_t i = CONSUMER; i <= MONITOR; i++)
+        stats_set(&scene.stats->slot[i], STATS_CONNECTED, 1);
     scene.stats->probe.probed_ms = LIMITS.now_ms - 1000;
     scene.stats->probe.redis_ok = 1;
     scene.stats->probe.hub_ok = 1;
@@ -72,7 +72,7 @@ static struct readiness judge(const struct scene *scene)
 {
     struct readiness readiness;
 
-    readiness_judge(&readiness, &scene->settings, scene->stats, &scene->texts, &LIMITS);
+    readiness_judge(&readiness, &scene->settings, scene->stats, &LIMITS);
     return readiness;
 }
 
@@ -124,8 +124,31 @@ static void test_a_consumer_without_a_beat_is_not_running(void **state)
 
     scene->stats->slot[CONSUMER].beat_ms = (uint64_t)(LIMITS.now_ms - LIMITS.beat_ms - 1);
     assert_only_fault(scene, READINESS_BROKER, "consumer is not running");
+    stats_reason(&scene->stats->slot[CONSUMER], "backoff: exit code 1");
+    assert_only_fault(scene, READINESS_BROKER, "consumer: backoff: exit code 1");
     scene->stats->slot[CONSUMER].name[0] = '\0';
     assert_only_fault(scene, READINESS_BROKER, "no consumer is running");
+}
+
+static void test_a_consumer_that_leaves_for_good_is_not_missed(void **state)
+{
+    struct scene *scene = *state;
+
+    name_slot(&scene->stats->slot[SPARE], "consumer:garden", 1);
+    assert_false(judge(scene).ready);
+    stats_set(&scene->stats->slot[SPARE], STATS_UNWANTED, 1);
+    assert_true(judge(scene).ready);
+}
+
+static void test_a_connected_consumer_that_can_not_send_says_why(void **state)
+{
+    struct scene *scene = *state;
+
+    stats_reason(&scene->stats->slot[CONSUMER], "the former redis://a: refused");
+    assert_only_fault(scene, READINESS_SPOOL, "consumer: the former redis://a: refused");
+    /* That Redis is away is said once. */
+    scene->stats->probe.redis_ok = 0;
+    assert_only_fault(scene, READINESS_REDIS, "does not answer");
 }
 
 static void test_one_worker_is_enough_and_none_is_not(void **state)
@@ -138,12 +161,42 @@ static void test_one_worker_is_enough_and_none_is_not(void **state)
     assert_only_fault(scene, READINESS_WORKER, "no worker is running");
 }
 
+static void test_workers_that_all_rest_say_why(void **state)
+{
+    struct scene *scene = *state;
+
+    stats_reason(&scene->stats->slot[WORKER_1], "failures wait for the database");
+    stats_set(&scene->stats->slot[WORKER_2], STATS_CONNECTED, 0);
+    assert_true(judge(scene).ready);
+    assert_true(judge(scene).ready);
+    stats_set(&scene->stats->slot[WORKER_1], STATS_CONNECTED, 0);
+    assert_only_fault(scene, READINESS_WORKER, "worker:2: not at work yet");
+    stats_reason(&scene->stats->slot[WORKER_2], "the hub refuses the token");
+    assert_only_fault(scene, READINESS_WORKER, "worker:2: the hub refuses the token");
+    /* The hub's own part says it. */
+    scene->stats->probe.hub_ok = 0;
+    assert_only_fault(scene, READINESS_HUB, "does not answer");
+}
+
+static void test_where_nobody_is_to_ask_the_servers_they_are_not_missed(void **state)
+{
+    struct scene *scene = *state;
+    struct readiness_limits limits = LIMITS;
+    struct readiness readiness;
+
+    scene->stats->probe.probed_ms = 0;
+    assert_false(judge(scene).ready);
+    limits.nobody_asks = true;
+    readiness_judge(&readiness, &scene->settings, scene->stats, &limits);
+    assert_true(readiness.ready);
+}
+
 static void test_servers_that_do_not_answer_are_named(void **state)
 {
     struct scene *scene = *state;
 
     scene->stats->probe.redis_ok = 0;
-    snprintf(scene->texts.part[PROBE_REDIS], sizeof scene->texts.part[PROBE_REDIS], "refused");
+    stats_answer(&scene->stats->probe, STATS_REDIS, "refused");
     assert_only_fault(scene, READINESS_REDIS, "refused");
     scene->stats->probe.redis_ok = 1;
     scene->stats->probe.hub_ok = 0;
@@ -155,7 +208,7 @@ static void test_the_bridge_is_ready_without_its_database(void **state)
     struct scene *scene = *state;
 
     scene->stats->probe.failure_ok = 0;
-    snprintf(scene->texts.part[PROBE_DATABASE], sizeof scene->texts.part[PROBE_DATABASE], "gone");
+    stats_answer(&scene->stats->probe, STATS_DATABASE, "gone");
     assert_only_fault(scene, READINESS_DATABASE, "gone");
 }
 
@@ -207,7 +260,7 @@ static void test_old_answers_do_not_count(void **state)
     assert_string_equal(judge(scene).part[READINESS_HUB].reason, "not asked yet");
     scene->stats->probe.probed_ms = LIMITS.now_ms - 120000;
     assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
-                        "last asked 120 s ago: the monitor hangs");
+                        "last asked 120 s ago: the monitor hangs or is away");
     assert_false(judge(scene).ready);
 }
 
@@ -232,15 +285,15 @@ static void test_readiness_is_told_as_json(void **state)
     struct buf out = {0};
 
     scene->stats->probe.hub_ok = 0;
-    snprintf(scene->texts.part[PROBE_HUB], sizeof scene->texts.part[PROBE_HUB], "\"no\"");
+    stats_answer(&scene->stats->probe, STATS_HUB, "\"no\"");
     struct readiness readiness = judge(scene);
     status_write_readiness(&out, &readiness);
-    assert_string_equal(buf_text(&out),
-                        "{\"ready\":false,\"reasons\":[\"hub: "
-                        "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
-                        "\"broker\":{\"ok\":true},\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
-                        "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
-                        "\"database\":{\"ok\":true,\"required\":false}}}\n");
+    assert_string_equal(buf_text(&out), "{\"ready\":false,\"reasons\":[\"hub: "
+                                        "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
+                                        "\"broker\":{\"ok\":true},\"spool\":{\"ok\":true},"
+                                        "\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
+                                        "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
+                                        "\"database\":{\"ok\":true,\"required\":false}}}\n");
     buf_free(&out);
 }
 
@@ -253,7 +306,11 @@ int main(void)
         TEST(test_a_consumer_without_broker_says_why),
         TEST(test_every_consumer_must_be_connected),
         TEST(test_a_consumer_without_a_beat_is_not_running),
+        TEST(test_a_consumer_that_leaves_for_good_is_not_missed),
+        TEST(test_a_connected_consumer_that_can_not_send_says_why),
         TEST(test_one_worker_is_enough_and_none_is_not),
+        TEST(test_workers_that_all_rest_say_why),
+        TEST(test_where_nobody_is_to_ask_the_servers_they_are_not_missed),
         TEST(test_servers_that_do_not_answer_are_named),
         TEST(test_the_bridge_is_ready_without_its_database),
         TEST(test_without_a_failure_transport_there_is_no_database_to_miss),
