@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/client/resolve.h"
+#include "common/wire/broker_address.h"
 #include "common/wire/mqtt_codes.h"
 
 #include <errno.h>
@@ -23,61 +24,11 @@
 struct checking {
     const struct settings_mqtt *mqtt;
     struct check_server *server;
-    struct check_address address;
+    struct broker_address address;
     char numeric[RESOLVE_ADDRESS_SIZE]; /* the one that the library connects to */
 };
 
-/* The address --------------------------------------------------------------------------------- */
-
-static bool take_scheme(struct bytes *text, bool *tls)
-{
-    static const struct {
-        const char *scheme;
-        bool tls;
-    } SCHEMES[] = {{"tcp://", false}, {"mqtt://", false}, {"ssl://", true}, {"mqtts://", true}};
-    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
-        struct bytes scheme = bytes_of(SCHEMES[i].scheme);
-        if (bytes_starts_with(*text, scheme)) {
-            *text = bytes_slice(*text, scheme.len, text->len);
-            *tls = SCHEMES[i].tls;
-            return true;
-        }
-    }
-    return memmem(text->data, text->len, "://", 3) == NULL;
-}
-
-bool check_address_read(struct check_address *address, const char *text, bool tls)
-{
-    struct bytes host = bytes_of(text);
-    struct bytes port = BYTES_NONE;
-    *address = (struct check_address){.tls = tls};
-    if (!take_scheme(&host, &address->tls)) {
-        return false;
-    }
-    bool bracketed = host.len > 0 && host.data[0] == '[';
-    if (bracketed) {
-        bytes_split(bytes_slice(host, 1, host.len), ']', &host, &port);
-        bytes_split(port, ':', &(struct bytes){0}, &port);
-    } else {
-        bytes_split(host, ':', &host, &port);
-    }
-    if (port.len == 0) {
-        port = bytes_of(address->tls ? "8883" : "1883");
-    }
-    address->host = xstrndup(host.len > 0 ? host.data : "", host.len);
-    address->port = xstrndup(port.data, port.len);
-    address->uri = xasprintf(bracketed ? "%s://[%s]:%s" : "%s://%s:%s",
-                             address->tls ? "ssl" : "tcp", address->host, address->port);
-    return true;
-}
-
-void check_address_free(struct check_address *address)
-{
-    free(address->host);
-    free(address->port);
-    free(address->uri);
-    *address = (struct check_address){0};
-}
+/* The client id -------------------------------------------------------------------------------- */
 
 void check_client_id(const char *client_id, uint64_t random, char out[CHECK_CLIENT_ID_SIZE])
 {
@@ -177,7 +128,7 @@ static void say_no_answer(struct checking *checking, const char *what)
 /* The library has no reason to tell: it is looked for on a connection of our own. */
 static void explain(struct checking *checking, enum login_result result)
 {
-    const struct check_address *address = &checking->address;
+    const struct broker_address *address = &checking->address;
     struct buf why = {0};
     int64_t deadline_ms = clock_monotonic_ms() + CHECK_TIMEOUT_MS;
     int fd = connect_to(checking->numeric, address->port, deadline_ms);
@@ -298,14 +249,14 @@ void check_broker(const struct settings_mqtt *mqtt, struct check_server *server)
 {
     struct checking checking = {.mqtt = mqtt, .server = server};
     struct buf why = {0};
-    if (!check_address_read(&checking.address, server->place, mqtt->tls)) {
-        check_server_fail(server,
-                          "its address begins with none of tcp://, ssl://, mqtt://, mqtts://", "");
+    struct error err = {0};
+    if (broker_address_read(&checking.address, bytes_of(server->place), mqtt->tls, &err) < 0) {
+        check_server_fail(server, err.text, "see server_uris");
     } else if (checking.address.tls && !check_tls_files(mqtt, &why)) {
         check_server_fail(server, buf_text(&why), "");
     } else if (look_up(&checking)) {
         log_in(&checking);
     }
     buf_free(&why);
-    check_address_free(&checking.address);
+    broker_address_free(&checking.address);
 }

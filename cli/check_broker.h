@@ -7,20 +7,8 @@
 #include "cli/check_server.h"
 #include "common/base/settings.h"
 
-/* "tcp://host:port", "ssl://[::1]:8883", "mqtt://host", "host"; strings are owned. */
-struct check_address {
-    char *host; /* without brackets */
-    char *port;
-    char *uri; /* as paho has it: tcp://host:port, ssl://[::1]:8883 */
-    bool tls;
-};
-
 /* server->place is the broker's address. */
 void check_broker(const struct settings_mqtt *mqtt, struct check_server *server);
-
-/* False for a scheme that is none of ours. Pure. tls: without a scheme. */
-bool check_address_read(struct check_address *address, const char *text, bool tls);
-void check_address_free(struct check_address *address);
 
 /* `<client_id>-check-<hex>`, never a consumer's own. A broker of MQTT 3.1.1 must take 23 bytes, and takes as
  * many as the consumer's has: it is no longer than that, and the client id is cut for it. Pure. */

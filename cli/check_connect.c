@@ -5,34 +5,38 @@
 #include "common/base/alloc.h"
 #include "common/client/failure_admin.h"
 #include "common/client/hub_probe.h"
+#include "common/wire/broker_address.h"
 #include "common/wire/dsn.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+static void check_one(const struct settings_mqtt *mqtt, const char *name, const char *place,
+                      struct check_servers *servers)
+{
+    check_broker(mqtt, check_server_add(servers, name, place));
+}
+
 /* Each server of the list, or host and port where it names none. */
 static void check_mqtt(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
-    static const char SEPARATORS[] = ", \t\r\n";
-    bool bare_ipv6 = strchr(mqtt->host, ':') && mqtt->host[0] != '[';
-    char *own = xasprintf(bare_ipv6 ? "%s://[%s]:%" PRId64 : "%s://%s:%" PRId64,
-                          mqtt->tls ? "ssl" : "tcp", mqtt->host, mqtt->port);
     char *name = mqtt->name[0] ? xasprintf("broker of %s", mqtt->name) : xstrdup("broker");
-    const char *at = mqtt->server_uris + strspn(mqtt->server_uris, SEPARATORS);
-    if (!*at) {
-        at = own;
-    }
-    while (*at) {
-        size_t len = strcspn(at, SEPARATORS);
-        char *place = xstrndup(at, len);
-        check_broker(mqtt, check_server_add(servers, name, place));
+    struct bytes list = bytes_of(mqtt->server_uris), text;
+    bool any = false;
+    while (broker_address_next(&list, &text)) {
+        char *place = xstrndup(text.data, text.len);
+        check_one(mqtt, name, place, servers);
         free(place);
-        at += len;
-        at += strspn(at, SEPARATORS);
+        any = true;
+    }
+    if (!any) {
+        struct broker_address own;
+        broker_address_of(&own, mqtt);
+        check_one(mqtt, name, own.uri, servers);
+        broker_address_free(&own);
     }
     free(name);
-    free(own);
 }
 
 static void check_transport(const struct settings_transport *transport,

@@ -33,7 +33,7 @@ static const struct session_server *server_of(const struct session_dial *dial)
 static void note_server(struct session_dial *dial)
 {
     dial->addresses.len = 0;
-    snprintf(dial->place, sizeof(dial->place), "%.300s", server_of(dial)->place);
+    snprintf(dial->place, sizeof(dial->place), "%.300s", server_of(dial)->address.place);
 }
 
 int session_dial_new(struct session_dial **dial, const struct settings_mqtt *settings,
@@ -48,7 +48,7 @@ int session_dial_new(struct session_dial **dial, const struct settings_mqtt *set
     }
     made->resolvers = xcalloc(made->servers.len, sizeof(struct resolve *));
     for (size_t i = 0; i < made->servers.len; i++)
-        made->resolvers[i] = resolve_new(made->servers.at[i].host);
+        made->resolvers[i] = resolve_new(made->servers.at[i].address.host);
     note_server(made);
     *dial = made;
     return 0;
@@ -83,9 +83,10 @@ static void note_address(struct session_dial *dial)
     const char *address = dial->addresses.address[dial->address];
 
     snprintf(dial->uri, sizeof(dial->uri),
-             strchr(address, ':') != NULL ? "tcp://[%s]:%s" : "tcp://%s:%s", address, server->port);
+             strchr(address, ':') != NULL ? "tcp://[%s]:%s" : "tcp://%s:%s", address,
+             server->address.port);
     if (dial->addresses.len > 1)
-        snprintf(dial->place, sizeof(dial->place), "%.300s (%s)", server->place, address);
+        snprintf(dial->place, sizeof(dial->place), "%.300s (%s)", server->address.place, address);
 }
 
 void session_dial_start(struct session_dial *dial)
@@ -97,7 +98,8 @@ void session_dial_start(struct session_dial *dial)
     }
     dial->server = dial->next;
     note_server(dial);
-    dial->looks_up = !server_of(dial)->tls && !resolve_is_numeric(server_of(dial)->host);
+    dial->looks_up =
+        !server_of(dial)->address.tls && !resolve_is_numeric(server_of(dial)->address.host);
     if (dial->looks_up)
         resolve_ask(dial->resolvers[dial->server]);
 }
@@ -131,7 +133,7 @@ struct session_server *session_dial_server(struct session_dial *dial)
 
 const char *session_dial_uri(const struct session_dial *dial)
 {
-    return dial->addresses.len > 0 ? dial->uri : server_of(dial)->uri;
+    return dial->addresses.len > 0 ? dial->uri : server_of(dial)->address.uri;
 }
 
 const char *session_dial_place(const struct session_dial *dial)
@@ -141,7 +143,7 @@ const char *session_dial_place(const struct session_dial *dial)
 
 const char *session_dial_target(const struct session_dial *dial)
 {
-    return dial->addresses.len > 0 ? dial->uri + strlen("tcp://") : server_of(dial)->place;
+    return dial->addresses.len > 0 ? dial->uri + strlen("tcp://") : server_of(dial)->address.place;
 }
 
 bool session_dial_is_one_of_several(const struct session_dial *dial)

@@ -310,8 +310,8 @@ static int make_client(struct session_link *link, const struct session_server *s
     options.persistQoS0 = 0;
     inflight_begin(link->inflight);
     link->client = NULL;
-    code = MQTTAsync_createWithOptions(&link->client, server->uri, link->settings->client_id,
-                                       MQTTCLIENT_PERSISTENCE_USER,
+    code = MQTTAsync_createWithOptions(&link->client, server->address.uri,
+                                       link->settings->client_id, MQTTCLIENT_PERSISTENCE_USER,
                                        inflight_persistence(link->inflight), &options);
     if (former != NULL)
         MQTTAsync_destroy(&former);
@@ -405,7 +405,7 @@ int session_link_connect(struct session_link *link, const struct session_server 
     will.qos = 1;
     if (will.topicName[0] != '\0')
         options.will = &will;
-    if (server->tls)
+    if (server->address.tls)
         options.ssl = &tls;
     if (version == MQTTVERSION_5) {
         add_number(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL,

@@ -9,13 +9,10 @@
 
 #include "common/base/error.h"
 #include "common/base/settings.h"
+#include "common/wire/broker_address.h"
 
 struct session_server {
-    char *uri;   /* tcp://host:port or ssl://host:port */
-    char *place; /* host:port, for people and for reach.h */
-    char *host;  /* an IPv6 address without its brackets */
-    char *port;
-    bool tls;
+    struct broker_address address;
     bool wants_5;         /* by the settings */
     bool fell_back;       /* to 3.1.1 */
     int64_t fell_back_ms; /* monotonic */

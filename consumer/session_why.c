@@ -97,14 +97,14 @@ bool session_why_take(struct session_why *why, int64_t now_ms, struct session_wh
     if (result.addresses > 1) /* the library has looked it up, and tries this one only */
         snprintf(answer->place, sizeof(answer->place),
                  "%.300s (%s, the one of its %zu addresses that is tried%s)", asked.place,
-                 result.address, result.addresses, server->tls ? " with TLS" : "");
+                 result.address, result.addresses, server->address.tls ? " with TLS" : "");
     else
         snprintf(answer->place, sizeof(answer->place), "%s", asked.place);
     if (result.answer == REACH_CLOSED)
         snprintf(answer->text, sizeof(answer->text), "%s", result.text);
     else
         snprintf(answer->text, sizeof(answer->text), "%s",
-                 server->tls
+                 server->address.tls
                      ? "accepts connections, but ends ours in the TLS handshake: it has no TLS "
                        "there, or a certificate for another name"
                      : "accepts connections, but ends ours without an answer: does it want TLS "

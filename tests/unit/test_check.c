@@ -104,31 +104,6 @@ static void test_overlapping_consumers_are_a_warning(void **state)
            "consumers dispatch what both match\n");
 }
 
-static void expect_address(const char *text, bool tls, const char *host, const char *uri)
-{
-    struct check_address address;
-    assert_true(check_address_read(&address, text, tls));
-    assert_string_equal(address.host, host);
-    assert_string_equal(address.uri, uri);
-    assert_int_equal(address.tls, strncmp(uri, "ssl", 3) == 0);
-    check_address_free(&address);
-}
-
-static void test_a_brokers_address_is_read_as_the_consumer_reads_it(void **state)
-{
-    struct check_address address;
-    (void)state;
-    expect_address("tcp://h:1", true, "h", "tcp://h:1");
-    expect_address("mqtt://h", true, "h", "tcp://h:1883");
-    expect_address("mqtts://h", false, "h", "ssl://h:8883");
-    expect_address("h:2", true, "h", "ssl://h:2");
-    expect_address("tcp://[::1]:1883", false, "::1", "tcp://[::1]:1883");
-    expect_address("ssl://[::1]", false, "::1", "ssl://[::1]:8883");
-    expect_address("tcp://", false, "", "tcp://:1883");
-    assert_false(check_address_read(&address, "ws://h", false));
-    check_address_free(&address);
-}
-
 static void test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes(void **state)
 {
     static const struct {
@@ -159,7 +134,6 @@ int main(void)
         TEST(test_what_workers_need_is_only_needed_with_workers),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
         TEST(test_overlapping_consumers_are_a_warning),
-        TEST(test_a_brokers_address_is_read_as_the_consumer_reads_it),
         TEST(test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

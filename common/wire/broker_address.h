@@ -1,0 +1,30 @@
+/* The address of an MQTT broker as the settings have it: [SCHEME://]HOST[:PORT] in [mqtt] server_uris, with
+ * tcp, mqtt (the same), ssl or mqtts and an IPv6 address in brackets; or host, port and tls. Pure. */
+#ifndef COMMON_WIRE_BROKER_ADDRESS_H
+#define COMMON_WIRE_BROKER_ADDRESS_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+#include "common/base/settings.h"
+
+/* The strings are owned. */
+struct broker_address {
+    char *uri;   /* as paho has it: tcp://host:port, ssl://[::1]:8883 */
+    char *place; /* host:port, for people */
+    char *host;  /* an IPv6 address without its brackets */
+    char *port;  /* a number from 1 to 65535 */
+    bool tls;
+};
+
+/* tls: where the text has no scheme. -ERR_USAGE, with nothing to be freed, if it is no such address; the
+ * error names it. */
+MUST_CHECK int broker_address_read(struct broker_address *address, struct bytes text, bool tls,
+                                   struct error *err);
+/* host, port and tls, which the settings have checked. */
+void broker_address_of(struct broker_address *address, const struct settings_mqtt *settings);
+void broker_address_free(struct broker_address *address);
+
+/* The next one of a list with commas and white space between, off its front; false if none is left. */
+bool broker_address_next(struct bytes *list, struct bytes *text);
+
+#endif
