@@ -4,6 +4,8 @@
 #include "common/base/log.h"
 #include "common/base/random.h"
 #include "common/base/sys.h"
+#include "consumer/damaged.h"
+#include "consumer/numbers.h"
 #include "consumer/record.h"
 
 #include <dirent.h>
@@ -13,14 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Files put aside are for people to look at; more than this many nobody does. */
-#define DAMAGED_KEPT 4
-
-struct numbers {
-    uint64_t *at;
-    size_t len;
-};
 
 struct recovery {
     struct recovered *out;
@@ -64,21 +58,6 @@ void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, u
                  (record_read(&torn, &size, rest, seed) == RECORD_CUT || size > 0);
 }
 
-static void numbers_add(struct numbers *numbers, uint64_t number)
-{
-    numbers->at = xrealloc(numbers->at, (numbers->len + 1) * sizeof(*numbers->at));
-    numbers->at[numbers->len] = number;
-    numbers->len++;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-
-    return left < right ? -1 : left > right;
-}
-
 /* The numbers of the segments, and of the files put aside earlier. */
 static int list_directory(struct recovery *recovery, struct numbers *segments, struct error *err)
 {
@@ -100,8 +79,7 @@ static int list_directory(struct recovery *recovery, struct numbers *segments, s
             numbers_add(&recovery->damaged, number);
     }
     closedir(listing);
-    if (segments->len > 0)
-        qsort(segments->at, segments->len, sizeof(uint64_t), by_number);
+    numbers_sort(segments);
     return 0;
 }
 
@@ -262,7 +240,7 @@ static void put_aside(struct recovery *recovery, const struct segment *segment)
                    "Removed a segment of the spool that was never written");
         return;
     }
-    sys_renameat(recovery->dir, name, aside);
+    segment_put_aside(recovery->dir, segment->header.number);
     numbers_add(&recovery->damaged, segment->header.number);
     log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", aside),
                        log_number("bytes", (int64_t)segment->size)),
@@ -402,20 +380,6 @@ static void look_for_spare(struct recovery *recovery, uint64_t spare_size)
         sys_unlinkat(recovery->dir, SEGMENT_SPARE);
 }
 
-static void prune_damaged(struct recovery *recovery)
-{
-    struct numbers *damaged = &recovery->damaged;
-    char name[SEGMENT_NAME_SIZE];
-
-    if (damaged->len <= DAMAGED_KEPT)
-        return;
-    qsort(damaged->at, damaged->len, sizeof(uint64_t), by_number);
-    for (size_t i = 0; i + DAMAGED_KEPT < damaged->len; i++) {
-        segment_name(damaged->at[i], "damaged", name);
-        sys_unlinkat(recovery->dir, name);
-    }
-}
-
 /* Numbers are never used twice, not even those of files that were put aside. */
 static uint64_t next_number(const struct recovery *recovery, const struct numbers *segments)
 {
@@ -448,7 +412,8 @@ static int recover_steps(struct recovery *recovery, struct numbers *segments, ui
     if (result < 0)
         return result;
     look_for_spare(recovery, spare_size);
-    prune_damaged(recovery);
+    damaged_recognise(&recovery->damaged, recovery->out->first);
+    damaged_prune(&recovery->damaged, recovery->dir, recovery->out->first);
     return 0;
 }
 
@@ -465,8 +430,8 @@ int recover(struct recovered *recovered, int dir, const char *path, uint64_t spa
     if (result < 0)
         recovered_free(recovered);
     free(recovery.segments);
-    free(recovery.damaged.at);
-    free(segments.at);
+    numbers_free(&recovery.damaged);
+    numbers_free(&segments);
     buf_free(&recovery.scratch);
     return result;
 }

@@ -265,3 +265,26 @@ int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len, struc
     close(fd);
     return unreadable ? 1 : 0;
 }
+
+int segment_mark_damaged(int dir, uint64_t number)
+{
+    char name[SEGMENT_NAME_SIZE];
+    char aside[SEGMENT_NAME_SIZE];
+
+    segment_name(number, "segment", name);
+    segment_name(number, "damaged", aside);
+    return sys_linkat(dir, name, aside) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+int segment_put_aside(int dir, uint64_t number)
+{
+    char name[SEGMENT_NAME_SIZE];
+    char aside[SEGMENT_NAME_SIZE];
+
+    segment_name(number, "segment", name);
+    segment_name(number, "damaged", aside);
+    if (sys_renameat(dir, name, aside) < 0)
+        return -1;
+    /* If both names are the file's already, a rename leaves both. */
+    return sys_unlinkat(dir, name) < 0 && errno != ENOENT ? -1 : 0;
+}

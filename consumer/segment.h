@@ -39,7 +39,7 @@ struct segment {
     struct segment_header header; /* its texts belong to this struct */
     uint64_t size;                /* of the file */
     uint32_t seed;
-    uint64_t damage_end; /* damage below this offset has been counted */
+    uint64_t damage_end; /* damage below this offset has been counted; 0: none was ever found */
 };
 
 void segment_name(uint64_t number, const char *suffix, char name[SEGMENT_NAME_SIZE]);
@@ -67,6 +67,12 @@ void segment_free(struct segment *segment);
 /* The first `len` bytes of the file. What the disk can't read any more is zeros; then the result is 1. */
 MUST_CHECK int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len,
                             struct error *err);
+
+/* Damage was found in it: the file gets its second name, NUMBER.damaged, at once. So that outlives this
+ * process, and the file all that becomes of its first name. -1 and errno; 0 also if it has it already. */
+int segment_mark_damaged(int dir, uint64_t number);
+/* From then on it has that name alone. -1 and errno. */
+int segment_put_aside(int dir, uint64_t number);
 
 /* -ERR_FULL for errno that more space would mend, else -ERR_SYSTEM. */
 int segment_system_error(struct error *err, const char *what, const char *name);

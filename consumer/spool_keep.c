@@ -70,11 +70,9 @@ static bool recycle(struct spool *spool, const struct segment *segment, const ch
 static void remove_segment(const struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
-    char aside[SEGMENT_NAME_SIZE];
 
     segment_name(segment->header.number, "segment", name);
-    segment_name(segment->header.number, "damaged", aside);
-    int failed = segment->damage_end > 0 ? sys_renameat(spool->dir, name, aside)
+    int failed = segment->damage_end > 0 ? segment_put_aside(spool->dir, segment->header.number)
                                          : sys_unlinkat(spool->dir, name);
     if (failed < 0 && errno != ENOENT)
         log_warning(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
@@ -171,7 +169,7 @@ void keep_release(struct spool *spool)
     keep_directory(spool);
 }
 
-/* Damage shows when it is read, and an earlier process may have read it. */
+/* Damage shows when it is read, and not all of it need have been read. */
 static void find_damage(struct spool *spool)
 {
     struct cursor cursor = cursor_at(spool->reader.first);

@@ -347,6 +347,20 @@ void reader_close(struct spool *spool)
     }
 }
 
+/* Whoever frees the segment, now or after a restart, is to keep the file. Without a second name (no file
+ * system of ours lacks them) we must live to free it ourselves. */
+static void mark_damaged(struct spool *spool, const struct segment *segment)
+{
+    if (segment_mark_damaged(spool->dir, segment->header.number) < 0) {
+        if (errno != ENOENT)
+            log_notice(LOG_WITH(log_text("spool", spool->path),
+                                log_number("segment", (int64_t)segment->header.number)),
+                       "Can't mark a segment as damaged: %s", strerror(errno));
+        return;
+    }
+    atomic_store(&spool->shared.directory_changed, true);
+}
+
 /* Counted once, however often it is read over. */
 static int report_hole(struct spool *spool, const struct hole *hole, struct segment *segment,
                        struct error *err)
@@ -355,6 +369,7 @@ static int report_hole(struct spool *spool, const struct hole *hole, struct segm
 
     if (hole->from >= segment->damage_end) {
         reader->damaged += hole->missing;
+        mark_damaged(spool, segment);
         segment->damage_end = hole->to > hole->from ? hole->to : hole->from + 1;
     }
     return error_set(err, ERR_FORMAT,

@@ -1,0 +1,118 @@
+/* Damage that one process finds is to be looked at after the next has freed the segment. */
+#include "tests/unit/spool_case.h"
+
+#include "consumer/record.h"
+
+static void path_of(const struct spool_case *c, const char *name, char path[160])
+{
+    snprintf(path, 160, "%s/%s", c->dir, name);
+}
+
+/* Damage in segment 1, behind the committed position of a second process. */
+static void damage_and_restart(struct spool_case *c)
+{
+    struct spool_message message;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 2000, 1000);
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
+    spool_case_expect(c, 1, 9);
+    assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
+    spool_commit(c->spool, spool_case_expect(c, 11, 20));
+    spool_case_reopen(c);
+}
+
+static bool is_a_file_of_its_own(const struct spool_case *c, const char *name)
+{
+    char path[160];
+    struct stat status;
+
+    path_of(c, name, path);
+    return stat(path, &status) == 0 && status.st_nlink == 1 &&
+           (uint64_t)status.st_size == c->spool->segment_size;
+}
+
+static void test_what_an_earlier_process_found_damaged_is_kept_as_well(void **state)
+{
+    struct spool_case *c = *state;
+
+    damage_and_restart(c);
+    spool_case_reopen(c); /* and another one, which reads nothing */
+    assert_int_equal(spool_case_files(c, "000000000001.segment"), 1);
+    /* The spare is used up: the next segment that comes free is to be the spare. */
+    spool_case_fill(c, 2001, 2300, 1000);
+    assert_int_equal(atomic_load(&c->spool->shared.spare), SPARE_NONE);
+    spool_commit(c->spool, spool_case_expect(c, 21, 2300));
+    assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
+    assert_true(is_a_file_of_its_own(c, "000000000001.damaged"));
+    assert_int_equal(spool_case_files(c, ".damaged"), 1);
+}
+
+static void test_what_can_have_no_second_name_is_kept_by_who_found_it(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 2000, 1000);
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
+    spool_case_expect(c, 1, 9);
+    sys_fail(SYS_LINK, 1, 1, EPERM);
+    assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
+    sys_heal();
+    assert_int_equal(spool_case_files(c, ".damaged"), 0);
+    spool_commit(c->spool, spool_case_expect(c, 11, 2000));
+    assert_true(is_a_file_of_its_own(c, "000000000001.damaged"));
+}
+
+static void test_a_damaged_segment_whose_header_goes_too_has_one_name_then(void **state)
+{
+    struct spool_case *c = *state;
+    char path[160];
+
+    damage_and_restart(c);
+    spool_case_close(c);
+    path_of(c, "000000000001.segment", path);
+    int fd = open(path, O_WRONLY);
+    char *garbage = xcalloc(1, 256 * KB);
+    memset(garbage, 0xA5, 256 * KB);
+    assert_int_equal(pwrite(fd, garbage, 256 * KB, 0), 256 * KB);
+    free(garbage);
+    close(fd);
+    spool_case_open(c);
+    assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
+    assert_true(is_a_file_of_its_own(c, "000000000001.damaged"));
+}
+
+static void test_a_damaged_segment_in_use_is_not_among_those_that_pile_up(void **state)
+{
+    struct spool_case *c = *state;
+    char name[SEGMENT_NAME_SIZE], path[160];
+
+    damage_and_restart(c);
+    for (uint64_t number = 90; number < 99; number++) {
+        segment_name(number, "damaged", name);
+        path_of(c, name, path);
+        close(open(path, O_WRONLY | O_CREAT, 0600));
+    }
+    spool_case_reopen(c);
+    assert_int_equal(spool_case_files(c, ".damaged"), 5);
+    spool_commit(c->spool, spool_case_expect(c, 21, 2000));
+    assert_true(is_a_file_of_its_own(c, "000000000001.damaged"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, spool_case_begin, spool_case_end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_what_an_earlier_process_found_damaged_is_kept_as_well),
+        TEST(test_what_can_have_no_second_name_is_kept_by_who_found_it),
+        TEST(test_a_damaged_segment_whose_header_goes_too_has_one_name_then),
+        TEST(test_a_damaged_segment_in_use_is_not_among_those_that_pile_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
