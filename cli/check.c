@@ -3,6 +3,7 @@
 #include "common/base/settings_table.h"
 #include "common/client/failure.h"
 #include "common/client/jwt.h"
+#include "common/wire/broker_address.h"
 #include "common/wire/dsn.h"
 #include "common/wire/settings_verify.h"
 #include "common/wire/topic_filter.h"
@@ -83,6 +84,32 @@ static void check_filters(const struct checking *checking, const struct settings
     }
 }
 
+static bool is_ipv6_with_tls(const struct broker_address *address)
+{
+    return address->tls && strchr(address->host, ':') != NULL;
+}
+
+static bool any_is_ipv6_with_tls(const struct settings_mqtt *mqtt)
+{
+    struct bytes list = bytes_of(mqtt->server_uris), text;
+    struct broker_address address;
+    struct error err;
+    bool any = false, found = false;
+    while (broker_address_next(&list, &text)) {
+        any = true;
+        if (broker_address_read(&address, text, mqtt->tls, &err) == 0) {
+            found = found || is_ipv6_with_tls(&address);
+            broker_address_free(&address);
+        }
+    }
+    if (!any) {
+        broker_address_of(&address, mqtt);
+        found = is_ipv6_with_tls(&address);
+        broker_address_free(&address);
+    }
+    return found;
+}
+
 static void check_mqtt(const struct checking *checking)
 {
     const struct settings_mqtt *mqtt = checking->view.base;
@@ -92,6 +119,11 @@ static void check_mqtt(const struct checking *checking)
     check_file(checking, "key_file", mqtt->key_file);
     if (mqtt->tls && !mqtt->tls_verify) {
         warn(checking, "tls_verify", "anybody on the way may pose as the broker");
+    }
+    if (mqtt->tls_verify && any_is_ipv6_with_tls(mqtt)) {
+        warn(checking, mqtt->server_uris[0] ? "server_uris" : "host",
+             "the MQTT library compares no certificate with an IPv6 address: give the broker's "
+             "name");
     }
 }
 

@@ -89,7 +89,9 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(MQTT, "key_password", TEXT), .env = "MQTT_KEY_PASSWORD", .standard = "",
      AT(mqtt, key_password), .flags = SETTING_SECRET, .description = "password of the private key"},
     {KEY(MQTT, "tls_verify", BOOL), .standard = "yes", AT(mqtt, tls_verify),
-     .description = "check the broker's certificate and name"},
+     .description =
+         "check the broker's certificate and name (or IPv4 address: with an IPv6 address "
+         "the MQTT library compares none, so give the broker's name)"},
     {KEY(MQTT, "reconnect_min", DURATION), .standard = "1s", RANGE(10, HOUR),
      AT(mqtt, reconnect_min_ms),
      .description = "first wait before connecting again; it doubles, with jitter"},

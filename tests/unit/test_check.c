@@ -94,6 +94,20 @@ static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
         "x.ini:3: [mercure] jwt_secret: is the example of the documentation: everybody knows it\n");
 }
 
+#define NO_IPV6                                                                                    \
+    ": the MQTT library compares no certificate with an IPv6 address: give the broker's name\n"
+
+static void test_a_certificate_is_compared_with_no_ipv6_address(void **state)
+{
+    (void)state;
+    expect(GOOD "[mqtt]\ntls = yes\nhost = ::1\n", "", "x.ini:8: [mqtt] host" NO_IPV6);
+    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://[::1]:2\n", "",
+           "x.ini:7: [mqtt] server_uris" NO_IPV6);
+    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://h:2\n", "", "");
+    expect(GOOD "[mqtt]\nhost = ::1\n", "", "");
+    expect(GOOD "[mqtt]\ntls = yes\nhost = 127.0.0.1\n", "", "");
+}
+
 static void test_overlapping_consumers_are_a_warning(void **state)
 {
     (void)state;
@@ -133,6 +147,7 @@ int main(void)
         TEST(test_bad_dsns_are_faults),
         TEST(test_what_workers_need_is_only_needed_with_workers),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
+        TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes),
     };
