@@ -200,12 +200,13 @@ def test_a_damaged_segment_of_a_former_client_id_is_kept_for_somebody_to_look_at
     folder = consumer.bridge.state_dir / "spool" / "bridge"
     segment, = folder.glob("*.segment")
     whole = segment.read_bytes()
-    assert whole.count(b"00000300") == 1
-    segment.write_bytes(whole.replace(b"00000300", b"0000x300"))
+    # In neither of the two batches, of 256 at most, that may wait in the frozen server's socket.
+    assert whole.count(b"00000600") == 1
+    segment.write_bytes(whole.replace(b"00000600", b"0000x600"))
     consumer.set("mqtt", client_id="another").start()
     consumer.wait_log("has been sent")
-    lost = sent.pop(300)
-    assert lost[1] == "00000300"
+    lost = sent.pop(600)
+    assert lost[1] == "00000600"
     assert_all(sent, consumer.wait_entries(699))
     consumer.restart()
     consumer.wait_log("Emptied spool")
