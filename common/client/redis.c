@@ -276,9 +276,10 @@ int redis_fd(const struct redis *redis)
     return redis->hiredis != NULL ? redis->hiredis->fd : -1;
 }
 
-static bool has_output(const struct redis *redis)
+/* Not by its first byte, which may be a payload's zero. */
+static size_t output_len(const struct redis *redis)
 {
-    return redis->hiredis->obuf != NULL && redis->hiredis->obuf[0] != '\0';
+    return redis->hiredis->obuf != NULL ? sdslen(redis->hiredis->obuf) : 0;
 }
 
 short redis_events(const struct redis *redis)
@@ -289,7 +290,7 @@ short redis_events(const struct redis *redis)
         return 0;
     if (redis->connecting)
         return POLLOUT;
-    return has_output(redis) ? POLLIN | POLLOUT : POLLIN;
+    return output_len(redis) > 0 ? POLLIN | POLLOUT : POLLIN;
 }
 
 int64_t redis_deadline_ms(const struct redis *redis)
@@ -443,7 +444,7 @@ void redis_process(struct redis *redis, short revents)
             break_for(redis, "no answer in time");
         return;
     }
-    if (!redis->connecting && has_output(redis)) {
+    if (!redis->connecting && output_len(redis) > 0) {
         int done = 0;
 
         if (redisBufferWrite(redis->hiredis, &done) != REDIS_OK)
