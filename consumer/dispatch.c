@@ -95,7 +95,6 @@ static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
     log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
               "%s; the spool keeps what arrives",
               dispatch->former != NULL ? dispatch->reason : dispatch->trouble.text);
-    stats_set(dispatch->slot, STATS_REDIS_CONNECTED, 0);
     queue_disconnect(dispatch->queue); /* outstanding answers come now, as errors */
     dispatch->under_way_len = 0;
     dispatch->big.sequence = 0;
@@ -172,7 +171,6 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     if (rewound.kind == SPOOL_GAP)
         stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
     dispatch->state = RUNNING;
-    stats_set(dispatch->slot, STATS_REDIS_CONNECTED, 1);
     if (dispatch->fenced == 0)
         be_well(dispatch);
     if (!dispatch->server_known)
@@ -478,6 +476,11 @@ uint64_t dispatch_sent(const struct dispatch *dispatch)
 const char *dispatch_reason(const struct dispatch *dispatch)
 {
     return dispatch->reason;
+}
+
+bool dispatch_is_connected(const struct dispatch *dispatch)
+{
+    return dispatch->state == RUNNING;
 }
 
 bool dispatch_is_in_trouble(const struct dispatch *dispatch)

@@ -50,6 +50,8 @@ bool dispatch_is_done(const struct dispatch *dispatch);
 uint64_t dispatch_sent(const struct dispatch *dispatch);
 /* "" when it works, else "redis://…: connection refused". */
 const char *dispatch_reason(const struct dispatch *dispatch);
+/* And the mark is known, so that it can send. */
+bool dispatch_is_connected(const struct dispatch *dispatch);
 /* A try has failed, and none has succeeded since. */
 bool dispatch_is_in_trouble(const struct dispatch *dispatch);
 

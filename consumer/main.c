@@ -187,6 +187,9 @@ static void report(struct consumer *consumer)
     if (reason[0] == '\0') /* less pressing than what stops everything */
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(consumer->child.slot, reason);
+    /* The own one: what an orphaned spool's dispatch waits for may be another Redis. */
+    stats_set(consumer->child.slot, STATS_REDIS_CONNECTED,
+              dispatch_is_connected(consumer->dispatch));
     /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
     if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
         consumer->was_ready = true;

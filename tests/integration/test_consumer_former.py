@@ -7,6 +7,7 @@ import signal
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, Consumer, assert_all, numbered
+from bridge.relays import Relay
 
 MEND = "[spool] former = redirect"
 
@@ -145,6 +146,42 @@ def test_an_orphan_that_cannot_be_sent_is_counted_and_says_why(make_consumer, ma
     consumer.set("spool", former="redirect").start()
     assert_all(unsent, consumer.wait_entries(20))
     consumer.wait_log("has been sent")
+
+
+class Refusing(Relay):
+    """Hangs up on everybody."""
+
+    tries = 0
+
+    def begin(self, client):
+        self.tries += 1
+
+
+def test_an_orphan_that_waits_for_its_redis_does_not_hide_that_ours_is_connected(make_consumer, make_redis, makers,
+                                                                                  publisher):
+    lost, present = make_redis(), make_redis()
+    consumer = make_consumer(store=lost)
+    leave_unsent(consumer, publisher, lost, numbered(10), numbered(20, "unsent"))
+    bridge = consumer.bridge
+    consumer.set("mqtt", client_id="another").set("transport:async", dsn=present.dsn())
+    former = makers.keep(Refusing(0, own_port=lost.port))
+    consumer.set("mercure", url="http://127.0.0.1:9/.well-known/mercure", jwt_secret="s" * 32)
+    bridge.start(wait=False)
+    wait_until(lambda: "spool bridge, of no consumer, keeps" in bridge.log(), 20, bridge.supervisor.log_tail)
+
+    def own():
+        try:
+            processes = json.loads(bridge.get("/status")[1])["processes"]
+        except OSError:
+            return None  # the monitor is not there yet
+        return next((process for process in processes if process["name"] == "consumer"), None)
+    wait_until(lambda: own() and own()["connected"], 20, bridge.supervisor.log_tail)
+    before = former.tries
+    wait_until(lambda: former.tries > before + 1, 20, "the orphan is tried again, and has failed again")
+    assert own()["gauges"]["redis_connected"] == 1
+    assert "of no consumer" in own()["reason"]
+    present.stop()
+    wait_until(lambda: own()["gauges"]["redis_connected"] == 0, 20, bridge.supervisor.log_tail)
 
 
 # What the settings have left behind ----------------------------------------------------------------
