@@ -200,18 +200,6 @@ static bool is_at(const struct dispatch *dispatch, const char *destination)
     return strcmp(destination, queue_place(dispatch->queue)) == 0;
 }
 
-static int connect_to_former(struct dispatch *dispatch, struct queue **queue, struct error *err)
-{
-    struct settings_transport transport = *dispatch->transport;
-
-    transport.dsn = former_dsn(dispatch->transport->dsn, dispatch->former);
-    log_notice(LOG_PLAIN, "The spool has messages for %s: sending them there first",
-               dispatch->former);
-    int result = queue_new(queue, &transport, err);
-    free(transport.dsn);
-    return result;
-}
-
 /* A changed DSN: what was stored under the former one still goes there, and first. */
 static int turn_to_destination(struct dispatch *dispatch, struct error *err)
 {
@@ -228,7 +216,7 @@ static int turn_to_destination(struct dispatch *dispatch, struct error *err)
         result = queue_new(&queue, dispatch->transport, err);
     } else {
         dispatch->former = xstrdup(destination);
-        result = connect_to_former(dispatch, &queue, err);
+        result = former_queue_new(&queue, dispatch->transport, dispatch->former, err);
     }
     if (result == 0) {
         queue_free(dispatch->queue);
@@ -336,9 +324,12 @@ static void send_oversized(struct dispatch *dispatch, int64_t now_ms)
 
     if (dispatch->under_way_len > 0)
         return;
-    encode(dispatch, &dispatch->big);
-    if (!oversized_is_written(dispatch->oversized, &dispatch->big, spool_id(dispatch->spool),
-                              buf_bytes(&dispatch->values.value), now_ms)) {
+    if (!oversized_is_written(dispatch->oversized, &dispatch->big)) {
+        if (oversized_can_write(dispatch->oversized, now_ms)) {
+            encode(dispatch, &dispatch->big);
+            oversized_write(dispatch->oversized, &dispatch->big, spool_id(dispatch->spool),
+                            buf_bytes(&dispatch->values.value), now_ms);
+        }
         snprintf(dispatch->reason, sizeof(dispatch->reason), "%s",
                  oversized_reason(dispatch->oversized));
         return;
@@ -412,18 +403,13 @@ void dispatch_poll(const struct dispatch *dispatch, struct pollfd fds[DISPATCH_P
     oversized_poll(dispatch->oversized, &fds[1]);
 }
 
-static int64_t earlier(int64_t a_ms, int64_t b_ms)
-{
-    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
-}
-
 int64_t dispatch_deadline_ms(const struct dispatch *dispatch)
 {
     int64_t own_ms = dispatch->state == WAITING ? dispatch->retry_ms : -1;
 
     if (dispatch->big.sequence != 0 && dispatch->under_way_len == 0)
-        own_ms = earlier(own_ms, oversized_deadline_ms(dispatch->oversized));
-    return earlier(own_ms, queue_deadline_ms(dispatch->queue));
+        own_ms = clock_earlier_ms(own_ms, oversized_deadline_ms(dispatch->oversized));
+    return clock_earlier_ms(own_ms, queue_deadline_ms(dispatch->queue));
 }
 
 void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATCH_POLL_FDS],

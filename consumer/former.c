@@ -63,6 +63,18 @@ char *former_dsn(const char *current, const char *place)
     return text;
 }
 
+int former_queue_new(struct queue **queue, const struct settings_transport *transport,
+                     const char *place, struct error *err)
+{
+    struct settings_transport former = *transport;
+
+    former.dsn = former_dsn(transport->dsn, place);
+    log_notice(LOG_PLAIN, "The spool has messages for %s: sending them there first", place);
+    int result = queue_new(queue, &former, err);
+    free(former.dsn);
+    return result;
+}
+
 void former_reason(char *text, size_t size, const char *place, const struct error *err)
 {
     size_t room = size > sizeof(MEND) ? size - sizeof(MEND) : 0;

@@ -3,6 +3,8 @@
 #define CONSUMER_FORMER_H
 
 #include "common/base/error.h"
+#include "common/base/settings.h"
+#include "common/client/queue.h"
 #include "consumer/spool.h"
 
 #include <stddef.h>
@@ -10,6 +12,10 @@
 /* A DSN for place ("redis://host:6379/messages", as dsn_redacted writes it), with the credentials and
  * options of the current one: all that is known. To be freed. Pure. */
 char *former_dsn(const char *current, const char *place);
+
+/* The transport's queue, but for the place. Logs it. -ERR_USAGE. */
+MUST_CHECK int former_queue_new(struct queue **queue, const struct settings_transport *transport,
+                                const char *place, struct error *err);
 
 /* Why a former place takes nothing, and how to go on without it: for people. The place is named, and the
  * mend is there however long the rest is. Pure. */

@@ -247,11 +247,6 @@ static bool is_over(const struct consumer *consumer, int64_t now_ms)
     return state.unsent_records == 0 || now_ms >= consumer->stop_by_ms;
 }
 
-static int64_t earlier(int64_t a_ms, int64_t b_ms)
-{
-    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
-}
-
 static int64_t look_again_ms(const struct consumer *consumer)
 {
     struct spool_state state;
@@ -265,18 +260,18 @@ static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms,
 {
     int64_t deadline_ms = consumer->beat_ms;
 
-    deadline_ms = earlier(deadline_ms, session_deadline_ms(consumer->session));
-    deadline_ms = earlier(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
+    deadline_ms = clock_earlier_ms(deadline_ms, session_deadline_ms(consumer->session));
+    deadline_ms = clock_earlier_ms(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
     if (consumer->orphans != NULL)
-        deadline_ms = earlier(deadline_ms, orphans_deadline_ms(consumer->orphans));
+        deadline_ms = clock_earlier_ms(deadline_ms, orphans_deadline_ms(consumer->orphans));
     if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
-        deadline_ms = earlier(deadline_ms, consumer->sync_ms);
+        deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
     if (!asleep)
-        deadline_ms = earlier(deadline_ms, now_ms + look_again_ms(consumer));
+        deadline_ms = clock_earlier_ms(deadline_ms, now_ms + look_again_ms(consumer));
     if (consumer->stopping) {
-        deadline_ms = earlier(deadline_ms, consumer->stop_by_ms);
+        deadline_ms = clock_earlier_ms(deadline_ms, consumer->stop_by_ms);
         if (now_ms < consumer->leave_by_ms)
-            deadline_ms = earlier(deadline_ms, consumer->leave_by_ms);
+            deadline_ms = clock_earlier_ms(deadline_ms, consumer->leave_by_ms);
     }
     return deadline_ms;
 }

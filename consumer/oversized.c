@@ -99,17 +99,23 @@ static int write_row(struct oversized *oversized, const struct spool_message *me
     return result;
 }
 
-bool oversized_is_written(struct oversized *oversized, const struct spool_message *message,
-                          const char *spool_id, struct bytes value, int64_t now_ms)
+bool oversized_is_written(const struct oversized *oversized, const struct spool_message *message)
+{
+    return oversized->written == message->sequence;
+}
+
+bool oversized_can_write(const struct oversized *oversized, int64_t now_ms)
+{
+    return oversized->writing == 0 && now_ms >= oversized->retry_ms;
+}
+
+void oversized_write(struct oversized *oversized, const struct spool_message *message,
+                     const char *spool_id, struct bytes value, int64_t now_ms)
 {
     struct error err = {0};
     char id[64];
     int result = 0;
 
-    if (oversized->written == message->sequence)
-        return true;
-    if (oversized->writing != 0 || now_ms < oversized->retry_ms)
-        return false;
     if (oversized->failure == NULL)
         result = failure_new(&oversized->failure, oversized->settings, &err);
     if (result == 0) {
@@ -127,7 +133,6 @@ bool oversized_is_written(struct oversized *oversized, const struct spool_messag
         oversized->writing = 0;
         wait_and_retry(oversized, &err, now_ms);
     }
-    return false;
 }
 
 const char *oversized_reason(const struct oversized *oversized)

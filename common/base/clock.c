@@ -38,6 +38,11 @@ void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE])
     snprintf(text, CLOCK_TEXT_SIZE, "%.19s.%06d", date, (int)(wall_us % 1000000));
 }
 
+int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
+
 int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms)
 {
     if (deadline_ms < 0)

@@ -13,6 +13,9 @@ int64_t clock_monotonic_ms(void);
 #define CLOCK_TEXT_SIZE 27
 void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE]);
 
+/* Of two deadlines; a negative one means none. */
+int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms);
+
 /* Milliseconds until the deadline for poll: 0 if it is past; a negative deadline means none: -1. */
 int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms);
 

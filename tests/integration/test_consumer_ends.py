@@ -6,6 +6,7 @@ import time
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, Consumer, assert_all, numbered
+from bridge.process import assert_rests
 
 
 # The end ------------------------------------------------------------------------------------------------
@@ -128,6 +129,21 @@ def test_an_oversized_entry_waits_for_the_database(make_bridge, mosquitto, redis
     postgres.start()
     assert [entry.payload for entry in consumer.wait_entries(1, timeout=60)] == [b"1"]
     assert len(database.failures()) == 1
+
+
+def test_an_oversized_entry_is_waited_for_without_work(make_bridge, mosquitto, redis, make_postgres, publisher):
+    """Also while the spool's level is looked at closely, as it is when a quarter is in use."""
+    postgres = make_postgres()
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, database=postgres.create_database())
+    consumer = Consumer(bridge, redis).set("transport:async", max_entry="1M").set("spool", size="64M", retain="1M")
+    consumer.start()
+    postgres.freeze()
+    sent = [("big", f"{number:06d}" + "y" * 10_000_000) for number in range(3)]
+    publisher.publish_all(sent)
+    consumer.wait_log("is too large for Redis: to the failure transport")
+    consumer.wait_spooled([("big", sent[-1][1][:6])])
+    assert_rests(consumer.process)
+    postgres.thaw()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

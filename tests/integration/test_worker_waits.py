@@ -8,6 +8,7 @@ import time
 import pytest
 from bridge import wait_until
 from bridge.entries import add, add_many, pend
+from bridge.process import assert_rests
 
 
 @pytest.fixture
@@ -25,19 +26,6 @@ def messages(count, prefix="w"):
 
 def wait_log(process, text):
     wait_until(lambda: text in process.log(), 20, lambda: f"{text!r} is logged\n{process.log_tail()}")
-
-
-def cpu_ticks(process):
-    """User and system time so far, in hundredths of a second."""
-    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def assert_rests(process):
-    before = cpu_ticks(process)
-    time.sleep(2)
-    assert cpu_ticks(process) - before < 20, "of 200"
 
 
 # It costs nothing -----------------------------------------------------------------------------------------

@@ -169,6 +169,19 @@ class Process:
         return "\n".join(line[:400] for line in self.log().splitlines()[-lines:])
 
 
+def cpu_ticks(process):
+    """User and system time so far, in hundredths of a second."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def assert_rests(process):
+    """It costs nothing while it waits."""
+    before = cpu_ticks(process)
+    time.sleep(2)
+    assert cpu_ticks(process) - before < 20, "of 200"
+
+
 class Server(Process):
     """A Process that listens: start returns when it answers."""
 
