@@ -3,29 +3,27 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/client/redis_requests.h"
 #include "common/client/resolve.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 /* What hiredis reads at a time, and what a drained read buffer may keep. */
 #define READ_SIZE       16384
 #define READ_BUFFER_MAX (1024 * 1024)
-
-struct request {
-    redis_replied *done;
-    void *context;
-    int64_t sent_ms;
-    int64_t extra_ms;
-};
+/* So often in a time-out it is looked whether a request is still on its way. */
+#define LOOKS 10
 
 struct redis {
     char *place;
@@ -42,10 +40,11 @@ struct redis {
     size_t tried;                    /* of them */
     int64_t connect_by_ms;           /* to any of them */
     struct buf waiting;              /* RESP that was sent before there is a connection */
-    struct request *requests;        /* a ring */
-    size_t capacity;
-    size_t first;
-    size_t count;
+    struct redis_requests requests;
+    uint64_t sent;   /* bytes on this connection, written or not */
+    uint64_t taken;  /* of them the peer's kernel has at least so many */
+    int64_t look_ms; /* when to look at that again */
+    bool timed_out;  /* the last connection, for want of an answer */
 };
 
 struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context)
@@ -67,7 +66,7 @@ void redis_free(struct redis *redis)
     redis_close(redis, "closed");
     resolve_free(redis->resolve);
     buf_free(&redis->waiting);
-    free(redis->requests);
+    redis_requests_free(&redis->requests);
     free(redis->place);
     free(redis);
 }
@@ -82,6 +81,7 @@ static int take_over(struct redis *redis, redisContext *hiredis, struct error *e
         return -ERR_UNREACHABLE;
     }
     fcntl(hiredis->fd, F_SETFD, FD_CLOEXEC);
+    redis->taken = 0;
     hiredis->reader->maxbuf = READ_BUFFER_MAX;
     redis->hiredis = hiredis;
     redis->connecting = true;
@@ -145,6 +145,8 @@ static int open_host(struct redis *redis, const char *host, int port, struct err
 int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
 {
     redis->give_up_ms = clock_monotonic_ms() + redis->timeout_ms;
+    redis->sent = 0;
+    redis->timed_out = false;
     redis->addresses.len = 0;
     redis->tried = 0;
     if (path != NULL)
@@ -152,30 +154,13 @@ int redis_open(struct redis *redis, const char *host, int port, const char *path
     return open_host(redis, host, port, err);
 }
 
-static struct request pop_request(struct redis *redis)
+/* The oldest request's time begins, or begins anew. */
+static void begin_time(struct redis *redis)
 {
-    struct request request = redis->requests[redis->first];
+    int64_t now_ms = clock_monotonic_ms();
 
-    redis->first = (redis->first + 1) % redis->capacity;
-    redis->count--;
-    return request;
-}
-
-static void push_request(struct redis *redis, struct request request)
-{
-    if (redis->count == redis->capacity) {
-        size_t capacity = redis->capacity == 0 ? 16 : redis->capacity * 2;
-        struct request *grown = xcalloc(capacity, sizeof(*grown));
-
-        for (size_t i = 0; i < redis->count; i++)
-            grown[i] = redis->requests[(redis->first + i) % redis->capacity];
-        free(redis->requests);
-        redis->requests = grown;
-        redis->capacity = capacity;
-        redis->first = 0;
-    }
-    redis->requests[(redis->first + redis->count) % redis->capacity] = request;
-    redis->count++;
+    redis_requests_oldest(&redis->requests)->silent_since_ms = now_ms;
+    redis->look_ms = now_ms + redis->timeout_ms / LOOKS + 1;
 }
 
 /* AUTH may be in it. */
@@ -190,7 +175,7 @@ static void clear_waiting(struct redis *redis)
  * that stood when it broke are answered first and once. */
 static void break_connection(struct redis *redis, const struct error *err)
 {
-    size_t standing = redis->count;
+    size_t standing = redis->requests.count;
 
     if (redis->hiredis != NULL)
         redisFree(redis->hiredis);
@@ -198,7 +183,7 @@ static void break_connection(struct redis *redis, const struct error *err)
     redis->looking_up = false;
     clear_waiting(redis);
     for (; standing > 0; standing--) {
-        struct request request = pop_request(redis);
+        struct redis_request request = redis_requests_pop(&redis->requests);
 
         if (request.done != NULL)
             request.done(request.context, NULL, err);
@@ -242,7 +227,11 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
         buf_append(&redis->waiting, resp);
     else if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
         abort(); /* only for want of memory */
-    push_request(redis, (struct request){done, context, clock_monotonic_ms(), extra_ms});
+    redis->sent += resp.len;
+    redis_requests_push(&redis->requests,
+                        (struct redis_request){done, context, 0, extra_ms, redis->sent});
+    if (redis->requests.count == 1)
+        begin_time(redis);
 }
 
 void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
@@ -264,9 +253,14 @@ void redis_send(struct redis *redis, const struct bytes *arguments, size_t count
     buf_free(&resp);
 }
 
+bool redis_timed_out(const struct redis *redis)
+{
+    return redis->timed_out;
+}
+
 size_t redis_outstanding(const struct redis *redis)
 {
-    return redis->count;
+    return redis->requests.count;
 }
 
 int redis_fd(const struct redis *redis)
@@ -293,16 +287,51 @@ short redis_events(const struct redis *redis)
     return output_len(redis) > 0 ? POLLIN | POLLOUT : POLLIN;
 }
 
+/* When it is given up. */
+static int64_t give_up_ms(const struct redis *redis)
+{
+    if (!is_established(redis))
+        return redis->give_up_ms;
+    if (redis->requests.count == 0)
+        return -1;
+    const struct redis_request *oldest = redis_requests_oldest(&redis->requests);
+    return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
+}
+
+/* Something of the oldest request may not have arrived. */
+static bool is_on_its_way(const struct redis *redis)
+{
+    return is_established(redis) && redis->requests.count > 0 &&
+           redis->taken < redis_requests_oldest(&redis->requests)->end;
+}
+
 int64_t redis_deadline_ms(const struct redis *redis)
 {
     if (!redis_is_open(redis))
         return -1;
-    if (!is_established(redis))
-        return redis->give_up_ms;
-    if (redis->count == 0)
-        return -1;
-    const struct request *oldest = &redis->requests[redis->first];
-    return oldest->sent_ms + redis->timeout_ms + oldest->extra_ms;
+    return is_on_its_way(redis) ? clock_earlier_ms(give_up_ms(redis), redis->look_ms)
+                                : give_up_ms(redis);
+}
+
+/* A slow link is no silence: while the peer's kernel takes more of the oldest request, its time begins
+ * anew. What our own kernel has taken says nothing, so what is not acknowledged yet is subtracted; and a
+ * server that stands still can't prolong it for ever, for its kernel's buffer fills, and what younger
+ * requests add does not count. */
+static void look_at_progress(struct redis *redis)
+{
+    uint64_t unwritten = output_len(redis);
+    int unacknowledged = 0;
+
+    redis->look_ms = clock_monotonic_ms() + redis->timeout_ms / LOOKS + 1;
+    if (ioctl(redis->hiredis->fd, SIOCOUTQ, &unacknowledged) < 0)
+        return;
+    /* Of a UNIX socket the kernel counts some overhead, too. */
+    uint64_t left = unwritten + (uint64_t)unacknowledged;
+    uint64_t taken = left < redis->sent ? redis->sent - left : 0;
+    if (taken <= redis->taken)
+        return;
+    redis->taken = taken;
+    begin_time(redis);
 }
 
 static void break_for(struct redis *redis, const char *why)
@@ -359,23 +388,19 @@ static bool finish_connecting(struct redis *redis)
         abort(); /* only for want of memory */
     clear_waiting(redis);
     /* Requests given while it connected have been waiting for it, not for the server. */
-    for (size_t i = 0; i < redis->count; i++)
-        redis->requests[(redis->first + i) % redis->capacity].sent_ms = clock_monotonic_ms();
+    if (redis->requests.count > 0)
+        begin_time(redis);
     return true;
 }
 
 static void answer(struct redis *redis, const redisReply *reply)
 {
-    struct request request = pop_request(redis);
+    struct redis_request request = redis_requests_pop(&redis->requests);
     struct error err;
 
-    if (redis->count > 0) {
-        /* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
-        struct request *next = &redis->requests[redis->first];
-        int64_t now = clock_monotonic_ms();
-        if (next->sent_ms < now)
-            next->sent_ms = now;
-    }
+    /* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
+    if (redis->requests.count > 0)
+        begin_time(redis);
     if (request.done == NULL)
         return;
     if (reply->type == REDIS_REPLY_ERROR) {
@@ -402,8 +427,8 @@ static void read_replies(struct redis *redis)
             break;
     }
     /* An answer that is coming in is not late, however long it is. */
-    if (redis->count > 0)
-        redis->requests[redis->first].sent_ms = clock_monotonic_ms();
+    if (redis->requests.count > 0)
+        begin_time(redis);
     while (redis->hiredis != NULL) {
         if (redisGetReplyFromReader(redis->hiredis, &reply) != REDIS_OK) {
             break_for(redis, redis->hiredis->errstr);
@@ -411,7 +436,7 @@ static void read_replies(struct redis *redis)
         }
         if (reply == NULL)
             return;
-        if (redis->count == 0) {
+        if (redis->requests.count == 0) {
             freeReplyObject(reply);
             break_for(redis, "answered what was not asked");
             return;
@@ -436,8 +461,12 @@ void redis_process(struct redis *redis, short revents)
         read_replies(redis);
     if (redis->hiredis == NULL)
         return;
-    int64_t deadline = redis_deadline_ms(redis);
-    if (deadline >= 0 && clock_monotonic_ms() >= deadline) {
+    int64_t now_ms = clock_monotonic_ms();
+    if (is_on_its_way(redis) && now_ms >= redis->look_ms)
+        look_at_progress(redis);
+    int64_t deadline_ms = give_up_ms(redis);
+    if (deadline_ms >= 0 && now_ms >= deadline_ms) {
+        redis->timed_out = !redis->connecting;
         if (redis->connecting)
             fail_connecting(redis, "connection timed out");
         else

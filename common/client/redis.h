@@ -7,7 +7,9 @@
  * Nothing here blocks: a host's name is looked up by a thread (resolve.h), and then its addresses are tried
  * one after the other, IPv4 first, before the connection counts as failed.
  *
- * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us.
+ * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us. The
+ * deadline is about silence: while a request of many bytes still arrives there, or its answer here, its time
+ * begins anew, so that a slow link is none.
  * When it breaks, every outstanding callback runs with reply NULL and err saying why, oldest first, and
  * after them the `broken` callback. Nothing reconnects by itself. */
 #ifndef COMMON_CLIENT_REDIS_H
@@ -43,6 +45,8 @@ void redis_send(struct redis *redis, const struct bytes *arguments, size_t count
 /* The same from RESP that is already written. */
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context);
+/* The connection ended, and not by itself: an answer was not there in time. */
+bool redis_timed_out(const struct redis *redis);
 size_t redis_outstanding(const struct redis *redis);
 
 int redis_fd(const struct redis *redis); /* -1: none; another one after redis_process */

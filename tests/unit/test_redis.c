@@ -117,9 +117,103 @@ static void test_what_is_left_to_send_may_begin_with_a_zero_byte(void **state)
     assert_int_equal(redis_events(fixture->redis), POLLIN | POLLOUT);
 }
 
+/* At most so many bytes a second, from start_ms on. */
+static size_t allowed(int64_t start_ms, size_t rate)
+{
+    return (size_t)(clock_monotonic_ms() - start_ms) * rate / 1000;
+}
+
+static void assert_given_up(const struct fixture *fixture)
+{
+    assert_int_equal(fixture->broken, 1);
+    assert_non_null(strstr(fixture->why, "no answer in time"));
+    assert_true(redis_timed_out(fixture->redis));
+}
+
+static void test_a_request_that_the_peer_takes_slowly_is_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t start_ms = clock_monotonic_ms();
+    static char data[32768];
+    size_t taken = 0;
+
+    send_bytes(fixture, LARGE, 'x');
+    while (taken < LARGE && fixture->broken == 0) {
+        turn(fixture);
+        if (taken + sizeof(data) > allowed(start_ms, LARGE))
+            continue;
+        ssize_t len = recv(fixture->peer, data, sizeof(data), MSG_DONTWAIT);
+        taken += len > 0 ? (size_t)len : 0;
+    }
+    assert_true(clock_monotonic_ms() - start_ms > 2 * TIMEOUT_MS);
+    assert_int_equal(send(fixture->peer, "+OK\r\n", 5, 0), 5);
+    while (fixture->answers == 0 && fixture->broken == 0)
+        turn(fixture);
+    assert_string_equal(fixture->why, "");
+}
+
+static void test_an_answer_that_comes_slowly_is_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t start_ms = clock_monotonic_ms();
+    static char data[1000];
+    size_t given = 0;
+
+    memset(data, 'x', sizeof(data));
+    send_bytes(fixture, 100, 'x');
+    assert_int_equal(send(fixture->peer, "$1000000\r\n", 10, 0), 10);
+    while (given < 1000000 && fixture->broken == 0) {
+        turn(fixture);
+        while (given < 1000000 && given < allowed(start_ms, 1000000)) {
+            assert_int_equal(send(fixture->peer, data, sizeof(data), 0), sizeof(data));
+            given += sizeof(data);
+        }
+    }
+    assert_int_equal(send(fixture->peer, "\r\n", 2, 0), 2);
+    while (fixture->answers == 0 && fixture->broken == 0)
+        turn(fixture);
+    assert_string_equal(fixture->why, "");
+}
+
+static void test_a_peer_that_stands_still_is_given_up_also_amid_a_request(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t until_ms = clock_monotonic_ms() + 10000;
+
+    send_bytes(fixture, LARGE, 'x');
+    while (fixture->broken == 0 && clock_monotonic_ms() < until_ms)
+        turn(fixture);
+    assert_given_up(fixture);
+}
+
+/* Its kernel goes on taking small ones for as long as the test would wait. */
+static void test_what_is_sent_later_does_not_prolong_the_silence(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t start_ms = clock_monotonic_ms();
+    int size = 200000;
+
+    setsockopt(fixture->peer, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    for (size_t sent = 0; fixture->broken == 0 && sent < 400; turn(fixture)) {
+        if (sent >= allowed(start_ms, 40))
+            continue;
+        send_bytes(fixture, 10, 'x');
+        sent++;
+    }
+    assert_given_up(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_request_that_the_peer_takes_slowly_is_waited_for,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_answer_that_comes_slowly_is_waited_for, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_peer_that_stands_still_is_given_up_also_amid_a_request, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_sent_later_does_not_prolong_the_silence, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_what_is_left_to_send_may_begin_with_a_zero_byte, setup,
                                         teardown),
     };
