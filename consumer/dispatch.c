@@ -1,83 +1,24 @@
-#include "consumer/dispatch.h"
+#include "consumer/dispatch_internal.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
-#include "common/base/log.h"
-#include "consumer/dispatch_envelope.h"
 #include "consumer/former.h"
-#include "consumer/oversized.h"
 #include "consumer/rewound.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_MESSAGES 256
-#define BATCH_BYTES    1000000
-#define UNDER_WAY_MAX  2
-#define RETRY_MIN_MS   100
-#define RETRY_MAX_MS   5000
-#define FENCED_MAX     3 /* in a row without a success: then as any other error */
-#define MARK_SIZE      40
-
-enum state {
-    WAITING,    /* no connection; tried again at retry_ms */
-    CONNECTING, /* or reading the mark */
-    RUNNING,
-};
-
-struct batch {
-    char next[MARK_SIZE]; /* the mark that it sets */
-    uint64_t last;        /* sequence */
-    size_t count;
-    size_t replayed;
-    size_t oversized; /* 1: no entry, the mark moves past a record that went elsewhere */
-    int64_t sent_us;
-};
-
-struct dispatch {
-    const struct settings *settings;
-    const struct settings_transport *transport;
-    struct stats_slot *slot;
-    struct spool *spool;
-    char *place;         /* of the transport's own DSN */
-    char *former;        /* another place, which comes first; NULL: none */
-    struct queue *queue; /* to the one or the other */
-    struct envelope_template *template;
-    struct queue_batch values;
-    struct oversized *oversized;
-
-    enum state state;
-    int64_t retry_ms;
-    struct backoff backoff;
-    struct buf chain; /* the mark that the next batch expects */
-    struct batch under_way[UNDER_WAY_MAX];
-    size_t first;
-    size_t under_way_len;
-    struct error trouble; /* of this turn's answers; code 0: none */
-    int fenced;           /* in a row */
-
-    bool turning; /* the next record goes elsewhere: when all is answered, so do we */
-
-    uint64_t sent;            /* messages, since the start */
-    struct spool_message big; /* read and too large; sequence 0: none */
-    uint64_t replay_until;    /* records up to here were in Redis once */
-    struct log_fault fault;
-    struct log_fault damage;
-    char reason[STATS_REASON_SIZE];
-    struct queue_server server;
-    bool server_known;
-};
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 5000
+#define FENCED_MAX   3 /* in a row without a success: then as any other error */
 
 static void begin_mark(struct dispatch *dispatch);
 
 /* Trouble -------------------------------------------------------------------------------------- */
 
-static void note_trouble(struct dispatch *dispatch, const struct error *err)
+void dispatch_note_trouble(struct dispatch *dispatch, const struct error *err)
 {
-    /* The first says why; what follows from it is FENCED, or a connection that is gone. */
     if (dispatch->trouble.code == ERR_NONE)
         dispatch->trouble = *err;
 }
@@ -99,15 +40,15 @@ static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
     dispatch->under_way_len = 0;
     dispatch->big.sequence = 0;
     dispatch->trouble = (struct error){0};
-    dispatch->state = WAITING;
+    dispatch->state = DISPATCH_WAITING;
     dispatch->retry_ms = now_ms + wait_ms;
 }
 
 static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
 {
-    if (dispatch->trouble.code == ERR_NONE && dispatch->state == RUNNING &&
+    if (dispatch->trouble.code == ERR_NONE && dispatch->state == DISPATCH_RUNNING &&
         !queue_is_connected(dispatch->queue))
-        note_trouble(dispatch, queue_last_error(dispatch->queue));
+        dispatch_note_trouble(dispatch, queue_last_error(dispatch->queue));
     if (dispatch->trouble.code == ERR_NONE)
         return;
     if (dispatch->trouble.code != ERR_FENCED || !queue_is_connected(dispatch->queue)) {
@@ -127,11 +68,16 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
     begin_mark(dispatch);
 }
 
-static void be_well(struct dispatch *dispatch)
+void dispatch_be_well(struct dispatch *dispatch)
 {
+    struct error slow = {0};
+
+    if (dispatch_pace_is_strained(&dispatch->pace))
+        dispatch_pace_explain(&dispatch->pace, queue_place(dispatch->queue), &slow);
+    snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
+             slow.text);
     backoff_reset(&dispatch->backoff);
     dispatch->fenced = 0;
-    dispatch->reason[0] = '\0';
     log_fault_over(&dispatch->fault, LOG_PLAIN, "%s: takes messages again",
                    queue_place(dispatch->queue));
 }
@@ -156,7 +102,7 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     struct spool_state before;
 
     if (result < 0) {
-        note_trouble(dispatch, err);
+        dispatch_note_trouble(dispatch, err);
         return;
     }
     spool_state(dispatch->spool, &before);
@@ -170,16 +116,17 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     rewound_report(&rewound, mark, queue_place(dispatch->queue));
     if (rewound.kind == SPOOL_GAP)
         stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
-    dispatch->state = RUNNING;
-    if (dispatch->fenced == 0)
-        be_well(dispatch);
+    dispatch->state = DISPATCH_RUNNING;
+    /* Else it takes messages only when it has taken one. */
+    if (dispatch->fenced == 0 && !dispatch_pace_is_strained(&dispatch->pace))
+        dispatch_be_well(dispatch);
     if (!dispatch->server_known)
         queue_read_server(dispatch->queue, on_server, dispatch);
 }
 
 static void begin_mark(struct dispatch *dispatch)
 {
-    dispatch->state = CONNECTING;
+    dispatch->state = DISPATCH_CONNECTING;
     queue_read_mark(dispatch->queue, spool_id(dispatch->spool), on_mark, dispatch);
 }
 
@@ -188,14 +135,14 @@ static void on_connected(void *context, int result, const struct error *err)
     struct dispatch *dispatch = context;
 
     if (result < 0)
-        note_trouble(dispatch, err);
+        dispatch_note_trouble(dispatch, err);
     else
         begin_mark(dispatch);
 }
 
 /* The destination ------------------------------------------------------------------------------- */
 
-static bool is_at(const struct dispatch *dispatch, const char *destination)
+bool dispatch_is_at(const struct dispatch *dispatch, const char *destination)
 {
     return strcmp(destination, queue_place(dispatch->queue)) == 0;
 }
@@ -208,7 +155,7 @@ static int turn_to_destination(struct dispatch *dispatch, struct error *err)
     int result;
 
     dispatch->turning = false;
-    if (is_at(dispatch, destination))
+    if (dispatch_is_at(dispatch, destination))
         return 0;
     free(dispatch->former);
     dispatch->former = NULL;
@@ -221,6 +168,7 @@ static int turn_to_destination(struct dispatch *dispatch, struct error *err)
     if (result == 0) {
         queue_free(dispatch->queue);
         dispatch->queue = queue;
+        dispatch_pace_init(&dispatch->pace, queue_timeout_ms(queue));
     }
     return result;
 }
@@ -229,114 +177,11 @@ static void connect_now(struct dispatch *dispatch)
 {
     struct error err = {0};
 
-    dispatch->state = CONNECTING;
+    dispatch->state = DISPATCH_CONNECTING;
     if (turn_to_destination(dispatch, &err) < 0)
-        note_trouble(dispatch, &err);
+        dispatch_note_trouble(dispatch, &err);
     else
         queue_connect(dispatch->queue, on_connected, dispatch);
-}
-
-/* Batches -------------------------------------------------------------------------------------- */
-
-static void on_appended(void *context, int result, const struct error *err)
-{
-    struct dispatch *dispatch = context;
-
-    if (dispatch->under_way_len == 0)
-        return;
-    struct batch *batch = &dispatch->under_way[dispatch->first];
-    dispatch->first = (dispatch->first + 1) % UNDER_WAY_MAX;
-    dispatch->under_way_len--;
-    if (result < 0) {
-        stats_add(dispatch->slot, STATS_DISPATCH_ERRORS, 1);
-        note_trouble(dispatch, err);
-        return;
-    }
-    spool_commit(dispatch->spool, batch->last);
-    dispatch->sent += batch->count + batch->oversized;
-    stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
-    stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
-    stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, batch->oversized);
-    stats_observe(dispatch->slot, STATS_DISPATCH_US, clock_monotonic_us() - batch->sent_us);
-    be_well(dispatch);
-}
-
-static void send_batch(struct dispatch *dispatch, struct batch *batch,
-                       const struct spool_message *last)
-{
-    size_t at = (dispatch->first + dispatch->under_way_len) % UNDER_WAY_MAX;
-
-    batch->last = last->sequence;
-    batch->sent_us = clock_monotonic_us();
-    spool_mark_text(last->run, last->sequence, batch->next);
-    dispatch->under_way[at] = *batch;
-    dispatch->under_way_len++;
-    queue_append(dispatch->queue, spool_id(dispatch->spool), buf_bytes(&dispatch->chain),
-                 bytes_of(batch->next), &dispatch->values, on_appended, dispatch);
-    buf_clear(&dispatch->chain);
-    buf_append_text(&dispatch->chain, batch->next);
-}
-
-static void encode(struct dispatch *dispatch, const struct spool_message *message)
-{
-    dispatch_envelope_encode(dispatch->template, spool_id(dispatch->spool), message,
-                             &dispatch->values.value);
-}
-
-/* Fills a batch from the spool; false if there was nothing to send. */
-static bool send_next(struct dispatch *dispatch)
-{
-    struct batch batch = {0};
-    struct spool_message message, last = {0};
-    struct error err;
-    int more = 1;
-
-    queue_batch_clear(&dispatch->values);
-    while (more != 0 && batch.count < BATCH_MESSAGES && dispatch->values.resp.len < BATCH_BYTES) {
-        dispatch->turning = !is_at(dispatch, spool_destination(dispatch->spool));
-        if (dispatch->turning)
-            break;
-        more = spool_next(dispatch->spool, &message, &err);
-        if (more < 0)
-            log_fault(&dispatch->damage, LOG_LEVEL_ERROR, LOG_PLAIN, "%s", err.text);
-        if (more <= 0)
-            continue;
-        encode(dispatch, &message);
-        if ((int64_t)dispatch->values.value.len > dispatch->transport->max_entry) {
-            dispatch->big = message;
-            break;
-        }
-        queue_batch_add(&dispatch->values);
-        batch.count++;
-        batch.replayed += message.sequence <= dispatch->replay_until;
-        last = message;
-    }
-    if (batch.count > 0)
-        send_batch(dispatch, &batch, &last);
-    return batch.count > 0;
-}
-
-/* In its turn: when everything before it is answered, it goes to the failure transport, and when it is
- * there the mark moves past it. */
-static void send_oversized(struct dispatch *dispatch, int64_t now_ms)
-{
-    struct batch batch = {.oversized = 1};
-
-    if (dispatch->under_way_len > 0)
-        return;
-    if (!oversized_is_written(dispatch->oversized, &dispatch->big)) {
-        if (oversized_can_write(dispatch->oversized, now_ms)) {
-            encode(dispatch, &dispatch->big);
-            oversized_write(dispatch->oversized, &dispatch->big, spool_id(dispatch->spool),
-                            buf_bytes(&dispatch->values.value), now_ms);
-        }
-        snprintf(dispatch->reason, sizeof(dispatch->reason), "%s",
-                 oversized_reason(dispatch->oversized));
-        return;
-    }
-    queue_batch_clear(&dispatch->values);
-    send_batch(dispatch, &batch, &dispatch->big);
-    dispatch->big.sequence = 0;
 }
 
 /* The caller's ---------------------------------------------------------------------------------- */
@@ -358,6 +203,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
         free(made);
         return result;
     }
+    dispatch_pace_init(&made->pace, queue_timeout_ms(made->queue));
     made->template = dispatch_envelope_new(made->transport, queue_dsn(made->queue));
     made->oversized = oversized_new(settings);
     made->place = xstrdup(queue_place(made->queue));
@@ -389,7 +235,7 @@ const char *dispatch_place(const struct dispatch *dispatch)
 void dispatch_start(struct dispatch *dispatch, struct spool *spool)
 {
     dispatch->spool = spool;
-    dispatch->state = WAITING;
+    dispatch->state = DISPATCH_WAITING;
     dispatch->retry_ms = clock_monotonic_ms();
     if (strcmp(dispatch->settings->spool.former, "redirect") == 0)
         former_redirect(spool, dispatch->place);
@@ -405,7 +251,7 @@ void dispatch_poll(const struct dispatch *dispatch, struct pollfd fds[DISPATCH_P
 
 int64_t dispatch_deadline_ms(const struct dispatch *dispatch)
 {
-    int64_t own_ms = dispatch->state == WAITING ? dispatch->retry_ms : -1;
+    int64_t own_ms = dispatch->state == DISPATCH_WAITING ? dispatch->retry_ms : -1;
 
     if (dispatch->big.sequence != 0 && dispatch->under_way_len == 0)
         own_ms = clock_earlier_ms(own_ms, oversized_deadline_ms(dispatch->oversized));
@@ -418,29 +264,30 @@ void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATC
     queue_process(dispatch->queue, fds[0].revents);
     oversized_process(dispatch->oversized);
     deal_with_trouble(dispatch, now_ms);
-    if (dispatch->state == WAITING && now_ms >= dispatch->retry_ms) {
+    if (dispatch->state == DISPATCH_WAITING && now_ms >= dispatch->retry_ms) {
         connect_now(dispatch);
         deal_with_trouble(dispatch, now_ms);
     }
     if (dispatch->trouble.code != ERR_NONE)
         return;
-    while (dispatch->state == RUNNING && dispatch->big.sequence == 0 &&
-           dispatch->under_way_len < UNDER_WAY_MAX)
-        if (!send_next(dispatch))
+    while (dispatch->state == DISPATCH_RUNNING && dispatch->big.sequence == 0 &&
+           dispatch->under_way_len < dispatch_pace_under_way(&dispatch->pace))
+        if (!dispatch_send_next(dispatch))
             break;
-    if (dispatch->state == RUNNING && dispatch->turning && dispatch->under_way_len == 0) {
+    if (dispatch->state == DISPATCH_RUNNING && dispatch->turning && dispatch->under_way_len == 0) {
         queue_disconnect(dispatch->queue);
         connect_now(dispatch);
         deal_with_trouble(dispatch, now_ms);
     }
-    if (dispatch->state == RUNNING && dispatch->big.sequence != 0)
-        send_oversized(dispatch, now_ms);
+    if (dispatch->state == DISPATCH_RUNNING && dispatch->big.sequence != 0)
+        dispatch_send_oversized(dispatch, now_ms);
     queue_process(dispatch->queue, 0); /* what was sent goes out now */
 }
 
 bool dispatch_is_hungry(const struct dispatch *dispatch)
 {
-    return dispatch->state == RUNNING && dispatch->under_way_len < UNDER_WAY_MAX &&
+    return dispatch->state == DISPATCH_RUNNING &&
+           dispatch->under_way_len < dispatch_pace_under_way(&dispatch->pace) &&
            dispatch->big.sequence == 0 && !dispatch->turning && dispatch->trouble.code == ERR_NONE;
 }
 
@@ -448,7 +295,8 @@ bool dispatch_is_done(const struct dispatch *dispatch)
 {
     struct spool_state state;
 
-    if (dispatch->state != RUNNING || dispatch->under_way_len > 0 || dispatch->big.sequence != 0)
+    if (dispatch->state != DISPATCH_RUNNING || dispatch->under_way_len > 0 ||
+        dispatch->big.sequence != 0)
         return false;
     spool_state(dispatch->spool, &state);
     return state.unsent_records == 0;
@@ -466,7 +314,7 @@ const char *dispatch_reason(const struct dispatch *dispatch)
 
 bool dispatch_is_connected(const struct dispatch *dispatch)
 {
-    return dispatch->state == RUNNING;
+    return dispatch->state == DISPATCH_RUNNING;
 }
 
 bool dispatch_is_in_trouble(const struct dispatch *dispatch)

@@ -2,7 +2,8 @@
  * batches, and commits what Redis says it has.
  *
  * A batch is whatever there is, up to 256 messages or 1 MB; two may be under way. So an idle queue sends
- * at once, and a busy one batches by itself: the next batch grows while the former are answered.
+ * at once, and a busy one batches by itself: the next batch grows while the former are answered. Where that
+ * is too much for the link, batches are smaller (dispatch_pace.h).
  *
  * Exactly once: a batch is appended only if the mark in Redis is the one that the batch before it set,
  * and sets its own, in one step. On every connect, and after every error, the mark is read and the spool

@@ -164,6 +164,16 @@ const struct error *queue_last_error(const struct queue *queue)
     return &queue->last_error;
 }
 
+bool queue_timed_out(const struct queue *queue)
+{
+    return redis_timed_out(queue->redis);
+}
+
+int64_t queue_timeout_ms(const struct queue *queue)
+{
+    return redis_dsn_timeout_ms(&queue->dsn);
+}
+
 size_t queue_outstanding(const struct queue *queue)
 {
     return redis_outstanding(queue->redis);

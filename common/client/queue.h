@@ -44,7 +44,9 @@ void queue_connect(struct queue *queue, queue_done *connected, void *context);
 void queue_disconnect(struct queue *queue); /* outstanding callbacks run with -ERR_UNREACHABLE */
 bool queue_is_connected(const struct queue *queue);
 const struct error *queue_last_error(const struct queue *queue); /* why the connection last ended */
-size_t queue_outstanding(const struct queue *queue);             /* requests without an answer */
+bool queue_timed_out(const struct queue *queue);     /* that was for want of an answer in time */
+int64_t queue_timeout_ms(const struct queue *queue); /* that is given up after so much silence */
+size_t queue_outstanding(const struct queue *queue); /* requests without an answer */
 
 /* For the caller's poll loop. fd is -1 while there is no connection. deadline: the oldest request is given
  * up then (a frozen server), monotonic ms, -1 none. Requests that may block (queue_read) don't count. */
@@ -72,10 +74,11 @@ void queue_batch_free(struct queue_batch *batch);
 void queue_batch_add(struct queue_batch *batch); /* takes batch->value */
 
 /* The append script: if the mark is still `expected` ("" : there is none), XADD all values and set it to
- * `next`; else -ERR_FENCED. All or nothing, and once. batch may be cleared when this returns. */
+ * `next`; else -ERR_FENCED. All or nothing, and once. batch may be cleared when this returns. extra_ms: how
+ * much longer than the time-out the answer is waited for. */
 void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,
-                  struct bytes next, const struct queue_batch *batch, queue_done *done,
-                  void *context);
+                  struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
+                  queue_done *done, void *context);
 
 /* What the guarantee in force depends on: CONFIG GET, INFO. "" where the server does not say. */
 struct queue_server {

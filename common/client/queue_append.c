@@ -84,8 +84,8 @@ static void appended(void *context, const redisReply *reply, const struct error 
 }
 
 void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,
-                  struct bytes next, const struct queue_batch *batch, queue_done *done,
-                  void *context)
+                  struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
+                  queue_done *done, void *context)
 {
     struct append_request *request = xmalloc(sizeof(*request));
     char *key = queue_key(queue, "spool", spool_id);
@@ -106,7 +106,7 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
     buf_append_u64(&maxlen, (uint64_t)queue->dsn.stream_max_entries);
     append_bulk(&head, buf_bytes(&maxlen));
     buf_append(&head, buf_bytes(&batch->resp));
-    redis_send_formatted(queue->redis, buf_bytes(&head), 0, appended, request);
+    redis_send_formatted(queue->redis, buf_bytes(&head), extra_ms, appended, request);
     buf_free(&maxlen);
     buf_free(&head);
     free(key);

@@ -223,7 +223,7 @@ static inline int append(struct fixture *fixture, const char *expected, const ch
         buf_printf(&batch.value, "value %d", i);
         queue_batch_add(&batch);
     }
-    queue_append(fixture->queue, SPOOL, bytes_of(expected), bytes_of(next), &batch, on_done,
+    queue_append(fixture->queue, SPOOL, bytes_of(expected), bytes_of(next), &batch, 0, on_done,
                  &answer);
     queue_batch_free(&batch);
     wait_for(fixture->queue, &answer);

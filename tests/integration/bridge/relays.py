@@ -1,7 +1,9 @@
 """Between a client and a real server: what a server's or a network's faults look like from the client."""
 
+import queue
 import socket
 import threading
+import time
 
 
 def shut(*ends):
@@ -150,4 +152,65 @@ class LateRelay(Relay):
 
     def close(self):
         self.released.set()
+        super().close()
+
+
+class SlowRelay(Relay):
+    """A link that takes so many bytes a second from all clients together, and that can be frozen. Its buffers are
+    small, so that the client's kernel knows how slow it is; or it hoards, as some proxies and routers do: what is
+    sent is taken at once, and is under way for long. What it has hoarded is gone with the client."""
+
+    CHUNK = 8192
+
+    def __init__(self, port, rate, hoards=False):
+        self.rate = rate
+        self.hoards = hoards
+        self.passed = 0
+        self.free_at = 0.0
+        self.lock = threading.Lock()
+        self.flowing = threading.Event()
+        self.flowing.set()
+        super().__init__(port)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * self.CHUNK)
+
+    def freeze(self):
+        self.flowing.clear()
+
+    def thaw(self):
+        self.flowing.set()
+
+    def _carry(self, data, sink):
+        with self.lock:
+            until = self.free_at = max(self.free_at, time.monotonic()) + len(data) / self.rate
+            self.passed += len(data)
+        time.sleep(max(0, until - time.monotonic()))
+        self.flowing.wait()
+        sink.sendall(data)
+
+    def _deliver(self, hoard, sink):
+        try:
+            while data := hoard.get():
+                self._carry(data, sink)
+        except OSError:
+            pass
+
+    def _pump(self, source, sink, from_client):
+        if not from_client:
+            return super()._pump(source, sink, from_client)
+        hoard = queue.Queue()
+        if self.hoards:
+            threading.Thread(target=self._deliver, args=(hoard, sink), daemon=True).start()
+        try:
+            while data := source.recv(self.CHUNK):
+                if self.hoards:
+                    hoard.put(data)
+                else:
+                    self._carry(data, sink)
+        except OSError:
+            pass
+        shut(source, sink)
+        hoard.put(b"")
+
+    def close(self):
+        self.thaw()
         super().close()

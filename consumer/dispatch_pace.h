@@ -1,0 +1,43 @@
+/* How much one append may carry, how many may be under way, and how long one is waited for, so that also a
+ * link to Redis that takes little in the connection's time-out takes something.
+ *
+ * Normally full batches, two at once. After a time-out one at once, with half of what was too much, down to
+ * one message. One message that is late by itself can't be halved: the next try is waited for twice as long,
+ * up to some minutes. With answers in time both go back, step by step; what took longer than the time-out
+ * shows that the patience is needed, and what took a third of it leaves no room for twice as much.
+ * Pure. */
+#ifndef CONSUMER_DISPATCH_PACE_H
+#define CONSUMER_DISPATCH_PACE_H
+
+#include "common/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DISPATCH_PACE_UNDER_WAY    2
+#define DISPATCH_PACE_BYTES        1000000
+#define DISPATCH_PACE_PATIENCE_MAX 300000 /* ms */
+
+struct dispatch_pace {
+    int64_t timeout_ms;  /* the connection's */
+    int64_t patience_ms; /* an append's: that, or more */
+    size_t bytes;        /* an append that has so many is full; one message always may go */
+    unsigned late;       /* appends, since all was normal */
+    size_t late_bytes;   /* the last one's */
+    int64_t late_ms;
+};
+
+void dispatch_pace_init(struct dispatch_pace *pace, int64_t timeout_ms);
+/* The oldest append under way, of so many messages, was not answered in time. */
+void dispatch_pace_timed_out(struct dispatch_pace *pace, size_t bytes, size_t messages);
+void dispatch_pace_answered(struct dispatch_pace *pace, int64_t took_ms);
+
+/* Appends that may be under way at once. */
+size_t dispatch_pace_under_way(const struct dispatch_pace *pace);
+/* More than one was late since all was normal: that is the link, not a server that stood still once. */
+bool dispatch_pace_is_strained(const struct dispatch_pace *pace);
+/* What was late at place, what is done about it, and the mend. */
+void dispatch_pace_explain(const struct dispatch_pace *pace, const char *place, struct error *err);
+
+#endif

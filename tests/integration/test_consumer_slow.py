@@ -1,0 +1,73 @@
+"""A slow link to Redis: what is spooled arrives whole, once, however little the link takes in the time-out."""
+
+import pytest
+from bridge import wait_until
+from bridge.consumer import READY, assert_all
+from bridge.relays import SlowRelay
+
+
+def messages(count, size, start=0):
+    return [(f"load/{number % 7}", f"{number:08d}" + "x" * (size - 8)) for number in range(start, start + count)]
+
+
+@pytest.fixture
+def slow(make_consumer, redis, makers):
+    """A consumer that is not started yet, behind a SlowRelay; the time-out is a second."""
+    def make(**link):
+        relay = makers.keep(SlowRelay(redis.port, **link))
+        consumer = make_consumer()
+        consumer.set("transport:async", dsn=f"redis://127.0.0.1:{relay.port}/messages?timeout=1")
+        return consumer, relay
+    return make
+
+
+def test_a_backlog_behind_a_slow_link_arrives_at_once_and_whole(slow, publisher):
+    """A full batch is under way for four times the time-out: that is no silence, so nothing is sent again."""
+    consumer, relay = slow(rate=250_000)
+    consumer.start()
+    sent = messages(1500, 1000) + messages(1, 1_000_000, 1500) + messages(10, 1000, 1501)
+    publisher.publish_all(sent)
+    assert_all(sent, consumer.wait_entries(len(sent), timeout=60))
+    assert "no answer in time" not in consumer.log()
+
+
+def test_a_link_frozen_amid_a_batch_is_said_and_goes_on_when_it_thaws(slow, publisher, redis):
+    consumer, relay = slow(rate=500_000)
+    consumer.start()
+    sent = messages(2000, 1000)
+    publisher.publish_all(sent)
+    consumer.wait_spooled([(sent[-1][0], sent[-1][1][:8])])
+    before = relay.passed
+    wait_until(lambda: relay.passed > before + 200_000, 20, "it is in the middle")
+    relay.freeze()
+    consumer.wait_log("no answer in time")
+    assert 0 < redis.client.xlen("messages") < len(sent)
+    relay.thaw()
+    assert_all(sent, consumer.wait_entries(len(sent), timeout=60))
+
+
+def test_a_link_that_hides_how_slow_it_is_is_given_less_at_a_time(slow, publisher, redis):
+    """Each append is swallowed at once and answered late: smaller ones pass, and one message that is too large by
+    itself is waited for."""
+    consumer, _ = slow(rate=300_000, hoards=True)
+    bridge = consumer.set("worker", count=0).set("mercure", url="http://127.0.0.1:9/", jwt_secret="s" * 32).bridge
+    bridge.start(wait=False)
+    consumer.process = bridge.supervisor
+    consumer.wait_log(READY)
+    sent = messages(1200, 1000) + messages(1, 1_000_000, 1200) + messages(300, 1000, 1201)
+    publisher.publish_all(sent)
+
+    def reason():
+        process, = [process for process in bridge.status()["processes"] if process["name"] == "consumer"]
+        return process["reason"]
+    assert "timeout=SECONDS in the DSN" in wait_until(reason, 30, "the status says why it is slow", every=0.2)
+    assert_all(sent, consumer.wait_entries(len(sent), timeout=60))
+    assert " no answer in time to 1" in consumer.log() and "timeout=SECONDS in the DSN" in consumer.log()
+    last = []
+
+    def all_is_normal():  # with what comes quickly
+        last.append(("load/last", f"last {len(last)}"))
+        publisher.publish(*last[-1])
+        return reason() == ""
+    wait_until(all_is_normal, 30, reason, every=0.1)
+    assert_all(sent + last, consumer.wait_entries(len(sent + last)))

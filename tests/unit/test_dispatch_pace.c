@@ -1,0 +1,144 @@
+#include "consumer/dispatch_pace.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define TIMEOUT_MS 1000
+
+static void assert_normal(const struct dispatch_pace *pace)
+{
+    assert_int_equal(pace->bytes, DISPATCH_PACE_BYTES);
+    assert_int_equal(pace->patience_ms, TIMEOUT_MS);
+    assert_int_equal(dispatch_pace_under_way(pace), DISPATCH_PACE_UNDER_WAY);
+    assert_false(dispatch_pace_is_strained(pace));
+}
+
+static void test_answers_change_nothing_while_all_is_normal(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    assert_normal(&pace);
+    dispatch_pace_answered(&pace, 10);
+    dispatch_pace_answered(&pace, 10 * TIMEOUT_MS); /* it came bit by bit */
+    assert_normal(&pace);
+}
+
+static void test_what_is_late_is_halved_down_to_one_message(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 1000900, 250);
+    assert_int_equal(pace.bytes, 500000);
+    assert_int_equal(dispatch_pace_under_way(&pace), 1);
+    dispatch_pace_timed_out(&pace, 80000, 100); /* all that there was */
+    assert_int_equal(pace.bytes, 40000);
+    for (int i = 0; i < 20; i++)
+        dispatch_pace_timed_out(&pace, 2000000, 2); /* a small one, then a large one */
+    assert_int_equal(pace.bytes, 1);
+    assert_int_equal(pace.patience_ms, TIMEOUT_MS);
+}
+
+static void test_quick_answers_bring_it_back(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    for (int i = 0; i < 3; i++)
+        dispatch_pace_timed_out(&pace, DISPATCH_PACE_BYTES, 250);
+    assert_int_equal(pace.bytes, 125000);
+    dispatch_pace_answered(&pace, 300);
+    assert_int_equal(pace.bytes, 250000);
+    dispatch_pace_answered(&pace, 300);
+    assert_int_equal(pace.bytes, 500000);
+    assert_int_equal(dispatch_pace_under_way(&pace), 1);
+    assert_true(dispatch_pace_is_strained(&pace));
+    dispatch_pace_answered(&pace, 300);
+    assert_normal(&pace);
+}
+
+static void test_an_answer_in_time_but_not_quick_is_not_tried_with_more(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, DISPATCH_PACE_BYTES, 250);
+    dispatch_pace_answered(&pace, 600);
+    assert_int_equal(pace.bytes, 500000);
+}
+
+static void test_one_message_that_is_late_is_waited_for_longer(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_int_equal(pace.patience_ms, 2 * TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_int_equal(pace.patience_ms, 4 * TIMEOUT_MS);
+    dispatch_pace_answered(&pace, 3 * TIMEOUT_MS);
+    assert_int_equal(pace.patience_ms, 4 * TIMEOUT_MS); /* the next one as large needs it too */
+    dispatch_pace_answered(&pace, 500);
+    assert_int_equal(pace.patience_ms, 2 * TIMEOUT_MS);
+    for (int i = 0; i < 3; i++)
+        dispatch_pace_answered(&pace, 10);
+    assert_normal(&pace);
+    for (int i = 0; i < 100; i++)
+        dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_int_equal(pace.patience_ms, DISPATCH_PACE_PATIENCE_MAX);
+    for (int i = 0; i < 30; i++)
+        dispatch_pace_answered(&pace, 10);
+    assert_normal(&pace);
+}
+
+static void test_a_time_out_above_the_bound_stays_as_it_is(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, 2 * DISPATCH_PACE_PATIENCE_MAX);
+    dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_int_equal(pace.patience_ms, 2 * DISPATCH_PACE_PATIENCE_MAX);
+}
+
+static void test_only_the_second_is_taken_for_the_link(void **state)
+{
+    struct dispatch_pace pace;
+    struct error err;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_false(dispatch_pace_is_strained(&pace));
+    dispatch_pace_timed_out(&pace, 2000000, 1);
+    assert_true(dispatch_pace_is_strained(&pace));
+    dispatch_pace_explain(&pace, "redis://there:6379/messages", &err);
+    assert_int_equal(err.code, ERR_UNREACHABLE);
+    assert_non_null(strstr(err.text, "redis://there:6379/messages: no answer in time to 2000000"));
+    assert_non_null(strstr(err.text, "timeout=SECONDS in the DSN"));
+    assert_non_null(strstr(err.text, "for 4000 ms"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers_change_nothing_while_all_is_normal),
+        cmocka_unit_test(test_what_is_late_is_halved_down_to_one_message),
+        cmocka_unit_test(test_quick_answers_bring_it_back),
+        cmocka_unit_test(test_an_answer_in_time_but_not_quick_is_not_tried_with_more),
+        cmocka_unit_test(test_one_message_that_is_late_is_waited_for_longer),
+        cmocka_unit_test(test_a_time_out_above_the_bound_stays_as_it_is),
+        cmocka_unit_test(test_only_the_second_is_taken_for_the_link),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
