@@ -96,6 +96,17 @@ static void on_server(void *context, int result, const struct queue_server *serv
     dispatch->server_known = true;
 }
 
+/* Where appends have failed it takes messages only when it has taken one; unless none is left, as where what
+ * was given up arrived all the same. */
+static bool is_well_with_the_mark(const struct dispatch *dispatch)
+{
+    struct spool_state state;
+
+    spool_state(dispatch->spool, &state);
+    return state.unsent_records == 0 ||
+           (dispatch->fenced == 0 && !dispatch_pace_is_strained(&dispatch->pace));
+}
+
 static void on_mark(void *context, int result, struct bytes mark, const struct error *err)
 {
     struct dispatch *dispatch = context;
@@ -117,8 +128,7 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     if (rewound.kind == SPOOL_GAP)
         stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
     dispatch->state = DISPATCH_RUNNING;
-    /* Else it takes messages only when it has taken one. */
-    if (dispatch->fenced == 0 && !dispatch_pace_is_strained(&dispatch->pace))
+    if (is_well_with_the_mark(dispatch))
         dispatch_be_well(dispatch);
     if (!dispatch->server_known)
         queue_read_server(dispatch->queue, on_server, dispatch);
@@ -315,6 +325,12 @@ const char *dispatch_reason(const struct dispatch *dispatch)
 bool dispatch_is_connected(const struct dispatch *dispatch)
 {
     return dispatch->state == DISPATCH_RUNNING;
+}
+
+bool dispatch_is_slow(const struct dispatch *dispatch)
+{
+    return dispatch_pace_is_strained(&dispatch->pace) && !dispatch_is_in_trouble(dispatch) &&
+           dispatch->big.sequence == 0;
 }
 
 bool dispatch_is_in_trouble(const struct dispatch *dispatch)

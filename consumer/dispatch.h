@@ -49,10 +49,13 @@ bool dispatch_is_hungry(const struct dispatch *dispatch);
 bool dispatch_is_done(const struct dispatch *dispatch);
 /* Messages that went out since dispatch_start. */
 uint64_t dispatch_sent(const struct dispatch *dispatch);
-/* "" when it works, else "redis://…: connection refused". */
+/* "" when it works, else "redis://…: connection refused". Where it is slow it works, and the reason says
+ * what would mend that. */
 const char *dispatch_reason(const struct dispatch *dispatch);
 /* And the mark is known, so that it can send. */
 bool dispatch_is_connected(const struct dispatch *dispatch);
+/* It sends, but only a little at a time: the link takes no more (dispatch_pace.h). */
+bool dispatch_is_slow(const struct dispatch *dispatch);
 /* A try has failed, and none has succeeded since. */
 bool dispatch_is_in_trouble(const struct dispatch *dispatch);
 

@@ -180,16 +180,19 @@ static void report(struct consumer *consumer)
                                            : session_reason(consumer->session);
     const char *redis = dispatch_reason(consumer->dispatch);
     const char *orphans = consumer->orphans != NULL ? orphans_reason(consumer->orphans) : "";
+    bool only_slow = session[0] == '\0' && dispatch_is_slow(consumer->dispatch);
     char reason[STATS_REASON_SIZE];
 
     snprintf(reason, sizeof(reason), "%s%s%s", redis,
              redis[0] != '\0' && session[0] != '\0' ? "; " : "", session);
-    if (reason[0] == '\0') /* less pressing than what stops everything */
+    /* Less pressing than what stops everything. */
+    if (reason[0] == '\0' || (only_slow && orphans[0] != '\0'))
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(consumer->child.slot, reason);
     /* The own one: what an orphaned spool's dispatch waits for may be another Redis. */
     stats_set(consumer->child.slot, STATS_REDIS_CONNECTED,
               dispatch_is_connected(consumer->dispatch));
+    stats_set(consumer->child.slot, STATS_REDIS_SLOW, only_slow && orphans[0] == '\0');
     /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
     if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
         consumer->was_ready = true;

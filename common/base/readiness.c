@@ -100,6 +100,7 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
 static void judge_spool(struct readiness_answer *answer, const struct stats *stats,
                         const struct readiness_limits *limits)
 {
+    const struct stats_slot *slow = NULL;
     char reason[STATS_REASON_SIZE];
 
     for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
@@ -108,9 +109,16 @@ static void judge_spool(struct readiness_answer *answer, const struct stats *sta
             stats_gauge(slot, STATS_CONNECTED) == 0)
             continue;
         stats_reason_read(slot, reason);
-        if (reason[0] != '\0')
+        if (reason[0] != '\0' && stats_gauge(slot, STATS_REDIS_SLOW) != 0)
+            slow = slot;
+        else if (reason[0] != '\0')
             refuse(answer, "%s: %s", slot->name, reason);
     }
+    if (!answer->ok || slow == NULL)
+        return;
+    stats_reason_read(slow, reason);
+    refuse(answer, "%s: %s", slow->name, reason);
+    answer->required = false;
 }
 
 /* One that is at work is enough; what another waits for is in the status. With a server away they all

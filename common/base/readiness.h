@@ -15,7 +15,8 @@
 enum readiness_part {
     READINESS_SUPERVISOR,
     READINESS_BROKER, /* every consumer is connected */
-    READINESS_SPOOL,  /* no connected consumer has a reason why it can't send what it keeps */
+    READINESS_SPOOL, /* no connected consumer has a reason why it can't send what it keeps; that one
+                         sends slowly is told, and not required */
     READINESS_WORKER, /* at least one is at work, where any is wanted */
     READINESS_REDIS,
     READINESS_HUB,      /* required where workers are wanted: nobody else needs it */
@@ -40,8 +41,8 @@ extern const char *const READINESS_NAMES[READINESS_PARTS]; /* "broker", ... */
 struct readiness_limits {
     int64_t now_ms;  /* monotonic */
     int64_t beat_ms; /* a process whose beat is older does not count as running */
-    bool
-        nobody_asks; /* the monitor is not meant to run: nothing is known of the servers, nor missed */
+    /* The monitor is not meant to run: nothing is known of the servers, nor missed. */
+    bool nobody_asks;
 };
 
 bool readiness_is_running(const struct stats_slot *slot, const struct readiness_limits *limits);

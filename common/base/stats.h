@@ -56,7 +56,8 @@ enum stats_gauge {
     STATS_PREFETCHED,     /* entries read and not yet settled */
     STATS_BREAKER_OPEN,   /* 1 while the hub is given a rest */
     STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
-    STATS_UNWANTED,       /* the supervisor's, in a child's slot: nobody misses it when it ends */
+    STATS_REDIS_SLOW, /* 1 where a consumer's reason is only that the link takes little at once */
+    STATS_UNWANTED,   /* the supervisor's, in a child's slot: nobody misses it when it ends */
     STATS_GAUGES
 };
 

@@ -2,8 +2,8 @@
 
 import pytest
 from bridge import wait_until
-from bridge.consumer import READY, assert_all
-from bridge.relays import SlowRelay
+from bridge.consumer import READY, Consumer, assert_all
+from bridge.relays import Detour, SlowRelay
 
 
 def messages(count, size, start=0):
@@ -71,3 +71,46 @@ def test_a_link_that_hides_how_slow_it_is_is_given_less_at_a_time(slow, publishe
         return reason() == ""
     wait_until(all_is_normal, 30, reason, every=0.1)
     assert_all(sent + last, consumer.wait_entries(len(sent + last)))
+
+
+@pytest.fixture
+def service(make_bridge, mosquitto, redis, hub):
+    """The whole bridge, without workers, whose log the consumer's is; the time-out is a second."""
+    def start(relay):
+        consumer = Consumer(make_bridge(mosquitto=mosquitto, redis=redis, hub=hub), redis).set("worker", count=0)
+        consumer.set("transport:async", dsn=f"redis://127.0.0.1:{relay.port}/messages?timeout=1")
+        consumer.bridge.start(wait=False)
+        consumer.process = consumer.bridge.supervisor
+        consumer.wait_log(READY)
+        return consumer
+    return start
+
+
+def test_a_bridge_that_sends_slowly_is_ready_and_says_so(service, makers, redis, publisher):
+    relay = makers.keep(SlowRelay(redis.port, rate=40_000, hoards=True))
+    consumer = service(relay)
+    relay.freeze()
+    sent = messages(400, 1000)
+    publisher.publish_all(sent)
+    consumer.wait_spooled([(sent[-1][0], sent[-1][1][:8])])
+    relay.thaw()
+    consumer.wait_log("no answer in time")
+    wait_until(lambda: redis.client.xlen("messages") > 50, 30, "it sends")
+
+    def told():
+        health, status = consumer.bridge.cli("health", check=False), consumer.bridge.cli("status").stdout
+        return health.returncode == 0 and "ready without: spool: consumer: " in status and "timeout=SECONDS" in status
+    wait_until(told, 30, lambda: consumer.bridge.cli("status").stdout)
+    assert_all(sent, consumer.wait_entries(len(sent), timeout=60))
+
+
+def test_what_arrived_after_it_was_given_up_leaves_no_trouble_behind(service, makers, redis, publisher):
+    """The last of it, twice late: then there is nothing left to send, by which it could show that all is well."""
+    consumer = service(makers.keep(Detour(redis.port, size=10_000, seconds=5)))
+    sent = messages(1, 20_000)
+    publisher.publish_all(sent)
+    consumer.wait_log("no answer in time")
+    assert_all(sent, consumer.wait_entries(1))
+    wait_until(lambda: consumer.bridge.cli("health", check=False).returncode == 0, 20,
+               lambda: consumer.bridge.cli("status").stdout + consumer.process.log_tail(30))
+    consumer.wait_log("takes messages again", consumer.log().count("no answer in time"))

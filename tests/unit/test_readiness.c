@@ -151,6 +151,25 @@ static void test_a_connected_consumer_that_can_not_send_says_why(void **state)
     assert_only_fault(scene, READINESS_REDIS, "does not answer");
 }
 
+static void test_a_consumer_that_sends_slowly_says_so_and_is_ready(void **state)
+{
+    struct scene *scene = *state;
+    struct readiness readiness;
+
+    stats_reason(&scene->stats->slot[CONSUMER], "redis://a: no answer in time to 1000 bytes");
+    stats_set(&scene->stats->slot[CONSUMER], STATS_REDIS_SLOW, 1);
+    readiness = judge(scene);
+    assert_true(readiness.ready);
+    assert_string_equal(readiness.part[READINESS_SPOOL].reason,
+                        "consumer: redis://a: no answer in time to 1000 bytes");
+    /* Another's that can't send goes before it. */
+    name_slot(&scene->stats->slot[SPARE], "consumer:garden", 1);
+    stats_set(&scene->stats->slot[SPARE], STATS_CONNECTED, 1);
+    stats_reason(&scene->stats->slot[SPARE], "refused");
+    assert_only_fault(scene, READINESS_SPOOL, "consumer:garden: refused");
+    assert_false(judge(scene).ready);
+}
+
 static void test_one_worker_is_enough_and_none_is_not(void **state)
 {
     struct scene *scene = *state;
@@ -167,7 +186,6 @@ static void test_workers_that_all_rest_say_why(void **state)
 
     stats_reason(&scene->stats->slot[WORKER_1], "failures wait for the database");
     stats_set(&scene->stats->slot[WORKER_2], STATS_CONNECTED, 0);
-    assert_true(judge(scene).ready);
     assert_true(judge(scene).ready);
     stats_set(&scene->stats->slot[WORKER_1], STATS_CONNECTED, 0);
     assert_only_fault(scene, READINESS_WORKER, "worker:2: not at work yet");
@@ -308,6 +326,7 @@ int main(void)
         TEST(test_a_consumer_without_a_beat_is_not_running),
         TEST(test_a_consumer_that_leaves_for_good_is_not_missed),
         TEST(test_a_connected_consumer_that_can_not_send_says_why),
+        TEST(test_a_consumer_that_sends_slowly_says_so_and_is_ready),
         TEST(test_one_worker_is_enough_and_none_is_not),
         TEST(test_workers_that_all_rest_say_why),
         TEST(test_where_nobody_is_to_ask_the_servers_they_are_not_missed),

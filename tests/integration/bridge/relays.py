@@ -155,6 +155,26 @@ class LateRelay(Relay):
         super().close()
 
 
+class Detour(Relay):
+    """What a client sends in one piece of `size` bytes or more arrives so many seconds later, whatever became of the
+    client, as over a router that has taken it."""
+
+    def __init__(self, port, size, seconds):
+        self.size = size
+        self.seconds = seconds
+        super().__init__(port)
+
+    def _pump(self, source, sink, from_client):
+        try:
+            while data := source.recv(65536):
+                if from_client and len(data) >= self.size:
+                    time.sleep(self.seconds)
+                sink.sendall(data)
+        except OSError:
+            pass
+        shut(source, sink)
+
+
 class SlowRelay(Relay):
     """A link that takes so many bytes a second from all clients together, and that can be frozen. Its buffers are
     small, so that the client's kernel knows how slow it is; or it hoards, as some proxies and routers do: what is
