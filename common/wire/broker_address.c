@@ -55,6 +55,18 @@ static void split_port(struct bytes *host, struct bytes *port)
     }
 }
 
+/* No path, no half of a pair of brackets, and a colon within brackets only. */
+static bool is_host(struct bytes host)
+{
+    bool in_brackets = host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']';
+    struct bytes bare = in_brackets ? bytes_slice(host, 1, host.len - 2) : host;
+
+    for (size_t i = 0; i < bare.len; i++)
+        if (strchr(in_brackets ? "[]/" : "[]/:", bare.data[i]) != NULL)
+            return false;
+    return bare.len > 0;
+}
+
 int broker_address_read(struct broker_address *address, struct bytes text, bool tls,
                         struct error *err)
 {
@@ -62,6 +74,8 @@ int broker_address_read(struct broker_address *address, struct bytes text, bool 
     uint64_t number = 0;
 
     *address = (struct broker_address){0};
+    if (memchr(text.data, '@', text.len) != NULL) /* not named: a password may stand in it */
+        return error_set(err, ERR_USAGE, "an address has no user in it: see username and password");
     if (!take_scheme(&host, &tls))
         return error_set(err, ERR_USAGE, "\"%.*s\": must be mqtt://HOST:PORT or mqtts://HOST:PORT",
                          BYTES_ARG(text));
@@ -72,6 +86,12 @@ int broker_address_read(struct broker_address *address, struct bytes text, bool 
         port = bytes_of(tls ? "8883" : "1883");
     if (!bytes_to_u64(port, &number) || number == 0 || number > 65535)
         return error_set(err, ERR_USAGE, "\"%.*s\": the port must be 1 to 65535", BYTES_ARG(text));
+    if (!is_host(host))
+        return error_set(
+            err, ERR_USAGE,
+            "\"%.*s\": the host must be a name or an address alone, an IPv6 address in "
+            "brackets: [::1]:1883",
+            BYTES_ARG(text));
     make(address, host, port, tls);
     return 0;
 }

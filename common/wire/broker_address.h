@@ -17,7 +17,7 @@ struct broker_address {
 };
 
 /* tls: where the text has no scheme. -ERR_USAGE, with nothing to be freed, if it is no such address; the
- * error names it. */
+ * error names it, unless a password may be in it. */
 MUST_CHECK int broker_address_read(struct broker_address *address, struct bytes text, bool tls,
                                    struct error *err);
 /* host, port and tls, which the settings have checked. */

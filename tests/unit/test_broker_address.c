@@ -49,8 +49,10 @@ static void test_an_ipv6_address_stands_in_brackets(void **state)
 
 static void test_what_is_no_address_is_an_error_that_names_it(void **state)
 {
-    static const char *const BAD[] = {"ws://x:80", "x:0",          "x:65536", "x:y",
-                                      "x:",        "mqtt://:1883", "tcp://"};
+    static const char *const BAD[] = {
+        "ws://x:80", "x:0",     "x:65536",     "x:y",     "x:",     "mqtt://:1883", "tcp://",
+        "::1",       "fe80::1", "::1:1883",    "[::1",    "[]",     "[]:1883",      "[::1]x",
+        "[[::1]]:1", "]:5",     "x:1883:1884", "tcp:x:1", "x/path", "x:1883/"};
     struct broker_address address;
     struct error err;
 
@@ -59,6 +61,17 @@ static void test_what_is_no_address_is_an_error_that_names_it(void **state)
         assert_int_equal(broker_address_read(&address, bytes_of(BAD[i]), false, &err), -ERR_USAGE);
         assert_non_null(strstr(err.text, BAD[i]));
     }
+}
+
+static void test_a_password_in_an_address_is_refused_and_not_repeated(void **state)
+{
+    struct broker_address address;
+    struct error err;
+
+    (void)state;
+    assert_int_equal(broker_address_read(&address, BYTES("mqtt://me:secret@x:1883"), false, &err),
+                     -ERR_USAGE);
+    assert_null(strstr(err.text, "secret"));
 }
 
 static void expect_own(const char *host, int port, bool tls, const char *uri, const char *bare)
@@ -101,6 +114,7 @@ int main(void)
         cmocka_unit_test(test_the_scheme_has_the_last_word_on_tls),
         cmocka_unit_test(test_an_ipv6_address_stands_in_brackets),
         cmocka_unit_test(test_what_is_no_address_is_an_error_that_names_it),
+        cmocka_unit_test(test_a_password_in_an_address_is_refused_and_not_repeated),
         cmocka_unit_test(test_host_port_and_tls_of_the_settings_are_an_address),
         cmocka_unit_test(test_a_list_has_commas_or_white_space_between),
     };
