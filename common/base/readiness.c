@@ -127,18 +127,28 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
                           const struct readiness_limits *limits, bool servers_are_well)
 {
     const struct stats_slot *resting = NULL;
-    char reason[STATS_REASON_SIZE];
+    const struct stats_slot *absent = NULL;
+    char reason[STATS_REASON_SIZE] = "";
 
     for (size_t i = 0; i < stats->slots_len; i++) {
         const struct stats_slot *slot = &stats->slot[i];
-        if (!is_missed(slot, "worker") || !readiness_is_running(slot, limits))
+        if (!is_missed(slot, "worker"))
             continue;
+        if (!readiness_is_running(slot, limits)) {
+            absent = slot;
+            continue;
+        }
         if (!servers_are_well || stats_gauge(slot, STATS_CONNECTED) != 0)
             return;
         resting = slot;
     }
     if (resting == NULL) {
-        refuse(answer, "no worker is running");
+        if (absent != NULL)
+            stats_reason_read(absent, reason);
+        if (reason[0] != '\0')
+            refuse(answer, "no worker is running; worker:%u: %s", absent->number, reason);
+        else
+            refuse(answer, "no worker is running");
         return;
     }
     stats_reason_read(resting, reason);
@@ -146,21 +156,38 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
            reason[0] != '\0' ? reason : "not at work yet");
 }
 
-static void judge_server(struct readiness_answer *answer, const struct stats_probe *probe,
+/* Why the monitor is not there, as the supervisor says for it; "" if it is. */
+static void read_absence(const struct stats *stats, const struct readiness_limits *limits,
+                         char out[STATS_REASON_SIZE])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < stats->slots_len; i++) {
+        const struct stats_slot *slot = &stats->slot[i];
+
+        if (is_named(slot, "monitor") && !readiness_is_running(slot, limits))
+            stats_reason_read(slot, out);
+    }
+}
+
+static void judge_server(struct readiness_answer *answer, const struct stats *stats,
                          enum stats_server server, int64_t ok,
                          const struct readiness_limits *limits)
 {
+    const struct stats_probe *probe = &stats->probe;
     int64_t probed_ms = atomic_load(&probe->probed_ms);
     char text[STATS_ANSWER_SIZE];
+    char absence[STATS_REASON_SIZE];
 
     if (!answer->configured || limits->nobody_asks)
         return;
     stats_answer_read(probe, server, text);
+    read_absence(stats, limits, absence);
     if (probed_ms == 0)
-        refuse(answer, "not asked yet");
+        refuse(answer, "not asked yet%s%s", absence[0] != '\0' ? ": monitor: " : "", absence);
     else if (limits->now_ms - probed_ms > READINESS_STALE_MS)
-        refuse(answer, "last asked %lld s ago: the monitor hangs or is away",
-               (long long)((limits->now_ms - probed_ms) / 1000));
+        refuse(answer, "last asked %lld s ago: %s%s",
+               (long long)((limits->now_ms - probed_ms) / 1000),
+               absence[0] != '\0' ? "monitor: " : "the monitor hangs or is away", absence);
     else if (ok != 1)
         refuse(answer, "%s", text[0] != '\0' ? text : "does not answer");
 }
@@ -193,9 +220,9 @@ void readiness_judge(struct readiness *readiness, const struct settings *setting
 
     judge_supervisor(&part[READINESS_SUPERVISOR], stats, limits);
     judge_broker(&part[READINESS_BROKER], stats, limits);
-    judge_server(&part[READINESS_REDIS], probe, STATS_REDIS, atomic_load(&probe->redis_ok), limits);
-    judge_server(&part[READINESS_HUB], probe, STATS_HUB, atomic_load(&probe->hub_ok), limits);
-    judge_server(&part[READINESS_DATABASE], probe, STATS_DATABASE, atomic_load(&probe->failure_ok),
+    judge_server(&part[READINESS_REDIS], stats, STATS_REDIS, atomic_load(&probe->redis_ok), limits);
+    judge_server(&part[READINESS_HUB], stats, STATS_HUB, atomic_load(&probe->hub_ok), limits);
+    judge_server(&part[READINESS_DATABASE], stats, STATS_DATABASE, atomic_load(&probe->failure_ok),
                  limits);
     if (part[READINESS_REDIS].ok) /* else the same is said already */
         judge_spool(&part[READINESS_SPOOL], stats, limits);

@@ -130,6 +130,21 @@ static void test_a_consumer_without_a_beat_is_not_running(void **state)
     assert_only_fault(scene, READINESS_BROKER, "no consumer is running");
 }
 
+static void test_a_monitor_that_is_not_there_is_why_nobody_was_asked(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->stats->slot[MONITOR].beat_ms = 0;
+    stats_reason(&scene->stats->slot[MONITOR], "backoff: exit code 1: port 80: in use");
+    assert_true(judge(scene).ready); /* what it asked before it ended is not old yet */
+    scene->stats->probe.probed_ms = LIMITS.now_ms - 120000;
+    assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
+                        "last asked 120 s ago: monitor: backoff: exit code 1: port 80: in use");
+    scene->stats->probe.probed_ms = 0;
+    assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
+                        "not asked yet: monitor: backoff: exit code 1: port 80: in use");
+}
+
 static void test_a_consumer_that_leaves_for_good_is_not_missed(void **state)
 {
     struct scene *scene = *state;
@@ -178,6 +193,9 @@ static void test_one_worker_is_enough_and_none_is_not(void **state)
     assert_true(judge(scene).ready);
     scene->stats->slot[WORKER_2].beat_ms = 0;
     assert_only_fault(scene, READINESS_WORKER, "no worker is running");
+    stats_reason(&scene->stats->slot[WORKER_2], "backoff: exit code 1: no");
+    assert_only_fault(scene, READINESS_WORKER,
+                      "no worker is running; worker:2: backoff: exit code 1: no");
 }
 
 static void test_workers_that_all_rest_say_why(void **state)
@@ -324,6 +342,7 @@ int main(void)
         TEST(test_a_consumer_without_broker_says_why),
         TEST(test_every_consumer_must_be_connected),
         TEST(test_a_consumer_without_a_beat_is_not_running),
+        TEST(test_a_monitor_that_is_not_there_is_why_nobody_was_asked),
         TEST(test_a_consumer_that_leaves_for_good_is_not_missed),
         TEST(test_a_connected_consumer_that_can_not_send_says_why),
         TEST(test_a_consumer_that_sends_slowly_says_so_and_is_ready),
