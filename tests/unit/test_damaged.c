@@ -49,6 +49,33 @@ static void test_what_an_earlier_process_found_damaged_is_kept_as_well(void **st
     assert_int_equal(spool_case_files(c, ".damaged"), 1);
 }
 
+static void test_damage_in_the_segment_that_is_still_written_is_kept_with_what_follows(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+    struct stat status;
+    char path[160];
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    spool_case_fill(c, 1, 20, 1000);
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
+    spool_case_expect(c, 1, 9);
+    assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
+    assert_int_equal(spool_case_files(c, "000000000001.damaged"), 1);
+    spool_case_fill(c, 21, 30, 1000);
+    spool_commit(c->spool, spool_case_expect(c, 11, 25));
+    spool_case_reopen(c);
+    spool_case_reopen(c);
+    spool_case_fill(c, 31, 1000, 1000);
+    spool_commit(c->spool, spool_case_expect(c, 26, 1000));
+    assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
+    path_of(c, "000000000001.damaged", path); /* it was cut when the first process ended */
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_nlink, 1);
+    assert_int_equal(spool_case_files(c, ".damaged"), 1);
+}
+
 static void test_what_can_have_no_second_name_is_kept_by_who_found_it(void **state)
 {
     struct spool_case *c = *state;
@@ -109,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_what_an_earlier_process_found_damaged_is_kept_as_well),
+        TEST(test_damage_in_the_segment_that_is_still_written_is_kept_with_what_follows),
         TEST(test_what_can_have_no_second_name_is_kept_by_who_found_it),
         TEST(test_a_damaged_segment_whose_header_goes_too_has_one_name_then),
         TEST(test_a_damaged_segment_in_use_is_not_among_those_that_pile_up),
