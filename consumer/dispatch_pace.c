@@ -27,12 +27,19 @@ void dispatch_pace_timed_out(struct dispatch_pace *pace, size_t bytes, size_t me
     pace->late++;
     pace->late_bytes = bytes;
     pace->late_ms = pace->patience_ms;
-    if (messages <= 1)
-        be_more_patient(pace);
     /* The last message of an append may have gone far beyond the limit. */
+    if (messages <= 1 || bytes <= DISPATCH_PACE_BYTES_MIN || pace->bytes == DISPATCH_PACE_BYTES_MIN)
+        be_more_patient(pace);
     pace->bytes = (bytes < pace->bytes ? bytes : pace->bytes) / 2;
-    if (pace->bytes == 0)
-        pace->bytes = 1;
+    if (pace->bytes < DISPATCH_PACE_BYTES_MIN)
+        pace->bytes = DISPATCH_PACE_BYTES_MIN;
+}
+
+static void allow_more(struct dispatch_pace *pace, size_t more)
+{
+    size_t room = DISPATCH_PACE_BYTES - pace->bytes;
+
+    pace->bytes += more < room ? more : room;
 }
 
 void dispatch_pace_answered(struct dispatch_pace *pace, int64_t took_ms)
@@ -42,7 +49,9 @@ void dispatch_pace_answered(struct dispatch_pace *pace, int64_t took_ms)
     pace->patience_ms =
         pace->patience_ms / 2 > pace->timeout_ms ? pace->patience_ms / 2 : pace->timeout_ms;
     if (took_ms <= pace->timeout_ms / 3)
-        pace->bytes = pace->bytes < DISPATCH_PACE_BYTES / 2 ? pace->bytes * 2 : DISPATCH_PACE_BYTES;
+        allow_more(pace, pace->bytes);
+    else if (took_ms <= pace->timeout_ms * 2 / 3)
+        allow_more(pace, pace->bytes / 8);
     if (is_normal(pace))
         pace->late = 0;
 }

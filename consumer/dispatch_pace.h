@@ -1,10 +1,11 @@
 /* How much one append may carry, how many may be under way, and how long one is waited for, so that also a
  * link to Redis that takes little in the connection's time-out takes something.
  *
- * Normally full batches, two at once. After a time-out one at once, with half of what was too much, down to
- * one message. One message that is late by itself can't be halved: the next try is waited for twice as long,
- * up to some minutes. With answers in time both go back, step by step; what took longer than the time-out
- * shows that the patience is needed, and what took a third of it leaves no room for twice as much.
+ * Normally full batches, two at once. After a time-out one at once, with half of what was too much, down to a
+ * few messages: less can't be what takes so long. What is late then, or one message that is late by itself,
+ * is waited for twice as long the next time, up to some minutes. With answers in time both go back, step by
+ * step: what took longer than the time-out shows that the patience is needed; an answer within a third of it
+ * leaves room for twice as much, one within two thirds for a little more, as it may be the way that is long.
  * Pure. */
 #ifndef CONSUMER_DISPATCH_PACE_H
 #define CONSUMER_DISPATCH_PACE_H
@@ -17,6 +18,7 @@
 
 #define DISPATCH_PACE_UNDER_WAY    2
 #define DISPATCH_PACE_BYTES        1000000
+#define DISPATCH_PACE_BYTES_MIN    16384
 #define DISPATCH_PACE_PATIENCE_MAX 300000 /* ms */
 
 struct dispatch_pace {

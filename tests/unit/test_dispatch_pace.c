@@ -28,7 +28,7 @@ static void test_answers_change_nothing_while_all_is_normal(void **state)
     assert_normal(&pace);
 }
 
-static void test_what_is_late_is_halved_down_to_one_message(void **state)
+static void test_what_is_late_is_halved_down_to_a_few_messages(void **state)
 {
     struct dispatch_pace pace;
 
@@ -39,10 +39,40 @@ static void test_what_is_late_is_halved_down_to_one_message(void **state)
     assert_int_equal(dispatch_pace_under_way(&pace), 1);
     dispatch_pace_timed_out(&pace, 80000, 100); /* all that there was */
     assert_int_equal(pace.bytes, 40000);
-    for (int i = 0; i < 20; i++)
-        dispatch_pace_timed_out(&pace, 2000000, 2); /* a small one, then a large one */
-    assert_int_equal(pace.bytes, 1);
+    dispatch_pace_timed_out(&pace, 2000000, 2); /* a small one, then a large one */
+    assert_int_equal(pace.bytes, 20000);
+    dispatch_pace_timed_out(&pace, 2000000, 2);
+    assert_int_equal(pace.bytes, DISPATCH_PACE_BYTES_MIN);
     assert_int_equal(pace.patience_ms, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 2000000, 2);
+    assert_int_equal(pace.bytes, DISPATCH_PACE_BYTES_MIN);
+    assert_int_equal(pace.patience_ms, 2 * TIMEOUT_MS);
+}
+
+static void test_a_few_bytes_that_are_late_are_waited_for_longer(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 1500, 5);
+    assert_int_equal(pace.bytes, DISPATCH_PACE_BYTES_MIN);
+    assert_int_equal(pace.patience_ms, 2 * TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 0, 0); /* the mark alone */
+    assert_int_equal(pace.bytes, DISPATCH_PACE_BYTES_MIN);
+    assert_int_equal(pace.patience_ms, 4 * TIMEOUT_MS);
+}
+
+static void test_a_way_that_is_long_takes_full_batches_all_the_same(void **state)
+{
+    struct dispatch_pace pace;
+
+    (void)state;
+    dispatch_pace_init(&pace, TIMEOUT_MS);
+    dispatch_pace_timed_out(&pace, 1500, 5);
+    for (int i = 0; i < 50; i++)
+        dispatch_pace_answered(&pace, 600);
+    assert_normal(&pace);
 }
 
 static void test_quick_answers_bring_it_back(void **state)
@@ -64,7 +94,7 @@ static void test_quick_answers_bring_it_back(void **state)
     assert_normal(&pace);
 }
 
-static void test_an_answer_in_time_but_not_quick_is_not_tried_with_more(void **state)
+static void test_an_answer_in_time_but_not_quick_is_tried_with_little_more(void **state)
 {
     struct dispatch_pace pace;
 
@@ -72,7 +102,9 @@ static void test_an_answer_in_time_but_not_quick_is_not_tried_with_more(void **s
     dispatch_pace_init(&pace, TIMEOUT_MS);
     dispatch_pace_timed_out(&pace, DISPATCH_PACE_BYTES, 250);
     dispatch_pace_answered(&pace, 600);
-    assert_int_equal(pace.bytes, 500000);
+    assert_int_equal(pace.bytes, 562500);
+    dispatch_pace_answered(&pace, 700);
+    assert_int_equal(pace.bytes, 562500);
 }
 
 static void test_one_message_that_is_late_is_waited_for_longer(void **state)
@@ -132,9 +164,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_change_nothing_while_all_is_normal),
-        cmocka_unit_test(test_what_is_late_is_halved_down_to_one_message),
+        cmocka_unit_test(test_what_is_late_is_halved_down_to_a_few_messages),
+        cmocka_unit_test(test_a_few_bytes_that_are_late_are_waited_for_longer),
+        cmocka_unit_test(test_a_way_that_is_long_takes_full_batches_all_the_same),
         cmocka_unit_test(test_quick_answers_bring_it_back),
-        cmocka_unit_test(test_an_answer_in_time_but_not_quick_is_not_tried_with_more),
+        cmocka_unit_test(test_an_answer_in_time_but_not_quick_is_tried_with_little_more),
         cmocka_unit_test(test_one_message_that_is_late_is_waited_for_longer),
         cmocka_unit_test(test_a_time_out_above_the_bound_stays_as_it_is),
         cmocka_unit_test(test_only_the_second_is_taken_for_the_link),
