@@ -292,6 +292,7 @@ void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATC
     if (dispatch->state == DISPATCH_RUNNING && dispatch->big.sequence != 0)
         dispatch_send_oversized(dispatch, now_ms);
     queue_process(dispatch->queue, 0); /* what was sent goes out now */
+    deal_with_trouble(dispatch, now_ms);
 }
 
 bool dispatch_is_hungry(const struct dispatch *dispatch)
