@@ -51,6 +51,7 @@ bool intake_is_idle(const struct intake *intake);    /* no open entry, nothing t
 bool intake_is_lost(const struct intake *intake, int64_t now_ms);
 /* Entries that take up room: read or asked for and not settled, but for those that wait for a row. */
 size_t intake_open(const struct intake *intake);
+size_t intake_open_refused(const struct intake *intake); /* of them: see intake_refused */
 size_t intake_open_bytes(const struct intake *intake);
 const char *intake_trouble(const struct intake *intake); /* "" : none */
 

@@ -93,6 +93,8 @@ void intake_waiting(struct intake *intake, struct entry *entry)
 
 void intake_refused(struct intake *intake, struct entry *entry)
 {
+    if (intake->in_hand == entry && intake->charging)
+        entry->charged = true; /* as good as */
     intake_waiting(intake, entry);
     if (entry->refused_at == 0)
         intake->refused++;
@@ -116,18 +118,17 @@ int64_t intake_careful_deadline_ms(const struct intake *intake)
     return intake->charged_ms + WAITING_MS;
 }
 
-/* The next one, once the one before is settled. */
-void intake_careful_turn(struct intake *intake, int64_t now_ms)
+static bool may_hand_on(const struct intake *intake)
 {
-    int64_t waiting_ms = intake_careful_deadline_ms(intake);
+    return intake->careful_head != NULL && !intake_careful_in_hand(intake) &&
+           (!publisher_is_resting(intake->publisher) || publisher_wants_another(intake->publisher));
+}
+
+static void hand_on(struct intake *intake)
+{
     struct entry *entry = intake->careful_head;
     char cause[100];
 
-    if (waiting_ms >= 0 && now_ms >= waiting_ms)
-        intake_waiting(intake, intake->in_hand);
-    if (entry == NULL || intake_careful_in_hand(intake) ||
-        (publisher_is_resting(intake->publisher) && !publisher_wants_another(intake->publisher)))
-        return;
     intake->careful_head = entry->next;
     if (intake->careful_head == NULL)
         intake->careful_tail = NULL;
@@ -141,4 +142,16 @@ void intake_careful_turn(struct intake *intake, int64_t now_ms)
     intake->in_hand = entry;
     publisher_add(intake->publisher, entry);
     (void)intake_charge(intake, entry); /* it would be in the next turn */
+}
+
+/* The next one, once the one before is settled, or need not be waited for: nothing may come that would begin
+ * another turn. */
+void intake_careful_turn(struct intake *intake, int64_t now_ms)
+{
+    int64_t waiting_ms = intake_careful_deadline_ms(intake);
+
+    if (waiting_ms >= 0 && now_ms >= waiting_ms)
+        intake_waiting(intake, intake->in_hand);
+    while (may_hand_on(intake))
+        hand_on(intake);
 }

@@ -162,6 +162,11 @@ size_t intake_open(const struct intake *intake)
     return intake->open - intake->rejecting + intake->promised;
 }
 
+size_t intake_open_refused(const struct intake *intake)
+{
+    return intake->refused;
+}
+
 size_t intake_open_bytes(const struct intake *intake)
 {
     return intake->open_bytes;

@@ -19,6 +19,31 @@ void lane_push(struct lane *lane, struct entry *entry)
     lane->tail = entry;
 }
 
+void lane_push_before(struct lane *lane, struct entry *entry, uint64_t refused_at)
+{
+    struct entry *last = NULL;
+
+    if (lane->tail == NULL || lane->tail->refused_at != refused_at) {
+        lane_push(lane, entry);
+        return;
+    }
+    /* What is on the wire, or in doubt, is the head. */
+    if (lane->sending || lane->doubt != DOUBT_NONE)
+        last = lane->head;
+    for (struct entry *other = lane->head; other != NULL; other = other->next)
+        if (other->refused_at != refused_at)
+            last = other;
+    if (last == NULL) {
+        entry->next = lane->head;
+        lane->head = entry;
+    } else if (last == lane->tail) {
+        lane_push(lane, entry);
+    } else {
+        entry->next = last->next;
+        last->next = entry;
+    }
+}
+
 struct entry *lane_pop(struct lane *lane)
 {
     struct entry *entry = lane->head;
@@ -140,4 +165,37 @@ void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t
         lane->doubt = DOUBT_GRAVE;
     else
         lane->doubt = DOUBT_TRIED;
+}
+
+/* FNV-1a: a topic's lane must not change while the program runs, nothing more. */
+size_t lanes_number(struct bytes topic, size_t len)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < topic.len; i++)
+        hash = (hash ^ (unsigned char)topic.data[i]) * UINT64_C(0x100000001b3);
+    return (size_t)((hash ^ (hash >> 32)) % len);
+}
+
+bool lanes_are_in_doubt(const struct lane *lanes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (lanes[i].doubt != DOUBT_NONE)
+            return true;
+    return false;
+}
+
+bool lanes_have_no_other(const struct lane *lanes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (lanes[i].head != NULL && lanes[i].doubt <= DOUBT_LIGHT)
+            return false;
+    return true;
+}
+
+void lanes_acquit(struct lane *lanes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (lanes[i].doubt == DOUBT_TRIED)
+            lanes[i].doubt = DOUBT_LIGHT;
 }

@@ -28,6 +28,8 @@ struct lane {
 };
 
 void lane_push(struct lane *lane, struct entry *entry);
+/* The same, but before those with this refused_at: nothing has passed since. None of them has its topic. */
+void lane_push_before(struct lane *lane, struct entry *entry, uint64_t refused_at);
 struct entry *lane_pop(struct lane *lane); /* the doubt goes with it */
 /* Gives back what is not on the wire and comes from that intake. */
 void lane_forget(struct lane *lane, const struct intake *intake);
@@ -46,5 +48,13 @@ int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms);
 /* Its head, which went as request lane->sent, got "wait" when `sent` had been sent in all; not for
  * HUB_CAUSE_SETTINGS, which leaves no doubt of this kind. */
 void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t sufficient_ms);
+
+/* The lane of a topic, among so many. */
+size_t lanes_number(struct bytes topic, size_t len);
+bool lanes_are_in_doubt(const struct lane *lanes, size_t len); /* any of them */
+/* Nothing is left to send but what failed alone. */
+bool lanes_have_no_other(const struct lane *lanes, size_t len);
+/* The probe must wait as well: it was not the fault of those that had their rest. */
+void lanes_acquit(struct lane *lanes, size_t len);
 
 #endif

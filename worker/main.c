@@ -107,6 +107,15 @@ static size_t open_entries(const struct worker *worker)
     return open;
 }
 
+static size_t refused_entries(const struct worker *worker)
+{
+    size_t refused = 0;
+
+    for (size_t i = 0; i < worker->intakes_len; i++)
+        refused += intake_open_refused(worker->intakes[i]);
+    return refused;
+}
+
 static uint64_t count_handled(const struct worker *worker, bool done)
 {
     uint64_t count = 0;
@@ -144,6 +153,9 @@ static size_t room(const struct worker *worker)
 {
     const struct settings_worker *settings = &worker->child.settings->worker;
     size_t open = open_entries(worker);
+    /* One page for each time that the hub was asked: a wrong token for all fills no memory in haste. */
+    if (publisher_wants_beyond(worker->publisher))
+        open -= refused_entries(worker);
     size_t limit = (size_t)settings->prefetch;
 
     if (open_bytes(worker) >= (size_t)settings->prefetch_bytes)

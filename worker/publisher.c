@@ -36,7 +36,9 @@ struct publisher {
     int64_t sufficient_ms; /* how long after the one before it that was sent: this rest is enough */
     bool own_probe;        /* ours is on the wire, on connection 0 */
     int64_t own_rest_ms;
-    bool trial; /* a head that is in doubt is on the wire */
+    uint64_t own_refused_at; /* as an entry's */
+    bool asked;              /* the hub has refused since the last entry came */
+    bool trial;              /* a head that is in doubt is on the wire */
     int64_t trial_ms;
     int64_t
         wake_ms; /* when one can be tried, or others sent beside it; -1: nobody waits for that */
@@ -88,16 +90,6 @@ struct hub *publisher_hub(struct publisher *publisher)
     return publisher->hub;
 }
 
-/* FNV-1a: a topic's lane must not change while the program runs, nothing more. */
-static size_t lane_of(const struct publisher *publisher, struct bytes topic)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < topic.len; i++)
-        hash = (hash ^ (unsigned char)topic.data[i]) * UINT64_C(0x100000001b3);
-    return (size_t)((hash ^ (hash >> 32)) % publisher->lanes_len);
-}
-
 /* Its turn does not come, and it need not be waited for. */
 static void refuse(struct publisher *publisher, struct entry *entry)
 {
@@ -107,11 +99,16 @@ static void refuse(struct publisher *publisher, struct entry *entry)
 
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    struct lane *lane = &publisher->lanes[lane_of(publisher, entry->envelope.topic)];
+    struct bytes topic = entry->envelope.topic;
+    struct lane *lane = &publisher->lanes[lanes_number(topic, publisher->lanes_len)];
 
-    if (lane_has_refused(lane, entry->envelope.topic))
+    publisher->asked = false;
+    if (lane_has_refused(lane, topic)) {
         refuse(publisher, entry);
-    lane_push(lane, entry);
+        lane_push(lane, entry);
+    } else {
+        lane_push_before(lane, entry, publisher->passes);
+    }
 }
 
 /* Counts one more on the wire; returns how long ago the last one passed, or -1: the wire is not empty. */
@@ -179,11 +176,28 @@ static bool send_probe_of(struct publisher *publisher, bool refused)
     return false;
 }
 
+static bool is_in_question(const struct publisher *publisher, const struct lane *lane)
+{
+    return lane->head != NULL && lane->doubt == DOUBT_NONE && !is_refused(publisher, lane->head);
+}
+
+/* What would be asked with is not on the wire only because Redis has not confirmed its charge. */
+static bool is_charge_awaited(const struct publisher *publisher)
+{
+    for (size_t i = 0; i < publisher->lanes_len; i++)
+        if (!publisher->lanes[i].sending && is_in_question(publisher, &publisher->lanes[i]))
+            return true;
+    return false;
+}
+
 /* The head of a lane that is in no doubt: what failed may be one message that the hub chokes on, and that
- * must not stop the others. Where there is none, one of our own. */
+ * must not stop the others. Where there is none, one of our own. Its charge is waited for: with one that
+ * was refused instead, it would no longer be charged when the next probe is due, again and again. */
 static void send_probe(struct publisher *publisher)
 {
-    if (!send_probe_of(publisher, false) && !send_probe_of(publisher, true))
+    if (send_probe_of(publisher, false) || is_charge_awaited(publisher))
+        return;
+    if (!send_probe_of(publisher, true))
         send_own_probe(publisher);
 }
 
@@ -230,14 +244,6 @@ static void convict(struct publisher *publisher)
     }
 }
 
-/* The probe must wait as well: it was not the fault of those. */
-static void acquit(struct publisher *publisher)
-{
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (publisher->lanes[i].doubt == DOUBT_TRIED)
-            publisher->lanes[i].doubt = DOUBT_LIGHT;
-}
-
 /* Token or URL are wrong, for all, or for this message's topic: others go next. If they pass and it is
  * refused once more, it was the topic. */
 static void refuse_settings(struct publisher *publisher, struct lane *lane,
@@ -253,7 +259,9 @@ static void refuse_settings(struct publisher *publisher, struct lane *lane,
         lane_settle(lane, HUB_RETRY, text);
         return;
     }
-    refuse(publisher, entry);
+    for (struct entry *other = entry; other != NULL; other = other->next)
+        if (bytes_equal(other->envelope.topic, entry->envelope.topic))
+            refuse(publisher, other);
     lane_yield(lane);
 }
 
@@ -261,6 +269,7 @@ static void refuse_settings(struct publisher *publisher, struct lane *lane,
  * probes, also those that failed before. */
 static void refuse_own_probe(struct publisher *publisher)
 {
+    publisher->own_refused_at = publisher->passes;
     for (size_t i = 0; i < publisher->lanes_len; i++)
         publisher->lanes[i].doubt = DOUBT_NONE;
 }
@@ -272,10 +281,11 @@ static void must_wait(struct publisher *publisher, struct lane *lane,
     bool probe = publisher->breaker.state == BREAKER_HALF_OPEN;
 
     begin_rest(publisher, result);
+    publisher->asked = true;
     if (cause == HUB_CAUSE_SETTINGS)
         convict(publisher);
     else if (probe && cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
-        acquit(publisher);
+        lanes_acquit(publisher->lanes, publisher->lanes_len);
     if (lane == NULL) {
         if (cause == HUB_CAUSE_SETTINGS)
             refuse_own_probe(publisher);
@@ -285,15 +295,6 @@ static void must_wait(struct publisher *publisher, struct lane *lane,
         lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
         intake_waiting(lane->head->intake, lane->head);
     }
-}
-
-/* Nothing is left to send but what failed alone. */
-static bool all_pass(const struct publisher *publisher)
-{
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (publisher->lanes[i].head != NULL && publisher->lanes[i].doubt <= DOUBT_LIGHT)
-            return false;
-    return true;
 }
 
 /* rest_ms: before it was sent. on_trial: it was given that rest because it had failed without. */
@@ -310,18 +311,10 @@ static void passed(struct publisher *publisher, int64_t rest_ms, bool on_trial)
     if (works)
         breaker_works(&publisher->breaker);
     if (publisher->trouble[0] == '\0' || publisher->breaker.state != BREAKER_CLOSED ||
-        (!works && !all_pass(publisher)))
+        (!works && !lanes_have_no_other(publisher->lanes, publisher->lanes_len)))
         return;
     publisher->trouble[0] = '\0';
     log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
-}
-
-static bool is_any_in_doubt(const struct publisher *publisher)
-{
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (publisher->lanes[i].doubt != DOUBT_NONE)
-            return true;
-    return false;
 }
 
 static void answered(void *context, size_t connection, const struct hub_result *result)
@@ -351,7 +344,8 @@ static void answered(void *context, size_t connection, const struct hub_result *
     passed(publisher, own_probe ? publisher->own_rest_ms : lane->rest_ms, doubt == DOUBT_GRAVE);
     /* The connection is idle: keep it busy without waiting for the next turn. */
     if (!own_probe && lane->head != NULL && !lane->sending && pace_is_full(&publisher->pace) &&
-        publisher->breaker.state == BREAKER_CLOSED && !is_any_in_doubt(publisher))
+        publisher->breaker.state == BREAKER_CLOSED &&
+        !lanes_are_in_doubt(publisher->lanes, publisher->lanes_len))
         send_head(publisher, connection);
 }
 
@@ -391,7 +385,7 @@ static bool may_others_go(struct publisher *publisher, int64_t now_ms)
         publisher->wake_ms = publisher->trial_ms + ALONE_MS;
         return false;
     }
-    if (!is_any_in_doubt(publisher))
+    if (!lanes_are_in_doubt(publisher->lanes, publisher->lanes_len))
         return true;
     return hub_busy(publisher->hub) == 0 && try_doubtful(publisher, DOUBT_LIGHT, now_ms) &&
            try_doubtful(publisher, DOUBT_GRAVE, now_ms);
@@ -425,6 +419,8 @@ void publisher_turn(struct publisher *publisher, int64_t now_ms)
             send_probe(publisher);
         break;
     case BREAKER_HALF_OPEN:
+        if (hub_busy(publisher->hub) == 0)
+            send_probe(publisher); /* its charge was waited for */
         break;
     case BREAKER_CLOSED:
         if (may_others_go(publisher, now_ms))
@@ -458,7 +454,7 @@ bool publisher_is_resting(const struct publisher *publisher)
 
 bool publisher_wants_another(const struct publisher *publisher)
 {
-    bool refused = false;
+    bool refused = publisher->own_refused_at == publisher->passes;
 
     if (publisher->breaker.state == BREAKER_CLOSED)
         return false;
@@ -472,6 +468,11 @@ bool publisher_wants_another(const struct publisher *publisher)
         refused = true;
     }
     return refused;
+}
+
+bool publisher_wants_beyond(const struct publisher *publisher)
+{
+    return publisher->asked && publisher_wants_another(publisher);
 }
 
 const char *publisher_trouble(const struct publisher *publisher)

@@ -27,6 +27,8 @@ size_t publisher_in_flight(const struct publisher *publisher, const struct intak
 bool publisher_is_resting(const struct publisher *publisher); /* the breaker is not closed */
 /* Because token or URL were refused for all there is: another topic's entry would tell more. */
 bool publisher_wants_another(const struct publisher *publisher);
+/* The same, and all that has come is known to be refused: read on, however much of that is open. */
+bool publisher_wants_beyond(const struct publisher *publisher);
 const char *publisher_trouble(const struct publisher *publisher); /* "" : none */
 int64_t publisher_deadline_ms(const struct publisher *publisher); /* monotonic; -1: none */
 

@@ -1,0 +1,163 @@
+"""Workers whose token is for some topics only, or for none: what is refused keeps nothing else from being handled, in
+whatever order, number and place it comes."""
+
+import pytest
+from bridge import account, jwt, wait_until
+from bridge.entries import add, add_many, failed_rows, pend
+
+
+def narrow(bridge, hub):
+    bridge.settings["mercure"].update(url=hub.url, jwt=jwt(hub.publisher_key, publish=["sensors/{name}"]),
+                                      jwt_secret=None)
+    bridge.settings.setdefault("retry", {"max_retries": 0})
+    bridge.settings["supervisor"]["instance"] = "here"
+
+
+@pytest.fixture
+def start(bridge, hub):
+    def start_worker(connections=16, **settings):
+        narrow(bridge, hub)
+        bridge.settings["mercure"]["connections"] = connections
+        bridge.settings["worker"].update(settings)
+        return bridge.run_program("worker")
+    return start_worker
+
+
+def wait_refused(process):
+    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it is refused")
+
+
+def is_read_waiting(redis):
+    return any("b" in client["flags"] for client in redis.client.client_list())
+
+
+def test_what_comes_long_after_a_refused_message_went_aside_is_read(start, redis, database):
+    """Nothing is left to ask with, and the last thing that the hub said was no."""
+    process = start()
+    add(redis, "elsewhere", "1")
+    wait_refused(process)
+    add(redis, "sensors/1", "x")
+    wait_until(lambda: len(failed_rows(database)) == 1, 30, "it is told apart")
+    for name in ("sensors/2", "sensors/3"):
+        wait_until(lambda: not is_read_waiting(redis), 15, "the read that was under way has ended")
+        add(redis, name, "x")
+        redis.wait_drained(20)
+
+
+def test_the_retry_of_a_refused_message_is_read_when_it_is_due(start, bridge, redis):
+    bridge.settings["retry"] = {"max_retries": 1, "delay": "6s", "jitter": 0}
+    process = start()
+    add(redis, "elsewhere", "1")
+    wait_refused(process)
+    add(redis, "sensors/1", "x")
+    for size, what in ((1, "it is told apart"), (0, "it is due")):
+        wait_until(lambda: redis.client.zcard("messages__queue") == size, 30, what)
+
+
+REFUSED = [("elsewhere", str(number)) for number in range(60)]
+
+
+def test_refused_messages_that_fill_the_prefetch_hold_up_no_other(start, redis, sse):
+    start(prefetch=16)
+    add_many(redis, [*REFUSED, ("sensors/1", "x")])
+    sse.wait_count(1, timeout=60)
+
+
+def test_refused_topics_that_were_pending_hold_up_no_other(start, redis, sse):
+    """So many that the rests are longer than a charge stands, and that there are several to a lane."""
+    pend(redis, [(f"elsewhere/{number}", "x") for number in range(9)] + [("sensors/1", "x")])
+    start(connections=2)
+    sse.wait_count(1, timeout=60)
+
+
+def test_refused_messages_of_one_topic_hold_up_no_transport_of_lower_priority(start, bridge, redis, sse):
+    bridge.settings["transport:low"] = {"dsn": redis.dsn("/low")}
+    add_many(redis, REFUSED[:2])
+    wait_refused(start(transports="async low"))
+    add(redis, "sensors/1", "x", stream="low")
+    sse.wait_count(1, timeout=30)
+
+
+def test_order_holds_behind_what_was_refused(start, redis, sse, database):
+    sent = [(f"sensors/{number % 5}", str(number)) for number in range(200)]
+    mixed = [message for number, message in enumerate(sent)
+             for message in ([(f"elsewhere/{number % 3}", str(number))] if number % 10 == 0 else []) + [message]]
+    add_many(redis, mixed)
+    start(connections=1)
+    redis.wait_drained(60)
+    result = account(sent, sse.events)
+    result.assert_exactly_once()
+    result.assert_ordered()
+    assert len(failed_rows(database)) == 20
+
+
+def test_a_wrong_token_costs_nothing_once_the_hub_takes_it(bridge, redis, make_hub, database):
+    """Some are pending, some new; and it reads on beyond its prefetch of 256."""
+    sent = [(f"sensors/{number % 3}", str(number)) for number in range(600)]
+    wrong = make_hub(publisher_key="of a hub that is not yet set up as it should be")
+    bridge.settings["mercure"].update(url=wrong.url)
+    bridge.settings["retry"] = {"max_retries": 0}
+    bridge.settings["supervisor"]["instance"] = "here"
+    pend(redis, sent[:50])
+    add_many(redis, sent[50:])
+    wait_refused(bridge.run_program("worker"))
+    wait_until(lambda: redis.pending() > 256, 60, "it reads on")
+    wrong.stop()
+    sse = make_hub(port=wrong.port).subscribe("*")
+    redis.wait_drained(60)
+    assert failed_rows(database) == []
+    result = account(sent, sse.events)
+    result.assert_exactly_once()
+    result.assert_ordered()
+    sse.close()
+
+
+def test_workers_that_come_and_go_beside_a_redis_that_breaks_lose_nothing(make_bridge, redis, hub, sse, database, rng):
+    """Entries that are refused change hands, and are forgotten and read again."""
+    bridges = [make_bridge(redis=redis, hub=hub, database=database) for _ in range(3)]
+    for number, bridge in enumerate(bridges):
+        narrow(bridge, hub)
+        bridge.settings["supervisor"]["instance"] = f"host-{number}"
+        bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=1)
+        bridge.settings["worker"].update(prefetch=32)
+    sent = [(f"sensors/{number % 20}", str(number)) for number in range(1500)]
+    refused = [(f"elsewhere/{number % 4}", str(number)) for number in range(60)]
+    add_many(redis, rng.sample(sent + refused, len(sent) + len(refused)))
+    workers = [bridge.run_program("worker") for bridge in bridges]
+
+    def wait_for_some():
+        before = len(sse)
+        wait_until(lambda: len(sse) > min(before + rng.randint(1, 200), 1400), 30, "they publish")
+
+    for end in (workers[0].kill, workers[1].stop):
+        wait_for_some()
+        end()
+        wait_for_some()
+        redis.kill()
+        redis.start()
+    workers.append(bridges[1].run_program("worker"))
+    redis.wait_drained(90)
+    result = account(sent, sse.events)
+    result.assert_nothing_lost()
+    result.assert_repeats_recognisable()
+    assert len(failed_rows(database)) == 60
+    for worker in workers[2:]:
+        assert worker.stop() == 0
+
+
+def test_a_hub_that_refuses_our_own_probe_is_asked_with_what_redis_brings_back(bridge, redis, make_hub):
+    """All that was in hand was forgotten when both were away."""
+    hub = make_hub()
+    narrow(bridge, hub)
+    process = bridge.run_program("worker")
+    add(redis, "sensors/1", "x")
+    redis.wait_drained()
+    hub.stop()
+    add(redis, "sensors/1", "y")
+    wait_until(lambda: "takes no updates" in process.log(), 15, "it notices")
+    redis.kill()
+    wait_until(lambda: "Nothing can be read" in process.log(), 15, "it notices that as well")
+    hub.start()
+    wait_refused(process)
+    redis.start()
+    redis.wait_drained(30)
