@@ -244,24 +244,15 @@ static void convict(struct publisher *publisher)
     }
 }
 
-/* Token or URL are wrong, for all, or for this message's topic: others go next. If they pass and it is
- * refused once more, it was the topic. */
-static void refuse_settings(struct publisher *publisher, struct lane *lane,
-                            const struct hub_result *result)
+/* Token or URL are wrong, for all, or for this message's topic: others go next. */
+static void refuse_settings(struct publisher *publisher, struct lane *lane)
 {
-    struct entry *entry = lane->head;
-    bool others_pass = entry->refused_at > 0 && !is_refused(publisher, entry);
-    char text[sizeof(result->text)];
+    struct bytes topic = lane->head->envelope.topic;
 
     lane->doubt = DOUBT_NONE;
-    if (others_pass) {
-        snprintf(text, sizeof(text), "for this message and not for others: %.150s", result->text);
-        lane_settle(lane, HUB_RETRY, text);
-        return;
-    }
-    for (struct entry *other = entry; other != NULL; other = other->next)
-        if (bytes_equal(other->envelope.topic, entry->envelope.topic))
-            refuse(publisher, other);
+    for (struct entry *entry = lane->head; entry != NULL; entry = entry->next)
+        if (bytes_equal(entry->envelope.topic, topic))
+            refuse(publisher, entry);
     lane_yield(lane);
 }
 
@@ -290,7 +281,7 @@ static void must_wait(struct publisher *publisher, struct lane *lane,
         if (cause == HUB_CAUSE_SETTINGS)
             refuse_own_probe(publisher);
     } else if (cause == HUB_CAUSE_SETTINGS) {
-        refuse_settings(publisher, lane, result);
+        refuse_settings(publisher, lane);
     } else {
         lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
         intake_waiting(lane->head->intake, lane->head);
@@ -317,12 +308,23 @@ static void passed(struct publisher *publisher, int64_t rest_ms, bool on_trial)
     log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
 }
 
+/* Its head is refused once more although another has passed since: it is its topic, and no reason to rest. */
+static bool is_told_apart(const struct publisher *publisher, const struct lane *lane,
+                          const struct hub_result *result)
+{
+    return lane != NULL && result->answer.outcome == HUB_WAIT &&
+           result->answer.cause == HUB_CAUSE_SETTINGS && lane->head->refused_at > 0 &&
+           !is_refused(publisher, lane->head);
+}
+
 static void answered(void *context, size_t connection, const struct hub_result *result)
 {
     struct publisher *publisher = context;
     bool own_probe = publisher->own_probe && connection == 0;
     struct lane *lane = own_probe ? NULL : &publisher->lanes[connection];
     enum lane_doubt doubt = own_probe ? DOUBT_NONE : lane->doubt;
+    enum hub_outcome outcome = result->answer.outcome;
+    char text[sizeof(result->text)];
 
     count_answer(publisher->child->slot, result);
     if (doubt != DOUBT_NONE)
@@ -331,15 +333,19 @@ static void answered(void *context, size_t connection, const struct hub_result *
         publisher->own_probe = false;
     else
         lane->sending = false;
-    if (result->answer.outcome == HUB_WAIT) {
+    if (is_told_apart(publisher, lane, result)) {
+        snprintf(text, sizeof(text), "for this message and not for others: %.150s", result->text);
+        outcome = HUB_RETRY;
+    }
+    if (outcome == HUB_WAIT) {
         must_wait(publisher, lane, result);
         return;
     }
-    if (result->answer.outcome == HUB_DONE)
+    if (outcome == HUB_DONE)
         publisher->passes++;
     if (!own_probe) {
         lane->doubt = DOUBT_NONE;
-        lane_settle(lane, result->answer.outcome, result->text);
+        lane_settle(lane, outcome, outcome == result->answer.outcome ? result->text : text);
     }
     passed(publisher, own_probe ? publisher->own_rest_ms : lane->rest_ms, doubt == DOUBT_GRAVE);
     /* The connection is idle: keep it busy without waiting for the next turn. */
@@ -419,16 +425,15 @@ void publisher_turn(struct publisher *publisher, int64_t now_ms)
             send_probe(publisher);
         break;
     case BREAKER_HALF_OPEN:
-        if (hub_busy(publisher->hub) == 0)
-            send_probe(publisher); /* its charge was waited for */
+        if (hub_busy(publisher->hub) == 0) /* its charge was waited for */
+            send_probe(publisher);
         break;
     case BREAKER_CLOSED:
         if (may_others_go(publisher, now_ms))
             send_all(publisher);
         break;
     }
-    stats_set(publisher->child->slot, STATS_BREAKER_OPEN,
-              publisher->breaker.state != BREAKER_CLOSED);
+    stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_resting(publisher));
 }
 
 void publisher_forget(struct publisher *publisher, const struct intake *intake)

@@ -63,6 +63,18 @@ def test_refused_messages_that_fill_the_prefetch_hold_up_no_other(start, redis, 
     sse.wait_count(1, timeout=60)
 
 
+@pytest.mark.parametrize("prefetch", [16, 256])
+def test_refused_messages_that_were_pending_hold_up_no_other(start, redis, sse, database, prefetch):
+    pend(redis, [*REFUSED, ("sensors/1", "x")])
+    start(prefetch=prefetch)
+    sse.wait_count(1, timeout=30)
+    for number in range(2, 4):
+        add(redis, f"sensors/{number}", "x")
+    redis.wait_drained(60)
+    assert len(failed_rows(database)) == 60
+    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
+
+
 def test_refused_topics_that_were_pending_hold_up_no_other(start, redis, sse):
     """So many that the rests are longer than a charge stands, and that there are several to a lane."""
     pend(redis, [(f"elsewhere/{number}", "x") for number in range(9)] + [("sensors/1", "x")])
