@@ -90,3 +90,12 @@ int handler_update(struct handler *handler, const struct entry *entry, struct bu
         buf_free(&handler->data);
     return result;
 }
+
+void handler_probe(struct buf *form, struct bytes *id)
+{
+    struct update update = {
+        .topic = HANDLER_PROBE_TOPIC, .private_update = true, .id = HANDLER_PROBE_TOPIC};
+
+    update_form(form, &update);
+    *id = update.id;
+}

@@ -14,5 +14,8 @@ void handler_free(struct handler *handler);
  * -ERR_REFUSED: the hub would refuse it whoever asks; err says why, and no form was made. */
 MUST_CHECK int handler_update(struct handler *handler, const struct entry *entry, struct buf *form,
                               struct bytes *id, struct error *err);
+/* A private update to a topic of our own that nobody reads: is the hub there? */
+#define HANDLER_PROBE_TOPIC BYTES("urn:mqtt-bridge:probe")
+void handler_probe(struct buf *form, struct bytes *id);
 
 #endif

@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/update.h"
 #include "worker/breaker.h"
 #include "worker/handler.h"
 #include "worker/intake.h"
@@ -40,8 +39,7 @@ struct publisher {
     bool asked;              /* the hub has refused since the last entry came */
     bool trial;              /* a head that is in doubt is on the wire */
     int64_t trial_ms;
-    int64_t
-        wake_ms; /* when one can be tried, or others sent beside it; -1: nobody waits for that */
+    int64_t wake_ms; /* when one can be tried, or others sent beside it; -1: not waited for */
     char trouble[160];
     struct log_fault fault;
 };
@@ -142,17 +140,14 @@ static bool send_head(struct publisher *publisher, size_t number)
     return false;
 }
 
-/* A private update to a topic of our own that nobody reads. */
 static void send_own_probe(struct publisher *publisher)
 {
-    struct update update = {.topic = BYTES("urn:mqtt-bridge:probe"),
-                            .private_update = true,
-                            .id = BYTES("urn:mqtt-bridge:probe")};
+    struct bytes id;
 
-    update_form(hub_form(publisher->hub, 0), &update);
+    handler_probe(hub_form(publisher->hub, 0), &id);
     publisher->own_probe = true;
     publisher->own_rest_ms = note_sending(publisher);
-    hub_send(publisher->hub, 0, update.id);
+    hub_send(publisher->hub, 0, id);
 }
 
 /* Nothing that passed since then speaks for another try. */
@@ -216,13 +211,17 @@ static void count_answer(struct stats_slot *slot, const struct hub_result *resul
         stats_add(slot, STATS_HUB_REFUSED, 1);
 }
 
-static void begin_rest(struct publisher *publisher, const struct hub_result *result)
+static void begin_rest(struct publisher *publisher, const struct lane *lane,
+                       const struct hub_result *result)
 {
+    struct bytes topic = lane != NULL ? lane->head->envelope.topic : HANDLER_PROBE_TOPIC;
+
     if (publisher->breaker.state == BREAKER_CLOSED)
         pace_waited(&publisher->pace);
     breaker_failed(&publisher->breaker, clock_monotonic_ms(), result->retry_after_ms);
     snprintf(publisher->trouble, sizeof(publisher->trouble), "hub %s", result->text);
-    log_fault(&publisher->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("status", result->status)),
+    log_fault(&publisher->fault, LOG_LEVEL_ERROR,
+              LOG_WITH(log_number("status", result->status), log_bytes("topic", topic)),
               "The hub takes no updates: %s. Messages wait in their order, no retry is spent",
               result->text);
 }
@@ -271,7 +270,7 @@ static void must_wait(struct publisher *publisher, struct lane *lane,
     enum hub_cause cause = result->answer.cause;
     bool probe = publisher->breaker.state == BREAKER_HALF_OPEN;
 
-    begin_rest(publisher, result);
+    begin_rest(publisher, lane, result);
     publisher->asked = true;
     if (cause == HUB_CAUSE_SETTINGS)
         convict(publisher);
