@@ -5,6 +5,8 @@ from bridge import wait_until
 from bridge.consumer import READY, Consumer, assert_all
 from bridge.relays import Detour, SlowRelay
 
+pytestmark = pytest.mark.waits
+
 
 def messages(count, size, start=0):
     return [(f"load/{number % 7}", f"{number:08d}" + "x" * (size - 8)) for number in range(start, start + count)]

@@ -274,6 +274,7 @@ def test_another_host_waits_for_the_lease_of_the_same_name(make_bridge, redis, h
     wait_until(lambda: "is ready" in second.log(), 15, "the second takes the lease")
 
 
+@pytest.mark.waits
 def test_a_dead_hosts_entries_are_taken_over_when_its_lease_ends(make_bridge, redis, make_hub, database):
     hub = make_hub()
     bridges = [make_bridge(redis=redis, hub=hub, database=database) for _ in range(2)]

@@ -98,6 +98,7 @@ def test_a_refused_topic_that_is_found_pending_holds_up_no_other(bridge, redis, 
     see_others_pass(redis, sse, database, refused=3)
 
 
+@pytest.mark.waits
 def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, database):
     counter = makers.keep(Limiter(makers.new_folder("counter"), hub.port, rate="100000r/s", burst=1000)).start()
     process = start_worker(bridge, counter, jwt=jwt("a key of somebody else, of whom the hub doesn't know"),
@@ -123,12 +124,13 @@ def make_limiter(makers):
     return lambda behind, **options: makers.keep(Limiter(makers.new_folder("limiter"), behind, **options)).start()
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("rate, burst", [("50r/s", 0), ("5r/s", 0), ("50r/s", 20)])
 def test_a_limit_of_requests_costs_no_retry(bridge, redis, hub, sse, database, make_limiter, status, rate, burst):
     bridge.settings["retry"] = {"max_retries": 0}
     limiter = make_limiter(hub.port, rate=rate, burst=burst, status=status)
-    sent = messages(40 if rate == "5r/s" else 160, topics=40)
+    sent = messages(24 if rate == "5r/s" else 160, topics=24)
     add_many(redis, sent)
     start_worker(bridge, limiter)
     redis.wait_drained(90)
@@ -152,6 +154,7 @@ def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, r
     account(sent, sse.events).assert_exactly_once()
 
 
+@pytest.mark.waits
 def test_a_time_that_the_hub_asks_for_is_waited(bridge, redis, hub, make_limiter):
     """Each of six waits two seconds; without being told the worker would ask several times in each."""
     limiter = make_limiter(hub.port, rate="30r/m", headers=[("Retry-After", "3")])

@@ -31,6 +31,7 @@ def is_read_waiting(redis):
     return any("b" in client["flags"] for client in redis.client.client_list())
 
 
+@pytest.mark.waits
 def test_what_comes_long_after_a_refused_message_went_aside_is_read(start, redis, database):
     """Nothing is left to ask with, and the last thing that the hub said was no."""
     process = start()

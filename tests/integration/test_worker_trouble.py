@@ -50,6 +50,7 @@ def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redi
     assert len(failed_rows(database)) == 301
 
 
+@pytest.mark.waits
 def test_a_worker_that_slept_through_a_takeover_writes_no_second_row(make_bridge, redis, make_hub, database):
     hub = make_hub()
     bridges = [make_bridge(redis=redis, hub=hub, database=database, settings={"mercure": {"timeout": "60s"}})
@@ -72,6 +73,7 @@ def test_a_worker_that_slept_through_a_takeover_writes_no_second_row(make_bridge
     assert failed_rows(database) == rows
 
 
+@pytest.mark.waits
 def test_two_hosts_with_one_instance_id_do_not_take_turns(make_bridge, redis, hub, database, sse):
     settings = {"supervisor": {"instance": "same"}}
     bridges = [make_bridge(redis=redis, hub=hub, database=database, settings=settings) for _ in range(2)]
