@@ -13,6 +13,10 @@
 #include <unistd.h>
 
 /* The fuzzers are linked with the pure rooms; these come along as source. */
+#include "consumer/damaged.c"
+
+#include "consumer/numbers.c"
+
 #include "consumer/record.c"
 
 #include "consumer/recover.c"
