@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/wire/dsn.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,9 +25,13 @@ static bool is_in_place(const struct dsn_redis *dsn)
 {
     if (strpbrk(dsn->password, "/:,[]") != NULL)
         return true;
-    for (size_t i = 0; i < dsn->hosts_len; i++)
-        if (holds(dsn->hosts[i].host, dsn->password))
+    for (size_t i = 0; i < dsn->hosts_len; i++) {
+        char port[16];
+
+        snprintf(port, sizeof(port), "%d", (int)dsn->hosts[i].port);
+        if (holds(dsn->hosts[i].host, dsn->password) || holds(port, dsn->password))
             return true;
+    }
     return holds(dsn->stream, dsn->password) || holds(dsn->path, dsn->password);
 }
 
