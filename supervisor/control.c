@@ -1,6 +1,7 @@
 #include "supervisor/control.h"
 
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -393,11 +394,8 @@ int64_t control_deadline(const struct control *control)
 {
     int64_t first = control->resume_ms;
 
-    for (size_t i = 0; i < control->clients_len; i++) {
-        int64_t deadline = control->clients[i]->deadline_ms;
-        if (deadline >= 0 && (first < 0 || deadline < first))
-            first = deadline;
-    }
+    for (size_t i = 0; i < control->clients_len; i++)
+        first = clock_earlier_ms(first, control->clients[i]->deadline_ms);
     return first;
 }
 

@@ -295,21 +295,15 @@ static void check_deadlines(struct service *service, int64_t now_ms)
         control_process(service->control, now_ms);
 }
 
-static void earlier(int64_t *first, int64_t deadline_ms)
-{
-    if (deadline_ms >= 0 && deadline_ms < *first)
-        *first = deadline_ms;
-}
-
 static int64_t next_deadline(const struct service *service)
 {
     int64_t first = service->ticked_ms + tick_ms(service);
 
     for (size_t i = 0; i < service->processes_len; i++) {
-        earlier(&first, service->processes[i]->life.deadline_ms);
-        earlier(&first, hang_deadline(service, service->processes[i]));
+        first = clock_earlier_ms(first, service->processes[i]->life.deadline_ms);
+        first = clock_earlier_ms(first, hang_deadline(service, service->processes[i]));
     }
-    earlier(&first, control_deadline(service->control));
+    first = clock_earlier_ms(first, control_deadline(service->control));
     return first;
 }
 

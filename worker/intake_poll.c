@@ -42,30 +42,24 @@ void intake_process(struct intake *intake, const struct curl_waitfd *fds, unsign
     }
 }
 
-static void soonest(int64_t *deadline, int64_t candidate)
-{
-    if (candidate >= 0 && (*deadline < 0 || candidate < *deadline))
-        *deadline = candidate;
-}
-
 static void soonest_renewal(const struct intake *intake, int64_t *deadline)
 {
     if (!intake->renewing)
-        soonest(deadline, intake->renew_ms);
+        *deadline = clock_earlier_ms(*deadline, intake->renew_ms);
 }
 
 static void soonest_of_open(const struct intake *intake, int64_t *deadline)
 {
     if (intake->open > 0)
-        soonest(deadline, intake->keep_ms);
-    soonest(deadline, intake_careful_deadline_ms(intake));
+        *deadline = clock_earlier_ms(*deadline, intake->keep_ms);
+    *deadline = clock_earlier_ms(*deadline, intake_careful_deadline_ms(intake));
 }
 
 /* Once it is past, it is others that are waited for. */
 static void soonest_giving_up(const struct intake *intake, int64_t *deadline)
 {
     if (intake->stopped && intake->give_up_ms > clock_monotonic_ms())
-        soonest(deadline, intake->give_up_ms);
+        *deadline = clock_earlier_ms(*deadline, intake->give_up_ms);
 }
 
 int64_t intake_deadline_ms(const struct intake *intake)
@@ -75,23 +69,23 @@ int64_t intake_deadline_ms(const struct intake *intake)
     if (intake_is_broken(intake))
         return 0;
 
-    soonest(&deadline, queue_deadline_ms(intake->reader));
-    soonest(&deadline, queue_deadline_ms(intake->writer));
-    soonest(&deadline, settle_deadline_ms(intake->settle));
+    deadline = clock_earlier_ms(deadline, queue_deadline_ms(intake->reader));
+    deadline = clock_earlier_ms(deadline, queue_deadline_ms(intake->writer));
+    deadline = clock_earlier_ms(deadline, settle_deadline_ms(intake->settle));
     if (intake->stopped && intake->reading)
-        soonest(&deadline, intake->last_read_ms);
+        deadline = clock_earlier_ms(deadline, intake->last_read_ms);
     switch (intake->phase) {
     case INTAKE_DOWN:
     case INTAKE_LEASE:
         if (!intake->asked && intake_wants_redis(intake))
-            soonest(&deadline, intake->again_ms);
+            deadline = clock_earlier_ms(deadline, intake->again_ms);
         soonest_giving_up(intake, &deadline);
         break;
     case INTAKE_RUNNING:
         if (intake->active && !intake->moving)
-            soonest(&deadline, intake->due_ms);
+            deadline = clock_earlier_ms(deadline, intake->due_ms);
         if (intake->active && intake->had_room && !intake->claiming)
-            soonest(&deadline, intake->claim_ms);
+            deadline = clock_earlier_ms(deadline, intake->claim_ms);
         soonest_of_open(intake, &deadline);
         soonest_renewal(intake, &deadline);
         break;

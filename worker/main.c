@@ -303,25 +303,19 @@ static void turn(struct worker *worker, int64_t now_ms)
     tell_state(worker, now_ms);
 }
 
-static void soonest(int64_t *deadline, int64_t candidate)
-{
-    if (candidate >= 0 && candidate < *deadline)
-        *deadline = candidate;
-}
-
 static int poll_timeout(const struct worker *worker, int64_t now_ms)
 {
     const struct settings_consume *limits = &worker->child.settings->worker.consume;
     int64_t deadline = worker->beat_ms;
 
     for (size_t i = 0; i < worker->intakes_len; i++)
-        soonest(&deadline, intake_deadline_ms(worker->intakes[i]));
-    soonest(&deadline, publisher_deadline_ms(worker->publisher));
-    soonest(&deadline, rejects_deadline_ms(worker->rejects));
+        deadline = clock_earlier_ms(deadline, intake_deadline_ms(worker->intakes[i]));
+    deadline = clock_earlier_ms(deadline, publisher_deadline_ms(worker->publisher));
+    deadline = clock_earlier_ms(deadline, rejects_deadline_ms(worker->rejects));
     if (limits->time_limit_ms > 0 && worker->phase == WORKING)
-        soonest(&deadline, worker->started_ms + limits->time_limit_ms);
+        deadline = clock_earlier_ms(deadline, worker->started_ms + limits->time_limit_ms);
     if (worker->phase != WORKING)
-        soonest(&deadline, worker->deadline_ms);
+        deadline = clock_earlier_ms(deadline, worker->deadline_ms);
     return clock_poll_timeout(deadline, now_ms);
 }
 

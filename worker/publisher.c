@@ -369,8 +369,7 @@ static bool try_doubtful(struct publisher *publisher, enum lane_doubt doubt, int
         if (doubt == DOUBT_GRAVE)
             due_ms = publisher->passed_ms + lane_rest_ms(lane, publisher->sufficient_ms);
         if (due_ms > now_ms) {
-            if (publisher->wake_ms < 0 || due_ms < publisher->wake_ms)
-                publisher->wake_ms = due_ms;
+            publisher->wake_ms = clock_earlier_ms(publisher->wake_ms, due_ms);
             others_may = false;
         } else if (send_head(publisher, i)) {
             publisher->trial = true;

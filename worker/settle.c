@@ -374,7 +374,7 @@ int64_t settle_deadline_ms(const struct settle *settle)
     int64_t done_ms = deadline_ms(&settle->done);
     int64_t rejected_ms = deadline_ms(&settle->rejected);
 
-    return done_ms < 0 || (rejected_ms >= 0 && rejected_ms < done_ms) ? rejected_ms : done_ms;
+    return clock_earlier_ms(done_ms, rejected_ms);
 }
 
 bool settle_is_idle(const struct settle *settle)
