@@ -272,19 +272,20 @@ static void must_wait(struct publisher *publisher, struct lane *lane,
 
     begin_rest(publisher, lane, result);
     publisher->asked = true;
-    if (cause == HUB_CAUSE_SETTINGS)
+    if (cause == HUB_CAUSE_SETTINGS) {
         convict(publisher);
-    else if (probe && cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
-        lanes_acquit(publisher->lanes, publisher->lanes_len);
-    if (lane == NULL) {
-        if (cause == HUB_CAUSE_SETTINGS)
+        if (lane != NULL)
+            refuse_settings(publisher, lane);
+        else
             refuse_own_probe(publisher);
-    } else if (cause == HUB_CAUSE_SETTINGS) {
-        refuse_settings(publisher, lane);
-    } else {
-        lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
-        intake_waiting(lane->head->intake, lane->head);
+        return;
     }
+    if (probe && cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
+        lanes_acquit(publisher->lanes, publisher->lanes_len);
+    if (lane == NULL)
+        return;
+    lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
+    intake_waiting(lane->head->intake, lane->head);
 }
 
 /* rest_ms: before it was sent. on_trial: it was given that rest because it had failed without. */
