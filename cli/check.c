@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -84,29 +85,20 @@ static void check_filters(const struct checking *checking, const struct settings
     }
 }
 
-static bool is_ipv6_with_tls(const struct broker_address *address)
-{
-    return address->tls && strchr(address->host, ':') != NULL;
-}
-
 static bool any_is_ipv6_with_tls(const struct settings_mqtt *mqtt)
 {
-    struct bytes list = bytes_of(mqtt->server_uris), text;
-    struct broker_address address;
-    struct error err;
-    bool any = false, found = false;
+    char *addresses = broker_address_list(mqtt);
+    struct bytes list = bytes_of(addresses), text;
+    bool found = false;
     while (broker_address_next(&list, &text)) {
-        any = true;
+        struct broker_address address;
+        struct error err;
         if (broker_address_read(&address, text, mqtt->tls, &err) == 0) {
-            found = found || is_ipv6_with_tls(&address);
+            found = found || (address.tls && strchr(address.host, ':') != NULL);
             broker_address_free(&address);
         }
     }
-    if (!any) {
-        broker_address_of(&address, mqtt);
-        found = is_ipv6_with_tls(&address);
-        broker_address_free(&address);
-    }
+    free(addresses);
     return found;
 }
 

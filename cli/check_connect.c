@@ -12,30 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void check_one(const struct settings_mqtt *mqtt, const char *name, const char *place,
-                      struct check_servers *servers)
-{
-    check_broker(mqtt, check_server_add(servers, name, place));
-}
-
 /* Each server of the list, or host and port where it names none. */
 static void check_mqtt(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
     char *name = mqtt->name[0] ? xasprintf("broker of %s", mqtt->name) : xstrdup("broker");
-    struct bytes list = bytes_of(mqtt->server_uris), text;
-    bool any = false;
+    char *addresses = broker_address_list(mqtt);
+    struct bytes list = bytes_of(addresses), text;
     while (broker_address_next(&list, &text)) {
         char *place = xstrndup(text.data, text.len);
-        check_one(mqtt, name, place, servers);
+        check_broker(mqtt, check_server_add(servers, name, place));
         free(place);
-        any = true;
     }
-    if (!any) {
-        struct broker_address own;
-        broker_address_of(&own, mqtt);
-        check_one(mqtt, name, own.uri, servers);
-        broker_address_free(&own);
-    }
+    free(addresses);
     free(name);
 }
 

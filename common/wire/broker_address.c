@@ -127,3 +127,16 @@ bool broker_address_next(struct bytes *list, struct bytes *text)
     *list = bytes_slice(*list, to, list->len);
     return text->len > 0;
 }
+
+char *broker_address_list(const struct settings_mqtt *settings)
+{
+    struct bytes list = bytes_of(settings->server_uris), text;
+    struct broker_address own;
+
+    if (broker_address_next(&list, &text))
+        return xstrdup(settings->server_uris);
+    broker_address_of(&own, settings);
+    char *uri = xstrdup(own.uri);
+    broker_address_free(&own);
+    return uri;
+}

@@ -24,6 +24,8 @@ MUST_CHECK int broker_address_read(struct broker_address *address, struct bytes 
 void broker_address_of(struct broker_address *address, const struct settings_mqtt *settings);
 void broker_address_free(struct broker_address *address);
 
+/* server_uris, or where that names none the one of host, port and tls; to be freed. For broker_address_next. */
+char *broker_address_list(const struct settings_mqtt *settings);
 /* The next one of a list with commas and white space between, off its front; false if none is left. */
 bool broker_address_next(struct bytes *list, struct bytes *text);
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -107,6 +108,24 @@ static void test_a_list_has_commas_or_white_space_between(void **state)
     assert_false(broker_address_next(&list, &text));
 }
 
+static void expect_list(const char *server_uris, const char *expected)
+{
+    struct settings_mqtt settings = {
+        .server_uris = (char *)server_uris, .host = (char *)"::1", .port = 8883, .tls = true};
+    char *list = broker_address_list(&settings);
+
+    assert_string_equal(list, expected);
+    free(list);
+}
+
+static void test_the_list_is_of_host_port_and_tls_where_server_uris_name_none(void **state)
+{
+    (void)state;
+    expect_list("a:1, ssl://b:2", "a:1, ssl://b:2");
+    expect_list("", "ssl://[::1]:8883");
+    expect_list(" ,\n", "ssl://[::1]:8883");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_a_password_in_an_address_is_refused_and_not_repeated),
         cmocka_unit_test(test_host_port_and_tls_of_the_settings_are_an_address),
         cmocka_unit_test(test_a_list_has_commas_or_white_space_between),
+        cmocka_unit_test(test_the_list_is_of_host_port_and_tls_where_server_uris_name_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
