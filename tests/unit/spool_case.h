@@ -46,6 +46,11 @@ static void spool_case_clear(const char *dir)
     closedir(listing);
 }
 
+static inline void spool_case_path(const struct spool_case *c, const char *name, char path[160])
+{
+    snprintf(path, 160, "%s/%s", c->dir, name);
+}
+
 static int spool_case_begin(void **state)
 {
     struct spool_case *c = xcalloc(1, sizeof(*c));

@@ -3,21 +3,22 @@
 
 #include "consumer/record.h"
 
-static void path_of(const struct spool_case *c, const char *name, char path[160])
+/* So many messages; the tenth, in segment 1, is damaged, and is the next to be read. */
+static void damage_one_of(struct spool_case *c, int messages)
 {
-    snprintf(path, 160, "%s/%s", c->dir, name);
+    c->options.retain = 0;
+    spool_case_open(c);
+    spool_case_fill(c, 1, messages, 1000);
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
+    spool_case_expect(c, 1, 9);
 }
 
-/* Damage in segment 1, behind the committed position of a second process. */
+/* Damage behind the committed position of a second process. */
 static void damage_and_restart(struct spool_case *c)
 {
     struct spool_message message;
 
-    c->options.retain = 0;
-    spool_case_open(c);
-    spool_case_fill(c, 1, 2000, 1000);
-    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
-    spool_case_expect(c, 1, 9);
+    damage_one_of(c, 2000);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     spool_commit(c->spool, spool_case_expect(c, 11, 20));
     spool_case_reopen(c);
@@ -28,7 +29,7 @@ static bool is_a_file_of_its_own(const struct spool_case *c, const char *name)
     char path[160];
     struct stat status;
 
-    path_of(c, name, path);
+    spool_case_path(c, name, path);
     return stat(path, &status) == 0 && status.st_nlink == 1 &&
            (uint64_t)status.st_size == c->spool->segment_size;
 }
@@ -56,11 +57,7 @@ static void test_damage_in_the_segment_that_is_still_written_is_kept_with_what_f
     struct stat status;
     char path[160];
 
-    c->options.retain = 0;
-    spool_case_open(c);
-    spool_case_fill(c, 1, 20, 1000);
-    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
-    spool_case_expect(c, 1, 9);
+    damage_one_of(c, 20);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     assert_int_equal(spool_case_files(c, "000000000001.damaged"), 1);
     spool_case_fill(c, 21, 30, 1000);
@@ -70,7 +67,7 @@ static void test_damage_in_the_segment_that_is_still_written_is_kept_with_what_f
     spool_case_fill(c, 31, 1000, 1000);
     spool_commit(c->spool, spool_case_expect(c, 26, 1000));
     assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
-    path_of(c, "000000000001.damaged", path); /* it was cut when the first process ended */
+    spool_case_path(c, "000000000001.damaged", path); /* it was cut when the first process ended */
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_nlink, 1);
     assert_int_equal(spool_case_files(c, ".damaged"), 1);
@@ -81,11 +78,7 @@ static void test_what_can_have_no_second_name_is_kept_by_who_found_it(void **sta
     struct spool_case *c = *state;
     struct spool_message message;
 
-    c->options.retain = 0;
-    spool_case_open(c);
-    spool_case_fill(c, 1, 2000, 1000);
-    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 9 * (RECORD_HEAD_SIZE + 1024) + 500, 100);
-    spool_case_expect(c, 1, 9);
+    damage_one_of(c, 2000);
     sys_fail(SYS_LINK, 1, 1, EPERM);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     sys_heal();
@@ -101,7 +94,7 @@ static void test_a_damaged_segment_whose_header_goes_too_has_one_name_then(void 
 
     damage_and_restart(c);
     spool_case_close(c);
-    path_of(c, "000000000001.segment", path);
+    spool_case_path(c, "000000000001.segment", path);
     int fd = open(path, O_WRONLY);
     char *garbage = xcalloc(1, 256 * KB);
     memset(garbage, 0xA5, 256 * KB);
@@ -121,7 +114,7 @@ static void test_a_damaged_segment_in_use_is_not_among_those_that_pile_up(void *
     damage_and_restart(c);
     for (uint64_t number = 90; number < 99; number++) {
         segment_name(number, "damaged", name);
-        path_of(c, name, path);
+        spool_case_path(c, name, path);
         close(open(path, O_WRONLY | O_CREAT, 0600));
     }
     spool_case_reopen(c);

@@ -19,11 +19,6 @@ static void end_file_at(struct spool_case *c, uint64_t number, uint64_t size)
     close(fd);
 }
 
-static void path_of(const struct spool_case *c, const char *name, char path[160])
-{
-    snprintf(path, 160, "%s/%s", c->dir, name);
-}
-
 static void test_a_record_torn_anywhere_is_cut_off_and_the_rest_stands(void **state)
 {
     struct spool_case *c = *state;
@@ -175,7 +170,7 @@ static void test_a_missing_segment_is_counted(void **state)
     char path[160];
 
     make_three(c);
-    path_of(c, "000000000002.segment", path);
+    spool_case_path(c, "000000000002.segment", path);
     assert_int_equal(unlink(path), 0);
     spool_case_reopen_killed(c);
     assert_int_equal(count_all(c), 20);
@@ -222,7 +217,7 @@ static void test_two_spools_in_one_directory_are_refused(void **state)
     spool_case_open(c);
     spool_case_fill(c, 1, 5, PAYLOAD);
     spool_case_close(c);
-    path_of(c, "000000000001.segment", inside);
+    spool_case_path(c, "000000000001.segment", inside);
     snprintf(aside, sizeof(aside), "%s/aside", c->root);
     assert_int_equal(rename(inside, aside), 0);
     spool_case_clear(c->dir);
@@ -230,7 +225,7 @@ static void test_two_spools_in_one_directory_are_refused(void **state)
     spool_case_reopen(c);
     spool_case_append(c, 1, PAYLOAD);
     spool_case_close(c);
-    path_of(c, "000000000001.segment", inside);
+    spool_case_path(c, "000000000001.segment", inside);
     assert_int_equal(rename(aside, inside), 0);
     assert_int_equal(spool_open(&c->spool, &c->options, &err), -ERR_FORMAT);
     assert_non_null(strstr(err.text, "different spools"));
@@ -243,7 +238,7 @@ static void test_what_was_half_made_is_removed_and_a_good_spare_is_used(void **s
 
     spool_case_open(c);
     spool_case_close(c);
-    path_of(c, "new", path);
+    spool_case_path(c, "new", path);
     int fd = open(path, O_WRONLY | O_CREAT, 0600);
     close(fd);
     sys_fail(SYS_ALLOCATE, 1000000, 1, ENOSPC); /* only to count */
@@ -254,7 +249,7 @@ static void test_what_was_half_made_is_removed_and_a_good_spare_is_used(void **s
     spool_case_close(c);
 
     /* A spare that has no blocks is no reservation. */
-    path_of(c, "spare", path);
+    spool_case_path(c, "spare", path);
     fd = open(path, O_WRONLY | O_TRUNC);
     assert_int_equal(ftruncate(fd, 256 * KB), 0);
     close(fd);
@@ -270,7 +265,7 @@ static void test_a_segment_that_was_never_written_is_removed(void **state)
 
     spool_case_open(c);
     spool_case_fill(c, 1, 5, PAYLOAD);
-    path_of(c, "000000000002.segment", path);
+    spool_case_path(c, "000000000002.segment", path);
     int fd = open(path, O_WRONLY | O_CREAT, 0600);
     assert_int_equal(ftruncate(fd, 256 * KB), 0);
     close(fd);
@@ -289,7 +284,7 @@ static void test_files_put_aside_do_not_pile_up(void **state)
     spool_case_append(c, 1, PAYLOAD);
     for (uint64_t number = 10; number < 20; number++) {
         segment_name(number, "damaged", name);
-        path_of(c, name, path);
+        spool_case_path(c, name, path);
         close(open(path, O_WRONLY | O_CREAT, 0600));
     }
     spool_case_reopen_killed(c);
