@@ -4,10 +4,10 @@ import os
 import re
 import time
 
-import paho.mqtt.client as paho
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, assert_all
+from bridge.mqtt import watching
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -134,15 +134,8 @@ def test_a_silence_delays_nothing(consumer, publisher):
 
 
 def test_the_status_topic_says_online_and_offline(make_consumer, mosquitto):
-    seen = []
-    watcher = paho.Client("watcher") if not hasattr(paho, "CallbackAPIVersion") else \
-        paho.Client(paho.CallbackAPIVersion.VERSION1, "watcher")
-    watcher.on_message = lambda _, __, message: seen.append(message.payload)
-    watcher.connect("127.0.0.1", mosquitto.port)
-    watcher.subscribe("status", 1)
-    watcher.loop_start()
     consumer = make_consumer(status_topic="status", topics="a")
-    try:
+    with watching(mosquitto.port, "status") as seen:
         consumer.start()
         wait_until(lambda: seen == [b"online"], 5, lambda: str(seen))
         consumer.stop()
@@ -151,9 +144,6 @@ def test_the_status_topic_says_online_and_offline(make_consumer, mosquitto):
         wait_until(lambda: len(seen) == 3, 5, lambda: str(seen))
         consumer.kill()
         wait_until(lambda: seen[2:] == [b"online", b"offline"], 5, lambda: str(seen))
-    finally:
-        watcher.disconnect()
-        watcher.loop_stop()
 
 
 def test_a_second_consumer_has_its_own_filters_and_spool(make_consumer, publisher):

@@ -5,10 +5,10 @@ import re
 import subprocess
 import time
 
-import paho.mqtt.client as paho
 import pytest
 from bridge import free_port, wait_until
 from bridge.consumer import READY, VERSIONS
+from bridge.mqtt import another_client
 from bridge.names import LOOK_UP_S, Names
 from bridge.relays import OldBroker, Relay
 
@@ -70,16 +70,11 @@ def test_an_unknown_host_is_said(make_consumer):
 
 def test_another_client_with_our_id_is_said_and_not_fought(make_consumer, mosquitto):
     consumer = make_consumer(reconnect_max="60s").start()
-    other = paho.Client("bridge") if not hasattr(paho, "CallbackAPIVersion") else \
-        paho.Client(paho.CallbackAPIVersion.VERSION1, "bridge")
-    other.connect("127.0.0.1", mosquitto.port)
-    other.loop_start()
-    consumer.wait_log('another client with the client id "bridge"', timeout=30)
-    consumer.wait_log(READY, 4, timeout=30)
-    waits = [int(wait) for wait in re.findall(r'lost.*"retry_ms":(\d+)', consumer.log())]
-    assert all(later > earlier for earlier, later in zip(waits, waits[1:])), waits
-    other.disconnect()
-    other.loop_stop()
+    with another_client(mosquitto.port, "bridge"):
+        consumer.wait_log('another client with the client id "bridge"', timeout=30)
+        consumer.wait_log(READY, 4, timeout=30)
+        waits = [int(wait) for wait in re.findall(r'lost.*"retry_ms":(\d+)', consumer.log())]
+        assert all(later > earlier for earlier, later in zip(waits, waits[1:])), waits
 
 
 def dynamic_security(folder):

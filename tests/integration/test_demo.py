@@ -5,9 +5,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import paho.mqtt.client as paho
 import pytest
 from bridge import build_folder, free_port, wait_until
+from bridge.mqtt import watching
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
@@ -57,20 +57,12 @@ def test_the_demo_ends_by_itself_and_leaves_no_process_and_no_file(start_demo):
 
 
 def test_the_demos_devices_send_bytes_that_are_no_text_as_well(mosquitto):
-    seen = []
-    watcher = paho.Client("watcher") if not hasattr(paho, "CallbackAPIVersion") else \
-        paho.Client(paho.CallbackAPIVersion.VERSION1, "watcher")
-    watcher.on_message = lambda _, __, message: seen.append(message.payload)
-    watcher.connect("127.0.0.1", mosquitto.port)
-    watcher.subscribe("gateway/frame", 1)
-    watcher.loop_start()
-    devices = subprocess.Popen(["/usr/bin/python3", ROOT / "tools/demo-devices", str(mosquitto.port)])
-    try:
-        wait_until(lambda: seen, 20, "a frame comes")
-    finally:
-        devices.terminate()
-        watcher.disconnect()
-        watcher.loop_stop()
+    with watching(mosquitto.port, "gateway/frame") as seen:
+        devices = subprocess.Popen(["/usr/bin/python3", ROOT / "tools/demo-devices", str(mosquitto.port)])
+        try:
+            wait_until(lambda: seen, 20, "a frame comes")
+        finally:
+            devices.terminate()
     assert devices.wait(10) == 0
     assert b"\0" in seen[0] and max(seen[0]) > 0x7f
 

@@ -1,5 +1,6 @@
-"""A device: publishes, and knows what the broker has confirmed."""
+"""A device: publishes, and knows what the broker has confirmed. And others that just look on."""
 
+import contextlib
 import threading
 import time
 import warnings
@@ -9,12 +10,35 @@ import paho.mqtt.client as paho
 from .process import wait_until
 
 
-def _client(client_id, clean):
+def _client(client_id, clean=True):
     arguments = {"client_id": client_id, "clean_session": clean, "protocol": paho.MQTTv311}
     if hasattr(paho, "CallbackAPIVersion"):  # paho 2
         warnings.simplefilter("ignore", DeprecationWarning)
         return paho.Client(paho.CallbackAPIVersion.VERSION1, **arguments)
     return paho.Client(**arguments)
+
+
+@contextlib.contextmanager
+def another_client(port, client_id):
+    """Connected while the block runs."""
+    client = _client(client_id)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        yield client
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@contextlib.contextmanager
+def watching(port, topic):
+    """The payloads that come while the block runs."""
+    seen = []
+    with another_client(port, "watcher") as client:
+        client.on_message = lambda _, __, message: seen.append(message.payload)
+        client.subscribe(topic, 1)
+        yield seen
 
 
 class Publisher:
