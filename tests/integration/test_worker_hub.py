@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bridge import account, jwt, wait_until
-from bridge.entries import add, add_many, failed_rows, php_value
+from bridge.entries import add_many, failed_rows, php_value
 from bridge.limiter import Limiter
 from bridge.proxy import choking_proxy
 
@@ -46,58 +46,6 @@ def start_worker(bridge, hub, **settings):
     return bridge.run_program("worker")
 
 
-def narrow_token(hub):
-    return {"jwt": jwt(hub.publisher_key, publish=["sensors/{name}"]), "jwt_secret": None}
-
-
-def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, make_hub, database):
-    """One lane alone: our own probe, which such a token is not for, is all that is left to ask with."""
-    hub = make_hub()
-    process = start_worker(bridge, hub, **narrow_token(hub))
-    add(redis, "sensors/a", "1")
-    redis.wait_drained()
-    hub.stop()
-    add(redis, "sensors/a", "2")
-    wait_until(lambda: "takes no updates" in process.log(), 15, "the worker notices")
-    hub.start()
-    redis.wait_drained(60)
-    assert failed_rows(database) == []
-
-
-def refuse_one(bridge, redis, hub):
-    """In a quiet moment: nothing else is there to tell whether it is the topic or the token."""
-    bridge.settings["retry"] = {"max_retries": 0}
-    process = start_worker(bridge, hub, **narrow_token(hub))
-    add(redis, "elsewhere", "1")
-    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it is refused")
-    return process
-
-
-def see_others_pass(redis, sse, database, refused):
-    """In every lane, also behind those that are refused; which then count as failures of their own."""
-    add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
-    sse.wait_count(40, timeout=30)
-    wait_until(lambda: add(redis, "sensors/0", "x") and len(failed_rows(database)) == refused, 30,
-               "what is refused is told apart", every=0.2)
-    redis.wait_drained(30)
-    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
-
-
-def test_a_topic_that_the_token_is_not_for_holds_up_no_other(bridge, redis, hub, sse, database):
-    refuse_one(bridge, redis, hub)
-    see_others_pass(redis, sse, database, refused=1)
-
-
-def test_a_refused_topic_that_is_found_pending_holds_up_no_other(bridge, redis, hub, sse, database):
-    process = refuse_one(bridge, redis, hub)
-    add_many(redis, [("elsewhere", "2"), ("elsewhere", "3")])
-    wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 3, 15, "they are read")
-    process.kill()
-    process = start_worker(bridge, hub)
-    wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it is refused again")
-    see_others_pass(redis, sse, database, refused=3)
-
-
 @pytest.mark.waits
 def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, database):
     counter = makers.keep(Limiter(makers.new_folder("counter"), hub.port, rate="100000r/s", burst=1000)).start()
@@ -108,15 +56,6 @@ def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, d
     wait_until(lambda: process.log().count("does not accept the token") > 1, 30, "and again, ten seconds later")
     assert set(counter.statuses()) == {401} and len(counter.statuses()) < 60
     assert failed_rows(database) == [] and redis.client.xlen("messages") == 40
-
-
-def test_a_message_that_the_hub_chokes_on_is_charged_whatever_the_token_is_for(bridge, makers, redis, hub, database):
-    """Our own probe is refused, and yet shows that it is this message."""
-    bridge.settings["retry"] = {"max_retries": 0}
-    start_worker(bridge, choking_proxy(makers, hub).start(), **narrow_token(hub))
-    add(redis, "sensors/a", "choke")
-    redis.wait_drained(60)
-    assert len(failed_rows(database)) == 1
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ whatever order, number and place it comes."""
 import pytest
 from bridge import account, jwt, wait_until
 from bridge.entries import add, add_many, failed_rows, pend
+from bridge.proxy import choking_proxy
 
 
 def narrow(bridge, hub):
@@ -29,6 +30,60 @@ def wait_refused(process):
 
 def is_read_waiting(redis):
     return any("b" in client["flags"] for client in redis.client.client_list())
+
+
+def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, make_hub, database):
+    """One lane alone: our own probe, which such a token is not for, is all that is left to ask with."""
+    hub = make_hub()
+    narrow(bridge, hub)
+    process = bridge.run_program("worker")
+    add(redis, "sensors/a", "1")
+    redis.wait_drained()
+    hub.stop()
+    add(redis, "sensors/a", "2")
+    wait_until(lambda: "takes no updates" in process.log(), 15, "the worker notices")
+    hub.start()
+    redis.wait_drained(60)
+    assert failed_rows(database) == []
+
+
+def see_others_pass(redis, sse, database, refused):
+    """In every lane, also behind those that are refused; which then count as failures of their own."""
+    add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
+    sse.wait_count(40, timeout=30)
+    wait_until(lambda: add(redis, "sensors/0", "x") and len(failed_rows(database)) == refused, 30,
+               "what is refused is told apart", every=0.2)
+    redis.wait_drained(30)
+    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
+
+
+def test_a_topic_that_the_token_is_not_for_holds_up_no_other(start, redis, sse, database):
+    """It comes in a quiet moment: nothing else is there to tell whether it is the topic or the token."""
+    process = start()
+    add(redis, "elsewhere", "1")
+    wait_refused(process)
+    see_others_pass(redis, sse, database, refused=1)
+
+
+def test_a_refused_topic_that_is_found_pending_holds_up_no_other(start, redis, sse, database):
+    process = start()
+    add(redis, "elsewhere", "1")
+    wait_refused(process)
+    add_many(redis, [("elsewhere", "2"), ("elsewhere", "3")])
+    wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 3, 15, "they are read")
+    process.kill()
+    wait_refused(start())
+    see_others_pass(redis, sse, database, refused=3)
+
+
+def test_a_message_that_the_hub_chokes_on_is_charged_whatever_the_token_is_for(bridge, makers, redis, hub, database):
+    """Our own probe is refused, and yet shows that it is this message."""
+    narrow(bridge, hub)
+    bridge.settings["mercure"]["url"] = choking_proxy(makers, hub).start().url
+    bridge.run_program("worker")
+    add(redis, "sensors/a", "choke")
+    redis.wait_drained(60)
+    assert len(failed_rows(database)) == 1
 
 
 @pytest.mark.waits
