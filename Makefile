@@ -55,11 +55,11 @@ LIBS_cli        := $(INIH) $(CJSON) $(PAHO_BLOCKING) $(CLIENT_LIBS)
 LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(PAHO_BLOCKING) $(MICROHTTPD) $(CLIENT_LIBS) -lm
 
 SOURCES := $(wildcard common/base/*.c common/wire/*.c common/client/*.c \
-                      supervisor/*.c consumer/*.c worker/*.c monitor/*.c cli/*.c)
-HEADERS := $(wildcard common/*/*.h supervisor/*.h consumer/*.h worker/*.h monitor/*.h cli/*.h)
+                      supervisor/*.c consumer/*.c consumer/*/*.c worker/*.c monitor/*.c cli/*.c)
+HEADERS := $(wildcard common/*/*.h supervisor/*.h consumer/*.h consumer/*/*.h worker/*.h monitor/*.h cli/*.h)
 objects  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)))
 # A program's modules without its main, for the tests.
-modules  = $(filter-out $(BUILD)/$(1)/main.o,$(call objects,$(1)/*.c))
+modules  = $(filter-out $(BUILD)/$(1)/main.o,$(call objects,$(1)/*.c) $(call objects,$(1)/*/*.c))
 
 BASE   := $(BUILD)/libbase.a
 WIRE   := $(BUILD)/libwire.a

@@ -1,20 +1,20 @@
 /* mqtt-bridge-consumer: from the broker through the spool into the Redis stream.
  *
- * paho's receive thread appends to the spool (inflight); everything else happens here, in main, which
+ * paho's receive thread appends to the spool (receiver); everything else happens here, in main, which
  * waits in one poll for signals, the session's events, Redis and, when it has nothing to send, for the
  * next append. Nothing here blocks. */
 #include "common/base/alloc.h"
 #include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "consumer/dispatch.h"
-#include "consumer/filters.h"
-#include "consumer/inflight.h"
-#include "consumer/orphans.h"
-#include "consumer/place.h"
-#include "consumer/promise.h"
-#include "consumer/session.h"
-#include "consumer/spool.h"
+#include "consumer/dispatch/dispatch.h"
+#include "consumer/guarantees.h"
+#include "consumer/mqtt/receiver.h"
+#include "consumer/mqtt/session.h"
+#include "consumer/mqtt/subscriptions.h"
+#include "consumer/orphan_spools.h"
+#include "consumer/spool/spool.h"
+#include "consumer/spool/spool_path.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,11 +35,11 @@ struct consumer {
     struct child child;
     const struct settings_mqtt *mqtt;
     struct spool *spool;
-    struct filters *filters;
-    struct inflight *inflight;
+    struct subscriptions *filters;
+    struct receiver *receiver;
     struct session *session;
     struct dispatch *dispatch;
-    struct orphans *orphans; /* NULL in all consumers but the one of [mqtt] */
+    struct orphan_spools *orphans; /* NULL in all consumers but the one of [mqtt] */
 
     bool stopping;
     bool paused; /* the broker is left until the spool has room */
@@ -95,36 +95,36 @@ static void open_all(struct consumer *consumer)
 {
     struct child *child = &consumer->child;
     struct error err = {0};
-    char *dir = place_of_spool(child->settings, consumer->mqtt->client_id);
+    char *dir = spool_path(child->settings, consumer->mqtt->client_id);
     char *subscriptions = xasprintf("%s/subscriptions", dir);
-    int result = place_make(child->settings, &err);
+    int result = spool_path_make(child->settings, &err);
 
     if (result == 0)
         result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
     open_spool(consumer, dir);
-    result = filters_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
+    result = subscriptions_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
     if (result < 0)
         child_give_up(child, &err);
-    consumer->inflight = inflight_new(consumer->spool, consumer->filters, child->slot);
-    result = session_new(&consumer->session, consumer->mqtt, consumer->filters, consumer->inflight,
+    consumer->receiver = receiver_new(consumer->spool, consumer->filters, child->slot);
+    result = session_new(&consumer->session, consumer->mqtt, consumer->filters, consumer->receiver,
                          child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
     if (consumer->mqtt == &child->settings->mqtt)
-        consumer->orphans = orphans_new(child->settings, child->slot);
+        consumer->orphans = orphan_spools_new(child->settings, child->slot);
     free(dir);
     free(subscriptions);
 }
 
 static void close_all(struct consumer *consumer)
 {
-    orphans_free(consumer->orphans);
+    orphan_spools_free(consumer->orphans);
     session_free(consumer->session);
-    inflight_free(consumer->inflight);
+    receiver_free(consumer->receiver);
     dispatch_free(consumer->dispatch);
-    filters_free(consumer->filters);
+    subscriptions_free(consumer->filters);
     spool_close(consumer->spool);
     child_end(&consumer->child);
 }
@@ -133,7 +133,7 @@ static void close_all(struct consumer *consumer)
 
 static void read_signals(struct consumer *consumer, int64_t now_ms)
 {
-    int64_t patience_ms = consumer->child.settings->supervisor.stop_timeout_ms;
+    int64_t answer_timeout_ms = consumer->child.settings->supervisor.stop_timeout_ms;
     enum child_signal got = child_read_signal(&consumer->child);
 
     if (got == CHILD_QUIT)
@@ -141,9 +141,11 @@ static void read_signals(struct consumer *consumer, int64_t now_ms)
     if (got != CHILD_STOP || consumer->stopping)
         return;
     consumer->stopping = true;
-    patience_ms -= patience_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : patience_ms / 2;
-    consumer->stop_by_ms = now_ms + patience_ms;
-    consumer->leave_by_ms = now_ms + (patience_ms < LEAVE_LIMIT_MS ? patience_ms : LEAVE_LIMIT_MS);
+    answer_timeout_ms -=
+        answer_timeout_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : answer_timeout_ms / 2;
+    consumer->stop_by_ms = now_ms + answer_timeout_ms;
+    consumer->leave_by_ms =
+        now_ms + (answer_timeout_ms < LEAVE_LIMIT_MS ? answer_timeout_ms : LEAVE_LIMIT_MS);
     log_info(LOG_PLAIN, "Stopping: leaving the broker, then sending what is spooled");
 }
 
@@ -179,7 +181,7 @@ static void report(struct consumer *consumer)
     const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
                                            : session_reason(consumer->session);
     const char *redis = dispatch_reason(consumer->dispatch);
-    const char *orphans = consumer->orphans != NULL ? orphans_reason(consumer->orphans) : "";
+    const char *orphans = consumer->orphans != NULL ? orphan_spools_reason(consumer->orphans) : "";
     bool only_slow = session[0] == '\0' && dispatch_is_slow(consumer->dispatch);
     char reason[STATS_REASON_SIZE];
 
@@ -201,8 +203,8 @@ static void report(struct consumer *consumer)
     if (!consumer->said && session_is_ready(consumer->session) &&
         dispatch_server(consumer->dispatch) != NULL) {
         consumer->said = true;
-        promise_say(consumer->child.settings, consumer->mqtt, session_facts(consumer->session),
-                    dispatch_server(consumer->dispatch));
+        guarantees_log(consumer->child.settings, consumer->mqtt, session_facts(consumer->session),
+                       dispatch_server(consumer->dispatch));
     }
 }
 
@@ -213,7 +215,7 @@ static void publish_stats(struct consumer *consumer, int64_t now_ms)
 
     spool_state(consumer->spool, &state);
     stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
-    uint64_t orphaned = consumer->orphans != NULL ? orphans_unsent(consumer->orphans) : 0;
+    uint64_t orphaned = consumer->orphans != NULL ? orphan_spools_unsent(consumer->orphans) : 0;
     stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records + orphaned);
     stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
     stats_add(slot, STATS_SPOOL_DAMAGED, state.damaged_records - consumer->damaged);
@@ -266,7 +268,7 @@ static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms,
     deadline_ms = clock_earlier_ms(deadline_ms, session_deadline_ms(consumer->session));
     deadline_ms = clock_earlier_ms(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
     if (consumer->orphans != NULL)
-        deadline_ms = clock_earlier_ms(deadline_ms, orphans_deadline_ms(consumer->orphans));
+        deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
     if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
         deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
     if (!asleep)
@@ -291,8 +293,8 @@ enum {
 /* An append wakes main only if main has said that it sleeps, and it says so only if it could send. */
 static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT])
 {
-    bool hungry = dispatch_is_hungry(consumer->dispatch);
-    bool asleep = hungry && spool_sleep(consumer->spool);
+    bool hungry = dispatch_can_send(consumer->dispatch);
+    bool asleep = hungry && spool_arm_wakeup(consumer->spool);
     int timeout_ms = 0;
 
     fds[FD_SIGNAL] = (struct pollfd){.fd = consumer->child.signal_fd, .events = POLLIN};
@@ -303,7 +305,7 @@ static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT]
     for (int i = FD_ORPHANS; i < FD_COUNT; i++)
         fds[i] = (struct pollfd){.fd = -1};
     if (consumer->orphans != NULL)
-        orphans_poll(consumer->orphans, &fds[FD_ORPHANS]);
+        orphan_spools_poll(consumer->orphans, &fds[FD_ORPHANS]);
     if (asleep || !hungry) {
         int64_t now_ms = clock_monotonic_ms();
 
@@ -314,7 +316,7 @@ static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT]
     if (poll(fds, FD_COUNT, timeout_ms) < 0 && errno != EINTR)
         abort(); /* a descriptor of ours is not one */
     if (asleep)
-        spool_wake(consumer->spool);
+        spool_disarm_wakeup(consumer->spool);
 }
 
 static void run(struct consumer *consumer)
@@ -330,7 +332,7 @@ static void run(struct consumer *consumer)
             read_signals(consumer, now_ms);
         dispatch_process(consumer->dispatch, &fds[FD_DISPATCH], now_ms);
         if (consumer->orphans != NULL)
-            orphans_process(consumer->orphans, &fds[FD_ORPHANS], now_ms);
+            orphan_spools_process(consumer->orphans, &fds[FD_ORPHANS], now_ms);
         watch_level(consumer);
         session_process(consumer->session, &fds[FD_SESSION], now_ms);
         report(consumer);
@@ -361,7 +363,7 @@ int main(int argc, char **argv)
                 "from the MQTT broker through the spool into the Redis stream");
     consumer.mqtt = find_settings(&consumer.child);
     open_all(&consumer);
-    promise_check_settings(dispatch_stream_max_entries(consumer.dispatch));
+    guarantees_check_settings(dispatch_stream_max_entries(consumer.dispatch));
     run(&consumer);
     say_what_stays(&consumer);
     /* A broker that did not let us go: paho's threads may still be at work, so nothing is taken away

@@ -5,7 +5,7 @@
  */
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "consumer/spool.h"
+#include "consumer/spool/spool.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -129,10 +129,10 @@ static void read_all(struct bench *bench)
         if (next > 0 && read % BATCH != 0)
             continue;
         spool_commit(bench->spool, message.sequence);
-        if (next == 0 && spool_sleep(bench->spool)) {
+        if (next == 0 && spool_arm_wakeup(bench->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(bench->spool), .events = POLLIN};
             poll(&fd, 1, -1);
-            spool_wake(bench->spool);
+            spool_disarm_wakeup(bench->spool);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/sys.h"
-#include "consumer/spool_internal.h"
+#include "consumer/spool/spool_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -194,13 +194,13 @@ static inline struct spool_state spool_case_state(const struct spool_case *c)
     return state;
 }
 
-static inline struct spool_rewound spool_case_rewind(struct spool_case *c, uint64_t run,
-                                                     uint64_t sequence)
+static inline struct mark_result spool_case_rewind(struct spool_case *c, uint64_t run,
+                                                   uint64_t sequence)
 {
     char mark[40];
 
     spool_mark_text(run, sequence, mark);
-    return spool_rewind(c->spool, bytes_of(mark));
+    return spool_apply_mark(c->spool, bytes_of(mark));
 }
 
 static inline size_t spool_case_files(const struct spool_case *c, const char *suffix)

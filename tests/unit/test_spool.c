@@ -73,7 +73,7 @@ static void test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart(vo
     assert_int_equal(again.sequence, 2);
     assert_int_equal(again.identity, 1);
     spool_case_reopen_killed(c);
-    spool_recall(c->spool, 1, on_recalled, &recalled);
+    spool_load_recent(c->spool, 1, on_recalled, &recalled);
     assert_int_equal(recalled.len, 1);
     assert_int_equal(recalled.last, 2);
     assert_int_equal(recalled.last_identity, 1);
@@ -106,11 +106,11 @@ static void test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed
     spool_case_open(c);
     spool_case_fill(c, 1, 5000, 1000);
     spool_case_reopen_killed(c);
-    spool_recall(c->spool, 100, on_recalled, &recalled);
+    spool_load_recent(c->spool, 100, on_recalled, &recalled);
     assert_int_equal(recalled.len, 100);
     assert_int_equal(recalled.first, 4901);
     assert_int_equal(recalled.last, 5000);
-    spool_recall(c->spool, 1000000, on_recalled, &all);
+    spool_load_recent(c->spool, 1000000, on_recalled, &all);
     assert_int_equal(all.len, 5000);
     spool_case_expect(c, 1, 5000);
 }
@@ -124,7 +124,7 @@ static void test_no_more_is_recalled_than_a_start_can_wait_for(void **state)
     spool_case_open(c);
     spool_case_fill(c, 1, 80, 1 * MB);
     spool_case_reopen_killed(c);
-    spool_recall(c->spool, 1000000, on_recalled, &recalled);
+    spool_load_recent(c->spool, 1000000, on_recalled, &recalled);
     assert_in_range(recalled.len, 56, 64);
     assert_int_equal(recalled.last, 80);
 }
@@ -277,15 +277,15 @@ static void test_an_append_wakes_the_reader_only_if_it_sleeps(void **state)
     spool_case_open(c);
     spool_case_append(c, 1, 100);
     assert_false(is_readable(c));
-    assert_false(spool_sleep(c->spool)); /* there is something unread */
+    assert_false(spool_arm_wakeup(c->spool)); /* there is something unread */
     spool_case_append(c, 2, 100);
     assert_false(is_readable(c));
     spool_case_expect(c, 1, 2);
-    assert_true(spool_sleep(c->spool));
+    assert_true(spool_arm_wakeup(c->spool));
     assert_false(is_readable(c));
     spool_case_append(c, 3, 100);
     assert_true(is_readable(c));
-    spool_wake(c->spool);
+    spool_disarm_wakeup(c->spool);
     assert_false(is_readable(c));
     spool_case_append(c, 4, 100);
     assert_false(is_readable(c));
@@ -300,7 +300,7 @@ static void test_the_reader_is_woken_to_make_a_spare(void **state)
     while (c->spool->writer.number < 2)
         spool_case_append(c, n++, 1000);
     assert_true(is_readable(c));
-    spool_wake(c->spool);
+    spool_disarm_wakeup(c->spool);
     assert_int_equal(spool_case_files(c, "spare"), 1);
 }
 
@@ -348,11 +348,11 @@ static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **stat
             continue;
         spool_commit(c->spool, message.sequence);
         assert_false(spool_above_high_water(c->spool));
-        if (next == 0 && spool_sleep(c->spool)) {
+        if (next == 0 && spool_arm_wakeup(c->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(c->spool), .events = POLLIN};
             sem_post(&w.slept);
             assert_int_equal(poll(&fd, 1, 30000), 1);
-            spool_wake(c->spool);
+            spool_disarm_wakeup(c->spool);
             slept++;
         }
     }

@@ -88,10 +88,10 @@ static void read_for_ever(struct spool_case *c, int fd)
             spool_commit(c->spool, message.sequence);
             uncommitted = 0;
         }
-        if (next == 0 && spool_sleep(c->spool)) {
+        if (next == 0 && spool_arm_wakeup(c->spool)) {
             struct pollfd event = {.fd = spool_event_fd(c->spool), .events = POLLIN};
             poll(&event, 1, -1);
-            spool_wake(c->spool);
+            spool_disarm_wakeup(c->spool);
         }
     }
 }
@@ -104,7 +104,7 @@ static void child(struct spool_case *c, int fd, int first, uint64_t random, cons
 
     if (spool_open(&c->spool, &c->options, &err) < 0)
         _exit(6);
-    spool_rewind(c->spool, bytes_of(mark));
+    spool_apply_mark(c->spool, bytes_of(mark));
     if (pthread_create(&thread, NULL, append_for_ever, &writer) != 0)
         _exit(7);
     read_for_ever(c, fd);
@@ -168,9 +168,9 @@ static void check(struct spool_case *c, struct told *told)
     int expected = 0, next;
 
     spool_case_open(c);
-    struct spool_rewound rewound = spool_rewind(c->spool, bytes_of(told->mark));
-    assert_int_not_equal(rewound.kind, SPOOL_GAP);
-    assert_int_not_equal(rewound.kind, SPOOL_UNKNOWN_RUN);
+    struct mark_result rewound = spool_apply_mark(c->spool, bytes_of(told->mark));
+    assert_int_not_equal(rewound.kind, MARK_GAP);
+    assert_int_not_equal(rewound.kind, MARK_UNKNOWN_RUN);
     assert_int_equal(rewound.position, (uint64_t)spool_case_state(c).committed_sequence + 1);
     while ((next = spool_case_next(c, &message)) != 0) {
         assert_true(next > 0);

@@ -129,10 +129,10 @@ static void test_a_full_disk_still_lets_a_spool_open_and_send(void **state)
     assert_true(spool_above_high_water(c->spool));
     assert_int_equal(spool_case_try(c, 11, 100, &sequence, &err), -ERR_FULL);
     spool_commit(c->spool, spool_case_expect(c, 1, 10));
-    assert_true(spool_sleep(c->spool));
+    assert_true(spool_arm_wakeup(c->spool));
     sys_heal();
     assert_int_equal(spool_case_append(c, 11, 100), 11);
-    assert_false(spool_sleep(c->spool));
+    assert_false(spool_arm_wakeup(c->spool));
     spool_case_expect(c, 11, 11);
 }
 
@@ -152,7 +152,7 @@ static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void *
     assert_non_null(strstr(err.text, "2 records are lost"));
     assert_int_equal(spool_case_state(c).damaged_records, 2);
     spool_case_expect(c, 12, 20);
-    spool_rewind(c->spool, BYTES_NONE);
+    spool_apply_mark(c->spool, BYTES_NONE);
     spool_case_expect(c, 1, 9);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     assert_int_equal(spool_case_state(c).damaged_records, 2);
@@ -328,7 +328,7 @@ static void test_on_a_full_disk_a_retained_segment_becomes_the_spare(void **stat
     struct spool_case *c = *state;
     uint64_t run = start_on_a_full_disk(c);
 
-    assert_int_equal(spool_case_rewind(c, run, 550).kind, SPOOL_IN_STEP);
+    assert_int_equal(spool_case_rewind(c, run, 550).kind, MARK_IN_STEP);
     assert_false(spool_above_high_water(c->spool));
     assert_int_equal(c->spool->reader.first->header.number, 2); /* and no more than that one */
     assert_int_equal(spool_case_append(c, 551, 100), 551);

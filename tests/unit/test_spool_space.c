@@ -130,7 +130,7 @@ static void test_a_message_that_found_no_room_finds_it_after_the_next_start(void
     c->options.size = 16 * MB;
     c->options.retain = 6 * MB;
     spool_case_open(c);
-    spool_rewind(c->spool, BYTES_NONE);
+    spool_apply_mark(c->spool, BYTES_NONE);
     uint64_t run = spool_run(c->spool);
     for (int n = 1; n <= 120; n++) {
         spool_case_append(c, n, 60 * KB);
@@ -140,7 +140,7 @@ static void test_a_message_that_found_no_room_finds_it_after_the_next_start(void
     spool_case_reopen_killed(c);
     assert_true(spool_above_high_water(c->spool));
     assert_false(spool_below_low_water(c->spool));
-    assert_int_equal(spool_case_rewind(c, run, 120).kind, SPOOL_ADVANCED);
+    assert_int_equal(spool_case_rewind(c, run, 120).kind, MARK_AHEAD);
     assert_true(spool_below_low_water(c->spool));
     spool_case_append(c, 121, 12 * MB);
     spool_case_expect(c, 121, 121);
@@ -205,7 +205,7 @@ static void test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late
     while (c->spool->writer.number < 3)
         spool_case_append(c, n++, 1000);
     assert_int_equal(sys_calls(SYS_ALLOCATE), 1);
-    spool_wake(c->spool);
+    spool_disarm_wakeup(c->spool);
     assert_int_equal(spool_case_files(c, "spare"), 1);
     assert_int_equal(sys_calls(SYS_ALLOCATE), 2);
     spool_case_expect(c, 1, n - 1);
@@ -237,7 +237,7 @@ static void test_with_all_committed_there_is_room_whatever_the_size_of_records(v
     for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++) {
         for (size_t k = 0; k < sizeof(small) / sizeof(small[0]); k++) {
             spool_case_open(c);
-            spool_rewind(c->spool, BYTES_NONE);
+            spool_apply_mark(c->spool, BYTES_NONE);
             int n = commit_each(c, 1, 1, large[i]);
             commit_each(c, n, (int)(7 * MB / small[k]), small[k]);
             spool_case_close(c);
@@ -261,7 +261,7 @@ static void test_a_size_that_was_lowered_gives_up_what_is_retained_not_the_broke
     /* Redis may yet say that it needs what is retained. */
     assert_true(spool_above_high_water(c->spool));
     assert_int_equal(c->spool->reader.first->header.number, 1);
-    assert_int_equal(spool_case_rewind(c, run, 200).kind, SPOOL_IN_STEP);
+    assert_int_equal(spool_case_rewind(c, run, 200).kind, MARK_IN_STEP);
     assert_false(spool_above_high_water(c->spool));
     assert_true(spool_below_low_water(c->spool));
     assert_true(spool_case_state(c).used_bytes <= 8 * MB);
@@ -274,12 +274,12 @@ static void test_what_is_retained_stays_while_unsent_messages_fill_the_spool(voi
     c->options.size = 16 * MB;
     c->options.retain = 6 * MB;
     spool_case_open(c);
-    spool_rewind(c->spool, BYTES_NONE);
+    spool_apply_mark(c->spool, BYTES_NONE);
     int n = commit_each(c, 1, 60, 60 * KB);
     while (!spool_above_high_water(c->spool))
         spool_case_append(c, n++, 60 * KB);
     assert_int_equal(c->spool->reader.first->header.number, 1);
-    assert_int_equal(spool_rewind(c->spool, BYTES_NONE).kind, SPOOL_REPLAY);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).kind, MARK_BEHIND);
     spool_commit(c->spool, spool_case_expect(c, 1, n - 1));
     assert_false(spool_above_high_water(c->spool));
 }
@@ -294,7 +294,7 @@ static void test_a_mark_ahead_of_us_frees_what_it_commits(void **state)
         spool_case_append(c, n++, 1000);
     uint64_t used = spool_case_state(c).used_bytes;
     uint64_t last = spool_case_state(c).last_sequence;
-    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), last).kind, SPOOL_ADVANCED);
+    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), last).kind, MARK_AHEAD);
     assert_true(spool_case_state(c).used_bytes < used);
     assert_true(spool_below_low_water(c->spool));
 }

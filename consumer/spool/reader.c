@@ -1,0 +1,452 @@
+/* Main's half: reading in order, stepping over damage, and what was handed out. See spool.h. */
+#include "common/base/alloc.h"
+#include "common/base/sys.h"
+#include "consumer/spool/spool_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What is read in one go. A record that is longer gets a chunk of its own. */
+#define CHUNK_SIZE ((size_t)256 * 1024)
+/* A start waits for so much to be recalled, and for no more. */
+#define RECENT_BYTES ((uint64_t)64 * 1024 * 1024)
+
+struct cursor cursor_at(struct segment *segment)
+{
+    return (struct cursor){segment, SEGMENT_HEADER_SIZE, segment->header.first_sequence};
+}
+
+uint64_t cursor_records(const struct cursor *cursor)
+{
+    if (cursor->segment == NULL)
+        return 0;
+    const struct segment_header *header = &cursor->segment->header;
+    return header->records_before + cursor->sequence - header->first_sequence;
+}
+
+int64_t cursor_bytes(const struct cursor *cursor)
+{
+    if (cursor->segment == NULL)
+        return 0;
+    return (int64_t)(cursor->segment->header.bytes_before + cursor->offset - SEGMENT_HEADER_SIZE);
+}
+
+bool segment_is_finished(const struct segment *segment)
+{
+    return segment->next != NULL;
+}
+
+uint64_t segment_end_sequence(const struct segment *segment)
+{
+    return segment->header.first_sequence + segment->next->header.records_before -
+           segment->header.records_before;
+}
+
+void reader_discover_segments(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    uint64_t number = tail_number(atomic_load(&spool->shared.tail));
+    uint64_t known = reader->last == NULL ? 0 : reader->last->header.number;
+    struct error err;
+
+    while (known < number) {
+        struct segment *segment;
+        known++;
+        int result = segment_open(&segment, spool->dir, known, &err);
+        if (result == -ERR_NOT_FOUND && known < number)
+            continue; /* numbers of files put aside, or that never got their name */
+        if (result < 0)
+            spool_die(spool, err.text);
+        if (reader->last == NULL)
+            reader->first = segment;
+        else
+            reader->last->next = segment;
+        reader->last = segment;
+    }
+}
+
+void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
+{
+    if (spool->reader.last == NULL ||
+        spool->reader.last->header.number < tail_number(atomic_load(&spool->shared.tail)))
+        reader_discover_segments(spool);
+    if (cursor->segment == NULL && spool->reader.first != NULL)
+        *cursor = cursor_at(spool->reader.first);
+    while (cursor->segment != NULL && segment_is_finished(cursor->segment) &&
+           cursor->sequence >= segment_end_sequence(cursor->segment))
+        *cursor = cursor_at(cursor->segment->next);
+}
+
+/* Chunks ----------------------------------------------------------------------------------------- */
+
+static void drop_chunk(struct spool_reader *reader, struct chunk *chunk)
+{
+    if (chunk->capacity == CHUNK_SIZE && reader->unused == NULL)
+        reader->unused = chunk;
+    else
+        free(chunk);
+}
+
+static struct chunk *new_chunk(struct spool_reader *reader, uint64_t number, uint64_t offset,
+                               size_t want)
+{
+    size_t capacity = want > CHUNK_SIZE ? want : CHUNK_SIZE;
+    struct chunk *chunk = capacity == CHUNK_SIZE ? reader->unused : NULL;
+
+    if (chunk != NULL)
+        reader->unused = NULL;
+    else
+        chunk = xmalloc(sizeof(*chunk) + capacity);
+    chunk->next = NULL;
+    chunk->number = number;
+    chunk->offset = offset;
+    chunk->len = 0;
+    chunk->capacity = capacity;
+    if (reader->newest == NULL)
+        reader->oldest = chunk;
+    else
+        reader->newest->next = chunk;
+    reader->newest = chunk;
+    return chunk;
+}
+
+/* Drops what no record that is handed out lies in. */
+void reader_drop_chunks(struct spool_reader *reader)
+{
+    const struct chunk *keep = reader->newest;
+
+    if (reader->pending_len > 0)
+        keep = reader->pending[reader->pending_first].chunk;
+    while (reader->oldest != keep) {
+        struct chunk *next = reader->oldest->next;
+        drop_chunk(reader, reader->oldest);
+        reader->oldest = next;
+    }
+}
+
+static void drop_all_chunks(struct spool_reader *reader)
+{
+    while (reader->oldest != NULL) {
+        struct chunk *next = reader->oldest->next;
+        drop_chunk(reader, reader->oldest);
+        reader->oldest = next;
+    }
+    reader->newest = NULL;
+}
+
+static int open_for_reading(struct spool *spool, uint64_t number)
+{
+    struct spool_reader *reader = &spool->reader;
+    char name[SEGMENT_NAME_SIZE];
+
+    if (reader->fd >= 0 && reader->fd_number == number)
+        return reader->fd;
+    if (reader->fd >= 0)
+        close(reader->fd);
+    segment_name(number, "segment", name);
+    reader->fd = sys_openat(spool->dir, name, O_RDONLY | O_CLOEXEC, 0);
+    reader->fd_number = number;
+    /* Somebody deleted it: a hole. Anything else would make a hole of what is there. */
+    if (reader->fd < 0 && errno != ENOENT)
+        spool_die(spool, "opening a segment");
+    return reader->fd;
+}
+
+/* Reads on until the chunk is full, the limit is reached, or the disk has no more. */
+static void fill_chunk(struct spool *spool, struct chunk *chunk, uint64_t limit)
+{
+    int fd = open_for_reading(spool, chunk->number);
+
+    while (fd >= 0) {
+        uint64_t at = chunk->offset + chunk->len;
+        size_t room = chunk->capacity - chunk->len;
+        if (at >= limit || room == 0)
+            return;
+        if (room > limit - at)
+            room = (size_t)(limit - at);
+        ssize_t got = sys_pread(fd, chunk->data + chunk->len, room, (off_t)at);
+        if (got <= 0)
+            return; /* the caller finds less than it wants, and calls it damage */
+        chunk->len += (size_t)got;
+    }
+}
+
+/* The bytes from offset on: at least `want` of them, unless the disk does not have them. */
+static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset, size_t want,
+                          uint64_t limit)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct chunk *chunk = reader->newest;
+    bool inside = chunk != NULL && chunk->number == number && offset >= chunk->offset &&
+                  offset <= chunk->offset + chunk->len;
+
+    if (!inside || chunk->capacity - (size_t)(offset - chunk->offset) < want)
+        chunk = new_chunk(reader, number, offset, want);
+    size_t skip = (size_t)(offset - chunk->offset);
+    if (chunk->len - skip < want)
+        fill_chunk(spool, chunk, limit);
+    return (struct bytes){chunk->data + skip, chunk->len - skip};
+}
+
+/* Steps ------------------------------------------------------------------------------------------ */
+
+static enum record_verdict read_at(struct spool *spool, const struct cursor *cursor, uint64_t limit,
+                                   struct record *record, uint64_t *size)
+{
+    const struct segment *segment = cursor->segment;
+    uint64_t number = segment->header.number;
+
+    if (cursor->offset + RECORD_HEAD_SIZE > limit)
+        return RECORD_BAD;
+    struct bytes bytes = fetch(spool, number, cursor->offset, RECORD_HEAD_SIZE, limit);
+    enum record_verdict verdict = record_read(record, size, bytes, segment->seed);
+    if (verdict != RECORD_CUT)
+        return verdict;
+    if (bytes.len < RECORD_HEAD_SIZE || *size > limit - cursor->offset)
+        return RECORD_BAD;
+    bytes = fetch(spool, number, cursor->offset, (size_t)*size, limit);
+    return record_read(record, size, bytes, segment->seed);
+}
+
+/* How far the segment can be read now, and the bound of its sequences. While it is being written there
+ * is none: what damage at the very tail has cost shows when the next record comes. */
+static uint64_t segment_limit(struct spool *spool, const struct segment *segment,
+                              uint64_t *end_sequence)
+{
+    while (!segment_is_finished(segment)) {
+        uint64_t tail = atomic_load(&spool->shared.tail);
+        *end_sequence = UINT64_MAX;
+        if (tail_number(tail) == segment->header.number)
+            return tail_offset(tail);
+        reader_discover_segments(spool); /* the writer has left it since */
+    }
+    *end_sequence = segment_end_sequence(segment);
+    return segment->size;
+}
+
+/* Moves the cursor to the next good record of the segment, or to its end. */
+static void skip_damage(struct spool *spool, struct cursor *cursor, struct hole *hole)
+{
+    struct segment *segment = cursor->segment;
+    struct buf data = {0};
+    struct record record;
+    struct error err;
+    uint64_t end_sequence;
+    uint64_t size;
+
+    *hole = (struct hole){.number = segment->header.number, .from = cursor->offset};
+    uint64_t limit = segment_limit(spool, segment, &end_sequence);
+    int result = segment_load(&data, spool->dir, segment->header.number, limit, &err);
+    if (result == -ERR_SYSTEM && errno != ENOENT)
+        spool_die(spool, err.text);
+    size_t found = data.len;
+    if (result >= 0 && cursor->offset < data.len)
+        found = record_find(buf_bytes(&data), (size_t)cursor->offset, segment->seed,
+                            cursor->sequence, end_sequence - 1);
+    struct bytes rest = {data.data + found, data.len - found};
+    uint64_t next = end_sequence == UINT64_MAX ? cursor->sequence : end_sequence;
+    if (found < data.len && record_read(&record, &size, rest, segment->seed) == RECORD_GOOD)
+        next = record.sequence;
+    else
+        found = (size_t)limit;
+    hole->to = found;
+    hole->missing = next - cursor->sequence;
+    cursor->offset = found;
+    cursor->sequence = next;
+    buf_free(&data);
+}
+
+enum step reader_step(struct spool *spool, struct cursor *cursor, struct record *record,
+                      struct hole *hole)
+{
+    uint64_t end_sequence;
+    uint64_t limit;
+    uint64_t size = 0;
+
+    for (;;) {
+        reader_skip_finished_segments(spool, cursor);
+        if (cursor->segment == NULL)
+            return STEP_END;
+        limit = segment_limit(spool, cursor->segment, &end_sequence);
+        if (!segment_is_finished(cursor->segment) && cursor->offset >= limit)
+            return STEP_END;
+        if (cursor->sequence < end_sequence)
+            break;
+    }
+    if (read_at(spool, cursor, limit, record, &size) == RECORD_GOOD &&
+        record->sequence == cursor->sequence) {
+        cursor->offset += size;
+        cursor->sequence++;
+        return STEP_RECORD;
+    }
+    skip_damage(spool, cursor, hole);
+    return STEP_HOLE;
+}
+
+/* What was handed out ---------------------------------------------------------------------------- */
+
+static void add_pending(struct spool_reader *reader, uint64_t sequence, bool message)
+{
+    if (reader->pending_len == reader->pending_capacity) {
+        size_t capacity = reader->pending_capacity == 0 ? 1024 : 2 * reader->pending_capacity;
+        struct pending *ring = xmalloc(capacity * sizeof(*ring));
+        for (size_t i = 0; i < reader->pending_len; i++)
+            ring[i] = reader->pending[(reader->pending_first + i) & (reader->pending_capacity - 1)];
+        free(reader->pending);
+        reader->pending = ring;
+        reader->pending_first = 0;
+        reader->pending_capacity = capacity;
+    }
+    size_t at = (reader->pending_first + reader->pending_len) & (reader->pending_capacity - 1);
+    reader->pending[at] = (struct pending){sequence, message, reader->read, reader->newest};
+    reader->pending_len++;
+}
+
+/* Takes what is done from the front: messages up to the sequence, and what goes with them. */
+static void take_pending(struct spool_reader *reader, uint64_t sequence)
+{
+    while (reader->pending_len > 0) {
+        const struct pending *front = &reader->pending[reader->pending_first];
+        if (front->message && front->sequence > sequence)
+            break;
+        reader->committed = front->after;
+        reader->pending_first = (reader->pending_first + 1) & (reader->pending_capacity - 1);
+        reader->pending_len--;
+    }
+    reader_drop_chunks(reader);
+}
+
+void reader_move(struct spool *spool, const struct cursor *to)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    reader->read = *to;
+    reader->committed = *to;
+    reader->pending_first = 0;
+    reader->pending_len = 0;
+    drop_all_chunks(reader);
+}
+
+void reader_close(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    drop_all_chunks(reader);
+    free(reader->unused);
+    free(reader->pending);
+    if (reader->fd >= 0)
+        close(reader->fd);
+    while (reader->first != NULL) {
+        struct segment *next = reader->first->next;
+        segment_free(reader->first);
+        reader->first = next;
+    }
+}
+
+/* Whoever frees the segment, now or after a restart, is to keep the file. Without a second name (no file
+ * system of ours lacks them) we must live to free it ourselves. */
+static void mark_damaged(struct spool *spool, const struct segment *segment)
+{
+    if (segment_mark_damaged(spool->dir, segment->header.number) < 0) {
+        if (errno != ENOENT)
+            log_notice(LOG_WITH(log_text("spool", spool->path),
+                                log_number("segment", (int64_t)segment->header.number)),
+                       "Can't mark a segment as damaged: %s", strerror(errno));
+        return;
+    }
+    atomic_store(&spool->shared.directory_changed, true);
+}
+
+/* Counted once, however often it is read over. */
+static int report_hole(struct spool *spool, const struct hole *hole, struct segment *segment,
+                       struct error *err)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    if (hole->from >= segment->damage_end) {
+        reader->damaged += hole->missing;
+        mark_damaged(spool, segment);
+        segment->damage_end = hole->to > hole->from ? hole->to : hole->from + 1;
+    }
+    return error_set(err, ERR_FORMAT,
+                     "spool %s: segment %" PRIu64 " is damaged from byte %" PRIu64 " to %" PRIu64
+                     ": %" PRIu64 " records are lost",
+                     spool->path, hole->number, hole->from, hole->to, hole->missing);
+}
+
+static struct spool_message message_of(const struct record *record, uint64_t run)
+{
+    return (struct spool_message){
+        .sequence = record->sequence,
+        .identity = record->sequence - record->repeats,
+        .run = run,
+        .received_us = record->received_us,
+        .qos = record->qos,
+        .retained = record->retained,
+        .packet_id = record->packet_id,
+        .topic = record->topic,
+        .payload = record->payload,
+        .properties = record->properties,
+    };
+}
+
+void spool_load_recent(struct spool *spool, uint64_t count, spool_seen *seen, void *context)
+{
+    struct segment *segment = spool->reader.first;
+    uint64_t stored = atomic_load(&spool->shared.records);
+    uint64_t bytes = atomic_load(&spool->shared.bytes);
+    struct record record;
+    struct hole hole;
+
+    if (segment == NULL)
+        return;
+    while (segment->next != NULL && (segment->next->header.records_before + count < stored ||
+                                     segment->header.bytes_before + RECENT_BYTES < bytes))
+        segment = segment->next;
+    struct cursor cursor = cursor_at(segment);
+    for (;;) {
+        enum step step = reader_step(spool, &cursor, &record, &hole);
+
+        if (step == STEP_END)
+            break;
+        if (step == STEP_RECORD && record.type == RECORD_MESSAGE &&
+            cursor_records(&cursor) + count > stored) {
+            struct spool_message message = message_of(&record, cursor.segment->header.run);
+            seen(context, &message);
+        }
+        reader_drop_chunks(&spool->reader);
+    }
+    reader_drop_chunks(&spool->reader);
+}
+
+int spool_next(struct spool *spool, struct spool_message *message, struct error *err)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct record record;
+    struct hole hole;
+
+    for (;;) {
+        enum step step = reader_step(spool, &reader->read, &record, &hole);
+        if (step == STEP_END)
+            return 0;
+        bool is_message = step == STEP_RECORD && record.type == RECORD_MESSAGE;
+        add_pending(reader, reader->read.sequence - 1, is_message);
+        if (is_message)
+            break;
+        take_pending(reader, 0);
+        if (step == STEP_HOLE)
+            return report_hole(spool, &hole, reader->read.segment, err);
+    }
+    *message = message_of(&record, reader->read.segment->header.run);
+    return 1;
+}
+
+void spool_commit(struct spool *spool, uint64_t sequence)
+{
+    take_pending(&spool->reader, sequence);
+    retention_release(spool);
+}

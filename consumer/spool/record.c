@@ -1,0 +1,147 @@
+#include "consumer/spool/record.h"
+
+#include "common/wire/crc32c.h"
+#include "consumer/spool/little_endian.h"
+
+#include <stddef.h>
+
+enum {
+    HEAD_CRC = 0,
+    BODY_CRC = 4,
+    SEQUENCE = 8,
+    RECEIVED = 16,
+    PAYLOAD_LEN = 24,
+    PROPERTIES_LEN = 28,
+    TOPIC_LEN = 32,
+    PACKET_ID = 34,
+    TYPE = 36,
+    FLAGS = 37,
+    REPEATS = 38,
+};
+
+#define FLAG_QOS      0x03
+#define FLAG_RETAINED 0x04
+
+uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t segment)
+{
+    char origin[32];
+
+    memcpy(origin, spool_id, 16);
+    little_endian_put64(origin + 16, run);
+    little_endian_put64(origin + 24, segment);
+    return crc32c(0, origin, sizeof(origin));
+}
+
+static uint64_t padded(uint64_t size)
+{
+    return (size + RECORD_ALIGNMENT - 1) & ~(uint64_t)(RECORD_ALIGNMENT - 1);
+}
+
+uint64_t record_size(const struct record *record)
+{
+    return padded(RECORD_HEAD_SIZE + record->topic.len + record->payload.len +
+                  record->properties.len);
+}
+
+static uint32_t body_crc(const struct record *record, uint32_t seed)
+{
+    uint32_t crc = crc32c(seed, record->topic.data, record->topic.len);
+
+    crc = crc32c(crc, record->payload.data, record->payload.len);
+    return crc32c(crc, record->properties.data, record->properties.len);
+}
+
+static struct iovec part_of(struct bytes bytes)
+{
+    return (struct iovec){.iov_base = (void *)bytes.data, .iov_len = bytes.len};
+}
+
+void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
+                  struct iovec parts[RECORD_PARTS])
+{
+    static const char padding[RECORD_ALIGNMENT];
+    uint64_t unpadded =
+        RECORD_HEAD_SIZE + record->topic.len + record->payload.len + record->properties.len;
+
+    little_endian_put32(head + BODY_CRC, body_crc(record, seed));
+    little_endian_put64(head + SEQUENCE, record->sequence);
+    little_endian_put64(head + RECEIVED, (uint64_t)record->received_us);
+    little_endian_put32(head + PAYLOAD_LEN, (uint32_t)record->payload.len);
+    little_endian_put32(head + PROPERTIES_LEN, (uint32_t)record->properties.len);
+    little_endian_put16(head + TOPIC_LEN, (uint16_t)record->topic.len);
+    little_endian_put16(head + PACKET_ID, record->packet_id);
+    head[TYPE] = (char)record->type;
+    head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0));
+    little_endian_put16(head + REPEATS, record->repeats);
+    little_endian_put32(head + HEAD_CRC,
+                        crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
+
+    parts[0] = (struct iovec){.iov_base = head, .iov_len = RECORD_HEAD_SIZE};
+    parts[1] = part_of(record->topic);
+    parts[2] = part_of(record->payload);
+    parts[3] = part_of(record->properties);
+    parts[4] = part_of((struct bytes){padding, padded(unpadded) - unpadded});
+}
+
+/* Everything but the checksums, whose turn comes only when the rest could be a record's. */
+static void read_head(struct record *record, const char *head)
+{
+    *record = (struct record){
+        .type = (unsigned char)head[TYPE],
+        .sequence = little_endian_get64(head + SEQUENCE),
+        .received_us = (int64_t)little_endian_get64(head + RECEIVED),
+        .qos = head[FLAGS] & FLAG_QOS,
+        .retained = (head[FLAGS] & FLAG_RETAINED) != 0,
+        .packet_id = little_endian_get16(head + PACKET_ID),
+        .repeats = little_endian_get16(head + REPEATS),
+        .topic.len = little_endian_get16(head + TOPIC_LEN),
+        .payload.len = little_endian_get32(head + PAYLOAD_LEN),
+        .properties.len = little_endian_get32(head + PROPERTIES_LEN),
+    };
+}
+
+static bool head_is_good(const struct record *record, const char *head, uint32_t seed)
+{
+    return record->type != 0 && record->payload.len <= RECORD_BYTES_MAX &&
+           record->properties.len <= RECORD_BYTES_MAX &&
+           little_endian_get32(head + HEAD_CRC) ==
+               crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC);
+}
+
+enum record_verdict record_read(struct record *record, uint64_t *size, struct bytes data,
+                                uint32_t seed)
+{
+    if (data.len < RECORD_HEAD_SIZE) {
+        *size = RECORD_HEAD_SIZE;
+        return RECORD_CUT;
+    }
+    read_head(record, data.data);
+    if (!head_is_good(record, data.data, seed))
+        return RECORD_BAD;
+    *size = record_size(record);
+    if (data.len < *size)
+        return RECORD_CUT;
+
+    record->topic.data = data.data + RECORD_HEAD_SIZE;
+    record->payload.data = record->topic.data + record->topic.len;
+    record->properties.data = record->payload.data + record->payload.len;
+    if (body_crc(record, seed) != little_endian_get32(data.data + BODY_CRC))
+        return RECORD_BAD;
+    return RECORD_GOOD;
+}
+
+size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowest, uint64_t highest)
+{
+    struct record record;
+    uint64_t size;
+
+    for (size_t at = from; at + RECORD_HEAD_SIZE <= data.len; at += RECORD_ALIGNMENT) {
+        uint64_t sequence = little_endian_get64(data.data + at + SEQUENCE);
+        if (sequence < lowest || sequence > highest)
+            continue;
+        struct bytes rest = {data.data + at, data.len - at};
+        if (record_read(&record, &size, rest, seed) == RECORD_GOOD)
+            return at;
+    }
+    return data.len;
+}

@@ -1,0 +1,66 @@
+/* One record of the spool as bytes: head, topic, payload, properties, padding to 8. Pure; the layout is
+ * in docs/SPOOL.md, section "Record".
+ *
+ * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number), so that
+ * neither an old record in a recycled segment nor a payload that imitates a record is ever taken for
+ * one. */
+#ifndef CONSUMER_SPOOL_RECORD_H
+#define CONSUMER_SPOOL_RECORD_H
+
+#include "common/base/bytes.h"
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define RECORD_HEAD_SIZE 40
+#define RECORD_ALIGNMENT 8
+#define RECORD_TOPIC_MAX 65535
+#define RECORD_BYTES_MAX 268435455 /* payload, and properties: what an MQTT packet can hold */
+#define RECORD_PARTS     5
+
+enum record_type {
+    RECORD_MESSAGE = 1,
+    RECORD_RELEASE = 2,    /* QoS 2: the packet id is free again */
+    RECORD_CHECKPOINT = 3, /* QoS 2: the packet ids that are not, at the start of a segment */
+};
+
+struct record {
+    int type; /* enum record_type, or one that a later version added: skipped */
+    uint64_t sequence;
+    int64_t received_us; /* wall */
+    int qos;
+    bool retained;
+    uint16_t packet_id;
+    uint16_t repeats; /* so many sequences before it is the same message; 0: it is new */
+    struct bytes topic;
+    struct bytes payload;
+    struct bytes properties;
+};
+
+/* What every checksum of a segment begins with. */
+uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t segment);
+
+/* Its length in the segment, padding included. */
+uint64_t record_size(const struct record *record);
+
+/* The parts of a record for pwritev; they point into head and into what the record points to. */
+void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
+                  struct iovec parts[RECORD_PARTS]);
+
+enum record_verdict {
+    RECORD_GOOD,
+    RECORD_CUT, /* the head is good or not all there: *size bytes are needed to say more */
+    RECORD_BAD,
+};
+
+/* Reads the record at the start of data, which may go on behind it. record points into data. *size: its
+ * length, unless it is bad. */
+enum record_verdict record_read(struct record *record, uint64_t *size, struct bytes data,
+                                uint32_t seed);
+
+/* Where in data, at or behind `from`, the next good record begins whose sequence is in lowest..highest:
+ * data.len if there is none. `from` is a multiple of 8. */
+size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowest,
+                   uint64_t highest);
+
+#endif

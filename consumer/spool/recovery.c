@@ -1,0 +1,447 @@
+#include "consumer/spool/recovery.h"
+
+#include "common/base/alloc.h"
+#include "common/base/log.h"
+#include "common/base/random.h"
+#include "common/base/sys.h"
+#include "consumer/spool/damaged.h"
+#include "consumer/spool/record.h"
+#include "consumer/spool/u64_set.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct recovery {
+    struct recovered *out;
+    int dir;
+    const char *path;
+    struct segment **segments; /* by number; those without a header have run 0 and no texts */
+    size_t len;
+    struct u64_set damaged;
+    struct buf scratch;
+};
+
+void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
+                  uint64_t first_sequence)
+{
+    *scan = (struct recover_scan){.end = from, .next_sequence = first_sequence};
+    if (data.len <= from)
+        return;
+    /* As many as there is room for: keeps the search from trying what can't be. */
+    uint64_t highest = first_sequence + data.len / RECORD_HEAD_SIZE;
+    uint64_t at = from;
+
+    for (;;) {
+        struct record record;
+        uint64_t size = 0;
+        at = record_find(data, at, seed, scan->next_sequence, highest);
+        if (at == data.len)
+            break;
+        struct bytes rest = {data.data + at, data.len - at};
+        if (record_read(&record, &size, rest, seed) != RECORD_GOOD)
+            break;
+        scan->records++;
+        scan->missing += record.sequence - scan->next_sequence;
+        scan->next_sequence = record.sequence + 1;
+        at += size;
+        scan->end = at;
+    }
+    struct record torn;
+    uint64_t size = 0;
+    struct bytes rest = {data.data + scan->end, data.len - scan->end};
+    scan->torn = rest.len >= RECORD_HEAD_SIZE &&
+                 (record_read(&torn, &size, rest, seed) == RECORD_CUT || size > 0);
+}
+
+/* The numbers of the segments, and of the files put aside earlier. */
+static int list_directory(struct recovery *recovery, struct u64_set *segments, struct error *err)
+{
+    int fd = sys_openat(recovery->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    uint64_t number;
+
+    if (listing == NULL) {
+        int result = error_system(err, "reading %s", recovery->path);
+        if (fd >= 0)
+            close(fd);
+        return result;
+    }
+    while ((entry = readdir(listing)) != NULL) {
+        if (segment_name_parse(entry->d_name, "segment", &number))
+            u64_set_add(segments, number);
+        else if (segment_name_parse(entry->d_name, "damaged", &number))
+            u64_set_add(&recovery->damaged, number);
+    }
+    closedir(listing);
+    u64_set_sort(segments);
+    return 0;
+}
+
+static bool has_header(const struct segment *segment)
+{
+    return segment->header.destination != NULL;
+}
+
+static int open_segments(struct recovery *recovery, const struct u64_set *numbers,
+                         struct error *err)
+{
+    recovery->segments = xcalloc(numbers->len + 1, sizeof(struct segment *));
+    for (size_t i = 0; i < numbers->len; i++) {
+        struct segment **segment = &recovery->segments[i];
+        int result = segment_open(segment, recovery->dir, numbers->at[i], err);
+        if (result == 0 || result == -ERR_FORMAT) {
+            recovery->len++;
+            continue;
+        }
+        segment_free(*segment);
+        *segment = NULL;
+        error_wrap(err, "spool %s", recovery->path);
+        return result;
+    }
+    return 0;
+}
+
+/* All headers must name one spool; without any, this becomes a new one. */
+static int agree_on_id(struct recovery *recovery, struct error *err)
+{
+    const struct segment *known = NULL;
+
+    for (size_t i = recovery->len; i > 0; i--) {
+        const struct segment *segment = recovery->segments[i - 1];
+        if (!has_header(segment))
+            continue;
+        if (known == NULL)
+            known = segment;
+        if (memcmp(known->header.spool_id, segment->header.spool_id, 16) != 0)
+            return error_set(
+                err, ERR_FORMAT,
+                "spool %s: segments %llu and %llu belong to different spools: move one "
+                "spool's files elsewhere",
+                recovery->path, (unsigned long long)segment->header.number,
+                (unsigned long long)known->header.number);
+    }
+    if (known != NULL)
+        memcpy(recovery->out->spool_id, known->header.spool_id, 16);
+    else
+        random_bytes(recovery->out->spool_id, 16);
+    return 0;
+}
+
+/* The nearest segment with a header: below (step -1) or above (step 1) this index. */
+static struct segment *neighbour(const struct recovery *recovery, size_t index, int step)
+{
+    for (size_t i = index + (size_t)step; i < recovery->len; i += (size_t)step) {
+        struct segment *segment = recovery->segments[i];
+        if (segment != NULL && has_header(segment))
+            return segment;
+    }
+    return NULL;
+}
+
+static struct bytes load(struct recovery *recovery, const struct segment *segment)
+{
+    struct error err;
+
+    if (segment_load(&recovery->scratch, recovery->dir, segment->header.number, segment->size,
+                     &err) < 0)
+        buf_clear(&recovery->scratch);
+    return buf_bytes(&recovery->scratch);
+}
+
+static void scan_segment(struct recovery *recovery, struct recover_scan *scan,
+                         const struct segment *segment)
+{
+    recover_scan(scan, load(recovery, segment), SEGMENT_HEADER_SIZE, segment->seed,
+                 segment->header.first_sequence);
+}
+
+/* How many records were stored before this one began. Rather too many than too few: what is above the
+ * truth is reported as missing, what is below it would be skipped. */
+static uint64_t rebuild_records_before(struct recovery *recovery, const struct segment *segment,
+                                       const struct recover_scan *scan, const struct segment *below,
+                                       const struct segment *above)
+{
+    uint64_t count = scan->records + scan->missing;
+    struct recover_scan below_scan;
+
+    if (above != NULL)
+        return above->header.records_before > count ? above->header.records_before - count : 0;
+    if (below->header.run == segment->header.run)
+        return below->header.records_before + segment->header.first_sequence -
+               below->header.first_sequence;
+    scan_segment(recovery, &below_scan, below);
+    return below->header.records_before + below_scan.records + below_scan.missing;
+}
+
+/* A segment whose header is gone, read as if it were of `like`'s run: true if that makes sense of it. */
+static bool rebuild_as(struct recovery *recovery, struct segment *segment,
+                       const struct segment *like, const struct segment *below,
+                       const struct segment *above)
+{
+    struct segment_header *header = &segment->header;
+    uint32_t seed = record_seed(like->header.spool_id, like->header.run, header->number);
+    struct bytes data = load(recovery, segment);
+    size_t at = SEGMENT_HEADER_SIZE;
+    struct record record;
+    struct recover_scan scan;
+    uint64_t size;
+
+    if (data.len <= SEGMENT_HEADER_SIZE)
+        return false;
+    at = record_find(data, at, seed, 1, UINT64_MAX - 1);
+    struct bytes rest = {data.data + at, data.len - at};
+    if (rest.len == 0 || record_read(&record, &size, rest, seed) != RECORD_GOOD)
+        return false;
+
+    uint64_t number = header->number;
+    *header = like->header;
+    header->number = number;
+    header->first_sequence = record.sequence;
+    header->client_id = xstrdup(like->header.client_id);
+    header->destination = xstrdup(like->header.destination);
+    segment->seed = seed;
+    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, record.sequence);
+    header->records_before = rebuild_records_before(recovery, segment, &scan, below, above);
+    uint64_t bytes = segment->size - SEGMENT_HEADER_SIZE;
+    if (above != NULL)
+        header->bytes_before =
+            above->header.bytes_before > bytes ? above->header.bytes_before - bytes : 0;
+    else
+        header->bytes_before = below->header.bytes_before + below->size - SEGMENT_HEADER_SIZE;
+    return true;
+}
+
+static bool is_blank(struct bytes data)
+{
+    for (size_t i = 0; i < data.len; i++) {
+        if (data.data[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+static void put_aside(struct recovery *recovery, const struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+    char aside[SEGMENT_NAME_SIZE];
+
+    segment_name(segment->header.number, "segment", name);
+    segment_name(segment->header.number, "damaged", aside);
+    /* Space that was reserved and never written, as a power cut leaves it, tells nobody anything. */
+    if (is_blank(load(recovery, segment))) {
+        sys_unlinkat(recovery->dir, name);
+        log_notice(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
+                   "Removed a segment of the spool that was never written");
+        return;
+    }
+    segment_put_aside(recovery->dir, segment->header.number);
+    u64_set_add(&recovery->damaged, segment->header.number);
+    log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", aside),
+                       log_number("bytes", (int64_t)segment->size)),
+              "A segment of the spool can't be read at all: it is put aside, what it held is lost");
+}
+
+static void write_rebuilt_header(struct recovery *recovery, const struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+    struct error err;
+
+    segment_name(segment->header.number, "segment", name);
+    log_warning(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
+                "The header of a segment of the spool was damaged: rebuilt from its records");
+    int fd = sys_openat(recovery->dir, name, O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return; /* it is right in memory, and will be rebuilt again */
+    if (segment_write_header(fd, &segment->header, &err) < 0)
+        log_warning(LOG_WITH(log_text("spool", recovery->path)), "%s", err.text);
+    close(fd);
+}
+
+/* From the highest down, since what lies above is the better witness. */
+static void rebuild_headers(struct recovery *recovery)
+{
+    for (size_t i = recovery->len; i > 0; i--) {
+        struct segment *segment = recovery->segments[i - 1];
+        if (has_header(segment))
+            continue;
+        const struct segment *below = neighbour(recovery, i - 1, -1);
+        const struct segment *above = neighbour(recovery, i - 1, 1);
+        if ((below != NULL && rebuild_as(recovery, segment, below, below, above)) ||
+            (above != NULL && rebuild_as(recovery, segment, above, below, above))) {
+            write_rebuilt_header(recovery, segment);
+            continue;
+        }
+        put_aside(recovery, segment);
+        if (above == NULL)
+            recovery->out->tail_lost = true;
+        segment_free(segment);
+        recovery->segments[i - 1] = NULL;
+    }
+}
+
+static int link_segments(struct recovery *recovery, struct error *err)
+{
+    struct recovered *out = recovery->out;
+
+    for (size_t i = 0; i < recovery->len; i++) {
+        struct segment *segment = recovery->segments[i];
+        recovery->segments[i] = NULL;
+        if (segment == NULL)
+            continue;
+        if (out->last == NULL)
+            out->first = segment;
+        else
+            out->last->next = segment;
+        struct segment *below = out->last;
+        out->last = segment;
+        out->disk += segment->size;
+        if (below != NULL && below->header.records_before > segment->header.records_before)
+            return error_set(err, ERR_FORMAT,
+                             "spool %s: segments %llu and %llu contradict each other: restore the "
+                             "directory as a whole, or move it away",
+                             recovery->path, (unsigned long long)below->header.number,
+                             (unsigned long long)segment->header.number);
+    }
+    return 0;
+}
+
+/* If it can't be cut, no harm: the next segment's header tells how many records this one has. */
+static void cut_tail(struct recovered *out, int dir, const char *name, uint64_t end)
+{
+    if (end >= out->last->size)
+        return;
+    int fd = sys_openat(dir, name, O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (sys_ftruncate(fd, (off_t)end) == 0) {
+        out->disk -= out->last->size - end;
+        out->last->size = end;
+    }
+    close(fd);
+}
+
+/* Where the last process had got to. What it had begun and not finished is cut off, and so is the space
+ * that it had reserved. */
+static int recover_tail(struct recovery *recovery, struct error *err)
+{
+    struct recovered *out = recovery->out;
+    struct segment *tail = out->last;
+    struct recover_scan scan;
+    char name[SEGMENT_NAME_SIZE];
+
+    if (tail == NULL) {
+        out->next_sequence = 1;
+        return 0;
+    }
+    int unreadable =
+        segment_load(&recovery->scratch, recovery->dir, tail->header.number, tail->size, err);
+    if (unreadable < 0)
+        return error_wrap(err, "spool %s", recovery->path);
+    recover_scan(&scan, buf_bytes(&recovery->scratch), SEGMENT_HEADER_SIZE, tail->seed,
+                 tail->header.first_sequence);
+    out->tail_end = scan.end;
+    out->next_sequence = scan.next_sequence;
+    out->records = tail->header.records_before + scan.records + scan.missing;
+    out->bytes = tail->header.bytes_before + scan.end - SEGMENT_HEADER_SIZE;
+    segment_name(tail->header.number, "segment", name);
+    if (scan.torn)
+        log_notice(LOG_WITH(log_text("spool", recovery->path), log_text("file", name),
+                            log_number("offset", (int64_t)scan.end)),
+                   "Cut off a record that was not finished, and so not acknowledged");
+
+    if (unreadable) {
+        out->tail_lost = true;
+        log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
+                  "The disk can't read all of the spool's last segment: records may be lost");
+        return 0;
+    }
+    cut_tail(out, recovery->dir, name, scan.end);
+    return 0;
+}
+
+static void look_for_spare(struct recovery *recovery, uint64_t spare_size)
+{
+    struct stat status;
+
+    sys_unlinkat(recovery->dir, SEGMENT_NEW);
+    if (fstatat(recovery->dir, SEGMENT_SPARE, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    /* Blocks may be fewer than its size tells when its making was cut short; the writer would then run
+     * out of space behind its promise. */
+    recovery->out->has_spare = S_ISREG(status.st_mode) && (uint64_t)status.st_size == spare_size &&
+                               (uint64_t)status.st_blocks * 512 >= spare_size;
+    if (!recovery->out->has_spare)
+        sys_unlinkat(recovery->dir, SEGMENT_SPARE);
+}
+
+/* Numbers are never used twice, not even those of files that were put aside. */
+static uint64_t next_number(const struct recovery *recovery, const struct u64_set *segments)
+{
+    uint64_t highest = segments->len > 0 ? segments->at[segments->len - 1] : 0;
+
+    for (size_t i = 0; i < recovery->damaged.len; i++) {
+        if (recovery->damaged.at[i] > highest)
+            highest = recovery->damaged.at[i];
+    }
+    return highest + 1;
+}
+
+static int recover_steps(struct recovery *recovery, struct u64_set *segments, uint64_t spare_size,
+                         struct error *err)
+{
+    int result = list_directory(recovery, segments, err);
+
+    if (result == 0)
+        result = open_segments(recovery, segments, err);
+    if (result == 0)
+        result = agree_on_id(recovery, err);
+    if (result < 0)
+        return result;
+    recovery->out->next_number = next_number(recovery, segments);
+    rebuild_headers(recovery);
+    result = link_segments(recovery, err);
+    if (result < 0)
+        return result;
+    result = recover_tail(recovery, err);
+    if (result < 0)
+        return result;
+    look_for_spare(recovery, spare_size);
+    damaged_recognise(&recovery->damaged, recovery->out->first);
+    damaged_prune(&recovery->damaged, recovery->dir, recovery->out->first);
+    return 0;
+}
+
+int recover(struct recovered *recovered, int dir, const char *path, uint64_t spare_size,
+            struct error *err)
+{
+    struct recovery recovery = {.out = recovered, .dir = dir, .path = path};
+    struct u64_set segments = {0};
+
+    *recovered = (struct recovered){0};
+    int result = recover_steps(&recovery, &segments, spare_size, err);
+    for (size_t i = 0; recovery.segments != NULL && i < segments.len; i++)
+        segment_free(recovery.segments[i]);
+    if (result < 0)
+        recovered_free(recovered);
+    free(recovery.segments);
+    u64_set_free(&recovery.damaged);
+    u64_set_free(&segments);
+    buf_free(&recovery.scratch);
+    return result;
+}
+
+void recovered_free(struct recovered *recovered)
+{
+    while (recovered->first != NULL) {
+        struct segment *next = recovered->first->next;
+        segment_free(recovered->first);
+        recovered->first = next;
+    }
+    recovered->last = NULL;
+}

@@ -1,0 +1,318 @@
+/* What main does about the spool's files, off the receive thread: frees what is retained no more, keeps a
+ * spare ready, syncs. See spool.h. */
+#include "common/base/clock.h"
+#include "common/base/sys.h"
+#include "common/wire/crc32c.h"
+#include "consumer/spool/little_endian.h"
+#include "consumer/spool/spool_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How far Redis had got, as far as this process knew: a hint for the next start, whose word is the mark
+ * in Redis. Magic, CRC, spool id, run, sequence. */
+#define HINT_NAME  "committed"
+#define HINT_SIZE  48
+#define HINT_BYTES ((int64_t)1024 * 1024) /* written when so much more is committed */
+static const char hint_magic[8] = "MQBDONE";
+
+#define SPARE_RETRY_MS 1000
+/* Small segments of many starts are kept up to this number, besides what `retain` says. */
+#define RETAINED_SEGMENTS_MAX 256
+
+static void sync_directory(struct spool *spool)
+{
+    if (sys_fsync(spool->dir) < 0)
+        spool_die(spool, "fsync of the directory");
+}
+
+void retention_directory(struct spool *spool)
+{
+    if (atomic_load_explicit(&spool->shared.directory_changed, memory_order_relaxed) &&
+        atomic_exchange(&spool->shared.directory_changed, false))
+        sync_directory(spool);
+}
+
+static void have_spare(struct spool *spool, int fd)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    reader->spare_failed = false;
+    log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
+                   "The spool has its next segment");
+    atomic_store(&spool->shared.spare, fd);
+}
+
+/* A segment that nobody needs becomes the spare: its blocks are there. What it holds can't come alive
+ * again, since the checksums begin with the number that it had. */
+static bool recycle(struct spool *spool, const struct segment *segment, const char *name)
+{
+    if (segment->size != spool->segment_size || segment->damage_end > 0 ||
+        atomic_load(&spool->shared.spare) != SPARE_NONE)
+        return false;
+    if (sys_renameat(spool->dir, name, SEGMENT_SPARE) < 0)
+        return false;
+    sync_directory(spool);
+    int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0) {
+        sys_unlinkat(spool->dir, SEGMENT_SPARE);
+        atomic_fetch_sub(&spool->shared.disk, segment->size);
+        return true;
+    }
+    have_spare(spool, fd);
+    return true;
+}
+
+/* A damaged one is put aside, for somebody to look at. */
+static void remove_segment(const struct spool *spool, const struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(segment->header.number, "segment", name);
+    int failed = segment->damage_end > 0 ? segment_put_aside(spool->dir, segment->header.number)
+                                         : sys_unlinkat(spool->dir, name);
+    if (failed < 0 && errno != ENOENT)
+        log_warning(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
+                    "The spool can't remove a file: %s", strerror(errno));
+}
+
+static void free_segment(struct spool *spool, struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(segment->header.number, "segment", name);
+    if (!recycle(spool, segment, name)) {
+        remove_segment(spool, segment);
+        atomic_fetch_sub(&spool->shared.disk, segment->size);
+        sync_directory(spool);
+    }
+    segment_free(segment);
+}
+
+bool retention_is_committed(const struct spool *spool, const struct segment *segment)
+{
+    const struct cursor *committed = &spool->reader.committed;
+
+    return segment_is_finished(segment) && committed->segment != segment &&
+           spool->reader.read.segment != segment &&
+           cursor_records(committed) >= segment->next->header.records_before;
+}
+
+bool retention_nothing_unsent(const struct spool *spool)
+{
+    return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
+}
+
+uint64_t retention_space_in_hand(const struct spool *spool)
+{
+    uint64_t offset = tail_offset(atomic_load(&spool->shared.tail));
+    uint64_t space = atomic_load(&spool->shared.spare) == SPARE_NONE ? 0 : spool->segment_size;
+
+    if (offset < spool->segment_size)
+        space += spool->segment_size - offset;
+    /* What it holds goes as soon as the writer leaves it. */
+    return retention_nothing_unsent(spool) ? space + offset : space;
+}
+
+bool retention_above_high_water(const struct spool *spool)
+{
+    uint64_t disk = atomic_load(&spool->shared.disk);
+    uint64_t room = retention_space_in_hand(spool) + (disk < spool->size ? spool->size - disk : 0);
+
+    return spool->reader.spare_failed || room < spool->reserve ||
+           (spool->reader.wanted > 0 && disk + spool->reader.wanted > spool->size);
+}
+
+/* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since
+ * only they would move it on. */
+static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
+{
+    int64_t kept =
+        cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
+
+    return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
+           !retention_above_high_water(spool);
+}
+
+void retention_release(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    size_t retained = 0;
+
+    reader_skip_finished_segments(spool, &reader->committed);
+    /* Nobody has anything to read behind it: so as not to hold on to the segment. */
+    if (reader->pending_len == 0 &&
+        cursor_records(&reader->read) == cursor_records(&reader->committed))
+        reader->read = reader->committed;
+    for (const struct segment *s = reader->first; s != NULL && retention_is_committed(spool, s);
+         s = s->next)
+        retained++;
+    while (reader->first != NULL && retention_is_committed(spool, reader->first)) {
+        struct segment *oldest = reader->first;
+        if (is_retained(spool, oldest, retained))
+            break;
+        reader->first = oldest->next;
+        retained--;
+        free_segment(spool, oldest);
+        /* The disk may have room now: no more is to be freed than that takes. */
+        if (reader->spare_failed) {
+            reader->spare_retry_ms = 0;
+            retention_spare(spool);
+        }
+    }
+    if (cursor_bytes(&reader->committed) - reader->hinted_bytes >= HINT_BYTES)
+        retention_hint(spool);
+    retention_spare(spool);
+    retention_directory(spool);
+}
+
+/* Damage shows when it is read, and not all of it need have been read. */
+static void find_damage(struct spool *spool)
+{
+    struct cursor cursor = cursor_at(spool->reader.first);
+    struct record record;
+    struct hole hole;
+    enum step step;
+
+    while ((step = reader_step(spool, &cursor, &record, &hole)) != STEP_END) {
+        if (step == STEP_HOLE)
+            cursor.segment->damage_end = hole.to > hole.from ? hole.to : hole.from + 1;
+        reader_drop_chunks(&spool->reader);
+    }
+    reader_drop_chunks(&spool->reader);
+}
+
+void spool_remove_segments(struct spool *spool)
+{
+    if (spool->reader.first == NULL)
+        return;
+    find_damage(spool);
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
+        remove_segment(spool, s);
+    sync_directory(spool);
+}
+
+static void say_spare_failed(struct spool *spool, const struct error *err)
+{
+    spool->reader.spare_failed = true;
+    spool->reader.spare_retry_ms = clock_monotonic_ms() + SPARE_RETRY_MS;
+    log_fault(&spool->reader.spare_fault, LOG_LEVEL_ERROR, LOG_WITH(log_text("spool", spool->path)),
+              "The disk has no room for the spool's next segment, the broker is told to wait: %s",
+              err->text);
+}
+
+/* One that is retained now may be free before the writer is half through its segment. */
+static bool one_may_come_free(const struct spool *spool)
+{
+    const struct segment *oldest = spool->reader.first;
+    uint64_t tail = atomic_load(&spool->shared.tail);
+
+    return oldest != NULL && oldest->size == spool->segment_size &&
+           retention_is_committed(spool, oldest) && tail_offset(tail) < spool->segment_size / 2;
+}
+
+void retention_spare(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct error err;
+    int fd;
+
+    if (atomic_load(&spool->shared.spare) != SPARE_NONE)
+        return;
+    /* A writer that has found no room stands still, and would have us wait for ever. */
+    if (!reader->spare_failed && one_may_come_free(spool))
+        return;
+    if (reader->spare_failed && clock_monotonic_ms() < reader->spare_retry_ms)
+        return;
+    uint64_t disk = atomic_fetch_add(&spool->shared.disk, spool->segment_size);
+    if (disk + spool->segment_size > spool->size) {
+        /* Used up as agreed, which the high-water mark sees to. */
+        atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
+        return;
+    }
+    if (segment_make(spool->dir, SEGMENT_SPARE, spool->segment_size, &fd, &err) < 0) {
+        atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
+        say_spare_failed(spool, &err);
+        return;
+    }
+    sync_directory(spool);
+    have_spare(spool, fd);
+}
+
+/* The last committed record, named as the mark in Redis names it; false if it is kept no more. */
+static bool last_committed(const struct spool_reader *reader, uint64_t *run, uint64_t *sequence)
+{
+    uint64_t records = cursor_records(&reader->committed);
+    const struct segment *found = NULL;
+
+    for (const struct segment *s = reader->first; s != NULL && s->header.records_before < records;
+         s = s->next)
+        found = s;
+    if (found == NULL)
+        return false;
+    *run = found->header.run;
+    *sequence = found->header.first_sequence + records - found->header.records_before - 1;
+    return true;
+}
+
+void retention_hint(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    char data[HINT_SIZE];
+    uint64_t run, sequence;
+
+    if (cursor_bytes(&reader->committed) == reader->hinted_bytes ||
+        !last_committed(reader, &run, &sequence))
+        return;
+    memcpy(data, hint_magic, sizeof(hint_magic));
+    memcpy(data + 16, spool->id, 16);
+    little_endian_put64(data + 32, run);
+    little_endian_put64(data + 40, sequence);
+    little_endian_put64(data + 8, crc32c(0, data + 16, HINT_SIZE - 16));
+    /* Without it the next start only knows less until it has read the mark. */
+    ssize_t written = pwrite(reader->hint_fd, data, sizeof(data), 0);
+    if (written == (ssize_t)sizeof(data))
+        reader->hinted_bytes = cursor_bytes(&reader->committed);
+}
+
+bool retention_read_hint(struct spool *spool, uint64_t *run, uint64_t *sequence)
+{
+    char data[HINT_SIZE];
+
+    spool->reader.hint_fd = sys_openat(spool->dir, HINT_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (pread(spool->reader.hint_fd, data, sizeof(data), 0) != (ssize_t)sizeof(data) ||
+        memcmp(data, hint_magic, sizeof(hint_magic)) != 0 ||
+        memcmp(data + 16, spool->id, 16) != 0 ||
+        little_endian_get64(data + 8) != crc32c(0, data + 16, HINT_SIZE - 16))
+        return false;
+    *run = little_endian_get64(data + 32);
+    *sequence = little_endian_get64(data + 40);
+    return true;
+}
+
+static void sync_segment(struct spool *spool, uint64_t number)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(number, "segment", name);
+    int fd = sys_openat(spool->dir, name, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0 && errno == ENOENT)
+        return; /* committed and gone since */
+    if (fd < 0 || sys_fdatasync(fd) < 0)
+        spool_die(spool, "fdatasync");
+    close(fd);
+}
+
+void retention_sync(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    uint64_t number = tail_number(atomic_load(&spool->shared.tail));
+
+    for (uint64_t i = reader->synced_number; i <= number; i++)
+        sync_segment(spool, i);
+    reader->synced_number = number;
+    retention_directory(spool);
+}

@@ -1,0 +1,433 @@
+#include "consumer/spool/spool.h"
+
+#include "common/base/alloc.h"
+#include "common/base/random.h"
+#include "common/base/sys.h"
+#include "consumer/spool/recovery.h"
+#include "consumer/spool/spool_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KILO ((uint64_t)1024)
+#define MEGA (1024 * KILO)
+
+#define SIZE_MIN         (1 * MEGA)
+#define SEGMENT_SIZE_MIN (64 * KILO)
+#define SEGMENT_SIZE_MAX (16 * MEGA)
+#define RESERVE_MIN      (8 * MEGA) /* several hundred messages still come after the DISCONNECT */
+
+/* After a reboot, and when the end of the spool can't be read, Redis may know sequences that this disk
+ * lost: they are not to be given again, or the new messages would pass for repeats. More than any kernel
+ * keeps unwritten. */
+#define REBOOT_SKIP UINT64_C(1000000000)
+
+static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static void set_sizes(struct spool *spool, const struct spool_options *options)
+{
+    uint64_t size = options->size > 0 ? (uint64_t)options->size : 0;
+    uint64_t retain = options->retain > 0 ? (uint64_t)options->retain : 0;
+
+    spool->size = clamp(size, SIZE_MIN, UINT64_MAX);
+    spool->segment_size =
+        clamp(spool->size / 16, SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX) & ~UINT64_C(4095);
+    spool->reserve = clamp(clamp(spool->size / 8, RESERVE_MIN, UINT64_MAX), 0, spool->size / 4);
+    spool->retain = clamp(retain, 0, (spool->size - spool->reserve) / 2);
+}
+
+void spool_die(const struct spool *spool, const char *what)
+{
+    log_critical(
+        LOG_WITH(log_text("spool", spool->path)),
+        "%s: %s. What the disk holds is not known any more: ending, to find out at the start", what,
+        strerror(errno));
+    _exit(1);
+}
+
+/* The entry of a directory that was just made. */
+static int sync_entry(const char *path, struct error *err)
+{
+    char *above = xstrdup(path);
+    char *slash = strrchr(above, '/');
+
+    if (slash != NULL)
+        slash[slash == above ? 1 : 0] = '\0';
+    int fd = open(slash != NULL ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = fd < 0 || sys_fsync(fd) < 0 ? error_system(err, "fsync of %s", above) : 0;
+    if (fd >= 0)
+        close(fd);
+    free(above);
+    return result;
+}
+
+static int make_directory(const char *path, struct error *err)
+{
+    if (mkdir(path, 0700) == 0)
+        return sync_entry(path, err);
+    return errno == EEXIST ? 0 : error_system(err, "making %s", path);
+}
+
+static int make_directories(const char *path, struct error *err)
+{
+    char *part = xstrdup(path);
+    int result = 0;
+
+    for (char *at = part + 1; result == 0; at++) {
+        bool last = *at == '\0';
+        if (*at != '/' && !last)
+            continue;
+        *at = '\0';
+        result = make_directory(part, err);
+        if (last)
+            break;
+        *at = '/';
+    }
+    free(part);
+    return result;
+}
+
+static int open_directory(struct spool *spool, struct error *err)
+{
+    int result = make_directories(spool->path, err);
+
+    if (result < 0)
+        return result;
+    spool->dir = open(spool->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (spool->dir < 0)
+        return error_system(err, "opening %s", spool->path);
+    if (flock(spool->dir, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno != EWOULDBLOCK)
+        return error_system(err, "locking %s", spool->path);
+    return error_set(err, ERR_LOCKED,
+                     "spool %s is in use by another process (a consumer with the same client id?)",
+                     spool->path);
+}
+
+/* Zeros if it can't be told. */
+static void read_boot_id(unsigned char id[16])
+{
+    char text[40] = "";
+    size_t digits = 0;
+
+    memset(id, 0, 16);
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t len = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    for (ssize_t i = 0; i < len && digits < 32; i++) {
+        const char *all = "0123456789abcdef";
+        const char *digit = memchr(all, text[i], 16);
+        if (digit == NULL)
+            continue;
+        id[digits / 2] = (unsigned char)(id[digits / 2] << 4 | (digit - all));
+        digits++;
+    }
+}
+
+static bool rebooted_since(const struct spool *spool, const struct segment *last)
+{
+    static const unsigned char unknown[16];
+
+    return memcmp(spool->boot_id, last->header.boot_id, 16) != 0 ||
+           memcmp(spool->boot_id, unknown, 16) == 0;
+}
+
+static void take_over(struct spool *spool, const struct recovered *recovered)
+{
+    struct spool_writer *writer = &spool->writer;
+    const struct segment *last = recovered->last;
+
+    memcpy(spool->id, recovered->spool_id, sizeof(spool->id));
+    for (size_t i = 0; i < sizeof(spool->id); i++)
+        snprintf(spool->id_text + 2 * i, 3, "%02x", spool->id[i]);
+    spool->run = random_u64();
+    spool->reader.first = recovered->first;
+    spool->reader.last = recovered->last;
+    spool->shared.records = recovered->records;
+    spool->shared.bytes = recovered->bytes;
+    spool->shared.disk = recovered->disk;
+    spool->shared.last_sequence = recovered->next_sequence - 1;
+
+    writer->next_number = recovered->next_number;
+    writer->next_sequence = recovered->next_sequence;
+    writer->destination_since = recovered->records;
+    if (last == NULL)
+        return;
+    spool->shared.tail = tail_pack(last->header.number, recovered->tail_end);
+    /* Even with no record left: headers may probe the disk when what follows them does not. */
+    if (recovered->tail_lost || rebooted_since(spool, last))
+        writer->next_sequence += REBOOT_SKIP;
+    if (strcmp(last->header.destination, spool->destination) == 0)
+        writer->destination_since = last->header.destination_since;
+}
+
+static void take_spare_over(struct spool *spool, bool has_spare)
+{
+    if (!has_spare)
+        return;
+    int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    spool->shared.spare = fd;
+    spool->shared.disk += spool->segment_size;
+}
+
+/* Starts that received nothing leave segments without a record, which recovery has cut to their headers. */
+static void remove_empty(struct spool *spool)
+{
+    struct segment **link = &spool->reader.first;
+    char name[SEGMENT_NAME_SIZE];
+
+    while (*link != NULL && (*link)->next != NULL) {
+        struct segment *segment = *link;
+        if (segment->size > SEGMENT_HEADER_SIZE ||
+            segment->next->header.records_before != segment->header.records_before) {
+            link = &segment->next;
+            continue;
+        }
+        segment_name(segment->header.number, "segment", name);
+        sys_unlinkat(spool->dir, name);
+        spool->shared.disk -= segment->size;
+        *link = segment->next;
+        segment_free(segment);
+    }
+}
+
+static int begin_run(struct spool *spool, struct error *err)
+{
+    int result = writer_begin_segment(spool, 0, false, err);
+
+    if (result == 0) {
+        spool->shared.tail = tail_pack(spool->writer.number, spool->writer.offset);
+        reader_discover_segments(spool);
+        remove_empty(spool);
+        return 0;
+    }
+    if (result != -ERR_FULL || spool->reader.first == NULL)
+        return result;
+    log_error(LOG_WITH(log_text("spool", spool->path)),
+              "The disk has no room for the spool, which can only send what it holds: %s",
+              err->text);
+    spool->reader.spare_failed = true;
+    return 0;
+}
+
+static void find_position(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct cursor start = {0};
+    uint64_t run, sequence;
+
+    if (reader->first != NULL)
+        start = cursor_at(reader->first);
+    if (retention_read_hint(spool, &run, &sequence) && reader->first != NULL)
+        mark_locate(spool, reader->first, reader->last, run, sequence, &start);
+    reader_move(spool, &start);
+    reader_skip_finished_segments(spool, &reader->read);
+    reader_skip_finished_segments(spool, &reader->committed);
+    reader->hinted_bytes = cursor_bytes(&reader->committed);
+}
+
+static void drain_event(const struct spool *spool)
+{
+    uint64_t count;
+    ssize_t got = read(spool->event_fd, &count, sizeof(count));
+
+    (void)got; /* nothing there is as good */
+}
+
+static int open_steps(struct spool *spool, struct error *err)
+{
+    struct recovered recovered;
+
+    if (strlen(spool->client_id) > SEGMENT_TEXT_MAX ||
+        strlen(spool->destination) > SEGMENT_TEXT_MAX)
+        return error_set(err, ERR_USAGE, "client id or destination is longer than %d bytes",
+                         SEGMENT_TEXT_MAX);
+    int result = open_directory(spool, err);
+    if (result < 0)
+        return result;
+    spool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (spool->event_fd < 0)
+        return error_system(err, "eventfd");
+    result = recover(&recovered, spool->dir, spool->path, spool->segment_size, err);
+    if (result < 0)
+        return result;
+    take_over(spool, &recovered);
+    /* What earlier processes wrote and had no time to sync is synced with ours. */
+    spool->reader.synced_number = spool->reader.first != NULL ? spool->reader.first->header.number
+                                                              : tail_number(spool->shared.tail);
+    take_spare_over(spool, recovered.has_spare);
+    result = begin_run(spool, err);
+    if (result < 0)
+        return error_wrap(err, "spool %s", spool->path);
+    find_position(spool);
+    wanted_read(spool);
+    retention_spare(spool);
+    if (sys_fsync(spool->dir) < 0)
+        return error_system(err, "fsync of %s", spool->path);
+    drain_event(spool);
+    return 0;
+}
+
+int spool_open(struct spool **out, const struct spool_options *options, struct error *err)
+{
+    struct spool *spool = aligned_alloc(64, (sizeof(struct spool) + 63) & ~(size_t)63);
+
+    if (spool == NULL)
+        abort();
+    memset(spool, 0, sizeof(*spool));
+    spool->path = xstrdup(options->dir);
+    spool->client_id = xstrdup(options->client_id);
+    spool->destination = xstrdup(options->destination);
+    spool->sync = options->sync;
+    set_sizes(spool, options);
+    spool->dir = -1;
+    spool->event_fd = -1;
+    spool->writer.fd = -1;
+    spool->reader.fd = -1;
+    spool->reader.hint_fd = -1;
+    spool->shared.spare = SPARE_NONE;
+    read_boot_id(spool->boot_id);
+
+    int result = open_steps(spool, err);
+    if (result < 0) {
+        spool_close(spool);
+        spool = NULL;
+    }
+    *out = spool;
+    return result;
+}
+
+void spool_close(struct spool *spool)
+{
+    if (spool == NULL)
+        return;
+    if (spool->reader.hint_fd >= 0) {
+        retention_hint(spool);
+        if (spool->sync != SPOOL_SYNC_NONE)
+            retention_sync(spool);
+        close(spool->reader.hint_fd);
+    }
+    writer_close(spool);
+    reader_close(spool);
+    if (spool->shared.spare >= 0)
+        close(spool->shared.spare);
+    if (spool->event_fd >= 0)
+        close(spool->event_fd);
+    if (spool->dir >= 0)
+        close(spool->dir);
+    free(spool->path);
+    free(spool->client_id);
+    free(spool->destination);
+    free(spool);
+}
+
+int spool_event_fd(const struct spool *spool)
+{
+    return spool->event_fd;
+}
+
+bool spool_arm_wakeup(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    uint64_t position = 0;
+
+    retention_spare(spool);
+    retention_directory(spool);
+    retention_hint(spool);
+    reader_skip_finished_segments(spool, &reader->read);
+    if (reader->read.segment != NULL)
+        position = tail_pack(reader->read.segment->header.number, reader->read.offset);
+    /* In this order, as the writer has them the other way round: see publish. */
+    atomic_store(&spool->shared.sleeping, true);
+    if (atomic_load(&spool->shared.tail) == position)
+        return true;
+    atomic_store(&spool->shared.sleeping, false);
+    return false;
+}
+
+void spool_disarm_wakeup(struct spool *spool)
+{
+    atomic_store(&spool->shared.sleeping, false);
+    drain_event(spool);
+    retention_spare(spool);
+    retention_directory(spool);
+}
+
+const char *spool_id(const struct spool *spool)
+{
+    return spool->id_text;
+}
+
+uint64_t spool_run(const struct spool *spool)
+{
+    return spool->run;
+}
+
+void spool_state(const struct spool *spool, struct spool_state *state)
+{
+    const struct spool_reader *reader = &spool->reader;
+    uint64_t records = atomic_load(&spool->shared.records);
+    int64_t unsent = (int64_t)atomic_load(&spool->shared.bytes) - cursor_bytes(&reader->committed);
+    uint64_t committed = cursor_records(&reader->committed);
+
+    *state = (struct spool_state){
+        .used_bytes = atomic_load(&spool->shared.disk),
+        .unsent_bytes = unsent > 0 && records > committed ? (uint64_t)unsent : 0,
+        .unsent_records = records > committed ? records - committed : 0,
+        .limit_bytes = spool->size,
+        .damaged_records = reader->damaged,
+        .last_sequence = atomic_load(&spool->shared.last_sequence),
+        .committed_sequence =
+            reader->committed.segment != NULL ? reader->committed.sequence - 1 : 0,
+    };
+}
+
+bool spool_above_high_water(struct spool *spool)
+{
+    retention_spare(spool);
+    retention_directory(spool);
+    /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
+     * unsent, and not before Redis has said what it has: replay may need what is retained. */
+    if (retention_above_high_water(spool) && spool->reader.mark_read &&
+        retention_nothing_unsent(spool))
+        retention_release(spool);
+    bool above = retention_above_high_water(spool);
+    if (!above && spool->reader.wanted > 0)
+        wanted_done(spool);
+    return above;
+}
+
+bool spool_below_low_water(struct spool *spool)
+{
+    if (spool_above_high_water(spool))
+        return false;
+    uint64_t not_unsent = retention_space_in_hand(spool);
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
+        if (retention_is_committed(spool, s))
+            not_unsent += s->size;
+    }
+    uint64_t disk = atomic_load(&spool->shared.disk);
+    uint64_t unsent = disk > not_unsent ? disk - not_unsent : 0;
+    return unsent <= (spool->size - spool->reserve - spool->retain) / 2;
+}
+
+void spool_sync_interval(struct spool *spool)
+{
+    retention_spare(spool);
+    retention_sync(spool);
+}

@@ -1,0 +1,65 @@
+#include "consumer/spool/spool_path.h"
+
+#include "common/base/alloc.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define HASH_LEN 17 /* "~" and 16 digits */
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash(const char *text)
+{
+    uint64_t value = UINT64_C(0xcbf29ce484222325);
+
+    for (; *text != '\0'; text++)
+        value = (value ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+    return value;
+}
+
+char *spool_path(const struct settings *settings, const char *client_id)
+{
+    struct buf path = {0};
+    size_t above;
+
+    buf_printf(&path, "%s/spool/", settings->supervisor.state_dir);
+    above = path.len;
+    for (const char *at = client_id; *at != '\0'; at++) {
+        unsigned char c = (unsigned char)*at;
+
+        if ((c < 0x80 && isalnum(c)) || c == '_' || c == '-' || (c == '.' && at != client_id))
+            buf_append_char(&path, *at);
+        else
+            buf_printf(&path, "%%%02X", c);
+    }
+    if (path.len - above > NAME_MAX) {
+        path.len = above + NAME_MAX - HASH_LEN;
+        buf_printf(&path, "~%016" PRIx64, hash(client_id));
+    }
+    char *text = xstrdup(buf_text(&path));
+    buf_free(&path);
+    return text;
+}
+
+int spool_path_make(const struct settings *settings, struct error *err)
+{
+    char *path = xasprintf("%s/spool", settings->supervisor.state_dir);
+    int result = 0;
+
+    for (char *at = strchr(path + 1, '/'); result == 0; at = strchr(at + 1, '/')) {
+        if (at != NULL)
+            *at = '\0';
+        if (mkdir(path, 0750) < 0 && errno != EEXIST)
+            result = error_system(err, "%s ([supervisor] state_dir)", path);
+        if (at == NULL)
+            break;
+        *at = '/';
+    }
+    free(path);
+    return result;
+}

@@ -1,0 +1,115 @@
+#include "consumer/mqtt/publish_packet.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Topic "a/b", packet id 0x1234. */
+#define HEAD "\0\3a/b\x12\x34"
+/* Each property that a PUBLISH can have, with two Subscription Identifiers among them: 5 and 300. */
+#define PROPERTIES                                                                                 \
+    "\x01\x01\x02\0\0\0\x3c\x0b\x05\x03\0\2ct\x08\0\1r\x09\0\3\x0b\x05\0\x23\0\7\x26\0\1k\0\2vv"   \
+    "\x0b\xac\x02"
+
+static void assert_bytes(struct bytes bytes, struct bytes wanted)
+{
+    assert_int_equal(bytes.len, wanted.len);
+    assert_memory_equal(bytes.data, wanted.data, wanted.len);
+}
+
+static void test_a_publish_of_3_1_1_is_topic_id_and_payload(void **state)
+{
+    struct publish_packet publish;
+
+    (void)state;
+    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\0payload"), false));
+    assert_bytes(publish.topic, BYTES("a/b"));
+    assert_int_equal(publish.packet_id, 0x1234);
+    assert_int_equal(publish.properties.len, 0);
+    assert_bytes(publish.payload, BYTES("\0payload"));
+    assert_true(publish_packet_parse(&publish, BYTES(HEAD), false));
+    assert_int_equal(publish.payload.len, 0);
+}
+
+static void test_a_publish_of_5_has_properties_before_its_payload(void **state)
+{
+    struct publish_packet publish;
+
+    (void)state;
+    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\0payload"), true));
+    assert_bytes(publish.payload, BYTES("payload"));
+    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\2\x01\x01payload"), true));
+    assert_bytes(publish.properties, BYTES("\x01\x01"));
+    assert_bytes(publish.payload, BYTES("payload"));
+}
+
+static void test_properties_may_be_longer_than_127_bytes(void **state)
+{
+    struct publish_packet publish;
+    char packet[7 + 2 + 200 + 1] = HEAD "\xc8\x01"; /* 200 */
+
+    (void)state;
+    packet[sizeof(packet) - 1] = 'p';
+    assert_true(publish_packet_parse(&publish, (struct bytes){packet, sizeof(packet)}, true));
+    assert_int_equal(publish.properties.len, 200);
+    assert_bytes(publish.payload, BYTES("p"));
+}
+
+/* A copy of its own each, so that a sanitizer sees a byte read too many. */
+static void test_what_is_cut_off_anywhere_is_no_publish(void **state)
+{
+    struct bytes whole = BYTES(HEAD "\2\x01\x01");
+    struct publish_packet publish;
+
+    (void)state;
+    for (size_t len = 0; len < whole.len; len++) {
+        char *cut = malloc(len + 1);
+
+        memcpy(cut, whole.data, len);
+        assert_false(publish_packet_parse(&publish, (struct bytes){cut, len}, true));
+        if (len < strlen("..a/b.."))
+            assert_false(publish_packet_parse(&publish, (struct bytes){cut, len}, false));
+        free(cut);
+    }
+    assert_false(publish_packet_parse(&publish, BYTES(HEAD "\xff\xff\xff\xff\x01"), true));
+}
+
+static void test_subscription_identifiers_are_found_among_all_other_properties(void **state)
+{
+    uint32_t ids[3] = {0};
+
+    (void)state;
+    assert_int_equal(publish_packet_ids(BYTES(PROPERTIES), ids, 3), 2);
+    assert_int_equal(ids[0], 5);
+    assert_int_equal(ids[1], 300);
+    assert_int_equal(publish_packet_ids(BYTES(PROPERTIES), ids, 1), 1);
+    assert_int_equal(publish_packet_ids(BYTES_NONE, ids, 3), 0);
+}
+
+static void test_identifiers_behind_what_is_not_known_are_not_looked_for(void **state)
+{
+    uint32_t ids[3] = {0};
+
+    (void)state;
+    assert_int_equal(publish_packet_ids(BYTES("\x0b\x05\x7f\x0b\x06"), ids, 3), 1);
+    assert_int_equal(publish_packet_ids(BYTES("\x0b\x80"), ids, 3), 0);
+    assert_int_equal(publish_packet_ids(BYTES("\x26\0\1k\0"), ids, 3), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_publish_of_3_1_1_is_topic_id_and_payload),
+        cmocka_unit_test(test_a_publish_of_5_has_properties_before_its_payload),
+        cmocka_unit_test(test_properties_may_be_longer_than_127_bytes),
+        cmocka_unit_test(test_what_is_cut_off_anywhere_is_no_publish),
+        cmocka_unit_test(test_subscription_identifiers_are_found_among_all_other_properties),
+        cmocka_unit_test(test_identifiers_behind_what_is_not_known_are_not_looked_for),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

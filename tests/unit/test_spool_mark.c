@@ -1,0 +1,498 @@
+/* What a mark read from Redis means: doubt means repeat, never skip. */
+#include "spool_case.h"
+
+static void test_a_new_spool_and_no_mark_are_in_step(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_IN_STEP);
+    assert_int_equal(rewound.position, 1);
+    spool_case_fill(c, 1, 3, 100);
+    rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_IN_STEP);
+    spool_case_expect(c, 1, 3);
+}
+
+static void
+test_the_committed_position_is_in_step_and_what_was_under_way_is_given_again(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 4));
+    spool_case_expect(c, 5, 8);
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 4);
+    assert_int_equal(rewound.kind, MARK_IN_STEP);
+    assert_int_equal(rewound.position, 5);
+    assert_int_equal(rewound.replayed, 0);
+    spool_case_expect(c, 5, 10);
+}
+
+static void test_a_reply_that_was_lost_is_made_good(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 4));
+    spool_case_expect(c, 5, 8);
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 7);
+    assert_int_equal(rewound.kind, MARK_AHEAD);
+    assert_int_equal(rewound.position, 8);
+    assert_int_equal(spool_case_state(c).unsent_records, 3);
+    spool_case_expect(c, 8, 10);
+}
+
+static void test_a_redis_set_back_gets_what_it_lost(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 1000, 1000);
+    spool_commit(c->spool, spool_case_expect(c, 1, 1000));
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 599);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.position, 600);
+    assert_int_equal(rewound.replayed, 401);
+    assert_int_equal(spool_case_state(c).unsent_records, 401);
+    spool_commit(c->spool, spool_case_expect(c, 600, 1000));
+    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), 1000).kind, MARK_IN_STEP);
+}
+
+static void test_replay_reaches_records_of_former_runs(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+
+    spool_case_open(c);
+    uint64_t first_run = spool_run(c->spool);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    spool_case_reopen(c);
+    spool_case_fill(c, 11, 20, 100);
+    spool_commit(c->spool, spool_case_expect(c, 11, 20));
+    spool_case_reopen_killed(c);
+    struct mark_result rewound = spool_case_rewind(c, first_run, 5);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.position, 6);
+    assert_int_equal(spool_case_next(c, &message), 6);
+    assert_int_equal(message.run, first_run);
+    spool_case_expect(c, 7, 20);
+    /* The mark at the very end of a run. */
+    assert_int_equal(spool_case_rewind(c, first_run, 10).position, 11);
+    spool_case_expect(c, 11, 20);
+}
+
+static void test_a_flushed_redis_gets_all_that_is_kept(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 100, 1000);
+    spool_commit(c->spool, spool_case_expect(c, 1, 60));
+    struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.position, 1);
+    assert_int_equal(rewound.replayed, 60);
+    spool_case_expect(c, 1, 100);
+}
+
+/* Commits n messages of 1000 bytes, more than are kept. Returns the number of the oldest kept. */
+static int commit_more_than_is_kept(struct spool_case *c, int n)
+{
+    struct spool_message message = {0};
+
+    for (int i = 1; i <= n; i++) {
+        spool_case_append(c, i, 1000);
+        assert_int_equal(spool_case_next(c, &message), i);
+        spool_commit(c->spool, message.sequence);
+    }
+    return (int)c->spool->reader.first->header.records_before + 1;
+}
+
+static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    int oldest = commit_more_than_is_kept(c, 5000);
+    assert_in_range(oldest, 3000, 4000);
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 1000);
+    assert_int_equal(rewound.kind, MARK_GAP);
+    assert_int_equal(rewound.missing, oldest - 1001);
+    assert_int_equal(rewound.position, oldest);
+    spool_case_expect(c, oldest, 5000);
+    rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_GAP);
+    assert_int_equal(rewound.missing, oldest - 1);
+    /* Just what was freed, and nothing more. */
+    spool_commit(c->spool, spool_case_expect(c, oldest, oldest + 10));
+    rewound = spool_case_rewind(c, spool_run(c->spool), (uint64_t)oldest - 1);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.missing, 0);
+    spool_case_expect(c, oldest, 5000);
+}
+
+static void test_a_gap_in_a_run_that_is_gone_altogether(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    uint64_t first_run = spool_run(c->spool);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    spool_case_reopen(c);
+    struct spool_message message;
+    for (int n = 11; n <= 5000; n++) {
+        spool_case_append(c, n, 1000);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_commit(c->spool, message.sequence);
+    }
+    uint64_t oldest = c->spool->reader.first->header.records_before + 1;
+    struct mark_result rewound = spool_case_rewind(c, first_run, 4);
+    assert_int_equal(rewound.kind, MARK_GAP);
+    assert_int_equal(rewound.missing, oldest - 5);
+}
+
+static void check_unknown(struct spool_case *c, struct bytes mark, uint64_t next_sequence)
+{
+    struct mark_result rewound = spool_apply_mark(c->spool, mark);
+
+    assert_int_equal(rewound.kind, MARK_UNKNOWN_RUN);
+    assert_int_equal(rewound.position, 1);
+    spool_case_expect(c, 1, 10);
+    assert_int_equal(spool_case_append(c, 11, 100), next_sequence);
+    spool_case_expect(c, 11, 11);
+    spool_case_expect_none(c);
+}
+
+static void test_a_mark_above_our_last_sends_all_and_goes_on_above_both(void **state)
+{
+    struct spool_case *c = *state;
+    char mark[40];
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    spool_mark_text(spool_run(c->spool), 500, mark);
+    check_unknown(c, bytes_of(mark), 501);
+    /* And that holds after the next start. */
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_append(c, 12, 100), 502);
+    spool_apply_mark(c->spool, BYTES_NONE);
+    spool_case_expect(c, 1, 12);
+}
+
+static void test_a_mark_of_an_unknown_run_sends_all(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 5));
+    check_unknown(c, BYTES("0123456789abcdef:7"), 11);
+}
+
+static void test_a_mark_that_is_none_sends_all(void **state)
+{
+    static const char *const marks[] = {"x",
+                                        ":",
+                                        "0123456789abcdef",
+                                        "0123456789abcdef:",
+                                        "0123456789ABCDEF:1",
+                                        "0123456789abcdef:-1",
+                                        "0123456789abcdef:99999999999999999999",
+                                        "123:1",
+                                        "0123456789abcdef:18446744073709551615"};
+
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+        spool_case_begin(state);
+        struct spool_case *c = *state;
+        spool_case_open(c);
+        spool_case_fill(c, 1, 10, 100);
+        spool_commit(c->spool, spool_case_expect(c, 1, 5));
+        check_unknown(c, bytes_of(marks[i]), 11);
+        spool_case_end(state);
+    }
+}
+
+static void test_a_mark_text_reads_back(void **state)
+{
+    (void)state;
+    char mark[40];
+
+    spool_mark_text(0xAB, 12, mark);
+    assert_string_equal(mark, "00000000000000ab:12");
+    spool_mark_text(UINT64_MAX, UINT64_MAX, mark);
+    assert_string_equal(mark, "ffffffffffffffff:18446744073709551615");
+}
+
+static void test_replies_from_before_a_rewind_commit_nothing(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    uint64_t last = spool_case_expect(c, 1, 10);
+    spool_case_rewind(c, spool_run(c->spool), 3);
+    spool_commit(c->spool, last);
+    assert_int_equal(spool_case_state(c).unsent_records, 7);
+    spool_case_expect(c, 4, 10);
+}
+
+static void test_a_mark_inside_damage_repeats_nothing_that_it_covers(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+    uint64_t record = RECORD_HEAD_SIZE + 19 + 100 + 1;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 4 * record + 10, record); /* 5 and 6 */
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 5);
+    assert_int_equal(rewound.kind, MARK_AHEAD);
+    assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
+    spool_case_expect(c, 7, 10);
+}
+
+static void test_other_records_take_part_in_the_order_and_are_not_given(void **state)
+{
+    struct spool_case *c = *state;
+    struct record release = {.type = RECORD_RELEASE, .packet_id = 7};
+    struct record later = {.type = 99, .payload = BYTES("of a later version")};
+    struct error err;
+
+    spool_case_open(c);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
+    spool_case_append(c, 1, 100);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
+    assert_int_equal(writer_append(c->spool, &later, 0, &err), 0);
+    spool_case_append(c, 2, 100);
+    assert_int_equal(writer_append(c->spool, &release, 0, &err), 0);
+    spool_commit(c->spool, spool_case_expect(c, 1, 2));
+    spool_case_expect_none(c);
+    assert_int_equal(spool_case_state(c).unsent_records, 0);
+    assert_true(spool_arm_wakeup(c->spool));
+    /* Redis knows messages only; what follows the last one is no matter of its. */
+    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 5);
+    spool_case_expect_none(c);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(spool_case_state(c).unsent_records, 0);
+}
+
+/* Destinations ----------------------------------------------------------------------------------- */
+
+#define OLD "redis://127.0.0.1:6379/messages"
+#define NEW "redis://127.0.0.1:6379/other"
+
+static void test_a_changed_destination_drains_the_old_one_first(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    assert_string_equal(spool_destination(c->spool), OLD);
+    uint64_t old_run = spool_run(c->spool);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 6));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    spool_case_fill(c, 11, 15, 100);
+    assert_string_equal(spool_destination(c->spool), OLD);
+    assert_int_equal(spool_case_rewind(c, old_run, 6).kind, MARK_IN_STEP);
+    uint64_t last_old = spool_case_expect(c, 7, 10);
+    assert_string_equal(spool_destination(c->spool), NEW);
+    assert_string_equal(spool_mark_destination(c->spool), OLD); /* they may not have got there */
+    spool_commit(c->spool, last_old);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+
+    /* The new one has no mark, and nothing of the old one's is replayed or missed there. */
+    struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_IN_STEP);
+    assert_int_equal(rewound.position, 11);
+    spool_commit(c->spool, spool_case_expect(c, 11, 15));
+    rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.position, 11);
+}
+
+static void test_a_changed_destination_with_nothing_unsent_is_the_new_one_at_once(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    assert_string_equal(spool_destination(c->spool), NEW);
+    spool_case_fill(c, 11, 12, 100);
+    assert_string_equal(spool_destination(c->spool), NEW);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).kind, MARK_IN_STEP);
+    spool_case_expect(c, 11, 12);
+}
+
+static void test_a_gap_does_not_count_what_went_elsewhere(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 100, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 100));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    spool_case_reopen(c); /* and it stays so from start to start */
+    for (int n = 101; n <= 5000; n++) {
+        spool_case_append(c, n, 1000);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_commit(c->spool, message.sequence);
+    }
+    uint64_t oldest = c->spool->reader.first->header.records_before + 1;
+    struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_GAP);
+    assert_int_equal(rewound.missing, oldest - 101);
+}
+
+/* 1 to 6 are known to be in the old one, 7 to 10 are not, 11 to 15 came since. */
+static uint64_t leave_some_with_the_old_one(struct spool_case *c)
+{
+    spool_case_open(c);
+    uint64_t old_run = spool_run(c->spool);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 6));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    spool_case_fill(c, 11, 15, 100);
+    assert_string_equal(spool_destination(c->spool), OLD);
+    spool_case_reopen(c);
+    return old_run;
+}
+
+static void test_redirected_records_go_to_the_new_one_before_its_own(void **state)
+{
+    struct spool_case *c = *state;
+    uint64_t old_run = leave_some_with_the_old_one(c);
+
+    assert_int_equal(spool_redirect(c->spool), 4);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_IN_STEP);
+    assert_int_equal(rewound.position, 7);
+    spool_commit(c->spool, spool_case_expect(c, 7, 12));
+
+    /* A mark of the new one, on a record of the old one's run, is placed. */
+    assert_int_equal(spool_case_rewind(c, old_run, 8).kind, MARK_BEHIND);
+    spool_commit(c->spool, spool_case_expect(c, 9, 15));
+    /* Flushed, it gets what was meant for it, and neither more nor less. */
+    rewound = spool_apply_mark(c->spool, BYTES_NONE);
+    assert_int_equal(rewound.kind, MARK_BEHIND);
+    assert_int_equal(rewound.position, 7);
+    assert_int_equal(rewound.missing, 0);
+    spool_commit(c->spool, spool_case_expect(c, 7, 15));
+    spool_case_expect_none(c);
+}
+
+static void test_redirected_records_stay_so_from_start_to_start(void **state)
+{
+    struct spool_case *c = *state;
+
+    leave_some_with_the_old_one(c);
+    assert_int_equal(spool_redirect(c->spool), 4);
+    spool_apply_mark(c->spool, BYTES_NONE);
+    spool_commit(c->spool, spool_case_expect(c, 7, 8));
+    spool_case_reopen(c);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    spool_case_reopen_killed(c);
+    assert_string_equal(spool_mark_destination(c->spool), NEW);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).position, 7);
+    spool_commit(c->spool, spool_case_expect(c, 7, 15));
+    spool_case_append(c, 16, 100);
+    spool_case_reopen(c);
+    spool_case_expect(c, 16, 16);
+}
+
+static void test_redirecting_nothing_repeats_nothing(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    spool_case_fill(c, 1, 10, 100);
+    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    c->options.destination = NEW;
+    spool_case_reopen(c);
+    assert_int_equal(spool_redirect(c->spool), 0);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).kind, MARK_IN_STEP);
+    spool_case_expect_none(c);
+}
+
+/* After a reboot --------------------------------------------------------------------------------- */
+
+static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    spool_case_fill(c, 1, 10, 100);
+    /* The header says that another kernel ran then; what it had not written is gone: 6 to 10. */
+    struct segment_header header = c->spool->reader.first->header;
+    memset(header.boot_id, 7, 16);
+    int fd = spool_case_file(c, 1, O_RDWR);
+    struct error err;
+    assert_int_equal(segment_write_header(fd, &header, &err), 0);
+    uint64_t run = spool_run(c->spool);
+    assert_int_equal(ftruncate(fd, SEGMENT_HEADER_SIZE + 5 * (RECORD_HEAD_SIZE + 120)), 0);
+    close(fd);
+    spool_case_reopen_killed(c);
+    uint64_t sequence = spool_case_append(c, 11, 100);
+    assert_int_equal(sequence, 1000000006);
+    assert_int_equal(spool_case_state(c).unsent_records, 6);
+
+    /* Redis had got them all: the spool is older than its mark. */
+    struct mark_result rewound = spool_case_rewind(c, run, 10);
+    assert_int_equal(rewound.kind, MARK_UNKNOWN_RUN);
+    spool_case_expect(c, 1, 5);
+    spool_case_expect(c, 11, 11);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_append(c, 12, 100), sequence + 1); /* no reboot, no skip */
+    assert_int_equal(spool_case_state(c).damaged_records, 0);
+    assert_int_equal(spool_case_rewind(c, run, 2).kind, MARK_AHEAD);
+    spool_case_expect(c, 3, 5);
+    spool_case_expect(c, 11, 12);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, spool_case_begin, spool_case_end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_new_spool_and_no_mark_are_in_step),
+        TEST(test_the_committed_position_is_in_step_and_what_was_under_way_is_given_again),
+        TEST(test_a_reply_that_was_lost_is_made_good),
+        TEST(test_a_redis_set_back_gets_what_it_lost),
+        TEST(test_replay_reaches_records_of_former_runs),
+        TEST(test_a_flushed_redis_gets_all_that_is_kept),
+        TEST(test_what_is_no_longer_kept_is_a_gap_with_its_size),
+        TEST(test_a_gap_in_a_run_that_is_gone_altogether),
+        TEST(test_a_mark_above_our_last_sends_all_and_goes_on_above_both),
+        TEST(test_a_mark_of_an_unknown_run_sends_all),
+        cmocka_unit_test(test_a_mark_that_is_none_sends_all),
+        cmocka_unit_test(test_a_mark_text_reads_back),
+        TEST(test_replies_from_before_a_rewind_commit_nothing),
+        TEST(test_a_mark_inside_damage_repeats_nothing_that_it_covers),
+        TEST(test_other_records_take_part_in_the_order_and_are_not_given),
+        TEST(test_a_changed_destination_drains_the_old_one_first),
+        TEST(test_a_changed_destination_with_nothing_unsent_is_the_new_one_at_once),
+        TEST(test_redirected_records_go_to_the_new_one_before_its_own),
+        TEST(test_redirected_records_stay_so_from_start_to_start),
+        TEST(test_redirecting_nothing_repeats_nothing),
+        TEST(test_a_gap_does_not_count_what_went_elsewhere),
+        TEST(test_after_a_reboot_no_sequence_is_given_twice),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
