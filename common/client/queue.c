@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A large request is waited for as long as a link takes that is as slow as that. (An append has a limit
+ * that learns, consumer/dispatch/append_limit.) */
+#define LARGE_REQUEST          65536
+#define SLOW_LINK_BYTES_PER_MS 16
+
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
     snprintf(text, STREAM_ID_TEXT_SIZE, "%" PRIu64 "-%" PRIu64, id.ms, id.sequence);
@@ -204,12 +209,16 @@ void queue_eval(struct queue *queue, enum queue_script script, size_t keys,
 {
     struct bytes all[16] = {BYTES("EVALSHA"), {queue->sha[script], 40}};
     char number[24];
+    size_t bytes = 0;
 
     snprintf(number, sizeof(number), "%zu", keys);
     all[2] = bytes_of(number);
-    for (size_t i = 0; i < count && i < 13; i++)
+    for (size_t i = 0; i < count && i < 13; i++) {
         all[3 + i] = arguments[i];
-    redis_send(queue->redis, all, 3 + count, 0, done, context);
+        bytes += arguments[i].len;
+    }
+    int64_t extra_ms = bytes >= LARGE_REQUEST ? (int64_t)bytes / SLOW_LINK_BYTES_PER_MS : 0;
+    redis_send(queue->redis, all, 3 + count, extra_ms, done, context);
 }
 
 void queue_check_script(struct queue *queue, const redisReply *reply, const struct error *err)

@@ -72,8 +72,8 @@ void dispatch_mark_healthy(struct dispatch *dispatch)
 {
     struct error slow = {0};
 
-    if (append_limit_is_degraded(&dispatch->pace))
-        append_limit_explain(&dispatch->pace, queue_place(dispatch->queue), &slow);
+    if (append_limit_is_degraded(&dispatch->limit))
+        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &slow);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
              slow.text);
     backoff_reset(&dispatch->backoff);
@@ -104,7 +104,7 @@ static bool is_well_with_the_mark(const struct dispatch *dispatch)
 
     spool_state(dispatch->spool, &state);
     return state.unsent_records == 0 ||
-           (dispatch->fenced == 0 && !append_limit_is_degraded(&dispatch->pace));
+           (dispatch->fenced == 0 && !append_limit_is_degraded(&dispatch->limit));
 }
 
 static void on_mark(void *context, int result, struct bytes mark, const struct error *err)
@@ -178,7 +178,7 @@ static int turn_to_destination(struct dispatch *dispatch, struct error *err)
     if (result == 0) {
         queue_free(dispatch->queue);
         dispatch->queue = queue;
-        append_limit_init(&dispatch->pace, queue_timeout_ms(queue));
+        append_limit_init(&dispatch->limit, queue_timeout_ms(queue));
     }
     return result;
 }
@@ -213,7 +213,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
         free(made);
         return result;
     }
-    append_limit_init(&made->pace, queue_timeout_ms(made->queue));
+    append_limit_init(&made->limit, queue_timeout_ms(made->queue));
     made->template = dispatch_envelope_new(made->transport, queue_dsn(made->queue));
     made->oversized = oversized_new(settings);
     made->place = xstrdup(queue_place(made->queue));
@@ -281,7 +281,7 @@ void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATC
     if (dispatch->trouble.code != ERR_NONE)
         return;
     while (dispatch->state == DISPATCH_RUNNING && dispatch->oversized_message.sequence == 0 &&
-           dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace))
+           dispatch->in_flight_len < append_limit_in_flight(&dispatch->limit))
         if (!dispatch_send_next(dispatch))
             break;
     if (dispatch->state == DISPATCH_RUNNING && dispatch->turning && dispatch->in_flight_len == 0) {
@@ -298,7 +298,7 @@ void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATC
 bool dispatch_can_send(const struct dispatch *dispatch)
 {
     return dispatch->state == DISPATCH_RUNNING &&
-           dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace) &&
+           dispatch->in_flight_len < append_limit_in_flight(&dispatch->limit) &&
            dispatch->oversized_message.sequence == 0 && !dispatch->turning &&
            dispatch->trouble.code == ERR_NONE;
 }
@@ -331,7 +331,7 @@ bool dispatch_is_connected(const struct dispatch *dispatch)
 
 bool dispatch_is_slow(const struct dispatch *dispatch)
 {
-    return append_limit_is_degraded(&dispatch->pace) && !dispatch_is_in_trouble(dispatch) &&
+    return append_limit_is_degraded(&dispatch->limit) && !dispatch_is_in_trouble(dispatch) &&
            dispatch->oversized_message.sequence == 0;
 }
 

@@ -43,7 +43,7 @@ struct dispatch {
     int64_t retry_ms;
     struct backoff backoff;
     struct buf expected_mark; /* the mark that the next batch expects */
-    struct append_limit pace;
+    struct append_limit limit;
     struct dispatch_batch in_flight[APPEND_LIMIT_IN_FLIGHT];
     size_t first;
     size_t in_flight_len;

@@ -14,8 +14,8 @@ static void note_failed_append(struct dispatch *dispatch, const struct dispatch_
     stats_add(dispatch->slot, STATS_DISPATCH_ERRORS, 1);
     /* What stands behind the late one ends with it. */
     if (dispatch->trouble.code == ERR_NONE && queue_timed_out(dispatch->queue)) {
-        append_limit_timed_out(&dispatch->pace, batch->bytes, batch->count);
-        append_limit_explain(&dispatch->pace, queue_place(dispatch->queue), &late);
+        append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
+        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &late);
         err = &late;
     }
     dispatch_note_trouble(dispatch, err);
@@ -35,7 +35,7 @@ static void on_appended(void *context, int result, const struct error *err)
         return;
     }
     int64_t took_us = clock_monotonic_us() - batch->sent_us;
-    append_limit_answered(&dispatch->pace, took_us / 1000);
+    append_limit_answered(&dispatch->limit, took_us / 1000);
     spool_commit(dispatch->spool, batch->last);
     dispatch->sent += batch->count + batch->oversized;
     stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
@@ -58,7 +58,7 @@ static void send_batch(struct dispatch *dispatch, struct dispatch_batch *batch,
     dispatch->in_flight_len++;
     queue_append(dispatch->queue, spool_id(dispatch->spool), buf_bytes(&dispatch->expected_mark),
                  bytes_of(batch->next), &dispatch->values,
-                 dispatch->pace.answer_timeout_ms - dispatch->pace.timeout_ms, on_appended,
+                 dispatch->limit.answer_timeout_ms - dispatch->limit.timeout_ms, on_appended,
                  dispatch);
     buf_clear(&dispatch->expected_mark);
     buf_append_text(&dispatch->expected_mark, batch->next);
@@ -79,7 +79,7 @@ bool dispatch_send_next(struct dispatch *dispatch)
 
     queue_batch_clear(&dispatch->values);
     while (more != 0 && batch.count < BATCH_MESSAGES &&
-           dispatch->values.resp.len < dispatch->pace.bytes) {
+           dispatch->values.resp.len < dispatch->limit.bytes) {
         dispatch->turning = !dispatch_is_at(dispatch, spool_destination(dispatch->spool));
         if (dispatch->turning)
             break;
