@@ -56,6 +56,10 @@ static void warn(const struct settings *settings, const struct settings_mqtt *mq
                     "Redis has appendonly no: its restart loses what came since its last snapshot; "
                     "the spool sends again the last %" PRId64 " MB ([spool] retain)",
                     settings->spool.retain / (1024 * 1024));
+    if (server->stream_max_entries > 0)
+        log_warning(LOG_WITH(log_number("stream_max_entries", server->stream_max_entries)),
+                    "stream_max_entries is set: Redis drops the oldest entries beyond it, read or "
+                    "not");
 }
 
 void guarantees_log(const struct settings *settings, const struct settings_mqtt *mqtt,
@@ -78,12 +82,4 @@ void guarantees_log(const struct settings *settings, const struct settings_mqtt 
              "Promised: broker to spool %s (the spool survives a %s), spool to Redis exactly once, "
              "Redis to hub at least once with %" PRId64 " retries",
              from_the_broker(facts), spool_survives(&settings->spool), settings->retry.max_retries);
-}
-
-void guarantees_check_settings(int64_t stream_max_entries)
-{
-    if (stream_max_entries > 0)
-        log_warning(LOG_WITH(log_number("stream_max_entries", stream_max_entries)),
-                    "stream_max_entries is set: Redis drops the oldest entries beyond it, read or "
-                    "not");
 }

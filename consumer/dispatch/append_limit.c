@@ -13,14 +13,14 @@ void append_limit_init(struct append_limit *limit, int64_t timeout_ms)
         .timeout_ms = timeout_ms, .answer_timeout_ms = timeout_ms, .bytes = APPEND_LIMIT_BYTES};
 }
 
-static void wait_longer(struct append_limit *limit)
+static int64_t least(int64_t a, int64_t b)
 {
-    int64_t most_ms = APPEND_LIMIT_TIMEOUT_MAX;
+    return a < b ? a : b;
+}
 
-    if (most_ms < limit->timeout_ms)
-        most_ms = limit->timeout_ms;
-    limit->answer_timeout_ms =
-        limit->answer_timeout_ms < most_ms / 2 ? limit->answer_timeout_ms * 2 : most_ms;
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
 }
 
 void append_limit_timed_out(struct append_limit *limit, size_t bytes, size_t messages)
@@ -30,30 +30,24 @@ void append_limit_timed_out(struct append_limit *limit, size_t bytes, size_t mes
     limit->late_ms = limit->answer_timeout_ms;
     /* The last message of an append may have gone far beyond the limit. */
     if (messages <= 1 || bytes <= APPEND_LIMIT_BYTES_MIN || limit->bytes == APPEND_LIMIT_BYTES_MIN)
-        wait_longer(limit);
-    limit->bytes = (bytes < limit->bytes ? bytes : limit->bytes) / 2;
-    if (limit->bytes < APPEND_LIMIT_BYTES_MIN)
-        limit->bytes = APPEND_LIMIT_BYTES_MIN;
-}
-
-static void allow_more(struct append_limit *limit, size_t more)
-{
-    size_t room = APPEND_LIMIT_BYTES - limit->bytes;
-
-    limit->bytes += more < room ? more : room;
+        limit->answer_timeout_ms =
+            least(limit->answer_timeout_ms * 2, most(APPEND_LIMIT_TIMEOUT_MAX, limit->timeout_ms));
+    limit->bytes =
+        (size_t)most(least((int64_t)bytes, (int64_t)limit->bytes) / 2, APPEND_LIMIT_BYTES_MIN);
 }
 
 void append_limit_answered(struct append_limit *limit, int64_t took_ms)
 {
+    size_t more = 0;
+
     if (took_ms > limit->timeout_ms)
         return;
-    limit->answer_timeout_ms = limit->answer_timeout_ms / 2 > limit->timeout_ms
-                                   ? limit->answer_timeout_ms / 2
-                                   : limit->timeout_ms;
+    limit->answer_timeout_ms = most(limit->answer_timeout_ms / 2, limit->timeout_ms);
     if (took_ms <= limit->timeout_ms / 3)
-        allow_more(limit, limit->bytes);
+        more = limit->bytes;
     else if (took_ms <= limit->timeout_ms * 2 / 3)
-        allow_more(limit, limit->bytes / 8);
+        more = limit->bytes / 8;
+    limit->bytes = (size_t)least((int64_t)(limit->bytes + more), APPEND_LIMIT_BYTES);
     if (is_normal(limit))
         limit->late = 0;
 }

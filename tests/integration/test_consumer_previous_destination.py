@@ -99,6 +99,111 @@ def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publi
     assert_all(unsent, consumer.wait_idle(publisher))
 
 
+# A replica that was promoted, and other names ----------------------------------------------------------
+
+def replicate(source, copy, count):
+    copy.client.replicaof("127.0.0.1", source.port)
+    wait_until(lambda: copy.client.xlen("messages") == count, 20, "the replica has them")
+
+
+def assert_once_and_in_order(entries, *parts):
+    """Of each spool: its messages stand in the order in which they came."""
+    assert_all([message for part in parts for message in part], entries)
+    seen = ordered(entries)
+    for part in parts:
+        assert [message for message in seen if message in set(part)] == part
+
+
+@pytest.mark.parametrize("former", ["drain", "redirect"])
+@pytest.mark.parametrize("old", ["alive", "gone", "gone with unsent"])
+def test_a_dsn_that_points_to_a_replica_which_lagged_gives_it_what_it_lacks(make_consumer, make_redis, publisher, old,
+                                                                            former):
+    master, replica = make_redis(), make_redis()
+    consumer = make_consumer(store=master).set("supervisor", stop_timeout="2s").start()
+    sent = numbered(200, "one/topic")
+    publisher.publish_all(sent[:100])
+    consumer.wait_entries(100)
+    replicate(master, replica, 100)
+    replica.client.replicaof("NO", "ONE")
+    publisher.publish_all(sent[100:])
+    consumer.wait_entries(200)
+    if old != "alive":
+        master.stop()
+    if old == "gone with unsent":
+        sent += (unsent := [("one/topic", f"unsent-{number:05d}") for number in range(50)])
+        publisher.publish_all(unsent)
+        consumer.wait_spooled(unsent)
+    consumer.stop()
+
+    consumer.redis = replica
+    consumer.set("transport:async", dsn=replica.dsn()).set("spool", former=former).start()
+    more = [("one/topic", f"more-{number:05d}") for number in range(10)]
+    publisher.publish_all(more)
+    assert_once_and_in_order(consumer.wait_entries(len(sent) + 10), sent, more)
+    consumer.wait_log("has been sent")
+    consumer.restart()
+    consumer.wait_log("Removed spool")
+    assert_once_and_in_order(consumer.wait_idle(publisher), sent, more)
+    if old == "alive":
+        assert master.client.xlen("messages") == 200
+
+
+def test_another_name_of_the_same_redis_repeats_and_loses_nothing(consumer, publisher, redis):
+    consumer.start()
+    sent, unsent = numbered(100, "one/topic"), [("one/topic", f"unsent-{number}") for number in range(20)]
+    publisher.publish_all(sent)
+    consumer.wait_entries(100)
+    redis.freeze()
+    publisher.publish_all(unsent)
+    consumer.wait_spooled(unsent)
+    consumer.process.stop(4, signal.SIGQUIT)
+    redis.thaw()
+    consumer.set("transport:async", dsn=f"redis://localhost:{redis.port}/messages").start()
+    more = [("one/topic", f"more-{number}") for number in range(10)]
+    publisher.publish_all(more)
+    assert_once_and_in_order(consumer.wait_entries(130), sent + unsent, more)
+    consumer.wait_log("No consumer owns spool")
+    assert_once_and_in_order(consumer.wait_idle(publisher), sent + unsent, more)
+
+
+def test_a_dsn_that_comes_back_finds_its_own_spool(make_consumer, make_redis, publisher):
+    first, second = make_redis(), make_redis()
+    consumer = make_consumer(store=first).start()
+    sent = numbered(30)
+    publisher.publish_all(sent)
+    consumer.wait_entries(30)
+    consumer.stop()
+    consumer.set("transport:async", dsn=second.dsn()).start()
+    consumer.redis = second
+    publisher.publish("other", "1")
+    consumer.wait_entries(1)
+    consumer.stop()
+    consumer.set("transport:async", dsn=first.dsn()).start()
+    consumer.redis = first
+    publisher.publish("back", "1")
+    assert_all([*sent, ("back", "1")], consumer.wait_idle(publisher))
+
+
+def test_segments_that_an_earlier_version_has_left_are_sent(make_consumer, make_redis, publisher, redis):
+    """They lie in the client id's folder itself."""
+    consumer = make_consumer()
+    unsent = [("unsent", str(number)) for number in range(20)]
+    leave_unsent(consumer, publisher, redis, numbered(10), unsent)
+    folder = consumer.bridge.state_dir / "spool" / "bridge"
+    own, = [path for path in folder.iterdir() if path.is_dir()]
+    for path in own.iterdir():
+        path.rename(folder / path.name)
+    own.rmdir()
+    redis.start()
+    consumer.start()
+    consumer.wait_log("has been sent")
+    assert_all(numbered(10) + unsent, consumer.wait_idle(publisher))
+    consumer.restart()
+    consumer.wait_log("Emptied spool")
+    assert not list(folder.glob("*segment*"))
+    assert_all(numbered(10) + unsent, consumer.wait_idle(publisher))
+
+
 # Room -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", ["3.1.1"])
