@@ -34,13 +34,43 @@ struct orphan_spools {
     char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
 };
 
-static bool is_owned(const struct settings *settings, const char *dir)
+static bool is_segment(int dir, const char *name)
+{
+    struct segment *segment = NULL;
+    struct error err = {0};
+    uint64_t number;
+
+    if (!segment_name_parse(name, "segment", &number))
+        return false;
+    int result = segment_open(&segment, dir, number, &err);
+    segment_free(segment);
+    return result == 0 || result == -ERR_REFUSED; /* a later version's */
+}
+
+/* Somebody's backup or a lost+found may lie beside the spools. */
+static bool is_spool(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (!found && listing != NULL && (entry = readdir(listing)) != NULL)
+        found = is_segment(fd, entry->d_name);
+    if (listing != NULL)
+        closedir(listing);
+    else if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+static bool is_owned(const struct settings *settings, const char *place, const char *dir)
 {
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
         const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        char *own = spool_path(settings, mqtt->client_id);
+        char *own = spool_path(settings, mqtt->client_id, place);
 
         owned = strcmp(own, dir) == 0;
         free(own);
@@ -48,27 +78,39 @@ static bool is_owned(const struct settings *settings, const char *dir)
     return owned;
 }
 
-struct orphan_spools *orphan_spools_new(const struct settings *settings, struct stats_slot *slot)
+/* The folders in `above`, and, `levels` deep, those in them. */
+static void look_for(struct orphan_spools *orphans, const char *place, const char *above,
+                     int levels)
 {
-    struct orphan_spools *made = xcalloc(1, sizeof(*made));
-    char *above = spool_path(settings, "");
     DIR *listing = opendir(above);
     const struct dirent *entry;
 
-    *made = (struct orphan_spools){.settings = settings, .slot = slot};
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
-        char *dir = xasprintf("%s%s", above, entry->d_name);
-
-        /* Names begin with a dot only where they are not ours: place.h. */
-        if (entry->d_name[0] == '.' || is_owned(settings, dir)) {
+        /* Names begin with a dot only where they are not ours: spool_path.h. */
+        if (entry->d_name[0] == '.')
+            continue;
+        char *dir = xasprintf("%s/%s", above, entry->d_name);
+        if (levels > 1)
+            look_for(orphans, place, dir, levels - 1);
+        if (!is_spool(dir) || is_owned(orphans->settings, place, dir)) {
             free(dir);
             continue;
         }
-        made->list = xrealloc(made->list, (made->len + 1) * sizeof(*made->list));
-        made->list[made->len++] = (struct orphan){.dir = dir};
+        orphans->list = xrealloc(orphans->list, (orphans->len + 1) * sizeof(*orphans->list));
+        orphans->list[orphans->len++] = (struct orphan){.dir = dir};
     }
     if (listing != NULL)
         closedir(listing);
+}
+
+struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
+                                        struct stats_slot *slot)
+{
+    struct orphan_spools *made = xcalloc(1, sizeof(*made));
+    char *above = xasprintf("%s/spool", settings->supervisor.state_dir);
+
+    *made = (struct orphan_spools){.settings = settings, .slot = slot};
+    look_for(made, place, above, 2);
     free(above);
     return made;
 }
@@ -103,62 +145,11 @@ static void forget_next(struct orphan_spools *orphans)
     memmove(orphan, orphan + 1, (orphans->len - orphans->next) * sizeof(*orphan));
 }
 
-static bool is_segment(int dir, const char *name)
-{
-    struct segment *segment = NULL;
-    struct error err = {0};
-    uint64_t number;
-
-    if (!segment_name_parse(name, "segment", &number))
-        return false;
-    int result = segment_open(&segment, dir, number, &err);
-    segment_free(segment);
-    return result == 0 || result == -ERR_REFUSED; /* a later version's */
-}
-
-/* Somebody's backup or a lost+found may lie beside the spools. */
-static bool is_spool(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    bool found = false;
-
-    while (!found && listing != NULL && (entry = readdir(listing)) != NULL)
-        found = is_segment(fd, entry->d_name);
-    if (listing != NULL)
-        closedir(listing);
-    else if (fd >= 0)
-        close(fd);
-    return found;
-}
-
-/* Of ours, beside the segments. */
-static bool is_ours(const char *name)
-{
-    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, SEGMENT_WANTED, "committed",
-                                        "subscriptions"};
-    bool found = false;
-
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]) && !found; i++)
-        found = strcmp(name, NAMES[i]) == 0;
-    return found;
-}
-
 /* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
  * aside as damaged, stays, and the folder with it. */
 static void remove_spool(struct spool *spool, const char *dir)
 {
     spool_remove_segments(spool);
-    DIR *listing = opendir(dir);
-    int folder = listing != NULL ? dirfd(listing) : -1;
-    const struct dirent *entry;
-
-    while (folder >= 0 && (entry = readdir(listing)) != NULL)
-        if (is_ours(entry->d_name))
-            unlinkat(folder, entry->d_name, 0);
-    if (listing != NULL)
-        closedir(listing);
     if (rmdir(dir) == 0)
         log_notice(LOG_PLAIN, "Removed spool %s: no consumer owns it, and all of it was sent", dir);
     else
@@ -189,7 +180,7 @@ static void open_next(struct orphan_spools *orphans)
     const char *dir = orphans->list[orphans->next].dir;
     struct error err = {0};
 
-    if (!is_spool(dir)) {
+    if (!is_spool(dir)) { /* not any more */
         forget_next(orphans);
         return;
     }

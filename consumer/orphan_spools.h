@@ -1,4 +1,5 @@
-/* Spools that no consumer owns any more: the client id was changed, a section was removed. What they hold
+/* Spools that no consumer owns any more: the client id or the destination was changed, a section was removed,
+ * or they lie where an earlier version had them (<state dir>/spool/<client id>). What they hold
  * was acknowledged, so it is sent: one spool after the other, beside the consumer's own work, from the
  * consumer of [mqtt]. One that has nothing to send any more, since Redis knows its last message, is
  * removed: that is at the start after the one that sent it, so that it can give again what Redis loses
@@ -14,8 +15,9 @@
 
 struct orphan_spools;
 
-/* Looks for them, and logs what it finds. */
-struct orphan_spools *orphan_spools_new(const struct settings *settings, struct stats_slot *slot);
+/* Looks for them, and logs what it finds. place: the consumers' destination. */
+struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
+                                        struct stats_slot *slot);
 void orphan_spools_free(struct orphan_spools *orphans); /* what is not sent yet stays */
 
 /* Messages that wait in the one that is at work; the others are not opened yet. */

@@ -119,7 +119,6 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     spool_state(dispatch->spool, &before);
     uint64_t committed = before.committed_sequence;
     struct mark_result rewound = spool_apply_mark(dispatch->spool, mark);
-    spool_commit(dispatch->spool, rewound.position - 1); /* frees what the mark is ahead of */
     if (committed >= rewound.position && committed > dispatch->replay_until)
         dispatch->replay_until = committed;
     buf_clear(&dispatch->expected_mark);
@@ -127,6 +126,10 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     mark_report(&rewound, mark, queue_place(dispatch->queue));
     if (rewound.kind == MARK_GAP)
         stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
+    if (rewound.kind == MARK_COPIED) {
+        begin_mark(dispatch);
+        return;
+    }
     dispatch->state = DISPATCH_RUNNING;
     if (is_well_with_the_mark(dispatch))
         dispatch_mark_healthy(dispatch);
@@ -137,7 +140,7 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
 static void begin_mark(struct dispatch *dispatch)
 {
     dispatch->state = DISPATCH_CONNECTING;
-    queue_read_mark(dispatch->queue, spool_id(dispatch->spool), on_mark, dispatch);
+    queue_read_mark(dispatch->queue, spool_mark_id(dispatch->spool), on_mark, dispatch);
 }
 
 static void on_connected(void *context, int result, const struct error *err)
@@ -160,11 +163,12 @@ bool dispatch_is_at(const struct dispatch *dispatch, const char *destination)
 /* A changed DSN: what was stored under the former one still goes there, and first. */
 static int turn_to_destination(struct dispatch *dispatch, struct error *err)
 {
-    const char *destination = spool_mark_destination(dispatch->spool);
+    const char *destination = spool_destination(dispatch->spool);
     struct queue *queue;
     int result;
 
-    dispatch->turning = false;
+    if (strcmp(dispatch->settings->spool.former, "redirect") == 0)
+        destination = dispatch->place;
     if (dispatch_is_at(dispatch, destination))
         return 0;
     free(dispatch->former);
@@ -247,7 +251,8 @@ void dispatch_start(struct dispatch *dispatch, struct spool *spool)
     dispatch->spool = spool;
     dispatch->state = DISPATCH_WAITING;
     dispatch->retry_ms = clock_monotonic_ms();
-    if (strcmp(dispatch->settings->spool.former, "redirect") == 0)
+    if (strcmp(dispatch->settings->spool.former, "redirect") == 0 &&
+        strcmp(spool_destination(spool), dispatch->place) != 0)
         previous_destination_redirect(spool, dispatch->place);
 }
 
@@ -284,11 +289,6 @@ void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATC
            dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace))
         if (!dispatch_send_next(dispatch))
             break;
-    if (dispatch->state == DISPATCH_RUNNING && dispatch->turning && dispatch->in_flight_len == 0) {
-        queue_disconnect(dispatch->queue);
-        connect_now(dispatch);
-        deal_with_trouble(dispatch, now_ms);
-    }
     if (dispatch->state == DISPATCH_RUNNING && dispatch->oversized_message.sequence != 0)
         dispatch_send_oversized(dispatch, now_ms);
     queue_process(dispatch->queue, 0); /* what was sent goes out now */
@@ -299,8 +299,7 @@ bool dispatch_can_send(const struct dispatch *dispatch)
 {
     return dispatch->state == DISPATCH_RUNNING &&
            dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace) &&
-           dispatch->oversized_message.sequence == 0 && !dispatch->turning &&
-           dispatch->trouble.code == ERR_NONE;
+           dispatch->oversized_message.sequence == 0 && dispatch->trouble.code == ERR_NONE;
 }
 
 bool dispatch_is_done(const struct dispatch *dispatch)

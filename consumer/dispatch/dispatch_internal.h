@@ -19,7 +19,7 @@ enum dispatch_state {
 
 struct dispatch_batch {
     char next[DISPATCH_MARK_SIZE]; /* the mark that it sets */
-    uint64_t last;                 /* sequence */
+    struct spool_position end;     /* behind its last record */
     size_t count;
     size_t bytes;
     size_t replayed;
@@ -50,11 +50,10 @@ struct dispatch {
     struct error trouble; /* of this turn's answers; code 0: none */
     int fenced;           /* in a row */
 
-    bool turning; /* the next record goes elsewhere: when all is answered, so do we */
-
     uint64_t sent;                          /* messages, since the start */
     struct spool_message oversized_message; /* read and too large; sequence 0: none */
-    uint64_t replay_until;                  /* records up to here were in Redis once */
+    struct spool_position oversized_end;
+    uint64_t replay_until; /* records up to here were in Redis once */
     struct log_fault fault;
     struct log_fault damage;
     char reason[STATS_REASON_SIZE];

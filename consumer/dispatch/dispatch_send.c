@@ -36,7 +36,7 @@ static void on_appended(void *context, int result, const struct error *err)
     }
     int64_t took_us = clock_monotonic_us() - batch->sent_us;
     append_limit_answered(&dispatch->pace, took_us / 1000);
-    spool_commit(dispatch->spool, batch->last);
+    spool_commit(dispatch->spool, &batch->end);
     dispatch->sent += batch->count + batch->oversized;
     stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
     stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
@@ -50,14 +50,13 @@ static void send_batch(struct dispatch *dispatch, struct dispatch_batch *batch,
 {
     size_t at = (dispatch->first + dispatch->in_flight_len) % APPEND_LIMIT_IN_FLIGHT;
 
-    batch->last = last->sequence;
     batch->sent_us = clock_monotonic_us();
     batch->bytes = dispatch->values.resp.len;
     spool_mark_text(last->run, last->sequence, batch->next);
     dispatch->in_flight[at] = *batch;
     dispatch->in_flight_len++;
-    queue_append(dispatch->queue, spool_id(dispatch->spool), buf_bytes(&dispatch->expected_mark),
-                 bytes_of(batch->next), &dispatch->values,
+    queue_append(dispatch->queue, spool_mark_id(dispatch->spool),
+                 buf_bytes(&dispatch->expected_mark), bytes_of(batch->next), &dispatch->values,
                  dispatch->pace.answer_timeout_ms - dispatch->pace.timeout_ms, on_appended,
                  dispatch);
     buf_clear(&dispatch->expected_mark);
@@ -80,20 +79,21 @@ bool dispatch_send_next(struct dispatch *dispatch)
     queue_batch_clear(&dispatch->values);
     while (more != 0 && batch.count < BATCH_MESSAGES &&
            dispatch->values.resp.len < dispatch->pace.bytes) {
-        dispatch->turning = !dispatch_is_at(dispatch, spool_destination(dispatch->spool));
-        if (dispatch->turning)
-            break;
         more = spool_next(dispatch->spool, &message, &err);
         if (more < 0)
             log_fault(&dispatch->damage, LOG_LEVEL_ERROR, LOG_PLAIN, "%s", err.text);
         if (more <= 0)
             continue;
-        encode(dispatch, &message);
-        if ((int64_t)dispatch->values.value.len > dispatch->transport->max_entry) {
+        if (!message.oversized)
+            encode(dispatch, &message);
+        if (message.oversized ||
+            (int64_t)dispatch->values.value.len > dispatch->transport->max_entry) {
             dispatch->oversized_message = message;
+            dispatch->oversized_end = spool_position(dispatch->spool);
             break;
         }
         queue_batch_add(&dispatch->values);
+        batch.end = spool_position(dispatch->spool);
         batch.count++;
         batch.replayed += message.sequence <= dispatch->replay_until;
         last = message;
@@ -109,7 +109,8 @@ void dispatch_send_oversized(struct dispatch *dispatch, int64_t now_ms)
 
     if (dispatch->in_flight_len > 0)
         return;
-    if (!oversized_is_written(dispatch->oversized, &dispatch->oversized_message)) {
+    if (!dispatch->oversized_message.oversized &&
+        !oversized_is_written(dispatch->oversized, &dispatch->oversized_message)) {
         if (oversized_can_write(dispatch->oversized, now_ms)) {
             encode(dispatch, &dispatch->oversized_message);
             oversized_write(dispatch->oversized, &dispatch->oversized_message,
@@ -120,6 +121,7 @@ void dispatch_send_oversized(struct dispatch *dispatch, int64_t now_ms)
         return;
     }
     queue_batch_clear(&dispatch->values);
+    batch.end = dispatch->oversized_end;
     send_batch(dispatch, &batch, &dispatch->oversized_message);
     dispatch->oversized_message.sequence = 0;
 }

@@ -35,5 +35,7 @@ void mark_report(const struct mark_result *rewound, struct bytes mark, const cha
                     "or was made anew): everything kept is sent again, repeats are possible",
                     place);
         break;
+    case MARK_COPIED: /* the spool has said it */
+        break;
     }
 }

@@ -89,13 +89,13 @@ void previous_destination_reason(char *text, size_t size, const char *place,
 
 void previous_destination_redirect(struct spool *spool, const char *place)
 {
-    char *former = xstrdup(spool_mark_destination(spool));
-    uint64_t records = spool_redirect(spool);
+    struct spool_state state;
 
-    if (records > 0)
-        log_warning(LOG_WITH(log_number("messages", (int64_t)records)),
+    spool_state(spool, &state);
+    spool_redirect(spool);
+    if (state.unsent_records > 0)
+        log_warning(LOG_WITH(log_number("messages", (int64_t)state.unsent_records)),
                     "[spool] former = redirect: %" PRIu64 " messages that were stored for %s go to "
                     "%s. What the former one already has may come twice, with the same X-Mqtt-Id",
-                    records, former, place);
-    free(former);
+                    state.unsent_records, spool_destination(spool), place);
 }

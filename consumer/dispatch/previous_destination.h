@@ -23,7 +23,7 @@ MUST_CHECK int previous_destination_queue_new(struct queue **queue,
 void previous_destination_reason(char *text, size_t size, const char *place,
                                  const struct error *err);
 
-/* [spool] former = redirect, before the first append: see spool_redirect. Logs what it does. */
+/* [spool] former = redirect, before the mark is read: see spool_redirect. Logs what it does. */
 void previous_destination_redirect(struct spool *spool, const char *place);
 
 #endif
