@@ -20,12 +20,24 @@
 
 #define SLOW_LINK_BYTES_PER_MS 16 /* a link that is as slow as that is waited for */
 #define TOPIC_COLUMN           40
+#define ID_COLUMN              45
+
+#define ID_SIZE 64
+
+struct entry {
+    char id[ID_SIZE];  /* X-Mqtt-Id, or of a damaged one its file's number */
+    uint64_t sequence; /* of its file */
+    bool damaged;
+    struct oversized_message message; /* payload: the length alone */
+    char *topic;                      /* what message.topic points to */
+};
 
 /* One directory that has such files. */
 struct place {
     char *name; /* below <state dir>/spool */
     int dir;
-    struct oversized_list list;
+    struct entry *list;
+    size_t len;
 };
 
 struct places {
@@ -37,21 +49,53 @@ struct places {
 
 /* Finding them --------------------------------------------------------------------------------- */
 
+static void write_id(const struct oversized_message *message, char id[ID_SIZE])
+{
+    for (size_t i = 0; i < sizeof(message->spool_id); i++)
+        snprintf(id + 2 * i, 3, "%02x", message->spool_id[i]);
+    snprintf(id + 2 * sizeof(message->spool_id), 24, "-%" PRIu64, message->identity);
+}
+
+static void add_entry(void *context, const char *name, const struct oversized_message *message)
+{
+    struct place *place = context;
+    struct entry entry = {.sequence = strtoull(name, NULL, 10),
+                          .damaged = message->sequence == 0,
+                          .message = *message,
+                          .topic = xstrndup(message->topic.data, message->topic.len)};
+
+    entry.message.topic.data = entry.topic;
+    if (entry.damaged)
+        snprintf(entry.id, sizeof(entry.id), "%" PRIu64, entry.sequence);
+    else
+        write_id(message, entry.id);
+    place->list = xrealloc(place->list, (place->len + 1) * sizeof(entry));
+    place->list[place->len++] = entry;
+}
+
+static int by_sequence(const void *left, const void *right)
+{
+    const struct entry *a = left, *b = right;
+
+    return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
+}
+
 static int look_into(struct places *places, const char *name, struct error *err)
 {
     char *path = xasprintf("%s/%s", places->root, name);
     struct place place = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     int result = place.dir < 0 ? error_system(err, "%s", path)
-                               : oversized_list_read(&place.list, place.dir, err);
+                               : oversized_file_list(place.dir, add_entry, &place, err);
 
     free(path);
-    if (result < 0 || place.list.len == 0) {
+    if (result < 0 || place.len == 0) {
         if (place.dir >= 0)
             close(place.dir);
         return result;
     }
+    qsort(place.list, place.len, sizeof(*place.list), by_sequence);
     place.name = xstrdup(name);
-    places->messages += place.list.len;
+    places->messages += place.len;
     places->list = xrealloc(places->list, (places->len + 1) * sizeof(place));
     places->list[places->len++] = place;
     return 0;
@@ -93,9 +137,11 @@ static int find_places(struct places *places, const struct settings *settings, s
 static void free_places(struct places *places)
 {
     for (size_t i = 0; i < places->len; i++) {
+        for (size_t j = 0; j < places->list[i].len; j++)
+            free(places->list[i].list[j].topic);
+        free(places->list[i].list);
         free(places->list[i].name);
         close(places->list[i].dir);
-        oversized_list_free(&places->list[i].list);
     }
     free(places->list);
     free(places->root);
@@ -103,12 +149,11 @@ static void free_places(struct places *places)
 
 /* list ----------------------------------------------------------------------------------------- */
 
-static const char *why(const struct oversized_entry *entry)
+static const char *why(const struct entry *entry)
 {
     if (entry->damaged)
         return "damaged";
-    return entry->file.cause == OVERSIZED_FOR_SEGMENT ? "too large for the spool"
-                                                      : "too large for Redis";
+    return entry->message.for_redis ? "too large for Redis" : "too large for the spool";
 }
 
 /* What a terminal may be shown of it. */
@@ -125,18 +170,17 @@ static char *readable_topic(struct bytes topic)
     return text;
 }
 
-static void print_row(struct buf *out, const struct place *place,
-                      const struct oversized_entry *entry)
+static void print_row(struct buf *out, const struct place *place, const struct entry *entry)
 {
     char received[CLOCK_TEXT_SIZE] = "-";
-    char *topic = readable_topic(entry->file.topic);
+    char *topic = readable_topic(entry->message.topic);
     struct buf size = {0};
 
     if (!entry->damaged)
-        clock_format_us(entry->file.received_us, received);
-    render_size(&size, (double)entry->file.payload.len);
-    buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", OVERSIZED_ID_SIZE - 8, entry->id,
-               TOPIC_COLUMN, topic, buf_text(&size), received, why(entry), place->name);
+        clock_format_us(entry->message.received_us, received);
+    render_size(&size, (double)entry->message.payload.len);
+    buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", ID_COLUMN, entry->id, TOPIC_COLUMN,
+               topic, buf_text(&size), received, why(entry), place->name);
     buf_free(&size);
     free(topic);
 }
@@ -147,14 +191,14 @@ static void print_table(struct buf *out, const struct places *places)
         buf_append_text(out, "no message was set aside\n");
         return;
     }
-    buf_printf(out, "%-*s  %-*s  %6s  %-19s  %-23s  %s\n", OVERSIZED_ID_SIZE - 8, "ID",
-               TOPIC_COLUMN, "TOPIC", "BYTES", "RECEIVED (UTC)", "WHY", "SPOOL");
+    buf_printf(out, "%-*s  %-*s  %6s  %-19s  %-23s  %s\n", ID_COLUMN, "ID", TOPIC_COLUMN, "TOPIC",
+               "BYTES", "RECEIVED (UTC)", "WHY", "SPOOL");
     for (size_t i = 0; i < places->len; i++)
-        for (size_t j = 0; j < places->list[i].list.len; j++)
-            print_row(out, &places->list[i], &places->list[i].list.entries[j]);
+        for (size_t j = 0; j < places->list[i].len; j++)
+            print_row(out, &places->list[i], &places->list[i].list[j]);
 }
 
-static void add_json(cJSON *array, const struct place *place, const struct oversized_entry *entry)
+static void add_json(cJSON *array, const struct place *place, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
     char received[CLOCK_TEXT_SIZE + 1];
@@ -164,17 +208,17 @@ static void add_json(cJSON *array, const struct place *place, const struct overs
     cJSON_AddStringToObject(object, "id", entry->id);
     cJSON_AddStringToObject(object, "spool", place->name);
     cJSON_AddStringToObject(object, "why", why(entry));
-    cJSON_AddNumberToObject(object, "bytes", (double)entry->file.payload.len);
+    cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
     if (entry->damaged)
         return;
-    json_make_utf8(&topic, entry->file.topic);
-    clock_format_us(entry->file.received_us, received);
+    json_make_utf8(&topic, entry->message.topic);
+    clock_format_us(entry->message.received_us, received);
     strcat(received, "Z");
     cJSON_AddStringToObject(object, "topic", buf_text(&topic));
     cJSON_AddStringToObject(object, "received", received);
-    cJSON_AddNumberToObject(object, "sequence", (double)entry->file.sequence);
-    cJSON_AddNumberToObject(object, "qos", entry->file.qos);
-    cJSON_AddBoolToObject(object, "retained", entry->file.retained);
+    cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
+    cJSON_AddNumberToObject(object, "qos", entry->message.qos);
+    cJSON_AddBoolToObject(object, "retained", entry->message.retained);
     buf_free(&topic);
 }
 
@@ -183,8 +227,8 @@ static void print_json(struct buf *out, const struct places *places)
     cJSON *array = cJSON_CreateArray();
 
     for (size_t i = 0; i < places->len; i++)
-        for (size_t j = 0; j < places->list[i].list.len; j++)
-            add_json(array, &places->list[i], &places->list[i].list.entries[j]);
+        for (size_t j = 0; j < places->list[i].len; j++)
+            add_json(array, &places->list[i], &places->list[i].list[j]);
     char *text = cJSON_Print(array);
     buf_printf(out, "%s\n", text);
     free(text);
@@ -271,7 +315,7 @@ static void sender_close(struct sender *sender)
         envelope_template_free(sender->template);
 }
 
-static int send_message(struct sender *sender, const char *id, const struct oversized_file *file,
+static int send_message(struct sender *sender, const char *id, const struct oversized_message *file,
                         bool *added, struct error *err)
 {
     struct envelope_message message = {.topic = file->topic,
@@ -298,35 +342,35 @@ static int send_message(struct sender *sender, const char *id, const struct over
     return result;
 }
 
-static int resend_one(struct sender *sender, const struct place *place, const char *id)
+static int resend_one(struct sender *sender, const struct place *place, const struct entry *entry)
 {
-    struct oversized_file file;
+    struct oversized_message message;
     struct buf bytes = {0};
     struct error err = {0};
     bool added = false;
-    int result = oversized_file_read(place->dir, id, &file, &bytes, &err);
+    int result = oversized_file_read(place->dir, entry->sequence, &message, &bytes, &err);
 
     if (result == 0)
-        result = send_message(sender, id, &file, &added, &err);
+        result = send_message(sender, entry->id, &message, &added, &err);
     buf_free(&bytes);
     /* What dies here is sent no second time: Redis knows the identity. */
     if (result == 0)
-        result = oversized_file_remove(place->dir, id, &err);
+        result = oversized_file_remove(place->dir, entry->sequence, &err);
     if (result < 0)
-        return cli_fail(CLI_FAILED, "%s: %s", id, err.text);
-    printf("%s: %s\n", id, added ? "sent" : "was sent before; its file is removed");
+        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
+    printf("%s: %s\n", entry->id, added ? "sent" : "was sent before; its file is removed");
     return CLI_DONE;
 }
 
 /* remove, and what both share ------------------------------------------------------------------ */
 
-static int remove_one(const struct place *place, const char *id)
+static int remove_one(const struct place *place, const struct entry *entry)
 {
     struct error err = {0};
 
-    if (oversized_file_remove(place->dir, id, &err) < 0)
-        return cli_fail(CLI_FAILED, "%s", err.text);
-    printf("%s: removed\n", id);
+    if (oversized_file_remove(place->dir, entry->sequence, &err) < 0)
+        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
+    printf("%s: removed\n", entry->id);
     return CLI_DONE;
 }
 
@@ -344,8 +388,8 @@ static int check_ids(const struct places *places, int argc, char **argv)
         bool found = false;
 
         for (size_t j = 0; j < places->len; j++)
-            for (size_t k = 0; k < places->list[j].list.len; k++)
-                found = found || strcmp(places->list[j].list.entries[k].id, argv[i]) == 0;
+            for (size_t k = 0; k < places->list[j].len; k++)
+                found = found || strcmp(places->list[j].list[k].id, argv[i]) == 0;
         if (!found)
             return cli_fail(CLI_FAILED,
                             "%s: there is no such message; `mqtt-bridge spool` lists "
@@ -377,12 +421,12 @@ static int for_each(const struct places *places, struct sender *sender, int argc
     for (size_t i = 0; i < places->len; i++) {
         const struct place *place = &places->list[i];
 
-        for (size_t j = 0; j < place->list.len; j++) {
-            const char *id = place->list.entries[j].id;
+        for (size_t j = 0; j < place->len; j++) {
+            const struct entry *entry = &place->list[j];
 
-            if (!is_wanted(id, argc, argv))
+            if (!is_wanted(entry->id, argc, argv))
                 continue;
-            int one = sender != NULL ? resend_one(sender, place, id) : remove_one(place, id);
+            int one = sender != NULL ? resend_one(sender, place, entry) : remove_one(place, entry);
             code = one != CLI_DONE ? one : code;
         }
     }

@@ -40,12 +40,6 @@ static void warn(const struct settings *settings, const struct settings_mqtt *mq
                     "The broker keeps the session for %" PRId64 " s instead of %" PRId64
                     " s (session_expiry)",
                     expiry_s, mqtt->session_expiry_ms / 1000);
-    if (facts->version != 5 && settings->spool.size / 2 < mqtt->maximum_packet_size)
-        log_warning(
-            LOG_PLAIN,
-            "MQTT 3.1.1 brokers can't be told a maximum_packet_size, and [spool] size is "
-            "not twice as much: a message that the spool can never take is lost, with a line "
-            "in the log");
     if (server->maxmemory_policy[0] != '\0' && strcmp(server->maxmemory_policy, "noeviction") != 0)
         log_warning(LOG_PLAIN,
                     "Redis has maxmemory-policy %s: it may evict the stream and the mark; set it "

@@ -56,13 +56,16 @@ struct consumer {
 
 /* Setting up ----------------------------------------------------------------------------------- */
 
-static void open_spool(struct consumer *consumer, const char *dir)
+static void open_spool(struct consumer *consumer)
 {
     const struct settings_spool *settings = &consumer->child.settings->spool;
+    char *dir = spool_path(consumer->child.settings, consumer->mqtt->client_id,
+                           dispatch_place(consumer->dispatch));
     struct spool_options options = {
         .dir = dir,
         .size = settings->size,
         .retain = settings->retain,
+        .largest_message = consumer->mqtt->maximum_packet_size,
         .sync = strcmp(settings->sync, "always") == 0     ? SPOOL_SYNC_ALWAYS
                 : strcmp(settings->sync, "interval") == 0 ? SPOOL_SYNC_INTERVAL
                                                           : SPOOL_SYNC_NONE,
@@ -73,21 +76,22 @@ static void open_spool(struct consumer *consumer, const char *dir)
 
     if (spool_open(&consumer->spool, &options, &err) < 0)
         child_give_up(&consumer->child, &err);
+    free(dir);
 }
 
 static void open_all(struct consumer *consumer)
 {
     struct child *child = &consumer->child;
     struct error err = {0};
-    char *dir = spool_path(child->settings, consumer->mqtt->client_id);
-    char *subscriptions = xasprintf("%s/subscriptions", dir);
+    char *above = spool_client_path(child->settings, consumer->mqtt->client_id);
+    char *subscriptions = xasprintf("%s/subscriptions", above);
     int result = spool_path_make(child->settings, &err);
 
     if (result == 0)
         result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
-    open_spool(consumer, dir);
+    open_spool(consumer);
     result = subscriptions_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
     if (result < 0)
         child_give_up(child, &err);
@@ -99,7 +103,7 @@ static void open_all(struct consumer *consumer)
     if (consumer->mqtt == &child->settings->mqtt)
         consumer->orphans =
             orphan_spools_new(child->settings, dispatch_place(consumer->dispatch), child->slot);
-    free(dir);
+    free(above);
     free(subscriptions);
 }
 

@@ -30,14 +30,15 @@ struct orphan_spools {
     char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
 };
 
-/* A consumer's own: the spool with place, the client id's folder without. */
+/* A consumer's own: its spool, or (place NULL) the client id's folder. */
 static bool is_owned(const struct settings *settings, const char *place, const char *dir)
 {
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
         const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        char *own = spool_path(settings, mqtt->client_id, place);
+        char *own = place != NULL ? spool_path(settings, mqtt->client_id, place)
+                                  : spool_client_path(settings, mqtt->client_id);
 
         owned = strcmp(own, dir) == 0;
         free(own);

@@ -1,315 +1,242 @@
 #include "common/client/oversized_file.h"
 
-#include "common/base/alloc.h"
+#include "common/base/little_endian.h"
 #include "common/base/sys.h"
 #include "common/wire/crc32c.h"
 
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC         "MQTTOVER"
-#define VERSION       1
-#define FLAG_RETAINED 1
-#define FLAG_REDIS    2
-#define NAME_SIZE     (OVERSIZED_ID_SIZE + sizeof(OVERSIZED_SUFFIX))
-#define PAYLOAD_MAX   268435455 /* what an MQTT packet can hold */
-
-/* The file's first bytes as they lie on the disk. */
-struct head {
-    char magic[8];
-    uint32_t version;
-    uint32_t crc;
-    char spool_id[32];
-    uint64_t sequence;
-    uint64_t identity;
-    uint64_t received_us;
-    uint32_t payload_len;
-    uint16_t topic_len;
-    uint8_t qos;
-    uint8_t flags;
+enum {
+    MAGIC = 0,
+    CRC = 8, /* of all that follows it */
+    FLAGS = 12,
+    PACKET_ID = 14,
+    SPOOL_ID = 16,
+    SEQUENCE = 32,
+    IDENTITY = 40,
+    RECEIVED = 48,
+    TOPIC_LEN = 56,
+    PAYLOAD_LEN = 60,
+    HEAD_SIZE = 64,
 };
-_Static_assert(sizeof(struct head) == 80, "the layout has no padding");
-#define CHECKED_FROM offsetof(struct head, spool_id)
 
-void oversized_file_id(const struct oversized_file *file, char id[OVERSIZED_ID_SIZE])
+#define FLAG_QOS      0x03
+#define FLAG_RETAINED 0x04
+#define FLAG_REDIS    0x08
+#define TOPIC_MAX     65535
+#define NAME_SIZE     48
+#define DIGITS        20
+#define SUFFIX        ".oversized"
+#define HALF          ".half" /* behind the suffix, while it is written */
+
+static const char magic[8] = "MQBLARGE";
+
+static void name_of(uint64_t sequence, const char *behind, char name[NAME_SIZE])
 {
-    snprintf(id, OVERSIZED_ID_SIZE, "%s-%" PRIu64, file->spool_id, file->identity);
+    snprintf(name, NAME_SIZE, "%0*" PRIu64 SUFFIX "%s", DIGITS, sequence, behind);
 }
 
-bool oversized_file_parse_name(const char *name, struct bytes *id)
+static void encode_head(const struct oversized_message *message, char head[HEAD_SIZE])
 {
-    struct bytes whole = bytes_of(name), spool_id, identity;
-    struct bytes suffix = BYTES(OVERSIZED_SUFFIX);
-    uint64_t number;
-
-    if (!bytes_ends_with(whole, suffix))
-        return false;
-    *id = bytes_slice(whole, 0, whole.len - suffix.len);
-    if (!bytes_split(*id, '-', &spool_id, &identity) ||
-        spool_id.len != OVERSIZED_SPOOL_ID_SIZE - 1 || !bytes_to_u64(identity, &number))
-        return false;
-    for (size_t i = 0; i < spool_id.len; i++)
-        if (bytes_hex_digit(spool_id.data[i]) < 0)
-            return false;
-    return true;
+    memcpy(head, magic, sizeof(magic));
+    little_endian_put16(head + FLAGS, (uint16_t)((message->qos & FLAG_QOS) |
+                                                 (message->retained ? FLAG_RETAINED : 0) |
+                                                 (message->for_redis ? FLAG_REDIS : 0)));
+    little_endian_put16(head + PACKET_ID, message->packet_id);
+    memcpy(head + SPOOL_ID, message->spool_id, 16);
+    little_endian_put64(head + SEQUENCE, message->sequence);
+    little_endian_put64(head + IDENTITY, message->identity);
+    little_endian_put64(head + RECEIVED, (uint64_t)message->received_us);
+    little_endian_put32(head + TOPIC_LEN, (uint32_t)message->topic.len);
+    little_endian_put32(head + PAYLOAD_LEN, (uint32_t)message->payload.len);
+    uint32_t crc = crc32c(0, head + FLAGS, HEAD_SIZE - FLAGS);
+    crc = crc32c(crc, message->topic.data, message->topic.len);
+    little_endian_put32(head + CRC, crc32c(crc, message->payload.data, message->payload.len));
 }
 
-static uint32_t checksum(const struct head *head, struct bytes topic, struct bytes payload)
+/* The lengths have to be those of the file. */
+static bool decode_head(struct oversized_message *message, const char head[HEAD_SIZE],
+                        uint64_t size)
 {
-    uint32_t crc = crc32c(0, (const char *)head + CHECKED_FROM, sizeof(*head) - CHECKED_FROM);
+    uint16_t flags = little_endian_get16(head + FLAGS);
 
-    crc = crc32c(crc, topic.data, topic.len);
-    return crc32c(crc, payload.data, payload.len);
-}
-
-static void encode_head(struct head *head, const struct oversized_file *file)
-{
-    *head = (struct head){
-        .version = htole32(VERSION),
-        .sequence = htole64(file->sequence),
-        .identity = htole64(file->identity),
-        .received_us = htole64((uint64_t)file->received_us),
-        .payload_len = htole32((uint32_t)file->payload.len),
-        .topic_len = htole16((uint16_t)file->topic.len),
-        .qos = (uint8_t)file->qos,
-        .flags = (uint8_t)((file->retained ? FLAG_RETAINED : 0) |
-                           (file->cause == OVERSIZED_FOR_REDIS ? FLAG_REDIS : 0)),
+    *message = (struct oversized_message){
+        .sequence = little_endian_get64(head + SEQUENCE),
+        .identity = little_endian_get64(head + IDENTITY),
+        .received_us = (int64_t)little_endian_get64(head + RECEIVED),
+        .qos = flags & FLAG_QOS,
+        .retained = (flags & FLAG_RETAINED) != 0,
+        .for_redis = (flags & FLAG_REDIS) != 0,
+        .packet_id = little_endian_get16(head + PACKET_ID),
+        .topic.len = little_endian_get32(head + TOPIC_LEN),
+        .payload.len = little_endian_get32(head + PAYLOAD_LEN),
     };
-    memcpy(head->magic, MAGIC, sizeof(head->magic));
-    memcpy(head->spool_id, file->spool_id, sizeof(head->spool_id));
-    head->crc = htole32(checksum(head, file->topic, file->payload));
+    memcpy(message->spool_id, head + SPOOL_ID, 16);
+    return memcmp(head, magic, sizeof(magic)) == 0 && message->topic.len <= TOPIC_MAX &&
+           HEAD_SIZE + message->topic.len + message->payload.len == size;
 }
 
-/* Lengths alone are set of topic and payload. */
-static bool decode_head(struct oversized_file *file, const struct head *head)
+static int failed(struct error *err, const char *what, const char *name)
 {
-    if (memcmp(head->magic, MAGIC, sizeof(head->magic)) != 0 || le32toh(head->version) != VERSION ||
-        le32toh(head->payload_len) > PAYLOAD_MAX)
-        return false;
-    *file = (struct oversized_file){
-        .sequence = le64toh(head->sequence),
-        .identity = le64toh(head->identity),
-        .received_us = (int64_t)le64toh(head->received_us),
-        .cause = (head->flags & FLAG_REDIS) != 0 ? OVERSIZED_FOR_REDIS : OVERSIZED_FOR_SEGMENT,
-        .qos = head->qos,
-        .retained = (head->flags & FLAG_RETAINED) != 0,
-        .topic.len = le16toh(head->topic_len),
-        .payload.len = le32toh(head->payload_len),
-    };
-    memcpy(file->spool_id, head->spool_id, sizeof(head->spool_id));
-    return true;
+    bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+    int result = error_system(err, "%s %s", what, name);
+
+    if (full && err != NULL)
+        err->code = ERR_FULL;
+    return full ? -ERR_FULL : result;
 }
 
-static int write_all(int fd, struct bytes bytes, off_t offset)
+static int write_all(int fd, const struct oversized_message *message)
 {
-    while (bytes.len > 0) {
-        ssize_t wrote = sys_pwrite(fd, bytes.data, bytes.len, offset);
+    char head[HEAD_SIZE];
+    const struct bytes parts[] = {{head, HEAD_SIZE}, message->topic, message->payload};
+    off_t at = 0;
 
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            return -1;
-        bytes = bytes_slice(bytes, (size_t)wrote, bytes.len);
-        offset += wrote;
+    encode_head(message, head);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        size_t done = 0;
+        while (done < parts[i].len) {
+            ssize_t written = sys_pwrite(fd, parts[i].data + done, parts[i].len - done, at);
+            if (written == 0)
+                errno = ENOSPC;
+            if (written <= 0)
+                return -1;
+            done += (size_t)written;
+            at += written;
+        }
     }
     return 0;
 }
 
-static int write_parts(int fd, const struct oversized_file *file, bool sync)
+int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
+                         struct error *err)
 {
-    struct head head;
-    off_t payload_at = (off_t)(sizeof(head) + file->topic.len);
+    char half[NAME_SIZE], name[NAME_SIZE];
 
-    encode_head(&head, file);
-    if (write_all(fd, (struct bytes){(const char *)&head, sizeof(head)}, 0) < 0 ||
-        write_all(fd, file->topic, sizeof(head)) < 0 ||
-        write_all(fd, file->payload, payload_at) < 0)
-        return -1;
-    return sync ? sys_fsync(fd) : 0;
-}
-
-int oversized_file_write(int dir, const struct oversized_file *file, bool sync, struct error *err)
-{
-    char id[OVERSIZED_ID_SIZE], name[NAME_SIZE];
-    int fd = sys_openat(dir, OVERSIZED_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int result = fd < 0 ? -1 : write_parts(fd, file, sync);
-    int fault = errno;
-
-    oversized_file_id(file, id);
-    snprintf(name, sizeof(name), "%s" OVERSIZED_SUFFIX, id);
-    if (fd >= 0)
-        close(fd);
-    if (result == 0 &&
-        (sys_renameat(dir, OVERSIZED_NEW, name) < 0 || (sync && sys_fsync(dir) < 0))) {
-        result = -1;
-        fault = errno;
-    }
-    if (result == 0)
-        return 0;
-    if (fd >= 0)
-        sys_unlinkat(dir, OVERSIZED_NEW);
-    if (fault == ENOSPC || fault == EDQUOT)
-        return error_set(err, ERR_FULL, "%s: no room on the disk", name);
-    errno = fault;
-    return error_system(err, "%s", name);
-}
-
-static int open_file(int dir, const char *id, uint64_t *size, struct error *err)
-{
-    char name[NAME_SIZE];
-    struct stat status;
-
-    snprintf(name, sizeof(name), "%s" OVERSIZED_SUFFIX, id);
-    int fd = sys_openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-    if (fd < 0 && errno == ENOENT)
-        return error_set(err, ERR_NOT_FOUND, "%s: there is no such message", id);
-    if (fd < 0 || fstat(fd, &status) < 0) {
-        int result = error_system(err, "%s", name);
-
-        if (fd >= 0)
-            close(fd);
-        return result;
-    }
-    *size = (uint64_t)status.st_size;
-    return fd;
-}
-
-static bool read_all(int fd, void *to, size_t len, off_t offset)
-{
-    char *at = to;
-
-    while (len > 0) {
-        ssize_t got = sys_pread(fd, at, len, offset);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        at += got;
-        offset += got;
-        len -= (size_t)got;
-    }
-    return true;
-}
-
-static bool read_head(int fd, uint64_t size, struct head *head, struct oversized_file *file)
-{
-    return read_all(fd, head, sizeof(*head), 0) && decode_head(file, head) &&
-           size == sizeof(*head) + file->topic.len + file->payload.len;
-}
-
-int oversized_file_read(int dir, const char *id, struct oversized_file *file, struct buf *bytes,
-                        struct error *err)
-{
-    struct head head;
-    uint64_t size = 0;
-    int fd = open_file(dir, id, &size, err);
-
-    buf_free(bytes);
+    name_of(message->sequence, HALF, half);
+    name_of(message->sequence, "", name);
+    int fd = sys_openat(dir, half, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
-        return fd;
-    bool good = read_head(fd, size, &head, file);
-    if (good) {
-        bytes->len = file->topic.len + file->payload.len;
-        bytes->data = xmalloc(bytes->len + 1);
-        bytes->capacity = bytes->len + 1;
-        good = read_all(fd, bytes->data, bytes->len, sizeof(head));
+        return failed(err, "making", half);
+    int result = write_all(fd, message);
+    if (result == 0 && sync)
+        result = sys_fdatasync(fd);
+    if (result == 0)
+        result = sys_renameat(dir, half, name);
+    if (result == 0 && sync)
+        result = sys_fsync(dir);
+    if (result < 0) {
+        result = failed(err, "writing", name);
+        sys_unlinkat(dir, half);
     }
     close(fd);
-    if (good) {
-        file->topic = bytes_slice(buf_bytes(bytes), 0, file->topic.len);
-        file->payload = bytes_slice(buf_bytes(bytes), file->topic.len, file->payload.len);
-        good = le32toh(head.crc) == checksum(&head, file->topic, file->payload);
-    }
-    if (!good)
-        return error_set(err, ERR_FORMAT, "%s: damaged, or of a later version", id);
-    return 0;
+    return result;
 }
 
-int oversized_file_remove(int dir, const char *id, struct error *err)
+static bool is_name(const char *text, const char *behind)
 {
-    char name[NAME_SIZE];
-
-    snprintf(name, sizeof(name), "%s" OVERSIZED_SUFFIX, id);
-    if (sys_unlinkat(dir, name) == 0)
-        return 0;
-    if (errno == ENOENT)
-        return error_set(err, ERR_NOT_FOUND, "%s: there is no such message", id);
-    return error_system(err, "%s", name);
+    return strlen(text) > DIGITS && strspn(text, "0123456789") == DIGITS &&
+           strncmp(text + DIGITS, SUFFIX, strlen(SUFFIX)) == 0 &&
+           strcmp(text + DIGITS + strlen(SUFFIX), behind) == 0;
 }
 
-/* One that goes while it is listed is none. */
-static void add_entry(struct oversized_list *list, int dir, struct bytes id)
+static void tell(int dir, const char *name, oversized_file_seen *seen, void *context)
 {
-    struct oversized_entry entry = {0};
-    struct head head;
-    uint64_t size = 0;
+    struct oversized_message message = {0};
+    char head[HEAD_SIZE], topic[TOPIC_MAX];
+    struct stat status;
+    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
 
-    snprintf(entry.id, sizeof(entry.id), "%.*s", BYTES_ARG(id));
-    int fd = open_file(dir, entry.id, &size, NULL);
-    if (fd == -ERR_NOT_FOUND)
-        return;
-    entry.damaged = fd < 0 || !read_head(fd, size, &head, &entry.file);
-    if (!entry.damaged) {
-        char *topic = buf_reserve(&entry.topic, entry.file.topic.len + 1);
-
-        entry.topic.len = entry.file.topic.len;
-        entry.damaged = !read_all(fd, topic, entry.topic.len, sizeof(head));
-        entry.file.topic = buf_bytes(&entry.topic);
-    }
-    if (entry.damaged)
-        entry.file = (struct oversized_file){.payload.len = size};
-    if (fd >= 0)
-        close(fd);
-    list->entries = xrealloc(list->entries, (list->len + 1) * sizeof(entry));
-    list->entries[list->len++] = entry;
+    if (fd < 0)
+        return; /* it has been removed meanwhile */
+    uint64_t size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    if (sys_pread(fd, head, HEAD_SIZE, 0) != HEAD_SIZE || !decode_head(&message, head, size) ||
+        sys_pread(fd, topic, message.topic.len, HEAD_SIZE) != (ssize_t)message.topic.len)
+        message = (struct oversized_message){.payload.len = size};
+    message.topic.data = topic;
+    seen(context, name, &message);
+    close(fd);
 }
 
-static int by_identity(const void *left, const void *right)
-{
-    const struct oversized_entry *a = left, *b = right;
-
-    if (a->file.identity != b->file.identity)
-        return a->file.identity < b->file.identity ? -1 : 1;
-    return strcmp(a->id, b->id);
-}
-
-int oversized_list_read(struct oversized_list *list, int dir, struct error *err)
+int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struct error *err)
 {
     int fd = sys_openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *file;
-    struct bytes id;
+    const struct dirent *entry;
+    int count = 0;
 
-    *list = (struct oversized_list){0};
     if (listing == NULL) {
-        int result = error_system(err, "a spool's directory");
-
+        int result = error_system(err, "reading the spool's directory");
         if (fd >= 0)
             close(fd);
         return result;
     }
-    while ((file = readdir(listing)) != NULL)
-        if (oversized_file_parse_name(file->d_name, &id))
-            add_entry(list, dir, id);
+    while ((entry = readdir(listing)) != NULL) {
+        if (!is_name(entry->d_name, ""))
+            continue;
+        tell(dir, entry->d_name, seen, context);
+        count++;
+    }
     closedir(listing);
-    if (list->len > 0)
-        qsort(list->entries, list->len, sizeof(*list->entries), by_identity);
+    return count;
+}
+
+static int load(int fd, struct buf *data, struct oversized_message *message)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return -ERR_SYSTEM;
+    buf_clear(data);
+    char *into = buf_reserve(data, (size_t)status.st_size + 1);
+    while (data->len < (size_t)status.st_size) {
+        ssize_t got =
+            sys_pread(fd, into + data->len, (size_t)status.st_size - data->len, (off_t)data->len);
+        if (got <= 0)
+            return got < 0 ? -ERR_SYSTEM : -ERR_FORMAT;
+        data->len += (size_t)got;
+    }
+    if (data->len < HEAD_SIZE || !decode_head(message, data->data, data->len) ||
+        little_endian_get32(data->data + CRC) != crc32c(0, data->data + FLAGS, data->len - FLAGS))
+        return -ERR_FORMAT;
+    message->topic.data = data->data + HEAD_SIZE;
+    message->payload.data = message->topic.data + message->topic.len;
     return 0;
 }
 
-void oversized_list_free(struct oversized_list *list)
+int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *message,
+                        struct buf *data, struct error *err)
 {
-    for (size_t i = 0; i < list->len; i++)
-        buf_free(&list->entries[i].topic);
-    free(list->entries);
-    *list = (struct oversized_list){0};
+    char name[NAME_SIZE];
+
+    name_of(sequence, "", name);
+    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0 && errno == ENOENT)
+        return error_set(err, ERR_NOT_FOUND, "there is no %s", name);
+    int result = fd < 0 ? -ERR_SYSTEM : load(fd, data, message);
+    if (result == -ERR_SYSTEM)
+        result = error_system(err, "reading %s", name);
+    else if (result < 0)
+        result = error_set(err, ERR_FORMAT, "%s is damaged", name);
+    if (fd >= 0)
+        close(fd);
+    return result;
+}
+
+int oversized_file_remove(int dir, uint64_t sequence, struct error *err)
+{
+    char name[NAME_SIZE];
+
+    name_of(sequence, "", name);
+    if (sys_unlinkat(dir, name) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return error_set(err, ERR_NOT_FOUND, "there is no %s", name);
+    return error_system(err, "removing %s", name);
 }

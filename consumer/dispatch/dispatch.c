@@ -370,19 +370,18 @@ static bool is_too_large(const struct dispatch *dispatch, const struct spool_mes
             envelope_size(dispatch->template, entry) > limit);
 }
 
-/* Into a file, where `mqtt-bridge spool` finds it; the spool itself does that for what no segment takes. */
+/* Into a file, where `mqtt-bridge spool` finds it. */
 static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
                      struct error *err)
 {
-    int result = message->oversized ? 0 : spool_write_oversized(dispatch->spool, message, err);
+    int result = spool_write_oversized(dispatch->spool, message, err);
 
     if (result == 0)
-        log_warning(
-            LOG_WITH(log_bytes("topic", message->topic),
-                     log_number("bytes", (int64_t)message->payload.len)),
-            "Message \"%.*s\" is too large for %s: set aside in a file. `mqtt-bridge spool` "
-            "lists it and can send it again",
-            BYTES_ARG(message->topic), message->oversized ? "the spool" : "Redis");
+        log_warning(LOG_WITH(log_bytes("topic", message->topic),
+                             log_number("bytes", (int64_t)message->payload.len)),
+                    "Message \"%.*s\" is too large for Redis ([transport:async] max_entry): it is "
+                    "kept as a file, see mqtt-bridge spool",
+                    BYTES_ARG(message->topic));
     return result;
 }
 
@@ -403,9 +402,8 @@ static int add_message(struct dispatch *dispatch, struct batch *batch,
     };
 
     if (message->oversized || is_too_large(dispatch, message, &entry)) {
-        int result = set_aside(dispatch, message, err);
-        if (result < 0)
-            return result;
+        if (!message->oversized && set_aside(dispatch, message, err) < 0)
+            return -(int)err->code;
         batch->oversized++;
     } else {
         buf_clear(&dispatch->values.value);

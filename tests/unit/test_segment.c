@@ -1,8 +1,8 @@
 /* Records and segment files: what is written is read, and nothing else is. */
 #include "spool_case.h"
 
+#include "common/base/little_endian.h"
 #include "common/wire/crc32c.h"
-#include "consumer/spool/little_endian.h"
 
 static const unsigned char spool_id_bytes[16] = "0123456789abcdef";
 
@@ -28,7 +28,7 @@ static struct record sample(uint64_t sequence)
         .packet_id = 65535,
         .topic = BYTES("a/b"),
         .payload = BYTES("pay\0load"),
-        .properties = BYTES("\x01\x02"),
+        .repeats = UINT32_MAX,
     };
 }
 
@@ -53,7 +53,7 @@ static void test_a_record_reads_back_as_it_was_written(void **state)
     assert_int_equal(read.packet_id, 65535);
     assert_true(bytes_equal(read.topic, written.topic));
     assert_true(bytes_equal(read.payload, written.payload));
-    assert_true(bytes_equal(read.properties, written.properties));
+    assert_int_equal(read.repeats, UINT32_MAX);
     buf_free(&out);
 }
 
@@ -79,7 +79,7 @@ static void test_no_changed_bit_goes_unseen(void **state)
     uint64_t size;
 
     encode(&out, &written, 5);
-    size_t unpadded = RECORD_HEAD_SIZE + 3 + 8 + 2;
+    size_t unpadded = RECORD_HEAD_SIZE + 3 + 8;
     for (size_t bit = 0; bit < 8 * unpadded; bit++) {
         out.data[bit / 8] = (char)(out.data[bit / 8] ^ (1 << bit % 8));
         assert_int_not_equal(record_read(&read, &size, buf_bytes(&out), 5), RECORD_GOOD);
@@ -168,7 +168,9 @@ static struct segment_header sample_header(void)
         .first_sequence = 1001,
         .records_before = 1000,
         .bytes_before = 99999,
-        .destination_since = 500,
+        .previous_sequence = 900,
+        .branch = 77,
+        .damaged = true,
         .created_us = 1700000000123456,
         .client_id = "mqtt-bridge",
         .destination = "redis://redis:6379/messages",
@@ -215,7 +217,9 @@ static void test_a_segment_opens_with_the_header_that_was_written(void **state)
     assert_int_equal(segment->header.first_sequence, 1001);
     assert_int_equal(segment->header.records_before, 1000);
     assert_int_equal(segment->header.bytes_before, 99999);
-    assert_int_equal(segment->header.destination_since, 500);
+    assert_int_equal(segment->header.previous_sequence, 900);
+    assert_int_equal(segment->header.branch, 77);
+    assert_true(segment->header.damaged);
     assert_int_equal(segment->header.created_us, 1700000000123456);
     assert_string_equal(segment->header.client_id, "mqtt-bridge");
     assert_string_equal(segment->header.destination, "redis://redis:6379/messages");
@@ -237,7 +241,7 @@ static void test_a_later_format_is_refused_not_taken_for_damage(void **state)
     make_sample(dir, &header);
     int fd = openat(dir, "000000000042.segment", O_RDWR);
     assert_int_equal(pread(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
-    little_endian_put32(data + 8, 2); /* version and checksum, as docs/SPOOL.md has them */
+    little_endian_put32(data + 8, 3); /* version and checksum, as docs/SPOOL.md has them */
     little_endian_put32(data + 12, crc32c(crc32c(0, data, 12), data + 16, sizeof(data) - 16));
     assert_int_equal(pwrite(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
     assert_int_equal(segment_open(&segment, dir, 42, &err), -ERR_REFUSED);
