@@ -296,11 +296,12 @@ def test_a_redis_that_fills_up_is_waited_out(make_consumer, make_redis, publishe
 
 # Two of one ---------------------------------------------------------------------------------------------
 
-def test_two_copies_of_one_state_directory_both_go_on_with_few_repeats(make_consumer, make_mosquitto, publisher, redis):
+def test_two_copies_of_one_state_directory_both_go_on_with_few_repeats(make_consumer, make_mosquitto, make_publisher,
+                                                                       publisher, redis):
     """A clone, or a backup that was restored beside the original: two brokers, one stream."""
     first, broker = make_consumer(), make_mosquitto()
     second = make_consumer(broker=broker)
-    other = type(publisher)(broker.port)
+    other = make_publisher(broker.port)
     first.start()
     sent = numbered(20, "shared/{}")
     publisher.publish_all(sent)
@@ -358,7 +359,7 @@ def test_a_full_spool_leaves_the_broker_and_comes_back(make_consumer, publisher,
 def test_a_spool_that_is_full_to_the_brim_ends_it_and_the_next_start_sends_first(consumer, publisher, redis):
     consumer.set("spool", size="1M", retain="0").start()
     redis.freeze()
-    sent = [("fill", f"{number:06d}" + "x" * 200000) for number in range(30)]
+    sent = [("fill", f"{number:06d}" + "x" * 30000) for number in range(90)]
     consumer.process.freeze()  # so that more has come than fits when it looks, and it can't leave in time
     publisher.publish_all(sent)
     consumer.process.thaw()
