@@ -24,6 +24,7 @@ struct orphan {
 
 struct orphan_spools {
     const struct settings *settings;
+    const char *place; /* the consumers' destination */
     struct stats_slot *slot;
     struct orphan *list; /* those that are still to be sent */
     size_t len;
@@ -64,23 +65,26 @@ static bool is_spool(const char *dir)
     return found;
 }
 
-static bool is_owned(const struct settings *settings, const char *place, const char *dir)
+/* Of a consumer, or the folder above. */
+static bool is_owned(const struct orphan_spools *orphans, const char *dir)
 {
+    const struct settings *settings = orphans->settings;
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
         const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        char *own = spool_path(settings, mqtt->client_id, place);
+        char *own = spool_path(settings, mqtt->client_id, orphans->place);
+        char *above = spool_client_path(settings, mqtt->client_id);
 
-        owned = strcmp(own, dir) == 0;
+        owned = strcmp(own, dir) == 0 || strcmp(above, dir) == 0;
         free(own);
+        free(above);
     }
     return owned;
 }
 
 /* The folders in `above`, and, `levels` deep, those in them. */
-static void look_for(struct orphan_spools *orphans, const char *place, const char *above,
-                     int levels)
+static void look_for(struct orphan_spools *orphans, const char *above, int levels)
 {
     DIR *listing = opendir(above);
     const struct dirent *entry;
@@ -91,8 +95,8 @@ static void look_for(struct orphan_spools *orphans, const char *place, const cha
             continue;
         char *dir = xasprintf("%s/%s", above, entry->d_name);
         if (levels > 1)
-            look_for(orphans, place, dir, levels - 1);
-        if (!is_spool(dir) || is_owned(orphans->settings, place, dir)) {
+            look_for(orphans, dir, levels - 1);
+        if (!is_spool(dir) || (levels == 1 && is_owned(orphans, dir))) {
             free(dir);
             continue;
         }
@@ -109,8 +113,8 @@ struct orphan_spools *orphan_spools_new(const struct settings *settings, const c
     struct orphan_spools *made = xcalloc(1, sizeof(*made));
     char *above = xasprintf("%s/spool", settings->supervisor.state_dir);
 
-    *made = (struct orphan_spools){.settings = settings, .slot = slot};
-    look_for(made, place, above, 2);
+    *made = (struct orphan_spools){.settings = settings, .place = place, .slot = slot};
+    look_for(made, above, 2);
     free(above);
     return made;
 }
@@ -145,19 +149,36 @@ static void forget_next(struct orphan_spools *orphans)
     memmove(orphan, orphan + 1, (orphans->len - orphans->next) * sizeof(*orphan));
 }
 
+/* The folder of a client id that no consumer has, if nothing but its subscriptions is left there. */
+static void remove_client_folder(const struct orphan_spools *orphans, const char *dir)
+{
+    char *above = xstrndup(dir, (size_t)(strrchr(dir, '/') - dir));
+    char *subscriptions = xasprintf("%s/subscriptions", above);
+    char *all = xasprintf("%s/spool", orphans->settings->supervisor.state_dir);
+
+    if (strcmp(above, all) != 0 && !is_owned(orphans, above)) {
+        unlink(subscriptions);
+        rmdir(above);
+    }
+    free(all);
+    free(subscriptions);
+    free(above);
+}
+
 /* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
  * aside as damaged, stays, and the folder with it. */
-static void remove_spool(struct spool *spool, const char *dir)
+static void remove_spool(const struct orphan_spools *orphans, const char *dir)
 {
-    spool_remove_segments(spool);
-    if (rmdir(dir) == 0)
+    spool_remove_segments(orphans->spool);
+    if (rmdir(dir) == 0) {
         log_notice(LOG_PLAIN, "Removed spool %s: no consumer owns it, and all of it was sent", dir);
-    else
-        log_notice(
-            LOG_PLAIN,
-            "Emptied spool %s: no consumer owns it, and all of it was sent. The folder stays, "
-            "for it has other files too",
-            dir);
+        remove_client_folder(orphans, dir);
+        return;
+    }
+    log_notice(LOG_PLAIN,
+               "Emptied spool %s: no consumer owns it, and all of it was sent. The folder stays, "
+               "for it has other files too",
+               dir);
 }
 
 static void skip_next(struct orphan_spools *orphans, const struct error *err)
@@ -212,7 +233,7 @@ static void finish_current(struct orphan_spools *orphans)
     uint64_t sent = dispatch_sent(orphans->dispatch);
 
     if (sent == 0)
-        remove_spool(orphans->spool, dir);
+        remove_spool(orphans, dir);
     else
         log_notice(LOG_WITH(log_number("messages", (int64_t)sent)),
                    "Spool %s, which no consumer owns, has been sent", dir);

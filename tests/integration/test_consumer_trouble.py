@@ -244,7 +244,7 @@ def test_a_full_spool_leaves_the_broker_and_comes_back(make_consumer, publisher,
 def test_a_spool_that_is_full_to_the_brim_ends_it_and_the_next_start_sends_first(consumer, publisher, redis):
     consumer.set("spool", size="1M", retain="0").start()
     redis.freeze()
-    sent = [("fill", f"{number:06d}" + "x" * 200000) for number in range(30)]
+    sent = [("fill", f"{number:06d}" + "x" * 100000) for number in range(60)]
     consumer.process.freeze()  # so that more has come than fits when it looks, and it can't leave in time
     publisher.publish_all(sent)
     consumer.process.thaw()
