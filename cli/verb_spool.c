@@ -111,7 +111,7 @@ static int look_below(struct places *places, const char *name, int depth, struct
 
     if (listing == NULL)
         result = error_system(err, "%s", path);
-    while (result == 0 && (entry = readdir(listing)) != NULL) {
+    while (listing != NULL && result == 0 && (entry = readdir(listing)) != NULL) {
         if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
             continue;
         char *below = xasprintf("%s%s%s", name, name[0] != '\0' ? "/" : "", entry->d_name);
@@ -201,8 +201,8 @@ static void print_table(struct buf *out, const struct places *places)
 static void add_json(cJSON *array, const struct place *place, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
-    char received[CLOCK_TEXT_SIZE + 1];
-    struct buf topic = {0};
+    char received[CLOCK_TEXT_SIZE];
+    struct buf topic = {0}, time = {0};
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "id", entry->id);
@@ -213,13 +213,14 @@ static void add_json(cJSON *array, const struct place *place, const struct entry
         return;
     json_make_utf8(&topic, entry->message.topic);
     clock_format_us(entry->message.received_us, received);
-    strcat(received, "Z");
+    buf_printf(&time, "%sZ", received);
     cJSON_AddStringToObject(object, "topic", buf_text(&topic));
-    cJSON_AddStringToObject(object, "received", received);
+    cJSON_AddStringToObject(object, "received", buf_text(&time));
     cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
     cJSON_AddNumberToObject(object, "qos", entry->message.qos);
     cJSON_AddBoolToObject(object, "retained", entry->message.retained);
     buf_free(&topic);
+    buf_free(&time);
 }
 
 static void print_json(struct buf *out, const struct places *places)

@@ -39,7 +39,7 @@ struct consumer {
     struct receiver *receiver;
     struct session *session;
     struct dispatch *dispatch;
-    struct orphan_spools *orphans; /* NULL in all consumers but the one of [mqtt] */
+    struct orphan_spools *orphans; /* none in all consumers but the one of [mqtt] */
 
     bool stopping;
     bool paused; /* the broker is left until the spool has room */
@@ -100,9 +100,8 @@ static void open_all(struct consumer *consumer)
                          child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
-    if (consumer->mqtt == &child->settings->mqtt)
-        consumer->orphans =
-            orphan_spools_new(child->settings, dispatch_place(consumer->dispatch), child->slot);
+    consumer->orphans = orphan_spools_new(child->settings, dispatch_place(consumer->dispatch),
+                                          child->slot, consumer->mqtt == &child->settings->mqtt);
     free(above);
     free(subscriptions);
 }
@@ -170,7 +169,7 @@ static void report(struct consumer *consumer)
     const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
                                            : session_reason(consumer->session);
     struct dispatch_health redis = dispatch_health(consumer->dispatch);
-    const char *orphans = consumer->orphans != NULL ? orphan_spools_reason(consumer->orphans) : "";
+    const char *orphans = orphan_spools_reason(consumer->orphans);
     bool only_degraded = session[0] == '\0' && redis.degraded;
     char reason[STATS_REASON_SIZE];
 
@@ -202,8 +201,8 @@ static void publish_stats(struct consumer *consumer, int64_t now_ms)
 
     spool_state(consumer->spool, &state);
     stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
-    uint64_t orphaned = consumer->orphans != NULL ? orphan_spools_unsent(consumer->orphans) : 0;
-    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records + orphaned);
+    stats_set(slot, STATS_SPOOL_MESSAGES,
+              state.unsent_records + orphan_spools_unsent(consumer->orphans));
     stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
     stats_set(slot, STATS_OVERSIZED_MESSAGES, state.oversized_messages);
     stats_set(slot, STATS_OVERSIZED_BYTES, state.oversized_bytes);
@@ -256,8 +255,7 @@ static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms,
 
     deadline_ms = clock_earlier_ms(deadline_ms, session_deadline_ms(consumer->session));
     deadline_ms = clock_earlier_ms(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
-    if (consumer->orphans != NULL)
-        deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
+    deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
     if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
         deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
     if (!asleep)
@@ -291,9 +289,7 @@ static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT]
         (struct pollfd){.fd = asleep ? spool_event_fd(consumer->spool) : -1, .events = POLLIN};
     session_poll(consumer->session, &fds[FD_SESSION]);
     fds[FD_DISPATCH] = dispatch_poll(consumer->dispatch);
-    fds[FD_ORPHANS] = (struct pollfd){.fd = -1};
-    if (consumer->orphans != NULL)
-        fds[FD_ORPHANS] = orphan_spools_poll(consumer->orphans);
+    fds[FD_ORPHANS] = orphan_spools_poll(consumer->orphans);
     if (asleep || !can_send) {
         int64_t now_ms = clock_monotonic_ms();
 
@@ -319,8 +315,7 @@ static void run(struct consumer *consumer)
         if (fds[FD_SIGNAL].revents != 0)
             read_signals(consumer, now_ms);
         dispatch_process(consumer->dispatch, fds[FD_DISPATCH].revents, now_ms);
-        if (consumer->orphans != NULL)
-            orphan_spools_process(consumer->orphans, fds[FD_ORPHANS].revents, now_ms);
+        orphan_spools_process(consumer->orphans, fds[FD_ORPHANS].revents, now_ms);
         watch_level(consumer);
         session_process(consumer->session, &fds[FD_SESSION], now_ms);
         report(consumer);

@@ -47,12 +47,13 @@ static bool is_owned(const struct settings *settings, const char *place, const c
 }
 
 struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
-                                        struct stats_slot *slot)
+                                        struct stats_slot *slot, bool look)
 {
     struct orphan_spools *made = xcalloc(1, sizeof(*made));
 
     *made = (struct orphan_spools){.settings = settings, .place = place, .slot = slot};
-    spool_list_read(&made->list, settings->supervisor.state_dir);
+    if (look)
+        spool_list_read(&made->list, settings->supervisor.state_dir);
     for (size_t i = made->list.len; i > 0; i--)
         if (is_owned(settings, place, made->list.dirs[i - 1]))
             spool_list_remove(&made->list, i - 1);
@@ -77,8 +78,6 @@ static void close_current(struct orphan_spools *orphans)
 
 void orphan_spools_free(struct orphan_spools *orphans)
 {
-    if (orphans == NULL)
-        return;
     close_current(orphans);
     spool_list_free(&orphans->list);
     free(orphans);

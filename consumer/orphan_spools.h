@@ -17,9 +17,9 @@
 
 struct orphan_spools;
 
-/* Looks for them; place: where the consumers' own spools go to. */
+/* place: where the consumers' own spools go to. look: this consumer has to look for them. */
 struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
-                                        struct stats_slot *slot);
+                                        struct stats_slot *slot, bool look);
 void orphan_spools_free(struct orphan_spools *orphans); /* what is not sent yet stays */
 
 /* Messages that wait in the one that is at work; the others are not opened yet. */

@@ -1,6 +1,7 @@
 #include "consumer/dispatch/append_limit.h"
 
 #include <inttypes.h>
+#include <sys/param.h>
 
 static bool is_normal(const struct append_limit *limit)
 {
@@ -13,16 +14,6 @@ void append_limit_init(struct append_limit *limit, int64_t timeout_ms)
         .timeout_ms = timeout_ms, .answer_timeout_ms = timeout_ms, .bytes = APPEND_LIMIT_BYTES};
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 void append_limit_timed_out(struct append_limit *limit, size_t bytes, size_t messages)
 {
     limit->late++;
@@ -31,9 +22,9 @@ void append_limit_timed_out(struct append_limit *limit, size_t bytes, size_t mes
     /* The last message of an append may have gone far beyond the limit. */
     if (messages <= 1 || bytes <= APPEND_LIMIT_BYTES_MIN || limit->bytes == APPEND_LIMIT_BYTES_MIN)
         limit->answer_timeout_ms =
-            least(limit->answer_timeout_ms * 2, most(APPEND_LIMIT_TIMEOUT_MAX, limit->timeout_ms));
+            MIN(limit->answer_timeout_ms * 2, MAX(APPEND_LIMIT_TIMEOUT_MAX, limit->timeout_ms));
     limit->bytes =
-        (size_t)most(least((int64_t)bytes, (int64_t)limit->bytes) / 2, APPEND_LIMIT_BYTES_MIN);
+        (size_t)MAX(MIN((int64_t)bytes, (int64_t)limit->bytes) / 2, APPEND_LIMIT_BYTES_MIN);
 }
 
 void append_limit_answered(struct append_limit *limit, int64_t took_ms)
@@ -42,12 +33,12 @@ void append_limit_answered(struct append_limit *limit, int64_t took_ms)
 
     if (took_ms > limit->timeout_ms)
         return;
-    limit->answer_timeout_ms = most(limit->answer_timeout_ms / 2, limit->timeout_ms);
+    limit->answer_timeout_ms = MAX(limit->answer_timeout_ms / 2, limit->timeout_ms);
     if (took_ms <= limit->timeout_ms / 3)
         more = limit->bytes;
     else if (took_ms <= limit->timeout_ms * 2 / 3)
         more = limit->bytes / 8;
-    limit->bytes = (size_t)least((int64_t)(limit->bytes + more), APPEND_LIMIT_BYTES);
+    limit->bytes = (size_t)MIN((int64_t)(limit->bytes + more), APPEND_LIMIT_BYTES);
     if (is_normal(limit))
         limit->late = 0;
 }

@@ -109,15 +109,15 @@ static void mark_healthy(struct dispatch *dispatch)
 static void explain_trouble(struct dispatch *dispatch)
 {
     const char *place = queue_place(dispatch->queue);
-    const char *why = dispatch->trouble.text;
+    const char *text = dispatch->trouble.text;
     bool previous = dispatch->target == TARGET_PREVIOUS;
-    size_t room = sizeof(dispatch->reason) - (previous ? sizeof(PREVIOUS_MEND) : 1);
-    bool named = strstr(why, place) != NULL;
+    const char *mend = previous ? PREVIOUS_MEND : "";
+    bool named = strstr(text, place) != NULL;
+    char why[STATS_REASON_SIZE];
 
-    snprintf(dispatch->reason, room + 1, "%s%s%s%s", previous ? "the former " : "",
-             named ? "" : place, named ? "" : ": ", why);
-    if (previous)
-        strcat(dispatch->reason, PREVIOUS_MEND);
+    snprintf(why, sizeof(why) - strlen(mend), "%s%s%s%s", previous ? "the former " : "",
+             named ? "" : place, named ? "" : ": ", text);
+    snprintf(dispatch->reason, sizeof(dispatch->reason), "%s%s", why, mend);
 }
 
 static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
@@ -455,20 +455,18 @@ static bool send_next(struct dispatch *dispatch)
 int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
                  struct stats_slot *slot, struct error *err)
 {
-    struct dispatch *made = xcalloc(1, sizeof(*made));
+    const struct settings_transport *transport = settings_transport(settings, BYTES("async"));
+    struct queue *queue;
 
-    *made = (struct dispatch){.settings = settings, .slot = slot};
-    made->transport = settings_transport(settings, BYTES("async"));
-    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
-    if (made->transport == NULL) {
-        free(made);
+    if (transport == NULL)
         return error_set(err, ERR_USAGE, "there is no [transport:async]");
-    }
-    int result = queue_new(&made->queue, made->transport, err);
-    if (result < 0) {
-        free(made);
+    int result = queue_new(&queue, transport, err);
+    if (result < 0)
         return result;
-    }
+    struct dispatch *made = xcalloc(1, sizeof(*made));
+    *made = (struct dispatch){.settings = settings, .transport = transport, .slot = slot};
+    made->queue = queue;
+    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
     append_limit_init(&made->limit, queue_timeout_ms(made->queue));
     made->template = queue_envelope_new(made->queue, made->transport);
     made->place = xstrdup(queue_place(made->queue));
