@@ -155,12 +155,13 @@ static void open_next(struct orphan_spools *orphans, int64_t now_ms)
         return;
     }
     const char *destination = spool_destination(orphans->spool);
-    log_warning(LOG_WITH(log_number("messages", (int64_t)orphan_spools_unsent(orphans)),
-                         log_text("destination", destination)),
-                "No consumer owns spool %s (was a DSN or a client id changed?): sending what it "
-                "has. The broker keeps a former client's session, with what is queued in it, until "
-                "it expires",
-                dir);
+    log_write(orphans->again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+              LOG_WITH(log_number("messages", (int64_t)orphan_spools_unsent(orphans)),
+                       log_text("destination", destination)),
+              "No consumer owns spool %s (was a DSN or a client id changed?): sending what it "
+              "has. The broker keeps a former client's session, with what is queued in it, until "
+              "it expires",
+              dir);
     orphans->turn_ms = now_ms;
     dispatch_start(orphans->dispatch, orphans->spool, destination);
 }

@@ -311,7 +311,7 @@ static void note_failed_append(struct dispatch *dispatch, const struct batch *ba
         append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
         append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &late);
         err = &late;
-    } else if (err->code == ERR_TOO_LARGE && batch->count > 1) {
+    } else if (err->code == ERR_TOO_LARGE && batch->count + batch->oversized > 1) {
         dispatch->suspects_until = batch->last;
     } else if (err->code == ERR_TOO_LARGE) {
         dispatch->too_large = batch->last;
