@@ -345,6 +345,7 @@ int main(int argc, char **argv)
 
     child_start(&consumer.child, argc, argv, "mqtt-bridge-consumer",
                 "from the MQTT broker through the spool into the Redis stream");
+    alloc_give_back_large(); /* entries of many MB */
     consumer.mqtt = settings_consumer(consumer.child.settings, consumer.child.name, &err);
     if (consumer.mqtt == NULL)
         child_give_up(&consumer.child, &err);

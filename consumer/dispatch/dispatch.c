@@ -16,7 +16,6 @@
 #define FENCED_MAX     3 /* in a row without a success: then as any other error */
 #define BATCH_MESSAGES 256
 #define MARK_SIZE      40
-#define ID_SIZE        64
 #define PREVIOUS_MEND                                                                              \
     "; if it is gone for good: [spool] former = redirect (what it already has may come twice)"
 
@@ -389,7 +388,7 @@ static int set_aside(struct dispatch *dispatch, const struct spool_message *mess
 static int add_message(struct dispatch *dispatch, struct batch *batch,
                        const struct spool_message *message, struct error *err)
 {
-    char id[ID_SIZE];
+    char id[64];
     int id_len =
         snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
     struct envelope_message entry = {
