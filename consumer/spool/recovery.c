@@ -329,6 +329,8 @@ static int link_segments(struct recovery *recovery, struct error *err)
         out->disk += segment->size;
         if (segment->header.branch > out->branch)
             out->branch = segment->header.branch;
+        if (segment->header.sequence_floor > out->sequence_floor)
+            out->sequence_floor = segment->header.sequence_floor;
         if (below != NULL && below->header.records_before > segment->header.records_before)
             return error_set(err, ERR_FORMAT,
                              "spool %s: segments %llu and %llu contradict each other: restore the "

@@ -181,8 +181,8 @@ static void take_over(struct spool *spool, const struct recovered *recovered)
     /* Even with no record left: headers may probe the disk when what follows them does not. */
     if (recovered->tail_lost || rebooted_since(spool, last))
         writer->next_sequence += REBOOT_SKIP;
-    if (writer->next_sequence < recovered->branch)
-        writer->next_sequence = recovered->branch;
+    if (writer->next_sequence < recovered->sequence_floor)
+        writer->next_sequence = recovered->sequence_floor;
     take_names_over(spool, &last->header);
 }
 
