@@ -60,9 +60,8 @@ struct dispatch {
     enum dispatch_state state;
     int64_t retry_ms;
     struct backoff backoff;
-    struct error
-        trouble; /* the first of this failure: what follows is FENCED, or a lost connection */
-    int fenced;  /* in a row */
+    struct error trouble; /* the first one: FENCED answers or a lost connection follow from it */
+    int fenced;           /* in a row */
     struct log_fault fault;
     char reason[STATS_REASON_SIZE];
 
