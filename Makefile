@@ -48,7 +48,7 @@ CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO) -lpthr
 ALL_CPPFLAGS += $(if $(HIREDIS_SSL),-DHAVE_HIREDIS_SSL)
 
 LIBS_supervisor := $(INIH) $(CJSON)
-LIBS_consumer   := $(INIH) $(PAHO) $(CLIENT_LIBS)
+LIBS_consumer   := $(INIH) $(PAHO) $(HIREDIS_SSL) $(HIREDIS) -lssl $(CRYPTO) -lpthread
 LIBS_worker     := $(INIH) $(CLIENT_LIBS)
 LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS)
 LIBS_cli        := $(INIH) $(CJSON) $(PAHO_BLOCKING) $(CLIENT_LIBS)

@@ -180,6 +180,10 @@ static void summary_line(struct buf *out, const cJSON *status)
     append_count(out, " · spool ", spool, "messages");
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(spool, "paused")))
         buf_append_text(out, " (full: the broker waits)");
+    if (control_client_number(spool, "oversized_messages") > 0) {
+        append_count(out, " · set aside ", spool, "oversized_messages");
+        buf_append_text(out, " (mqtt-bridge spool)");
+    }
     buf_printf(out, " · broker %s · hub %s\n", control_client_text(status, "broker"),
                hub[0] != '\0' ? hub : "-");
 }

@@ -25,6 +25,12 @@ static const struct verb_option HEALTH_OPTIONS[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
+static const struct verb_option SPOOL_OPTIONS[] = {
+    {"all", 0, NULL, "resend or remove all of them", false},
+    {"yes", 'y', NULL, "don't ask", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
 const struct verb VERBS[] = {
     {
         .name = "run",
@@ -113,6 +119,23 @@ const struct verb VERBS[] = {
         .help = "",
         .json = true,
         .run = verb_reload,
+    },
+    {
+        .name = "spool",
+        .arguments = "[ACTION ID...]",
+        .summary = "list, resend or remove messages that were too large for the spool or for Redis",
+        .help =
+            "Such a message lies in a file of its own in its spool's folder, and everything behind "
+            "it went on.\n"
+            "resend gives it to the transport `async` under its own identity, once however often "
+            "it "
+            "is tried,\nand removes the file. Its entry must fit into max_entry, and Redis must "
+            "take it.\nremove deletes it: nobody else has it.\n\n"
+            "Exit code: 0 done, 1 one of them could not be sent or removed, 2 usage or settings.",
+        .options = SPOOL_OPTIONS,
+        .arguments_max = CLI_ARGUMENTS_MAX,
+        .json = true,
+        .run = verb_spool,
     },
     {
         .name = "health",

@@ -6,6 +6,8 @@
 #include "cli/cli.h"
 #include "common/base/buf.h"
 
+#define CLI_ARGUMENTS_MAX 10000
+
 struct verb_option {
     const char *name;     /* "watch": --watch */
     char letter;          /* 'q': -q as well; 0: none */
@@ -45,6 +47,7 @@ int verb_stop(struct cli *cli, int argc, char **argv);
 int verb_restart(struct cli *cli, int argc, char **argv);
 int verb_scale(struct cli *cli, int argc, char **argv);
 int verb_reload(struct cli *cli, int argc, char **argv);
+int verb_spool(struct cli *cli, int argc, char **argv);
 int verb_health(struct cli *cli, int argc, char **argv);
 
 #endif

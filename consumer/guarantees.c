@@ -40,12 +40,6 @@ static void warn(const struct settings *settings, const struct settings_mqtt *mq
                     "The broker keeps the session for %" PRId64 " s instead of %" PRId64
                     " s (session_expiry)",
                     expiry_s, mqtt->session_expiry_ms / 1000);
-    if (facts->version != 5 && settings->spool.size / 2 < mqtt->maximum_packet_size)
-        log_warning(
-            LOG_PLAIN,
-            "MQTT 3.1.1 brokers can't be told a maximum_packet_size, and [spool] size is "
-            "not twice as much: a message that the spool can never take is lost, with a line "
-            "in the log");
     if (server->maxmemory_policy[0] != '\0' && strcmp(server->maxmemory_policy, "noeviction") != 0)
         log_warning(LOG_PLAIN,
                     "Redis has maxmemory-policy %s: it may evict the stream and the mark; set it "
@@ -56,6 +50,10 @@ static void warn(const struct settings *settings, const struct settings_mqtt *mq
                     "Redis has appendonly no: its restart loses what came since its last snapshot; "
                     "the spool sends again the last %" PRId64 " MB ([spool] retain)",
                     settings->spool.retain / (1024 * 1024));
+    if (server->stream_max_entries > 0)
+        log_warning(LOG_WITH(log_number("stream_max_entries", server->stream_max_entries)),
+                    "stream_max_entries is set: Redis drops the oldest entries beyond it, read or "
+                    "not");
 }
 
 void guarantees_log(const struct settings *settings, const struct settings_mqtt *mqtt,
@@ -78,12 +76,4 @@ void guarantees_log(const struct settings *settings, const struct settings_mqtt 
              "Promised: broker to spool %s (the spool survives a %s), spool to Redis exactly once, "
              "Redis to hub at least once with %" PRId64 " retries",
              from_the_broker(facts), spool_survives(&settings->spool), settings->retry.max_retries);
-}
-
-void guarantees_check_settings(int64_t stream_max_entries)
-{
-    if (stream_max_entries > 0)
-        log_warning(LOG_WITH(log_number("stream_max_entries", stream_max_entries)),
-                    "stream_max_entries is set: Redis drops the oldest entries beyond it, read or "
-                    "not");
 }

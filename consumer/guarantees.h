@@ -10,7 +10,5 @@
 /* Once, when broker and Redis are both connected for the first time. */
 void guarantees_log(const struct settings *settings, const struct settings_mqtt *mqtt,
                     const struct session_facts *facts, const struct queue_server *server);
-/* What the settings alone tell. */
-void guarantees_check_settings(int64_t stream_max_entries);
 
 #endif

@@ -39,7 +39,7 @@ struct consumer {
     struct receiver *receiver;
     struct session *session;
     struct dispatch *dispatch;
-    struct orphan_spools *orphans; /* NULL in all consumers but the one of [mqtt] */
+    struct orphan_spools *orphans; /* none in all consumers but the one of [mqtt] */
 
     bool stopping;
     bool paused; /* the broker is left until the spool has room */
@@ -56,29 +56,16 @@ struct consumer {
 
 /* Setting up ----------------------------------------------------------------------------------- */
 
-/* "consumer" is [mqtt]; "consumer:garden" is [consumer:garden]. */
-static const struct settings_mqtt *find_settings(const struct child *child)
-{
-    const struct settings *settings = child->settings;
-    const char *name = strchr(child->name, ':');
-    struct error err;
-
-    if (name == NULL)
-        return &settings->mqtt;
-    for (size_t i = 0; i < settings->consumers_len; i++)
-        if (strcmp(settings->consumers[i].name, name + 1) == 0)
-            return &settings->consumers[i];
-    error_set(&err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
-    child_give_up(child, &err);
-}
-
-static void open_spool(struct consumer *consumer, const char *dir)
+static void open_spool(struct consumer *consumer)
 {
     const struct settings_spool *settings = &consumer->child.settings->spool;
+    char *dir = spool_path(consumer->child.settings, consumer->mqtt->client_id,
+                           dispatch_place(consumer->dispatch));
     struct spool_options options = {
         .dir = dir,
         .size = settings->size,
         .retain = settings->retain,
+        .largest_message = consumer->mqtt->maximum_packet_size,
         .sync = strcmp(settings->sync, "always") == 0     ? SPOOL_SYNC_ALWAYS
                 : strcmp(settings->sync, "interval") == 0 ? SPOOL_SYNC_INTERVAL
                                                           : SPOOL_SYNC_NONE,
@@ -89,21 +76,22 @@ static void open_spool(struct consumer *consumer, const char *dir)
 
     if (spool_open(&consumer->spool, &options, &err) < 0)
         child_give_up(&consumer->child, &err);
+    free(dir);
 }
 
 static void open_all(struct consumer *consumer)
 {
     struct child *child = &consumer->child;
     struct error err = {0};
-    char *dir = spool_path(child->settings, consumer->mqtt->client_id);
-    char *subscriptions = xasprintf("%s/subscriptions", dir);
+    char *above = spool_client_path(child->settings, consumer->mqtt->client_id);
+    char *subscriptions = xasprintf("%s/subscriptions", above);
     int result = spool_path_make(child->settings, &err);
 
     if (result == 0)
         result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
-    open_spool(consumer, dir);
+    open_spool(consumer);
     result = subscriptions_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
     if (result < 0)
         child_give_up(child, &err);
@@ -112,9 +100,9 @@ static void open_all(struct consumer *consumer)
                          child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
-    if (consumer->mqtt == &child->settings->mqtt)
-        consumer->orphans = orphan_spools_new(child->settings, child->slot);
-    free(dir);
+    consumer->orphans = orphan_spools_new(child->settings, dispatch_place(consumer->dispatch),
+                                          child->slot, consumer->mqtt == &child->settings->mqtt);
+    free(above);
     free(subscriptions);
 }
 
@@ -180,31 +168,29 @@ static void report(struct consumer *consumer)
 {
     const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
                                            : session_reason(consumer->session);
-    const char *redis = dispatch_reason(consumer->dispatch);
-    const char *orphans = consumer->orphans != NULL ? orphan_spools_reason(consumer->orphans) : "";
-    bool only_slow = session[0] == '\0' && dispatch_is_slow(consumer->dispatch);
+    struct dispatch_health redis = dispatch_health(consumer->dispatch);
+    const char *orphans = orphan_spools_reason(consumer->orphans);
+    bool only_degraded = session[0] == '\0' && redis.degraded;
     char reason[STATS_REASON_SIZE];
 
-    snprintf(reason, sizeof(reason), "%s%s%s", redis,
-             redis[0] != '\0' && session[0] != '\0' ? "; " : "", session);
+    snprintf(reason, sizeof(reason), "%s%s%s", redis.reason,
+             redis.reason[0] != '\0' && session[0] != '\0' ? "; " : "", session);
     /* Less pressing than what stops everything. */
-    if (reason[0] == '\0' || (only_slow && orphans[0] != '\0'))
+    if (reason[0] == '\0' || (only_degraded && orphans[0] != '\0'))
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(consumer->child.slot, reason);
     /* The own one: what an orphaned spool's dispatch waits for may be another Redis. */
-    stats_set(consumer->child.slot, STATS_REDIS_CONNECTED,
-              dispatch_is_connected(consumer->dispatch));
-    stats_set(consumer->child.slot, STATS_REDIS_SLOW, only_slow && orphans[0] == '\0');
+    stats_set(consumer->child.slot, STATS_REDIS_CONNECTED, redis.connected);
+    stats_set(consumer->child.slot, STATS_REDIS_DEGRADED, only_degraded && orphans[0] == '\0');
     /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
     if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
         consumer->was_ready = true;
         child_ready(&consumer->child);
     }
-    if (!consumer->said && session_is_ready(consumer->session) &&
-        dispatch_server(consumer->dispatch) != NULL) {
+    if (!consumer->said && session_is_ready(consumer->session) && redis.server != NULL) {
         consumer->said = true;
         guarantees_log(consumer->child.settings, consumer->mqtt, session_facts(consumer->session),
-                       dispatch_server(consumer->dispatch));
+                       redis.server);
     }
 }
 
@@ -215,9 +201,11 @@ static void publish_stats(struct consumer *consumer, int64_t now_ms)
 
     spool_state(consumer->spool, &state);
     stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
-    uint64_t orphaned = consumer->orphans != NULL ? orphan_spools_unsent(consumer->orphans) : 0;
-    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records + orphaned);
+    stats_set(slot, STATS_SPOOL_MESSAGES,
+              state.unsent_records + orphan_spools_unsent(consumer->orphans));
     stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
+    stats_set(slot, STATS_OVERSIZED_MESSAGES, state.oversized_messages);
+    stats_set(slot, STATS_OVERSIZED_BYTES, state.oversized_bytes);
     stats_add(slot, STATS_SPOOL_DAMAGED, state.damaged_records - consumer->damaged);
     consumer->damaged = state.damaged_records;
     consumer->stats_ms = now_ms + STATS_EVERY_MS;
@@ -267,8 +255,7 @@ static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms,
 
     deadline_ms = clock_earlier_ms(deadline_ms, session_deadline_ms(consumer->session));
     deadline_ms = clock_earlier_ms(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
-    if (consumer->orphans != NULL)
-        deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
+    deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
     if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
         deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
     if (!asleep)
@@ -286,27 +273,24 @@ enum {
     FD_SPOOL,
     FD_SESSION,
     FD_DISPATCH = FD_SESSION + SESSION_POLL_FDS,
-    FD_ORPHANS = FD_DISPATCH + DISPATCH_POLL_FDS,
-    FD_COUNT = FD_ORPHANS + DISPATCH_POLL_FDS
+    FD_ORPHANS,
+    FD_COUNT
 };
 
 /* An append wakes main only if main has said that it sleeps, and it says so only if it could send. */
 static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT])
 {
-    bool hungry = dispatch_can_send(consumer->dispatch);
-    bool asleep = hungry && spool_arm_wakeup(consumer->spool);
+    bool can_send = dispatch_can_send(consumer->dispatch);
+    bool asleep = can_send && spool_arm_wakeup(consumer->spool);
     int timeout_ms = 0;
 
     fds[FD_SIGNAL] = (struct pollfd){.fd = consumer->child.signal_fd, .events = POLLIN};
     fds[FD_SPOOL] =
         (struct pollfd){.fd = asleep ? spool_event_fd(consumer->spool) : -1, .events = POLLIN};
     session_poll(consumer->session, &fds[FD_SESSION]);
-    dispatch_poll(consumer->dispatch, &fds[FD_DISPATCH]);
-    for (int i = FD_ORPHANS; i < FD_COUNT; i++)
-        fds[i] = (struct pollfd){.fd = -1};
-    if (consumer->orphans != NULL)
-        orphan_spools_poll(consumer->orphans, &fds[FD_ORPHANS]);
-    if (asleep || !hungry) {
+    fds[FD_DISPATCH] = dispatch_poll(consumer->dispatch);
+    fds[FD_ORPHANS] = orphan_spools_poll(consumer->orphans);
+    if (asleep || !can_send) {
         int64_t now_ms = clock_monotonic_ms();
 
         if (asleep)
@@ -323,16 +307,15 @@ static void run(struct consumer *consumer)
 {
     struct pollfd fds[FD_COUNT] = {0};
 
-    dispatch_start(consumer->dispatch, consumer->spool);
+    dispatch_start(consumer->dispatch, consumer->spool, dispatch_place(consumer->dispatch));
     for (;;) {
         int64_t now_ms = clock_monotonic_ms();
 
         keep_time(consumer, now_ms);
         if (fds[FD_SIGNAL].revents != 0)
             read_signals(consumer, now_ms);
-        dispatch_process(consumer->dispatch, &fds[FD_DISPATCH], now_ms);
-        if (consumer->orphans != NULL)
-            orphan_spools_process(consumer->orphans, &fds[FD_ORPHANS], now_ms);
+        dispatch_process(consumer->dispatch, fds[FD_DISPATCH].revents, now_ms);
+        orphan_spools_process(consumer->orphans, fds[FD_ORPHANS].revents, now_ms);
         watch_level(consumer);
         session_process(consumer->session, &fds[FD_SESSION], now_ms);
         report(consumer);
@@ -358,12 +341,15 @@ static void say_what_stays(const struct consumer *consumer)
 int main(int argc, char **argv)
 {
     struct consumer consumer = {0};
+    struct error err;
 
     child_start(&consumer.child, argc, argv, "mqtt-bridge-consumer",
                 "from the MQTT broker through the spool into the Redis stream");
-    consumer.mqtt = find_settings(&consumer.child);
+    alloc_give_back_large(); /* entries of many MB */
+    consumer.mqtt = settings_consumer(consumer.child.settings, consumer.child.name, &err);
+    if (consumer.mqtt == NULL)
+        child_give_up(&consumer.child, &err);
     open_all(&consumer);
-    guarantees_check_settings(dispatch_stream_max_entries(consumer.dispatch));
     run(&consumer);
     say_what_stays(&consumer);
     /* A broker that did not let us go: paho's threads may still be at work, so nothing is taken away

@@ -3,44 +3,42 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "consumer/spool/segment.h"
 #include "consumer/spool/spool.h"
+#include "consumer/spool/spool_list.h"
 #include "consumer/spool/spool_path.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define RETRY_MS 60000
-
-struct orphan {
-    char *dir;
-    bool said; /* that it can't be opened */
-};
+#define RETRY_MS 10000
+#define TURN_MS  10000 /* that one in trouble has before the next has its turn */
 
 struct orphan_spools {
     const struct settings *settings;
+    const char *place;
     struct stats_slot *slot;
-    struct orphan *list; /* those that are still to be sent */
-    size_t len;
+    struct spool_list list; /* those that are still to be sent */
     size_t next;
-    int64_t retry_ms;    /* when to begin anew with those that could not be opened */
+    bool again;          /* all had their turn: it was said what can't be opened */
+    int64_t retry_ms;    /* when to begin anew with those that had to wait */
+    int64_t turn_ms;     /* when the one at work was opened */
     struct spool *spool; /* of list[next], while it is at work */
     struct dispatch *dispatch;
     char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
 };
 
-static bool is_owned(const struct settings *settings, const char *dir)
+/* A consumer's own: its spool, or (place NULL) the client id's folder. */
+static bool is_owned(const struct settings *settings, const char *place, const char *dir)
 {
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
         const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        char *own = spool_path(settings, mqtt->client_id);
+        char *own = place != NULL ? spool_path(settings, mqtt->client_id, place)
+                                  : spool_client_path(settings, mqtt->client_id);
 
         owned = strcmp(own, dir) == 0;
         free(own);
@@ -48,30 +46,26 @@ static bool is_owned(const struct settings *settings, const char *dir)
     return owned;
 }
 
-struct orphan_spools *orphan_spools_new(const struct settings *settings, struct stats_slot *slot)
+struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
+                                        struct stats_slot *slot, bool look)
 {
     struct orphan_spools *made = xcalloc(1, sizeof(*made));
-    char *above = spool_path(settings, "");
-    DIR *listing = opendir(above);
-    const struct dirent *entry;
 
-    *made = (struct orphan_spools){.settings = settings, .slot = slot};
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
-        char *dir = xasprintf("%s%s", above, entry->d_name);
-
-        /* Names begin with a dot only where they are not ours: place.h. */
-        if (entry->d_name[0] == '.' || is_owned(settings, dir)) {
-            free(dir);
-            continue;
-        }
-        made->list = xrealloc(made->list, (made->len + 1) * sizeof(*made->list));
-        made->list[made->len++] = (struct orphan){.dir = dir};
-    }
-    if (listing != NULL)
-        closedir(listing);
-    free(above);
+    *made = (struct orphan_spools){.settings = settings, .place = place, .slot = slot};
+    if (look)
+        spool_list_read(&made->list, settings->supervisor.state_dir);
+    for (size_t i = made->list.len; i > 0; i--)
+        if (is_owned(settings, place, made->list.dirs[i - 1]))
+            spool_list_remove(&made->list, i - 1);
     return made;
 }
+
+static const char *current_dir(const struct orphan_spools *orphans)
+{
+    return orphans->list.dirs[orphans->next];
+}
+
+/* One after the other -------------------------------------------------------------------------- */
 
 static void close_current(struct orphan_spools *orphans)
 {
@@ -80,154 +74,134 @@ static void close_current(struct orphan_spools *orphans)
         spool_close(orphans->spool);
     orphans->dispatch = NULL;
     orphans->spool = NULL;
-    orphans->reason[0] = '\0';
 }
 
 void orphan_spools_free(struct orphan_spools *orphans)
 {
-    if (orphans == NULL)
-        return;
     close_current(orphans);
-    for (size_t i = 0; i < orphans->len; i++)
-        free(orphans->list[i].dir);
-    free(orphans->list);
+    spool_list_free(&orphans->list);
     free(orphans);
 }
 
-static void forget_next(struct orphan_spools *orphans)
+static void forget_current(struct orphan_spools *orphans)
 {
-    struct orphan *orphan = &orphans->list[orphans->next];
-
-    free(orphan->dir);
-    orphans->len--;
-    memmove(orphan, orphan + 1, (orphans->len - orphans->next) * sizeof(*orphan));
+    close_current(orphans);
+    orphans->reason[0] = '\0';
+    spool_list_remove(&orphans->list, orphans->next);
 }
 
-static bool is_segment(int dir, const char *name)
+/* It has another turn later. */
+static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
 {
-    struct segment *segment = NULL;
-    struct error err = {0};
-    uint64_t number;
-
-    if (!segment_name_parse(name, "segment", &number))
-        return false;
-    int result = segment_open(&segment, dir, number, &err);
-    segment_free(segment);
-    return result == 0 || result == -ERR_REFUSED; /* a later version's */
+    close_current(orphans);
+    orphans->next++;
+    orphans->retry_ms = now_ms + RETRY_MS;
 }
 
-/* Somebody's backup or a lost+found may lie beside the spools. */
-static bool is_spool(const char *dir)
+/* A folder, if nothing else is in it; and what was known of the session of a client id that is no more. */
+static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    bool found = false;
+    if (!is_owned(orphans->settings, NULL, dir)) {
+        char *subscriptions = xasprintf("%s/subscriptions", dir);
 
-    while (!found && listing != NULL && (entry = readdir(listing)) != NULL)
-        found = is_segment(fd, entry->d_name);
-    if (listing != NULL)
-        closedir(listing);
-    else if (fd >= 0)
-        close(fd);
-    return found;
-}
-
-/* Of ours, beside the segments. */
-static bool is_ours(const char *name)
-{
-    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, SEGMENT_WANTED, "committed",
-                                        "subscriptions"};
-    bool found = false;
-
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]) && !found; i++)
-        found = strcmp(name, NAMES[i]) == 0;
-    return found;
+        unlink(subscriptions);
+        free(subscriptions);
+    }
+    return rmdir(dir) == 0;
 }
 
 /* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
- * aside as damaged, stays, and the folder with it. */
-static void remove_spool(struct spool *spool, const char *dir)
+ * aside, stays, and the folder with it. */
+static void remove_current(struct orphan_spools *orphans)
 {
-    spool_remove_segments(spool);
-    DIR *listing = opendir(dir);
-    int folder = listing != NULL ? dirfd(listing) : -1;
-    const struct dirent *entry;
+    const char *dir = current_dir(orphans);
+    char *above = xstrndup(dir, (size_t)(strrchr(dir, '/') - dir));
 
-    while (folder >= 0 && (entry = readdir(listing)) != NULL)
-        if (is_ours(entry->d_name))
-            unlinkat(folder, entry->d_name, 0);
-    if (listing != NULL)
-        closedir(listing);
-    if (rmdir(dir) == 0)
+    spool_remove_segments(orphans->spool);
+    if (remove_folder(orphans, dir)) {
         log_notice(LOG_PLAIN, "Removed spool %s: no consumer owns it, and all of it was sent", dir);
-    else
-        log_notice(
-            LOG_PLAIN,
-            "Emptied spool %s: no consumer owns it, and all of it was sent. The folder stays, "
-            "for it has other files too",
-            dir);
+        remove_folder(orphans, above);
+    } else {
+        log_notice(LOG_PLAIN,
+                   "Emptied spool %s: no consumer owns it, and all of it was sent. The folder "
+                   "stays, for it has other files too",
+                   dir);
+    }
+    free(above);
 }
 
-static void skip_next(struct orphan_spools *orphans, const struct error *err)
+static void open_next(struct orphan_spools *orphans, int64_t now_ms)
 {
-    struct orphan *orphan = &orphans->list[orphans->next++];
-
-    /* Locked: its consumer, which a reload has removed, has not ended yet. */
-    if (!orphan->said && err->code != ERR_LOCKED) {
-        log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", orphan->dir,
-                    err->text);
-        orphan->said = true;
-    }
-    orphans->spool = NULL;
-    orphans->retry_ms = clock_monotonic_ms() + RETRY_MS;
-    close_current(orphans);
-}
-
-static void open_next(struct orphan_spools *orphans)
-{
-    const char *dir = orphans->list[orphans->next].dir;
-    struct error err = {0};
-
-    if (!is_spool(dir)) {
-        forget_next(orphans);
-        return;
-    }
-    if (dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err) < 0) {
-        orphans->dispatch = NULL;
-        skip_next(orphans, &err);
-        return;
-    }
+    const char *dir = current_dir(orphans);
     struct spool_options options = {.dir = dir,
                                     .size = orphans->settings->spool.size,
                                     .retain = orphans->settings->spool.retain,
                                     .client_id = strrchr(dir, '/') + 1,
-                                    .destination = dispatch_place(orphans->dispatch)};
-    if (spool_open(&orphans->spool, &options, &err) < 0) {
-        skip_next(orphans, &err);
+                                    .destination = orphans->place};
+    struct error err = {0};
+    int result = dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err);
+
+    if (result == 0)
+        result = spool_open(&orphans->spool, &options, &err);
+    else
+        orphans->dispatch = NULL;
+    if (result < 0) {
+        orphans->spool = NULL;
+        /* Locked: its consumer, which a reload has removed, has not ended yet. */
+        if (!orphans->again && result != -ERR_LOCKED)
+            log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", dir,
+                        err.text);
+        put_off_current(orphans, now_ms);
         return;
     }
-    log_warning(LOG_WITH(log_number("messages", (int64_t)orphan_spools_unsent(orphans))),
-                "No consumer owns spool %s (was a client id changed?): sending what it has. "
-                "The broker keeps that client's session, with what is queued in it, until it "
-                "expires",
-                dir);
-    dispatch_start(orphans->dispatch, orphans->spool);
+    const char *destination = spool_destination(orphans->spool);
+    log_write(orphans->again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+              LOG_WITH(log_number("messages", (int64_t)orphan_spools_unsent(orphans)),
+                       log_text("destination", destination)),
+              "No consumer owns spool %s (was a DSN or a client id changed?): sending what it "
+              "has. The broker keeps a former client's session, with what is queued in it, until "
+              "it expires",
+              dir);
+    orphans->turn_ms = now_ms;
+    dispatch_start(orphans->dispatch, orphans->spool, destination);
 }
 
 static void finish_current(struct orphan_spools *orphans)
 {
-    const char *dir = orphans->list[orphans->next].dir;
     uint64_t sent = dispatch_sent(orphans->dispatch);
 
     if (sent == 0)
-        remove_spool(orphans->spool, dir);
+        remove_current(orphans);
     else
         log_notice(LOG_WITH(log_number("messages", (int64_t)sent)),
-                   "Spool %s, which no consumer owns, has been sent", dir);
-    close_current(orphans);
-    forget_next(orphans);
+                   "Spool %s, which no consumer owns, has been sent", current_dir(orphans));
+    forget_current(orphans);
 }
+
+/* Each reason is logged once. */
+static void note_reason(struct orphan_spools *orphans)
+{
+    char reason[sizeof(orphans->reason)];
+    const char *dir = current_dir(orphans);
+    const char *name = dir + strlen(orphans->settings->supervisor.state_dir) + strlen("/spool/");
+    uint64_t unsent = orphan_spools_unsent(orphans);
+
+    struct dispatch_health health = dispatch_health(orphans->dispatch);
+
+    if (!health.in_trouble || unsent == 0) {
+        orphans->reason[0] = '\0';
+        return;
+    }
+    snprintf(reason, sizeof(reason), "spool %.*s, of no consumer, keeps %" PRIu64 " messages: %s",
+             (int)strcspn(name, "/"), name, unsent, health.reason);
+    if (strcmp(reason, orphans->reason) == 0)
+        return;
+    memcpy(orphans->reason, reason, sizeof(reason));
+    log_error(LOG_WITH(log_text("spool", dir), log_number("messages", (int64_t)unsent)), "%s",
+              reason);
+}
+
+/* The caller's --------------------------------------------------------------------------------- */
 
 uint64_t orphan_spools_unsent(const struct orphan_spools *orphans)
 {
@@ -243,55 +217,36 @@ const char *orphan_spools_reason(const struct orphan_spools *orphans)
     return orphans->reason;
 }
 
-/* Each reason is logged once. */
-static void note_reason(struct orphan_spools *orphans)
+struct pollfd orphan_spools_poll(const struct orphan_spools *orphans)
 {
-    char reason[sizeof(orphans->reason)];
-    uint64_t unsent = orphan_spools_unsent(orphans);
-
-    if (!dispatch_is_in_trouble(orphans->dispatch) || unsent == 0) {
-        orphans->reason[0] = '\0';
-        return;
-    }
-    const char *dir = orphans->list[orphans->next].dir;
-    snprintf(reason, sizeof(reason), "spool %.40s, of no consumer, keeps %" PRIu64 " messages: %s",
-             strrchr(dir, '/') + 1, unsent, dispatch_reason(orphans->dispatch));
-    if (strcmp(reason, orphans->reason) == 0)
-        return;
-    memcpy(orphans->reason, reason, sizeof(reason));
-    log_error(LOG_WITH(log_text("spool", dir), log_number("messages", (int64_t)unsent)), "%s",
-              reason);
-}
-
-void orphan_spools_poll(const struct orphan_spools *orphans, struct pollfd fds[DISPATCH_POLL_FDS])
-{
-    for (int i = 0; i < DISPATCH_POLL_FDS; i++)
-        fds[i] = (struct pollfd){.fd = -1};
-    if (orphans->dispatch != NULL)
-        dispatch_poll(orphans->dispatch, fds);
+    return orphans->dispatch != NULL ? dispatch_poll(orphans->dispatch) : (struct pollfd){.fd = -1};
 }
 
 int64_t orphan_spools_deadline_ms(const struct orphan_spools *orphans)
 {
     if (orphans->dispatch != NULL)
         return dispatch_deadline_ms(orphans->dispatch);
-    if (orphans->next < orphans->len)
+    if (orphans->next < orphans->list.len)
         return clock_monotonic_ms();
-    return orphans->len > 0 ? orphans->retry_ms : -1;
+    return orphans->list.len > 0 ? orphans->retry_ms : -1;
 }
 
-void orphan_spools_process(struct orphan_spools *orphans,
-                           const struct pollfd fds[DISPATCH_POLL_FDS], int64_t now_ms)
+void orphan_spools_process(struct orphan_spools *orphans, short revents, int64_t now_ms)
 {
     if (orphans->dispatch == NULL) {
-        if (orphans->next >= orphans->len && now_ms >= orphans->retry_ms)
+        if (orphans->next >= orphans->list.len && now_ms >= orphans->retry_ms) {
             orphans->next = 0;
-        if (orphans->next < orphans->len)
-            open_next(orphans);
+            orphans->again = true;
+        }
+        if (orphans->next < orphans->list.len)
+            open_next(orphans, now_ms);
         return;
     }
-    dispatch_process(orphans->dispatch, fds, now_ms);
+    dispatch_process(orphans->dispatch, revents, now_ms);
     note_reason(orphans);
     if (dispatch_is_done(orphans->dispatch))
         finish_current(orphans);
+    else if (dispatch_health(orphans->dispatch).in_trouble && orphans->list.len > 1 &&
+             now_ms >= orphans->turn_ms + TURN_MS)
+        put_off_current(orphans, now_ms);
 }

@@ -42,10 +42,17 @@ static const struct {
     const char *name;
     enum stats_gauge gauge;
 } GAUGES[] = {
-    {"redis_connected", STATS_REDIS_CONNECTED}, {"last_message_us", STATS_LAST_MESSAGE_US},
-    {"spool_bytes", STATS_SPOOL_BYTES},         {"spool_messages", STATS_SPOOL_MESSAGES},
-    {"spool_limit", STATS_SPOOL_LIMIT},         {"spool_paused", STATS_SPOOL_PAUSED},
-    {"prefetched", STATS_PREFETCHED},           {"breaker_open", STATS_BREAKER_OPEN},
+    {"redis_connected", STATS_REDIS_CONNECTED},
+    {"last_message_us", STATS_LAST_MESSAGE_US},
+    {"spool_bytes", STATS_SPOOL_BYTES},
+    {"spool_messages", STATS_SPOOL_MESSAGES},
+    {"spool_limit", STATS_SPOOL_LIMIT},
+    {"spool_paused", STATS_SPOOL_PAUSED},
+    {"oversized_messages", STATS_OVERSIZED_MESSAGES},
+    {"oversized_bytes", STATS_OVERSIZED_BYTES},
+    {"redis_degraded", STATS_REDIS_DEGRADED},
+    {"prefetched", STATS_PREFETCHED},
+    {"breaker_open", STATS_BREAKER_OPEN},
 };
 
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -176,6 +176,10 @@ static cJSON *spool_object(const struct service *service)
     cJSON_AddNumberToObject(object, "messages", (double)sum_gauges(service, STATS_SPOOL_MESSAGES));
     cJSON_AddNumberToObject(object, "bytes", (double)sum_gauges(service, STATS_SPOOL_BYTES));
     cJSON_AddNumberToObject(object, "limit_bytes", (double)sum_gauges(service, STATS_SPOOL_LIMIT));
+    cJSON_AddNumberToObject(object, "oversized_messages",
+                            (double)sum_gauges(service, STATS_OVERSIZED_MESSAGES));
+    cJSON_AddNumberToObject(object, "oversized_bytes",
+                            (double)sum_gauges(service, STATS_OVERSIZED_BYTES));
     cJSON_AddBoolToObject(object, "paused", sum_gauges(service, STATS_SPOOL_PAUSED) > 0);
     return object;
 }

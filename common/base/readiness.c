@@ -100,7 +100,7 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
 static void judge_spool(struct readiness_answer *answer, const struct stats *stats,
                         const struct readiness_limits *limits)
 {
-    const struct stats_slot *slow = NULL;
+    const struct stats_slot *degraded = NULL;
     char reason[STATS_REASON_SIZE];
 
     for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
@@ -109,15 +109,15 @@ static void judge_spool(struct readiness_answer *answer, const struct stats *sta
             stats_gauge(slot, STATS_CONNECTED) == 0)
             continue;
         stats_reason_read(slot, reason);
-        if (reason[0] != '\0' && stats_gauge(slot, STATS_REDIS_SLOW) != 0)
-            slow = slot;
+        if (reason[0] != '\0' && stats_gauge(slot, STATS_REDIS_DEGRADED) != 0)
+            degraded = slot;
         else if (reason[0] != '\0')
             refuse(answer, "%s: %s", slot->name, reason);
     }
-    if (!answer->ok || slow == NULL)
+    if (!answer->ok || degraded == NULL)
         return;
-    stats_reason_read(slow, reason);
-    refuse(answer, "%s: %s", slow->name, reason);
+    stats_reason_read(degraded, reason);
+    refuse(answer, "%s: %s", degraded->name, reason);
     answer->required = false;
 }
 

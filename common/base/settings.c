@@ -405,3 +405,17 @@ const struct settings_transport *settings_transport(const struct settings *setti
     }
     return NULL;
 }
+
+const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
+                                              struct error *err)
+{
+    const char *name = strchr(process, ':');
+
+    if (name == NULL)
+        return &settings->mqtt;
+    for (size_t i = 0; i < settings->consumers_len; i++)
+        if (strcmp(settings->consumers[i].name, name + 1) == 0)
+            return &settings->consumers[i];
+    error_set(err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
+    return NULL;
+}

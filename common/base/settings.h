@@ -202,5 +202,8 @@ void settings_free(struct settings *settings); /* NULL is allowed */
 /* NULL if there is none of that name. */
 const struct settings_transport *settings_transport(const struct settings *settings,
                                                     struct bytes name);
+/* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
+const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
+                                              struct error *err);
 
 #endif

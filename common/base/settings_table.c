@@ -111,9 +111,10 @@ const struct setting SETTINGS_TABLE[] = {
                     "well, but for the last second; always: all of it, at the disk's rate"},
     {KEY(SPOOL, "former", CHOICE), .standard = "drain", .choices = "drain redirect",
      AT(spool, former),
-     .description = "what was stored for a former `dsn` of the transport: drain: goes there first; "
-                    "redirect: goes to the present one, for a former one that is gone for good "
-                    "(what that has already may come twice)"},
+     .description =
+         "what was stored for a former `dsn` of the transport, if the present Redis is "
+         "no copy of that one: drain: goes there; redirect: goes to the present one, for "
+         "a former one that is gone for good (what that has already may come twice)"},
 
     {KEY(TRANSPORT, "dsn", TEXT), .env = "MESSENGER_TRANSPORT_DSN",
      .standard = "redis://127.0.0.1:6379/messages", AT(transport, dsn),
@@ -137,7 +138,8 @@ const struct setting SETTINGS_TABLE[] = {
                     "which PHP ignores; no: PHP's very bytes"},
     {KEY(TRANSPORT, "max_entry", SIZE), .standard = "32M", RANGE(KIB, 512 * MIB),
      AT(transport, max_entry),
-     .description = "a larger stream entry goes to the failure transport"},
+     .description = "a message whose stream entry would be larger is set aside in a file: see "
+                    "`mqtt-bridge spool`"},
 
     {KEY(WORKER, "count", COUNT), .env = "WORKER_COUNT", .standard = "2", RANGE(0, 200),
      AT(worker, count),

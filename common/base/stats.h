@@ -25,7 +25,7 @@ enum stats_counter {
     STATS_DISPATCHED, /* entries that Redis has */
     STATS_DISPATCH_ERRORS,
     STATS_DISPATCH_REPLAYED,  /* of the dispatched: sent again from the mark */
-    STATS_DISPATCH_OVERSIZED, /* too large for Redis: gone to the failure transport */
+    STATS_DISPATCH_OVERSIZED, /* too large for the spool or for Redis: set aside in a file */
     STATS_SPOOL_PAUSED_US,
     STATS_SPOOL_DAMAGED, /* records that recovery could not read */
     STATS_SPOOL_GAP,     /* records that Redis lost and that were no longer kept */
@@ -52,12 +52,14 @@ enum stats_gauge {
     STATS_SPOOL_BYTES,
     STATS_SPOOL_MESSAGES, /* not yet in Redis */
     STATS_SPOOL_LIMIT,
-    STATS_SPOOL_PAUSED,   /* 1 while the broker is told to wait */
+    STATS_SPOOL_PAUSED,       /* 1 while the broker is told to wait */
+    STATS_OVERSIZED_MESSAGES, /* files of messages that were set aside, now there */
+    STATS_OVERSIZED_BYTES,
     STATS_PREFETCHED,     /* entries read and not yet settled */
     STATS_BREAKER_OPEN,   /* 1 while the hub is given a rest */
     STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
-    STATS_REDIS_SLOW, /* 1 where a consumer's reason is only that the link takes little at once */
-    STATS_UNWANTED,   /* the supervisor's, in a child's slot: nobody misses it when it ends */
+    STATS_REDIS_DEGRADED, /* 1 where a consumer's reason is only that the link takes little at once */
+    STATS_UNWANTED,       /* the supervisor's, in a child's slot: nobody misses it when it ends */
     STATS_GAUGES
 };
 

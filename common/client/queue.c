@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A large request is waited for as long as a link takes that is as slow as that. (An append has a limit
+ * that learns, consumer/dispatch/append_limit.) */
+#define LARGE_REQUEST          65536
+#define SLOW_LINK_BYTES_PER_MS 16
+
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
     snprintf(text, STREAM_ID_TEXT_SIZE, "%" PRIu64 "-%" PRIu64, id.ms, id.sequence);
@@ -52,24 +57,64 @@ static void connection_broken(void *context, const struct error *err)
         done(queue->connected_context, -(int)err->code, err);
 }
 
-int queue_new(struct queue **queue, const struct settings_transport *transport, struct error *err)
+/* What says where, not how. */
+static void swap_place(struct dsn_redis *one, struct dsn_redis *other)
+{
+    struct dsn_redis kept = *one;
+
+    memcpy(one->hosts, other->hosts, sizeof(one->hosts));
+    memcpy(other->hosts, kept.hosts, sizeof(kept.hosts));
+    one->hosts_len = other->hosts_len;
+    other->hosts_len = kept.hosts_len;
+    one->path = other->path;
+    other->path = kept.path;
+    one->stream = other->stream;
+    other->stream = kept.stream;
+    one->tls = other->tls;
+    one->dbindex = other->dbindex;
+}
+
+static int read_dsn(struct dsn_redis *dsn, const char *text, const char *place, struct error *err)
+{
+    struct dsn_redis there;
+    int result = dsn_redis_parse(dsn, text, err);
+
+    if (result < 0 || place == NULL)
+        return result;
+    result = dsn_redis_parse(&there, place, err);
+    if (result < 0) {
+        dsn_redis_free(dsn);
+        return result;
+    }
+    swap_place(dsn, &there);
+    dsn_redis_free(&there);
+    return 0;
+}
+
+int queue_new_at(struct queue **queue, const struct settings_transport *transport,
+                 const char *place, struct error *err)
 {
     struct queue *made = xcalloc(1, sizeof(*made));
-    struct buf place = {0};
+    struct buf redacted = {0};
 
-    if (dsn_redis_parse(&made->dsn, transport->dsn, err) < 0) {
+    if (read_dsn(&made->dsn, transport->dsn, place, err) < 0) {
         free(made);
         return error_wrap(err, "[transport:%s] dsn", transport->name);
     }
-    dsn_redacted(&place, transport->dsn);
-    made->place = xstrdup(buf_text(&place));
-    buf_free(&place);
+    dsn_redacted(&redacted, place != NULL ? place : transport->dsn);
+    made->place = xstrdup(buf_text(&redacted));
+    buf_free(&redacted);
     made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
                                                   : xasprintf("{%s}__", made->dsn.stream);
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
     made->redis = redis_new(made->place, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
     *queue = made;
     return 0;
+}
+
+int queue_new(struct queue **queue, const struct settings_transport *transport, struct error *err)
+{
+    return queue_new_at(queue, transport, NULL, err);
 }
 
 void queue_free(struct queue *queue)
@@ -204,12 +249,16 @@ void queue_eval(struct queue *queue, enum queue_script script, size_t keys,
 {
     struct bytes all[16] = {BYTES("EVALSHA"), {queue->sha[script], 40}};
     char number[24];
+    size_t bytes = 0;
 
     snprintf(number, sizeof(number), "%zu", keys);
     all[2] = bytes_of(number);
-    for (size_t i = 0; i < count && i < 13; i++)
+    for (size_t i = 0; i < count && i < 13; i++) {
         all[3 + i] = arguments[i];
-    redis_send(queue->redis, all, 3 + count, 0, done, context);
+        bytes += arguments[i].len;
+    }
+    int64_t extra_ms = bytes >= LARGE_REQUEST ? (int64_t)bytes / SLOW_LINK_BYTES_PER_MS : 0;
+    redis_send(queue->redis, all, 3 + count, extra_ms, done, context);
 }
 
 void queue_check_script(struct queue *queue, const redisReply *reply, const struct error *err)
@@ -217,13 +266,6 @@ void queue_check_script(struct queue *queue, const redisReply *reply, const stru
     if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT")))
         redis_close(queue->redis, "the server has forgotten our scripts");
 }
-
-struct server_request {
-    struct queue *queue;
-    queue_server_read *done;
-    void *context;
-    struct queue_server server;
-};
 
 /* The value behind a name in a flat CONFIG GET answer. */
 static void copy_config(const redisReply *reply, const char *name, char *out, size_t size)
@@ -235,42 +277,43 @@ static void copy_config(const redisReply *reply, const char *name, char *out, si
 
 static void read_config(void *context, const redisReply *reply, const struct error *err)
 {
-    struct server_request *request = context;
+    struct queue *queue = context;
+    struct queue_server *server = &queue->server;
 
     if (err != NULL || reply->type != REDIS_REPLY_ARRAY)
         return; /* CONFIG is often forbidden: the server then does not say */
-    copy_config(reply, "maxmemory-policy", request->server.maxmemory_policy,
-                sizeof(request->server.maxmemory_policy));
-    copy_config(reply, "appendonly", request->server.appendonly,
-                sizeof(request->server.appendonly));
-    copy_config(reply, "appendfsync", request->server.appendfsync,
-                sizeof(request->server.appendfsync));
+    copy_config(reply, "maxmemory-policy", server->maxmemory_policy,
+                sizeof(server->maxmemory_policy));
+    copy_config(reply, "appendonly", server->appendonly, sizeof(server->appendonly));
+    copy_config(reply, "appendfsync", server->appendfsync, sizeof(server->appendfsync));
 }
 
 static void read_info(void *context, const redisReply *reply, const struct error *err)
 {
-    struct server_request *request = context;
-    int result = err != NULL && reply == NULL ? -(int)err->code : 0;
+    struct queue *queue = context;
     const char *at =
         err == NULL && redis_is_string(reply) ? strstr(reply->str, "redis_version:") : NULL;
 
     if (at != NULL)
-        sscanf(at, "redis_version:%31[^\r\n]", request->server.version);
-    request->done(request->context, result, &request->server, result < 0 ? err : NULL);
-    free(request);
+        sscanf(at, "redis_version:%31[^\r\n]", queue->server.version);
+    queue->server.stream_max_entries = queue->dsn.stream_max_entries;
+    queue->server_is_known = reply != NULL;
 }
 
-void queue_read_server(struct queue *queue, queue_server_read *done, void *context)
+void queue_ask_server(struct queue *queue)
 {
-    struct server_request *request = xcalloc(1, sizeof(*request));
     struct bytes info[] = {BYTES("INFO"), BYTES("server")};
     static const char *const NAMES[] = {"maxmemory-policy", "appendonly", "appendfsync"};
 
-    *request = (struct server_request){.queue = queue, .done = done, .context = context};
     /* One name each: several need Redis 7. */
     for (size_t i = 0; i < 3; i++) {
         struct bytes config[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(NAMES[i])};
-        redis_send(queue->redis, config, 3, 0, read_config, request);
+        redis_send(queue->redis, config, 3, 0, read_config, queue);
     }
-    redis_send(queue->redis, info, 2, 0, read_info, request);
+    redis_send(queue->redis, info, 2, 0, read_info, queue);
+}
+
+const struct queue_server *queue_server(const struct queue *queue)
+{
+    return queue->server_is_known ? &queue->server : NULL;
 }

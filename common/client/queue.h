@@ -9,7 +9,7 @@
  *
  * Results: 0; -ERR_UNREACHABLE (connection lost, time-out, LOADING, READONLY, MASTERDOWN, OOM, BUSY:
  * waiting may help); -ERR_REFUSED (WRONGTYPE, NOPERM, NOAUTH, WRONGPASS: waiting does not help);
- * -ERR_FENCED (append only). */
+ * -ERR_FENCED and -ERR_TOO_LARGE (append only). */
 #ifndef COMMON_CLIENT_QUEUE_H
 #define COMMON_CLIENT_QUEUE_H
 
@@ -17,6 +17,7 @@
 #include "common/base/error.h"
 #include "common/base/settings.h"
 #include "common/wire/dsn.h"
+#include "common/wire/envelope.h"
 
 struct queue;
 
@@ -32,6 +33,10 @@ int stream_id_compare(struct stream_id a, struct stream_id b);
 /* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
 MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,
                          struct error *err);
+/* The same at another place, "redis://host:6379/messages" as queue_place says it, with the credentials and
+ * options of the transport's DSN: all that is known of it. */
+MUST_CHECK int queue_new_at(struct queue **queue, const struct settings_transport *transport,
+                            const char *place, struct error *err);
 void queue_free(struct queue *queue);
 const struct dsn_redis *queue_dsn(const struct queue *queue);
 const char *queue_place(const struct queue *queue); /* "redis://host:6379/messages", for messages */
@@ -58,12 +63,17 @@ void queue_process(struct queue *queue, short revents);
 
 /* The consumer's side ------------------------------------------------------------------------- */
 
+/* How the transport's entries are written; free it with envelope_template_free. */
+struct envelope_template *queue_envelope_new(const struct queue *queue,
+                                             const struct settings_transport *transport);
+
 /* GET of the spool's mark. mark is empty if there is none; valid during the callback. */
 typedef void queue_mark_read(void *context, int result, struct bytes mark, const struct error *err);
 void queue_read_mark(struct queue *queue, const char *spool_id, queue_mark_read *done,
                      void *context);
 
-/* A batch of values under construction; zero-initialised is empty. Memory is kept between batches. */
+/* A batch of values under construction; zero-initialised is empty. Memory is kept between batches, but for
+ * that of large ones. */
 struct queue_batch {
     struct buf resp;  /* the values as RESP bulk strings */
     struct buf value; /* scratch: encode a value here (buf_clear first), then queue_batch_add */
@@ -74,21 +84,30 @@ void queue_batch_free(struct queue_batch *batch);
 void queue_batch_add(struct queue_batch *batch); /* takes batch->value */
 
 /* The append script: if the mark is still `expected` ("" : there is none), XADD all values and set it to
- * `next`; else -ERR_FENCED. All or nothing, and once. batch may be cleared when this returns. extra_ms: how
- * much longer than the time-out the answer is waited for. */
+ * `next`; else -ERR_FENCED. All or nothing, and once. batch may be cleared when this returns; it may be
+ * empty. extra_ms: how much longer than the time-out the answer is waited for.
+ * -ERR_TOO_LARGE: one of its values is larger than this server ever takes. After that, after NOSCRIPT and
+ * after the answers of a replica (READONLY, MASTERDOWN) the connection is closed; after other errors it
+ * stays. */
 void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,
                   struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
                   queue_done *done, void *context);
 
-/* What the guarantee in force depends on: CONFIG GET, INFO. "" where the server does not say. */
+/* Adds one value under an identity, once in seven days however often it is asked for: `added` is false if
+ * it was done before. The mark does not matter. */
+typedef void queue_redriven(void *context, int result, bool added, const struct error *err);
+void queue_redrive(struct queue *queue, const char *id, struct bytes value, int64_t extra_ms,
+                   queue_redriven *done, void *context);
+
+/* What the guarantee in force depends on: CONFIG GET, INFO, the DSN. "" where the server does not say. */
 struct queue_server {
     char version[32];
     char maxmemory_policy[32];
     char appendonly[8];
     char appendfsync[16];
+    int64_t stream_max_entries; /* as the DSN has it */
 };
-typedef void queue_server_read(void *context, int result, const struct queue_server *server,
-                               const struct error *err);
-void queue_read_server(struct queue *queue, queue_server_read *done, void *context);
+void queue_ask_server(struct queue *queue);
+const struct queue_server *queue_server(const struct queue *queue); /* NULL until it has answered */
 
 #endif

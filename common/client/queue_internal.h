@@ -15,6 +15,7 @@ enum queue_script {
     QUEUE_SCRIPT_ACKNOWLEDGE,
     QUEUE_SCRIPT_RETRY,
     QUEUE_SCRIPT_MOVE,
+    QUEUE_SCRIPT_REDRIVE,
     QUEUE_SCRIPTS
 };
 
@@ -33,6 +34,8 @@ struct queue {
     char sha[QUEUE_SCRIPTS][41];
     char *delayed; /* <stream>__queue */
     char *prefix;  /* of our own keys: {<stream>}__ */
+    struct queue_server server;
+    bool server_is_known;
 };
 
 /* "{messages}__spool:<id>"; free it. */

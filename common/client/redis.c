@@ -8,22 +8,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 /* What hiredis reads at a time, and what a drained read buffer may keep. */
 #define READ_SIZE       16384
 #define READ_BUFFER_MAX (1024 * 1024)
-/* So often in a time-out it is looked whether a request is still on its way. */
-#define LOOKS 10
 
 struct redis {
     char *place;
@@ -41,10 +37,7 @@ struct redis {
     int64_t connect_by_ms;           /* to any of them */
     struct buf waiting;              /* RESP that was sent before there is a connection */
     struct redis_requests requests;
-    uint64_t sent;   /* bytes on this connection, written or not */
-    uint64_t taken;  /* of them the peer's kernel has at least so many */
-    int64_t look_ms; /* when to look at that again */
-    bool timed_out;  /* the last connection, for want of an answer */
+    bool timed_out; /* the last connection, for want of an answer */
 };
 
 struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context)
@@ -81,7 +74,6 @@ static int take_over(struct redis *redis, redisContext *hiredis, struct error *e
         return -ERR_UNREACHABLE;
     }
     fcntl(hiredis->fd, F_SETFD, FD_CLOEXEC);
-    redis->taken = 0;
     hiredis->reader->maxbuf = READ_BUFFER_MAX;
     redis->hiredis = hiredis;
     redis->connecting = true;
@@ -145,7 +137,6 @@ static int open_host(struct redis *redis, const char *host, int port, struct err
 int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
 {
     redis->give_up_ms = clock_monotonic_ms() + redis->timeout_ms;
-    redis->sent = 0;
     redis->timed_out = false;
     redis->addresses.len = 0;
     redis->tried = 0;
@@ -157,10 +148,7 @@ int redis_open(struct redis *redis, const char *host, int port, const char *path
 /* The oldest request's time begins, or begins anew. */
 static void begin_time(struct redis *redis)
 {
-    int64_t now_ms = clock_monotonic_ms();
-
-    redis_requests_oldest(&redis->requests)->silent_since_ms = now_ms;
-    redis->look_ms = now_ms + redis->timeout_ms / LOOKS + 1;
+    redis_requests_oldest(&redis->requests)->silent_since_ms = clock_monotonic_ms();
 }
 
 /* AUTH may be in it. */
@@ -227,9 +215,7 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
         buf_append(&redis->waiting, resp);
     else if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
         abort(); /* only for want of memory */
-    redis->sent += resp.len;
-    redis_requests_push(&redis->requests,
-                        (struct redis_request){done, context, 0, extra_ms, redis->sent});
+    redis_requests_push(&redis->requests, (struct redis_request){done, context, 0, extra_ms});
     if (redis->requests.count == 1)
         begin_time(redis);
 }
@@ -298,40 +284,9 @@ static int64_t give_up_ms(const struct redis *redis)
     return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
 }
 
-/* Something of the oldest request may not have arrived. */
-static bool is_on_its_way(const struct redis *redis)
-{
-    return is_established(redis) && redis->requests.count > 0 &&
-           redis->taken < redis_requests_oldest(&redis->requests)->end;
-}
-
 int64_t redis_deadline_ms(const struct redis *redis)
 {
-    if (!redis_is_open(redis))
-        return -1;
-    return is_on_its_way(redis) ? clock_earlier_ms(give_up_ms(redis), redis->look_ms)
-                                : give_up_ms(redis);
-}
-
-/* A slow link is no silence: while the peer's kernel takes more of the oldest request, its time begins
- * anew. What our own kernel has taken says nothing, so what is not acknowledged yet is subtracted; and a
- * server that stands still can't prolong it for ever, for its kernel's buffer fills, and what younger
- * requests add does not count. */
-static void look_at_progress(struct redis *redis)
-{
-    uint64_t unwritten = output_len(redis);
-    int unacknowledged = 0;
-
-    redis->look_ms = clock_monotonic_ms() + redis->timeout_ms / LOOKS + 1;
-    if (ioctl(redis->hiredis->fd, SIOCOUTQ, &unacknowledged) < 0)
-        return;
-    /* Of a UNIX socket the kernel counts some overhead, too. */
-    uint64_t left = unwritten + (uint64_t)unacknowledged;
-    uint64_t taken = left < redis->sent ? redis->sent - left : 0;
-    if (taken <= redis->taken)
-        return;
-    redis->taken = taken;
-    begin_time(redis);
+    return redis_is_open(redis) ? give_up_ms(redis) : -1;
 }
 
 static void break_for(struct redis *redis, const char *why)
@@ -340,6 +295,16 @@ static void break_for(struct redis *redis, const char *why)
 
     error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
     break_connection(redis, &err);
+}
+
+/* What still lies in our kernel must not go on for the successor of this connection to wait behind. */
+static void give_up_answer(struct redis *redis)
+{
+    struct linger at_once = {.l_onoff = 1};
+
+    redis->timed_out = true;
+    setsockopt(redis->hiredis->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    break_for(redis, "no answer in time");
 }
 
 static void look_up(struct redis *redis)
@@ -446,6 +411,21 @@ static void read_replies(struct redis *redis)
     }
 }
 
+/* A server that refuses what is being written says why and hangs up: that answer first. */
+static void write_requests(struct redis *redis)
+{
+    char why[sizeof(redis->hiredis->errstr)];
+    int done = 0;
+
+    if (redisBufferWrite(redis->hiredis, &done) == REDIS_OK)
+        return;
+    memcpy(why, redis->hiredis->errstr, sizeof(why));
+    redis->hiredis->err = 0;
+    read_replies(redis);
+    if (redis->hiredis != NULL)
+        break_for(redis, why);
+}
+
 void redis_process(struct redis *redis, short revents)
 {
     if (redis->looking_up) {
@@ -462,23 +442,16 @@ void redis_process(struct redis *redis, short revents)
     if (redis->hiredis == NULL)
         return;
     int64_t now_ms = clock_monotonic_ms();
-    if (is_on_its_way(redis) && now_ms >= redis->look_ms)
-        look_at_progress(redis);
     int64_t deadline_ms = give_up_ms(redis);
     if (deadline_ms >= 0 && now_ms >= deadline_ms) {
-        redis->timed_out = !redis->connecting;
         if (redis->connecting)
             fail_connecting(redis, "connection timed out");
         else
-            break_for(redis, "no answer in time");
+            give_up_answer(redis);
         return;
     }
-    if (!redis->connecting && output_len(redis) > 0) {
-        int done = 0;
-
-        if (redisBufferWrite(redis->hiredis, &done) != REDIS_OK)
-            break_for(redis, redis->hiredis->errstr);
-    }
+    if (!redis->connecting && output_len(redis) > 0)
+        write_requests(redis);
 }
 
 enum error_code redis_classify(struct bytes text)

@@ -8,8 +8,8 @@
  * one after the other, IPv4 first, before the connection counts as failed.
  *
  * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us. The
- * deadline is about silence: while a request of many bytes still arrives there, or its answer here, its time
- * begins anew, so that a slow link is none.
+ * deadline is about silence: while its answer still comes in, its time begins anew. How long a large request
+ * may take on its way there, the caller says (extra_ms).
  * When it breaks, every outstanding callback runs with reply NULL and err saying why, oldest first, and
  * after them the `broken` callback. Nothing reconnects by itself. */
 #ifndef COMMON_CLIENT_REDIS_H

@@ -9,7 +9,6 @@ struct redis_request {
     void *context;
     int64_t silent_since_ms; /* of the oldest */
     int64_t extra_ms;
-    uint64_t end; /* its last byte's place in all that is sent on this connection */
 };
 
 /* Zero-initialised is empty. */

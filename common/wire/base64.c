@@ -33,6 +33,33 @@ void base64_encode(struct buf *out, struct bytes data)
     out->len += len;
 }
 
+static void count_group(struct base64_count *count, uint32_t word, unsigned digits)
+{
+    count->len += 4;
+    for (unsigned i = 0; i < digits; i++)
+        count->slashes += (word >> (18 - 6 * i) & 63) == 63;
+}
+
+void base64_count_add(struct base64_count *count, struct bytes data)
+{
+    const unsigned char *in = (const unsigned char *)data.data;
+
+    for (size_t i = 0; i < data.len; i++) {
+        count->word |= (uint32_t)in[i] << (16 - 8 * count->open);
+        if (++count->open < 3)
+            continue;
+        count_group(count, count->word, 4);
+        count->word = 0;
+        count->open = 0;
+    }
+}
+
+void base64_count_end(struct base64_count *count)
+{
+    if (count->open > 0)
+        count_group(count, count->word, count->open + 1);
+}
+
 static int value_of(char c)
 {
     if (c >= 'A' && c <= 'Z')

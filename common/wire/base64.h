@@ -8,6 +8,17 @@
 
 void base64_encode(struct buf *out, struct bytes data);
 
+/* How long the base64 of bytes that come in parts would be, without writing it, and how many `/` it has,
+ * which other codecs escape. Zero-initialised is empty; nothing may be added behind base64_count_end. */
+struct base64_count {
+    size_t len;
+    size_t slashes;
+    uint32_t word; /* of the bytes that no group of three holds yet */
+    unsigned open; /* how many they are */
+};
+void base64_count_add(struct base64_count *count, struct bytes data);
+void base64_count_end(struct base64_count *count);
+
 /* Accepts what PHP's base64_decode(…, true) does: white space anywhere, and no padding at all or the
  * right one. Any other byte, bytes behind padding, or a single left-over character: -ERR_FORMAT. */
 MUST_CHECK int base64_decode(struct bytes *data, struct bytes text, struct arena *arena);

@@ -49,6 +49,13 @@ void envelope_template_free(struct envelope_template *template);
 void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
                      struct buf *out);
 
+/* How many bytes envelope_encode would append, to the byte, without writing them: no memory is taken for
+ * the payload, however large it is. A pass or two over it; envelope_size_bound costs nothing. */
+size_t envelope_size(struct envelope_template *template, const struct envelope_message *message);
+/* No less than envelope_size. */
+size_t envelope_size_bound(const struct envelope_template *template,
+                           const struct envelope_message *message);
+
 /* A decoded entry. The bytes point into `value` or into the arena. */
 struct envelope {
     enum envelope_serializer serializer;

@@ -248,16 +248,13 @@ static void append_base64_member(struct buf *out, const char *name, struct bytes
     buf_free(&text);
 }
 
-/* Mends topic and payload for JSON, where they need it, and says so in the headers. */
+/* A text that is not UTF-8 can't stand in JSON: what stands for the topic then, and the headers that say
+ * so. The payload becomes base64, where it is written. */
 static void mend_for_json(struct envelope_template *template, struct bytes *topic,
-                          struct bytes *payload)
+                          struct bytes payload)
 {
-    if (!bytes_is_utf8(*payload)) {
-        buf_clear(&template->payload);
-        base64_encode(&template->payload, *payload);
-        *payload = buf_bytes(&template->payload);
+    if (!bytes_is_utf8(payload))
         buf_append(&template->all_headers, BYTES(",\"" HEADER_ENCODING "\":\"base64\""));
-    }
     if (!bytes_is_utf8(*topic)) {
         append_base64_member(&template->all_headers, HEADER_TOPIC, *topic);
         buf_clear(&template->topic);
@@ -287,11 +284,10 @@ static void encode_base64_body(struct envelope_template *template, struct bytes 
     base64_encode(&template->body, buf_bytes(serialized));
 }
 
-/* The headers' text of this message, braces included, into template->all_headers; and topic and payload
- * as they can be written. */
+/* The headers' text of this message, braces included, into template->all_headers; and the topic as it can
+ * be written. */
 static void build_headers(struct envelope_template *template,
-                          const struct envelope_message *message, struct bytes *topic,
-                          struct bytes *payload)
+                          const struct envelope_message *message, struct bytes *topic)
 {
     struct buf *out = &template->all_headers;
 
@@ -305,7 +301,7 @@ static void build_headers(struct envelope_template *template,
     if (template->metadata_headers)
         append_metadata(template, out, message);
     if (template->serializer == ENVELOPE_JSON)
-        mend_for_json(template, topic, payload);
+        mend_for_json(template, topic, message->payload);
     buf_append_char(out, '}');
 }
 
@@ -386,17 +382,28 @@ static bool needs_base64_body(const struct envelope_template *template, struct b
            !(template->fixed_is_utf8 && bytes_is_utf8(topic) && bytes_is_utf8(payload));
 }
 
+static const struct bytes BEFORE_BODY = BYTES("{\"body\":\"");
+static const struct bytes BEFORE_HEADERS = BYTES("\",\"headers\":");
+
+static bool needs_base64_payload(const struct envelope_template *template, struct bytes payload)
+{
+    return template->serializer == ENVELOPE_JSON && !bytes_is_utf8(payload);
+}
+
 void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
                      struct buf *out)
 {
-    static const struct bytes before_body = BYTES("{\"body\":\"");
-    static const struct bytes before_headers = BYTES("\",\"headers\":");
     struct bytes topic = message->topic;
     struct bytes payload = message->payload;
-    size_t len = before_body.len + before_headers.len + 1;
+    size_t len = BEFORE_BODY.len + BEFORE_HEADERS.len + 1;
     bool base64 = needs_base64_body(template, topic, payload);
 
-    build_headers(template, message, &topic, &payload);
+    build_headers(template, message, &topic);
+    if (needs_base64_payload(template, payload)) {
+        buf_clear(&template->payload);
+        base64_encode(&template->payload, payload);
+        payload = buf_bytes(&template->payload);
+    }
     if (base64) {
         encode_base64_body(template, topic, payload);
         len += escape_len(&template->header_table, buf_bytes(&template->body));
@@ -413,15 +420,96 @@ void envelope_encode(struct envelope_template *template, const struct envelope_m
         to = put_number(to, len);
         to = put(to, BYTES(":\""));
     }
-    to = put(to, before_body);
+    to = put(to, BEFORE_BODY);
     if (base64)
         to = escape_put(to, &template->header_table, buf_bytes(&template->body));
     else
         to = put_body(to, template, topic, payload);
-    to = put(to, before_headers);
+    to = put(to, BEFORE_HEADERS);
     to = put_buf(to, &template->all_headers);
     *to++ = '}';
     if (template->redis_serialized)
         to = put(to, BYTES("\";"));
     out->len += (size_t)(to - start);
+}
+
+static size_t base64_len(struct base64_count *count, const struct escape_table *table)
+{
+    base64_count_end(count);
+    return count->len + count->slashes * (table->len['/'] - 1);
+}
+
+/* As php_addslashes writes it. */
+static void count_slashed(struct base64_count *count, struct bytes text)
+{
+    size_t from = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+
+        if (c != '\'' && c != '"' && c != '\\' && c != '\0')
+            continue;
+        base64_count_add(count, bytes_slice(text, from, i - from));
+        base64_count_add(count, BYTES("\\"));
+        from = c == '\0' ? i + 1 : i;
+        if (c == '\0')
+            base64_count_add(count, BYTES("0"));
+    }
+    base64_count_add(count, bytes_slice(text, from, text.len));
+}
+
+static void count_text(struct base64_count *count, const struct pieces *plain, struct bytes text)
+{
+    char digits[24];
+    char *end = put_number(digits, text.len);
+
+    base64_count_add(count, (struct bytes){digits, (size_t)(end - digits)});
+    base64_count_add(count, buf_bytes(&plain->open));
+    count_slashed(count, text);
+}
+
+/* What encode_base64_body's text comes to in the entry. */
+static size_t base64_body_len(const struct envelope_template *template, struct bytes topic,
+                              struct bytes payload)
+{
+    const struct pieces *plain = &template->plain;
+    struct base64_count count = {0};
+
+    base64_count_add(&count, buf_bytes(&plain->start));
+    count_text(&count, plain, topic);
+    base64_count_add(&count, buf_bytes(&plain->between));
+    count_text(&count, plain, payload);
+    base64_count_add(&count, buf_bytes(&plain->finish));
+    return base64_len(&count, &template->header_table);
+}
+
+size_t envelope_size(struct envelope_template *template, const struct envelope_message *message)
+{
+    struct bytes topic = message->topic;
+    struct base64_count count = {0};
+
+    build_headers(template, message, &topic);
+    size_t len = BEFORE_BODY.len + BEFORE_HEADERS.len + 1 + template->all_headers.len;
+    if (needs_base64_body(template, topic, message->payload)) {
+        len += base64_body_len(template, topic, message->payload);
+    } else if (needs_base64_payload(template, message->payload)) {
+        base64_count_add(&count, message->payload);
+        len += body_len(template, topic, BYTES_NONE) + base64_len(&count, &template->body_table);
+    } else {
+        len += body_len(template, topic, message->payload);
+    }
+    return template->redis_serialized ? len + 6 + digits_len(len) : len;
+}
+
+size_t envelope_size_bound(const struct envelope_template *template,
+                           const struct envelope_message *message)
+{
+    const struct pieces *pieces = &template->escaped;
+    /* What is fixed, in base64 and escaped again; 128 for lengths, punctuation and the metadata's. */
+    size_t fixed =
+        3 * (pieces->start.len + 2 * pieces->open.len + pieces->between.len + pieces->finish.len) +
+        template->headers.len + 6 * message->id.len + 512;
+
+    /* A topic may stand there twice. A byte's longest form is that of `\u0001` in JSON in JSON: 7. */
+    return fixed + 12 * message->topic.len + 8 * message->payload.len;
 }

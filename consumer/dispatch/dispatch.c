@@ -1,197 +1,451 @@
-#include "consumer/dispatch/dispatch_internal.h"
+#include "consumer/dispatch/dispatch.h"
 
 #include "common/base/alloc.h"
+#include "common/base/backoff.h"
 #include "common/base/clock.h"
-#include "consumer/dispatch/mark_report.h"
-#include "consumer/dispatch/previous_destination.h"
+#include "common/base/log.h"
+#include "consumer/dispatch/append_limit.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 5000
-#define FENCED_MAX   3 /* in a row without a success: then as any other error */
+#define RETRY_MIN_MS   100
+#define RETRY_MAX_MS   5000
+#define FENCED_MAX     3 /* in a row without a success: then as any other error */
+#define BATCH_MESSAGES 256
+#define MARK_SIZE      40
+#define PREVIOUS_MEND                                                                              \
+    "; if it is gone for good: [spool] former = redirect (what it already has may come twice)"
 
-static void begin_mark(struct dispatch *dispatch);
+enum dispatch_state {
+    DISPATCH_WAITING, /* until retry_ms */
+    DISPATCH_CONNECTING,
+    DISPATCH_READING_MARK,
+    DISPATCH_SENDING,
+    DISPATCH_FAILING, /* `trouble` says why; what is in flight is answered first */
+};
 
-/* Trouble -------------------------------------------------------------------------------------- */
+/* Where the spool goes to. */
+enum dispatch_target {
+    TARGET_PRESENT,   /* the transport's place */
+    TARGET_UNDECIDED, /* an orphan spool's: the mark that is read there will say */
+    TARGET_PREVIOUS,  /* where the orphan spool had to go: the transport's knows nothing of it */
+};
 
-void dispatch_note_trouble(struct dispatch *dispatch, const struct error *err)
+struct batch {
+    char next[MARK_SIZE]; /* the mark that it sets */
+    struct spool_position position;
+    uint64_t last; /* sequence */
+    size_t count;  /* entries */
+    size_t bytes;
+    size_t replayed;  /* of the entries */
+    size_t oversized; /* messages without an entry, that lie in a file */
+    int64_t sent_us;
+};
+
+struct dispatch {
+    const struct settings *settings;
+    const struct settings_transport *transport;
+    struct stats_slot *slot;
+    struct spool *spool;
+    char *place;    /* of the transport's DSN */
+    char *previous; /* of an orphan spool, until it is turned to; else NULL */
+    enum dispatch_target target;
+    struct queue *queue;
+    struct envelope_template *template;
+    struct queue_batch values;
+
+    enum dispatch_state state;
+    int64_t retry_ms;
+    struct backoff backoff;
+    struct error trouble; /* the first one: FENCED answers or a lost connection follow from it */
+    int fenced;           /* in a row */
+    struct log_fault fault;
+    char reason[STATS_REASON_SIZE];
+
+    struct buf expected_mark; /* that the next batch expects */
+    struct buf read_mark;     /* as it was read last */
+    bool mark_is_known;       /* it was read, and nothing was accepted since */
+    uint64_t replay_until;    /* records up to here were in Redis once */
+    struct append_limit limit;
+    struct batch in_flight[APPEND_LIMIT_IN_FLIGHT];
+    size_t first;
+    size_t in_flight_len;
+    uint64_t suspects_until; /* one of the messages up to here is too large: one a batch */
+    uint64_t too_large;      /* this one: it was refused alone */
+    struct log_fault damage;
+    uint64_t sent; /* messages, since the start */
+};
+
+/* Health --------------------------------------------------------------------------------------- */
+
+static void note_trouble(struct dispatch *dispatch, const struct error *err)
 {
-    if (dispatch->trouble.code == ERR_NONE)
-        dispatch->trouble = *err;
+    if (dispatch->state == DISPATCH_FAILING)
+        return;
+    dispatch->trouble = *err;
+    dispatch->state = DISPATCH_FAILING;
 }
 
-static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
+static void mark_healthy(struct dispatch *dispatch)
 {
-    int64_t wait_ms = backoff_next(&dispatch->backoff);
+    struct error degraded = {0};
 
-    if (dispatch->former != NULL)
-        previous_destination_reason(dispatch->reason, sizeof(dispatch->reason), dispatch->former,
-                                    &dispatch->trouble);
-    else
-        snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s",
-                 (int)sizeof(dispatch->reason) - 1, dispatch->trouble.text);
-    log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
-              "%s; the spool keeps what arrives",
-              dispatch->former != NULL ? dispatch->reason : dispatch->trouble.text);
-    queue_disconnect(dispatch->queue); /* outstanding answers come now, as errors */
-    dispatch->in_flight_len = 0;
-    dispatch->oversized_message.sequence = 0;
-    dispatch->trouble = (struct error){0};
-    dispatch->state = DISPATCH_WAITING;
-    dispatch->retry_ms = now_ms + wait_ms;
-}
-
-static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
-{
-    if (dispatch->trouble.code == ERR_NONE && dispatch->state == DISPATCH_RUNNING &&
-        !queue_is_connected(dispatch->queue))
-        dispatch_note_trouble(dispatch, queue_last_error(dispatch->queue));
-    if (dispatch->trouble.code == ERR_NONE)
-        return;
-    if (dispatch->trouble.code != ERR_FENCED || !queue_is_connected(dispatch->queue)) {
-        wait_and_retry(dispatch, now_ms);
-        return;
-    }
-    /* The batches behind it are fenced too: their answers first, then one look at the mark. */
-    if (dispatch->in_flight_len > 0)
-        return;
-    if (++dispatch->fenced > FENCED_MAX) {
-        wait_and_retry(dispatch, now_ms);
-        return;
-    }
-    log_notice(LOG_PLAIN, "%s; reading it again", dispatch->trouble.text);
-    dispatch->trouble = (struct error){0};
-    dispatch->oversized_message.sequence = 0;
-    begin_mark(dispatch);
-}
-
-void dispatch_mark_healthy(struct dispatch *dispatch)
-{
-    struct error slow = {0};
-
-    if (append_limit_is_degraded(&dispatch->pace))
-        append_limit_explain(&dispatch->pace, queue_place(dispatch->queue), &slow);
+    if (append_limit_is_degraded(&dispatch->limit))
+        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &degraded);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
-             slow.text);
+             degraded.text);
     backoff_reset(&dispatch->backoff);
     dispatch->fenced = 0;
     log_fault_over(&dispatch->fault, LOG_PLAIN, "%s: takes messages again",
                    queue_place(dispatch->queue));
 }
 
-/* The mark ------------------------------------------------------------------------------------- */
-
-static void on_server(void *context, int result, const struct queue_server *server,
-                      const struct error *err)
+/* The mend is there however long the rest is, and the place is named. */
+static void explain_trouble(struct dispatch *dispatch)
 {
-    struct dispatch *dispatch = context;
+    const char *place = queue_place(dispatch->queue);
+    const char *text = dispatch->trouble.text;
+    bool previous = dispatch->target == TARGET_PREVIOUS;
+    const char *mend = previous ? PREVIOUS_MEND : "";
+    bool named = strstr(text, place) != NULL;
+    char why[STATS_REASON_SIZE];
 
-    (void)err; /* the connection's end, which is dealt with elsewhere */
-    if (result < 0)
-        return;
-    dispatch->server = *server;
-    dispatch->server_known = true;
+    snprintf(why, sizeof(why) - strlen(mend), "%s%s%s%s", previous ? "the former " : "",
+             named ? "" : place, named ? "" : ": ", text);
+    snprintf(dispatch->reason, sizeof(dispatch->reason), "%s%s", why, mend);
 }
 
-/* Where appends have failed it takes messages only when it has taken one; unless none is left, as where what
- * was given up arrived all the same. */
-static bool is_well_with_the_mark(const struct dispatch *dispatch)
+static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
 {
-    struct spool_state state;
+    int64_t wait_ms = backoff_next(&dispatch->backoff);
 
-    spool_state(dispatch->spool, &state);
-    return state.unsent_records == 0 ||
-           (dispatch->fenced == 0 && !append_limit_is_degraded(&dispatch->pace));
+    explain_trouble(dispatch);
+    log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
+              "%s; the spool keeps what arrives", dispatch->reason);
+    dispatch->state = DISPATCH_WAITING;
+    dispatch->retry_ms = now_ms + wait_ms;
+}
+
+/* The mark ------------------------------------------------------------------------------------- */
+
+static const struct {
+    enum log_level level;
+    const char *text;
+} MARK_REPORTS[] = {
+    [MARK_IN_STEP] = {LOG_LEVEL_DEBUG, "the mark is where the spool is"},
+    [MARK_AHEAD] = {LOG_LEVEL_INFO, "has more than was known here: going on behind it"},
+    [MARK_BEHIND] = {LOG_LEVEL_NOTICE, "has lost messages that it had taken: sending them again"},
+    [MARK_GAP] = {LOG_LEVEL_ERROR,
+                  "has lost messages that it had taken: the `missing` are no longer kept ([spool] "
+                  "retain) and are lost, sending the others again"},
+    [MARK_UNKNOWN_RUN] =
+        {LOG_LEVEL_WARNING,
+         "the mark is not one that this spool has set (the spool is older than it, "
+         "or was made anew): everything kept is sent again, repeats are possible"},
+    [MARK_COPIED] = {LOG_LEVEL_INFO, "the mark is another's by now: reading the one of its own"},
+};
+
+static void report_mark(const struct dispatch *dispatch, const struct mark_result *found,
+                        struct bytes mark)
+{
+    bool nothing = found->kind == MARK_BEHIND && found->replayed == 0;
+
+    log_write(nothing ? LOG_LEVEL_DEBUG : MARK_REPORTS[found->kind].level,
+              LOG_WITH(log_bytes("mark", mark), log_number("position", (int64_t)found->position),
+                       log_number("replayed", (int64_t)found->replayed),
+                       log_number("missing", (int64_t)found->missing)),
+              "%s: %s", queue_place(dispatch->queue), MARK_REPORTS[found->kind].text);
+    stats_add(dispatch->slot, STATS_SPOOL_GAP, found->missing);
+}
+
+static void read_mark(struct dispatch *dispatch);
+
+/* Where an orphan spool goes to, by the mark that the present place has for it. */
+static enum dispatch_target decide_target(struct dispatch *dispatch, struct bytes mark)
+{
+    if (spool_knows_mark(dispatch->spool, mark)) {
+        log_notice(LOG_PLAIN, "%s: has the mark of the spool for %s: it gets the rest",
+                   dispatch->place, dispatch->previous);
+        return TARGET_PRESENT;
+    }
+    if (strcmp(dispatch->settings->spool.former, "redirect") != 0)
+        return TARGET_PREVIOUS;
+    log_warning(LOG_PLAIN,
+                "[spool] former = redirect: what was stored for %s goes to %s. What the former one "
+                "already has may come twice, with the same X-Mqtt-Id",
+                dispatch->previous, dispatch->place);
+    spool_redirect(dispatch->spool);
+    return TARGET_PRESENT;
+}
+
+/* Moves the spool to where the mark is. */
+static struct mark_result apply_mark(struct dispatch *dispatch, struct bytes mark)
+{
+    struct spool_state before;
+
+    spool_state(dispatch->spool, &before);
+    struct mark_result found = spool_apply_mark(dispatch->spool, mark);
+    if (before.committed_sequence >= found.position &&
+        before.committed_sequence > dispatch->replay_until)
+        dispatch->replay_until = before.committed_sequence;
+    if (!dispatch->mark_is_known || !bytes_equal(mark, buf_bytes(&dispatch->read_mark)))
+        report_mark(dispatch, &found, mark);
+    return found;
 }
 
 static void on_mark(void *context, int result, struct bytes mark, const struct error *err)
 {
     struct dispatch *dispatch = context;
-    struct spool_state before;
+    struct spool_state after;
 
     if (result < 0) {
-        dispatch_note_trouble(dispatch, err);
+        note_trouble(dispatch, err);
         return;
     }
-    spool_state(dispatch->spool, &before);
-    uint64_t committed = before.committed_sequence;
-    struct mark_result rewound = spool_apply_mark(dispatch->spool, mark);
-    spool_commit(dispatch->spool, rewound.position - 1); /* frees what the mark is ahead of */
-    if (committed >= rewound.position && committed > dispatch->replay_until)
-        dispatch->replay_until = committed;
+    if (dispatch->target == TARGET_UNDECIDED) {
+        dispatch->target = decide_target(dispatch, mark);
+        if (dispatch->target == TARGET_PREVIOUS) {
+            dispatch->state = DISPATCH_WAITING; /* for this answer to be dealt with */
+            dispatch->retry_ms = 0;
+            return;
+        }
+    }
+    if (apply_mark(dispatch, mark).kind == MARK_COPIED) {
+        read_mark(dispatch);
+        return;
+    }
+    buf_clear(&dispatch->read_mark);
+    buf_append(&dispatch->read_mark, mark);
     buf_clear(&dispatch->expected_mark);
     buf_append(&dispatch->expected_mark, mark);
-    mark_report(&rewound, mark, queue_place(dispatch->queue));
-    if (rewound.kind == MARK_GAP)
-        stats_add(dispatch->slot, STATS_SPOOL_GAP, rewound.missing);
-    dispatch->state = DISPATCH_RUNNING;
-    if (is_well_with_the_mark(dispatch))
-        dispatch_mark_healthy(dispatch);
-    if (!dispatch->server_known)
-        queue_read_server(dispatch->queue, on_server, dispatch);
+    dispatch->mark_is_known = true;
+    dispatch->state = DISPATCH_SENDING;
+    spool_state(dispatch->spool, &after);
+    if (after.unsent_records == 0)
+        mark_healthy(dispatch);
+    if (queue_server(dispatch->queue) == NULL)
+        queue_ask_server(dispatch->queue);
 }
 
-static void begin_mark(struct dispatch *dispatch)
+static void read_mark(struct dispatch *dispatch)
 {
-    dispatch->state = DISPATCH_CONNECTING;
-    queue_read_mark(dispatch->queue, spool_id(dispatch->spool), on_mark, dispatch);
+    dispatch->state = DISPATCH_READING_MARK;
+    queue_read_mark(dispatch->queue, spool_mark_id(dispatch->spool), on_mark, dispatch);
 }
+
+/* The connection ------------------------------------------------------------------------------- */
 
 static void on_connected(void *context, int result, const struct error *err)
 {
     struct dispatch *dispatch = context;
 
     if (result < 0)
-        dispatch_note_trouble(dispatch, err);
+        note_trouble(dispatch, err);
     else
-        begin_mark(dispatch);
+        read_mark(dispatch);
 }
 
-/* The destination ------------------------------------------------------------------------------- */
-
-bool dispatch_is_at(const struct dispatch *dispatch, const char *destination)
+/* To the previous place, once the present one has said that it knows nothing of the spool. */
+static int turn_to_previous(struct dispatch *dispatch, struct error *err)
 {
-    return strcmp(destination, queue_place(dispatch->queue)) == 0;
-}
-
-/* A changed DSN: what was stored under the former one still goes there, and first. */
-static int turn_to_destination(struct dispatch *dispatch, struct error *err)
-{
-    const char *destination = spool_mark_destination(dispatch->spool);
     struct queue *queue;
-    int result;
+    int result = queue_new_at(&queue, dispatch->transport, dispatch->previous, err);
 
-    dispatch->turning = false;
-    if (dispatch_is_at(dispatch, destination))
-        return 0;
-    free(dispatch->former);
-    dispatch->former = NULL;
-    if (strcmp(destination, dispatch->place) == 0) {
-        result = queue_new(&queue, dispatch->transport, err);
-    } else {
-        dispatch->former = xstrdup(destination);
-        result = previous_destination_queue_new(&queue, dispatch->transport, dispatch->former, err);
-    }
-    if (result == 0) {
-        queue_free(dispatch->queue);
-        dispatch->queue = queue;
-        append_limit_init(&dispatch->pace, queue_timeout_ms(queue));
-    }
-    return result;
+    if (result < 0)
+        return result;
+    queue_free(dispatch->queue);
+    dispatch->queue = queue;
+    append_limit_init(&dispatch->limit, queue_timeout_ms(queue));
+    free(dispatch->previous);
+    dispatch->previous = NULL;
+    return 0;
 }
 
-static void connect_now(struct dispatch *dispatch)
+static void go_on(struct dispatch *dispatch)
 {
     struct error err = {0};
 
-    dispatch->state = DISPATCH_CONNECTING;
-    if (turn_to_destination(dispatch, &err) < 0)
-        dispatch_note_trouble(dispatch, &err);
-    else
+    if (dispatch->target == TARGET_PREVIOUS && dispatch->previous != NULL &&
+        turn_to_previous(dispatch, &err) < 0) {
+        note_trouble(dispatch, &err);
+    } else if (queue_is_connected(dispatch->queue)) {
+        read_mark(dispatch);
+    } else {
+        dispatch->state = DISPATCH_CONNECTING;
         queue_connect(dispatch->queue, on_connected, dispatch);
+    }
+}
+
+static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
+{
+    bool connected = queue_is_connected(dispatch->queue);
+
+    if (dispatch->state == DISPATCH_SENDING && !connected)
+        note_trouble(dispatch, queue_last_error(dispatch->queue));
+    if (dispatch->state != DISPATCH_FAILING || (connected && dispatch->in_flight_len > 0))
+        return;
+    if (dispatch->trouble.code == ERR_FENCED && connected && dispatch->fenced++ < FENCED_MAX) {
+        log_notice(LOG_PLAIN, "%s; reading it again", dispatch->trouble.text);
+        read_mark(dispatch);
+        return;
+    }
+    wait_and_retry(dispatch, now_ms);
+}
+
+/* Batches -------------------------------------------------------------------------------------- */
+
+static void note_failed_append(struct dispatch *dispatch, const struct batch *batch,
+                               const struct error *err)
+{
+    struct error late;
+
+    stats_add(dispatch->slot, STATS_DISPATCH_ERRORS, 1);
+    if (dispatch->state == DISPATCH_FAILING)
+        return;
+    if (queue_timed_out(dispatch->queue)) {
+        append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
+        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &late);
+        err = &late;
+    } else if (err->code == ERR_TOO_LARGE && batch->count + batch->oversized > 1) {
+        dispatch->suspects_until = batch->last;
+    } else if (err->code == ERR_TOO_LARGE) {
+        dispatch->too_large = batch->last;
+    }
+    note_trouble(dispatch, err);
+}
+
+static void on_appended(void *context, int result, const struct error *err)
+{
+    struct dispatch *dispatch = context;
+    const struct batch *batch = &dispatch->in_flight[dispatch->first];
+
+    if (dispatch->in_flight_len == 0)
+        return; /* it is being freed */
+    dispatch->first = (dispatch->first + 1) % APPEND_LIMIT_IN_FLIGHT;
+    dispatch->in_flight_len--;
+    if (result < 0) {
+        note_failed_append(dispatch, batch, err);
+        return;
+    }
+    int64_t took_us = clock_monotonic_us() - batch->sent_us;
+    append_limit_answered(&dispatch->limit, took_us / 1000);
+    spool_commit(dispatch->spool, &batch->position);
+    dispatch->mark_is_known = false;
+    dispatch->sent += batch->count + batch->oversized;
+    stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
+    stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
+    stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, batch->oversized);
+    stats_observe(dispatch->slot, STATS_DISPATCH_US, took_us);
+    mark_healthy(dispatch);
+}
+
+static void send_batch(struct dispatch *dispatch, struct batch *batch)
+{
+    size_t at = (dispatch->first + dispatch->in_flight_len) % APPEND_LIMIT_IN_FLIGHT;
+
+    batch->sent_us = clock_monotonic_us();
+    batch->bytes = dispatch->values.resp.len;
+    dispatch->in_flight[at] = *batch;
+    dispatch->in_flight_len++;
+    queue_append(dispatch->queue, spool_mark_id(dispatch->spool),
+                 buf_bytes(&dispatch->expected_mark), bytes_of(batch->next), &dispatch->values,
+                 dispatch->limit.answer_timeout_ms - dispatch->limit.timeout_ms, on_appended,
+                 dispatch);
+    buf_clear(&dispatch->expected_mark);
+    buf_append_text(&dispatch->expected_mark, batch->next);
+}
+
+static bool is_too_large(const struct dispatch *dispatch, const struct spool_message *message,
+                         const struct envelope_message *entry)
+{
+    size_t limit = (size_t)dispatch->transport->max_entry;
+
+    return message->sequence == dispatch->too_large ||
+           (envelope_size_bound(dispatch->template, entry) > limit &&
+            envelope_size(dispatch->template, entry) > limit);
+}
+
+/* Into a file, where `mqtt-bridge spool` finds it. */
+static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
+                     struct error *err)
+{
+    int result = spool_write_oversized(dispatch->spool, message, err);
+
+    if (result == 0)
+        log_warning(LOG_WITH(log_bytes("topic", message->topic),
+                             log_number("bytes", (int64_t)message->payload.len)),
+                    "Message \"%.*s\" is too large for Redis ([transport:async] max_entry): it is "
+                    "kept as a file, see mqtt-bridge spool",
+                    BYTES_ARG(message->topic));
+    return result;
+}
+
+/* The message becomes part of the batch: an entry, or a file. */
+static int add_message(struct dispatch *dispatch, struct batch *batch,
+                       const struct spool_message *message, struct error *err)
+{
+    char id[64];
+    int id_len =
+        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
+    struct envelope_message entry = {
+        .topic = message->topic,
+        .payload = message->payload,
+        .id = {id, (size_t)id_len},
+        .received_us = message->received_us,
+        .qos = message->qos,
+        .retained = message->retained,
+    };
+
+    if (message->oversized || is_too_large(dispatch, message, &entry)) {
+        if (!message->oversized && set_aside(dispatch, message, err) < 0)
+            return -(int)err->code;
+        batch->oversized++;
+    } else {
+        buf_clear(&dispatch->values.value);
+        envelope_encode(dispatch->template, &entry, &dispatch->values.value);
+        queue_batch_add(&dispatch->values);
+        batch->count++;
+        batch->replayed += message->sequence <= dispatch->replay_until;
+    }
+    batch->last = message->sequence;
+    batch->position = spool_position(dispatch->spool);
+    spool_mark_text(message->run, message->sequence, batch->next);
+    return 0;
+}
+
+static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
+{
+    size_t messages = batch->count + batch->oversized;
+
+    if (messages > 0 && batch->last < dispatch->suspects_until)
+        return false;
+    return messages < BATCH_MESSAGES && dispatch->values.resp.len < dispatch->limit.bytes;
+}
+
+/* Fills a batch from the spool; false if there was nothing to send. */
+static bool send_next(struct dispatch *dispatch)
+{
+    struct batch batch = {0};
+    struct spool_message message;
+    struct error err;
+    int more = 1, added = 0;
+
+    queue_batch_clear(&dispatch->values);
+    while (more != 0 && added == 0 && has_room(dispatch, &batch)) {
+        more = spool_next(dispatch->spool, &message, &err);
+        if (more < 0)
+            log_fault(&dispatch->damage, LOG_LEVEL_ERROR, LOG_PLAIN, "%s", err.text);
+        if (more > 0)
+            added = add_message(dispatch, &batch, &message, &err);
+    }
+    if (batch.count + batch.oversized > 0)
+        send_batch(dispatch, &batch);
+    if (added < 0)
+        note_trouble(dispatch, &err); /* it comes again, from the mark */
+    return added == 0 && batch.count + batch.oversized > 0;
 }
 
 /* The caller's ---------------------------------------------------------------------------------- */
@@ -199,25 +453,22 @@ static void connect_now(struct dispatch *dispatch)
 int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
                  struct stats_slot *slot, struct error *err)
 {
-    struct dispatch *made = xcalloc(1, sizeof(*made));
+    const struct settings_transport *transport = settings_transport(settings, BYTES("async"));
+    struct queue *queue;
 
-    *made = (struct dispatch){.settings = settings, .slot = slot};
-    made->transport = settings_transport(settings, BYTES("async"));
-    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
-    if (made->transport == NULL) {
-        free(made);
+    if (transport == NULL)
         return error_set(err, ERR_USAGE, "there is no [transport:async]");
-    }
-    int result = queue_new(&made->queue, made->transport, err);
-    if (result < 0) {
-        free(made);
+    int result = queue_new(&queue, transport, err);
+    if (result < 0)
         return result;
-    }
-    append_limit_init(&made->pace, queue_timeout_ms(made->queue));
-    made->template = dispatch_envelope_new(made->transport, queue_dsn(made->queue));
-    made->oversized = oversized_new(settings);
+    struct dispatch *made = xcalloc(1, sizeof(*made));
+    *made = (struct dispatch){.settings = settings, .transport = transport, .slot = slot};
+    made->queue = queue;
+    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
+    append_limit_init(&made->limit, queue_timeout_ms(made->queue));
+    made->template = queue_envelope_new(made->queue, made->transport);
     made->place = xstrdup(queue_place(made->queue));
-    snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", queue_place(made->queue));
+    snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", made->place);
     *dispatch = made;
     return 0;
 }
@@ -228,12 +479,12 @@ void dispatch_free(struct dispatch *dispatch)
         return;
     dispatch->in_flight_len = 0;
     queue_free(dispatch->queue);
-    oversized_free(dispatch->oversized);
     envelope_template_free(dispatch->template);
     queue_batch_free(&dispatch->values);
     buf_free(&dispatch->expected_mark);
+    buf_free(&dispatch->read_mark);
     free(dispatch->place);
-    free(dispatch->former);
+    free(dispatch->previous);
     free(dispatch);
 }
 
@@ -242,73 +493,51 @@ const char *dispatch_place(const struct dispatch *dispatch)
     return dispatch->place;
 }
 
-void dispatch_start(struct dispatch *dispatch, struct spool *spool)
+void dispatch_start(struct dispatch *dispatch, struct spool *spool, const char *destination)
 {
     dispatch->spool = spool;
-    dispatch->state = DISPATCH_WAITING;
-    dispatch->retry_ms = clock_monotonic_ms();
-    if (strcmp(dispatch->settings->spool.former, "redirect") == 0)
-        previous_destination_redirect(spool, dispatch->place);
+    if (strcmp(destination, dispatch->place) == 0)
+        return;
+    dispatch->previous = xstrdup(destination);
+    dispatch->target = TARGET_UNDECIDED;
 }
 
-void dispatch_poll(const struct dispatch *dispatch, struct pollfd fds[DISPATCH_POLL_FDS])
+struct pollfd dispatch_poll(const struct dispatch *dispatch)
 {
-    fds[0] = (struct pollfd){.fd = queue_fd(dispatch->queue)};
-    if (fds[0].fd >= 0)
-        fds[0].events = queue_events(dispatch->queue);
-    oversized_poll(dispatch->oversized, &fds[1]);
+    return (struct pollfd){.fd = queue_fd(dispatch->queue),
+                           .events = queue_events(dispatch->queue)};
 }
 
 int64_t dispatch_deadline_ms(const struct dispatch *dispatch)
 {
-    int64_t own_ms = dispatch->state == DISPATCH_WAITING ? dispatch->retry_ms : -1;
-
-    if (dispatch->oversized_message.sequence != 0 && dispatch->in_flight_len == 0)
-        own_ms = clock_earlier_ms(own_ms, oversized_deadline_ms(dispatch->oversized));
-    return clock_earlier_ms(own_ms, queue_deadline_ms(dispatch->queue));
+    return clock_earlier_ms(dispatch->state == DISPATCH_WAITING ? dispatch->retry_ms : -1,
+                            queue_deadline_ms(dispatch->queue));
 }
 
-void dispatch_process(struct dispatch *dispatch, const struct pollfd fds[DISPATCH_POLL_FDS],
-                      int64_t now_ms)
+void dispatch_process(struct dispatch *dispatch, short revents, int64_t now_ms)
 {
-    queue_process(dispatch->queue, fds[0].revents);
-    oversized_process(dispatch->oversized);
+    queue_process(dispatch->queue, revents);
     deal_with_trouble(dispatch, now_ms);
-    if (dispatch->state == DISPATCH_WAITING && now_ms >= dispatch->retry_ms) {
-        connect_now(dispatch);
-        deal_with_trouble(dispatch, now_ms);
-    }
-    if (dispatch->trouble.code != ERR_NONE)
-        return;
-    while (dispatch->state == DISPATCH_RUNNING && dispatch->oversized_message.sequence == 0 &&
-           dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace))
-        if (!dispatch_send_next(dispatch))
+    if (dispatch->state == DISPATCH_WAITING && now_ms >= dispatch->retry_ms)
+        go_on(dispatch);
+    while (dispatch_can_send(dispatch))
+        if (!send_next(dispatch))
             break;
-    if (dispatch->state == DISPATCH_RUNNING && dispatch->turning && dispatch->in_flight_len == 0) {
-        queue_disconnect(dispatch->queue);
-        connect_now(dispatch);
-        deal_with_trouble(dispatch, now_ms);
-    }
-    if (dispatch->state == DISPATCH_RUNNING && dispatch->oversized_message.sequence != 0)
-        dispatch_send_oversized(dispatch, now_ms);
     queue_process(dispatch->queue, 0); /* what was sent goes out now */
     deal_with_trouble(dispatch, now_ms);
 }
 
 bool dispatch_can_send(const struct dispatch *dispatch)
 {
-    return dispatch->state == DISPATCH_RUNNING &&
-           dispatch->in_flight_len < append_limit_in_flight(&dispatch->pace) &&
-           dispatch->oversized_message.sequence == 0 && !dispatch->turning &&
-           dispatch->trouble.code == ERR_NONE;
+    return dispatch->state == DISPATCH_SENDING &&
+           dispatch->in_flight_len < append_limit_in_flight(&dispatch->limit);
 }
 
 bool dispatch_is_done(const struct dispatch *dispatch)
 {
     struct spool_state state;
 
-    if (dispatch->state != DISPATCH_RUNNING || dispatch->in_flight_len > 0 ||
-        dispatch->oversized_message.sequence != 0)
+    if (dispatch->state != DISPATCH_SENDING || dispatch->in_flight_len > 0)
         return false;
     spool_state(dispatch->spool, &state);
     return state.unsent_records == 0;
@@ -319,33 +548,15 @@ uint64_t dispatch_sent(const struct dispatch *dispatch)
     return dispatch->sent;
 }
 
-const char *dispatch_reason(const struct dispatch *dispatch)
+struct dispatch_health dispatch_health(const struct dispatch *dispatch)
 {
-    return dispatch->reason;
-}
+    bool in_trouble = dispatch->fault.standing;
 
-bool dispatch_is_connected(const struct dispatch *dispatch)
-{
-    return dispatch->state == DISPATCH_RUNNING;
-}
-
-bool dispatch_is_slow(const struct dispatch *dispatch)
-{
-    return append_limit_is_degraded(&dispatch->pace) && !dispatch_is_in_trouble(dispatch) &&
-           dispatch->oversized_message.sequence == 0;
-}
-
-bool dispatch_is_in_trouble(const struct dispatch *dispatch)
-{
-    return dispatch->fault.standing;
-}
-
-const struct queue_server *dispatch_server(const struct dispatch *dispatch)
-{
-    return dispatch->server_known ? &dispatch->server : NULL;
-}
-
-int64_t dispatch_stream_max_entries(const struct dispatch *dispatch)
-{
-    return queue_dsn(dispatch->queue)->stream_max_entries;
+    return (struct dispatch_health){
+        .reason = dispatch->reason,
+        .connected = dispatch->state == DISPATCH_SENDING && !in_trouble,
+        .degraded = append_limit_is_degraded(&dispatch->limit) && !in_trouble,
+        .in_trouble = in_trouble,
+        .server = queue_server(dispatch->queue),
+    };
 }

@@ -308,7 +308,6 @@ static int make_client(struct mqtt_client *link, const struct server *server, in
         return 0;
     options.MQTTVersion = version;
     options.persistQoS0 = 0;
-    receiver_begin(link->receiver);
     link->client = NULL;
     code = MQTTAsync_createWithOptions(&link->client, server->address.uri,
                                        link->settings->client_id, MQTTCLIENT_PERSISTENCE_USER,

@@ -4,44 +4,25 @@
 #include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/crc32c.h"
 #include "consumer/mqtt/publish_packet.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define PACKET_IDS     65536
 #define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
 #define RECEIVED_3_1_1 "r-"
 #define RECEIVED_5     "r5-"
 #define DUP            0x08
-/* What the broker may not have seen an acknowledgement of is among the last so many: Receive Maximum and
- * what it had on the way. */
-#define RECENT 1000
-
-/* Of topic and payload. The rest of a packet may differ when it comes again: DUP is set, and what is left
- * of a Message Expiry Interval is less. */
-struct fingerprint {
-    uint32_t len; /* 0: there is no message */
-    uint32_t crc;
-};
-
-/* The last message stored under a packet id. */
-struct seen {
-    uint64_t identity; /* 0: none */
-    struct fingerprint print;
-};
+/* What a resumed session sends first may be repeats. */
+#define RESUMED 65535
 
 struct receiver {
     struct spool *spool;
     const struct subscriptions *filters;
     struct stats_slot *slot;
     MQTTClient_persistence persistence;
-    struct fingerprint *unreleased; /* by packet id: QoS 2 messages; untouched pages cost nothing */
-    struct seen *seen;              /* likewise */
-    uint64_t stored;                /* sequence of the last message */
-    size_t possible_repeats_left;   /* so many further messages may be repeats of before */
+    size_t possible_repeats_left; /* so many further messages may be repeats of before */
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -54,29 +35,6 @@ static void die(const struct error *err)
     _exit(CHILD_EXIT_FAILED);
 }
 
-static struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload)
-{
-    uint32_t crc = crc32c((uint32_t)topic.len, topic.data, topic.len);
-
-    return (struct fingerprint){.len = (uint32_t)(topic.len + payload.len),
-                                .crc = crc32c(crc, payload.data, payload.len)};
-}
-
-static bool is_same(struct fingerprint a, struct fingerprint b)
-{
-    return a.len == b.len && a.crc == b.crc;
-}
-
-static void recall(void *context, const struct spool_message *message)
-{
-    struct receiver *receiver = context;
-
-    receiver->stored = message->sequence;
-    if (message->qos > 0)
-        receiver->seen[message->packet_id] =
-            (struct seen){message->identity, fingerprint_of(message->topic, message->payload)};
-}
-
 static bool may_repeat(struct receiver *receiver, const struct spool_message *message, bool dup)
 {
     bool resumed = receiver->possible_repeats_left > 0;
@@ -86,44 +44,19 @@ static bool may_repeat(struct receiver *receiver, const struct spool_message *me
     return dup || (resumed && message->qos == 2);
 }
 
-/* One that the spool could not take if it were empty: the broker would send it for ever, and nothing
- * behind it. MQTT 5 brokers are told the limit and keep to it; those of 3.1.1 are not. */
-static void refuse(struct receiver *receiver, const struct spool_message *message,
-                   const struct error *err)
-{
-    stats_add(receiver->slot, STATS_DISPATCH_ERRORS, 1);
-    log_critical(LOG_WITH(log_bytes("topic", message->topic),
-                          log_number("bytes", (int64_t)message->payload.len)),
-                 "A message on \"%.*s\" is lost: %s. Raise [spool] size, or have it sent in parts",
-                 BYTES_ARG(message->topic), err->text);
-}
-
 static void store(struct receiver *receiver, struct spool_message *message, bool dup)
 {
     static const enum stats_counter RECEIVED[] = {STATS_RECEIVED_QOS0, STATS_RECEIVED_QOS1,
                                                   STATS_RECEIVED_QOS2};
+    struct spool_recent recent;
     struct error err = {0};
 
-    struct seen *last = &receiver->seen[message->packet_id];
-    struct fingerprint print = {0};
-
     message->received_us = clock_wall_us();
-    if (message->qos > 0) {
-        print = fingerprint_of(message->topic, message->payload);
-        if (may_repeat(receiver, message, dup) && last->identity != 0 &&
-            is_same(last->print, print) && last->identity + RECENT > receiver->stored)
-            message->identity = last->identity;
-    }
-    int result = spool_append(receiver->spool, message, &err);
-    if (result == -ERR_TOO_LARGE) {
-        refuse(receiver, message, &err);
-        return;
-    }
-    if (result < 0)
+    if (message->qos > 0 && may_repeat(receiver, message, dup) &&
+        spool_find_recent(receiver->spool, message, &recent))
+        message->identity = recent.identity;
+    if (spool_append(receiver->spool, message, &err) < 0)
         die(&err);
-    receiver->stored = message->sequence;
-    if (message->qos > 0)
-        *last = (struct seen){message->identity, print};
     stats_add(receiver->slot, RECEIVED[message->qos], 1);
     stats_add(receiver->slot, STATS_RECEIVED_BYTES, message->payload.len);
     stats_set(receiver->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
@@ -188,20 +121,17 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
 
     unsigned char header = (unsigned char)buffers[0][0];
     bool dup = (header & DUP) != 0;
-    struct fingerprint *entry = &receiver->unreleased[publish.packet_id];
-    struct fingerprint arrived = fingerprint_of(publish.topic, publish.payload);
-    if (dup && is_same(*entry, arrived))
+    struct spool_recent recent;
+    struct spool_message message = {.qos = 2,
+                                    .retained = (header & 1) != 0,
+                                    .packet_id = publish.packet_id,
+                                    .topic = publish.topic,
+                                    .payload = publish.payload};
+    if (dup && spool_find_recent(receiver->spool, &message, &recent) && recent.unreleased)
         return 0;
     if (!is_copy(receiver, publish.topic, ids,
                  publish_packet_ids(publish.properties, ids, IDS_MAX)))
-        store(receiver,
-              &(struct spool_message){.qos = 2,
-                                      .retained = (header & 1) != 0,
-                                      .packet_id = publish.packet_id,
-                                      .topic = publish.topic,
-                                      .payload = publish.payload},
-              dup);
-    *entry = arrived;
+        store(receiver, &message, dup);
     return 0;
 }
 
@@ -209,10 +139,12 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
 static int released(void *handle, char *key)
 {
     struct receiver *receiver = handle;
+    struct error err = {0};
     bool five;
 
-    if (is_received(key, &five))
-        receiver->unreleased[atoi(strchr(key, '-') + 1) & (PACKET_IDS - 1)].len = 0;
+    if (is_received(key, &five) &&
+        spool_release(receiver->spool, (uint16_t)atoi(strchr(key, '-') + 1), &err) < 0)
+        die(&err);
     return 0;
 }
 
@@ -260,9 +192,6 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
     struct receiver *made = xcalloc(1, sizeof(*made));
 
     *made = (struct receiver){.spool = spool, .filters = filters, .slot = slot};
-    made->unreleased = xcalloc(PACKET_IDS, sizeof(*made->unreleased));
-    made->seen = xcalloc(PACKET_IDS, sizeof(*made->seen));
-    spool_load_recent(spool, RECENT, recall, made);
     made->persistence = (MQTTClient_persistence){.context = made,
                                                  .popen = open_store,
                                                  .pclose = close_store,
@@ -277,48 +206,28 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
 
 void receiver_free(struct receiver *receiver)
 {
-    if (receiver == NULL)
-        return;
-    free(receiver->unreleased);
-    free(receiver->seen);
     free(receiver);
-}
-
-/* Only what is set is touched. */
-static void forget_unreleased(struct receiver *receiver)
-{
-    for (size_t i = 0; i < PACKET_IDS; i++)
-        if (receiver->unreleased[i].len != 0)
-            receiver->unreleased[i].len = 0;
 }
 
 void receiver_session_goes_on(struct receiver *receiver)
 {
-    receiver->possible_repeats_left = RECENT;
+    receiver->possible_repeats_left = RESUMED;
 }
 
 int64_t receiver_limit(const struct receiver *receiver, int64_t wanted)
 {
-    struct spool_state state;
+    int64_t limit = spool_largest_message(receiver->spool);
 
-    spool_state(receiver->spool, &state);
-    int64_t limit = (int64_t)(state.limit_bytes / 4);
     return wanted < limit ? wanted : limit;
 }
 
 void receiver_session_is_new(struct receiver *receiver)
 {
-    receiver->possible_repeats_left = 0;
-    forget_unreleased(receiver);
-    for (size_t i = 0; i < PACKET_IDS; i++)
-        if (receiver->seen[i].identity != 0)
-            receiver->seen[i].identity = 0;
-}
+    struct error err = {0};
 
-/* A new handle has forgotten what the former one had received, and will not say when it is released. */
-void receiver_begin(struct receiver *receiver)
-{
-    forget_unreleased(receiver);
+    receiver->possible_repeats_left = 0;
+    if (spool_begin_session(receiver->spool, &err) < 0)
+        die(&err);
 }
 
 MQTTClient_persistence *receiver_persistence(struct receiver *receiver)

@@ -40,8 +40,6 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
                               struct stats_slot *slot);
 void receiver_free(struct receiver *receiver);
 
-/* A new handle is going to be used. */
-void receiver_begin(struct receiver *receiver);
 /* The broker has no session of ours: nothing that comes can be a repeat. */
 void receiver_session_is_new(struct receiver *receiver);
 /* It has one: what it sends first may be repeats. */

@@ -1,4 +1,4 @@
-/* Main's half: reading in order, stepping over damage, and what was handed out. See spool.h. */
+/* Main's half: reading in order, and stepping over damage. See spool.h. */
 #include "common/base/alloc.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
@@ -12,8 +12,6 @@
 
 /* What is read in one go. A record that is longer gets a chunk of its own. */
 #define CHUNK_SIZE ((size_t)256 * 1024)
-/* A start waits for so much to be recalled, and for no more. */
-#define RECENT_BYTES ((uint64_t)64 * 1024 * 1024)
 
 struct cursor cursor_at(struct segment *segment)
 {
@@ -46,6 +44,22 @@ uint64_t segment_end_sequence(const struct segment *segment)
            segment->header.records_before;
 }
 
+/* The writer has taken the last segment's blocks for this one: all before it is gone, and was committed. */
+static void forget_before(struct spool *spool, struct segment *taken_for)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct cursor start = cursor_at(taken_for);
+
+    while (reader->first != taken_for) {
+        struct segment *gone = reader->first;
+        reader->first = gone->next;
+        atomic_fetch_sub(&spool->shared.disk, gone->size);
+        segment_free(gone);
+    }
+    reader_move(spool, &start);
+    atomic_store(&spool->shared.offered, OFFER_NONE);
+}
+
 void reader_discover_segments(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
@@ -66,6 +80,8 @@ void reader_discover_segments(struct spool *spool)
         else
             reader->last->next = segment;
         reader->last = segment;
+        if (atomic_load(&spool->shared.offered) == OFFER_TAKEN)
+            forget_before(spool, segment);
     }
 }
 
@@ -81,61 +97,21 @@ void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
         *cursor = cursor_at(cursor->segment->next);
 }
 
-/* Chunks ----------------------------------------------------------------------------------------- */
+/* Bytes ------------------------------------------------------------------------------------------- */
 
-static void drop_chunk(struct spool_reader *reader, struct chunk *chunk)
-{
-    if (chunk->capacity == CHUNK_SIZE && reader->unused == NULL)
-        reader->unused = chunk;
-    else
-        free(chunk);
-}
-
-static struct chunk *new_chunk(struct spool_reader *reader, uint64_t number, uint64_t offset,
-                               size_t want)
+static void begin_chunk(struct chunk *chunk, uint64_t number, uint64_t offset, size_t want)
 {
     size_t capacity = want > CHUNK_SIZE ? want : CHUNK_SIZE;
-    struct chunk *chunk = capacity == CHUNK_SIZE ? reader->unused : NULL;
 
-    if (chunk != NULL)
-        reader->unused = NULL;
-    else
-        chunk = xmalloc(sizeof(*chunk) + capacity);
-    chunk->next = NULL;
+    /* One that was made for a long record is not kept. */
+    if (chunk->capacity < capacity || (chunk->capacity > CHUNK_SIZE && capacity == CHUNK_SIZE)) {
+        free(chunk->data);
+        chunk->data = xmalloc(capacity);
+        chunk->capacity = capacity;
+    }
     chunk->number = number;
     chunk->offset = offset;
     chunk->len = 0;
-    chunk->capacity = capacity;
-    if (reader->newest == NULL)
-        reader->oldest = chunk;
-    else
-        reader->newest->next = chunk;
-    reader->newest = chunk;
-    return chunk;
-}
-
-/* Drops what no record that is handed out lies in. */
-void reader_drop_chunks(struct spool_reader *reader)
-{
-    const struct chunk *keep = reader->newest;
-
-    if (reader->pending_len > 0)
-        keep = reader->pending[reader->pending_first].chunk;
-    while (reader->oldest != keep) {
-        struct chunk *next = reader->oldest->next;
-        drop_chunk(reader, reader->oldest);
-        reader->oldest = next;
-    }
-}
-
-static void drop_all_chunks(struct spool_reader *reader)
-{
-    while (reader->oldest != NULL) {
-        struct chunk *next = reader->oldest->next;
-        drop_chunk(reader, reader->oldest);
-        reader->oldest = next;
-    }
-    reader->newest = NULL;
 }
 
 static int open_for_reading(struct spool *spool, uint64_t number)
@@ -179,20 +155,19 @@ static void fill_chunk(struct spool *spool, struct chunk *chunk, uint64_t limit)
 static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset, size_t want,
                           uint64_t limit)
 {
-    struct spool_reader *reader = &spool->reader;
-    struct chunk *chunk = reader->newest;
-    bool inside = chunk != NULL && chunk->number == number && offset >= chunk->offset &&
+    struct chunk *chunk = &spool->reader.chunk;
+    bool inside = chunk->data != NULL && chunk->number == number && offset >= chunk->offset &&
                   offset <= chunk->offset + chunk->len;
 
     if (!inside || chunk->capacity - (size_t)(offset - chunk->offset) < want)
-        chunk = new_chunk(reader, number, offset, want);
+        begin_chunk(chunk, number, offset, want);
     size_t skip = (size_t)(offset - chunk->offset);
     if (chunk->len - skip < want)
         fill_chunk(spool, chunk, limit);
     return (struct bytes){chunk->data + skip, chunk->len - skip};
 }
 
-/* Steps ------------------------------------------------------------------------------------------ */
+/* Steps ------------------------------------------------------------------------------------------- */
 
 static enum record_verdict read_at(struct spool *spool, const struct cursor *cursor, uint64_t limit,
                                    struct record *record, uint64_t *size)
@@ -280,44 +255,11 @@ enum step reader_step(struct spool *spool, struct cursor *cursor, struct record 
     if (read_at(spool, cursor, limit, record, &size) == RECORD_GOOD &&
         record->sequence == cursor->sequence) {
         cursor->offset += size;
-        cursor->sequence++;
+        cursor->sequence += record->type == RECORD_MESSAGE;
         return STEP_RECORD;
     }
     skip_damage(spool, cursor, hole);
     return STEP_HOLE;
-}
-
-/* What was handed out ---------------------------------------------------------------------------- */
-
-static void add_pending(struct spool_reader *reader, uint64_t sequence, bool message)
-{
-    if (reader->pending_len == reader->pending_capacity) {
-        size_t capacity = reader->pending_capacity == 0 ? 1024 : 2 * reader->pending_capacity;
-        struct pending *ring = xmalloc(capacity * sizeof(*ring));
-        for (size_t i = 0; i < reader->pending_len; i++)
-            ring[i] = reader->pending[(reader->pending_first + i) & (reader->pending_capacity - 1)];
-        free(reader->pending);
-        reader->pending = ring;
-        reader->pending_first = 0;
-        reader->pending_capacity = capacity;
-    }
-    size_t at = (reader->pending_first + reader->pending_len) & (reader->pending_capacity - 1);
-    reader->pending[at] = (struct pending){sequence, message, reader->read, reader->newest};
-    reader->pending_len++;
-}
-
-/* Takes what is done from the front: messages up to the sequence, and what goes with them. */
-static void take_pending(struct spool_reader *reader, uint64_t sequence)
-{
-    while (reader->pending_len > 0) {
-        const struct pending *front = &reader->pending[reader->pending_first];
-        if (front->message && front->sequence > sequence)
-            break;
-        reader->committed = front->after;
-        reader->pending_first = (reader->pending_first + 1) & (reader->pending_capacity - 1);
-        reader->pending_len--;
-    }
-    reader_drop_chunks(reader);
 }
 
 void reader_move(struct spool *spool, const struct cursor *to)
@@ -326,18 +268,15 @@ void reader_move(struct spool *spool, const struct cursor *to)
 
     reader->read = *to;
     reader->committed = *to;
-    reader->pending_first = 0;
-    reader->pending_len = 0;
-    drop_all_chunks(reader);
+    reader->given = cursor_records(to);
+    reader->generation++;
 }
 
 void reader_close(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
 
-    drop_all_chunks(reader);
-    free(reader->unused);
-    free(reader->pending);
+    free(reader->chunk.data);
     if (reader->fd >= 0)
         close(reader->fd);
     while (reader->first != NULL) {
@@ -347,18 +286,17 @@ void reader_close(struct spool *spool)
     }
 }
 
-/* Whoever frees the segment, now or after a restart, is to keep the file. Without a second name (no file
- * system of ours lacks them) we must live to free it ourselves. */
-static void mark_damaged(struct spool *spool, const struct segment *segment)
+/* What is read -------------------------------------------------------------------------------------- */
+
+/* Whoever frees the segment, now or after a restart, is to keep the file. */
+static void mark_damaged(struct spool *spool, struct segment *segment)
 {
-    if (segment_mark_damaged(spool->dir, segment->header.number) < 0) {
-        if (errno != ENOENT)
-            log_notice(LOG_WITH(log_text("spool", spool->path),
-                                log_number("segment", (int64_t)segment->header.number)),
-                       "Can't mark a segment as damaged: %s", strerror(errno));
-        return;
-    }
-    atomic_store(&spool->shared.directory_changed, true);
+    struct error err;
+
+    segment->header.damaged = true;
+    if (segment_rewrite_header(spool->dir, &segment->header, &err) < 0)
+        log_notice(LOG_WITH(log_text("spool", spool->path)),
+                   "Can't note that a segment is damaged: %s", err.text);
 }
 
 /* Counted once, however often it is read over. */
@@ -387,40 +325,18 @@ static struct spool_message message_of(const struct record *record, uint64_t run
         .received_us = record->received_us,
         .qos = record->qos,
         .retained = record->retained,
+        .oversized = record->oversized,
         .packet_id = record->packet_id,
         .topic = record->topic,
-        .payload = record->payload,
-        .properties = record->properties,
+        .payload = record->oversized ? BYTES_NONE : record->payload,
     };
 }
 
-void spool_load_recent(struct spool *spool, uint64_t count, spool_seen *seen, void *context)
+/* What lies behind the last message given is no message: nobody commits it. */
+static void commit_the_rest(struct spool_reader *reader)
 {
-    struct segment *segment = spool->reader.first;
-    uint64_t stored = atomic_load(&spool->shared.records);
-    uint64_t bytes = atomic_load(&spool->shared.bytes);
-    struct record record;
-    struct hole hole;
-
-    if (segment == NULL)
-        return;
-    while (segment->next != NULL && (segment->next->header.records_before + count < stored ||
-                                     segment->header.bytes_before + RECENT_BYTES < bytes))
-        segment = segment->next;
-    struct cursor cursor = cursor_at(segment);
-    for (;;) {
-        enum step step = reader_step(spool, &cursor, &record, &hole);
-
-        if (step == STEP_END)
-            break;
-        if (step == STEP_RECORD && record.type == RECORD_MESSAGE &&
-            cursor_records(&cursor) + count > stored) {
-            struct spool_message message = message_of(&record, cursor.segment->header.run);
-            seen(context, &message);
-        }
-        reader_drop_chunks(&spool->reader);
-    }
-    reader_drop_chunks(&spool->reader);
+    if (cursor_records(&reader->committed) >= reader->given)
+        reader->committed = reader->read;
 }
 
 int spool_next(struct spool *spool, struct spool_message *message, struct error *err)
@@ -431,22 +347,44 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
 
     for (;;) {
         enum step step = reader_step(spool, &reader->read, &record, &hole);
+        if (step == STEP_RECORD && record.type == RECORD_MESSAGE)
+            break;
+        commit_the_rest(reader);
         if (step == STEP_END)
             return 0;
-        bool is_message = step == STEP_RECORD && record.type == RECORD_MESSAGE;
-        add_pending(reader, reader->read.sequence - 1, is_message);
-        if (is_message)
-            break;
-        take_pending(reader, 0);
         if (step == STEP_HOLE)
             return report_hole(spool, &hole, reader->read.segment, err);
     }
+    reader->given = cursor_records(&reader->read);
     *message = message_of(&record, reader->read.segment->header.run);
     return 1;
 }
 
-void spool_commit(struct spool *spool, uint64_t sequence)
+struct spool_position spool_position(const struct spool *spool)
 {
-    take_pending(&spool->reader, sequence);
+    const struct cursor *read = &spool->reader.read;
+
+    return (struct spool_position){
+        .generation = spool->reader.generation,
+        .segment = read->segment != NULL ? read->segment->header.number : 0,
+        .offset = read->offset,
+        .sequence = read->sequence,
+    };
+}
+
+void spool_commit(struct spool *spool, const struct spool_position *position)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct segment *segment = reader->committed.segment;
+
+    while (segment != NULL && segment->header.number < position->segment)
+        segment = segment->next;
+    if (segment == NULL || segment->header.number != position->segment ||
+        position->generation != reader->generation)
+        return;
+    struct cursor to = {segment, position->offset, position->sequence};
+    if (segment != reader->committed.segment || to.offset > reader->committed.offset)
+        reader->committed = to;
+    commit_the_rest(reader);
     retention_release(spool);
 }

@@ -1,7 +1,7 @@
 #include "consumer/spool/record.h"
 
+#include "common/base/little_endian.h"
 #include "common/wire/crc32c.h"
-#include "consumer/spool/little_endian.h"
 
 #include <stddef.h>
 
@@ -11,16 +11,17 @@ enum {
     SEQUENCE = 8,
     RECEIVED = 16,
     PAYLOAD_LEN = 24,
-    PROPERTIES_LEN = 28,
+    REPEATS = 28,
     TOPIC_LEN = 32,
     PACKET_ID = 34,
     TYPE = 36,
     FLAGS = 37,
-    REPEATS = 38,
+    REPEATS_V1 = 38, /* where format 1 has it, and zeros above */
 };
 
-#define FLAG_QOS      0x03
-#define FLAG_RETAINED 0x04
+#define FLAG_QOS       0x03
+#define FLAG_RETAINED  0x04
+#define FLAG_OVERSIZED 0x08
 
 uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t segment)
 {
@@ -37,18 +38,21 @@ static uint64_t padded(uint64_t size)
     return (size + RECORD_ALIGNMENT - 1) & ~(uint64_t)(RECORD_ALIGNMENT - 1);
 }
 
+uint64_t record_size_of(size_t topic_len, size_t payload_len)
+{
+    return padded(RECORD_HEAD_SIZE + topic_len + payload_len);
+}
+
 uint64_t record_size(const struct record *record)
 {
-    return padded(RECORD_HEAD_SIZE + record->topic.len + record->payload.len +
-                  record->properties.len);
+    return record_size_of(record->topic.len, record->payload.len);
 }
 
 static uint32_t body_crc(const struct record *record, uint32_t seed)
 {
     uint32_t crc = crc32c(seed, record->topic.data, record->topic.len);
 
-    crc = crc32c(crc, record->payload.data, record->payload.len);
-    return crc32c(crc, record->properties.data, record->properties.len);
+    return crc32c(crc, record->payload.data, record->payload.len);
 }
 
 static struct iovec part_of(struct bytes bytes)
@@ -60,27 +64,26 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
                   struct iovec parts[RECORD_PARTS])
 {
     static const char padding[RECORD_ALIGNMENT];
-    uint64_t unpadded =
-        RECORD_HEAD_SIZE + record->topic.len + record->payload.len + record->properties.len;
+    uint64_t unpadded = RECORD_HEAD_SIZE + record->topic.len + record->payload.len;
 
     little_endian_put32(head + BODY_CRC, body_crc(record, seed));
     little_endian_put64(head + SEQUENCE, record->sequence);
     little_endian_put64(head + RECEIVED, (uint64_t)record->received_us);
     little_endian_put32(head + PAYLOAD_LEN, (uint32_t)record->payload.len);
-    little_endian_put32(head + PROPERTIES_LEN, (uint32_t)record->properties.len);
+    little_endian_put32(head + REPEATS, record->repeats);
     little_endian_put16(head + TOPIC_LEN, (uint16_t)record->topic.len);
     little_endian_put16(head + PACKET_ID, record->packet_id);
     head[TYPE] = (char)record->type;
-    head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0));
-    little_endian_put16(head + REPEATS, record->repeats);
+    head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0) |
+                         (record->oversized ? FLAG_OVERSIZED : 0));
+    little_endian_put16(head + REPEATS_V1, 0);
     little_endian_put32(head + HEAD_CRC,
                         crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
 
     parts[0] = (struct iovec){.iov_base = head, .iov_len = RECORD_HEAD_SIZE};
     parts[1] = part_of(record->topic);
     parts[2] = part_of(record->payload);
-    parts[3] = part_of(record->properties);
-    parts[4] = part_of((struct bytes){padding, padded(unpadded) - unpadded});
+    parts[3] = part_of((struct bytes){padding, padded(unpadded) - unpadded});
 }
 
 /* Everything but the checksums, whose turn comes only when the rest could be a record's. */
@@ -93,17 +96,17 @@ static void read_head(struct record *record, const char *head)
         .qos = head[FLAGS] & FLAG_QOS,
         .retained = (head[FLAGS] & FLAG_RETAINED) != 0,
         .packet_id = little_endian_get16(head + PACKET_ID),
-        .repeats = little_endian_get16(head + REPEATS),
+        .oversized = (head[FLAGS] & FLAG_OVERSIZED) != 0,
+        .repeats = little_endian_get32(head + REPEATS) + little_endian_get16(head + REPEATS_V1),
         .topic.len = little_endian_get16(head + TOPIC_LEN),
         .payload.len = little_endian_get32(head + PAYLOAD_LEN),
-        .properties.len = little_endian_get32(head + PROPERTIES_LEN),
     };
 }
 
 static bool head_is_good(const struct record *record, const char *head, uint32_t seed)
 {
     return record->type != 0 && record->payload.len <= RECORD_BYTES_MAX &&
-           record->properties.len <= RECORD_BYTES_MAX &&
+           (!record->oversized || record->payload.len == RECORD_OVERSIZED_SIZE) &&
            little_endian_get32(head + HEAD_CRC) ==
                crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC);
 }
@@ -124,7 +127,6 @@ enum record_verdict record_read(struct record *record, uint64_t *size, struct by
 
     record->topic.data = data.data + RECORD_HEAD_SIZE;
     record->payload.data = record->topic.data + record->topic.len;
-    record->properties.data = record->payload.data + record->payload.len;
     if (body_crc(record, seed) != little_endian_get32(data.data + BODY_CRC))
         return RECORD_BAD;
     return RECORD_GOOD;

@@ -1,4 +1,4 @@
-/* One record of the spool as bytes: head, topic, payload, properties, padding to 8. Pure; the layout is
+/* One record of the spool as bytes: head, topic, payload, padding to 8. Pure; the layout is
  * in docs/SPOOL.md, section "Record".
  *
  * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number), so that
@@ -15,27 +15,33 @@
 #define RECORD_HEAD_SIZE 40
 #define RECORD_ALIGNMENT 8
 #define RECORD_TOPIC_MAX 65535
-#define RECORD_BYTES_MAX 268435455 /* payload, and properties: what an MQTT packet can hold */
-#define RECORD_PARTS     5
+#define RECORD_BYTES_MAX 268435455 /* of the payload: what an MQTT packet can hold */
+#define RECORD_PARTS     4
 
 enum record_type {
     RECORD_MESSAGE = 1,
-    RECORD_RELEASE = 2,    /* QoS 2: the packet id is free again */
-    RECORD_CHECKPOINT = 3, /* QoS 2: the packet ids that are not, at the start of a segment */
+    RECORD_RELEASE = 2,     /* QoS 2: the packet id is free again */
+    RECORD_NEW_SESSION = 3, /* what was received before it can't come again */
 };
 
+/* The payload of an oversized message's record: length and CRC of its fingerprint (recent.h). */
+#define RECORD_OVERSIZED_SIZE 8
+
 struct record {
-    int type; /* enum record_type, or one that a later version added: skipped */
-    uint64_t sequence;
+    int type;            /* enum record_type, or one that a later version added: skipped */
+    uint64_t sequence;   /* all but messages: of the next message */
     int64_t received_us; /* wall */
     int qos;
     bool retained;
     uint16_t packet_id;
-    uint16_t repeats; /* so many sequences before it is the same message; 0: it is new */
+    bool oversized;
+    uint32_t repeats; /* so many sequences before it is the same message; 0: it is new */
     struct bytes topic;
     struct bytes payload;
-    struct bytes properties;
 };
+
+/* Of a message's record. */
+uint64_t record_size_of(size_t topic_len, size_t payload_len);
 
 /* What every checksum of a segment begins with. */
 uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t segment);

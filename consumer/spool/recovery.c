@@ -4,9 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/random.h"
 #include "common/base/sys.h"
-#include "consumer/spool/damaged.h"
 #include "consumer/spool/record.h"
-#include "consumer/spool/u64_set.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,18 +14,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DAMAGED_KEPT 4 /* more than this many nobody looks at */
+
+struct numbers {
+    uint64_t *at;
+    size_t len;
+};
+
 struct recovery {
     struct recovered *out;
     int dir;
     const char *path;
+    struct numbers numbers;    /* of the segments */
     struct segment **segments; /* by number; those without a header have run 0 and no texts */
     size_t len;
-    struct u64_set damaged;
+    struct numbers damaged; /* files that were put aside */
     struct buf scratch;
 };
 
 void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
-                  uint64_t first_sequence)
+                  uint64_t first_sequence, struct recent *recent)
 {
     *scan = (struct recover_scan){.end = from, .next_sequence = first_sequence};
     if (data.len <= from)
@@ -45,9 +51,12 @@ void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, u
         struct bytes rest = {data.data + at, data.len - at};
         if (record_read(&record, &size, rest, seed) != RECORD_GOOD)
             break;
-        scan->records++;
+        bool is_message = record.type == RECORD_MESSAGE;
+        scan->records += is_message;
         scan->missing += record.sequence - scan->next_sequence;
-        scan->next_sequence = record.sequence + 1;
+        scan->next_sequence = record.sequence + is_message;
+        if (recent != NULL)
+            recent_apply(recent, &record);
         at += size;
         scan->end = at;
     }
@@ -58,8 +67,27 @@ void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, u
                  (record_read(&torn, &size, rest, seed) == RECORD_CUT || size > 0);
 }
 
-/* The numbers of the segments, and of the files put aside earlier. */
-static int list_directory(struct recovery *recovery, struct u64_set *segments, struct error *err)
+static void add_number(struct numbers *numbers, uint64_t number)
+{
+    numbers->at = xrealloc(numbers->at, (numbers->len + 1) * sizeof(*numbers->at));
+    numbers->at[numbers->len++] = number;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+static void sort_numbers(struct numbers *numbers)
+{
+    if (numbers->len > 0)
+        qsort(numbers->at, numbers->len, sizeof(*numbers->at), by_number);
+}
+
+static int list_directory(struct recovery *recovery, struct error *err)
 {
     int fd = sys_openat(recovery->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     DIR *listing = fd < 0 ? NULL : fdopendir(fd);
@@ -74,12 +102,13 @@ static int list_directory(struct recovery *recovery, struct u64_set *segments, s
     }
     while ((entry = readdir(listing)) != NULL) {
         if (segment_name_parse(entry->d_name, "segment", &number))
-            u64_set_add(segments, number);
+            add_number(&recovery->numbers, number);
         else if (segment_name_parse(entry->d_name, "damaged", &number))
-            u64_set_add(&recovery->damaged, number);
+            add_number(&recovery->damaged, number);
     }
     closedir(listing);
-    u64_set_sort(segments);
+    sort_numbers(&recovery->numbers);
+    sort_numbers(&recovery->damaged);
     return 0;
 }
 
@@ -88,9 +117,10 @@ static bool has_header(const struct segment *segment)
     return segment->header.destination != NULL;
 }
 
-static int open_segments(struct recovery *recovery, const struct u64_set *numbers,
-                         struct error *err)
+static int open_segments(struct recovery *recovery, struct error *err)
 {
+    const struct numbers *numbers = &recovery->numbers;
+
     recovery->segments = xcalloc(numbers->len + 1, sizeof(struct segment *));
     for (size_t i = 0; i < numbers->len; i++) {
         struct segment **segment = &recovery->segments[i];
@@ -158,7 +188,7 @@ static void scan_segment(struct recovery *recovery, struct recover_scan *scan,
                          const struct segment *segment)
 {
     recover_scan(scan, load(recovery, segment), SEGMENT_HEADER_SIZE, segment->seed,
-                 segment->header.first_sequence);
+                 segment->header.first_sequence, NULL);
 }
 
 /* How many records were stored before this one began. Rather too many than too few: what is above the
@@ -203,10 +233,11 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     *header = like->header;
     header->number = number;
     header->first_sequence = record.sequence;
+    header->previous_sequence = record.sequence - 1; /* as it mostly is */
     header->client_id = xstrdup(like->header.client_id);
     header->destination = xstrdup(like->header.destination);
     segment->seed = seed;
-    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, record.sequence);
+    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, record.sequence, NULL);
     header->records_before = rebuild_records_before(recovery, segment, &scan, below, above);
     uint64_t bytes = segment->size - SEGMENT_HEADER_SIZE;
     if (above != NULL)
@@ -226,41 +257,36 @@ static bool is_blank(struct bytes data)
     return true;
 }
 
-static void put_aside(struct recovery *recovery, const struct segment *segment)
+static void put_aside(struct recovery *recovery, struct segment *segment)
 {
-    char name[SEGMENT_NAME_SIZE];
-    char aside[SEGMENT_NAME_SIZE];
-
-    segment_name(segment->header.number, "segment", name);
-    segment_name(segment->header.number, "damaged", aside);
     /* Space that was reserved and never written, as a power cut leaves it, tells nobody anything. */
-    if (is_blank(load(recovery, segment))) {
-        sys_unlinkat(recovery->dir, name);
-        log_notice(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
-                   "Removed a segment of the spool that was never written");
+    bool blank = is_blank(load(recovery, segment));
+    const struct log_field *fields = LOG_WITH(
+        log_text("spool", recovery->path), log_number("segment", (int64_t)segment->header.number),
+        log_number("bytes", (int64_t)segment->size));
+
+    segment->header.damaged = !blank;
+    segment_remove(recovery->dir, segment);
+    if (blank) {
+        log_notice(fields, "Removed a segment of the spool that was never written");
         return;
     }
-    segment_put_aside(recovery->dir, segment->header.number);
-    u64_set_add(&recovery->damaged, segment->header.number);
-    log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", aside),
-                       log_number("bytes", (int64_t)segment->size)),
-              "A segment of the spool can't be read at all: it is put aside, what it held is lost");
+    add_number(&recovery->damaged, segment->header.number);
+    log_error(fields,
+              "A segment of the spool can't be read at all: it is put aside (.damaged), what "
+              "it held is lost");
 }
 
+/* If it can't be written, it is right in memory, and will be rebuilt again. */
 static void write_rebuilt_header(struct recovery *recovery, const struct segment *segment)
 {
-    char name[SEGMENT_NAME_SIZE];
     struct error err;
 
-    segment_name(segment->header.number, "segment", name);
-    log_warning(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
+    log_warning(LOG_WITH(log_text("spool", recovery->path),
+                         log_number("segment", (int64_t)segment->header.number)),
                 "The header of a segment of the spool was damaged: rebuilt from its records");
-    int fd = sys_openat(recovery->dir, name, O_WRONLY | O_CLOEXEC, 0);
-    if (fd < 0)
-        return; /* it is right in memory, and will be rebuilt again */
-    if (segment_write_header(fd, &segment->header, &err) < 0)
+    if (segment_rewrite_header(recovery->dir, &segment->header, &err) < 0)
         log_warning(LOG_WITH(log_text("spool", recovery->path)), "%s", err.text);
-    close(fd);
 }
 
 /* From the highest down, since what lies above is the better witness. */
@@ -301,6 +327,10 @@ static int link_segments(struct recovery *recovery, struct error *err)
         struct segment *below = out->last;
         out->last = segment;
         out->disk += segment->size;
+        if (segment->header.branch > out->branch)
+            out->branch = segment->header.branch;
+        if (segment->header.sequence_floor > out->sequence_floor)
+            out->sequence_floor = segment->header.sequence_floor;
         if (below != NULL && below->header.records_before > segment->header.records_before)
             return error_set(err, ERR_FORMAT,
                              "spool %s: segments %llu and %llu contradict each other: restore the "
@@ -344,7 +374,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
     if (unreadable < 0)
         return error_wrap(err, "spool %s", recovery->path);
     recover_scan(&scan, buf_bytes(&recovery->scratch), SEGMENT_HEADER_SIZE, tail->seed,
-                 tail->header.first_sequence);
+                 tail->header.first_sequence, NULL);
     out->tail_end = scan.end;
     out->next_sequence = scan.next_sequence;
     out->records = tail->header.records_before + scan.records + scan.missing;
@@ -381,39 +411,47 @@ static void look_for_spare(struct recovery *recovery, uint64_t spare_size)
 }
 
 /* Numbers are never used twice, not even those of files that were put aside. */
-static uint64_t next_number(const struct recovery *recovery, const struct u64_set *segments)
+static uint64_t next_number(const struct recovery *recovery)
 {
-    uint64_t highest = segments->len > 0 ? segments->at[segments->len - 1] : 0;
+    const struct numbers *lists[] = {&recovery->numbers, &recovery->damaged};
+    uint64_t highest = 0;
 
-    for (size_t i = 0; i < recovery->damaged.len; i++) {
-        if (recovery->damaged.at[i] > highest)
-            highest = recovery->damaged.at[i];
-    }
+    for (size_t i = 0; i < 2; i++)
+        if (lists[i]->len > 0 && lists[i]->at[lists[i]->len - 1] > highest)
+            highest = lists[i]->at[lists[i]->len - 1];
     return highest + 1;
 }
 
-static int recover_steps(struct recovery *recovery, struct u64_set *segments, uint64_t spare_size,
-                         struct error *err)
+static void prune_damaged(struct recovery *recovery)
 {
-    int result = list_directory(recovery, segments, err);
+    char name[SEGMENT_NAME_SIZE];
+
+    sort_numbers(&recovery->damaged);
+    for (size_t i = 0; i + DAMAGED_KEPT < recovery->damaged.len; i++) {
+        segment_name(recovery->damaged.at[i], "damaged", name);
+        sys_unlinkat(recovery->dir, name);
+    }
+}
+
+static int recover_steps(struct recovery *recovery, uint64_t spare_size, struct error *err)
+{
+    int result = list_directory(recovery, err);
 
     if (result == 0)
-        result = open_segments(recovery, segments, err);
+        result = open_segments(recovery, err);
     if (result == 0)
         result = agree_on_id(recovery, err);
     if (result < 0)
         return result;
-    recovery->out->next_number = next_number(recovery, segments);
+    recovery->out->next_number = next_number(recovery);
     rebuild_headers(recovery);
     result = link_segments(recovery, err);
-    if (result < 0)
-        return result;
-    result = recover_tail(recovery, err);
+    if (result == 0)
+        result = recover_tail(recovery, err);
     if (result < 0)
         return result;
     look_for_spare(recovery, spare_size);
-    damaged_recognise(&recovery->damaged, recovery->out->first);
-    damaged_prune(&recovery->damaged, recovery->dir, recovery->out->first);
+    prune_damaged(recovery);
     return 0;
 }
 
@@ -421,17 +459,16 @@ int recover(struct recovered *recovered, int dir, const char *path, uint64_t spa
             struct error *err)
 {
     struct recovery recovery = {.out = recovered, .dir = dir, .path = path};
-    struct u64_set segments = {0};
 
     *recovered = (struct recovered){0};
-    int result = recover_steps(&recovery, &segments, spare_size, err);
-    for (size_t i = 0; recovery.segments != NULL && i < segments.len; i++)
+    int result = recover_steps(&recovery, spare_size, err);
+    for (size_t i = 0; recovery.segments != NULL && i < recovery.numbers.len; i++)
         segment_free(recovery.segments[i]);
     if (result < 0)
         recovered_free(recovered);
     free(recovery.segments);
-    u64_set_free(&recovery.damaged);
-    u64_set_free(&segments);
+    free(recovery.numbers.at);
+    free(recovery.damaged.at);
     buf_free(&recovery.scratch);
     return result;
 }

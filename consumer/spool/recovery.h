@@ -10,6 +10,7 @@
 #ifndef CONSUMER_SPOOL_RECOVERY_H
 #define CONSUMER_SPOOL_RECOVERY_H
 
+#include "consumer/spool/recent.h"
 #include "consumer/spool/segment.h"
 
 struct recovered {
@@ -19,11 +20,13 @@ struct recovered {
     uint64_t next_number;
     uint64_t tail_end; /* offset behind the last record of `last` */
     uint64_t next_sequence;
-    uint64_t records; /* stored since the spool exists */
-    uint64_t bytes;   /* likewise, heads and padding included */
-    uint64_t disk;    /* bytes that the kept segments take */
-    bool tail_lost;   /* the end can't be read: there may have been more records */
-    bool has_spare;   /* SEGMENT_SPARE is there, with the size asked for */
+    uint64_t records;        /* stored since the spool exists */
+    uint64_t bytes;          /* likewise, heads and padding included */
+    uint64_t disk;           /* bytes that the kept segments take */
+    uint64_t branch;         /* the last one, as in the segments' headers */
+    uint64_t sequence_floor; /* likewise */
+    bool tail_lost;          /* the end can't be read: there may have been more records */
+    bool has_spare;          /* SEGMENT_SPARE is there, with the size asked for */
 };
 
 /* Reads dir (its descriptor; path is for messages), mends what can be mended, and puts aside, as
@@ -32,15 +35,16 @@ MUST_CHECK int recover(struct recovered *recovered, int dir, const char *path, u
                        struct error *err);
 void recovered_free(struct recovered *recovered);
 
-/* A run of bytes with records in it. Pure. */
+/* A run of bytes with records in it. */
 struct recover_scan {
-    uint64_t records;       /* good ones */
-    uint64_t missing;       /* that a good one follows */
-    uint64_t end;           /* offset behind the last good one */
-    uint64_t next_sequence; /* one above the last good one's */
+    uint64_t records;       /* good messages */
+    uint64_t missing;       /* that a good record follows */
+    uint64_t end;           /* offset behind the last good record */
+    uint64_t next_sequence; /* one above the last good message's */
     bool torn;              /* at `end` there is the head of a record without its body */
 };
+/* recent: what it tells may come again is noted there; or NULL. */
 void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
-                  uint64_t first_sequence);
+                  uint64_t first_sequence, struct recent *recent);
 
 #endif

@@ -1,14 +1,14 @@
 /* What main does about the spool's files, off the receive thread: frees what is retained no more, keeps a
- * spare ready, syncs. See spool.h. */
+ * spare ready, remembers, syncs. See spool.h. */
 #include "common/base/clock.h"
+#include "common/base/little_endian.h"
 #include "common/base/sys.h"
+#include "common/client/oversized_file.h"
 #include "common/wire/crc32c.h"
-#include "consumer/spool/little_endian.h"
 #include "consumer/spool/spool_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,77 +19,36 @@
 #define HINT_BYTES ((int64_t)1024 * 1024) /* written when so much more is committed */
 static const char hint_magic[8] = "MQBDONE";
 
-#define SPARE_RETRY_MS 1000
+#define RESERVE_MIN                                                                                \
+    ((uint64_t)8 * 1024 * 1024) /* several hundred messages still come after the DISCONNECT */
+#define SPARE_RETRY_MS     1000
+#define OVERSIZED_COUNT_MS 10000
 /* Small segments of many starts are kept up to this number, besides what `retain` says. */
 #define RETAINED_SEGMENTS_MAX 256
 
-static void sync_directory(struct spool *spool)
+/* Water --------------------------------------------------------------------------------------------- */
+
+static uint64_t lower(uint64_t a, uint64_t b)
 {
-    if (sys_fsync(spool->dir) < 0)
-        spool_die(spool, "fsync of the directory");
+    return a < b ? a : b;
 }
 
-void retention_directory(struct spool *spool)
+/* What the files may take: on a disk that has no room for another one, what they take now. */
+static uint64_t limit_of(const struct spool *spool)
 {
-    if (atomic_load_explicit(&spool->shared.directory_changed, memory_order_relaxed) &&
-        atomic_exchange(&spool->shared.directory_changed, false))
-        sync_directory(spool);
+    uint64_t disk = atomic_load(&spool->shared.disk);
+
+    return spool->reader.spare_failed ? lower(disk, spool->size) : spool->size;
 }
 
-static void have_spare(struct spool *spool, int fd)
+static uint64_t reserve_of(uint64_t limit)
 {
-    struct spool_reader *reader = &spool->reader;
-
-    reader->spare_failed = false;
-    log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
-                   "The spool has its next segment");
-    atomic_store(&spool->shared.spare, fd);
+    return lower(limit / 8 > RESERVE_MIN ? limit / 8 : RESERVE_MIN, limit / 4);
 }
 
-/* A segment that nobody needs becomes the spare: its blocks are there. What it holds can't come alive
- * again, since the checksums begin with the number that it had. */
-static bool recycle(struct spool *spool, const struct segment *segment, const char *name)
+uint64_t retention_most(uint64_t size)
 {
-    if (segment->size != spool->segment_size || segment->damage_end > 0 ||
-        atomic_load(&spool->shared.spare) != SPARE_NONE)
-        return false;
-    if (sys_renameat(spool->dir, name, SEGMENT_SPARE) < 0)
-        return false;
-    sync_directory(spool);
-    int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_CLOEXEC, 0);
-    if (fd < 0) {
-        sys_unlinkat(spool->dir, SEGMENT_SPARE);
-        atomic_fetch_sub(&spool->shared.disk, segment->size);
-        return true;
-    }
-    have_spare(spool, fd);
-    return true;
-}
-
-/* A damaged one is put aside, for somebody to look at. */
-static void remove_segment(const struct spool *spool, const struct segment *segment)
-{
-    char name[SEGMENT_NAME_SIZE];
-
-    segment_name(segment->header.number, "segment", name);
-    int failed = segment->damage_end > 0 ? segment_put_aside(spool->dir, segment->header.number)
-                                         : sys_unlinkat(spool->dir, name);
-    if (failed < 0 && errno != ENOENT)
-        log_warning(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
-                    "The spool can't remove a file: %s", strerror(errno));
-}
-
-static void free_segment(struct spool *spool, struct segment *segment)
-{
-    char name[SEGMENT_NAME_SIZE];
-
-    segment_name(segment->header.number, "segment", name);
-    if (!recycle(spool, segment, name)) {
-        remove_segment(spool, segment);
-        atomic_fetch_sub(&spool->shared.disk, segment->size);
-        sync_directory(spool);
-    }
-    segment_free(segment);
+    return (size - reserve_of(size)) / 2;
 }
 
 bool retention_is_committed(const struct spool *spool, const struct segment *segment)
@@ -106,13 +65,15 @@ bool retention_nothing_unsent(const struct spool *spool)
     return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
 }
 
-uint64_t retention_space_in_hand(const struct spool *spool)
+/* What the spare and the segment that is being written can still take. */
+static uint64_t space_in_hand(const struct spool *spool)
 {
     uint64_t offset = tail_offset(atomic_load(&spool->shared.tail));
+    uint64_t end = atomic_load(&spool->shared.segment_end);
     uint64_t space = atomic_load(&spool->shared.spare) == SPARE_NONE ? 0 : spool->segment_size;
 
-    if (offset < spool->segment_size)
-        space += spool->segment_size - offset;
+    if (offset < end)
+        space += end - offset;
     /* What it holds goes as soon as the writer leaves it. */
     return retention_nothing_unsent(spool) ? space + offset : space;
 }
@@ -120,79 +81,37 @@ uint64_t retention_space_in_hand(const struct spool *spool)
 bool retention_above_high_water(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
-    uint64_t room = retention_space_in_hand(spool) + (disk < spool->size ? spool->size - disk : 0);
+    uint64_t limit = limit_of(spool);
+    uint64_t room = space_in_hand(spool) + (disk < limit ? limit - disk : 0);
 
-    return spool->reader.spare_failed || room < spool->reserve ||
-           (spool->reader.wanted > 0 && disk + spool->reader.wanted > spool->size);
+    return room < reserve_of(limit);
 }
 
-/* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since
- * only they would move it on. */
-static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
+bool retention_below_low_water(const struct spool *spool)
 {
-    int64_t kept =
-        cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
+    uint64_t disk = atomic_load(&spool->shared.disk);
+    uint64_t not_unsent = space_in_hand(spool);
+    uint64_t limit = limit_of(spool);
 
-    return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
-           !retention_above_high_water(spool);
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
+        if (retention_is_committed(spool, s))
+            not_unsent += s->size;
+    }
+    uint64_t unsent = disk > not_unsent ? disk - not_unsent : 0;
+    uint64_t retained = lower(spool->retain, retention_most(limit));
+    return unsent <= (limit - reserve_of(limit) - retained) / 2;
 }
 
-void retention_release(struct spool *spool)
+/* The spare ------------------------------------------------------------------------------------------ */
+
+static void have_spare(struct spool *spool, int fd)
 {
     struct spool_reader *reader = &spool->reader;
-    size_t retained = 0;
 
-    reader_skip_finished_segments(spool, &reader->committed);
-    /* Nobody has anything to read behind it: so as not to hold on to the segment. */
-    if (reader->pending_len == 0 &&
-        cursor_records(&reader->read) == cursor_records(&reader->committed))
-        reader->read = reader->committed;
-    for (const struct segment *s = reader->first; s != NULL && retention_is_committed(spool, s);
-         s = s->next)
-        retained++;
-    while (reader->first != NULL && retention_is_committed(spool, reader->first)) {
-        struct segment *oldest = reader->first;
-        if (is_retained(spool, oldest, retained))
-            break;
-        reader->first = oldest->next;
-        retained--;
-        free_segment(spool, oldest);
-        /* The disk may have room now: no more is to be freed than that takes. */
-        if (reader->spare_failed) {
-            reader->spare_retry_ms = 0;
-            retention_spare(spool);
-        }
-    }
-    if (cursor_bytes(&reader->committed) - reader->hinted_bytes >= HINT_BYTES)
-        retention_hint(spool);
-    retention_spare(spool);
-    retention_directory(spool);
-}
-
-/* Damage shows when it is read, and not all of it need have been read. */
-static void find_damage(struct spool *spool)
-{
-    struct cursor cursor = cursor_at(spool->reader.first);
-    struct record record;
-    struct hole hole;
-    enum step step;
-
-    while ((step = reader_step(spool, &cursor, &record, &hole)) != STEP_END) {
-        if (step == STEP_HOLE)
-            cursor.segment->damage_end = hole.to > hole.from ? hole.to : hole.from + 1;
-        reader_drop_chunks(&spool->reader);
-    }
-    reader_drop_chunks(&spool->reader);
-}
-
-void spool_remove_segments(struct spool *spool)
-{
-    if (spool->reader.first == NULL)
-        return;
-    find_damage(spool);
-    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
-        remove_segment(spool, s);
-    sync_directory(spool);
+    reader->spare_failed = false;
+    log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
+                   "The spool has its next segment");
+    atomic_store(&spool->shared.spare, fd);
 }
 
 static void say_spare_failed(struct spool *spool, const struct error *err)
@@ -200,7 +119,8 @@ static void say_spare_failed(struct spool *spool, const struct error *err)
     spool->reader.spare_failed = true;
     spool->reader.spare_retry_ms = clock_monotonic_ms() + SPARE_RETRY_MS;
     log_fault(&spool->reader.spare_fault, LOG_LEVEL_ERROR, LOG_WITH(log_text("spool", spool->path)),
-              "The disk has no room for the spool's next segment, the broker is told to wait: %s",
+              "The disk has no room for the spool's next segment, which makes do with what it has: "
+              "%s",
               err->text);
 }
 
@@ -238,12 +158,164 @@ void retention_spare(struct spool *spool)
         say_spare_failed(spool, &err);
         return;
     }
-    sync_directory(spool);
     have_spare(spool, fd);
 }
 
+/* The disk has no room for another file, and all that the last one holds is in Redis and remembered: the
+ * writer may have its blocks for the next segment. When it is half used, or nobody writes to it. */
+void retention_offer(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    uint64_t tail = atomic_load(&spool->shared.tail);
+
+    uint64_t offered = atomic_load(&spool->shared.offered);
+
+    if (atomic_load(&spool->shared.segment_end) > 0 && tail_offset(tail) < spool->segment_size / 2)
+        return;
+    if (!reader->spare_failed || reader->last == NULL || reader->first != reader->last ||
+        offered == OFFER_TAKEN || offered == tail || reader->committed.segment != reader->last ||
+        tail_pack(reader->last->header.number, reader->committed.offset) != tail)
+        return;
+    retention_remember(spool, tail_number(tail));
+    atomic_compare_exchange_strong(&spool->shared.offered, &offered, tail);
+}
+
+/* Freeing -------------------------------------------------------------------------------------------- */
+
+/* A segment that nobody needs becomes the spare: its blocks are there. What it holds can't come alive
+ * again, since the checksums begin with the number that it had. */
+static bool recycle(struct spool *spool, const struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(segment->header.number, "segment", name);
+    if (segment->size != spool->segment_size || segment->header.damaged ||
+        atomic_load(&spool->shared.spare) != SPARE_NONE ||
+        sys_renameat(spool->dir, name, SEGMENT_SPARE) < 0)
+        return false;
+    int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_CLOEXEC, 0);
+    if (fd >= 0) {
+        have_spare(spool, fd);
+        return true;
+    }
+    sys_unlinkat(spool->dir, SEGMENT_SPARE);
+    atomic_fetch_sub(&spool->shared.disk, segment->size);
+    return true;
+}
+
+static void remove_segment(const struct spool *spool, const struct segment *segment)
+{
+    if (segment_remove(spool->dir, segment) < 0 && errno != ENOENT)
+        log_warning(LOG_WITH(log_text("spool", spool->path),
+                             log_number("segment", (int64_t)segment->header.number)),
+                    "The spool can't remove a segment: %s", strerror(errno));
+}
+
+/* Neither is synced: a segment that comes back after a power cut is one that was sent, and a recycled one
+ * has its new name synced when that is promised. */
+static void free_segment(struct spool *spool, struct segment *segment)
+{
+    if (!recycle(spool, segment)) {
+        remove_segment(spool, segment);
+        atomic_fetch_sub(&spool->shared.disk, segment->size);
+    }
+    segment_free(segment);
+}
+
+/* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since
+ * only they would move it on. */
+static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
+{
+    int64_t kept =
+        cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
+
+    return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
+           !retention_above_high_water(spool);
+}
+
+void retention_release(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    size_t retained = 0;
+
+    reader_skip_finished_segments(spool, &reader->committed);
+    /* Nobody has anything to read behind it: so as not to hold on to the segment. */
+    if (cursor_records(&reader->read) == cursor_records(&reader->committed))
+        reader_skip_finished_segments(spool, &reader->read);
+    for (const struct segment *s = reader->first; s != NULL && retention_is_committed(spool, s);
+         s = s->next)
+        retained++;
+    while (reader->first != NULL && retention_is_committed(spool, reader->first)) {
+        struct segment *oldest = reader->first;
+        if (is_retained(spool, oldest, retained))
+            break;
+        if (reader->last->header.number > reader->remembered)
+            retention_remember(spool, reader->last->header.number);
+        reader->first = oldest->next;
+        retained--;
+        free_segment(spool, oldest);
+        /* The disk may have room now: no more is to be freed than that takes. */
+        if (reader->spare_failed) {
+            reader->spare_retry_ms = 0;
+            retention_spare(spool);
+        }
+    }
+    if (cursor_bytes(&reader->committed) - reader->hinted_bytes >= HINT_BYTES)
+        retention_hint(spool);
+    retention_spare(spool);
+}
+
+/* Damage shows when it is read, and not all of it need have been read. */
+static void find_damage(struct spool *spool)
+{
+    struct cursor cursor = cursor_at(spool->reader.first);
+    struct record record;
+    struct hole hole;
+    enum step step;
+
+    while ((step = reader_step(spool, &cursor, &record, &hole)) != STEP_END)
+        if (step == STEP_HOLE)
+            cursor.segment->header.damaged = true;
+}
+
+void spool_remove_segments(struct spool *spool)
+{
+    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, HINT_NAME, RECENT_NAME};
+
+    if (spool->reader.first != NULL)
+        find_damage(spool);
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
+        remove_segment(spool, s);
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        sys_unlinkat(spool->dir, NAMES[i]);
+    spool->opened = false; /* nothing is to be written any more */
+}
+
+/* For the next start --------------------------------------------------------------------------------- */
+
+static void sync_recent(const struct spool *spool)
+{
+    int fd = spool->reader.recent_fd;
+
+    if (fd >= 0 && sys_fdatasync(fd) < 0)
+        spool_die(spool, "fdatasync");
+}
+
+void retention_remember(struct spool *spool, uint64_t through)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct recent_origin origin;
+
+    memcpy(origin.spool_id, spool->id, 16);
+    memcpy(origin.boot_id, spool->boot_id, 16);
+    recent_save(spool->recent, reader->recent_fd, &origin, through);
+    reader->remembered = through;
+    if (spool->sync == SPOOL_SYNC_ALWAYS)
+        sync_recent(spool);
+}
+
 /* The last committed record, named as the mark in Redis names it; false if it is kept no more. */
-static bool last_committed(const struct spool_reader *reader, uint64_t *run, uint64_t *sequence)
+static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 {
     uint64_t records = cursor_records(&reader->committed);
     const struct segment *found = NULL;
@@ -253,8 +325,8 @@ static bool last_committed(const struct spool_reader *reader, uint64_t *run, uin
         found = s;
     if (found == NULL)
         return false;
-    *run = found->header.run;
-    *sequence = found->header.first_sequence + records - found->header.records_before - 1;
+    mark->run = found->header.run;
+    mark->sequence = found->header.first_sequence + records - found->header.records_before - 1;
     return true;
 }
 
@@ -262,15 +334,14 @@ void retention_hint(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
     char data[HINT_SIZE];
-    uint64_t run, sequence;
+    struct mark mark;
 
-    if (cursor_bytes(&reader->committed) == reader->hinted_bytes ||
-        !last_committed(reader, &run, &sequence))
+    if (cursor_bytes(&reader->committed) == reader->hinted_bytes || !last_committed(reader, &mark))
         return;
     memcpy(data, hint_magic, sizeof(hint_magic));
     memcpy(data + 16, spool->id, 16);
-    little_endian_put64(data + 32, run);
-    little_endian_put64(data + 40, sequence);
+    little_endian_put64(data + 32, mark.run);
+    little_endian_put64(data + 40, mark.sequence);
     little_endian_put64(data + 8, crc32c(0, data + 16, HINT_SIZE - 16));
     /* Without it the next start only knows less until it has read the mark. */
     ssize_t written = pwrite(reader->hint_fd, data, sizeof(data), 0);
@@ -278,7 +349,7 @@ void retention_hint(struct spool *spool)
         reader->hinted_bytes = cursor_bytes(&reader->committed);
 }
 
-bool retention_read_hint(struct spool *spool, uint64_t *run, uint64_t *sequence)
+bool retention_read_hint(struct spool *spool, struct mark *mark)
 {
     char data[HINT_SIZE];
 
@@ -288,9 +359,32 @@ bool retention_read_hint(struct spool *spool, uint64_t *run, uint64_t *sequence)
         memcmp(data + 16, spool->id, 16) != 0 ||
         little_endian_get64(data + 8) != crc32c(0, data + 16, HINT_SIZE - 16))
         return false;
-    *run = little_endian_get64(data + 32);
-    *sequence = little_endian_get64(data + 40);
+    mark->run = little_endian_get64(data + 32);
+    mark->sequence = little_endian_get64(data + 40);
     return true;
+}
+
+static void count_one(void *context, const char *name, const struct oversized_message *message)
+{
+    struct spool_reader *reader = context;
+
+    (void)name;
+    reader->oversized_messages++;
+    reader->oversized_bytes += message->topic.len + message->payload.len;
+}
+
+void retention_count_oversized(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    int64_t now_ms = clock_monotonic_ms();
+
+    if (!atomic_exchange(&spool->shared.oversized_changed, false) &&
+        (reader->oversized_messages == 0 || now_ms < reader->oversized_count_ms))
+        return;
+    reader->oversized_messages = 0;
+    reader->oversized_bytes = 0;
+    reader->oversized_count_ms = now_ms + OVERSIZED_COUNT_MS;
+    (void)oversized_file_list(spool->dir, count_one, reader, NULL);
 }
 
 static void sync_segment(struct spool *spool, uint64_t number)
@@ -314,5 +408,7 @@ void retention_sync(struct spool *spool)
     for (uint64_t i = reader->synced_number; i <= number; i++)
         sync_segment(spool, i);
     reader->synced_number = number;
-    retention_directory(spool);
+    sync_recent(spool);
+    if (atomic_exchange(&spool->shared.directory_changed, false) && sys_fsync(spool->dir) < 0)
+        spool_die(spool, "fsync of the directory");
 }

@@ -1,9 +1,9 @@
 #include "consumer/spool/segment.h"
 
 #include "common/base/alloc.h"
+#include "common/base/little_endian.h"
 #include "common/base/sys.h"
 #include "common/wire/crc32c.h"
-#include "consumer/spool/little_endian.h"
 #include "consumer/spool/record.h"
 
 #include <errno.h>
@@ -26,14 +26,18 @@ enum {
     FIRST_SEQUENCE = 64,
     RECORDS_BEFORE = 72,
     BYTES_BEFORE = 80,
-    DESTINATION_SINCE = 88,
+    PREVIOUS_SEQUENCE = 88, /* format 1: something else */
     CREATED = 96,
     CLIENT_ID_LEN = 104,
     DESTINATION_LEN = 106,
-    TEXTS = 108,
+    BRANCH = 108, /* format 1: the texts begin here */
+    SEQUENCE_FLOOR = 116,
+    DAMAGED = 124,
+    TEXTS = 128,
 };
 
-#define FORMAT_VERSION  1
+#define TEXTS_V1        108
+#define FORMAT_VERSION  2
 #define UNREADABLE_UNIT 4096
 
 static const char magic[8] = "MQBSPOOL";
@@ -103,10 +107,13 @@ static void header_encode(const struct segment_header *header, char data[SEGMENT
     little_endian_put64(data + FIRST_SEQUENCE, header->first_sequence);
     little_endian_put64(data + RECORDS_BEFORE, header->records_before);
     little_endian_put64(data + BYTES_BEFORE, header->bytes_before);
-    little_endian_put64(data + DESTINATION_SINCE, header->destination_since);
+    little_endian_put64(data + PREVIOUS_SEQUENCE, header->previous_sequence);
     little_endian_put64(data + CREATED, (uint64_t)header->created_us);
     little_endian_put16(data + CLIENT_ID_LEN, (uint16_t)client_id_len);
     little_endian_put16(data + DESTINATION_LEN, (uint16_t)destination_len);
+    little_endian_put64(data + BRANCH, header->branch);
+    little_endian_put64(data + SEQUENCE_FLOOR, header->sequence_floor);
+    little_endian_put32(data + DAMAGED, header->damaged);
     memcpy(data + TEXTS, header->client_id, client_id_len);
     memcpy(data + TEXTS + client_id_len, header->destination, destination_len);
     little_endian_put32(data + CRC, header_crc(data));
@@ -127,6 +134,19 @@ int segment_write_header(int fd, const struct segment_header *header, struct err
     return segment_system_error(err, "writing the header of", name);
 }
 
+int segment_rewrite_header(int dir, const struct segment_header *header, struct error *err)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    segment_name(header->number, "segment", name);
+    int fd = sys_openat(dir, name, O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return segment_system_error(err, "opening", name);
+    int result = segment_write_header(fd, header, err);
+    close(fd);
+    return result;
+}
+
 int segment_header_decode(struct segment_header *header, struct bytes data, struct error *err)
 {
     if (data.len < SEGMENT_HEADER_SIZE || memcmp(data.data, magic, sizeof(magic)) != 0)
@@ -134,26 +154,33 @@ int segment_header_decode(struct segment_header *header, struct bytes data, stru
     if (little_endian_get32(data.data + CRC) != header_crc(data.data))
         return error_set(err, ERR_FORMAT, "damaged header");
     uint32_t version = little_endian_get32(data.data + VERSION);
-    if (version != FORMAT_VERSION)
-        return error_set(err, ERR_REFUSED, "format %" PRIu32 ", this program reads %d", version,
-                         FORMAT_VERSION);
+    if (version < 1 || version > FORMAT_VERSION)
+        return error_set(err, ERR_REFUSED, "format %" PRIu32 ", this program reads 1 to %d",
+                         version, FORMAT_VERSION);
 
     size_t client_id_len = little_endian_get16(data.data + CLIENT_ID_LEN);
     size_t destination_len = little_endian_get16(data.data + DESTINATION_LEN);
     if (client_id_len > SEGMENT_TEXT_MAX || destination_len > SEGMENT_TEXT_MAX)
         return error_set(err, ERR_FORMAT, "damaged header");
-    const char *texts = data.data + TEXTS;
+    const char *texts = data.data + (version == 1 ? TEXTS_V1 : TEXTS);
     *header = (struct segment_header){
         .run = little_endian_get64(data.data + RUN),
         .number = little_endian_get64(data.data + NUMBER),
         .first_sequence = little_endian_get64(data.data + FIRST_SEQUENCE),
         .records_before = little_endian_get64(data.data + RECORDS_BEFORE),
         .bytes_before = little_endian_get64(data.data + BYTES_BEFORE),
-        .destination_since = little_endian_get64(data.data + DESTINATION_SINCE),
+        .previous_sequence = little_endian_get64(data.data + PREVIOUS_SEQUENCE),
         .created_us = (int64_t)little_endian_get64(data.data + CREATED),
         .client_id = xstrndup(texts, client_id_len),
         .destination = xstrndup(texts + client_id_len, destination_len),
     };
+    if (version == 1) {
+        header->previous_sequence = header->first_sequence - 1; /* as it mostly is */
+    } else {
+        header->branch = little_endian_get64(data.data + BRANCH);
+        header->sequence_floor = little_endian_get64(data.data + SEQUENCE_FLOOR);
+        header->damaged = little_endian_get32(data.data + DAMAGED) != 0;
+    }
     memcpy(header->spool_id, data.data + SPOOL_ID, 16);
     memcpy(header->boot_id, data.data + BOOT_ID, 16);
     return 0;
@@ -266,25 +293,14 @@ int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len, struc
     return unreadable ? 1 : 0;
 }
 
-int segment_mark_damaged(int dir, uint64_t number)
+int segment_remove(int dir, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
     char aside[SEGMENT_NAME_SIZE];
 
-    segment_name(number, "segment", name);
-    segment_name(number, "damaged", aside);
-    return sys_linkat(dir, name, aside) < 0 && errno != EEXIST ? -1 : 0;
-}
-
-int segment_put_aside(int dir, uint64_t number)
-{
-    char name[SEGMENT_NAME_SIZE];
-    char aside[SEGMENT_NAME_SIZE];
-
-    segment_name(number, "segment", name);
-    segment_name(number, "damaged", aside);
-    if (sys_renameat(dir, name, aside) < 0)
-        return -1;
-    /* If both names are the file's already, a rename leaves both. */
-    return sys_unlinkat(dir, name) < 0 && errno != ENOENT ? -1 : 0;
+    segment_name(segment->header.number, "segment", name);
+    if (!segment->header.damaged)
+        return sys_unlinkat(dir, name);
+    segment_name(segment->header.number, "damaged", aside);
+    return sys_renameat(dir, name, aside);
 }

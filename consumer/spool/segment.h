@@ -16,8 +16,6 @@
 #define SEGMENT_SPARE "spare"
 /* The same, while the writer makes one by itself. */
 #define SEGMENT_NEW "new"
-/* The size of a segment that there was no room for. */
-#define SEGMENT_WANTED "wanted"
 
 struct segment_header {
     unsigned char spool_id[16];
@@ -25,10 +23,13 @@ struct segment_header {
     uint64_t run;
     uint64_t number;
     uint64_t first_sequence;    /* sequences in one segment have no gaps */
+    uint64_t previous_sequence; /* of the last record before it */
     uint64_t records_before;    /* stored in this spool before this segment, since it exists */
     uint64_t bytes_before;      /* likewise */
-    uint64_t destination_since; /* records_before when this destination came into force */
     int64_t created_us;         /* wall */
+    uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
+    uint64_t sequence_floor;    /* of what follows it, if it was raised while this was the last */
+    bool damaged;               /* damage was found in it: the file is kept when it is freed */
     const char *client_id;
     const char *destination;
 };
@@ -39,7 +40,7 @@ struct segment {
     struct segment_header header; /* its texts belong to this struct */
     uint64_t size;                /* of the file */
     uint32_t seed;
-    uint64_t damage_end; /* damage below this offset has been counted; 0: none was ever found */
+    uint64_t damage_end; /* damage below this offset has been counted by this process */
 };
 
 void segment_name(uint64_t number, const char *suffix, char name[SEGMENT_NAME_SIZE]);
@@ -68,11 +69,12 @@ void segment_free(struct segment *segment);
 MUST_CHECK int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len,
                             struct error *err);
 
-/* Damage was found in it: the file gets its second name, NUMBER.damaged, at once. So that outlives this
- * process, and the file all that becomes of its first name. -1 and errno; 0 also if it has it already. */
-int segment_mark_damaged(int dir, uint64_t number);
-/* From then on it has that name alone. -1 and errno. */
-int segment_put_aside(int dir, uint64_t number);
+/* Writes the header of a segment that is there anew, for `branch` or `damaged`. */
+MUST_CHECK int segment_rewrite_header(int dir, const struct segment_header *header,
+                                      struct error *err);
+
+/* Frees the name: the file goes, or, if it is damaged, is from then on NUMBER.damaged. -1 and errno. */
+int segment_remove(int dir, const struct segment *segment);
 
 /* -ERR_FULL for errno that more space would mend, else -ERR_SYSTEM. */
 int segment_system_error(struct error *err, const char *what, const char *name);

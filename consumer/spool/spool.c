@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/random.h"
 #include "common/base/sys.h"
+#include "common/client/oversized_file.h"
 #include "consumer/spool/recovery.h"
 #include "consumer/spool/spool_internal.h"
 
@@ -20,9 +21,8 @@
 #define MEGA (1024 * KILO)
 
 #define SIZE_MIN         (1 * MEGA)
-#define SEGMENT_SIZE_MIN (64 * KILO)
-#define SEGMENT_SIZE_MAX (16 * MEGA)
-#define RESERVE_MIN      (8 * MEGA) /* several hundred messages still come after the DISCONNECT */
+#define SEGMENT_SIZE_MIN (128 * KILO) /* takes the longest topic */
+#define SEGMENT_SIZE_MAX (16 * MEGA)  /* unless the largest message needs more */
 
 /* After a reboot, and when the end of the spool can't be read, Redis may know sequences that this disk
  * lost: they are not to be given again, or the new messages would pass for repeats. More than any kernel
@@ -38,12 +38,13 @@ static void set_sizes(struct spool *spool, const struct spool_options *options)
 {
     uint64_t size = options->size > 0 ? (uint64_t)options->size : 0;
     uint64_t retain = options->retain > 0 ? (uint64_t)options->retain : 0;
+    uint64_t largest = options->largest_message > 0 ? (uint64_t)options->largest_message : 0;
 
     spool->size = clamp(size, SIZE_MIN, UINT64_MAX);
-    spool->segment_size =
-        clamp(spool->size / 16, SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX) & ~UINT64_C(4095);
-    spool->reserve = clamp(clamp(spool->size / 8, RESERVE_MIN, UINT64_MAX), 0, spool->size / 4);
-    spool->retain = clamp(retain, 0, (spool->size - spool->reserve) / 2);
+    uint64_t least = clamp(spool->size / 16, SEGMENT_SIZE_MIN, SEGMENT_SIZE_MAX);
+    uint64_t needed = SEGMENT_HEADER_SIZE + record_size_of(0, largest) + 4095;
+    spool->segment_size = clamp(needed, least, spool->size / 8) & ~UINT64_C(4095);
+    spool->retain = clamp(retain, 0, retention_most(spool->size));
 }
 
 void spool_die(const struct spool *spool, const char *what)
@@ -145,6 +146,15 @@ static bool rebooted_since(const struct spool *spool, const struct segment *last
            memcmp(spool->boot_id, unknown, 16) == 0;
 }
 
+/* Of the segments, if there are any: an orphaned spool stays whose it was. */
+static void take_names_over(struct spool *spool, const struct segment_header *header)
+{
+    free(spool->client_id);
+    free(spool->destination);
+    spool->client_id = xstrdup(header->client_id);
+    spool->destination = xstrdup(header->destination);
+}
+
 static void take_over(struct spool *spool, const struct recovered *recovered)
 {
     struct spool_writer *writer = &spool->writer;
@@ -160,18 +170,39 @@ static void take_over(struct spool *spool, const struct recovered *recovered)
     spool->shared.bytes = recovered->bytes;
     spool->shared.disk = recovered->disk;
     spool->shared.last_sequence = recovered->next_sequence - 1;
+    spool->shared.branch = recovered->branch;
+    mark_write_id(spool);
 
     writer->next_number = recovered->next_number;
     writer->next_sequence = recovered->next_sequence;
-    writer->destination_since = recovered->records;
     if (last == NULL)
         return;
     spool->shared.tail = tail_pack(last->header.number, recovered->tail_end);
     /* Even with no record left: headers may probe the disk when what follows them does not. */
     if (recovered->tail_lost || rebooted_since(spool, last))
         writer->next_sequence += REBOOT_SKIP;
-    if (strcmp(last->header.destination, spool->destination) == 0)
-        writer->destination_since = last->header.destination_since;
+    if (writer->next_sequence < recovered->sequence_floor)
+        writer->next_sequence = recovered->sequence_floor;
+    take_names_over(spool, &last->header);
+}
+
+static void skip_oversized(void *context, const char *name, const struct oversized_message *message)
+{
+    struct spool *spool = context;
+
+    (void)name;
+    if (spool->writer.next_sequence <= message->sequence)
+        spool->writer.next_sequence = message->sequence + 1;
+}
+
+/* A file whose record was never written keeps its sequence: the message comes again under another one. */
+static int take_oversized_over(struct spool *spool, struct error *err)
+{
+    int result = oversized_file_list(spool->dir, skip_oversized, spool, err);
+
+    spool->shared.oversized_changed = true;
+    retention_count_oversized(spool);
+    return result < 0 ? result : 0;
 }
 
 static void take_spare_over(struct spool *spool, bool has_spare)
@@ -183,6 +214,29 @@ static void take_spare_over(struct spool *spool, bool has_spare)
         return;
     spool->shared.spare = fd;
     spool->shared.disk += spool->segment_size;
+}
+
+/* What may come again: the file, and the records of the segments that it does not cover. */
+static void take_recent_over(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct recent_origin origin;
+    struct buf data = {0};
+    struct recover_scan scan;
+    struct error err;
+
+    memcpy(origin.spool_id, spool->id, 16);
+    memcpy(origin.boot_id, spool->boot_id, 16);
+    reader->recent_fd = sys_openat(spool->dir, RECENT_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    reader->remembered = recent_load(spool->recent, reader->recent_fd, &origin);
+    for (const struct segment *s = reader->first; s != NULL; s = s->next) {
+        if (s->header.number < reader->remembered ||
+            segment_load(&data, spool->dir, s->header.number, s->size, &err) < 0)
+            continue;
+        recover_scan(&scan, buf_bytes(&data), SEGMENT_HEADER_SIZE, s->seed,
+                     s->header.first_sequence, spool->recent);
+    }
+    buf_free(&data);
 }
 
 /* Starts that received nothing leave segments without a record, which recovery has cut to their headers. */
@@ -208,7 +262,7 @@ static void remove_empty(struct spool *spool)
 
 static int begin_run(struct spool *spool, struct error *err)
 {
-    int result = writer_begin_segment(spool, 0, false, err);
+    int result = writer_begin_segment(spool, false, err);
 
     if (result == 0) {
         spool->shared.tail = tail_pack(spool->writer.number, spool->writer.offset);
@@ -229,12 +283,12 @@ static void find_position(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
     struct cursor start = {0};
-    uint64_t run, sequence;
+    struct mark mark;
 
     if (reader->first != NULL)
         start = cursor_at(reader->first);
-    if (retention_read_hint(spool, &run, &sequence) && reader->first != NULL)
-        mark_locate(spool, reader->first, reader->last, run, sequence, &start);
+    if (retention_read_hint(spool, &mark))
+        mark_locate(spool, &mark, &start);
     reader_move(spool, &start);
     reader_skip_finished_segments(spool, &reader->read);
     reader_skip_finished_segments(spool, &reader->committed);
@@ -271,15 +325,19 @@ static int open_steps(struct spool *spool, struct error *err)
     spool->reader.synced_number = spool->reader.first != NULL ? spool->reader.first->header.number
                                                               : tail_number(spool->shared.tail);
     take_spare_over(spool, recovered.has_spare);
+    result = take_oversized_over(spool, err);
+    if (result < 0)
+        return error_wrap(err, "spool %s", spool->path);
+    take_recent_over(spool);
     result = begin_run(spool, err);
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
     find_position(spool);
-    wanted_read(spool);
     retention_spare(spool);
     if (sys_fsync(spool->dir) < 0)
         return error_system(err, "fsync of %s", spool->path);
     drain_event(spool);
+    spool->opened = true;
     return 0;
 }
 
@@ -300,6 +358,8 @@ int spool_open(struct spool **out, const struct spool_options *options, struct e
     spool->writer.fd = -1;
     spool->reader.fd = -1;
     spool->reader.hint_fd = -1;
+    spool->reader.recent_fd = -1;
+    spool->recent = recent_new();
     spool->shared.spare = SPARE_NONE;
     read_boot_id(spool->boot_id);
 
@@ -312,24 +372,30 @@ int spool_open(struct spool **out, const struct spool_options *options, struct e
     return result;
 }
 
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 void spool_close(struct spool *spool)
 {
     if (spool == NULL)
         return;
-    if (spool->reader.hint_fd >= 0) {
+    if (spool->opened) {
         retention_hint(spool);
+        retention_remember(spool, spool->writer.next_number);
         if (spool->sync != SPOOL_SYNC_NONE)
             retention_sync(spool);
-        close(spool->reader.hint_fd);
     }
     writer_close(spool);
     reader_close(spool);
-    if (spool->shared.spare >= 0)
-        close(spool->shared.spare);
-    if (spool->event_fd >= 0)
-        close(spool->event_fd);
-    if (spool->dir >= 0)
-        close(spool->dir);
+    close_if_open(spool->reader.hint_fd);
+    close_if_open(spool->reader.recent_fd);
+    close_if_open(spool->shared.spare);
+    close_if_open(spool->event_fd);
+    close_if_open(spool->dir);
+    recent_free(spool->recent);
     free(spool->path);
     free(spool->client_id);
     free(spool->destination);
@@ -347,7 +413,6 @@ bool spool_arm_wakeup(struct spool *spool)
     uint64_t position = 0;
 
     retention_spare(spool);
-    retention_directory(spool);
     retention_hint(spool);
     reader_skip_finished_segments(spool, &reader->read);
     if (reader->read.segment != NULL)
@@ -365,12 +430,27 @@ void spool_disarm_wakeup(struct spool *spool)
     atomic_store(&spool->shared.sleeping, false);
     drain_event(spool);
     retention_spare(spool);
-    retention_directory(spool);
 }
 
 const char *spool_id(const struct spool *spool)
 {
     return spool->id_text;
+}
+
+const char *spool_mark_id(const struct spool *spool)
+{
+    return spool->reader.mark_id;
+}
+
+const char *spool_destination(const struct spool *spool)
+{
+    return spool->destination;
+}
+
+int64_t spool_largest_message(const struct spool *spool)
+{
+    return (int64_t)(spool->segment_size - SEGMENT_HEADER_SIZE - record_size_of(0, 0) -
+                     RECORD_ALIGNMENT);
 }
 
 uint64_t spool_run(const struct spool *spool)
@@ -391,6 +471,8 @@ void spool_state(const struct spool *spool, struct spool_state *state)
         .unsent_records = records > committed ? records - committed : 0,
         .limit_bytes = spool->size,
         .damaged_records = reader->damaged,
+        .oversized_messages = reader->oversized_messages,
+        .oversized_bytes = reader->oversized_bytes,
         .last_sequence = atomic_load(&spool->shared.last_sequence),
         .committed_sequence =
             reader->committed.segment != NULL ? reader->committed.sequence - 1 : 0,
@@ -399,31 +481,25 @@ void spool_state(const struct spool *spool, struct spool_state *state)
 
 bool spool_above_high_water(struct spool *spool)
 {
+    uint64_t number = tail_number(atomic_load(&spool->shared.tail));
+
     retention_spare(spool);
-    retention_directory(spool);
+    retention_count_oversized(spool);
+    if (number > spool->reader.remembered)
+        retention_remember(spool, number);
     /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
      * unsent, and not before Redis has said what it has: replay may need what is retained. */
-    if (retention_above_high_water(spool) && spool->reader.mark_read &&
-        retention_nothing_unsent(spool))
-        retention_release(spool);
-    bool above = retention_above_high_water(spool);
-    if (!above && spool->reader.wanted > 0)
-        wanted_done(spool);
-    return above;
+    if (spool->reader.mark_read && retention_nothing_unsent(spool)) {
+        if (retention_above_high_water(spool))
+            retention_release(spool);
+        retention_offer(spool);
+    }
+    return retention_above_high_water(spool);
 }
 
 bool spool_below_low_water(struct spool *spool)
 {
-    if (spool_above_high_water(spool))
-        return false;
-    uint64_t not_unsent = retention_space_in_hand(spool);
-    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
-        if (retention_is_committed(spool, s))
-            not_unsent += s->size;
-    }
-    uint64_t disk = atomic_load(&spool->shared.disk);
-    uint64_t unsent = disk > not_unsent ? disk - not_unsent : 0;
-    return unsent <= (spool->size - spool->reserve - spool->retain) / 2;
+    return !spool_above_high_water(spool) && retention_below_low_water(spool);
 }
 
 void spool_sync_interval(struct spool *spool)

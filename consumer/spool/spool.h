@@ -1,10 +1,10 @@
 /* Append-only log of received messages, between the broker's acknowledgement and Redis.
  *
- * One writer (the MQTT receive thread: spool_append) and one reader (main: all the rest); the two share
- * the tail only, released by the writer and acquired by the reader. spool_append never blocks on anything
- * but the disk, allocates nothing per message, and calls nothing of MQTT's.
- * Sequence numbers start at 1 and never repeat within a spool_id; they may skip numbers (after a reboot,
- * and above a mark that we can't place). Format: docs/SPOOL.md.
+ * One writer (the MQTT receive thread) and one reader (main); the two share the tail only, released by the
+ * writer and acquired by the reader. spool_append never blocks on anything but the disk, allocates nothing
+ * per message, and calls nothing of MQTT's.
+ * Sequence numbers start at 1 and never repeat within a spool_id; they may skip numbers (after a reboot, and
+ * above a mark that we can't place). Format and rules: docs/SPOOL.md.
  *
  * A record is in one of three states: unsent (behind the read position), sent and not yet committed, and
  * committed (Redis has it), of which the last `retain` bytes are kept for replay.
@@ -19,109 +19,141 @@
 
 enum spool_sync { SPOOL_SYNC_NONE, SPOOL_SYNC_INTERVAL, SPOOL_SYNC_ALWAYS };
 
+/* Sizes are clamped: size to at least 1M, retain to half of what size leaves beside the reserve. A directory
+ * that has segments keeps the client id and the destination that they name. */
 struct spool_options {
-    const char *dir; /* <state dir>/spool/<client id>; made if missing */
-    int64_t size;    /* bytes on disk at most, reserve included */
-    int64_t retain;  /* committed bytes kept for replay */
+    const char *dir;         /* spool_path(); made if missing */
+    int64_t size;            /* bytes on disk at most, reserve included */
+    int64_t retain;          /* committed bytes kept for replay */
+    int64_t largest_message; /* topic and payload that a segment must take; 0: as it comes */
     enum spool_sync sync;
-    const char *client_id;   /* written into segment headers */
-    const char *destination; /* DSN without password and options, and stream: likewise */
+    const char *client_id;
+    const char *destination; /* DSN without password and options, and stream */
 };
 
 struct spool;
 
-/* One message. When read: bytes point into the spool's memory and live until the record is committed, or
- * spool_apply_mark moves the position. Times are wall µs. */
+/* One message. When read: bytes point into the spool's memory until the next spool_next or spool_apply_mark.
+ * Times are wall µs. */
 struct spool_message {
     uint64_t sequence; /* given by spool_append */
     uint64_t
-        identity; /* spool_append: the identity of the message that this one repeats, or 0; it and
-                          spool_next give back what it is: its own sequence, or the repeated one's */
+        identity; /* its own sequence, or that of the message it repeats. To spool_append: the latter
+                          (of spool_find_recent), or 0 */
     uint64_t run; /* which start of the consumer stored it */
     int64_t received_us;
     int qos;
     bool retained;
+    bool
+        oversized; /* read: too large for a segment. Its file has the payload; move the mark past it */
     uint16_t packet_id;
     struct bytes topic;
     struct bytes payload;
-    struct bytes properties; /* MQTT 5, raw; may be empty */
 };
 
-/* Opens or creates the spool in options->dir and recovers it: see recover.h for what damage is survived.
+/* Opens or creates the spool in options->dir and recovers it: see recovery.h for what damage is survived.
  * Returns 0, or with err filled -ERR_LOCKED if another process has it, -ERR_FORMAT, -ERR_REFUSED (made by
  * a later version), -ERR_FULL, -ERR_SYSTEM. A disk that is full is no reason not to open a spool that has
- * something to send: it then is above high water. Sizes are clamped: size to at least 1M, retain to half
- * of what size leaves beside the reserve. */
+ * something to send: it then is above high water. */
 MUST_CHECK int spool_open(struct spool **spool, const struct spool_options *options,
                           struct error *err);
 /* No append may be under way. */
 void spool_close(struct spool *spool);
 
-/* Removes all segments' files, but puts aside those that are damaged (NUMBER.damaged): they are read whole
- * for it. When everything is committed and nothing will be appended; all that may follow is spool_close. */
+/* Removes all segments' files and what belongs to them, but puts aside those that are damaged
+ * (NUMBER.damaged): they are read whole for it. When everything is committed and nothing will be appended;
+ * all that may follow is spool_close. */
 void spool_remove_segments(struct spool *spool);
 
-/* Before anything is appended or read: the youngest messages, oldest first, `count` and about 64 MB at
- * the most. */
-typedef void spool_seen(void *context, const struct spool_message *message);
-void spool_load_recent(struct spool *spool, uint64_t count, spool_seen *seen, void *context);
+/* The receive thread's ----------------------------------------------------------------------------- */
 
-/* Writer. Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk says no: in both cases
- * nothing was stored, and the message must not be acknowledged (the caller ends the process).
- * -ERR_TOO_LARGE: nor could it ever be stored, `size` being too small. */
+/* Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk says no: in both cases nothing was
+ * stored, and the message must not be acknowledged (the caller ends the process). A message that no segment
+ * takes goes to a file beside them (common/client/oversized_file.h); its record stands for it. */
 MUST_CHECK int spool_append(struct spool *spool, struct spool_message *message, struct error *err);
+
+/* What may come again is remembered by packet id (QoS 1 and 2), until the id is used again or the session is
+ * gone, over any number of process ends. */
+struct spool_recent {
+    uint64_t identity;
+    bool unreleased; /* QoS 2, and its PUBREL has not come */
+};
+/* True if the last message under its packet id had the same topic and payload. */
+bool spool_find_recent(const struct spool *spool, const struct spool_message *message,
+                       struct spool_recent *recent);
+/* PUBREL came: stored, if the id was unreleased. Fails as spool_append does. */
+MUST_CHECK int spool_release(struct spool *spool, uint16_t packet_id, struct error *err);
+/* The broker has no session of ours: nothing that comes can be a repeat. Likewise. */
+MUST_CHECK int spool_begin_session(struct spool *spool, struct error *err);
+/* The packet ids that are unreleased, `max` at the most. Returns how many were written. */
+size_t spool_unreleased(const struct spool *spool, uint16_t *ids, size_t max);
+
+/* Main's ------------------------------------------------------------------------------------------- */
+
+/* Topic and payload that a segment takes: what the broker may be told. Any thread. */
+int64_t spool_largest_message(const struct spool *spool);
 
 /* eventfd that becomes readable when something was appended after spool_arm_wakeup said yes. */
 int spool_event_fd(const struct spool *spool);
-/* Reader: true: nothing unread, and the writer will write the eventfd; false: there is something. */
+/* True: nothing unread, and the writer will write the eventfd; false: there is something. */
 bool spool_arm_wakeup(struct spool *spool);
 /* The reader is awake again: drains the eventfd. Readable without a new record means that the writer
  * began a segment: the next spare is made here. */
 void spool_disarm_wakeup(struct spool *spool);
 
-/* Reader. 1: *message is the next unsent record, and the position moved past it; 0: none now;
- * negative: damage was met and skipped (err says where and how much; counted), call again. */
+/* 1: *message is the next unsent record, and the position moved past it; 0: none now; negative: damage was
+ * met and skipped (err says where and how much; counted), call again. */
 int spool_next(struct spool *spool, struct spool_message *message, struct error *err);
 
-/* All up to and including this sequence are in Redis. Frees what is above `retain`. Sequences that were
- * not handed out since the last spool_apply_mark are ignored. */
-void spool_commit(struct spool *spool, uint64_t sequence);
+/* Behind the last record given. It means nothing after spool_apply_mark. */
+struct spool_position {
+    uint64_t generation;
+    uint64_t segment;
+    uint64_t offset;
+    uint64_t sequence;
+};
+struct spool_position spool_position(const struct spool *spool);
+/* All before it is in Redis. Frees what is above `retain`. A position from before the last spool_apply_mark
+ * is ignored. */
+void spool_commit(struct spool *spool, const struct spool_position *position);
 
 /* What the mark read from Redis on a connect means; the read position moves accordingly, behind the mark.
- * mark: `<run, 16 hex digits>:<sequence>`, or empty if Redis has none. It is taken as the mark of
- * spool_mark_destination: records of other destinations are neither replayed nor missed. */
+ * mark: `<run, 16 hex digits>:<sequence>`, or empty if Redis has none under spool_mark_id. */
 enum mark_kind {
     MARK_IN_STEP, /* the mark is our committed position */
     MARK_AHEAD,   /* it is ahead of it: sent before, the reply was lost; committed now */
     MARK_BEHIND,  /* it is behind: position moved back to it */
     MARK_GAP, /* it is behind what is kept: position at the oldest kept; `missing` say how many */
-    MARK_UNKNOWN_RUN /* a mark we can't place (unknown run, or above our last): everything kept is sent
-                         again; next_sequence is raised above the mark. Repeats are possible. */
+    MARK_UNKNOWN_RUN, /* a mark we can't place (unknown run, or above our last): everything kept is sent
+                         again; the next sequence is raised above the mark. Repeats are possible. */
+    MARK_COPIED, /* a second such mark, and another one: somebody else writes it, with a copy of this
+                    spool. From now on this one has a mark of its own: read it under spool_mark_id */
 };
 struct mark_result {
     enum mark_kind kind;
     uint64_t position; /* sequence of the record that spool_next gives next */
-    uint64_t missing; /* at most: sequences that were skipped can't always be told from lost ones */
+    uint64_t missing;  /* records that Redis has not, and that are kept no more: at most so many */
     uint64_t replayed; /* records that were committed and will be given once more */
 };
 struct mark_result spool_apply_mark(struct spool *spool, struct bytes mark);
-
+/* The mark is of a run and sequence of ours: where it was read, there is what this spool has sent. */
+bool spool_knows_mark(const struct spool *spool, struct bytes mark);
+/* No mark at the place that is read next means that what is committed is none of its business (and not that
+ * it has lost it): a spool that is redirected. */
+void spool_redirect(struct spool *spool);
 /* The mark after a record: what Redis will be told. text needs 40 bytes. */
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40]);
 
-/* Where the record that spool_next gives next has to go: options->destination, or that of an earlier run
- * whose records are not all committed. Valid until the next call. */
-const char *spool_destination(const struct spool *spool);
-/* Where the first record that is not committed has to go: whose mark spool_apply_mark is to be given. Differs
- * from the above only while records of an earlier destination are under way: wait for their reply before
- * turning to the next, and after a broken connection ask here where to connect to. */
-const char *spool_mark_destination(const struct spool *spool);
+/* A message that Redis would never take: to a file, as if it were too large for a segment. The caller then
+ * moves the mark past it. May be called again for the same one. -ERR_FULL, -ERR_SYSTEM: wait, try again. */
+MUST_CHECK int spool_write_oversized(struct spool *spool, const struct spool_message *message,
+                                     struct error *err);
 
-/* What earlier destinations have not taken, as far as is known, belongs to options->destination from now
- * on, and at later starts. Returns how many records may be among it. Only before the first append. */
-uint64_t spool_redirect(struct spool *spool);
-
-const char *spool_id(const struct spool *spool); /* 32 hex digits */
+const char *spool_id(const struct spool *spool); /* 32 hex digits: of identities */
+const char *
+spool_mark_id(const struct spool *spool); /* of the mark's key: that, or more; below 64 bytes.
+                                                         Valid until spool_apply_mark */
+const char *spool_destination(const struct spool *spool); /* where its records belong */
 uint64_t spool_run(const struct spool *spool);
 
 struct spool_state {
@@ -129,16 +161,17 @@ struct spool_state {
     uint64_t unsent_bytes; /* not yet committed */
     uint64_t unsent_records;
     uint64_t limit_bytes;
-    uint64_t damaged_records; /* since spool_open, recovery's included */
+    uint64_t damaged_records;    /* since spool_open, recovery's included */
+    uint64_t oversized_messages; /* files beside the segments; not among used_bytes */
+    uint64_t oversized_bytes;
     uint64_t last_sequence;
     uint64_t committed_sequence; /* no committed record is above it, no uncommitted one below */
 };
 void spool_state(const struct spool *spool, struct spool_state *state);
 
-/* Back-pressure: above high water (no more than the reserve is left, or the disk itself has no room for
- * the next segment) the broker is to be left; below low water (unsent records take half of what they may)
- * joined. Never both. To be asked in every turn of main's loop: the files are seen to here as well, above
- * all the next spare segment. */
+/* Back-pressure: above high water (no more than the reserve is left) the broker is to be left; below low
+ * water (unsent records take half of what they may) joined. Never both. To be asked in every turn of main's
+ * loop: the files are seen to here as well, above all the next spare segment. */
 bool spool_above_high_water(struct spool *spool);
 bool spool_below_low_water(struct spool *spool);
 

@@ -22,28 +22,49 @@ static uint64_t hash(const char *text)
     return value;
 }
 
-char *spool_path(const struct settings *settings, const char *client_id)
+/* One folder's name. */
+static void append_encoded(struct buf *path, const char *text)
 {
-    struct buf path = {0};
-    size_t above;
+    size_t above = path->len;
 
-    buf_printf(&path, "%s/spool/", settings->supervisor.state_dir);
-    above = path.len;
-    for (const char *at = client_id; *at != '\0'; at++) {
+    for (const char *at = text; *at != '\0'; at++) {
         unsigned char c = (unsigned char)*at;
 
-        if ((c < 0x80 && isalnum(c)) || c == '_' || c == '-' || (c == '.' && at != client_id))
-            buf_append_char(&path, *at);
+        if ((c < 0x80 && isalnum(c)) || c == '_' || c == '-' || (c == '.' && at != text))
+            buf_append_char(path, *at);
         else
-            buf_printf(&path, "%%%02X", c);
+            buf_printf(path, "%%%02X", c);
     }
-    if (path.len - above > NAME_MAX) {
-        path.len = above + NAME_MAX - HASH_LEN;
-        buf_printf(&path, "~%016" PRIx64, hash(client_id));
+    if (path->len - above > NAME_MAX) {
+        path->len = above + NAME_MAX - HASH_LEN;
+        buf_printf(path, "~%016" PRIx64, hash(text));
+    }
+}
+
+static char *path_of(const struct settings *settings, const char *client_id,
+                     const char *destination)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/spool/", settings->supervisor.state_dir);
+    append_encoded(&path, client_id);
+    if (destination != NULL) {
+        buf_append_char(&path, '/');
+        append_encoded(&path, destination);
     }
     char *text = xstrdup(buf_text(&path));
     buf_free(&path);
     return text;
+}
+
+char *spool_path(const struct settings *settings, const char *client_id, const char *destination)
+{
+    return path_of(settings, client_id, destination);
+}
+
+char *spool_client_path(const struct settings *settings, const char *client_id)
+{
+    return path_of(settings, client_id, NULL);
 }
 
 int spool_path_make(const struct settings *settings, struct error *err)

@@ -1,14 +1,17 @@
-/* Where a consumer's spool lies: <state dir>/spool/<client id>, a client id being a directory's name with
- * every byte but letters, digits, `_`, `-` and `.` (not in front) as %XX. What would be longer than a
- * directory's name may be ends early, in `~` and a hash of the client id. */
+/* Where spools lie: <state dir>/spool/<client id>/<destination>. A client id or destination is a folder's name
+ * with every byte but letters, digits, `_`, `-` and `.` (not in front) as %XX. What would be longer than a
+ * folder's name may be ends early, in `~` and a hash of the text. */
 #ifndef CONSUMER_SPOOL_SPOOL_PATH_H
 #define CONSUMER_SPOOL_SPOOL_PATH_H
 
 #include "common/base/error.h"
 #include "common/base/settings.h"
 
-char *spool_path(const struct settings *settings, const char *client_id); /* to be freed */
-/* Makes what is above it. */
+/* To be freed, both. */
+char *spool_path(const struct settings *settings, const char *client_id, const char *destination);
+/* The folder above: what belongs to the broker's session lies there. */
+char *spool_client_path(const struct settings *settings, const char *client_id);
+/* Makes <state dir>/spool. */
 MUST_CHECK int spool_path_make(const struct settings *settings, struct error *err);
 
 #endif

@@ -128,7 +128,8 @@ static void read_all(struct bench *bench)
         read += next;
         if (next > 0 && read % BATCH != 0)
             continue;
-        spool_commit(bench->spool, message.sequence);
+        struct spool_position position = spool_position(bench->spool);
+        spool_commit(bench->spool, &position);
         if (next == 0 && spool_arm_wakeup(bench->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(bench->spool), .events = POLLIN};
             poll(&fd, 1, -1);

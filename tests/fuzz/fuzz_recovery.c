@@ -13,9 +13,7 @@
 #include <unistd.h>
 
 /* The fuzzers are linked with the pure rooms; these come along as source. */
-#include "consumer/spool/damaged.c"
-
-#include "consumer/spool/u64_set.c"
+#include "consumer/spool/recent.c"
 
 #include "consumer/spool/record.c"
 
@@ -39,6 +37,7 @@ static char directory[64];
 static int dir;
 static struct image originals[SEGMENTS];
 static uint32_t seeds[SEGMENTS];
+static struct recent *recent;
 
 static void payload_of(uint64_t sequence, char text[32])
 {
@@ -107,6 +106,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
+    recent = recent_new();
     log_open(&(struct log_options){.level = LOG_LEVEL_EMERGENCY, .fd = 2});
     strcpy(directory, access("/dev/shm", W_OK) == 0 ? "/dev/shm/fuzz-recover-XXXXXX"
                                                     : "/tmp/fuzz-recover-XXXXXX");
@@ -156,7 +156,7 @@ static void check_records(struct bytes data, uint32_t seed, uint64_t first_seque
     uint64_t next = first_sequence;
     char payload[32];
 
-    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, first_sequence);
+    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, first_sequence, NULL);
     for (size_t at = SEGMENT_HEADER_SIZE; at < data.len;) {
         at = record_find(data, at, seed, next, next + data.len);
         if (at >= data.len)
@@ -243,7 +243,7 @@ static void fuzz_records(const uint8_t *data, size_t size)
 
     memcpy(copy, data, size);
     struct bytes bytes = {copy, size};
-    recover_scan(&scan, bytes, 0, seeds[0], 1);
+    recover_scan(&scan, bytes, 0, seeds[0], 1, recent);
     require(scan.end <= size);
     (void)record_read(&record, &needed, bytes, seeds[0]);
     free(copy);

@@ -1,12 +1,12 @@
-"""What the spool holds for a destination that is no more, for a client id that is no more, or without
-room for what comes: it is said, and there is a way out."""
+"""What a spool holds for a destination or a client id that is no more: it is sent, to where it had to go or to what has
+taken that one's place."""
 
 import json
 import signal
 
 import pytest
 from bridge import wait_until
-from bridge.consumer import READY, Consumer, assert_all, numbered
+from bridge.consumer import Consumer, assert_all, numbered
 from bridge.relays import Relay
 
 MEND = "[spool] former = redirect"
@@ -39,26 +39,24 @@ def test_what_a_lost_redis_had_not_taken_goes_to_the_present_one(make_consumer, 
     consumer.set("transport:async", dsn=present.dsn()).start()
     between = [("one/topic", f"between-{number:05d}") for number in range(300)]
     publisher.publish_all(between)
-    consumer.wait_spooled(between)
+    assert ordered(consumer.wait_entries(300)) == between, "what comes for the present one waits for nothing"
     consumer.wait_log(MEND)
     place = f"127.0.0.1:{lost.port}/messages"
     line = next(line for line in consumer.log().splitlines() if MEND in line)
     assert place in line and "may come twice" in line and "hidden" not in consumer.log()
-    assert present.client.xlen("messages") == 0
 
     consumer.stop()
     consumer.set("spool", former="redirect").start()
     after = [("one/topic", f"after-{number:05d}") for number in range(300)]
     publisher.publish_all(after)
-    entries = consumer.wait_entries(1300)
-    assert ordered(entries) == unsent + between + after
-    assert_all(unsent + between + after, entries)
-    assert f"{place} go to" in consumer.log() and " 700 messages" in consumer.log()
+    assert_once_and_in_order(consumer.wait_entries(1300), unsent, between + after)
+    assert f"{place} goes to" in consumer.log()
 
     # It is done: nothing is repeated later, whatever the setting is then.
     consumer.set("spool", former="drain").restart()
+    consumer.wait_log("Removed spool")
     publisher.publish("one/topic", "last")
-    assert ordered(consumer.wait_entries(1301)) == unsent + between + after + [("one/topic", "last")]
+    assert_once_and_in_order(consumer.wait_entries(1301), unsent, [*between, *after, ("one/topic", "last")])
 
 
 def test_the_reason_of_a_lost_redis_is_in_health_and_status(make_bridge, mosquitto, make_redis, publisher,
@@ -99,35 +97,109 @@ def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publi
     assert_all(unsent, consumer.wait_idle(publisher))
 
 
-# Room -------------------------------------------------------------------------------------------------
+# A replica that was promoted, and other names ----------------------------------------------------------
 
-@pytest.mark.parametrize("version", ["3.1.1"])
-def test_what_is_retained_gives_way_to_a_message_that_needs_its_room(make_consumer, redis, publisher, version):
-    """Under MQTT 5 the broker keeps such a message from us."""
-    consumer = make_consumer(version=version)
-    consumer.set("spool", size="16M", retain="6M").start()
-    sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]
+def replicate(source, copy, count):
+    copy.client.replicaof("127.0.0.1", source.port)
+    wait_until(lambda: copy.client.xlen("messages") == count, 20, "the replica has them")
+
+
+def assert_once_and_in_order(entries, *parts):
+    """Of each spool: its messages stand in the order in which they came."""
+    assert_all([message for part in parts for message in part], entries)
+    seen = ordered(entries)
+    for part in parts:
+        assert [message for message in seen if message in set(part)] == part
+
+
+@pytest.mark.parametrize("former", ["drain", "redirect"])
+@pytest.mark.parametrize("old", ["alive", "gone", "gone with unsent"])
+def test_a_dsn_that_points_to_a_replica_which_lagged_gives_it_what_it_lacks(make_consumer, make_redis, publisher, old,
+                                                                            former):
+    master, replica = make_redis(), make_redis()
+    consumer = make_consumer(store=master).set("supervisor", stop_timeout="2s").start()
+    sent = numbered(200, "one/topic")
+    publisher.publish_all(sent[:100])
+    consumer.wait_entries(100)
+    replicate(master, replica, 100)
+    replica.client.replicaof("NO", "ONE")
+    publisher.publish_all(sent[100:])
+    consumer.wait_entries(200)
+    if old != "alive":
+        master.stop()
+    if old == "gone with unsent":
+        sent += (unsent := [("one/topic", f"unsent-{number:05d}") for number in range(50)])
+        publisher.publish_all(unsent)
+        consumer.wait_spooled(unsent)
+    consumer.stop()
+
+    consumer.redis = replica
+    consumer.set("transport:async", dsn=replica.dsn()).set("spool", former=former).start()
+    more = [("one/topic", f"more-{number:05d}") for number in range(10)]
+    publisher.publish_all(more)
+    assert_once_and_in_order(consumer.wait_entries(len(sent) + 10), sent, more)
+    consumer.wait_log("has been sent")
+    consumer.restart()
+    consumer.wait_log("Removed spool")
+    assert_once_and_in_order(consumer.wait_idle(publisher), sent, more)
+    if old == "alive":
+        assert master.client.xlen("messages") == 200
+
+
+def test_another_name_of_the_same_redis_repeats_and_loses_nothing(consumer, publisher, redis):
+    consumer.start()
+    sent, unsent = numbered(100, "one/topic"), [("one/topic", f"unsent-{number}") for number in range(20)]
     publisher.publish_all(sent)
-    consumer.wait_entries(300)
-    publisher.publish("large", b"y" * 11_000_000)
-    publisher.publish("small", "last")
-    assert consumer.process.wait() == 1
-    assert "ending without acknowledging it" in consumer.log()
-    consumer.start(wait=False)
-    consumer.wait_log("making room")
-    consumer.wait_log(READY)
-    entries = consumer.wait_entries(302)
-    assert [(entry.topic, len(entry.payload)) for entry in entries[300:]] == [("large", 11_000_000), ("small", 4)]
-    assert consumer.process.is_running()
+    consumer.wait_entries(100)
+    redis.freeze()
+    publisher.publish_all(unsent)
+    consumer.wait_spooled(unsent)
+    consumer.process.stop(4, signal.SIGQUIT)
+    redis.thaw()
+    consumer.set("transport:async", dsn=f"redis://localhost:{redis.port}/messages").start()
+    more = [("one/topic", f"more-{number}") for number in range(10)]
+    publisher.publish_all(more)
+    assert_once_and_in_order(consumer.wait_entries(130), sent + unsent, more)
+    consumer.wait_log("No consumer owns spool")
+    assert_once_and_in_order(consumer.wait_idle(publisher), sent + unsent, more)
 
 
-def test_a_message_just_too_large_for_an_empty_spool_stops_nothing(make_consumer, redis, publisher):
-    consumer = make_consumer(version="3.1.1").set("spool", size="8M", retain="1M").start()
-    publisher.publish("too/large", b"x" * (7 * 1024 * 1024 + 100_000))
-    publisher.publish("small", "1")
-    assert ordered(consumer.wait_entries(1)) == [("small", "1")]
-    assert 'A message on "too/large" is lost' in consumer.log()
-    assert "can't be told a maximum_packet_size" in consumer.log()
+def test_a_dsn_that_comes_back_finds_its_own_spool(make_consumer, make_redis, publisher):
+    first, second = make_redis(), make_redis()
+    consumer = make_consumer(store=first).start()
+    sent = numbered(30)
+    publisher.publish_all(sent)
+    consumer.wait_entries(30)
+    consumer.stop()
+    consumer.set("transport:async", dsn=second.dsn()).start()
+    consumer.redis = second
+    publisher.publish("other", "1")
+    consumer.wait_entries(1)
+    consumer.stop()
+    consumer.set("transport:async", dsn=first.dsn()).start()
+    consumer.redis = first
+    publisher.publish("back", "1")
+    assert_all([*sent, ("back", "1")], consumer.wait_idle(publisher))
+
+
+def test_segments_that_an_earlier_version_has_left_are_sent(make_consumer, make_redis, publisher, redis):
+    """They lie in the client id's folder itself."""
+    consumer = make_consumer()
+    unsent = [("unsent", str(number)) for number in range(20)]
+    leave_unsent(consumer, publisher, redis, numbered(10), unsent)
+    folder = consumer.bridge.state_dir / "spool" / "bridge"
+    own, = [path for path in folder.iterdir() if path.is_dir()]
+    for path in own.iterdir():
+        path.rename(folder / path.name)
+    own.rmdir()
+    redis.start()
+    consumer.start()
+    consumer.wait_log("has been sent")
+    assert_all(numbered(10) + unsent, consumer.wait_idle(publisher))
+    consumer.restart()
+    consumer.wait_log("Emptied spool")
+    assert not list(folder.glob("*segment*"))
+    assert_all(numbered(10) + unsent, consumer.wait_idle(publisher))
 
 
 # A spool of nobody's ------------------------------------------------------------------------------------
@@ -200,7 +272,7 @@ def test_a_changed_stream_gets_only_what_was_stored_for_it(consumer, publisher, 
     wait_until(lambda: redis.client.xlen("other") == 700, 20, lambda: consumer.process.log_tail())
     assert_all(before, consumer.entries("messages"))
     assert_all(after, consumer.entries("other"))
-    assert "sending them there first" in consumer.log()
+    assert "No consumer owns spool" in consumer.log()
     consumer.restart()
     publisher.publish("last", "")
     wait_until(lambda: redis.client.xlen("other") == 701, 20, lambda: consumer.process.log_tail())
@@ -234,8 +306,8 @@ def test_a_damaged_segment_of_a_former_client_id_is_kept_for_somebody_to_look_at
     consumer.wait_spooled(sent)
     consumer.process.stop(4, signal.SIGQUIT)
     redis.thaw()
-    folder = consumer.bridge.state_dir / "spool" / "bridge"
-    segment, = folder.glob("*.segment")
+    segment, = (consumer.bridge.state_dir / "spool" / "bridge").rglob("*.segment")
+    folder = segment.parent
     whole = segment.read_bytes()
     # In neither of the two batches, of 256 at most, that may wait in the frozen server's socket.
     assert whole.count(b"00000600") == 1
@@ -260,11 +332,12 @@ def test_a_folder_beside_the_spools_that_is_none_is_left_alone(consumer, redis):
     (folder / "backup").mkdir()
     (folder / "backup" / "dump").write_text("precious")
     (folder / "backup" / "000000000001.segment").write_text("no header")
-    (folder / "bridge" / "000000000000.damaged").write_text("put aside")
-    (folder / "bridge" / "notes").write_text("somebody's")
+    own, = (path for path in (folder / "bridge").iterdir() if path.is_dir())
+    (own / "000000000000.damaged").write_text("put aside")
+    (own / "notes").write_text("somebody's")
     consumer.set("mqtt", client_id="another").start()
     consumer.wait_log("Emptied spool")
     assert {path.name for path in folder.iterdir()} == {"another", "backup", "bridge", "lost+found"}
     assert {path.name for path in (folder / "backup").iterdir()} == {"dump", "000000000001.segment"}
-    assert {path.name for path in (folder / "bridge").iterdir()} == {"000000000000.damaged", "notes"}
+    assert {path.name for path in own.iterdir()} == {"000000000000.damaged", "notes"}
     assert "lost+found" not in consumer.log() and "backup" not in consumer.log()

@@ -1,12 +1,14 @@
 """Kills, freezes, losses and full stores under the consumer: nothing is lost, and what comes twice can be told."""
 
+import contextlib
 import subprocess
+import threading
 import time
 
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, assert_all, numbered
-from bridge.relays import LateRelay
+from bridge.relays import Counting, LateRelay
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -194,17 +196,95 @@ def test_an_old_spool_under_a_newer_mark_repeats_rather_than_skips(consumer, pub
     assert {("load/between", str(number).encode()) for number in range(50)} <= seen
 
 
-def test_a_key_of_another_type_is_said_and_waited_out(consumer, publisher, redis):
+# What Redis refuses ------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def out_of_memory(redis):
+    redis.client.config_set("maxmemory", 1)
+    yield
+    redis.client.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def key_of_another_type(redis):
+    redis.client.rename("messages", "aside")
     redis.client.set("messages", "not a stream")
-    consumer.start()
-    sent = numbered(20)
+    yield
+    redis.client.rename("aside", "messages")
+
+
+@contextlib.contextmanager
+def demoted(redis):
+    redis.client.replicaof("127.0.0.1", 1)
+    yield
+    redis.client.replicaof("NO", "ONE")
+
+
+def save(redis, status):
+    redis.client.bgsave()
+    wait_until(lambda: redis.client.info("persistence")["rdb_last_bgsave_status"] == status, 10, status)
+
+
+@contextlib.contextmanager
+def disk_failing(redis):
+    redis.client.config_set("save", "3600 1")
+    obstacle = redis.folder / "dump.rdb"
+    obstacle.mkdir()
+    save(redis, "err")
+    yield
+    obstacle.rmdir()
+    save(redis, "ok")
+
+
+@contextlib.contextmanager
+def forbidden(redis):
+    redis.client.execute_command("ACL", "SETUSER", "default", "-xadd")
+    yield
+    redis.client.execute_command("ACL", "SETUSER", "default", "+xadd")
+
+
+@contextlib.contextmanager
+def scripts_forgotten(redis):
+    """Again and again."""
+    over = threading.Event()
+
+    def forget():
+        client = redis.client
+        while not over.is_set():
+            client.script_flush()
+    thread = threading.Thread(target=forget)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("trouble, words, keeps_connection", [
+    (out_of_memory, "OOM", True), (key_of_another_type, "WRONGTYPE", True), (disk_failing, "MISCONF", True),
+    (forbidden, "can't run this command", True), (demoted, "READONLY", False), (scripts_forgotten, "NOSCRIPT", False)])
+def test_a_redis_that_refuses_is_asked_less_and_less_often(make_consumer, publisher, redis, makers, trouble, words,
+                                                           keeps_connection):
+    relay = makers.keep(Counting(redis.port))
+    consumer = make_consumer().set("transport:async", dsn=f"redis://127.0.0.1:{relay.port}/messages").start()
+    sent = numbered(100, "before/{}")
     publisher.publish_all(sent)
-    consumer.wait_log("WRONGTYPE")
-    redis.client.delete("messages")
-    assert_all(sent, consumer.wait_entries(20))
+    consumer.wait_entries(100)
+    lines = consumer.log().count("\n")
+    with trouble(redis):
+        sent += (behind := numbered(600))
+        publisher.publish_all(behind)
+        consumer.wait_log(words)
+        time.sleep(6)
+        assert "takes messages again" not in consumer.log()
+        assert consumer.log().count("\n") - lines < 10, consumer.log()
+        assert relay.connections == 1 if keeps_connection else relay.connections < 10
+    consumer.wait_log("takes messages again")
+    assert_all(sent, consumer.wait_idle(publisher))
+    assert consumer.log().count("takes messages again") == 1
 
 
-def test_a_redis_out_of_memory_is_waited_out(make_consumer, make_redis, publisher):
+def test_a_redis_that_fills_up_is_waited_out(make_consumer, make_redis, publisher):
     redis = make_redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
     consumer = make_consumer(store=redis).start()
     sent = [("big", f"{number:06d}" + "x" * 3000) for number in range(1500)]
@@ -213,6 +293,41 @@ def test_a_redis_out_of_memory_is_waited_out(make_consumer, make_redis, publishe
     redis.client.config_set("maxmemory", "100mb")
     assert_all(sent, consumer.wait_entries(len(sent)))
 
+
+# Two of one ---------------------------------------------------------------------------------------------
+
+def test_two_copies_of_one_state_directory_both_go_on_with_few_repeats(make_consumer, make_mosquitto, make_publisher,
+                                                                       publisher, redis):
+    """A clone, or a backup that was restored beside the original: two brokers, one stream."""
+    first, broker = make_consumer(), make_mosquitto()
+    second = make_consumer(broker=broker)
+    other = make_publisher(broker.port)
+    first.start()
+    sent = numbered(20, "shared/{}")
+    publisher.publish_all(sent)
+    first.wait_entries(20)
+    first.stop()
+    subprocess.run(["cp", "-a", first.bridge.state_dir, second.bridge.state_dir], check=True)
+    first.start()
+    second.start()
+    for number in range(20):  # in turn: each finds the other's mark
+        for client, name in ((publisher, "first"), (other, "second")):
+            sent.append((f"load/{name}", f"{number:08d}"))
+            client.publish(*sent[-1])
+            wait_until(lambda: sent[-1][1].encode() in [entry.payload for entry in first.entries()
+                                                        if entry.topic == sent[-1][0]], 20, first.process.log_tail)
+    seen = [(entry.topic, entry.payload.decode()) for entry in first.entries()]
+    assert set(seen) == set(sent)
+    # What is kept comes once more when a strange mark is found, and once more under a mark of one's own.
+    assert max(seen.count(message) for message in sent) <= 5 and len(seen) < 4 * len(sent)
+    assert "Another process writes the mark of this spool" in first.log() + second.log()
+    count = redis.client.xlen("messages")
+    publisher.publish("load/last", "first")
+    other.publish("load/last", "second")
+    wait_until(lambda: redis.client.xlen("messages") == count + 2, 20, "nothing is repeated any more")
+
+
+# The broker, and the spool ------------------------------------------------------------------------------
 
 def test_the_broker_restarted_loses_nothing(make_consumer, mosquitto, publisher):
     consumer = make_consumer(reconnect_max="300ms").start()
@@ -244,7 +359,7 @@ def test_a_full_spool_leaves_the_broker_and_comes_back(make_consumer, publisher,
 def test_a_spool_that_is_full_to_the_brim_ends_it_and_the_next_start_sends_first(consumer, publisher, redis):
     consumer.set("spool", size="1M", retain="0").start()
     redis.freeze()
-    sent = [("fill", f"{number:06d}" + "x" * 200000) for number in range(30)]
+    sent = [("fill", f"{number:06d}" + "x" * 30000) for number in range(90)]
     consumer.process.freeze()  # so that more has come than fits when it looks, and it can't leave in time
     publisher.publish_all(sent)
     consumer.process.thaw()

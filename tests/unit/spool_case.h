@@ -101,10 +101,7 @@ static inline void spool_case_close(struct spool_case *c)
 /* As if the process had been killed: nothing of what spool_close says or writes. */
 static inline void spool_case_reopen_killed(struct spool_case *c)
 {
-    c->spool->sync = SPOOL_SYNC_NONE;
-    if (c->spool->reader.hint_fd >= 0)
-        close(c->spool->reader.hint_fd);
-    c->spool->reader.hint_fd = -1;
+    c->spool->opened = false;
     spool_case_close(c);
     spool_case_open(c);
 }
@@ -177,6 +174,14 @@ static inline uint64_t spool_case_expect(struct spool_case *c, int first, int la
     for (int n = first; n <= last; n++)
         assert_int_equal(spool_case_next(c, &message), n);
     return message.sequence;
+}
+
+/* All that was given. */
+static inline void spool_case_commit(struct spool_case *c)
+{
+    struct spool_position position = spool_position(c->spool);
+
+    spool_commit(c->spool, &position);
 }
 
 static inline void spool_case_expect_none(struct spool_case *c)

@@ -20,6 +20,16 @@ static const struct fresh FRESH[] = {
 #define FRESH_LEN      4
 #define FRESH_JSON_LEN 3 /* Symfony's Serializer refuses the last */
 
+static void assert_size(const struct envelope_format *format,
+                        const struct envelope_message *message, size_t size)
+{
+    struct envelope_template *template = envelope_template_new(format);
+
+    assert_int_equal(envelope_size(template, message), size);
+    assert_true(envelope_size_bound(template, message) >= size);
+    envelope_template_free(template);
+}
+
 static void test_every_fresh_vector_decodes(void **state)
 {
     struct arena arena = {0};
@@ -62,6 +72,7 @@ static void test_fresh_messages_are_written_as_symfony_writes_them(void **state)
 
             buf_clear(&out);
             encode(&out, &format, &message);
+            assert_size(&format, &message, out.len);
             assert_bytes(buf_bytes(&out),
                          vector_read(&file, VERSIONS[v], php ? "php" : "json", fresh->file));
         }
@@ -176,6 +187,7 @@ static void test_any_bytes_come_back_in_every_format(void **state)
         message.topic = buf_bytes(&topic);
         message.payload = buf_bytes(&payload);
         encode(&out, &format, &message);
+        assert_size(&format, &message, out.len);
 
         decode(&envelope, buf_bytes(&out), &arena);
         assert_int_equal(envelope.serializer, format.serializer);
@@ -190,6 +202,42 @@ static void test_any_bytes_come_back_in_every_format(void **state)
     buf_free(&payload);
     buf_free(&out);
     arena_free(&arena);
+}
+
+/* What grows most under each escaping, alone and behind bytes that are no UTF-8. */
+static void test_the_size_is_known_before_encoding(void **state)
+{
+    static const struct bytes units[] = {
+        BYTES("\x01"), BYTES("\0"), BYTES("\xFF"), BYTES("\xC2\x80"), BYTES("\xF0\x9F\x8C\xA1"),
+        BYTES("\\"),   BYTES("\""), BYTES("/"),    BYTES("'"),        BYTES("\xFF\xFF\xFF/\0\"")};
+    struct buf text = {0};
+    struct buf out = {0};
+
+    (void)state;
+    for (uint32_t i = 0; i < 24; i++) {
+        struct envelope_format format = format_of(i & 1 ? ENVELOPE_JSON : ENVELOPE_PHP);
+
+        format.redis_serialized = (i & 2) != 0;
+        format.metadata_headers = (i & 4) != 0;
+        format.visibility = (enum envelope_visibility)(i / 8);
+        for (size_t unit = 0; unit < sizeof(units) / sizeof(units[0]); unit++) {
+            struct envelope_message message = MESSAGE;
+
+            buf_clear(&text);
+            for (size_t times = 0; times < 3000; times++)
+                buf_append(&text, units[unit]);
+            message.payload = buf_bytes(&text);
+            buf_clear(&out);
+            encode(&out, &format, &message);
+            assert_size(&format, &message, out.len);
+            message.topic = buf_bytes(&text);
+            buf_clear(&out);
+            encode(&out, &format, &message);
+            assert_size(&format, &message, out.len);
+        }
+    }
+    buf_free(&text);
+    buf_free(&out);
 }
 
 static void test_the_length_in_front_is_right(void **state)
@@ -316,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_metadata_headers_under_the_php_serializer),
         cmocka_unit_test(test_metadata_headers_stand_behind_those_of_the_json_serializer),
         cmocka_unit_test(test_any_bytes_come_back_in_every_format),
+        cmocka_unit_test(test_the_size_is_known_before_encoding),
         cmocka_unit_test(test_the_length_in_front_is_right),
         cmocka_unit_test(test_a_template_is_used_again_and_appends),
         cmocka_unit_test(test_json_that_is_not_utf8_says_so_in_its_headers),

@@ -72,6 +72,126 @@ static void test_scripts_that_the_server_forgot_break_the_connection(void **stat
     assert_int_equal(append(fixture, "", "00ff:1", 1), 0);
 }
 
+static void test_a_refused_append_leaves_the_connection_but_for_a_replica(void **state)
+{
+    struct fixture *fixture = *state;
+
+    command(fixture, "CONFIG SET maxmemory 1");
+    assert_int_equal(append(fixture, "", "00ff:1", 1), -ERR_UNREACHABLE);
+    assert_true(queue_is_connected(fixture->queue));
+    command(fixture, "CONFIG SET maxmemory 0");
+    command(fixture, "SET messages x");
+    assert_int_equal(append(fixture, "", "00ff:1", 1), -ERR_REFUSED);
+    assert_true(queue_is_connected(fixture->queue));
+    command(fixture, "DEL messages");
+    command(fixture, "REPLICAOF 127.0.0.1 1");
+    assert_int_equal(append(fixture, "", "00ff:1", 1), -ERR_UNREACHABLE);
+    assert_false(queue_is_connected(fixture->queue));
+}
+
+static void test_a_value_that_the_server_never_takes_is_told_apart(void **state)
+{
+    struct fixture *fixture = *state;
+    struct queue_batch batch = {0};
+    struct answer answer = {0};
+
+    signal(SIGPIPE, SIG_IGN); /* as our programs do */
+    command(fixture, "CONFIG SET proto-max-bulk-len 1048576");
+    memset(buf_reserve(&batch.value, 2000000), 'x', 2000000);
+    batch.value.len = 2000000;
+    queue_batch_add(&batch);
+    queue_append(fixture->queue, SPOOL, BYTES_NONE, BYTES("00ff:1"), &batch, 0, on_done, &answer);
+    queue_batch_free(&batch);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, -ERR_TOO_LARGE);
+    assert_false(queue_is_connected(fixture->queue));
+}
+
+static void test_an_append_may_move_the_mark_alone(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(append(fixture, "", "00ff:1", 0), 0);
+    assert_int_equal(append(fixture, "00ff:1", "00ff:2", 0), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 0);
+}
+
+static void on_redriven(void *context, int result, bool added, const struct error *err)
+{
+    on_done(context, result, err);
+    ((struct answer *)context)->number = added;
+}
+
+static struct answer redrive(struct fixture *fixture, const char *id)
+{
+    struct answer answer = {0};
+
+    queue_redrive(fixture->queue, id, BYTES("value"), 0, on_redriven, &answer);
+    wait_for(fixture->queue, &answer);
+    return answer;
+}
+
+static void test_a_message_is_redriven_once_under_its_identity(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(redrive(fixture, SPOOL "-7").number, 1);
+    assert_int_equal(redrive(fixture, SPOOL "-7").number, 0);
+    assert_int_equal(redrive(fixture, SPOOL "-8").number, 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 2);
+    assert_true(command(fixture, "TTL {messages}__redriven:" SPOOL "-7") > 600000);
+}
+
+static void test_a_redrive_that_is_refused_can_be_tried_again(void **state)
+{
+    struct fixture *fixture = *state;
+
+    command(fixture, "SET messages x");
+    assert_int_equal(redrive(fixture, SPOOL "-7").result, -ERR_REFUSED);
+    command(fixture, "DEL messages");
+    command(fixture, "ACL SETUSER default -set");
+    assert_int_equal(redrive(fixture, SPOOL "-7").result, -ERR_REFUSED);
+    assert_int_equal(command(fixture, "XLEN messages"), 0);
+    command(fixture, "ACL SETUSER default +@all");
+    assert_int_equal(redrive(fixture, SPOOL "-7").number, 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+}
+
+static void check_at(const char *current, const char *place, const char *password, int64_t dbindex,
+                     double timeout_s)
+{
+    struct settings_transport transport = {.name = (char *)"async", .dsn = (char *)current};
+    struct queue *queue;
+    struct error err;
+
+    assert_int_equal(queue_new_at(&queue, &transport, place, &err), 0);
+    const struct dsn_redis *dsn = queue_dsn(queue);
+    assert_string_equal(queue_place(queue), place);
+    if (dsn->path != NULL)
+        assert_string_equal(dsn->path, "/run/r.sock");
+    else
+        assert_string_equal(dsn->hosts[0].host, "old");
+    assert_string_equal(dsn->stream, "a");
+    assert_int_equal(dsn->dbindex, dbindex);
+    assert_int_equal((int)dsn->timeout_s, (int)timeout_s);
+    if (password != NULL)
+        assert_string_equal(dsn->password, password);
+    else
+        assert_null(dsn->password);
+    queue_free(queue);
+}
+
+static void test_another_place_gets_today_s_credentials_and_options(void **state)
+{
+    (void)state;
+    check_at("redis://new:6379/b", "redis://old:6379/a", NULL, 0, 0);
+    check_at("redis://:p%2Fw@new/b?timeout=1", "redis://old:6379/a", "p/w", 0, 1);
+    check_at("redis://u:p@new:1/b/g?dbindex=2&timeout=1", "redis://old:6379/a", "p", 0, 1);
+    check_at("redis://new/b?dbindex=2", "redis://old:6379/a?dbindex=3", NULL, 3, 0);
+    check_at("redis://new/b", "redis:///run/r.sock?stream=a&dbindex=1", NULL, 1, 0);
+    check_at("redis:///run/r.sock?stream=b", "redis://old:6379/a", NULL, 0, 0);
+}
+
 static void test_reading_without_a_group_says_so(void **state)
 {
     struct fixture *fixture = *state;
@@ -234,6 +354,12 @@ int main(void)
         WITH_REDIS(test_a_stream_of_another_type_is_refused_and_the_mark_stays),
         WITH_REDIS(test_an_append_whose_mark_is_refused_adds_nothing),
         WITH_REDIS(test_scripts_that_the_server_forgot_break_the_connection),
+        WITH_REDIS(test_a_refused_append_leaves_the_connection_but_for_a_replica),
+        WITH_REDIS(test_a_value_that_the_server_never_takes_is_told_apart),
+        WITH_REDIS(test_an_append_may_move_the_mark_alone),
+        WITH_REDIS(test_a_message_is_redriven_once_under_its_identity),
+        WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
+        cmocka_unit_test(test_another_place_gets_today_s_credentials_and_options),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
         WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),

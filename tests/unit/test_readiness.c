@@ -172,7 +172,7 @@ static void test_a_consumer_that_sends_slowly_says_so_and_is_ready(void **state)
     struct readiness readiness;
 
     stats_reason(&scene->stats->slot[CONSUMER], "redis://a: no answer in time to 1000 bytes");
-    stats_set(&scene->stats->slot[CONSUMER], STATS_REDIS_SLOW, 1);
+    stats_set(&scene->stats->slot[CONSUMER], STATS_REDIS_DEGRADED, 1);
     readiness = judge(scene);
     assert_true(readiness.ready);
     assert_string_equal(readiness.part[READINESS_SPOOL].reason,

@@ -70,7 +70,8 @@ static const char STATUS[] =
     "\"reason\":\"\"}],"
     "\"queue\":{\"transport\":\"async\",\"ready\":12,\"in_flight\":96,\"delayed\":3,\"oldest_ms\":"
     "40,"
-    "\"failed\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,\"paused\":false},"
+    "\"failed\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,\"paused\":false,"
+    "\"oversized_messages\":2},"
     "\"broker\":\"connected\",\"hub\":\"ok\"}";
 
 static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
@@ -87,7 +88,7 @@ static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
         "worker:2   backoff   -      -        2          0        343512     12       -\n"
         "monitor    running   4130   3m02s    0          -        -          -        2.2M\n"
         "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed - · spool 0 · "
-        "broker connected · hub ok\n"
+        "set aside 2 (mqtt-bridge spool) · broker connected · hub ok\n"
         "not ready: worker:2: the hub does not answer\n");
     buf_free(&out);
     cJSON_Delete(status);

@@ -1,8 +1,8 @@
 /* Records and segment files: what is written is read, and nothing else is. */
 #include "spool_case.h"
 
+#include "common/base/little_endian.h"
 #include "common/wire/crc32c.h"
-#include "consumer/spool/little_endian.h"
 
 static const unsigned char spool_id_bytes[16] = "0123456789abcdef";
 
@@ -28,7 +28,7 @@ static struct record sample(uint64_t sequence)
         .packet_id = 65535,
         .topic = BYTES("a/b"),
         .payload = BYTES("pay\0load"),
-        .properties = BYTES("\x01\x02"),
+        .repeats = UINT32_MAX,
     };
 }
 
@@ -53,7 +53,7 @@ static void test_a_record_reads_back_as_it_was_written(void **state)
     assert_int_equal(read.packet_id, 65535);
     assert_true(bytes_equal(read.topic, written.topic));
     assert_true(bytes_equal(read.payload, written.payload));
-    assert_true(bytes_equal(read.properties, written.properties));
+    assert_int_equal(read.repeats, UINT32_MAX);
     buf_free(&out);
 }
 
@@ -79,7 +79,7 @@ static void test_no_changed_bit_goes_unseen(void **state)
     uint64_t size;
 
     encode(&out, &written, 5);
-    size_t unpadded = RECORD_HEAD_SIZE + 3 + 8 + 2;
+    size_t unpadded = RECORD_HEAD_SIZE + 3 + 8;
     for (size_t bit = 0; bit < 8 * unpadded; bit++) {
         out.data[bit / 8] = (char)(out.data[bit / 8] ^ (1 << bit % 8));
         assert_int_not_equal(record_read(&read, &size, buf_bytes(&out), 5), RECORD_GOOD);
@@ -168,7 +168,9 @@ static struct segment_header sample_header(void)
         .first_sequence = 1001,
         .records_before = 1000,
         .bytes_before = 99999,
-        .destination_since = 500,
+        .previous_sequence = 900,
+        .branch = 77,
+        .damaged = true,
         .created_us = 1700000000123456,
         .client_id = "mqtt-bridge",
         .destination = "redis://redis:6379/messages",
@@ -215,11 +217,56 @@ static void test_a_segment_opens_with_the_header_that_was_written(void **state)
     assert_int_equal(segment->header.first_sequence, 1001);
     assert_int_equal(segment->header.records_before, 1000);
     assert_int_equal(segment->header.bytes_before, 99999);
-    assert_int_equal(segment->header.destination_since, 500);
+    assert_int_equal(segment->header.previous_sequence, 900);
+    assert_int_equal(segment->header.branch, 77);
+    assert_true(segment->header.damaged);
     assert_int_equal(segment->header.created_us, 1700000000123456);
     assert_string_equal(segment->header.client_id, "mqtt-bridge");
     assert_string_equal(segment->header.destination, "redis://redis:6379/messages");
     assert_int_equal(segment->seed, record_seed(spool_id_bytes, 0x1122334455667788, 42));
+    segment_free(segment);
+    unlinkat(dir, "000000000042.segment", 0);
+    close(dir);
+}
+
+static void test_format_1_is_read(void **state)
+{
+    struct spool_case *c = *state;
+    struct segment_header header = sample_header();
+    struct segment *segment;
+    struct record record;
+    struct buf out = {0};
+    struct error err;
+    char data[SEGMENT_HEADER_SIZE];
+    uint64_t size;
+    int dir = open_root(c);
+
+    make_sample(dir, &header);
+    int fd = openat(dir, "000000000042.segment", O_RDWR);
+    assert_int_equal(pread(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
+    little_endian_put32(data + 8, 1);
+    memset(data + 104, 0, sizeof(data) - 104);
+    little_endian_put16(data + 104, 2);
+    little_endian_put16(data + 106, 3);
+    memcpy(data + 108, "idto:", 5);
+    little_endian_put32(data + 12, crc32c(crc32c(0, data, 12), data + 16, sizeof(data) - 16));
+    assert_int_equal(pwrite(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
+    close(fd);
+    assert_int_equal(segment_open(&segment, dir, 42, &err), 0);
+    assert_string_equal(segment->header.client_id, "id");
+    assert_string_equal(segment->header.destination, "to:");
+    assert_int_equal(segment->header.previous_sequence, 1000);
+    assert_int_equal(segment->header.branch, 0);
+    assert_false(segment->header.damaged);
+    /* A record has its distance elsewhere. */
+    struct record written = sample(9);
+    written.repeats = 0;
+    encode(&out, &written, segment->seed);
+    little_endian_put16(out.data + 38, 7);
+    little_endian_put32(out.data, crc32c(segment->seed, out.data + 4, RECORD_HEAD_SIZE - 4));
+    assert_int_equal(record_read(&record, &size, buf_bytes(&out), segment->seed), RECORD_GOOD);
+    assert_int_equal(record.repeats, 7);
+    buf_free(&out);
     segment_free(segment);
     unlinkat(dir, "000000000042.segment", 0);
     close(dir);
@@ -237,7 +284,7 @@ static void test_a_later_format_is_refused_not_taken_for_damage(void **state)
     make_sample(dir, &header);
     int fd = openat(dir, "000000000042.segment", O_RDWR);
     assert_int_equal(pread(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
-    little_endian_put32(data + 8, 2); /* version and checksum, as docs/SPOOL.md has them */
+    little_endian_put32(data + 8, 3); /* version and checksum, as docs/SPOOL.md has them */
     little_endian_put32(data + 12, crc32c(crc32c(0, data, 12), data + 16, sizeof(data) - 16));
     assert_int_equal(pwrite(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
     assert_int_equal(segment_open(&segment, dir, 42, &err), -ERR_REFUSED);
@@ -356,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_a_payload_that_imitates_a_record_is_not_found),
         cmocka_unit_test(test_names_are_numbers_and_nothing_else),
         WITH_DIRECTORY(test_a_segment_opens_with_the_header_that_was_written),
+        WITH_DIRECTORY(test_format_1_is_read),
         WITH_DIRECTORY(test_a_later_format_is_refused_not_taken_for_damage),
         WITH_DIRECTORY(test_a_damaged_header_or_one_of_another_number_is_bad_format),
         WITH_DIRECTORY(test_without_space_no_file_is_left_behind),

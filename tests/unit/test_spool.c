@@ -1,6 +1,8 @@
 /* The spool as its users see it: order, acknowledgement, sleep, two threads. */
 #include "spool_case.h"
 
+#include "common/client/oversized_file.h"
+
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -17,7 +19,6 @@ static void test_what_is_appended_is_read_in_order_with_all_its_fields(void **st
         .packet_id = 513,
         .topic = BYTES("a/\xC3\xA9"),
         .payload = BYTES("nul\0inside"),
-        .properties = BYTES("\x01\x00"),
     };
     struct spool_message empty = {.topic = BYTES("t")};
 
@@ -33,50 +34,57 @@ static void test_what_is_appended_is_read_in_order_with_all_its_fields(void **st
     assert_int_equal(read.packet_id, 513);
     assert_true(bytes_equal(read.topic, first.topic));
     assert_true(bytes_equal(read.payload, first.payload));
-    assert_true(bytes_equal(read.properties, first.properties));
     assert_int_equal(spool_next(c->spool, &read, &err), 1);
     assert_int_equal(read.sequence, 2);
     assert_int_equal(read.payload.len, 0);
     assert_int_equal(spool_next(c->spool, &read, &err), 0);
 }
 
-struct recalled {
-    size_t len;
-    uint64_t first;
-    uint64_t last;
-    uint64_t last_identity;
-};
-
-static void on_recalled(void *context, const struct spool_message *message)
+static struct spool_message of_packet(uint16_t packet_id, int qos, const char *payload)
 {
-    struct recalled *recalled = context;
+    return (struct spool_message){
+        .packet_id = packet_id, .qos = qos, .topic = BYTES("t"), .payload = bytes_of(payload)};
+}
 
-    if (recalled->len++ == 0)
-        recalled->first = message->sequence;
-    recalled->last = message->sequence;
-    recalled->last_identity = message->identity;
+static uint64_t store(struct spool_case *c, uint16_t packet_id, int qos, const char *payload)
+{
+    struct spool_message message = of_packet(packet_id, qos, payload);
+    struct error err;
+
+    assert_int_equal(spool_append(c->spool, &message, &err), 0);
+    return message.sequence;
+}
+
+/* Identity of the message that this may be a repeat of; 0: none. */
+static uint64_t recent(const struct spool_case *c, uint16_t packet_id, const char *payload,
+                       bool *unreleased)
+{
+    struct spool_message message = of_packet(packet_id, 1, payload);
+    struct spool_recent found = {0};
+
+    bool is = spool_find_recent(c->spool, &message, &found);
+    *unreleased = found.unreleased;
+    return is ? found.identity : 0;
 }
 
 static void test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message, first = {.topic = BYTES("t"), .payload = BYTES("x")};
-    struct recalled recalled = {0};
+    struct spool_message message, again = of_packet(7, 1, "x");
     struct error err;
+    bool unreleased;
 
     spool_case_open(c);
-    assert_int_equal(spool_append(c->spool, &first, &err), 0);
-    assert_int_equal(first.identity, 1);
-    struct spool_message again = {
-        .identity = first.identity, .topic = BYTES("t"), .payload = BYTES("x")};
+    assert_int_equal(store(c, 7, 1, "x"), 1);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+    again.identity = 1;
     assert_int_equal(spool_append(c->spool, &again, &err), 0);
     assert_int_equal(again.sequence, 2);
     assert_int_equal(again.identity, 1);
     spool_case_reopen_killed(c);
-    spool_load_recent(c->spool, 1, on_recalled, &recalled);
-    assert_int_equal(recalled.len, 1);
-    assert_int_equal(recalled.last, 2);
-    assert_int_equal(recalled.last_identity, 1);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+    assert_int_equal(recent(c, 7, "y", &unreleased), 0);
+    assert_int_equal(recent(c, 8, "x", &unreleased), 0);
     assert_int_equal(spool_next(c->spool, &message, &err), 1);
     assert_int_equal(message.identity, 1);
     assert_int_equal(spool_next(c->spool, &message, &err), 1);
@@ -84,49 +92,147 @@ static void test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart(vo
     assert_int_equal(message.identity, 1);
 }
 
-static void test_a_repeat_of_what_is_too_far_back_counts_as_new(void **state)
+static void test_identities_outlive_the_segments_that_had_them_and_any_number_of_ends(void **state)
+{
+    struct spool_case *c = *state;
+    bool unreleased;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    store(c, 7, 1, "x");
+    store(c, 60000, 2, "two");
+    for (int n = 1; n <= 3; n++) {
+        for (int i = 0; i < 1000; i++)
+            store(c, 0, 0,
+                  "much that is nobody's repeat, so that segments are freed; much, much, "
+                  "much, much, much, much, much, much, much, much, much, much, much, much");
+        struct spool_message message;
+        struct error err;
+        while (spool_next(c->spool, &message, &err) > 0)
+            spool_case_commit(c);
+        spool_case_reopen_killed(c);
+        spool_apply_mark(c->spool, BYTES_NONE);
+    }
+    assert_true(c->spool->reader.first->header.number > 1);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+    assert_int_equal(recent(c, 60000, "two", &unreleased), 2);
+    assert_true(unreleased);
+    spool_case_reopen(c);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+}
+
+static void test_a_damaged_file_of_identities_is_made_good_from_the_segments(void **state)
+{
+    struct spool_case *c = *state;
+    char path[160];
+    bool unreleased;
+
+    spool_case_open(c);
+    store(c, 7, 1, "x");
+    spool_case_reopen(c);
+    spool_case_close(c);
+    spool_case_path(c, "recent", path);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "garbage", 7, 100), 7);
+    close(fd);
+    spool_case_open(c);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+    spool_case_close(c);
+    assert_int_equal(unlink(path), 0);
+    spool_case_open(c);
+    assert_int_equal(recent(c, 7, "x", &unreleased), 1);
+}
+
+static void test_a_released_message_stays_so_over_a_kill(void **state)
+{
+    struct spool_case *c = *state;
+    uint16_t ids[8];
+    struct error err;
+    bool unreleased;
+
+    spool_case_open(c);
+    for (uint16_t id = 1; id <= 5; id++)
+        store(c, id, 2, "x");
+    store(c, 6, 1, "x");
+    assert_int_equal(spool_release(c->spool, 2, &err), 0);
+    uint64_t tail = c->spool->shared.tail;
+    assert_int_equal(spool_release(c->spool, 2, &err), 0); /* once is enough */
+    assert_int_equal(spool_release(c->spool, 6, &err), 0);
+    assert_int_equal(c->spool->shared.tail, tail);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_unreleased(c->spool, ids, 8), 4);
+    assert_int_equal(ids[0], 1);
+    assert_int_equal(ids[1], 3);
+    assert_int_equal(spool_unreleased(c->spool, ids, 2), 2);
+    assert_int_equal(recent(c, 2, "x", &unreleased), 2);
+    assert_false(unreleased);
+    assert_int_equal(recent(c, 3, "x", &unreleased), 3);
+    assert_true(unreleased);
+}
+
+static void test_a_new_session_forgets_all_that_came_before_over_a_kill(void **state)
+{
+    struct spool_case *c = *state;
+    uint16_t ids[8];
+    struct error err;
+    bool unreleased;
+
+    spool_case_open(c);
+    assert_int_equal(spool_begin_session(c->spool, &err), 0);
+    assert_int_equal(c->spool->writer.offset, SEGMENT_HEADER_SIZE); /* nothing to forget */
+    store(c, 1, 2, "x");
+    store(c, 2, 1, "x");
+    assert_int_equal(spool_begin_session(c->spool, &err), 0);
+    store(c, 3, 2, "x");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(recent(c, 1, "x", &unreleased), 0);
+        assert_int_equal(recent(c, 2, "x", &unreleased), 0);
+        assert_int_equal(spool_unreleased(c->spool, ids, 8), 1);
+        assert_int_equal(ids[0], 3);
+        spool_case_reopen_killed(c);
+    }
+}
+
+static void test_control_records_are_no_messages(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+
+    spool_case_open(c);
+    store(c, 1, 2, "1");
+    assert_int_equal(spool_release(c->spool, 1, &err), 0);
+    assert_int_equal(store(c, 2, 2, "2"), 2);
+    assert_int_equal(spool_begin_session(c->spool, &err), 0);
+    assert_int_equal(spool_case_state(c).unsent_records, 2);
+    assert_int_equal(spool_case_state(c).last_sequence, 2);
+    spool_case_expect(c, 1, 2);
+    spool_case_commit(c);
+    spool_case_expect_none(c);
+    assert_true(spool_arm_wakeup(c->spool));
+    assert_int_equal(spool_case_state(c).unsent_records, 0);
+    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), 2).kind, MARK_IN_STEP);
+    spool_case_expect_none(c);
+    spool_case_reopen_killed(c);
+    assert_int_equal(store(c, 3, 2, "3"), 3);
+    spool_apply_mark(c->spool, BYTES_NONE);
+    spool_case_expect(c, 1, 3);
+    assert_int_equal(spool_case_state(c).damaged_records, 0);
+}
+
+static void test_a_repeat_is_told_at_any_distance_that_32_bits_tell(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message again = {.identity = 1, .topic = BYTES("t")};
     struct error err;
 
-    c->options.size = 64 << 20;
     spool_case_open(c);
-    spool_case_fill(c, 1, UINT16_MAX + 1, 10);
+    store(c, 7, 1, "x");
+    c->spool->shared.sequence_floor = UINT64_C(1) + UINT32_MAX;
+    assert_int_equal(spool_append(c->spool, &again, &err), 0);
+    assert_int_equal(again.identity, 1);
+    again.identity = 1;
     assert_int_equal(spool_append(c->spool, &again, &err), 0);
     assert_int_equal(again.identity, again.sequence);
-}
-
-static void test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed(void **state)
-{
-    struct spool_case *c = *state;
-    struct recalled recalled = {0}, all = {0};
-
-    c->options.size = 64 << 20;
-    spool_case_open(c);
-    spool_case_fill(c, 1, 5000, 1000);
-    spool_case_reopen_killed(c);
-    spool_load_recent(c->spool, 100, on_recalled, &recalled);
-    assert_int_equal(recalled.len, 100);
-    assert_int_equal(recalled.first, 4901);
-    assert_int_equal(recalled.last, 5000);
-    spool_load_recent(c->spool, 1000000, on_recalled, &all);
-    assert_int_equal(all.len, 5000);
-    spool_case_expect(c, 1, 5000);
-}
-
-static void test_no_more_is_recalled_than_a_start_can_wait_for(void **state)
-{
-    struct spool_case *c = *state;
-    struct recalled recalled = {0};
-
-    c->options.size = 128 * MB;
-    spool_case_open(c);
-    spool_case_fill(c, 1, 80, 1 * MB);
-    spool_case_reopen_killed(c);
-    spool_load_recent(c->spool, 1000000, on_recalled, &recalled);
-    assert_in_range(recalled.len, 56, 64);
-    assert_int_equal(recalled.last, 80);
 }
 
 static void test_everything_is_there_after_a_kill_and_sequences_go_on(void **state)
@@ -171,10 +277,12 @@ static void test_what_was_committed_is_not_given_again_after_a_clean_end(void **
 
     spool_case_open(c);
     spool_case_fill(c, 1, 10, 100);
-    spool_commit(c->spool, spool_case_expect(c, 1, 6));
+    spool_case_expect(c, 1, 6);
+    spool_case_commit(c);
     spool_case_reopen(c);
     assert_int_equal(spool_case_state(c).unsent_records, 4);
-    spool_commit(c->spool, spool_case_expect(c, 7, 10));
+    spool_case_expect(c, 7, 10);
+    spool_case_commit(c);
     spool_case_reopen(c);
     spool_case_reopen(c); /* and a start in which nothing happened changes nothing */
     assert_int_equal(spool_case_state(c).unsent_records, 0);
@@ -187,7 +295,8 @@ static void test_without_the_hint_of_a_clean_end_everything_kept_is_given(void *
 
     spool_case_open(c);
     spool_case_fill(c, 1, 10, 100);
-    spool_commit(c->spool, spool_case_expect(c, 1, 6));
+    spool_case_expect(c, 1, 6);
+    spool_case_commit(c);
     spool_case_reopen_killed(c);
     spool_case_expect(c, 1, 10);
 }
@@ -203,40 +312,143 @@ static void test_many_segments_read_as_one_row(void **state)
     spool_case_expect_none(c);
 }
 
-static void test_a_message_larger_than_a_segment_gets_its_own(void **state)
+static void test_a_segment_takes_the_largest_message_that_was_asked_for(void **state)
+{
+    struct spool_case *c = *state;
+
+    c->options.size = 16 * MB;
+    c->options.largest_message = 2 * MB;
+    spool_case_open(c);
+    assert_in_range(c->spool->segment_size, 2 * MB - 8192, 2 * MB); /* an eighth, at most */
+    spool_case_close(c);
+    spool_case_clear(c->dir);
+    c->options.largest_message = 1500 * KB;
+    spool_case_open(c);
+    assert_in_range(spool_largest_message(c->spool), 1500 * KB, 1504 * KB);
+    spool_case_append(c, 1, (size_t)spool_largest_message(c->spool) - 19);
+    spool_case_expect(c, 1, 1);
+    assert_int_equal(spool_case_state(c).oversized_messages, 0);
+}
+
+static void test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
 
     spool_case_open(c);
-    spool_case_append(c, 1, 10);
-    spool_case_append(c, 2, 1 * MB);
-    spool_case_append(c, 3, 10);
-    spool_case_reopen_killed(c);
-    spool_case_expect(c, 1, 1);
-    assert_int_equal(spool_case_next(c, &message), 2);
-    assert_int_equal(message.payload.len, 1 * MB);
-    for (size_t i = 1; i < message.payload.len; i++)
-        assert_int_equal(message.payload.data[i], 'x');
-    spool_case_expect(c, 3, 3);
+    for (int n = 1; n <= 500; n++) {
+        spool_case_append(c, n, 3000);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_case_commit(c);
+        assert_int_equal(atoi(message.payload.data), n);
+        assert_int_equal(message.payload.len, 3000);
+    }
 }
 
-static void test_bytes_stay_until_their_record_is_committed(void **state)
+/* What no segment takes ---------------------------------------------------------------------------- */
+
+static void test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message messages[1000];
+    struct spool_message message;
+    struct oversized_message file;
+    struct spool_recent found;
+    struct buf data = {0};
+    struct error err;
+    char *payload = xcalloc(1, 1 * MB);
 
-    c->options.size = 16 * MB;
+    memset(payload, 'y', 1 * MB);
+    struct spool_message large = {.packet_id = 9,
+                                  .qos = 1,
+                                  .retained = true,
+                                  .received_us = 77,
+                                  .topic = BYTES("t/large"),
+                                  .payload = {payload, 1 * MB}};
     spool_case_open(c);
-    for (int n = 1; n <= 1000; n++) {
-        spool_case_append(c, n, 3000);
-        assert_int_equal(spool_case_next(c, &messages[n - 1]), n);
+    spool_case_append(c, 1, 10);
+    assert_int_equal(spool_append(c->spool, &large, &err), 0);
+    assert_int_equal(large.sequence, 2);
+    spool_case_append(c, 3, 10);
+    for (int i = 0; i < 2; i++) {
+        spool_case_expect(c, 1, 1);
+        assert_int_equal(spool_next(c->spool, &message, &err), 1);
+        assert_true(message.oversized);
+        assert_int_equal(message.sequence, 2);
+        assert_true(bytes_equal_text(message.topic, "t/large"));
+        spool_case_expect(c, 3, 3);
+        assert_true(spool_find_recent(c->spool, &large, &found));
+        assert_int_equal(found.identity, 2);
+        assert_false(spool_above_high_water(c->spool));
+        assert_int_equal(spool_case_state(c).oversized_messages, 1);
+        assert_int_equal(spool_case_state(c).oversized_bytes, 1 * MB + 7);
+        spool_case_reopen_killed(c);
     }
-    spool_commit(c->spool, messages[499].sequence);
-    for (int n = 501; n <= 1000; n++) {
-        assert_int_equal(atoi(messages[n - 1].payload.data), n);
-        assert_int_equal(messages[n - 1].payload.len, 3000);
-    }
+    assert_int_equal(oversized_file_read(c->spool->dir, 2, &file, &data, &err), 0);
+    assert_memory_equal(file.spool_id, c->spool->id, 16);
+    assert_int_equal(file.identity, 2);
+    assert_int_equal(file.qos, 1);
+    assert_true(file.retained);
+    assert_int_equal(file.received_us, 77);
+    assert_true(bytes_equal(file.payload, large.payload));
+    assert_int_equal(oversized_file_remove(c->spool->dir, 2, &err), 0);
+    assert_int_equal(oversized_file_read(c->spool->dir, 2, &file, &data, &err), -ERR_NOT_FOUND);
+    c->spool->reader.oversized_count_ms = 0;
+    spool_above_high_water(c->spool);
+    assert_int_equal(spool_case_state(c).oversized_messages, 0);
+    buf_free(&data);
+    free(payload);
+}
+
+static void test_a_file_whose_record_was_not_written_keeps_its_sequence(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    spool_case_append(c, 1, 10);
+    sys_fail(SYS_WRITE, 4, 1, EIO); /* behind head, topic and payload: the record */
+    assert_int_equal(spool_case_try(c, 2, 1 * MB, &sequence, &err), -ERR_SYSTEM);
+    sys_heal();
+    assert_int_equal(spool_case_files(c, ".oversized"), 1);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_append(c, 3, 10), 3);
+}
+
+static void test_without_room_for_the_file_nothing_was_stored(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+
+    spool_case_open(c);
+    sys_fail(SYS_WRITE, 3, 1, ENOSPC);
+    assert_int_equal(spool_case_try(c, 1, 1 * MB, &sequence, &err), -ERR_FULL);
+    sys_heal();
+    assert_int_equal(spool_case_files(c, ".oversized"), 0);
+    assert_int_equal(spool_case_files(c, ".half"), 0);
+    spool_case_expect_none(c);
+    assert_int_equal(spool_case_append(c, 1, 10), 1);
+}
+
+static void test_a_damaged_file_of_a_message_is_told(void **state)
+{
+    struct spool_case *c = *state;
+    struct oversized_message file;
+    struct buf data = {0};
+    struct error err;
+    char path[160];
+
+    spool_case_open(c);
+    spool_case_append(c, 1, 1 * MB);
+    spool_case_path(c, "00000000000000000001.oversized", path);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "Z", 1, 5000), 1);
+    assert_int_equal(oversized_file_read(c->spool->dir, 1, &file, &data, &err), -ERR_FORMAT);
+    assert_int_equal(ftruncate(fd, 5000), 0);
+    close(fd);
+    assert_int_equal(oversized_file_read(c->spool->dir, 1, &file, &data, &err), -ERR_FORMAT);
+    buf_free(&data);
 }
 
 static void test_numbers_tell_what_is_unsent(void **state)
@@ -254,7 +466,8 @@ static void test_numbers_tell_what_is_unsent(void **state)
     assert_int_equal(one.committed_sequence, 0);
     assert_int_equal(one.limit_bytes, 4 * MB);
     assert_true(one.used_bytes >= c->spool->segment_size);
-    spool_commit(c->spool, spool_case_expect(c, 1, 4));
+    spool_case_expect(c, 1, 4);
+    spool_case_commit(c);
     struct spool_state two = spool_case_state(c);
     assert_int_equal(two.unsent_records, 6);
     assert_int_equal(two.unsent_bytes, one.unsent_bytes * 6 / 10);
@@ -346,7 +559,7 @@ static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **stat
         }
         if (next != 0 && read % 256 != 0)
             continue;
-        spool_commit(c->spool, message.sequence);
+        spool_case_commit(c);
         assert_false(spool_above_high_water(c->spool));
         if (next == 0 && spool_arm_wakeup(c->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(c->spool), .events = POLLIN};
@@ -358,7 +571,7 @@ static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **stat
     }
     pthread_join(writer, NULL);
     sem_destroy(&w.slept);
-    spool_commit(c->spool, message.sequence);
+    spool_case_commit(c);
     assert_true(slept >= THREAD_MESSAGES / THREAD_PACE - 1);
     spool_case_expect_none(c);
     assert_int_equal(spool_case_state(c).unsent_records, 0);
@@ -380,19 +593,27 @@ static void test_a_client_id_or_destination_too_long_is_refused(void **state)
 
 int main(void)
 {
+    log_open(&(struct log_options){.level = LOG_LEVEL_ERROR, .fd = 2});
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_appended_is_read_in_order_with_all_its_fields),
         TEST(test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart),
-        TEST(test_a_repeat_of_what_is_too_far_back_counts_as_new),
-        TEST(test_the_youngest_messages_are_recalled_and_reading_is_not_disturbed),
-        TEST(test_no_more_is_recalled_than_a_start_can_wait_for),
+        TEST(test_identities_outlive_the_segments_that_had_them_and_any_number_of_ends),
+        TEST(test_a_damaged_file_of_identities_is_made_good_from_the_segments),
+        TEST(test_a_released_message_stays_so_over_a_kill),
+        TEST(test_a_new_session_forgets_all_that_came_before_over_a_kill),
+        TEST(test_control_records_are_no_messages),
+        TEST(test_a_repeat_is_told_at_any_distance_that_32_bits_tell),
         TEST(test_everything_is_there_after_a_kill_and_sequences_go_on),
         TEST(test_one_process_has_a_spool),
         TEST(test_what_was_committed_is_not_given_again_after_a_clean_end),
         TEST(test_without_the_hint_of_a_clean_end_everything_kept_is_given),
         TEST(test_many_segments_read_as_one_row),
-        TEST(test_a_message_larger_than_a_segment_gets_its_own),
-        TEST(test_bytes_stay_until_their_record_is_committed),
+        TEST(test_a_segment_takes_the_largest_message_that_was_asked_for),
+        TEST(test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on),
+        TEST(test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn),
+        TEST(test_a_file_whose_record_was_not_written_keeps_its_sequence),
+        TEST(test_without_room_for_the_file_nothing_was_stored),
+        TEST(test_a_damaged_file_of_a_message_is_told),
         TEST(test_numbers_tell_what_is_unsent),
         TEST(test_an_append_wakes_the_reader_only_if_it_sleeps),
         TEST(test_the_reader_is_woken_to_make_a_spare),

@@ -76,10 +76,10 @@ static void test_no_failure_at_the_change_of_segments_loses_a_message(void **sta
     c->options.size = 16 * MB;
     spool_case_open(c);
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-        uint64_t room = c->spool->writer.size - c->spool->writer.offset;
+        uint64_t room = c->spool->segment_size - c->spool->writer.offset;
         while (room > 1100) {
             spool_case_append(c, n++, 1000);
-            room = c->spool->writer.size - c->spool->writer.offset;
+            room = c->spool->segment_size - c->spool->writer.offset;
         }
         sys_fail(faults[i].call, faults[i].nth, 1, ENOSPC);
         int result = spool_case_try(c, n, 2000, &sequence, &err);
@@ -97,18 +97,64 @@ static void test_no_failure_at_the_change_of_segments_loses_a_message(void **sta
     spool_case_expect_none(c);
 }
 
-static void test_a_disk_without_room_raises_the_water_until_it_has_some(void **state)
+static int append_until_high_water(struct spool_case *c, int n)
+{
+    while (!spool_above_high_water(c->spool)) {
+        assert_true(n < 10000);
+        spool_case_append(c, n++, 1000);
+    }
+    return n;
+}
+
+static void test_a_disk_without_room_for_a_second_segment_raises_the_water_in_time(void **state)
 {
     struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
 
     sys_fail(SYS_ALLOCATE, 2, 1000, ENOSPC); /* the first segment, but no spare */
     spool_case_open(c);
-    assert_true(spool_above_high_water(c->spool));
-    assert_false(spool_below_low_water(c->spool));
+    assert_true(spool_below_low_water(c->spool));
+    int n = append_until_high_water(c, 1);
+    assert_in_range(n, 150, 200); /* three quarters of 256K */
+    for (int i = 0; i < 50; i++)
+        spool_case_append(c, n++, 1000); /* the reserve */
+    while (spool_case_try(c, n, 1000, &sequence, &err) == 0)
+        n++;
+    assert_int_equal(err.code, ERR_FULL);
     sys_heal();
     c->spool->reader.spare_retry_ms = 0;
     assert_true(spool_below_low_water(c->spool));
-    assert_false(spool_above_high_water(c->spool));
+    spool_case_append(c, n, 1000);
+    spool_case_expect(c, 1, n);
+}
+
+/* From then on the disk has room for what is there, and for no other file. */
+static void
+test_on_a_disk_that_holds_one_segment_it_is_used_again_when_all_is_committed(void **state)
+{
+    struct spool_case *c = *state;
+    int n = 1;
+
+    sys_fail(SYS_ALLOCATE, 2, 1000000, ENOSPC);
+    spool_case_open(c);
+    spool_apply_mark(c->spool, BYTES_NONE);
+    for (int round = 0; round < 20; round++) {
+        int first = n;
+        n = append_until_high_water(c, n);
+        assert_true(n > first + 100);
+        for (int i = 0; i < 20; i++)
+            spool_case_append(c, n++, 1000);
+        spool_case_expect(c, first, n - 1);
+        assert_false(spool_below_low_water(c->spool));
+        spool_case_commit(c);
+        assert_true(spool_below_low_water(c->spool));
+        assert_int_equal(spool_case_files(c, ".segment"), 1);
+    }
+    sys_heal();
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_state(c).damaged_records, 0);
+    assert_int_equal(spool_case_append(c, n, 100), (uint64_t)n);
 }
 
 static void test_a_full_disk_still_lets_a_spool_open_and_send(void **state)
@@ -128,7 +174,8 @@ static void test_a_full_disk_still_lets_a_spool_open_and_send(void **state)
     spool_case_open(c);
     assert_true(spool_above_high_water(c->spool));
     assert_int_equal(spool_case_try(c, 11, 100, &sequence, &err), -ERR_FULL);
-    spool_commit(c->spool, spool_case_expect(c, 1, 10));
+    spool_case_expect(c, 1, 10);
+    spool_case_commit(c);
     assert_true(spool_arm_wakeup(c->spool));
     sys_heal();
     assert_int_equal(spool_case_append(c, 11, 100), 11);
@@ -156,7 +203,8 @@ static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void *
     spool_case_expect(c, 1, 9);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     assert_int_equal(spool_case_state(c).damaged_records, 2);
-    spool_commit(c->spool, spool_case_expect(c, 12, 2000));
+    spool_case_expect(c, 12, 2000);
+    spool_case_commit(c);
     assert_int_equal(spool_case_state(c).unsent_records, 0);
     assert_int_equal(spool_case_files(c, "000000000001.damaged"), 1);
     assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
@@ -281,7 +329,7 @@ static void test_the_name_of_a_new_segment_is_synced_with_its_first_message(void
     c->options.sync = SPOOL_SYNC_ALWAYS;
     spool_case_open(c);
     int n = 1;
-    while (c->spool->writer.size - c->spool->writer.offset > 1100)
+    while (c->spool->segment_size - c->spool->writer.offset > 1100)
         spool_case_append(c, n++, 1000);
     sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
     spool_case_append(c, n, 1000);
@@ -298,7 +346,8 @@ static uint64_t start_on_a_full_disk(struct spool_case *c)
     spool_case_open(c);
     uint64_t run = spool_run(c->spool);
     spool_case_fill(c, 1, 550, 1000);
-    spool_commit(c->spool, spool_case_expect(c, 1, 550));
+    spool_case_expect(c, 1, 550);
+    spool_case_commit(c);
     assert_int_equal(c->spool->writer.number, 3);
     spool_case_close(c);
     snprintf(spare, sizeof(spare), "%s/spare", c->dir);
@@ -346,10 +395,78 @@ static void test_the_interval_syncs_what_a_killed_process_left(void **state)
     c->spool->shared.directory_changed = false;
     sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
     spool_sync_interval(c->spool);
-    assert_int_equal(sys_calls(SYS_SYNC), 4); /* its three and ours */
+    assert_int_equal(sys_calls(SYS_SYNC), 5); /* its three and ours, and what may come again */
     spool_sync_interval(c->spool);
-    assert_int_equal(sys_calls(SYS_SYNC), 5); /* once */
+    assert_int_equal(sys_calls(SYS_SYNC), 7); /* once */
     sys_heal();
+}
+
+static void test_freeing_segments_syncs_nothing(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    for (int n = 1; n <= 3000; n++) {
+        spool_case_append(c, n, 1000);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_case_commit(c);
+        spool_above_high_water(c->spool);
+    }
+    assert_true(c->spool->reader.first->header.number > 10);
+    assert_int_equal(sys_calls(SYS_SYNC), 0);
+    sys_heal();
+}
+
+static void test_the_last_sync_is_done_whatever_else_could_not_be_opened(void **state)
+{
+    struct spool_case *c = *state;
+    char path[160];
+
+    c->options.sync = SPOOL_SYNC_INTERVAL;
+    spool_case_open(c);
+    spool_case_close(c);
+    spool_case_path(c, "committed", path);
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    spool_case_open(c);
+    assert_int_equal(c->spool->reader.hint_fd, -1);
+    spool_case_append(c, 1, 100);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    spool_case_close(c);
+    assert_true(sys_calls(SYS_SYNC) >= 3);
+    sys_heal();
+    rmdir(path);
+}
+
+static void test_a_full_disk_with_one_segment_sends_it_and_joins_after_a_restart(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+    int n = 1;
+
+    sys_fail(SYS_ALLOCATE, 2, 1000000, ENOSPC);
+    spool_case_open(c);
+    while (spool_case_try(c, n, 1000, &sequence, &err) == 0)
+        n++;
+    assert_int_equal(err.code, ERR_FULL);
+    sys_heal();
+    sys_fail(SYS_ALLOCATE, 1, 1000000, ENOSPC);
+    spool_case_reopen_killed(c);
+    assert_true(spool_above_high_water(c->spool));
+    spool_apply_mark(c->spool, BYTES_NONE);
+    spool_case_expect(c, 1, n - 1);
+    spool_case_commit(c);
+    assert_true(spool_below_low_water(c->spool));
+    /* The file was cut to what it held; the disk gives back what was cut, and no more. */
+    sys_heal();
+    sys_fail(SYS_ALLOCATE, 1, 1, ENOSPC);
+    assert_int_equal(spool_case_append(c, n, 1000), (uint64_t)n);
+    assert_int_equal(spool_case_files(c, ".segment"), 1);
+    spool_case_expect(c, n, n);
 }
 
 static void test_an_end_that_cannot_be_read_gives_no_sequence_twice(void **state)
@@ -406,7 +523,8 @@ int main(void)
         TEST(test_a_short_write_that_cannot_be_cut_back_is_no_message_either),
         TEST(test_a_failed_write_is_no_message_and_says_why),
         TEST(test_no_failure_at_the_change_of_segments_loses_a_message),
-        TEST(test_a_disk_without_room_raises_the_water_until_it_has_some),
+        TEST(test_a_disk_without_room_for_a_second_segment_raises_the_water_in_time),
+        TEST(test_on_a_disk_that_holds_one_segment_it_is_used_again_when_all_is_committed),
         TEST(test_a_full_disk_still_lets_a_spool_open_and_send),
         TEST(test_damage_is_stepped_over_counted_once_and_the_file_is_kept),
         TEST(test_what_the_disk_cannot_read_is_damage_like_any_other),
@@ -418,6 +536,9 @@ int main(void)
         TEST(test_a_disk_that_was_full_at_a_start_is_tried_again),
         TEST(test_on_a_full_disk_a_retained_segment_becomes_the_spare),
         TEST(test_the_interval_syncs_what_a_killed_process_left),
+        TEST(test_freeing_segments_syncs_nothing),
+        TEST(test_the_last_sync_is_done_whatever_else_could_not_be_opened),
+        TEST(test_a_full_disk_with_one_segment_sends_it_and_joins_after_a_restart),
         TEST(test_an_end_that_cannot_be_read_gives_no_sequence_twice),
         TEST(test_a_block_of_the_end_that_cannot_be_read_gives_no_sequence_twice),
         TEST(test_a_header_alone_after_a_power_cut_gives_no_sequence_twice),

@@ -89,7 +89,7 @@ class Consumer:
         """Until the last of them is in the spool's files."""
         last = str(sent[-1][1]).encode()
         folder = self.bridge.state_dir / "spool" / client_id
-        wait_until(lambda: any(last in path.read_bytes() for path in folder.glob("*segment*")), 20,
+        wait_until(lambda: any(last in path.read_bytes() for path in folder.rglob("*segment*")), 20,
                    "the last message is in the spool")
 
     def wait_idle(self, publisher):

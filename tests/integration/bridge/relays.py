@@ -71,6 +71,18 @@ class Relay:
         self.cut()
 
 
+class Counting(Relay):
+    """Counts the connections through it."""
+
+    def __init__(self, port):
+        self.connections = 0
+        super().__init__(port)
+
+    def begin(self, client):
+        self.connections += 1
+        return b""
+
+
 class OldBroker(Relay):
     """Refuses MQTT 5 as brokers do that don't know it. answer: what it sends to an MQTT 5 CONNECT before it hangs
     up."""

@@ -1,6 +1,6 @@
 /* Numbers in files are little-endian on every machine. On the usual ones this compiles to a move. */
-#ifndef CONSUMER_SPOOL_LITTLE_ENDIAN_H
-#define CONSUMER_SPOOL_LITTLE_ENDIAN_H
+#ifndef COMMON_BASE_LITTLE_ENDIAN_H
+#define COMMON_BASE_LITTLE_ENDIAN_H
 
 #include <endian.h>
 #include <stdint.h>

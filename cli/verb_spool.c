@@ -1,0 +1,484 @@
+/* spool: messages that were too large for a spool's segment or for Redis, each in a file of its own beside the
+ * segments. Lists them, sends them again, removes them; the consumer may run meanwhile or not. */
+#include "cli/render.h"
+#include "cli/verbs.h"
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/client/oversized_file.h"
+#include "common/client/queue.h"
+#include "common/wire/json.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SLOW_LINK_BYTES_PER_MS 16 /* a link that is as slow as that is waited for */
+#define TOPIC_COLUMN           40
+#define ID_COLUMN              45
+
+#define ID_SIZE 64
+
+struct entry {
+    char id[ID_SIZE];  /* X-Mqtt-Id, or of a damaged one its file's number */
+    uint64_t sequence; /* of its file */
+    bool damaged;
+    struct oversized_message message; /* payload: the length alone */
+    char *topic;                      /* what message.topic points to */
+};
+
+/* One directory that has such files. */
+struct place {
+    char *name; /* below <state dir>/spool */
+    int dir;
+    struct entry *list;
+    size_t len;
+};
+
+struct places {
+    char *root; /* <state dir>/spool */
+    struct place *list;
+    size_t len;
+    size_t messages;
+};
+
+/* Finding them --------------------------------------------------------------------------------- */
+
+static void write_id(const struct oversized_message *message, char id[ID_SIZE])
+{
+    for (size_t i = 0; i < sizeof(message->spool_id); i++)
+        snprintf(id + 2 * i, 3, "%02x", message->spool_id[i]);
+    snprintf(id + 2 * sizeof(message->spool_id), 24, "-%" PRIu64, message->identity);
+}
+
+static void add_entry(void *context, const char *name, const struct oversized_message *message)
+{
+    struct place *place = context;
+    struct entry entry = {.sequence = strtoull(name, NULL, 10),
+                          .damaged = message->sequence == 0,
+                          .message = *message,
+                          .topic = xstrndup(message->topic.data, message->topic.len)};
+
+    entry.message.topic.data = entry.topic;
+    if (entry.damaged)
+        snprintf(entry.id, sizeof(entry.id), "%" PRIu64, entry.sequence);
+    else
+        write_id(message, entry.id);
+    place->list = xrealloc(place->list, (place->len + 1) * sizeof(entry));
+    place->list[place->len++] = entry;
+}
+
+static int by_sequence(const void *left, const void *right)
+{
+    const struct entry *a = left, *b = right;
+
+    return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
+}
+
+static int look_into(struct places *places, const char *name, struct error *err)
+{
+    char *path = xasprintf("%s/%s", places->root, name);
+    struct place place = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    int result = place.dir < 0 ? error_system(err, "%s", path)
+                               : oversized_file_list(place.dir, add_entry, &place, err);
+
+    free(path);
+    if (result < 0 || place.len == 0) {
+        if (place.dir >= 0)
+            close(place.dir);
+        return result;
+    }
+    qsort(place.list, place.len, sizeof(*place.list), by_sequence);
+    place.name = xstrdup(name);
+    places->messages += place.len;
+    places->list = xrealloc(places->list, (places->len + 1) * sizeof(place));
+    places->list[places->len++] = place;
+    return 0;
+}
+
+/* The spools lie one or two folders deep: <client id>/<destination>, and those of former versions. */
+static int look_below(struct places *places, const char *name, int depth, struct error *err)
+{
+    char *path = xasprintf("%s/%s", places->root, name);
+    DIR *listing = opendir(path);
+    const struct dirent *entry;
+    int result = 0;
+
+    if (listing == NULL)
+        result = error_system(err, "%s", path);
+    while (listing != NULL && result == 0 && (entry = readdir(listing)) != NULL) {
+        if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
+            continue;
+        char *below = xasprintf("%s%s%s", name, name[0] != '\0' ? "/" : "", entry->d_name);
+        result = look_into(places, below, err);
+        if (result == 0 && depth > 1)
+            result = look_below(places, below, depth - 1, err);
+        free(below);
+    }
+    if (listing != NULL)
+        closedir(listing);
+    free(path);
+    return result;
+}
+
+static int find_places(struct places *places, const struct settings *settings, struct error *err)
+{
+    places->root = xasprintf("%s/spool", settings->supervisor.state_dir);
+    if (access(places->root, F_OK) < 0)
+        return 0;
+    return look_below(places, "", 2, err);
+}
+
+static void free_places(struct places *places)
+{
+    for (size_t i = 0; i < places->len; i++) {
+        for (size_t j = 0; j < places->list[i].len; j++)
+            free(places->list[i].list[j].topic);
+        free(places->list[i].list);
+        free(places->list[i].name);
+        close(places->list[i].dir);
+    }
+    free(places->list);
+    free(places->root);
+}
+
+/* list ----------------------------------------------------------------------------------------- */
+
+static const char *why(const struct entry *entry)
+{
+    if (entry->damaged)
+        return "damaged";
+    return entry->message.for_redis ? "too large for Redis" : "too large for the spool";
+}
+
+/* What a terminal may be shown of it. */
+static char *readable_topic(struct bytes topic)
+{
+    struct buf out = {0};
+
+    json_make_utf8(&out, topic);
+    for (size_t i = 0; i < out.len; i++)
+        if ((unsigned char)out.data[i] < 0x20 || out.data[i] == 0x7F)
+            out.data[i] = '?';
+    char *text = xstrndup(out.len > 0 ? out.data : "", out.len);
+    buf_free(&out);
+    return text;
+}
+
+static void print_row(struct buf *out, const struct place *place, const struct entry *entry)
+{
+    char received[CLOCK_TEXT_SIZE] = "-";
+    char *topic = readable_topic(entry->message.topic);
+    struct buf size = {0};
+
+    if (!entry->damaged)
+        clock_format_us(entry->message.received_us, received);
+    render_size(&size, (double)entry->message.payload.len);
+    buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", ID_COLUMN, entry->id, TOPIC_COLUMN,
+               topic, buf_text(&size), received, why(entry), place->name);
+    buf_free(&size);
+    free(topic);
+}
+
+static void print_table(struct buf *out, const struct places *places)
+{
+    if (places->messages == 0) {
+        buf_append_text(out, "no message was set aside\n");
+        return;
+    }
+    buf_printf(out, "%-*s  %-*s  %6s  %-19s  %-23s  %s\n", ID_COLUMN, "ID", TOPIC_COLUMN, "TOPIC",
+               "BYTES", "RECEIVED (UTC)", "WHY", "SPOOL");
+    for (size_t i = 0; i < places->len; i++)
+        for (size_t j = 0; j < places->list[i].len; j++)
+            print_row(out, &places->list[i], &places->list[i].list[j]);
+}
+
+static void add_json(cJSON *array, const struct place *place, const struct entry *entry)
+{
+    cJSON *object = cJSON_CreateObject();
+    char received[CLOCK_TEXT_SIZE];
+    struct buf topic = {0}, time = {0};
+
+    cJSON_AddItemToArray(array, object);
+    cJSON_AddStringToObject(object, "id", entry->id);
+    cJSON_AddStringToObject(object, "spool", place->name);
+    cJSON_AddStringToObject(object, "why", why(entry));
+    cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
+    if (entry->damaged)
+        return;
+    json_make_utf8(&topic, entry->message.topic);
+    clock_format_us(entry->message.received_us, received);
+    buf_printf(&time, "%sZ", received);
+    cJSON_AddStringToObject(object, "topic", buf_text(&topic));
+    cJSON_AddStringToObject(object, "received", buf_text(&time));
+    cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
+    cJSON_AddNumberToObject(object, "qos", entry->message.qos);
+    cJSON_AddBoolToObject(object, "retained", entry->message.retained);
+    buf_free(&topic);
+    buf_free(&time);
+}
+
+static void print_json(struct buf *out, const struct places *places)
+{
+    cJSON *array = cJSON_CreateArray();
+
+    for (size_t i = 0; i < places->len; i++)
+        for (size_t j = 0; j < places->list[i].len; j++)
+            add_json(array, &places->list[i], &places->list[i].list[j]);
+    char *text = cJSON_Print(array);
+    buf_printf(out, "%s\n", text);
+    free(text);
+    cJSON_Delete(array);
+}
+
+static int list(const struct cli *cli, const struct places *places)
+{
+    struct buf out = {0};
+
+    if (cli->json)
+        print_json(&out, places);
+    else
+        print_table(&out, places);
+    bool printed = cli_print(&out);
+    buf_free(&out);
+    return printed ? CLI_DONE : CLI_FAILED;
+}
+
+/* resend --------------------------------------------------------------------------------------- */
+
+struct sender {
+    const struct settings_transport *transport;
+    struct queue *queue;
+    struct envelope_template *template;
+};
+
+struct answer {
+    bool there;
+    bool added;
+    int result;
+    struct error err;
+};
+
+static void on_connected(void *context, int result, const struct error *err)
+{
+    struct answer *answer = context;
+
+    answer->there = true;
+    answer->result = result;
+    if (err != NULL)
+        answer->err = *err;
+}
+
+static void on_redriven(void *context, int result, bool added, const struct error *err)
+{
+    on_connected(context, result, err);
+    ((struct answer *)context)->added = added;
+}
+
+static int await(struct queue *queue, const struct answer *answer, struct error *err)
+{
+    while (!answer->there) {
+        struct pollfd fd = {.fd = queue_fd(queue), .events = queue_events(queue)};
+        int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
+
+        if (poll(&fd, 1, timeout) <= 0)
+            fd.revents = 0;
+        queue_process(queue, fd.revents);
+    }
+    *err = answer->err;
+    return answer->result;
+}
+
+static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
+{
+    struct answer answer = {0};
+
+    sender->transport = settings_transport(settings, BYTES("async"));
+    if (sender->transport == NULL)
+        return error_set(err, ERR_USAGE, "there is no [transport:async]");
+    int result = queue_new(&sender->queue, sender->transport, err);
+    if (result < 0)
+        return result;
+    sender->template = queue_envelope_new(sender->queue, sender->transport);
+    queue_connect(sender->queue, on_connected, &answer);
+    return await(sender->queue, &answer, err);
+}
+
+static void sender_close(struct sender *sender)
+{
+    queue_free(sender->queue);
+    if (sender->template != NULL)
+        envelope_template_free(sender->template);
+}
+
+static int send_message(struct sender *sender, const char *id, const struct oversized_message *file,
+                        bool *added, struct error *err)
+{
+    struct envelope_message message = {.topic = file->topic,
+                                       .payload = file->payload,
+                                       .id = bytes_of(id),
+                                       .received_us = file->received_us,
+                                       .qos = file->qos,
+                                       .retained = file->retained};
+    size_t size = envelope_size(sender->template, &message);
+    struct answer answer = {0};
+    struct buf value = {0};
+
+    if ((int64_t)size > sender->transport->max_entry)
+        return error_set(err, ERR_TOO_LARGE,
+                         "its entry has %zu bytes: raise [transport:async] max_entry above that, "
+                         "and see that Redis takes it (proto-max-bulk-len)",
+                         size);
+    envelope_encode(sender->template, &message, &value);
+    queue_redrive(sender->queue, id, buf_bytes(&value), (int64_t)size / SLOW_LINK_BYTES_PER_MS,
+                  on_redriven, &answer);
+    buf_free(&value);
+    int result = await(sender->queue, &answer, err);
+    *added = answer.added;
+    return result;
+}
+
+static int resend_one(struct sender *sender, const struct place *place, const struct entry *entry)
+{
+    struct oversized_message message;
+    struct buf bytes = {0};
+    struct error err = {0};
+    bool added = false;
+    int result = oversized_file_read(place->dir, entry->sequence, &message, &bytes, &err);
+
+    if (result == 0)
+        result = send_message(sender, entry->id, &message, &added, &err);
+    buf_free(&bytes);
+    /* What dies here is sent no second time: Redis knows the identity. */
+    if (result == 0)
+        result = oversized_file_remove(place->dir, entry->sequence, &err);
+    if (result < 0)
+        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
+    printf("%s: %s\n", entry->id, added ? "sent" : "was sent before; its file is removed");
+    return CLI_DONE;
+}
+
+/* remove, and what both share ------------------------------------------------------------------ */
+
+static int remove_one(const struct place *place, const struct entry *entry)
+{
+    struct error err = {0};
+
+    if (oversized_file_remove(place->dir, entry->sequence, &err) < 0)
+        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
+    printf("%s: removed\n", entry->id);
+    return CLI_DONE;
+}
+
+static bool is_wanted(const char *id, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], id) == 0)
+            return true;
+    return argc == 0; /* --all */
+}
+
+static int check_ids(const struct places *places, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < places->len; j++)
+            for (size_t k = 0; k < places->list[j].len; k++)
+                found = found || strcmp(places->list[j].list[k].id, argv[i]) == 0;
+        if (!found)
+            return cli_fail(CLI_FAILED,
+                            "%s: there is no such message; `mqtt-bridge spool` lists "
+                            "them",
+                            argv[i]);
+    }
+    return CLI_DONE;
+}
+
+static bool is_confirmed(const struct cli *cli, const char *what, size_t count)
+{
+    char answer[8] = "";
+
+    if (cli_option(cli, "yes") != NULL)
+        return true;
+    if (!isatty(STDIN_FILENO)) {
+        cli_fail(CLI_USAGE, "%s: nobody can be asked: say --yes", what);
+        return false;
+    }
+    printf("%s %zu message%s? [y/N] ", what, count, count == 1 ? "" : "s");
+    fflush(stdout);
+    return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int for_each(const struct places *places, struct sender *sender, int argc, char **argv)
+{
+    int code = CLI_DONE;
+
+    for (size_t i = 0; i < places->len; i++) {
+        const struct place *place = &places->list[i];
+
+        for (size_t j = 0; j < place->len; j++) {
+            const struct entry *entry = &place->list[j];
+
+            if (!is_wanted(entry->id, argc, argv))
+                continue;
+            int one = sender != NULL ? resend_one(sender, place, entry) : remove_one(place, entry);
+            code = one != CLI_DONE ? one : code;
+        }
+    }
+    return code;
+}
+
+static int act(struct cli *cli, const struct places *places, int argc, char **argv)
+{
+    const char *action = argv[0];
+    bool resend = strcmp(action, "resend") == 0, all = cli_option(cli, "all") != NULL;
+    struct sender sender = {0};
+    struct error err = {0};
+
+    argc--;
+    argv++;
+    if (all == (argc > 0))
+        return cli_fail(CLI_USAGE, "spool %s: say which: ID..., or --all", action);
+    int code = check_ids(places, argc, argv);
+    if (code != CLI_DONE)
+        return code;
+    if ((all || !resend) && !is_confirmed(cli, action, all ? places->messages : (size_t)argc))
+        return CLI_USAGE;
+    if (!resend)
+        return for_each(places, NULL, argc, argv);
+    signal(SIGPIPE, SIG_IGN); /* a Redis that hangs up */
+    if (sender_open(&sender, cli_settings(cli), &err) < 0)
+        code = cli_fail(CLI_FAILED, "%s", err.text);
+    else
+        code = for_each(places, &sender, argc, argv);
+    sender_close(&sender);
+    return code;
+}
+
+int verb_spool(struct cli *cli, int argc, char **argv)
+{
+    const struct settings *settings = cli_settings(cli);
+    struct places places = {0};
+    struct error err = {0};
+    int code;
+
+    if (settings == NULL)
+        return CLI_USAGE;
+    if (argc > 0 && strcmp(argv[0], "resend") != 0 && strcmp(argv[0], "remove") != 0 &&
+        (strcmp(argv[0], "list") != 0 || argc > 1))
+        return cli_fail(CLI_USAGE, "spool %s: takes list, resend or remove", argv[0]);
+    if (find_places(&places, settings, &err) < 0)
+        code = cli_fail(CLI_FAILED, "%s", err.text);
+    else if (argc == 0 || strcmp(argv[0], "list") == 0)
+        code = list(cli, &places);
+    else
+        code = act(cli, &places, argc, argv);
+    free_places(&places);
+    return code;
+}

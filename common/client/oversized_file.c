@@ -1,0 +1,242 @@
+#include "common/client/oversized_file.h"
+
+#include "common/base/little_endian.h"
+#include "common/base/sys.h"
+#include "common/wire/crc32c.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    MAGIC = 0,
+    CRC = 8, /* of all that follows it */
+    FLAGS = 12,
+    PACKET_ID = 14,
+    SPOOL_ID = 16,
+    SEQUENCE = 32,
+    IDENTITY = 40,
+    RECEIVED = 48,
+    TOPIC_LEN = 56,
+    PAYLOAD_LEN = 60,
+    HEAD_SIZE = 64,
+};
+
+#define FLAG_QOS      0x03
+#define FLAG_RETAINED 0x04
+#define FLAG_REDIS    0x08
+#define TOPIC_MAX     65535
+#define NAME_SIZE     48
+#define DIGITS        20
+#define SUFFIX        ".oversized"
+#define HALF          ".half" /* behind the suffix, while it is written */
+
+static const char magic[8] = "MQBLARGE";
+
+static void name_of(uint64_t sequence, const char *behind, char name[NAME_SIZE])
+{
+    snprintf(name, NAME_SIZE, "%0*" PRIu64 SUFFIX "%s", DIGITS, sequence, behind);
+}
+
+static void encode_head(const struct oversized_message *message, char head[HEAD_SIZE])
+{
+    memcpy(head, magic, sizeof(magic));
+    little_endian_put16(head + FLAGS, (uint16_t)((message->qos & FLAG_QOS) |
+                                                 (message->retained ? FLAG_RETAINED : 0) |
+                                                 (message->for_redis ? FLAG_REDIS : 0)));
+    little_endian_put16(head + PACKET_ID, message->packet_id);
+    memcpy(head + SPOOL_ID, message->spool_id, 16);
+    little_endian_put64(head + SEQUENCE, message->sequence);
+    little_endian_put64(head + IDENTITY, message->identity);
+    little_endian_put64(head + RECEIVED, (uint64_t)message->received_us);
+    little_endian_put32(head + TOPIC_LEN, (uint32_t)message->topic.len);
+    little_endian_put32(head + PAYLOAD_LEN, (uint32_t)message->payload.len);
+    uint32_t crc = crc32c(0, head + FLAGS, HEAD_SIZE - FLAGS);
+    crc = crc32c(crc, message->topic.data, message->topic.len);
+    little_endian_put32(head + CRC, crc32c(crc, message->payload.data, message->payload.len));
+}
+
+/* The lengths have to be those of the file. */
+static bool decode_head(struct oversized_message *message, const char head[HEAD_SIZE],
+                        uint64_t size)
+{
+    uint16_t flags = little_endian_get16(head + FLAGS);
+
+    *message = (struct oversized_message){
+        .sequence = little_endian_get64(head + SEQUENCE),
+        .identity = little_endian_get64(head + IDENTITY),
+        .received_us = (int64_t)little_endian_get64(head + RECEIVED),
+        .qos = flags & FLAG_QOS,
+        .retained = (flags & FLAG_RETAINED) != 0,
+        .for_redis = (flags & FLAG_REDIS) != 0,
+        .packet_id = little_endian_get16(head + PACKET_ID),
+        .topic.len = little_endian_get32(head + TOPIC_LEN),
+        .payload.len = little_endian_get32(head + PAYLOAD_LEN),
+    };
+    memcpy(message->spool_id, head + SPOOL_ID, 16);
+    return memcmp(head, magic, sizeof(magic)) == 0 && message->topic.len <= TOPIC_MAX &&
+           HEAD_SIZE + message->topic.len + message->payload.len == size;
+}
+
+static int failed(struct error *err, const char *what, const char *name)
+{
+    bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+    int result = error_system(err, "%s %s", what, name);
+
+    if (full && err != NULL)
+        err->code = ERR_FULL;
+    return full ? -ERR_FULL : result;
+}
+
+static int write_all(int fd, const struct oversized_message *message)
+{
+    char head[HEAD_SIZE];
+    const struct bytes parts[] = {{head, HEAD_SIZE}, message->topic, message->payload};
+    off_t at = 0;
+
+    encode_head(message, head);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        size_t done = 0;
+        while (done < parts[i].len) {
+            ssize_t written = sys_pwrite(fd, parts[i].data + done, parts[i].len - done, at);
+            if (written == 0)
+                errno = ENOSPC;
+            if (written <= 0)
+                return -1;
+            done += (size_t)written;
+            at += written;
+        }
+    }
+    return 0;
+}
+
+int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
+                         struct error *err)
+{
+    char half[NAME_SIZE], name[NAME_SIZE];
+
+    name_of(message->sequence, HALF, half);
+    name_of(message->sequence, "", name);
+    int fd = sys_openat(dir, half, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return failed(err, "making", half);
+    int result = write_all(fd, message);
+    if (result == 0 && sync)
+        result = sys_fdatasync(fd);
+    if (result == 0)
+        result = sys_renameat(dir, half, name);
+    if (result == 0 && sync)
+        result = sys_fsync(dir);
+    if (result < 0) {
+        result = failed(err, "writing", name);
+        sys_unlinkat(dir, half);
+    }
+    close(fd);
+    return result;
+}
+
+static bool is_name(const char *text, const char *behind)
+{
+    return strlen(text) > DIGITS && strspn(text, "0123456789") == DIGITS &&
+           strncmp(text + DIGITS, SUFFIX, strlen(SUFFIX)) == 0 &&
+           strcmp(text + DIGITS + strlen(SUFFIX), behind) == 0;
+}
+
+static void tell(int dir, const char *name, oversized_file_seen *seen, void *context)
+{
+    struct oversized_message message = {0};
+    char head[HEAD_SIZE], topic[TOPIC_MAX];
+    struct stat status;
+    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return; /* it has been removed meanwhile */
+    uint64_t size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    if (sys_pread(fd, head, HEAD_SIZE, 0) != HEAD_SIZE || !decode_head(&message, head, size) ||
+        sys_pread(fd, topic, message.topic.len, HEAD_SIZE) != (ssize_t)message.topic.len)
+        message = (struct oversized_message){.payload.len = size};
+    message.topic.data = topic;
+    seen(context, name, &message);
+    close(fd);
+}
+
+int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struct error *err)
+{
+    int fd = sys_openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    int count = 0;
+
+    if (listing == NULL) {
+        int result = error_system(err, "reading the spool's directory");
+        if (fd >= 0)
+            close(fd);
+        return result;
+    }
+    while ((entry = readdir(listing)) != NULL) {
+        if (!is_name(entry->d_name, ""))
+            continue;
+        tell(dir, entry->d_name, seen, context);
+        count++;
+    }
+    closedir(listing);
+    return count;
+}
+
+static int load(int fd, struct buf *data, struct oversized_message *message)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return -ERR_SYSTEM;
+    buf_clear(data);
+    char *into = buf_reserve(data, (size_t)status.st_size + 1);
+    while (data->len < (size_t)status.st_size) {
+        ssize_t got =
+            sys_pread(fd, into + data->len, (size_t)status.st_size - data->len, (off_t)data->len);
+        if (got <= 0)
+            return got < 0 ? -ERR_SYSTEM : -ERR_FORMAT;
+        data->len += (size_t)got;
+    }
+    if (data->len < HEAD_SIZE || !decode_head(message, data->data, data->len) ||
+        little_endian_get32(data->data + CRC) != crc32c(0, data->data + FLAGS, data->len - FLAGS))
+        return -ERR_FORMAT;
+    message->topic.data = data->data + HEAD_SIZE;
+    message->payload.data = message->topic.data + message->topic.len;
+    return 0;
+}
+
+int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *message,
+                        struct buf *data, struct error *err)
+{
+    char name[NAME_SIZE];
+
+    name_of(sequence, "", name);
+    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0 && errno == ENOENT)
+        return error_set(err, ERR_NOT_FOUND, "there is no %s", name);
+    int result = fd < 0 ? -ERR_SYSTEM : load(fd, data, message);
+    if (result == -ERR_SYSTEM)
+        result = error_system(err, "reading %s", name);
+    else if (result < 0)
+        result = error_set(err, ERR_FORMAT, "%s is damaged", name);
+    if (fd >= 0)
+        close(fd);
+    return result;
+}
+
+int oversized_file_remove(int dir, uint64_t sequence, struct error *err)
+{
+    char name[NAME_SIZE];
+
+    name_of(sequence, "", name);
+    if (sys_unlinkat(dir, name) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return error_set(err, ERR_NOT_FOUND, "there is no %s", name);
+    return error_system(err, "removing %s", name);
+}

@@ -1,0 +1,40 @@
+/* Messages that no stream entry or no segment of the spool takes: each is a file in the spool's directory,
+ * SEQUENCE.oversized (20 digits), written by the consumer, and listed, sent and removed by the command line.
+ *
+ * A file is complete as soon as it has its name. Format: docs/SPOOL.md. None of this needs the spool's lock. */
+#ifndef COMMON_CLIENT_OVERSIZED_FILE_H
+#define COMMON_CLIENT_OVERSIZED_FILE_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+struct oversized_message {
+    unsigned char spool_id[16]; /* the identity is "<spool id, 32 hex digits>-<identity>" */
+    uint64_t sequence;
+    uint64_t identity;
+    int64_t received_us; /* wall */
+    int qos;
+    bool retained;
+    bool for_redis; /* too large for it, and not for a segment */
+    uint16_t packet_id;
+    struct bytes topic;
+    struct bytes payload; /* oversized_file_list: the length alone */
+};
+
+/* Replaces one of the same sequence. sync: it is on the disk when this returns. -ERR_FULL, -ERR_SYSTEM. */
+MUST_CHECK int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
+                                    struct error *err);
+
+/* Tells of each file of the directory, in no order; a damaged one has sequence and lengths 0, but its size.
+ * Returns how many there are, or -ERR_SYSTEM. */
+typedef void oversized_file_seen(void *context, const char *name,
+                                 const struct oversized_message *message);
+int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struct error *err);
+
+/* The message, which points into data. -ERR_NOT_FOUND, -ERR_FORMAT, -ERR_SYSTEM. */
+MUST_CHECK int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *message,
+                                   struct buf *data, struct error *err);
+/* -ERR_NOT_FOUND, -ERR_SYSTEM. */
+MUST_CHECK int oversized_file_remove(int dir, uint64_t sequence, struct error *err);
+
+#endif

@@ -1,0 +1,157 @@
+"""A message that is too large, for Redis or for a segment of the spool, is set aside in a file and stops nothing:
+it is counted and shown, and `mqtt-bridge spool` sends it again or removes it."""
+
+import json
+import re
+
+import pytest
+from bridge import wait_until
+from bridge.consumer import Consumer, assert_all, numbered
+
+CONTROL = "\x01" * 200_000  # 1.4 MB in JSON in JSON
+
+
+@pytest.fixture
+def small(make_consumer):
+    """Takes entries of up to 1 MB."""
+    return make_consumer(qos=2).set("transport:async", max_entry="1M")
+
+
+def spool(consumer, *arguments, code=0):
+    consumer.bridge.write_config()
+    answer = consumer.bridge.cli("spool", *arguments, check=False)
+    assert answer.returncode == code, answer.stdout + answer.stderr
+    return answer.stdout + answer.stderr
+
+
+def listed(consumer):
+    return json.loads(spool(consumer, "--json"))
+
+
+def files(consumer):
+    return list((consumer.bridge.state_dir / "spool").rglob("*.oversized"))
+
+
+def test_what_redis_would_never_take_is_set_aside_and_everything_behind_it_goes_on(small, publisher):
+    small.start()
+    before, behind = numbered(300), numbered(300, "behind/{}")
+    publisher.publish_all([*before, ("big/one", CONTROL), *behind, ("big/two", CONTROL)])
+    small.wait_entries(600)
+    wait_until(lambda: len(files(small)) == 2, 10, small.process.log_tail)
+    assert_all(before + behind, small.wait_idle(publisher))
+    line = next(line for line in small.log().splitlines() if "big/one" in line)
+    assert "WARNING" in line and "too large for Redis" in line and "mqtt-bridge spool" in line
+    assert '"bytes":200000' in line
+    small.restart()
+    assert_all(before + behind, small.wait_idle(publisher))
+    assert len(files(small)) == 2
+
+
+def test_set_aside_messages_are_listed_resent_once_and_removed(small, publisher, redis):
+    small.start()
+    publisher.publish("big/one", CONTROL, qos=2)
+    publisher.publish("big/two", CONTROL)
+    wait_until(lambda: len(files(small)) == 2, 10, small.process.log_tail)
+    one, two = listed(small)
+    assert (one["topic"], one["bytes"], one["qos"], one["why"]) == ("big/one", 200_000, 2, "too large for Redis")
+    assert re.fullmatch(r"[0-9a-f]{32}-\d+", one["id"]) and one["spool"].startswith("bridge/")
+    table = spool(small)
+    assert "big/one" in table and one["id"] in table and "195K" in table
+
+    said = spool(small, "resend", one["id"], code=1)
+    assert "raise [transport:async] max_entry" in said and redis.client.xlen("messages") == 0
+    small.set("transport:async", max_entry="4M")
+    assert f"{one['id']}: sent" in spool(small, "resend", one["id"])
+    entry, = small.entries()
+    assert (entry.id, entry.topic, entry.payload.decode(), entry.qos) == (one["id"], "big/one", CONTROL, 2)
+    assert entry.headers["X-Mqtt-Received-At"] == one["received"]
+    assert [message["id"] for message in listed(small)] == [two["id"]]
+
+    spool(small, "remove", two["id"], code=2)  # nobody can be asked
+    spool(small, "remove", "--all", "--yes")
+    assert listed(small) == [] and files(small) == [] and redis.client.xlen("messages") == 1
+    spool(small, "resend", two["id"], code=1)
+
+
+def test_a_resend_that_dies_before_it_removes_the_file_sends_once(small, publisher, redis):
+    small.start()
+    publisher.publish("big", CONTROL)
+    path, = wait_until(lambda: files(small), 10, small.process.log_tail)
+    kept = path.read_bytes()
+    small.set("transport:async", max_entry="4M")
+    message, = listed(small)
+    spool(small, "resend", "--all", "-y")
+    path.write_bytes(kept)
+    assert "was sent before" in spool(small, "resend", message["id"])
+    assert redis.client.xlen("messages") == 1 and files(small) == []
+
+
+def test_a_damaged_file_is_listed_and_not_sent(small, publisher, redis):
+    small.start()
+    publisher.publish("big", CONTROL)
+    path, = wait_until(lambda: files(small), 10, small.process.log_tail)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    small.set("transport:async", max_entry="4M")
+    assert "damaged" in spool(small, "resend", "--all", "-y", code=1)
+    assert redis.client.xlen("messages") == 0 and len(files(small)) == 1
+
+
+def test_what_this_redis_refuses_for_its_size_is_set_aside_alone(make_consumer, make_redis, publisher):
+    """Smaller than max_entry, and the server's limit is lower; what is in one batch with it goes on."""
+    redis = make_redis("--proto-max-bulk-len", "1048576")
+    consumer = make_consumer(store=redis).start()
+    redis.freeze()  # so that they make one batch
+    sent = numbered(100)
+    publisher.publish_all([*sent[:50], ("big/1", "x" * 1_500_000), ("big/2", CONTROL * 30), *sent[50:]])
+    consumer.wait_spooled(sent)
+    redis.thaw()
+    assert_all(sent, consumer.wait_idle(publisher))
+    assert [message["topic"] for message in listed(consumer)] == ["big/1", "big/2"]
+    assert 1 <= consumer.log().count("invalid bulk length") <= 2
+
+
+def test_a_hundred_megabytes_of_control_bytes_cost_no_multiple_of_memory(make_consumer, make_mosquitto, publisher):
+    consumer = make_consumer().set("mqtt", maximum_packet_size="128M").set("spool", size="1G").start()
+    publisher.publish("small", "1")
+    publisher.publish("big", b"\x01" * 100_000_000)
+    publisher.publish("small", "2")
+    consumer.wait_entries(2, timeout=60)
+    assert len(files(consumer)) == 1
+    peak, = re.findall(r"VmHWM:\s+(\d+) kB", open(f"/proc/{consumer.process.pid}/status").read())
+    # paho has the packet once, and the page cache what the spool has of it.
+    print("VmHWM", peak, "kB")
+    assert int(peak) < 350_000, peak
+
+
+def test_what_no_segment_takes_is_set_aside_and_can_be_sent(make_consumer, publisher):
+    """Under MQTT 5 the broker keeps such a message from us."""
+    consumer = make_consumer(version="3.1.1").set("spool", size="16M", retain="6M").start()
+    sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]
+    publisher.publish_all(sent)
+    publisher.publish("large", b"y" * 11_000_000)
+    publisher.publish("small", "last")
+    assert_all([*sent, ("small", "last")], consumer.wait_entries(301))
+    message, = listed(consumer)
+    assert (message["topic"], message["why"]) == ("large", "too large for the spool")
+    assert ": sent" in spool(consumer, "resend", message["id"])
+    assert [(entry.topic, len(entry.payload)) for entry in consumer.entries()[301:]] == [("large", 11_000_000)]
+    consumer.restart()
+    assert len(consumer.wait_idle(publisher)) == 302 and files(consumer) == []
+
+
+def test_the_status_and_the_metrics_show_what_was_set_aside(make_bridge, mosquitto, redis, hub, publisher):
+    bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub)
+    consumer = Consumer(bridge, redis).set("transport:async", max_entry="1M")
+    bridge.start()
+    publisher.publish("big", CONTROL)
+    wait_until(lambda: bridge.status()["spool"]["oversized_messages"] == 1, 10, bridge.supervisor.log_tail)
+    assert bridge.status()["spool"]["oversized_bytes"] >= 200_000
+    assert "set aside 1 (mqtt-bridge spool)" in bridge.cli("status").stdout
+    assert bridge.cli("health", check=False).returncode == 0, "it is no reason not to be ready"
+    metrics = bridge.get("/metrics")[1]
+    assert re.search(r'mqtt_bridge_oversized_messages\{consumer=""\} 1', metrics)
+    assert re.search(r'mqtt_bridge_messages_oversized_total\{consumer=""\} 1', metrics)
+    assert consumer.bridge.cli("spool", "remove", "--all", "-y").returncode == 0
+    wait_until(lambda: bridge.status()["spool"]["oversized_messages"] == 0, 30, "its removal is noticed")

@@ -1,0 +1,240 @@
+#include "common/client/oversized_file.h"
+
+#include "common/base/alloc.h"
+#include "common/base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h> /* before cmocka.h, as that asks */
+
+#include <cmocka.h>
+
+#define SPOOL_ID ((unsigned char[16]){0x01, 0x23, 0x45})
+#define NAME     "00000000000000000008.oversized"
+
+struct place {
+    char path[40];
+    int dir;
+};
+
+static int make_place(void **state)
+{
+    struct place *place = xcalloc(1, sizeof(*place));
+
+    snprintf(place->path, sizeof(place->path), "/tmp/oversized-XXXXXX");
+    assert_non_null(mkdtemp(place->path));
+    place->dir = open(place->path, O_RDONLY | O_DIRECTORY);
+    assert_true(place->dir >= 0);
+    *state = place;
+    return 0;
+}
+
+struct listed {
+    size_t len;
+    uint64_t sequences[8];
+    size_t bytes[8];
+};
+
+static void note(void *context, const char *name, const struct oversized_message *message)
+{
+    struct listed *listed = context;
+
+    assert_int_equal(strlen(name), strlen(NAME));
+    listed->sequences[listed->len] = message->sequence;
+    listed->bytes[listed->len++] = message->payload.len;
+}
+
+static struct listed list(const struct place *place)
+{
+    struct listed listed = {0};
+    struct error err;
+
+    int count = oversized_file_list(place->dir, note, &listed, &err);
+    assert_int_equal(count, (int)listed.len);
+    return listed;
+}
+
+static int clear_place(void **state)
+{
+    struct place *place = *state;
+    struct error err;
+
+    sys_heal();
+    for (uint64_t sequence = 8; sequence <= 11; sequence++)
+        (void)!oversized_file_remove(place->dir, sequence, &err);
+    close(place->dir);
+    assert_int_equal(rmdir(place->path), 0); /* nothing else was left */
+    free(place);
+    return 0;
+}
+
+static struct oversized_message message(uint64_t identity, struct bytes payload)
+{
+    struct oversized_message made = {.sequence = identity + 1,
+                                     .identity = identity,
+                                     .received_us = 1700000000123456,
+                                     .qos = 2,
+                                     .retained = true,
+                                     .for_redis = true,
+                                     .packet_id = 77,
+                                     .topic = BYTES("a/b\0c"),
+                                     .payload = payload};
+
+    memcpy(made.spool_id, SPOOL_ID, sizeof(made.spool_id));
+    return made;
+}
+
+static void write_one(const struct place *place, uint64_t identity, struct bytes payload)
+{
+    struct oversized_message file = message(identity, payload);
+    struct error err;
+
+    assert_int_equal(oversized_file_write(place->dir, &file, true, &err), 0);
+}
+
+static void test_a_message_comes_back_as_it_was(void **state)
+{
+    const struct place *place = *state;
+    struct oversized_message read;
+    struct buf bytes = {0};
+    struct error err;
+
+    write_one(place, 7, BYTES("\0\xff payload"));
+    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    assert_memory_equal(read.spool_id, SPOOL_ID, 16);
+    assert_int_equal(read.sequence, 8);
+    assert_int_equal(read.identity, 7);
+    assert_int_equal(read.received_us, 1700000000123456);
+    assert_true(read.for_redis);
+    assert_int_equal(read.packet_id, 77);
+    assert_int_equal(read.qos, 2);
+    assert_true(read.retained);
+    assert_true(bytes_equal(read.topic, BYTES("a/b\0c")));
+    assert_true(bytes_equal(read.payload, BYTES("\0\xff payload")));
+    buf_free(&bytes);
+}
+
+static void test_a_message_that_comes_again_replaces_its_file(void **state)
+{
+    const struct place *place = *state;
+
+    write_one(place, 10, BYTES("ten"));
+    write_one(place, 10, BYTES("and ten"));
+    struct listed listed = list(place);
+    assert_int_equal(listed.len, 1);
+    assert_int_equal(listed.sequences[0], 11);
+    assert_int_equal(listed.bytes[0], 7);
+}
+
+static void change_byte(const struct place *place, const char *name, off_t at)
+{
+    int fd = openat(place->dir, name, O_RDWR);
+    char byte;
+
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static void test_any_damaged_byte_is_noticed(void **state)
+{
+    const struct place *place = *state;
+    struct oversized_message read;
+    struct buf bytes = {0};
+    struct error err;
+
+    write_one(place, 7, BYTES("payload"));
+    for (off_t at = 0; at < 64 + 5 + 7; at++) {
+        change_byte(place, NAME, at);
+        assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), -ERR_FORMAT);
+        change_byte(place, NAME, at);
+    }
+    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    buf_free(&bytes);
+}
+
+static void test_a_file_that_is_cut_is_listed_as_damaged(void **state)
+{
+    const struct place *place = *state;
+
+    write_one(place, 7, BYTES("payload"));
+    int fd = openat(place->dir, NAME, O_RDWR);
+    assert_int_equal(ftruncate(fd, 70), 0);
+    close(fd);
+    struct listed listed = list(place);
+    assert_int_equal(listed.len, 1);
+    assert_int_equal(listed.sequences[0], 0);
+    assert_int_equal(listed.bytes[0], 70);
+}
+
+static void test_a_write_that_fails_leaves_nothing(void **state)
+{
+    const struct place *place = *state;
+    struct oversized_message file = message(7, BYTES("payload"));
+    struct error err;
+
+    for (int nth = 1; nth <= 3; nth++) {
+        sys_fail(SYS_WRITE, nth, 1, ENOSPC);
+        assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_FULL);
+        sys_heal();
+    }
+    sys_fail(SYS_SYNC, 1, 1, EIO);
+    assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_SYSTEM);
+    sys_fail(SYS_RENAME, 1, 1, EIO);
+    assert_int_equal(oversized_file_write(place->dir, &file, false, &err), -ERR_SYSTEM);
+    sys_heal();
+    assert_int_equal(oversized_file_remove(place->dir, 8, &err), -ERR_NOT_FOUND);
+}
+
+static void test_a_short_write_goes_on(void **state)
+{
+    const struct place *place = *state;
+    struct oversized_message read;
+    struct buf bytes = {0};
+    struct error err;
+
+    sys_cut_write(3, 2);
+    write_one(place, 7, BYTES("payload"));
+    sys_heal();
+    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    assert_true(bytes_equal(read.payload, BYTES("payload")));
+    buf_free(&bytes);
+}
+
+static void test_other_files_are_none(void **state)
+{
+    static const char *const NAMES[] = {"000000000001.segment", NAME ".half", NAME ".bak",
+                                        "8.oversized"};
+    const struct place *place = *state;
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        close(openat(place->dir, NAMES[i], O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(list(place).len, 0);
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        unlinkat(place->dir, NAMES[i], 0);
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, make_place, clear_place)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_a_message_comes_back_as_it_was),
+        CASE(test_a_message_that_comes_again_replaces_its_file),
+        CASE(test_any_damaged_byte_is_noticed),
+        CASE(test_a_file_that_is_cut_is_listed_as_damaged),
+        CASE(test_a_write_that_fails_leaves_nothing),
+        CASE(test_a_short_write_goes_on),
+        CASE(test_other_files_are_none),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
