@@ -4,7 +4,6 @@ taken that one's place."""
 import json
 import signal
 
-import pytest
 from bridge import wait_until
 from bridge.consumer import Consumer, assert_all, numbered
 from bridge.relays import Relay
