@@ -51,7 +51,7 @@ struct home {
     struct slot slots[PACKETS];
     char expected[40]; /* the mark that the next batch expects */
     bool connected;
-    struct spool_position late; /* of a batch whose reply was lost */
+    struct spool_position late; /* of a batch that was not taken */
     int kinds[MARK_COPIED + 1];
 };
 
@@ -367,6 +367,7 @@ static void read_in_vain(struct model *m, struct home *home)
     for (int left = below(m, 200); left > 0; left--)
         (void)spool_next(home->spool, &message, &err);
     home->connected = false;
+    home->late = spool_position(home->spool);
 }
 
 static void check_kept(const struct model *m, const struct home *home)
@@ -392,6 +393,7 @@ static bool send_some(struct model *m, struct home *home, bool replies)
     if (!home->connected) {
         connect_redis(m, home);
         spool_commit(home->spool, &home->late); /* from before: it means nothing */
+        check_kept(m, home);
     }
     while (sent < 2 && send_batch(m, home, &ends[sent]))
         sent++;
@@ -400,13 +402,11 @@ static bool send_some(struct model *m, struct home *home, bool replies)
     for (int i = 0; i < sent; i++) {
         if (!replies && one_in(m, 2)) {
             home->connected = false;
-            home->late = ends[i];
             break;
         }
         spool_commit(home->spool, &ends[i]);
     }
-    if (home->redis == 0)
-        check_kept(m, home);
+    check_kept(m, home);
     spool_above_high_water(home->spool);
     return sent > 0;
 }
