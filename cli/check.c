@@ -69,6 +69,25 @@ static void check_file(const struct checking *checking, const char *key, const c
     }
 }
 
+/* Of two filters that overlap in part the broker sends both a copy: tells each such filter behind this one. */
+static void check_partial_overlap(const struct checking *checking, const struct settings_mqtt *mqtt,
+                                  struct bytes filter, int qos, struct bytes rest)
+{
+    struct bytes other;
+    struct error err;
+    int other_qos;
+    while (topic_filter_next(&rest, &other, &other_qos, (int)mqtt->qos, &err) > 0) {
+        if (topic_filter_overlaps(filter, other) &&
+            !topic_filter_subsumes(filter, qos, other, other_qos) &&
+            !topic_filter_subsumes(other, other_qos, filter, qos)) {
+            warn(checking, "topics",
+                 "`%.*s` and `%.*s` overlap: the broker may send twice what both match, and each "
+                 "copy is a message of its own",
+                 BYTES_ARG(filter), BYTES_ARG(other));
+        }
+    }
+}
+
 static void check_filters(const struct checking *checking, const struct settings_mqtt *mqtt)
 {
     struct bytes rest = bytes_of(mqtt->topics);
@@ -78,6 +97,7 @@ static void check_filters(const struct checking *checking, const struct settings
     bool lossy = false;
     while (topic_filter_next(&rest, &filter, &qos, (int)mqtt->qos, &err) > 0) {
         lossy = lossy || qos == 0;
+        check_partial_overlap(checking, mqtt, filter, qos, rest);
     }
     if (lossy) {
         warn(checking, mqtt->qos == 0 ? "qos" : "topics",
@@ -119,7 +139,7 @@ static void check_mqtt(const struct checking *checking)
     }
 }
 
-/* The first filter of `one` that shares topics with a filter of `other`, as far as covering tells. */
+/* The first filter of `one` that shares topics with a filter of `other`. */
 static bool find_overlap(const struct settings_mqtt *one, const struct settings_mqtt *other,
                          struct bytes *overlap)
 {
@@ -131,7 +151,7 @@ static bool find_overlap(const struct settings_mqtt *one, const struct settings_
         struct bytes others = bytes_of(other->topics);
         struct bytes candidate;
         while (topic_filter_next(&others, &candidate, &qos, 0, &err) > 0) {
-            if (topic_filter_covers(filter, candidate) || topic_filter_covers(candidate, filter)) {
+            if (topic_filter_overlaps(filter, candidate)) {
                 *overlap = filter;
                 return true;
             }

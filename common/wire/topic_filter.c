@@ -146,6 +146,36 @@ bool topic_filter_covers(struct bytes a, struct bytes b)
     return !b_more;
 }
 
+bool topic_filter_overlaps(struct bytes a, struct bytes b)
+{
+    bool a_more = true, b_more = true;
+
+    a = without_share(a);
+    b = without_share(b);
+    if (bytes_starts_with(a, BYTES("$")) != bytes_starts_with(b, BYTES("$")))
+        return false;
+    while (a_more && b_more) {
+        struct bytes a_level, b_level;
+
+        a_more = bytes_split(a, '/', &a_level, &a);
+        b_more = bytes_split(b, '/', &b_level, &b);
+        if (is_wildcard(a_level, '#') || is_wildcard(b_level, '#'))
+            return true;
+        if (!is_wildcard(a_level, '+') && !is_wildcard(b_level, '+') &&
+            !bytes_equal(a_level, b_level))
+            return false;
+    }
+    return a_more == b_more || bytes_equal_text(a_more ? a : b, "#");
+}
+
+bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos)
+{
+    struct bytes a_share = bytes_slice(a, 0, a.len - without_share(a).len);
+    struct bytes b_share = bytes_slice(b, 0, b.len - without_share(b).len);
+
+    return a_qos >= b_qos && bytes_equal(a_share, b_share) && topic_filter_covers(a, b);
+}
+
 static bool is_separator(char c)
 {
     return c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n';

@@ -14,6 +14,13 @@ bool topic_filter_matches(struct bytes filter, struct bytes topic); /* both vali
 /* Every topic that b matches, a matches too. */
 bool topic_filter_covers(struct bytes a, struct bytes b);
 
+/* There is a topic that both match. */
+bool topic_filter_overlaps(struct bytes a, struct bytes b);
+
+/* Who has subscribed to a has all that b would bring: a covers b, has at least its QoS, and is of the same share,
+ * or both of none. */
+bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos);
+
 /* A list as [mqtt] topics has it: "a/#, b/+@0 c": separated by commas or white space, an `@0`, `@1` or
  * `@2` behind a filter is its own QoS. Call until it returns 0; 1: one more; negative: what is wrong. */
 MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos,

@@ -1,57 +1,86 @@
-/* One MQTTAsync client of paho: requests down, events up. All that is said to the library for the
+/* The MQTT library (paho's MQTTAsync): requests down, events up. All that is said to the library for the
  * session, and nothing of when and why: that is session.h.
  *
- * The library answers in its own threads, under its own lock. Its callbacks put an event into a small
- * mailbox and write an eventfd; the owner, main, takes them one by one. Requests are for main alone.
- * Nothing here blocks but on that lock (a callback holds it as long as one append to the spool). */
+ * Each connection has a handle of its own. So nothing of a former one's requests is left, a change of version,
+ * server or TLS is nothing special, and what must outlive a connection is in one place, the spool: the receiver
+ * gives each new handle the QoS 2 messages that are not released.
+ *
+ * The library answers in its own threads, under its own lock. Its callbacks put an event into a small mailbox
+ * and write an eventfd; the owner, main, takes them one by one. Requests are for main alone. Nothing here blocks
+ * but on that lock (a callback holds it as long as one append to the spool). */
 #ifndef CONSUMER_MQTT_MQTT_CLIENT_H
 #define CONSUMER_MQTT_MQTT_CLIENT_H
 
 #include "common/base/error.h"
 #include "common/base/settings.h"
+#include "consumer/mqtt/endpoints.h"
 #include "consumer/mqtt/receiver.h"
-#include "consumer/mqtt/servers.h"
 #include "consumer/mqtt/subscriptions.h"
 
 struct mqtt_client;
 
+/* What CONNACK says of this connection. Of its other properties Receive Maximum is about what we never publish
+ * (QoS 1 and 2), Topic Alias Maximum about aliases that we don't use, Assigned Client Identifier about a client
+ * without one; Reason String can't be had from the library for a CONNACK. */
+struct connack {
+    bool session_present;
+    int64_t session_expiry_s; /* the broker's own, or -1 */
+    int maximum_qos;
+    bool no_retain;
+    bool no_wildcards;
+    bool no_shared;
+    int64_t maximum_packet; /* INT64_MAX: none */
+    int keep_alive_s;       /* Server Keep Alive, or -1 */
+};
+
 enum session_event_kind {
     SESSION_CONNECTED,
     SESSION_CONNECT_FAILED, /* code: CONNACK's, or 0 when there was none; text: what is known */
-    SESSION_LOST,       /* a connection that stood is gone; code: the broker's DISCONNECT, or 0 */
-    SESSION_SUBSCRIBED, /* every filter is answered: see subscriptions_at()->granted */
-    SESSION_UNSUBSCRIBED,
-    SESSION_LEFT, /* we went, in good order */
+    SESSION_LOST,         /* a connection that stood is gone; code: the broker's DISCONNECT, or 0 */
+    SESSION_SUBSCRIBED,   /* every SUBSCRIBE is answered: see subscriptions_at */
+    SESSION_UNSUBSCRIBED, /* see mqtt_client_unsubscribed */
+    SESSION_LEFT,         /* we went, in good order */
 };
 
 struct session_event {
     enum session_event_kind kind;
     int version;
     int code;
-    bool session_present;
-    int64_t session_expiry_s; /* the broker's own, or -1 */
-    int maximum_qos;
-    char text[160];
+    bool unsent; /* SESSION_CONNECT_FAILED: CONNECT was never sent */
+    struct connack connack;
+    char text[160]; /* also the broker's Reason String */
 };
 
 struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
                                     struct subscriptions *filters, struct receiver *receiver);
 /* Not while a connection stands. */
-void mqtt_client_free(struct mqtt_client *link);
+void mqtt_client_free(struct mqtt_client *client);
 
-int mqtt_client_fd(const struct mqtt_client *link);
-bool mqtt_client_take(struct mqtt_client *link, struct session_event *event);
+int mqtt_client_fd(const struct mqtt_client *client);
+bool mqtt_client_take(struct mqtt_client *client, struct session_event *event);
 
 /* Each of these asks only; an event answers. -ERR_UNREACHABLE if the library refuses at once (there is
- * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. uri: the server's, or one
- * with an address of its host. version: 5 or 4. */
-MUST_CHECK int mqtt_client_connect(struct mqtt_client *link, const struct server *server,
-                                   const char *uri, int version, struct error *err);
-MUST_CHECK int mqtt_client_subscribe(struct mqtt_client *link, struct error *err);
-MUST_CHECK int mqtt_client_unsubscribe_stale(struct mqtt_client *link, struct error *err);
-MUST_CHECK int mqtt_client_disconnect(struct mqtt_client *link, struct error *err);
+ * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. version: 5 or 4. */
+MUST_CHECK int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpoint,
+                                   int version, struct error *err);
+/* The filters that are not granted, or all; what the broker can't have by its CONNACK is refused here. */
+MUST_CHECK int mqtt_client_subscribe(struct mqtt_client *client, bool all,
+                                     const struct connack *connack, struct error *err);
+/* One at a time, of 1 to MQTT_UNSUBSCRIBE_MAX filters. */
+#define MQTT_UNSUBSCRIBE_MAX 250
+MUST_CHECK int mqtt_client_unsubscribe(struct mqtt_client *client, const char *const *texts,
+                                       size_t count, struct error *err);
+/* After SESSION_UNSUBSCRIBED: UNSUBACK's code for each of them; 0 of 3.1.1, which has none. */
+int mqtt_client_unsubscribed(const struct mqtt_client *client, size_t index);
+MUST_CHECK int mqtt_client_disconnect(struct mqtt_client *client, struct error *err);
 
-/* Retained, QoS 0, to the status topic. Best effort: the last will says `offline` by itself. */
-void mqtt_client_publish_status(struct mqtt_client *link, const char *status);
+/* Retained if the server takes that, QoS 0, to the status topic. Best effort: the last will says `offline` by
+ * itself. */
+void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
+                                const struct connack *connack);
+/* Makes the broker see that we live, where paho's one PINGREQ waits for an answer behind a long message. */
+void mqtt_client_show_life(struct mqtt_client *client);
+/* By TCP's count, so bytes of a message that has not arrived whole too. It only compares with an earlier one. */
+uint64_t mqtt_client_bytes_received(const struct mqtt_client *client);
 
 #endif

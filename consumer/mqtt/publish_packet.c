@@ -1,23 +1,11 @@
 #include "consumer/mqtt/publish_packet.h"
 
-/* Section 2.2.2.2. */
-enum property {
-    PAYLOAD_FORMAT = 0x01,
-    MESSAGE_EXPIRY = 0x02,
-    CONTENT_TYPE = 0x03,
-    RESPONSE_TOPIC = 0x08,
-    CORRELATION_DATA = 0x09,
-    SUBSCRIPTION_IDENTIFIER = 0x0b,
-    TOPIC_ALIAS = 0x23,
-    USER_PROPERTY = 0x26,
-};
-
 static bool take(struct bytes *rest, size_t len, struct bytes *taken)
 {
     if (rest->len < len)
         return false;
     *taken = bytes_slice(*rest, 0, len);
-    *rest = bytes_slice(*rest, len, rest->len - len);
+    *rest = bytes_slice(*rest, len, rest->len);
     return true;
 }
 
@@ -29,14 +17,6 @@ static bool take_two_bytes(struct bytes *rest, uint16_t *value)
         return false;
     *value = (uint16_t)((unsigned char)two.data[0] << 8 | (unsigned char)two.data[1]);
     return true;
-}
-
-/* A text, or binary data: its length in two bytes, then the bytes. */
-static bool take_data(struct bytes *rest, struct bytes *data)
-{
-    uint16_t len;
-
-    return take_two_bytes(rest, &len) && take(rest, len, data);
 }
 
 /* A Variable Byte Integer: seven bits a byte, the lowest first, at most four bytes. */
@@ -57,55 +37,29 @@ static bool take_variable(struct bytes *rest, uint32_t *value)
 
 bool publish_packet_parse(struct publish_packet *publish, struct bytes packet, bool five)
 {
-    struct bytes rest = packet;
+    struct bytes rest = packet, properties;
+    uint16_t topic_len;
     uint32_t properties_len;
 
     *publish = (struct publish_packet){0};
-    if (!take_data(&rest, &publish->topic) || !take_two_bytes(&rest, &publish->packet_id))
+    if (!take_two_bytes(&rest, &topic_len) || !take(&rest, topic_len, &publish->topic) ||
+        !take_two_bytes(&rest, &publish->packet_id))
         return false;
-    if (five && (!take_variable(&rest, &properties_len) ||
-                 !take(&rest, properties_len, &publish->properties)))
+    if (five &&
+        (!take_variable(&rest, &properties_len) || !take(&rest, properties_len, &properties)))
         return false;
     publish->payload = rest;
     return true;
 }
 
-static bool skip(struct bytes *rest, int property)
+size_t publish_packet_stub(unsigned char stub[PUBLISH_PACKET_STUB_MAX], uint16_t packet_id,
+                           bool five)
 {
-    struct bytes skipped, value;
+    const unsigned char bytes[PUBLISH_PACKET_STUB_MAX] = {
+        0x34, five ? 6 : 5, 0, 1, '-', (unsigned char)(packet_id >> 8), (unsigned char)packet_id,
+        0};
 
-    switch (property) {
-    case PAYLOAD_FORMAT:
-        return take(rest, 1, &skipped);
-    case TOPIC_ALIAS:
-        return take(rest, 2, &skipped);
-    case MESSAGE_EXPIRY:
-        return take(rest, 4, &skipped);
-    case CONTENT_TYPE:
-    case RESPONSE_TOPIC:
-    case CORRELATION_DATA:
-        return take_data(rest, &skipped);
-    case USER_PROPERTY:
-        return take_data(rest, &skipped) && take_data(rest, &value);
-    default:
-        return false;
-    }
-}
-
-size_t publish_packet_ids(struct bytes properties, uint32_t *ids, size_t max)
-{
-    struct bytes rest = properties, identifier;
-    size_t count = 0;
-
-    while (count < max && take(&rest, 1, &identifier)) {
-        if (identifier.data[0] != SUBSCRIPTION_IDENTIFIER) {
-            if (!skip(&rest, identifier.data[0]))
-                break;
-        } else if (take_variable(&rest, &ids[count])) {
-            count++;
-        } else {
-            break;
-        }
-    }
-    return count;
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        stub[i] = bytes[i];
+    return five ? 8 : 7;
 }

@@ -6,23 +6,39 @@
 #include "common/base/log.h"
 #include "consumer/mqtt/publish_packet.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define IDS_MAX        64 /* Subscription Identifiers in one message that are looked at */
+#define PACKET_IDS     65536 /* 0 is none */
 #define RECEIVED_3_1_1 "r-"
 #define RECEIVED_5     "r5-"
+#define KEY_SIZE       16
 #define DUP            0x08
-/* What a resumed session sends first may be repeats. */
-#define RESUMED 65535
+#define TOPICS_MAX     16
+/* A PUBLISH has at most so many bytes beside topic and payload, properties aside. */
+#define PUBLISH_HEAD 10
 
 struct receiver {
     struct spool *spool;
     const struct subscriptions *filters;
     struct stats_slot *slot;
     MQTTClient_persistence persistence;
-    size_t possible_repeats_left; /* so many further messages may be repeats of before */
+    int version; /* of the handle */
+    bool resumed;
+    bool foreign;    /* another program made the session */
+    bool collects;   /* topics of it */
+    uint64_t stored; /* sequence of the last message */
+    bool *came;      /* by packet id: in this connection */
+
+    _Atomic uint64_t count;
+    _Atomic uint64_t unwanted;
+    pthread_mutex_t lock; /* for the topics */
+    char *topics[TOPICS_MAX];
+    size_t topics_len;
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -35,13 +51,35 @@ static void die(const struct error *err)
     _exit(CHILD_EXIT_FAILED);
 }
 
-static bool may_repeat(struct receiver *receiver, const struct spool_message *message, bool dup)
-{
-    bool resumed = receiver->possible_repeats_left > 0;
+/* Storing ----------------------------------------------------------------------------------------- */
 
-    if (resumed)
-        receiver->possible_repeats_left--;
-    return dup || (resumed && message->qos == 2);
+static bool is_repeat(const struct receiver *receiver, const struct spool_message *message,
+                      bool dup, const struct spool_recent *recent)
+{
+    if (dup)
+        return true;
+    return receiver->resumed && !receiver->came[message->packet_id] &&
+           receiver->stored + 1 - recent->identity < PACKET_IDS - 1;
+}
+
+static void offer_topic(struct receiver *receiver, struct bytes topic)
+{
+    pthread_mutex_lock(&receiver->lock);
+    if (receiver->topics_len < TOPICS_MAX)
+        receiver->topics[receiver->topics_len++] = xstrndup(topic.data, topic.len);
+    pthread_mutex_unlock(&receiver->lock);
+}
+
+static bool is_wanted(struct receiver *receiver, struct bytes topic)
+{
+    if (!receiver->foreign)
+        return true;
+    if (receiver->collects)
+        offer_topic(receiver, topic);
+    if (subscriptions_match(receiver->filters, topic))
+        return true;
+    receiver->unwanted++;
+    return false;
 }
 
 static void store(struct receiver *receiver, struct spool_message *message, bool dup)
@@ -51,38 +89,27 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
     struct spool_recent recent;
     struct error err = {0};
 
+    receiver->count++;
+    if (!is_wanted(receiver, message->topic))
+        return;
+    if (message->qos > 0 && spool_find_recent(receiver->spool, message, &recent)) {
+        if (dup && recent.unreleased)
+            return;
+        if (is_repeat(receiver, message, dup, &recent))
+            message->identity = recent.identity;
+    }
     message->received_us = clock_wall_us();
-    if (message->qos > 0 && may_repeat(receiver, message, dup) &&
-        spool_find_recent(receiver->spool, message, &recent))
-        message->identity = recent.identity;
     if (spool_append(receiver->spool, message, &err) < 0)
         die(&err);
+    receiver->stored = message->sequence;
+    receiver->came[message->packet_id] = true;
     stats_add(receiver->slot, RECEIVED[message->qos], 1);
     stats_add(receiver->slot, STATS_RECEIVED_BYTES, message->payload.len);
     stats_set(receiver->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
 }
 
-/* Overlapping filters bring a copy each. */
-static bool is_copy(const struct receiver *receiver, struct bytes topic, const uint32_t *ids,
-                    size_t ids_len)
-{
-    return subscriptions_count(receiver->filters) >= 2 && ids_len > 0 &&
-           !subscriptions_keep(receiver->filters, topic, ids, ids_len);
-}
-
-static size_t ids_of(const MQTTProperties *properties, uint32_t ids[IDS_MAX])
-{
-    size_t count = 0;
-
-    for (int i = 0; i < properties->count && count < IDS_MAX; i++)
-        if (properties->array[i].identifier == MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIER)
-            ids[count++] = properties->array[i].value.integer4;
-    return count;
-}
-
 int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message)
 {
-    struct receiver *receiver = context;
     struct spool_message stored = {
         .qos = message->qos,
         .retained = message->retained != 0,
@@ -90,15 +117,15 @@ int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
         .topic = {topic, topic_len > 0 ? (size_t)topic_len : strlen(topic)},
         .payload = {message->payload, (size_t)message->payloadlen},
     };
-    uint32_t ids[IDS_MAX];
 
-    if (stored.qos < 2 && /* `put` has those */
-        !is_copy(receiver, stored.topic, ids, ids_of(&message->properties, ids)))
-        store(receiver, &stored, message->dup != 0);
+    if (stored.qos < 2) /* `put` has those */
+        store(context, &stored, message->dup != 0);
     MQTTAsync_freeMessage(&message);
     MQTTAsync_free(topic);
     return 1;
 }
+
+/* The persistence --------------------------------------------------------------------------------- */
 
 /* Is the key that of a received QoS 2 message, and of which version? */
 static bool is_received(const char *key, bool *five)
@@ -107,44 +134,83 @@ static bool is_received(const char *key, bool *five)
     return *five || strncmp(key, RECEIVED_3_1_1, strlen(RECEIVED_3_1_1)) == 0;
 }
 
+static uint16_t packet_id_of(const char *key)
+{
+    return (uint16_t)atoi(strchr(key, '-') + 1);
+}
+
 static int put(void *handle, char *key, int count, char *buffers[], int lengths[])
 {
-    struct receiver *receiver = handle;
     struct publish_packet publish;
-    uint32_t ids[IDS_MAX];
+    struct error err = {0};
     bool five;
 
-    if (!is_received(key, &five) || count != 2)
+    if (!is_received(key, &five))
         return 0; /* what we send needs no memory */
-    if (!publish_packet_parse(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five))
-        return 0; /* cannot be: the library has parsed it before */
-
+    if (count != 2 ||
+        !publish_packet_parse(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
+        error_set(&err, ERR_FORMAT, "the MQTT library gave a QoS 2 message that can't be read");
+        die(&err);
+    }
     unsigned char header = (unsigned char)buffers[0][0];
-    bool dup = (header & DUP) != 0;
-    struct spool_recent recent;
-    struct spool_message message = {.qos = 2,
-                                    .retained = (header & 1) != 0,
-                                    .packet_id = publish.packet_id,
-                                    .topic = publish.topic,
-                                    .payload = publish.payload};
-    if (dup && spool_find_recent(receiver->spool, &message, &recent) && recent.unreleased)
-        return 0;
-    if (!is_copy(receiver, publish.topic, ids,
-                 publish_packet_ids(publish.properties, ids, IDS_MAX)))
-        store(receiver, &message, dup);
+    store(handle,
+          &(struct spool_message){.qos = 2,
+                                  .retained = (header & 1) != 0,
+                                  .packet_id = publish.packet_id,
+                                  .topic = publish.topic,
+                                  .payload = publish.payload},
+          (header & DUP) != 0);
     return 0;
 }
 
-/* At PUBREL, before PUBCOMP; paho tries the key of each version. */
+/* At PUBREL, and for each that is kept when the broker has no session; paho tries the key of each version. */
 static int released(void *handle, char *key)
 {
     struct receiver *receiver = handle;
     struct error err = {0};
     bool five;
 
-    if (is_received(key, &five) &&
-        spool_release(receiver->spool, (uint16_t)atoi(strchr(key, '-') + 1), &err) < 0)
+    if (is_received(key, &five) && spool_release(receiver->spool, packet_id_of(key), &err) < 0)
         die(&err);
+    return 0;
+}
+
+/* What is given to paho it frees by itself, so that it must be of its own allocation. */
+static void *give(size_t size)
+{
+    void *given = MQTTAsync_malloc(size);
+
+    if (given == NULL)
+        abort();
+    return given;
+}
+
+static int keys(void *handle, char ***all, int *count)
+{
+    struct receiver *receiver = handle;
+    uint16_t *ids = xcalloc(PACKET_IDS, sizeof(*ids));
+    size_t len = spool_unreleased(receiver->spool, ids, PACKET_IDS);
+
+    *all = len > 0 ? give(len * sizeof(**all)) : NULL;
+    *count = (int)len;
+    for (size_t i = 0; i < len; i++) {
+        (*all)[i] = give(KEY_SIZE);
+        snprintf((*all)[i], KEY_SIZE, "%s%d", receiver->version == 5 ? RECEIVED_5 : RECEIVED_3_1_1,
+                 ids[i]);
+    }
+    free(ids);
+    return 0;
+}
+
+static int get(void *handle, char *key, char **buffer, int *length)
+{
+    bool five;
+
+    (void)handle;
+    if (!is_received(key, &five))
+        return MQTTCLIENT_PERSISTENCE_ERROR;
+    *buffer = give(PUBLISH_PACKET_STUB_MAX);
+    *length = (int)publish_packet_stub((unsigned char *)*buffer, packet_id_of(key), five);
     return 0;
 }
 
@@ -162,23 +228,6 @@ static int close_store(void *handle)
     return 0;
 }
 
-static int get(void *handle, char *key, char **buffer, int *length)
-{
-    (void)handle;
-    (void)key;
-    (void)buffer;
-    (void)length;
-    return MQTTCLIENT_PERSISTENCE_ERROR;
-}
-
-static int keys(void *handle, char ***all, int *count)
-{
-    (void)handle;
-    *all = NULL;
-    *count = 0;
-    return 0;
-}
-
 static int contains_key(void *handle, char *key)
 {
     (void)handle;
@@ -186,12 +235,21 @@ static int contains_key(void *handle, char *key)
     return MQTTCLIENT_PERSISTENCE_ERROR;
 }
 
+MQTTClient_persistence *receiver_persistence(struct receiver *receiver)
+{
+    return &receiver->persistence;
+}
+
+/* The receiver ------------------------------------------------------------------------------------ */
+
 struct receiver *receiver_new(struct spool *spool, const struct subscriptions *filters,
                               struct stats_slot *slot)
 {
     struct receiver *made = xcalloc(1, sizeof(*made));
 
     *made = (struct receiver){.spool = spool, .filters = filters, .slot = slot};
+    made->came = xcalloc(PACKET_IDS, sizeof(*made->came));
+    pthread_mutex_init(&made->lock, NULL);
     made->persistence = (MQTTClient_persistence){.context = made,
                                                  .popen = open_store,
                                                  .pclose = close_store,
@@ -206,31 +264,62 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
 
 void receiver_free(struct receiver *receiver)
 {
+    if (receiver == NULL)
+        return;
+    while (receiver->topics_len > 0)
+        free(receiver->topics[--receiver->topics_len]);
+    pthread_mutex_destroy(&receiver->lock);
+    free(receiver->came);
     free(receiver);
-}
-
-void receiver_session_goes_on(struct receiver *receiver)
-{
-    receiver->possible_repeats_left = RESUMED;
 }
 
 int64_t receiver_limit(const struct receiver *receiver, int64_t wanted)
 {
-    int64_t limit = spool_largest_message(receiver->spool);
+    int64_t limit = spool_largest_message(receiver->spool) + PUBLISH_HEAD;
 
     return wanted < limit ? wanted : limit;
 }
 
-void receiver_session_is_new(struct receiver *receiver)
+uint64_t receiver_count(const struct receiver *receiver)
+{
+    return receiver->count;
+}
+
+uint64_t receiver_unwanted(const struct receiver *receiver)
+{
+    return receiver->unwanted;
+}
+
+char *receiver_take_topic(struct receiver *receiver)
+{
+    char *topic = NULL;
+
+    pthread_mutex_lock(&receiver->lock);
+    if (receiver->topics_len > 0)
+        topic = receiver->topics[--receiver->topics_len];
+    pthread_mutex_unlock(&receiver->lock);
+    return topic;
+}
+
+void receiver_connecting(struct receiver *receiver, int version)
+{
+    enum session_origin origin = subscriptions_origin(receiver->filters);
+    struct spool_state state;
+
+    spool_state(receiver->spool, &state);
+    receiver->stored = state.last_sequence;
+    receiver->version = version;
+    receiver->foreign = origin != ORIGIN_OURS;
+    receiver->collects = origin == ORIGIN_UNKNOWN;
+    memset(receiver->came, 0, PACKET_IDS * sizeof(*receiver->came));
+}
+
+void receiver_connected(struct receiver *receiver, bool session_present)
 {
     struct error err = {0};
 
-    receiver->possible_repeats_left = 0;
-    if (spool_begin_session(receiver->spool, &err) < 0)
+    receiver->resumed = session_present;
+    receiver->foreign = receiver->foreign && session_present;
+    if (!session_present && spool_begin_session(receiver->spool, &err) < 0)
         die(&err);
-}
-
-MQTTClient_persistence *receiver_persistence(struct receiver *receiver)
-{
-    return &receiver->persistence;
 }

@@ -1,18 +1,33 @@
 /* The consumer's session with the broker: when to connect, to which server, with which version, what to
  * do about every refusal, and why it does not stand. Main calls it; paho is behind mqtt_client.h.
  *
- * MQTT 5, or 3.1.1 where the settings or the broker want it so. Each connection is made by itself, with
- * clean start off; servers of the list, and the addresses of each (endpoints.h), are tried in turn, and
- * after each round there is a wait that doubles, with jitter. What is refused (credentials, a filter, a
- * client id that somebody else uses too) waits likewise, and so does a connection that was lost soon: the
- * back-off only begins again after ten good seconds, and not where another client has taken the session
- * over.
+ *     AWAY         no connection; if there should be one, made when the wait is over    → LOOKING_UP
+ *     LOOKING_UP   the server's addresses; not found                                    → AWAY
+ *                  found                                                                → CONNECTING
+ *     CONNECTING   CONNACK refuses, or none comes                                       → AWAY
+ *                  CONNACK, and every filter is granted already                         → READY
+ *                  CONNACK else                                                         → SUBSCRIBING
+ *     SUBSCRIBING  every filter is granted                                              → READY
+ *                  a filter is refused: subscribes again when the wait is over          → REFUSED → SUBSCRIBING
+ *                  nothing arrives for 30 s                                             → LEAVING
+ *     READY
+ *     LEAVING      DISCONNECT is on its way                                             → AWAY
+ *     All of the connected three go to AWAY when the connection is lost, and to LEAVING when there should be
+ *     none, or when CONNACK wants a shorter keep alive (to come back with it at once).
  *
- * Subscribing: on MQTT 5 always, with Retain Handling 1; on 3.1.1 not if the session is present and has
- * the same set already, since each SUBSCRIBE brings all retained messages again. (So a broker of 3.1.1
- * that came back with an older state of the session lacks the filters that were added since, and nothing
- * in the protocol tells.) Filters that the settings no longer have are unsubscribed when the new ones are
- * granted. */
+ * MQTT 5, or 3.1.1 where the settings or the server want it so (endpoints.h). Clean start is off. The addresses
+ * of all servers are tried in turn, and after each round there is a wait that doubles, with jitter. What is
+ * refused waits likewise, and so does a connection that was lost soon: the back-off begins again after ten good
+ * seconds, and not where another client has taken the session over.
+ *
+ * Subscribing (subscriptions.h): on MQTT 5 all filters at each connect, with Retain Handling 1; on 3.1.1, and
+ * when one was refused, those that are not granted, since a SUBSCRIBE of 3.1.1 brings all its retained messages
+ * again. (So a broker of 3.1.1 that came back with an older state of the session lacks the filters that were
+ * added since, and nothing in the protocol tells.) When all are granted, filters that the settings no longer
+ * have are unsubscribed, and in a session that another program made those that we don't know (inherited.h).
+ *
+ * A message may take longer to arrive than any limit here: while bytes arrive the broker lives, and it is shown
+ * that we do. */
 #ifndef CONSUMER_MQTT_SESSION_H
 #define CONSUMER_MQTT_SESSION_H
 

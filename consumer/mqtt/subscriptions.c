@@ -1,20 +1,16 @@
 #include "consumer/mqtt/subscriptions.h"
 
 #include "common/base/alloc.h"
-#include "common/base/random.h"
 #include "common/wire/topic_filter.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define HEADING "mqtt-bridge subscriptions 1"
-/* MQTT allows 1 to 268,435,455. */
-#define ID_MAX 268000000u
+#define HEADING "mqtt-bridge subscriptions 2"
+#define REFUSED 0x80
 
 struct filter_list {
     struct filter *at;
@@ -24,9 +20,11 @@ struct filter_list {
 struct subscriptions {
     char *path;
     struct filter_list wanted;
-    struct filter_list stale;
-    uint32_t next_id; /* the first that no set has used */
-    bool known;       /* `wanted` is the set that the file had */
+    struct filter_list gone;
+    struct filter_list servers; /* text: host:port of those that have accepted MQTT 5 */
+    enum session_origin origin;
+    bool connecting;  /* a CONNECT is outstanding */
+    struct buf saved; /* what the file holds */
 };
 
 static struct filter *list_find(const struct filter_list *list, const char *text)
@@ -43,6 +41,13 @@ static void list_add(struct filter_list *list, struct filter filter)
     list->at[list->len++] = filter;
 }
 
+static void list_remove(struct filter_list *list, struct filter *filter)
+{
+    free(filter->text);
+    *filter = list->at[list->len - 1];
+    list->len--;
+}
+
 static void list_free(struct filter_list *list)
 {
     for (size_t i = 0; i < list->len; i++)
@@ -51,11 +56,13 @@ static void list_free(struct filter_list *list)
     *list = (struct filter_list){0};
 }
 
+/* The settings ------------------------------------------------------------------------------------ */
+
 static struct filter make_filter(const struct settings_mqtt *settings, struct bytes text, int qos)
 {
     bool given = bytes_starts_with(text, BYTES("$share/"));
     bool shared = given || settings->share_name[0] != '\0';
-    struct filter filter = {.qos = qos, .granted = FILTER_REFUSED, .shared = shared};
+    struct filter filter = {.qos = qos, .shared = shared};
 
     if (shared && !given)
         filter.text = xasprintf("$share/%s/%.*s", settings->share_name, BYTES_ARG(text));
@@ -64,23 +71,32 @@ static struct filter make_filter(const struct settings_mqtt *settings, struct by
     return filter;
 }
 
+static bool is_covered(const struct filter *filter, const struct filter *by)
+{
+    return topic_filter_subsumes(bytes_of(by->text), by->qos, bytes_of(filter->text), filter->qos);
+}
+
+static void add_wanted(struct filter_list *wanted, struct filter filter)
+{
+    for (size_t i = 0; i < wanted->len; i++)
+        if (is_covered(&filter, &wanted->at[i])) {
+            free(filter.text);
+            return;
+        }
+    for (size_t i = wanted->len; i > 0; i--)
+        if (is_covered(&wanted->at[i - 1], &filter))
+            list_remove(wanted, &wanted->at[i - 1]);
+    list_add(wanted, filter);
+}
+
 static int read_settings(struct subscriptions *filters, const struct settings_mqtt *settings,
                          struct error *err)
 {
     struct bytes rest = bytes_of(settings->topics), text;
     int qos, more;
 
-    while ((more = topic_filter_next(&rest, &text, &qos, (int)settings->qos, err)) > 0) {
-        struct filter filter = make_filter(settings, text, qos);
-        struct filter *same = list_find(&filters->wanted, filter.text);
-
-        if (same == NULL) {
-            list_add(&filters->wanted, filter);
-            continue;
-        }
-        same->qos = same->qos < qos ? qos : same->qos;
-        free(filter.text);
-    }
+    while ((more = topic_filter_next(&rest, &text, &qos, (int)settings->qos, err)) > 0)
+        add_wanted(&filters->wanted, make_filter(settings, text, qos));
     if (more < 0) {
         err->code = ERR_USAGE;
         return error_wrap(err, "topics");
@@ -90,41 +106,83 @@ static int read_settings(struct subscriptions *filters, const struct settings_mq
     return 0;
 }
 
-/* Highest QoS first, else in the settings' order: a copy of higher QoS is never dropped for one that
- * the broker may have left out. */
-static void sort_by_qos(struct filter_list *list)
-{
-    for (size_t i = 1; i < list->len; i++) {
-        struct filter moved = list->at[i];
-        size_t to = i;
+/* The file ---------------------------------------------------------------------------------------- */
 
-        for (; to > 0 && list->at[to - 1].qos < moved.qos; to--)
-            list->at[to] = list->at[to - 1];
-        list->at[to] = moved;
-    }
+static const char *const ORIGINS[] = {"unknown", "examined", "ours"};
+
+static void write_filter(struct buf *out, const struct filter *filter)
+{
+    if (filter->state == FILTER_GRANTED)
+        buf_printf(out, "granted %d %d %s\n", filter->qos, filter->granted, filter->text);
+    else if (filter->state == FILTER_ASKED)
+        buf_printf(out, "asked %d 0 %s\n", filter->qos, filter->text);
 }
 
-/* "ID QOS GRANTED FILTER" for one of the set, "- FILTER" for one that is to be unsubscribed. */
-static bool read_line(char *line, struct filter_list *set, struct filter_list *stale)
+static void write_text(struct buf *out, const struct subscriptions *filters)
 {
-    struct filter filter = {0};
+    buf_printf(out, HEADING "\nsession %s\n", ORIGINS[filters->origin]);
+    if (filters->connecting)
+        buf_printf(out, "connecting\n");
+    for (size_t i = 0; i < filters->servers.len; i++)
+        buf_printf(out, "accepts-5 %s\n", filters->servers.at[i].text);
+    for (size_t i = 0; i < filters->wanted.len; i++)
+        write_filter(out, &filters->wanted.at[i]);
+    for (size_t i = 0; i < filters->gone.len; i++)
+        write_filter(out, &filters->gone.at[i]);
+}
+
+static bool read_filter(struct subscriptions *filters, const char *line)
+{
+    struct filter read = {.state = FILTER_ASKED};
+    char state[8];
     int at = 0;
 
-    if (line[0] == '-' && line[1] == ' ') {
-        filter.text = xstrdup(line + 2);
-        list_add(stale, filter);
-        return true;
-    }
-    if (sscanf(line, "%" SCNu32 " %d %d %n", &filter.id, &filter.qos, &filter.granted, &at) != 3 ||
-        at == 0 || line[at] == '\0')
+    if (sscanf(line, "%7s %d %d %n", state, &read.qos, &read.granted, &at) != 3 || at == 0 ||
+        line[at] == '\0')
         return false;
-    filter.text = xstrdup(line + at);
-    list_add(set, filter);
+    struct filter *wanted = list_find(&filters->wanted, line + at);
+    if (strcmp(state, "granted") == 0)
+        read.state = FILTER_GRANTED;
+    if (wanted == NULL) {
+        read.text = xstrdup(line + at);
+        list_add(&filters->gone, read);
+    } else {
+        /* Granted with what is no longer asked for: to be asked again. */
+        wanted->state = read.qos == wanted->qos ? read.state : FILTER_ASKED;
+        wanted->granted = read.granted;
+    }
     return true;
 }
 
-/* A file that can't be understood counts as none: then everything is subscribed anew. */
-static void read_file(struct subscriptions *filters, struct filter_list *set)
+static bool read_line(struct subscriptions *filters, const char *line)
+{
+    if (strcmp(line, "connecting") == 0) {
+        filters->connecting = true;
+        return true;
+    }
+    if (strncmp(line, "accepts-5 ", 10) == 0) {
+        subscriptions_note_5(filters, line + 10);
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(ORIGINS) / sizeof(ORIGINS[0]); i++)
+        if (strncmp(line, "session ", 8) == 0 && strcmp(line + 8, ORIGINS[i]) == 0) {
+            filters->origin = (enum session_origin)i;
+            return true;
+        }
+    return read_filter(filters, line);
+}
+
+static void forget_all(struct subscriptions *filters)
+{
+    for (size_t i = 0; i < filters->wanted.len; i++) {
+        filters->wanted.at[i].state = FILTER_NONE;
+        filters->wanted.at[i].refusal = 0;
+    }
+    list_free(&filters->gone);
+}
+
+/* A file that can't be understood counts as none. */
+static void read_file(struct subscriptions *filters)
 {
     FILE *file = fopen(filters->path, "re");
     char *line = NULL;
@@ -135,70 +193,59 @@ static void read_file(struct subscriptions *filters, struct filter_list *set)
         return;
     for (int number = 0; getline(&line, &size, file) > 0; number++) {
         line[strcspn(line, "\n")] = '\0';
-        if (number == 0)
-            good = strcmp(line, HEADING) == 0;
-        else if (number == 1)
-            good = good && sscanf(line, "next %" SCNu32, &filters->next_id) == 1;
-        else
-            good = good && read_line(line, set, &filters->stale);
+        good = number == 0 ? strcmp(line, HEADING) == 0 : good && read_line(filters, line);
     }
     if (!good) {
-        list_free(set);
-        list_free(&filters->stale);
-        filters->next_id = 0;
+        forget_all(filters);
+        list_free(&filters->servers);
+        filters->origin = ORIGIN_UNKNOWN;
+    } else if (filters->connecting) {
+        subscriptions_not_connected(filters, true);
     }
     free(line);
     fclose(file);
 }
 
-static bool is_same_set(const struct filter_list *a, const struct filter_list *b)
+static bool write_file(const struct subscriptions *filters, const char *path,
+                       const struct buf *text)
 {
-    if (a->len != b->len)
-        return false;
-    for (size_t i = 0; i < a->len; i++)
-        if (strcmp(a->at[i].text, b->at[i].text) != 0 || a->at[i].qos != b->at[i].qos)
-            return false;
-    return true;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    bool good = fd >= 0 && write(fd, text->data, text->len) == (ssize_t)text->len &&
+                fsync(fd) == 0 && rename(path, filters->path) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return good;
 }
 
-static void take_new_ids(struct subscriptions *filters)
+int subscriptions_save(struct subscriptions *filters, struct error *err)
 {
-    /* Without a file the session may still hold another set's identifiers: begin somewhere else. */
-    if (filters->next_id == 0)
-        filters->next_id = 1 + (uint32_t)(random_u64() % (ID_MAX / 2));
-    if (filters->next_id > ID_MAX - filters->wanted.len)
-        filters->next_id = 1;
-    for (size_t i = 0; i < filters->wanted.len; i++)
-        filters->wanted.at[i].id = filters->next_id++;
-}
+    struct buf text = {0};
+    int result = 0;
 
-static void compare_with_file(struct subscriptions *filters, struct filter_list *set)
-{
-    struct filter_list before = filters->stale;
-
-    filters->stale = (struct filter_list){0};
-    filters->known = is_same_set(&filters->wanted, set);
-    for (size_t i = 0; i < set->len; i++) {
-        if (filters->known) {
-            filters->wanted.at[i].id = set->at[i].id;
-            filters->wanted.at[i].granted = set->at[i].granted;
-        }
-        if (list_find(&filters->wanted, set->at[i].text) == NULL)
-            list_add(&filters->stale, (struct filter){.text = xstrdup(set->at[i].text)});
+    write_text(&text, filters);
+    if (text.len == filters->saved.len && memcmp(text.data, filters->saved.data, text.len) == 0) {
+        buf_free(&text);
+        return 0;
     }
-    for (size_t i = 0; i < before.len; i++)
-        if (list_find(&filters->wanted, before.at[i].text) == NULL)
-            list_add(&filters->stale, (struct filter){.text = xstrdup(before.at[i].text)});
-    if (!filters->known)
-        take_new_ids(filters);
-    list_free(&before);
+    char *new_path = xasprintf("%s.new", filters->path);
+    buf_free(&filters->saved);
+    if (write_file(filters, new_path, &text)) {
+        filters->saved = text;
+    } else {
+        result = error_system(err, "%s", filters->path);
+        unlink(new_path);
+        unlink(filters->path);
+        buf_free(&text);
+    }
+    free(new_path);
+    return result;
 }
 
 int subscriptions_new(struct subscriptions **filters, const struct settings_mqtt *settings,
                       const char *path, struct error *err)
 {
     struct subscriptions *made = xcalloc(1, sizeof(*made));
-    struct filter_list set = {0};
     int result = read_settings(made, settings, err);
 
     if (result < 0) {
@@ -206,10 +253,7 @@ int subscriptions_new(struct subscriptions **filters, const struct settings_mqtt
         return result;
     }
     made->path = xstrdup(path);
-    sort_by_qos(&made->wanted);
-    read_file(made, &set);
-    compare_with_file(made, &set);
-    list_free(&set);
+    read_file(made);
     *filters = made;
     return 0;
 }
@@ -219,10 +263,14 @@ void subscriptions_free(struct subscriptions *filters)
     if (filters == NULL)
         return;
     list_free(&filters->wanted);
-    list_free(&filters->stale);
+    list_free(&filters->gone);
+    list_free(&filters->servers);
+    buf_free(&filters->saved);
     free(filters->path);
     free(filters);
 }
+
+/* Filters ----------------------------------------------------------------------------------------- */
 
 size_t subscriptions_count(const struct subscriptions *filters)
 {
@@ -234,85 +282,109 @@ const struct filter *subscriptions_at(const struct subscriptions *filters, size_
     return &filters->wanted.at[index];
 }
 
-size_t subscriptions_stale_count(const struct subscriptions *filters)
+const char *subscriptions_refused(const struct subscriptions *filters, int *code)
 {
-    return filters->stale.len;
+    for (size_t i = 0; i < filters->wanted.len; i++) {
+        *code = filters->wanted.at[i].refusal;
+        if (*code != 0)
+            return filters->wanted.at[i].text;
+    }
+    return NULL;
 }
 
-const char *subscriptions_stale_at(const struct subscriptions *filters, size_t index)
-{
-    return filters->stale.at[index].text;
-}
-
-void subscriptions_forget_stale(struct subscriptions *filters)
-{
-    list_free(&filters->stale);
-}
-
-bool subscriptions_are_known(const struct subscriptions *filters)
+bool subscriptions_all_granted(const struct subscriptions *filters)
 {
     for (size_t i = 0; i < filters->wanted.len; i++)
-        if (filters->wanted.at[i].granted == FILTER_REFUSED)
+        if (filters->wanted.at[i].state != FILTER_GRANTED)
             return false;
-    return filters->known;
-}
-
-void subscriptions_granted(struct subscriptions *filters, size_t index, int qos_or_refused)
-{
-    filters->wanted.at[index].granted = qos_or_refused;
-}
-
-bool subscriptions_keep(const struct subscriptions *filters, struct bytes topic,
-                        const uint32_t *ids, size_t ids_len)
-{
-    size_t first = filters->wanted.len;
-
-    for (size_t i = 0; i < ids_len; i++)
-        for (size_t at = 0; at < first; at++)
-            if (filters->wanted.at[at].id == ids[i])
-                first = at;
-    /* Of no filter that we know: a former set's, whose other copies nobody can tell. */
-    if (first == filters->wanted.len || filters->wanted.at[first].shared)
-        return true;
-    for (size_t at = 0; at < first; at++) {
-        const struct filter *earlier = &filters->wanted.at[at];
-
-        if (!earlier->shared && earlier->granted != FILTER_REFUSED &&
-            topic_filter_matches(bytes_of(earlier->text), topic))
-            return false;
-    }
     return true;
 }
 
-static void write_file(struct buf *out, const struct subscriptions *filters)
+bool subscriptions_match(const struct subscriptions *filters, struct bytes topic)
 {
-    buf_printf(out, HEADING "\nnext %" PRIu32 "\n", filters->next_id);
-    for (size_t i = 0; i < filters->wanted.len; i++) {
-        const struct filter *filter = &filters->wanted.at[i];
-
-        buf_printf(out, "%" PRIu32 " %d %d %s\n", filter->id, filter->qos, filter->granted,
-                   filter->text);
-    }
-    for (size_t i = 0; i < filters->stale.len; i++)
-        buf_printf(out, "- %s\n", filters->stale.at[i].text);
+    for (size_t i = 0; i < filters->wanted.len; i++)
+        if (topic_filter_matches(bytes_of(filters->wanted.at[i].text), topic))
+            return true;
+    return false;
 }
 
-int subscriptions_save(struct subscriptions *filters, struct error *err)
+void subscriptions_connecting(struct subscriptions *filters)
 {
-    char *new_path = xasprintf("%s.new", filters->path);
-    struct buf text = {0};
-    int result = 0;
-    int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    filters->connecting = true;
+}
 
-    write_file(&text, filters);
-    if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len || fsync(fd) < 0 ||
-        rename(new_path, filters->path) < 0)
-        result = error_system(err, "%s", filters->path);
-    else
-        filters->known = true;
-    if (fd >= 0)
-        close(fd);
-    buf_free(&text);
-    free(new_path);
-    return result;
+void subscriptions_not_connected(struct subscriptions *filters, bool unanswered)
+{
+    filters->connecting = false;
+    for (size_t i = 0; i < filters->wanted.len; i++)
+        if (unanswered && filters->wanted.at[i].state == FILTER_GRANTED)
+            filters->wanted.at[i].state = FILTER_ASKED;
+}
+
+void subscriptions_connected(struct subscriptions *filters, bool session_present)
+{
+    filters->connecting = false;
+    if (session_present)
+        return;
+    forget_all(filters);
+    filters->origin = ORIGIN_OURS;
+}
+
+void subscriptions_ask(struct subscriptions *filters)
+{
+    for (size_t i = 0; i < filters->wanted.len; i++) {
+        filters->wanted.at[i].refusal = 0;
+        if (filters->wanted.at[i].state == FILTER_NONE)
+            filters->wanted.at[i].state = FILTER_ASKED;
+    }
+}
+
+void subscriptions_answer(struct subscriptions *filters, size_t index, int code)
+{
+    struct filter *filter = &filters->wanted.at[index];
+
+    filter->refusal = code >= REFUSED ? code : 0;
+    filter->state = code >= REFUSED ? FILTER_ASKED : FILTER_GRANTED;
+    filter->granted = code;
+}
+
+size_t subscriptions_gone_count(const struct subscriptions *filters)
+{
+    return filters->gone.len;
+}
+
+const char *subscriptions_gone_at(const struct subscriptions *filters, size_t index)
+{
+    return filters->gone.at[index].text;
+}
+
+void subscriptions_forget_gone(struct subscriptions *filters, const char *text)
+{
+    struct filter *gone = list_find(&filters->gone, text);
+
+    if (gone != NULL)
+        list_remove(&filters->gone, gone);
+}
+
+/* The session ------------------------------------------------------------------------------------- */
+
+enum session_origin subscriptions_origin(const struct subscriptions *filters)
+{
+    return filters->origin;
+}
+
+void subscriptions_set_examined(struct subscriptions *filters)
+{
+    filters->origin = ORIGIN_EXAMINED;
+}
+
+bool subscriptions_accepts_5(const struct subscriptions *filters, const char *place)
+{
+    return list_find(&filters->servers, place) != NULL;
+}
+
+void subscriptions_note_5(struct subscriptions *filters, const char *place)
+{
+    if (!subscriptions_accepts_5(filters, place))
+        list_add(&filters->servers, (struct filter){.text = xstrdup(place)});
 }

@@ -1,5 +1,5 @@
 /* Filter, filter, topic, a line each: matching agrees with the definition written the slow way, and
- * whatever b matches, a matches if it is said to cover b. The whole input is read as a list as well. */
+ * whatever b matches, a matches if it is said to cover b, and they overlap if both match. The whole input is read as a list as well. */
 #include "common/wire/topic_filter.h"
 
 #include <stdlib.h>
@@ -74,5 +74,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(topic_filter_matches(a, topic) == matches(a, topic));
     if (topic_filter_covers(a, b) && topic_filter_matches(b, topic))
         require(topic_filter_matches(a, topic));
+    require(topic_filter_overlaps(a, b) == topic_filter_overlaps(b, a));
+    if (topic_filter_covers(a, b) ||
+        (topic_filter_matches(a, topic) && topic_filter_matches(b, topic)))
+        require(topic_filter_overlaps(a, b));
     return 0;
 }

@@ -132,6 +132,106 @@ def test_what_comes_under_an_unreleased_packet_id(make_consumer, makers, version
     assert consumer.payloads() == [b"old"] + ([message["payload"]] if is_new else []) + [b"last"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_qos_2_is_exactly_once_over_lost_acknowledgements_and_hang_ups(make_consumer, mosquitto, makers, publisher,
+                                                                       version):
+    line = makers.keep(DeafBroker(mosquitto.port))
+    consumer = make_consumer(port=line.port, version=version, qos=2, reconnect_max="200ms").start()
+    line.deafen()
+    sent = numbered(100)
+    publisher.publish_all(sent, qos=2)
+    consumer.wait_spooled(sent)
+    line.slams = True
+    line.cut()
+    wait_until(lambda: line.slammed >= 12, 30, lambda: consumer.process.log_tail())
+    line.slams = False
+    consumer.wait_log(READY, 2)
+    assert_all(sent, consumer.wait_idle(publisher))
+    assert "falling back" not in consumer.log()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
+@pytest.mark.parametrize("then", ["3.1.1", "5"])
+def test_a_change_of_version_forgets_and_doubles_nothing(make_consumer, mosquitto, makers, publisher, then, killed):
+    line = makers.keep(DeafBroker(mosquitto.port))
+    consumer = make_consumer(port=line.port, version="5" if then == "3.1.1" else "3.1.1", qos=2).start()
+    line.deafen()
+    sent = numbered(50)
+    publisher.publish_all(sent, qos=2)
+    consumer.wait_spooled(sent)
+    if killed:
+        consumer.kill()
+        line.cut()
+    else:
+        line.cut()
+        consumer.wait_log(READY, 2)
+        consumer.stop()
+    consumer.set("mqtt", version=then).start()
+    assert_all(sent, consumer.wait_idle(publisher))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("comes_again", [True, False], ids=["PUBREC was lost", "PUBREC was heard"])
+def test_qos_2_is_exactly_once_over_a_kill_between_pubrec_and_pubrel(make_consumer, makers, version, comes_again):
+    def before(link):
+        link.accept(session_present=False)
+        for packet_id in (5, 6):
+            link.publish(b"t", b"%d" % packet_id, packet_id)
+        link.stay()
+
+    def after(link):
+        link.accept(session_present=True, expects_subscribe=False)
+        for packet_id in (5, 6):
+            if comes_again:
+                link.publish(b"t", b"%d" % packet_id, packet_id, dup=True)
+            link.release(packet_id)
+        link.publish(b"t", b"6", 6, dup=True)  # released: a message of its own, for all that can be known
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(before, after))
+    consumer = make_consumer(port=broker.port, version=version, qos=2).start()
+    consumer.wait_entries(2)
+    consumer.kill().start()
+    consumer.wait_entries(3)
+    assert consumer.payloads() == [b"5", b"6", b"6"]
+
+
+def test_mqtt_5_is_kept_to_with_a_server_that_has_accepted_it(make_consumer, mosquitto, makers):
+    line = makers.keep(DeafBroker(mosquitto.port))
+    consumer = make_consumer(port=line.port, reconnect_max="200ms").start()
+    for restarts in (False, True):
+        if restarts:
+            consumer.stop()
+        line.slams, line.slammed = True, 0
+        line.cut()
+        if restarts:
+            consumer.start(wait=False)
+        wait_until(lambda: line.slammed >= 8, 30, lambda: consumer.process.log_tail())
+        line.slams = False
+        consumer.wait_log(READY, 1 if restarts else 2)
+        assert '"version":"3.1.1"' not in consumer.log()
+
+
+# A broker that is restarted -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed between"])
+@pytest.mark.parametrize("version, receive_maximum", [("5", 100), ("5", 65535), ("3.1.1", 100)])
+def test_every_repeat_after_a_restart_of_the_broker_has_the_first_copy_s_identity(
+        make_consumer, mosquitto, publisher, version, receive_maximum, killed):
+    """A backlog of which the broker sends far more than Receive Maximum before it hears of an acknowledgement."""
+    consumer = make_consumer(version=version, receive_maximum=receive_maximum, reconnect_max="200ms").start()
+    consumer.stop()
+    sent = numbered(20000)
+    publisher.publish_all(sent)
+    consumer.start(wait=False)
+    consumer.wait_entries(2000)
+    mosquitto.stop()
+    if killed:
+        consumer.kill().start(wait=False)
+    mosquitto.start()
+    assert_all(sent, consumer.wait_idle(publisher), repeats=True)
+
+
 # A broker that came back older than it was ----------------------------------------------------------------
 
 @pytest.fixture

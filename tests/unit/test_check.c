@@ -118,6 +118,15 @@ static void test_overlapping_consumers_are_a_warning(void **state)
            "consumers dispatch what both match\n");
 }
 
+static void test_filters_that_overlap_in_part_are_a_warning(void **state)
+{
+    (void)state;
+    expect(GOOD "[mqtt]\ntopics = a/+ +/b\n", "",
+           "x.ini:7: [mqtt] topics: `a/+` and `+/b` overlap: the broker may send twice what both "
+           "match, and each copy is a message of its own\n");
+    expect(GOOD "[mqtt]\ntopics = a/# a/b c\n", "", "");
+}
+
 static void test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes(void **state)
 {
     static const struct {
@@ -149,6 +158,7 @@ int main(void)
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
+        TEST(test_filters_that_overlap_in_part_are_a_warning),
         TEST(test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

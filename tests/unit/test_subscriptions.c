@@ -48,61 +48,72 @@ static struct subscriptions *open_filters(const struct place *place, const char 
     return filters;
 }
 
+static void save(struct subscriptions *filters)
+{
+    struct error err;
+
+    if (subscriptions_save(filters, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void connect_anew(struct subscriptions *filters)
+{
+    subscriptions_connecting(filters);
+    save(filters);
+    subscriptions_connected(filters, false);
+    subscriptions_ask(filters);
+    save(filters);
+}
+
 static void grant_all(struct subscriptions *filters)
 {
     for (size_t i = 0; i < subscriptions_count(filters); i++)
-        subscriptions_granted(filters, i, subscriptions_at(filters, i)->qos);
+        subscriptions_answer(filters, i, subscriptions_at(filters, i)->qos);
+    save(filters);
 }
 
-/* The identifier of a filter. */
-static uint32_t id_of(const struct subscriptions *filters, const char *text)
-{
-    for (size_t i = 0; i < subscriptions_count(filters); i++)
-        if (strcmp(subscriptions_at(filters, i)->text, text) == 0)
-            return subscriptions_at(filters, i)->id;
-    fail_msg("no filter %s", text);
-    return 0;
-}
-
-static bool keep(const struct subscriptions *filters, const char *topic, const char *filter)
-{
-    uint32_t id = id_of(filters, filter);
-
-    return subscriptions_keep(filters, bytes_of(topic), &id, 1);
-}
-
-/* A set that was subscribed and granted in an earlier life. */
+/* As a process leaves it that was connected when it ended. */
 static void remember(const struct place *place, const char *topics)
 {
     struct subscriptions *filters = open_filters(place, topics);
-    struct error err;
 
+    connect_anew(filters);
     grant_all(filters);
-    assert_int_equal(subscriptions_save(filters, &err), 0);
     subscriptions_free(filters);
 }
 
-static void test_each_filter_has_its_own_qos_and_the_highest_comes_first(void **state)
+static void check_list(const struct place *place, const char *topics, const char *wanted)
 {
-    struct subscriptions *filters = open_filters(*state, "a/#@0, b/+ c@2");
+    struct subscriptions *filters = open_filters(place, topics);
+    struct buf list = {0};
 
-    assert_int_equal(subscriptions_count(filters), 3);
-    assert_string_equal(subscriptions_at(filters, 0)->text, "c");
-    assert_int_equal(subscriptions_at(filters, 0)->qos, 2);
-    assert_string_equal(subscriptions_at(filters, 1)->text, "b/+");
-    assert_int_equal(subscriptions_at(filters, 1)->qos, 1);
-    assert_string_equal(subscriptions_at(filters, 2)->text, "a/#");
-    assert_int_equal(subscriptions_at(filters, 2)->qos, 0);
+    for (size_t i = 0; i < subscriptions_count(filters); i++)
+        buf_printf(&list, "%s@%d ", subscriptions_at(filters, i)->text,
+                   subscriptions_at(filters, i)->qos);
+    assert_string_equal(buf_text(&list), wanted);
+    buf_free(&list);
     subscriptions_free(filters);
 }
 
-static void test_a_filter_that_is_given_twice_is_subscribed_once_with_the_higher_qos(void **state)
+static void test_filters_that_others_cover_are_left_out(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a@0 a@2 a@1");
+    static const struct {
+        const char *topics, *wanted;
+    } CASES[] = {
+        {"a/#@0, b/+ c@2", "a/#@0 b/+@1 c@2 "},
+        {"a@0 a@2 a@1", "a@2 "},
+        {"# a/# b/+/c", "#@1 "},
+        {"a/b a/# c", "a/#@1 c@1 "},
+        {"a/b@2 a/#@1", "a/b@2 a/#@1 "}, /* of a higher QoS */
+        {"a/+ +/b", "a/+@1 +/b@1 "},     /* in part */
+        {"# +/#", "#@1 "},
+        {"a/# $share/x/a/b", "a/#@1 $share/x/a/b@1 "},
+        {"$share/x/a/# $share/x/a/b $share/y/a/b", "$share/x/a/#@1 $share/y/a/b@1 "},
+        {"# $SYS/a", "#@1 $SYS/a@1 "},
+    };
 
-    assert_int_equal(subscriptions_count(filters), 1);
-    assert_int_equal(subscriptions_at(filters, 0)->qos, 2);
-    subscriptions_free(filters);
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++)
+        check_list(*state, CASES[i].topics, CASES[i].wanted);
 }
 
 static void test_a_bad_filter_is_an_error_that_names_it(void **state)
@@ -133,180 +144,183 @@ static void test_share_name_makes_every_filter_a_shared_one(void **state)
     subscriptions_free(filters);
 }
 
-static void test_of_several_copies_the_one_of_the_first_filter_is_kept(void **state)
+static void check_states(const struct subscriptions *filters, enum filter_state first,
+                         enum filter_state second)
 {
-    struct subscriptions *filters = open_filters(*state, "a/# +/x b/x");
+    assert_int_equal(subscriptions_at(filters, 0)->state, first);
+    assert_int_equal(subscriptions_at(filters, 1)->state, second);
+}
 
-    grant_all(filters);
-    assert_true(keep(filters, "a/x", "a/#"));
-    assert_false(keep(filters, "a/x", "+/x"));
-    assert_true(keep(filters, "b/x", "+/x"));
-    assert_false(keep(filters, "b/x", "b/x"));
-    assert_true(keep(filters, "c/x", "+/x"));
+static void test_what_was_granted_is_known_to_the_next_process(void **state)
+{
+    remember(*state, "a b@2");
+    struct subscriptions *filters = open_filters(*state, "a b@2");
+
+    assert_true(subscriptions_all_granted(filters));
+    assert_int_equal(subscriptions_at(filters, 1)->granted, 2);
+    assert_int_equal(subscriptions_origin(filters), ORIGIN_OURS);
     subscriptions_free(filters);
 }
 
-static void test_one_copy_with_all_identifiers_is_kept(void **state)
+static void test_without_session_everything_is_forgotten_on_disk_too(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a/# +/x");
-    uint32_t ids[] = {id_of(filters, "+/x"), id_of(filters, "a/#")};
+    remember(*state, "a b");
+    struct subscriptions *filters = open_filters(*state, "a c");
 
-    grant_all(filters);
-    assert_true(subscriptions_keep(filters, BYTES("a/x"), ids, 2));
+    subscriptions_connecting(filters);
+    subscriptions_connected(filters, false);
+    save(filters);
+    check_states(filters, FILTER_NONE, FILTER_NONE);
+    assert_int_equal(subscriptions_gone_count(filters), 0);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a b");
+    check_states(filters, FILTER_NONE, FILTER_NONE);
     subscriptions_free(filters);
 }
 
-static void test_a_copy_of_higher_qos_is_not_dropped_for_one_of_lower(void **state)
+static void test_an_unanswered_connect_leaves_nothing_granted(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a/#@0 +/x@1");
+    remember(*state, "a b");
+    struct subscriptions *filters = open_filters(*state, "a b");
 
-    grant_all(filters);
-    assert_true(keep(filters, "a/x", "+/x"));
-    assert_false(keep(filters, "a/x", "a/#"));
+    subscriptions_connecting(filters);
+    save(filters);
+    assert_true(subscriptions_all_granted(filters)); /* CONNACK may still come */
+    struct subscriptions *next = open_filters(*state, "a b");
+    check_states(next, FILTER_ASKED, FILTER_ASKED);
+    subscriptions_not_connected(filters, true);
+    subscriptions_connected(filters, true);
+    check_states(filters, FILTER_ASKED, FILTER_ASKED);
+    subscriptions_free(filters);
+    subscriptions_free(next);
+}
+
+static void test_a_connect_that_was_refused_or_never_sent_changes_nothing(void **state)
+{
+    remember(*state, "a b");
+    struct subscriptions *filters = open_filters(*state, "a b");
+
+    subscriptions_connecting(filters);
+    save(filters);
+    subscriptions_not_connected(filters, false);
+    save(filters);
+    check_states(filters, FILTER_GRANTED, FILTER_GRANTED);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a b");
+    check_states(filters, FILTER_GRANTED, FILTER_GRANTED);
     subscriptions_free(filters);
 }
 
-static void test_a_refused_filter_sends_no_copy_for_which_another_is_dropped(void **state)
+static void test_a_filter_is_known_as_asked_before_its_answer(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a/# +/x");
+    struct subscriptions *filters = open_filters(*state, "a b");
 
-    subscriptions_granted(filters, 0, FILTER_REFUSED);
-    subscriptions_granted(filters, 1, 1);
-    assert_true(keep(filters, "a/x", "+/x"));
+    connect_anew(filters);
+    subscriptions_answer(filters, 0, 1);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a");
+    assert_int_equal(subscriptions_at(filters, 0)->state, FILTER_ASKED);
+    assert_int_equal(subscriptions_gone_count(filters), 1);
+    assert_string_equal(subscriptions_gone_at(filters, 0), "b");
     subscriptions_free(filters);
 }
 
-static void test_nothing_is_dropped_before_the_broker_has_granted(void **state)
+static void test_a_refused_filter_is_not_granted_and_named(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a/# +/x");
+    struct subscriptions *filters = open_filters(*state, "a b");
+    int code;
 
-    assert_true(keep(filters, "a/x", "a/#"));
-    assert_true(keep(filters, "a/x", "+/x"));
+    connect_anew(filters);
+    subscriptions_answer(filters, 0, 0);
+    subscriptions_answer(filters, 1, 0x87);
+    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
+    assert_string_equal(subscriptions_refused(filters, &code), "b");
+    assert_int_equal(code, 0x87);
+    subscriptions_ask(filters);
+    assert_null(subscriptions_refused(filters, &code));
+    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
     subscriptions_free(filters);
 }
 
-static void test_an_unknown_identifier_is_kept(void **state)
+static void test_another_qos_is_to_be_asked_for(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "a/# +/x");
-    uint32_t id = id_of(filters, "a/#") + 1000;
+    remember(*state, "a b@1");
+    struct subscriptions *filters = open_filters(*state, "a b@2");
 
-    grant_all(filters);
-    assert_true(subscriptions_keep(filters, BYTES("a/x"), &id, 1));
+    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
+    assert_int_equal(subscriptions_gone_count(filters), 0);
     subscriptions_free(filters);
 }
 
-static void test_a_shared_filter_neither_drops_nor_is_dropped(void **state)
+static void test_filters_that_the_settings_no_longer_have_are_gone_until_forgotten(void **state)
 {
-    struct subscriptions *filters = open_filters(*state, "$share/g/a/# +/x $share/g/+/x");
-
-    grant_all(filters);
-    assert_true(keep(filters, "a/x", "$share/g/a/#"));
-    assert_true(keep(filters, "a/x", "+/x"));
-    assert_true(keep(filters, "a/x", "$share/g/+/x"));
-    subscriptions_free(filters);
-}
-
-static void test_the_same_set_is_known_with_its_identifiers(void **state)
-{
-    struct subscriptions *first = open_filters(*state, "a/# b");
-    struct error err;
-
-    assert_false(subscriptions_are_known(first));
-    grant_all(first);
-    assert_int_equal(subscriptions_save(first, &err), 0);
-    struct subscriptions *second = open_filters(*state, "a/# b");
-    assert_true(subscriptions_are_known(second));
-    assert_int_equal(id_of(second, "a/#"), id_of(first, "a/#"));
-    assert_int_equal(id_of(second, "b"), id_of(first, "b"));
-    assert_false(keep(second, "b", "b") && keep(second, "a/x", "b"));
-    subscriptions_free(first);
-    subscriptions_free(second);
-}
-
-static void test_a_set_that_was_not_granted_wholly_is_not_known(void **state)
-{
-    struct subscriptions *first = open_filters(*state, "a/# b");
-    struct error err;
-
-    subscriptions_granted(first, 0, 1);
-    subscriptions_granted(first, 1, FILTER_REFUSED);
-    assert_int_equal(subscriptions_save(first, &err), 0);
-    struct subscriptions *second = open_filters(*state, "a/# b");
-    assert_false(subscriptions_are_known(second));
-    subscriptions_free(first);
-    subscriptions_free(second);
-}
-
-static void test_another_qos_is_another_set(void **state)
-{
-    remember(*state, "a/# b@1");
-    struct subscriptions *filters = open_filters(*state, "a/# b@2");
-
-    assert_false(subscriptions_are_known(filters));
-    assert_int_equal(subscriptions_stale_count(filters), 0);
-    subscriptions_free(filters);
-}
-
-static void test_a_changed_set_gets_identifiers_that_no_former_set_had(void **state)
-{
-    struct subscriptions *first = open_filters(*state, "a/# b");
-    struct error err;
-
-    grant_all(first);
-    assert_int_equal(subscriptions_save(first, &err), 0);
-    struct subscriptions *second = open_filters(*state, "# a/#");
-    for (size_t i = 0; i < 2; i++)
-        for (size_t j = 0; j < 2; j++)
-            assert_int_not_equal(subscriptions_at(first, i)->id, subscriptions_at(second, j)->id);
-    /* Queued for a/# alone, before # was subscribed: there is no other copy. */
-    uint32_t queued = id_of(first, "a/#");
-    grant_all(second);
-    assert_true(subscriptions_keep(second, BYTES("a/x"), &queued, 1));
-    subscriptions_free(first);
-    subscriptions_free(second);
-}
-
-static void test_filters_that_the_settings_no_longer_have_are_stale_until_forgotten(void **state)
-{
-    struct error err;
-
     remember(*state, "a/# b c");
     struct subscriptions *filters = open_filters(*state, "b");
-    assert_int_equal(subscriptions_stale_count(filters), 2);
-    assert_int_equal(subscriptions_save(filters, &err), 0);
+    assert_int_equal(subscriptions_gone_count(filters), 2);
+    save(filters);
     subscriptions_free(filters);
 
     /* Not yet unsubscribed, and one of them wanted again. */
     filters = open_filters(*state, "b c");
-    assert_int_equal(subscriptions_stale_count(filters), 1);
-    assert_string_equal(subscriptions_stale_at(filters, 0), "a/#");
-    subscriptions_forget_stale(filters);
-    assert_int_equal(subscriptions_save(filters, &err), 0);
+    assert_true(subscriptions_all_granted(filters));
+    assert_int_equal(subscriptions_gone_count(filters), 1);
+    assert_string_equal(subscriptions_gone_at(filters, 0), "a/#");
+    subscriptions_forget_gone(filters, "a/#");
+    save(filters);
     subscriptions_free(filters);
 
     filters = open_filters(*state, "b c");
-    assert_int_equal(subscriptions_stale_count(filters), 0);
+    assert_int_equal(subscriptions_gone_count(filters), 0);
+    subscriptions_free(filters);
+}
+
+static void test_the_session_and_the_servers_are_remembered(void **state)
+{
+    struct subscriptions *filters = open_filters(*state, "a b");
+
+    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+    subscriptions_connected(filters, true);
+    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+    subscriptions_set_examined(filters);
+    subscriptions_note_5(filters, "host:1883");
+    save(filters);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a b");
+    assert_int_equal(subscriptions_origin(filters), ORIGIN_EXAMINED);
+    assert_true(subscriptions_accepts_5(filters, "host:1883"));
+    assert_false(subscriptions_accepts_5(filters, "host:1884"));
+    subscriptions_free(filters);
+}
+
+static void test_a_topic_matches_any_filter(void **state)
+{
+    struct subscriptions *filters = open_filters(*state, "a/+ $share/g/b/#");
+
+    assert_true(subscriptions_match(filters, BYTES("a/x")));
+    assert_true(subscriptions_match(filters, BYTES("b/x/y")));
+    assert_false(subscriptions_match(filters, BYTES("a/x/y")));
     subscriptions_free(filters);
 }
 
 static void test_a_file_that_is_no_such_file_counts_as_none(void **state)
 {
     struct place *place = *state;
+    static const char *const TEXTS[] = {
+        "",
+        "other\n",
+        "mqtt-bridge subscriptions 1\nnext 9\n1 1 1 a\n",
+        "mqtt-bridge subscriptions 2\nsession ours\ngranted 1 1 a\nrubbish\n",
+        "mqtt-bridge subscriptions 2\ngranted 1 1\n",
+        "\xff\xfe\n\n\n"};
 
-    static const char *const TEXTS[] = {"",
-                                        "other\n",
-                                        "mqtt-bridge subscriptions 1\n",
-                                        "mqtt-bridge subscriptions 1\nnext x\n",
-                                        "mqtt-bridge subscriptions 1\nnext 9\n1 1 1 a\nrubbish\n",
-                                        "\xff\xfe\n\n\n"};
     for (size_t i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); i++) {
         FILE *file = fopen(place->file, "w");
         fputs(TEXTS[i], file);
         fclose(file);
-        struct subscriptions *filters = open_filters(place, "a");
-        assert_false(subscriptions_are_known(filters));
-        assert_int_equal(subscriptions_stale_count(filters), 0);
-        assert_in_range(subscriptions_at(filters, 0)->id, 1, 268435455);
+        struct subscriptions *filters = open_filters(place, "a b");
+        check_states(filters, FILTER_NONE, FILTER_NONE);
+        assert_int_equal(subscriptions_gone_count(filters), 0);
+        assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
         subscriptions_free(filters);
     }
 }
@@ -315,22 +329,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_place)
     const struct CMUnitTest tests[] = {
-        TEST(test_each_filter_has_its_own_qos_and_the_highest_comes_first),
-        TEST(test_a_filter_that_is_given_twice_is_subscribed_once_with_the_higher_qos),
+        TEST(test_filters_that_others_cover_are_left_out),
         TEST(test_a_bad_filter_is_an_error_that_names_it),
         TEST(test_share_name_makes_every_filter_a_shared_one),
-        TEST(test_of_several_copies_the_one_of_the_first_filter_is_kept),
-        TEST(test_one_copy_with_all_identifiers_is_kept),
-        TEST(test_a_copy_of_higher_qos_is_not_dropped_for_one_of_lower),
-        TEST(test_a_refused_filter_sends_no_copy_for_which_another_is_dropped),
-        TEST(test_nothing_is_dropped_before_the_broker_has_granted),
-        TEST(test_an_unknown_identifier_is_kept),
-        TEST(test_a_shared_filter_neither_drops_nor_is_dropped),
-        TEST(test_the_same_set_is_known_with_its_identifiers),
-        TEST(test_a_set_that_was_not_granted_wholly_is_not_known),
-        TEST(test_another_qos_is_another_set),
-        TEST(test_a_changed_set_gets_identifiers_that_no_former_set_had),
-        TEST(test_filters_that_the_settings_no_longer_have_are_stale_until_forgotten),
+        TEST(test_what_was_granted_is_known_to_the_next_process),
+        TEST(test_without_session_everything_is_forgotten_on_disk_too),
+        TEST(test_an_unanswered_connect_leaves_nothing_granted),
+        TEST(test_a_connect_that_was_refused_or_never_sent_changes_nothing),
+        TEST(test_a_filter_is_known_as_asked_before_its_answer),
+        TEST(test_a_refused_filter_is_not_granted_and_named),
+        TEST(test_another_qos_is_to_be_asked_for),
+        TEST(test_filters_that_the_settings_no_longer_have_are_gone_until_forgotten),
+        TEST(test_the_session_and_the_servers_are_remembered),
+        TEST(test_a_topic_matches_any_filter),
         TEST(test_a_file_that_is_no_such_file_counts_as_none),
     };
 

@@ -79,6 +79,38 @@ static void test_covers_is_containment_of_what_is_matched(void **state)
             fail_msg("%s and %s", rows[i].a, rows[i].b);
 }
 
+static void test_overlaps_is_a_topic_that_both_match(void **state)
+{
+    static const struct {
+        const char *a;
+        const char *b;
+        bool overlaps;
+    } rows[] = {
+        {"a/+", "+/b", true},          {"a/#", "a", true},
+        {"a/+", "a", false},           {"a/#", "+/b/c", true},
+        {"a/b", "a/c", false},         {"#", "$SYS/a", false},
+        {"+/a", "$x/a", false},        {"$SYS/#", "$SYS/a", true},
+        {"a/b/#", "a/+", true},        {"a/b/c", "a/+", false},
+        {"$share/g/a/+", "+/b", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++)
+        if (topic_filter_overlaps(bytes_of(rows[i].a), bytes_of(rows[i].b)) != rows[i].overlaps ||
+            topic_filter_overlaps(bytes_of(rows[i].b), bytes_of(rows[i].a)) != rows[i].overlaps)
+            fail_msg("%s and %s", rows[i].a, rows[i].b);
+}
+
+static void test_a_filter_subsumes_what_it_covers_with_its_qos_and_share(void **state)
+{
+    (void)state;
+    assert_true(topic_filter_subsumes(BYTES("a/#"), 1, BYTES("a/b"), 1));
+    assert_false(topic_filter_subsumes(BYTES("a/#"), 1, BYTES("a/b"), 2));
+    assert_false(topic_filter_subsumes(BYTES("a/#"), 2, BYTES("$share/g/a/b"), 1));
+    assert_false(topic_filter_subsumes(BYTES("$share/g/a/#"), 2, BYTES("$share/h/a/b"), 1));
+    assert_true(topic_filter_subsumes(BYTES("$share/g/a/#"), 2, BYTES("$share/g/a/b"), 1));
+}
+
 static void test_valid_filters_are_taken(void **state)
 {
     static const char *const filters[] = {"#",      "+",     "/",          "a",     "a/#", "+/+/#",
@@ -178,6 +210,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filters_match_as_the_specification_says),
         cmocka_unit_test(test_covers_is_containment_of_what_is_matched),
+        cmocka_unit_test(test_overlaps_is_a_topic_that_both_match),
+        cmocka_unit_test(test_a_filter_subsumes_what_it_covers_with_its_qos_and_share),
         cmocka_unit_test(test_valid_filters_are_taken),
         cmocka_unit_test(test_faulty_filters_are_refused_by_name),
         cmocka_unit_test(test_the_longest_filter_is_65535_bytes),

@@ -6,12 +6,16 @@ import time
 import warnings
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from .process import wait_until
 
 
-def _client(client_id, clean=True):
+def _client(client_id, clean=True, version="3.1.1"):
     arguments = {"client_id": client_id, "clean_session": clean, "protocol": paho.MQTTv311}
+    if version == "5":
+        arguments = {"client_id": client_id, "protocol": paho.MQTTv5}
     if hasattr(paho, "CallbackAPIVersion"):  # paho 2
         warnings.simplefilter("ignore", DeprecationWarning)
         return paho.Client(paho.CallbackAPIVersion.VERSION1, **arguments)
@@ -29,6 +33,26 @@ def another_client(port, client_id):
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def leave_session(port, client_id, version, filters):
+    """Makes a session that is subscribed to these filters with QoS 1, and goes: as another program."""
+    client = _client(client_id, clean=False, version=version)
+    answered = []
+    client.on_subscribe = lambda *_: answered.append(True)
+    if version == "5":
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+    else:
+        client.connect("127.0.0.1", port)
+    client.loop_start()
+    wait_until(client.is_connected, 10, "the broker takes the other program's connection")
+    for text in filters:
+        client.subscribe(text, 1)
+    wait_until(lambda: len(answered) == len(filters), 10, "the other program is subscribed")
+    client.disconnect()
+    client.loop_stop()
 
 
 @contextlib.contextmanager

@@ -111,7 +111,13 @@ class DeafBroker(Relay):
 
     def __init__(self, port):
         self.deaf = False
+        self.slams = False  # accepts connections and ends them, as a balancer without a server
+        self.slammed = 0
         super().__init__(port)
+
+    def begin(self, client):
+        self.slammed += self.slams
+        return None if self.slams else b""
 
     def passes(self, from_client):
         return not (from_client and self.deaf)
@@ -246,3 +252,28 @@ class SlowRelay(Relay):
     def close(self):
         self.thaw()
         super().close()
+
+
+class Downlink(Relay):
+    """A link that brings so many bytes a second to its clients from throttle() on, with small buffers."""
+
+    CHUNK = 2048
+
+    def __init__(self, port, rate):
+        self.rate = rate
+        self.throttled = False
+        super().__init__(port)
+
+    def throttle(self):
+        self.throttled = True
+
+    def _pump(self, source, sink, from_client):
+        if from_client or not self.throttled:
+            return super()._pump(source, sink, from_client)
+        try:
+            while data := source.recv(self.CHUNK):
+                sink.sendall(data)
+                time.sleep(len(data) / self.rate)
+        except OSError:
+            pass
+        shut(source, sink)

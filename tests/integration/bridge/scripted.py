@@ -6,7 +6,17 @@ import threading
 
 from .relays import shut
 
-CONNACK, PUBLISH, PUBREC, PUBREL, PUBCOMP, SUBACK, DISCONNECT = 0x20, 0x30, 0x50, 0x62, 0x70, 0x90, 0xe0
+CONNACK, PUBLISH, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, DISCONNECT = (
+    0x20, 0x30, 0x50, 0x62, 0x70, 0x90, 0xb0, 0xe0)
+SUBSCRIBE, UNSUBSCRIBE = 0x82, 0xa2
+
+# CONNACK's properties, MQTT 5.
+SERVER_KEEP_ALIVE = lambda seconds: b"\x13" + struct.pack("!H", seconds)
+MAXIMUM_QOS = lambda qos: bytes([0x24, qos])
+RETAIN_AVAILABLE = lambda yes: bytes([0x25, yes])
+MAXIMUM_PACKET_SIZE = lambda size: b"\x27" + struct.pack("!I", size)
+WILDCARD_AVAILABLE = lambda yes: bytes([0x28, yes])
+SHARED_AVAILABLE = lambda yes: bytes([0x2a, yes])
 
 
 class Link:
@@ -40,13 +50,41 @@ class Link:
             data += more
         return data
 
-    def accept(self, session_present, expects_subscribe=True):
+    def connect(self):
+        """Reads CONNECT: what it asks for is in five, keep_alive_s, will (None, or its QoS and retain)."""
         _, connect = self.read()
+        flags = connect[7]
         self.five = connect[6] == 5
-        self.send(CONNACK, bytes([session_present, 0]) + (b"\0" if self.five else b""))
+        self.keep_alive_s = struct.unpack("!H", connect[8:10])[0]
+        self.will = ((flags >> 3) & 3, bool(flags & 0x20)) if flags & 4 else None
+
+    def connack(self, session_present, properties=b"", code=0):
+        self.send(CONNACK, bytes([session_present, code])
+                  + (bytes([len(properties)]) + properties if self.five else b""))
+
+    def subscribed(self, code=2):
+        """Answers the next SUBSCRIBE, of one filter: its text and the QoS it asks for. What else comes before is
+        passed over."""
+        return self._filter(SUBSCRIBE, SUBACK, bytes([code]))
+
+    def unsubscribed(self, code=0):
+        return self._filter(UNSUBSCRIBE, UNSUBACK, bytes([code]) if self.five else b"")[0]
+
+    def _filter(self, wanted, answer, codes):
+        first, packet = self.read()
+        while first != wanted:
+            first, packet = self.read()
+        self.send(answer, packet[:2] + (b"\0" if self.five else b"") + codes)
+        at = 3 if self.five else 2
+        length, = struct.unpack("!H", packet[at:at + 2])
+        options = packet[at + 2 + length:]
+        return packet[at + 2:at + 2 + length].decode(), options[0] & 3 if options else None
+
+    def accept(self, session_present, expects_subscribe=True, properties=b""):
+        self.connect()
+        self.connack(session_present, properties)
         if expects_subscribe or self.five:
-            _, subscribe = self.read()
-            self.send(SUBACK, subscribe[:2] + (b"\0" if self.five else b"") + b"\2")
+            self.subscribed()
 
     def publish(self, topic, payload, packet_id, dup=False, expiry=None):
         """At QoS 2, until PUBREC. expiry: a Message Expiry Interval in seconds, for MQTT 5."""

@@ -1,0 +1,247 @@
+"""What the broker has granted to the consumer, and what it says that it can't: subscriptions and CONNACK."""
+
+import pytest
+from bridge import wait_until
+from bridge.consumer import READY, VERSIONS, assert_all
+from bridge.mqtt import leave_session
+from bridge.scripted import (MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, RETAIN_AVAILABLE, SERVER_KEEP_ALIVE, SHARED_AVAILABLE,
+                             WILDCARD_AVAILABLE, ScriptedBroker)
+
+NOT_AUTHORIZED = 0x87
+
+
+def granted(link):
+    link.accept(session_present=False)
+
+
+def lose_session(link):
+    """It has no session any more, and goes before it has processed our SUBSCRIBE."""
+    link.connect()
+    link.connack(False)
+    link.read()
+
+
+def lose_connack(link):
+    """It has made a new session, and nobody hears of it."""
+    link.connect()
+
+
+class Seen:
+    """What the broker's session was asked for on the last connection."""
+
+    def __init__(self):
+        self.filters = []
+
+    def play(self, link):
+        link.connect()
+        link.connack(True)
+        self.filters.append(link.subscribed()[0])
+        link.stay()
+
+
+@pytest.mark.parametrize("loss", [lose_session, lose_connack])
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed between"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_that_was_lost_is_never_taken_as_subscribed(make_consumer, makers, version, killed, loss):
+    seen = Seen()
+    broker = makers.keep(ScriptedBroker(granted, loss, seen.play))
+    consumer = make_consumer(port=broker.port, version=version, topics="a/#", reconnect_min="1s" if killed else "100ms")
+    consumer.start(wait=False)
+    wait_until(lambda: broker.connections >= 2, 20, lambda: consumer.process.log_tail())
+    if killed:
+        consumer.kill().start(wait=False)
+    wait_until(lambda: seen.filters == ["a/#"], 20, lambda: f"{seen.filters}\n{consumer.process.log_tail()}")
+
+
+def test_on_3_1_1_a_session_that_is_present_is_not_asked_again(make_consumer, makers):
+    packets = []
+
+    def again(link):
+        link.connect()
+        link.connack(True)
+        packets.append(link.read()[0])
+
+    broker = makers.keep(ScriptedBroker(granted, again))
+    consumer = make_consumer(port=broker.port, version="3.1.1").start()
+    consumer.wait_log(READY, 2)
+    consumer.stop()
+    assert all(first == 0xe0 for first in packets), "DISCONNECT at most"
+
+
+def test_on_3_1_1_a_broker_that_was_away_brings_no_retained_message_again(make_consumer, mosquitto, publisher):
+    """Also to a process that was started meanwhile, and could not connect."""
+    publisher.publish("r", "retained", retain=True)
+    consumer = make_consumer(version="3.1.1").start()
+    consumer.wait_entries(1)
+    mosquitto.stop()
+    consumer.wait_log("Connection refused")
+    consumer.kill().start(wait=False)
+    consumer.wait_log("Connection refused")
+    consumer.kill().start(wait=False)
+    mosquitto.start()
+    consumer.wait_log(READY)
+    assert [entry.payload for entry in consumer.wait_idle(publisher)] == [b"retained"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_refused_filter_is_asked_for_alone(make_consumer, makers, version):
+    asked = []
+
+    def play(link):
+        link.connect()
+        link.connack(False)
+        for code in (1, NOT_AUTHORIZED if link.five else 0x80, NOT_AUTHORIZED if link.five else 0x80, 1):
+            asked.append(link.subscribed(code)[0])
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(play))
+    consumer = make_consumer(port=broker.port, version=version, topics="open/# secret/#").start()
+    assert asked == ["open/#", "secret/#", "secret/#", "secret/#"]
+    assert 'filter "secret/#" was refused' in consumer.log()
+
+
+def test_a_filter_that_can_not_be_unsubscribed_is_tried_again_at_the_next_connect(make_consumer, makers):
+    gone = []
+
+    def first(link):
+        link.connect()
+        link.connack(False)
+        link.subscribed()
+        link.subscribed()
+        link.stay()
+
+    def unsubscribe(code):
+        def play(link):
+            link.accept(session_present=True)
+            gone.append(link.unsubscribed(code))
+            link.stay()
+        return play
+
+    broker = makers.keep(ScriptedBroker(first, unsubscribe(NOT_AUTHORIZED), unsubscribe(0), unsubscribe(0)))
+    consumer = make_consumer(port=broker.port, topics="a/# b/#").start()
+    consumer.stop()
+    consumer.set("mqtt", topics="a/#").start()
+    consumer.wait_log("stays subscribed (not authorized)")
+    consumer.restart()
+    consumer.wait_log("unsubscribed from former filters")
+    consumer.restart()
+    assert gone == ["b/#", "b/#"]
+
+
+# CONNACK ------------------------------------------------------------------------------------------------
+
+class Offer:
+    """A broker whose CONNACK has these properties; each connection's Link is kept."""
+
+    def __init__(self, makers, *properties):
+        self.properties = b"".join(properties)
+        self.links = []
+        self.asked = []
+        self.broker = makers.keep(ScriptedBroker(self.play))
+        self.port = self.broker.port
+
+    def play(self, link):
+        link.connect()
+        self.links.append(link)
+        link.connack(len(self.links) > 1, self.properties)
+        while True:
+            self.asked.append(link.subscribed())
+
+
+def test_server_keep_alive_is_kept_to(make_consumer, makers):
+    offer = Offer(makers, SERVER_KEEP_ALIVE(7))
+    consumer = make_consumer(port=offer.port, keepalive="30s").start()
+    assert [link.keep_alive_s for link in offer.links] == [30, 7]
+    consumer.restart()
+    assert consumer.log().count("wants a keep alive of 7 s") == 1
+
+
+def test_filters_are_asked_for_with_maximum_qos_at_the_most(make_consumer, makers):
+    offer = Offer(makers, MAXIMUM_QOS(1))
+    make_consumer(port=offer.port, topics="a@2 b@0").start()
+    assert offer.asked == [("a", 1), ("b", 0)]
+
+
+@pytest.mark.parametrize("properties, topics, reason", [
+    (WILDCARD_AVAILABLE(0), "a b/#", 'filter "b/#" was refused (wildcard subscriptions not supported)'),
+    (SHARED_AVAILABLE(0), "a $share/g/b", 'filter "$share/g/b" was refused (shared subscriptions not supported)'),
+    (MAXIMUM_PACKET_SIZE(30), "a " + "b" * 30, f'filter "{"b" * 30}" was refused (packet too large)'),
+])
+def test_a_filter_that_the_broker_can_not_have_is_named_and_not_asked_for(make_consumer, makers, properties, topics,
+                                                                         reason):
+    offer = Offer(makers, properties)
+    consumer = make_consumer(port=offer.port, topics=topics).start(wait=False)
+    consumer.wait_log(reason)
+    assert {text for text, _ in offer.asked} == {"a"}
+    assert len(offer.links) == 1
+
+
+@pytest.mark.parametrize("refusal", [0x9a, 0x9b], ids=["no retain", "no QoS 1"])
+def test_a_last_will_that_the_broker_refuses_is_made_to_suit_it(make_consumer, makers, refusal):
+    wills = []
+
+    def refuse(link):
+        link.connect()
+        wills.append(link.will)
+        link.connack(False, code=refusal)
+
+    def accept(link):
+        link.connect()
+        wills.append(link.will)
+        link.connack(False)
+        link.subscribed()
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(refuse, accept))
+    make_consumer(port=broker.port, status_topic="status").start()
+    assert wills == [(1, True), (1, False) if refusal == 0x9a else (0, True)]
+
+
+def test_without_retain_the_status_is_published_all_the_same(make_consumer, makers):
+    published = []
+
+    def play(link):
+        link.accept(session_present=False, properties=RETAIN_AVAILABLE(0))
+        published.append(link.read()[0])
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(play))
+    make_consumer(port=broker.port, status_topic="status").start()
+    wait_until(lambda: published, 10, "the status is published")
+    assert published == [0x30], "QoS 0, not retained"
+
+
+# A session that another program made ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_inherited_session_is_mended(make_consumer, mosquitto, publisher, version):
+    leave_session(mosquitto.port, "bridge", version, ["#", "plant/+/temp"])
+    waiting = [("plant/1/temp", "waiting")]
+    publisher.publish_all([*waiting, ("unwanted/old", "no")])
+    consumer = make_consumer(version=version, topics="plant/# marker").start()
+    consumer.wait_log("was made by another program")
+    entries = consumer.wait_idle(publisher)
+    assert {(entry.topic, entry.payload) for entry in entries} == {("plant/1/temp", b"waiting")}
+
+    def comes_once():
+        number = f"{len(consumer.entries())}-new"
+        publisher.publish_all([("plant/2/temp", number), ("unwanted/new", number)])
+        entries = [entry for entry in consumer.wait_idle(publisher) if entry.payload == number.encode()]
+        assert {entry.topic for entry in entries} == {"plant/2/temp"}
+        return len(entries) == 1
+
+    wait_until(comes_once, 30, lambda: f"it comes once\n{consumer.process.log_tail(30)}", every=0.2)
+    if version == "5":
+        for text in ("#", "plant/+/temp"):
+            assert f'unsubscribed from "{text}", which another program had subscribed' in consumer.log()
+    sent = [("plant/3/temp", "last")]
+    publisher.publish_all(sent)
+    assert_all(sent, [entry for entry in consumer.wait_idle(publisher) if entry.payload == b"last"])
+
+
+def test_a_session_of_ours_is_not_taken_for_another_s(make_consumer, publisher):
+    consumer = make_consumer().start()
+    consumer.restart()
+    consumer.kill()
+    consumer.start()
+    assert "another program" not in consumer.log()

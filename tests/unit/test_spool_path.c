@@ -1,0 +1,66 @@
+#include "consumer/spool/spool_path.h"
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void test_a_client_id_becomes_one_folder_s_name(void **state)
+{
+    static const struct {
+        const char *client_id, *place;
+    } CASES[] = {{"mqtt-bridge", "/s/spool/mqtt-bridge"},
+                 {"a.b_C9", "/s/spool/a.b_C9"},
+                 {"../../etc", "/s/spool/%2E.%2F..%2Fetc"},
+                 {".", "/s/spool/%2E"},
+                 {"\xc3\xa9 %", "/s/spool/%C3%A9%20%25"}};
+    struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        char *place = spool_client_path(&settings, CASES[i].client_id);
+
+        assert_string_equal(place, CASES[i].place);
+        free(place);
+    }
+}
+
+static char *place_of(size_t first_len, const char *end)
+{
+    struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
+    char client_id[200];
+
+    memset(client_id, '+', first_len);
+    strcpy(client_id + first_len, end);
+    return spool_client_path(&settings, client_id);
+}
+
+static void test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own(void **state)
+{
+    const size_t above = strlen("/s/spool/");
+    char *longest = place_of(85, ""), *a = place_of(127, "a"), *b = place_of(127, "b");
+
+    (void)state;
+    assert_int_equal(strlen(longest) - above, NAME_MAX);
+    assert_null(strchr(longest, '~'));
+    assert_int_equal(strlen(a) - above, NAME_MAX);
+    assert_string_equal(a + above + NAME_MAX - 17, "~94201dfd691c6717");
+    assert_string_not_equal(a, b);
+    free(longest);
+    free(a);
+    free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_client_id_becomes_one_folder_s_name),
+        cmocka_unit_test(test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
