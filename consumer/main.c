@@ -71,6 +71,7 @@ static void open_spool(struct consumer *consumer)
                                                           : SPOOL_SYNC_NONE,
         .client_id = consumer->mqtt->client_id,
         .destination = dispatch_place(consumer->dispatch),
+        .receives = true,
     };
     struct error err = {0};
 

@@ -102,10 +102,14 @@ static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
 static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
     if (!is_owned(orphans->settings, NULL, dir)) {
-        char *subscriptions = xasprintf("%s/subscriptions", dir);
+        static const char *const NAMES[] = {"subscriptions", "receiving"};
 
-        unlink(subscriptions);
-        free(subscriptions);
+        for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
+            char *path = xasprintf("%s/%s", dir, NAMES[i]);
+
+            unlink(path);
+            free(path);
+        }
     }
     return rmdir(dir) == 0;
 }

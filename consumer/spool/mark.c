@@ -12,6 +12,8 @@
 /* A branch begins so much above everything known, and up to BRANCH_MOST more: two copies never meet. */
 #define BRANCH_LEAST (UINT64_C(1) << 40)
 #define BRANCH_MOST  (UINT64_C(1) << 47)
+/* Above a mark that we can't place; what was stored before stays within the reach of a repeat. */
+#define FOREIGN_STEP_MOST (UINT64_C(1) << 31)
 
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
 {
@@ -188,8 +190,10 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     }
     reader->mark_is_foreign = true;
     reader->foreign = *mark;
-    if (mark->sequence >= atomic_load(&spool->shared.sequence_floor))
-        raise_floor(spool, mark->sequence + 1);
+    /* At random, so that two copies don't give one identity to two messages until each has its own mark. */
+    uint64_t last = atomic_load(&spool->shared.last_sequence);
+    raise_floor(spool, (mark->sequence > last ? mark->sequence : last) + 1 +
+                           random_u64() % FOREIGN_STEP_MOST);
     return result(spool, MARK_UNKNOWN_RUN, &start, 0);
 }
 

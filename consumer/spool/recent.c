@@ -112,6 +112,19 @@ void recent_forget(struct recent *recent)
     }
 }
 
+void recent_copy(struct recent *recent, const struct recent *from)
+{
+    for (size_t i = 0; i < PACKET_IDS; i++) {
+        uint64_t identity = word_get(&from->slots[i].identity);
+        if (identity == word_get(&recent->slots[i].identity) &&
+            word_get(&from->slots[i].print) == word_get(&recent->slots[i].print))
+            continue;
+        word_set(&recent->slots[i].identity, identity);
+        word_set(&recent->slots[i].print, word_get(&from->slots[i].print));
+        changed(recent, i / PAGE_SLOTS);
+    }
+}
+
 bool recent_is_empty(const struct recent *recent)
 {
     for (size_t page = 0; page < PAGES; page++)

@@ -36,6 +36,8 @@ void recent_put(struct recent *recent, uint16_t packet_id, uint64_t identity,
                 struct fingerprint print, bool unreleased);
 void recent_release(struct recent *recent, uint16_t packet_id);
 void recent_forget(struct recent *recent);
+/* All of it becomes what the other one is. Before anything is put. */
+void recent_copy(struct recent *recent, const struct recent *from);
 bool recent_is_empty(const struct recent *recent);
 
 /* Returns the number of the segment from which on the records have to be applied: 0 if the file can't say. */

@@ -4,6 +4,7 @@
 #include "common/base/random.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
+#include "consumer/spool/predecessor.h"
 #include "consumer/spool/recovery.h"
 #include "consumer/spool/spool_internal.h"
 
@@ -165,7 +166,7 @@ static void take_over(struct spool *spool, const struct recovered *recovered)
     if (last == NULL)
         return;
     spool->shared.tail = tail_pack(last->header.number, recovered->tail_end);
-    /* Even with no record left: headers may probe the disk when what follows them does not. */
+    /* Even with no record left: headers may reach the disk when what follows them does not. */
     if (recovered->tail_lost || rebooted_since(spool, last))
         writer->next_sequence += REBOOT_SKIP;
     if (writer->next_sequence < recovered->sequence_floor)
@@ -216,6 +217,11 @@ static void take_recent_over(struct spool *spool)
     memcpy(origin.boot_id, spool->boot_id, 16);
     reader->recent_fd = sys_openat(spool->dir, RECENT_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     reader->remembered = recent_load(spool->recent, reader->recent_fd, &origin);
+    if (reader->remembered == 0 && reader->first != NULL &&
+        reader->first->header.records_before > 0 && !rebooted_since(spool, reader->last))
+        log_notice(LOG_WITH(log_text("spool", spool->path)),
+                   "The file " RECENT_NAME " is missing or damaged: what the broker sends again of "
+                   "segments that are gone counts as new");
     for (const struct segment *s = reader->first; s != NULL; s = s->next) {
         if (s->header.number < reader->remembered ||
             segment_load(&data, spool->dir, s->header.number, s->size, &err) < 0)
@@ -290,7 +296,7 @@ static void drain_event(const struct spool *spool)
     (void)got; /* nothing there is as good */
 }
 
-static int open_steps(struct spool *spool, struct error *err)
+static int open_steps(struct spool *spool, const struct spool_options *options, struct error *err)
 {
     struct recovered recovered;
 
@@ -316,9 +322,14 @@ static int open_steps(struct spool *spool, struct error *err)
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
     take_recent_over(spool);
+    bool taken = options->receives && predecessor_take_over(spool, options);
     result = begin_run(spool, err);
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
+    if (taken)
+        retention_remember(spool, spool->writer.number);
+    if (options->receives)
+        predecessor_note(options->dir);
     find_position(spool);
     retention_spare(spool);
     if (sys_fsync(spool->dir) < 0)
@@ -350,7 +361,7 @@ int spool_open(struct spool **out, const struct spool_options *options, struct e
     spool->shared.spare = SPARE_NONE;
     read_boot_id(spool->boot_id);
 
-    int result = open_steps(spool, err);
+    int result = open_steps(spool, options, err);
     if (result < 0) {
         spool_close(spool);
         spool = NULL;

@@ -29,6 +29,7 @@ struct spool_options {
     enum spool_sync sync;
     const char *client_id;
     const char *destination; /* DSN without password and options, and stream */
+    bool receives;           /* takes over from the spool that received before: predecessor.h */
 };
 
 struct spool;

@@ -173,7 +173,9 @@ static void check_unknown(struct spool_case *c, struct bytes mark, uint64_t next
     assert_int_equal(rewound.kind, MARK_UNKNOWN_RUN);
     assert_int_equal(rewound.position, 1);
     spool_case_expect(c, 1, 10);
-    assert_int_equal(spool_case_append(c, 11, 100), next_sequence);
+    /* At random above: a copy of this spool goes on somewhere else. */
+    assert_in_range(spool_case_append(c, 11, 100), next_sequence,
+                    next_sequence + (UINT64_C(1) << 31));
     spool_case_expect(c, 11, 11);
     spool_case_expect_none(c);
 }
@@ -398,7 +400,8 @@ static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
     spool_case_expect(c, 1, 5);
     spool_case_expect(c, 11, 11);
     spool_case_reopen_killed(c);
-    assert_int_equal(spool_case_append(c, 12, 100), sequence + 1); /* no reboot, no skip */
+    /* No reboot, no skip by it: what the unknown mark has raised is kept. */
+    assert_in_range(spool_case_append(c, 12, 100), sequence + 1, sequence + (UINT64_C(1) << 31));
     assert_int_equal(spool_case_state(c).damaged_records, 0);
     assert_int_equal(spool_case_rewind(c, run, 2).kind, MARK_AHEAD);
     spool_case_expect(c, 3, 5);
