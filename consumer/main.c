@@ -101,10 +101,8 @@ static void open_all(struct consumer *consumer)
     struct error err = {0};
     char *above = spool_client_path(child->settings, consumer->mqtt->client_id);
     char *subscriptions = xasprintf("%s/subscriptions", above);
-    int result = spool_path_make(child->settings, &err);
+    int result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
 
-    if (result == 0)
-        result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
     if (result < 0)
         child_give_up(child, &err);
     open_spool(consumer);

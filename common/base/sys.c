@@ -123,11 +123,6 @@ int sys_renameat(int dir, const char *from, const char *to)
     return fails(SYS_RENAME) ? -1 : renameat(dir, from, dir, to);
 }
 
-int sys_linkat(int dir, const char *from, const char *to)
-{
-    return fails(SYS_LINK) ? -1 : linkat(dir, from, dir, to, 0);
-}
-
 int sys_unlinkat(int dir, const char *name)
 {
     return fails(SYS_UNLINK) ? -1 : unlinkat(dir, name, 0);

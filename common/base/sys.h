@@ -19,7 +19,6 @@ int sys_allocate(int fd, off_t offset, off_t len); /* posix_fallocate */
 int sys_fsync(int fd);
 int sys_fdatasync(int fd);
 int sys_renameat(int dir, const char *from, const char *to); /* within one directory */
-int sys_linkat(int dir, const char *from, const char *to);   /* likewise */
 int sys_unlinkat(int dir, const char *name);
 
 /* For tests alone. */
@@ -31,7 +30,6 @@ enum sys_call {
     SYS_ALLOCATE,
     SYS_SYNC, /* fsync and fdatasync */
     SYS_RENAME,
-    SYS_LINK,
     SYS_UNLINK,
     SYS_CALLS
 };

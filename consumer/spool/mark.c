@@ -140,25 +140,33 @@ void mark_write_id(struct spool *spool)
                  "-%" PRIx64, branch);
 }
 
+/* For the next start as well, which may come before the next append. */
+static void raise_floor(struct spool *spool, uint64_t floor)
+{
+    struct segment_header *last = &spool->reader.last->header;
+    struct error err;
+
+    atomic_store(&spool->shared.sequence_floor, floor);
+    last->sequence_floor = floor;
+    if (segment_rewrite_header(spool->dir, last, &err) < 0)
+        log_warning(LOG_WITH(log_text("spool", spool->path)), "%s", err.text);
+}
+
 /* Somebody else has set a mark since we have: he has a copy of this spool, and would send everything again
  * whenever we have set ours, and we whenever he has set his. */
 static void branch_off(struct spool *spool, uint64_t sequence)
 {
     struct spool_reader *reader = &spool->reader;
-    struct segment *last = reader->last;
-    struct error err;
     uint64_t above = atomic_load(&spool->shared.last_sequence);
 
     above = sequence > above ? sequence : above;
     above += BRANCH_LEAST + random_u64() % BRANCH_MOST;
     atomic_store(&spool->shared.branch, above);
-    atomic_store(&spool->shared.sequence_floor, above);
+    reader->last->header.branch = above;
+    raise_floor(spool, above);
     mark_write_id(spool);
     reader->mark_is_foreign = false;
     reader->origin = reader->first->header.records_before; /* nothing is missing under a new mark */
-    last->header.branch = above;
-    if (segment_rewrite_header(spool->dir, &last->header, &err) < 0)
-        log_warning(LOG_WITH(log_text("spool", spool->path)), "%s", err.text);
     log_warning(
         LOG_WITH(log_text("spool", spool->path), log_text("mark", reader->mark_id)),
         "Another process writes the mark of this spool: there is a copy of its directory at "
@@ -181,7 +189,7 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     reader->mark_is_foreign = true;
     reader->foreign = *mark;
     if (mark->sequence >= atomic_load(&spool->shared.sequence_floor))
-        atomic_store(&spool->shared.sequence_floor, mark->sequence + 1);
+        raise_floor(spool, mark->sequence + 1);
     return result(spool, MARK_UNKNOWN_RUN, &start, 0);
 }
 

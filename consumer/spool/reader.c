@@ -99,21 +99,6 @@ void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
 
 /* Bytes ------------------------------------------------------------------------------------------- */
 
-static void begin_chunk(struct chunk *chunk, uint64_t number, uint64_t offset, size_t want)
-{
-    size_t capacity = want > CHUNK_SIZE ? want : CHUNK_SIZE;
-
-    /* One that was made for a long record is not kept. */
-    if (chunk->capacity < capacity || (chunk->capacity > CHUNK_SIZE && capacity == CHUNK_SIZE)) {
-        free(chunk->data);
-        chunk->data = xmalloc(capacity);
-        chunk->capacity = capacity;
-    }
-    chunk->number = number;
-    chunk->offset = offset;
-    chunk->len = 0;
-}
-
 static int open_for_reading(struct spool *spool, uint64_t number)
 {
     struct spool_reader *reader = &spool->reader;
@@ -132,39 +117,32 @@ static int open_for_reading(struct spool *spool, uint64_t number)
     return reader->fd;
 }
 
-/* Reads on until the chunk is full, the limit is reached, or the disk has no more. */
-static void fill_chunk(struct spool *spool, struct chunk *chunk, uint64_t limit)
-{
-    int fd = open_for_reading(spool, chunk->number);
-
-    while (fd >= 0) {
-        uint64_t at = chunk->offset + chunk->len;
-        size_t room = chunk->capacity - chunk->len;
-        if (at >= limit || room == 0)
-            return;
-        if (room > limit - at)
-            room = (size_t)(limit - at);
-        ssize_t got = sys_pread(fd, chunk->data + chunk->len, room, (off_t)at);
-        if (got <= 0)
-            return; /* the caller finds less than it wants, and calls it damage */
-        chunk->len += (size_t)got;
-    }
-}
-
 /* The bytes from offset on: at least `want` of them, unless the disk does not have them. */
 static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset, size_t want,
                           uint64_t limit)
 {
     struct chunk *chunk = &spool->reader.chunk;
-    bool inside = chunk->data != NULL && chunk->number == number && offset >= chunk->offset &&
-                  offset <= chunk->offset + chunk->len;
+    struct buf *bytes = &chunk->bytes;
 
-    if (!inside || chunk->capacity - (size_t)(offset - chunk->offset) < want)
-        begin_chunk(chunk, number, offset, want);
+    if (chunk->number != number || offset < chunk->offset ||
+        offset + want > chunk->offset + bytes->len) {
+        size_t most = want > CHUNK_SIZE ? want : CHUNK_SIZE;
+        most = most < limit - offset ? most : (size_t)(limit - offset);
+        if (bytes->capacity > 2 * CHUNK_SIZE && most <= CHUNK_SIZE)
+            buf_free(bytes); /* of a long record */
+        buf_clear(bytes);
+        chunk->number = number;
+        chunk->offset = offset;
+        char *into = buf_reserve(bytes, most);
+        int fd = open_for_reading(spool, number);
+        ssize_t got = fd >= 0 ? 1 : 0;
+        while (got > 0 && bytes->len < most) {
+            got = sys_pread(fd, into + bytes->len, most - bytes->len, (off_t)(offset + bytes->len));
+            bytes->len += got > 0 ? (size_t)got : 0;
+        }
+    }
     size_t skip = (size_t)(offset - chunk->offset);
-    if (chunk->len - skip < want)
-        fill_chunk(spool, chunk, limit);
-    return (struct bytes){chunk->data + skip, chunk->len - skip};
+    return (struct bytes){bytes->data + skip, bytes->len - skip};
 }
 
 /* Steps ------------------------------------------------------------------------------------------- */
@@ -276,7 +254,7 @@ void reader_close(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
 
-    free(reader->chunk.data);
+    buf_free(&reader->chunk.bytes);
     if (reader->fd >= 0)
         close(reader->fd);
     while (reader->first != NULL) {

@@ -89,24 +89,20 @@ static void sort_numbers(struct numbers *numbers)
 
 static int list_directory(struct recovery *recovery, struct error *err)
 {
-    int fd = sys_openat(recovery->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
+    struct dirent **entries;
+    int count = scandirat(recovery->dir, ".", &entries, NULL, NULL);
     uint64_t number;
 
-    if (listing == NULL) {
-        int result = error_system(err, "reading %s", recovery->path);
-        if (fd >= 0)
-            close(fd);
-        return result;
-    }
-    while ((entry = readdir(listing)) != NULL) {
-        if (segment_name_parse(entry->d_name, "segment", &number))
+    if (count < 0)
+        return error_system(err, "reading %s", recovery->path);
+    for (int i = 0; i < count; i++) {
+        if (segment_name_parse(entries[i]->d_name, "segment", &number))
             add_number(&recovery->numbers, number);
-        else if (segment_name_parse(entry->d_name, "damaged", &number))
+        else if (segment_name_parse(entries[i]->d_name, "damaged", &number))
             add_number(&recovery->damaged, number);
+        free(entries[i]);
     }
-    closedir(listing);
+    free(entries);
     sort_numbers(&recovery->numbers);
     sort_numbers(&recovery->damaged);
     return 0;
@@ -329,6 +325,8 @@ static int link_segments(struct recovery *recovery, struct error *err)
         out->disk += segment->size;
         if (segment->header.branch > out->branch)
             out->branch = segment->header.branch;
+        if (segment->header.sequence_floor > out->sequence_floor)
+            out->sequence_floor = segment->header.sequence_floor;
         if (below != NULL && below->header.records_before > segment->header.records_before)
             return error_set(err, ERR_FORMAT,
                              "spool %s: segments %llu and %llu contradict each other: restore the "

@@ -20,12 +20,13 @@ struct recovered {
     uint64_t next_number;
     uint64_t tail_end; /* offset behind the last record of `last` */
     uint64_t next_sequence;
-    uint64_t records; /* stored since the spool exists */
-    uint64_t bytes;   /* likewise, heads and padding included */
-    uint64_t disk;    /* bytes that the kept segments take */
-    uint64_t branch;  /* the last one, as in the segments' headers */
-    bool tail_lost;   /* the end can't be read: there may have been more records */
-    bool has_spare;   /* SEGMENT_SPARE is there, with the size asked for */
+    uint64_t records;        /* stored since the spool exists */
+    uint64_t bytes;          /* likewise, heads and padding included */
+    uint64_t disk;           /* bytes that the kept segments take */
+    uint64_t branch;         /* the last one, as in the segments' headers */
+    uint64_t sequence_floor; /* likewise */
+    bool tail_lost;          /* the end can't be read: there may have been more records */
+    bool has_spare;          /* SEGMENT_SPARE is there, with the size asked for */
 };
 
 /* Reads dir (its descriptor; path is for messages), mends what can be mended, and puts aside, as

@@ -31,8 +31,9 @@ enum {
     CLIENT_ID_LEN = 104,
     DESTINATION_LEN = 106,
     BRANCH = 108, /* format 1: the texts begin here */
-    DAMAGED = 116,
-    TEXTS = 120,
+    SEQUENCE_FLOOR = 116,
+    DAMAGED = 124,
+    TEXTS = 128,
 };
 
 #define TEXTS_V1        108
@@ -111,6 +112,7 @@ static void header_encode(const struct segment_header *header, char data[SEGMENT
     little_endian_put16(data + CLIENT_ID_LEN, (uint16_t)client_id_len);
     little_endian_put16(data + DESTINATION_LEN, (uint16_t)destination_len);
     little_endian_put64(data + BRANCH, header->branch);
+    little_endian_put64(data + SEQUENCE_FLOOR, header->sequence_floor);
     little_endian_put32(data + DAMAGED, header->damaged);
     memcpy(data + TEXTS, header->client_id, client_id_len);
     memcpy(data + TEXTS + client_id_len, header->destination, destination_len);
@@ -176,6 +178,7 @@ int segment_header_decode(struct segment_header *header, struct bytes data, stru
         header->previous_sequence = header->first_sequence - 1; /* as it mostly is */
     } else {
         header->branch = little_endian_get64(data.data + BRANCH);
+        header->sequence_floor = little_endian_get64(data.data + SEQUENCE_FLOOR);
         header->damaged = little_endian_get32(data.data + DAMAGED) != 0;
     }
     memcpy(header->spool_id, data.data + SPOOL_ID, 16);

@@ -27,9 +27,9 @@ struct segment_header {
     uint64_t records_before;    /* stored in this spool before this segment, since it exists */
     uint64_t bytes_before;      /* likewise */
     int64_t created_us;         /* wall */
-    uint64_t
-        branch; /* where a copy of a spool began to go its own way: its sequences are not below; 0 */
-    bool damaged; /* damage was found in it: the file is kept when it is freed */
+    uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
+    uint64_t sequence_floor;    /* of what follows it, if it was raised while this was the last */
+    bool damaged;               /* damage was found in it: the file is kept when it is freed */
     const char *client_id;
     const char *destination;
 };

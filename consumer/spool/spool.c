@@ -56,44 +56,32 @@ void spool_die(const struct spool *spool, const char *what)
     _exit(1);
 }
 
-/* The entry of a directory that was just made. */
-static int sync_entry(const char *path, struct error *err)
+static void close_if_open(int fd)
 {
-    char *above = xstrdup(path);
-    char *slash = strrchr(above, '/');
-
-    if (slash != NULL)
-        slash[slash == above ? 1 : 0] = '\0';
-    int fd = open(slash != NULL ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = fd < 0 || sys_fsync(fd) < 0 ? error_system(err, "fsync of %s", above) : 0;
     if (fd >= 0)
         close(fd);
-    free(above);
-    return result;
 }
 
-static int make_directory(const char *path, struct error *err)
-{
-    if (mkdir(path, 0700) == 0)
-        return sync_entry(path, err);
-    return errno == EEXIST ? 0 : error_system(err, "making %s", path);
-}
-
+/* All of the path that is missing, and synced: what is stored in it is promised. */
 static int make_directories(const char *path, struct error *err)
 {
     char *part = xstrdup(path);
-    int result = 0;
+    int above = open(*path == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char *at = part, *rest = NULL;
+    int failed = above < 0;
 
-    for (char *at = part + 1; result == 0; at++) {
-        bool last = *at == '\0';
-        if (*at != '/' && !last)
-            continue;
-        *at = '\0';
-        result = make_directory(part, err);
-        if (last)
-            break;
-        *at = '/';
+    for (at = strtok_r(at, "/", &rest); at != NULL && !failed; at = strtok_r(NULL, "/", &rest)) {
+        bool made = mkdirat(above, at, 0700) == 0;
+        failed = (!made && errno != EEXIST) || (made && sys_fsync(above) < 0);
+        int next = failed ? -1 : openat(above, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        failed = failed || next < 0;
+        if (!failed) {
+            close(above);
+            above = next;
+        }
     }
+    int result = failed ? error_system(err, "making %s ([supervisor] state_dir)", path) : 0;
+    close_if_open(above);
     free(part);
     return result;
 }
@@ -129,11 +117,10 @@ static void read_boot_id(unsigned char id[16])
     ssize_t len = read(fd, text, sizeof(text) - 1);
     close(fd);
     for (ssize_t i = 0; i < len && digits < 32; i++) {
-        const char *all = "0123456789abcdef";
-        const char *digit = memchr(all, text[i], 16);
-        if (digit == NULL)
+        int digit = bytes_hex_digit(text[i]);
+        if (digit < 0)
             continue;
-        id[digits / 2] = (unsigned char)(id[digits / 2] << 4 | (digit - all));
+        id[digits / 2] = (unsigned char)(id[digits / 2] << 4 | digit);
         digits++;
     }
 }
@@ -181,8 +168,8 @@ static void take_over(struct spool *spool, const struct recovered *recovered)
     /* Even with no record left: headers may probe the disk when what follows them does not. */
     if (recovered->tail_lost || rebooted_since(spool, last))
         writer->next_sequence += REBOOT_SKIP;
-    if (writer->next_sequence < recovered->branch)
-        writer->next_sequence = recovered->branch;
+    if (writer->next_sequence < recovered->sequence_floor)
+        writer->next_sequence = recovered->sequence_floor;
     take_names_over(spool, &last->header);
 }
 
@@ -370,12 +357,6 @@ int spool_open(struct spool **out, const struct spool_options *options, struct e
     }
     *out = spool;
     return result;
-}
-
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        close(fd);
 }
 
 void spool_close(struct spool *spool)

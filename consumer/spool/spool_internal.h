@@ -58,9 +58,7 @@ struct cursor {
 struct chunk {
     uint64_t number; /* of the segment */
     uint64_t offset;
-    size_t len;
-    size_t capacity;
-    char *data;
+    struct buf bytes;
 };
 
 struct mark {

@@ -3,12 +3,8 @@
 #include "common/base/alloc.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #define HASH_LEN 17 /* "~" and 16 digits */
 
@@ -41,8 +37,7 @@ static void append_encoded(struct buf *path, const char *text)
     }
 }
 
-static char *path_of(const struct settings *settings, const char *client_id,
-                     const char *destination)
+char *spool_path(const struct settings *settings, const char *client_id, const char *destination)
 {
     struct buf path = {0};
 
@@ -57,30 +52,7 @@ static char *path_of(const struct settings *settings, const char *client_id,
     return text;
 }
 
-char *spool_path(const struct settings *settings, const char *client_id, const char *destination)
-{
-    return path_of(settings, client_id, destination);
-}
-
 char *spool_client_path(const struct settings *settings, const char *client_id)
 {
-    return path_of(settings, client_id, NULL);
-}
-
-int spool_path_make(const struct settings *settings, struct error *err)
-{
-    char *path = xasprintf("%s/spool", settings->supervisor.state_dir);
-    int result = 0;
-
-    for (char *at = strchr(path + 1, '/'); result == 0; at = strchr(at + 1, '/')) {
-        if (at != NULL)
-            *at = '\0';
-        if (mkdir(path, 0750) < 0 && errno != EEXIST)
-            result = error_system(err, "%s ([supervisor] state_dir)", path);
-        if (at == NULL)
-            break;
-        *at = '/';
-    }
-    free(path);
-    return result;
+    return spool_path(settings, client_id, NULL);
 }

@@ -4,14 +4,11 @@
 #ifndef CONSUMER_SPOOL_SPOOL_PATH_H
 #define CONSUMER_SPOOL_SPOOL_PATH_H
 
-#include "common/base/error.h"
 #include "common/base/settings.h"
 
 /* To be freed, both. */
 char *spool_path(const struct settings *settings, const char *client_id, const char *destination);
 /* The folder above: what belongs to the broker's session lies there. */
 char *spool_client_path(const struct settings *settings, const char *client_id);
-/* Makes <state dir>/spool. */
-MUST_CHECK int spool_path_make(const struct settings *settings, struct error *err);
 
 #endif

@@ -4,9 +4,8 @@ room for what comes: it is said, and there is a way out."""
 import json
 import signal
 
-import pytest
 from bridge import wait_until
-from bridge.consumer import READY, Consumer, assert_all, numbered
+from bridge.consumer import Consumer, assert_all, numbered
 from bridge.relays import Relay
 
 MEND = "[spool] former = redirect"

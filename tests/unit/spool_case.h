@@ -162,7 +162,8 @@ static inline int spool_case_next(struct spool_case *c, struct spool_message *me
     if (result <= 0)
         return result;
     size_t len = message->payload.len < 15 ? message->payload.len : 15;
-    memcpy(digits, message->payload.data, len);
+    if (len > 0) /* an oversized message has none */
+        memcpy(digits, message->payload.data, len);
     return atoi(digits);
 }
 

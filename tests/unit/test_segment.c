@@ -229,6 +229,49 @@ static void test_a_segment_opens_with_the_header_that_was_written(void **state)
     close(dir);
 }
 
+static void test_format_1_is_read(void **state)
+{
+    struct spool_case *c = *state;
+    struct segment_header header = sample_header();
+    struct segment *segment;
+    struct record record;
+    struct buf out = {0};
+    struct error err;
+    char data[SEGMENT_HEADER_SIZE];
+    uint64_t size;
+    int dir = open_root(c);
+
+    make_sample(dir, &header);
+    int fd = openat(dir, "000000000042.segment", O_RDWR);
+    assert_int_equal(pread(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
+    little_endian_put32(data + 8, 1);
+    memset(data + 104, 0, sizeof(data) - 104);
+    little_endian_put16(data + 104, 2);
+    little_endian_put16(data + 106, 3);
+    memcpy(data + 108, "idto:", 5);
+    little_endian_put32(data + 12, crc32c(crc32c(0, data, 12), data + 16, sizeof(data) - 16));
+    assert_int_equal(pwrite(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
+    close(fd);
+    assert_int_equal(segment_open(&segment, dir, 42, &err), 0);
+    assert_string_equal(segment->header.client_id, "id");
+    assert_string_equal(segment->header.destination, "to:");
+    assert_int_equal(segment->header.previous_sequence, 1000);
+    assert_int_equal(segment->header.branch, 0);
+    assert_false(segment->header.damaged);
+    /* A record has its distance elsewhere. */
+    struct record written = sample(9);
+    written.repeats = 0;
+    encode(&out, &written, segment->seed);
+    little_endian_put16(out.data + 38, 7);
+    little_endian_put32(out.data, crc32c(segment->seed, out.data + 4, RECORD_HEAD_SIZE - 4));
+    assert_int_equal(record_read(&record, &size, buf_bytes(&out), segment->seed), RECORD_GOOD);
+    assert_int_equal(record.repeats, 7);
+    buf_free(&out);
+    segment_free(segment);
+    unlinkat(dir, "000000000042.segment", 0);
+    close(dir);
+}
+
 static void test_a_later_format_is_refused_not_taken_for_damage(void **state)
 {
     struct spool_case *c = *state;
@@ -360,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_a_payload_that_imitates_a_record_is_not_found),
         cmocka_unit_test(test_names_are_numbers_and_nothing_else),
         WITH_DIRECTORY(test_a_segment_opens_with_the_header_that_was_written),
+        WITH_DIRECTORY(test_format_1_is_read),
         WITH_DIRECTORY(test_a_later_format_is_refused_not_taken_for_damage),
         WITH_DIRECTORY(test_a_damaged_header_or_one_of_another_number_is_bad_format),
         WITH_DIRECTORY(test_without_space_no_file_is_left_behind),

@@ -401,6 +401,74 @@ static void test_the_interval_syncs_what_a_killed_process_left(void **state)
     sys_heal();
 }
 
+static void test_freeing_segments_syncs_nothing(void **state)
+{
+    struct spool_case *c = *state;
+    struct spool_message message;
+
+    c->options.retain = 0;
+    spool_case_open(c);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    for (int n = 1; n <= 3000; n++) {
+        spool_case_append(c, n, 1000);
+        assert_int_equal(spool_case_next(c, &message), n);
+        spool_case_commit(c);
+        spool_above_high_water(c->spool);
+    }
+    assert_true(c->spool->reader.first->header.number > 10);
+    assert_int_equal(sys_calls(SYS_SYNC), 0);
+    sys_heal();
+}
+
+static void test_the_last_sync_is_done_whatever_else_could_not_be_opened(void **state)
+{
+    struct spool_case *c = *state;
+    char path[160];
+
+    c->options.sync = SPOOL_SYNC_INTERVAL;
+    spool_case_open(c);
+    spool_case_close(c);
+    spool_case_path(c, "committed", path);
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    spool_case_open(c);
+    assert_int_equal(c->spool->reader.hint_fd, -1);
+    spool_case_append(c, 1, 100);
+    sys_fail(SYS_SYNC, 1000000, 1, EIO); /* only to count */
+    spool_case_close(c);
+    assert_true(sys_calls(SYS_SYNC) >= 3);
+    sys_heal();
+    rmdir(path);
+}
+
+static void test_a_full_disk_with_one_segment_sends_it_and_joins_after_a_restart(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+    int n = 1;
+
+    sys_fail(SYS_ALLOCATE, 2, 1000000, ENOSPC);
+    spool_case_open(c);
+    while (spool_case_try(c, n, 1000, &sequence, &err) == 0)
+        n++;
+    assert_int_equal(err.code, ERR_FULL);
+    sys_heal();
+    sys_fail(SYS_ALLOCATE, 1, 1000000, ENOSPC);
+    spool_case_reopen_killed(c);
+    assert_true(spool_above_high_water(c->spool));
+    spool_apply_mark(c->spool, BYTES_NONE);
+    spool_case_expect(c, 1, n - 1);
+    spool_case_commit(c);
+    assert_true(spool_below_low_water(c->spool));
+    /* The file was cut to what it held; the disk gives back what was cut, and no more. */
+    sys_heal();
+    sys_fail(SYS_ALLOCATE, 1, 1, ENOSPC);
+    assert_int_equal(spool_case_append(c, n, 1000), (uint64_t)n);
+    assert_int_equal(spool_case_files(c, ".segment"), 1);
+    spool_case_expect(c, n, n);
+}
+
 static void test_an_end_that_cannot_be_read_gives_no_sequence_twice(void **state)
 {
     struct spool_case *c = *state;
@@ -468,6 +536,9 @@ int main(void)
         TEST(test_a_disk_that_was_full_at_a_start_is_tried_again),
         TEST(test_on_a_full_disk_a_retained_segment_becomes_the_spare),
         TEST(test_the_interval_syncs_what_a_killed_process_left),
+        TEST(test_freeing_segments_syncs_nothing),
+        TEST(test_the_last_sync_is_done_whatever_else_could_not_be_opened),
+        TEST(test_a_full_disk_with_one_segment_sends_it_and_joins_after_a_restart),
         TEST(test_an_end_that_cannot_be_read_gives_no_sequence_twice),
         TEST(test_a_block_of_the_end_that_cannot_be_read_gives_no_sequence_twice),
         TEST(test_a_header_alone_after_a_power_cut_gives_no_sequence_twice),

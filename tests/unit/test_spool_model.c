@@ -11,7 +11,8 @@
 #define SEEDS        500
 #define MOVES        60
 #define MESSAGES_MAX 4000
-#define PACKETS      40 /* ids in use */
+#define PACKETS      40   /* ids in use */
+#define NUMBERS      1000 /* of segments: more than a play has */
 #define LIKE_LARGE   (140 * KB)
 
 struct model_message {
@@ -44,12 +45,13 @@ struct redis {
 };
 
 struct home {
-    char dir[96];
+    char dir[120];
     struct spool *spool;
     int redis; /* that its messages go to */
     struct slot slots[PACKETS];
     char expected[40]; /* the mark that the next batch expects */
     bool connected;
+    struct spool_position late; /* of a batch that was not taken */
     int kinds[MARK_COPIED + 1];
 };
 
@@ -356,15 +358,47 @@ static bool send_batch(struct model *m, struct home *home, struct spool_position
     return last > 0;
 }
 
+/* A batch that Redis does not take. */
+static void read_in_vain(struct model *m, struct home *home)
+{
+    struct spool_message message;
+    struct error err;
+
+    for (int left = below(m, 200); left > 0; left--)
+        (void)spool_next(home->spool, &message, &err);
+    home->connected = false;
+    home->late = spool_position(home->spool);
+}
+
+static void check_kept(const struct model *m, const struct home *home)
+{
+    struct spool_state state;
+
+    spool_state(home->spool, &state);
+    for (int n = 1; n <= m->count; n++) {
+        const struct model_message *message = &m->messages[n];
+        if (!is_of(m, home, n) || m->redis[home->redis].has[n] || message->destroyed ||
+            message->written_off)
+            continue;
+        require(m, message->sequence > state.committed_sequence, "committed", n);
+        require(m, has_file(home, message->segment), "freed", n);
+    }
+}
+
 static bool send_some(struct model *m, struct home *home, bool replies)
 {
     struct spool_position ends[2];
     int sent = 0;
 
-    if (!home->connected)
+    if (!home->connected) {
         connect_redis(m, home);
+        spool_commit(home->spool, &home->late); /* from before: it means nothing */
+        check_kept(m, home);
+    }
     while (sent < 2 && send_batch(m, home, &ends[sent]))
         sent++;
+    if (!replies && one_in(m, 2))
+        read_in_vain(m, home);
     for (int i = 0; i < sent; i++) {
         if (!replies && one_in(m, 2)) {
             home->connected = false;
@@ -372,6 +406,7 @@ static bool send_some(struct model *m, struct home *home, bool replies)
         }
         spool_commit(home->spool, &ends[i]);
     }
+    check_kept(m, home);
     spool_above_high_water(home->spool);
     return sent > 0;
 }
@@ -494,7 +529,7 @@ static void make_rebooted(struct home *home)
     int dir = open(home->dir, O_RDONLY | O_DIRECTORY);
     int fd = openat(dir, RECENT_NAME, O_RDWR);
 
-    for (uint64_t number = 1; number < 2000; number++) {
+    for (uint64_t number = 1; number < NUMBERS; number++) {
         if (!has_file(home, number) || segment_open(&segment, dir, number, &err) < 0)
             continue;
         memcpy(&origin, &segment->header, sizeof(origin));
@@ -522,7 +557,11 @@ static void lose_tail(struct model *m, struct home *home)
             at += next_random(m) % (size - at);
         assert_int_equal(ftruncate(fd, (off_t)at), 0);
         close(fd);
-        destroy(m, home, segment, at, UINT64_MAX, true);
+        /* A younger segment tells how many records there were. */
+        bool silently = true;
+        for (uint64_t younger = segment + 1; younger < NUMBERS; younger++)
+            silently = silently && !has_file(home, younger);
+        destroy(m, home, segment, at, UINT64_MAX, silently);
     }
     make_rebooted(home);
 }
@@ -547,10 +586,39 @@ static void copy_files(const char *from, const char *to)
     assert_int_equal(system(command), 0);
 }
 
+static void drain(struct model *m, struct home *home);
+
+/* The directory of a while ago, at a Redis that has had more since. */
+static void restore_backup(struct model *m, struct home *home)
+{
+    char backup[160];
+    int kept = m->count;
+
+    snprintf(backup, sizeof(backup), "%s.backup", home->dir);
+    copy_files(home->dir, backup);
+    open_home(m, home);
+    for (int i = below(m, 100); i > 0; i--)
+        append(m, home);
+    drain(m, home);
+    close_home(home, true);
+    copy_files(backup, home->dir);
+    forget_slots(home);
+    for (int n = kept + 1; n <= m->count; n++)
+        m->messages[n].destroyed = m->messages[n].silently = true;
+    for (int n = 1; n <= kept; n++)
+        m->messages[n].written_off |= m->redis[home->redis].has[n];
+    open_home(m, home);
+    connect_redis(m, home);
+    close_home(home, true);
+}
+
 static void break_something(struct model *m, struct home *home)
 {
     close_home(home, !one_in(m, 3));
-    switch (below(m, 5)) {
+    switch (below(m, 6)) {
+    case 5:
+        restore_backup(m, home);
+        break;
     case 0:
         damage(m, home);
         break;
@@ -719,6 +787,8 @@ static void play_with_a_copy(struct model *m)
     for (int i = 0; i < MOVES / 2; i++)
         make_move(m, &m->homes[0]);
     sys_heal();
+    if (!m->homes[0].connected)
+        connect_redis(m, &m->homes[0]); /* what a fail-over has cost is said */
     close_home(&m->homes[0], !one_in(m, 2));
     copy_files(m->homes[0].dir, m->homes[1].dir);
     memcpy(m->homes[1].slots, m->homes[0].slots, sizeof(m->homes[0].slots));
@@ -732,6 +802,8 @@ static void play_with_a_copy(struct model *m)
         int before = home->kinds[MARK_UNKNOWN_RUN] + home->kinds[MARK_COPIED];
         while (send_some(m, home, true))
             ;
+        if (i == 20)
+            reopen(m, home);
         bool again = home->kinds[MARK_UNKNOWN_RUN] + home->kinds[MARK_COPIED] > before;
         settled = again ? 0 : settled + 1;
     }
@@ -764,14 +836,21 @@ static void play_with_two_destinations(struct model *m)
         if (!one_in(m, 10))
             continue;
         now = 1 - now;
-        if (now == 1 && one_in(m, 2))
-            m->redis[1] = one_in(m, 2) ? m->replica : m->redis[0];
+        bool promoted = now == 1 && one_in(m, 2);
+        bool lags = one_in(m, 2);
+        if (promoted)
+            m->redis[1] = lags ? m->replica : m->redis[0];
         for (int h = 0; h < 2; h++) {
             struct home *home = &m->homes[h];
             sys_heal();
             reopen(m, home);
             const char *mark = mark_of(&m->redis[now], spool_mark_id(home->spool));
-            home->redis = h == now || spool_knows_mark(home->spool, bytes_of(mark)) ? now : h;
+            bool known = spool_knows_mark(home->spool, bytes_of(mark));
+            uint64_t kept = home->spool->reader.first->header.first_sequence;
+            uint64_t marked = mark[0] != '\0' ? strtoull(mark + 17, NULL, 10) : 0;
+            require(m, known || h == 1 || !promoted || lags || marked < kept, "known", 0);
+            require(m, !known || marked > 0, "no mark is none of ours", 0);
+            home->redis = h == now || known ? now : h;
         }
     }
     for (int h = 0; h < 2; h++) {
@@ -781,14 +860,14 @@ static void play_with_two_destinations(struct model *m)
     }
 }
 
-static void play(struct spool_case *c, uint64_t seed)
+static void play(struct spool_case *c, const char *root, uint64_t seed)
 {
     struct model *m = xcalloc(1, sizeof(*m));
 
     *m = (struct model){.c = c, .seed = seed};
     m->random = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
     for (int i = 0; i < 2; i++)
-        snprintf(m->homes[i].dir, sizeof(m->homes[i].dir), "%s/%d", c->root, i);
+        snprintf(m->homes[i].dir, sizeof(m->homes[i].dir), "%s/%d", root, i);
     c->options.size = 2 * MB;
     c->options.retain = 100 * KB * below(m, 8);
     open_home(m, &m->homes[0]);
@@ -802,6 +881,9 @@ static void play(struct spool_case *c, uint64_t seed)
         close_home(&m->homes[i], true);
         spool_case_clear(m->homes[i].dir);
         rmdir(m->homes[i].dir);
+        strcat(m->homes[i].dir, ".backup");
+        spool_case_clear(m->homes[i].dir);
+        rmdir(m->homes[i].dir);
     }
     free(m);
 }
@@ -811,10 +893,15 @@ static void test_nothing_is_lost_or_doubled_but_what_a_move_destroys(void **stat
     const char *one = getenv("SPOOL_MODEL_SEED");
     const char *many = getenv("SPOOL_MODEL_SEEDS");
     uint64_t first = one != NULL ? strtoull(one, NULL, 10) : 1;
+    char root[] = "/dev/shm/spool-model-XXXXXX"; /* in memory: thousands of files are synced */
+    struct spool_case *c = *state;
+    bool in_memory = mkdtemp(root) != NULL;
     uint64_t count = one != NULL ? 1 : many != NULL ? strtoull(many, NULL, 10) : SEEDS;
 
     for (uint64_t seed = first; seed < first + count; seed++)
-        play(*state, seed);
+        play(c, in_memory ? root : c->root, seed);
+    if (in_memory)
+        rmdir(root);
     print_message("%llu seeds from %llu\n", (unsigned long long)count, (unsigned long long)first);
 }
 
