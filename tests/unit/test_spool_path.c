@@ -29,6 +29,16 @@ static void test_a_client_id_becomes_one_folder_s_name(void **state)
     }
 }
 
+static void test_a_spool_lies_in_the_folder_of_its_client_id(void **state)
+{
+    struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
+    char *place = spool_path(&settings, "a b", "redis://h:6379/messages");
+
+    (void)state;
+    assert_string_equal(place, "/s/spool/a%20b/redis%3A%2F%2Fh%3A6379%2Fmessages");
+    free(place);
+}
+
 static char *place_of(size_t first_len, const char *end)
 {
     struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
@@ -59,6 +69,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_client_id_becomes_one_folder_s_name),
+        cmocka_unit_test(test_a_spool_lies_in_the_folder_of_its_client_id),
         cmocka_unit_test(test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own),
     };
 
