@@ -20,6 +20,7 @@ IDENTITY = re.compile(rb'X-Mqtt-Id[^0-9a-f]{1,8}([0-9a-f]+-\d+)')
 RECEIVED = re.compile(rb'X-Mqtt-Received-At[^0-9]{1,8}([^"\\]+)')
 PAGE = 5000
 GRACE_S = 8.0       # after a break, in which a connection may end because of it
+OWN_ENDS = 2        # connections that may end outside of these times
 NO_PROGRESS_S = 30  # after the last break
 LONGEST_S = 120     # for everything to arrive after the last break, if the link has no limit
 
@@ -332,6 +333,8 @@ class Round:
                 (result.identities, f"{result.identities} messages under two identities"),
                 (shared, f"{len(shared)} identities of two messages: {shared[:3]}"),
                 (twice_recorded, f"{twice_recorded} records of the spool twice in Redis"),
+                (self.link.versions != {self.settings.version}, f"it has spoken MQTT {sorted(self.link.versions)}"),
+                (result.own_ends > OWN_ENDS, f"{result.own_ends} connections ended with nothing broken"),
                 (exactly_once and repeats, f"{repeats} repeated at QoS 2"),
                 (result.repeats and result.repeats >= limit,
                  f"{result.repeats} redeliveries of {result.allowed} unacknowledged ({limit} at most)")):

@@ -45,6 +45,7 @@ class Connection:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.connect(("127.0.0.1", link.behind))
         self.own_port = self.server.getsockname()[1]
+        self.sending = {True: 0, False: 0}  # bytes in our hands
         self.running = 2
 
     def run(self):
@@ -56,8 +57,10 @@ class Connection:
             while data := self._receive(source):
                 if upward and self.link.deaf:
                     continue
+                self.sending[upward] = len(data)
                 self.link.seen(self, upward, data)
                 sink.sendall(data)
+                self.sending[upward] = 0
         except OSError:
             pass
         self.before_end()
@@ -178,10 +181,13 @@ class MqttConnection(Connection):
         self.left = {True: bytearray(), False: bytearray()}
         self.keys = {}               # packet id to the message's key
 
+    def unread(self):
+        """Acknowledgements that the broker has not read yet, at most: four bytes each."""
+        return -(-(unread_bytes(self.link.behind, self.own_port) + self.sending[True]) // 4)
+
     def note(self):
-        """What the broker has not read is not acknowledged to it: four bytes each."""
         self.noted = time.monotonic()
-        self.known_to_broker = max(0, self.acknowledged - -(-unread_bytes(self.link.behind, self.own_port) // 4))
+        self.known_to_broker = max(0, self.acknowledged - self.unread())
 
     def before_end(self):
         if time.monotonic() - self.noted > NOTE_HOLDS:
@@ -202,7 +208,8 @@ class End(NamedTuple):
 class MqttLink(Link):
     """key(head): what a message is counted by, from the first 16 bytes of its payload at most.
 
-    acknowledged: keys in the order in which the consumer said that it has them (PUBACK, PUBREC). ends: an End each."""
+    acknowledged: keys in the order in which the consumer said that it has them (PUBACK, PUBREC). ends: an End each.
+    versions: that the consumer has spoken."""
 
     kind = MqttConnection
 
@@ -210,6 +217,7 @@ class MqttLink(Link):
         self.key = key
         self.acknowledged = []
         self.ends = []
+        self.versions = set()
         super().__init__(behind, **how)
 
     def note(self):
@@ -220,8 +228,8 @@ class MqttLink(Link):
 
     def known_acknowledged(self):
         """The keys of which the broker knows by now."""
-        unread = sum(-(-unread_bytes(self.behind, connection.own_port) // 4) for connection in self.connections)
-        return self.acknowledged[:len(self.acknowledged) - unread]
+        unread = sum(connection.unread() for connection in list(self.connections))
+        return self.acknowledged[:max(0, len(self.acknowledged) - unread)]
 
     def all_ends(self):
         """Those too that have not ended."""
@@ -268,6 +276,7 @@ class MqttLink(Link):
                 connection.acknowledged += 1
             elif kind == 1:
                 connection.five = data[at + 6] == 5
+                self.versions.add("5" if connection.five else "3.1.1")
         elif kind == PUBLISH and data[start] & 6:
             connection.given += 1
             connection.repeated += data[start] >> 3 & 1
