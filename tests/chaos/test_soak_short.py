@@ -17,6 +17,7 @@ ROUNDS = {"backlog at QoS 1": draw(SEED, 0, 0.5), "broker at QoS 2": draw(SEED, 
           "slow link": draw_slow(SEED, 0, 100_000, 20_000)}
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("settings", ROUNDS.values(), ids=ROUNDS)
 def test_a_round_of_seeded_faults_loses_nothing_and_repeats_little(folder, settings):
     result = Round(folder, settings, print).run()
