@@ -68,7 +68,15 @@ def network_breaks(lab):
     def accept():
         link.refusing = False
 
+    def deafen():
+        link.deaf = True
+
+    def hear():
+        cut()
+        link.deaf = False
+
     return [Break("link cut", "link", cut, nothing, 0.1),
+            Break("acknowledgements lost", "link", deafen, hear, 2.0),
             Break("link stalled", "link", link.stall, link.flow, 4.0),
             Break("link slow", "link", *limited(link, 100_000), 3.0),
             Break("link late", "link", *limited(link, None, 0.05), 2.0),

@@ -221,8 +221,12 @@ class Round:
         what came since, but for what the consumer has acknowledged. What the snapshot has as unacknowledged it sends
         again, as new perhaps."""
         begin = time.monotonic()
-        self.say("broker killed")
-        self.result.breaks.append("broker killed")
+        # Over a slow link the snapshot has a queue.
+        before, self.link.rate = self.link.rate, self.rng.choice([None, 50_000, 150_000])
+        name = f"broker killed{' over a slow link' if self.link.rate else ''}"
+        self.say(name)
+        self.result.breaks.append(name)
+        time.sleep(self.rng.uniform(0.0, 1.0))
         with self.load.lock:
             kept = self.load.published
             settled = set(self.link.known_acknowledged())
@@ -232,6 +236,7 @@ class Round:
             published = self.load.published
             self.link.note()
             self.broker.kill()
+            self.link.rate = before
             time.sleep(0.2)  # what lies in the link's sockets gets to the consumer, and its answers to the link
             ours = set(self.link.acknowledged)
             self.at_risk |= {number for number in range(kept, published) if b"%08d" % number not in ours}
@@ -326,7 +331,8 @@ class Round:
         # what the snapshot had so.
         limit = 3 * result.allowed + len(self.twice)
         exactly_once = self.settings.qos == 2
-        repeats = sum(count - 1 for key, count in counts.items() if key not in self.twice)
+        forgotten = self.twice | {int(key) for key in self.link.sent_again}
+        repeats = sum(count - 1 for key, count in counts.items() if key not in forgotten)
         for wrong, text in (
                 (missing, f"{len(missing)} lost: {sorted(missing)[:5]}"),
                 (strange, f"{len(strange)} that nobody sent: {sorted(strange)[:5]}"),

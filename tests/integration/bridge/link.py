@@ -13,7 +13,7 @@ from .relays import shut
 
 CHUNK = 16384
 NOTE_HOLDS = 3.0  # seconds: what was noted before a break counts for the end that it leads to
-PUBLISH, PUBACK, PUBREC, PUBCOMP = 3, 4, 5, 7
+CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 3, 4, 5, 6, 7
 
 
 def unread_bytes(near, far):
@@ -179,7 +179,6 @@ class MqttConnection(Connection):
         self.noted = 0.0
         self.five = None
         self.left = {True: bytearray(), False: bytearray()}
-        self.keys = {}               # packet id to the message's key
 
     def unread(self):
         """Acknowledgements that the broker has not read yet, at most: four bytes each."""
@@ -209,7 +208,9 @@ class MqttLink(Link):
     """key(head): what a message is counted by, from the first 16 bytes of its payload at most.
 
     acknowledged: keys in the order in which the consumer said that it has them (PUBACK, PUBREC). ends: an End each.
-    versions: that the consumer has spoken."""
+    versions: that the consumer has spoken. sent_again: keys that the broker has released (PUBREL), so that it had our
+    PUBREC, and has published once more all the same: Mosquitto 2.0.11 does it when it is stopped and started amid a
+    queue."""
 
     kind = MqttConnection
 
@@ -218,6 +219,9 @@ class MqttLink(Link):
         self.acknowledged = []
         self.ends = []
         self.versions = set()
+        self.keys = {}  # packet id to the message's key
+        self.released = set()
+        self.sent_again = set()
         super().__init__(behind, **how)
 
     def note(self):
@@ -269,12 +273,12 @@ class MqttLink(Link):
         kind = data[start] >> 4
         if upward:
             if kind in (PUBACK, PUBREC):
-                key = connection.keys.get(data[at] << 8 | data[at + 1])
+                key = self.keys.get(data[at] << 8 | data[at + 1])
                 if key is not None:
                     self.acknowledged.append(key)
             if kind in (PUBACK, PUBCOMP):
                 connection.acknowledged += 1
-            elif kind == 1:
+            elif kind == CONNECT:
                 connection.five = data[at + 6] == 5
                 self.versions.add("5" if connection.five else "3.1.1")
         elif kind == PUBLISH and data[start] & 6:
@@ -294,4 +298,8 @@ class MqttLink(Link):
                     if byte < 0x80:
                         break
                 place += properties
-            connection.keys[packet_id] = self.key(bytes(data[place:min(place + 16, at + length)]))
+            key = self.keys[packet_id] = self.key(bytes(data[place:min(place + 16, at + length)]))
+            if key in self.released:
+                self.sent_again.add(key)
+        elif kind == PUBREL:
+            self.released.add(self.keys.get(data[at] << 8 | data[at + 1]))
