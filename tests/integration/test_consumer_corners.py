@@ -307,8 +307,8 @@ def test_a_redis_that_refuses_is_asked_less_and_less_and_called_healthy_only_whe
 
 QUEUES = {
     "defaults": (60000, 1000, {}),
-    "3.1.1 without a limit": (60000, 0, {"version": "3.1.1"}),
-    "receive_maximum 65535": (40000, 0, {"receive_maximum": 65535}),
+    "3.1.1 without a limit": (30000, 0, {"version": "3.1.1"}),
+    "receive_maximum 65535": (30000, 0, {"receive_maximum": 65535}),
 }
 
 
@@ -398,7 +398,7 @@ def test_a_message_that_takes_40_s_to_arrive_arrives_and_the_consumer_is_ready(m
 
 def test_a_queue_at_qos_2_takes_little_longer_than_at_qos_1(make_mosquitto, make_consumer, make_device):
     """What is unreleased is looked up, not searched."""
-    count, seconds = 20000, {}
+    count, seconds = 15000, {}
     for qos in (1, 2):
         broker = make_mosquitto()
         consumer = make_consumer(broker, qos=qos, client_id=f"qos-{qos}").set("log", level="info")
