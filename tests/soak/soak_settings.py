@@ -44,10 +44,11 @@ def draw(seed, number, scale=1.0):
     largest = 60000 if qos == 1 else 20000
     backlog = {"backlog": largest, "broker": largest // 2, "set back": 5000}.get(kind, rng.choice([0, 2000, 8000]))
     receive_maximum = rng.choice(RECEIVE_MAXIMUM)
+    live, rate = (8000, 400) if kind == "set back" else (rng.choice([3000, 8000]), rng.choice([400, 1500]))
     return Settings(
         seed=name, kind=kind, qos=qos, version=rng.choice(["5", "5", "3.1.1"]), receive_maximum=receive_maximum,
         inflight=rng.choice([0, max(1000, receive_maximum)]), backlog=int(backlog * scale),
-        live=int(rng.choice([3000, 8000]) * scale), rate=rng.choice([400, 1500]), size=rng.choice([20, 100, 600]),
+        live=int(live * scale), rate=rate, size=rng.choice([20, 100, 600]),
         retain=rng.choice(["64M", "64M", "0"]), keepalive=rng.choice(["2s", "30s"]),
         breaks=max(2, int(rng.randint(4, 7) * scale)))
 
