@@ -408,8 +408,9 @@ def test_a_queue_at_qos_2_takes_little_longer_than_at_qos_1(make_mosquitto, make
         consumer.start(wait=False)
         wait_until(lambda: length(consumer) >= wanted, 60, consumer.process.log_tail, every=0.05)
         seconds[qos] = cpu_ticks(consumer.process) / 100
-    # Twice the packets each way. CPU time, which is the same on a busy machine.
-    assert seconds[2] < 5 * seconds[1] + 0.5, seconds
+    # Twice the packets each way, and the search that paho itself makes among what is unreleased. CPU time, which a busy
+    # machine changes least.
+    assert seconds[2] < 9 * seconds[1] + 0.5, seconds
 
 
 # A copied state directory -----------------------------------------------------------------------------------
