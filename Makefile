@@ -127,6 +127,11 @@ test-compose: ## the container image and the stack
 	@tools/deps.sh compose
 	@tests/compose/run
 
+.PHONY: soak
+soak: deps ## ten minutes of seeded kills, freezes and network faults around the consumer (SOAK_SECONDS)
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@tests/soak/run
+
 .PHONY: bench
 bench: deps ## speed as ratios against other programs on the same work
 	@$(MAKE) --no-print-directory all $(BENCHES)
