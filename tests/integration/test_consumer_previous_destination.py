@@ -4,6 +4,7 @@ taken that one's place."""
 import json
 import signal
 
+import pytest
 from bridge import wait_until
 from bridge.consumer import Consumer, assert_all, numbered
 from bridge.relays import Relay
