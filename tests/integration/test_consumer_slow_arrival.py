@@ -1,7 +1,7 @@
 """Messages that take longer to arrive than any limit of the session, and than the keep alive."""
 
 import pytest
-from bridge.consumer import READY, VERSIONS
+from bridge.consumer import READY
 from bridge.relays import Downlink
 
 pytestmark = pytest.mark.waits
