@@ -9,7 +9,7 @@ static const char *from_the_broker(const struct session_facts *facts)
 {
     if (facts->lowest_qos == 0)
         return facts->highest_qos == 0 ? "at most once" : "at most once for filters of QoS 0";
-    return "at least once";
+    return facts->lowest_qos == 2 ? "exactly once while it keeps the session" : "at least once";
 }
 
 static const char *spool_survives(const struct settings_spool *spool)
