@@ -9,6 +9,7 @@
 #include "common/wire/json.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -129,7 +130,7 @@ static int look_below(struct places *places, const char *name, int depth, struct
 static int find_places(struct places *places, const struct settings *settings, struct error *err)
 {
     places->root = xasprintf("%s/spool", settings->supervisor.state_dir);
-    if (access(places->root, F_OK) < 0)
+    if (access(places->root, F_OK) < 0 && errno == ENOENT)
         return 0;
     return look_below(places, "", 2, err);
 }
@@ -294,10 +295,18 @@ static int await(struct queue *queue, const struct answer *answer, struct error 
     return answer->result;
 }
 
-static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
+static int sender_connect(struct sender *sender, struct error *err)
 {
     struct answer answer = {0};
 
+    if (queue_is_connected(sender->queue))
+        return 0;
+    queue_connect(sender->queue, on_connected, &answer);
+    return await(sender->queue, &answer, err);
+}
+
+static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
+{
     sender->transport = settings_transport(settings, BYTES("async"));
     if (sender->transport == NULL)
         return error_set(err, ERR_USAGE, "there is no [transport:async]");
@@ -305,8 +314,7 @@ static int sender_open(struct sender *sender, const struct settings *settings, s
     if (result < 0)
         return result;
     sender->template = queue_envelope_new(sender->queue, sender->transport);
-    queue_connect(sender->queue, on_connected, &answer);
-    return await(sender->queue, &answer, err);
+    return sender_connect(sender, err);
 }
 
 static void sender_close(struct sender *sender)
@@ -334,11 +342,16 @@ static int send_message(struct sender *sender, const char *id, const struct over
                          "its entry has %zu bytes: raise [transport:async] max_entry above that, "
                          "and see that Redis takes it (proto-max-bulk-len)",
                          size);
+    int result = sender_connect(sender, err);
+    if (result < 0)
+        return result;
     envelope_encode(sender->template, &message, &value);
     queue_redrive(sender->queue, id, buf_bytes(&value), (int64_t)size / SLOW_LINK_BYTES_PER_MS,
                   on_redriven, &answer);
     buf_free(&value);
-    int result = await(sender->queue, &answer, err);
+    result = await(sender->queue, &answer, err);
+    if (result < 0)
+        queue_disconnect(sender->queue); /* it may be on its way out: the next one connects anew */
     *added = answer.added;
     return result;
 }
@@ -354,9 +367,13 @@ static int resend_one(struct sender *sender, const struct place *place, const st
     if (result == 0)
         result = send_message(sender, entry->id, &message, &added, &err);
     buf_free(&bytes);
-    /* What dies here is sent no second time: Redis knows the identity. */
-    if (result == 0)
+    /* A process that ends here does not send twice: Redis keeps the identity. Somebody else may have removed
+     * the file meanwhile. */
+    if (result == 0) {
         result = oversized_file_remove(place->dir, entry->sequence, &err);
+        if (result == -ERR_NOT_FOUND)
+            result = 0;
+    }
     if (result < 0)
         return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
     printf("%s: %s\n", entry->id, added ? "sent" : "was sent before; its file is removed");
@@ -407,7 +424,7 @@ static bool is_confirmed(const struct cli *cli, const char *what, size_t count)
     if (cli_option(cli, "yes") != NULL)
         return true;
     if (!isatty(STDIN_FILENO)) {
-        cli_fail(CLI_USAGE, "%s: nobody can be asked: say --yes", what);
+        cli_fail(CLI_USAGE, "%s: standard input is no terminal: give --yes", what);
         return false;
     }
     printf("%s %zu message%s? [y/N] ", what, count, count == 1 ? "" : "s");

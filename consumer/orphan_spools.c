@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "consumer/spool/predecessor.h"
 #include "consumer/spool/spool.h"
 #include "consumer/spool/spool_list.h"
 #include "consumer/spool/spool_path.h"
@@ -98,6 +99,23 @@ static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
     orphans->retry_ms = now_ms + RETRY_MS;
 }
 
+/* Another consumer has not begun at the present destination yet, and takes over from it first. */
+static bool is_predecessor(const struct orphan_spools *orphans, const char *dir)
+{
+    const struct settings *settings = orphans->settings;
+    bool found = false;
+
+    for (size_t i = 0; i < settings->consumers_len && !found; i++) { /* [mqtt]'s own has begun */
+        char *own = spool_path(settings, settings->consumers[i].client_id, orphans->place);
+        char *before = predecessor_find(own);
+
+        found = before != NULL && strcmp(before, dir) == 0;
+        free(own);
+        free(before);
+    }
+    return found;
+}
+
 /* A folder, if nothing else is in it; and what was known of the session of a client id that is no more. */
 static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
@@ -143,6 +161,11 @@ static void open_next(struct orphan_spools *orphans, int64_t now_ms)
                                     .client_id = strrchr(dir, '/') + 1,
                                     .destination = orphans->place};
     struct error err = {0};
+
+    if (is_predecessor(orphans, dir)) {
+        put_off_current(orphans, now_ms);
+        return;
+    }
     int result = dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err);
 
     if (result == 0)

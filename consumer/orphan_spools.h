@@ -1,6 +1,6 @@
 /* Spools that no consumer owns any more: the transport's DSN or a client id was changed, a section was
  * removed. What they hold was acknowledged, so it is sent: one spool after the other, beside the consumers'
- * own work, from the consumer of [mqtt]; where to, dispatch_start_orphan says. Segments that lie directly in a
+ * own work, from the consumer of [mqtt]; where to, dispatch_start says. Segments that lie directly in a
  * client id's folder are a spool of an earlier version.
  *
  * One that has nothing to send any more, since Redis knows its last message, is removed: that is at the start

@@ -229,6 +229,14 @@ int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *me
     return result;
 }
 
+bool oversized_file_exists(int dir, uint64_t sequence)
+{
+    char name[NAME_SIZE];
+
+    name_of(sequence, "", name);
+    return faccessat(dir, name, F_OK, 0) == 0;
+}
+
 int oversized_file_remove(int dir, uint64_t sequence, struct error *err)
 {
     char name[NAME_SIZE];

@@ -34,6 +34,7 @@ int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struc
 /* The message, which points into data. -ERR_NOT_FOUND, -ERR_FORMAT, -ERR_SYSTEM. */
 MUST_CHECK int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *message,
                                    struct buf *data, struct error *err);
+bool oversized_file_exists(int dir, uint64_t sequence);
 /* -ERR_NOT_FOUND, -ERR_SYSTEM. */
 MUST_CHECK int oversized_file_remove(int dir, uint64_t sequence, struct error *err);
 

@@ -13,7 +13,9 @@
 
 #define RETRY_MIN_MS   100
 #define RETRY_MAX_MS   5000
-#define FENCED_MAX     3 /* in a row without a success: then as any other error */
+#define FENCED_MAX     3             /* in a row without a success: then as any other error */
+#define HANG_UPS_MAX   3             /* in a row, upon a large append: then its size is to blame */
+#define HANG_UP_BYTES  (1024 * 1024) /* no client-query-buffer-limit is below it */
 #define BATCH_MESSAGES 256
 #define MARK_SIZE      40
 #define PREVIOUS_MEND                                                                              \
@@ -75,6 +77,7 @@ struct dispatch {
     size_t in_flight_len;
     uint64_t suspects_until; /* one of the messages up to here is too large: one a batch */
     uint64_t too_large;      /* this one: it was refused alone */
+    unsigned hang_ups;       /* upon large appends, since one was accepted */
     struct log_fault damage;
     uint64_t sent; /* messages, since the start */
 };
@@ -297,6 +300,19 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
 
 /* Batches -------------------------------------------------------------------------------------- */
 
+/* Above its client-query-buffer-limit Redis hangs up without an answer. */
+static bool is_refused_for_its_size(struct dispatch *dispatch, const struct batch *batch,
+                                    const struct error *err)
+{
+    if (err->code == ERR_TOO_LARGE)
+        return true;
+    if (queue_is_connected(dispatch->queue) || batch->bytes < HANG_UP_BYTES ||
+        ++dispatch->hang_ups < HANG_UPS_MAX)
+        return false;
+    dispatch->hang_ups = 0;
+    return true;
+}
+
 static void note_failed_append(struct dispatch *dispatch, const struct batch *batch,
                                const struct error *err)
 {
@@ -309,10 +325,11 @@ static void note_failed_append(struct dispatch *dispatch, const struct batch *ba
         append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
         append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &late);
         err = &late;
-    } else if (err->code == ERR_TOO_LARGE && batch->count + batch->oversized > 1) {
-        dispatch->suspects_until = batch->last;
-    } else if (err->code == ERR_TOO_LARGE) {
-        dispatch->too_large = batch->last;
+    } else if (is_refused_for_its_size(dispatch, batch, err)) {
+        if (batch->count + batch->oversized > 1)
+            dispatch->suspects_until = batch->last;
+        else
+            dispatch->too_large = batch->last;
     }
     note_trouble(dispatch, err);
 }
@@ -334,10 +351,12 @@ static void on_appended(void *context, int result, const struct error *err)
     append_limit_answered(&dispatch->limit, took_us / 1000);
     spool_commit(dispatch->spool, &batch->position);
     dispatch->mark_is_known = false;
+    dispatch->hang_ups = 0;
+    if (batch->last >= dispatch->suspects_until)
+        dispatch->suspects_until = 0;
     dispatch->sent += batch->count + batch->oversized;
     stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
     stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
-    stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, batch->oversized);
     stats_observe(dispatch->slot, STATS_DISPATCH_US, took_us);
     mark_healthy(dispatch);
 }
@@ -368,18 +387,20 @@ static bool is_too_large(const struct dispatch *dispatch, const struct spool_mes
             envelope_size(dispatch->template, entry) > limit);
 }
 
-/* Into a file, where `mqtt-bridge spool` finds it. */
+/* Into a file, where `mqtt-bridge spool` finds it. While Redis refuses, it is tried again with the batch. */
 static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
                      struct error *err)
 {
     int result = spool_write_oversized(dispatch->spool, message, err);
 
-    if (result == 0)
+    if (result == 0) {
+        stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, 1);
         log_warning(LOG_WITH(log_bytes("topic", message->topic),
                              log_number("bytes", (int64_t)message->payload.len)),
                     "Message \"%.*s\" is too large for Redis ([transport:async] max_entry): it is "
                     "kept as a file, see mqtt-bridge spool",
                     BYTES_ARG(message->topic));
+    }
     return result;
 }
 
@@ -402,6 +423,8 @@ static int add_message(struct dispatch *dispatch, struct batch *batch,
     if (message->oversized || is_too_large(dispatch, message, &entry)) {
         if (!message->oversized && set_aside(dispatch, message, err) < 0)
             return -(int)err->code;
+        if (message->oversized && message->sequence > dispatch->replay_until)
+            stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, 1);
         batch->oversized++;
     } else {
         buf_clear(&dispatch->values.value);
@@ -422,7 +445,9 @@ static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
 
     if (messages > 0 && batch->last < dispatch->suspects_until)
         return false;
-    return messages < BATCH_MESSAGES && dispatch->values.resp.len < dispatch->limit.bytes;
+    /* One file an append: writing it takes time. */
+    return messages < BATCH_MESSAGES && batch->oversized == 0 &&
+           dispatch->values.resp.len < dispatch->limit.bytes;
 }
 
 /* Fills a batch from the spool; false if there was nothing to send. */

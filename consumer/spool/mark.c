@@ -181,10 +181,12 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
 {
     struct spool_reader *reader = &spool->reader;
     struct cursor start = cursor_at(reader->first);
-    bool another = reader->mark_is_foreign &&
-                   (reader->foreign.run != mark->run || reader->foreign.sequence != mark->sequence);
+    bool same = reader->mark_is_foreign && reader->foreign.run == mark->run &&
+                reader->foreign.sequence == mark->sequence;
 
-    if (another) {
+    if (same) /* nothing of ours got there in between */
+        return result(spool, MARK_UNKNOWN_RUN, &start, 0);
+    if (reader->mark_is_foreign) {
         branch_off(spool, mark->sequence);
         return result(spool, MARK_COPIED, &start, 0);
     }

@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/random.h"
+#include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
 
 #include <dirent.h>
@@ -59,8 +60,8 @@ static bool read_receiving(const char *above, char *name, size_t size)
     return read && name[0] != '\0' && strchr(name, '/') == NULL;
 }
 
-/* NULL: there is none. Without the file it is a spool of an earlier version, in the folder itself. */
-static char *find(const char *dir)
+/* Without the file it is a spool of an earlier version, in the folder itself. */
+char *predecessor_find(const char *dir)
 {
     char *above = folder_above(dir), *found;
     char name[512];
@@ -77,7 +78,7 @@ static char *find(const char *dir)
 }
 
 /* Identities are comparable only under one spool id: an empty spool becomes a branch of the predecessor. */
-static bool hand_over(struct spool *spool, const struct spool *before)
+static void hand_over(struct spool *spool, const struct spool *before)
 {
     uint64_t floor = before->writer.next_sequence + 1 + random_u64() % STEP_MOST;
 
@@ -86,37 +87,42 @@ static bool hand_over(struct spool *spool, const struct spool *before)
         memcpy(spool->id_text, before->id_text, sizeof(spool->id_text));
         atomic_store(&spool->shared.branch, floor);
         mark_write_id(spool);
-    } else if (memcmp(spool->id, before->id, sizeof(spool->id)) != 0) {
-        return false;
+    }
+    /* What this one remembers is older than what the predecessor has received since. */
+    if (memcmp(spool->id, before->id, sizeof(spool->id)) != 0) {
+        recent_forget(spool->recent);
+        return;
     }
     if (spool->writer.next_sequence < floor)
         spool->writer.next_sequence = floor;
     recent_copy(spool->recent, before->recent);
-    return true;
 }
 
-bool predecessor_take_over(struct spool *spool, const struct spool_options *options)
+int predecessor_take_over(struct spool *spool, const struct spool_options *options,
+                          struct error *err)
 {
     struct spool_options before_options = *options;
     struct spool *before = NULL;
-    struct error err = {0};
-    char *dir = find(options->dir);
-    bool taken = false;
+    char *dir = predecessor_find(options->dir);
 
     if (dir == NULL)
-        return false;
+        return 0;
     before_options.dir = dir;
     before_options.receives = false;
-    if (spool_open(&before, &before_options, &err) < 0)
+    int result = spool_open(&before, &before_options, err);
+    if (result == 0) {
+        hand_over(spool, before);
+    } else if (result != -ERR_LOCKED) {
         log_warning(LOG_WITH(log_text("spool", dir)),
                     "The spool that received before can't be opened: %s. What the broker sends "
                     "again of it counts as new",
-                    err.text);
-    else
-        taken = hand_over(spool, before);
+                    err->text);
+        recent_forget(spool->recent);
+        result = 0;
+    }
     spool_close(before);
     free(dir);
-    return taken;
+    return result < 0 ? result : 1;
 }
 
 void predecessor_note(const char *dir)
@@ -130,6 +136,7 @@ void predecessor_note(const char *dir)
         FILE *file = fopen(fresh, "we");
         bool written = file != NULL && fprintf(file, "%s\n", name_of(dir)) > 0;
 
+        written = written && fflush(file) == 0 && sys_fsync(fileno(file)) == 0;
         written = file != NULL && fclose(file) == 0 && written;
         if (!written || rename(fresh, path) < 0)
             log_warning(LOG_WITH(log_text("file", path)),

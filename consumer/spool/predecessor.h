@@ -7,9 +7,13 @@
 
 #include "consumer/spool/spool.h"
 
-/* While `spool` is being opened, before it begins its first segment. True: something was taken over. */
-bool predecessor_take_over(struct spool *spool, const struct spool_options *options);
+/* While `spool` is being opened, before it begins its first segment. 1: something was taken over; 0: there is
+ * none; -ERR_LOCKED: it is in use still. */
+MUST_CHECK int predecessor_take_over(struct spool *spool, const struct spool_options *options,
+                                     struct error *err);
 /* From now on the spool in dir is the one that receives. */
 void predecessor_note(const char *dir);
+/* The folder of the spool that the one in dir would take over from; NULL: there is none. To be freed. */
+char *predecessor_find(const char *dir);
 
 #endif

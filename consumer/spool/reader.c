@@ -167,18 +167,19 @@ static enum record_verdict read_at(struct spool *spool, const struct cursor *cur
 
 /* How far the segment can be read now, and the bound of its sequences. While it is being written there
  * is none: what damage at the very tail has cost shows when the next record comes. */
-static uint64_t segment_limit(struct spool *spool, const struct segment *segment,
+static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
                               uint64_t *end_sequence)
 {
-    while (!segment_is_finished(segment)) {
+    while (!segment_is_finished(cursor->segment)) {
         uint64_t tail = atomic_load(&spool->shared.tail);
         *end_sequence = UINT64_MAX;
-        if (tail_number(tail) == segment->header.number)
+        if (tail_number(tail) == cursor->segment->header.number)
             return tail_offset(tail);
-        reader_discover_segments(spool); /* the writer has left it since */
+        /* The writer has left it since. If it took the blocks, the cursor is moved on. */
+        reader_discover_segments(spool);
     }
-    *end_sequence = segment_end_sequence(segment);
-    return segment->size;
+    *end_sequence = segment_end_sequence(cursor->segment);
+    return cursor->segment->size;
 }
 
 /* Moves the cursor to the next good record of the segment, or to its end. */
@@ -192,7 +193,7 @@ static void skip_damage(struct spool *spool, struct cursor *cursor, struct hole 
     uint64_t size;
 
     *hole = (struct hole){.number = segment->header.number, .from = cursor->offset};
-    uint64_t limit = segment_limit(spool, segment, &end_sequence);
+    uint64_t limit = segment_limit(spool, cursor, &end_sequence);
     int result = segment_load(&data, spool->dir, segment->header.number, limit, &err);
     if (result == -ERR_SYSTEM && errno != ENOENT)
         spool_die(spool, err.text);
@@ -224,7 +225,7 @@ enum step reader_step(struct spool *spool, struct cursor *cursor, struct record 
         reader_skip_finished_segments(spool, cursor);
         if (cursor->segment == NULL)
             return STEP_END;
-        limit = segment_limit(spool, cursor->segment, &end_sequence);
+        limit = segment_limit(spool, cursor, &end_sequence);
         if (!segment_is_finished(cursor->segment) && cursor->offset >= limit)
             return STEP_END;
         if (cursor->sequence < end_sequence)

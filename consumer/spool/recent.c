@@ -100,6 +100,13 @@ void recent_release(struct recent *recent, uint16_t packet_id)
     changed(recent, packet_id / PAGE_SLOTS);
 }
 
+void recent_release_all(struct recent *recent)
+{
+    for (uint32_t id = 0; id < PACKET_IDS; id++)
+        if ((word_get(&recent->slots[id].identity) & 1) != 0)
+            recent_release(recent, (uint16_t)id);
+}
+
 void recent_forget(struct recent *recent)
 {
     for (size_t page = 0; page < PAGES; page++) {

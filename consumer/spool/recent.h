@@ -35,6 +35,7 @@ uint64_t recent_get(const struct recent *recent, uint16_t packet_id, struct fing
 void recent_put(struct recent *recent, uint16_t packet_id, uint64_t identity,
                 struct fingerprint print, bool unreleased);
 void recent_release(struct recent *recent, uint16_t packet_id);
+void recent_release_all(struct recent *recent);
 void recent_forget(struct recent *recent);
 /* All of it becomes what the other one is. Before anything is put. */
 void recent_copy(struct recent *recent, const struct recent *from);

@@ -222,15 +222,22 @@ static void free_segment(struct spool *spool, struct segment *segment)
     segment_free(segment);
 }
 
-/* Above high water nothing is retained: it would be in the way of messages to come, and for ever, since
- * only they would move it on. */
+/* Nothing is retained where messages to come need the space: above high water, and where the disk has no room
+ * for the next segment. Only they would move it on. */
+bool retention_must_give_way(const struct spool *spool)
+{
+    bool no_next = spool->reader.spare_failed && atomic_load(&spool->shared.spare) == SPARE_NONE;
+
+    return no_next || retention_above_high_water(spool);
+}
+
 static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
 {
     int64_t kept =
         cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
 
     return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
-           !retention_above_high_water(spool);
+           !retention_must_give_way(spool);
 }
 
 void retention_release(struct spool *spool)

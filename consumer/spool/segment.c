@@ -164,6 +164,7 @@ int segment_header_decode(struct segment_header *header, struct bytes data, stru
         return error_set(err, ERR_FORMAT, "damaged header");
     const char *texts = data.data + (version == 1 ? TEXTS_V1 : TEXTS);
     *header = (struct segment_header){
+        .version = version,
         .run = little_endian_get64(data.data + RUN),
         .number = little_endian_get64(data.data + NUMBER),
         .first_sequence = little_endian_get64(data.data + FIRST_SEQUENCE),

@@ -18,6 +18,7 @@
 #define SEGMENT_NEW "new"
 
 struct segment_header {
+    uint32_t version; /* of the format, as read */
     unsigned char spool_id[16];
     unsigned char boot_id[16]; /* of the kernel that ran when it was begun; zeros: not known */
     uint64_t run;

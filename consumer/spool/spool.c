@@ -228,6 +228,9 @@ static void take_recent_over(struct spool *spool)
             continue;
         recover_scan(&scan, buf_bytes(&data), SEGMENT_HEADER_SIZE, s->seed,
                      s->header.first_sequence, spool->recent);
+        /* Version 1 has no RELEASE records. Its ids can't be told from those that are unreleased. */
+        if (s->header.version == 1)
+            recent_release_all(spool->recent);
     }
     buf_free(&data);
 }
@@ -322,13 +325,14 @@ static int open_steps(struct spool *spool, const struct spool_options *options, 
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
     take_recent_over(spool);
-    bool taken = options->receives && predecessor_take_over(spool, options);
-    result = begin_run(spool, err);
+    result = options->receives ? predecessor_take_over(spool, options, err) : 0;
+    if (result > 0) /* it is newer than what the segments here say */
+        retention_remember(spool, spool->writer.next_number);
+    if (result >= 0)
+        result = begin_run(spool, err);
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
-    if (taken)
-        retention_remember(spool, spool->writer.number);
-    if (options->receives)
+    if (options->receives && spool->writer.fd >= 0)
         predecessor_note(options->dir);
     find_position(spool);
     retention_spare(spool);
@@ -482,7 +486,7 @@ bool spool_above_high_water(struct spool *spool)
     /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
      * unsent, and not before Redis has said what it has: replay may need what is retained. */
     if (spool->reader.mark_read && retention_nothing_unsent(spool)) {
-        if (retention_above_high_water(spool))
+        if (retention_must_give_way(spool))
             retention_release(spool);
         retention_offer(spool);
     }

@@ -146,7 +146,7 @@ void spool_redirect(struct spool *spool);
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40]);
 
 /* A message that Redis would never take: to a file, as if it were too large for a segment. The caller then
- * moves the mark past it. May be called again for the same one. -ERR_FULL, -ERR_SYSTEM: wait, try again. */
+ * moves the mark past it. 0; 1: its file is there already. -ERR_FULL, -ERR_SYSTEM: wait, try again. */
 MUST_CHECK int spool_write_oversized(struct spool *spool, const struct spool_message *message,
                                      struct error *err);
 

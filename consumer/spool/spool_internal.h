@@ -154,6 +154,7 @@ void retention_offer(struct spool *spool);
 bool retention_nothing_unsent(const struct spool *spool);
 uint64_t retention_most(uint64_t size); /* that may be retained in it */
 bool retention_above_high_water(const struct spool *spool);
+bool retention_must_give_way(const struct spool *spool);
 bool retention_below_low_water(const struct spool *spool);
 /* All of it is in Redis, and neither position is in it. */
 bool retention_is_committed(const struct spool *spool, const struct segment *segment);

@@ -273,6 +273,8 @@ static int write_oversized(struct spool *spool, const struct spool_message *mess
 int spool_write_oversized(struct spool *spool, const struct spool_message *message,
                           struct error *err)
 {
+    if (oversized_file_exists(spool->dir, message->sequence))
+        return 1;
     return write_oversized(spool, message, true, err);
 }
 
@@ -333,16 +335,16 @@ int spool_append(struct spool *spool, struct spool_message *message, struct erro
     if (result < 0)
         return result;
     identify(message, &record, spool->writer.next_sequence);
+    /* Before the record is published: whoever sees it may save what is remembered. A failed append ends the
+     * process, and the message comes again. */
+    if (message->qos > 0)
+        recent_put(spool->recent, message->packet_id, message->identity, print, message->qos == 2);
     if (!fits)
         result = write_file(spool, message, err);
     if (result == 0)
         result = append(spool, &record, err);
-    if (result < 0)
-        return result;
     message->run = spool->run;
-    if (message->qos > 0)
-        recent_put(spool->recent, message->packet_id, message->identity, print, message->qos == 2);
-    return 0;
+    return result;
 }
 
 static int append_control(struct spool *spool, struct record *record, struct error *err)
