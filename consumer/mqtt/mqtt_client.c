@@ -326,6 +326,9 @@ static int make_handle(struct mqtt_client *client, const char *uri, int version,
     if (former != NULL)
         MQTTAsync_destroy(&former);
     client->remakes = false;
+    pthread_mutex_lock(&client->lock);
+    client->waiting = 0; /* what the former handle told is of no use for this one */
+    pthread_mutex_unlock(&client->lock);
     client->version = version;
     if (code != MQTTASYNC_SUCCESS) {
         client->handle = NULL;
@@ -346,7 +349,7 @@ static void add_number(MQTTProperties *properties, enum MQTTPropertyCodes code, 
     if (MQTTProperty_getType(code) == MQTTPROPERTY_TYPE_TWO_BYTE_INTEGER)
         property.value.integer2 = (unsigned short)(value > UINT16_MAX ? UINT16_MAX : value);
     else
-        property.value.integer4 = (unsigned)(value > UINT32_MAX ? UINT32_MAX : value);
+        property.value.integer4 = (unsigned)(value > INT32_MAX ? INT32_MAX : value);
     MQTTProperties_add(properties, &property);
 }
 

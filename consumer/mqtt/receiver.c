@@ -29,10 +29,11 @@ struct receiver {
     MQTTClient_persistence persistence;
     int version; /* of the handle */
     bool resumed;
-    bool foreign;    /* another program made the session */
-    bool collects;   /* topics of it */
-    uint64_t stored; /* sequence of the last message */
-    bool *came;      /* by packet id: in this connection */
+    bool collects;      /* topics: another program made the session */
+    uint64_t stored;    /* sequence of the last message */
+    uint64_t gap_after; /* the sequence behind which `gap` numbers were skipped last */
+    uint64_t gap;
+    bool *seen_ids; /* a message came under this packet id in this connection */
 
     _Atomic uint64_t count;
     _Atomic uint64_t unwanted;
@@ -56,10 +57,12 @@ static void die(const struct error *err)
 static bool is_repeat(const struct receiver *receiver, const struct spool_message *message,
                       bool dup, const struct spool_recent *recent)
 {
+    uint64_t skipped = recent->identity <= receiver->gap_after ? receiver->gap : 0;
+
     if (dup)
         return true;
-    return receiver->resumed && !receiver->came[message->packet_id] &&
-           receiver->stored + 1 - recent->identity < PACKET_IDS - 1;
+    return receiver->resumed && !receiver->seen_ids[message->packet_id] &&
+           receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
 }
 
 static void offer_topic(struct receiver *receiver, struct bytes topic)
@@ -70,16 +73,12 @@ static void offer_topic(struct receiver *receiver, struct bytes topic)
     pthread_mutex_unlock(&receiver->lock);
 }
 
-static bool is_wanted(struct receiver *receiver, struct bytes topic)
+/* It is stored all the same: a broker may know better what matches. */
+static void note_topic(struct receiver *receiver, struct bytes topic)
 {
-    if (!receiver->foreign)
-        return true;
-    if (receiver->collects)
-        offer_topic(receiver, topic);
-    if (subscriptions_match(receiver->filters, topic))
-        return true;
-    receiver->unwanted++;
-    return false;
+    offer_topic(receiver, topic);
+    if (!subscriptions_match(receiver->filters, topic))
+        receiver->unwanted++;
 }
 
 static void store(struct receiver *receiver, struct spool_message *message, bool dup)
@@ -90,8 +89,8 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
     struct error err = {0};
 
     receiver->count++;
-    if (!is_wanted(receiver, message->topic))
-        return;
+    if (receiver->collects)
+        note_topic(receiver, message->topic);
     if (message->qos > 0 && spool_find_recent(receiver->spool, message, &recent)) {
         if (dup && recent.unreleased)
             return;
@@ -101,8 +100,12 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
     message->received_us = clock_wall_us();
     if (spool_append(receiver->spool, message, &err) < 0)
         die(&err);
+    if (message->sequence > receiver->stored + 1) {
+        receiver->gap_after = receiver->stored;
+        receiver->gap = message->sequence - receiver->stored - 1;
+    }
     receiver->stored = message->sequence;
-    receiver->came[message->packet_id] = true;
+    receiver->seen_ids[message->packet_id] = true;
     stats_add(receiver->slot, RECEIVED[message->qos], 1);
     stats_add(receiver->slot, STATS_RECEIVED_BYTES, message->payload.len);
     stats_set(receiver->slot, STATS_LAST_MESSAGE_US, (uint64_t)message->received_us);
@@ -248,7 +251,7 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
     struct receiver *made = xcalloc(1, sizeof(*made));
 
     *made = (struct receiver){.spool = spool, .filters = filters, .slot = slot};
-    made->came = xcalloc(PACKET_IDS, sizeof(*made->came));
+    made->seen_ids = xcalloc(PACKET_IDS, sizeof(*made->seen_ids));
     pthread_mutex_init(&made->lock, NULL);
     made->persistence = (MQTTClient_persistence){.context = made,
                                                  .popen = open_store,
@@ -269,7 +272,7 @@ void receiver_free(struct receiver *receiver)
     while (receiver->topics_len > 0)
         free(receiver->topics[--receiver->topics_len]);
     pthread_mutex_destroy(&receiver->lock);
-    free(receiver->came);
+    free(receiver->seen_ids);
     free(receiver);
 }
 
@@ -309,9 +312,8 @@ void receiver_connecting(struct receiver *receiver, int version)
     spool_state(receiver->spool, &state);
     receiver->stored = state.last_sequence;
     receiver->version = version;
-    receiver->foreign = origin != ORIGIN_OURS;
     receiver->collects = origin == ORIGIN_UNKNOWN;
-    memset(receiver->came, 0, PACKET_IDS * sizeof(*receiver->came));
+    memset(receiver->seen_ids, 0, PACKET_IDS * sizeof(*receiver->seen_ids));
 }
 
 void receiver_connected(struct receiver *receiver, bool session_present)
@@ -319,7 +321,7 @@ void receiver_connected(struct receiver *receiver, bool session_present)
     struct error err = {0};
 
     receiver->resumed = session_present;
-    receiver->foreign = receiver->foreign && session_present;
+    receiver->collects = receiver->collects && session_present;
     if (!session_present && spool_begin_session(receiver->spool, &err) < 0)
         die(&err);
 }

@@ -21,7 +21,7 @@
  * A repeat is not left out where the broker may have given the id to a new message of the same bytes: then a
  * page takes one for the other, and nothing is lost.
  *
- * In a session that another program made, what matches no filter of ours is acknowledged and not stored.
+ * In a session that another program made, topics are collected, for its filters to be found by (inherited.h).
  *
  * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
  * anything but the disk, and calls nothing of paho's but its allocation functions. If the spool can't take a

@@ -15,14 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GOOD_AFTER_MS      10000
-#define LOST_SOON_MANY     3 /* in a row: somebody else may use the client id */
-#define SUBSCRIBE_LIMIT_MS 30000
-#define WATCH_MAX_MS       10000
-#define SILENT_BYTES       256 /* PINGRESPs, with TLS around */
-#define EXAMINE_EVERY_MS   1000
-#define EXAMINE_LIMIT_MS   300000
-#define SLOTS              16
+#define GOOD_AFTER_MS             10000
+#define LOST_SOON_MANY            3 /* in a row: somebody else may use the client id */
+#define SUBSCRIBE_LIMIT_MS        30000
+#define WATCH_MAX_MS              10000
+#define SILENT_BYTES              256 /* PINGRESPs, with TLS around */
+#define CANDIDATES_UNANSWERED_MAX 2
+#define EXAMINE_EVERY_MS          1000
+#define EXAMINE_LIMIT_MS          300000
+#define SLOTS                     16
 
 #define BAD_VERSION_3_1_1 1
 #define BAD_VERSION_5     0x84
@@ -79,7 +80,8 @@ struct session {
     struct inherited *inherited; /* NULL: nothing to be looked for */
     int64_t examine_ms;          /* next; -1: not */
     int64_t examine_until_ms;
-    uint64_t unwanted; /* messages that no filter wants, until the last look */
+    uint64_t unwanted;         /* messages that no filter wants, until the last look */
+    int candidates_unanswered; /* connections that were lost with an UNSUBSCRIBE of them under way */
 };
 
 static const struct endpoint *endpoint(const struct session *session)
@@ -362,7 +364,7 @@ static void end_examination(struct session *session)
 {
     log_notice(LOG_WITH(log_number("messages", (int64_t)session->unwanted)),
                "broker %s: the session's unknown filters were looked for%s; %" PRIu64
-               " messages that no filter of ours matches were not stored",
+               " messages came that no filter of ours matches",
                place(session),
                inherited_is_full(session->inherited) ? " as far as can be done" : "",
                session->unwanted);
@@ -511,9 +513,9 @@ static void note_session(struct session *session, const struct session_event *ev
     if (present && !session->had_session &&
         subscriptions_origin(session->filters) == ORIGIN_UNKNOWN)
         log_warning(LOG_PLAIN,
-                    "broker %s: the session of client id \"%s\" was made by another program: what "
-                    "matches no filter of ours is not stored, and filters that we don't know are "
-                    "looked for and removed",
+                    "broker %s: the session of client id \"%s\" was made by another program: "
+                    "filters of it that we don't know are looked for and removed; what they bring "
+                    "until then is stored as well",
                     place(session), session->settings->client_id);
     if (session->had_session)
         stats_add(session->slot, STATS_RECONNECTS, 1);
@@ -525,8 +527,9 @@ static void on_connected(struct session *session, const struct session_event *ev
     struct server *server = server_of(session);
     int keep_alive_s = event->connack.keep_alive_s;
     int64_t watch_every_ms = session->settings->keepalive_ms / 2;
-    bool too_long = keep_alive_s > 0 && keep_alive_s < session->settings->keepalive_ms / 1000 &&
-                    keep_alive_s != server->keep_alive_s;
+    int64_t used_s =
+        server->keep_alive_s > 0 ? server->keep_alive_s : session->settings->keepalive_ms / 1000;
+    bool too_long = keep_alive_s > 0 && keep_alive_s < used_s; /* it only falls */
 
     note_server(session, event);
     note_session(session, event);
@@ -652,6 +655,10 @@ static void on_lost(struct session *session, const struct session_event *event, 
         enter(session, AWAY, session->rest_until_ms);
         return;
     }
+    /* A broker may refuse so many filters, or so long a packet, by hanging up. */
+    if (session->unsubscribing == CANDIDATES && session->inherited != NULL &&
+        ++session->candidates_unanswered == CANDIDATES_UNANSWERED_MAX)
+        end_examination(session);
     complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
 }
 

@@ -4,13 +4,15 @@
 #include "common/wire/topic_filter.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define HEADING "mqtt-bridge subscriptions 2"
-#define REFUSED 0x80
+#define HEADING       "mqtt-bridge subscriptions 2"
+#define HEADING_START "mqtt-bridge subscriptions "
+#define REFUSED       0x80
 
 struct filter_list {
     struct filter *at;
@@ -18,6 +20,8 @@ struct filter_list {
 };
 
 struct subscriptions {
+    char *brokers;      /* of the settings */
+    bool other_brokers; /* the file was written for others */
     char *path;
     struct filter_list wanted;
     struct filter_list gone;
@@ -120,7 +124,7 @@ static void write_filter(struct buf *out, const struct filter *filter)
 
 static void write_text(struct buf *out, const struct subscriptions *filters)
 {
-    buf_printf(out, HEADING "\nsession %s\n", ORIGINS[filters->origin]);
+    buf_printf(out, HEADING "\nsession %s\nat %s\n", ORIGINS[filters->origin], filters->brokers);
     if (filters->connecting)
         buf_printf(out, "connecting\n");
     for (size_t i = 0; i < filters->servers.len; i++)
@@ -156,6 +160,10 @@ static bool read_filter(struct subscriptions *filters, const char *line)
 
 static bool read_line(struct subscriptions *filters, const char *line)
 {
+    if (strncmp(line, "at ", 3) == 0) {
+        filters->other_brokers = strcmp(line + 3, filters->brokers) != 0;
+        return true;
+    }
     if (strcmp(line, "connecting") == 0) {
         filters->connecting = true;
         return true;
@@ -181,29 +189,47 @@ static void forget_all(struct subscriptions *filters)
     list_free(&filters->gone);
 }
 
-/* A file that can't be understood counts as none. */
+/* A file that can't be understood counts as none. Of another version, the session is ours all the same. */
 static void read_file(struct subscriptions *filters)
 {
     FILE *file = fopen(filters->path, "re");
     char *line = NULL;
     size_t size = 0;
-    bool good = false;
+    bool good = false, ours = false;
 
     if (file == NULL)
         return;
     for (int number = 0; getline(&line, &size, file) > 0; number++) {
         line[strcspn(line, "\n")] = '\0';
+        if (number == 0)
+            ours = strncmp(line, HEADING_START, strlen(HEADING_START)) == 0;
         good = number == 0 ? strcmp(line, HEADING) == 0 : good && read_line(filters, line);
     }
     if (!good) {
         forget_all(filters);
         list_free(&filters->servers);
+        filters->origin = ours ? ORIGIN_OURS : ORIGIN_UNKNOWN;
+    } else if (filters->other_brokers) {
+        /* Granted by another broker, which may have a session of ours, or somebody else's. */
+        subscriptions_not_connected(filters, true);
         filters->origin = ORIGIN_UNKNOWN;
     } else if (filters->connecting) {
         subscriptions_not_connected(filters, true);
     }
     free(line);
     fclose(file);
+}
+
+static bool sync_folder(const char *path)
+{
+    char *folder = xstrndup(path, (size_t)(strrchr(path, '/') - path));
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return good;
 }
 
 static bool write_file(const struct subscriptions *filters, const char *path,
@@ -215,7 +241,7 @@ static bool write_file(const struct subscriptions *filters, const char *path,
 
     if (fd >= 0)
         close(fd);
-    return good;
+    return good && sync_folder(path);
 }
 
 int subscriptions_save(struct subscriptions *filters, struct error *err)
@@ -253,6 +279,9 @@ int subscriptions_new(struct subscriptions **filters, const struct settings_mqtt
         return result;
     }
     made->path = xstrdup(path);
+    made->brokers = settings->server_uris[0] != '\0'
+                        ? xstrdup(settings->server_uris)
+                        : xasprintf("%s:%" PRId64, settings->host, settings->port);
     read_file(made);
     *filters = made;
     return 0;
@@ -267,6 +296,7 @@ void subscriptions_free(struct subscriptions *filters)
     list_free(&filters->servers);
     buf_free(&filters->saved);
     free(filters->path);
+    free(filters->brokers);
     free(filters);
 }
 
@@ -310,6 +340,8 @@ bool subscriptions_match(const struct subscriptions *filters, struct bytes topic
 
 void subscriptions_connecting(struct subscriptions *filters)
 {
+    if (filters->connecting) /* the answer to the former attempt was never seen */
+        subscriptions_not_connected(filters, true);
     filters->connecting = true;
 }
 

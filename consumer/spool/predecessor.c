@@ -93,6 +93,9 @@ static void hand_over(struct spool *spool, const struct spool *before)
         recent_forget(spool->recent);
         return;
     }
+    uint64_t last = atomic_load(&before->shared.last_sequence);
+    if (atomic_load(&spool->shared.last_sequence) < last)
+        atomic_store(&spool->shared.last_sequence, last);
     if (spool->writer.next_sequence < floor)
         spool->writer.next_sequence = floor;
     recent_copy(spool->recent, before->recent);

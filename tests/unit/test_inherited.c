@@ -14,7 +14,11 @@ static const char *given[10000];
 
 static struct subscriptions *open_filters(const char *topics)
 {
-    struct settings_mqtt settings = {.topics = (char *)topics, .qos = 1, .share_name = ""};
+    struct settings_mqtt settings = {.topics = (char *)topics,
+                                     .qos = 1,
+                                     .share_name = "",
+                                     .server_uris = "",
+                                     .host = "localhost"};
     struct subscriptions *filters = NULL;
     struct error err = {0};
 

@@ -39,7 +39,11 @@ static int remove_place(void **state)
 
 static struct subscriptions *open_filters(const struct place *place, const char *topics)
 {
-    struct settings_mqtt settings = {.topics = (char *)topics, .qos = 1, .share_name = ""};
+    struct settings_mqtt settings = {.topics = (char *)topics,
+                                     .qos = 1,
+                                     .share_name = "",
+                                     .server_uris = "",
+                                     .host = "localhost"};
     struct subscriptions *filters = NULL;
     struct error err = {0};
 
@@ -119,7 +123,11 @@ static void test_filters_that_others_cover_are_left_out(void **state)
 static void test_a_bad_filter_is_an_error_that_names_it(void **state)
 {
     struct place *place = *state;
-    struct settings_mqtt settings = {.topics = (char *)"a/#/b", .qos = 1, .share_name = ""};
+    struct settings_mqtt settings = {.topics = (char *)"a/#/b",
+                                     .qos = 1,
+                                     .share_name = "",
+                                     .server_uris = "",
+                                     .host = "localhost"};
     struct subscriptions *filters;
     struct error err;
 
@@ -132,8 +140,11 @@ static void test_a_bad_filter_is_an_error_that_names_it(void **state)
 static void test_share_name_makes_every_filter_a_shared_one(void **state)
 {
     struct place *place = *state;
-    struct settings_mqtt settings = {
-        .topics = (char *)"a/# $share/x/b", .qos = 1, .share_name = (char *)"group"};
+    struct settings_mqtt settings = {.topics = (char *)"a/# $share/x/b",
+                                     .qos = 1,
+                                     .share_name = (char *)"group",
+                                     .server_uris = "",
+                                     .host = "localhost"};
     struct subscriptions *filters;
     struct error err;
 
@@ -320,9 +331,30 @@ static void test_a_file_that_is_no_such_file_counts_as_none(void **state)
         struct subscriptions *filters = open_filters(place, "a b");
         check_states(filters, FILTER_NONE, FILTER_NONE);
         assert_int_equal(subscriptions_gone_count(filters), 0);
-        assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+        /* By the heading the file is ours, and so is the session. */
+        bool ours = bytes_starts_with(bytes_of(TEXTS[i]), BYTES("mqtt-bridge subscriptions "));
+        assert_int_equal(subscriptions_origin(filters), ours ? ORIGIN_OURS : ORIGIN_UNKNOWN);
         subscriptions_free(filters);
     }
+}
+
+static void test_what_another_broker_granted_is_not_granted_here(void **state)
+{
+    struct place *place = *state;
+    struct settings_mqtt settings = {.topics = "a b",
+                                     .qos = 1,
+                                     .share_name = "",
+                                     .server_uris = "",
+                                     .host = "other",
+                                     .port = 1883};
+    struct subscriptions *filters = NULL;
+    struct error err;
+
+    remember(place, "a b");
+    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
+    check_states(filters, FILTER_ASKED, FILTER_ASKED);
+    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+    subscriptions_free(filters);
 }
 
 int main(void)
@@ -343,6 +375,7 @@ int main(void)
         TEST(test_the_session_and_the_servers_are_remembered),
         TEST(test_a_topic_matches_any_filter),
         TEST(test_a_file_that_is_no_such_file_counts_as_none),
+        TEST(test_what_another_broker_granted_is_not_granted_here),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
