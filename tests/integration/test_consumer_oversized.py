@@ -112,6 +112,19 @@ def test_what_this_redis_refuses_for_its_size_is_set_aside_alone(make_consumer, 
     assert 1 <= consumer.log().count("invalid bulk length") <= 2
 
 
+def test_a_message_on_which_this_redis_hangs_up_is_set_aside_alone(make_consumer, make_redis, publisher):
+    """Above client-query-buffer-limit it closes the connection without a word."""
+    redis = make_redis("--client-query-buffer-limit", "1mb")
+    consumer = make_consumer(store=redis).start()
+    redis.freeze()  # so that they make one batch
+    sent = numbered(100)
+    publisher.publish_all([*sent[:50], ("big", "x" * 3_000_000), *sent[50:]])
+    consumer.wait_spooled(sent)
+    redis.thaw()
+    assert_all(sent, consumer.wait_idle(publisher))
+    assert [message["topic"] for message in listed(consumer)] == ["big"]
+
+
 def test_a_hundred_megabytes_of_control_bytes_cost_no_multiple_of_memory(make_consumer, make_mosquitto, publisher):
     consumer = make_consumer().set("mqtt", maximum_packet_size="128M").set("spool", size="1G").start()
     publisher.publish("small", "1")

@@ -339,14 +339,14 @@ static void test_the_name_of_a_new_segment_is_synced_with_its_first_message(void
 }
 
 /* Committed and retained segments, and a start on a full disk. */
-static uint64_t start_on_a_full_disk(struct spool_case *c)
+static uint64_t start_on_a_full_disk_with(struct spool_case *c, int messages)
 {
     char spare[160];
 
     spool_case_open(c);
     uint64_t run = spool_run(c->spool);
-    spool_case_fill(c, 1, 550, 1000);
-    spool_case_expect(c, 1, 550);
+    spool_case_fill(c, 1, messages, 1000);
+    spool_case_expect(c, 1, messages);
     spool_case_commit(c);
     assert_int_equal(c->spool->writer.number, 3);
     spool_case_close(c);
@@ -355,6 +355,13 @@ static uint64_t start_on_a_full_disk(struct spool_case *c)
     sys_fail(SYS_ALLOCATE, 1, 1000, ENOSPC);
     spool_case_open(c);
     assert_int_equal(c->spool->reader.first->header.number, 1);
+    return run;
+}
+
+static uint64_t start_on_a_full_disk(struct spool_case *c)
+{
+    uint64_t run = start_on_a_full_disk_with(c, 550);
+
     assert_true(spool_above_high_water(c->spool));
     return run;
 }
@@ -381,6 +388,23 @@ static void test_on_a_full_disk_a_retained_segment_becomes_the_spare(void **stat
     assert_false(spool_above_high_water(c->spool));
     assert_int_equal(c->spool->reader.first->header.number, 2); /* and no more than that one */
     assert_int_equal(spool_case_append(c, 551, 100), 551);
+}
+
+static void test_on_a_full_disk_a_full_segment_is_followed_by_a_retained_one(void **state)
+{
+    struct spool_case *c = *state;
+    struct error err;
+    uint64_t sequence;
+    uint64_t run = start_on_a_full_disk_with(c, 700);
+
+    assert_int_equal(spool_case_rewind(c, run, 700).kind, MARK_IN_STEP);
+    for (int n = 701; n < 1700; n++) {
+        assert_false(spool_above_high_water(c->spool));
+        if (spool_case_try(c, n, 1000, &sequence, &err) < 0)
+            fail_msg("message %d: %s", n, err.text);
+        spool_case_expect(c, n, n);
+        spool_case_commit(c);
+    }
 }
 
 static void test_the_interval_syncs_what_a_killed_process_left(void **state)
@@ -535,6 +559,7 @@ int main(void)
         TEST(test_the_name_of_a_new_segment_is_synced_with_its_first_message),
         TEST(test_a_disk_that_was_full_at_a_start_is_tried_again),
         TEST(test_on_a_full_disk_a_retained_segment_becomes_the_spare),
+        TEST(test_on_a_full_disk_a_full_segment_is_followed_by_a_retained_one),
         TEST(test_the_interval_syncs_what_a_killed_process_left),
         TEST(test_freeing_segments_syncs_nothing),
         TEST(test_the_last_sync_is_done_whatever_else_could_not_be_opened),
