@@ -54,15 +54,19 @@ static void die(const struct error *err)
 
 /* Storing ----------------------------------------------------------------------------------------- */
 
-static bool is_repeat(const struct receiver *receiver, const struct spool_message *message,
-                      bool dup, const struct spool_recent *recent)
+/* Only then is the message compared with what is remembered: it takes a checksum of it. */
+static bool may_repeat(const struct receiver *receiver, const struct spool_message *message,
+                       bool dup)
+{
+    return message->qos > 0 &&
+           (dup || (receiver->resumed && !receiver->seen_ids[message->packet_id]));
+}
+
+static bool is_repeat(const struct receiver *receiver, bool dup, const struct spool_recent *recent)
 {
     uint64_t skipped = recent->identity <= receiver->gap_after ? receiver->gap : 0;
 
-    if (dup)
-        return true;
-    return receiver->resumed && !receiver->seen_ids[message->packet_id] &&
-           receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
+    return dup || receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
 }
 
 static void offer_topic(struct receiver *receiver, struct bytes topic)
@@ -91,10 +95,11 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
     receiver->count++;
     if (receiver->collects)
         note_topic(receiver, message->topic);
-    if (message->qos > 0 && spool_find_recent(receiver->spool, message, &recent)) {
+    if (may_repeat(receiver, message, dup) &&
+        spool_find_recent(receiver->spool, message, &recent)) {
         if (dup && recent.unreleased)
             return;
-        if (is_repeat(receiver, message, dup, &recent))
+        if (is_repeat(receiver, dup, &recent))
             message->identity = recent.identity;
     }
     message->received_us = clock_wall_us();
