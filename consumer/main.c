@@ -120,7 +120,7 @@ static void close_all(struct consumer *consumer)
 
 static void read_signals(struct consumer *consumer, int64_t now_ms)
 {
-    int64_t answer_timeout_ms = consumer->child.settings->supervisor.stop_timeout_ms;
+    int64_t stop_timeout_ms = consumer->child.settings->supervisor.stop_timeout_ms;
     enum child_signal got = child_read_signal(&consumer->child);
 
     if (got == CHILD_QUIT)
@@ -128,11 +128,10 @@ static void read_signals(struct consumer *consumer, int64_t now_ms)
     if (got != CHILD_STOP || consumer->stopping)
         return;
     consumer->stopping = true;
-    answer_timeout_ms -=
-        answer_timeout_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : answer_timeout_ms / 2;
-    consumer->stop_by_ms = now_ms + answer_timeout_ms;
+    stop_timeout_ms -= stop_timeout_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : stop_timeout_ms / 2;
+    consumer->stop_by_ms = now_ms + stop_timeout_ms;
     consumer->leave_by_ms =
-        now_ms + (answer_timeout_ms < LEAVE_LIMIT_MS ? answer_timeout_ms : LEAVE_LIMIT_MS);
+        now_ms + (stop_timeout_ms < LEAVE_LIMIT_MS ? stop_timeout_ms : LEAVE_LIMIT_MS);
     log_info(LOG_PLAIN, "Stopping: leaving the broker, then sending what is spooled");
 }
 
