@@ -219,11 +219,6 @@ int64_t queue_timeout_ms(const struct queue *queue)
     return redis_dsn_timeout_ms(&queue->dsn);
 }
 
-size_t queue_outstanding(const struct queue *queue)
-{
-    return redis_outstanding(queue->redis);
-}
-
 int queue_fd(const struct queue *queue)
 {
     return redis_fd(queue->redis);

@@ -51,7 +51,6 @@ bool queue_is_connected(const struct queue *queue);
 const struct error *queue_last_error(const struct queue *queue); /* why the connection last ended */
 bool queue_timed_out(const struct queue *queue);     /* that was for want of an answer in time */
 int64_t queue_timeout_ms(const struct queue *queue); /* that is given up after so much silence */
-size_t queue_outstanding(const struct queue *queue); /* requests without an answer */
 
 /* For the caller's poll loop. fd is -1 while there is no connection. deadline: the oldest request is given
  * up then (a frozen server), monotonic ms, -1 none. Requests that may block (queue_read) don't count. */

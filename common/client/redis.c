@@ -244,11 +244,6 @@ bool redis_timed_out(const struct redis *redis)
     return redis->timed_out;
 }
 
-size_t redis_outstanding(const struct redis *redis)
-{
-    return redis->requests.count;
-}
-
 int redis_fd(const struct redis *redis)
 {
     if (redis->looking_up)

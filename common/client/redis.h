@@ -47,7 +47,6 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
                           redis_replied *done, void *context);
 /* The connection ended, and not by itself: an answer was not there in time. */
 bool redis_timed_out(const struct redis *redis);
-size_t redis_outstanding(const struct redis *redis);
 
 int redis_fd(const struct redis *redis); /* -1: none; another one after redis_process */
 short redis_events(const struct redis *redis);
