@@ -12,16 +12,17 @@ RUN make -j"$(nproc)" PREFIX=/usr \
 FROM debian:trixie-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates libcjson1 libcurl4t64 \
-        libhiredis1.1.0 libinih1 libjs-dygraphs libmicrohttpd12t64 libpaho-mqtt1.3 libpq5 libssl3t64 \
+        libhiredis1.1.0 libjs-dygraphs libmicrohttpd12t64 libpaho-mqtt1.3 libpq5 libssl3t64 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 9080 --no-create-home --home-dir /var/lib/mqtt-bridge --shell /usr/sbin/nologin mqtt-bridge \
- && install -d -o mqtt-bridge -g mqtt-bridge -m 750 /var/lib/mqtt-bridge /run/mqtt-bridge
+ && install -d -o mqtt-bridge -g root -m 770 /var/lib/mqtt-bridge
 COPY --from=builder /out /
-RUN chgrp -R mqtt-bridge /etc/mqtt-bridge
+RUN chmod 644 /etc/mqtt-bridge/mqtt-bridge.ini
 
-# These two place the state on the volume and the control socket where the commands look for it.
-ENV XDG_STATE_HOME=/var/lib XDG_RUNTIME_DIR=/run HTTP_LISTEN=0.0.0.0:9080
-USER mqtt-bridge
+# State and control socket are on the volume, the only place that is written to: the image runs with --read-only,
+# and under any user id that is in the group root (docker run --user, OpenShift).
+ENV container=oci XDG_STATE_HOME=/var/lib HTTP_LISTEN=0.0.0.0:9080
+USER 9080:9080
 WORKDIR /var/lib/mqtt-bridge
 VOLUME /var/lib/mqtt-bridge
 EXPOSE 9080

@@ -10,6 +10,12 @@ CC := gcc
 endif
 VERSION    := 0.1.0
 
+# `make` shows each step as one line ("  CC common/base/bytes.c"), `make V=1` as its command, `make -s` not at all.
+V      ?=
+quiet  = $(if $(V),,@)
+silent = --no-print-directory $(if $(V),,-s)
+step   = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@echo '  $(1) $(2)')
+
 # A sanitizer's objects are not the others': each kind has a folder of its own.
 comma := ,
 BUILD := build$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))
@@ -26,17 +32,14 @@ ifneq ($(SANITIZE),)
 FORTIFY  :=
 SANFLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 endif
-ALL_CPPFLAGS = -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"$(VERSION)"' -DMQTT_BRIDGE_PREFIX='"$(PREFIX)"' \
-               -I. $(FORTIFY) $(CPPFLAGS)
+ALL_CPPFLAGS = -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"$(VERSION)"' -I. $(FORTIFY) $(CPPFLAGS)
 ALL_CFLAGS   = -std=gnu11 $(CFLAGS) $(WARNINGS) $(HARDEN) $(SANFLAGS)
 ALL_LDFLAGS  = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANFLAGS) $(LDFLAGS)
 
 # pkg-config where the library has it; paho has none on Debian.
 lib       = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null || echo $(2))
-INIH     := $(call lib,inih,-linih)
 CJSON    := $(call lib,libcjson,-lcjson)
 HIREDIS  := $(call lib,hiredis,-lhiredis)
-HIREDIS_SSL := $(shell $(PKG_CONFIG) --libs hiredis_ssl 2>/dev/null)
 LIBPQ    := $(call lib,libpq,-lpq)
 CURL     := $(call lib,libcurl,-lcurl)
 CRYPTO   := $(call lib,libcrypto,-lcrypto)
@@ -44,28 +47,30 @@ MICROHTTPD := $(call lib,libmicrohttpd,-lmicrohttpd)
 PAHO     := -lpaho-mqtt3as
 PAHO_BLOCKING := -lpaho-mqtt3cs
 CMOCKA   := $(call lib,cmocka,-lcmocka)
-CLIENT_LIBS := $(HIREDIS_SSL) $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO) -lpthread
-ALL_CPPFLAGS += $(if $(HIREDIS_SSL),-DHAVE_HIREDIS_SSL)
+CLIENT_LIBS := $(HIREDIS) $(LIBPQ) $(CURL) -lssl $(CRYPTO) -lpthread
 
-LIBS_supervisor := $(INIH) $(CJSON)
-LIBS_consumer   := $(INIH) $(PAHO) $(HIREDIS_SSL) $(HIREDIS) -lssl $(CRYPTO) -lpthread
-LIBS_worker     := $(INIH) $(CLIENT_LIBS)
-LIBS_monitor    := $(INIH) $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS)
-LIBS_cli        := $(INIH) $(CJSON) $(PAHO_BLOCKING) $(CLIENT_LIBS)
-LIBS_all        := $(INIH) $(CJSON) $(PAHO) $(PAHO_BLOCKING) $(MICROHTTPD) $(CLIENT_LIBS) -lm
+LIBS_supervisor := $(CJSON)
+LIBS_consumer   := $(PAHO) $(HIREDIS) -lssl $(CRYPTO) -lpthread
+LIBS_worker     := $(CLIENT_LIBS)
+LIBS_monitor    := $(CJSON) $(MICROHTTPD) $(CLIENT_LIBS)
+LIBS_cli        := $(CJSON) $(PAHO_BLOCKING) $(CLIENT_LIBS)
+LIBS_all        := $(CJSON) $(PAHO) $(PAHO_BLOCKING) $(MICROHTTPD) $(CLIENT_LIBS) -lm
 
-SOURCES := $(wildcard common/base/*.c common/wire/*.c common/client/*.c \
+SOURCES := $(wildcard common/*/*.c \
                       supervisor/*.c consumer/*.c consumer/*/*.c worker/*.c monitor/*.c cli/*.c)
 HEADERS := $(wildcard common/*/*.h supervisor/*.h consumer/*.h consumer/*/*.h worker/*.h monitor/*.h cli/*.h)
 objects  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)))
 # A program's modules without its main, for the tests.
 modules  = $(filter-out $(BUILD)/$(1)/main.o,$(call objects,$(1)/*.c) $(call objects,$(1)/*/*.c))
 
-BASE   := $(BUILD)/libbase.a
-WIRE   := $(BUILD)/libwire.a
-CLIENT := $(BUILD)/libclient.a
-COMMON := $(CLIENT) $(WIRE) $(BASE)
-MODULES := $(PROGRAMS:%=$(BUILD)/lib%.a) $(BUILD)/libcli.a
+COMMON := $(BUILD)/libcommon.a
+
+# "test_lane.c=worker": the program whose modules a unit test uses, by the #include lines of it and of the headers
+# beside it. A test of common/ uses none, and builds and links none.
+UNIT_USES := $(shell cd tests/unit && awk -F'"' '/^.include "/ { last = split($$2, part, "/"); \
+    used = last == 1 || part[1] == "tests" ? by[part[last]] : part[1]; \
+    if (used != "" && used != "common") by[FILENAME] = used } \
+    END { for (file in by) print file "=" by[file] }' *.h test_*.c)
 
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -77,49 +82,67 @@ all: $(BINARIES) ## build the programs
 .PHONY: objects
 objects: $(SOURCES:%.c=$(BUILD)/%.o)
 
-$(BUILD)/%.o: %.c
+# What the objects are made with; another folder holds those of each SANITIZE. A change makes them anew.
+$(BUILD)/flags: export BUILD_FLAGS = $(CC) $(VERSION) $(HARDEN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS)
+$(BUILD)/flags: force
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "$$BUILD_FLAGS" | cmp -s - $@ || echo "$$BUILD_FLAGS" >$@
+.PHONY: force
 
-$(BASE): $(call objects,common/base/*.c)
-$(WIRE): $(call objects,common/wire/*.c)
-$(CLIENT): $(call objects,common/client/*.c)
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call step,CC,$<)
+	$(quiet)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(COMMON): $(call objects,common/*/*.c)
 $(foreach program,$(PROGRAMS) cli,$(eval $(BUILD)/lib$(program).a: $(call modules,$(program))))
 $(BUILD)/%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call step,AR,$@)
+	$(quiet)ar rcs $@ $^
 
 $(BUILD)/mqtt-bridge-%: $(BUILD)/%/main.o $(BUILD)/lib%.a $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_$*) -lm
+	$(call step,LD,$@)
+	$(quiet)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_$*) -lm
 $(BUILD)/mqtt-bridge: $(BUILD)/cli/main.o $(BUILD)/libcli.a $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_cli) -lm
+	$(call step,LD,$@)
+	$(quiet)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_cli) -lm
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(MODULES) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $< $(MODULES) $(COMMON) $(CMOCKA) $(LIBS_all)
-$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MODULES) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $< $(MODULES) $(COMMON) $(LIBS_all)
+$(foreach use,$(filter test_%,$(UNIT_USES)),$(eval \
+    $(BUILD)/tests/unit/$(subst .c=,: $(BUILD)/lib,$(use)).a))
+$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(COMMON)
+	$(call step,LD,$@)
+	$(quiet)$(CC) $(ALL_LDFLAGS) -o $@ $< $(filter-out $(COMMON),$(filter %.a,$^)) $(COMMON) $(CMOCKA) $(LIBS_all)
+$(BENCHES): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libconsumer.a $(COMMON)
+	$(call step,LD,$@)
+	$(quiet)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_all)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## build and run the unit tests
 	@tools/run-unit-tests $(UNIT_TESTS)
 
 .PHONY: deps
-deps: ## install what is missing (Debian 12 or 13, root or sudo)
+deps: ## install what is missing for everything (Debian 12 or 13, root or sudo)
 	@tools/deps.sh
 
 .PHONY: demo
-demo: deps ## the whole bridge with real servers on loopback, and a live page
-	@$(MAKE) --no-print-directory -j$$(nproc) all
+demo: ## the whole bridge with real servers on loopback, and a live page
+	@tools/deps.sh hub
+	@tools/hub-binary >/dev/null & \
+	    tools/deps.sh demo && echo 'build: the programs, into $(BUILD)/' && $(MAKE) $(silent) -j$$(nproc) all && wait $$!
 	@tools/demo.sh
 
 .PHONY: test
-test: deps ## every test
-	@$(MAKE) --no-print-directory -j$$(nproc) all $(UNIT_TESTS)
-	@$(MAKE) --no-print-directory unit
+test: ## every test
+	@tools/deps.sh test
+	@echo 'build: the programs and their unit tests, into $(BUILD)/'
+	@$(MAKE) $(silent) -j$$(nproc) all $(UNIT_TESTS)
+	@$(MAKE) $(silent) unit
 	@tools/run-integration-tests
 
 .PHONY: sanitize
-sanitize: deps ## the same tests under the address, undefined-behaviour and thread sanitizers
+sanitize: ## the same tests under the address, undefined-behaviour and thread sanitizers
+	@tools/deps.sh test
 	@tools/run-sanitized-tests
 
 .PHONY: test-compose
@@ -128,12 +151,14 @@ test-compose: ## the container image and the stack
 	@tests/compose/run
 
 .PHONY: soak
-soak: deps ## ten minutes of seeded kills, freezes and network faults around the consumer (SOAK_SECONDS)
+soak: ## ten minutes of seeded kills, freezes and network faults around the consumer (SOAK_SECONDS)
+	@tools/deps.sh test
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/soak/run
 
 .PHONY: bench
-bench: deps ## speed as ratios against other programs on the same work
+bench: ## speed as ratios against other programs on the same work
+	@tools/deps.sh test
 	@$(MAKE) --no-print-directory all $(BENCHES)
 	@tests/bench/run
 
@@ -143,7 +168,7 @@ lint: ## format, includes, static analysis, shell scripts
 
 .PHONY: format
 format: ## apply .clang-format
-	@clang-format -i $(SOURCES) $(HEADERS) $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.c)
+	@clang-format -i $(SOURCES) $(HEADERS) $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.c tests/integration/helpers/*.c)
 
 .PHONY: fuzz
 fuzz: ## build the fuzzers with clang and run each for a minute

@@ -1,16 +1,13 @@
 #include "cli/check.h"
 
-#include "common/base/settings_table.h"
 #include "common/client/failure.h"
 #include "common/client/jwt.h"
-#include "common/wire/broker_address.h"
+#include "common/settings/broker_address.h"
+#include "common/settings/settings_table.h"
 #include "common/wire/dsn.h"
-#include "common/wire/settings_verify.h"
 #include "common/wire/topic_filter.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,52 +18,24 @@ struct checking {
     struct setting_view view;
 };
 
-/* "etc/x.ini:12: ", nothing for a default. */
-static void say_origin(struct buf *out, const struct checking *checking, const char *key)
-{
-    const struct setting *row = setting_find(checking->view.section, bytes_of(key));
-    const char *origin = settings_origin(checking->settings, row, &checking->view);
-    if (!bytes_starts_with(bytes_of(origin), BYTES("default"))) {
-        buf_printf(out, "%s: ", origin);
-    }
-}
-
-/* "etc/x.ini:12: [mqtt] topics: ..." */
-static void say(struct buf *out, const struct checking *checking, const char *key,
-                const char *format, va_list arguments)
-{
-    say_origin(out, checking, key);
-    buf_append_char(out, '[');
-    setting_view_title(&checking->view, out);
-    buf_printf(out, "] %s: ", key);
-    buf_vprintf(out, format, arguments);
-    buf_append_char(out, '\n');
-}
-
-static void warn(const struct checking *checking, const char *key, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define WARN(checking, ...)                                                                        \
+    settings_fault(&(checking)->report->warnings, (checking)->settings, &(checking)->view,         \
+                   __VA_ARGS__)
 
 /* A fault in the words of the room that found it, which names section and key itself. */
 static void fault_named(const struct checking *checking, const char *key, const struct error *err)
 {
-    say_origin(&checking->report->faults, checking, key);
-    buf_printf(&checking->report->faults, "%s\n", err->text);
-}
+    struct buf *faults = &checking->report->faults;
 
-static void warn(const struct checking *checking, const char *key, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    say(&checking->report->warnings, checking, key, format, arguments);
-    va_end(arguments);
+    settings_fault_place(faults, checking->settings, &checking->view, key);
+    buf_printf(faults, "%s\n", err->text);
 }
 
 /* Only a warning: the service may run as another user than the one who checks. */
 static void check_file(const struct checking *checking, const char *key, const char *path)
 {
-    if (path[0] && access(path, R_OK) < 0) {
-        warn(checking, key, "%s: %s", path, strerror(errno));
-    }
+    if (path[0] && access(path, R_OK) < 0)
+        WARN(checking, key, "%s: %s", path, strerror(errno));
 }
 
 /* Of two filters that overlap in part the broker sends both a copy: tells each such filter behind this one. */
@@ -76,11 +45,12 @@ static void check_partial_overlap(const struct checking *checking, const struct 
     struct bytes other;
     struct error err;
     int other_qos;
+
     while (topic_filter_next(&rest, &other, &other_qos, (int)mqtt->qos, &err) > 0) {
         if (topic_filter_overlaps(filter, other) &&
             !topic_filter_subsumes(filter, qos, other, other_qos) &&
             !topic_filter_subsumes(other, other_qos, filter, qos)) {
-            warn(checking, "topics",
+            WARN(checking, "topics",
                  "`%.*s` and `%.*s` overlap: the broker may send twice what both match, and each "
                  "copy is a message of its own",
                  BYTES_ARG(filter), BYTES_ARG(other));
@@ -95,12 +65,13 @@ static void check_filters(const struct checking *checking, const struct settings
     struct error err;
     int qos;
     bool lossy = false;
+
     while (topic_filter_next(&rest, &filter, &qos, (int)mqtt->qos, &err) > 0) {
         lossy = lossy || qos == 0;
         check_partial_overlap(checking, mqtt, filter, qos, rest);
     }
     if (lossy) {
-        warn(checking, mqtt->qos == 0 ? "qos" : "topics",
+        WARN(checking, mqtt->qos == 0 ? "qos" : "topics",
              "QoS 0: the broker keeps no message for us while we are away");
     }
 }
@@ -110,9 +81,11 @@ static bool any_is_ipv6_with_tls(const struct settings_mqtt *mqtt)
     char *addresses = broker_address_list(mqtt);
     struct bytes list = bytes_of(addresses), text;
     bool found = false;
-    while (broker_address_next(&list, &text)) {
+
+    while (bytes_next_item(&list, &text)) {
         struct broker_address address;
         struct error err;
+
         if (broker_address_read(&address, text, mqtt->tls, &err) == 0) {
             found = found || (address.tls && strchr(address.host, ':') != NULL);
             broker_address_free(&address);
@@ -125,15 +98,15 @@ static bool any_is_ipv6_with_tls(const struct settings_mqtt *mqtt)
 static void check_mqtt(const struct checking *checking)
 {
     const struct settings_mqtt *mqtt = checking->view.base;
+
     check_filters(checking, mqtt);
     check_file(checking, "ca_file", mqtt->ca_file);
     check_file(checking, "cert_file", mqtt->cert_file);
     check_file(checking, "key_file", mqtt->key_file);
-    if (mqtt->tls && !mqtt->tls_verify) {
-        warn(checking, "tls_verify", "anybody on the way may pose as the broker");
-    }
+    if (mqtt->tls && !mqtt->tls_verify)
+        WARN(checking, "tls_verify", "anybody on the way may pose as the broker");
     if (mqtt->tls_verify && any_is_ipv6_with_tls(mqtt)) {
-        warn(checking, mqtt->server_uris[0] ? "server_uris" : "host",
+        WARN(checking, mqtt->server_uris[0] ? "server_uris" : "host",
              "the MQTT library compares no certificate with an IPv6 address: give the broker's "
              "name");
     }
@@ -147,9 +120,11 @@ static bool find_overlap(const struct settings_mqtt *one, const struct settings_
     struct bytes filter;
     struct error err;
     int qos;
+
     while (topic_filter_next(&rest, &filter, &qos, 0, &err) > 0) {
         struct bytes others = bytes_of(other->topics);
         struct bytes candidate;
+
         while (topic_filter_next(&others, &candidate, &qos, 0, &err) > 0) {
             if (topic_filter_overlaps(filter, candidate)) {
                 *overlap = filter;
@@ -165,16 +140,54 @@ static void check_overlap(const struct checking *checking)
     const struct settings *settings = checking->settings;
     const struct settings_mqtt *mqtt = checking->view.base;
     struct bytes overlap;
+
     for (size_t i = 0; i <= settings->consumers_len; i++) {
         const struct settings_mqtt *other = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        if (other == mqtt) {
+
+        if (other == mqtt)
             return;
-        }
         if (find_overlap(mqtt, other, &overlap)) {
-            warn(checking, "topics",
+            WARN(checking, "topics",
                  "`%.*s` overlaps with a filter of [%s%s]: both consumers dispatch "
                  "what both match",
                  BYTES_ARG(overlap), i == 0 ? "mqtt" : "consumer:", other->name);
+        }
+    }
+}
+
+/* A filter of the route that takes all that this filter takes; BYTES_NONE if it has none. */
+static struct bytes find_cover(const struct settings_route *route, struct bytes filter)
+{
+    struct bytes list = bytes_of(route->match), candidate;
+
+    while (bytes_next_item(&list, &candidate))
+        if (topic_filter_covers(candidate, filter))
+            return candidate;
+    return BYTES_NONE;
+}
+
+/* The routes before it take the topics first. */
+static void check_route(const struct checking *checking)
+{
+    const struct settings_route *route = checking->view.base;
+    struct bytes list = bytes_of(route->match), filter;
+
+    if (route->publish != PUBLISH_EACH && checking->settings->worker.count > 1)
+        WARN(
+            checking, "publish",
+            "with several workers an older message can be published after a newer one: subscribers "
+            "must compare ids, or [worker] count = 1");
+    while (bytes_next_item(&list, &filter)) {
+        for (const struct settings_route *other = checking->settings->routes; other < route;
+             other++) {
+            struct bytes cover = find_cover(other, filter);
+
+            if (cover.len == 0)
+                continue;
+            WARN(checking, "match",
+                 "`%.*s` takes nothing: `%.*s` of [route:%s], which stands before, takes it all",
+                 BYTES_ARG(filter), BYTES_ARG(cover), other->name);
+            break;
         }
     }
 }
@@ -184,11 +197,11 @@ static void check_transport(const struct checking *checking)
     const struct settings_transport *transport = checking->view.base;
     struct dsn_redis dsn;
     struct error err;
-    if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0) {
+
+    if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0)
         return;
-    }
     if (dsn.stream_max_entries > 0) {
-        warn(checking, "dsn",
+        WARN(checking, "dsn",
              "stream_max_entries: Redis drops the oldest messages, read or not, when "
              "there are more than that");
     }
@@ -200,15 +213,14 @@ static void check_failure(const struct checking *checking)
     const struct settings_failure *failure = checking->view.base;
     struct failure *made;
     struct error err = {0};
+
     if (!failure->dsn[0]) {
-        warn(checking, "dsn",
+        WARN(checking, "dsn",
              "is empty (DATABASE_URL): a message whose retries are used up has nowhere to go");
-    } else if (settings_verify_failure(failure, &err) == 0) {
-        if (failure_new(&made, failure, &err) < 0) {
-            fault_named(checking, "table", &err);
-        } else {
-            failure_free(made);
-        }
+    } else if (failure_new(&made, failure, &err) < 0) {
+        fault_named(checking, "table", &err);
+    } else {
+        failure_free(made);
     }
 }
 
@@ -217,27 +229,23 @@ static void check_mercure(const struct checking *checking)
     const struct settings_mercure *mercure = checking->view.base;
     struct jwt *jwt;
     struct error err;
+
     check_file(checking, "ca_file", mercure->ca_file);
-    if (!strstr(mercure->topic_template, "{topic}")) {
-        warn(checking, "topic_template", "has no {topic}: every update has the same topic");
-    }
-    if (checking->settings->worker.count == 0 || settings_verify_secret(mercure, &err) < 0) {
+    if (!strstr(mercure->topic_template, "{topic}"))
+        WARN(checking, "topic_template", "has no {topic}: every update has the same topic");
+    if (checking->settings->worker.count == 0)
         return;
-    }
     if (jwt_new(&jwt, mercure, &err) < 0) {
         fault_named(checking, mercure->jwt[0] ? "jwt" : "jwt_key_file", &err);
         return;
     }
     jwt_free(jwt);
-    if (jwt_secret_is_public(mercure)) {
-        warn(checking, "jwt_secret", "is the example of the documentation: everybody knows it");
-    }
 }
 
 void check_settings(const struct settings *settings, struct check_report *report)
 {
     struct checking checking = {settings, report, {0}};
-    settings_verify(settings, &report->faults);
+
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         checking.view = settings_view(settings, i);
         switch (checking.view.section) {
@@ -254,13 +262,15 @@ void check_settings(const struct settings *settings, struct check_report *report
         case SETTING_MERCURE:
             check_mercure(&checking);
             break;
+        case SETTING_ROUTE:
+            check_route(&checking);
+            break;
         case SETTING_HTTP:
             check_file(&checking, "token_file", settings->http.token_file);
             break;
         case SETTING_SPOOL:
         case SETTING_WORKER:
         case SETTING_RETRY:
-        case SETTING_ROUTE:
         case SETTING_LOG:
         case SETTING_SUPERVISOR:
         case SETTING_ENVIRONMENT:

@@ -1,9 +1,9 @@
-/* What the settings mean to the rooms that use them, before anything starts: DSNs, topic filters, the hub's
- * token, files. Nothing is connected to. */
+/* What is still to be told of settings that are good by themselves, before anything starts: keys and files
+ * that can't be used, and what is weaker than it looks. Nothing is connected to. */
 #ifndef CLI_CHECK_H
 #define CLI_CHECK_H
 
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 struct check_report {
     struct buf faults;   /* a line each: the bridge can't run like this */

@@ -4,7 +4,7 @@
 #define CLI_CHECK_CONNECT_H
 
 #include "cli/check_server.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 void check_connect(const struct settings *settings, struct check_servers *servers);
 

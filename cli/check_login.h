@@ -2,11 +2,12 @@
  * client: MQTTClient.h is included here and nowhere else.
  *
  * A running bridge does not notice: the client id is one of our own, the session begins clean and ends with
- * the connection, there is no last will and no subscription. */
+ * the connection, there is no last will and no subscription. No proxy is used: http_proxy and https_proxy are
+ * taken out of the environment. */
 #ifndef CLI_CHECK_LOGIN_H
 #define CLI_CHECK_LOGIN_H
 
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 enum login_result {
     LOGIN_TAKEN,

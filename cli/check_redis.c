@@ -19,45 +19,50 @@ enum wanted_by {
     KEEPING, /* only where acknowledged entries stay in the stream */
 };
 
-/* In words: KEY is the key, RANDOM a name that nobody has. What fails for another reason than the rules, as
- * it must without such a group or id, has been allowed. */
+enum outcome {
+    PASSES,
+    FAILS, /* as it must without such a group or id: that has been allowed. Or it passes */
+};
+
+/* In words: KEY is the key, RANDOM a name that nobody has. */
 static const struct attempt {
     enum which_key key;
     enum wanted_by wanted_by;
+    enum outcome outcome;
     const char *rule;
     const char *words;
 } ATTEMPTS[] = {
-    {STREAM, ANY, "+xlen", "XLEN KEY"},
-    {STREAM, ANY, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no entry may have that id */
-    {STREAM, ANY, "+xdel", "XDEL KEY 0-0"},
-    {STREAM, ANY, "+xack", "XACK KEY RANDOM 0-0"},
-    {STREAM, ANY, "+xrange", "XRANGE KEY 0-0 0-0"},
-    {STREAM, ANY, "+xpending", "XPENDING KEY RANDOM - + 1"},
-    {STREAM, ANY, "+xclaim", "XCLAIM KEY RANDOM RANDOM 0 0-0 JUSTID"},
-    {STREAM, ANY, "+xreadgroup", "XREADGROUP GROUP RANDOM RANDOM COUNT 1 STREAMS KEY >"},
-    {STREAM, ANY, "+xgroup|delconsumer", "XGROUP DELCONSUMER KEY RANDOM RANDOM"},
-    {STREAM, KEEPING, "+xinfo|groups", "XINFO GROUPS KEY"},
-    {OWN, ANY, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* there is no such stream */
-    {DELAYED, ANY, "+zcard", "ZCARD KEY"},
-    {DELAYED, ANY, "+zadd", "ZADD KEY XX 1 RANDOM"},
-    {DELAYED, ANY, "+zrem", "ZREM KEY RANDOM"},
-    {DELAYED, ANY, "+zscore", "ZSCORE KEY RANDOM"},
-    {DELAYED, ANY, "+zrange", "ZRANGE KEY 1 0 WITHSCORES"},
-    {DELAYED, ANY, "+zrangebyscore", "ZRANGEBYSCORE KEY 0 (0 LIMIT 0 1"},
-    {OWN, ANY, "+evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"},
-    {KEYS, ANY, "+script|load", "SCRIPT LOAD )"}, /* is none, so none is kept */
-    {OWN, ANY, "+get", "GET KEY"},
-    {OWN, ANY, "+set", "SET KEY RANDOM XX"},
-    {OWN, ANY, "+exists", "EXISTS KEY"},
-    {OWN, ANY, "+del", "DEL KEY"},
-    {OWN, ANY, "+srem", "SREM KEY RANDOM"},
-    {OWN, ANY, "+pexpire", "PEXPIRE KEY 1000"},
+    {STREAM, ANY, PASSES, "+xlen", "XLEN KEY"},
+    {STREAM, ANY, FAILS, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no entry may have that id */
+    {STREAM, ANY, PASSES, "+xdel", "XDEL KEY 0-0"},
+    {STREAM, ANY, PASSES, "+xack", "XACK KEY RANDOM 0-0"},
+    {STREAM, ANY, PASSES, "+xrange", "XRANGE KEY 0-0 0-0"},
+    {STREAM, ANY, FAILS, "+xpending", "XPENDING KEY RANDOM - + 1"},
+    {STREAM, ANY, FAILS, "+xclaim", "XCLAIM KEY RANDOM RANDOM 0 0-0 JUSTID"},
+    {STREAM, ANY, FAILS, "+xreadgroup", "XREADGROUP GROUP RANDOM RANDOM COUNT 1 STREAMS KEY >"},
+    {STREAM, ANY, FAILS, "+xgroup|delconsumer", "XGROUP DELCONSUMER KEY RANDOM RANDOM"},
+    {STREAM, KEEPING, FAILS, "+xinfo|groups", "XINFO GROUPS KEY"},
+    {OWN, ANY, FAILS, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* there is no such stream */
+    {DELAYED, ANY, PASSES, "+zcard", "ZCARD KEY"},
+    {DELAYED, ANY, PASSES, "+zadd", "ZADD KEY XX 1 RANDOM"},
+    {DELAYED, ANY, PASSES, "+zrem", "ZREM KEY RANDOM"},
+    {DELAYED, ANY, PASSES, "+zscore", "ZSCORE KEY RANDOM"},
+    {DELAYED, ANY, PASSES, "+zrange", "ZRANGE KEY 1 0 WITHSCORES"},
+    {DELAYED, ANY, PASSES, "+zrangebyscore", "ZRANGEBYSCORE KEY 0 (0 LIMIT 0 1"},
+    {OWN, ANY, FAILS, "+evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"},
+    {KEYS, ANY, FAILS, "+script|load", "SCRIPT LOAD )"}, /* is none, so none is kept */
+    {OWN, ANY, PASSES, "+get", "GET KEY"},
+    {OWN, ANY, PASSES, "+set", "SET KEY RANDOM XX"},
+    {OWN, ANY, PASSES, "+exists", "EXISTS KEY"},
+    {OWN, ANY, PASSES, "+del", "DEL KEY"},
+    {OWN, ANY, PASSES, "+srem", "SREM KEY RANDOM"},
+    {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
     /* Now the key is there, until one of these three takes it away. */
-    {OWN, ANY, "+sadd", "SADD KEY RANDOM"},
-    {OWN, ANY, "+pexpire", "PEXPIRE KEY 1000"},
-    {OWN, ANY, "+smembers", "SMEMBERS KEY"},
-    {OWN, ANY, "+srem", "SREM KEY RANDOM"},
-    {OWN, ANY, "+del", "DEL KEY"},
+    {OWN, ANY, PASSES, "+sadd", "SADD KEY RANDOM"},
+    {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
+    {OWN, ANY, PASSES, "+smembers", "SMEMBERS KEY"},
+    {OWN, ANY, PASSES, "+srem", "SREM KEY RANDOM"},
+    {OWN, ANY, PASSES, "+del", "DEL KEY"},
 };
 #define ATTEMPTS_LEN (sizeof(ATTEMPTS) / sizeof(ATTEMPTS[0]))
 
@@ -79,6 +84,7 @@ struct trial {
 static const char *user_of(const struct trial *trial)
 {
     const char *user = trial->dsn->user;
+
     return user && user[0] ? user : "default";
 }
 
@@ -89,6 +95,7 @@ static void fail(struct trial *trial, struct bytes no)
     char *what = xasprintf("%.*s", BYTES_ARG(no));
     char *mend = xasprintf("see [transport:%s] dsn%s: user, password, stream", name,
                            has_variable ? " (MESSENGER_TRANSPORT_DSN)" : "");
+
     check_server_fail(trial->server, what, mend);
     free(what);
     free(mend);
@@ -99,9 +106,9 @@ static redisReply *call(struct trial *trial, const struct bytes *words, size_t c
                         struct bytes *no, struct error *err)
 {
     redisReply *reply = redis_call(trial->redis, words, count, err);
-    if (!reply) {
+
+    if (!reply)
         *no = bytes_of(check_server_words(trial->server, err));
-    }
     return reply;
 }
 
@@ -116,6 +123,7 @@ static void say_closed(struct trial *trial, struct bytes no)
     fail(trial, no);
     if (bytes_starts_with(no, BYTES("NOPERM")) && has(no, "'select'")) {
         char *mend = xasprintf("allow it: ACL SETUSER %s +select", user_of(trial));
+
         check_server_note(trial->server, mend);
         free(mend);
     }
@@ -127,9 +135,9 @@ static void say_wrong_type(struct trial *trial, enum which_key key)
     const struct bytes words[] = {BYTES("TYPE"), bytes_of(trial->key[key])};
     struct bytes no;
     struct error err = {0};
-    if (trial->wrong_type[key]) {
+
+    if (trial->wrong_type[key])
         return;
-    }
     trial->wrong_type[key] = true;
     redisReply *reply = call(trial, words, 2, &no, &err);
     char *what =
@@ -146,6 +154,7 @@ static void say_wrong_type(struct trial *trial, enum which_key key)
 static bool judge(struct trial *trial, size_t i, struct bytes no)
 {
     enum which_key key = ATTEMPTS[i].key;
+
     if (!redis_is_open(trial->redis)) {
         say_closed(trial, no);
         return false;
@@ -154,14 +163,12 @@ static bool judge(struct trial *trial, size_t i, struct bytes no)
         /* Redis 6: "...access one of the keys used as arguments", 7: "...access a key". */
         bool of_key = key != KEYS && has(no, "access") && has(no, "key") && !has(no, "command");
         trial->forbidden[i] = !of_key;
-        if (of_key) {
+        if (of_key)
             trial->key_forbidden[key] = true;
-        }
         return true;
     }
-    if (key != KEYS) {
+    if (key != KEYS)
         trial->key_used[key] = true;
-    }
     if (bytes_starts_with(no, BYTES("WRONGTYPE"))) {
         say_wrong_type(trial, key);
         return true;
@@ -169,10 +176,12 @@ static bool judge(struct trial *trial, size_t i, struct bytes no)
     bool expected = bytes_starts_with(no, BYTES("ERR ")) ||
                     bytes_starts_with(no, BYTES("NOGROUP")) ||
                     bytes_starts_with(no, BYTES("NOSCRIPT"));
-    if (expected && !has(no, "unknown command")) {
+    if (expected && ATTEMPTS[i].outcome == FAILS && !has(no, "unknown command"))
         return true;
-    }
-    fail(trial, no);
+    char *text = xasprintf("%.*s: %.*s", (int)strcspn(ATTEMPTS[i].words, " "), ATTEMPTS[i].words,
+                           BYTES_ARG(no));
+    fail(trial, bytes_of(text));
+    free(text);
     return false;
 }
 
@@ -184,33 +193,30 @@ static bool try_one(struct trial *trial, size_t i)
     struct bytes no;
     struct error err = {0};
     size_t count = 0;
+
     while (rest.len > 0 && count < WORDS_MAX) {
         struct bytes *word = &words[count++];
+
         bytes_split(rest, ' ', word, &rest);
-        if (bytes_equal_text(*word, "KEY")) {
+        if (bytes_equal_text(*word, "KEY"))
             *word = bytes_of(trial->key[attempt->key]);
-        } else if (bytes_equal_text(*word, "RANDOM")) {
+        else if (bytes_equal_text(*word, "RANDOM"))
             *word = bytes_of(trial->nobody);
-        }
     }
     redisReply *reply = call(trial, words, count, &no, &err);
-    if (!reply) {
+    if (!reply)
         return judge(trial, i, no);
-    }
     redis_reply_free(reply);
-    if (attempt->key != KEYS) {
+    if (attempt->key != KEYS)
         trial->key_used[attempt->key] = true;
-    }
     return true;
 }
 
 static bool is_forbidden(const struct trial *trial, const char *rule)
 {
-    for (size_t i = 0; i < ATTEMPTS_LEN; i++) {
-        if (trial->forbidden[i] && strcmp(ATTEMPTS[i].rule, rule) == 0) {
+    for (size_t i = 0; i < ATTEMPTS_LEN; i++)
+        if (trial->forbidden[i] && strcmp(ATTEMPTS[i].rule, rule) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -225,15 +231,14 @@ static bool try_all(struct trial *trial)
 {
     const struct dsn_redis *dsn = trial->dsn;
     bool keeps = !dsn->delete_after_ack || !dsn->delete_after_reject;
+
     for (size_t i = 0; i < ATTEMPTS_LEN; i++) {
-        if (ATTEMPTS[i].wanted_by == KEEPING && !keeps) {
+        if (ATTEMPTS[i].wanted_by == KEEPING && !keeps)
             continue;
-        }
-        if (may_leave_a_key(trial, i)) {
+        if (may_leave_a_key(trial, i))
             trial->forbidden[i] = true; /* as far as can be told */
-        } else if (!try_one(trial, i)) {
+        else if (!try_one(trial, i))
             return false;
-        }
     }
     return true;
 }
@@ -248,9 +253,9 @@ static void list_item(struct buf *out, const char *first, const char *text)
 static void name_command(struct buf *out, const char *rule)
 {
     struct buf name = {0};
-    for (const char *at = rule + 1; *at; at++) {
+
+    for (const char *at = rule + 1; *at; at++)
         buf_append_char(&name, *at == '|' ? ' ' : (char)toupper((unsigned char)*at));
-    }
     list_item(out, "may not run ", buf_text(&name));
     buf_free(&name);
 }
@@ -258,30 +263,26 @@ static void name_command(struct buf *out, const char *rule)
 /* Each rule once: some are tried twice. */
 static bool is_first(const struct trial *trial, size_t i)
 {
-    for (size_t j = 0; j < i; j++) {
-        if (trial->forbidden[j] && strcmp(ATTEMPTS[j].rule, ATTEMPTS[i].rule) == 0) {
+    for (size_t j = 0; j < i; j++)
+        if (trial->forbidden[j] && strcmp(ATTEMPTS[j].rule, ATTEMPTS[i].rule) == 0)
             return false;
-        }
-    }
     return true;
 }
 
 static size_t say_commands(const struct trial *trial, struct buf *commands, struct buf *rules)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < ATTEMPTS_LEN; i++) {
-        if (!trial->forbidden[i] || !is_first(trial, i)) {
+        if (!trial->forbidden[i] || !is_first(trial, i))
             continue;
-        }
-        if (count < NAMED_MAX) {
+        if (count < NAMED_MAX)
             name_command(commands, ATTEMPTS[i].rule);
-        }
         buf_printf(rules, " %s", ATTEMPTS[i].rule);
         count++;
     }
-    if (count > NAMED_MAX) {
+    if (count > NAMED_MAX)
         buf_printf(commands, " and %zu more", count - NAMED_MAX);
-    }
     return count;
 }
 
@@ -293,19 +294,20 @@ static void say_forbidden(struct trial *trial)
     struct buf keys = {0};
     struct buf rules = {0};
     bool any = say_commands(trial, &commands, &rules) > 0;
+
     for (size_t i = 0; i < KEYS; i++) {
         if (trial->key_forbidden[i]) {
             list_item(&keys, "may not use the key ", trial->pattern[i]);
             any = true;
         }
-        if (trial->key_forbidden[i] || !trial->key_used[i]) {
+        if (trial->key_forbidden[i] || !trial->key_used[i])
             buf_printf(&rules, " ~%s", trial->pattern[i]);
-        }
     }
     if (any) {
         char *what = xasprintf("NOPERM: the user %s %s%s%s", user, buf_text(&commands),
                                commands.len > 0 && keys.len > 0 ? " and " : "", buf_text(&keys));
         char *mend = xasprintf("allow it: ACL SETUSER %s%s", user, buf_text(&rules));
+
         check_server_fail(trial->server, what, mend);
         free(what);
         free(mend);
@@ -322,10 +324,10 @@ static void read_setting(struct trial *trial, const char *name, struct buf *valu
     struct bytes no;
     struct error err = {0};
     redisReply *reply = call(trial, words, 3, &no, &err);
+
     buf_clear(value);
-    if (reply && reply->elements >= 2 && reply->element[1]->str) {
+    if (reply && reply->elements >= 2 && reply->element[1]->str)
         buf_append(value, redis_text(reply->element[1]));
-    }
     redis_reply_free(reply);
 }
 
@@ -333,6 +335,7 @@ static void read_setting(struct trial *trial, const char *name, struct buf *valu
 static void read_settings(struct trial *trial)
 {
     struct buf value = {0};
+
     read_setting(trial, "maxmemory-policy", &value);
     if (value.len > 0 && !bytes_equal_text(buf_bytes(&value), "noeviction")) {
         check_server_note(trial->server,
@@ -351,6 +354,7 @@ static char *own_prefix(const char *stream)
 {
     const char *open = strchr(stream, '{');
     const char *close = open ? strchr(open, '}') : NULL;
+
     return close && close > open + 1 ? xasprintf("%s__", stream) : xasprintf("{%s}__", stream);
 }
 
@@ -358,6 +362,7 @@ static void name_keys(struct trial *trial)
 {
     const char *stream = trial->dsn->stream;
     char *prefix = own_prefix(stream);
+
     trial->nobody = xasprintf("check:%016" PRIx64, random_u64());
     trial->key[STREAM] = xstrdup(stream);
     trial->key[DELAYED] = xasprintf("%s__queue", stream);
@@ -379,16 +384,17 @@ void check_redis(const struct settings_transport *transport, const struct dsn_re
 {
     struct trial trial = {.transport = transport, .dsn = dsn, .server = server};
     struct error err = {0};
+
     name_keys(&trial);
-    trial.redis = redis_new(server->place, CHECK_TIMEOUT_MS, nothing_broken, NULL);
+    trial.redis = redis_new(server->address, CHECK_TIMEOUT_MS, nothing_broken, NULL);
     if (redis_open_dsn(trial.redis, dsn, &err) < 0) {
         check_server_fail(server, check_server_words(server, &err), "");
     } else {
         bool whole = try_all(&trial);
+
         say_forbidden(&trial);
-        if (whole && server->ok) {
+        if (whole && server->ok)
             read_settings(&trial);
-        }
     }
     redis_free(trial.redis);
     free(trial.nobody);

@@ -6,12 +6,13 @@
 #include <string.h>
 
 struct check_server *check_server_add(struct check_servers *servers, const char *name,
-                                      const char *place)
+                                      const char *address)
 {
     size_t size = (servers->len + 1) * sizeof(*servers->servers);
+
     servers->servers = xrealloc(servers->servers, size);
     struct check_server *server = &servers->servers[servers->len++];
-    *server = (struct check_server){.name = xstrdup(name), .place = xstrdup(place), .ok = true};
+    *server = (struct check_server){.name = xstrdup(name), .address = xstrdup(address), .ok = true};
     return server;
 }
 
@@ -19,32 +20,38 @@ void check_servers_free(struct check_servers *servers)
 {
     for (size_t i = 0; i < servers->len; i++) {
         free(servers->servers[i].name);
-        free(servers->servers[i].place);
+        free(servers->servers[i].address);
         buf_free(&servers->servers[i].text);
     }
     free(servers->servers);
     *servers = (struct check_servers){0};
 }
 
+/* The text may be a server's own. */
 void check_server_note(struct check_server *server, const char *text)
 {
-    buf_printf(&server->text, "%s%s", server->text.len > 0 ? "; " : "", text);
+    size_t size = strlen(text) + 1;
+    char *printable = xmalloc(size);
+
+    bytes_to_printable(bytes_of(text), printable, size);
+    buf_printf(&server->text, "%s%s", server->text.len > 0 ? "; " : "", printable);
+    free(printable);
 }
 
 void check_server_fail(struct check_server *server, const char *what, const char *mend)
 {
     server->ok = false;
     check_server_note(server, what);
-    if (mend[0]) {
+    if (mend[0])
         check_server_note(server, mend);
-    }
 }
 
 const char *check_server_words(const struct check_server *server, const struct error *err)
 {
     struct bytes text = bytes_of(err->text);
-    struct bytes place = bytes_of(server->place);
-    bool placed = bytes_starts_with(text, place) &&
-                  bytes_starts_with(bytes_slice(text, place.len, text.len), BYTES(": "));
-    return placed ? err->text + place.len + 2 : err->text;
+    struct bytes address = bytes_of(server->address);
+    bool begins_with_it = bytes_starts_with(text, address) &&
+                          bytes_starts_with(bytes_slice(text, address.len, text.len), BYTES(": "));
+
+    return begins_with_it ? err->text + address.len + 2 : err->text;
 }

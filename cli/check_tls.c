@@ -17,6 +17,7 @@ static const char *reason(void)
     unsigned long code = ERR_peek_error();
     const char *text =
         ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+
     return code != 0 && text ? text : "no reason is known";
 }
 
@@ -30,27 +31,24 @@ static bool fault(struct buf *why, const char *key, const char *file, const char
 static int give_password(char *out, int size, int writing, void *password)
 {
     size_t len = strlen(password);
+
     (void)writing;
-    if (len > (size_t)size) {
+    if (len > (size_t)size)
         return -1;
-    }
     memcpy(out, password, len);
     return (int)len;
 }
 
 static bool load_files(const struct settings_mqtt *mqtt, SSL_CTX *context, struct buf *why)
 {
-    if (!mqtt->ca_file[0]) {
+    if (!mqtt->ca_file[0])
         SSL_CTX_set_default_verify_paths(context);
-    } else if (SSL_CTX_load_verify_locations(context, mqtt->ca_file, NULL) != 1) {
+    else if (SSL_CTX_load_verify_locations(context, mqtt->ca_file, NULL) != 1)
         return fault(why, "ca_file", mqtt->ca_file, "; it must hold certificates (PEM)");
-    }
-    if (!mqtt->cert_file[0]) {
+    if (!mqtt->cert_file[0])
         return true;
-    }
-    if (SSL_CTX_use_certificate_chain_file(context, mqtt->cert_file) != 1) {
+    if (SSL_CTX_use_certificate_chain_file(context, mqtt->cert_file) != 1)
         return fault(why, "cert_file", mqtt->cert_file, "; it must hold our certificate (PEM)");
-    }
     SSL_CTX_set_default_passwd_cb(context, give_password);
     SSL_CTX_set_default_passwd_cb_userdata(context, mqtt->key_password);
     if (SSL_CTX_use_PrivateKey_file(context, mqtt->key_file, SSL_FILETYPE_PEM) != 1) {
@@ -77,6 +75,7 @@ static SSL_CTX *make_context(const struct settings_mqtt *mqtt, struct buf *why)
 bool check_tls_files(const struct settings_mqtt *mqtt, struct buf *why)
 {
     SSL_CTX *context = make_context(mqtt, why);
+
     SSL_CTX_free(context);
     return context != NULL;
 }
@@ -87,9 +86,9 @@ static bool wait_for(SSL *ssl, int result, int64_t deadline_ms)
     int wants = SSL_get_error(ssl, result);
     struct pollfd waiting = {.fd = SSL_get_fd(ssl),
                              .events = wants == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN};
-    if (wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE) {
+
+    if (wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE)
         return false;
-    }
     return poll(&waiting, 1, clock_poll_timeout(deadline_ms, clock_monotonic_ms())) > 0;
 }
 
@@ -98,6 +97,7 @@ static void say_handshake(const struct settings_mqtt *mqtt, struct buf *why)
     const char *text = reason();
     bool ended = ERR_peek_error() == 0 || strstr(text, "unexpected eof");
     bool no_tls = strstr(text, "wrong version number") || strstr(text, "packet length too long");
+
     buf_printf(why, "TLS: %s", ended ? "the connection ends in the handshake" : text);
     if (ended || no_tls) {
         buf_append_text(why, "; is there no TLS on that port? See [mqtt] tls and port (MQTT_TLS, "
@@ -121,9 +121,8 @@ static void append_names(struct buf *out, X509 *certificate)
         BIO_puts(text, i > 0 ? ", " : "");
         GENERAL_NAME_print(text, sk_GENERAL_NAME_value(names, i));
     }
-    if (!names) {
+    if (!names)
         X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE);
-    }
     long len = BIO_get_mem_data(text, &data);
     buf_append(out, (struct bytes){data, len > 0 ? (size_t)len : 0});
     BIO_free(text);
@@ -136,6 +135,7 @@ static bool judge_certificate(const struct settings_mqtt *mqtt, const char *host
     long result = SSL_get_verify_result(ssl);
     X509 *certificate = SSL_get_peer_certificate(ssl);
     bool good = false;
+
     if (!certificate) {
         buf_append_text(why, "TLS: the broker has no certificate");
     } else if (result == X509_V_ERR_CERT_HAS_EXPIRED || result == X509_V_ERR_CERT_NOT_YET_VALID) {
@@ -164,15 +164,15 @@ static bool shake_hands(const struct settings_mqtt *mqtt, const char *host, SSL 
 {
     char byte;
     int result;
+
     while ((result = SSL_connect(ssl)) != 1 && wait_for(ssl, result, deadline_ms)) {
     }
     if (result != 1) {
         say_handshake(mqtt, why);
         return false;
     }
-    if (mqtt->tls_verify && !judge_certificate(mqtt, host, ssl, why)) {
+    if (mqtt->tls_verify && !judge_certificate(mqtt, host, ssl, why))
         return false;
-    }
     deadline_ms = clock_monotonic_ms() + ALERT_WAIT_MS;
     while ((result = SSL_read(ssl, &byte, 1)) != 1 && wait_for(ssl, result, deadline_ms)) {
     }
@@ -189,6 +189,7 @@ bool check_tls(const struct settings_mqtt *mqtt, const char *host, int fd, int64
     SSL_CTX *context = make_context(mqtt, why);
     SSL *ssl = context ? SSL_new(context) : NULL;
     bool good = false;
+
     if (ssl) {
         SSL_set_fd(ssl, fd);
         SSL_set_tlsext_host_name(ssl, host);

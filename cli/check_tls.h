@@ -5,7 +5,7 @@
 #define CLI_CHECK_TLS_H
 
 #include "common/base/buf.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 /* Our own files, before there is a connection. True if they are good; else why says what and how to mend it. */
 bool check_tls_files(const struct settings_mqtt *mqtt, struct buf *why);

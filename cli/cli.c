@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "cli/verbs.h"
+#include "common/base/alloc.h"
 #include "common/base/nearest.h"
 
 #include <ctype.h>
@@ -15,6 +16,7 @@
 int cli_fail(int exit_code, const char *format, ...)
 {
     va_list arguments;
+
     fputs("mqtt-bridge: ", stderr);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
@@ -26,6 +28,7 @@ int cli_fail(int exit_code, const char *format, ...)
 bool cli_print(struct buf *out)
 {
     bool written = fwrite(out->data ? out->data : "", 1, out->len, stdout) == out->len;
+
     buf_clear(out);
     if (fflush(stdout) != 0 || !written) {
         cli_fail(CLI_FAILED, "standard output: %s", strerror(errno));
@@ -36,38 +39,18 @@ bool cli_print(struct buf *out)
 
 const char *cli_option(const struct cli *cli, const char *name)
 {
-    for (size_t i = cli->options_len; i > 0; i--) {
-        if (strcmp(cli->options[i - 1].name, name) == 0) {
+    for (size_t i = cli->options_len; i > 0; i--)
+        if (strcmp(cli->options[i - 1].name, name) == 0)
             return cli->options[i - 1].value;
-        }
-    }
     return NULL;
-}
-
-bool cli_option_number(const struct cli *cli, const char *name, int64_t minimum, int64_t maximum,
-                       int64_t fallback, int64_t *value)
-{
-    const char *text = cli_option(cli, name);
-    uint64_t number;
-    *value = fallback;
-    if (!text) {
-        return true;
-    }
-    if (!bytes_to_u64(bytes_of(text), &number) || number > INT64_MAX || (int64_t)number < minimum ||
-        (int64_t)number > maximum) {
-        cli_fail(CLI_USAGE, "--%s must be a whole number from %" PRId64 " to %" PRId64 ", not `%s`",
-                 name, minimum, maximum, text);
-        return false;
-    }
-    *value = (int64_t)number;
-    return true;
 }
 
 const struct settings *cli_settings(struct cli *cli)
 {
     struct buf faults = {0};
-    if (!cli->settings && settings_load(&cli->settings, cli->config, &faults) < 0) {
-        fputs(buf_text(&faults), stderr);
+
+    if (!cli->settings && settings_load(&cli->settings, cli->config, false, &faults) < 0) {
+        settings_print_lines("mqtt-bridge", "", &faults);
         cli->settings = NULL;
     }
     buf_free(&faults);
@@ -77,7 +60,7 @@ const struct settings *cli_settings(struct cli *cli)
 const char *cli_socket(struct cli *cli)
 {
     if (!cli->settings && cli->faults.len == 0 &&
-        settings_load(&cli->settings, cli->config, &cli->faults) < 0) {
+        settings_load(&cli->settings, cli->config, false, &cli->faults) < 0) {
         cli->settings = NULL;
         cli->socket = settings_socket(cli->config);
     }
@@ -110,49 +93,52 @@ static int fail_arguments(const struct verb *verb, const char *text)
                     verb->arguments[0] ? " " : "", verb->arguments);
 }
 
-static int fail_unknown_verb(const char *name)
+int cli_unknown_verb(const char *name)
 {
     struct nearest nearest = {.name = bytes_of(name)};
-    for (size_t i = 0; i < VERBS_LEN; i++) {
+
+    for (size_t i = 0; i < VERBS_LEN; i++)
         nearest_consider(&nearest, VERBS[i].name);
-    }
-    if (nearest.best) {
+    if (nearest.best)
         return cli_fail(CLI_USAGE, "unknown verb `%s`; did you mean `%s`?", name, nearest.best);
-    }
     return cli_fail(CLI_USAGE, "unknown verb `%s`; `mqtt-bridge --help` lists them", name);
+}
+
+static int fail_option(const struct verb *verb, const char *option)
+{
+    return cli_fail(CLI_USAGE, "%s has no option `%s`; `mqtt-bridge %s%s--help` lists them",
+                    verb ? verb->name : "the command", option, verb ? verb->name : "",
+                    verb ? " " : "");
 }
 
 static int fail_unknown_option(const struct verb *verb, struct bytes name)
 {
     static const char *const GENERAL[] = {"config", "help", "json", "version"};
     struct nearest nearest = {.name = name};
-    for (size_t i = 0; i < sizeof(GENERAL) / sizeof(GENERAL[0]); i++) {
+
+    for (size_t i = 0; i < sizeof(GENERAL) / sizeof(GENERAL[0]); i++)
         nearest_consider(&nearest, GENERAL[i]);
-    }
     for (const struct verb_option *option = verb ? verb->options : NULL; option && option->name;
-         option++) {
-        if (!option->hidden) {
+         option++)
+        if (!option->hidden)
             nearest_consider(&nearest, option->name);
-        }
-    }
-    const char *of = verb ? verb->name : "mqtt-bridge";
     if (nearest.best && !bytes_equal_text(name, nearest.best)) {
-        return cli_fail(CLI_USAGE, "%s has no option `--%.*s`; did you mean `--%s`?", of,
-                        BYTES_ARG(name), nearest.best);
+        return cli_fail(CLI_USAGE, "%s has no option `--%.*s`; did you mean `--%s`?",
+                        verb ? verb->name : "the command", BYTES_ARG(name), nearest.best);
     }
-    return cli_fail(CLI_USAGE, "%s has no option `--%.*s`; `mqtt-bridge %s%s--help` lists them", of,
-                    BYTES_ARG(name), verb ? verb->name : "", verb ? " " : "");
+    char *option = xasprintf("--%.*s", BYTES_ARG(name));
+    fail_option(verb, option);
+    free(option);
+    return CLI_USAGE;
 }
 
 /* The value of an option that needs one: behind its `=`, or the next word. NULL, said, without one. */
 static const char *take_value(struct line *line, struct bytes name, const char *given)
 {
-    if (given) {
+    if (given)
         return given;
-    }
-    if (line->next < line->argc) {
+    if (line->next < line->argc)
         return line->argv[line->next++];
-    }
     cli_fail(CLI_USAGE, "--%.*s needs a value", BYTES_ARG(name));
     return NULL;
 }
@@ -161,20 +147,20 @@ static const char *take_value(struct line *line, struct bytes name, const char *
 static int read_general(struct line *line, struct bytes name, const char *given)
 {
     bool flag = true;
+
     if (bytes_equal_text(name, "config")) {
         line->cli->config = take_value(line, name, given);
         line->cli->config_given = true;
         return line->cli->config ? 1 : -1;
     }
-    if (bytes_equal_text(name, "json")) {
+    if (bytes_equal_text(name, "json"))
         line->cli->json = true;
-    } else if (bytes_equal_text(name, "help")) {
+    else if (bytes_equal_text(name, "help"))
         line->help = true;
-    } else if (bytes_equal_text(name, "version") && !line->cli->verb) {
+    else if (bytes_equal_text(name, "version") && !line->cli->verb)
         line->version = true;
-    } else {
+    else
         flag = false;
-    }
     if (flag && given) {
         cli_fail(CLI_USAGE, "--%.*s takes no value", BYTES_ARG(name));
         return -1;
@@ -187,6 +173,7 @@ static bool keep_option(struct line *line, const struct verb_option *option, str
 {
     struct cli *cli = line->cli;
     const char *value = "";
+
     if (option->argument) {
         value = take_value(line, name, given);
     } else if (given) {
@@ -210,9 +197,9 @@ static bool read_option(struct line *line, const char *word)
     const char *given = assigned ? behind.data : NULL;
     char copy[64];
     int general = read_general(line, name, given);
-    if (general != 0) {
+
+    if (general != 0)
         return general > 0;
-    }
     snprintf(copy, sizeof(copy), "%.*s", BYTES_ARG(name));
     const struct verb *verb = line->cli->verb;
     const struct verb_option *option = verb ? verb_option_find(verb, copy) : NULL;
@@ -228,11 +215,11 @@ static bool read_letter(struct line *line, const char *word)
 {
     const struct verb *verb = line->cli->verb;
     const struct verb_option *option = verb ? verb->options : NULL;
-    while (option && option->name && option->letter != word[1]) {
+
+    while (option && option->name && option->letter != word[1])
         option++;
-    }
     if (!option || !option->name || word[2]) {
-        cli_fail(CLI_USAGE, "unknown option `%s`; options are written as --name", word);
+        fail_option(verb, word);
         return false;
     }
     return keep_option(line, option, bytes_of(option->name), NULL);
@@ -243,24 +230,25 @@ static bool read_words(struct line *line, int *count, char **words)
 {
     while (line->next < line->argc) {
         char *word = line->argv[line->next++];
+
         if (!line->ended && strcmp(word, "--") == 0) {
             line->ended = true;
         } else if (!line->ended && strcmp(word, "-h") == 0) {
             line->help = true;
+        } else if (!line->ended && strcmp(word, "-v") == 0 && !line->cli->verb) {
+            line->version = true;
         } else if (!line->ended && strncmp(word, "--", 2) == 0) {
-            if (!read_option(line, word)) {
+            if (!read_option(line, word))
                 return false;
-            }
         } else if (!line->ended && word[0] == '-' && word[1] && !isdigit((unsigned char)word[1])) {
-            if (!read_letter(line, word)) {
+            if (!read_letter(line, word))
                 return false;
-            }
         } else if (line->cli->verb) {
             words[(*count)++] = word;
         } else {
             line->cli->verb = verb_find(word);
             if (!line->cli->verb) {
-                fail_unknown_verb(word);
+                cli_unknown_verb(word);
                 return false;
             }
         }
@@ -271,11 +259,11 @@ static bool read_words(struct line *line, int *count, char **words)
 static int print_help(const struct line *line)
 {
     struct buf out = {0};
-    if (line->cli->verb) {
-        verb_help(&out, line->cli->verb);
-    } else {
+
+    if (line->cli->verb)
+        verb_describe(&out, line->cli->verb);
+    else
         verbs_help(&out);
-    }
     bool printed = cli_print(&out);
     buf_free(&out);
     return printed ? CLI_DONE : CLI_FAILED;
@@ -285,6 +273,7 @@ static int print_help(const struct line *line)
 static bool fits_verb(const struct cli *cli, int count)
 {
     const struct verb *verb = cli->verb;
+
     if (cli->json && !verb->json) {
         fail_unknown_option(verb, BYTES("json"));
         return false;
@@ -303,32 +292,32 @@ static bool fits_verb(const struct cli *cli, int count)
 static void find_config(struct cli *cli)
 {
     const char *named = getenv("MQTT_BRIDGE_CONFIG");
+
     if (!cli->config && named && named[0]) {
         cli->config = named;
         cli->config_given = true;
     }
-    if (!cli->config && access(CLI_DEFAULT_CONFIG, F_OK) == 0) {
+    if (!cli->config && access(CLI_DEFAULT_CONFIG, F_OK) == 0)
         cli->config = CLI_DEFAULT_CONFIG;
-    }
 }
 
 bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code)
 {
     struct line line = {.cli = cli, .argc = argc, .argv = argv, .next = 1};
     const char *no_color = getenv("NO_COLOR");
+
     *count = 0;
     *exit_code = CLI_USAGE;
     cli->program = argv[0];
-    if (!read_words(&line, count, words)) {
+    if (!read_words(&line, count, words))
         return false;
-    }
     if (line.help) {
         *exit_code = print_help(&line);
         return false;
     }
-    if (!cli->verb) {
-        cli->verb = verb_find(line.version ? "version" : "run");
-    }
+    /* A service manager or a container gives no verb; a person who gives none wants to know them. */
+    if (!cli->verb)
+        cli->verb = verb_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
     cli->color = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);
     find_config(cli);
     return fits_verb(cli, *count);

@@ -9,7 +9,7 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 #include <stdbool.h>
 
@@ -54,11 +54,6 @@ void cli_free(struct cli *cli);
  * Given twice, the last counts. */
 const char *cli_option(const struct cli *cli, const char *name);
 
-/* An option that takes a whole number from minimum to maximum; fallback if it is not given. Returns
- * false, said on standard error, if it is something else: the verb then returns CLI_USAGE. */
-bool cli_option_number(const struct cli *cli, const char *name, int64_t minimum, int64_t maximum,
-                       int64_t fallback, int64_t *value);
-
 /* The settings, loaded once, owned by cli. NULL if they are wrong, every fault said on standard error:
  * the verb then returns CLI_USAGE. */
 const struct settings *cli_settings(struct cli *cli);
@@ -69,6 +64,9 @@ const char *cli_socket(struct cli *cli);
 
 /* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
 bool cli_print(struct buf *out);
+
+/* Says so, with the nearest verb; returns CLI_USAGE. */
+int cli_unknown_verb(const char *name);
 
 /* "mqtt-bridge: <text>" on standard error; returns exit_code. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));

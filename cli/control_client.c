@@ -1,6 +1,7 @@
 #include "cli/control_client.h"
 
 #include "cli/verbs.h"
+#include "common/base/alloc.h"
 #include "common/base/buf.h"
 
 #include <errno.h>
@@ -8,18 +9,81 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PATIENCE_S 10
+#define PATIENCE_S   10
+#define ROOTS_SOCKET "/var/lib/mqtt-bridge/control.sock"
 
-cJSON *control_client_request(const char *verb)
+cJSON *control_client_request(struct cli *cli, const char *verb)
 {
     cJSON *request = cJSON_CreateObject();
 
     cJSON_AddStringToObject(request, "verb", verb);
+    cli_socket(cli); /* loads the settings */
+    char *state_dir =
+        cli->settings != NULL ? realpath(cli->settings->supervisor.state_dir, NULL) : NULL;
+    if (state_dir != NULL)
+        cJSON_AddStringToObject(request, "bridge", state_dir);
+    free(state_dir);
     return request;
+}
+
+/* The folder's owner runs the bridge, unless anybody could have made the folder there. */
+static bool is_folders_owner(const char *path, uid_t uid)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash != NULL ? xstrndup(path, (size_t)(slash - path) + 1) : xstrdup("./");
+    char *above = xasprintf("%s..", folder);
+    struct stat inner;
+    struct stat outer;
+    bool known = stat(folder, &inner) == 0 && stat(above, &outer) == 0 &&
+                 (inner.st_mode & S_IWOTH) == 0 && (outer.st_mode & S_IWOTH) == 0;
+    bool is = known && (inner.st_uid == uid ||
+                        /* OpenShift: any user, in the group root. */
+                        (inner.st_gid == 0 && (inner.st_mode & S_IWGRP) != 0));
+
+    free(folder);
+    free(above);
+    return is;
+}
+
+/* Whoever made the folder first could listen there, and be believed. */
+static int check_listener(int fd, const char *path, struct error *err)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+        return error_system(err, "%s", path);
+    if (peer.uid == 0 || peer.uid == geteuid() ||
+        (geteuid() == 0 && is_folders_owner(path, peer.uid)))
+        return 0;
+    return error_set(err, ERR_USAGE,
+                     "%s: a program of user %u listens there, who can't be the bridge's: not asked",
+                     path, (unsigned)peer.uid);
+}
+
+static bool may_not_enter(const char *path)
+{
+    return geteuid() != 0 && access(path, F_OK) < 0 && errno == EACCES;
+}
+
+static int connect_failed(const char *path, struct error *err)
+{
+    if (errno == EACCES)
+        return error_set(err, ERR_SYSTEM,
+                         "the bridge of %s is another user's, and you may not use it: try as that "
+                         "user, or as root",
+                         path);
+    if (errno != ENOENT && errno != ECONNREFUSED && errno != ENOTDIR)
+        return error_system(err, "%s", path);
+    return error_set(err, ERR_NOT_FOUND, "the bridge is not running (nobody listens on %s)%s", path,
+                     may_not_enter(ROOTS_SOCKET) ? "; root's would be at " ROOTS_SOCKET
+                                                   ", which you may not use"
+                                                 : "");
 }
 
 static int connect_to(const char *path, struct error *err)
@@ -35,14 +99,13 @@ static int connect_to(const char *path, struct error *err)
         return error_system(err, "socket");
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+    int result = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0
+                     ? check_listener(fd, path, err)
+                     : connect_failed(path, err);
+    if (result == 0)
         return fd;
-    if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR)
-        error_set(err, ERR_NOT_FOUND, "the bridge is not running (nobody listens on %s)", path);
-    else
-        error_system(err, "%s", path);
     close(fd);
-    return -(int)err->code;
+    return result;
 }
 
 static int failed(struct error *err, const char *what)
@@ -63,6 +126,7 @@ static int send_request(int fd, const cJSON *request, struct error *err)
     cJSON_free(text);
     for (size_t sent = 0; sent < line.len && result == 0;) {
         ssize_t now = send(fd, line.data + sent, line.len - sent, MSG_NOSIGNAL);
+
         if (now >= 0)
             sent += (size_t)now;
         else if (errno != EINTR)
@@ -130,7 +194,7 @@ static void say_failure(struct cli *cli, const struct error *err, const cJSON *a
 {
     /* A refusal may be longer than an error's text: the faults of a reload, a line each. */
     if (err->code == ERR_NOT_FOUND && cli->faults.len > 0)
-        fputs(buf_text(&cli->faults), stderr);
+        settings_print_lines("mqtt-bridge", "", &cli->faults);
     else if (err->code == ERR_REFUSED && cli->json)
         control_client_print(answer);
     else if (err->code == ERR_REFUSED)
@@ -139,8 +203,10 @@ static void say_failure(struct cli *cli, const struct error *err, const cJSON *a
         cli_fail(CLI_FAILED, "%s", err->text);
 }
 
-static int failure_code(const struct cli *cli, const struct error *err)
+static int failure_code(const struct cli *cli, const struct error *err, const cJSON *answer)
 {
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "unknown")))
+        return CLI_USAGE;
     if (cli->faults.len > 0 && err->code == ERR_NOT_FOUND)
         return CLI_USAGE;
     if (cli->faults.len > 0 && err->code == ERR_REFUSED && strcmp(cli->verb->name, "reload") == 0)
@@ -162,9 +228,10 @@ int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **ans
         return CLI_DONE;
     if (!cli->quiet)
         say_failure(cli, &err, *answer);
+    int code = failure_code(cli, &err, *answer);
     cJSON_Delete(*answer);
     *answer = NULL;
-    return failure_code(cli, &err);
+    return code;
 }
 
 void control_client_print(const cJSON *answer)

@@ -8,10 +8,11 @@
 
 #include <cjson/cJSON.h>
 
-/* {"verb":verb}, for the caller to add to and to delete. */
-cJSON *control_client_request(const char *verb);
+/* {"verb":verb} with the bridge that is meant, by its state directory; for the caller to add to and to delete. */
+cJSON *control_client_request(struct cli *cli, const char *verb);
 
-/* Sends the request and reads the answer (cJSON_Delete). -ERR_NOT_FOUND if the service is not running,
+/* Sends the request and reads the answer (cJSON_Delete). Nothing is sent to a program of a user who can't be the
+ * bridge's: such a one is refused with -ERR_USAGE. -ERR_NOT_FOUND if the service is not running,
  * -ERR_REFUSED if it answered no (its text in err), -ERR_SYSTEM, -ERR_FORMAT or, without an answer in
  * ten seconds, -ERR_UNREACHABLE. connection: NULL, or gets the descriptor, which the caller closes. */
 MUST_CHECK int control_client_ask(const char *socket, const cJSON *request, cJSON **answer,

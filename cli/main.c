@@ -10,9 +10,9 @@ int main(int argc, char **argv)
     char **words = xcalloc((size_t)argc + 1, sizeof(*words));
     int count;
     int exit_code;
-    if (cli_read(&cli, argc, argv, &count, words, &exit_code)) {
+
+    if (cli_read(&cli, argc, argv, &count, words, &exit_code))
         exit_code = cli.verb->run(&cli, count, words);
-    }
     cli_free(&cli);
     free(words);
     return exit_code;

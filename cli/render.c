@@ -2,6 +2,7 @@
 
 #include "cli/control_client.h"
 #include "common/base/alloc.h"
+#include "common/runtime/readiness.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,6 +151,7 @@ static void process_row(struct render_table *table, const cJSON *process, bool c
     number_cell(table, render_count, process, "pid");
     number_cell(table, render_duration, process, "uptime_ms");
     number_cell(table, render_count, process, "restarts");
+    number_cell(table, render_count, process, "crashes");
     number_cell(table, render_count, process, "rate");
     number_cell(table, render_count, process, "done");
     number_cell(table, render_count, process, "failed");
@@ -163,14 +165,21 @@ static void append_count(struct buf *out, const char *label, const cJSON *object
     render_count(out, control_client_number(object, name));
 }
 
-/* "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker connected · hub ok" */
+/* How old the depths are is said where the monitor hangs or is gone:
+ * "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker connected · hub ok" */
 static void summary_line(struct buf *out, const cJSON *status)
 {
     const cJSON *queue = cJSON_GetObjectItemCaseSensitive(status, "queue");
     const cJSON *spool = cJSON_GetObjectItemCaseSensitive(status, "spool");
     const char *hub = control_client_text(status, "hub");
+    double age_ms = control_client_number(queue, "age_ms");
 
     buf_append_text(out, control_client_text(queue, "transport"));
+    if (age_ms > READINESS_STALE_MS) {
+        buf_append_text(out, ", ");
+        render_duration(out, age_ms);
+        buf_append_text(out, " ago");
+    }
     append_count(out, ": ready ", queue, "ready");
     append_count(out, ", in flight ", queue, "in_flight");
     append_count(out, ", delayed ", queue, "delayed");
@@ -203,14 +212,54 @@ static void reason_lines(struct buf *out, const cJSON *status, bool color)
     }
 }
 
+/* "mqtt-bridge 0.1.0 · /etc/mqtt-bridge/mqtt-bridge.ini · up 2h14m · http://127.0.0.1:9080/" */
+static void head_line(struct buf *out, const cJSON *status)
+{
+    const char *config = control_client_text(status, "config");
+    const char *listen = control_client_text(status, "listen");
+
+    if (control_client_text(status, "version")[0] == '\0')
+        return;
+    buf_printf(out, "mqtt-bridge %s · %s · up ", control_client_text(status, "version"),
+               config[0] != '\0' ? config : "no ini file");
+    render_duration(out, control_client_number(status, "uptime_s") * 1000);
+    if (listen[0] != '\0')
+        buf_printf(out, " · http://%s/\n", listen);
+    else
+        buf_append_text(out, " · no page\n");
+}
+
+/* Why a process is not there, and what happens next: "worker:2: exit code 1: no room; tries again in 12s". */
+static void absence_line(struct buf *out, const cJSON *process)
+{
+    const char *state = control_client_text(process, "state");
+    const char *reason = control_client_text(process, "reason");
+    double next_try_ms = control_client_number(process, "next_try_ms");
+
+    if ((strcmp(state, "backoff") != 0 && strcmp(state, "fatal") != 0) || reason[0] == '\0')
+        return;
+    render_title(out, process);
+    buf_printf(out, ": %s; ", reason);
+    if (next_try_ms < 0) {
+        buf_append_text(out, "given up: `mqtt-bridge start ");
+        render_title(out, process);
+        buf_append_text(out, "` tries again\n");
+        return;
+    }
+    buf_append_text(out, "tries again in ");
+    render_duration(out, next_try_ms);
+    buf_append_char(out, '\n');
+}
+
 void render_status(struct buf *out, const cJSON *status, bool color)
 {
-    static const char *const HEADS[] = {"NAME",   "STATE", "PID",    "UPTIME", "RESTARTS",
-                                        "RATE/S", "DONE",  "FAILED", "MEMORY"};
+    static const char *const HEADS[] = {"NAME",    "STATE",  "PID",  "UPTIME", "RESTARTS",
+                                        "CRASHES", "RATE/S", "DONE", "FAILED", "MEMORY"};
     struct render_table table = {.columns = sizeof(HEADS) / sizeof(HEADS[0])};
     const cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
     const cJSON *process;
 
+    head_line(out, status);
     for (size_t i = 0; i < table.columns; i++)
         render_cell(&table, color ? BOLD : NULL, "%s", HEADS[i]);
     cJSON_ArrayForEach(process, processes)
@@ -219,6 +268,10 @@ void render_status(struct buf *out, const cJSON *status, bool color)
     }
     render_table(out, &table);
     render_table_free(&table);
+    cJSON_ArrayForEach(process, processes)
+    {
+        absence_line(out, process);
+    }
     summary_line(out, status);
     reason_lines(out, status, color);
 }

@@ -1,6 +1,6 @@
 #include "cli/settings_docs.h"
 #include "cli/verbs.h"
-#include "common/base/settings_table.h"
+#include "common/settings/settings_table.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -8,29 +8,24 @@
 
 #define ORIGIN_COLUMN 44
 
-/* Settings of features that this version does not have can't be given: they are not shown. */
-static bool is_shown(const struct setting *row, const struct setting_view *view)
-{
-    return row->section == view->section && !(row->flags & SETTING_LATER);
-}
-
 static void print_row(struct buf *out, const struct settings *settings, const struct setting *row,
                       const struct setting_view *view)
 {
     size_t start = out->len;
-    buf_printf(out, "%s = ", row->key);
+
+    buf_printf(out, "%s%s = ", row->flags & SETTING_SECRET ? "; " : "", row->key);
     setting_format_masked(row, view->base, out);
-    while (out->len - start < ORIGIN_COLUMN) {
+    while (out->len - start < ORIGIN_COLUMN)
         buf_append_char(out, ' ');
-    }
     buf_printf(out, " ; %s\n", settings_origin(settings, row, view));
 }
 
-/* In the ini's form: what is printed can be read again, but for the secrets. */
+/* In the ini's form: what is printed can be read again, but for the secrets, which are comments. */
 static void print_text(struct buf *out, const struct settings *settings)
 {
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         const struct setting_view view = settings_view(settings, i);
+
         if (view.section == SETTING_ENVIRONMENT) {
             buf_printf(out, "; APP_ENV = %s\n", settings->app_env);
             continue;
@@ -38,11 +33,9 @@ static void print_text(struct buf *out, const struct settings *settings)
         buf_append_char(out, '[');
         setting_view_title(&view, out);
         buf_append_text(out, "]\n");
-        for (size_t j = 0; j < SETTINGS_TABLE_LEN; j++) {
-            if (is_shown(&SETTINGS_TABLE[j], &view)) {
+        for (size_t j = 0; j < SETTINGS_TABLE_LEN; j++)
+            if (SETTINGS_TABLE[j].section == view.section)
                 print_row(out, settings, &SETTINGS_TABLE[j], &view);
-            }
-        }
         buf_append_char(out, '\n');
     }
 }
@@ -78,15 +71,19 @@ static cJSON *json_value(const struct setting *row, const struct setting_view *v
 static void print_json(struct buf *out, const struct settings *settings)
 {
     cJSON *root = cJSON_CreateObject();
+
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         const struct setting_view view = settings_view(settings, i);
         struct buf title = {0};
+
         setting_view_title(&view, &title);
         cJSON *section = cJSON_AddObjectToObject(root, buf_text(&title));
         for (size_t j = 0; j < SETTINGS_TABLE_LEN; j++) {
             const struct setting *row = &SETTINGS_TABLE[j];
-            if (is_shown(row, &view)) {
+
+            if (row->section == view.section) {
                 cJSON *entry = cJSON_AddObjectToObject(section, row->key);
+
                 cJSON_AddItemToObject(entry, "value", json_value(row, &view));
                 cJSON_AddStringToObject(entry, "origin", settings_origin(settings, row, &view));
             }
@@ -102,6 +99,7 @@ static void print_json(struct buf *out, const struct settings *settings)
 int verb_config(struct cli *cli, int argc, char **argv)
 {
     struct buf out = {0};
+
     (void)argc;
     (void)argv;
     if (cli_option(cli, "template")) {
@@ -110,14 +108,13 @@ int verb_config(struct cli *cli, int argc, char **argv)
         settings_docs_reference(&out);
     } else {
         const struct settings *settings = cli_settings(cli);
-        if (!settings) {
+
+        if (!settings)
             return CLI_USAGE;
-        }
-        if (cli->json) {
+        if (cli->json)
             print_json(&out, settings);
-        } else {
+        else
             print_text(&out, settings);
-        }
     }
     bool printed = cli_print(&out);
     buf_free(&out);

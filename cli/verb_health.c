@@ -7,7 +7,7 @@
 
 int verb_health(struct cli *cli, int argc, char **argv)
 {
-    cJSON *request = control_client_request("health");
+    cJSON *request = control_client_request(cli, "health");
     cJSON *health = NULL;
     const cJSON *reason;
 

@@ -171,7 +171,7 @@ static int watch(struct cli *cli, struct wish *wish)
     double patience = control_client_number(wish->answer, "stop_timeout_ms");
     int concerned = cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(wish->answer, "processes"));
     int64_t deadline = clock_monotonic_ms() + START_MS;
-    cJSON *request = control_client_request("status");
+    cJSON *request = control_client_request(cli, "status");
     enum verdict verdict = NOT_YET;
     int code = CLI_DONE;
 
@@ -232,23 +232,28 @@ static int wish_for(struct cli *cli, cJSON *request, const char *done)
     return code;
 }
 
-static cJSON *request_for(const char *verb, int argc, char **argv)
+static cJSON *request_for(struct cli *cli, const char *verb, int argc, char **argv)
 {
-    cJSON *request = control_client_request(verb);
+    cJSON *request = control_client_request(cli, verb);
 
+    struct buf names = {0};
+
+    for (int i = 0; i < argc; i++)
+        buf_printf(&names, "%s%s", i > 0 ? " " : "", argv[i]);
     if (argc > 0)
-        cJSON_AddStringToObject(request, "target", argv[0]);
+        cJSON_AddStringToObject(request, "target", buf_text(&names));
+    buf_free(&names);
     return request;
 }
 
 int verb_start(struct cli *cli, int argc, char **argv)
 {
-    return wish_for(cli, request_for("start", argc, argv), "running");
+    return wish_for(cli, request_for(cli, "start", argc, argv), "running");
 }
 
 int verb_restart(struct cli *cli, int argc, char **argv)
 {
-    return wish_for(cli, request_for("restart", argc, argv), "restarted");
+    return wish_for(cli, request_for(cli, "restart", argc, argv), "restarted");
 }
 
 /* The supervisor keeps the connection until it has ended; but a connection can end without that. It has
@@ -256,7 +261,7 @@ int verb_restart(struct cli *cli, int argc, char **argv)
 static int await_end(struct cli *cli, int connection, double pid)
 {
     struct pollfd end = {.fd = connection, .events = POLLIN};
-    cJSON *request = control_client_request("status");
+    cJSON *request = control_client_request(cli, "status");
     int code = CLI_DONE;
 
     while (poll(&end, 1, -1) < 0)
@@ -281,7 +286,7 @@ static int await_end(struct cli *cli, int connection, double pid)
 
 static int stop_all(struct cli *cli)
 {
-    cJSON *request = control_client_request("stop");
+    cJSON *request = control_client_request(cli, "stop");
     cJSON *answer = NULL;
     int connection = -1;
     int code = control_client_ask_or_say(cli, request, &answer, &connection);
@@ -303,7 +308,7 @@ int verb_stop(struct cli *cli, int argc, char **argv)
 {
     if (argc == 0)
         return stop_all(cli);
-    return wish_for(cli, request_for("stop", argc, argv), "stopped");
+    return wish_for(cli, request_for(cli, "stop", argc, argv), "stopped");
 }
 
 int verb_scale(struct cli *cli, int argc, char **argv)
@@ -315,7 +320,7 @@ int verb_scale(struct cli *cli, int argc, char **argv)
     if (!bytes_to_u64(bytes_of(argv[0]), &count) || count > 100000)
         return cli_fail(CLI_USAGE, "scale %s: takes how many workers are to run, a number from 0",
                         argv[0]);
-    cJSON *request = control_client_request("scale");
+    cJSON *request = control_client_request(cli, "scale");
     cJSON_AddNumberToObject(request, "count", (double)count);
     int code = control_client_ask_or_say(cli, request, &answer, NULL);
     if (code == CLI_DONE) {
@@ -335,7 +340,7 @@ int verb_scale(struct cli *cli, int argc, char **argv)
 
 int verb_reload(struct cli *cli, int argc, char **argv)
 {
-    cJSON *request = control_client_request("reload");
+    cJSON *request = control_client_request(cli, "reload");
     cJSON *answer = NULL;
 
     (void)argc;
@@ -345,6 +350,23 @@ int verb_reload(struct cli *cli, int argc, char **argv)
         control_client_print(answer);
     else if (code == CLI_DONE)
         printf("settings reloaded, restarted: %.0f\n", control_client_number(answer, "restarted"));
+    cJSON_Delete(request);
+    cJSON_Delete(answer);
+    return code;
+}
+
+int verb_signal(struct cli *cli, int argc, char **argv)
+{
+    cJSON *request = request_for(cli, "signal", argc - 1, argv);
+    cJSON *answer = NULL;
+
+    cJSON_AddStringToObject(request, "signal", argv[argc - 1]);
+    int code = control_client_ask_or_say(cli, request, &answer, NULL);
+    if (code == CLI_DONE) {
+        const struct wish wish = {.answer = answer};
+
+        print_done(cli, &wish, "sent to");
+    }
     cJSON_Delete(request);
     cJSON_Delete(answer);
     return code;

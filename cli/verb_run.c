@@ -2,9 +2,9 @@
  * its own, else the one in PATH. */
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,21 +14,12 @@
 /* The program beside our own executable, or NULL. Owned by the caller. */
 static char *find_beside(void)
 {
-    char self[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (len <= 0) {
-        return NULL;
-    }
-    self[len] = '\0';
-    char *slash = strrchr(self, '/');
-    if (!slash) {
-        return NULL;
-    }
-    slash[1] = '\0';
-    char *path = xasprintf("%s%s", self, SUPERVISOR);
-    if (access(path, X_OK) == 0) {
+    char *folder = file_own_folder();
+    char *path = folder ? xasprintf("%s/%s", folder, SUPERVISOR) : NULL;
+
+    free(folder);
+    if (path && access(path, X_OK) == 0)
         return path;
-    }
     free(path);
     return NULL;
 }
@@ -40,13 +31,13 @@ int verb_run(struct cli *cli, int argc, char **argv)
     char program[] = SUPERVISOR;
     char option[] = "--config";
     char *words[] = {program, config ? option : NULL, config, NULL};
+
     (void)argc;
     (void)argv;
-    if (beside) {
+    if (beside)
         execv(beside, words);
-    } else {
+    else
         execvp(SUPERVISOR, words);
-    }
     cli_fail(CLI_FAILED, "%s: %s", beside ? beside : SUPERVISOR, strerror(errno));
     free(beside);
     free(config);

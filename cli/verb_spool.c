@@ -6,9 +6,9 @@
 #include "common/base/clock.h"
 #include "common/client/oversized_file.h"
 #include "common/client/queue.h"
+#include "common/client/spool_folders.h"
 #include "common/wire/json.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,11 +19,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLOW_LINK_BYTES_PER_MS 16 /* a link that is as slow as that is waited for */
-#define TOPIC_COLUMN           40
-#define ID_COLUMN              45
-
-#define ID_SIZE 64
+#define TOPIC_COLUMN 40
+#define ID_COLUMN    45
+#define ID_SIZE      64
 
 struct entry {
     char id[ID_SIZE];  /* X-Mqtt-Id, or of a damaged one its file's number */
@@ -34,16 +32,15 @@ struct entry {
 };
 
 /* One directory that has such files. */
-struct place {
+struct folder {
     char *name; /* below <state dir>/spool */
     int dir;
     struct entry *list;
     size_t len;
 };
 
-struct places {
-    char *root; /* <state dir>/spool */
-    struct place *list;
+struct folders {
+    struct folder *list;
     size_t len;
     size_t messages;
 };
@@ -59,7 +56,7 @@ static void write_id(const struct oversized_message *message, char id[ID_SIZE])
 
 static void add_entry(void *context, const char *name, const struct oversized_message *message)
 {
-    struct place *place = context;
+    struct folder *folder = context;
     struct entry entry = {.sequence = strtoull(name, NULL, 10),
                           .damaged = message->sequence == 0,
                           .message = *message,
@@ -70,8 +67,8 @@ static void add_entry(void *context, const char *name, const struct oversized_me
         snprintf(entry.id, sizeof(entry.id), "%" PRIu64, entry.sequence);
     else
         write_id(message, entry.id);
-    place->list = xrealloc(place->list, (place->len + 1) * sizeof(entry));
-    place->list[place->len++] = entry;
+    folder->list = xrealloc(folder->list, (folder->len + 1) * sizeof(entry));
+    folder->list[folder->len++] = entry;
 }
 
 static int by_sequence(const void *left, const void *right)
@@ -81,71 +78,53 @@ static int by_sequence(const void *left, const void *right)
     return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
 }
 
-static int look_into(struct places *places, const char *name, struct error *err)
+static int look_into(struct folders *folders, const char *path, const char *name, struct error *err)
 {
-    char *path = xasprintf("%s/%s", places->root, name);
-    struct place place = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    int result = place.dir < 0 ? error_system(err, "%s", path)
-                               : oversized_file_list(place.dir, add_entry, &place, err);
+    struct folder folder = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 
-    free(path);
-    if (result < 0 || place.len == 0) {
-        if (place.dir >= 0)
-            close(place.dir);
+    if (folder.dir < 0 && errno == ENOENT)
+        return 0; /* the consumer has removed it since */
+    int result = folder.dir < 0 ? error_system(err, "%s", path)
+                                : oversized_file_list(folder.dir, add_entry, &folder, err);
+    if (result < 0 || folder.len == 0) {
+        if (folder.dir >= 0)
+            close(folder.dir);
         return result;
     }
-    qsort(place.list, place.len, sizeof(*place.list), by_sequence);
-    place.name = xstrdup(name);
-    places->messages += place.len;
-    places->list = xrealloc(places->list, (places->len + 1) * sizeof(place));
-    places->list[places->len++] = place;
+    qsort(folder.list, folder.len, sizeof(*folder.list), by_sequence);
+    folder.name = xstrdup(name);
+    folders->messages += folder.len;
+    folders->list = xrealloc(folders->list, (folders->len + 1) * sizeof(folder));
+    folders->list[folders->len++] = folder;
     return 0;
 }
 
-/* The spools lie one or two folders deep: <client id>/<destination>, and those of former versions. */
-static int look_below(struct places *places, const char *name, int depth, struct error *err)
+static int find_folders(struct folders *found, const struct settings *settings, struct error *err)
 {
-    char *path = xasprintf("%s/%s", places->root, name);
-    DIR *listing = opendir(path);
-    const struct dirent *entry;
-    int result = 0;
+    const char *state_dir = settings->supervisor.state_dir;
+    struct spool_folders folders;
+    int result = spool_folders_read(&folders, state_dir, err);
 
-    if (listing == NULL)
-        result = error_system(err, "%s", path);
-    while (listing != NULL && result == 0 && (entry = readdir(listing)) != NULL) {
-        if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
-            continue;
-        char *below = xasprintf("%s%s%s", name, name[0] != '\0' ? "/" : "", entry->d_name);
-        result = look_into(places, below, err);
-        if (result == 0 && depth > 1)
-            result = look_below(places, below, depth - 1, err);
-        free(below);
+    for (size_t i = 0; i < folders.len && result == 0; i++) {
+        const char *name = folders.paths[i] + strlen(state_dir) + strlen("/spool/");
+
+        if (look_into(found, folders.paths[i], name, err) < 0)
+            result = -1;
     }
-    if (listing != NULL)
-        closedir(listing);
-    free(path);
+    spool_folders_free(&folders);
     return result;
 }
 
-static int find_places(struct places *places, const struct settings *settings, struct error *err)
+static void free_folders(struct folders *folders)
 {
-    places->root = xasprintf("%s/spool", settings->supervisor.state_dir);
-    if (access(places->root, F_OK) < 0 && errno == ENOENT)
-        return 0;
-    return look_below(places, "", 2, err);
-}
-
-static void free_places(struct places *places)
-{
-    for (size_t i = 0; i < places->len; i++) {
-        for (size_t j = 0; j < places->list[i].len; j++)
-            free(places->list[i].list[j].topic);
-        free(places->list[i].list);
-        free(places->list[i].name);
-        close(places->list[i].dir);
+    for (size_t i = 0; i < folders->len; i++) {
+        for (size_t j = 0; j < folders->list[i].len; j++)
+            free(folders->list[i].list[j].topic);
+        free(folders->list[i].list);
+        free(folders->list[i].name);
+        close(folders->list[i].dir);
     }
-    free(places->list);
-    free(places->root);
+    free(folders->list);
 }
 
 /* list ----------------------------------------------------------------------------------------- */
@@ -171,7 +150,7 @@ static char *readable_topic(struct bytes topic)
     return text;
 }
 
-static void print_row(struct buf *out, const struct place *place, const struct entry *entry)
+static void print_row(struct buf *out, const struct folder *folder, const struct entry *entry)
 {
     char received[CLOCK_TEXT_SIZE] = "-";
     char *topic = readable_topic(entry->message.topic);
@@ -181,25 +160,25 @@ static void print_row(struct buf *out, const struct place *place, const struct e
         clock_format_us(entry->message.received_us, received);
     render_size(&size, (double)entry->message.payload.len);
     buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", ID_COLUMN, entry->id, TOPIC_COLUMN,
-               topic, buf_text(&size), received, why(entry), place->name);
+               topic, buf_text(&size), received, why(entry), folder->name);
     buf_free(&size);
     free(topic);
 }
 
-static void print_table(struct buf *out, const struct places *places)
+static void print_table(struct buf *out, const struct folders *folders)
 {
-    if (places->messages == 0) {
+    if (folders->messages == 0) {
         buf_append_text(out, "no message was set aside\n");
         return;
     }
     buf_printf(out, "%-*s  %-*s  %6s  %-19s  %-23s  %s\n", ID_COLUMN, "ID", TOPIC_COLUMN, "TOPIC",
                "BYTES", "RECEIVED (UTC)", "WHY", "SPOOL");
-    for (size_t i = 0; i < places->len; i++)
-        for (size_t j = 0; j < places->list[i].len; j++)
-            print_row(out, &places->list[i], &places->list[i].list[j]);
+    for (size_t i = 0; i < folders->len; i++)
+        for (size_t j = 0; j < folders->list[i].len; j++)
+            print_row(out, &folders->list[i], &folders->list[i].list[j]);
 }
 
-static void add_json(cJSON *array, const struct place *place, const struct entry *entry)
+static void add_json(cJSON *array, const struct folder *folder, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
     char received[CLOCK_TEXT_SIZE];
@@ -207,7 +186,7 @@ static void add_json(cJSON *array, const struct place *place, const struct entry
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "id", entry->id);
-    cJSON_AddStringToObject(object, "spool", place->name);
+    cJSON_AddStringToObject(object, "spool", folder->name);
     cJSON_AddStringToObject(object, "why", why(entry));
     cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
     if (entry->damaged)
@@ -224,30 +203,38 @@ static void add_json(cJSON *array, const struct place *place, const struct entry
     buf_free(&time);
 }
 
-static void print_json(struct buf *out, const struct places *places)
+static int print_and_free(struct buf *out)
 {
-    cJSON *array = cJSON_CreateArray();
+    bool printed = cli_print(out);
 
-    for (size_t i = 0; i < places->len; i++)
-        for (size_t j = 0; j < places->list[i].len; j++)
-            add_json(array, &places->list[i], &places->list[i].list[j]);
-    char *text = cJSON_Print(array);
-    buf_printf(out, "%s\n", text);
-    free(text);
-    cJSON_Delete(array);
+    buf_free(out);
+    return printed ? CLI_DONE : CLI_FAILED;
 }
 
-static int list(const struct cli *cli, const struct places *places)
+static int print_json(cJSON *array)
+{
+    struct buf out = {0};
+    char *text = cJSON_Print(array);
+
+    buf_printf(&out, "%s\n", text);
+    free(text);
+    cJSON_Delete(array);
+    return print_and_free(&out);
+}
+
+static int list(const struct cli *cli, const struct folders *folders)
 {
     struct buf out = {0};
 
-    if (cli->json)
-        print_json(&out, places);
-    else
-        print_table(&out, places);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    if (!cli->json) {
+        print_table(&out, folders);
+        return print_and_free(&out);
+    }
+    cJSON *array = cJSON_CreateArray();
+    for (size_t i = 0; i < folders->len; i++)
+        for (size_t j = 0; j < folders->list[i].len; j++)
+            add_json(array, &folders->list[i], &folders->list[i].list[j]);
+    return print_json(array);
 }
 
 /* resend --------------------------------------------------------------------------------------- */
@@ -275,10 +262,10 @@ static void on_connected(void *context, int result, const struct error *err)
         answer->err = *err;
 }
 
-static void on_redriven(void *context, int result, bool added, const struct error *err)
+static void on_redriven(void *context, int result, int64_t added, const struct error *err)
 {
     on_connected(context, result, err);
-    ((struct answer *)context)->added = added;
+    ((struct answer *)context)->added = added != 0;
 }
 
 static int await(struct queue *queue, const struct answer *answer, struct error *err)
@@ -346,8 +333,7 @@ static int send_message(struct sender *sender, const char *id, const struct over
     if (result < 0)
         return result;
     envelope_encode(sender->template, &message, &value);
-    queue_redrive(sender->queue, id, buf_bytes(&value), (int64_t)size / SLOW_LINK_BYTES_PER_MS,
-                  on_redriven, &answer);
+    queue_redrive(sender->queue, id, buf_bytes(&value), on_redriven, &answer);
     buf_free(&value);
     result = await(sender->queue, &answer, err);
     if (result < 0)
@@ -356,40 +342,58 @@ static int send_message(struct sender *sender, const char *id, const struct over
     return result;
 }
 
-static int resend_one(struct sender *sender, const struct place *place, const struct entry *entry)
+static int resend_one(struct sender *sender, const struct folder *folder, const struct entry *entry,
+                      const char **done, struct error *err)
 {
     struct oversized_message message;
     struct buf bytes = {0};
-    struct error err = {0};
     bool added = false;
-    int result = oversized_file_read(place->dir, entry->sequence, &message, &bytes, &err);
+    int result = oversized_file_read(folder->dir, entry->sequence, &message, &bytes, err);
 
     if (result == 0)
-        result = send_message(sender, entry->id, &message, &added, &err);
+        result = send_message(sender, entry->id, &message, &added, err);
     buf_free(&bytes);
     /* A process that ends here does not send twice: Redis keeps the identity. Somebody else may have removed
      * the file meanwhile. */
     if (result == 0) {
-        result = oversized_file_remove(place->dir, entry->sequence, &err);
+        result = oversized_file_remove(folder->dir, entry->sequence, err);
         if (result == -ERR_NOT_FOUND)
             result = 0;
     }
-    if (result < 0)
-        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
-    printf("%s: %s\n", entry->id, added ? "sent" : "was sent before; its file is removed");
-    return CLI_DONE;
+    *done = added ? "sent" : "was sent before; its file is removed";
+    return result;
 }
 
 /* remove, and what both share ------------------------------------------------------------------ */
 
-static int remove_one(const struct place *place, const struct entry *entry)
+static int remove_one(const struct folder *folder, const struct entry *entry, const char **done,
+                      struct error *err)
+{
+    *done = "removed";
+    return oversized_file_remove(folder->dir, entry->sequence, err);
+}
+
+/* results: for --json; NULL: a line each. sender NULL: to remove. */
+static int do_one(const struct folder *folder, const struct entry *entry, struct sender *sender,
+                  cJSON *results)
 {
     struct error err = {0};
+    const char *done;
+    int result = sender != NULL ? resend_one(sender, folder, entry, &done, &err)
+                                : remove_one(folder, entry, &done, &err);
 
-    if (oversized_file_remove(place->dir, entry->sequence, &err) < 0)
-        return cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text);
-    printf("%s: removed\n", entry->id);
-    return CLI_DONE;
+    if (results != NULL) {
+        cJSON *object = cJSON_CreateObject();
+
+        cJSON_AddItemToArray(results, object);
+        cJSON_AddStringToObject(object, "id", entry->id);
+        cJSON_AddStringToObject(object, "spool", folder->name);
+        cJSON_AddStringToObject(object, result < 0 ? "error" : "done",
+                                result < 0 ? err.text : done);
+    } else if (result == 0) {
+        printf("%s: %s\n", entry->id, done);
+    }
+    return result < 0 ? cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text) : CLI_DONE;
 }
 
 static bool is_wanted(const char *id, int argc, char **argv)
@@ -400,14 +404,14 @@ static bool is_wanted(const char *id, int argc, char **argv)
     return argc == 0; /* --all */
 }
 
-static int check_ids(const struct places *places, int argc, char **argv)
+static int check_ids(const struct folders *folders, int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
         bool found = false;
 
-        for (size_t j = 0; j < places->len; j++)
-            for (size_t k = 0; k < places->list[j].len; k++)
-                found = found || strcmp(places->list[j].list[k].id, argv[i]) == 0;
+        for (size_t j = 0; j < folders->len; j++)
+            for (size_t k = 0; k < folders->list[j].len; k++)
+                found = found || strcmp(folders->list[j].list[k].id, argv[i]) == 0;
         if (!found)
             return cli_fail(CLI_FAILED,
                             "%s: there is no such message; `mqtt-bridge spool` lists "
@@ -417,41 +421,44 @@ static int check_ids(const struct places *places, int argc, char **argv)
     return CLI_DONE;
 }
 
-static bool is_confirmed(const struct cli *cli, const char *what, size_t count)
+static int confirm(const struct cli *cli, const char *what, size_t count)
 {
     char answer[8] = "";
 
     if (cli_option(cli, "yes") != NULL)
-        return true;
-    if (!isatty(STDIN_FILENO)) {
-        cli_fail(CLI_USAGE, "%s: standard input is no terminal: give --yes", what);
-        return false;
-    }
-    printf("%s %zu message%s? [y/N] ", what, count, count == 1 ? "" : "s");
-    fflush(stdout);
-    return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+        return CLI_DONE;
+    if (!isatty(STDIN_FILENO))
+        return cli_fail(CLI_USAGE, "%s: standard input is no terminal: give --yes", what);
+    fprintf(stderr, "%s %zu message%s? [y/N] ", what, count, count == 1 ? "" : "s");
+    if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
+        return CLI_DONE;
+    return cli_fail(CLI_FAILED, "%s: not confirmed, nothing was done", what);
 }
 
-static int for_each(const struct places *places, struct sender *sender, int argc, char **argv)
+static int for_each(const struct cli *cli, const struct folders *folders, struct sender *sender,
+                    int argc, char **argv)
 {
+    cJSON *results = cli->json ? cJSON_CreateArray() : NULL;
     int code = CLI_DONE;
 
-    for (size_t i = 0; i < places->len; i++) {
-        const struct place *place = &places->list[i];
+    for (size_t i = 0; i < folders->len; i++) {
+        const struct folder *folder = &folders->list[i];
 
-        for (size_t j = 0; j < place->len; j++) {
-            const struct entry *entry = &place->list[j];
+        for (size_t j = 0; j < folder->len; j++) {
+            const struct entry *entry = &folder->list[j];
 
             if (!is_wanted(entry->id, argc, argv))
                 continue;
-            int one = sender != NULL ? resend_one(sender, place, entry) : remove_one(place, entry);
+            int one = do_one(folder, entry, sender, results);
             code = one != CLI_DONE ? one : code;
         }
     }
+    if (results != NULL && print_json(results) != CLI_DONE)
+        code = CLI_FAILED;
     return code;
 }
 
-static int act(struct cli *cli, const struct places *places, int argc, char **argv)
+static int act(struct cli *cli, const struct folders *folders, int argc, char **argv)
 {
     const char *action = argv[0];
     bool resend = strcmp(action, "resend") == 0, all = cli_option(cli, "all") != NULL;
@@ -462,18 +469,20 @@ static int act(struct cli *cli, const struct places *places, int argc, char **ar
     argv++;
     if (all == (argc > 0))
         return cli_fail(CLI_USAGE, "spool %s: say which: ID..., or --all", action);
-    int code = check_ids(places, argc, argv);
+    int code = check_ids(folders, argc, argv);
     if (code != CLI_DONE)
         return code;
-    if ((all || !resend) && !is_confirmed(cli, action, all ? places->messages : (size_t)argc))
-        return CLI_USAGE;
+    if (all || !resend)
+        code = confirm(cli, action, all ? folders->messages : (size_t)argc);
+    if (code != CLI_DONE)
+        return code;
     if (!resend)
-        return for_each(places, NULL, argc, argv);
+        return for_each(cli, folders, NULL, argc, argv);
     signal(SIGPIPE, SIG_IGN); /* a Redis that hangs up */
     if (sender_open(&sender, cli_settings(cli), &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else
-        code = for_each(places, &sender, argc, argv);
+        code = for_each(cli, folders, &sender, argc, argv);
     sender_close(&sender);
     return code;
 }
@@ -481,7 +490,7 @@ static int act(struct cli *cli, const struct places *places, int argc, char **ar
 int verb_spool(struct cli *cli, int argc, char **argv)
 {
     const struct settings *settings = cli_settings(cli);
-    struct places places = {0};
+    struct folders folders = {0};
     struct error err = {0};
     int code;
 
@@ -490,12 +499,12 @@ int verb_spool(struct cli *cli, int argc, char **argv)
     if (argc > 0 && strcmp(argv[0], "resend") != 0 && strcmp(argv[0], "remove") != 0 &&
         (strcmp(argv[0], "list") != 0 || argc > 1))
         return cli_fail(CLI_USAGE, "spool %s: takes list, resend or remove", argv[0]);
-    if (find_places(&places, settings, &err) < 0)
+    if (find_folders(&folders, settings, &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else if (argc == 0 || strcmp(argv[0], "list") == 0)
-        code = list(cli, &places);
+        code = list(cli, &folders);
     else
-        code = act(cli, &places, argc, argv);
-    free_places(&places);
+        code = act(cli, &folders, argc, argv);
+    free_folders(&folders);
     return code;
 }

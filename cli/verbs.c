@@ -10,7 +10,7 @@ static const struct verb_option CHECK_OPTIONS[] = {
 };
 
 static const struct verb_option CONFIG_OPTIONS[] = {
-    {"template", 0, NULL, "the commented ini file with every key", true},
+    {"template", 0, NULL, "print the commented ini file with every key and its default", false},
     {"reference", 0, NULL, "the reference of the settings, in Markdown", true},
     {NULL, 0, NULL, NULL, false},
 };
@@ -35,8 +35,9 @@ const struct verb VERBS[] = {
     {
         .name = "run",
         .arguments = "",
-        .summary = "run the bridge (becomes the supervisor); what happens without a verb",
-        .help = "SIGTERM and SIGINT drain and stop it, SIGHUP reloads the settings.",
+        .summary = "run the bridge in the foreground (without a terminal the default)",
+        .help = "It becomes the supervisor. SIGTERM and SIGINT drain and stop it, SIGHUP reloads "
+                "the settings.\nIt ends with the terminal that it was started on, but for nohup.",
         .run = verb_run,
     },
     {
@@ -77,28 +78,36 @@ const struct verb VERBS[] = {
     },
     {
         .name = "start",
-        .arguments = "[NAME[:SLOT]]",
+        .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "start processes that were stopped (all of them without a name)",
         .help = "",
-        .arguments_max = 1,
+        .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_start,
     },
     {
         .name = "stop",
-        .arguments = "[NAME[:SLOT]]",
+        .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "stop processes; without a name, drain and end the bridge",
         .help = "",
-        .arguments_max = 1,
+        .arguments_max = CLI_ARGUMENTS_MAX,
+        .json = true,
+        .run = verb_stop,
+    },
+    {
+        .name = "shutdown",
+        .arguments = "",
+        .summary = "drain and end the bridge, as stop without a name",
+        .help = "",
         .json = true,
         .run = verb_stop,
     },
     {
         .name = "restart",
-        .arguments = "[NAME[:SLOT]]",
+        .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "drain and replace processes (all of them without a name)",
         .help = "",
-        .arguments_max = 1,
+        .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_restart,
     },
@@ -113,12 +122,40 @@ const struct verb VERBS[] = {
         .run = verb_scale,
     },
     {
+        .name = "signal",
+        .arguments = "NAME[:SLOT|:*] SIGNAL",
+        .summary = "send a signal to processes, as TERM or USR1",
+        .help = "",
+        .arguments_min = 2,
+        .arguments_max = 2,
+        .json = true,
+        .run = verb_signal,
+    },
+    {
+        .name = "events",
+        .arguments = "",
+        .summary = "show what happened to the bridge, the newest last",
+        .help = "",
+        .json = true,
+        .run = verb_events,
+    },
+    {
         .name = "reload",
         .arguments = "",
         .summary = "check and reload the settings; only what changed is restarted",
         .help = "",
         .json = true,
         .run = verb_reload,
+    },
+    {
+        .name = "route",
+        .arguments = "TOPIC [PAYLOAD]",
+        .summary = "say which route takes a topic, and the update that a message becomes",
+        .help = "Nothing is sent. The settings alone are asked: the bridge need not run.",
+        .arguments_min = 1,
+        .arguments_max = 2,
+        .json = true,
+        .run = verb_route,
     },
     {
         .name = "spool",
@@ -128,10 +165,12 @@ const struct verb VERBS[] = {
             "Such a message lies in a file of its own in its spool's folder, and everything behind "
             "it went on.\n"
             "resend gives it to the transport `async` under its own identity, once however often "
-            "it "
-            "is tried,\nand removes the file. Its entry must fit into max_entry, and Redis must "
-            "take it.\nremove deletes it: nobody else has it.\n\n"
-            "Exit code: 0 done, 1 one of them could not be sent or removed, 2 usage or settings.",
+            "it is tried,\nand removes the file. Its entry must fit into max_entry, and Redis must "
+            "take it.\nremove deletes it: nobody else has it.\n"
+            "Files take as much of the disk as they need, whatever [spool] size says.\n\n"
+            "Exit code: 0 done, 1 one of them could not be sent or removed, there is no such "
+            "message, or the\nquestion was not answered with y; 2 usage or settings, or nobody "
+            "can be asked (--yes is missing).",
         .options = SPOOL_OPTIONS,
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
@@ -150,6 +189,14 @@ const struct verb VERBS[] = {
         .run = verb_health,
     },
     {
+        .name = "help",
+        .arguments = "[VERB]",
+        .summary = "explain a verb, or list them all (on a terminal the default)",
+        .help = "",
+        .arguments_max = 1,
+        .run = verb_help,
+    },
+    {
         .name = "version",
         .arguments = "",
         .summary = "print the version",
@@ -162,21 +209,17 @@ const size_t VERBS_LEN = sizeof(VERBS) / sizeof(VERBS[0]);
 
 const struct verb *verb_find(const char *name)
 {
-    for (size_t i = 0; i < VERBS_LEN; i++) {
-        if (strcmp(VERBS[i].name, name) == 0) {
+    for (size_t i = 0; i < VERBS_LEN; i++)
+        if (strcmp(VERBS[i].name, name) == 0)
             return &VERBS[i];
-        }
-    }
     return NULL;
 }
 
 const struct verb_option *verb_option_find(const struct verb *verb, const char *name)
 {
-    for (const struct verb_option *option = verb->options; option && option->name; option++) {
-        if (strcmp(option->name, name) == 0) {
+    for (const struct verb_option *option = verb->options; option && option->name; option++)
+        if (strcmp(option->name, name) == 0)
             return option;
-        }
-    }
     return NULL;
 }
 
@@ -185,6 +228,7 @@ static void append_option(struct buf *out, const char *name, char letter, const 
 {
     char left[64];
     char short_form[] = {'-', letter, ',', ' ', '\0'};
+
     snprintf(left, sizeof(left), "%s--%s%s%s", letter ? short_form : "", name, argument ? " " : "",
              argument ? argument : "");
     buf_printf(out, "  %-16s %s\n", left, summary);
@@ -196,35 +240,30 @@ void verbs_help(struct buf *out)
                     "Usage: mqtt-bridge [--config FILE] VERB [options] [arguments]\n\n"
                     "Brings MQTT messages to a Mercure hub by way of a Symfony Messenger queue.\n\n"
                     "Verbs:\n");
-    for (size_t i = 0; i < VERBS_LEN; i++) {
+    for (size_t i = 0; i < VERBS_LEN; i++)
         buf_printf(out, "  %-8s %-14s %s\n", VERBS[i].name, VERBS[i].arguments, VERBS[i].summary);
-    }
     buf_append_text(out, "\nOptions:\n");
     append_option(out, "config", 0, "FILE",
                   "the ini file (else MQTT_BRIDGE_CONFIG, else " CLI_DEFAULT_CONFIG ")");
     append_option(out, "json", 0, NULL, "for verbs that print: JSON");
     append_option(out, "help", 'h', NULL, "this, or with a verb: its own help");
-    append_option(out, "version", 0, NULL, "the version");
+    append_option(out, "version", 'v', NULL, "the version");
     buf_append_text(out, "\nExit codes: 0 done, 1 failed, 2 usage or settings, 3 not running.\n");
 }
 
-void verb_help(struct buf *out, const struct verb *verb)
+void verb_describe(struct buf *out, const struct verb *verb)
 {
     buf_printf(out, "Usage: mqtt-bridge [--config FILE] %s%s%s%s\n\n%c%s.\n\nOptions:\n",
                verb->name, verb->options || verb->json ? " [options]" : "",
                verb->arguments[0] ? " " : "", verb->arguments, verb->summary[0] - 'a' + 'A',
                verb->summary + 1);
     append_option(out, "config", 0, "FILE", "the ini file");
-    if (verb->json) {
+    if (verb->json)
         append_option(out, "json", 0, NULL, "print JSON");
-    }
-    for (const struct verb_option *option = verb->options; option && option->name; option++) {
-        if (!option->hidden) {
+    for (const struct verb_option *option = verb->options; option && option->name; option++)
+        if (!option->hidden)
             append_option(out, option->name, option->letter, option->argument, option->summary);
-        }
-    }
     append_option(out, "help", 'h', NULL, "this text");
-    if (verb->help[0]) {
+    if (verb->help[0])
         buf_printf(out, "\n%s\n", verb->help);
-    }
 }

@@ -33,8 +33,8 @@ extern const size_t VERBS_LEN;
 
 const struct verb *verb_find(const char *name); /* NULL if there is none */
 const struct verb_option *verb_option_find(const struct verb *verb, const char *name);
-void verbs_help(struct buf *out);                         /* mqtt-bridge --help */
-void verb_help(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
+void verbs_help(struct buf *out);                             /* mqtt-bridge --help */
+void verb_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
 
 /* argv holds the arguments only: argv[0] is the first of them. Each returns an enum cli_exit. */
 int verb_run(struct cli *cli, int argc, char **argv);
@@ -46,8 +46,12 @@ int verb_start(struct cli *cli, int argc, char **argv);
 int verb_stop(struct cli *cli, int argc, char **argv);
 int verb_restart(struct cli *cli, int argc, char **argv);
 int verb_scale(struct cli *cli, int argc, char **argv);
+int verb_events(struct cli *cli, int argc, char **argv);
+int verb_signal(struct cli *cli, int argc, char **argv);
 int verb_reload(struct cli *cli, int argc, char **argv);
+int verb_route(struct cli *cli, int argc, char **argv);
 int verb_spool(struct cli *cli, int argc, char **argv);
 int verb_health(struct cli *cli, int argc, char **argv);
+int verb_help(struct cli *cli, int argc, char **argv);
 
 #endif

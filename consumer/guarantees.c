@@ -1,6 +1,7 @@
 #include "consumer/guarantees.h"
 
 #include "common/base/log.h"
+#include "common/settings/settings_table.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -14,9 +15,15 @@ static const char *from_the_broker(const struct session_facts *facts)
 
 static const char *spool_survives(const struct settings_spool *spool)
 {
-    if (strcmp(spool->sync, "always") == 0)
+    switch (spool->sync) {
+    case SPOOL_SYNC_NONE:
+        return "crash";
+    case SPOOL_SYNC_INTERVAL:
+        return "crash; power cut but for a second";
+    case SPOOL_SYNC_ALWAYS:
         return "power cut";
-    return strcmp(spool->sync, "interval") == 0 ? "crash; power cut but for a second" : "crash";
+    }
+    return "";
 }
 
 static const char *known(const char *text)
@@ -65,15 +72,14 @@ void guarantees_log(const struct settings *settings, const struct settings_mqtt 
                       log_number("qos_max", facts->highest_qos),
                       log_flag("session_present", facts->session_present),
                       log_number("session_expiry_s", facts->session_expiry_s),
-                      log_text("spool_sync", settings->spool.sync),
+                      log_text("spool_sync", setting_word(SPOOL_SYNC_WORDS, settings->spool.sync)),
                       log_number("spool_size", settings->spool.size),
                       log_number("spool_retain", settings->spool.retain),
                       log_text("redis", known(server->version)),
                       log_text("appendonly", known(server->appendonly)),
                       log_text("appendfsync", known(server->appendfsync)),
-                      log_text("maxmemory_policy", known(server->maxmemory_policy)),
-                      log_number("max_retries", settings->retry.max_retries)),
+                      log_text("maxmemory_policy", known(server->maxmemory_policy))),
              "Promised: broker to spool %s (the spool survives a %s), spool to Redis exactly once, "
-             "Redis to hub at least once with %" PRId64 " retries",
-             from_the_broker(facts), spool_survives(&settings->spool), settings->retry.max_retries);
+             "Redis to hub at least once",
+             from_the_broker(facts), spool_survives(&settings->spool));
 }

@@ -3,8 +3,8 @@
 #ifndef CONSUMER_GUARANTEES_H
 #define CONSUMER_GUARANTEES_H
 
-#include "common/base/settings.h"
 #include "common/client/queue.h"
+#include "common/settings/settings.h"
 #include "consumer/mqtt/session.h"
 
 /* Once, when broker and Redis are both connected for the first time. */

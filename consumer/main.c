@@ -4,9 +4,9 @@
  * waits in one poll for signals, the session's events, Redis and, when it has nothing to send, for the
  * next append. Nothing here blocks. */
 #include "common/base/alloc.h"
-#include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/runtime/child.h"
 #include "consumer/dispatch/dispatch.h"
 #include "consumer/guarantees.h"
 #include "consumer/mqtt/receiver.h"
@@ -20,16 +20,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #define SYNC_INTERVAL_MS 1000
-#define STATS_EVERY_MS   100
-/* While appends do not wake us the spool's level is looked at now and then; closely once a quarter is in
- * use. */
-#define LOOK_MS         100
-#define LOOK_CLOSELY_MS 10
-#define LEAVE_LIMIT_MS  2000 /* for DISCONNECT, when we are to end */
-#define STOP_MARGIN_MS  1000 /* before the supervisor's patience ends */
+#define REPORT_MS        100
+#define LEVEL_MS         20   /* to look at the spool's level while appends do not wake main */
+#define PAUSED_MS        1000 /* nothing else wakes main while it stays away from the broker */
+#define LEAVE_LIMIT_MS   2000 /* for DISCONNECT, when the consumer is to end */
+#define STOP_MARGIN_MS   1000 /* before the supervisor kills */
 
 struct consumer {
     struct child child;
@@ -39,44 +38,48 @@ struct consumer {
     struct receiver *receiver;
     struct session *session;
     struct dispatch *dispatch;
-    struct orphan_spools *orphans; /* none in all consumers but the one of [mqtt] */
+    struct orphan_spools *orphans; /* empty but in the consumer of [mqtt] */
 
     bool stopping;
     bool paused; /* the broker is left until the spool has room */
-    bool said;   /* what is promised */
-    bool was_ready;
-    int64_t leave_by_ms; /* when stopping: the broker is no longer waited for */
-    int64_t stop_by_ms;  /* when stopping: what is spooled then stays */
+    bool guarantees_logged;
+    int64_t leave_by_ms; /* while stopping: DISCONNECT is waited for until then */
+    int64_t stop_by_ms;  /* while stopping: messages are sent until then */
     int64_t beat_ms;     /* next */
-    int64_t sync_ms;
-    int64_t stats_ms;
+    int64_t sync_ms;     /* next; -1: sync is not `interval` */
+    int64_t report_ms;   /* next */
     int64_t paused_since_us;
     uint64_t damaged; /* already counted */
 };
 
 /* Setting up ----------------------------------------------------------------------------------- */
 
+static void beat(void *slot)
+{
+    stats_beat(slot);
+}
+
 static void open_spool(struct consumer *consumer)
 {
     const struct settings_spool *settings = &consumer->child.settings->spool;
     char *dir = spool_path(consumer->child.settings, consumer->mqtt->client_id,
-                           dispatch_place(consumer->dispatch));
+                           dispatch_destination(consumer->dispatch));
     struct spool_options options = {
         .dir = dir,
         .size = settings->size,
         .retain = settings->retain,
         .largest_message = consumer->mqtt->maximum_packet_size,
-        .sync = strcmp(settings->sync, "always") == 0     ? SPOOL_SYNC_ALWAYS
-                : strcmp(settings->sync, "interval") == 0 ? SPOOL_SYNC_INTERVAL
-                                                          : SPOOL_SYNC_NONE,
-        .client_id = consumer->mqtt->client_id,
-        .destination = dispatch_place(consumer->dispatch),
+        .sync = settings->sync,
+        .destination = dispatch_destination(consumer->dispatch),
+        .progress = beat,
+        .context = consumer->child.slot,
         .receives = true,
     };
     struct error err = {0};
 
     if (spool_open(&consumer->spool, &options, &err) < 0)
-        child_give_up(&consumer->child, &err);
+        child_fail_start(&consumer->child, &err);
+    consumer->sync_ms = options.sync == SPOOL_SYNC_INTERVAL ? 0 : -1;
     free(dir);
 }
 
@@ -84,22 +87,22 @@ static void open_all(struct consumer *consumer)
 {
     struct child *child = &consumer->child;
     struct error err = {0};
-    char *above = spool_client_path(child->settings, consumer->mqtt->client_id);
+    char *above = spool_path(child->settings, consumer->mqtt->client_id, NULL);
     char *subscriptions = xasprintf("%s/subscriptions", above);
     int result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
 
     if (result < 0)
-        child_give_up(child, &err);
+        child_fail_start(child, &err);
     open_spool(consumer);
     result = subscriptions_new(&consumer->filters, consumer->mqtt, subscriptions, &err);
     if (result < 0)
-        child_give_up(child, &err);
+        child_fail_start(child, &err);
     consumer->receiver = receiver_new(consumer->spool, consumer->filters, child->slot);
     result = session_new(&consumer->session, consumer->mqtt, consumer->filters, consumer->receiver,
                          child->slot, &err);
     if (result < 0)
-        child_give_up(child, &err);
-    consumer->orphans = orphan_spools_new(child->settings, dispatch_place(consumer->dispatch),
+        child_fail_start(child, &err);
+    consumer->orphans = orphan_spools_new(child->settings, dispatch_destination(consumer->dispatch),
                                           child->slot, consumer->mqtt == &child->settings->mqtt);
     free(above);
     free(subscriptions);
@@ -118,21 +121,27 @@ static void close_all(struct consumer *consumer)
 
 /* Each turn ------------------------------------------------------------------------------------ */
 
+static _Noreturn void exit_at_once(const struct consumer *consumer)
+{
+    if (consumer->sync_ms >= 0)
+        spool_sync(consumer->spool);
+    _exit(CHILD_EXIT_DONE);
+}
+
 static void read_signals(struct consumer *consumer, int64_t now_ms)
 {
     int64_t stop_timeout_ms = consumer->child.settings->supervisor.stop_timeout_ms;
     enum child_signal got = child_read_signal(&consumer->child);
 
     if (got == CHILD_QUIT)
-        _exit(CHILD_EXIT_DONE);
+        exit_at_once(consumer);
     if (got != CHILD_STOP || consumer->stopping)
         return;
     consumer->stopping = true;
     stop_timeout_ms -= stop_timeout_ms > 2 * STOP_MARGIN_MS ? STOP_MARGIN_MS : stop_timeout_ms / 2;
     consumer->stop_by_ms = now_ms + stop_timeout_ms;
-    consumer->leave_by_ms =
-        now_ms + (stop_timeout_ms < LEAVE_LIMIT_MS ? stop_timeout_ms : LEAVE_LIMIT_MS);
-    log_info(LOG_PLAIN, "Stopping: leaving the broker, then sending what is spooled");
+    consumer->leave_by_ms = now_ms + MIN(stop_timeout_ms, LEAVE_LIMIT_MS);
+    log_info(LOG_PLAIN, "Stopping: disconnecting from the broker, then sending what is spooled");
 }
 
 /* Back-pressure: the broker keeps what the spool has no room for. */
@@ -140,21 +149,20 @@ static void watch_level(struct consumer *consumer)
 {
     struct stats_slot *slot = consumer->child.slot;
     int64_t now_us = clock_monotonic_us();
+    bool before = consumer->paused;
 
-    if (consumer->paused) {
+    if (before)
         stats_add(slot, STATS_SPOOL_PAUSED_US, (uint64_t)(now_us - consumer->paused_since_us));
-        consumer->paused_since_us = now_us;
-        if (spool_below_low_water(consumer->spool)) {
-            consumer->paused = false;
-            log_notice(LOG_PLAIN, "The spool has room again: joining the broker");
-        }
-    } else if (spool_above_high_water(consumer->spool)) {
-        consumer->paused = true;
-        consumer->paused_since_us = now_us;
-        log_warning(LOG_PLAIN,
-                    "The spool is nearly full: staying away from the broker, which keeps "
-                    "what is published, until half of it is sent");
-    }
+    consumer->paused_since_us = now_us;
+    consumer->paused =
+        before ? !spool_below_low_water(consumer->spool) : spool_above_high_water(consumer->spool);
+    if (!before && consumer->paused)
+        log_warning(
+            LOG_PLAIN,
+            "The spool is nearly full: not connected to the broker until half of it is sent; "
+            "the broker keeps what is published");
+    else if (before && !consumer->paused)
+        log_notice(LOG_PLAIN, "The spool has room again: connecting to the broker");
     stats_set(slot, STATS_SPOOL_PAUSED, consumer->paused);
     if (consumer->paused || consumer->stopping)
         session_leave(consumer->session);
@@ -162,89 +170,78 @@ static void watch_level(struct consumer *consumer)
         session_join(consumer->session);
 }
 
-static void report(struct consumer *consumer)
+static void report_health(struct consumer *consumer)
 {
-    const char *session = consumer->paused ? "the spool is nearly full: the broker is left for now"
-                                           : session_reason(consumer->session);
+    struct stats_slot *slot = consumer->child.slot;
     struct dispatch_health redis = dispatch_health(consumer->dispatch);
-    const char *orphans = orphan_spools_reason(consumer->orphans);
-    bool only_degraded = session[0] == '\0' && redis.degraded;
+    const char *orphans = orphan_spools_state(consumer->orphans).reason;
+    struct session_facts facts = session_facts(consumer->session);
+    const char *session =
+        consumer->paused ? "the spool is nearly full: the broker is left for now" : facts.reason;
     char reason[STATS_REASON_SIZE];
 
+    bool only_degraded = session[0] == '\0' && redis.degraded;
     snprintf(reason, sizeof(reason), "%s%s%s", redis.reason,
              redis.reason[0] != '\0' && session[0] != '\0' ? "; " : "", session);
-    /* Less pressing than what stops everything. */
+    /* An orphan spool's trouble is named only where the consumer's own path works. */
     if (reason[0] == '\0' || (only_degraded && orphans[0] != '\0'))
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
-    stats_reason(consumer->child.slot, reason);
-    /* The own one: what an orphaned spool's dispatch waits for may be another Redis. */
-    stats_set(consumer->child.slot, STATS_REDIS_CONNECTED, redis.connected);
-    stats_set(consumer->child.slot, STATS_REDIS_DEGRADED, only_degraded && orphans[0] == '\0');
-    /* A spool that is full at start is work too: nobody must take the wait for a start that hangs. */
-    if (!consumer->was_ready && (session_is_ready(consumer->session) || consumer->paused)) {
-        consumer->was_ready = true;
+    stats_reason(slot, reason);
+    /* The consumer's own Redis: an orphan spool's may be another. */
+    stats_set(slot, STATS_REDIS_CONNECTED, redis.connected);
+    stats_set(slot, STATS_REDIS_DEGRADED, only_degraded && orphans[0] == '\0');
+    /* A spool that is full at start is work too: the supervisor must not take it for a start that hangs. */
+    if (facts.ready || consumer->paused)
         child_ready(&consumer->child);
-    }
-    if (!consumer->said && session_is_ready(consumer->session) && redis.server != NULL) {
-        consumer->said = true;
-        guarantees_log(consumer->child.settings, consumer->mqtt, session_facts(consumer->session),
-                       redis.server);
+    if (!consumer->guarantees_logged && facts.ready && redis.server != NULL) {
+        consumer->guarantees_logged = true;
+        guarantees_log(consumer->child.settings, consumer->mqtt, &facts, redis.server);
     }
 }
 
-static void publish_stats(struct consumer *consumer, int64_t now_ms)
+static void report(struct consumer *consumer, int64_t now_ms)
 {
     struct stats_slot *slot = consumer->child.slot;
     struct spool_state state;
 
     spool_state(consumer->spool, &state);
+    struct orphan_spools_state orphans = orphan_spools_state(consumer->orphans);
     stats_set(slot, STATS_SPOOL_BYTES, state.used_bytes);
-    stats_set(slot, STATS_SPOOL_MESSAGES,
-              state.unsent_records + orphan_spools_unsent(consumer->orphans));
+    stats_set(slot, STATS_SPOOL_MESSAGES, state.unsent_records + orphans.unsent);
     stats_set(slot, STATS_SPOOL_LIMIT, state.limit_bytes);
-    stats_set(slot, STATS_OVERSIZED_MESSAGES, state.oversized_messages);
-    stats_set(slot, STATS_OVERSIZED_BYTES, state.oversized_bytes);
+    stats_set(slot, STATS_OVERSIZED_MESSAGES, orphans.oversized_messages);
+    stats_set(slot, STATS_OVERSIZED_BYTES, orphans.oversized_bytes);
     stats_add(slot, STATS_SPOOL_DAMAGED, state.damaged_records - consumer->damaged);
     consumer->damaged = state.damaged_records;
-    consumer->stats_ms = now_ms + STATS_EVERY_MS;
+    report_health(consumer);
+    consumer->report_ms = now_ms + REPORT_MS;
 }
 
 static void keep_time(struct consumer *consumer, int64_t now_ms)
 {
-    const struct settings *settings = consumer->child.settings;
-
     if (now_ms >= consumer->beat_ms) {
         stats_beat(consumer->child.slot);
-        consumer->beat_ms = now_ms + settings->supervisor.hang_timeout_ms / 4;
+        consumer->beat_ms = now_ms + child_beat_ms(&consumer->child);
     }
-    if (now_ms >= consumer->sync_ms && strcmp(settings->spool.sync, "interval") == 0) {
-        spool_sync_interval(consumer->spool);
+    if (consumer->sync_ms >= 0 && now_ms >= consumer->sync_ms) {
+        spool_sync(consumer->spool);
         consumer->sync_ms = now_ms + SYNC_INTERVAL_MS;
     }
-    if (now_ms >= consumer->stats_ms)
-        publish_stats(consumer, now_ms);
+    if (now_ms >= consumer->report_ms)
+        report(consumer, now_ms);
 }
 
-/* Stopping: the broker first, so that nothing more comes; then what is spooled, while there is time. */
+/* A stop disconnects from the broker first, so that no message comes; then sends what is spooled. */
 static bool is_over(const struct consumer *consumer, int64_t now_ms)
 {
     struct spool_state state;
 
     if (!consumer->stopping)
         return false;
-    if (!session_is_away(consumer->session) && now_ms < consumer->leave_by_ms)
+    if (!session_facts(consumer->session).away && now_ms < consumer->leave_by_ms)
         return false;
     spool_state(consumer->spool, &state);
     return state.unsent_records == 0 || now_ms >= consumer->stop_by_ms;
-}
-
-static int64_t look_again_ms(const struct consumer *consumer)
-{
-    struct spool_state state;
-
-    spool_state(consumer->spool, &state);
-    return state.unsent_bytes > state.limit_bytes / 4 && !consumer->paused ? LOOK_CLOSELY_MS
-                                                                           : LOOK_MS;
 }
 
 static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms, bool asleep)
@@ -254,10 +251,11 @@ static int64_t next_deadline_ms(const struct consumer *consumer, int64_t now_ms,
     deadline_ms = clock_earlier_ms(deadline_ms, session_deadline_ms(consumer->session));
     deadline_ms = clock_earlier_ms(deadline_ms, dispatch_deadline_ms(consumer->dispatch));
     deadline_ms = clock_earlier_ms(deadline_ms, orphan_spools_deadline_ms(consumer->orphans));
-    if (strcmp(consumer->child.settings->spool.sync, "interval") == 0)
-        deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
+    deadline_ms = clock_earlier_ms(deadline_ms, consumer->sync_ms);
     if (!asleep)
-        deadline_ms = clock_earlier_ms(deadline_ms, now_ms + look_again_ms(consumer));
+        deadline_ms = clock_earlier_ms(deadline_ms, now_ms + LEVEL_MS);
+    else if (consumer->paused) /* the disk may have room again */
+        deadline_ms = clock_earlier_ms(deadline_ms, now_ms + PAUSED_MS);
     if (consumer->stopping) {
         deadline_ms = clock_earlier_ms(deadline_ms, consumer->stop_by_ms);
         if (now_ms < consumer->leave_by_ms)
@@ -275,7 +273,7 @@ enum {
     FD_COUNT
 };
 
-/* An append wakes main only if main has said that it sleeps, and it says so only if it could send. */
+/* An append wakes main only after spool_arm_wakeup, which is called only when main could send. */
 static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT])
 {
     bool can_send = dispatch_can_send(consumer->dispatch);
@@ -292,11 +290,11 @@ static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT]
         int64_t now_ms = clock_monotonic_ms();
 
         if (asleep)
-            publish_stats(consumer, now_ms);
+            report(consumer, now_ms);
         timeout_ms = clock_poll_timeout(next_deadline_ms(consumer, now_ms, asleep), now_ms);
     }
     if (poll(fds, FD_COUNT, timeout_ms) < 0 && errno != EINTR)
-        abort(); /* a descriptor of ours is not one */
+        abort(); /* a bug: one of the descriptors is closed */
     if (asleep)
         spool_disarm_wakeup(consumer->spool);
 }
@@ -305,7 +303,7 @@ static void run(struct consumer *consumer)
 {
     struct pollfd fds[FD_COUNT] = {0};
 
-    dispatch_start(consumer->dispatch, consumer->spool, dispatch_place(consumer->dispatch));
+    dispatch_start(consumer->dispatch, consumer->spool, dispatch_destination(consumer->dispatch));
     for (;;) {
         int64_t now_ms = clock_monotonic_ms();
 
@@ -316,7 +314,6 @@ static void run(struct consumer *consumer)
         orphan_spools_process(consumer->orphans, fds[FD_ORPHANS].revents, now_ms);
         watch_level(consumer);
         session_process(consumer->session, &fds[FD_SESSION], now_ms);
-        report(consumer);
         if (is_over(consumer, now_ms))
             return;
         wait_for_work(consumer, fds);
@@ -336,6 +333,14 @@ static void say_what_stays(const struct consumer *consumer)
                     "the next start");
 }
 
+/* paho sends CONNECT to the proxy that these name, for MQTT too, and heeds no no_proxy before 1.3.14. No thread
+ * runs yet that could read the environment. */
+static void connect_without_proxy(void)
+{
+    unsetenv("http_proxy");
+    unsetenv("https_proxy");
+}
+
 int main(int argc, char **argv)
 {
     struct consumer consumer = {0};
@@ -344,16 +349,16 @@ int main(int argc, char **argv)
     child_start(&consumer.child, argc, argv, "mqtt-bridge-consumer",
                 "from the MQTT broker through the spool into the Redis stream");
     alloc_give_back_large(); /* entries of many MB */
+    connect_without_proxy();
     consumer.mqtt = settings_consumer(consumer.child.settings, consumer.child.name, &err);
     if (consumer.mqtt == NULL)
-        child_give_up(&consumer.child, &err);
+        child_fail_start(&consumer.child, &err);
     open_all(&consumer);
     run(&consumer);
     say_what_stays(&consumer);
-    /* A broker that did not let us go: paho's threads may still be at work, so nothing is taken away
-     * from under them. */
-    if (!session_is_away(consumer.session))
-        _exit(CHILD_EXIT_DONE);
+    /* The broker has not answered DISCONNECT: paho's threads may still use the spool. */
+    if (!session_facts(consumer.session).away)
+        exit_at_once(&consumer);
     close_all(&consumer);
     return CHILD_EXIT_DONE;
 }

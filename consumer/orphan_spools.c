@@ -3,43 +3,53 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "consumer/spool/predecessor.h"
+#include "common/client/oversized_file.h"
+#include "common/client/spool_folders.h"
 #include "consumer/spool/spool.h"
-#include "consumer/spool/spool_list.h"
 #include "consumer/spool/spool_path.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define RETRY_MS 10000
-#define TURN_MS  10000 /* that one in trouble has before the next has its turn */
+#define RETRY_MS 1000  /* before the next one is opened, if this one could not be sent */
+#define TURN_MS  10000 /* for one in trouble, while others wait */
+#define COUNT_MS 5000  /* somebody resends or removes files meanwhile */
+
+struct orphan {
+    char *dir;
+    bool logged;
+    bool sent; /* some of it, by this process */
+};
 
 struct orphan_spools {
     const struct settings *settings;
-    const char *place;
+    const char *destination;
     struct stats_slot *slot;
-    struct spool_list list; /* those that are still to be sent */
-    size_t next;
-    bool again;          /* all had their turn: it was said what can't be opened */
-    int64_t retry_ms;    /* when to begin anew with those that had to wait */
+    bool look;
+    struct orphan *list; /* those that are still to be sent; the first is at work, or next */
+    size_t len;
+    int64_t open_ms;     /* when to open the next one */
     int64_t turn_ms;     /* when the one at work was opened */
-    struct spool *spool; /* of list[next], while it is at work */
+    struct spool *spool; /* NULL: none is open */
     struct dispatch *dispatch;
     char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
+    uint64_t oversized_messages;
+    uint64_t oversized_bytes;
+    int64_t count_ms; /* when to count them again */
 };
 
-/* A consumer's own: its spool, or (place NULL) the client id's folder. */
-static bool is_owned(const struct settings *settings, const char *place, const char *dir)
+/* dir is the spool of a consumer of the settings, or (destination NULL) the folder of its client id. */
+static bool is_owned(const struct settings *settings, const char *destination, const char *dir)
 {
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
         const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
-        char *own = place != NULL ? spool_path(settings, mqtt->client_id, place)
-                                  : spool_client_path(settings, mqtt->client_id);
+        char *own = spool_path(settings, mqtt->client_id, destination);
 
         owned = strcmp(own, dir) == 0;
         free(own);
@@ -47,23 +57,60 @@ static bool is_owned(const struct settings *settings, const char *place, const c
     return owned;
 }
 
-struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *place,
+struct orphan_spools *orphan_spools_new(const struct settings *settings, const char *destination,
                                         struct stats_slot *slot, bool look)
 {
     struct orphan_spools *made = xcalloc(1, sizeof(*made));
+    struct spool_folders folders = {0};
 
-    *made = (struct orphan_spools){.settings = settings, .place = place, .slot = slot};
+    *made = (struct orphan_spools){
+        .settings = settings, .destination = destination, .slot = slot, .look = look};
     if (look)
-        spool_list_read(&made->list, settings->supervisor.state_dir);
-    for (size_t i = made->list.len; i > 0; i--)
-        if (is_owned(settings, place, made->list.dirs[i - 1]))
-            spool_list_remove(&made->list, i - 1);
+        (void)spool_folders_read(&folders, settings->supervisor.state_dir, NULL);
+    made->list = xcalloc(folders.len + 1, sizeof(*made->list));
+    for (size_t i = 0; i < folders.len; i++)
+        if (!is_owned(settings, destination, folders.paths[i]) &&
+            spool_path_holds_spool(folders.paths[i]))
+            made->list[made->len++].dir = xstrdup(folders.paths[i]);
+    spool_folders_free(&folders);
     return made;
 }
 
 static const char *current_dir(const struct orphan_spools *orphans)
 {
-    return orphans->list.dirs[orphans->next];
+    return orphans->list[0].dir;
+}
+
+/* Files of oversized messages ------------------------------------------------------------------ */
+
+static void count_file(void *context, const char *name, const struct oversized_message *message)
+{
+    struct orphan_spools *orphans = context;
+
+    (void)name;
+    orphans->oversized_messages++;
+    orphans->oversized_bytes += message->topic.len + message->payload.len;
+}
+
+/* In all folders, also in those that have no segments, and those of other consumers. */
+static void count_oversized(struct orphan_spools *orphans, int64_t now_ms)
+{
+    struct spool_folders folders;
+
+    if (!orphans->look || now_ms < orphans->count_ms)
+        return;
+    orphans->count_ms = now_ms + COUNT_MS;
+    orphans->oversized_messages = orphans->oversized_bytes = 0;
+    (void)spool_folders_read(&folders, orphans->settings->supervisor.state_dir, NULL);
+    for (size_t i = 0; i < folders.len; i++) {
+        int dir = open(folders.paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (dir >= 0)
+            (void)oversized_file_list(dir, count_file, orphans, NULL);
+        if (dir >= 0)
+            close(dir);
+    }
+    spool_folders_free(&folders);
 }
 
 /* One after the other -------------------------------------------------------------------------- */
@@ -71,8 +118,7 @@ static const char *current_dir(const struct orphan_spools *orphans)
 static void close_current(struct orphan_spools *orphans)
 {
     dispatch_free(orphans->dispatch);
-    if (orphans->spool != NULL)
-        spool_close(orphans->spool);
+    spool_close(orphans->spool);
     orphans->dispatch = NULL;
     orphans->spool = NULL;
 }
@@ -80,60 +126,75 @@ static void close_current(struct orphan_spools *orphans)
 void orphan_spools_free(struct orphan_spools *orphans)
 {
     close_current(orphans);
-    spool_list_free(&orphans->list);
+    for (size_t i = 0; i < orphans->len; i++)
+        free(orphans->list[i].dir);
+    free(orphans->list);
     free(orphans);
+}
+
+static struct orphan take_current(struct orphan_spools *orphans)
+{
+    struct orphan current = orphans->list[0];
+
+    close_current(orphans);
+    orphans->len--;
+    memmove(orphans->list, orphans->list + 1, orphans->len * sizeof(current));
+    return current;
 }
 
 static void forget_current(struct orphan_spools *orphans)
 {
-    close_current(orphans);
+    free(take_current(orphans).dir);
     orphans->reason[0] = '\0';
-    spool_list_remove(&orphans->list, orphans->next);
 }
 
-/* It has another turn later. */
+/* To the end of the list. */
 static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
 {
-    close_current(orphans);
-    orphans->next++;
-    orphans->retry_ms = now_ms + RETRY_MS;
+    if (orphans->dispatch != NULL && dispatch_health(orphans->dispatch).sent > 0)
+        orphans->list[0].sent = true;
+    struct orphan current = take_current(orphans);
+    orphans->list[orphans->len++] = current;
+    orphans->open_ms = now_ms + RETRY_MS;
 }
 
 /* Another consumer has not begun at the present destination yet, and takes over from it first. */
-static bool is_predecessor(const struct orphan_spools *orphans, const char *dir)
+static bool is_previous(const struct orphan_spools *orphans, const char *dir)
 {
     const struct settings *settings = orphans->settings;
     bool found = false;
 
-    for (size_t i = 0; i < settings->consumers_len && !found; i++) { /* [mqtt]'s own has begun */
-        char *own = spool_path(settings, settings->consumers[i].client_id, orphans->place);
-        char *before = predecessor_find(own);
+    for (size_t i = 0; i < settings->consumers_len && !found; i++) { /* [mqtt]'s has started */
+        char *own = spool_path(settings, settings->consumers[i].client_id, orphans->destination);
+        char *previous = spool_path_previous(own);
 
-        found = before != NULL && strcmp(before, dir) == 0;
+        found = previous != NULL && strcmp(previous, dir) == 0;
         free(own);
-        free(before);
+        free(previous);
     }
     return found;
 }
 
-/* A folder, if nothing else is in it; and what was known of the session of a client id that is no more. */
+/* Removes the folder if it is empty; without the session's files if no consumer has the client id. */
 static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
-    if (!is_owned(orphans->settings, NULL, dir)) {
-        static const char *const NAMES[] = {"subscriptions", "receiving"};
+    /* .new: of a process that was killed while it replaced the file */
+    static const char *const OF_SESSION[4] = {"subscriptions", "subscriptions.new", SPOOL_CURRENT,
+                                              SPOOL_CURRENT ".new"};
 
-        for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
-            char *path = xasprintf("%s/%s", dir, NAMES[i]);
+    size_t count = is_owned(orphans->settings, NULL, dir) ? 0 : 4;
 
-            unlink(path);
-            free(path);
-        }
+    for (size_t i = 0; i < count; i++) {
+        char *path = xasprintf("%s/%s", dir, OF_SESSION[i]);
+
+        unlink(path);
+        free(path);
     }
     return rmdir(dir) == 0;
 }
 
-/* The spool is open still: its lock keeps a consumer out that comes back to it. What is not ours, or was put
- * aside, stays, and the folder with it. */
+/* The spool stays open, so that its lock keeps out a consumer that is configured for it again. A folder stays
+ * if it has other files, as damaged segments and oversized messages. */
 static void remove_current(struct orphan_spools *orphans)
 {
     const char *dir = current_dir(orphans);
@@ -152,38 +213,43 @@ static void remove_current(struct orphan_spools *orphans)
     free(above);
 }
 
+static void beat(void *slot)
+{
+    stats_beat(slot);
+}
+
+static int open_current(struct orphan_spools *orphans, struct error *err)
+{
+    struct spool_options options = {.dir = current_dir(orphans),
+                                    .size = orphans->settings->spool.size,
+                                    .retain = orphans->settings->spool.retain,
+                                    .destination = orphans->destination,
+                                    .progress = beat,
+                                    .context = orphans->slot};
+    int result = dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, err);
+
+    return result == 0 ? spool_open(&orphans->spool, &options, err) : result;
+}
+
 static void open_next(struct orphan_spools *orphans, int64_t now_ms)
 {
     const char *dir = current_dir(orphans);
-    struct spool_options options = {.dir = dir,
-                                    .size = orphans->settings->spool.size,
-                                    .retain = orphans->settings->spool.retain,
-                                    .client_id = strrchr(dir, '/') + 1,
-                                    .destination = orphans->place};
+    bool is_new = !orphans->list[0].logged;
     struct error err = {0};
+    int result = is_previous(orphans, dir) ? -ERR_LOCKED : open_current(orphans, &err);
 
-    if (is_predecessor(orphans, dir)) {
-        put_off_current(orphans, now_ms);
-        return;
-    }
-    int result = dispatch_new(&orphans->dispatch, orphans->settings, orphans->slot, &err);
-
-    if (result == 0)
-        result = spool_open(&orphans->spool, &options, &err);
-    else
-        orphans->dispatch = NULL;
+    orphans->list[0].logged = true;
     if (result < 0) {
-        orphans->spool = NULL;
         /* Locked: its consumer, which a reload has removed, has not ended yet. */
-        if (!orphans->again && result != -ERR_LOCKED)
+        if (is_new && result != -ERR_LOCKED)
             log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", dir,
                         err.text);
         put_off_current(orphans, now_ms);
         return;
     }
     const char *destination = spool_destination(orphans->spool);
-    log_write(orphans->again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
-              LOG_WITH(log_number("messages", (int64_t)orphan_spools_unsent(orphans)),
+    log_write(is_new ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG,
+              LOG_WITH(log_number("messages", (int64_t)orphan_spools_state(orphans).unsent),
                        log_text("destination", destination)),
               "No consumer owns spool %s (was a DSN or a client id changed?): sending what it "
               "has. The broker keeps a former client's session, with what is queued in it, until "
@@ -195,9 +261,9 @@ static void open_next(struct orphan_spools *orphans, int64_t now_ms)
 
 static void finish_current(struct orphan_spools *orphans)
 {
-    uint64_t sent = dispatch_sent(orphans->dispatch);
+    uint64_t sent = dispatch_health(orphans->dispatch).sent;
 
-    if (sent == 0)
+    if (sent == 0 && !orphans->list[0].sent)
         remove_current(orphans);
     else
         log_notice(LOG_WITH(log_number("messages", (int64_t)sent)),
@@ -211,7 +277,7 @@ static void note_reason(struct orphan_spools *orphans)
     char reason[sizeof(orphans->reason)];
     const char *dir = current_dir(orphans);
     const char *name = dir + strlen(orphans->settings->supervisor.state_dir) + strlen("/spool/");
-    uint64_t unsent = orphan_spools_unsent(orphans);
+    uint64_t unsent = orphan_spools_state(orphans).unsent;
 
     struct dispatch_health health = dispatch_health(orphans->dispatch);
 
@@ -230,18 +296,18 @@ static void note_reason(struct orphan_spools *orphans)
 
 /* The caller's --------------------------------------------------------------------------------- */
 
-uint64_t orphan_spools_unsent(const struct orphan_spools *orphans)
+struct orphan_spools_state orphan_spools_state(const struct orphan_spools *orphans)
 {
-    struct spool_state state = {0};
+    struct spool_state current = {0};
 
     if (orphans->spool != NULL)
-        spool_state(orphans->spool, &state);
-    return state.unsent_records;
-}
-
-const char *orphan_spools_reason(const struct orphan_spools *orphans)
-{
-    return orphans->reason;
+        spool_state(orphans->spool, &current);
+    return (struct orphan_spools_state){
+        .unsent = current.unsent_records,
+        .oversized_messages = orphans->oversized_messages,
+        .oversized_bytes = orphans->oversized_bytes,
+        .reason = orphans->reason,
+    };
 }
 
 struct pollfd orphan_spools_poll(const struct orphan_spools *orphans)
@@ -253,19 +319,14 @@ int64_t orphan_spools_deadline_ms(const struct orphan_spools *orphans)
 {
     if (orphans->dispatch != NULL)
         return dispatch_deadline_ms(orphans->dispatch);
-    if (orphans->next < orphans->list.len)
-        return clock_monotonic_ms();
-    return orphans->list.len > 0 ? orphans->retry_ms : -1;
+    return orphans->len > 0 ? orphans->open_ms : -1;
 }
 
 void orphan_spools_process(struct orphan_spools *orphans, short revents, int64_t now_ms)
 {
+    count_oversized(orphans, now_ms);
     if (orphans->dispatch == NULL) {
-        if (orphans->next >= orphans->list.len && now_ms >= orphans->retry_ms) {
-            orphans->next = 0;
-            orphans->again = true;
-        }
-        if (orphans->next < orphans->list.len)
+        if (orphans->len > 0 && now_ms >= orphans->open_ms)
             open_next(orphans, now_ms);
         return;
     }
@@ -273,7 +334,7 @@ void orphan_spools_process(struct orphan_spools *orphans, short revents, int64_t
     note_reason(orphans);
     if (dispatch_is_done(orphans->dispatch))
         finish_current(orphans);
-    else if (dispatch_health(orphans->dispatch).in_trouble && orphans->list.len > 1 &&
+    else if (dispatch_health(orphans->dispatch).in_trouble && orphans->len > 1 &&
              now_ms >= orphans->turn_ms + TURN_MS)
         put_off_current(orphans, now_ms);
 }

@@ -3,24 +3,25 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
-#include "common/base/readiness.h"
+#include "common/runtime/readiness.h"
+#include "monitor/connections.h"
+#include "monitor/host.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
 #include "monitor/pages.h"
 #include "monitor/status.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX  256
-#define IDLE_S           30
-#define REQUEST_SIZE_MAX ((size_t)16 * 1024) /* memory of a connection: request line and headers */
-#define TOKEN_SIZE_MAX   1024
+#define CONNECTIONS_ENDING 64                  /* on top of CONNECTIONS_MAX: those that make room */
+#define REQUEST_SIZE_MAX   ((size_t)16 * 1024) /* memory of a connection: request line and headers */
+#define TOKEN_SIZE_MAX     1024
 
 /* The page talks to this host and to the hub, whose address only the settings know. */
 #define CONTENT_POLICY                                                                             \
@@ -32,10 +33,12 @@ struct http {
     const struct stats *stats;
     struct pages *pages;
     struct MHD_Daemon *daemon;
+    struct connections connections;
     char *token; /* NULL: none needed */
 };
 
 struct reply {
+    bool trusted; /* who asks has the token, or none is needed */
     unsigned status;
     const char *content_type;
     struct buf body;
@@ -74,7 +77,7 @@ static void answer_readiness(const struct http *http, struct reply *reply)
     struct readiness readiness = judge(http, &limits);
 
     reply->status = readiness.ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-    status_write_readiness(&reply->body, &readiness);
+    status_write_readiness(&reply->body, &readiness, reply->trusted);
 }
 
 static void answer_status(const struct http *http, struct reply *reply)
@@ -100,27 +103,30 @@ static void answer_page_config(const struct http *http, struct reply *reply)
 
 static const struct route {
     const char *path;
-    bool guarded; /* by the token */
+    bool guarded;  /* by the token */
+    bool any_host; /* whatever name it is called by: it tells nothing */
     void (*answer)(const struct http *http, struct reply *reply);
 } ROUTES[] = {
-    {"/healthz", false, answer_health},
-    {"/readyz", false, answer_readiness},
-    {"/status", true, answer_status},
-    {"/metrics", true, answer_metrics},
-    {"/config.json", false, answer_page_config},
+    {"/healthz", false, true, answer_health},          {"/readyz", false, false, answer_readiness},
+    {"/status", true, false, answer_status},           {"/metrics", true, false, answer_metrics},
+    {"/config.json", true, false, answer_page_config},
 };
 
 static const struct route *find_route(const char *path)
 {
-    for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++) {
+    for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
         if (strcmp(ROUTES[i].path, path) == 0)
             return &ROUTES[i];
-    }
     return NULL;
 }
 
-/* Takes as long for a wrong token as for the right one. */
-static bool is_allowed(const struct http *http, struct MHD_Connection *connection)
+static struct bytes header_of(struct MHD_Connection *connection, const char *name)
+{
+    return bytes_of(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name));
+}
+
+/* Comparing takes as long for a wrong token as for the right one. */
+static bool has_token(const struct http *http, struct MHD_Connection *connection)
 {
     static const char SCHEME[] = "Bearer ";
     const char *given =
@@ -193,82 +199,177 @@ static enum MHD_Result send_page(struct MHD_Connection *connection, const struct
     return queue_and_release(connection, MHD_HTTP_OK, response);
 }
 
-/* Called once for the headers and again for the end of the request: what is under way says which. */
-static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *path,
-                              const char *method, const char *version, const char *upload,
-                              size_t *upload_len, void **under_way)
+static int socket_of(struct MHD_Connection *connection)
 {
-    static const char HEADERS_READ;
-    const struct http *http = context;
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
+static bool is_reading(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+static bool brings_body(struct MHD_Connection *connection)
+{
+    struct bytes length = header_of(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+    return header_of(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING).len > 0 ||
+           (length.len > 0 && !bytes_equal_text(length, "0"));
+}
+
+/* A client of HTTP/1.0 may send no Host; a browser always does. */
+static bool is_called_by_its_name(const struct http *http, struct MHD_Connection *connection)
+{
+    struct bytes host = header_of(connection, MHD_HTTP_HEADER_HOST);
+
+    return host.data == NULL ||
+           host_is_allowed(host, http->settings->http.hosts, http->settings->http.listen);
+}
+
+static enum MHD_Result refuse_host(struct MHD_Connection *connection)
+{
+    struct reply reply = {.status = MHD_HTTP_MISDIRECTED_REQUEST,
+                          .content_type = "text/plain; charset=utf-8"};
+    struct bytes name = host_name(header_of(connection, MHD_HTTP_HEADER_HOST));
+
+    buf_printf(&reply.body,
+               "this page may not be called by the name `%.*s`: [http] hosts (HTTP_HOSTS) must "
+               "list it\n",
+               BYTES_ARG(name));
+    return send_reply(connection, &reply);
+}
+
+static enum MHD_Result respond(const struct http *http, struct MHD_Connection *connection,
+                               const char *path, const char *method)
+{
     struct reply reply = {.status = MHD_HTTP_OK, .content_type = "application/json"};
+    const struct route *route = find_route(path);
     struct page page;
 
-    (void)version;
-    (void)upload;
-    if (*under_way == NULL) {
-        *under_way = (void *)(uintptr_t)&HEADERS_READ;
-        return MHD_YES;
-    }
-    if (*upload_len > 0) { /* a body is read and dropped */
-        *upload_len = 0;
-        return MHD_YES;
-    }
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+    if (!is_reading(method))
         return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-    const struct route *route = find_route(path);
+    if (brings_body(connection))
+        return send_text(connection, MHD_HTTP_CONTENT_TOO_LARGE, "no body is read\n");
+    if ((route == NULL || !route->any_host) && !is_called_by_its_name(http, connection))
+        return refuse_host(connection);
     if (route == NULL && pages_find(http->pages, path, &page))
         return send_page(connection, &page);
     if (route == NULL)
         return send_text(connection, MHD_HTTP_NOT_FOUND, "not found\n");
-    if (route->guarded && !is_allowed(http, connection))
+    reply.trusted = has_token(http, connection);
+    if (route->guarded && !reply.trusted)
         return send_text(connection, MHD_HTTP_UNAUTHORIZED,
                          "the token of [http] token_file is needed\n");
     route->answer(http, &reply);
     return send_reply(connection, &reply);
 }
 
+/* Called once for the headers and, where no answer is queued then, for the end of the request; under_way is NULL
+ * the first time. An answer that is queued the first time ends the connection with the body unread. */
+static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *path,
+                              const char *method, const char *version, const char *upload,
+                              size_t *upload_len, void **under_way)
+{
+    static const char HEADERS_READ;
+    struct http *http = context;
+
+    (void)version;
+    (void)upload;
+    (void)upload_len;
+    if (*under_way == NULL && !brings_body(connection)) {
+        *under_way = (void *)(uintptr_t)&HEADERS_READ;
+        return MHD_YES;
+    }
+    connections_answer(&http->connections, socket_of(connection), true, clock_monotonic_ms());
+    return respond(http, connection, path, method);
+}
+
+static void notice_answered(void *context, struct MHD_Connection *connection, void **under_way,
+                            enum MHD_RequestTerminationCode code)
+{
+    struct http *http = context;
+
+    (void)code;
+    *under_way = NULL;
+    connections_answer(&http->connections, socket_of(connection), false, clock_monotonic_ms());
+}
+
+/* The library sees the end of the connection and closes it. */
+static void disconnect(int fd)
+{
+    shutdown(fd, SHUT_RDWR);
+}
+
+static void notice_connection(void *context, struct MHD_Connection *connection,
+                              void **connection_context, enum MHD_ConnectionNotificationCode code)
+{
+    struct http *http = context;
+    int fd = socket_of(connection);
+
+    (void)connection_context;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        connections_remove(&http->connections, fd);
+        return;
+    }
+    const struct sockaddr *address =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+    int ends = connections_add(&http->connections, fd, address, clock_monotonic_ms());
+    if (ends >= 0)
+        disconnect(ends);
+}
+
 static int read_token(char **token, const char *path, struct error *err)
 {
-    char text[TOKEN_SIZE_MAX];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct buf text = {0};
+    struct error why;
+    int result = 0;
 
-    if (fd < 0)
-        return error_set(err, ERR_USAGE, "[http] token_file: %s: %s", path, strerror(errno));
-    ssize_t len = read(fd, text, sizeof text);
-    close(fd);
-    if (len < 0)
-        return error_set(err, ERR_USAGE, "[http] token_file: %s: %s", path, strerror(errno));
-    struct bytes trimmed = bytes_trim((struct bytes){text, (size_t)len});
-    if (trimmed.len == 0 || (size_t)len == sizeof text)
-        return error_set(err, ERR_USAGE,
-                         "[http] token_file: %s: must hold a token of 1 to %d characters", path,
-                         TOKEN_SIZE_MAX - 1);
-    *token = xstrndup(trimmed.data, trimmed.len);
-    return 0;
+    if (file_read(path, TOKEN_SIZE_MAX, &text, &why) < 0)
+        result = error_set(err, ERR_USAGE, "[http] token_file: %s", why.text);
+    struct bytes trimmed = bytes_trim(buf_bytes(&text));
+    if (result == 0 && (trimmed.len == 0 || trimmed.len >= TOKEN_SIZE_MAX))
+        result = error_set(err, ERR_USAGE,
+                           "[http] token_file: %s: must hold a token of 1 to %d characters", path,
+                           TOKEN_SIZE_MAX - 1);
+    if (result == 0)
+        *token = xstrndup(trimmed.data, trimmed.len);
+    buf_free(&text);
+    return result;
+}
+
+/* Paths stay as they were sent: no file or route has a character in its name that must be encoded. */
+static size_t keep_encoded(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
 }
 
 static int start_daemon(struct http *http, struct error *err)
 {
-    struct listen_address address;
-    char bound[LISTEN_BOUND_SIZE];
+    char *bound;
     int fd;
 
-    if (listen_parse(&address, http->settings->http.listen, err) < 0)
-        return error_wrap(err, "[http] listen");
-    if (listen_open(&fd, &address, bound, err) < 0)
+    if (listen_open(&fd, http->settings->http.listen, &bound, err) < 0)
         return -(int)err->code;
-    http->daemon =
-        MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, answer, http,
-                         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-                         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                         REQUEST_SIZE_MAX, MHD_OPTION_END);
-    if (http->daemon == NULL) /* it has closed fd */
-        return error_set(err, ERR_SYSTEM, "[http] listen: %s: the HTTP server does not start",
-                         bound);
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL, 0, NULL, NULL, answer, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX + CONNECTIONS_ENDING,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_SIZE_MAX, MHD_OPTION_NOTIFY_CONNECTION,
+        notice_connection, http, MHD_OPTION_NOTIFY_COMPLETED, notice_answered, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_END);
     const char *folder = pages_folder(http->pages);
-    log_info(LOG_WITH(log_text("url", bound), log_text("pages", folder != NULL ? folder : "none")),
-             "Listening on http://%s/", bound);
-    return 0;
+    int result = 0;
+
+    if (http->daemon == NULL) /* it has closed fd */
+        result =
+            error_set(err, ERR_SYSTEM, "[http] listen: %s: the HTTP server does not start", bound);
+    else
+        log_info(
+            LOG_WITH(log_text("url", bound), log_text("pages", folder != NULL ? folder : "none")),
+            "Listening on http://%s/", bound);
+    free(bound);
+    return result;
 }
 
 int http_start(struct http **http, const struct settings *settings, const struct stats *stats,
@@ -293,6 +394,36 @@ int http_start(struct http **http, const struct settings *settings, const struct
                                "folder");
     *http = made;
     return 0;
+}
+
+int http_fd(const struct http *http)
+{
+    if (http == NULL)
+        return -1;
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+}
+
+int64_t http_deadline(const struct http *http, int64_t now_ms)
+{
+    MHD_UNSIGNED_LONG_LONG library_ms;
+
+    if (http == NULL)
+        return -1;
+    int64_t deadline = connections_deadline(&http->connections);
+    if (MHD_get_timeout(http->daemon, &library_ms) == MHD_YES)
+        deadline = clock_earlier_ms(deadline, now_ms + (int64_t)library_ms);
+    return deadline;
+}
+
+void http_process(struct http *http)
+{
+    int overdue;
+
+    if (http == NULL)
+        return;
+    MHD_run(http->daemon);
+    while ((overdue = connections_take_overdue(&http->connections, clock_monotonic_ms())) >= 0)
+        disconnect(overdue);
 }
 
 void http_stop(struct http *http)

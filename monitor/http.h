@@ -1,21 +1,28 @@
-/* The HTTP server: GET and HEAD on one thread of libmicrohttpd's own.
+/* The HTTP server: GET and HEAD, answered within the caller's loop.
  *
- *     /healthz, /readyz   for whoever watches: 200 or 503
- *     /status, /metrics   with [http] token_file, only with `Authorization: Bearer <token>`
- *     /config.json, /     the page and what it needs
- * It reads shared memory and the last probe; nothing here waits for a server. */
+ *     /healthz                        for liveness: 200 or 503
+ *     /readyz                         200 or 503; why, with the token
+ *     /status, /metrics, /config.json with [http] token_file, only with `Authorization: Bearer <token>`
+ *     /                               the page's files
+ * All but /healthz only under a name of [http] hosts (host.h). connections.h says who is disconnected. It reads
+ * shared memory and the last probe; nothing here waits for a server or a client. */
 #ifndef MONITOR_HTTP_H
 #define MONITOR_HTTP_H
 
-#include "common/base/settings.h"
-#include "common/base/stats.h"
+#include "common/runtime/stats.h"
+#include "common/settings/settings.h"
 
 struct http;
 
-/* Listens and answers from now on; logs where. Both are kept and must outlive it. -ERR_USAGE: [http]
- * listen or token_file is wrong; -ERR_SYSTEM, -ERR_UNREACHABLE: it can't listen there. */
+/* Listens; logs the address. settings and stats must outlive the server. -ERR_USAGE:
+ * [http] listen or token_file is wrong; -ERR_SYSTEM, -ERR_UNREACHABLE: it can't listen there. */
 MUST_CHECK int http_start(struct http **http, const struct settings *settings,
                           const struct stats *stats, struct error *err);
-void http_stop(struct http *http); /* NULL is allowed; waits for answers under way */
+void http_stop(struct http *http); /* NULL is allowed, here and below */
+
+/* The loop polls fd for POLLIN, and calls http_process then and at the deadline. -1: there is none. */
+int http_fd(const struct http *http);
+int64_t http_deadline(const struct http *http, int64_t now_ms);
+void http_process(struct http *http);
 
 #endif

@@ -1,53 +1,18 @@
 #include "monitor/listen.h"
 
+#include "common/base/alloc.h"
 #include "common/base/bytes.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define BACKLOG 64
 
-/* Splits "[host]:port" or "host:port". */
-static bool split(struct bytes text, struct bytes *host, struct bytes *port)
-{
-    struct bytes rest;
-
-    if (text.len > 0 && text.data[0] == '[') {
-        if (!bytes_split(bytes_slice(text, 1, text.len), ']', host, &rest))
-            return false;
-        if (host->len == 0 || rest.len == 0 || rest.data[0] != ':')
-            return false;
-        *port = bytes_slice(rest, 1, rest.len);
-        return true;
-    }
-    /* A second colon would be an IPv6 address without brackets: where does its port begin? */
-    return bytes_split(text, ':', host, port) && memchr(port->data, ':', port->len) == NULL;
-}
-
-int listen_parse(struct listen_address *address, const char *text, struct error *err)
-{
-    struct bytes host;
-    struct bytes port;
-    uint64_t number;
-
-    if (!split(bytes_of(text), &host, &port))
-        return error_set(err, ERR_USAGE, "%s: expected HOST:PORT, as 127.0.0.1:9080 or [::1]:9080",
-                         text);
-    if (!bytes_to_u64(port, &number) || number > UINT16_MAX)
-        return error_set(err, ERR_USAGE, "%s: the port must be a number from 0 to 65535", text);
-    if (host.len >= sizeof address->host)
-        return error_set(err, ERR_USAGE, "%.60s...: the host name is too long", text);
-    snprintf(address->host, sizeof address->host, "%.*s", BYTES_ARG(host));
-    address->port = (uint16_t)number;
-    return 0;
-}
-
-static void name_of_socket(int fd, const char *host, char bound[LISTEN_BOUND_SIZE])
+static unsigned port_of(int fd)
 {
     union {
         struct sockaddr any;
@@ -55,14 +20,10 @@ static void name_of_socket(int fd, const char *host, char bound[LISTEN_BOUND_SIZ
         struct sockaddr_in6 v6;
     } name = {0};
     socklen_t len = sizeof name;
-    unsigned port = 0;
 
-    if (getsockname(fd, &name.any, &len) == 0)
-        port = ntohs(name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port);
-    if (strchr(host, ':') != NULL)
-        snprintf(bound, LISTEN_BOUND_SIZE, "[%s]:%u", host, port);
-    else
-        snprintf(bound, LISTEN_BOUND_SIZE, "%s:%u", host[0] != '\0' ? host : "0.0.0.0", port);
+    if (getsockname(fd, &name.any, &len) < 0)
+        return 0;
+    return ntohs(name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port);
 }
 
 static int open_one(const struct addrinfo *info)
@@ -81,28 +42,30 @@ static int open_one(const struct addrinfo *info)
     return fd;
 }
 
-int listen_open(int *fd, const struct listen_address *address, char bound[LISTEN_BOUND_SIZE],
-                struct error *err)
+int listen_open(int *fd, const char *address, char **bound, struct error *err)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    const char *host = address->host[0] != '\0' ? address->host : "0.0.0.0";
-    char port[8];
+    struct bytes host_part, port_part;
 
-    snprintf(port, sizeof port, "%u", (unsigned)address->port);
-    int result = getaddrinfo(host, port, &hints, &found);
+    if (!bytes_split_port(bytes_of(address), &host_part, &port_part))
+        return error_set(err, ERR_USAGE, "[http] listen: %s: must be HOST:PORT", address);
+    char *host = xstrndup(host_part.data, host_part.len);
+    int result = getaddrinfo(host, port_part.data, &hints, &found);
+    free(host);
     if (result != 0)
-        return error_set(err, ERR_UNREACHABLE, "[http] listen: %s: %s", host, gai_strerror(result));
+        return error_set(err, ERR_UNREACHABLE, "[http] listen: %s: %s", address,
+                         gai_strerror(result));
     *fd = -1;
     for (const struct addrinfo *info = found; info != NULL && *fd < 0; info = info->ai_next)
         *fd = open_one(info);
     if (*fd < 0)
-        error_system(err, "[http] listen: %s port %s", host, port);
+        error_system(err, "[http] listen: %s", address);
     freeaddrinfo(found);
     if (*fd < 0)
         return -ERR_SYSTEM;
-    name_of_socket(*fd, host, bound);
+    *bound = xasprintf("%.*s:%u", (int)(port_part.data - address) - 1, address, port_of(*fd));
     return 0;
 }

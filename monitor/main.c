@@ -1,19 +1,28 @@
-/* mqtt-bridge-monitor: asks the servers how they are, and tells whoever asks over HTTP.
+/* mqtt-bridge-monitor: probes the servers, and answers over HTTP.
  *
- * Each question to the servers is a blocking call, made beside main's loop, which waits for signals and
- * beats meanwhile; the HTTP server has a thread of its own and answers from the statistics. The bridge
- * works without this program. */
-#include "common/base/child.h"
+ * Each probe is a blocking call in a thread beside main's loop, which waits for signals, answers from the
+ * statistics and beats meanwhile. The bridge works without the monitor, and the monitor without a page: where it
+ * can't listen it says why, and tries again. */
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/offload.h"
+#include "common/runtime/child.h"
 #include "monitor/http.h"
 #include "monitor/probe.h"
 
 #include <poll.h>
 #include <stdlib.h>
 
-/* Each part has limits of its own, far below this: a question that takes so long hangs, and so do we. */
+/* Each probe has time-outs far below this. One that takes longer hangs: the monitor stops beating. */
 #define QUESTION_MOST_MS 60000
+
+#define LISTEN_AGAIN_MS 5000
+
+struct page {
+    struct http *http; /* NULL: does not listen */
+    int64_t try_ms;    /* when to try */
+    struct log_fault fault;
+};
 
 struct question {
     struct probe *probe;
@@ -21,6 +30,28 @@ struct question {
     int64_t asked_ms;
     int64_t due_ms; /* when the next is to be asked; written by the call */
 };
+
+/* The port may be another's for now, the token's file replaced at this moment. Who runs the monitor by itself is
+ * told at once. */
+static void listen_if_due(struct page *page, struct child *child)
+{
+    int64_t now = clock_monotonic_ms();
+    struct error err = {0};
+
+    if (page->http != NULL || child->settings->http.listen[0] == '\0' || now < page->try_ms)
+        return;
+    page->try_ms = now + LISTEN_AGAIN_MS;
+    if (http_start(&page->http, child->settings, child->stats, &err) < 0) {
+        if (!child->supervised)
+            child_fail_start(child, &err);
+        stats_reason(child->slot, err.text);
+        log_fault(&page->fault, LOG_LEVEL_ERROR, LOG_PLAIN, "No page and no probes over HTTP: %s",
+                  err.text);
+        return;
+    }
+    stats_reason(child->slot, "");
+    log_fault_over(&page->fault, LOG_PLAIN, "The page and the probes are served again");
+}
 
 static void ask(void *data)
 {
@@ -31,7 +62,7 @@ static void ask(void *data)
 
 static void keep(void *data)
 {
-    (void)data; /* it is run's, which waits for the call */
+    (void)data; /* run owns the question, and waits for the call */
 }
 
 static void ask_if_due(struct question *question)
@@ -54,21 +85,24 @@ static void take_answer(struct question *question)
     question->call = NULL;
 }
 
-/* Until a signal, the answer, the next question or the next beat. */
-static enum child_signal wait_for_signal(struct child *child, const struct question *question)
+/* Until a signal, a request, the answer, the next question or the next beat; what came over HTTP is answered. */
+static enum child_signal wait_for_signal(struct child *child, const struct question *question,
+                                         struct http *http)
 {
     int64_t now = clock_monotonic_ms();
-    int64_t wake_ms = now + child->settings->supervisor.hang_timeout_ms / 4;
+    int64_t wake_ms = now + child_beat_ms(child);
     struct pollfd fds[] = {{.fd = child->signal_fd, .events = POLLIN},
-                           {.fd = -1, .events = POLLIN}};
+                           {.fd = -1, .events = POLLIN},
+                           {.fd = http_fd(http), .events = POLLIN}};
 
     if (question->call != NULL)
         fds[1].fd = offload_fd(question->call);
-    else if (question->due_ms < wake_ms)
-        wake_ms = question->due_ms;
-    if (poll(fds, 2, clock_poll_timeout(wake_ms, now)) <= 0 || fds[0].revents == 0)
-        return CHILD_NONE;
-    return child_read_signal(child);
+    else
+        wake_ms = clock_earlier_ms(wake_ms, question->due_ms);
+    wake_ms = clock_earlier_ms(wake_ms, http_deadline(http, now));
+    int ready = poll(fds, sizeof fds / sizeof fds[0], clock_poll_timeout(wake_ms, now));
+    http_process(http);
+    return ready > 0 && fds[0].revents != 0 ? child_read_signal(child) : CHILD_NONE;
 }
 
 static bool hangs(const struct question *question)
@@ -76,7 +110,7 @@ static bool hangs(const struct question *question)
     return question->call != NULL && clock_monotonic_ms() - question->asked_ms > QUESTION_MOST_MS;
 }
 
-static void run(struct child *child, struct probe *probe)
+static void run(struct child *child, struct probe *probe, struct page *page)
 {
     struct question question = {.probe = probe};
 
@@ -85,11 +119,13 @@ static void run(struct child *child, struct probe *probe)
             stats_beat(child->slot);
         take_answer(&question);
         ask_if_due(&question);
-    } while (wait_for_signal(child, &question) == CHILD_NONE);
+        listen_if_due(page, child);
+    } while (wait_for_signal(child, &question, page->http) == CHILD_NONE);
 
-    /* The call has the probe and the settings in hand. */
+    /* A call under way still uses the probe and the settings. */
     while (question.call != NULL) {
         struct pollfd answer = {.fd = offload_fd(question.call), .events = POLLIN};
+
         poll(&answer, 1, -1);
         take_answer(&question);
     }
@@ -99,20 +135,19 @@ int main(int argc, char **argv)
 {
     struct child child;
     struct probe *probe = NULL;
-    struct http *http = NULL;
+    struct page page = {0};
     struct error err = {0};
 
     child_start(&child, argc, argv, "mqtt-bridge-monitor",
                 "watches the servers and answers over HTTP");
-    if (probe_new(&probe, child.settings, child.stats, &err) < 0 ||
-        (child.settings->http.listen[0] != '\0' &&
-         http_start(&http, child.settings, child.stats, &err) < 0))
-        child_give_up(&child, &err);
+    if (probe_new(&probe, child.settings, child.stats, &err) < 0)
+        child_fail_start(&child, &err);
+    listen_if_due(&page, &child);
     stats_set(child.slot, STATS_CONNECTED, 1);
     child_ready(&child);
-    run(&child, probe);
+    run(&child, probe, &page);
 
-    http_stop(http);
+    http_stop(page.http);
     probe_free(probe);
     child_end(&child);
     return CHILD_EXIT_DONE;

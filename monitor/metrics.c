@@ -1,5 +1,8 @@
 #include "monitor/metrics.h"
 
+#include "common/runtime/memory.h"
+#include "monitor/certificates.h"
+
 #include <string.h>
 
 #define PREFIX           "mqtt_bridge_"
@@ -43,11 +46,12 @@ static const struct row COUNTERS[] = {
      "Spool records that Redis lost and that were no longer kept.", STATS_SPOOL_GAP, NULL, 0},
     {"messages_handled_total", WORKERS, "Entries settled, by outcome.", STATS_HANDLED_DONE,
      "outcome=\"done\"", 0},
+    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_DROPPED, "outcome=\"dropped\"", 0},
     {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_RETRY, "outcome=\"retry\"", 0},
     {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_REJECT, "outcome=\"reject\"", 0},
-    {"messages_conflated_total", WORKERS, "Entries that a newer one of their topic replaced.",
-     STATS_CONFLATED, NULL, 0},
-    {"messages_expired_total", WORKERS, "Entries past their MQTT expiry.", STATS_EXPIRED, NULL, 0},
+    {"messages_conflated_total", WORKERS,
+     "Messages of routes with `latest` in whose place a newer one was published.",
+     STATS_HANDLED_CONFLATED, NULL, 0},
     {"entries_trimmed_total", WORKERS, "Pending entries whose body was gone from the stream.",
      STATS_TRIMMED, NULL, 0},
     {"entries_claimed_total", WORKERS, "Entries taken over from workers that were gone.",
@@ -87,6 +91,7 @@ static const struct row HISTOGRAMS[] = {
     {"hub_request_duration_seconds", WORKERS, "One request to the hub.", STATS_HUB_US, NULL, 1e-6},
     {"end_to_end_duration_seconds", WORKERS, "From received by the consumer to the hub's answer.",
      STATS_END_TO_END_US, NULL, 1e-6},
+    {"batch_messages", WORKERS, "Messages of a batch.", STATS_BATCH_MESSAGES, NULL, 1e-3},
 };
 
 static void write_head(struct buf *out, const char *name, const char *type, const char *help)
@@ -118,7 +123,10 @@ static bool is_owned(const struct stats_slot *slot, enum owner owner)
 /* `consumer="garden"` (that of [mqtt]: `consumer=""`) or `slot="2"`. */
 static void write_labels(struct buf *out, const struct stats_slot *slot, const struct row *row)
 {
-    const char *colon = strchr(slot->name, ':');
+    char name[STATS_NAME_SIZE];
+
+    stats_name_read(slot, name);
+    const char *colon = strchr(name, ':');
 
     if (row->owner == CONSUMERS) {
         buf_append_text(out, "{consumer=\"");
@@ -146,10 +154,12 @@ static void write_rows(struct buf *out, const struct stats *stats, const struct 
 
     for (size_t r = 0; r < rows_len; r++) {
         const struct row *row = &rows[r];
+
         if (row->help != NULL)
             write_head(out, row->name, type, row->help);
         for (size_t i = 0; i < stats->slots_len; i++) {
             const struct stats_slot *slot = &stats->slot[i];
+
             if (!is_owned(slot, row->owner))
                 continue;
             buf_printf(out, PREFIX "%s", row->name);
@@ -190,10 +200,79 @@ static void write_histograms(struct buf *out, const struct stats *stats)
 {
     for (size_t r = 0; r < LENGTH_OF(HISTOGRAMS); r++) {
         write_head(out, HISTOGRAMS[r].name, "histogram", HISTOGRAMS[r].help);
-        for (size_t i = 0; i < stats->slots_len; i++) {
+        for (size_t i = 0; i < stats->slots_len; i++)
             if (is_owned(&stats->slot[i], HISTOGRAMS[r].owner))
                 write_histogram(out, &stats->slot[i], &HISTOGRAMS[r]);
-        }
+    }
+}
+
+enum process_metric {
+    PROCESS_UP,
+    PROCESS_RESTARTS,
+    PROCESS_CRASHES,
+    PROCESS_STARTED,
+    PROCESS_MEMORY
+};
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+} PROCESS_METRICS[] = {
+    [PROCESS_UP] = {"process_up", "gauge", "1 while the process is alive."},
+    [PROCESS_RESTARTS] = {"process_restarts_total", "counter", "Starts after the first."},
+    [PROCESS_CRASHES] = {"process_crashes_total", "counter", "Ends that nobody had asked for."},
+    [PROCESS_STARTED] = {"process_start_time_seconds", "gauge", "When it was started."},
+    [PROCESS_MEMORY] = {"process_memory_bytes", "gauge",
+                        "Memory that would be free without it (PSS)."},
+};
+
+/* false where it can't be told. */
+static bool process_value(const struct stats_slot *slot, const struct readiness_limits *limits,
+                          enum process_metric metric, double *value)
+{
+    int64_t memory;
+
+    switch (metric) {
+    case PROCESS_UP:
+        *value = readiness_is_running(slot, limits);
+        return true;
+    case PROCESS_RESTARTS:
+        *value = (double)stats_counter(slot, STATS_RESTARTS);
+        return true;
+    case PROCESS_CRASHES:
+        *value = (double)stats_counter(slot, STATS_CRASHES);
+        return true;
+    case PROCESS_STARTED:
+        *value = (double)stats_gauge(slot, STATS_STARTED_US) * 1e-6;
+        return *value > 0;
+    case PROCESS_MEMORY:
+        memory = stats_gauge(slot, STATS_PID) > 0
+                     ? memory_of_process((pid_t)stats_gauge(slot, STATS_PID))
+                     : -1;
+        *value = (double)memory;
+        return memory >= 0;
+    }
+    return false;
+}
+
+static void write_process_metric(struct buf *out, const struct stats *stats,
+                                 const struct readiness_limits *limits, enum process_metric metric)
+{
+    const char *name = PROCESS_METRICS[metric].name;
+    char process[STATS_NAME_SIZE];
+    double value;
+
+    write_head(out, name, PROCESS_METRICS[metric].type, PROCESS_METRICS[metric].help);
+    for (size_t i = 0; i < stats->slots_len; i++) {
+        const struct stats_slot *slot = &stats->slot[i];
+
+        if (slot->name[0] == '\0' || !process_value(slot, limits, metric, &value))
+            continue;
+        stats_name_read(slot, process);
+        buf_printf(out, PREFIX "%s{name=\"", name);
+        write_label_value(out, process);
+        buf_printf(out, "\",slot=\"%u\"} %.15g\n", slot->number, value);
     }
 }
 
@@ -202,15 +281,8 @@ static void write_processes(struct buf *out, const struct stats *stats,
 {
     write_head(out, "build_info", "gauge", "The version that runs.");
     buf_append_text(out, PREFIX "build_info{version=\"" MQTT_BRIDGE_VERSION "\"} 1\n");
-    write_head(out, "process_up", "gauge", "1 while the process is alive.");
-    for (size_t i = 0; i < stats->slots_len; i++) {
-        const struct stats_slot *slot = &stats->slot[i];
-        if (slot->name[0] == '\0')
-            continue;
-        buf_append_text(out, PREFIX "process_up{name=\"");
-        write_label_value(out, slot->name);
-        buf_printf(out, "\",slot=\"%u\"} %d\n", slot->number, readiness_is_running(slot, limits));
-    }
+    for (size_t i = 0; i < LENGTH_OF(PROCESS_METRICS); i++)
+        write_process_metric(out, stats, limits, (enum process_metric)i);
 }
 
 /* One number of the probe under one label; nothing where it could not be told. */
@@ -227,7 +299,7 @@ static void write_probed(struct buf *out, const char *name, const char *label, c
 
 static void write_probe(struct buf *out, const struct settings *settings, const struct stats *stats)
 {
-    const struct stats_probe *probe = &stats->probe;
+    const struct stats_probe *probe = stats->probe;
     const char *transport = settings->transports[0].name;
 
     write_head(out, "server_up", "gauge", "1 if the server answered the last probe.");
@@ -252,6 +324,15 @@ static void write_probe(struct buf *out, const struct settings *settings, const 
                  atomic_load(&probe->failed), 0);
 }
 
+static void write_certificate(void *context, const char *name, double expiry_s)
+{
+    struct buf *out = context;
+
+    buf_append_text(out, PREFIX "certificate_expiry_timestamp_seconds{name=\"");
+    write_label_value(out, name);
+    buf_printf(out, "\"} %.0f\n", expiry_s);
+}
+
 void metrics_write(struct buf *out, const struct settings *settings, const struct stats *stats,
                    const struct readiness_limits *limits)
 {
@@ -260,4 +341,7 @@ void metrics_write(struct buf *out, const struct settings *settings, const struc
     write_rows(out, stats, GAUGES, LENGTH_OF(GAUGES), "gauge");
     write_histograms(out, stats);
     write_probe(out, settings, stats);
+    write_head(out, "certificate_expiry_timestamp_seconds", "gauge",
+               "When the certificates of a file that the settings name expire.");
+    certificates_each(settings, write_certificate, out);
 }

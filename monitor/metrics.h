@@ -4,8 +4,8 @@
 #define MONITOR_METRICS_H
 
 #include "common/base/buf.h"
-#include "common/base/readiness.h"
-#include "common/base/settings.h"
+#include "common/runtime/readiness.h"
+#include "common/settings/settings.h"
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 

@@ -1,6 +1,7 @@
 #include "monitor/pages.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -25,21 +26,12 @@ static bool is_letter_or_digit(char c)
 
 bool pages_name_is_safe(const char *name)
 {
-    bool at_start = true; /* of a part */
-
-    for (; *name != '\0'; name++) {
-        if (*name == '/') {
-            if (at_start)
-                return false;
-            at_start = true;
-            continue;
-        }
-        if (!is_letter_or_digit(*name) && *name != '_' && *name != '-' &&
-            (*name != '.' || at_start))
+    if (name[0] == '.')
+        return false;
+    for (const char *at = name; *at != '\0'; at++)
+        if (!is_letter_or_digit(*at) && *at != '_' && *at != '-' && *at != '.')
             return false;
-        at_start = false;
-    }
-    return !at_start;
+    return name[0] != '\0';
 }
 
 const char *pages_content_type(const char *name)
@@ -61,10 +53,9 @@ const char *pages_content_type(const char *name)
     };
     const char *ending = strrchr(name, '.');
 
-    for (size_t i = 0; ending != NULL && i < sizeof TYPES / sizeof TYPES[0]; i++) {
+    for (size_t i = 0; ending != NULL && i < sizeof TYPES / sizeof TYPES[0]; i++)
         if (strcmp(ending, TYPES[i].ending) == 0)
             return TYPES[i].type;
-    }
     return "application/octet-stream";
 }
 
@@ -89,25 +80,22 @@ static bool try_folder(struct pages *pages, char *folder)
     return false;
 }
 
-static bool find_beside_program(struct pages *pages)
+static void find_beside_program(struct pages *pages)
 {
-    char path[4096];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
+    char *path = file_own_folder();
 
-    if (len <= 0)
-        return false;
-    path[len] = '\0';
     /* bin/program: share is one up. build/program: web is one up; two for a sanitizer's build. */
-    for (int up = 0; up < 3; up++) {
+    for (int up = 1; up < 3 && path != NULL; up++) {
         char *slash = strrchr(path, '/');
+
         if (slash == NULL)
-            return false;
+            break;
         *slash = '\0';
-        if (up > 0 && (try_folder(pages, xasprintf("%s/" INSTALLED, path)) ||
-                       try_folder(pages, xasprintf("%s/web", path))))
-            return true;
+        if (try_folder(pages, xasprintf("%s/" INSTALLED, path)) ||
+            try_folder(pages, xasprintf("%s/web", path)))
+            break;
     }
-    return false;
+    free(path);
 }
 
 struct pages *pages_new(void)
@@ -119,8 +107,8 @@ struct pages *pages_new(void)
     pages->library = open_folder(LIBRARY_FOLDER);
     if (chosen != NULL && chosen[0] != '\0')
         try_folder(pages, xstrdup(chosen));
-    else if (!find_beside_program(pages))
-        try_folder(pages, xstrdup(MQTT_BRIDGE_PREFIX "/" INSTALLED));
+    else
+        find_beside_program(pages);
     return pages;
 }
 
@@ -154,7 +142,9 @@ bool pages_find(const struct pages *pages, const char *path, struct page *page)
     int folder = library ? pages->library : pages->web;
     if (folder < 0 || !pages_name_is_safe(name))
         return false;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    /* Packages may link the library's files, and only root does so. */
+    int fd = openat(folder, name,
+                    O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (library ? 0 : O_NOFOLLOW));
     if (fd < 0)
         return false;
     if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {

@@ -1,13 +1,13 @@
-/* What the servers say: Redis, the failure transport's database and the hub, asked in turn with plain
- * blocking calls, each under PROBE_LIMIT_MS.
+/* Probes Redis, the failure transport's database and the hub in turn, with plain blocking calls, each under
+ * PROBE_LIMIT_MS.
  *
- * What is learned goes into the statistics (struct stats_probe), where every program can read it:
- * numbers, and why a server is not well. One thread. */
+ * The results go into the statistics (struct stats_probe), where every program can read them: numbers, and
+ * why a server fails its probe. One thread. */
 #ifndef MONITOR_PROBE_H
 #define MONITOR_PROBE_H
 
-#include "common/base/settings.h"
-#include "common/base/stats.h"
+#include "common/runtime/stats.h"
+#include "common/settings/settings.h"
 
 #define PROBE_LIMIT_MS    2000
 #define PROBE_INTERVAL_MS 3000
@@ -19,8 +19,8 @@ MUST_CHECK int probe_new(struct probe **probe, const struct settings *settings, 
                          struct error *err);
 void probe_free(struct probe *probe);
 
-/* Asks the next server; returns when to call again (monotonic ms): now, or after the last of a round when
- * the next is due. */
+/* Probes the next server. Returns when to call again (monotonic ms): now, or at the end of a round when the
+ * next round is due. */
 int64_t probe_step(struct probe *probe);
 
 #endif

@@ -1,6 +1,7 @@
 #include "monitor/status.h"
 
 #include "common/base/clock.h"
+#include "common/settings/settings_table.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -24,10 +25,10 @@ static const struct {
     {"spool_damaged", STATS_SPOOL_DAMAGED},
     {"spool_gap", STATS_SPOOL_GAP},
     {"done", STATS_HANDLED_DONE},
+    {"dropped", STATS_HANDLED_DROPPED},
+    {"conflated", STATS_HANDLED_CONFLATED},
     {"retried", STATS_HANDLED_RETRY},
     {"rejected", STATS_HANDLED_REJECT},
-    {"conflated", STATS_CONFLATED},
-    {"expired", STATS_EXPIRED},
     {"trimmed", STATS_TRIMMED},
     {"claimed", STATS_CLAIMED},
     {"moved", STATS_MOVED},
@@ -70,27 +71,28 @@ static void print(struct buf *out, cJSON *json)
     cJSON_Delete(json);
 }
 
-static cJSON *readiness_reasons(const struct readiness *readiness)
+static cJSON *readiness_reasons(const struct readiness *readiness, bool with_texts)
 {
     cJSON *reasons = cJSON_CreateArray();
     char text[READINESS_TEXT_SIZE];
 
-    for (size_t i = 0; i < READINESS_PARTS; i++) {
+    for (size_t i = 0; i < READINESS_PARTS; i++)
         if (readiness_tell(readiness, (enum readiness_part)i, text))
-            cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
-    }
+            cJSON_AddItemToArray(reasons,
+                                 cJSON_CreateString(with_texts ? text : READINESS_NAMES[i]));
     return reasons;
 }
 
-static void add_readiness(cJSON *to, const struct readiness *readiness)
+static void add_readiness(cJSON *to, const struct readiness *readiness, bool with_texts)
 {
     cJSON_AddBoolToObject(to, "ready", readiness->ready);
-    cJSON_AddItemToObject(to, "reasons", readiness_reasons(readiness));
+    cJSON_AddItemToObject(to, "reasons", readiness_reasons(readiness, with_texts));
     cJSON *parts = cJSON_AddObjectToObject(to, "parts");
     for (size_t i = 0; i < READINESS_PARTS; i++) {
         cJSON *part = cJSON_AddObjectToObject(parts, READINESS_NAMES[i]);
+
         cJSON_AddBoolToObject(part, "ok", readiness->part[i].ok);
-        if (!readiness->part[i].ok)
+        if (!readiness->part[i].ok && with_texts)
             cJSON_AddStringToObject(part, "reason", readiness->part[i].reason);
         if (!readiness->part[i].configured)
             cJSON_AddBoolToObject(part, "configured", false);
@@ -99,11 +101,11 @@ static void add_readiness(cJSON *to, const struct readiness *readiness)
     }
 }
 
-void status_write_readiness(struct buf *out, const struct readiness *readiness)
+void status_write_readiness(struct buf *out, const struct readiness *readiness, bool with_texts)
 {
     cJSON *json = cJSON_CreateObject();
 
-    add_readiness(json, readiness);
+    add_readiness(json, readiness, with_texts);
     print(out, json);
 }
 
@@ -112,9 +114,11 @@ static cJSON *process(const struct stats_slot *slot, const struct readiness_limi
     int64_t beat = (int64_t)atomic_load_explicit(&slot->beat_ms, memory_order_relaxed);
     cJSON *json = cJSON_CreateObject();
     char reason[STATS_REASON_SIZE];
+    char name[STATS_NAME_SIZE];
 
     stats_reason_read(slot, reason);
-    cJSON_AddStringToObject(json, "name", slot->name);
+    stats_name_read(slot, name);
+    cJSON_AddStringToObject(json, "name", name);
     cJSON_AddNumberToObject(json, "number", slot->number);
     cJSON_AddBoolToObject(json, "running", readiness_is_running(slot, limits));
     if (beat != 0)
@@ -137,6 +141,7 @@ static void add_totals(cJSON *to, const struct stats *stats)
 
     for (size_t i = 0; i < LENGTH_OF(COUNTERS); i++) {
         uint64_t sum = 0;
+
         for (size_t slot = 0; slot < stats->slots_len; slot++)
             sum += stats_counter(&stats->slot[slot], COUNTERS[i].counter);
         cJSON_AddNumberToObject(totals, COUNTERS[i].name, (double)sum);
@@ -156,7 +161,7 @@ static void add_probed(cJSON *to, const char *name, const _Atomic int64_t *value
 
 static void add_queues(cJSON *to, const struct settings *settings, const struct stats *stats)
 {
-    const struct stats_probe *probe = &stats->probe;
+    const struct stats_probe *probe = stats->probe;
 
     cJSON *transport = cJSON_AddObjectToObject(to, "transport");
     cJSON_AddStringToObject(transport, "name", settings->transports[0].name);
@@ -180,12 +185,11 @@ void status_write(struct buf *out, const struct settings *settings, const struct
     snprintf(zoned, sizeof zoned, "%sZ", now);
     cJSON_AddStringToObject(json, "version", MQTT_BRIDGE_VERSION);
     cJSON_AddStringToObject(json, "time", zoned);
-    add_readiness(json, readiness);
+    add_readiness(json, readiness, true);
     cJSON *processes = cJSON_AddArrayToObject(json, "processes");
-    for (size_t i = 0; i < stats->slots_len; i++) {
+    for (size_t i = 0; i < stats->slots_len; i++)
         if (stats->slot[i].name[0] != '\0')
             cJSON_AddItemToArray(processes, process(&stats->slot[i], limits));
-    }
     add_queues(json, settings, stats);
     add_totals(json, stats);
     print(out, json);
@@ -206,8 +210,7 @@ void status_write_page_config(struct buf *out, const struct settings *settings)
      * page takes only updates whose id is ours. */
     cJSON *topics = cJSON_AddArrayToObject(json, "topics");
     cJSON_AddItemToArray(topics, cJSON_CreateString("*"));
-    cJSON_AddStringToObject(json, "data", mercure->data);
+    cJSON_AddStringToObject(json, "data", setting_word(UPDATE_DATA_WORDS, mercure->data));
     cJSON_AddBoolToObject(json, "private", mercure->private_updates);
-    cJSON_AddBoolToObject(json, "token", settings->http.token_file[0] != '\0');
     print(out, json);
 }

@@ -4,11 +4,12 @@
 #define MONITOR_STATUS_H
 
 #include "common/base/buf.h"
-#include "common/base/readiness.h"
-#include "common/base/settings.h"
+#include "common/runtime/readiness.h"
+#include "common/settings/settings.h"
 
-/* {"ready":false,"reasons":["hub: connection refused"],"parts":{"broker":{"ok":true},…}} */
-void status_write_readiness(struct buf *out, const struct readiness *readiness);
+/* {"ready":false,"reasons":["hub: connection refused"],"parts":{"broker":{"ok":true},…}}; without the texts, which
+ * show addresses, the names alone: "reasons":["hub"]. */
+void status_write_readiness(struct buf *out, const struct readiness *readiness, bool with_texts);
 
 /* Everything: readiness, each process by slot, the transport, the failure transport, totals. */
 void status_write(struct buf *out, const struct settings *settings, const struct stats *stats,

@@ -2,10 +2,12 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "supervisor/account.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +21,12 @@
 
 struct client {
     int fd;
-    int64_t deadline_ms; /* -1: may stay */
+    int64_t deadline_ms; /* -1: none */
     struct buf request;
     struct buf reply;
     size_t sent;
     bool answered;
-    bool stays; /* after the reply: until the service has ended */
+    bool stays; /* after the reply, until the service has ended */
     bool gone;
 };
 
@@ -32,12 +34,11 @@ struct control {
     int listen_fd;
     int epoll_fd;
     char *path;
-    uid_t owner;
     control_answer *answer;
     void *context;
     struct client *clients[CONTROL_CLIENTS_MAX]; /* the oldest first */
     size_t clients_len;
-    int64_t resume_ms; /* not listening for want of descriptors until then; -1: listening */
+    int64_t resume_ms; /* out of descriptors: does not listen until then; -1: listens */
 };
 
 static bool parse_target(const cJSON *object, struct control_request *request, struct error *err)
@@ -52,6 +53,42 @@ static bool parse_target(const cJSON *object, struct control_request *request, s
         return false;
     }
     snprintf(request->target, sizeof(request->target), "%s", target->valuestring);
+    return true;
+}
+
+static bool parse_bridge(const cJSON *object, struct control_request *request, struct error *err)
+{
+    const cJSON *bridge = cJSON_GetObjectItemCaseSensitive(object, "bridge");
+
+    if (bridge == NULL || cJSON_IsNull(bridge))
+        return true;
+    if (!cJSON_IsString(bridge) || bridge->valuestring[0] == '\0' ||
+        strlen(bridge->valuestring) >= sizeof(request->bridge)) {
+        error_set(err, ERR_USAGE, "bridge: must be a state directory");
+        return false;
+    }
+    snprintf(request->bridge, sizeof(request->bridge), "%s", bridge->valuestring);
+    return true;
+}
+
+/* "TERM", "SIGTERM", "15". */
+static bool parse_signal(const cJSON *object, struct control_request *request, struct error *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "signal");
+    const char *text = cJSON_IsString(item) ? item->valuestring : "";
+    const char *name = strncmp(text, "SIG", 3) == 0 ? text + 3 : text;
+    uint64_t number = 0;
+
+    if (!bytes_to_u64(bytes_of(text), &number) || number >= NSIG)
+        number = 0;
+    for (int i = 1; i < NSIG && number == 0; i++)
+        if (sigabbrev_np(i) != NULL && strcmp(sigabbrev_np(i), name) == 0)
+            number = (uint64_t)i;
+    if (number == 0) {
+        error_set(err, ERR_USAGE, "signal: must be a name, as TERM or USR1");
+        return false;
+    }
+    request->signal = (int)number;
     return true;
 }
 
@@ -70,8 +107,8 @@ static bool parse_count(const cJSON *object, struct control_request *request, st
 
 static bool parse_object(const cJSON *object, struct control_request *request, struct error *err)
 {
-    static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start", "stop",
-                                                         "restart", "scale",  "reload"};
+    static const char *const VERBS[CONTROL_VERBS_LEN] = {
+        "status", "health", "start", "stop", "restart", "scale", "reload", "events", "signal"};
     const cJSON *verb = cJSON_GetObjectItemCaseSensitive(object, "verb");
     size_t i = 0;
 
@@ -86,6 +123,10 @@ static bool parse_object(const cJSON *object, struct control_request *request, s
         return false;
     }
     request->verb = (enum control_verb)i;
+    if (!parse_bridge(object, request, err))
+        return false;
+    if (request->verb == CONTROL_SIGNAL && !parse_signal(object, request, err))
+        return false;
     if (request->verb == CONTROL_SCALE)
         return parse_count(object, request, err);
     return parse_target(object, request, err);
@@ -106,40 +147,26 @@ int control_parse(struct bytes line, struct control_request *request, struct err
     return good ? 0 : -(int)err->code;
 }
 
-/* Is there somebody behind the socket file? */
-static bool somebody_listens(const struct sockaddr_un *address)
+/* -ERR_LOCKED: a program listens on the socket file. */
+static int refuse_listener(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
-        return false;
+        return 0;
     int result = connect(fd, (const struct sockaddr *)address, sizeof(*address));
-    /* EAGAIN: its queue is full, so it is there. */
-    bool there = result == 0 || errno == EAGAIN || errno == EACCES;
+    int why = result < 0 ? errno : 0;
     close(fd);
-    return there;
+    if (why == EACCES && (result = account_refuse_foreign("socket", address->sun_path, err)) < 0)
+        return result;
+    /* EAGAIN: the listener's queue is full, so there is one. */
+    if (why == 0 || why == EAGAIN || why == EACCES)
+        return error_set(err, ERR_LOCKED, "[supervisor] socket: %s: another service listens on it",
+                         address->sun_path);
+    return 0;
 }
 
-/* By descriptor: where the owner may write already, another thing could be put in its place meanwhile. */
-static int give_socket(const char *path, uid_t owner)
-{
-    struct stat info = {0};
-    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0)
-        return -1;
-    int result = fstat(fd, &info);
-    if (result == 0 && S_ISSOCK(info.st_mode)) {
-        result = fchownat(fd, "", owner, (gid_t)-1, AT_EMPTY_PATH);
-    } else if (result == 0) {
-        errno = ENOTSOCK;
-        result = -1;
-    }
-    close(fd);
-    return result;
-}
-
-static int open_socket(const char *path, uid_t owner, struct error *err)
+static int open_socket(const char *path, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
@@ -148,9 +175,9 @@ static int open_socket(const char *path, uid_t owner, struct error *err)
                          "[supervisor] socket: %s: longer than the system allows (%zu bytes)", path,
                          sizeof(address.sun_path) - 1);
     memcpy(address.sun_path, path, strlen(path));
-    if (somebody_listens(&address))
-        return error_set(err, ERR_LOCKED, "[supervisor] socket: %s: another service listens on it",
-                         path);
+    int refused = refuse_listener(&address, err);
+    if (refused < 0)
+        return refused;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_system(err, "socket");
@@ -158,8 +185,7 @@ static int open_socket(const char *path, uid_t owner, struct error *err)
     mode_t mask = umask(0177);
     int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
     umask(mask);
-    if (bound < 0 || listen(fd, BACKLOG) < 0 ||
-        (owner != (uid_t)-1 && give_socket(path, owner) < 0)) {
+    if (bound < 0 || listen(fd, BACKLOG) < 0) {
         error_system(err, "[supervisor] socket: %s", path);
         close(fd);
         return -ERR_SYSTEM;
@@ -174,10 +200,10 @@ static int watch(const struct control *control, int operation, int fd, uint32_t 
     return epoll_ctl(control->epoll_fd, operation, fd, &event);
 }
 
-int control_open(struct control **control, const char *path, uid_t owner, control_answer *answer,
-                 void *context, struct error *err)
+int control_open(struct control **control, const char *path, control_answer *answer, void *context,
+                 struct error *err)
 {
-    int fd = open_socket(path, owner, err);
+    int fd = open_socket(path, err);
 
     if (fd < 0)
         return fd;
@@ -185,7 +211,6 @@ int control_open(struct control **control, const char *path, uid_t owner, contro
     *made = (struct control){.listen_fd = fd,
                              .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                              .path = xstrdup(path),
-                             .owner = owner,
                              .answer = answer,
                              .context = context,
                              .resume_ms = -1};
@@ -202,8 +227,8 @@ static void drop(struct control *control, size_t index)
 {
     struct client *client = control->clients[index];
 
-    /* Closing is not enough: a child between fork and exec has the connection too, and as long as it
-     * does its events would go on coming, for a client that is gone. */
+    /* Closing is not enough: a child between fork and exec has the connection too. While it does, events of
+     * the connection would come, for a client that is freed. */
     epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
     close(client->fd);
     buf_free(&client->request);
@@ -226,18 +251,17 @@ static void answer_error(struct client *client, const char *text)
     cJSON_Delete(object);
 }
 
-static bool is_allowed(const struct control *control, int fd)
+static bool is_allowed(int fd)
 {
     struct ucred peer;
     socklen_t len = sizeof(peer);
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
         return false;
-    return peer.uid == 0 || peer.uid == geteuid() ||
-           (control->owner != (uid_t)-1 && peer.uid == control->owner);
+    return peer.uid == 0 || peer.uid == geteuid();
 }
 
-/* For one more: the oldest goes, but nobody whose connection is the promise that the end will be told. */
+/* Drops the oldest client for a new one, but none that waits for the end of the service. */
 static bool make_room(struct control *control)
 {
     size_t oldest = 0;
@@ -263,13 +287,13 @@ static void accept_client(struct control *control, int64_t now_ms)
         }
         return;
     }
-    if (!is_allowed(control, fd) || !make_room(control)) {
+    if (!is_allowed(fd) || !make_room(control)) {
         close(fd);
         return;
     }
     struct client *client = xcalloc(1, sizeof(*client));
     client->fd = fd;
-    client->deadline_ms = now_ms + CONTROL_PATIENCE_MS;
+    client->deadline_ms = now_ms + CONTROL_TIMEOUT_MS;
     if (watch(control, EPOLL_CTL_ADD, fd, EPOLLIN, client) < 0) {
         close(fd);
         free(client);
@@ -293,7 +317,7 @@ static void answer_line(struct control *control, struct client *client, struct b
     watch(control, EPOLL_CTL_MOD, client->fd, EPOLLIN | EPOLLOUT, client);
 }
 
-/* Nothing more comes; who half closed the connection may still want the answer. */
+/* The client sends no more; a client that half closed the connection may still want the reply. */
 static void read_end(struct control *control, struct client *client)
 {
     if (!client->answered && client->request.len > 0)
@@ -369,7 +393,7 @@ void control_process(struct control *control, int64_t now_ms)
 {
     struct epoll_event event;
 
-    /* One event a call: nothing that is dropped can have a second one waiting here. */
+    /* One event a call: a client that is dropped can't have a second event waiting. */
     if (epoll_wait(control->epoll_fd, &event, 1, 0) == 1) {
         struct client *client = event.data.ptr;
 

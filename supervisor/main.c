@@ -1,74 +1,47 @@
-/* mqtt-bridge-supervisor: starts, watches, restarts, scales and stops the bridge's processes. */
+/* mqtt-bridge-supervisor: starts, watches, restarts, scales and stops the bridge's processes.
+ *
+ * Here is its one wait, epoll: signals, the control socket, the children's pipes, deadlines. It takes one event
+ * at a time, so that nothing that an event frees has another event waiting. As PID 1 or subreaper it reaps
+ * every process that ends. */
 #include "common/base/buf.h"
-#include "common/base/child.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/settings_verify.h"
-#include "supervisor/loop.h"
+#include "common/runtime/child.h"
+#include "common/runtime/command_line.h"
+#include "supervisor/commands.h"
 #include "supervisor/service.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROGRAM        "mqtt-bridge-supervisor"
 #define DEFAULT_CONFIG "/etc/mqtt-bridge/mqtt-bridge.ini"
+#define TICK_MS        1000
+#define STOOD_STILL_MS 3000 /* at most, see stood_still_ms */
 
-static void print_help(void)
-{
-    printf(PROGRAM
-           " - runs the bridge: consumers, workers and the monitor\n\n"
-           "usage: " PROGRAM " [--config FILE]\n\n"
-           "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG, else\n"
-           "                 " DEFAULT_CONFIG " if it is there, else the\n"
-           "                 environment and the defaults)\n"
-           "  --version\n\n"
-           "It stays in the foreground. SIGTERM, SIGINT drain and stop; SIGQUIT stops at once;\n"
-           "SIGHUP reloads the settings; SIGUSR1 reopens the log; SIGUSR2 replaces the workers\n"
-           "one after the other; SIGTTIN, SIGTTOU: one worker more, one less.\n"
-           "Exit code: 0 stopped in order, 1 failed, 2 settings, 3 already running;\n"
-           "with on_fatal = exit that of the process that was given up.\n");
-}
+static const char HELP[] =
+    PROGRAM " - runs the bridge: consumers, workers and the monitor\n\n"
+            "usage: " PROGRAM " [--config FILE]\n\n"
+            "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG, else\n"
+            "                 " DEFAULT_CONFIG " if it is there, else the\n"
+            "                 environment and the defaults)\n"
+            "  --version\n\n"
+            "It stays in the foreground. SIGTERM, SIGINT drain and stop; SIGQUIT stops at once;\n"
+            "SIGHUP reloads the settings, or stops it if its terminal was closed; SIGUSR1 reopens\n"
+            "the log; SIGUSR2 replaces the workers one after the other; SIGTTIN, SIGTTOU: one\n"
+            "worker more, one less.\n"
+            "Exit code: 0 stopped in order, 1 failed, 2 settings, 3 already running;\n"
+            "with on_fatal = exit that of the process that was given up.\n";
 
-static const char *parse(int argc, char **argv)
-{
-    static const struct option OPTIONS[] = {{"config", required_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {NULL, 0, NULL, 0}};
-    const char *config = getenv("MQTT_BRIDGE_CONFIG");
-    int option;
-
-    if (config != NULL && config[0] == '\0') /* as every empty variable: not set */
-        config = NULL;
-    if (config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
-        config = DEFAULT_CONFIG;
-    while ((option = getopt_long(argc, argv, "c:h", OPTIONS, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            config = optarg;
-            break;
-        case 'h':
-            print_help();
-            exit(0);
-        case 'V':
-            printf(PROGRAM " " MQTT_BRIDGE_VERSION "\n");
-            exit(0);
-        default:
-            fprintf(stderr, PROGRAM ": see " PROGRAM " --help\n");
-            exit(CHILD_EXIT_SETTINGS);
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, PROGRAM ": unexpected argument \"%s\"; see " PROGRAM " --help\n",
-                argv[optind]);
-        exit(CHILD_EXIT_SETTINGS);
-    }
-    return config;
-}
-
-/* What we open later must not become somebody's standard input, output or error. */
+/* A descriptor that is opened later must not become standard input, output or error of a child. */
 static void fill_standard_descriptors(void)
 {
     int fd;
@@ -93,6 +66,285 @@ static int fail(const struct error *err)
     }
 }
 
+static bool has_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* The kernel's SIGHUP, or that of a shell which passes it on. `nohup` has it ignored. */
+static bool terminal_has_closed(const struct service *service, const struct signalfd_siginfo *info)
+{
+    return service->on_terminal && (info->ssi_code == SI_KERNEL || !has_terminal());
+}
+
+static int open_signals(struct service *service, struct error *err)
+{
+    static const int SIGNALS[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP, SIGUSR1,
+                                  SIGUSR2, SIGTTIN, SIGTTOU, SIGCHLD};
+    struct sigaction hangup;
+    sigset_t signals;
+
+    sigaction(SIGHUP, NULL, &hangup);
+    service->on_terminal = has_terminal() && hangup.sa_handler != SIG_IGN;
+    sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+        sigaddset(&signals, SIGNALS[i]);
+    /* An ignored SIGCHLD, which is inherited, would let the children vanish unseen. */
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
+        return error_system(err, "signals");
+    service->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (service->signal_fd < 0)
+        return error_system(err, "signals");
+    return 0;
+}
+
+static int watch(struct service *service, int fd, struct watch *who, enum watch_kind kind,
+                 struct error *err)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = who};
+
+    who->kind = kind;
+    if (epoll_ctl(service->launch.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return error_system(err, "epoll");
+    return 0;
+}
+
+static int open_loop(struct service *service, struct error *err)
+{
+    int result;
+
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        return error_system(err, "PR_SET_CHILD_SUBREAPER");
+    if ((result = open_signals(service, err)) < 0 ||
+        (result = watch(service, service->signal_fd, &service->signal_watch, WATCH_SIGNALS, err)) <
+            0 ||
+        (result = control_open(&service->control, service->settings->supervisor.socket,
+                               commands_answer, service, err)) < 0 ||
+        (result = files_write_pid(&service->files, service->settings, err)) < 0)
+        return result;
+    return watch(service, control_fd(service->control), &service->control_watch, WATCH_CONTROL,
+                 err);
+}
+
+static struct process *find_pid(const struct service *service, pid_t pid)
+{
+    for (size_t i = 0; i < service->processes_len; i++)
+        if (service->processes[i]->pid == pid)
+            return service->processes[i];
+    return NULL;
+}
+
+static void reap(struct service *service)
+{
+    for (;;) {
+        siginfo_t info = {0};
+
+        /* WNOWAIT: the number stays the process's own until process_handle_exit has killed its group. */
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+            return;
+        struct process *process = find_pid(service, info.si_pid);
+        if (process != NULL)
+            process_handle_exit(process, &service->launch, &info);
+        else
+            waitpid(info.si_pid, NULL, 0);
+    }
+}
+
+static void scale_by(struct service *service, int64_t difference)
+{
+    struct error err = {0};
+    int64_t workers = service->workers + difference;
+
+    if (workers < 1)
+        log_warning(LOG_PLAIN, "SIGTTOU ignored: one worker is the minimum");
+    else if (service_scale(service, workers, &err) < 0)
+        log_warning(LOG_PLAIN, "SIGTTIN ignored: %s", err.text);
+}
+
+static void reload(struct service *service)
+{
+    struct buf faults = {0};
+
+    if (service->phase == PHASE_RUNNING && service_reload(service, &faults) < 0)
+        buf_clear(&faults); /* the log has them */
+    buf_free(&faults);
+}
+
+static void stop_without_terminal(struct service *service)
+{
+    log_notice(LOG_PLAIN, "Its terminal was closed");
+    service_stop(service, 0);
+}
+
+static void read_signal(struct service *service)
+{
+    struct signalfd_siginfo info;
+
+    if (read(service->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    switch (info.ssi_signo) {
+    case SIGCHLD:
+        reap(service);
+        break;
+    case SIGINT:
+        /* The second Ctrl-C of an impatient person. */
+        if (service->phase != PHASE_RUNNING)
+            service_quit(service);
+        else
+            service_stop(service, 0);
+        break;
+    case SIGTERM:
+        service_stop(service, 0);
+        break;
+    case SIGQUIT:
+        service_quit(service);
+        break;
+    case SIGHUP:
+        if (terminal_has_closed(service, &info))
+            stop_without_terminal(service);
+        else
+            reload(service);
+        break;
+    case SIGUSR1:
+        service_reopen_logs(service);
+        break;
+    case SIGUSR2:
+        service_restart_workers(service);
+        break;
+    case SIGTTIN:
+        scale_by(service, 1);
+        break;
+    case SIGTTOU:
+        scale_by(service, -1);
+        break;
+    default:
+        break;
+    }
+}
+
+static void handle(struct service *service, const struct watch *watched)
+{
+    switch (watched->kind) {
+    case WATCH_SIGNALS:
+        read_signal(service);
+        break;
+    case WATCH_CONTROL:
+        control_process(service->control, clock_monotonic_ms());
+        break;
+    case WATCH_READY:
+        process_read_ready(watched->process, &service->launch);
+        break;
+    case WATCH_OUTPUT:
+        process_read_output(watched->process);
+        break;
+    }
+}
+
+/* The monitor takes the supervisor for dead after hang_timeout without a beat, as it is with children. */
+static int64_t tick_ms(const struct service *service)
+{
+    int64_t quarter = service->settings->supervisor.hang_timeout_ms / 4;
+
+    return quarter > 0 && quarter < TICK_MS ? quarter : TICK_MS;
+}
+
+/* A tick so late means that the supervisor did not run: a frozen container, SIGSTOP. The children did not run
+ * either. Their silence before and since, up to a quarter of hang_timeout each, must not add up to it. */
+static int64_t stood_still_ms(const struct service *service)
+{
+    int64_t half = service->settings->supervisor.hang_timeout_ms / 2;
+
+    return half > 0 && half < STOOD_STILL_MS ? half : STOOD_STILL_MS;
+}
+
+static void tick(struct service *service, int64_t now_ms)
+{
+    int64_t since = now_ms - service->ticked_ms;
+
+    if (since < tick_ms(service))
+        return;
+    if (since > stood_still_ms(service))
+        service->resumed_ms = now_ms;
+    service->ticked_ms = now_ms;
+    stats_beat(service->statistics.own);
+    service_write_reasons(service);
+    for (size_t i = 0; i < service->processes_len; i++)
+        statistics_sample(service->processes[i], since);
+}
+
+/* When the process will have been silent for too long; -1: that does not matter now. */
+static int64_t hang_deadline(const struct service *service, const struct process *process)
+{
+    int64_t timeout = process->hang_timeout_ms;
+    int64_t beat = (int64_t)atomic_load_explicit(&process->slot->beat_ms, memory_order_relaxed);
+    int64_t last = process->lifecycle.started_ms;
+
+    if (timeout <= 0 || process->hung ||
+        (process->lifecycle.state != STATE_STARTING && process->lifecycle.state != STATE_RUNNING))
+        return -1;
+    last = beat > last ? beat : last;
+    last = service->resumed_ms > last ? service->resumed_ms : last;
+    return last + timeout;
+}
+
+static void check_deadlines(struct service *service, int64_t now_ms)
+{
+    for (size_t i = 0; i < service->processes_len; i++) {
+        struct process *process = service->processes[i];
+        int64_t hang = hang_deadline(service, process);
+
+        if (hang >= 0 && hang <= now_ms) {
+            log_error(LOG_PLAIN, "%s hangs: no heartbeat for %lld ms; killed", process->title,
+                      (long long)process->hang_timeout_ms);
+            process->hung = true;
+            process_handle_event(process, &service->launch, EVENT_HANG);
+        }
+        if (process->lifecycle.deadline_ms >= 0 && process->lifecycle.deadline_ms <= now_ms)
+            process_handle_event(process, &service->launch, EVENT_DEADLINE);
+    }
+    int64_t patience = control_deadline(service->control);
+    if (patience >= 0 && patience <= now_ms)
+        control_process(service->control, now_ms);
+}
+
+static int64_t next_deadline(const struct service *service)
+{
+    int64_t first = service->ticked_ms + tick_ms(service);
+
+    for (size_t i = 0; i < service->processes_len; i++) {
+        first = clock_earlier_ms(first, service->processes[i]->lifecycle.deadline_ms);
+        first = clock_earlier_ms(first, hang_deadline(service, service->processes[i]));
+    }
+    if (service->phase == PHASE_CONSUMERS)
+        first = clock_earlier_ms(first, service->workers_by_ms);
+    return clock_earlier_ms(first, control_deadline(service->control));
+}
+
+static void run_loop(struct service *service)
+{
+    for (;;) {
+        struct epoll_event event;
+
+        service_advance(service);
+        if (service->phase == PHASE_ENDED)
+            return;
+        int64_t now = clock_monotonic_ms();
+        int timeout = clock_poll_timeout(next_deadline(service), now);
+
+        if (epoll_wait(service->launch.epoll_fd, &event, 1, timeout) == 1)
+            handle(service, event.data.ptr);
+        now = clock_monotonic_ms();
+        tick(service, now);
+        check_deadlines(service, now);
+    }
+}
+
 static void announce(const struct service *service)
 {
     log_info(LOG_WITH(log_text("config", service->config != NULL ? service->config : ""),
@@ -100,30 +352,44 @@ static void announce(const struct service *service)
                       log_number("consumers", (int64_t)service->settings->consumers_len + 1),
                       log_number("workers", service->workers)),
              PROGRAM " " MQTT_BRIDGE_VERSION " starts");
+    if (geteuid() == 0)
+        log_warning(LOG_PLAIN,
+                    "The bridge runs as root, and needs nothing of root's: set [supervisor] "
+                    "user");
+    if (service->config != NULL && access(service->config, R_OK) < 0)
+        log_warning(LOG_PLAIN,
+                    "%s can't be read by the bridge's user (%u): a reload will change nothing. Let "
+                    "a group of that user read it",
+                    service->config, (unsigned)geteuid());
+    settings_log_unreadable(service->settings);
+    settings_log_notices(service->settings);
 }
 
 int main(int argc, char **argv)
 {
-    const char *config = parse(argc, argv);
+    struct command_line line = {.program = PROGRAM, .help = HELP};
     struct service service;
     struct settings *settings = NULL;
     struct buf faults = {0};
     struct error err = {0};
 
+    command_line_read(&line, argc, argv);
+    if (line.config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
+        line.config = DEFAULT_CONFIG;
     fill_standard_descriptors();
-    if (settings_load_verified(&settings, config, settings_verify, &faults) < 0) {
-        fputs(buf_text(&faults), stderr);
+    if (settings_load(&settings, line.config, true, &faults) < 0) {
+        settings_print_lines(PROGRAM, "", &faults);
         buf_free(&faults);
         return CHILD_EXIT_SETTINGS;
     }
     buf_free(&faults);
-    if (service_open(&service, config, settings, &err) < 0 || loop_open(&service, &err) < 0) {
+    if (service_open(&service, line.config, settings, &err) < 0 || open_loop(&service, &err) < 0) {
         service_close(&service);
         return fail(&err);
     }
     announce(&service);
     service_follow_roster(&service);
-    loop_run(&service);
+    run_loop(&service);
     log_info(LOG_PLAIN, "Stopped");
     service_close(&service);
     return service.exit_code;

@@ -7,56 +7,58 @@ static bool is_blank(const char *line)
     return line[strspn(line, " \t\r")] == '\0';
 }
 
-static bool may_be_shown(struct words *words, int64_t now_ms)
+static bool may_be_shown(struct notify_output *output, int64_t now_ms)
 {
-    if (words->shown == 0 || now_ms - words->window_ms >= WORDS_WINDOW_MS) {
-        words->window_ms = now_ms;
-        words->shown = 0;
+    if (output->shown == 0 || now_ms - output->window_ms >= NOTIFY_WINDOW_MS) {
+        output->window_ms = now_ms;
+        output->shown = 0;
     }
-    if (words->shown >= WORDS_PER_WINDOW)
+    if (output->shown >= NOTIFY_LINES_PER_WINDOW)
         return false;
-    words->shown++;
+    output->shown++;
     return true;
 }
 
-static void finish_line(struct words *words, int64_t now_ms, words_say *say, void *context)
+static void finish_line(struct notify_output *output, int64_t now_ms, notify_output_show *say,
+                        void *context)
 {
-    words->line[words->len] = '\0';
-    words->len = 0;
-    if (is_blank(words->line))
+    output->line[output->len] = '\0';
+    output->len = 0;
+    if (is_blank(output->line))
         return;
-    memcpy(words->last, words->line, sizeof(words->last));
-    if (!may_be_shown(words, now_ms)) {
-        words->hidden++;
+    bytes_to_printable(bytes_of(output->line), output->last_line, sizeof(output->last_line));
+    if (!may_be_shown(output, now_ms)) {
+        output->hidden++;
         return;
     }
-    say(context, words->last, words->hidden);
-    words->hidden = 0;
+    say(context, output->last_line, output->hidden);
+    output->hidden = 0;
 }
 
-void words_feed(struct words *words, struct bytes bytes, int64_t now_ms, words_say *say,
-                void *context)
+void notify_output_feed(struct notify_output *output, struct bytes bytes, int64_t now_ms,
+                        notify_output_show *say, void *context)
 {
     for (size_t i = 0; i < bytes.len; i++) {
         char c = bytes.data[i];
 
         if (c == '\n')
-            finish_line(words, now_ms, say, context);
-        else if (words->len < sizeof(words->line) - 1)
-            words->line[words->len++] = c == '\0' ? ' ' : c;
+            finish_line(output, now_ms, say, context);
+        else if (output->len < sizeof(output->line) - 1)
+            output->line[output->len++] = c == '\0' ? ' ' : c;
     }
 }
 
-void words_end(struct words *words, int64_t now_ms, words_say *say, void *context)
+void notify_output_end(struct notify_output *output, int64_t now_ms, notify_output_show *say,
+                       void *context)
 {
-    if (words->len > 0)
-        finish_line(words, now_ms, say, context);
-    if (words->hidden > 0)
-        say(context, words->last, words->hidden - 1);
-    words->hidden = 0;
+    if (output->len > 0)
+        finish_line(output, now_ms, say, context);
+    if (output->hidden > 0)
+        say(context, output->last_line, output->hidden - 1);
+    output->hidden = 0;
 }
 
-bool ready_feed(struct ready_line *line, struct bytes bytes)
+bool notify_ready_feed(struct notify_ready *line, struct bytes bytes)
 {
     for (size_t i = 0; i < bytes.len && !line->spoilt; i++) {
         char c = bytes.data[i];

@@ -1,9 +1,8 @@
-/* What a child tells the supervisor: that it is ready (one line on one pipe), and its last words
- * (whatever it or a library of its writes to standard output and standard error, on another).
+/* What a child tells the supervisor: one line on one pipe says that it is ready; another pipe carries its
+ * output, whatever the child or a library writes to standard output and standard error.
  *
- * Here is the reading of both, over bytes that somebody else read: lines are put together, cut at
- * WORDS_LINE_SIZE, made printable by the log, and limited in number, so that a child that talks
- * without end costs nothing but its own time. It's all gossip: no line can harm. */
+ * The caller reads the bytes. Here they become lines: cut at NOTIFY_LINE_SIZE and limited in number, so that
+ * a child that writes without end costs nothing but its own time. The log makes them printable. Pure. */
 #ifndef SUPERVISOR_NOTIFY_H
 #define SUPERVISOR_NOTIFY_H
 
@@ -11,35 +10,36 @@
 
 #include <stdint.h>
 
-#define WORDS_LINE_SIZE  512
-#define WORDS_WINDOW_MS  10000
-#define WORDS_PER_WINDOW 100
+#define NOTIFY_LINE_SIZE        512
+#define NOTIFY_WINDOW_MS        10000
+#define NOTIFY_LINES_PER_WINDOW 100
 
 /* Zero-initialised is empty and ready. */
-struct words {
-    char line[WORDS_LINE_SIZE]; /* what has no end of line yet */
+struct notify_output {
+    char line[NOTIFY_LINE_SIZE]; /* the line whose end has not come yet */
     size_t len;
-    char last[WORDS_LINE_SIZE]; /* the last line that was not blank; "" if there was none */
+    char last_line[NOTIFY_LINE_SIZE]; /* the last output: the last line that was not blank, or "" */
     int64_t window_ms;
     int shown;
     uint64_t hidden; /* lines since the last one that was shown */
 };
 
-/* Called for each line that may be shown; hidden: how many before it were not. */
-typedef void words_say(void *context, const char *line, uint64_t hidden);
+/* Called for each line within the limit; hidden: how many lines before it were above the limit. */
+typedef void notify_output_show(void *context, const char *line, uint64_t hidden);
 
-void words_feed(struct words *words, struct bytes bytes, int64_t now_ms, words_say *say,
-                void *context);
-/* The child has ended: what has no end of line is a line too. */
-void words_end(struct words *words, int64_t now_ms, words_say *say, void *context);
+void notify_output_feed(struct notify_output *output, struct bytes bytes, int64_t now_ms,
+                        notify_output_show *say, void *context);
+/* The child has ended: the bytes behind the last end of line are a line too. */
+void notify_output_end(struct notify_output *output, int64_t now_ms, notify_output_show *say,
+                       void *context);
 
-struct ready_line {
+struct notify_ready {
     char text[8];
     size_t len;
-    bool spoilt; /* too long, or already answered: the rest does not matter */
+    bool spoilt; /* too long, or true was returned: the rest is ignored */
 };
 
 /* True once: when "READY" and its end of line have come. */
-bool ready_feed(struct ready_line *line, struct bytes bytes);
+bool notify_ready_feed(struct notify_ready *line, struct bytes bytes);
 
 #endif

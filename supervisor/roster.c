@@ -1,23 +1,23 @@
 #include "supervisor/roster.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
+#include "common/settings/settings_table.h"
+#include "common/wire/crc32c.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define FILE_MAX (1 << 20)
+
 static void add(struct roster *roster, enum process_kind kind, int number, const char *name)
 {
-    struct roster_place *place = &roster->places[roster->len++];
+    struct roster_entry *entry = &roster->entries[roster->len++];
 
-    place->kind = kind;
-    place->number = number;
-    snprintf(place->name, sizeof(place->name), "%s", name);
-}
-
-static void consumer_name(char out[PROCESS_NAME_SIZE], const struct settings_mqtt *mqtt)
-{
-    snprintf(out, PROCESS_NAME_SIZE, "consumer:%.60s", mqtt->name);
+    entry->kind = kind;
+    entry->number = number;
+    snprintf(entry->name, sizeof(entry->name), "%s", name);
 }
 
 void roster_plan(struct roster *roster, const struct settings *settings, int64_t workers)
@@ -25,10 +25,10 @@ void roster_plan(struct roster *roster, const struct settings *settings, int64_t
     size_t most = settings->consumers_len + (size_t)workers + 2;
     char name[PROCESS_NAME_SIZE];
 
-    *roster = (struct roster){.places = xcalloc(most, sizeof(*roster->places))};
+    *roster = (struct roster){.entries = xcalloc(most, sizeof(*roster->entries))};
     add(roster, PROCESS_CONSUMER, 0, "consumer");
     for (size_t i = 0; i < settings->consumers_len; i++) {
-        consumer_name(name, &settings->consumers[i]);
+        snprintf(name, sizeof(name), "consumer:%.60s", settings->consumers[i].name);
         add(roster, PROCESS_CONSUMER, 0, name);
     }
     for (int i = 1; i <= (int)workers; i++)
@@ -39,11 +39,11 @@ void roster_plan(struct roster *roster, const struct settings *settings, int64_t
 bool roster_has(const struct roster *roster, const struct process *process)
 {
     for (size_t i = 0; i < roster->len; i++) {
-        const struct roster_place *place = &roster->places[i];
-        int number = place->number > 0 ? place->number : 1;
+        const struct roster_entry *entry = &roster->entries[i];
+        int number = entry->number > 0 ? entry->number : 1;
 
-        if (place->kind == process->kind && number == process->number &&
-            strcmp(place->name, process->name) == 0)
+        if (entry->kind == process->kind && number == process->number &&
+            strcmp(entry->name, process->name) == 0)
             return true;
     }
     return false;
@@ -51,53 +51,8 @@ bool roster_has(const struct roster *roster, const struct process *process)
 
 void roster_free(struct roster *roster)
 {
-    free(roster->places);
+    free(roster->entries);
     *roster = (struct roster){0};
-}
-
-/* In a copy of the settings whatever does not concern the process is replaced by `neutral`'s, so that
- * two packed copies differ exactly when something differs that does. Nothing is owned by the copy. */
-static void leave_only(struct settings *copy, const struct settings *neutral,
-                       enum process_kind kind, const char *name)
-{
-    char own[PROCESS_NAME_SIZE];
-
-    copy->worker.count = neutral->worker.count;
-    copy->supervisor.start_retries = neutral->supervisor.start_retries;
-    copy->supervisor.on_fatal = neutral->supervisor.on_fatal;
-    copy->supervisor.state_dir = neutral->supervisor.state_dir;
-    copy->supervisor.socket = neutral->supervisor.socket;
-    copy->supervisor.pid_file = neutral->supervisor.pid_file;
-    copy->supervisor.user = neutral->supervisor.user;
-    if (kind == PROCESS_MONITOR)
-        return;
-    copy->http = neutral->http;
-    if (kind == PROCESS_WORKER) {
-        copy->mqtt = neutral->mqtt;
-        copy->consumers = neutral->consumers;
-        copy->consumers_len = neutral->consumers_len;
-        copy->spool = neutral->spool;
-        return;
-    }
-    copy->worker = neutral->worker;
-    copy->retry = neutral->retry;
-    copy->mercure = neutral->mercure;
-    copy->routes = neutral->routes;
-    copy->routes_len = neutral->routes_len;
-    struct settings_mqtt *all = copy->consumers;
-    size_t all_len = copy->consumers_len;
-    copy->consumers = NULL;
-    copy->consumers_len = 0;
-    if (strcmp(name, "consumer") == 0)
-        return;
-    copy->mqtt = neutral->mqtt;
-    for (size_t i = 0; i < all_len; i++) {
-        consumer_name(own, &all[i]);
-        if (strcmp(own, name) == 0) {
-            copy->consumers = &all[i];
-            copy->consumers_len = 1;
-        }
-    }
 }
 
 static bool has_client_id(const struct settings *settings, const char *client_id)
@@ -109,7 +64,7 @@ static bool has_client_id(const struct settings *settings, const char *client_id
     return found;
 }
 
-/* The consumer of [mqtt] sends what lies in a spool that nobody owns any more: it must know of that. */
+/* The consumer of [mqtt] drains spools that no consumer owns any more, so it must learn of a new one. */
 static bool leaves_orphan(const struct settings *before, const struct settings *after)
 {
     bool found = false;
@@ -119,22 +74,66 @@ static bool leaves_orphan(const struct settings *before, const struct settings *
     return found;
 }
 
-bool roster_concerned(const struct settings *before, const struct settings *after,
-                      enum process_kind kind, const char *name)
+bool roster_is_affected(const struct settings *before, const struct settings *after,
+                        const char *name)
 {
     struct settings old = *before;
     struct settings new = *after;
     struct buf old_text = {0};
     struct buf new_text = {0};
+    bool affected = false;
 
-    leave_only(&old, before, kind, name);
-    leave_only(&new, before, kind, name);
-    settings_pack(&old, &old_text);
-    settings_pack(&new, &new_text);
-    bool concerned = !bytes_equal(buf_bytes(&old_text), buf_bytes(&new_text));
-    if (kind == PROCESS_CONSUMER && strcmp(name, "consumer") == 0)
-        concerned = concerned || leaves_orphan(before, after);
+    if (strcmp(name, "consumer") == 0) {
+        old.consumers_len = 0;
+        new.consumers_len = 0;
+        affected = leaves_orphan(before, after);
+    }
+    settings_pack(&old, name, &old_text);
+    settings_pack(&new, name, &new_text);
+    affected = affected || !bytes_equal(buf_bytes(&old_text), buf_bytes(&new_text));
     buf_free(&old_text);
     buf_free(&new_text);
-    return concerned;
+    return affected;
+}
+
+static uint32_t add_file(uint32_t sum, const char *path)
+{
+    struct buf content = {0};
+    struct error ignored; /* the process that needs the file says why it can't be read */
+
+    if (file_read(path, FILE_MAX, &content, &ignored) < 0)
+        buf_clear(&content);
+
+    sum = crc32c(sum, path, strlen(path) + 1);
+    sum = crc32c(sum, content.data, content.len);
+    buf_free(&content);
+    return sum;
+}
+
+static bool names_file(const struct setting *row)
+{
+    size_t len = strlen(row->key);
+
+    return row->type == SETTING_TEXT && len > 5 && strcmp(row->key + len - 5, "_file") == 0;
+}
+
+uint32_t roster_files(const struct settings *settings, const char *name)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+
+        for (size_t k = 0; k < SETTINGS_TABLE_LEN; k++) {
+            const struct setting *row = &SETTINGS_TABLE[k];
+
+            if (row->section != view.section || !names_file(row) ||
+                !setting_is_read(row, &view, name))
+                continue;
+            const char *path = *setting_text(row, view.base);
+            if (path[0] != '\0')
+                sum = add_file(sum, path);
+        }
+    }
+    return sum;
 }

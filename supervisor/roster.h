@@ -1,30 +1,26 @@
-/* Which processes should exist, and which of them a change of the settings concerns. Pure.
+/* Which processes should exist, and which of them a change of the settings affects. Pure, but for roster_files.
  *
  *     consumer          [mqtt]
  *     consumer:NAME     each [consumer:NAME]
  *     worker:1..N       [worker] count, or what `scale`, SIGTTIN and SIGTTOU made of it
  *     monitor           always
  *
- * Concerned is who could read a setting that differs. That errs on the side of a restart:
- *     consumer  its own [mqtt] or [consumer:NAME], [spool], [transport:*], [failure], [log], [supervisor]
- *     worker    [worker], [transport:*], [retry], [failure], [mercure], [route:*], [log], [supervisor]
- *     monitor   everything
- * [worker] count and those of [supervisor] that only the supervisor reads (start_retries, on_fatal and
- * what needs a new supervisor: state_dir, socket, pid_file, user) concern nobody. */
+ * Affected is a process that reads a setting that differs: settings_table.c says who reads which, setting_is_read
+ * which sections. A further consumer affects no other consumer, though that of [mqtt] is given its client id. */
 #ifndef SUPERVISOR_ROSTER_H
 #define SUPERVISOR_ROSTER_H
 
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 #include "supervisor/process.h"
 
-struct roster_place {
+struct roster_entry {
     enum process_kind kind;
     int number; /* as process_new takes it: 0 for all but workers */
     char name[PROCESS_NAME_SIZE];
 };
 
 struct roster {
-    struct roster_place *places;
+    struct roster_entry *entries;
     size_t len;
 };
 
@@ -32,7 +28,11 @@ void roster_plan(struct roster *roster, const struct settings *settings, int64_t
 bool roster_has(const struct roster *roster, const struct process *process);
 void roster_free(struct roster *roster);
 
-bool roster_concerned(const struct settings *before, const struct settings *after,
-                      enum process_kind kind, const char *name);
+/* name: of a process, "consumer:garden". */
+bool roster_is_affected(const struct settings *before, const struct settings *after,
+                        const char *name);
+/* A sum of the contents of the files that the process's settings name: keys, certificates, tokens. A file that can't
+ * be read counts as an empty one. */
+uint32_t roster_files(const struct settings *settings, const char *name);
 
 #endif

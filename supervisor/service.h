@@ -1,19 +1,28 @@
-/* The whole service: what it is made of, and which processes exist. The rest is in files of its own:
- * events.h (what happens to a process), orders.h (what the operator wants), reload.h, status.h,
- * commands.h (the control socket's verbs), loop.h (waiting). All of it one thread; nothing blocks. */
+/* The whole service: its processes, and what the operator wants done with them, by signal or by command.
+ * One thread. Nothing waits: service_advance takes the next step of whatever is under way.
+ *
+ * Shutdown: from its beginning nobody is replaced. The consumers are asked to end; when they are gone, or half of
+ * stop_timeout is over, the workers drain; the monitor is last. Whoever is there after stop_timeout gets SIGKILL.
+ *
+ * Rolling restart: one worker after the other. The next one follows when the successor is ready, or has not
+ * become ready within SERVICE_RESTART_TIMEOUT_MS. If a successor dies, the other workers stay as they are.
+ *
+ * Reload: the settings are read and checked anew; with any fault nothing changes. Restarted are affected processes
+ * (roster.h), those whose files have other contents, and those that were given up; workers one after the other. New processes are started, removed ones stopped.
+ * The number of workers follows the file if the file's number has changed; else `scale` stays in force.
+ * [supervisor] state_dir, socket, pid_file and user stay until the next start, which is logged. */
 #ifndef SUPERVISOR_SERVICE_H
 #define SUPERVISOR_SERVICE_H
 
-#include "common/base/settings.h"
-#include "common/base/stats.h"
+#include "common/settings/settings.h"
 #include "supervisor/control.h"
-#include "supervisor/place.h"
+#include "supervisor/files.h"
+#include "supervisor/history.h"
 #include "supervisor/process.h"
-#include "supervisor/states.h"
+#include "supervisor/statistics.h"
 
-#define SERVICE_WORKERS_MAX       64 /* or [worker] count, if that is more */
-#define SERVICE_SPARE_SLOTS       16 /* for consumers that a reload adds */
-#define SERVICE_ROLL_FAILURE_SIZE 256
+#define SERVICE_RESTART_FAILURE_SIZE 256
+#define SERVICE_RESTART_TIMEOUT_MS   30000
 
 enum phase {
     PHASE_RUNNING,
@@ -26,48 +35,56 @@ enum phase {
 struct service {
     const char *config; /* the ini file; NULL: none */
     struct settings *settings;
-    struct buf packed; /* the settings as the children get them */
     struct launch launch;
-    struct place place;
-    int own_log_fd; /* the children's log, for ourselves: never blocks */
-    struct states_rules rules;
-    struct stats *stats;
-    struct stats_slot *own; /* ours: the beat, and why the service as a whole is not ready */
-    char (*slot_owners)[STATS_NAME_SIZE]; /* who had each slot last, kept when it is free again */
-    struct process **processes;           /* consumers, workers, monitor */
+    struct history history;
+    struct files files;
+    int own_log_fd; /* the children's log, for the supervisor itself: never blocks */
+    struct statistics statistics;
+    struct process **processes; /* consumers, workers, monitor */
     size_t processes_len;
     int64_t workers;
-    int64_t workers_max;
-    struct process *rolling; /* the worker whose turn it is */
-    char
-        roll_failure[SERVICE_ROLL_FAILURE_SIZE]; /* why the last rolling restart was given up; "" */
+    struct process *restarting; /* the worker that a rolling restart is at; NULL: none */
+    char restart_failure[SERVICE_RESTART_FAILURE_SIZE]; /* of the last rolling restart; "": none */
     enum phase phase;
+    int64_t workers_by_ms; /* of PHASE_CONSUMERS: the workers are asked to end then at the latest */
     bool quitting;
     bool all_running;
     int exit_code;
+    bool on_terminal; /* a SIGHUP may say that it was closed */
     int64_t started_ms;
     int64_t ticked_ms;
-    int64_t resumed_ms; /* we ourselves stood still until then: silence before it means nothing */
-    int epoll_fd;
+    int64_t
+        resumed_ms; /* the supervisor itself stood still until then: silence before counts for nothing */
     int signal_fd;
     struct watch signal_watch;
     struct watch control_watch;
     struct control *control;
 };
 
-/* Takes the place, makes the shared memory and the epoll descriptor; starts nothing yet. settings becomes
- * the service's, also on failure. */
+/* Gives up root, locks the state directory, makes the shared memory and the epoll descriptor; starts no process. settings
+ * becomes the service's, also on failure. */
 MUST_CHECK int service_open(struct service *service, const char *config, struct settings *settings,
                             struct error *err);
 void service_close(struct service *service);
-
-/* Makes the processes what the settings and the number of workers say. */
+/* Makes the processes those of the settings and of the number of workers: starts and stops what differs. */
 void service_follow_roster(struct service *service);
-/* After settings has changed: packs it for the children, takes over rules, level and format of the log. */
-void service_use_settings(struct service *service);
-/* Our lines and the children's go there from now on; fd becomes the service's. */
-void service_use_log(struct service *service, int fd);
-/* The process is gone and not wanted. */
-void service_forget(struct service *service, size_t index);
+
+void service_stop(struct service *service, int exit_code);
+void service_quit(struct service *service); /* at once */
+/* -ERR_USAGE if there is no room for so many. */
+MUST_CHECK int service_scale(struct service *service, int64_t workers, struct error *err);
+/* A running worker joins the rolling restart; every other process is restarted at once. */
+void service_restart(struct service *service, struct process *process);
+void service_restart_workers(struct service *service);
+void service_reopen_logs(struct service *service);
+/* Returns how many processes are restarted, or -ERR_USAGE with every fault as a line in faults. Logs what
+ * happened either way. */
+MUST_CHECK int service_reload(struct service *service, struct buf *faults);
+
+/* The next step of a rolling restart and of the shutdown; on_fatal; forgets processes that are gone and
+ * not wanted; logs when everything runs. Call it after everything that happens. */
+void service_advance(struct service *service);
+/* Writes into the statistics, for the monitor, why the service and each process is not ready. */
+void service_write_reasons(const struct service *service);
 
 #endif

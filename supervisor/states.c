@@ -1,241 +1,262 @@
 #include "supervisor/states.h"
 
-/* What happens in the middle of the table. Each is named for what it does to the life. */
-typedef unsigned step(struct life *life, const struct states_rules *rules, int64_t now_ms);
+/* A cell of the table, named for what it does to the lifecycle. */
+typedef unsigned step(struct lifecycle *lifecycle, const struct states_rules *rules,
+                      int64_t now_ms);
 
-static unsigned keep(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned ignore(struct lifecycle *lifecycle, const struct states_rules *rules,
+                       int64_t now_ms)
 {
-    (void)life;
+    (void)lifecycle;
     (void)rules;
     (void)now_ms;
     return ACTION_NONE;
 }
 
-static void rest(struct life *life, enum state state)
+static void enter(struct lifecycle *lifecycle, enum state state)
 {
-    life->state = state;
-    life->deadline_ms = -1;
-    life->ready_ms = -1;
-    life->again = false;
+    lifecycle->state = state;
+    lifecycle->deadline_ms = -1;
+    lifecycle->ready_ms = -1;
+    lifecycle->restart = false;
 }
 
-static void forgive(struct life *life)
+static void reset_backoff(struct lifecycle *lifecycle)
 {
-    life->quick_deaths = 0;
-    backoff_reset(&life->backoff);
+    lifecycle->at_once = 0;
+    lifecycle->quick_deaths = 0;
+    backoff_reset(&lifecycle->backoff);
 }
 
-static unsigned begin(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned start(struct lifecycle *lifecycle, const struct states_rules *rules, int64_t now_ms)
 {
     (void)rules;
-    rest(life, STATE_STARTING);
-    life->started_ms = now_ms;
-    life->starts++;
+    enter(lifecycle, STATE_STARTING);
+    lifecycle->started_ms = now_ms;
+    lifecycle->starts++;
     return ACTION_SPAWN;
 }
 
 /* The operator wants it: what was before no longer counts. */
-static unsigned begin_afresh(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned start_fresh(struct lifecycle *lifecycle, const struct states_rules *rules,
+                            int64_t now_ms)
 {
-    if (life->last)
+    if (lifecycle->shutdown)
         return ACTION_NONE;
-    forgive(life);
-    return begin(life, rules, now_ms);
+    reset_backoff(lifecycle);
+    return start(lifecycle, rules, now_ms);
 }
 
-static unsigned become_stopped(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned become_stopped(struct lifecycle *lifecycle, const struct states_rules *rules,
+                               int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    rest(life, STATE_STOPPED);
-    forgive(life);
+    enter(lifecycle, STATE_STOPPED);
+    reset_backoff(lifecycle);
     return ACTION_NONE;
 }
 
-static unsigned become_exited(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned become_exited(struct lifecycle *lifecycle, const struct states_rules *rules,
+                              int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    rest(life, STATE_EXITED);
+    enter(lifecycle, STATE_EXITED);
     return ACTION_NONE;
 }
 
-static unsigned become_ready(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned become_ready(struct lifecycle *lifecycle, const struct states_rules *rules,
+                             int64_t now_ms)
 {
     (void)rules;
-    life->state = STATE_RUNNING;
-    life->ready_ms = now_ms;
-    life->deadline_ms = now_ms + STATES_HEALTHY_MS;
+    lifecycle->state = STATE_RUNNING;
+    lifecycle->ready_ms = now_ms;
+    lifecycle->deadline_ms = now_ms + STATES_HEALTHY_MS;
     return ACTION_NONE;
 }
 
-static unsigned a_healthy_minute(struct life *life, const struct states_rules *rules,
-                                 int64_t now_ms)
+static unsigned mark_healthy(struct lifecycle *lifecycle, const struct states_rules *rules,
+                             int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    forgive(life);
-    life->deadline_ms = -1;
+    reset_backoff(lifecycle);
+    lifecycle->deadline_ms = -1;
     return ACTION_NONE;
 }
 
-static unsigned ask_to_end(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned terminate(struct lifecycle *lifecycle, const struct states_rules *rules,
+                          int64_t now_ms)
 {
-    life->state = STATE_STOPPING;
-    life->deadline_ms = now_ms + rules->stop_timeout_ms;
-    life->again = false;
+    lifecycle->state = STATE_STOPPING;
+    lifecycle->deadline_ms = now_ms + rules->stop_timeout_ms;
+    if (rules->stop_by_ms > 0 && rules->stop_by_ms < lifecycle->deadline_ms)
+        lifecycle->deadline_ms = rules->stop_by_ms;
+    lifecycle->restart = false;
     return ACTION_TERMINATE;
 }
 
-static unsigned ask_to_make_room(struct life *life, const struct states_rules *rules,
-                                 int64_t now_ms)
+static unsigned terminate_for_restart(struct lifecycle *lifecycle, const struct states_rules *rules,
+                                      int64_t now_ms)
 {
-    unsigned actions = ask_to_end(life, rules, now_ms);
+    unsigned actions = terminate(lifecycle, rules, now_ms);
 
-    life->again = !life->last;
+    lifecycle->restart = !lifecycle->shutdown;
     return actions;
 }
 
-static unsigned come_back(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned want_start(struct lifecycle *lifecycle, const struct states_rules *rules,
+                           int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    life->again = !life->last;
+    lifecycle->restart = !lifecycle->shutdown;
     return ACTION_NONE;
 }
 
-static unsigned stay_away(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned want_stop(struct lifecycle *lifecycle, const struct states_rules *rules,
+                          int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    life->again = false;
+    lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned be_the_last(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned mark_shutdown(struct lifecycle *lifecycle, const struct states_rules *rules,
+                              int64_t now_ms)
 {
     (void)rules;
     (void)now_ms;
-    life->last = true;
-    life->again = false;
+    lifecycle->shutdown = true;
+    lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned kill_it(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned kill_process(struct lifecycle *lifecycle, const struct states_rules *rules,
+                             int64_t now_ms)
 {
     (void)rules;
-    if (life->state == STATE_STOPPING)
-        life->deadline_ms = now_ms + STATES_KILL_AGAIN_MS;
+    if (lifecycle->state == STATE_STOPPING)
+        lifecycle->deadline_ms = now_ms + STATES_KILL_AGAIN_MS;
     return ACTION_KILL;
 }
 
-static unsigned wait_ms(struct life *life, int64_t now_ms, int64_t wait)
+static unsigned wait_ms(struct lifecycle *lifecycle, int64_t now_ms, int64_t wait)
 {
-    rest(life, STATE_BACKOFF);
-    life->deadline_ms = now_ms + wait;
-    return ACTION_WAIT;
+    enter(lifecycle, STATE_BACKOFF);
+    lifecycle->deadline_ms = now_ms + wait;
+    return ACTION_NONE;
 }
 
-static bool was_proven(const struct life *life, int64_t now_ms)
+static bool was_proven(const struct lifecycle *lifecycle, int64_t now_ms)
 {
-    return life->ready_ms >= 0 && now_ms - life->ready_ms >= STATES_PROVEN_MS;
+    return lifecycle->ready_ms >= 0 && now_ms - lifecycle->ready_ms >= STATES_PROVEN_MS;
 }
 
-static unsigned replace(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned replace(struct lifecycle *lifecycle, const struct states_rules *rules,
+                        int64_t now_ms)
 {
-    if (life->last)
-        return become_exited(life, rules, now_ms);
-    if (was_proven(life, now_ms))
-        return begin(life, rules, now_ms);
-    return wait_ms(life, now_ms, STATES_BACKOFF_MIN_MS);
+    if (lifecycle->shutdown)
+        return become_exited(lifecycle, rules, now_ms);
+    if (was_proven(lifecycle, now_ms))
+        return start(lifecycle, rules, now_ms);
+    return wait_ms(lifecycle, now_ms, STATES_BACKOFF_MIN_MS);
 }
 
-static unsigned give_up(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned become_fatal(struct lifecycle *lifecycle, const struct states_rules *rules,
+                             int64_t now_ms)
 {
-    if (life->last)
-        return become_exited(life, rules, now_ms);
-    rest(life, STATE_FATAL);
-    return ACTION_GIVE_UP;
+    if (lifecycle->shutdown)
+        return become_exited(lifecycle, rules, now_ms);
+    enter(lifecycle, STATE_FATAL);
+    return ACTION_FATAL;
 }
 
-static unsigned recover(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned retry_start(struct lifecycle *lifecycle, const struct states_rules *rules,
+                            int64_t now_ms)
 {
-    bool short_lived = now_ms - life->started_ms < STATES_HEALTHY_MS;
+    bool short_lived = now_ms - lifecycle->started_ms < STATES_HEALTHY_MS;
 
-    if (life->last)
-        return become_exited(life, rules, now_ms);
-    if (was_proven(life, now_ms))
-        return begin(life, rules, now_ms);
-    if (short_lived && ++life->quick_deaths > rules->start_retries)
-        return give_up(life, rules, now_ms);
-    return wait_ms(life, now_ms, backoff_next(&life->backoff));
+    if (lifecycle->shutdown)
+        return become_exited(lifecycle, rules, now_ms);
+    if (was_proven(lifecycle, now_ms) && lifecycle->at_once < STATES_AT_ONCE_MAX) {
+        lifecycle->at_once++;
+        return start(lifecycle, rules, now_ms);
+    }
+    if (short_lived && ++lifecycle->quick_deaths > rules->start_retries)
+        return become_fatal(lifecycle, rules, now_ms);
+    return wait_ms(lifecycle, now_ms, backoff_next(&lifecycle->backoff));
 }
 
 /* It was asked to end and has ended; how does not matter. */
-static unsigned leave(struct life *life, const struct states_rules *rules, int64_t now_ms)
+static unsigned finish_stop(struct lifecycle *lifecycle, const struct states_rules *rules,
+                            int64_t now_ms)
 {
-    if (life->again)
-        return begin_afresh(life, rules, now_ms);
-    return life->last ? become_exited(life, rules, now_ms) : become_stopped(life, rules, now_ms);
+    if (lifecycle->restart)
+        return start_fresh(lifecycle, rules, now_ms);
+    return lifecycle->shutdown ? become_exited(lifecycle, rules, now_ms)
+                               : become_stopped(lifecycle, rules, now_ms);
 }
 
 /* clang-format off */
 static step *const TABLE[STATES_LEN][EVENTS_LEN] = {
     [STATE_STOPPED] = {
-        [EVENT_START] = begin_afresh,     [EVENT_STOP] = keep,
-        [EVENT_RESTART] = begin_afresh,   [EVENT_LAST] = be_the_last,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = keep,
-        [EVENT_HANG] = keep,              [EVENT_DONE] = keep,
-        [EVENT_SETTINGS] = keep,          [EVENT_FAILED] = keep,
+        [EVENT_START] = start_fresh,     [EVENT_STOP] = ignore,
+        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
+        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
+        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
     },
     [STATE_STARTING] = {
-        [EVENT_START] = keep,             [EVENT_STOP] = ask_to_end,
-        [EVENT_RESTART] = ask_to_make_room, [EVENT_LAST] = be_the_last,
-        [EVENT_READY] = become_ready,     [EVENT_DEADLINE] = keep,
-        [EVENT_HANG] = kill_it,           [EVENT_DONE] = replace,
-        [EVENT_SETTINGS] = give_up,       [EVENT_FAILED] = recover,
+        [EVENT_START] = ignore,             [EVENT_STOP] = terminate,
+        [EVENT_RESTART] = terminate_for_restart, [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = become_ready,     [EVENT_DEADLINE] = ignore,
+        [EVENT_HANG] = kill_process,           [EVENT_DONE] = replace,
+        [EVENT_SETTINGS] = become_fatal,       [EVENT_FAILED] = retry_start,
     },
     [STATE_RUNNING] = {
-        [EVENT_START] = keep,             [EVENT_STOP] = ask_to_end,
-        [EVENT_RESTART] = ask_to_make_room, [EVENT_LAST] = be_the_last,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = a_healthy_minute,
-        [EVENT_HANG] = kill_it,           [EVENT_DONE] = replace,
-        [EVENT_SETTINGS] = give_up,       [EVENT_FAILED] = recover,
+        [EVENT_START] = ignore,             [EVENT_STOP] = terminate,
+        [EVENT_RESTART] = terminate_for_restart, [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = mark_healthy,
+        [EVENT_HANG] = kill_process,           [EVENT_DONE] = replace,
+        [EVENT_SETTINGS] = become_fatal,       [EVENT_FAILED] = retry_start,
     },
     [STATE_BACKOFF] = {
-        [EVENT_START] = begin_afresh,     [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = begin_afresh,   [EVENT_LAST] = become_exited,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = begin,
-        [EVENT_HANG] = keep,              [EVENT_DONE] = keep,
-        [EVENT_SETTINGS] = keep,          [EVENT_FAILED] = keep,
+        [EVENT_START] = start_fresh,     [EVENT_STOP] = become_stopped,
+        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = become_exited,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = start,
+        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
+        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
     },
     [STATE_STOPPING] = {
-        [EVENT_START] = come_back,        [EVENT_STOP] = stay_away,
-        [EVENT_RESTART] = come_back,      [EVENT_LAST] = be_the_last,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = kill_it,
-        [EVENT_HANG] = kill_it,           [EVENT_DONE] = leave,
-        [EVENT_SETTINGS] = leave,         [EVENT_FAILED] = leave,
+        [EVENT_START] = want_start,        [EVENT_STOP] = want_stop,
+        [EVENT_RESTART] = want_start,      [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = kill_process,
+        [EVENT_HANG] = kill_process,           [EVENT_DONE] = finish_stop,
+        [EVENT_SETTINGS] = finish_stop,         [EVENT_FAILED] = finish_stop,
     },
     [STATE_EXITED] = {
-        [EVENT_START] = keep,             [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = keep,           [EVENT_LAST] = keep,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = keep,
-        [EVENT_HANG] = keep,              [EVENT_DONE] = keep,
-        [EVENT_SETTINGS] = keep,          [EVENT_FAILED] = keep,
+        [EVENT_START] = ignore,             [EVENT_STOP] = become_stopped,
+        [EVENT_RESTART] = ignore,           [EVENT_SHUTDOWN] = ignore,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
+        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
+        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
     },
     [STATE_FATAL] = {
-        [EVENT_START] = begin_afresh,     [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = begin_afresh,   [EVENT_LAST] = be_the_last,
-        [EVENT_READY] = keep,             [EVENT_DEADLINE] = keep,
-        [EVENT_HANG] = keep,              [EVENT_DONE] = keep,
-        [EVENT_SETTINGS] = keep,          [EVENT_FAILED] = keep,
+        [EVENT_START] = start_fresh,     [EVENT_STOP] = become_stopped,
+        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
+        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
+        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
     },
 };
 /* clang-format on */
 
-void states_init(struct life *life)
+void states_init(struct lifecycle *lifecycle)
 {
-    *life = (struct life){
+    *lifecycle = (struct lifecycle){
         .state = STATE_STOPPED,
         .ready_ms = -1,
         .deadline_ms = -1,
@@ -243,29 +264,22 @@ void states_init(struct life *life)
     };
 }
 
-unsigned states_step(struct life *life, const struct states_rules *rules, enum event event,
-                     int64_t now_ms)
+unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
+                     enum event event, int64_t now_ms)
 {
-    return TABLE[life->state][event](life, rules, now_ms);
+    return TABLE[lifecycle->state][event](lifecycle, rules, now_ms);
 }
 
-bool states_alive(const struct life *life)
+bool states_alive(const struct lifecycle *lifecycle)
 {
-    return life->state == STATE_STARTING || life->state == STATE_RUNNING ||
-           life->state == STATE_STOPPING;
+    return lifecycle->state == STATE_STARTING || lifecycle->state == STATE_RUNNING ||
+           lifecycle->state == STATE_STOPPING;
 }
 
 const char *states_name(enum state state)
 {
     static const char *const NAMES[STATES_LEN] = {"stopped",  "starting", "running", "backoff",
                                                   "stopping", "exited",   "fatal"};
-    return NAMES[state];
-}
 
-const char *states_event_name(enum event event)
-{
-    static const char *const NAMES[EVENTS_LEN] = {"start",    "stop",     "restart", "last",
-                                                  "ready",    "deadline", "hang",    "done",
-                                                  "settings", "failed"};
-    return NAMES[event];
+    return NAMES[state];
 }

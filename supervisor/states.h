@@ -1,21 +1,23 @@
-/* The life of one child, as a table: state × event → what it does to the state, and what to do in the
- * world. Pure: no clock, no process, no log; the caller passes the time (monotonic ms) and carries the
- * actions out. The only chance in it is the jitter of a back-off.
+/* The lifecycle of one child as a table: state × event → new state and actions.
  *
- *     stopped   by the operator's wish, or never started
- *     starting  the process is there and has not said READY
- *     running   it has
- *     backoff   it died; its place is filled again at deadline_ms
- *     stopping  it was asked to end (SIGTERM); SIGKILL at deadline_ms
- *     exited    it ended while the whole service is ending: nobody fills its place
- *     fatal     it was given up; only the operator (start, restart, or a reload that concerns it)
- *               brings it back
+ * Pure: no clock, no process, no log. The caller passes the time (monotonic ms) and carries out the actions.
+ * Its only randomness is the jitter of the back-off.
  *
- * After a death: an end that was planned never counts (at once if it had been ready for a second, else
- * after 100 ms). A failure of a child that had been ready for a second: at once. Other failures are
- * quick deaths: back-off from 100 ms doubling to 30 s with jitter, and more than start_retries of them
- * without a healthy minute between are fatal. A child that lived for a minute without getting ready
- * (its server is away) is not a quick death: it comes back after the back-off, for ever. */
+ *     stopped   the operator stopped it, or it was never started
+ *     starting  the process exists and has not said READY
+ *     running   the process has said READY
+ *     backoff   the process died; it is started again at deadline_ms
+ *     stopping  the process was asked to end (SIGTERM); SIGKILL at deadline_ms
+ *     exited    the process ended during the shutdown and is not started again
+ *     fatal     given up; only the operator starts it again (start, restart, reload)
+ *
+ * What follows an end of the process:
+ *     planned (--limit ...)       started again, at once if it had been ready for a second, else after 100 ms;
+ *                                 never counts as a failure
+ *     ready for a second before   started again at once, STATES_AT_ONCE_MAX times without a healthy minute
+ *     lived for a minute          started again after the back-off, without limit: its server may be away
+ *     any other failure           a quick death: back-off from 100 ms, doubling to 30 s, with jitter.
+ *                                 More than start_retries quick deaths without a healthy minute are fatal */
 #ifndef SUPERVISOR_STATES_H
 #define SUPERVISOR_STATES_H
 
@@ -24,8 +26,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STATES_PROVEN_MS      1000  /* ready for so long: restarted at once */
-#define STATES_HEALTHY_MS     60000 /* ready for so long: all is forgiven */
+#define STATES_PROVEN_MS      1000 /* ready for so long: started again at once */
+#define STATES_AT_ONCE_MAX    3
+#define STATES_HEALTHY_MS     60000 /* ready for so long: deaths and back-off start from zero */
 #define STATES_BACKOFF_MIN_MS 100
 #define STATES_BACKOFF_MAX_MS 30000
 #define STATES_KILL_AGAIN_MS  1000 /* SIGKILL is repeated while the process is still there */
@@ -42,16 +45,16 @@ enum state {
 };
 
 enum event {
-    EVENT_START,    /* wanted: it should run */
-    EVENT_STOP,     /* wanted: it should not */
-    EVENT_RESTART,  /* wanted: a fresh one */
-    EVENT_LAST,     /* the service is ending: whoever ends from now on is not replaced */
-    EVENT_READY,    /* the child said so */
+    EVENT_START,    /* request: run */
+    EVENT_STOP,     /* request: do not run */
+    EVENT_RESTART,  /* request: run as a new process */
+    EVENT_SHUTDOWN, /* the service is ending: start nothing any more */
+    EVENT_READY,    /* the child said READY */
     EVENT_DEADLINE, /* deadline_ms has passed */
     EVENT_HANG,     /* no beat for too long */
-    EVENT_DONE,     /* it ended: exit code 0 or a planned end */
-    EVENT_SETTINGS, /* it ended: no use to try again with these settings */
-    EVENT_FAILED,   /* it ended: any other exit code, a signal, or it could not be started */
+    EVENT_DONE,     /* end: exit code 0 or planned */
+    EVENT_SETTINGS, /* end: can't work with these settings */
+    EVENT_FAILED,   /* end: any other exit code or a signal; or it could not be started */
     EVENTS_LEN
 };
 
@@ -61,35 +64,36 @@ enum action {
     ACTION_SPAWN = 1 << 0,     /* start the process; if that fails: EVENT_FAILED */
     ACTION_TERMINATE = 1 << 1, /* SIGTERM */
     ACTION_KILL = 1 << 2,      /* SIGKILL */
-    ACTION_WAIT = 1 << 3,      /* a back-off has begun: say until when */
-    ACTION_GIVE_UP = 1 << 4,   /* it is fatal: say so, see on_fatal */
+    ACTION_FATAL = 1 << 3,     /* given up: see [supervisor] on_fatal */
 };
 
 struct states_rules {
     int64_t start_retries;
     int64_t stop_timeout_ms;
+    int64_t stop_by_ms; /* the whole service ends: nobody has longer; 0: it does not */
 };
 
-struct life {
+struct lifecycle {
     enum state state;
     int64_t started_ms;  /* of the present or last process */
     int64_t ready_ms;    /* -1: not ready */
     int64_t deadline_ms; /* -1: none */
     struct backoff backoff;
+    int64_t at_once; /* deaths that were followed by a start at once */
     int64_t quick_deaths;
     uint64_t starts;
-    bool again; /* stopping: fill the place when it is empty */
-    bool last;  /* never fill it again */
+    bool restart;  /* stopping: start it again when it has ended */
+    bool shutdown; /* never start it again */
 };
 
-void states_init(struct life *life); /* stopped */
-/* Returns the actions. An event that means nothing in a state changes nothing: a child's word, or a
- * late one, never harms. */
-unsigned states_step(struct life *life, const struct states_rules *rules, enum event event,
-                     int64_t now_ms);
+void states_init(struct lifecycle *lifecycle); /* stopped */
+/* Returns the actions. An event without meaning in a state changes nothing: neither a child that misbehaves
+ * nor a late event does harm. */
+unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
+                     enum event event, int64_t now_ms);
 
-bool states_alive(const struct life *life); /* a process is there: starting, running, stopping */
-const char *states_name(enum state state);  /* "backoff" */
-const char *states_event_name(enum event event);
+/* A process is there: starting, running, stopping. */
+bool states_alive(const struct lifecycle *lifecycle);
+const char *states_name(enum state state); /* "backoff" */
 
 #endif

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what building, testing and linting need and this machine lacks. Debian 12 and 13.
+# Installs what this machine lacks of the packages for a purpose. Debian 12 and 13.
 #
-#     tools/deps.sh            everything
-#     tools/deps.sh build      only what compiles the programs
-#     tools/deps.sh compose    everything, and what makes container images where no registry is reached
-#     tools/deps.sh --list     the packages, one a line; installs nothing
+#     tools/deps.sh [PURPOSE]          all: everything but compose (the default)
+#                                      build: what compiles the programs · hub: what builds the demo's hub
+#                                      demo: `make demo` · test: `make test`
+#                                      lint: `make lint`, `make fuzz` · compose: `make test-compose`
+#     tools/deps.sh --list [PURPOSE]   the packages, one a line; installs nothing
 #
 # Asks dpkg alone when nothing is missing (well under a second). Otherwise it needs root or sudo. No
 # service is started, now or at the next boot, and no database cluster is made: a policy-rc.d and a
@@ -12,16 +13,23 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-build_packages=(build-essential pkgconf libpaho-mqtt-dev libhiredis-dev libpq-dev
-    libcurl4-openssl-dev libcjson-dev libinih-dev libmicrohttpd-dev libssl-dev uthash-dev)
-test_packages=(libcmocka-dev python3 python3-pytest python3-pytest-timeout python3-redis
-    python3-psycopg2 python3-paho-mqtt python3-selenium chromium chromium-driver libjs-dygraphs
-    redis-server redis-tools mosquitto mosquitto-clients postgresql nginx curl ca-certificates procps
+build=(gcc libc6-dev make pkgconf libpaho-mqtt-dev libhiredis-dev libpq-dev
+    libcurl4-openssl-dev libcjson-dev libmicrohttpd-dev libssl-dev uthash-dev)
+# golang-go comes besides, where there is neither a hub nor a Go that can build one.
+hub=(ca-certificates)
+demo=("${build[@]}" "${hub[@]}" redis-server mosquitto mosquitto-clients postgresql curl
+    python3 python3-paho-mqtt libjs-dygraphs)
+# shellcheck disable=SC2034 # by its name, below
+test=("${demo[@]}" libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist
+    python3-redis python3-psycopg2 python3-selenium chromium chromium-driver redis-tools nginx procps
     php-cli php-redis php-pgsql php-symfony-messenger php-symfony-redis-messenger
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
     php-symfony-event-dispatcher php-symfony-console php-doctrine-dbal)
-lint_packages=(git clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck python3-pyflakes)
-compose_packages=(debootstrap)
+lint=("${build[@]}" python3 git clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck python3-pyflakes)
+# shellcheck disable=SC2034
+compose=("${test[@]}" debootstrap)
+# shellcheck disable=SC2034
+all=("${test[@]}" "${lint[@]}")
 # Units that a fresh install would start at the next boot.
 units=(redis-server mosquitto postgresql nginx)
 
@@ -30,25 +38,31 @@ fail() {
     exit 1
 }
 
-wanted=("${build_packages[@]}")
-case ${1:-all} in
-all | --list) wanted+=("${test_packages[@]}" "${lint_packages[@]}") ;;
-compose) wanted+=("${test_packages[@]}" "${lint_packages[@]}" "${compose_packages[@]}") ;;
-build) ;;
-*) fail "unknown argument $1 (all, build, compose or --list)" ;;
-esac
+list=no
 if [ "${1:-}" = --list ]; then
-    printf '%s\n' "${wanted[@]}" golang-go
+    list=yes
+    shift
+fi
+purpose=${1:-all}
+case $purpose in
+all | build | hub | demo | test | lint | compose) declare -n wanted=$purpose ;;
+*) fail "unknown purpose $purpose (all, build, hub, demo, test, lint or compose)" ;;
+esac
+needs_hub=yes
+[[ $purpose != build && $purpose != lint ]] || needs_hub=no
+if [ $list = yes ]; then
+    printf '%s\n' "${wanted[@]}"
+    [ $needs_hub = no ] || echo golang-go
     exit 0
 fi
 
 command -v dpkg-query >/dev/null || fail "this is no Debian; install by hand: ${wanted[*]}"
-mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}" | sort) \
+mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
     <(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null |
-        sed -n 's/^installed //p' | sort))
+        sed -n 's/^installed //p' | sort -u))
 # The tests' hub is built from source unless there is one; that takes a Go of 1.21 or later.
 go_missing=no
-if [ "${1:-all}" != build ] && ! "$root/tools/hub-binary" --possible; then
+if [ $needs_hub = yes ] && ! "$root/tools/hub-binary" --possible; then
     go_missing=yes
 fi
 [ ${#missing[@]} -gt 0 ] || [ $go_missing = yes ] || exit 0
@@ -61,7 +75,7 @@ esac
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null ||
         fail "missing: ${missing[*]}; run as root: apt-get install --no-install-recommends ${missing[*]}"
-    exec sudo "$root/tools/deps.sh" "$@"
+    exec sudo "$root/tools/deps.sh" "$purpose"
 fi
 
 policy=/usr/sbin/policy-rc.d
@@ -84,12 +98,38 @@ if [ ! -e "$policy" ]; then
     policy_is_ours=yes
 fi
 
+# dpkg waits for the disk at each file, which takes half of the time; here it is waited for once, at the end.
 export DEBIAN_FRONTEND=noninteractive
 apt_install() {
-    apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >"$temporary/apt.log" 2>&1 || {
+    apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+        "${sources[@]}" "$@" \
+        >"$temporary/apt.log" 2>&1 || {
         tail -n 20 "$temporary/apt.log" >&2
         fail "apt-get could not install: $*"
     }
+}
+
+bookworm_archive() { # apt knows it after its first update
+    # shellcheck disable=SC2016 # apt expands it
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 2>/dev/null | head -n 1
+}
+
+# Debian 12's Go is too old; its backports have one. They are used for this one package, through a
+# list of sources that exists only here.
+sources=() release=()
+use_backports() {
+    local archive folder=$temporary/sources
+    archive=$(bookworm_archive)
+    if [ -z "$archive" ]; then
+        apt-get update -qq
+        archive=$(bookworm_archive)
+    fi
+    mkdir "$folder"
+    cp -r /etc/apt/sources.list.d/. "$folder"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+        "${archive:-http://deb.debian.org/debian} bookworm-backports main" >"$folder/backports.list"
+    sources=(-o Dir::Etc::sourceparts="$folder")
+    release=(-t bookworm-backports)
 }
 
 no_cluster() { # postgresql-common alone makes none; its setting must stand before the server comes
@@ -100,8 +140,7 @@ no_cluster() { # postgresql-common alone makes none; its setting must stand befo
 
 install_missing() {
     local fresh=() unit
-    echo "deps: installing ${missing[*]}"
-    apt-get update -qq
+    echo "deps: installing ${missing[*]}" | fold -s -w 100
     for unit in "${units[@]}"; do
         [[ " ${missing[*]} " != *" $unit "* ]] || fresh+=("$unit")
     done
@@ -114,26 +153,13 @@ install_missing() {
         echo "deps: installed but neither started nor enabled: ${fresh[*]} (systemctl enable --now NAME)"
 }
 
-# Debian 12's Go is too old; its backports have one. They are used for this one package, through a
-# list of sources that exists only here.
 install_go() {
-    local archive sources=$temporary/sources
     echo "deps: installing golang-go"
-    if [ "$codename" != bookworm ]; then
-        apt-get update -qq
-        apt_install golang-go
-        return
-    fi
-    # shellcheck disable=SC2016 # apt expands it
-    archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
-        'Codename: bookworm' 2>/dev/null | head -n 1)
-    mkdir "$sources"
-    cp -r /etc/apt/sources.list.d/. "$sources"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-        "${archive:-http://deb.debian.org/debian} bookworm-backports main" >"$sources/backports.list"
-    apt-get update -qq -o Dir::Etc::sourceparts="$sources"
-    apt_install -o Dir::Etc::sourceparts="$sources" -t bookworm-backports golang-go
+    apt_install "${release[@]}" golang-go
 }
 
+[ $go_missing = no ] || [ "$codename" != bookworm ] || use_backports
+apt-get update -qq "${sources[@]}"
 [ ${#missing[@]} -eq 0 ] || install_missing
 [ $go_missing = no ] || install_go
+sync -f /var/lib/dpkg

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds each tests/fuzz/fuzz_NAME.c with clang's libFuzzer and the address and undefined-behaviour
-# sanitizers, together with the pure rooms, and runs it.
+# sanitizers, together with the pure rooms and files, and runs it.
 #
 #     tools/fuzz.sh [NAME...]            all, or those named
 #     FUZZ_SECONDS=5 tools/fuzz.sh       that long each instead of a minute
@@ -18,11 +18,12 @@ command -v clang >/dev/null || {
     exit 1
 }
 
-flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"fuzz"' -DMQTT_BRIDGE_PREFIX='"/usr"' -I.
+flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"fuzz"' -I.
     -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 mkdir -p "$out/objects"
 objects=()
-for source in common/base/*.c common/wire/*.c; do
+for source in common/base/*.c common/wire/*.c common/settings/*.c monitor/{connections,host,pages}.c \
+    supervisor/{account,control}.c; do
     [ -f "$source" ] || continue
     object=$out/objects/${source//\//-}.o
     clang "${flags[@]}" -fsanitize=fuzzer-no-link,address,undefined -c -o "$object" "$source"
@@ -40,7 +41,7 @@ fi
 broken=()
 for name in "${names[@]}"; do
     clang "${flags[@]}" -fsanitize=fuzzer,address,undefined -o "$out/$name" \
-        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -linih -lm
+        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -linih -lcjson -lm
     mkdir -p "$out/found/$name" "tests/fuzz/corpus/$name"
     if "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$out/$name-" "$out/found/$name" "tests/fuzz/corpus/$name" \

@@ -6,7 +6,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-defines=(-D_GNU_SOURCE '-DMQTT_BRIDGE_VERSION="lint"' '-DMQTT_BRIDGE_PREFIX="/usr"')
+defines=(-D_GNU_SOURCE '-DMQTT_BRIDGE_VERSION="lint"')
 failed=()
 need() {
     command -v "$1" >/dev/null || {

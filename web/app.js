@@ -3,6 +3,7 @@
 import { BridgeStatus, describePipeline } from "./bridge.js";
 import { DetailPanel } from "./detail.js";
 import { formatCount, formatRate } from "./format.js";
+import { choices } from "./memory.js";
 import { TopicStore, parseUpdate } from "./store.js";
 import { HubStream } from "./stream.js";
 import { TopicTable } from "./table.js";
@@ -18,10 +19,11 @@ const tree = new TopicTree();
 const panel = new DetailPanel();
 const table = new TopicTable(byId("scroll"), byId("rows"), pick);
 const page = {
-  config: null,
+  config: null, /* what config.json says; null: not known yet */
+  loading: false,
   paused: null, /* {now, arrivedNow} when the display was held */
   held: 0,      /* messages since then */
-  layout: localStorage.getItem("mqtt-bridge-layout") === "list" ? "list" : "tree",
+  layout: choices.get("mqtt-bridge-layout") === "list" ? "list" : "tree",
   search: "",
   clockOffset: 0,
   rowsStale: true,
@@ -93,7 +95,11 @@ function makeRows() {
   byId("fold").textContent = tree.folded.size > 0 ? "Unfold all" : "Fold all";
   const empty = byId("empty");
   empty.hidden = table.rows.length > 0;
-  empty.textContent = store.topics.size > 0 ? "No topic matches." : "Waiting for the first message …";
+  if (store.topics.size > 0) {
+    empty.textContent = "No topic matches.";
+  } else {
+    empty.textContent = page.config === null && page.bridge.state === "locked" ? "Values come with the token." : "Waiting for the first message …";
+  }
 }
 
 function remakeRows() {
@@ -168,10 +174,16 @@ function onBridge(view) {
   page.bridge = view;
   page.clockOffset = view.clockOffset;
   const [health, text] = {
-    ready: ["good", "ready"], unready: ["bad", "not ready"], locked: ["warn", view.refused ? "refuses the token" : "needs a token"], unreachable: ["bad", "unreachable"],
+    ready: ["good", "ready"], unready: ["bad", "not ready"], locked: ["warn", view.refused ? "wrong token" : "needs a token"], unreachable: ["bad", "unreachable"],
   }[view.state];
   setPill("bridge-state", health, text);
   byId("token-form").hidden = view.state !== "locked";
+  byId("pipeline").hidden = view.state === "locked"; /* nothing is known */
+  if (page.config === null) {
+    const [hubHealth, hubText] = view.state === "locked" ? ["idle", "locked"] : ["warn", "connecting"];
+    setPill("hub-state", hubHealth, hubText);
+    remakeRows(); /* what the empty table says */
+  }
   byId("token-refused").hidden = !view.refused;
   const stages = describePipeline(view, formatCount, formatRate);
   for (const [name, stage] of Object.entries(stages)) {
@@ -254,7 +266,7 @@ function setPaused(paused) {
 
 function setLayout(layout) {
   page.layout = layout;
-  localStorage.setItem("mqtt-bridge-layout", layout);
+  choices.set("mqtt-bridge-layout", layout);
   byId("layout-tree").setAttribute("aria-pressed", String(layout === "tree"));
   byId("layout-list").setAttribute("aria-pressed", String(layout === "list"));
   byId("fold").hidden = layout !== "tree";
@@ -280,7 +292,7 @@ function setTheme(theme) {
 
 function toggleTheme() {
   const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("mqtt-bridge-theme", theme);
+  choices.set("mqtt-bridge-theme", theme);
   setTheme(theme);
 }
 
@@ -345,17 +357,25 @@ function listen(bridge) {
   document.addEventListener("keydown", onKey);
 }
 
-async function loadConfig() {
-  for (;;) {
-    try {
-      const response = await fetch("/config.json", { cache: "no-store" });
-      if (response.ok) {
-        return await response.json();
-      }
-    } catch {
-      /* the monitor is being started */
+/* Once, when the monitor answers and takes the token; a failure is tried again with the next status. */
+async function loadConfig(bridge) {
+  if (page.config !== null || page.loading || (page.bridge.state !== "ready" && page.bridge.state !== "unready")) {
+    return;
+  }
+  page.loading = true;
+  try {
+    const response = await fetch("config.json", { headers: bridge.headers(), cache: "no-store" });
+    if (response.ok) {
+      page.config = await response.json();
     }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+  } catch {
+    /* the monitor has gone meanwhile */
+  }
+  page.loading = false;
+  if (page.config !== null) {
+    byId("version").textContent = page.config.version;
+    remakeRows();
+    openStream();
   }
 }
 
@@ -370,16 +390,16 @@ function openStream() {
   window.addEventListener("pageshow", (event) => event.persisted && stream.open());
 }
 
-async function start() {
-  const bridge = new BridgeStatus(onBridge);
+function start() {
+  const bridge = new BridgeStatus((view) => {
+    onBridge(view);
+    loadConfig(bridge);
+  });
   const preferred = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  setTheme(localStorage.getItem("mqtt-bridge-theme") ?? preferred);
+  setTheme(choices.get("mqtt-bridge-theme") ?? preferred);
   listen(bridge);
   setLayout(page.layout);
   bridge.poll();
-  page.config = await loadConfig();
-  byId("version").textContent = page.config.version;
-  openStream();
   setInterval(() => {
     if (table.selected === null) {
       followLink();

@@ -1,5 +1,7 @@
 /* The bridge's own state: /status every two seconds, and what the page makes of it. */
 
+import { session } from "./memory.js";
+
 const INTERVAL_MS = 2000;
 const TOKEN_KEY = "mqtt-bridge-token";
 
@@ -14,8 +16,14 @@ export class BridgeStatus {
     this.turn = 0; /* of the question under way: the answer to an older one is dropped */
   }
 
+  /* What a request to the monitor has to carry. */
+  headers() {
+    const token = session.get(TOKEN_KEY);
+    return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
   setToken(token) {
-    sessionStorage.setItem(TOKEN_KEY, token.trim());
+    session.set(TOKEN_KEY, token.trim());
     clearTimeout(this.timer);
     return this.poll();
   }
@@ -33,14 +41,13 @@ export class BridgeStatus {
   }
 
   async ask() {
-    const token = sessionStorage.getItem(TOKEN_KEY);
+    const token = session.get(TOKEN_KEY);
     if (token && !/^[\x20-\x7e]+$/.test(token)) {
       return { state: "locked", status: null, refused: true }; /* no header can hold it */
     }
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const asked = Date.now();
     try {
-      const response = await fetch("/status", { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+      const response = await fetch("status", { headers: this.headers(), cache: "no-store", signal: AbortSignal.timeout(5000) });
       if (response.status === 401) {
         return { state: "locked", status: null, refused: Boolean(token) };
       }

@@ -9,6 +9,9 @@ const HISTORY_SHOWN = 25;
 const POINTS_MOST = 60; /* more would hide the line */
 const COLOURS = ["#1595a3", "#d9822b", "#7a5cc9", "#d14d72", "#3f9142", "#3d7edb", "#9a7b1f", "#808b96"];
 
+/* Begins each label of a series, unseen: a field may be called time, constructor or __proto__. */
+const WORD_JOINER = "\u2060";
+
 let library = null;
 
 /* Resolves to the library, or null where there is none. */
@@ -16,9 +19,9 @@ function loadLibrary() {
   library ??= new Promise((resolve) => {
     const style = document.createElement("link");
     style.rel = "stylesheet";
-    style.href = "/lib/dygraph.min.css";
+    style.href = "lib/dygraph.min.css";
     const script = document.createElement("script");
-    script.src = "/lib/dygraph.min.js";
+    script.src = "lib/dygraph.min.js";
     script.onload = () => resolve(window.Dygraph ?? null);
     script.onerror = () => resolve(null);
     document.head.append(style, script);
@@ -164,7 +167,7 @@ export class DetailPanel {
 function chartOptions(fields) {
   const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
   return {
-    labels: ["time", ...fields],
+    labels: ["time", ...fields.map((field) => WORD_JOINER + field)],
     colors: COLOURS.slice(0, fields.length),
     strokeWidth: 1.8,
     pointSize: 1.8,

@@ -2,6 +2,10 @@
 
 const whole = new Intl.NumberFormat("en");
 
+export function cut(text, most) {
+  return text.length > most ? `${text.slice(0, most)}…` : text;
+}
+
 export function formatCount(number) {
   if (number < 100000) {
     return whole.format(number);

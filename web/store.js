@@ -7,10 +7,10 @@
 
 const ID_PREFIX = "urn:mqtt-bridge:";
 const SPOOL_IDENTITY = /^([0-9a-f]{32})-(\d+)$/;
-const STREAM_IDENTITY = /^(\d+)-(\d+)$/;
+const STREAM_IDENTITY = /^(\d+)-(\d+)(?:-[0-9a-f]{8})?$/;
 
-/* A message's identity: `<spool>-<sequence>` from our consumer, or the stream id `<ms>-<n>` of an entry
- * that another program dispatched. Null if it is neither. */
+/* A message's identity: `<spool>-<sequence>` from our consumer, or `<ms>-<n>-<hash>` of an entry that
+ * another program dispatched, which begins with its stream id. Null if it is neither. */
 export function parseIdentity(text) {
   const bare = text.startsWith(ID_PREFIX) ? text.slice(ID_PREFIX.length) : text;
   let match = SPOOL_IDENTITY.exec(bare);
@@ -149,9 +149,10 @@ export function indentJson(text) {
   return out;
 }
 
-/* The numbers in a value by path: {temp: 21.5, "battery.volts": 3.1}; a bare number is "value". */
+/* The numbers in a value by path: {temp: 21.5, "battery.volts": 3.1}; a bare number is "value". Without a
+ * prototype: a field may be called constructor or __proto__. */
 export function numbersIn(value, limit = 8) {
-  const found = {};
+  const found = Object.create(null);
   let left = limit;
   const visit = (node, path, depth) => {
     if (typeof node === "number" && left > 0) {
@@ -294,7 +295,7 @@ export class TopicStore {
     const at = message.receivedUs === null ? now : message.receivedUs / 1000;
     const past = { at, arrived: now, kind: message.kind, text: message.text.slice(0, HISTORY_TEXT),
                    bytes: message.kind === "binary" ? message.value.length : 0,
-                   numbers: message.kind === "json" ? numbersIn(message.value) : {} };
+                   numbers: message.kind === "json" ? numbersIn(message.value) : Object.create(null) };
     let place = entry.history.length;
     while (place > 0 && entry.history[place - 1].at > at) {
       place -= 1;

@@ -1,11 +1,14 @@
 /* The rows on the screen: a few dozen elements that are filled anew as the list scrolls, whatever number of
  * topics there is. Nothing is drawn outside requestAnimationFrame. */
 
-import { describeValue, formatAge, formatCount, formatTopicRate } from "./format.js";
+import { cut, describeValue, formatAge, formatCount, formatTopicRate } from "./format.js";
 
 const ROW_HEIGHT = 34;
 const SPARE_ROWS = 4;
 const FLASH_LEAST_MS = 400;
+const DEPTH_MOST = 12;   /* levels that are indented */
+const LABEL_MOST = 300;  /* characters; MQTT allows a topic of 64 KB */
+const TITLE_MOST = 2000;
 
 function makeRow() {
   const element = document.createElement("div");
@@ -66,12 +69,12 @@ export class TopicTable {
     set(shown, "display", "", (text) => (element.style.display = text));
     set(shown, "top", `translateY(${index * ROW_HEIGHT}px)`, (text) => (element.style.transform = text));
     set(shown, "class", `row ${row.kind}${row.folded ? " folded" : ""}`, (text) => (element.className = text));
-    set(shown, "depth", row.depth, (depth) => element.style.setProperty("--depth", depth));
+    set(shown, "depth", Math.min(row.depth, DEPTH_MOST), (depth) => element.style.setProperty("--depth", depth));
     set(shown, "index", index + 1, (number) => element.setAttribute("aria-rowindex", number));
     set(shown, "name", row.label, (text) => {
-      held.name.textContent = text === "" ? "(empty)" : text;
+      held.name.textContent = text === "" ? "(empty)" : cut(text, LABEL_MOST);
     });
-    set(shown, "title", row.path, (text) => (held.name.title = text));
+    set(shown, "title", row.path, (text) => (held.name.title = cut(text, TITLE_MOST)));
     const selected = row.kind === "topic" && row.path === this.selected;
     set(shown, "selected", selected, (yes) => element.setAttribute("aria-selected", String(yes)));
     const cells = row.kind === "topic" ? topicCells(row.entry, moment) : groupCells(row);

@@ -18,13 +18,11 @@ export class TopicTree {
 
   add(entry) {
     let node = this.root;
-    let path = null;
     node.size += 1;
     for (const name of entry.topic.split("/")) {
-      path = path === null ? name : `${path}/${name}`;
       let child = node.children.get(name);
       if (!child) {
-        child = makeNode(name, path);
+        child = makeNode(name, node === this.root ? name : `${node.path}/${name}`);
         node.children.set(name, child);
         node.sorted = null;
       }
@@ -41,44 +39,53 @@ export class TopicTree {
   }
 
   /* Rows {kind: "group"|"topic", label, path, depth, size, entry, folded}. accept(entry) says which topics
-   * are wanted; with `searching`, folded levels are open. */
+   * are wanted; with `searching`, folded levels are open. A topic may have thousands of levels: the way down
+   * is kept in a list, not on the call stack. */
   rows(accept, searching) {
     const rows = [];
-    this.visit(this.root, 0, rows, accept, searching);
+    const way = [openLevel(this.root, null, 0)];
+    while (way.length > 0) {
+      const level = way[way.length - 1];
+      const { value: first, done } = level.children.next();
+      if (done) {
+        way.pop();
+        closeLevel(level, way[way.length - 1], rows);
+        continue;
+      }
+      const [child, label] = joinLevels(first);
+      const depth = way.length - 1;
+      if (child.entry !== null && accept(child.entry)) {
+        rows.push({ kind: "topic", label, path: child.path, depth, entry: child.entry });
+        level.wanted += 1;
+      }
+      if (child.children.size > 0) {
+        const folded = !searching && this.folded.has(child.path);
+        const group = { kind: "group", label, path: child.path, depth, size: 0, entry: null, folded };
+        way.push(openLevel(child, group, rows.push(group)));
+      }
+    }
     return rows;
   }
+}
 
-  /* Appends the rows below node; returns how many topics are wanted there, shown or folded away. */
-  visit(node, depth, rows, accept, searching) {
-    node.sorted ??= [...node.children.values()].sort(
-      (a, b) => collator.compare(a.name, b.name) || (a.name < b.name ? -1 : 1));
-    let wanted = 0;
-    for (const child of node.sorted) {
-      wanted += this.visitChild(child, depth, rows, accept, searching);
-    }
-    return wanted;
+function openLevel(node, group, rowsWithGroup) {
+  node.sorted ??= [...node.children.values()].sort(
+    (a, b) => collator.compare(a.name, b.name) || (a.name < b.name ? -1 : 1));
+  return { children: node.sorted.values(), group, rowsWithGroup, wanted: 0 };
+}
+
+/* A group without a wanted topic has no row, a folded one no rows below it. */
+function closeLevel(level, above, rows) {
+  const { group, rowsWithGroup, wanted } = level;
+  if (group === null) {
+    return;
   }
-
-  visitChild(first, depth, rows, accept, searching) {
-    const [child, label] = joinLevels(first);
-    let wanted = 0;
-    if (child.entry !== null && accept(child.entry)) {
-      rows.push({ kind: "topic", label, path: child.path, depth, entry: child.entry });
-      wanted = 1;
-    }
-    if (child.children.size === 0) {
-      return wanted;
-    }
-    const folded = !searching && this.folded.has(child.path);
-    const group = { kind: "group", label, path: child.path, depth, size: 0, entry: null, folded };
-    const place = rows.push(group);
-    group.size = this.visit(child, depth + 1, rows, accept, searching);
-    if (group.size === 0) {
-      rows.length = place - 1;
-    } else if (folded) {
-      rows.length = place;
-    }
-    return wanted + group.size;
+  group.size = wanted;
+  above.wanted += wanted;
+  if (wanted === 0) {
+    rows.length = rowsWithGroup - 1;
+  } else if (group.folded) {
+    rows.length = rowsWithGroup;
   }
 }
 

@@ -27,7 +27,7 @@ bool breaker_passed(struct breaker *breaker)
         return false; /* sent before it opened: says nothing about now */
     case BREAKER_HALF_OPEN:
         breaker->state = BREAKER_CLOSED;
-        /* It stands at twice this rest. */
+        /* It stands at twice this pause. */
         breaker->backoff.next_ms = breaker->backoff.next_ms * 3 / 8;
         return true;
     }

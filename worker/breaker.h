@@ -23,10 +23,10 @@ struct breaker {
 void breaker_init(struct breaker *breaker, int64_t minimum_ms, int64_t maximum_ms);
 /* An answer that means wait, for after_ms if it says for how long (Retry-After; never above the maximum). */
 void breaker_failed(struct breaker *breaker, int64_t now_ms, int64_t after_ms);
-/* An answer that shows the hub at work. Returns true if this closed the breaker: the next rest is then a
- * little shorter than this one was, so that with a limiter the rests settle near what it asks for. */
+/* An answer that shows the hub at work. Returns true if this closed the breaker: the next pause is then a
+ * little shorter than this one was, so that with a limiter the pauses come near what it asks for. */
 bool breaker_passed(struct breaker *breaker);
-/* More than a probe passes: the next rest is a short one again. */
+/* More than a probe passes: the next pause is a short one again. */
 void breaker_works(struct breaker *breaker);
 /* True once when it is time for a probe: the state is half-open from then on. */
 bool breaker_probe_due(struct breaker *breaker, int64_t now_ms);

@@ -1,27 +1,126 @@
 #include "worker/entry.h"
 
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/wire/crc32c.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct batch *batch_new(size_t entries)
+/* What a value and all that is decoded of it take, in lengths of the value: no more than this but for values that
+ * are base64 within escapes. */
+#define DECODED_MAX 3
+
+void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_NAME_SIZE])
 {
-    struct batch *batch = xcalloc(1, sizeof(*batch));
+    char id[STREAM_ID_TEXT_SIZE];
+    uint32_t crc = crc32c(0, stream, strlen(stream) + 1);
 
-    batch->entries = xcalloc(entries, sizeof(struct entry));
-    batch->open = entries;
-    for (size_t i = 0; i < entries; i++)
-        batch->entries[i].batch = batch;
-    return batch;
+    crc = crc32c(crc, entry->value.data, entry->value.len);
+    stream_id_format(entry->id, id);
+    snprintf(name, ENTRY_NAME_SIZE, "%s-%08" PRIx32, id, crc);
 }
 
-void entry_release(struct entry *entry)
+static size_t span(struct bytes text, size_t from, const char *of)
 {
-    struct batch *batch = entry->batch;
+    size_t at = from;
 
-    if (--batch->open > 0)
-        return;
-    arena_free(&batch->arena);
-    free(batch->entries);
-    free(batch);
+    while (at < text.len && text.data[at] != '\0' && strchr(of, text.data[at]) != NULL)
+        at++;
+    return at - from;
+}
+
+bool entry_identity_is_ours(struct bytes identity)
+{
+    static const char digits[] = "0123456789", hex[] = "0123456789abcdef";
+    size_t first = span(identity, 0, hex);
+    size_t second = span(identity, first + 1, digits);
+    size_t third = first + 1 + second;
+
+    if (first >= identity.len || identity.data[first] != '-' || second == 0)
+        return false;
+    if (first == 32 && third == identity.len) /* <spool id>-<sequence> */
+        return true;
+    return span(identity, 0, digits) == first && third < identity.len &&
+           identity.data[third] == '-' && span(identity, third + 1, hex) == 8 &&
+           third + 9 == identity.len; /* entry_name */
+}
+
+struct entry *entry_new(struct source *source, struct stream_id id)
+{
+    struct entry *entry = xcalloc(1, sizeof(*entry));
+
+    entry->source = source;
+    entry->id = id;
+    entry->bytes = sizeof(*entry);
+    entry->read_us = clock_monotonic_us();
+    return entry;
+}
+
+int entry_fill(struct entry *entry, struct bytes value, const char *stream, struct error *err)
+{
+    size_t size = DECODED_MAX * value.len + ENTRY_NAME_SIZE;
+    char name[ENTRY_NAME_SIZE];
+
+    arena_reserve(&entry->arena, size);
+    entry->value = arena_copy(&entry->arena, value);
+    int result = envelope_decode(&entry->envelope, entry->value, &entry->arena, err);
+    if (result < 0)
+        entry->envelope = (struct envelope){.topic = BYTES("?")};
+    entry->identity = entry->envelope.mqtt_id;
+    if (entry->identity.len == 0) {
+        entry_name(entry, stream, name);
+        entry->identity = arena_copy(&entry->arena, bytes_of(name));
+    }
+    entry->bytes += entry->arena.held > size ? entry->arena.held : size;
+    return result;
+}
+
+void entry_carry(struct entry *entry, struct stream_id id)
+{
+    struct carried *carried = &entry->carried;
+
+    if (carried->len == carried->capacity) {
+        carried->capacity = carried->capacity == 0 ? 16 : 2 * carried->capacity;
+        carried->ids = xrealloc(carried->ids, carried->capacity * sizeof(*carried->ids));
+    }
+    carried->ids[carried->len++] = id;
+}
+
+void entry_swap_ids(struct entry *a, struct entry *b)
+{
+    struct carried swapped = a->carried;
+
+    a->carried.ids = b->carried.ids;
+    a->carried.len = b->carried.len;
+    a->carried.capacity = b->carried.capacity;
+    b->carried.ids = swapped.ids;
+    b->carried.len = swapped.len;
+    b->carried.capacity = swapped.capacity;
+}
+
+static void drop_carried(struct entry *entry)
+{
+    free(entry->carried.ids);
+    buf_free(&entry->carried.documents);
+    entry->carried = (struct carried){0};
+}
+
+void entry_drop_value(struct entry *entry)
+{
+    arena_free(&entry->arena);
+    buf_free(&entry->carried.documents);
+    entry->value = BYTES_NONE;
+    entry->identity = BYTES_NONE;
+    entry->envelope = (struct envelope){0};
+    entry->bytes = sizeof(*entry);
+}
+
+void entry_free(struct entry *entry)
+{
+    drop_carried(entry);
+    arena_free(&entry->arena);
+    free(entry);
 }

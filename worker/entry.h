@@ -1,4 +1,4 @@
-/* A stream entry between being read and being settled, and the batch that owns its bytes. */
+/* A stream entry between being read and being settled. It owns its bytes. */
 #ifndef WORKER_ENTRY_H
 #define WORKER_ENTRY_H
 
@@ -6,36 +6,72 @@
 #include "common/client/queue.h"
 #include "common/wire/envelope.h"
 
-struct intake;
+struct source;
 
-/* What one read brought. Freed with its last entry. */
-struct batch {
-    struct arena arena;
-    size_t open; /* entries not yet settled */
-    struct entry *entries;
+enum entry_state {
+    ENTRY_QUEUED,   /* redelivered, and waits for its turn */
+    ENTRY_CURRENT,  /* with the publisher, or about to leave */
+    ENTRY_ASIDE,    /* waits for the hub, and others need not wait with it */
+    ENTRY_GATHERED, /* of a window, that is over or not: published with what it carries */
+    ENTRY_FAILING,  /* waits for its row in the failure transport */
+    ENTRY_STATES
+};
+
+/* What is published with an entry, or by it: entries that are still pending in Redis, and ours. */
+struct carried {
+    struct stream_id *ids; /* in their order */
+    size_t len;
+    size_t capacity;
+    struct buf
+        documents; /* of a batch: of the entry itself and of all that it carries; else empty */
 };
 
 struct entry {
     struct stream_id id;
-    struct batch *batch;      /* owner of the bytes below */
-    struct intake *intake;    /* where it came from, and where it is acknowledged */
+    struct source *source;    /* where it came from, and where it is acknowledged */
+    struct arena arena;       /* owner of the bytes below */
     struct bytes value;       /* the field as it was */
     struct envelope envelope; /* decoded; topic and payload are in it */
-    struct bytes identity;    /* X-Mqtt-Id, or the stream id of an entry that PHP dispatched */
+    struct bytes identity;    /* X-Mqtt-Id, or its name where another program dispatched it */
+    size_t bytes;             /* of memory that it holds, itself included */
     int64_t read_us;          /* monotonic */
+    struct carried carried;
     uint32_t deliveries;
-    bool rejecting;      /* waits for its row in the failure transport */
-    bool careful;        /* handled alone, and only while it is charged */
-    bool charged;        /* its delivery count stands one higher, in case we die of it */
-    uint8_t strikes;     /* how often it alone stopped the hub */
-    uint64_t refused_at; /* how many others had passed when its token was refused; 0: it was not */
-    struct entry *next;  /* in its lane, or in the intake's list of those handled one at a time */
-    struct entry *open_next; /* all that its intake has open */
-    struct entry *open_previous;
+    uint32_t failures;      /* of a route with `latest`: how often it was put off for a window */
+    enum entry_state state; /* source_set_state changes it */
+    bool redelivered;       /* a worker may have died of it */
+    bool counted;           /* its delivery count stands one higher, in case we die of it */
+    struct entry *next; /* in its lane, or in the list of those handled one at a time; utlist.h */
+    struct entry *prev;
+    struct entry *open_next; /* all that its source has open */
+    struct entry *open_prev;
 };
 
-struct batch *batch_new(size_t entries);
-/* The entry is settled: gives its batch back with the last one. */
-void entry_release(struct entry *entry);
+/* `<stream id>-<CRC-32C of the stream's name, a NUL and the value>`. Two streams, and two servers whose workers
+ * share a hub or a table, can have entries of one id: the rest tells them apart. Whoever looks at the
+ * entry again comes to the same. */
+#define ENTRY_NAME_SIZE (STREAM_ID_TEXT_SIZE + 9)
+void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_NAME_SIZE]);
+/* True of the identities that consumer and entry_name make: another program may give one id to many messages. */
+bool entry_identity_is_ours(struct bytes identity);
+
+/* It carries documents, its own among them. */
+static inline bool entry_is_batch(const struct entry *entry)
+{
+    return entry->carried.documents.len > 0;
+}
+
+struct entry *entry_new(struct source *source, struct stream_id id);
+/* Fills in value, envelope, identity and bytes from a value that is copied. -ERR_FORMAT: it can't be decoded,
+ * err says why; its topic is then "?". */
+MUST_CHECK int entry_fill(struct entry *entry, struct bytes value, const char *stream,
+                          struct error *err);
+/* One more that it carries; its bytes stay as they were. */
+void entry_carry(struct entry *entry, struct stream_id id);
+/* What the two carry changes hands. */
+void entry_swap_ids(struct entry *a, struct entry *b);
+/* It keeps no more than id, times and counts. */
+void entry_drop_value(struct entry *entry);
+void entry_free(struct entry *entry);
 
 #endif

@@ -1,33 +1,21 @@
 #include "worker/handler.h"
 
 #include "common/base/alloc.h"
-#include "common/wire/update.h"
+#include "common/settings/routes.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-/* A larger document's memory is not kept: one such message would cost it for good. */
-#define KEPT_MAX (1024 * 1024)
 
 struct handler {
-    struct bytes topic_template;
-    bool encode_topic;
-    bool bare_payload;
-    bool private_updates;
-    struct buf topic;
-    struct buf encoded;
-    struct buf data;
-    struct buf id;
+    struct routes *routes;
+    struct buf lane;
+    struct buf document;
 };
 
-struct handler *handler_new(const struct settings_mercure *settings)
+struct handler *handler_new(const struct settings *settings)
 {
     struct handler *handler = xcalloc(1, sizeof(*handler));
 
-    handler->topic_template = bytes_of(settings->topic_template);
-    handler->encode_topic = strcmp(settings->topic_encoding, "uri") == 0;
-    handler->bare_payload = strcmp(settings->data, "payload") == 0;
-    handler->private_updates = settings->private_updates;
+    handler->routes = routes_new(settings);
     return handler;
 }
 
@@ -35,67 +23,85 @@ void handler_free(struct handler *handler)
 {
     if (handler == NULL)
         return;
-    buf_free(&handler->topic);
-    buf_free(&handler->encoded);
-    buf_free(&handler->data);
-    buf_free(&handler->id);
+    routes_free(handler->routes);
+    buf_free(&handler->lane);
+    buf_free(&handler->document);
     free(handler);
 }
 
-static struct bytes published_topic(struct handler *handler, struct bytes topic)
+bool handler_drops(struct handler *handler, const struct entry *entry)
 {
-    if (handler->encode_topic) {
-        buf_clear(&handler->encoded);
-        update_encode_topic(&handler->encoded, topic);
-        topic = buf_bytes(&handler->encoded);
+    const struct settings_route *route = routes_find(handler->routes, entry->envelope.topic, NULL);
+
+    return route != NULL && route->drop;
+}
+
+const struct settings_route *handler_route(struct handler *handler, const struct entry *entry)
+{
+    const struct settings_route *route = routes_find(handler->routes, entry->envelope.topic, NULL);
+
+    return route != NULL && route->publish != PUBLISH_EACH ? route : NULL;
+}
+
+struct bytes handler_lane(struct handler *handler, const struct entry *entry,
+                          const struct settings_route *route)
+{
+    if (route == NULL || route->publish != PUBLISH_BATCH)
+        return entry->envelope.topic;
+    buf_clear(&handler->lane);
+    buf_append_char(&handler->lane, '\0'); /* no topic begins like this */
+    buf_append_text(&handler->lane, route->name);
+    buf_append_char(&handler->lane, '\0');
+    routes_append_batch_topic(handler->routes, entry->envelope.topic, &handler->lane);
+    return buf_bytes(&handler->lane);
+}
+
+static struct routes_message message_of(const struct entry *entry)
+{
+    return (struct routes_message){.identity = entry->identity,
+                                   .topic = entry->envelope.topic,
+                                   .payload = entry->envelope.payload,
+                                   .received_us = entry->envelope.received_us};
+}
+
+size_t handler_append_document(const struct entry *entry, struct buf *documents)
+{
+    const struct routes_message message = message_of(entry);
+    size_t before = documents->capacity;
+
+    routes_append_document(documents, &message);
+    return documents->capacity - before;
+}
+
+/* One that carries no documents is a batch of one. */
+static int make_batch(struct handler *handler, const struct entry *entry, struct update *update,
+                      struct error *err)
+{
+    const struct routes_message message = message_of(entry);
+    const struct buf *documents = &entry->carried.documents;
+
+    if (documents->len == 0) {
+        buf_free(&handler->document);
+        routes_append_document(&handler->document, &message);
+        documents = &handler->document;
     }
-    buf_clear(&handler->topic);
-    update_expand_topic(&handler->topic, handler->topic_template, topic);
-    return buf_bytes(&handler->topic);
+    return routes_batch(handler->routes, &message, buf_bytes(documents), entry->carried.len + 1,
+                        update, err);
 }
 
-static int make_form(const struct handler *handler, struct bytes topic, struct buf *form,
-                     struct error *err)
+int handler_update(struct handler *handler, const struct entry *entry,
+                   const struct settings_route *route, struct buf *form, struct bytes *id,
+                   struct error *err)
 {
-    struct update update = {.topic = topic,
-                            .data = buf_bytes(&handler->data),
-                            .private_update = handler->private_updates,
-                            .id = buf_bytes(&handler->id)};
-    int result = update_check(&update, err);
+    const struct routes_message message = message_of(entry);
+    struct update update;
+    int result = route != NULL && route->publish == PUBLISH_BATCH
+                     ? make_batch(handler, entry, &update, err)
+                     : routes_update(handler->routes, &message, &update, err);
 
-    if (result == 0)
-        update_form(form, &update);
-    return result;
-}
-
-int handler_update(struct handler *handler, const struct entry *entry, struct buf *form,
-                   struct bytes *id, struct error *err)
-{
-    const struct envelope *envelope = &entry->envelope;
-
-    if (update_check_size(envelope->topic, envelope->payload, err) < 0)
-        return -(int)err->code;
-    buf_clear(&handler->id);
-    buf_append(&handler->id, BYTES("urn:mqtt-bridge:"));
-    buf_append(&handler->id, entry->identity);
-    buf_clear(&handler->data);
-    if (handler->bare_payload)
-        buf_append(&handler->data, envelope->payload);
-    else
-        update_document(&handler->data, entry->identity, envelope->topic, envelope->payload,
-                        envelope->received_us);
-    *id = buf_bytes(&handler->id);
-    int result = make_form(handler, published_topic(handler, envelope->topic), form, err);
-    if (handler->data.capacity > KEPT_MAX)
-        buf_free(&handler->data);
-    return result;
-}
-
-void handler_probe(struct buf *form, struct bytes *id)
-{
-    struct update update = {
-        .topic = HANDLER_PROBE_TOPIC, .private_update = true, .id = HANDLER_PROBE_TOPIC};
-
+    if (result < 0)
+        return result;
     update_form(form, &update);
     *id = update.id;
+    return 0;
 }

@@ -1,6 +1,7 @@
 #include "worker/instance.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/base/random.h"
 
 #include <errno.h>
@@ -10,31 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-/* mkdir -p, 0700. */
-static int make_directories(const char *path, struct error *err)
-{
-    char *part = xstrdup(path);
-
-    for (char *at = part + 1;; at++) {
-        if (*at != '/' && *at != '\0')
-            continue;
-        char kept = *at;
-        *at = '\0';
-        if (mkdir(part, 0700) < 0 && errno != EEXIST) {
-            error_system(err, "%s", part);
-            free(part);
-            return -ERR_SYSTEM;
-        }
-        *at = kept;
-        if (kept == '\0')
-            break;
-    }
-    free(part);
-    return 0;
-}
 
 static bool read_id(const char *path, char *id, size_t size)
 {
@@ -48,19 +25,49 @@ static bool read_id(const char *path, char *id, size_t size)
     return found && id[0] != '\0';
 }
 
-/* Written aside and linked into place: of several workers that start together one makes it. */
-static int make_id(const char *dir, const char *path, struct error *err)
+static int make_id(const char *path, struct error *err)
 {
-    char *aside = xasprintf("%s/instance.%ld", dir, (long)getpid());
-    FILE *file = fopen(aside, "we");
+    char id[24];
+    int len = snprintf(id, sizeof(id), "%016" PRIx64 "\n", random_u64());
+
+    if (file_replace(AT_FDCWD, path, (struct bytes){id, (size_t)len}, 0666, true) < 0)
+        return error_system(err, "%s", path);
+    return 0;
+}
+
+/* A lock file, locked: `operation` as flock takes it. The descriptor, or -1 with errno. */
+static int lock_file(const char *path, int operation)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd >= 0 && flock(fd, operation) < 0) {
+        int why = errno;
+
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+/* One of several workers that start together makes the file, or mends an empty one; the others wait and
+ * read it. */
+static int make_or_read_id(const char *path, char *id, size_t size, struct error *err)
+{
+    char *lock = xasprintf("%s.lock", path);
+    int fd = lock_file(lock, LOCK_EX);
     int result = 0;
 
-    if (file == NULL || fprintf(file, "%016" PRIx64 "\n", random_u64()) < 0 || fclose(file) != 0)
-        result = error_system(err, "%s", aside);
-    else if (link(aside, path) < 0 && errno != EEXIST)
-        result = error_system(err, "%s", path);
-    unlink(aside);
-    free(aside);
+    if (fd < 0) {
+        result = error_system(err, "%s", lock);
+    } else {
+        if (!read_id(path, id, size))
+            result = make_id(path, err);
+        if (result == 0 && !read_id(path, id, size))
+            result = error_set(err, ERR_FORMAT, "%s: can't be read", path);
+        close(fd);
+    }
+    free(lock);
     return result;
 }
 
@@ -72,14 +79,12 @@ int instance_read(char **instance, const struct settings_supervisor *settings, s
         *instance = xstrdup(settings->instance);
         return 0;
     }
-    if (make_directories(settings->state_dir, err) < 0)
-        return error_wrap(err, "[supervisor] state_dir");
+    if (file_make_folders(settings->state_dir) < 0)
+        return error_system(err, "making %s ([supervisor] state_dir)", settings->state_dir);
     char *path = xasprintf("%s/instance", settings->state_dir);
     int result = 0;
     if (!read_id(path, id, sizeof(id)))
-        result = make_id(settings->state_dir, path, err);
-    if (result == 0 && !read_id(path, id, sizeof(id)))
-        result = error_set(err, ERR_FORMAT, "%s: empty; remove it and start again", path);
+        result = make_or_read_id(path, id, sizeof(id), err);
     if (result == 0)
         *instance = xstrdup(id);
     free(path);
@@ -90,20 +95,15 @@ int instance_lock(const struct settings_supervisor *settings, int slot, struct e
 {
     char *dir = xasprintf("%s/locks", settings->state_dir);
     char *path = xasprintf("%s/worker-%d.lock", dir, slot);
-    int result = make_directories(dir, err);
+    int result = 0;
 
-    if (result == 0) {
-        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-        if (fd < 0)
-            result = error_system(err, "%s", path);
-        else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-            result =
-                errno == EWOULDBLOCK
-                    ? error_set(err, ERR_LOCKED, "%s: another worker works in slot %d", path, slot)
-                    : error_system(err, "%s: can't be locked ([supervisor] state_dir)", path);
-        /* Never closed: the lock is the process's. */
-    }
+    /* Never closed: the lock is the process's. */
+    if (file_make_folders(dir) < 0)
+        result = error_system(err, "making %s ([supervisor] state_dir)", dir);
+    else if (lock_file(path, LOCK_EX | LOCK_NB) < 0)
+        result = errno == EWOULDBLOCK
+                     ? error_set(err, ERR_LOCKED, "%s: another worker works in slot %d", path, slot)
+                     : error_system(err, "%s: can't be locked ([supervisor] state_dir)", path);
     free(path);
     free(dir);
     return result;

@@ -5,9 +5,10 @@
 #define WORKER_INSTANCE_H
 
 #include "common/base/error.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
-/* [supervisor] instance, or the random id in <state_dir>/instance, made at the first start. Free it. */
+/* [supervisor] instance, or the random id in <state_dir>/instance, made and synced at the first start, and
+ * anew where the file holds none (a power cut). Free it. */
 MUST_CHECK int instance_read(char **instance, const struct settings_supervisor *settings,
                              struct error *err);
 /* Locks <state_dir>/locks/worker-<slot>.lock until the process ends. -ERR_LOCKED: another has it. */

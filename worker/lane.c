@@ -1,201 +1,214 @@
 #include "worker/lane.h"
 
-#include "worker/intake.h"
-#include "worker/settle.h"
+#include "common/base/alloc.h"
 
-#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* Twice as long with each strike: a hub that is merely overloaded has some time to recover. */
-#define REST_MIN_MS 50
-#define REST_MAX_MS 1000
-
-void lane_push(struct lane *lane, struct entry *entry)
+struct lane *lane_new(struct bytes key, const struct settings_route *route)
 {
-    entry->next = NULL;
-    if (lane->tail != NULL)
-        lane->tail->next = entry;
-    else
-        lane->head = entry;
-    lane->tail = entry;
+    struct lane *lane = xcalloc(1, sizeof(*lane) + key.len + 1);
+
+    if (key.len > 0)
+        memcpy(lane->key, key.data, key.len);
+    lane->key_len = key.len;
+    lane->route = route;
+    return lane;
 }
 
-void lane_push_before(struct lane *lane, struct entry *entry, uint64_t refused_at)
+void lane_move(struct lane *lane, struct lane_list *list)
 {
-    struct entry *last = NULL;
-
-    if (lane->tail == NULL || lane->tail->refused_at != refused_at) {
-        lane_push(lane, entry);
+    if (lane->list != NULL) {
+        DL_DELETE(lane->list->head, lane);
+        lane->list->len--;
+    }
+    lane->list = list;
+    if (list == NULL)
         return;
+    DL_APPEND(list->head, lane);
+    list->len++;
+}
+
+void lane_free(struct lane *lane)
+{
+    lane_move(lane, NULL);
+    ids_free(&lane->left);
+    free(lane->why);
+    free(lane);
+}
+
+/* The one that stands before it; NULL: it is the first. A short window is over before most others. */
+static struct lane *find_before(const struct lane_list *list, int64_t window_ms)
+{
+    struct lane *last = list->head->prev, *before = NULL;
+
+    if (last->window_ms - window_ms <= window_ms - list->head->window_ms) {
+        for (before = last; before != NULL && before->window_ms > window_ms;)
+            before = before != list->head ? before->prev : NULL;
+        return before;
     }
-    /* What is on the wire, or in doubt, is the head. */
-    if (lane->sending || lane->doubt != DOUBT_NONE)
-        last = lane->head;
-    for (struct entry *other = lane->head; other != NULL; other = other->next)
-        if (other->refused_at != refused_at)
-            last = other;
-    if (last == NULL) {
-        entry->next = lane->head;
-        lane->head = entry;
-    } else if (last == lane->tail) {
-        lane_push(lane, entry);
-    } else {
-        entry->next = last->next;
-        last->next = entry;
-    }
+    for (struct lane *lane = list->head; lane != NULL && lane->window_ms <= window_ms;
+         lane = lane->next)
+        before = lane;
+    return before;
+}
+
+void lane_move_by_window(struct lane *lane, struct lane_list *list)
+{
+    lane_move(lane, NULL);
+    struct lane *before = list->head != NULL ? find_before(list, lane->window_ms) : NULL;
+    if (before != NULL)
+        DL_APPEND_ELEM(list->head, before, lane);
+    else
+        DL_PREPEND(list->head, lane);
+    lane->list = list;
+    list->len++;
+}
+
+static void forgive(struct lane *lane)
+{
+    lane->suspicion = (struct suspicion){0};
+    lane->refused_at = 0;
+    lane->limits = 0;
+    lane->aside = false;
+    free(lane->why);
+    lane->why = NULL;
 }
 
 struct entry *lane_pop(struct lane *lane)
 {
     struct entry *entry = lane->head;
 
-    lane->doubt = DOUBT_NONE;
-    lane->head = entry->next;
-    if (lane->head == NULL)
-        lane->tail = NULL;
+    forgive(lane);
+    DL_DELETE(lane->head, entry);
     return entry;
 }
 
-void lane_forget(struct lane *lane, const struct intake *intake)
+void lane_explain(struct lane *lane, const char *why)
 {
-    struct entry *entry = lane->head;
-    bool first = true;
-
-    lane->head = NULL;
-    lane->tail = NULL;
-    while (entry != NULL) {
-        struct entry *next = entry->next;
-
-        if (entry->intake != intake || (first && lane->sending)) {
-            lane_push(lane, entry);
-        } else {
-            intake_settled(entry->intake, entry);
-            if (first)
-                lane->doubt = DOUBT_NONE;
-        }
-        first = false;
-        entry = next;
-    }
+    free(lane->why);
+    lane->why = xstrdup(why);
 }
 
-void lane_yield(struct lane *lane)
+static bool fits_aside(const struct entry *entry, size_t limit)
 {
-    struct bytes topic = lane->head->envelope.topic;
-    struct lane others = {0};
-    struct lane same = {0};
+    return entry->source->total->bytes[ENTRY_ASIDE] + entry->bytes <= limit;
+}
 
+static struct left carried_at(const struct entry *entry, size_t number, bool alone)
+{
+    return (struct left){entry->source, entry->carried.ids[number], entry->redelivered, alone};
+}
+
+/* Before those that are left already. A batch is carried by its first message, a newest value by the last one. */
+static void leave_first(struct lane *lane, struct entry *entry, bool alone)
+{
+    const struct left own = {entry->source, entry->id, entry->redelivered, alone};
+
+    if (!entry_is_batch(entry))
+        ids_push_front(&lane->left, own);
+    for (size_t i = entry->carried.len; i-- > 0;)
+        ids_push_front(&lane->left, carried_at(entry, i, alone));
+    if (entry_is_batch(entry))
+        ids_push_front(&lane->left, own);
+    source_release(entry);
+}
+
+/* Behind those that are left already. */
+static void leave_last(struct lane *lane, struct entry *entry)
+{
+    if (entry_is_batch(entry))
+        ids_push(&lane->left, entry);
+    for (size_t i = 0; i < entry->carried.len; i++)
+        ids_push_left(&lane->left, carried_at(entry, i, false));
+    if (!entry_is_batch(entry))
+        ids_push(&lane->left, entry);
+    source_release(entry);
+}
+
+void lane_leave_batches(struct lane *lane)
+{
+    struct entry *first = lane_pop(lane);
+
+    if (lane->gathered != NULL)
+        leave_last(lane, lane->gathered);
+    lane->gathered = NULL;
     while (lane->head != NULL) {
-        struct entry *entry = lane_pop(lane);
+        struct entry *last = lane->head->prev;
 
-        lane_push(bytes_equal(entry->envelope.topic, topic) ? &same : &others, entry);
+        DL_DELETE(lane->head, last);
+        leave_first(lane, last, false);
     }
-    while (others.head != NULL)
-        lane_push(lane, lane_pop(&others));
-    while (same.head != NULL)
-        lane_push(lane, lane_pop(&same));
+    leave_first(lane, first, true);
 }
 
-bool lane_has_refused(const struct lane *lane, struct bytes topic)
+void lane_leave_one_before(struct lane *lane)
 {
-    for (const struct entry *entry = lane->head; entry != NULL; entry = entry->next)
-        if (entry->refused_at > 0 && bytes_equal(entry->envelope.topic, topic))
-            return true;
-    return false;
+    struct entry *head = lane->head;
+    size_t len = head->carried.len;
+
+    if (len > 0)
+        ids_push_front(&lane->left, carried_at(head, len - 1, false));
+    source_uncarry_last(head);
 }
 
-static void settle(struct entry *entry, enum hub_outcome outcome, const char *text)
+void lane_set_aside(struct lane *lane, size_t limit)
 {
-    switch (outcome) {
-    case HUB_DONE:
-        settle_done(entry);
-        break;
-    case HUB_RETRY:
-        settle_retry(entry, text);
-        break;
-    case HUB_REJECT:
-        settle_reject(entry, text);
-        break;
-    case HUB_WAIT:
-        break;
+    struct entry *last = lane->head;
+
+    source_set_aside(last);
+    if (lane->aside)
+        return;
+    lane->aside = true;
+    while (last->next != NULL &&
+           (last->next->state == ENTRY_ASIDE || fits_aside(last->next, limit))) {
+        last = last->next;
+        source_set_aside(last);
+    }
+    while (lane->head->prev != last) {
+        struct entry *beyond = lane->head->prev;
+
+        DL_DELETE(lane->head, beyond);
+        leave_first(lane, beyond, false);
     }
 }
 
-void lane_settle(struct lane *lane, enum hub_outcome outcome, const char *text)
+void lane_add(struct lane *lane, struct entry *entry, size_t limit)
 {
-    if (intake_may_settle(lane->head->intake, lane->head)) {
-        settle(lane_pop(lane), outcome, text);
+    bool is_left = lane->left.len > 0 || (lane->aside && !fits_aside(entry, limit));
+
+    if (is_left) {
+        leave_last(lane, entry);
         return;
     }
-    lane->sending = true;
-    lane->held = true;
-    lane->outcome = outcome;
-    snprintf(lane->text, sizeof(lane->text), "%s", text);
+    DL_APPEND(lane->head, entry);
+    if (lane->aside)
+        source_set_aside(entry);
 }
 
-void lane_settle_held(struct lane *lane)
+void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
 {
-    if (!lane->held || !intake_may_settle(lane->head->intake, lane->head))
-        return;
-    lane->held = false;
-    lane->sending = false;
-    settle(lane_pop(lane), lane->outcome, lane->text);
-}
+    struct entry *first = lane->head, *next;
 
-int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms)
-{
-    int64_t rest = (int64_t)REST_MIN_MS << lane->head->strikes;
-
-    if (rest < sufficient_ms)
-        rest = sufficient_ms;
-    return rest < REST_MAX_MS ? rest : REST_MAX_MS;
-}
-
-void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t sufficient_ms)
-{
-    bool alone = lane->rest_ms >= 0 && (lane->doubt != DOUBT_NONE || lane->sent == sent);
-
-    if (cause == HUB_CAUSE_LIMIT) {
-        /* Says nothing about the message; but at once behind another is too soon. */
-        if (lane->doubt == DOUBT_LIGHT)
-            lane->doubt = DOUBT_GRAVE;
-        return;
+    for (struct entry *entry = first; entry != NULL; entry = next) {
+        next = entry->next;
+        if ((source != NULL && entry->source != source) || (entry == first && keep_head))
+            continue;
+        DL_DELETE(lane->head, entry);
+        if (source == NULL)
+            source_set_aside(entry); /* the worker did not die of it */
+        source_release(entry);
     }
-    if (!alone)
-        lane->doubt = DOUBT_LIGHT;
-    else if (lane->rest_ms < lane_rest_ms(lane, sufficient_ms))
-        lane->doubt = DOUBT_GRAVE;
+    if (lane->head != first)
+        forgive(lane);
+    if (lane->gathered != NULL && (source == NULL || lane->gathered->source == source)) {
+        source_release(lane->gathered);
+        lane->gathered = NULL;
+    }
+    if (source == NULL)
+        ids_free(&lane->left);
     else
-        lane->doubt = DOUBT_TRIED;
-}
-
-/* FNV-1a: a topic's lane must not change while the program runs, nothing more. */
-size_t lanes_number(struct bytes topic, size_t len)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < topic.len; i++)
-        hash = (hash ^ (unsigned char)topic.data[i]) * UINT64_C(0x100000001b3);
-    return (size_t)((hash ^ (hash >> 32)) % len);
-}
-
-bool lanes_are_in_doubt(const struct lane *lanes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (lanes[i].doubt != DOUBT_NONE)
-            return true;
-    return false;
-}
-
-bool lanes_have_no_other(const struct lane *lanes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (lanes[i].head != NULL && lanes[i].doubt <= DOUBT_LIGHT)
-            return false;
-    return true;
-}
-
-void lanes_acquit(struct lane *lanes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (lanes[i].doubt == DOUBT_TRIED)
-            lanes[i].doubt = DOUBT_LIGHT;
+        ids_forget(&lane->left, source);
+    if (source == NULL || lane->reading == source)
+        lane->reading = NULL;
 }

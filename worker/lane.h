@@ -1,60 +1,75 @@
-/* The entries of one connection, in their order, and what is held against the first of them. */
+/* The queue of one topic, or of one batch topic: its entries in order, behind them those that are left in Redis, behind
+ * those the ones that wait for the end of their window; and what is held against the first one. At most one update is
+ * in flight, so that order per topic holds. */
 #ifndef WORKER_LANE_H
 #define WORKER_LANE_H
 
-#include "common/client/hub.h"
-#include "worker/entry.h"
+#include "worker/settle.h"
+#include "worker/suspicion.h"
 
-/* Its head got "wait". Who is to blame, the hub, a limiter before it, or this one message? It is sent again
- * while nothing else is on the wire; and since a limiter may ask for a pause between any two, its failure
- * counts only after as long a rest as sufficed for another. */
-enum lane_doubt {
-    DOUBT_NONE,
-    DOUBT_LIGHT, /* failed among others: goes alone next, at once */
-    DOUBT_GRAVE, /* failed alone, too: goes alone next, after a rest */
-    DOUBT_TRIED, /* failed alone after the rest: if another passes now, it has one strike more */
+#include <uthash.h>
+#include <utlist.h>
+
+/* Lanes in one condition; each lane is in exactly one list. utlist.h: head->prev is the last one. */
+struct lane_list {
+    struct lane *head;
+    size_t len;
 };
 
 struct lane {
-    struct entry *head;
-    struct entry *tail;
-    bool sending; /* the head is on the wire, or its answer is held */
-    bool held; /* what became of the head is known, but it must be charged before it is settled */
-    enum hub_outcome outcome;
-    char text[sizeof(((struct hub_result *)NULL)->text)];
-    enum lane_doubt doubt;
-    uint64_t sent;   /* the number of the request that the head went with */
-    int64_t rest_ms; /* and how long before that another had passed; -1: others were on the wire */
+    struct entry *head; /* utlist.h; those that are set aside (ENTRY_ASIDE) are the first ones */
+    struct ids left;    /* behind them: left in Redis */
+    struct entry *gathered; /* behind those: see gather.h */
+    int64_t window_ms;
+    const struct settings_route *route; /* has entries wait for a window; NULL: none wait */
+    const struct source *reading;       /* whose page of them is being read; NULL: none */
+    bool reading_alone;                 /* what that page brings is published alone */
+    struct lane_list *list;
+    struct lane *prev;
+    struct lane *next;
+
+    /* Of its head: */
+    struct suspicion suspicion;
+    size_t slot;          /* in flight: where */
+    int64_t sent_ms;      /* monotonic */
+    uint64_t serial;      /* of its request */
+    uint64_t failed_at;   /* set aside: the last request that was sent before it failed */
+    uint64_t refused_at;  /* the last request that was sent before its first refusal; 0: none */
+    unsigned limits;      /* how often a limiter refused it */
+    int64_t due_ms;       /* paused: until then; overdue: an end waits until then */
+    bool aside;           /* all are set aside, and so is what comes */
+    enum verdict verdict; /* to be settled with, as soon as its delivery is counted */
+    char *why;            /* the last failure, for people; or NULL */
+
+    UT_hash_handle hh;
+    size_t key_len;
+    char key[]; /* handler_lane */
 };
 
-void lane_push(struct lane *lane, struct entry *entry);
-/* The same, but before those with this refused_at: nothing has passed since. None of them has its topic. */
-void lane_push_before(struct lane *lane, struct entry *entry, uint64_t refused_at);
-struct entry *lane_pop(struct lane *lane); /* the doubt goes with it */
-/* Gives back what is not on the wire and comes from that intake. */
-void lane_forget(struct lane *lane, const struct intake *intake);
+static inline enum publish_mode lane_publish(const struct lane *lane)
+{
+    return lane->route != NULL ? lane->route->publish : PUBLISH_EACH;
+}
 
-/* Its head must wait, and who is to blame may be its topic: what there is of that goes behind all others. */
-void lane_yield(struct lane *lane);
-bool lane_has_refused(const struct lane *lane, struct bytes topic);
+struct lane *lane_new(struct bytes key, const struct settings_route *route); /* in no list */
+void lane_free(struct lane *lane);                                           /* it has no entries */
 
-/* What is to become of its head, not HUB_WAIT. At once, or, if the entry has waited for the hub and is no
- * longer charged, once it is again: an entry that kills us here would otherwise do so for ever. */
-void lane_settle(struct lane *lane, enum hub_outcome outcome, const char *text);
-void lane_settle_held(struct lane *lane); /* if it can be now */
-
-/* The rest that its head needs for its failure to count, where sufficient_ms sufficed for another. */
-int64_t lane_rest_ms(const struct lane *lane, int64_t sufficient_ms);
-/* Its head, which went as request lane->sent, got "wait" when `sent` had been sent in all; not for
- * HUB_CAUSE_SETTINGS, which leaves no doubt of this kind. */
-void lane_failed(struct lane *lane, enum hub_cause cause, uint64_t sent, int64_t sufficient_ms);
-
-/* The lane of a topic, among so many. */
-size_t lanes_number(struct bytes topic, size_t len);
-bool lanes_are_in_doubt(const struct lane *lanes, size_t len); /* any of them */
-/* Nothing is left to send but what failed alone. */
-bool lanes_have_no_other(const struct lane *lanes, size_t len);
-/* The probe must wait as well: it was not the fault of those that had their rest. */
-void lanes_acquit(struct lane *lanes, size_t len);
+/* To the end of that list, from wherever it was. list NULL: into none. */
+void lane_move(struct lane *lane, struct lane_list *list);
+/* The same into a list in the order of window_ms. */
+void lane_move_by_window(struct lane *lane, struct lane_list *list);
+/* Behind all others: set aside if they are, left if some are left. limit: see lane_set_aside. */
+void lane_add(struct lane *lane, struct entry *entry, size_t limit);
+/* Nothing is held against the next one. */
+struct entry *lane_pop(struct lane *lane);
+void lane_explain(struct lane *lane, const char *why);
+/* Sets the first one aside, and the others while `limit` bytes of all lanes hold them. The rest is left. */
+void lane_set_aside(struct lane *lane, size_t limit);
+/* A batch has failed: all that the lane has is left, in its order, and what the first one carries is published alone. */
+void lane_leave_batches(struct lane *lane);
+/* The newest value goes aside: the one before it, which it carries, is left instead. */
+void lane_leave_one_before(struct lane *lane);
+/* Releases what is of that source (NULL: of any), but not the first one if keep_head, and forgets what is left. */
+void lane_forget(struct lane *lane, const struct source *source, bool keep_head);
 
 #endif

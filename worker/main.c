@@ -1,15 +1,15 @@
 /* mqtt-bridge-worker: takes entries from the transports, has them published, settles them.
  *
- * One thread, one loop: turn (do what is due), poll (the hub's sockets, Redis, PostgreSQL, signals),
+ * One thread, one loop: step (do what is due), poll (the hub's sockets, Redis, PostgreSQL, signals),
  * process (callbacks). */
 #include "common/base/alloc.h"
-#include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/runtime/child.h"
+#include "worker/failures.h"
 #include "worker/instance.h"
-#include "worker/intake.h"
 #include "worker/publisher.h"
-#include "worker/rejects.h"
+#include "worker/reader.h"
 #include "worker/settle.h"
 
 #include <poll.h>
@@ -18,17 +18,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TRANSPORTS_MAX 16
-#define RELEASE_MS     1000 /* for giving leases back, out of stop_timeout */
+#define TRANSPORTS_MAX    16
+#define READING_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define RELEASE_MS        1000 /* for giving leases back, out of half of stop_timeout */
 
 enum phase { WORKING, DRAINING, RELEASING, ENDED };
 
 struct worker {
     struct child child;
     struct publisher *publisher;
-    struct rejects *rejects;
-    struct intake *intakes[TRANSPORTS_MAX]; /* in order of priority */
-    size_t intakes_len;
+    struct failures *failures;
+    struct reader *readers[TRANSPORTS_MAX]; /* in order of priority */
+    size_t readers_len;
+    struct load load; /* of all transports */
     enum phase phase;
     int exit_code;
     int64_t deadline_ms; /* while draining or releasing */
@@ -38,7 +40,7 @@ struct worker {
 };
 
 /* [worker] transports: names separated by commas or spaces. */
-static void open_intakes(struct worker *worker, const char *instance)
+static void open_readers(struct worker *worker, const char *instance)
 {
     const struct settings *settings = worker->child.settings;
     char *names = xstrdup(settings->worker.transports);
@@ -53,21 +55,21 @@ static void open_intakes(struct worker *worker, const char *instance)
             error_set(&err, ERR_USAGE,
                       "[worker] transports: \"%s\": there is no section [transport:%s]", name,
                       name);
-            child_give_up(&worker->child, &err);
+            child_fail_start(&worker->child, &err);
         }
-        if (worker->intakes_len == TRANSPORTS_MAX) {
+        if (worker->readers_len == TRANSPORTS_MAX) {
             error_set(&err, ERR_USAGE, "[worker] transports: more than %d", TRANSPORTS_MAX);
-            child_give_up(&worker->child, &err);
+            child_fail_start(&worker->child, &err);
         }
-        if (intake_new(&worker->intakes[worker->intakes_len], &worker->child, transport, instance,
-                       worker->publisher, worker->rejects, &err) < 0)
-            child_give_up(&worker->child, &err);
-        worker->intakes_len++;
+        if (reader_new(&worker->readers[worker->readers_len], &worker->child, transport, instance,
+                       &worker->load, worker->publisher, worker->failures, &err) < 0)
+            child_fail_start(&worker->child, &err);
+        worker->readers_len++;
     }
     free(names);
-    if (worker->intakes_len == 0) {
+    if (worker->readers_len == 0) {
         error_set(&err, ERR_USAGE, "[worker] transports: none given");
-        child_give_up(&worker->child, &err);
+        child_fail_start(&worker->child, &err);
     }
 }
 
@@ -81,14 +83,15 @@ static void open_worker(struct worker *worker, int argc, char **argv)
     const struct settings *settings = worker->child.settings;
     if (instance_read(&instance, &settings->supervisor, &err) < 0 ||
         instance_lock(&settings->supervisor, worker->child.number, &err) < 0)
-        child_give_up(&worker->child, &err);
-    if (rejects_new(&worker->rejects, &settings->failure, &err) < 0 ||
+        child_fail_start(&worker->child, &err);
+    if (failures_new(&worker->failures, &settings->failure, settle_rejected, &err) < 0 ||
         publisher_new(&worker->publisher, &worker->child, &err) < 0)
-        child_give_up(&worker->child, &err);
-    open_intakes(worker, instance);
+        child_fail_start(&worker->child, &err);
+    open_readers(worker, instance);
     worker->started_ms = clock_monotonic_ms();
     log_info(LOG_WITH(log_text("transports", settings->worker.transports),
-                      log_text("hub", settings->mercure.url), log_text("instance", instance)),
+                      log_text("hub", settings->mercure.url), log_text("instance", instance),
+                      log_number("max_retries", settings->retry.max_retries)),
              "Worker %d starts: from %s to %s", worker->child.number, settings->worker.transports,
              settings->mercure.url);
     if (settings->failure.dsn[0] == '\0')
@@ -98,30 +101,13 @@ static void open_worker(struct worker *worker, int argc, char **argv)
     free(instance);
 }
 
-static size_t open_entries(const struct worker *worker)
-{
-    size_t open = 0;
-
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        open += intake_open(worker->intakes[i]);
-    return open;
-}
-
-static size_t refused_entries(const struct worker *worker)
-{
-    size_t refused = 0;
-
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        refused += intake_open_refused(worker->intakes[i]);
-    return refused;
-}
-
 static uint64_t count_handled(const struct worker *worker, bool done)
 {
     uint64_t count = 0;
 
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        count += intake_count(worker->intakes[i], done);
+    for (size_t i = 0; i < worker->readers_len; i++)
+        count += done ? reader_source(worker->readers[i])->handled
+                      : reader_source(worker->readers[i])->failed;
     return count;
 }
 
@@ -139,27 +125,57 @@ static int64_t resident_bytes(void)
     return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
-static size_t open_bytes(const struct worker *worker)
+/* Entries that take up room: asked for, or read and not acknowledged, but for those that wait for a row. */
+static size_t count_open(const struct worker *worker)
 {
-    size_t bytes = 0;
+    const size_t *entries = worker->load.entries;
+    size_t open = entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_ASIDE] +
+                  worker->load.requested;
 
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        bytes += intake_open_bytes(worker->intakes[i]);
-    return bytes;
+    for (size_t i = 0; i < worker->readers_len; i++)
+        open += settle_waiting(reader_source(worker->readers[i])->settle);
+    return open;
 }
 
-/* How many further entries may be open now. */
+/* They wait for the end of their windows, and then for the hub. */
+static size_t count_gathered(const struct worker *worker)
+{
+    return worker->load.entries[ENTRY_GATHERED] + worker->load.carried;
+}
+
+static size_t window_left(const struct worker *worker)
+{
+    size_t limit = (size_t)worker->child.settings->worker.prefetch_window;
+    size_t gathered = count_gathered(worker);
+
+    return gathered < limit ? limit - gathered : 0;
+}
+
+/* A few at a time would cost Redis a multiple. */
+static size_t page_least(const struct settings_worker *settings)
+{
+    int64_t least = settings->prefetch < settings->prefetch_window ? settings->prefetch
+                                                                   : settings->prefetch_window;
+
+    return least < 4 ? 1 : (size_t)least / 4;
+}
+
+/* Windows end early where nothing more could be read until they are over. */
+static bool is_crowded(const struct worker *worker)
+{
+    const struct settings_worker *settings = &worker->child.settings->worker;
+
+    return window_left(worker) < page_least(settings) ||
+           worker->load.bytes[ENTRY_GATHERED] >= (size_t)settings->prefetch_bytes;
+}
+
+/* How many further entries may be open now. Those set aside take no room from others, which must not wait
+ * with them. */
 static size_t room(const struct worker *worker)
 {
     const struct settings_worker *settings = &worker->child.settings->worker;
-    size_t open = open_entries(worker);
-    /* One page for each time that the hub was asked: a wrong token for all fills no memory in haste. */
-    if (publisher_wants_beyond(worker->publisher))
-        open -= refused_entries(worker);
     size_t limit = (size_t)settings->prefetch;
-
-    if (open_bytes(worker) >= (size_t)settings->prefetch_bytes)
-        return 0;
+    size_t open = count_open(worker);
 
     if (settings->consume.limit > 0) {
         uint64_t handled = count_handled(worker, true);
@@ -169,25 +185,57 @@ static size_t room(const struct worker *worker)
 
         if (left < limit)
             limit = (size_t)left;
+        open += count_gathered(worker);
+        open += publisher_lanes(worker->publisher)->left;
         /* Of several transports each may be asked before another has answered. */
-        if (worker->intakes_len > 1 && limit > open + 1)
+        if (worker->readers_len > 1 && limit > open + 1)
             limit = open + 1;
+    } else if (publisher_wants_beyond(worker->publisher)) {
+        open -= worker->load.entries[ENTRY_ASIDE];
     }
     size_t room = open < limit ? limit - open : 0;
-    /* A few at a time would cost Redis a multiple. */
-    return limit == (size_t)settings->prefetch && room < limit / 4 ? 0 : room;
+    size_t more = window_left(worker);
+    if (room > more)
+        room = more;
+    return limit == (size_t)settings->prefetch && room < page_least(settings) ? 0 : room;
+}
+
+/* For one reading. */
+static size_t bytes_left(size_t limit, size_t held)
+{
+    size_t left = held < limit ? limit - held : 0;
+
+    return left < READING_BYTES_MAX ? left : READING_BYTES_MAX;
+}
+
+/* What is set aside has as many bytes to itself as all the others, and so have the ids of what lanes have left. */
+static struct credit credit_of(const struct worker *worker)
+{
+    size_t limit = (size_t)worker->child.settings->worker.prefetch_bytes;
+    const size_t *held = worker->load.bytes;
+    size_t others = held[ENTRY_QUEUED] + held[ENTRY_CURRENT] + held[ENTRY_GATHERED];
+
+    bool is_full = others >= limit || load_is_crowded(&worker->load, limit) ||
+                   publisher_lanes(worker->publisher)->left * sizeof(struct left) >= limit;
+
+    return (struct credit){.entries = is_full ? 0 : room(worker),
+                           .bytes = bytes_left(limit, others),
+                           .aside_bytes = bytes_left(limit, held[ENTRY_ASIDE])};
 }
 
 static void begin_draining(struct worker *worker, int64_t now_ms, int exit_code)
 {
-    int64_t timeout = worker->child.settings->supervisor.stop_timeout_ms;
+    /* The consumers may have had the first half of it. */
+    int64_t timeout = worker->child.settings->supervisor.stop_timeout_ms / 2;
 
-    timeout -= timeout > 4 * RELEASE_MS ? 2 * RELEASE_MS : timeout / 2;
+    timeout -= timeout > 2 * RELEASE_MS ? RELEASE_MS : timeout / 2;
     worker->phase = DRAINING;
     worker->exit_code = exit_code;
     worker->deadline_ms = now_ms + timeout;
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        intake_stop(worker->intakes[i]);
+    failures_stop(worker->failures, now_ms);
+    publisher_stop(worker->publisher);
+    for (size_t i = 0; i < worker->readers_len; i++)
+        reader_stop(worker->readers[i]);
 }
 
 static void check_limits(struct worker *worker, int64_t now_ms)
@@ -214,29 +262,34 @@ static void check_limits(struct worker *worker, int64_t now_ms)
 
 static bool is_drained(const struct worker *worker, int64_t now_ms)
 {
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        if (!intake_is_idle(worker->intakes[i]) && !intake_is_lost(worker->intakes[i], now_ms))
+    bool without_rows = failures_are_given_up(worker->failures, now_ms);
+
+    for (size_t i = 0; i < worker->readers_len; i++)
+        if (!reader_is_idle(worker->readers[i], without_rows) &&
+            !reader_is_lost(worker->readers[i], now_ms))
             return false;
-    return true;
+    return publisher_is_drained(worker->publisher, now_ms);
 }
 
-/* The hub rests: what has its 200 is acknowledged, the rest is handed over. */
+/* The breaker is open: what has its 200 is acknowledged, the rest is handed over. */
 static bool is_settled(const struct worker *worker, int64_t now_ms)
 {
-    if (!publisher_is_resting(worker->publisher) || hub_busy(publisher_hub(worker->publisher)) > 0)
+    if (!publisher_is_blocked(worker->publisher) || hub_busy(publisher_hub(worker->publisher)) > 0)
         return false;
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        if (publisher_in_flight(worker->publisher, worker->intakes[i]) > 0 ||
-            (!settle_is_idle(intake_settle(worker->intakes[i])) &&
-             !intake_is_lost(worker->intakes[i], now_ms)))
+    for (size_t i = 0; i < worker->readers_len; i++) {
+        const struct source *source = reader_source(worker->readers[i]);
+
+        if (lanes_count_in_flight(publisher_lanes(worker->publisher), source) > 0 ||
+            (!settle_is_idle(source->settle) && !reader_is_lost(worker->readers[i], now_ms)))
             return false;
+    }
     return true;
 }
 
 static bool is_released(const struct worker *worker)
 {
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        if (!intake_is_released(worker->intakes[i]))
+    for (size_t i = 0; i < worker->readers_len; i++)
+        if (!reader_is_released(worker->readers[i]))
             return false;
     return true;
 }
@@ -247,8 +300,8 @@ static void advance_end(struct worker *worker, int64_t now_ms)
                                       now_ms >= worker->deadline_ms)) {
         worker->phase = RELEASING;
         worker->deadline_ms = now_ms + RELEASE_MS;
-        for (size_t i = 0; i < worker->intakes_len; i++)
-            intake_release(worker->intakes[i]);
+        for (size_t i = 0; i < worker->readers_len; i++)
+            reader_release(worker->readers[i]);
     }
     if (worker->phase == RELEASING && (is_released(worker) || now_ms >= worker->deadline_ms))
         worker->phase = ENDED;
@@ -260,45 +313,49 @@ static void tell_state(struct worker *worker, int64_t now_ms)
     const char *trouble = "";
     bool running = true;
 
-    for (size_t i = 0; i < worker->intakes_len; i++) {
-        running = running && intake_is_running(worker->intakes[i]);
+    for (size_t i = 0; i < worker->readers_len; i++) {
+        running = running && reader_is_running(worker->readers[i]);
         if (trouble[0] == '\0')
-            trouble = intake_trouble(worker->intakes[i]);
+            trouble = source_trouble(reader_source(worker->readers[i]));
     }
     if (trouble[0] == '\0')
         trouble = publisher_trouble(worker->publisher);
     if (trouble[0] == '\0')
-        trouble = rejects_trouble(worker->rejects);
+        trouble = failures_trouble(worker->failures);
     stats_reason(slot, trouble);
-    stats_set(slot, STATS_CONNECTED, running && !publisher_is_resting(worker->publisher));
-    stats_set(slot, STATS_PREFETCHED, open_entries(worker));
+    stats_set(slot, STATS_CONNECTED, running && !publisher_is_blocked(worker->publisher));
+    stats_set(slot, STATS_PREFETCHED, count_open(worker) + count_gathered(worker));
     if (running && !worker->ready) {
         worker->ready = true;
         child_ready(&worker->child);
         log_info(LOG_PLAIN, "Worker %d is ready", worker->child.number);
     }
     if (now_ms >= worker->beat_ms) {
-        worker->beat_ms = now_ms + worker->child.settings->supervisor.hang_timeout_ms / 4;
+        worker->beat_ms = now_ms + child_beat_ms(&worker->child);
         stats_beat(slot);
     }
 }
 
 /* A transport of lower priority is read only while all above it have nothing. */
-static void turn(struct worker *worker, int64_t now_ms)
+static void step(struct worker *worker, int64_t now_ms)
 {
-    bool wants_another = publisher_wants_another(worker->publisher);
-    bool may_read = worker->phase == WORKING &&
-                    (wants_another || !publisher_is_resting(worker->publisher)) &&
-                    !rejects_are_full(worker->rejects);
+    bool may_read = worker->phase == WORKING && (publisher_wants_another(worker->publisher) ||
+                                                 !publisher_is_blocked(worker->publisher));
+    bool is_its_turn = true;
 
     if (worker->phase == WORKING)
         check_limits(worker, now_ms);
-    for (size_t i = 0; i < worker->intakes_len; i++) {
-        intake_turn(worker->intakes[i], now_ms, may_read, room(worker));
-        may_read = may_read && intake_is_quiet(worker->intakes[i]);
+    for (size_t i = 0; i < worker->readers_len; i++) {
+        struct credit credit = credit_of(worker);
+
+        credit.may_read = may_read;
+        credit.is_its_turn = is_its_turn;
+        reader_step(worker->readers[i], now_ms, &credit);
+        is_its_turn = is_its_turn && reader_is_quiet(worker->readers[i]);
     }
-    rejects_turn(worker->rejects, now_ms);
-    publisher_turn(worker->publisher, now_ms);
+    failures_step(worker->failures, now_ms);
+    publisher_lanes(worker->publisher)->crowded = is_crowded(worker);
+    publisher_step(worker->publisher, now_ms);
     advance_end(worker, now_ms);
     tell_state(worker, now_ms);
 }
@@ -308,10 +365,10 @@ static int poll_timeout(const struct worker *worker, int64_t now_ms)
     const struct settings_consume *limits = &worker->child.settings->worker.consume;
     int64_t deadline = worker->beat_ms;
 
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        deadline = clock_earlier_ms(deadline, intake_deadline_ms(worker->intakes[i]));
+    for (size_t i = 0; i < worker->readers_len; i++)
+        deadline = clock_earlier_ms(deadline, reader_deadline_ms(worker->readers[i]));
     deadline = clock_earlier_ms(deadline, publisher_deadline_ms(worker->publisher));
-    deadline = clock_earlier_ms(deadline, rejects_deadline_ms(worker->rejects));
+    deadline = clock_earlier_ms(deadline, failures_deadline_ms(worker->failures));
     if (limits->time_limit_ms > 0 && worker->phase == WORKING)
         deadline = clock_earlier_ms(deadline, worker->started_ms + limits->time_limit_ms);
     if (worker->phase != WORKING)
@@ -321,24 +378,18 @@ static int poll_timeout(const struct worker *worker, int64_t now_ms)
 
 static void wait_and_process(struct worker *worker, int64_t now_ms)
 {
-    struct curl_waitfd fds[2 + TRANSPORTS_MAX * INTAKE_FDS] = {
-        {.fd = worker->child.signal_fd, .events = CURL_WAIT_POLLIN}};
+    struct pollfd fds[2 + TRANSPORTS_MAX * READER_FDS] = {
+        {.fd = worker->child.signal_fd, .events = POLLIN}};
     unsigned first[TRANSPORTS_MAX + 1] = {0};
     unsigned len = 1;
 
-    if (rejects_fd(worker->rejects) >= 0) {
-        short events = rejects_events(worker->rejects);
-
-        fds[len] = (struct curl_waitfd){.fd = rejects_fd(worker->rejects)};
-        fds[len].events = (short)(((events & POLLIN) != 0 ? CURL_WAIT_POLLIN : 0) |
-                                  ((events & POLLOUT) != 0 ? CURL_WAIT_POLLOUT : 0));
-        len++;
-    }
-    for (size_t i = 0; i < worker->intakes_len; i++) {
+    if (failures_fd(worker->failures) >= 0)
+        fds[len++] = (struct pollfd){.fd = failures_fd(worker->failures), .events = POLLIN};
+    for (size_t i = 0; i < worker->readers_len; i++) {
         first[i] = len;
-        len += intake_poll(worker->intakes[i], fds + len);
+        len += reader_poll(worker->readers[i], fds + len);
     }
-    first[worker->intakes_len] = len;
+    first[worker->readers_len] = len;
     hub_poll(publisher_hub(worker->publisher), fds, len, poll_timeout(worker, now_ms));
 
     switch (child_read_signal(&worker->child)) {
@@ -353,18 +404,18 @@ static void wait_and_process(struct worker *worker, int64_t now_ms)
         break;
     }
     hub_process(publisher_hub(worker->publisher));
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        intake_process(worker->intakes[i], fds + first[i], first[i + 1] - first[i]);
-    rejects_process(worker->rejects);
+    for (size_t i = 0; i < worker->readers_len; i++)
+        reader_process(worker->readers[i], fds + first[i], first[i + 1] - first[i]);
+    failures_process(worker->failures);
 }
 
 /* Entries that are still open stay pending in Redis. */
 static void close_worker(struct worker *worker)
 {
     publisher_free(worker->publisher);
-    rejects_free(worker->rejects);
-    for (size_t i = 0; i < worker->intakes_len; i++)
-        intake_free(worker->intakes[i]);
+    failures_free(worker->failures);
+    for (size_t i = 0; i < worker->readers_len; i++)
+        reader_free(worker->readers[i]);
     child_end(&worker->child);
 }
 
@@ -376,7 +427,7 @@ int main(int argc, char **argv)
     while (worker.phase != ENDED) {
         int64_t now_ms = clock_monotonic_ms();
 
-        turn(&worker, now_ms);
+        step(&worker, now_ms);
         if (worker.phase != ENDED)
             wait_and_process(&worker, now_ms);
     }

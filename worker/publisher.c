@@ -3,65 +3,76 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/client/hub_probe.h"
 #include "worker/breaker.h"
-#include "worker/handler.h"
-#include "worker/intake.h"
-#include "worker/lane.h"
-#include "worker/pace.h"
-#include "worker/settle.h"
+#include "worker/gather.h"
+#include "worker/window.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REST_MIN_MS 20
-#define REST_MAX_MS 5000
-/* So often may one entry stop the hub, with others passing in between, before it costs a retry. */
-#define STRIKES_MAX 3
-/* What refuses because of too many at once does so by then: others need not wait for a time-out. */
-#define ALONE_MS 250
+#define BACKOFF_MIN_MS 20
+#define BACKOFF_MAX_MS 5000
+/* One that is tried with nothing else in flight holds the others up for no longer. */
+#define TRIAL_MS 250
+/* Overdue requests that may be waited for, beside the window. */
+#define OVERDUE_MAX 256
+/* After one failure or two among others a message is tried again soon; a hub that restarts needs longer. */
+#define FIRST_PAUSE_MS 50
+#define NEXT_PAUSE_MS  500
+#define END_WAIT_MS                                                                                \
+    1500 /* an end, or a new connection to Redis, waits so long for an overdue answer */
+#define WHY_SIZE      300
+#define LIMIT_DOUBLES 4 /* a limiter's pause: FIRST_PAUSE_MS, doubled so often */
 
 struct publisher {
     const struct child *child;
     struct hub *hub;
     struct handler *handler;
-    struct lane *lanes;
-    size_t lanes_len;
-    size_t turn; /* the lane that is asked first */
     struct breaker breaker;
-    struct pace pace;
-    uint64_t sent;         /* requests so far */
-    uint64_t passes;       /* of them, and one more */
-    int64_t passed_ms;     /* when the last passed */
-    int64_t sufficient_ms; /* how long after the one before it that was sent: this rest is enough */
-    bool own_probe;        /* ours is on the wire, on connection 0 */
-    int64_t own_rest_ms;
-    uint64_t own_refused_at; /* as an entry's */
-    bool asked;              /* the hub has refused since the last entry came */
-    bool trial;              /* a head that is in doubt is on the wire */
+    struct window window;
+
+    struct lanes lanes;
+
+    uint64_t serial;  /* requests so far */
+    uint64_t passed;  /* the highest one that passed */
+    size_t successes; /* in a row */
+    size_t failures;  /* in a row */
+    bool probing;     /* our own probe is in flight */
+    uint64_t probe_serial;
+    int64_t probed_ms;
+    bool giving_up; /* a request ends because others are to be sent: the hub has not failed */
+    unsigned probe_timeouts; /* in a row: the next one waits longer */
+    bool probe_refused;      /* with 401 or 403: messages are the probes */
+    bool limited; /* the breaker opened for a limiter: likewise, ours would use up what it allows */
+    bool refused_lately; /* the hub has refused since the last entry came */
+    struct lane *trial;  /* in flight as a probe, or as the only one; NULL: none */
     int64_t trial_ms;
-    int64_t wake_ms; /* when one can be tried, or others sent beside it; -1: not waited for */
-    char trouble[160];
+    int64_t wake_ms; /* -1: nothing is waited for but answers */
+    char trouble[200];
     struct log_fault fault;
+    struct log_fault strike_fault;
+    struct log_fault batch_fault;
 };
 
-static void answered(void *context, size_t connection, const struct hub_result *result);
+static void answered(void *context, void *owner, const struct hub_result *result);
 
 int publisher_new(struct publisher **publisher, const struct child *child, struct error *err)
 {
     struct publisher *made = xcalloc(1, sizeof(*made));
+    const struct settings_mercure *settings = &child->settings->mercure;
 
-    alloc_give_back_large(); /* forms of several MB, one on each connection */
-    if (hub_new(&made->hub, &child->settings->mercure, answered, made, err) < 0) {
+    alloc_give_back_large(); /* forms of several MB, one for each request in flight */
+    if (hub_new(&made->hub, settings, answered, made, err) < 0) {
         free(made);
         return -(int)err->code;
     }
     made->child = child;
-    made->handler = handler_new(&child->settings->mercure);
-    made->lanes_len = hub_connections(made->hub);
-    made->lanes = xcalloc(made->lanes_len, sizeof(struct lane));
-    breaker_init(&made->breaker, REST_MIN_MS, REST_MAX_MS);
-    pace_init(&made->pace, made->lanes_len);
-    made->passes = 1;
+    made->lanes.aside_max = (size_t)child->settings->worker.prefetch_bytes;
+    made->handler = handler_new(child->settings);
+    made->lanes.handler = made->handler;
+    breaker_init(&made->breaker, BACKOFF_MIN_MS, BACKOFF_MAX_MS);
+    window_init(&made->window, settings->connections > 0 ? (size_t)settings->connections : 1);
     made->wake_ms = -1;
     *publisher = made;
     return 0;
@@ -72,14 +83,8 @@ void publisher_free(struct publisher *publisher)
     if (publisher == NULL)
         return;
     hub_free(publisher->hub);
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        while (publisher->lanes[i].head != NULL) {
-            struct entry *entry = lane_pop(&publisher->lanes[i]);
-
-            intake_settled(entry->intake, entry);
-        }
+    lanes_free(&publisher->lanes);
     handler_free(publisher->handler);
-    free(publisher->lanes);
     free(publisher);
 }
 
@@ -88,137 +93,212 @@ struct hub *publisher_hub(struct publisher *publisher)
     return publisher->hub;
 }
 
-/* Its turn does not come, and it need not be waited for. */
-static void refuse(struct publisher *publisher, struct entry *entry)
+static void wake_at(struct publisher *publisher, int64_t when_ms)
 {
-    intake_refused(entry->intake, entry);
-    entry->refused_at = publisher->passes;
+    publisher->wake_ms = clock_earlier_ms(publisher->wake_ms, when_ms);
+}
+
+bool publisher_drops(struct publisher *publisher, const struct entry *entry)
+{
+    return handler_drops(publisher->handler, entry);
 }
 
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    struct bytes topic = entry->envelope.topic;
-    struct lane *lane = &publisher->lanes[lanes_number(topic, publisher->lanes_len)];
-
-    publisher->asked = false;
-    if (lane_has_refused(lane, topic)) {
-        refuse(publisher, entry);
-        lane_push(lane, entry);
-    } else {
-        lane_push_before(lane, entry, publisher->passes);
-    }
+    publisher->refused_lately = false;
+    lanes_add(&publisher->lanes, entry, clock_monotonic_ms());
 }
 
-/* Counts one more on the wire; returns how long ago the last one passed, or -1: the wire is not empty. */
-static int64_t note_sending(struct publisher *publisher)
+static void set_aside(const struct publisher *publisher, struct lane *lane)
 {
-    publisher->sent++;
-    if (hub_busy(publisher->hub) > 0)
-        return -1;
-    return clock_monotonic_ms() - publisher->passed_ms;
+    lane_set_aside(lane, publisher->lanes.aside_max);
 }
 
-/* Puts the head of a lane on the wire; what the hub would refuse anyway leaves without asking it. */
-static bool send_head(struct publisher *publisher, size_t number)
+/* A batch that failed is published one message at a time, so that only the one to blame goes aside. */
+static void divide_batch(struct publisher *publisher, struct lane *lane, const char *why)
 {
-    struct lane *lane = &publisher->lanes[number];
+    log_fault(&publisher->batch_fault, LOG_LEVEL_WARNING,
+              LOG_WITH(log_number("messages", (int64_t)lane->head->carried.len + 1)),
+              "[route:%s]: a batch failed: %s. Its messages are published one at a time",
+              lane->route->name, why);
+    lane_leave_batches(lane);
+    lanes_place(&publisher->lanes, lane);
+}
 
-    while (lane->head != NULL && intake_charge(lane->head->intake, lane->head)) {
-        struct bytes id;
-        struct error err;
-        struct buf *form = hub_form(publisher->hub, number);
+/* What becomes of messages that were published together. True: they stay with the publisher. A newest value that failed
+ * waits for another window, where a newer one may take its place. In the end it goes aside alone: the one before it is
+ * published, and those before that have a newer one in their place. */
+static bool keep_carried(struct publisher *publisher, struct lane *lane, enum verdict *verdict,
+                         const char *why)
+{
+    int64_t max_retries = publisher->child->settings->retry.max_retries;
 
-        if (handler_update(publisher->handler, lane->head, form, &id, &err) == 0) {
-            lane->sending = true;
-            lane->rest_ms = note_sending(publisher);
-            lane->sent = publisher->sent;
-            hub_send(publisher->hub, number, id);
-            return true;
-        }
-        settle_reject(lane_pop(lane), err.text);
+    if (lane_publish(lane) == PUBLISH_EACH || *verdict == VERDICT_DONE)
+        return false;
+    if (lane_publish(lane) == PUBLISH_BATCH) {
+        bool is_one = lane->head->carried.len == 0;
+
+        if (!is_one)
+            divide_batch(publisher, lane, why);
+        return !is_one;
     }
+    if (*verdict == VERDICT_RETRY && lane->head->failures < max_retries) {
+        lanes_put_off(&publisher->lanes, lane, clock_monotonic_ms());
+        return true;
+    }
+    *verdict = VERDICT_REJECT;
+    lane_leave_one_before(lane);
+    settle_carried(lane->head);
     return false;
 }
 
-static void send_own_probe(struct publisher *publisher)
+/* The head leaves its lane; the lane goes on with the next one, or ends. */
+static void finish(struct publisher *publisher, struct lane *lane, enum verdict verdict,
+                   const char *why)
 {
-    struct bytes id;
+    char text[WHY_SIZE];
 
-    handler_probe(hub_form(publisher->hub, 0), &id);
-    publisher->own_probe = true;
-    publisher->own_rest_ms = note_sending(publisher);
-    hub_send(publisher->hub, 0, id);
-}
-
-/* Nothing that passed since then speaks for another try. */
-static bool is_refused(const struct publisher *publisher, const struct entry *entry)
-{
-    return entry->refused_at == publisher->passes;
-}
-
-static bool send_probe_of(struct publisher *publisher, bool refused)
-{
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        size_t number = (publisher->turn + i) % publisher->lanes_len;
-        const struct lane *lane = &publisher->lanes[number];
-
-        if (lane->doubt == DOUBT_NONE && !lane->sending && lane->head != NULL &&
-            is_refused(publisher, lane->head) == refused && send_head(publisher, number)) {
-            publisher->turn = number + 1;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_in_question(const struct publisher *publisher, const struct lane *lane)
-{
-    return lane->head != NULL && lane->doubt == DOUBT_NONE && !is_refused(publisher, lane->head);
-}
-
-/* What would be asked with is not on the wire only because Redis has not confirmed its charge. */
-static bool is_charge_awaited(const struct publisher *publisher)
-{
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (!publisher->lanes[i].sending && is_in_question(publisher, &publisher->lanes[i]))
-            return true;
-    return false;
-}
-
-/* The head of a lane that is in no doubt: what failed may be one message that the hub chokes on, and that
- * must not stop the others. Where there is none, one of our own. Its charge is waited for: with one that
- * was refused instead, it would no longer be charged when the next probe is due, again and again. */
-static void send_probe(struct publisher *publisher)
-{
-    if (send_probe_of(publisher, false) || is_charge_awaited(publisher))
+    if (!source_may_settle(lane->head)) {
+        lane->verdict = verdict;
+        lane_explain(lane, why);
+        lane_move(lane, &publisher->lanes.held);
         return;
-    if (!send_probe_of(publisher, true))
-        send_own_probe(publisher);
+    }
+    if (keep_carried(publisher, lane, &verdict, why))
+        return;
+    snprintf(text, sizeof(text), "%s", why);
+    /* A token that is not for one message of a topic is not for the next one. */
+    uint64_t refused_at = verdict == VERDICT_RETRY ? lane->refused_at : 0;
+    struct entry *entry = lane_pop(lane);
+    lane->refused_at = refused_at;
+    lanes_place(&publisher->lanes, lane);
+    settle_entry(entry, verdict, text); /* may well forget lanes */
 }
 
-static void count_answer(struct stats_slot *slot, const struct hub_result *result)
+static void finish_held(struct publisher *publisher)
 {
-    stats_observe(slot, STATS_HUB_US, result->took_us);
-    if (result->status == 0)
-        stats_add(slot, STATS_HUB_ERROR, 1);
-    else if (result->answer.outcome == HUB_DONE)
-        stats_add(slot, STATS_HUB_OK, 1);
-    else if (result->status == 401)
-        stats_add(slot, STATS_HUB_AUTH, 1);
-    else if (result->answer.outcome == HUB_WAIT)
-        stats_add(slot, STATS_HUB_BUSY, 1);
+    for (size_t left = publisher->lanes.held.len; left > 0 && publisher->lanes.held.head != NULL;
+         left--) {
+        struct lane *lane = publisher->lanes.held.head;
+        char why[WHY_SIZE];
+
+        snprintf(why, sizeof(why), "%s", lane->why);
+        finish(publisher, lane, lane->verdict, why);
+    }
+}
+
+/* Blame -----------------------------------------------------------------------------------------------*/
+
+static void pause_lane(struct publisher *publisher, struct lane *lane, int64_t pause_ms)
+{
+    lane->due_ms = clock_monotonic_ms() + pause_ms;
+    lane_move(lane, &publisher->lanes.paused);
+    wake_at(publisher, lane->due_ms);
+}
+
+static void pause_limited(struct publisher *publisher, struct lane *lane, int64_t after_ms)
+{
+    int64_t pause_ms = (int64_t)FIRST_PAUSE_MS << lane->limits;
+
+    if (lane->limits < LIMIT_DOUBLES)
+        lane->limits++;
     else
-        stats_add(slot, STATS_HUB_REFUSED, 1);
+        set_aside(publisher, lane); /* it may be this topic alone; else reading is to slow down */
+    if (pause_ms < after_ms)
+        pause_ms = after_ms < BACKOFF_MAX_MS ? after_ms : BACKOFF_MAX_MS;
+    pause_lane(publisher, lane, pause_ms);
 }
 
-static void begin_rest(struct publisher *publisher, const struct lane *lane,
-                       const struct hub_result *result)
+static void strike(struct publisher *publisher, struct lane *lane)
 {
-    struct bytes topic = lane != NULL ? lane->head->envelope.topic : HANDLER_PROBE_TOPIC;
+    struct bytes topic = lane->head->envelope.topic;
 
-    if (publisher->breaker.state == BREAKER_CLOSED)
-        pace_waited(&publisher->pace);
+    log_fault(&publisher->strike_fault, LOG_LEVEL_WARNING, LOG_WITH(log_bytes("topic", topic)),
+              "The hub failed on a message on \"%.*s\" and not on others: %s. It is tried again "
+              "alone, others go on",
+              BYTES_ARG(topic), lane->why);
+    set_aside(publisher, lane);
+    pause_lane(publisher, lane, lane->suspicion.strikes == 1 ? FIRST_PAUSE_MS : NEXT_PAUSE_MS);
+}
+
+static void give_verdict(struct publisher *publisher, struct lane *lane, enum verdict verdict)
+{
+    char text[WHY_SIZE];
+
+    snprintf(text, sizeof(text), "%s: %s",
+             lane->suspicion.strikes >= window_strikes(&publisher->window)
+                 ? "the hub failed on this message again and again, and not on others"
+                 : "for this message and not for others",
+             lane->why);
+    finish(publisher, lane, verdict, text);
+}
+
+/* after_ms: with ON_LIMITED, for how long the limiter wants to be left alone; 0: it has not said. */
+static void tell(struct publisher *publisher, struct lane *lane, enum suspicion_event event,
+                 int64_t after_ms)
+{
+    unsigned strikes = window_strikes(&publisher->window);
+
+    switch (suspicion_step(&lane->suspicion, event, strikes)) {
+    case SUSPICION_NOTHING:
+        break;
+    case SUSPICION_SET_ASIDE:
+        lane->failed_at = publisher->serial;
+        if (event != SUSPICION_ON_FAILED && lane->refused_at == 0)
+            lane->refused_at = publisher->serial;
+        lane_move(lane, &publisher->lanes.aside);
+        set_aside(publisher, lane);
+        break;
+    case SUSPICION_PAUSE:
+        pause_limited(publisher, lane, after_ms);
+        break;
+    case SUSPICION_STRIKE:
+        strike(publisher, lane);
+        break;
+    case SUSPICION_READY:
+        lane_move(lane, &publisher->lanes.ready);
+        break;
+    case SUSPICION_RECALL:
+        lane_move(lane, &publisher->lanes.recalled);
+        break;
+    case SUSPICION_DONE:
+        finish(publisher, lane, VERDICT_DONE, "");
+        break;
+    case SUSPICION_RETRY:
+        give_verdict(publisher, lane, VERDICT_RETRY);
+        break;
+    case SUSPICION_REJECT:
+        give_verdict(publisher, lane, VERDICT_REJECT);
+        break;
+    }
+}
+
+/* To all that are set aside and failed before that request was sent. */
+static void tell_aside(struct publisher *publisher, enum suspicion_event event, uint64_t serial)
+{
+    for (size_t left = publisher->lanes.aside.len; left > 0; left--) {
+        struct lane *lane = publisher->lanes.aside.head;
+
+        if (lane == NULL || lane->failed_at >= serial)
+            return;
+        lane_move(lane, &publisher->lanes.aside); /* if it stays there, behind the others */
+        tell(publisher, lane, event, 0);
+    }
+}
+
+/* The hub ---------------------------------------------------------------------------------------------*/
+
+static void open_breaker(struct publisher *publisher, struct bytes topic,
+                         const struct hub_result *result)
+{
+    bool was_closed = publisher->breaker.state == BREAKER_CLOSED;
+
     breaker_failed(&publisher->breaker, clock_monotonic_ms(), result->retry_after_ms);
+    publisher->limited = result->answer.outcome == HUB_LIMITED;
+    if (was_closed && publisher->limited)
+        window_shrink(&publisher->window);
+    window_forget_failing(&publisher->window);
+    publisher->trial = NULL;
     snprintf(publisher->trouble, sizeof(publisher->trouble), "hub %s", result->text);
     log_fault(&publisher->fault, LOG_LEVEL_ERROR,
               LOG_WITH(log_number("status", result->status), log_bytes("topic", topic)),
@@ -226,257 +306,433 @@ static void begin_rest(struct publisher *publisher, const struct lane *lane,
               result->text);
 }
 
-/* Somebody is at work there: those that failed alone have one strike more. */
-static void convict(struct publisher *publisher)
+static void note_passed(struct publisher *publisher, uint64_t serial, bool was_probe)
 {
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        struct lane *lane = &publisher->lanes[i];
+    bool nothing_left = publisher->lanes.ready.len == 0 && publisher->lanes.recalled.len == 0;
 
-        if (lane->doubt != DOUBT_TRIED)
-            continue;
-        lane->doubt = DOUBT_GRAVE;
-        if (++lane->head->strikes < STRIKES_MAX)
-            continue;
-        lane->doubt = DOUBT_NONE;
-        lane_settle(lane, HUB_RETRY,
-                    "the hub failed on this message again and again, and not on others");
-    }
-}
-
-/* Token or URL are wrong, for all, or for this message's topic: others go next. */
-static void refuse_settings(struct publisher *publisher, struct lane *lane)
-{
-    struct bytes topic = lane->head->envelope.topic;
-
-    lane->doubt = DOUBT_NONE;
-    for (struct entry *entry = lane->head; entry != NULL; entry = entry->next)
-        if (bytes_equal(entry->envelope.topic, topic))
-            refuse(publisher, entry);
-    lane_yield(lane);
-}
-
-/* Our own probe may be refused for its topic alone, and then it will never pass: real ones are the next
- * probes, also those that failed before. */
-static void refuse_own_probe(struct publisher *publisher)
-{
-    publisher->own_refused_at = publisher->passes;
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        publisher->lanes[i].doubt = DOUBT_NONE;
-}
-
-static void must_wait(struct publisher *publisher, struct lane *lane,
-                      const struct hub_result *result)
-{
-    enum hub_cause cause = result->answer.cause;
-    bool probe = publisher->breaker.state == BREAKER_HALF_OPEN;
-
-    begin_rest(publisher, lane, result);
-    publisher->asked = true;
-    if (cause == HUB_CAUSE_SETTINGS) {
-        convict(publisher);
-        if (lane != NULL)
-            refuse_settings(publisher, lane);
-        else
-            refuse_own_probe(publisher);
+    publisher->failures = 0;
+    publisher->successes += !was_probe;
+    if (publisher->passed < serial)
+        publisher->passed = serial;
+    if (was_probe)
+        (void)breaker_passed(&publisher->breaker);
+    if (publisher->breaker.state != BREAKER_CLOSED ||
+        (publisher->successes < publisher->window.size && !nothing_left))
         return;
-    }
-    if (probe && cause != HUB_CAUSE_LIMIT) /* a limit says nothing of those */
-        lanes_acquit(publisher->lanes, publisher->lanes_len);
-    if (lane == NULL)
-        return;
-    lane_failed(lane, cause, publisher->sent, publisher->sufficient_ms);
-    intake_waiting(lane->head->intake, lane->head);
-}
-
-/* rest_ms: before it was sent. on_trial: it was given that rest because it had failed without. */
-static void passed(struct publisher *publisher, int64_t rest_ms, bool on_trial)
-{
-    bool works = false;
-
-    publisher->passed_ms = clock_monotonic_ms();
-    publisher->sufficient_ms = rest_ms;
-    if (breaker_passed(&publisher->breaker))
-        convict(publisher);
-    else if (!on_trial && publisher->breaker.state == BREAKER_CLOSED)
-        works = pace_passed(&publisher->pace);
-    if (works)
-        breaker_works(&publisher->breaker);
-    if (publisher->trouble[0] == '\0' || publisher->breaker.state != BREAKER_CLOSED ||
-        (!works && !lanes_have_no_other(publisher->lanes, publisher->lanes_len)))
+    breaker_works(&publisher->breaker);
+    if (publisher->trouble[0] == '\0')
         return;
     publisher->trouble[0] = '\0';
     log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
 }
 
-/* Its head is refused once more although another has passed since: it is its topic, and no reason to rest. */
-static bool is_told_apart(const struct publisher *publisher, const struct lane *lane,
+/* So many in a row, and none passed: this is not one message. */
+static bool are_too_many(const struct publisher *publisher)
+{
+    return publisher->failures >= (publisher->window.size > 1 ? publisher->window.size : 2);
+}
+
+static const struct {
+    enum suspicion_event event;
+    enum stats_counter counter;
+} OUTCOMES[] = {[HUB_PASSED] = {SUSPICION_ON_PASSED, STATS_HUB_OK},
+                [HUB_FAILED] = {SUSPICION_ON_FAILED, STATS_HUB_BUSY},
+                [HUB_LIMITED] = {SUSPICION_ON_LIMITED, STATS_HUB_BUSY},
+                [HUB_REFUSED] = {SUSPICION_ON_REFUSED, STATS_HUB_REFUSED},
+                [HUB_UNAUTHORIZED] = {SUSPICION_ON_UNAUTHORIZED, STATS_HUB_AUTH}};
+
+static void count_answer(struct stats_slot *slot, const struct hub_result *result)
+{
+    stats_observe(slot, STATS_HUB_US, result->took_us);
+    stats_add(slot,
+              result->status == 0 ? STATS_HUB_ERROR : OUTCOMES[result->answer.outcome].counter, 1);
+}
+
+static void lane_failed(struct publisher *publisher, struct lane *lane, bool was_probe,
+                        enum suspicion_event event, const struct hub_result *result)
+{
+    bool refused = event == SUSPICION_ON_REFUSED || event == SUSPICION_ON_UNAUTHORIZED;
+    bool topic_is_refused = refused && lane->refused_at > 0 && publisher->passed > lane->refused_at;
+
+    /* Of those that go into the failure transport at once not too many: the hub may have got worse again. */
+    bool counts = event != SUSPICION_ON_UNAUTHORIZED || !topic_is_refused;
+    struct bytes topic = lane->head->envelope.topic;
+
+    lane_explain(lane, result->text);
+    publisher->successes = 0;
+    publisher->failures += counts && !publisher->giving_up;
+    publisher->refused_lately = publisher->refused_lately || refused;
+    if (was_probe && !refused)
+        publisher->probe_refused = false; /* the hub may be away: ours is enough */
+    tell(publisher, lane, event, result->retry_after_ms);
+    if (was_probe || (publisher->breaker.state == BREAKER_CLOSED && are_too_many(publisher)))
+        open_breaker(publisher, topic, result);
+    if (topic_is_refused && (!counts || !are_too_many(publisher)))
+        tell(publisher, lane, SUSPICION_ON_CONTRAST, 0);
+    if (publisher->breaker.state != BREAKER_CLOSED)
+        tell_aside(publisher, SUSPICION_ON_HUB_DOWN, UINT64_MAX);
+}
+
+static void lane_answered(struct publisher *publisher, struct lane *lane,
                           const struct hub_result *result)
 {
-    return lane != NULL && result->answer.outcome == HUB_WAIT &&
-           result->answer.cause == HUB_CAUSE_SETTINGS && lane->head->refused_at > 0 &&
-           !is_refused(publisher, lane->head);
-}
+    enum suspicion_event event = OUTCOMES[result->answer.outcome].event;
+    bool was_probe = publisher->trial == lane && publisher->breaker.state == BREAKER_HALF_OPEN;
+    uint64_t serial = lane->serial;
 
-static void answered(void *context, size_t connection, const struct hub_result *result)
-{
-    struct publisher *publisher = context;
-    bool own_probe = publisher->own_probe && connection == 0;
-    struct lane *lane = own_probe ? NULL : &publisher->lanes[connection];
-    enum lane_doubt doubt = own_probe ? DOUBT_NONE : lane->doubt;
-    enum hub_outcome outcome = result->answer.outcome;
-    char text[sizeof(result->text)];
-
-    count_answer(publisher->child->slot, result);
-    if (doubt != DOUBT_NONE)
-        publisher->trial = false;
-    if (own_probe)
-        publisher->own_probe = false;
-    else
-        lane->sending = false;
-    if (is_told_apart(publisher, lane, result)) {
-        snprintf(text, sizeof(text), "for this message and not for others: %.150s", result->text);
-        outcome = HUB_RETRY;
-    }
-    if (outcome == HUB_WAIT) {
-        must_wait(publisher, lane, result);
+    if (publisher->trial == lane)
+        publisher->trial = NULL;
+    window_answered(&publisher->window, event == SUSPICION_ON_LIMITED);
+    if (lane->suspicion.state == SUSPICION_SENT && publisher->breaker.state == BREAKER_CLOSED)
+        window_tried(&publisher->window, event == SUSPICION_ON_FAILED);
+    if (event != SUSPICION_ON_PASSED) {
+        lane_failed(publisher, lane, was_probe, event, result);
         return;
     }
-    if (outcome == HUB_DONE)
-        publisher->passes++;
-    if (!own_probe) {
-        lane->doubt = DOUBT_NONE;
-        lane_settle(lane, outcome, outcome == result->answer.outcome ? result->text : text);
-    }
-    passed(publisher, own_probe ? publisher->own_rest_ms : lane->rest_ms, doubt == DOUBT_GRAVE);
-    /* The connection is idle: keep it busy without waiting for the next turn. */
-    if (!own_probe && lane->head != NULL && !lane->sending && pace_is_full(&publisher->pace) &&
-        publisher->breaker.state == BREAKER_CLOSED &&
-        !lanes_are_in_doubt(publisher->lanes, publisher->lanes_len))
-        send_head(publisher, connection);
+    if (lane->list == &publisher->lanes.flight)
+        window_took(&publisher->window, result->took_us);
+    tell(publisher, lane, event, 0);
+    note_passed(publisher, serial, was_probe);
+    tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
 }
 
-/* Those in doubt go one at a time, the lighter doubts first; those whose charge Redis has not confirmed hold
- * nobody up. Returns true if the others may go on. */
-static bool try_doubtful(struct publisher *publisher, enum lane_doubt doubt, int64_t now_ms)
+static void probe_answered(struct publisher *publisher, const struct hub_result *result)
 {
-    bool others_may = true;
+    uint64_t serial = publisher->probe_serial;
 
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        const struct lane *lane = &publisher->lanes[i];
-        int64_t due_ms = now_ms;
-
-        if (lane->doubt != doubt || lane->sending)
-            continue;
-        if (doubt == DOUBT_GRAVE)
-            due_ms = publisher->passed_ms + lane_rest_ms(lane, publisher->sufficient_ms);
-        if (due_ms > now_ms) {
-            publisher->wake_ms = clock_earlier_ms(publisher->wake_ms, due_ms);
-            others_may = false;
-        } else if (send_head(publisher, i)) {
-            publisher->trial = true;
-            publisher->trial_ms = now_ms;
-            publisher->wake_ms = now_ms + ALONE_MS;
-            return false;
-        }
+    publisher->probing = false;
+    publisher->probe_refused = result->status == 401 || result->status == 403;
+    publisher->refused_lately = publisher->refused_lately || publisher->probe_refused;
+    publisher->probe_timeouts = result->status == 0 ? publisher->probe_timeouts + 1 : 0;
+    if (result->answer.outcome == HUB_PASSED) {
+        note_passed(publisher, serial, publisher->breaker.state == BREAKER_HALF_OPEN);
+        tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
+        return;
     }
-    return others_may;
+    bool is_closed = publisher->breaker.state == BREAKER_CLOSED;
+    if (publisher->probe_refused && is_closed)
+        tell_aside(publisher, SUSPICION_ON_AT_WORK, serial);
+    bool nothing_waits = publisher->lanes.aside.len == 0 &&
+                         (publisher->lanes.flight.len == 0 || publisher->probe_refused);
+    /* Others have passed meanwhile, or nothing needs an answer any more. */
+    if (is_closed && (publisher->passed > serial || nothing_waits))
+        return;
+    open_breaker(publisher, HUB_PROBE_ID, result);
+    tell_aside(publisher, SUSPICION_ON_HUB_DOWN, UINT64_MAX);
 }
 
-static bool may_others_go(struct publisher *publisher, int64_t now_ms)
+/* Sending ---------------------------------------------------------------------------------------------*/
+
+static int64_t short_timeout_ms(const struct publisher *publisher)
 {
-    if (publisher->trial) {
-        if (now_ms >= publisher->trial_ms + ALONE_MS)
-            return true;
-        publisher->wake_ms = publisher->trial_ms + ALONE_MS;
+    return window_short_timeout_ms(&publisher->window, publisher->probe_timeouts,
+                                   publisher->child->settings->mercure.timeout_ms);
+}
+
+static void send_own_probe(struct publisher *publisher)
+{
+    size_t slot = hub_idle_slot(publisher->hub);
+
+    hub_probe_form(hub_form(publisher->hub, slot));
+    publisher->probing = true;
+    publisher->probe_serial = ++publisher->serial;
+    publisher->probed_ms = clock_monotonic_ms();
+    hub_send(publisher->hub, slot, HUB_PROBE_ID, short_timeout_ms(publisher), NULL);
+}
+
+/* False: the hub would refuse it whoever asks, and it has left. */
+static bool send_lane(struct publisher *publisher, struct lane *lane)
+{
+    size_t slot = hub_idle_slot(publisher->hub);
+    int64_t timeout_ms = publisher->child->settings->mercure.timeout_ms;
+    struct bytes id;
+    struct error err;
+
+    if (handler_update(publisher->handler, lane->head, lane->route, hub_form(publisher->hub, slot),
+                       &id, &err) < 0) {
+        finish(publisher, lane, VERDICT_REJECT, err.text);
         return false;
     }
-    if (!lanes_are_in_doubt(publisher->lanes, publisher->lanes_len))
-        return true;
-    return hub_busy(publisher->hub) == 0 && try_doubtful(publisher, DOUBT_LIGHT, now_ms) &&
-           try_doubtful(publisher, DOUBT_GRAVE, now_ms);
+    (void)suspicion_step(&lane->suspicion, SUSPICION_ON_SEND, 1);
+    if (lane->suspicion.state == SUSPICION_ALONE || publisher->breaker.state != BREAKER_CLOSED)
+        timeout_ms = short_timeout_ms(publisher);
+    lane->slot = slot;
+    lane->serial = ++publisher->serial;
+    lane->sent_ms = clock_monotonic_ms();
+    lane_move(lane, &publisher->lanes.flight);
+    hub_send(publisher->hub, slot, id, timeout_ms, lane);
+    return true;
 }
 
-static void send_all(struct publisher *publisher)
+static void send_ready(struct publisher *publisher)
 {
-    size_t first = publisher->turn;
+    size_t left = publisher->lanes.ready.len;
 
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        size_t number = (first + i) % publisher->lanes_len;
-        const struct lane *lane = &publisher->lanes[number];
+    while (left > 0 && publisher->lanes.ready.head != NULL &&
+           publisher->lanes.flight.len < publisher->window.size) {
+        struct lane *lane = publisher->lanes.ready.head;
 
-        if (hub_busy(publisher->hub) >= publisher->pace.window)
-            return;
-        if (lane->head != NULL && !lane->sending && lane->doubt == DOUBT_NONE &&
-            hub_is_idle(publisher->hub, number) && send_head(publisher, number))
-            publisher->turn = number + 1;
+        gather_refresh(lane);
+        if (!source_count_delivery(lane->head)) {
+            lane_move(lane, &publisher->lanes.ready);
+            left--;
+        } else if (send_lane(publisher, lane)) {
+            left--;
+        } else {
+            wake_at(publisher, clock_monotonic_ms()); /* for what is behind it in its lane */
+        }
     }
 }
 
-void publisher_turn(struct publisher *publisher, int64_t now_ms)
+static bool has_unrefused(const struct lane_list *list)
 {
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        lane_settle_held(&publisher->lanes[i]);
-    publisher->wake_ms = -1;
+    for (const struct lane *lane = list->head; lane != NULL; lane = lane->next)
+        if (lane->refused_at == 0)
+            return true;
+    return false;
+}
+
+/* Sends the first of them that may be sent, and waits for its answer. One that was never refused comes first,
+ * even if its delivery must be counted first. */
+static void send_trial(struct publisher *publisher, const struct lane_list *list)
+{
+    bool refused = !has_unrefused(list);
+
+    for (struct lane *lane = list->head; lane != NULL; lane = lane->next) {
+        if ((lane->refused_at > 0) != refused)
+            continue;
+        gather_refresh(lane);
+        if (!source_count_delivery(lane->head))
+            continue;
+        if (send_lane(publisher, lane)) {
+            publisher->trial = lane;
+            publisher->trial_ms = clock_monotonic_ms();
+        } else {
+            wake_at(publisher, clock_monotonic_ms()); /* to try the next one */
+        }
+        return;
+    }
+}
+
+/* Half-open: ours, or a message where ours can't tell. */
+static void send_probe(struct publisher *publisher)
+{
+    size_t waiting = publisher->lanes.ready.len + publisher->lanes.recalled.len;
+
+    if (publisher->limited)
+        waiting += publisher->lanes.paused.len;
+    if (waiting == 0 || (!publisher->probe_refused && !publisher->limited))
+        send_own_probe(publisher);
+    else if (publisher->lanes.ready.len == 0 ||
+             (!has_unrefused(&publisher->lanes.ready) && has_unrefused(&publisher->lanes.recalled)))
+        send_trial(publisher, &publisher->lanes.recalled);
+    else
+        send_trial(publisher, &publisher->lanes.ready);
+}
+
+static void let_overdue(struct publisher *publisher, struct lane *lane, int64_t now_ms)
+{
+    lane->due_ms = now_ms + END_WAIT_MS;
+    lane_move(lane, &publisher->lanes.overdue);
+    set_aside(publisher, lane);
+}
+
+/* Those that failed just before the breaker opened go one at a time. True while they hold up the others. */
+static bool try_recalled(struct publisher *publisher, int64_t now_ms)
+{
+    if (publisher->trial != NULL) {
+        if (now_ms < publisher->trial_ms + TRIAL_MS) {
+            wake_at(publisher, publisher->trial_ms + TRIAL_MS);
+            return true;
+        }
+        let_overdue(publisher, publisher->trial, now_ms);
+        publisher->trial = NULL;
+    }
+    if (publisher->lanes.recalled.len == 0)
+        return false;
+    if (publisher->lanes.flight.len == 0 && !publisher->probing && publisher->lanes.aside.len == 0)
+        send_trial(publisher, &publisher->lanes.recalled);
+    return true;
+}
+
+/* Something was set aside or is not answered, and no other message will give the contrast. */
+static bool is_probe_needed(struct publisher *publisher, int64_t now_ms)
+{
+    const struct lane *oldest = publisher->lanes.aside.head;
+    const struct lane *youngest =
+        publisher->lanes.flight.len > 0 ? publisher->lanes.flight.head->prev : NULL;
+
+    if (publisher->probing || (oldest == NULL && youngest == NULL))
+        return false;
+    if (youngest == NULL || (oldest != NULL && youngest->serial <= oldest->failed_at))
+        return true;
+    int64_t since_ms =
+        youngest->sent_ms > publisher->probed_ms ? youngest->sent_ms : publisher->probed_ms;
+    int64_t due_ms = since_ms + window_overdue_ms(&publisher->window);
+    wake_at(publisher, due_ms);
+    return now_ms >= due_ms;
+}
+
+static void send_closed(struct publisher *publisher, int64_t now_ms)
+{
+    if (!try_recalled(publisher, now_ms))
+        send_ready(publisher);
+    if (is_probe_needed(publisher, now_ms))
+        send_own_probe(publisher);
+}
+
+/* Time ------------------------------------------------------------------------------------------------*/
+
+static void resume_paused(struct publisher *publisher, int64_t now_ms)
+{
+    struct lane *lane = publisher->lanes.paused.head;
+
+    while (lane != NULL) {
+        struct lane *next = lane->next;
+
+        if (lane->due_ms <= now_ms)
+            lane_move(lane, &publisher->lanes.ready);
+        else
+            wake_at(publisher, lane->due_ms);
+        lane = next;
+    }
+}
+
+static void give_up(struct publisher *publisher, const struct lane *lane)
+{
+    publisher->giving_up = true;
+    hub_give_up(publisher->hub, lane->slot, "no answer yet, and later requests were answered");
+    publisher->giving_up = false;
+}
+
+/* Too many are overdue, or what is set aside takes so much that nothing is read beside it. */
+static bool is_crowded(const struct publisher *publisher)
+{
+    const struct lane *oldest = publisher->lanes.overdue.head;
+
+    return publisher->lanes.overdue.len > OVERDUE_MAX ||
+           (oldest != NULL &&
+            load_is_crowded(oldest->head->source->total, publisher->lanes.aside_max));
+}
+
+/* What was sent later passes: such a request takes no place in the window. */
+static void note_overdue(struct publisher *publisher, int64_t now_ms)
+{
+    int64_t overdue_ms = window_overdue_ms(&publisher->window);
+    struct lane *lane;
+
+    while ((lane = publisher->lanes.flight.head) != NULL && lane->serial < publisher->passed) {
+        if (now_ms < lane->sent_ms + overdue_ms) {
+            wake_at(publisher, lane->sent_ms + overdue_ms);
+            break;
+        }
+        let_overdue(publisher, lane, now_ms);
+    }
+    while (is_crowded(publisher))
+        give_up(publisher, publisher->lanes.overdue.head);
+    for (lane = publisher->lanes.overdue.head; lane != NULL && lane->due_ms <= now_ms;
+         lane = lane->next)
+        ;
+    if (lane != NULL)
+        wake_at(publisher, lane->due_ms);
+}
+
+static void advance(struct publisher *publisher, int64_t now_ms)
+{
     switch (publisher->breaker.state) {
     case BREAKER_OPEN:
-        /* What was under way when it opened comes home first. */
-        if (hub_busy(publisher->hub) == 0 && breaker_probe_due(&publisher->breaker, now_ms))
+        if (!publisher->probing && breaker_probe_due(&publisher->breaker, now_ms))
             send_probe(publisher);
         break;
     case BREAKER_HALF_OPEN:
-        if (hub_busy(publisher->hub) == 0) /* its charge was waited for */
-            send_probe(publisher);
+        if (!publisher->probing && publisher->trial == NULL)
+            send_probe(publisher); /* its count, or its pause, was waited for */
         break;
     case BREAKER_CLOSED:
-        if (may_others_go(publisher, now_ms))
-            send_all(publisher);
+        send_closed(publisher, now_ms);
         break;
     }
-    stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_resting(publisher));
 }
 
-void publisher_forget(struct publisher *publisher, const struct intake *intake)
+static void answered(void *context, void *owner, const struct hub_result *result)
 {
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        lane_forget(&publisher->lanes[i], intake);
+    struct publisher *publisher = context;
+
+    count_answer(publisher->child->slot, result);
+    if (owner == NULL)
+        probe_answered(publisher, result);
+    else
+        lane_answered(publisher, owner, result);
+    /* Its place is free: fill it without waiting for the next step. */
+    if (publisher->breaker.state == BREAKER_CLOSED)
+        send_closed(publisher, clock_monotonic_ms());
 }
 
-size_t publisher_in_flight(const struct publisher *publisher, const struct intake *intake)
+void publisher_step(struct publisher *publisher, int64_t now_ms)
 {
-    size_t count = 0;
-
-    for (size_t i = 0; i < publisher->lanes_len; i++)
-        if (publisher->lanes[i].sending && publisher->lanes[i].head->intake == intake)
-            count++;
-    return count;
+    finish_held(publisher);
+    if (publisher->lanes.ending)
+        lanes_forget_waiting(&publisher->lanes);
+    publisher->wake_ms = lanes_end_windows(&publisher->lanes, now_ms);
+    resume_paused(publisher, now_ms);
+    note_overdue(publisher, now_ms);
+    advance(publisher, now_ms);
+    stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_blocked(publisher));
 }
 
-bool publisher_is_resting(const struct publisher *publisher)
+/* An overdue request that is waited for no longer; NULL: none. */
+static const struct lane *find_late(const struct publisher *publisher, const struct source *source,
+                                    int64_t now_ms)
+{
+    for (const struct lane *lane = publisher->lanes.overdue.head; lane != NULL; lane = lane->next)
+        if (lane->head->source == source && now_ms >= lane->due_ms)
+            return lane;
+    return NULL;
+}
+
+void publisher_forget(struct publisher *publisher, const struct source *source, int64_t now_ms)
+{
+    const struct lane *late;
+
+    while ((late = find_late(publisher, source, now_ms)) != NULL)
+        give_up(publisher, late);
+    lanes_forget(&publisher->lanes, source);
+}
+
+struct lanes *publisher_lanes(struct publisher *publisher)
+{
+    return &publisher->lanes;
+}
+
+void publisher_stop(struct publisher *publisher)
+{
+    publisher->lanes.ending = true;
+}
+
+bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms)
+{
+    const struct lane *last =
+        publisher->lanes.overdue.head != NULL ? publisher->lanes.overdue.head->prev : NULL;
+
+    return publisher->lanes.flight.len == 0 && publisher->lanes.held.len == 0 &&
+           (last == NULL || now_ms >= last->due_ms);
+}
+
+bool publisher_is_blocked(const struct publisher *publisher)
 {
     return publisher->breaker.state != BREAKER_CLOSED;
 }
 
 bool publisher_wants_another(const struct publisher *publisher)
 {
-    bool refused = publisher->own_refused_at == publisher->passes;
-
-    if (publisher->breaker.state == BREAKER_CLOSED)
+    if (!publisher_is_blocked(publisher) || !publisher->probe_refused || publisher->trial != NULL)
         return false;
-    for (size_t i = 0; i < publisher->lanes_len; i++) {
-        const struct lane *lane = &publisher->lanes[i];
-
-        if (lane->head == NULL || lane->doubt != DOUBT_NONE)
-            continue;
-        if (lane->sending || !is_refused(publisher, lane->head))
-            return false;
-        refused = true;
-    }
-    return refused;
+    return !has_unrefused(&publisher->lanes.ready) && publisher->lanes.recalled.len == 0;
 }
 
 bool publisher_wants_beyond(const struct publisher *publisher)
 {
-    return publisher->asked && publisher_wants_another(publisher);
+    return !publisher_is_blocked(publisher) || publisher->refused_lately;
 }
 
 const char *publisher_trouble(const struct publisher *publisher)
@@ -486,14 +742,7 @@ const char *publisher_trouble(const struct publisher *publisher)
 
 int64_t publisher_deadline_ms(const struct publisher *publisher)
 {
-    switch (publisher->breaker.state) {
-    case BREAKER_OPEN:
-        /* While something is still under way its answer wakes the loop, and the probe waits for it. */
-        return hub_busy(publisher->hub) > 0 ? -1 : publisher->breaker.until_ms;
-    case BREAKER_HALF_OPEN:
-        return -1;
-    case BREAKER_CLOSED:
+    if (publisher->breaker.state != BREAKER_OPEN || publisher->probing)
         return publisher->wake_ms;
-    }
-    return -1;
+    return clock_earlier_ms(publisher->wake_ms, publisher->breaker.until_ms);
 }

@@ -1,33 +1,43 @@
-/* Entries on their way to the hub: one lane a connection, a topic always in the same lane, so that order
- * per topic holds; one request a lane at a time. An entry whose answer means "wait" stays at the head of
- * its lane and the breaker opens. Everything else leaves through settle. One thread. */
+/* Entries on their way to the hub: a lane a topic, lanes in turn, each with one request in flight at the most
+ * and all together as many as the window allows. Who is blamed for what fails is suspicion.h's business,
+ * whether anything is sent at all the breaker's. An entry that is done with is settled.
+ *
+ * What is set aside may take `prefetch_bytes`. What goes beyond is released and left in Redis, behind its lane:
+ * whoever reads takes it from there, in order, once the lane has nothing else. One thread. */
 #ifndef WORKER_PUBLISHER_H
 #define WORKER_PUBLISHER_H
 
-#include "common/base/child.h"
 #include "common/client/hub.h"
-#include "worker/entry.h"
+#include "common/runtime/child.h"
+#include "worker/lanes.h"
 
 struct publisher;
 
 /* -ERR_USAGE from hub_new. */
 MUST_CHECK int publisher_new(struct publisher **publisher, const struct child *child,
                              struct error *err);
-void publisher_free(struct publisher *publisher); /* before the intakes: releases their entries */
+void publisher_free(struct publisher *publisher); /* releases all entries */
 struct hub *publisher_hub(struct publisher *publisher);
+struct lanes *publisher_lanes(struct publisher *publisher);
 
+/* The settings have it dropped: it is settled without the hub. */
+bool publisher_drops(struct publisher *publisher, const struct entry *entry);
 void publisher_add(struct publisher *publisher, struct entry *entry);
 /* Sends what may be sent now. */
-void publisher_turn(struct publisher *publisher, int64_t now_ms);
-/* Drops, unsettled, what is not on the wire of that intake: it has lost its connection and will read its
- * pending entries anew. */
-void publisher_forget(struct publisher *publisher, const struct intake *intake);
-size_t publisher_in_flight(const struct publisher *publisher, const struct intake *intake);
+void publisher_step(struct publisher *publisher, int64_t now_ms);
+/* Releases what is not in flight of that source, and forgets what is left of it. Gives up what the hub has left
+ * unanswered for long while it answered others. */
+void publisher_forget(struct publisher *publisher, const struct source *source, int64_t now_ms);
+/* The worker ends: what waits for the hub is released, and stays pending. */
+void publisher_stop(struct publisher *publisher);
+/* Nothing is in flight but what the hub has left unanswered for long while it answered others. */
+bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms);
 
-bool publisher_is_resting(const struct publisher *publisher); /* the breaker is not closed */
-/* Because token or URL were refused for all there is: another topic's entry would tell more. */
+bool publisher_is_blocked(const struct publisher *publisher); /* the breaker is not closed */
+/* No topic that waits is without a refusal, and our own probe was refused: a message of another topic is needed. */
 bool publisher_wants_another(const struct publisher *publisher);
-/* The same, and all that has come is known to be refused: read on, however much of that is open. */
+/* Others may be read beside what is set aside. While the breaker is not closed, one page more after each refusal:
+ * with a token that is wrong for all, memory fills slowly. */
 bool publisher_wants_beyond(const struct publisher *publisher);
 const char *publisher_trouble(const struct publisher *publisher); /* "" : none */
 int64_t publisher_deadline_ms(const struct publisher *publisher); /* monotonic; -1: none */

@@ -4,11 +4,10 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/random.h"
-#include "common/wire/crc32c.h"
 #include "common/wire/delayed.h"
+#include "common/wire/json.h"
 #include "common/wire/retry.h"
 #include "common/wire/stamp.h"
-#include "worker/intake.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,12 +39,10 @@ struct acknowledgements {
 };
 
 struct settle {
-    const struct child *child;
-    struct intake *intake;
-    struct queue *queue;
+    struct source *source;
+    struct queue *queue; /* the source's writer */
     const char *transport;
-    char *consumer;
-    struct rejects *rejects;
+    struct failures *failures;
     struct envelope_format format;
     struct retry_strategy strategy;
     struct acknowledgements done;
@@ -56,35 +53,28 @@ struct settle {
     size_t retries_under_way;
     struct log_fault put_off_fault;
     struct log_fault undecodable_fault;
+    struct log_fault full_fault;
     struct log_fault trimmed_fault;
 };
 
-static enum envelope_visibility visibility_of(const char *name)
-{
-    if (strcmp(name, "private") == 0)
-        return ENVELOPE_PRIVATE;
-    return strcmp(name, "protected") == 0 ? ENVELOPE_PROTECTED : ENVELOPE_PUBLIC;
-}
-
-struct settle *settle_new(const struct child *child, struct intake *intake,
-                          const struct settings_transport *transport, struct queue *queue,
-                          const char *consumer, struct rejects *rejects)
+struct settle *settle_new(struct source *source, const struct settings_transport *transport,
+                          struct failures *failures)
 {
     struct settle *settle = xcalloc(1, sizeof(*settle));
-    const struct settings_retry *retry = &child->settings->retry;
+    const struct settings_retry *retry = &source->child->settings->retry;
+    struct queue *queue = source->writer;
 
-    settle->child = child;
-    settle->intake = intake;
+    source->settle = settle;
+    settle->source = source;
     settle->queue = queue;
     settle->transport = transport->name;
-    settle->consumer = xstrdup(consumer);
-    settle->rejects = rejects;
-    settle->format = (struct envelope_format){
-        .serializer = strcmp(transport->serializer, "json") == 0 ? ENVELOPE_JSON : ENVELOPE_PHP,
-        .visibility = visibility_of(transport->properties),
-        .message_class = bytes_of(transport->message_class),
-        .bus = bytes_of(transport->bus),
-        .redis_serialized = queue_dsn(queue)->redis_serialized};
+    settle->failures = failures;
+    settle->format =
+        (struct envelope_format){.serializer = transport->serializer,
+                                 .visibility = transport->properties,
+                                 .message_class = bytes_of(transport->message_class),
+                                 .bus = bytes_of(transport->bus),
+                                 .redis_serialized = queue_dsn(queue)->redis_serialized};
     settle->strategy = (struct retry_strategy){.max_retries = retry->max_retries,
                                                .delay_ms = retry->delay_ms,
                                                .multiplier = retry->multiplier,
@@ -103,7 +93,6 @@ void settle_free(struct settle *settle)
         return;
     free(settle->done.ids);
     free(settle->rejected.ids);
-    free(settle->consumer);
     buf_free(&settle->body);
     buf_free(&settle->headers);
     buf_free(&settle->member);
@@ -124,21 +113,48 @@ static void acknowledge(struct acknowledgements *list, struct stream_id id)
 /* The entry leaves the worker, whatever became of it. */
 static void leave(struct settle *settle, struct entry *entry, enum stats_counter outcome)
 {
-    stats_add(settle->child->slot, outcome, 1);
-    stats_observe(settle->child->slot, STATS_HANDLE_US, clock_monotonic_us() - entry->read_us);
-    intake_handled(entry->intake, outcome == STATS_HANDLED_DONE);
-    intake_settled(entry->intake, entry);
+    stats_add(settle->source->child->slot, outcome, 1);
+    stats_observe(settle->source->child->slot, STATS_HANDLE_US,
+                  clock_monotonic_us() - entry->read_us);
+    source_handled(entry->source,
+                   outcome == STATS_HANDLED_DONE || outcome == STATS_HANDLED_DROPPED);
+    source_release(entry);
 }
 
-void settle_done(struct entry *entry)
+void settle_carried(struct entry *entry)
 {
-    struct settle *settle = intake_settle(entry->intake);
+    struct settle *settle = entry->source->settle;
+    const struct carried *carried = &entry->carried;
+    struct stats_slot *slot = settle->source->child->slot;
+    bool is_batch = entry_is_batch(entry);
 
+    for (size_t i = 0; i < carried->len; i++) {
+        acknowledge(&settle->done, carried->ids[i]);
+        source_handled(entry->source, true);
+    }
+    stats_add(slot, is_batch ? STATS_HANDLED_DONE : STATS_HANDLED_CONFLATED, carried->len);
+    if (is_batch)
+        stats_observe(slot, STATS_BATCH_MESSAGES, 1000 * ((int64_t)carried->len + 1));
+    source_uncarry(entry);
+}
+
+static void done(struct settle *settle, struct entry *entry)
+{
+    settle_carried(entry);
     if (entry->envelope.received_us > 0)
-        stats_observe(settle->child->slot, STATS_END_TO_END_US,
+        stats_observe(settle->source->child->slot, STATS_END_TO_END_US,
                       clock_wall_us() - entry->envelope.received_us);
     acknowledge(&settle->done, entry->id);
+    /* Before the next one is counted and sent: if that one kills us, this one was not at hand. */
+    if (entry->counted)
+        settle->done.due_ms = 0;
     leave(settle, entry, STATS_HANDLED_DONE);
+}
+
+static void drop(struct settle *settle, struct entry *entry)
+{
+    acknowledge(&settle->done, entry->id);
+    leave(settle, entry, STATS_HANDLED_DROPPED);
 }
 
 void settle_trimmed(struct settle *settle, struct stream_id id)
@@ -146,30 +162,32 @@ void settle_trimmed(struct settle *settle, struct stream_id id)
     char text[STREAM_ID_TEXT_SIZE];
 
     stream_id_format(id, text);
-    stats_add(settle->child->slot, STATS_TRIMMED, 1);
+    stats_add(settle->source->child->slot, STATS_TRIMMED, 1);
     log_fault(&settle->trimmed_fault, LOG_LEVEL_WARNING, LOG_WITH(log_text("entry", text)),
               "%s: entry %s was pending but its body is gone (trimmed by stream_max_entries, or "
               "deleted): acknowledged",
-              queue_place(settle->queue), text);
+              queue_address(settle->queue), text);
     acknowledge(&settle->done, id);
 }
 
 void settle_rejected(struct entry *entry)
 {
-    struct settle *settle = intake_settle(entry->intake);
+    struct settle *settle = entry->source->settle;
 
     acknowledge(&settle->rejected, entry->id);
     leave(settle, entry, STATS_HANDLED_REJECT);
 }
 
 /* The stamps of a failure; the texts live as long as the caller's. */
-static struct stamp_failure describe(const char *cause, const char *id_text, const char *entry_text)
+static struct stamp_failure describe(const struct entry *entry, const char *cause,
+                                     const char *id_text, const char *entry_text)
 {
     return (struct stamp_failure){.exception_class = EXCEPTION_PASSING,
                                   .exception_message = bytes_of(cause),
                                   .stream_id = bytes_of(id_text),
                                   .now_us = clock_wall_us(),
-                                  .entry = bytes_of(entry_text)};
+                                  .entry = bytes_of(entry_text),
+                                  .identity = entry->identity};
 }
 
 struct retry_call {
@@ -188,10 +206,9 @@ static void retried(void *context, int result, int64_t number, const struct erro
         return;
     }
     /* Not ours any more: somebody else is at it. No answer, or no: it is pending and is read again. */
-    struct intake *intake = call.entry->intake;
-    intake_settled(intake, call.entry);
+    source_release(call.entry);
     if (result < 0)
-        intake_fail(intake, result, err);
+        source_fail(call.settle->source, result, err);
 }
 
 static void send_retry(struct settle *settle, struct entry *entry, const char *cause,
@@ -202,7 +219,7 @@ static void send_retry(struct settle *settle, struct entry *entry, const char *c
     struct error err;
 
     stream_id_format(entry->id, id);
-    struct stamp_failure failure = describe(cause, id, NULL);
+    struct stamp_failure failure = describe(entry, cause, id, NULL);
     failure.delay_ms = delay_ms;
     failure.retry_count = entry->envelope.retry_count + 1;
     snprintf(uniqid, sizeof(uniqid), "%016" PRIx64, random_u64());
@@ -217,18 +234,91 @@ static void send_retry(struct settle *settle, struct entry *entry, const char *c
     *call = (struct retry_call){settle, entry};
     settle->retries_under_way++;
     int64_t due_ms = clock_wall_us() / 1000 + delay_ms;
-    intake_will_be_due(entry->intake, due_ms);
-    queue_retry(settle->queue, settle->consumer, entry->id, due_ms, buf_bytes(&settle->member),
-                retried, call);
+    source_will_be_due(entry->source, due_ms);
+    queue_retry(settle->queue, settle->source->consumer, entry->id, due_ms,
+                buf_bytes(&settle->member), retried, call);
 }
 
-void settle_retry(struct entry *entry, const char *cause)
+/* Into the failure transport with what is in settle->body and settle->headers. */
+static void reject_with(struct settle *settle, struct entry *entry, const char *name,
+                        const char *cause)
 {
-    struct settle *settle = intake_settle(entry->intake);
+    log_error(LOG_WITH(log_bytes("topic", entry->envelope.topic), log_bytes("id", entry->identity),
+                       log_text("error", cause)),
+              "Message on \"%.*s\" goes to the failure transport: %s",
+              BYTES_ARG(entry->envelope.topic), cause);
+    struct buf identity = {0};
+    if (entry_identity_is_ours(entry->identity)) {
+        buf_append(&identity, BYTES("\"X-Mqtt-Id\":"));
+        if (json_quote_php(&identity, entry->identity) < 0)
+            buf_free(&identity); /* not in the headers either */
+    }
+    source_set_failing(entry);
+    failures_add(settle->failures, entry, name, &identity, &settle->body, &settle->headers);
+}
+
+static void put_off(struct settle *settle, struct entry *entry, const char *cause)
+{
+    log_fault(&settle->put_off_fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("error", cause)),
+              "A message can't be handled and there is no failure transport: it is put off for an "
+              "hour. Set [failure] dsn or DATABASE_URL to keep such messages for inspection");
+    send_retry(settle, entry, cause, PUT_OFF_MS);
+}
+
+/* No further row may wait: the entry is left in Redis, and comes here again when one may. */
+static bool leave_if_full(struct settle *settle, struct entry *entry)
+{
+    if (!failures_are_full(settle->failures))
+        return false;
+    log_fault(&settle->full_fault, LOG_LEVEL_WARNING, LOG_PLAIN,
+              "%s: no more rows can wait for the failure transport: further messages that can't be "
+              "handled stay pending, and are tried again once rows are written",
+              queue_address(settle->queue));
+    ids_push(&entry->source->unwritten, entry);
+    source_release(entry);
+    return true;
+}
+
+/* The row's stamps; name is the entry's, and becomes part of the row. */
+static struct stamp_failure describe_row(const struct entry *entry, const char *cause,
+                                         const char *id_text, char name[ENTRY_NAME_SIZE])
+{
+    const struct settle *settle = entry->source->settle;
+
+    entry_name(entry, source_stream(settle->source), name);
+    struct stamp_failure failure = describe(entry, cause, id_text, name);
+    failure.receiver = bytes_of(settle->transport);
+    return failure;
+}
+
+static void reject(struct settle *settle, struct entry *entry, const char *cause)
+{
+    char id[STREAM_ID_TEXT_SIZE];
+    char name[ENTRY_NAME_SIZE];
+    struct error err;
+
+    if (!failures_exist(settle->failures)) {
+        put_off(settle, entry, cause);
+        return;
+    }
+    if (leave_if_full(settle, entry))
+        return;
+    stream_id_format(entry->id, id);
+    struct stamp_failure failure = describe_row(entry, cause, id, name);
+    if (retry_is_allowed(&settle->strategy, entry->envelope.retry_count))
+        failure.exception_class = EXCEPTION_FINAL;
+    if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0)
+        settle_undecodable(entry, err.text);
+    else
+        reject_with(settle, entry, name, cause);
+}
+
+static void retry(struct settle *settle, struct entry *entry, const char *cause)
+{
     int64_t count = entry->envelope.retry_count;
 
     if (!retry_is_allowed(&settle->strategy, count)) {
-        settle_reject(entry, cause);
+        reject(settle, entry, cause);
         return;
     }
     int64_t delay = retry_delay_ms(&settle->strategy, count, random_u64());
@@ -241,82 +331,44 @@ void settle_retry(struct entry *entry, const char *cause)
     send_retry(settle, entry, cause, delay);
 }
 
-/* Two streams, and two servers whose workers share a table, can have entries of one id: the stream's name
- * and the value tell them apart. Whoever looks at the entry again comes to the same. */
-static void name_entry(const struct settle *settle, const struct entry *entry,
-                       char name[REJECT_NAME_SIZE])
+void settle_entry(struct entry *entry, enum verdict verdict, const char *cause)
 {
-    const char *stream = queue_dsn(settle->queue)->stream;
-    char id[STREAM_ID_TEXT_SIZE];
-    uint32_t crc = crc32c(0, stream, strlen(stream) + 1);
+    struct settle *settle = entry->source->settle;
 
-    crc = crc32c(crc, entry->value.data, entry->value.len);
-    stream_id_format(entry->id, id);
-    snprintf(name, REJECT_NAME_SIZE, "%s-%08" PRIx32, id, crc);
-}
-
-/* Into the failure transport with what is in settle->body and settle->headers. */
-static void reject_with(struct settle *settle, struct entry *entry, const char *name,
-                        const char *cause)
-{
-    log_error(LOG_WITH(log_bytes("topic", entry->envelope.topic), log_bytes("id", entry->identity),
-                       log_text("error", cause)),
-              "Message on \"%.*s\" goes to the failure transport: %s",
-              BYTES_ARG(entry->envelope.topic), cause);
-    /* It may wait long: its batch must not wait with it. */
-    rejects_add(settle->rejects, intake_detach(entry->intake, entry), name, &settle->body,
-                &settle->headers);
-}
-
-static void put_off(struct settle *settle, struct entry *entry, const char *cause)
-{
-    log_fault(&settle->put_off_fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("error", cause)),
-              "A message can't be handled and there is no failure transport: it is put off for an "
-              "hour. Set [failure] dsn or DATABASE_URL to keep such messages for inspection");
-    send_retry(settle, entry, cause, PUT_OFF_MS);
-}
-
-void settle_reject(struct entry *entry, const char *cause)
-{
-    struct settle *settle = intake_settle(entry->intake);
-    char id[STREAM_ID_TEXT_SIZE];
-    char name[REJECT_NAME_SIZE];
-    struct error err;
-
-    if (!rejects_exist(settle->rejects)) {
-        put_off(settle, entry, cause);
-        return;
+    switch (verdict) {
+    case VERDICT_DONE:
+        done(settle, entry);
+        break;
+    case VERDICT_DROPPED:
+        drop(settle, entry);
+        break;
+    case VERDICT_RETRY:
+        retry(settle, entry, cause);
+        break;
+    case VERDICT_REJECT:
+        reject(settle, entry, cause);
+        break;
     }
-    stream_id_format(entry->id, id);
-    name_entry(settle, entry, name);
-    struct stamp_failure failure = describe(cause, id, name);
-    failure.receiver = bytes_of(settle->transport);
-    if (retry_is_allowed(&settle->strategy, entry->envelope.retry_count))
-        failure.exception_class = EXCEPTION_FINAL;
-    if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0)
-        settle_undecodable(entry, err.text);
-    else
-        reject_with(settle, entry, name, cause);
 }
 
 void settle_undecodable(struct entry *entry, const char *cause)
 {
-    struct settle *settle = intake_settle(entry->intake);
+    struct settle *settle = entry->source->settle;
     char id[STREAM_ID_TEXT_SIZE];
-    char name[REJECT_NAME_SIZE];
+    char name[ENTRY_NAME_SIZE];
 
     stream_id_format(entry->id, id);
-    if (!rejects_exist(settle->rejects)) {
+    if (!failures_exist(settle->failures)) {
         log_fault(&settle->undecodable_fault, LOG_LEVEL_CRITICAL, LOG_WITH(log_text("entry", id)),
                   "%s: entry %s can't be decoded (%s) and there is no failure transport: it stays "
                   "pending. Set [failure] dsn or DATABASE_URL",
-                  queue_place(settle->queue), id, cause);
-        intake_settled(entry->intake, entry);
+                  queue_address(settle->queue), id, cause);
+        source_release(entry);
         return;
     }
-    name_entry(settle, entry, name);
-    struct stamp_failure failure = describe(cause, id, name);
-    failure.receiver = bytes_of(settle->transport);
+    if (leave_if_full(settle, entry))
+        return;
+    struct stamp_failure failure = describe_row(entry, cause, id, name);
     failure.exception_class = EXCEPTION_FINAL;
     stamp_undecodable(&settle->body, &settle->headers, &settle->format, entry->value, &failure);
     reject_with(settle, entry, name, cause);
@@ -332,10 +384,10 @@ static void acknowledged(void *context, int result, const struct error *err)
         /* Kept: they go out again with the next ones; over a new connection at once. */
         if (queue_is_connected(list->settle->queue))
             list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
-        intake_complain(list->settle->intake, COMPLAINT_ACKNOWLEDGE, err);
+        source_report_error(list->settle->source, ERROR_ACKNOWLEDGE, err);
         return;
     }
-    intake_content(list->settle->intake, COMPLAINT_ACKNOWLEDGE);
+    source_clear_error(list->settle->source, ERROR_ACKNOWLEDGE);
     memmove(list->ids, list->ids + sent, (list->len - sent) * sizeof(*list->ids));
     list->len -= sent;
 }
@@ -356,7 +408,7 @@ static void send_acknowledgements(struct acknowledgements *list, int64_t now_ms,
                       list);
 }
 
-void settle_turn(struct settle *settle, int64_t now_ms, bool last)
+void settle_step(struct settle *settle, int64_t now_ms, bool last)
 {
     send_acknowledgements(&settle->done, now_ms, last);
     send_acknowledgements(&settle->rejected, now_ms, last);

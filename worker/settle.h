@@ -8,33 +8,36 @@
 #ifndef WORKER_SETTLE_H
 #define WORKER_SETTLE_H
 
-#include "common/base/child.h"
-#include "common/client/queue_group.h"
-#include "worker/entry.h"
-#include "worker/rejects.h"
+#include "worker/failures.h"
+#include "worker/source.h"
 
 struct settle;
 
-struct settle *settle_new(const struct child *child, struct intake *intake,
-                          const struct settings_transport *transport, struct queue *queue,
-                          const char *consumer, struct rejects *rejects);
+enum verdict {
+    VERDICT_DONE,    /* published */
+    VERDICT_DROPPED, /* by its route, without being published */
+    VERDICT_RETRY, /* Messenger's retry with back-off; the failure transport once the retries are used up */
+    VERDICT_REJECT, /* no use to try again: the failure transport */
+};
+
+/* Becomes source->settle. */
+struct settle *settle_new(struct source *source, const struct settings_transport *transport,
+                          struct failures *failures);
 void settle_free(struct settle *settle);
 
-/* Published. */
-void settle_done(struct entry *entry);
-/* Messenger's retry with back-off; the failure transport once the retries are used up. */
-void settle_retry(struct entry *entry, const char *cause);
-/* No use to try again: the failure transport. */
-void settle_reject(struct entry *entry, const char *cause);
+/* cause: for people. */
+void settle_entry(struct entry *entry, enum verdict verdict, const char *cause);
+/* What the entry carries is done, and with it no longer: it was published, or has a newer one in its place. */
+void settle_carried(struct entry *entry);
 /* Its value can't be decoded: likewise, as it is. */
 void settle_undecodable(struct entry *entry, const char *cause);
 /* A pending id whose body is gone. */
 void settle_trimmed(struct settle *settle, struct stream_id id);
-/* Called by rejects: the row is committed. */
+/* The callback of failures: the row is committed. */
 void settle_rejected(struct entry *entry);
 
 /* Sends the acknowledgements that have come together. last: few more are to come. */
-void settle_turn(struct settle *settle, int64_t now_ms, bool last);
+void settle_step(struct settle *settle, int64_t now_ms, bool last);
 int64_t settle_deadline_ms(const struct settle *settle); /* monotonic; -1: none */
 bool settle_is_idle(const struct settle *settle);        /* nothing to send, nothing unanswered */
 size_t settle_waiting(const struct settle *settle); /* acknowledgements that Redis has not taken */

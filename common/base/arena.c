@@ -13,19 +13,23 @@ struct arena_block {
     char data[];
 };
 
+void arena_reserve(struct arena *arena, size_t size)
+{
+    struct arena_block *block = xmalloc(sizeof(*block) + size);
+
+    block->next = arena->first;
+    block->size = size;
+    arena->first = block;
+    arena->used = 0;
+}
+
 char *arena_alloc(struct arena *arena, size_t size)
 {
-    if (arena->first == NULL || arena->first->size - arena->used < size) {
-        size_t block_size = size > BLOCK_SIZE ? size : BLOCK_SIZE;
-        struct arena_block *block = xmalloc(sizeof(*block) + block_size);
-
-        block->next = arena->first;
-        block->size = block_size;
-        arena->first = block;
-        arena->used = 0;
-    }
+    if (arena->first == NULL || arena->first->size - arena->used < size)
+        arena_reserve(arena, size > BLOCK_SIZE ? size : BLOCK_SIZE);
     char *memory = arena->first->data + arena->used;
     arena->used += size;
+    arena->held += size;
     return memory;
 }
 
@@ -59,6 +63,7 @@ void arena_clear(struct arena *arena)
     free_blocks(arena->first->next);
     arena->first->next = NULL;
     arena->used = 0;
+    arena->held = 0;
 }
 
 void arena_free(struct arena *arena)

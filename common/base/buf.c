@@ -69,6 +69,7 @@ void buf_vprintf(struct buf *buf, const char *format, va_list arguments)
     int len = vsnprintf(NULL, 0, format, arguments);
     if (len > 0) {
         size_t size = (size_t)len + 1;
+
         vsnprintf(buf_reserve(buf, size), size, format, again);
         buf->len += (size_t)len;
     }

@@ -74,6 +74,56 @@ bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct 
     return true;
 }
 
+static bool holds(struct bytes text, const char *characters)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] != '\0' && strchr(characters, text.data[i]) != NULL)
+            return true;
+    return false;
+}
+
+bool bytes_split_port(struct bytes address, struct bytes *host, struct bytes *port)
+{
+    struct bytes behind;
+
+    *port = BYTES_NONE;
+    if (!bytes_starts_with(address, BYTES("["))) {
+        bytes_split(address, ':', host, port);
+        return !holds(*host, "[]") && !holds(*port, ":");
+    }
+    bool closed = bytes_split(bytes_slice(address, 1, address.len), ']', host, &behind);
+    if (!closed || host->len == 0 || holds(*host, "["))
+        return false;
+    if (behind.len > 0)
+        *port = bytes_slice(behind, 1, behind.len);
+    return behind.len == 0 || behind.data[0] == ':';
+}
+
+bool bytes_to_port(struct bytes text, uint16_t *port)
+{
+    uint64_t number;
+
+    if (!bytes_to_u64(text, &number) || number == 0 || number > UINT16_MAX)
+        return false;
+    *port = (uint16_t)number;
+    return true;
+}
+
+bool bytes_next_item(struct bytes *list, struct bytes *item)
+{
+    static const char SEPARATORS[] = ", \t\r\n";
+    size_t from = 0;
+
+    while (from < list->len && strchr(SEPARATORS, list->data[from]) != NULL)
+        from++;
+    size_t to = from;
+    while (to < list->len && strchr(SEPARATORS, list->data[to]) == NULL)
+        to++;
+    *item = bytes_slice(*list, from, to - from);
+    *list = bytes_slice(*list, to, list->len);
+    return item->len > 0;
+}
+
 bool bytes_to_u64(struct bytes text, uint64_t *value)
 {
     uint64_t sum = 0;
@@ -82,6 +132,7 @@ bool bytes_to_u64(struct bytes text, uint64_t *value)
         return false;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
+
         if (c < '0' || c > '9')
             return false;
         if (__builtin_mul_overflow(sum, 10U, &sum) ||
@@ -90,6 +141,15 @@ bool bytes_to_u64(struct bytes text, uint64_t *value)
     }
     *value = sum;
     return true;
+}
+
+uint64_t bytes_hash(struct bytes text)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.data[i]) * UINT64_C(0x100000001b3);
+    return hash;
 }
 
 int bytes_hex_digit(char c)
@@ -159,4 +219,33 @@ bool bytes_is_utf8(struct bytes text)
         i += len;
     }
     return true;
+}
+
+static char shown_byte(unsigned char c)
+{
+    return strchr(" \t\r\n", c) != NULL && c != '\0' ? ' ' : '?';
+}
+
+void bytes_to_printable(struct bytes text, char *out, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)text.data;
+    size_t used = 0;
+    size_t i = 0;
+
+    while (i < text.len) {
+        size_t len = utf8_sequence(p + i, text.len - i);
+        bool control = len == 0 || p[i] < 0x20 || p[i] == 0x7F ||
+                       (p[i] == 0xC2 && p[i + 1] < 0xA0); /* C1: U+0080 to U+009F */
+
+        if (used + (control ? 1 : len) >= size)
+            break;
+
+        if (control)
+            out[used++] = shown_byte(p[i]);
+        else
+            memcpy(out + used, p + i, len);
+        used += control ? 0 : len;
+        i += len > 0 ? len : 1;
+    }
+    out[used] = '\0';
 }

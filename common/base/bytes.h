@@ -34,12 +34,26 @@ struct bytes bytes_trim(struct bytes whole);                           /* ASCII 
  * one, *head is the whole, *tail is empty, and false is returned. */
 bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct bytes *tail);
 
+/* "HOST", "HOST:PORT", "[IPV6]" or "[IPV6]:PORT": *host without the brackets, *port BYTES_NONE where there is none.
+ * False if it is none of these, as an IPv6 address without brackets; what host and port hold is for the caller. */
+bool bytes_split_port(struct bytes address, struct bytes *host, struct bytes *port);
+/* A number from 1 to 65535. */
+bool bytes_to_port(struct bytes text, uint16_t *port);
+
+/* Takes the next item off the front of a list with commas and white space between; false if none is left. */
+bool bytes_next_item(struct bytes *list, struct bytes *item);
+
 /* Decimal digits only, the whole of it, no sign; false if it is not that or does not fit. */
 bool bytes_to_u64(struct bytes text, uint64_t *value);
+
+uint64_t bytes_hash(struct bytes text); /* FNV-1a; names of folders hold it */
 
 int bytes_hex_digit(char c); /* its value, either case; -1 if it is none */
 
 /* Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
 bool bytes_is_utf8(struct bytes text);
+/* Copies text to out, of that size, as terminals and JSON may have it: valid UTF-8 without control characters, of
+ * which white space becomes a space and the rest `?`. What does not fit is left out. */
+void bytes_to_printable(struct bytes text, char *out, size_t size);
 
 #endif

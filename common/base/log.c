@@ -3,7 +3,6 @@
 #include "common/base/clock.h"
 
 #include <errno.h>
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,6 +20,7 @@
 static char process_name[64];
 static struct log_options current = {
     .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_LINE, .fd = STDERR_FILENO, .no_extra = true};
+static const _Atomic int *followed_level; /* NULL: that of the options */
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A file takes every line. The reader of anything else may stand still: the line is lost then, for a log
@@ -56,11 +56,6 @@ struct log_field log_number(const char *key, int64_t value)
     return (struct log_field){.kind = LOG_FIELD_NUMBER, .key = key, .number = value};
 }
 
-struct log_field log_real(const char *key, double value)
-{
-    return (struct log_field){.kind = LOG_FIELD_REAL, .key = key, .real = value};
-}
-
 struct log_field log_flag(const char *key, bool value)
 {
     return (struct log_field){.kind = LOG_FIELD_BOOL, .key = key, .number = value};
@@ -89,21 +84,16 @@ void log_reopen(int fd)
     target = find_target(fd);
 }
 
-bool log_enabled(enum log_level level)
+void log_follow_level(const _Atomic int *level)
 {
-    return level >= current.level;
+    followed_level = level;
 }
 
-bool log_level_parse(struct bytes name, enum log_level *level)
+static bool log_enabled(enum log_level level)
 {
-    for (size_t i = 0; i < LEVELS_LEN; i++) {
-        if (strlen(LEVELS[i].name) == name.len &&
-            strncasecmp(LEVELS[i].name, name.data, name.len) == 0) {
-            *level = LEVELS[i].level;
-            return true;
-        }
-    }
-    return false;
+    if (followed_level != NULL)
+        return (int)level >= atomic_load_explicit(followed_level, memory_order_relaxed);
+    return level >= current.level;
 }
 
 const char *log_level_name(enum log_level level)
@@ -123,8 +113,17 @@ static size_t utf8_length(struct bytes text)
     return 0;
 }
 
+/* Does valid UTF-8 begin with U+0000 to U+001F, U+007F or U+0080 to U+009F? The last byte has the number. */
+static bool is_control(struct bytes text)
+{
+    unsigned char c = (unsigned char)text.data[0];
+
+    return c < 0x20 || c == 0x7F || (c == 0xC2 && (unsigned char)text.data[1] < 0xA0);
+}
+
 /* As Monolog's JSON encoding: JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE |
- * JSON_INVALID_UTF8_SUBSTITUTE. PHP still escapes U+2028 and U+2029 then. */
+ * JSON_INVALID_UTF8_SUBSTITUTE. PHP still escapes U+2028 and U+2029 then, but not U+007F
+ * to U+009F, which terminals obey. */
 static void append_string(struct buf *out, struct bytes text)
 {
     static const char SHORT[] = "\b\f\n\r\t\"\\";
@@ -142,8 +141,8 @@ static void append_string(struct buf *out, struct bytes text)
             buf_append(out, BYTES("\xEF\xBF\xBD"));
         else if (len == 1 && known != NULL)
             buf_printf(out, "\\%c", LETTER[known - SHORT]);
-        else if (len == 1 && c < 0x20)
-            buf_printf(out, "\\u%04x", c);
+        else if (len > 0 && is_control(rest))
+            buf_printf(out, "\\u%04x", (unsigned char)rest.data[len - 1]);
         else if (bytes_starts_with(rest, BYTES("\xE2\x80\xA8")))
             buf_append(out, BYTES("\\u2028"));
         else if (bytes_starts_with(rest, BYTES("\xE2\x80\xA9")))
@@ -155,27 +154,13 @@ static void append_string(struct buf *out, struct bytes text)
     buf_append_char(out, '"');
 }
 
-static void append_real(struct buf *out, double value)
+/* As PHP writes a float: no zeros at its end, but one behind the point. */
+static void append_seconds(struct buf *out, int64_t ms)
 {
-    if (!isfinite(value)) {
-        buf_append_text(out, "null");
-        return;
-    }
-    /* The shortest form that reads back the same; a whole number keeps a ".0", as Monolog does. */
-    for (int precision = 1; precision <= 17; precision++) {
-        char text[40];
-        double back = 0;
-
-        snprintf(text, sizeof(text), "%.*g", precision, value);
-        if (sscanf(text, "%lf", &back) != 1 || back < value || back > value)
-            continue;
-        size_t digits = strcspn(text, "e");
-        buf_append(out, (struct bytes){text, digits});
-        if (memchr(text, '.', digits) == NULL)
-            buf_append_text(out, ".0");
-        buf_append_text(out, text + digits);
-        return;
-    }
+    buf_printf(out, "%lld.%03lld", (long long)ms / 1000, (long long)ms % 1000);
+    while (bytes_ends_with(buf_bytes(out), BYTES("0")) &&
+           !bytes_ends_with(buf_bytes(out), BYTES(".0")))
+        out->len--;
 }
 
 static void append_value(struct buf *out, const struct log_field *field)
@@ -187,8 +172,8 @@ static void append_value(struct buf *out, const struct log_field *field)
     case LOG_FIELD_NUMBER:
         buf_printf(out, "%lld", (long long)field->number);
         break;
-    case LOG_FIELD_REAL:
-        append_real(out, field->real);
+    case LOG_FIELD_SECONDS:
+        append_seconds(out, field->number);
         break;
     case LOG_FIELD_BOOL:
         buf_append_text(out, field->number ? "true" : "false");
@@ -227,8 +212,8 @@ static void append_message(struct buf *out, struct bytes message)
             len = 2;
         } else if (len == 1 && (rest.data[0] == '\n' || rest.data[0] == '\r')) {
             buf_append_char(out, ' ');
-        } else if (len == 1 && ((unsigned char)rest.data[0] < 0x20 || rest.data[0] == 0x7f)) {
-            buf_printf(out, "\\x%02x", (unsigned char)rest.data[0]); /* no terminal escapes */
+        } else if (len > 0 && is_control(rest)) {
+            buf_printf(out, "\\x%02x", (unsigned char)rest.data[len - 1]); /* no terminal escapes */
         } else if (len == 0) {
             buf_append(out, BYTES("\xEF\xBF\xBD"));
             len = 1;
@@ -340,44 +325,40 @@ static bool say_dropped(void)
     return said;
 }
 
-static void write_message(enum log_level level, const struct log_field *context,
-                          struct bytes message)
+/* more: one field behind those of the context; NULL: none. */
+static __attribute__((format(printf, 4, 0))) void
+write_message(enum log_level level, const struct log_field *context, const struct log_field *more,
+              const char *format, va_list arguments)
 {
+    struct log_field all[FIELDS_MAX + 2] = {0};
+    struct buf message = {0};
     struct buf line = {0};
+    size_t len = 0;
+    int saved = errno;
 
-    log_format_line(&line, &current, clock_wall_us(), (int)getpid(), level, context, message);
+    for (; context != NULL && len < FIELDS_MAX && context[len].kind != LOG_FIELD_END; len++)
+        all[len] = context[len];
+    if (more != NULL)
+        all[len] = *more;
+    buf_vprintf(&message, format, arguments);
+    log_format_line(&line, &current, clock_wall_us(), (int)getpid(), level, all,
+                    buf_bytes(&message));
     if (!say_dropped() || !write_line(&line))
         atomic_fetch_add(&dropped, 1);
     buf_free(&line);
-}
-
-void log_write(enum log_level level, const struct log_field *context, const char *format, ...)
-{
-    struct buf message = {0};
-    va_list arguments;
-    int saved = errno;
-
-    if (!log_enabled(level))
-        return;
-    va_start(arguments, format);
-    buf_vprintf(&message, format, arguments);
-    va_end(arguments);
-    write_message(level, context, buf_bytes(&message));
     buf_free(&message);
     errno = saved;
 }
 
-/* context and one number behind it. */
-static void write_with_count(enum log_level level, const struct log_field *context,
-                             struct log_field count, struct bytes message)
+void log_write(enum log_level level, const struct log_field *context, const char *format, ...)
 {
-    struct log_field all[FIELDS_MAX + 2] = {0};
-    size_t len = 0;
+    va_list arguments;
 
-    for (; context != NULL && len < FIELDS_MAX && context[len].kind != LOG_FIELD_END; len++)
-        all[len] = context[len];
-    all[len] = count;
-    write_message(level, all, message);
+    if (!log_enabled(level))
+        return;
+    va_start(arguments, format);
+    write_message(level, context, NULL, format, arguments);
+    va_end(arguments);
 }
 
 void log_fault(struct log_fault *fault, enum log_level level, const struct log_field *context,
@@ -405,17 +386,11 @@ void log_fault(struct log_fault *fault, enum log_level level, const struct log_f
 
     if (!due || !log_enabled(level))
         return;
-    struct buf message = {0};
+    const struct log_field count = log_number("repeats", (int64_t)repeats);
     va_list arguments;
     va_start(arguments, format);
-    buf_vprintf(&message, format, arguments);
+    write_message(level, context, repeats > 0 ? &count : NULL, format, arguments);
     va_end(arguments);
-    if (repeats > 0)
-        write_with_count(level, context, log_number("repeats", (int64_t)repeats),
-                         buf_bytes(&message));
-    else
-        write_message(level, context, buf_bytes(&message));
-    buf_free(&message);
 }
 
 void log_fault_over(struct log_fault *fault, const struct log_field *context, const char *format,
@@ -429,12 +404,10 @@ void log_fault_over(struct log_fault *fault, const struct log_field *context, co
 
     if (!ended || !log_enabled(LOG_LEVEL_NOTICE))
         return;
-    struct buf message = {0};
+    const struct log_field after = {
+        .kind = LOG_FIELD_SECONDS, .key = "after_seconds", .number = lasted};
     va_list arguments;
     va_start(arguments, format);
-    buf_vprintf(&message, format, arguments);
+    write_message(LOG_LEVEL_NOTICE, context, &after, format, arguments);
     va_end(arguments);
-    write_with_count(LOG_LEVEL_NOTICE, context, log_real("after_seconds", (double)lasted / 1000),
-                     buf_bytes(&message));
-    buf_free(&message);
 }

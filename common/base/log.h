@@ -49,7 +49,7 @@ enum log_field_kind {
     LOG_FIELD_END,
     LOG_FIELD_BYTES,
     LOG_FIELD_NUMBER,
-    LOG_FIELD_REAL,
+    LOG_FIELD_SECONDS, /* number is in ms */
     LOG_FIELD_BOOL
 };
 
@@ -58,7 +58,6 @@ struct log_field {
     const char *key;
     struct bytes bytes;
     int64_t number;
-    double real;
 };
 
 #define LOG_WITH(...) ((const struct log_field[]){__VA_ARGS__, {.kind = LOG_FIELD_END}})
@@ -67,14 +66,13 @@ struct log_field {
 struct log_field log_bytes(const char *key, struct bytes value);
 struct log_field log_text(const char *key, const char *value);
 struct log_field log_number(const char *key, int64_t value);
-struct log_field log_real(const char *key, double value);
 struct log_field log_flag(const char *key, bool value);
 
 void log_open(const struct log_options *options);
-void log_reopen(int fd); /* after SIGUSR1: lines go there from now on */
-bool log_enabled(enum log_level level);
-bool log_level_parse(struct bytes name, enum log_level *level); /* "warning", any case */
-const char *log_level_name(enum log_level level);               /* "WARNING" */
+/* From now on the level is what stands there: memory that another process may write. */
+void log_follow_level(const _Atomic int *level);
+void log_reopen(int fd);                          /* after SIGUSR1: lines go there from now on */
+const char *log_level_name(enum log_level level); /* "WARNING" */
 
 void log_write(enum log_level level, const struct log_field *context, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -14,7 +14,7 @@
 struct offload {
     void (*work)(void *data);
     void (*free_data)(void *data);
-    void *data;
+    void *data; /* NULL: taken */
     int event_fd;
     atomic_bool done;
     atomic_int users; /* who asked and the thread: the last one frees */
@@ -25,7 +25,8 @@ static void release(struct offload *call)
     if (atomic_fetch_sub(&call->users, 1) > 1)
         return;
     close(call->event_fd);
-    call->free_data(call->data);
+    if (call->data != NULL)
+        call->free_data(call->data);
     free(call);
 }
 
@@ -88,6 +89,17 @@ bool offload_is_done(const struct offload *call)
 int offload_fd(const struct offload *call)
 {
     return call->event_fd;
+}
+
+void *offload_take(struct offload *call)
+{
+    void *data = call->data;
+
+    if (!offload_is_done(call))
+        abort();
+    call->data = NULL;
+    release(call);
+    return data;
 }
 
 void offload_free(struct offload *call)

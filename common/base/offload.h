@@ -21,6 +21,8 @@ struct offload;
 struct offload *offload_start(void (*work)(void *data), void (*free_data)(void *data), void *data);
 bool offload_is_done(const struct offload *call);
 int offload_fd(const struct offload *call); /* readable from then on */
+/* Only once offload_is_done: gives data back to the caller, and frees the call but not data. */
+void *offload_take(struct offload *call);
 void offload_free(struct offload *call);
 
 #endif

@@ -9,6 +9,7 @@ void random_bytes(void *data, size_t len)
 
     while (len > 0) {
         ssize_t got = getrandom(at, len, 0);
+
         if (got < 0)
             abort();
         at += got;

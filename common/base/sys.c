@@ -71,6 +71,7 @@ static ssize_t write_start(int fd, const struct iovec *parts, int count, off_t o
     for (int i = 0; i < count && done < len; i++) {
         size_t part = parts[i].iov_len < len - done ? parts[i].iov_len : len - done;
         ssize_t stored = pwrite(fd, parts[i].iov_base, part, offset + (off_t)done);
+
         if (stored < 0)
             return -1;
         done += (size_t)stored;

@@ -2,65 +2,53 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/offload.h"
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
+#include "common/settings/settings_verify.h"
 #include "common/wire/base64.h"
 #include "common/wire/crc32c.h"
-#include "common/wire/settings_verify.h"
+#include "common/wire/dsn.h"
+#include "common/wire/json.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SETUPS_MAX       3
-#define SPREAD_S         16
-#define FORMER_S         (365 * 86400)               /* in 1970 */
-#define TIME_MAX_US      INT64_C(253402300799000000) /* the year 9999 */
-#define TIME_TEXT_SIZE   20                          /* "2026-11-24 10:00:00" */
-#define MEMORY_KEPT_MOST (1024 * 1024)
+#define SETUPS_MAX     3
+#define SPREAD_S       16
+#define FORMER_S       (365 * 86400)               /* in 1970 */
+#define TIME_MAX_US    INT64_C(253402300799000000) /* the year 9999 */
+#define TIME_TEXT_SIZE 20                          /* "2026-11-24 10:00:00" */
 /* The server gives a statement up before we give the server up: one that waits for a lock must not run
  * when its asker has gone. */
 #define STATEMENT_TIMEOUT_MS (FAILURE_PG_STATEMENT_MS - 1000)
 
-enum failure_step {
-    STEP_NONE,
-    STEP_REFUSED, /* by ourselves */
-    STEP_BEGIN,   /* a transaction, and the entry's lock */
-    STEP_INSERT,
-    STEP_COMMIT,
-    STEP_SETUP,
-};
-
-enum {
-    VALUE_BODY,
-    VALUE_HEADERS,
-    VALUE_QUEUE,
-    VALUE_NOW,
-    VALUE_AVAILABLE,
-    VALUE_OR_AT,
-    VALUE_LOOK_FOR,
-    VALUES
-};
-
-struct failure {
+/* One row, and all that writing or counting needs. While that is done it is the thread's. */
+struct job {
     struct failure_pg *pg;
     struct failure_sql sql;
     char *queue_name;
     bool auto_setup;
-    enum failure_step step;
-    int setups; /* for the row in hand */
+    bool looks;
+    bool in_ascii; /* the database's encoding can't hold the row as it is */
     struct buf body;
     struct buf headers;
-    struct buf look_for;
+    struct buf look_for; /* empty: none */
+    struct buf identity; /* empty: none */
     char now[TIME_TEXT_SIZE];
     char available[TIME_TEXT_SIZE];
     char or_at[TIME_TEXT_SIZE];
-    const char *values[VALUES];
-    char *begin; /* what STEP_BEGIN says */
-    bool looks;
-    struct error refused;
-    failure_written *written;
-    void *context;
+    int result;
+    struct failure_pg_answer answer; /* to the last statement */
+};
+
+struct failure {
+    struct job *job;      /* NULL: the thread has it */
+    struct offload *call; /* NULL: nothing is under way */
+    struct buf address;
 };
 
 static bool fits_text_column(struct bytes text)
@@ -68,33 +56,54 @@ static bool fits_text_column(struct bytes text)
     return (text.len == 0 || memchr(text.data, '\0', text.len) == NULL) && bytes_is_utf8(text);
 }
 
+static void free_row(struct job *job)
+{
+    buf_free(&job->body);
+    buf_free(&job->headers);
+    buf_free(&job->look_for);
+    buf_free(&job->identity);
+}
+
+static void free_job(void *data)
+{
+    struct job *job = data;
+
+    failure_pg_free(job->pg);
+    failure_sql_free(&job->sql);
+    free_row(job);
+    free(job->queue_name);
+    free(job);
+}
+
 int failure_new(struct failure **failure, const struct settings_failure *settings,
                 struct error *err)
 {
-    struct failure *made;
+    struct job *job;
     int result;
 
     if (settings->dsn[0] == '\0')
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
-    result = settings_verify_failure(settings, err);
+    result = settings_verify_failure(settings, NULL, err);
     if (result < 0)
         return result;
-    made = xcalloc(1, sizeof(*made));
-    made->queue_name = xstrdup(settings->queue_name);
-    made->auto_setup = settings->auto_setup;
-    result = failure_sql_make(&made->sql, settings->table, err);
+    job = xcalloc(1, sizeof(*job));
+    job->queue_name = xstrdup(settings->queue_name);
+    job->auto_setup = settings->auto_setup;
+    result = failure_sql_make(&job->sql, settings->table, err);
     if (result == 0) {
-        result = failure_pg_new(&made->pg, settings->dsn, err);
+        result = failure_pg_new(&job->pg, settings->dsn, err);
         if (result < 0)
             error_wrap(err, "[failure] dsn (DATABASE_URL)");
     }
     if (result < 0) {
-        failure_free(made);
+        free_job(job);
         return result;
     }
-    *failure = made;
+    *failure = xcalloc(1, sizeof(**failure));
+    (*failure)->job = job;
+    dsn_redacted(&(*failure)->address, settings->dsn);
     return 0;
 }
 
@@ -102,19 +111,30 @@ void failure_free(struct failure *failure)
 {
     if (failure == NULL)
         return;
-    failure_pg_free(failure->pg);
-    failure_sql_free(&failure->sql);
-    buf_free(&failure->body);
-    buf_free(&failure->headers);
-    buf_free(&failure->look_for);
-    free(failure->begin);
-    free(failure->queue_name);
+    offload_free(failure->call);
+    if (failure->job != NULL)
+        free_job(failure->job);
+    buf_free(&failure->address);
     free(failure);
 }
 
-bool failure_is_busy(const struct failure *failure)
+static int start(struct failure *failure, void (*work)(void *job), struct error *err)
 {
-    return failure->step != STEP_NONE;
+    failure->call = offload_start(work, free_job, failure->job);
+    if (failure->call == NULL)
+        return error_set(err, ERR_UNREACHABLE, "no thread to ask %s: %s",
+                         buf_text(&failure->address), strerror(errno));
+    failure->job = NULL;
+    return 0;
+}
+
+static bool take(struct failure *failure)
+{
+    if (failure->call == NULL || !offload_is_done(failure->call))
+        return false;
+    failure->job = offload_take(failure->call);
+    failure->call = NULL;
+    return true;
 }
 
 static void format_time(char text[TIME_TEXT_SIZE], int64_t wall_us)
@@ -127,31 +147,23 @@ static void format_time(char text[TIME_TEXT_SIZE], int64_t wall_us)
 
 static void copy(struct buf *to, struct bytes bytes)
 {
-    if (to->capacity > MEMORY_KEPT_MOST)
-        buf_free(to);
-    buf_clear(to);
     buf_append(to, bytes);
     buf_text(to);
 }
 
 /* PHP's reader takes base64 for a body that does not end in `}`. */
-static void copy_body(struct failure *failure, struct bytes body)
+static void copy_in_base64(struct buf *to, struct bytes bytes)
 {
-    if (fits_text_column(body)) {
-        copy(&failure->body, body);
-        return;
-    }
-    copy(&failure->body, BYTES_NONE);
-    base64_encode(&failure->body, body);
-    buf_text(&failure->body);
+    base64_encode(to, bytes);
+    buf_text(to);
 }
 
 /* Where the row is looked for: at its entry's time, spread a little, so that what fails together in one second
  * need not be searched whole for each. One of the future would not be available to PHP before then; and when
  * that is, others may see differently: both places are looked at. */
-static void place_row(struct failure *failure, int64_t entry_us, int64_t now_us)
+static void place_row(struct job *job, int64_t entry_us, int64_t now_us)
 {
-    uint32_t hash = crc32c(0, failure->look_for.data, failure->look_for.len);
+    uint32_t hash = crc32c(0, job->look_for.data, job->look_for.len);
     int64_t time_us = entry_us - (int64_t)(hash % SPREAD_S) * 1000000;
     int64_t former_us = (int64_t)(hash % FORMER_S) * 1000000;
     bool future = time_us > now_us;
@@ -160,211 +172,237 @@ static void place_row(struct failure *failure, int64_t entry_us, int64_t now_us)
         time_us = 0;
     if (time_us > TIME_MAX_US)
         time_us = TIME_MAX_US;
-    format_time(failure->available, future ? former_us : time_us);
-    format_time(failure->or_at, future ? time_us : former_us);
+    format_time(job->available, future ? former_us : time_us);
+    format_time(job->or_at, future ? time_us : former_us);
 }
 
-static void copy_row(struct failure *failure, const struct failure_row *row)
+static void copy_row(struct job *job, const struct failure_row *row)
 {
     int64_t now = clock_wall_us();
 
-    copy_body(failure, row->body);
-    copy(&failure->headers, row->headers);
+    if (fits_text_column(row->body))
+        copy(&job->body, row->body);
+    else
+        copy_in_base64(&job->body, row->body);
+    copy(&job->headers, row->headers);
     /* What no column can hold is not there to be found: rather twice than never. */
-    failure->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
-    copy(&failure->look_for, failure->looks ? row->look_for : BYTES_NONE);
-    format_time(failure->now, now);
-    place_row(failure, row->entry_us, now);
-    failure->values[VALUE_BODY] = failure->body.data;
-    failure->values[VALUE_HEADERS] = failure->headers.data;
-    failure->values[VALUE_QUEUE] = failure->queue_name;
-    failure->values[VALUE_NOW] = failure->now;
-    failure->values[VALUE_AVAILABLE] = failure->available;
-    failure->values[VALUE_OR_AT] = failure->or_at;
-    failure->values[VALUE_LOOK_FOR] = failure->look_for.data;
+    job->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
+    copy(&job->look_for, job->looks ? row->look_for : BYTES_NONE);
+    copy(&job->identity, fits_text_column(row->identity) ? row->identity : BYTES_NONE);
+    format_time(job->now, now);
+    place_row(job, row->entry_us, now);
+    job->in_ascii = false;
 }
 
-static void insert(struct failure *failure)
+static bool is_ascii(struct bytes text)
 {
-    failure->step = STEP_INSERT;
-    if (failure->looks)
-        failure_pg_run(failure->pg, failure->sql.insert_unless, failure->values, VALUES);
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.data[i] >= 0x80)
+            return false;
+    return true;
+}
+
+/* The same row for a database whose encoding lacks some of its characters. */
+static void write_in_ascii(struct job *job)
+{
+    struct buf body = job->body, headers = job->headers;
+
+    job->body = (struct buf){0};
+    job->headers = (struct buf){0};
+    job->in_ascii = true;
+    if (is_ascii(buf_bytes(&body))) /* base64 already, perhaps */
+        copy(&job->body, buf_bytes(&body));
+    else if (bytes_starts_with(buf_bytes(&body), BYTES("{")) && json_is_valid(buf_bytes(&body)))
+        json_to_ascii(&job->body, buf_bytes(&body));
     else
-        failure_pg_run(failure->pg, failure->sql.insert, failure->values, VALUE_NOW + 1);
+        copy_in_base64(&job->body, buf_bytes(&body));
+    json_to_ascii(&job->headers, buf_bytes(&headers));
+    buf_text(&job->body);
+    buf_text(&job->headers);
+    buf_free(&body);
+    buf_free(&headers);
+}
+
+static int run(struct job *job, const char *sql)
+{
+    return failure_pg_run(job->pg, sql, NULL, -1, &job->answer);
+}
+
+static bool answered(const struct job *job, const char *sqlstate)
+{
+    return strcmp(job->answer.sqlstate, sqlstate) == 0;
+}
+
+static int begin(struct job *job)
+{
+    const struct buf *one = job->identity.len > 0 ? &job->identity : &job->look_for;
+    char *sql = failure_sql_begin(one->data, STATEMENT_TIMEOUT_MS);
+    int result = run(job, sql);
+
+    free(sql);
+    if (answered(job, "55P03")) /* lock_not_available */
+        error_wrap(&job->answer.err, "somebody else has long been writing a row of the same entry");
+    return result;
+}
+
+static int insert(struct job *job)
+{
+    const char *const values[] = {job->body.data,     job->headers.data, job->queue_name,
+                                  job->now,           job->available,    job->or_at,
+                                  job->look_for.data, job->identity.data};
+    const char *sql = job->looks ? job->sql.insert_unless : job->sql.insert;
+    int result = failure_pg_run(job->pg, sql, values, job->looks ? 8 : 4, &job->answer);
+
+    if (answered(job, "55P03")) /* lock_not_available */
+        error_wrap(&job->answer.err, "somebody else has locked the table");
+    else if (job->looks && answered(job, "57014")) /* query_canceled */
+        error_wrap(&job->answer.err,
+                   "looking for a row of the same entry takes too long; the table needs "
+                   "Doctrine's index on (queue_name, available_at, delivered_at, id)");
+    return result;
 }
 
 /* To look and to insert are two steps for everybody else, unless one at a time does them: whoever writes
  * the row of the same entry waits for our transaction, and then sees it. */
-static void begin(struct failure *failure)
+static int look_and_insert(struct job *job)
 {
-    if (!failure->looks) {
-        insert(failure);
-        return;
-    }
-    free(failure->begin);
-    failure->begin = failure_sql_begin(failure->look_for.data, STATEMENT_TIMEOUT_MS);
-    failure->step = STEP_BEGIN;
-    failure_pg_run(failure->pg, failure->begin, NULL, -1);
+    int result;
+
+    if (!job->looks)
+        return insert(job);
+    result = begin(job);
+    if (result == 0)
+        result = insert(job);
+    if (result == 0)
+        result = run(job, "COMMIT");
+    return result;
 }
 
-void failure_write(struct failure *failure, const struct failure_row *row, failure_written *written,
-                   void *context)
+/* Did somebody who does not know our lock (PHP) make it at the same time? */
+static bool was_overtaken(const struct job *job)
 {
-    if (failure->step != STEP_NONE)
+    return answered(job, "23505") || /* unique_violation, in the catalogue */
+           answered(job, "42P07") || /* duplicate_table */
+           answered(job, "42710") || /* duplicate_object */
+           answered(job, "42723") || /* duplicate_function */
+           answered(job, "XX000");   /* "tuple concurrently updated" */
+}
+
+/* True if the table is there now. */
+static bool make_table(struct job *job)
+{
+    if (!job->auto_setup) {
+        error_wrap(&job->answer.err, "auto_setup is off and the table is missing");
+        return false;
+    }
+    failure_pg_close(job->pg); /* and with it the transaction, if there is one */
+    if (run(job, job->sql.setup) == 0 || was_overtaken(job))
+        return true;
+    error_wrap(&job->answer.err, "the table cannot be made");
+    return false;
+}
+
+/* Can the row be written after all? */
+static bool mend(struct job *job, int *setups)
+{
+    /* untranslatable_character, character_not_in_repertoire */
+    if ((answered(job, "22P05") || answered(job, "22021")) && !job->in_ascii) {
+        failure_pg_close(job->pg);
+        write_in_ascii(job);
+        return true;
+    }
+    /* undefined_table */
+    return answered(job, "42P01") && (*setups)++ < SETUPS_MAX && make_table(job);
+}
+
+static void write_row(void *data)
+{
+    struct job *job = data;
+    int setups = 0;
+
+    while (look_and_insert(job) < 0 && mend(job, &setups))
+        ;
+    job->result = -(int)job->answer.err.code;
+    if (job->result < 0)
+        failure_pg_close(job->pg);
+    free_row(job);
+}
+
+int failure_write(struct failure *failure, const struct failure_row *row, struct error *err)
+{
+    if (failure->call != NULL)
         abort();
-    failure->written = written;
-    failure->context = context;
-    failure->setups = 0;
-    if (!fits_text_column(row->headers)) {
-        error_set(
-            &failure->refused, ERR_REFUSED,
+    if (!fits_text_column(row->headers))
+        return error_set(
+            err, ERR_REFUSED,
             "the failure transport cannot take an entry whose headers hold a NUL byte or are not "
             "UTF-8");
-        failure->step = STEP_REFUSED;
-        return;
-    }
-    copy_row(failure, row);
-    begin(failure);
+    copy_row(failure->job, row);
+    int result = start(failure, write_row, err);
+    if (result < 0)
+        free_row(failure->job);
+    return result;
 }
 
 int failure_fd(const struct failure *failure)
 {
-    return failure_pg_fd(failure->pg);
+    return failure->call != NULL ? offload_fd(failure->call) : -1;
 }
 
-short failure_events(const struct failure *failure)
+bool failure_take(struct failure *failure, int *result, struct error *err)
 {
-    return failure_pg_events(failure->pg);
+    if (!take(failure))
+        return false;
+    *result = failure->job->result;
+    *err = failure->job->answer.err;
+    return true;
 }
 
-int64_t failure_deadline_ms(const struct failure *failure)
+/* Counting in a table that is not there yet would be an error in the server's log each time. */
+static void count_rows(void *data)
 {
-    if (failure->step == STEP_REFUSED)
-        return 0;
-    return failure_pg_deadline_ms(failure->pg);
-}
+    struct job *job = data;
+    const char *values[] = {job->queue_name};
 
-static void finish(struct failure *failure, int result, const struct error *err)
-{
-    failure->step = STEP_NONE;
-    failure->written(failure->context, result, err);
-}
-
-static bool is(const struct failure_pg_outcome *outcome, const char *sqlstate)
-{
-    return strcmp(outcome->sqlstate, sqlstate) == 0;
-}
-
-static void fail(struct failure *failure, struct failure_pg_outcome *outcome)
-{
-    failure_pg_break(failure->pg); /* and with it the transaction, if there is one */
-    finish(failure, outcome->result, &outcome->err);
-}
-
-static void after_begin(struct failure *failure, struct failure_pg_outcome *outcome)
-{
-    if (outcome->result == 0) {
-        insert(failure);
+    job->result = failure_pg_run(job->pg, job->sql.exists, NULL, 0, &job->answer);
+    if (job->result < 0 || job->answer.number == 0)
         return;
+    job->result = failure_pg_run(job->pg, job->sql.count, values, 1, &job->answer);
+    if (answered(job, "42P01")) /* undefined_table: it has just been dropped */
+        job->result = 0;
+}
+
+/* False if the thread still has the job when time is up. */
+static bool wait_for_job(struct failure *failure, int64_t until_ms)
+{
+    while (failure->call != NULL && !take(failure)) {
+        struct pollfd waiting = {.fd = offload_fd(failure->call), .events = POLLIN};
+        int64_t now_ms = clock_monotonic_ms();
+
+        if (now_ms >= until_ms)
+            return false;
+        poll(&waiting, 1, clock_poll_timeout(until_ms, now_ms));
     }
-    if (is(outcome, "55P03")) /* lock_not_available */
-        error_wrap(&outcome->err, "somebody else has long been writing a row of the same entry");
-    fail(failure, outcome);
+    return true;
 }
 
-static void explain_slowness(const struct failure *failure, struct failure_pg_outcome *outcome)
+int failure_count(struct failure *failure, int64_t timeout_ms, int64_t *count, struct error *err)
 {
-    if (is(outcome, "55P03")) /* lock_not_available */
-        error_wrap(&outcome->err, "somebody else has locked the table");
-    else if (failure->looks && is(outcome, "57014")) /* query_canceled */
-        error_wrap(&outcome->err,
-                   "looking for a row of the same entry takes too long; the table needs "
-                   "Doctrine's index on (queue_name, available_at, delivered_at, id)");
-}
+    int64_t until_ms = clock_monotonic_ms() + timeout_ms;
+    bool in_time = wait_for_job(failure, until_ms); /* an earlier one that was given up */
 
-static void after_insert(struct failure *failure, struct failure_pg_outcome *outcome)
-{
-    if (outcome->result == 0 && failure->looks) {
-        failure->step = STEP_COMMIT;
-        failure_pg_run(failure->pg, "COMMIT", NULL, -1);
-        return;
-    }
-    if (outcome->result == 0) {
-        finish(failure, 0, NULL);
-        return;
-    }
-    if (!is(outcome, "42P01")) { /* undefined_table */
-        explain_slowness(failure, outcome);
-        fail(failure, outcome);
-        return;
-    }
-    if (!failure->auto_setup) {
-        error_wrap(&outcome->err, "auto_setup is off and the table is missing");
-        fail(failure, outcome);
-        return;
-    }
-    if (failure->setups == SETUPS_MAX) {
-        fail(failure, outcome);
-        return;
-    }
-    failure->setups++;
-    failure->step = STEP_SETUP;
-    failure_pg_run(failure->pg, failure->sql.setup, NULL, -1);
-}
+    if (in_time) {
+        int result = start(failure, count_rows, err);
 
-/* Did somebody who does not know our lock (PHP) make it at the same time? */
-static bool was_overtaken(const struct failure_pg_outcome *outcome)
-{
-    return is(outcome, "23505") || /* unique_violation, in the catalogue */
-           is(outcome, "42P07") || /* duplicate_table */
-           is(outcome, "42710") || /* duplicate_object */
-           is(outcome, "42723") || /* duplicate_function */
-           is(outcome, "XX000");   /* "tuple concurrently updated" */
-}
-
-static void after_setup(struct failure *failure, struct failure_pg_outcome *outcome)
-{
-    if (outcome->result < 0 && !was_overtaken(outcome)) {
-        error_wrap(&outcome->err, "the table cannot be made");
-        fail(failure, outcome);
-        return;
+        if (result < 0)
+            return result;
+        in_time = wait_for_job(failure, until_ms);
     }
-    begin(failure);
-}
-
-static void after_commit(struct failure *failure, struct failure_pg_outcome *outcome)
-{
-    if (outcome->result < 0)
-        fail(failure, outcome);
-    else
-        finish(failure, 0, NULL);
-}
-
-void failure_process(struct failure *failure)
-{
-    struct failure_pg_outcome outcome;
-
-    switch (failure->step) {
-    case STEP_NONE:
-        return;
-    case STEP_REFUSED:
-        finish(failure, -ERR_REFUSED, &failure->refused);
-        return;
-    case STEP_BEGIN:
-        if (failure_pg_process(failure->pg, &outcome))
-            after_begin(failure, &outcome);
-        return;
-    case STEP_INSERT:
-        if (failure_pg_process(failure->pg, &outcome))
-            after_insert(failure, &outcome);
-        return;
-    case STEP_COMMIT:
-        if (failure_pg_process(failure->pg, &outcome))
-            after_commit(failure, &outcome);
-        return;
-    case STEP_SETUP:
-        if (failure_pg_process(failure->pg, &outcome))
-            after_setup(failure, &outcome);
-        return;
-    }
+    if (!in_time)
+        return error_set(err, ERR_UNREACHABLE, "%s: no answer within %lld ms",
+                         buf_text(&failure->address), (long long)timeout_ms);
+    if (failure->job->result < 0 && err != NULL)
+        *err = failure->job->answer.err;
+    *count = failure->job->answer.number;
+    return failure->job->result;
 }

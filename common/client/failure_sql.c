@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
+#include "common/client/failure.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -70,8 +71,6 @@ static char *make_setup(const char *table, const char *quoted, const char *funct
 {
     struct buf sql = {0};
 
-    /* The transaction in which the table was found missing. */
-    buf_append_text(&sql, "ROLLBACK;\n");
     buf_printf(&sql, "SELECT pg_advisory_xact_lock(%d, %d);\n", LOCK_SPACE, (int)crc32_of(quoted));
     buf_printf(&sql,
                "CREATE TABLE IF NOT EXISTS %s ("
@@ -113,8 +112,11 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
         xasprintf("INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, $4::timestamp, "
                   "$5::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
                   "AND available_at IN ($5::timestamp, $6::timestamp) "
-                  "AND position($7::text IN headers) > 0)",
-                  quoted, columns, quoted);
+                  "AND position($7::text IN headers) > 0) "
+                  "AND ($8::text = '' OR NOT EXISTS (SELECT 1 FROM (SELECT queue_name, headers "
+                  "FROM %s ORDER BY id DESC LIMIT %d) AS latest WHERE queue_name = $3::varchar "
+                  "AND position($8::text IN headers) > 0))",
+                  quoted, columns, quoted, quoted, FAILURE_ROWS_LOOKED_THROUGH);
     sql->exists = xasprintf("SELECT count(to_regclass('%s'))", quoted);
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }

@@ -1,4 +1,4 @@
-/* What PostgreSQL is told about Doctrine's table. Used by failure and failure_admin. Pure.
+/* What PostgreSQL is told about Doctrine's table. Used by failure. Pure.
  *
  * Source: symfony/doctrine-messenger 6.4, Connection and PostgreSqlConnection, with DBAL 4. */
 #ifndef COMMON_CLIENT_FAILURE_SQL_H
@@ -8,8 +8,9 @@
 
 struct failure_sql {
     char *insert;        /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
-    char *insert_unless; /* ... $5 available at; not if a row's headers have $7, there or at $6 */
-    char *setup;         /* rolls back; table, index, trigger; in one transaction, one at a time */
+    char *insert_unless; /* ... $5 available at; not if a row's headers have $7, there or at $6,
+                          * or one of the last rows' headers $8 */
+    char *setup;         /* table, index, trigger; in one transaction, one at a time */
     char *exists;        /* 1 if the table is there, else 0 */
     char *count;         /* $1 queue */
 };
@@ -18,7 +19,7 @@ struct failure_sql {
 MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);
 void failure_sql_free(struct failure_sql *sql);
 /* A transaction that only one at a time has for this identity, and whose statements see what is committed
- * when they begin, whatever the database's default; free it. */
+ * when they begin, whatever the database's default. Free it. */
 char *failure_sql_begin(const char *identity, int timeout_ms);
 
 #endif

@@ -2,23 +2,58 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/client/hub_address.h"
 #include "common/client/hub_excerpt.h"
-#include "common/client/hub_sockets.h"
 #include "common/client/jwt.h"
+#include "common/client/resolve.h"
 
+#include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BODY_LENGTH_MAX   (64 * 1024) /* an answer that is longer is no hub's */
 #define ANSWER_BUFFER     1024L       /* made for each request; answers are shorter */
 #define SPARE_SOCKETS     2           /* libcurl closes a kept one too early without */
-#define CONNECTIONS_MOST  1024
-#define RETRY_AFTER_MAX_S 86400 /* more is a mistake of whoever says so */
+#define FORM_KEPT_MAX     (64 * 1024) /* a larger one's memory is given back with the answer */
+#define RETRY_AFTER_MAX_S 86400       /* more is a mistake of whoever says so */
+/* Sooner than libcurl forgets what it was given (after 60 s), so that it knows while there is traffic. */
+#define RENEW_MS 30000
 
-struct connection {
+/* Where libcurl finds the hub's name. Its own look-up begins anew with each attempt and ends with it, so a name that
+ * takes longer than an attempt would never be found: here one look-up goes on beside the attempts (resolve.h), and each
+ * that begins after its answer is given the addresses. Until there are any, or when they have become old, libcurl looks
+ * for itself. */
+struct hub_address {
+    struct resolve *resolve; /* NULL: the host is an address itself */
+    char *host;
+    char *port;
+    char *entry;      /* as CURLOPT_RESOLVE has it, of the last answer with addresses; or NULL */
+    uint64_t turn;    /* counts those answers */
+    int64_t asked_ms; /* -1: not yet */
+};
+
+/* What one handle was given. It stays until after that handle's curl_easy_cleanup. */
+struct hub_address_given {
+    struct curl_slist *list;
+    uint64_t turn;
+};
+
+/* Drives a CURLM by its sockets: waits on those that libcurl names, beside the caller's own, and tells it which are
+ * ready. curl_multi_perform would look at every transfer, and ask the kernel about each, at every call. */
+struct hub_sockets {
+    CURLM *multi;
+    struct pollfd *fds; /* libcurl's; while waiting the caller's stand behind them */
+    size_t len;
+    size_t capacity;
+    size_t unseen;       /* so many have not been looked at since the last wait */
+    int64_t deadline_ms; /* libcurl's; -1: none */
+};
+
+struct slot {
     struct hub *hub;
-    size_t index;
+    size_t number;
+    struct slot *next_idle;
+    void *owner;
+    int64_t timeout_ms;
     CURL *easy;
     struct curl_slist *headers; /* of token_turn */
     uint64_t token_turn;
@@ -41,33 +76,261 @@ struct hub {
     struct hub_address address;
     struct jwt *jwt;
     CURLU *url;          /* read once, not for each request */
-    char *place;         /* it without its query, for messages */
+    char *shown_url;     /* it without its query, for messages */
     char *token;         /* of token_turn */
     uint64_t token_turn; /* counts the tokens that there were */
-    struct connection *connections;
-    size_t connections_len;
+    const struct settings_mercure *settings;
+    struct slot **slots;
+    size_t slots_len;
+    struct slot *idle; /* the one used last is the first */
     size_t busy;
     size_t stuck;
     hub_answered *answered;
     void *context;
 };
 
-static size_t take_body(char *data, size_t size, size_t count, void *context)
-{
-    struct connection *connection = context;
-    struct bytes chunk = {data, size * count};
-    struct bytes expected =
-        bytes_slice(buf_bytes(&connection->id), connection->body_len, chunk.len);
+/* The hub's name ---------------------------------------------------------------------------------- */
 
-    connection->body_is_id = connection->body_is_id && bytes_equal(chunk, expected);
-    connection->body_len += chunk.len;
-    if (!connection->body_is_id)
-        hub_excerpt_add(&connection->excerpt, chunk);
-    return connection->body_len > BODY_LENGTH_MAX ? 0 : chunk.len;
+static void hub_address_init(struct hub_address *address, CURLU *url)
+{
+    char *host = NULL;
+
+    *address = (struct hub_address){.asked_ms = -1};
+    if (curl_url_get(url, CURLUPART_HOST, &host, CURLU_PUNYCODE) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_PORT, &address->port, CURLU_DEFAULT_PORT) != CURLUE_OK ||
+        host[0] == '[' || resolve_is_numeric(host)) {
+        curl_free(host);
+        return;
+    }
+    address->host = host;
+    address->resolve = resolve_new(host);
 }
 
-/* Is this an address that a token may be sent to? *place is it without what is behind a `?`. */
-static int read_url(CURLU *parsed, const char *url, char **place, struct error *err)
+static void hub_address_free(struct hub_address *address)
+{
+    resolve_free(address->resolve);
+    curl_free(address->host);
+    curl_free(address->port);
+    free(address->entry);
+    *address = (struct hub_address){.asked_ms = -1};
+}
+
+/* "+host:port:address,[address]"; with the plus it is forgotten like what libcurl found itself. NULL if
+ * there is no address that may stand there: libcurl takes none with an %interface. */
+static char *make_entry(const struct hub_address *address, const struct resolve_answer *answer)
+{
+    struct buf list = {0};
+    char *entry = NULL;
+
+    for (size_t i = 0; i < answer->len; i++) {
+        bool with_colon = strchr(answer->address[i], ':') != NULL;
+
+        if (strchr(answer->address[i], '%') != NULL)
+            continue;
+        buf_append(&list, bytes_of(list.len > 0 ? "," : ""));
+        buf_append(&list, bytes_of(with_colon ? "[" : ""));
+        buf_append(&list, bytes_of(answer->address[i]));
+        buf_append(&list, bytes_of(with_colon ? "]" : ""));
+    }
+    if (list.len > 0)
+        entry = xasprintf("+%s:%s:%.*s", address->host, address->port, BYTES_ARG(buf_bytes(&list)));
+    buf_free(&list);
+    return entry;
+}
+
+static void take_addresses(struct hub_address *address)
+{
+    struct resolve_answer answer;
+
+    if (!resolve_take(address->resolve, &answer))
+        return;
+    char *entry = make_entry(address, &answer);
+    if (entry == NULL)
+        return;
+    free(address->entry);
+    address->entry = entry;
+    address->turn++;
+}
+
+static void ask_for_addresses(struct hub_address *address)
+{
+    take_addresses(address); /* an answer that came late is one, too */
+    resolve_ask(address->resolve);
+    address->asked_ms = clock_monotonic_ms();
+}
+
+/* Before a request begins on easy: gives it the newest addresses and asks again in time. */
+static void hub_address_give(struct hub_address *address, CURL *easy,
+                             struct hub_address_given *given)
+{
+    if (address->resolve == NULL)
+        return;
+    take_addresses(address);
+    if (address->asked_ms < 0 || clock_monotonic_ms() - address->asked_ms >= RENEW_MS)
+        ask_for_addresses(address);
+    if (given->turn == address->turn)
+        return;
+    curl_slist_free_all(given->list);
+    given->list = curl_slist_append(NULL, address->entry);
+    given->turn = address->turn;
+    curl_easy_setopt(easy, CURLOPT_RESOLVE, given->list);
+}
+
+/* A request had no answer: the hub may be elsewhere now. */
+static void hub_address_failed(struct hub_address *address)
+{
+    if (address->resolve != NULL)
+        ask_for_addresses(address);
+}
+
+/* Waiting ----------------------------------------------------------------------------------------- */
+
+static struct pollfd *find_socket(struct hub_sockets *sockets, curl_socket_t fd)
+{
+    for (size_t i = 0; i < sockets->len; i++)
+        if (sockets->fds[i].fd == fd)
+            return &sockets->fds[i];
+    return NULL;
+}
+
+static void make_room(struct hub_sockets *sockets, size_t wanted)
+{
+    if (wanted <= sockets->capacity)
+        return;
+    sockets->capacity = wanted * 2;
+    sockets->fds = xrealloc(sockets->fds, sockets->capacity * sizeof(*sockets->fds));
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *of_socket)
+{
+    struct hub_sockets *sockets = context;
+    struct pollfd *found = find_socket(sockets, fd);
+
+    (void)easy;
+    (void)of_socket;
+    if (what == CURL_POLL_REMOVE) {
+        if (found != NULL)
+            *found = sockets->fds[--sockets->len];
+        return 0;
+    }
+    if (found == NULL) {
+        make_room(sockets, sockets->len + 1);
+        found = &sockets->fds[sockets->len++];
+        *found = (struct pollfd){.fd = fd};
+    }
+    found->events = (short)(((what & CURL_POLL_IN) != 0 ? POLLIN : 0) |
+                            ((what & CURL_POLL_OUT) != 0 ? POLLOUT : 0));
+    return 0;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *context)
+{
+    struct hub_sockets *sockets = context;
+
+    (void)multi;
+    sockets->deadline_ms = timeout_ms < 0 ? -1 : clock_monotonic_ms() + timeout_ms;
+    return 0;
+}
+
+/* Takes the multi handle's callbacks. */
+static void hub_sockets_init(struct hub_sockets *sockets, CURLM *multi)
+{
+    *sockets = (struct hub_sockets){.multi = multi, .deadline_ms = -1};
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, sockets);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, sockets);
+}
+
+static void hub_sockets_free(struct hub_sockets *sockets)
+{
+    free(sockets->fds);
+    *sockets = (struct hub_sockets){.deadline_ms = -1};
+}
+
+static int shorter(const struct hub_sockets *sockets, int timeout_ms)
+{
+    if (sockets->deadline_ms < 0 || timeout_ms == 0)
+        return timeout_ms;
+    int own_ms = clock_poll_timeout(sockets->deadline_ms, clock_monotonic_ms());
+    return timeout_ms < 0 || own_ms < timeout_ms ? own_ms : timeout_ms;
+}
+
+/* Until one is ready, timeout_ms is over (-1: never) or libcurl has something to do; fills the revents of
+ * extra. */
+static void hub_sockets_wait(struct hub_sockets *sockets, struct pollfd *extra, unsigned extra_len,
+                             int timeout_ms)
+{
+    struct pollfd *others;
+
+    make_room(sockets, sockets->len + extra_len);
+    others = sockets->fds + sockets->len;
+    for (unsigned i = 0; i < extra_len; i++)
+        others[i] = extra[i];
+    int ready = poll(sockets->fds, sockets->len + extra_len, shorter(sockets, timeout_ms));
+    for (unsigned i = 0; i < extra_len; i++)
+        extra[i].revents = ready > 0 ? others[i].revents : 0;
+    sockets->unseen = ready > 0 ? sockets->len : 0;
+}
+
+/* An error or a hang-up is for the transfer to find when it reads or writes: it knows what it means. */
+static int action_of(const struct pollfd *fd)
+{
+    bool failed = (fd->revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
+    bool in = (fd->revents & POLLIN) != 0 || (failed && (fd->events & POLLIN) != 0);
+    bool out = (fd->revents & POLLOUT) != 0 || (failed && (fd->events & POLLOUT) != 0);
+
+    return (in ? CURL_CSELECT_IN : 0) | (out ? CURL_CSELECT_OUT : 0);
+}
+
+/* Lets libcurl move on one of the ready ones; false: there are no more. */
+static bool hub_sockets_step(struct hub_sockets *sockets)
+{
+    int running;
+
+    /* From the last to the first: what libcurl adds meanwhile stands behind us, and the place of one that
+     * it takes away is filled with one that has had its turn. */
+    while (sockets->unseen > 0) {
+        size_t at = --sockets->unseen;
+        int action = at < sockets->len ? action_of(&sockets->fds[at]) : 0;
+
+        if (action == 0)
+            continue;
+        sockets->fds[at].revents = 0;
+        curl_multi_socket_action(sockets->multi, sockets->fds[at].fd, action, &running);
+        return true;
+    }
+    return false;
+}
+
+/* Lets it do what is due without a socket, like the beginning of a request. */
+static void hub_sockets_catch_up(struct hub_sockets *sockets)
+{
+    int running;
+
+    if (sockets->deadline_ms < 0 || clock_monotonic_ms() < sockets->deadline_ms)
+        return;
+    sockets->deadline_ms = -1;
+    curl_multi_socket_action(sockets->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+/* Requests ---------------------------------------------------------------------------------------- */
+
+static size_t take_body(char *data, size_t size, size_t count, void *context)
+{
+    struct slot *slot = context;
+    struct bytes chunk = {data, size * count};
+    struct bytes expected = bytes_slice(buf_bytes(&slot->id), slot->body_len, chunk.len);
+
+    slot->body_is_id = slot->body_is_id && bytes_equal(chunk, expected);
+    slot->body_len += chunk.len;
+    if (!slot->body_is_id)
+        hub_excerpt_add(&slot->excerpt, chunk);
+    return slot->body_len > BODY_LENGTH_MAX ? 0 : chunk.len;
+}
+
+/* Is this an address that a token may be sent to? *shown_url is it without what is behind a `?`. */
+static int read_url(CURLU *parsed, const char *url, char **shown_url, struct error *err)
 {
     char *part = NULL;
     int result = 0;
@@ -86,19 +349,19 @@ static int read_url(CURLU *parsed, const char *url, char **place, struct error *
                            "[mercure] url (MERCURE_URL) holds a user, which hubs do not "
                            "know: the token says who publishes");
     } else {
-        *place = xstrndup(url, strcspn(url, "?#"));
+        *shown_url = xstrndup(url, strcspn(url, "?#"));
     }
     curl_free(part);
     return result;
 }
 
-static void prepare_easy(struct connection *connection, const struct settings_mercure *settings)
+static void prepare_easy(struct slot *slot, const struct settings_mercure *settings)
 {
-    CURL *easy = connection->easy;
+    CURL *easy = slot->easy;
 
-    curl_easy_setopt(easy, CURLOPT_CURLU, connection->hub->url);
+    curl_easy_setopt(easy, CURLOPT_CURLU, slot->hub->url);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, ANSWER_BUFFER);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, connection);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -108,39 +371,28 @@ static void prepare_easy(struct connection *connection, const struct settings_me
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)settings->connect_timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)settings->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, connection);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, connection->why);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->why);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "mqtt-bridge/" MQTT_BRIDGE_VERSION);
     if (settings->ca_file[0] != '\0')
         curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
 }
 
-static void open_connections(struct hub *hub, const struct settings_mercure *settings)
+static struct slot *add_slot(struct hub *hub)
 {
-    size_t count = settings->connections > 0 ? (size_t)settings->connections : 1;
+    struct slot *slot = xcalloc(1, sizeof(*slot));
 
-    if (count > CONNECTIONS_MOST)
-        count = CONNECTIONS_MOST;
-    hub->connections = xcalloc(count, sizeof(*hub->connections));
-    hub->connections_len = count;
-    hub->multi = curl_multi_init();
-    if (hub->multi == NULL)
+    slot->hub = hub;
+    slot->number = hub->slots_len++;
+    slot->easy = curl_easy_init();
+    if (slot->easy == NULL)
         abort();
-    hub_sockets_init(&hub->sockets, hub->multi);
-    curl_multi_setopt(hub->multi, CURLMOPT_MAXCONNECTS, (long)(count + SPARE_SOCKETS));
-    curl_multi_setopt(hub->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-    for (size_t i = 0; i < count; i++) {
-        struct connection *connection = &hub->connections[i];
-
-        connection->hub = hub;
-        connection->index = i;
-        connection->easy = curl_easy_init();
-        if (connection->easy == NULL)
-            abort();
-        prepare_easy(connection, settings);
-    }
+    prepare_easy(slot, hub->settings);
+    hub->slots = xrealloc(hub->slots, hub->slots_len * sizeof(struct slot *));
+    hub->slots[slot->number] = slot;
+    curl_multi_setopt(hub->multi, CURLMOPT_MAXCONNECTS, (long)(hub->slots_len + SPARE_SOCKETS));
+    return slot;
 }
 
 int hub_new(struct hub **hub, const struct settings_mercure *settings, hub_answered *answered,
@@ -157,7 +409,7 @@ int hub_new(struct hub **hub, const struct settings_mercure *settings, hub_answe
     made->url = curl_url();
     if (made->url == NULL)
         abort();
-    result = read_url(made->url, settings->url, &made->place, err);
+    result = read_url(made->url, settings->url, &made->shown_url, err);
     if (result == 0)
         result = jwt_new(&made->jwt, settings, err);
     if (result < 0) {
@@ -165,7 +417,12 @@ int hub_new(struct hub **hub, const struct settings_mercure *settings, hub_answe
         return result;
     }
     hub_address_init(&made->address, made->url);
-    open_connections(made, settings);
+    made->settings = settings;
+    made->multi = curl_multi_init();
+    if (made->multi == NULL)
+        abort();
+    hub_sockets_init(&made->sockets, made->multi);
+    curl_multi_setopt(made->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     *hub = made;
     return 0;
 }
@@ -174,43 +431,41 @@ void hub_free(struct hub *hub)
 {
     if (hub == NULL)
         return;
-    for (size_t i = 0; i < hub->connections_len; i++) {
-        struct connection *connection = &hub->connections[i];
+    for (size_t i = 0; i < hub->slots_len; i++) {
+        struct slot *slot = hub->slots[i];
 
-        curl_multi_remove_handle(hub->multi, connection->easy);
-        curl_easy_cleanup(connection->easy);
-        curl_slist_free_all(connection->headers);
-        curl_slist_free_all(connection->addresses.list);
-        buf_free(&connection->form);
-        buf_free(&connection->id);
+        curl_multi_remove_handle(hub->multi, slot->easy);
+        curl_easy_cleanup(slot->easy);
+        curl_slist_free_all(slot->headers);
+        curl_slist_free_all(slot->addresses.list);
+        buf_free(&slot->form);
+        buf_free(&slot->id);
+        free(slot);
     }
     if (hub->multi != NULL)
         curl_multi_cleanup(hub->multi);
     hub_sockets_free(&hub->sockets);
     hub_address_free(&hub->address);
-    free(hub->connections);
+    free(hub->slots);
     curl_url_cleanup(hub->url);
     jwt_free(hub->jwt);
-    free(hub->place);
+    free(hub->shown_url);
     free(hub->token);
     free(hub);
     curl_global_cleanup();
 }
 
-size_t hub_connections(const struct hub *hub)
+size_t hub_idle_slot(struct hub *hub)
 {
-    return hub->connections_len;
+    if (hub->idle == NULL)
+        hub->idle = add_slot(hub);
+    return hub->idle->number;
 }
 
-bool hub_is_idle(const struct hub *hub, size_t connection)
+struct buf *hub_form(struct hub *hub, size_t slot)
 {
-    return !hub->connections[connection].busy;
-}
-
-struct buf *hub_form(struct hub *hub, size_t connection)
-{
-    buf_clear(&hub->connections[connection].form);
-    return &hub->connections[connection].form;
+    buf_clear(&hub->slots[slot]->form);
+    return &hub->slots[slot]->form;
 }
 
 size_t hub_busy(const struct hub *hub)
@@ -233,144 +488,162 @@ static int update_token(struct hub *hub, struct error *err)
     return 0;
 }
 
-static void set_headers(struct connection *connection)
+static void set_headers(struct slot *slot)
 {
-    struct hub *hub = connection->hub;
+    struct hub *hub = slot->hub;
 
-    if (connection->headers != NULL && connection->token_turn == hub->token_turn)
+    if (slot->headers != NULL && slot->token_turn == hub->token_turn)
         return;
-    curl_slist_free_all(connection->headers);
+    curl_slist_free_all(slot->headers);
     char *line = xasprintf("Authorization: Bearer %s", hub->token);
-    connection->headers = curl_slist_append(NULL, line);
+    slot->headers = curl_slist_append(NULL, line);
     /* "Expect: 100-continue" would cost a round trip for every large update. */
-    curl_slist_append(connection->headers, "Expect:");
+    curl_slist_append(slot->headers, "Expect:");
     free(line);
-    connection->token_turn = hub->token_turn;
-    curl_easy_setopt(connection->easy, CURLOPT_HTTPHEADER, connection->headers);
+    slot->token_turn = hub->token_turn;
+    curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers);
 }
 
-static void start(struct connection *connection)
+static void start(struct slot *slot)
 {
-    struct hub *hub = connection->hub;
+    struct hub *hub = slot->hub;
     struct error err = {0};
 
-    connection->body_len = 0;
-    connection->body_is_id = true;
-    connection->excerpt.len = 0;
-    connection->why[0] = '\0';
+    slot->body_len = 0;
+    slot->body_is_id = true;
+    slot->excerpt.len = 0;
+    slot->why[0] = '\0';
     if (update_token(hub, &err) < 0) {
-        snprintf(connection->why, sizeof(connection->why), "%s", err.text);
-        connection->stuck = true;
+        snprintf(slot->why, sizeof(slot->why), "%s", err.text);
+        slot->stuck = true;
         hub->stuck++;
         return;
     }
-    set_headers(connection);
-    hub_address_give(&hub->address, connection->easy, &connection->addresses);
-    curl_easy_setopt(connection->easy, CURLOPT_POSTFIELDS,
-                     connection->form.len > 0 ? connection->form.data : "");
-    curl_easy_setopt(connection->easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                     (curl_off_t)connection->form.len);
-    if (curl_multi_add_handle(hub->multi, connection->easy) != CURLM_OK)
+    set_headers(slot);
+    hub_address_give(&hub->address, slot->easy, &slot->addresses);
+    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, slot->form.len > 0 ? slot->form.data : "");
+    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)slot->form.len);
+    if (curl_multi_add_handle(hub->multi, slot->easy) != CURLM_OK)
         abort();
 }
 
-void hub_send(struct hub *hub, size_t connection_index, struct bytes id)
+void hub_send(struct hub *hub, size_t number, struct bytes id, int64_t timeout_ms, void *owner)
 {
-    struct connection *connection = &hub->connections[connection_index];
+    struct slot *slot = hub->slots[number];
 
-    if (connection->busy)
+    if (slot != hub->idle)
         abort();
-    buf_clear(&connection->id);
-    buf_append(&connection->id, id);
-    connection->busy = true;
-    connection->renewed = false;
-    connection->sent_us = clock_monotonic_us();
+    hub->idle = slot->next_idle;
+    buf_clear(&slot->id);
+    buf_append(&slot->id, id);
+    slot->busy = true;
+    slot->renewed = false;
+    slot->owner = owner;
+    slot->sent_us = clock_monotonic_us();
+    if (timeout_ms != slot->timeout_ms)
+        curl_easy_setopt(slot->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    slot->timeout_ms = timeout_ms;
     hub->busy++;
-    start(connection);
+    start(slot);
 }
 
 /* Once for each request: was only the token the fault? True if it is on its way with another one. */
-static bool send_again(struct connection *connection)
+static bool send_again(struct slot *slot)
 {
-    struct hub *hub = connection->hub;
+    struct hub *hub = slot->hub;
 
-    if (connection->renewed)
+    if (slot->renewed)
         return false;
-    connection->renewed = true;
-    /* Another connection's 401 may have renewed it already. */
-    if (connection->token_turn == hub->token_turn) {
+    slot->renewed = true;
+    /* Another request's 401 may have renewed it already. */
+    if (slot->token_turn == hub->token_turn) {
         jwt_renew(hub->jwt);
-        if (update_token(hub, NULL) < 0 || connection->token_turn == hub->token_turn)
+        if (update_token(hub, NULL) < 0 || slot->token_turn == hub->token_turn)
             return false;
     }
-    start(connection);
+    start(slot);
     return true;
 }
 
 /* libcurl knows both forms of it, seconds and a date. */
-static int64_t retry_after_ms(const struct connection *connection)
+static int64_t retry_after_ms(const struct slot *slot)
 {
     curl_off_t seconds = 0;
 
-    curl_easy_getinfo(connection->easy, CURLINFO_RETRY_AFTER, &seconds);
+    curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &seconds);
     return seconds > 0 && seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds * 1000 : 0;
 }
 
-static void describe(const struct connection *connection, struct hub_result *result)
+static void describe(const struct slot *slot, struct hub_result *result)
 {
-    const struct hub *hub = connection->hub;
+    const struct hub *hub = slot->hub;
 
     result->text[0] = '\0';
-    if (result->answer.outcome == HUB_DONE)
+    if (result->answer.outcome == HUB_PASSED)
         return;
     if (result->status == 0) {
-        snprintf(result->text, sizeof(result->text), "%.80s: %s", hub->place,
-                 connection->why[0] != '\0' ? connection->why : result->answer.meaning);
+        snprintf(result->text, sizeof(result->text), "%.80s: %s", hub->shown_url,
+                 slot->why[0] != '\0' ? slot->why : result->answer.meaning);
         return;
     }
-    snprintf(result->text, sizeof(result->text), "%.80s: %s (HTTP %ld)", hub->place,
+    snprintf(result->text, sizeof(result->text), "%.80s: %s (HTTP %ld)", hub->shown_url,
              result->answer.meaning, result->status);
-    hub_excerpt_append(&connection->excerpt, hub->token, result->text, sizeof(result->text));
+    hub_excerpt_append(&slot->excerpt, hub->token, result->text, sizeof(result->text));
 }
 
-static void finish(struct connection *connection, CURLcode code)
+static void finish(struct slot *slot, CURLcode code)
 {
-    struct hub *hub = connection->hub;
+    struct hub *hub = slot->hub;
     struct hub_result result = {0};
-    bool too_long = connection->body_len > BODY_LENGTH_MAX;
+    bool too_long = slot->body_len > BODY_LENGTH_MAX;
 
     if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && too_long))
-        curl_easy_getinfo(connection->easy, CURLINFO_RESPONSE_CODE, &result.status);
-    else if (connection->why[0] == '\0')
-        snprintf(connection->why, sizeof(connection->why), "%s", curl_easy_strerror(code));
+        curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &result.status);
+    else if (slot->why[0] == '\0')
+        snprintf(slot->why, sizeof(slot->why), "%s", curl_easy_strerror(code));
     if (result.status == 0)
         hub_address_failed(&hub->address);
-    bool id_matches = connection->body_is_id && connection->body_len == connection->id.len;
+    bool id_matches = slot->body_is_id && slot->body_len == slot->id.len;
     result.answer = hub_answer_read(result.status, id_matches);
-    if (result.answer.mint_again && send_again(connection))
+    if (result.answer.outcome == HUB_UNAUTHORIZED && send_again(slot))
         return;
-    if (result.answer.outcome == HUB_WAIT && result.status != 0)
-        result.retry_after_ms = retry_after_ms(connection);
-    result.took_us = clock_monotonic_us() - connection->sent_us;
-    describe(connection, &result);
-    if (connection->form.capacity > HUB_FORM_KEPT_MAX)
-        buf_free(&connection->form);
-    connection->busy = false;
+    if (result.status != 0 && result.answer.outcome != HUB_PASSED)
+        result.retry_after_ms = retry_after_ms(slot);
+    result.took_us = clock_monotonic_us() - slot->sent_us;
+    describe(slot, &result);
+    if (slot->form.capacity > FORM_KEPT_MAX)
+        buf_free(&slot->form);
+    slot->busy = false;
+    slot->next_idle = hub->idle;
+    hub->idle = slot;
     hub->busy--;
-    hub->answered(hub->context, connection->index, &result);
+    hub->answered(hub->context, slot->owner, &result);
+}
+
+void hub_give_up(struct hub *hub, size_t number, const char *why)
+{
+    struct slot *slot = hub->slots[number];
+
+    if (!slot->busy)
+        abort();
+    curl_multi_remove_handle(hub->multi, slot->easy);
+    hub->stuck -= slot->stuck;
+    slot->stuck = false;
+    snprintf(slot->why, sizeof(slot->why), "%s", why);
+    finish(slot, CURLE_OPERATION_TIMEDOUT);
 }
 
 static void finish_stuck(struct hub *hub)
 {
     size_t stuck = hub->stuck;
 
-    for (size_t i = 0; i < hub->connections_len && stuck > 0; i++) {
-        if (!hub->connections[i].stuck)
+    for (size_t i = 0; i < hub->slots_len && stuck > 0; i++) {
+        if (!hub->slots[i]->stuck)
             continue;
-        hub->connections[i].stuck = false;
+        hub->slots[i]->stuck = false;
         hub->stuck--;
         stuck--;
-        finish(&hub->connections[i], CURLE_FAILED_INIT);
+        finish(hub->slots[i], CURLE_FAILED_INIT);
     }
 }
 
@@ -380,18 +653,18 @@ static void finish_answered(struct hub *hub)
     int left;
 
     while ((message = curl_multi_info_read(hub->multi, &left)) != NULL) {
-        struct connection *connection;
+        struct slot *slot;
         CURLcode code = message->data.result;
 
         if (message->msg != CURLMSG_DONE)
             continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&connection);
-        curl_multi_remove_handle(hub->multi, connection->easy);
-        finish(connection, code);
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&slot);
+        curl_multi_remove_handle(hub->multi, slot->easy);
+        finish(slot, code);
     }
 }
 
-void hub_poll(struct hub *hub, struct curl_waitfd *extra, unsigned extra_len, int timeout_ms)
+void hub_poll(struct hub *hub, struct pollfd *extra, unsigned extra_len, int timeout_ms)
 {
     hub_sockets_wait(&hub->sockets, extra, extra_len, hub->stuck > 0 ? 0 : timeout_ms);
 }
@@ -407,42 +680,28 @@ void hub_process(struct hub *hub)
     finish_answered(hub);
 }
 
-static void keep_result(void *context, size_t connection, const struct hub_result *result)
+static void keep_result(void *context, void *owner, const struct hub_result *result)
 {
-    (void)connection;
+    (void)owner;
     *(struct hub_result *)context = *result;
 }
 
 int hub_publish_once(const struct settings_mercure *settings, struct bytes form, struct bytes id,
                      int64_t timeout_ms, struct hub_result *result, struct error *err)
 {
-    struct settings_mercure once = *settings;
     struct hub *hub = NULL;
-    int status;
+    int status = hub_new(&hub, settings, keep_result, result, err);
 
-    once.connections = 1;
-    once.timeout_ms = timeout_ms;
-    status = hub_new(&hub, &once, keep_result, result, err);
     if (status < 0)
         return status;
-    buf_append(hub_form(hub, 0), form);
-    hub_send(hub, 0, id);
+    size_t slot = hub_idle_slot(hub);
+    buf_append(hub_form(hub, slot), form);
+    hub_send(hub, slot, id, timeout_ms, NULL);
     while (hub_busy(hub) > 0) {
         hub_process(hub);
         if (hub_busy(hub) > 0)
             hub_poll(hub, NULL, 0, 1000);
     }
     hub_free(hub);
-    switch (result->answer.outcome) {
-    case HUB_DONE:
-        return 0;
-    case HUB_WAIT:
-        if (result->status == 0 || result->status == 429 || result->status >= 500)
-            return error_set(err, ERR_UNREACHABLE, "%s", result->text);
-        return error_set(err, ERR_REFUSED, "%s", result->text);
-    case HUB_RETRY:
-    case HUB_REJECT:
-        return error_set(err, ERR_REFUSED, "%s", result->text);
-    }
     return 0;
 }

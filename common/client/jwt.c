@@ -1,8 +1,8 @@
 #include "common/client/jwt.h"
 
 #include "common/base/alloc.h"
+#include "common/settings/settings_verify.h"
 #include "common/wire/jwt_claims.h"
-#include "common/wire/settings_verify.h"
 
 #include <errno.h>
 #include <openssl/bn.h>
@@ -28,9 +28,11 @@ struct algorithm {
 };
 
 static const struct algorithm ALGORITHMS[] = {
-    {"HS256", KEY_SECRET, EVP_sha256}, {"HS384", KEY_SECRET, EVP_sha384},
-    {"HS512", KEY_SECRET, EVP_sha512}, {"RS256", KEY_RSA, EVP_sha256},
-    {"ES256", KEY_EC, EVP_sha256},
+    [JWT_HS256] = {"HS256", KEY_SECRET, EVP_sha256},
+    [JWT_HS384] = {"HS384", KEY_SECRET, EVP_sha384},
+    [JWT_HS512] = {"HS512", KEY_SECRET, EVP_sha512},
+    [JWT_RS256] = {"RS256", KEY_RSA, EVP_sha256},
+    [JWT_ES256] = {"ES256", KEY_EC, EVP_sha256},
 };
 
 struct jwt {
@@ -40,14 +42,6 @@ struct jwt {
     struct buf token;  /* NUL-terminated once there is one */
     int64_t renewed_s; /* when it is minted anew; 0: at once */
 };
-
-static const struct algorithm *find_algorithm(const char *name)
-{
-    for (size_t i = 0; i < sizeof(ALGORITHMS) / sizeof(ALGORITHMS[0]); i++)
-        if (strcmp(ALGORITHMS[i].name, name) == 0)
-            return &ALGORITHMS[i];
-    return NULL;
-}
 
 static const char *openssl_reason(void)
 {
@@ -122,7 +116,7 @@ static int use_key_file(struct jwt *jwt, const struct settings_mercure *settings
                          jwt->algorithm->name);
     FILE *file = fopen(path, "re");
     if (file == NULL)
-        return error_set(err, ERR_USAGE, "[mercure] jwt_key_file %s: %s", path, strerror(errno));
+        return error_system(err, "[mercure] jwt_key_file %s", path);
     ERR_clear_error();
     jwt->key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
     fclose(file);
@@ -138,13 +132,7 @@ static int prepare(struct jwt *jwt, const struct settings_mercure *settings, str
 {
     if (settings->jwt[0] != '\0')
         return use_given_token(jwt, settings->jwt, err);
-    jwt->algorithm = find_algorithm(settings->jwt_algorithm);
-    if (jwt->algorithm == NULL)
-        return error_set(
-            err, ERR_USAGE,
-            "[mercure] jwt_algorithm \"%.40s\" is not one of HS256, HS384, HS512, RS256, "
-            "ES256",
-            settings->jwt_algorithm);
+    jwt->algorithm = &ALGORITHMS[settings->jwt_algorithm];
     if (jwt->algorithm->kind == KEY_SECRET)
         return use_secret(jwt, settings, err);
     return use_key_file(jwt, settings, err);
@@ -215,6 +203,7 @@ static bool sign_with_key(const struct jwt *jwt, struct bytes signed_part, struc
 static bool der_to_raw(struct buf *signature)
 {
     const unsigned char *der = (const unsigned char *)signature->data;
+
     ECDSA_SIG *parsed = d2i_ECDSA_SIG(NULL, &der, (long)signature->len);
     unsigned char raw[2 * ES256_HALF];
 
@@ -268,10 +257,4 @@ const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err)
 void jwt_renew(struct jwt *jwt)
 {
     jwt->renewed_s = 0;
-}
-
-bool jwt_secret_is_public(const struct settings_mercure *settings)
-{
-    return strcmp(settings->jwt_secret, "!ChangeThisMercureHubJWTSecretKey!") == 0 ||
-           strcmp(settings->jwt_secret, "!ChangeMe!") == 0;
 }

@@ -4,7 +4,7 @@
 #define COMMON_CLIENT_JWT_H
 
 #include "common/base/error.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 
 struct jwt;
 
@@ -16,7 +16,5 @@ void jwt_free(struct jwt *jwt);
 /* Valid now; owned by jwt until the next call. NULL with err if signing fails. */
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err);
 void jwt_renew(struct jwt *jwt); /* a 401: mint at the next call (no effect on a given one) */
-bool jwt_secret_is_public(
-    const struct settings_mercure *settings); /* the documented example secrets */
 
 #endif

@@ -82,16 +82,6 @@ static bool decode_head(struct oversized_message *message, const char head[HEAD_
            HEAD_SIZE + message->topic.len + message->payload.len == size;
 }
 
-static int failed(struct error *err, const char *what, const char *name)
-{
-    bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
-    int result = error_system(err, "%s %s", what, name);
-
-    if (full && err != NULL)
-        err->code = ERR_FULL;
-    return full ? -ERR_FULL : result;
-}
-
 static int write_all(int fd, const struct oversized_message *message)
 {
     char head[HEAD_SIZE];
@@ -101,8 +91,10 @@ static int write_all(int fd, const struct oversized_message *message)
     encode_head(message, head);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         size_t done = 0;
+
         while (done < parts[i].len) {
             ssize_t written = sys_pwrite(fd, parts[i].data + done, parts[i].len - done, at);
+
             if (written == 0)
                 errno = ENOSPC;
             if (written <= 0)
@@ -123,7 +115,7 @@ int oversized_file_write(int dir, const struct oversized_message *message, bool 
     name_of(message->sequence, "", name);
     int fd = sys_openat(dir, half, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
-        return failed(err, "making", half);
+        return error_system(err, "making %s", half);
     int result = write_all(fd, message);
     if (result == 0 && sync)
         result = sys_fdatasync(fd);
@@ -132,7 +124,7 @@ int oversized_file_write(int dir, const struct oversized_message *message, bool 
     if (result == 0 && sync)
         result = sys_fsync(dir);
     if (result < 0) {
-        result = failed(err, "writing", name);
+        result = error_system(err, "writing %s", name);
         sys_unlinkat(dir, half);
     }
     close(fd);
@@ -173,6 +165,7 @@ int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struc
 
     if (listing == NULL) {
         int result = error_system(err, "reading the spool's directory");
+
         if (fd >= 0)
             close(fd);
         return result;
@@ -198,6 +191,7 @@ static int load(int fd, struct buf *data, struct oversized_message *message)
     while (data->len < (size_t)status.st_size) {
         ssize_t got =
             sys_pread(fd, into + data->len, (size_t)status.st_size - data->len, (off_t)data->len);
+
         if (got <= 0)
             return got < 0 ? -ERR_SYSTEM : -ERR_FORMAT;
         data->len += (size_t)got;

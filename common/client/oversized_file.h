@@ -21,7 +21,7 @@ struct oversized_message {
     struct bytes payload; /* oversized_file_list: the length alone */
 };
 
-/* Replaces one of the same sequence. sync: it is on the disk when this returns. -ERR_FULL, -ERR_SYSTEM. */
+/* Replaces one of the same sequence. sync: it is on the disk when this returns. -ERR_SYSTEM. */
 MUST_CHECK int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
                                     struct error *err);
 

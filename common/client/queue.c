@@ -27,15 +27,6 @@ bool stream_id_parse(struct bytes text, struct stream_id *id)
            bytes_to_u64(sequence, &id->sequence);
 }
 
-int stream_id_compare(struct stream_id a, struct stream_id b)
-{
-    if (a.ms != b.ms)
-        return a.ms < b.ms ? -1 : 1;
-    if (a.sequence != b.sequence)
-        return a.sequence < b.sequence ? -1 : 1;
-    return 0;
-}
-
 /* A stream name with a hash tag is its own prefix, so that both fall into one slot of a Cluster. */
 static bool has_hash_tag(const char *stream)
 {
@@ -48,6 +39,7 @@ static bool has_hash_tag(const char *stream)
 static void connection_broken(void *context, const struct error *err)
 {
     struct queue *queue = context;
+
     queue_done *done = queue->connected_done;
 
     queue->connected = false;
@@ -74,14 +66,14 @@ static void swap_place(struct dsn_redis *one, struct dsn_redis *other)
     one->dbindex = other->dbindex;
 }
 
-static int read_dsn(struct dsn_redis *dsn, const char *text, const char *place, struct error *err)
+static int read_dsn(struct dsn_redis *dsn, const char *text, const char *address, struct error *err)
 {
     struct dsn_redis there;
     int result = dsn_redis_parse(dsn, text, err);
 
-    if (result < 0 || place == NULL)
+    if (result < 0 || address == NULL)
         return result;
-    result = dsn_redis_parse(&there, place, err);
+    result = dsn_redis_parse(&there, address, err);
     if (result < 0) {
         dsn_redis_free(dsn);
         return result;
@@ -92,22 +84,25 @@ static int read_dsn(struct dsn_redis *dsn, const char *text, const char *place, 
 }
 
 int queue_new_at(struct queue **queue, const struct settings_transport *transport,
-                 const char *place, struct error *err)
+                 const char *address, struct error *err)
 {
     struct queue *made = xcalloc(1, sizeof(*made));
     struct buf redacted = {0};
 
-    if (read_dsn(&made->dsn, transport->dsn, place, err) < 0) {
+    if (read_dsn(&made->dsn, transport->dsn, address, err) < 0) {
         free(made);
         return error_wrap(err, "[transport:%s] dsn", transport->name);
     }
-    dsn_redacted(&redacted, place != NULL ? place : transport->dsn);
-    made->place = xstrdup(buf_text(&redacted));
+    dsn_redacted(&redacted, address != NULL ? address : transport->dsn);
+    made->address = xstrdup(buf_text(&redacted));
     buf_free(&redacted);
     made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
                                                   : xasprintf("{%s}__", made->dsn.stream);
+    made->names = xasprintf("%sconsumers:%s", made->prefix, made->dsn.group);
+    made->last = xasprintf("%slast:%s", made->prefix, made->dsn.group);
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
-    made->redis = redis_new(made->place, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
+    made->redis =
+        redis_new(made->address, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
     *queue = made;
     return 0;
 }
@@ -124,8 +119,10 @@ void queue_free(struct queue *queue)
     queue->connected_done = NULL;
     redis_free(queue->redis);
     dsn_redis_free(&queue->dsn);
-    free(queue->place);
+    free(queue->address);
     free(queue->prefix);
+    free(queue->names);
+    free(queue->last);
     free(queue->delayed);
     free(queue);
 }
@@ -135,15 +132,9 @@ const struct dsn_redis *queue_dsn(const struct queue *queue)
     return &queue->dsn;
 }
 
-const char *queue_place(const struct queue *queue)
+const char *queue_address(const struct queue *queue)
 {
-    return queue->place;
-}
-
-char *queue_key(const struct queue *queue, const char *kind, const char *name)
-{
-    return name != NULL ? xasprintf("%s%s:%s", queue->prefix, kind, name)
-                        : xasprintf("%s%s", queue->prefix, kind);
+    return queue->address;
 }
 
 static void script_loaded(void *context, const redisReply *reply, const struct error *err)
@@ -156,8 +147,7 @@ static void script_loaded(void *context, const redisReply *reply, const struct e
         if (reply == NULL)
             return; /* connection_broken says it */
         snprintf(why, sizeof(why), "%.*s", BYTES_ARG(redis_text(reply)));
-        redis_close(queue->redis, why);
-        queue->last_error.code = err->code;
+        redis_close(queue->redis, err->code, why);
         return;
     }
     snprintf(queue->sha[queue->scripts_loaded], sizeof(queue->sha[0]), "%.*s",
@@ -170,6 +160,12 @@ static void script_loaded(void *context, const redisReply *reply, const struct e
     queue->connected_done = NULL;
     if (done != NULL)
         done(queue->connected_context, 0, NULL);
+}
+
+static void load_script(struct queue *queue, enum queue_script script, redis_replied *done,
+                        void *context)
+{
+    redis_command(queue->redis, 0, done, context, "SCRIPT LOAD %s", QUEUE_SCRIPT_TEXT[script]);
 }
 
 void queue_connect(struct queue *queue, queue_done *connected, void *context)
@@ -186,16 +182,14 @@ void queue_connect(struct queue *queue, queue_done *connected, void *context)
     queue->connected_done = connected;
     queue->connected_context = context;
     queue->scripts_loaded = 0;
-    for (size_t i = 0; i < QUEUE_SCRIPTS; i++) {
-        struct bytes load[] = {BYTES("SCRIPT"), BYTES("LOAD"), bytes_of(QUEUE_SCRIPT_TEXT[i])};
-        redis_send(queue->redis, load, 3, 0, script_loaded, queue);
-    }
+    for (enum queue_script script = 0; script < QUEUE_SCRIPTS; script++)
+        load_script(queue, script, script_loaded, queue);
 }
 
 void queue_disconnect(struct queue *queue)
 {
     queue->connected_done = NULL;
-    redis_close(queue->redis, "closed");
+    redis_close(queue->redis, ERR_UNREACHABLE, "closed");
 }
 
 /* Not while the requests of a connection that broke are answered, either. */
@@ -239,27 +233,91 @@ void queue_process(struct queue *queue, short revents)
     redis_process(queue->redis, revents);
 }
 
-void queue_eval(struct queue *queue, enum queue_script script, size_t keys,
-                const struct bytes *arguments, size_t count, redis_replied *done, void *context)
-{
-    struct bytes all[16] = {BYTES("EVALSHA"), {queue->sha[script], 40}};
-    char number[24];
-    size_t bytes = 0;
+/* A request kept until it is answered: a server that has forgotten the script gets both again. */
+struct eval_request {
+    struct queue *queue;
+    enum queue_script script;
+    struct buf resp;
+    int64_t extra_ms;
+    bool repeated;
+    redis_replied *done;
+    void *context;
+};
 
-    snprintf(number, sizeof(number), "%zu", keys);
-    all[2] = bytes_of(number);
-    for (size_t i = 0; i < count && i < 13; i++) {
-        all[3 + i] = arguments[i];
-        bytes += arguments[i].len;
+static void evaluated(void *context, const redisReply *reply, const struct error *err)
+{
+    struct eval_request *request = context;
+    struct queue *queue = request->queue;
+    bool forgotten = queue_has_forgotten(reply, err);
+
+    if (forgotten && !request->repeated) {
+        request->repeated = true;
+        load_script(queue, request->script, NULL, NULL);
+        redis_send_formatted(queue->redis, buf_bytes(&request->resp), request->extra_ms, evaluated,
+                             request);
+        return;
     }
-    int64_t extra_ms = bytes >= LARGE_REQUEST ? (int64_t)bytes / SLOW_LINK_BYTES_PER_MS : 0;
-    redis_send(queue->redis, all, 3 + count, extra_ms, done, context);
+    request->done(request->context, reply, err);
+    buf_free(&request->resp);
+    free(request);
+    if (forgotten)
+        redis_close(queue->redis, ERR_UNREACHABLE, "the server forgets our scripts");
 }
 
-void queue_check_script(struct queue *queue, const redisReply *reply, const struct error *err)
+void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
+                int keys, const char *format, ...)
 {
-    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT")))
-        redis_close(queue->redis, "the server has forgotten our scripts");
+    struct eval_request *request = xcalloc(1, sizeof(*request));
+    char *whole = xasprintf("EVALSHA %s %d %s", queue->sha[script], keys, format);
+    va_list arguments;
+
+    *request =
+        (struct eval_request){.queue = queue, .script = script, .done = done, .context = context};
+    va_start(arguments, format);
+    redis_format(&request->resp, whole, arguments);
+    va_end(arguments);
+    free(whole);
+    if (request->resp.len >= LARGE_REQUEST)
+        request->extra_ms = (int64_t)request->resp.len / SLOW_LINK_BYTES_PER_MS;
+    redis_send_formatted(queue->redis, buf_bytes(&request->resp), request->extra_ms, evaluated,
+                         request);
+}
+
+struct queue_call *queue_call_new(struct queue_call call)
+{
+    struct queue_call *made = xmalloc(sizeof(*made));
+
+    *made = call;
+    return made;
+}
+
+struct queue_call queue_call_take(void *call)
+{
+    struct queue_call taken = *(struct queue_call *)call;
+
+    free(call);
+    return taken;
+}
+
+int queue_result(const struct error *err)
+{
+    return err != NULL ? -(int)err->code : 0;
+}
+
+void queue_answer_done(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call call = queue_call_take(context);
+
+    (void)reply;
+    if (call.done != NULL)
+        call.done(call.context, queue_result(err), err);
+}
+
+void queue_answer_number(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call call = queue_call_take(context);
+
+    call.number(call.context, queue_result(err), err == NULL ? reply->integer : 0, err);
 }
 
 /* The value behind a name in a flat CONFIG GET answer. */
@@ -297,15 +355,12 @@ static void read_info(void *context, const redisReply *reply, const struct error
 
 void queue_ask_server(struct queue *queue)
 {
-    struct bytes info[] = {BYTES("INFO"), BYTES("server")};
     static const char *const NAMES[] = {"maxmemory-policy", "appendonly", "appendfsync"};
 
     /* One name each: several need Redis 7. */
-    for (size_t i = 0; i < 3; i++) {
-        struct bytes config[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(NAMES[i])};
-        redis_send(queue->redis, config, 3, 0, read_config, queue);
-    }
-    redis_send(queue->redis, info, 2, 0, read_info, queue);
+    for (size_t i = 0; i < 3; i++)
+        redis_command(queue->redis, 0, read_config, queue, "CONFIG GET %s", NAMES[i]);
+    redis_command(queue->redis, 0, read_info, queue, "INFO server");
 }
 
 const struct queue_server *queue_server(const struct queue *queue)

@@ -15,7 +15,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/error.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 #include "common/wire/dsn.h"
 #include "common/wire/envelope.h"
 
@@ -28,23 +28,24 @@ struct stream_id {
 #define STREAM_ID_TEXT_SIZE 42
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE]);
 bool stream_id_parse(struct bytes text, struct stream_id *id);
-int stream_id_compare(struct stream_id a, struct stream_id b);
 
 /* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
 MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,
                          struct error *err);
-/* The same at another place, "redis://host:6379/messages" as queue_place says it, with the credentials and
+/* The same at another address, "redis://host:6379/messages" as queue_address says it, with the credentials and
  * options of the transport's DSN: all that is known of it. */
 MUST_CHECK int queue_new_at(struct queue **queue, const struct settings_transport *transport,
-                            const char *place, struct error *err);
+                            const char *address, struct error *err);
 void queue_free(struct queue *queue);
 const struct dsn_redis *queue_dsn(const struct queue *queue);
-const char *queue_place(const struct queue *queue); /* "redis://host:6379/messages", for messages */
+const char *
+queue_address(const struct queue *queue); /* "redis://host:6379/messages", for messages */
 
 /* Begins to connect: authenticates, selects the database, loads the scripts. `connected` runs once, from
  * queue_process: 0, or negative with err. After a failure, and after a break, call it again when the
  * caller's back-off says so. */
 typedef void queue_done(void *context, int result, const struct error *err);
+typedef void queue_number_read(void *context, int result, int64_t number, const struct error *err);
 void queue_connect(struct queue *queue, queue_done *connected, void *context);
 void queue_disconnect(struct queue *queue); /* outstanding callbacks run with -ERR_UNREACHABLE */
 bool queue_is_connected(const struct queue *queue);
@@ -92,11 +93,10 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
                   struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
                   queue_done *done, void *context);
 
-/* Adds one value under an identity, once in seven days however often it is asked for: `added` is false if
- * it was done before. The mark does not matter. */
-typedef void queue_redriven(void *context, int result, bool added, const struct error *err);
-void queue_redrive(struct queue *queue, const char *id, struct bytes value, int64_t extra_ms,
-                   queue_redriven *done, void *context);
+/* Adds one value under an identity, once in seven days however often it is asked for: number is 0 if
+ * it was done before, else 1. The mark does not matter. */
+void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
+                   void *context);
 
 /* What the guarantee in force depends on: CONFIG GET, INFO, the DSN. "" where the server does not say. */
 struct queue_server {

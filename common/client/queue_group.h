@@ -13,7 +13,7 @@
 #define QUEUE_LEASE_MS        15000
 #define QUEUE_RENEW_MS        5000
 #define QUEUE_ACKNOWLEDGE_MAX 1000
-#define QUEUE_CLAIM_PAGE      256
+#define QUEUE_IDLE_PAGE       256
 
 /* Who reads: the consumer name in the group, and the token `<instance>:<random>` of its lease. */
 struct queue_reader {
@@ -22,20 +22,21 @@ struct queue_reader {
     const char *token;
 };
 
+/* Readings take `bytes`: values beyond so many bytes together are left out, and all behind them; the first value
+ * never is. */
 struct queue_entry {
     struct stream_id id;
-    struct bytes value;  /* data NULL: the body is gone (trimmed, deleted) */
+    struct bytes value;  /* data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     uint32_t deliveries; /* as the group counts them; 1 for a new entry */
 };
 
-typedef void queue_number_read(void *context, int result, int64_t number, const struct error *err);
 typedef void queue_entries_read(void *context, int result, const struct queue_entry *entries,
                                 size_t len, const struct error *err);
 typedef void queue_ids_read(void *context, int result, const struct stream_id *ids, size_t len,
                             const struct error *err);
 /* next: the last id that was looked at, to go on behind; 0-0 once there is nothing more. */
-typedef void queue_claimed(void *context, int result, const struct stream_id *ids, size_t len,
-                           struct stream_id next, const struct error *err);
+typedef void queue_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
+                              struct stream_id next, const struct error *err);
 typedef void queue_names_read(void *context, int result, const struct bytes *names, size_t len,
                               const struct error *err);
 
@@ -54,13 +55,13 @@ void queue_release_lease(struct queue *queue, const struct queue_reader *reader,
                          void *context);
 
 /* XREADGROUP >; block_ms 0: don't wait. result -ERR_NOT_FOUND: there is no such group. */
-void queue_read_new(struct queue *queue, const char *consumer, size_t count, int64_t block_ms,
-                    queue_entries_read *done, void *context);
+void queue_read_new(struct queue *queue, const char *consumer, size_t count, size_t bytes,
+                    int64_t block_ms, queue_entries_read *done, void *context);
 /* What `consumer` has pending after that id, oldest first, without raising a delivery count. */
 void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
-                        size_t count, queue_entries_read *done, void *context);
+                        size_t count, size_t bytes, queue_entries_read *done, void *context);
 /* Entries by id, in that order, with how often the group has delivered them. */
-void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
+void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len, size_t bytes,
                     queue_entries_read *done, void *context);
 
 /* XACK, and XDEL where `remove`; where entries are kept, remembers for queue_create_group how far. At most
@@ -71,10 +72,10 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
 void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
                  struct bytes member, queue_number_read *done, void *context);
 
-/* Members of the delayed set that are due, oldest first; number of the soonest due time in ms (wall)
+/* Members of the delayed set that are due, oldest first (data NULL: left out); number of the soonest due time in ms (wall)
  * comes from queue_next_due: -1 when the set is empty. */
-void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, queue_names_read *done,
-                    void *context);
+void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, size_t bytes,
+                    queue_names_read *done, void *context);
 void queue_next_due(struct queue *queue, queue_number_read *done, void *context);
 /* number 0: somebody else has moved it. */
 void queue_move(struct queue *queue, struct bytes member, struct bytes value,
@@ -83,18 +84,19 @@ void queue_move(struct queue *queue, struct bytes member, struct bytes value,
 /* Names that were registered. */
 void queue_read_names(struct queue *queue, queue_names_read *done, void *context);
 /* Takes over up to count entries of a name that has no lease; ids are ours now. */
-void queue_adopt(struct queue *queue, const char *consumer, struct bytes name, size_t count,
-                 queue_ids_read *done, void *context);
+void queue_take_over_dead(struct queue *queue, const char *consumer, struct bytes name,
+                          size_t count, queue_ids_read *done, void *context);
 /* Takes over up to count entries of any other consumer that were idle for that long, behind the id `after`
- * (0-0: from the start): XPENDING IDLE and XCLAIM. Looks at QUEUE_CLAIM_PAGE idle ones at the most, our own
+ * (0-0: from the start), in one step. Looks at QUEUE_IDLE_PAGE idle ones at the most, our own
  * among them: a page without one of others says nothing of those behind it. */
-void queue_claim_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
-                      struct stream_id after, size_t count, queue_claimed *done, void *context);
+void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
+                          struct stream_id after, size_t count, queue_idle_taken *done,
+                          void *context);
 /* Resets the idle time of entries that are still being worked on. */
-void queue_keep(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
-                queue_done *done, void *context);
-/* Sets the delivery count of one entry: what its next death will be charged with. */
-void queue_charge(struct queue *queue, const char *consumer, struct stream_id id, uint32_t count,
-                  queue_done *done, void *context);
+void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
+                 queue_done *done, void *context);
+/* Sets the delivery count of one entry. */
+void queue_set_deliveries(struct queue *queue, const char *consumer, struct stream_id id,
+                          uint32_t count, queue_done *done, void *context);
 
 #endif

@@ -1,9 +1,11 @@
-/* What queue.c shares with queue_append.c and queue_group.c; for nobody else. */
+/* What queue.c shares with the other files of the queue; for nobody else. */
 #ifndef COMMON_CLIENT_QUEUE_INTERNAL_H
 #define COMMON_CLIENT_QUEUE_INTERNAL_H
 
-#include "common/client/queue.h"
+#include "common/client/queue_group.h"
 #include "common/client/redis.h"
+
+#include <inttypes.h>
 
 enum queue_script {
     QUEUE_SCRIPT_APPEND,
@@ -11,7 +13,8 @@ enum queue_script {
     QUEUE_SCRIPT_LEASE,
     QUEUE_SCRIPT_RENEW,
     QUEUE_SCRIPT_RELEASE,
-    QUEUE_SCRIPT_ADOPT,
+    QUEUE_SCRIPT_TAKE_OVER_DEAD,
+    QUEUE_SCRIPT_TAKE_OVER_IDLE,
     QUEUE_SCRIPT_ACKNOWLEDGE,
     QUEUE_SCRIPT_RETRY,
     QUEUE_SCRIPT_MOVE,
@@ -24,7 +27,7 @@ extern const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS];
 
 struct queue {
     struct dsn_redis dsn;
-    char *place;
+    char *address;
     struct redis *redis;
     bool connected;
     struct error last_error;
@@ -34,18 +37,46 @@ struct queue {
     char sha[QUEUE_SCRIPTS][41];
     char *delayed; /* <stream>__queue */
     char *prefix;  /* of our own keys: {<stream>}__ */
+    char *names;   /* <prefix>consumers:<group> */
+    char *last;    /* <prefix>last:<group> */
     struct queue_server server;
     bool server_is_known;
 };
 
-/* "{messages}__spool:<id>"; free it. */
-char *queue_key(const struct queue *queue, const char *kind, const char *name);
+#define STREAM_ID_FORMAT "%" PRIu64 "-%" PRIu64
+#define LEASE_FORMAT     "%sowner:%s:%s" /* prefix, group, consumer */
 
-/* EVALSHA of a script. A script that the server has forgotten breaks the connection: it is loaded when
- * the caller connects again. */
-void queue_eval(struct queue *queue, enum queue_script script, size_t keys,
-                const struct bytes *arguments, size_t count, redis_replied *done, void *context);
-/* For answers of scripts: closes the connection on NOSCRIPT. */
-void queue_check_script(struct queue *queue, const redisReply *reply, const struct error *err);
+/* A request under way; which of the callbacks it is, the function knows that reads the answer. */
+struct queue_call {
+    struct queue *queue;
+    union {
+        queue_done *done; /* may be NULL */
+        queue_number_read *number;
+        queue_names_read *names;
+        queue_ids_read *ids;
+        queue_idle_taken *idle;
+        queue_mark_read *mark;
+    };
+    void *context;
+    struct redis_budget budget;
+};
+struct queue_call *queue_call_new(struct queue_call call);
+struct queue_call queue_call_take(void *call); /* frees it */
+int queue_result(const struct error *err);     /* for the callback: 0, or -err->code */
+
+/* redis_replied, with a struct queue_call as context: */
+void queue_answer_done(void *call, const redisReply *reply, const struct error *err);
+void queue_answer_number(void *call, const redisReply *reply, const struct error *err);
+
+/* EVALSHA of a script; format: its keys, so many, and its arguments, as redis_command has it. If the server has
+ * forgotten it (SCRIPT FLUSH), it is loaded again and the request repeated, behind those that were sent since; if
+ * it forgets at once again, the connection is closed. */
+void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
+                int keys, const char *format, ...);
+
+static inline bool queue_has_forgotten(const redisReply *reply, const struct error *err)
+{
+    return err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT"));
+}
 
 #endif

@@ -1,10 +1,8 @@
 /* Reading entries: new ones, pending ones, and ones whose ids are known. */
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
-#include "common/client/queue_group.h"
 #include "common/client/queue_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Collects entries over several answers (one XRANGE each), then calls back once. */
@@ -17,17 +15,19 @@ struct collection {
     size_t answered;
     bool counts; /* how often each was delivered is asked for as well */
     struct arena arena;
+    struct redis_budget budget;
     struct error err; /* the first that went wrong */
 };
 
-static struct collection *collection_new(struct queue *queue, queue_entries_read *done,
-                                         void *context)
+static struct collection *collection_new(struct queue *queue, size_t bytes,
+                                         queue_entries_read *done, void *context)
 {
     struct collection *collection = xcalloc(1, sizeof(*collection));
 
     collection->queue = queue;
     collection->done = done;
     collection->context = context;
+    collection->budget.left = bytes;
     return collection;
 }
 
@@ -43,10 +43,17 @@ static void collection_finish(struct collection *collection)
     free(collection);
 }
 
-static void collection_fail(struct collection *collection, const struct error *err)
+static void collection_fail(struct collection *collection, const redisReply *reply,
+                            const struct error *err)
 {
-    if (collection->err.code == ERR_NONE)
-        collection->err = *err;
+    const struct queue *queue = collection->queue;
+
+    if (collection->err.code != ERR_NONE)
+        return;
+    collection->err = *err;
+    if (reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOGROUP")))
+        error_set(&collection->err, ERR_NOT_FOUND, "%s: there is no group %s", queue->address,
+                  queue->dsn.group);
 }
 
 /* The value of the field `message` in an entry's list of fields. PHP writes that one field only; what
@@ -74,15 +81,9 @@ static bool read_entry(const redisReply *row, struct queue_entry *entry)
 static void new_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
-    struct error missing;
 
-    if (err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOGROUP"))) {
-        error_set(&missing, ERR_NOT_FOUND, "%s: there is no group %s", collection->queue->place,
-                  collection->queue->dsn.group);
-        err = &missing;
-    }
     if (err != NULL) {
-        collection_fail(collection, err);
+        collection_fail(collection, reply, err);
     } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
                reply->element[0]->elements == 2) {
         const redisReply *rows = reply->element[0]->element[1];
@@ -95,38 +96,21 @@ static void new_read(void *context, const redisReply *reply, const struct error 
     collection_finish(collection);
 }
 
-void queue_read_new(struct queue *queue, const char *consumer, size_t count, int64_t block_ms,
-                    queue_entries_read *done, void *context)
+void queue_read_new(struct queue *queue, const char *consumer, size_t count, size_t bytes,
+                    int64_t block_ms, queue_entries_read *done, void *context)
 {
-    struct collection *collection = collection_new(queue, done, context);
-    char limit[24], block[24];
+    struct collection *collection = collection_new(queue, bytes, done, context);
 
-    snprintf(limit, sizeof(limit), "%zu", count);
-    snprintf(block, sizeof(block), "%lld", (long long)block_ms);
-    struct bytes waiting[] = {BYTES("XREADGROUP"),
-                              BYTES("GROUP"),
-                              bytes_of(queue->dsn.group),
-                              bytes_of(consumer),
-                              BYTES("COUNT"),
-                              bytes_of(limit),
-                              BYTES("BLOCK"),
-                              bytes_of(block),
-                              BYTES("STREAMS"),
-                              bytes_of(queue->dsn.stream),
-                              BYTES(">")};
-    struct bytes at_once[] = {BYTES("XREADGROUP"),
-                              BYTES("GROUP"),
-                              bytes_of(queue->dsn.group),
-                              bytes_of(consumer),
-                              BYTES("COUNT"),
-                              bytes_of(limit),
-                              BYTES("STREAMS"),
-                              bytes_of(queue->dsn.stream),
-                              BYTES(">")};
+    redis_limit_next(queue->redis, &collection->budget);
     if (block_ms > 0)
-        redis_send(queue->redis, waiting, 11, block_ms, new_read, collection);
+        redis_command(queue->redis, block_ms, new_read, collection,
+                      "XREADGROUP GROUP %s %s COUNT %lu BLOCK %" PRId64 " STREAMS %s >",
+                      queue->dsn.group, consumer, (unsigned long)count, block_ms,
+                      queue->dsn.stream);
     else
-        redis_send(queue->redis, at_once, 9, 0, new_read, collection);
+        redis_command(queue->redis, 0, new_read, collection,
+                      "XREADGROUP GROUP %s %s COUNT %lu STREAMS %s >", queue->dsn.group, consumer,
+                      (unsigned long)count, queue->dsn.stream);
 }
 
 /* Comes before the body of the same entry. */
@@ -146,10 +130,11 @@ static void range_read(void *context, const redisReply *reply, const struct erro
     struct queue_entry found;
 
     if (err != NULL)
-        collection_fail(collection, err);
+        collection_fail(collection, reply, err);
     else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
              read_entry(reply->element[0], &found))
-        entry->value = arena_copy(&collection->arena, found.value);
+        entry->value =
+            found.value.data != NULL ? arena_copy(&collection->arena, found.value) : found.value;
     if (collection->answered == collection->len)
         collection_finish(collection);
 }
@@ -168,29 +153,26 @@ static void read_bodies(struct collection *collection)
      * collection is gone, so nothing of it is touched behind that. */
     const struct queue_entry *entries = collection->entries;
     bool counts = collection->counts;
+    struct redis_budget *budget = &collection->budget;
     for (size_t i = 0; i < len; i++) {
-        char id[STREAM_ID_TEXT_SIZE];
+        struct stream_id id = entries[i].id;
 
-        stream_id_format(entries[i].id, id);
-        if (counts) {
-            struct bytes pending[] = {BYTES("XPENDING"),
-                                      bytes_of(queue->dsn.stream),
-                                      bytes_of(queue->dsn.group),
-                                      bytes_of(id),
-                                      bytes_of(id),
-                                      BYTES("1")};
-            redis_send(queue->redis, pending, 6, 0, count_read, collection);
-        }
-        struct bytes range[] = {BYTES("XRANGE"), bytes_of(queue->dsn.stream), bytes_of(id),
-                                bytes_of(id)};
-        redis_send(queue->redis, range, 4, 0, range_read, collection);
+        if (counts)
+            redis_command(queue->redis, 0, count_read, collection,
+                          "XPENDING %s %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT " 1",
+                          queue->dsn.stream, queue->dsn.group, id.ms, id.sequence, id.ms,
+                          id.sequence);
+        redis_limit_next(queue->redis, budget);
+        redis_command(queue->redis, 0, range_read, collection,
+                      "XRANGE %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT, queue->dsn.stream, id.ms,
+                      id.sequence, id.ms, id.sequence);
     }
 }
 
-void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len,
+void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len, size_t bytes,
                     queue_entries_read *done, void *context)
 {
-    struct collection *collection = collection_new(queue, done, context);
+    struct collection *collection = collection_new(queue, bytes, done, context);
 
     collection->entries = xcalloc(len + 1, sizeof(struct queue_entry));
     collection->len = len;
@@ -205,11 +187,7 @@ static void pending_read(void *context, const redisReply *reply, const struct er
     struct collection *collection = context;
 
     if (err != NULL) {
-        struct error missing = *err;
-
-        if (reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOGROUP")))
-            missing.code = ERR_NOT_FOUND;
-        collection_fail(collection, &missing);
+        collection_fail(collection, reply, err);
         collection_finish(collection);
         return;
     }
@@ -227,20 +205,11 @@ static void pending_read(void *context, const redisReply *reply, const struct er
 }
 
 void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
-                        size_t count, queue_entries_read *done, void *context)
+                        size_t count, size_t bytes, queue_entries_read *done, void *context)
 {
-    struct collection *collection = collection_new(queue, done, context);
-    char from[STREAM_ID_TEXT_SIZE + 1], limit[24];
+    struct collection *collection = collection_new(queue, bytes, done, context);
 
-    from[0] = '(';
-    stream_id_format(after, from + 1);
-    snprintf(limit, sizeof(limit), "%zu", count);
-    struct bytes pending[] = {BYTES("XPENDING"),
-                              bytes_of(queue->dsn.stream),
-                              bytes_of(queue->dsn.group),
-                              bytes_of(from),
-                              BYTES("+"),
-                              bytes_of(limit),
-                              bytes_of(consumer)};
-    redis_send(queue->redis, pending, 7, 0, pending_read, collection);
+    redis_command(queue->redis, 0, pending_read, collection,
+                  "XPENDING %s %s (" STREAM_ID_FORMAT " + %lu %s", queue->dsn.stream,
+                  queue->dsn.group, after.ms, after.sequence, (unsigned long)count, consumer);
 }

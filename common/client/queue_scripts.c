@@ -92,7 +92,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
 
     /* KEYS lease of the name, names, stream; ARGV group, me, name, count.
      * Takes over what a consumer without a lease left; once it has nothing more, its name goes. */
-    [QUEUE_SCRIPT_ADOPT] =
+    [QUEUE_SCRIPT_TAKE_OVER_DEAD] =
         "if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[3]) == 0 then\n"
         "  return {}\n"
         "end\n"
@@ -109,10 +109,34 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return ids\n",
 
-    /* KEYS stream, last; ARGV group, delete, track, id... XACK first: what it refuses is not deleted. */
+    /* KEYS stream; ARGV group, me, idle ms, id, count, page. Takes over up to count entries of others behind that
+     * id. Looks at a page; first it returns the last id that it looked at, or 0-0 if there is nothing behind. */
+    [QUEUE_SCRIPT_TAKE_OVER_IDLE] =
+        "local page = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '(' .. ARGV[4],"
+        " '+', ARGV[6])\n"
+        "local taken = {'0-0'}\n"
+        "for _, entry in ipairs(page) do\n"
+        "  if #taken > tonumber(ARGV[5]) then\n"
+        "    return taken\n"
+        "  end\n"
+        "  taken[1] = entry[1]\n"
+        "  if entry[2] ~= ARGV[2] then\n"
+        "    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], entry[1], 'JUSTID')\n"
+        "    taken[#taken + 1] = entry[1]\n"
+        "  end\n"
+        "end\n"
+        "if #taken <= tonumber(ARGV[5]) and #page < tonumber(ARGV[6]) then\n"
+        "  taken[1] = '0-0'\n"
+        "end\n"
+        "return taken\n",
+
+    /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. */
     [QUEUE_SCRIPT_ACKNOWLEDGE] = "local ids = {}\n"
                                  "for i = 4, #ARGV do\n"
                                  "  ids[i - 3] = ARGV[i]\n"
+                                 "end\n"
+                                 "if ARGV[2] == '1' then\n"
+                                 "  redis.call('XDEL', KEYS[1], '0-0')\n"
                                  "end\n"
                                  "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))\n"
                                  "if ARGV[2] == '1' then\n"
@@ -126,6 +150,9 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "  return 0\n"
         "end\n"
         "redis.call('XACK', KEYS[1], ARGV[1], '0-0')\n"
+        "if ARGV[6] == '1' then\n"
+        "  redis.call('XDEL', KEYS[1], '0-0')\n"
+        "end\n"
         "redis.call('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[5])\n"
         "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
         "if ARGV[6] == '1' then\n"

@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
-#include "common/client/redis_requests.h"
 #include "common/client/resolve.h"
 
 #include <errno.h>
@@ -16,13 +15,25 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 /* What hiredis reads at a time, and what a drained read buffer may keep. */
 #define READ_SIZE       16384
 #define READ_BUFFER_MAX (1024 * 1024)
+#define SMALL_MAX       64 /* ids and names: kept beyond a budget */
+
+struct request {
+    redis_replied *done;
+    void *context;
+    int64_t silent_since_ms; /* of the oldest */
+    int64_t extra_ms;
+    struct redis_budget *budget; /* NULL: all is kept */
+    struct request *next;        /* utlist.h */
+    struct request *prev;
+};
 
 struct redis {
-    char *place;
+    char *address;
     int64_t timeout_ms;
     redis_broken *broken;
     void *context;
@@ -36,15 +47,20 @@ struct redis {
     size_t tried;                    /* of them */
     int64_t connect_by_ms;           /* to any of them */
     struct buf waiting;              /* RESP that was sent before there is a connection */
-    struct redis_requests requests;
+    struct request *requests;        /* not answered yet, the oldest first */
+    redisReply *reply;               /* of the callback that runs */
+    struct redis_budget *next_budget;
+    redisReplyObjectFunctions functions; /* hiredis' own, but for create_string */
+    void *(*plain_string)(const redisReadTask *, char *, size_t);
     bool timed_out; /* the last connection, for want of an answer */
 };
 
-struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context)
+struct redis *redis_new(const char *address, int64_t timeout_ms, redis_broken *broken,
+                        void *context)
 {
     struct redis *redis = xcalloc(1, sizeof(*redis));
 
-    redis->place = xstrdup(place);
+    redis->address = xstrdup(address);
     redis->timeout_ms = timeout_ms;
     redis->broken = broken;
     redis->context = context;
@@ -56,18 +72,51 @@ void redis_free(struct redis *redis)
     if (redis == NULL)
         return;
     redis->broken = NULL;
-    redis_close(redis, "closed");
+    redis_close(redis, ERR_UNREACHABLE, "closed");
     resolve_free(redis->resolve);
     buf_free(&redis->waiting);
-    redis_requests_free(&redis->requests);
-    free(redis->place);
+    free(redis->address);
     free(redis);
+}
+
+static bool is_beyond(struct redis_budget *budget, size_t len)
+{
+    if (budget->used && len > budget->left) {
+        budget->left = 0; /* nothing behind it either: they keep their order */
+        return true;
+    }
+    budget->used = true;
+    budget->left -= len < budget->left ? len : budget->left;
+    return false;
+}
+
+static void *create_string(const redisReadTask *task, char *text, size_t len)
+{
+    struct redis *redis = task->privdata;
+    struct redis_budget *budget = redis->requests != NULL ? redis->requests->budget : NULL;
+    char empty[] = "";
+
+    if (budget == NULL || task->type != REDIS_REPLY_STRING || len <= SMALL_MAX ||
+        !is_beyond(budget, len))
+        return redis->plain_string(task, text, len);
+    redisReply *reply = redis->plain_string(task, empty, 0);
+    if (reply != NULL) {
+        free(reply->str);
+        reply->str = NULL;
+        reply->len = len;
+    }
+    return reply;
+}
+
+void redis_limit_next(struct redis *redis, struct redis_budget *budget)
+{
+    redis->next_budget = budget;
 }
 
 static int take_over(struct redis *redis, redisContext *hiredis, struct error *err)
 {
     if (hiredis == NULL || hiredis->err != 0) {
-        error_set(err, ERR_UNREACHABLE, "%s: %s", redis->place,
+        error_set(err, ERR_UNREACHABLE, "%s: %s", redis->address,
                   hiredis != NULL ? hiredis->errstr : "out of memory");
         if (hiredis != NULL)
             redisFree(hiredis);
@@ -75,6 +124,11 @@ static int take_over(struct redis *redis, redisContext *hiredis, struct error *e
     }
     fcntl(hiredis->fd, F_SETFD, FD_CLOEXEC);
     hiredis->reader->maxbuf = READ_BUFFER_MAX;
+    redis->functions = *hiredis->reader->fn;
+    redis->plain_string = redis->functions.createString;
+    redis->functions.createString = create_string;
+    hiredis->reader->fn = &redis->functions;
+    hiredis->reader->privdata = redis;
     redis->hiredis = hiredis;
     redis->connecting = true;
     return 0;
@@ -97,26 +151,14 @@ static int connect_next(struct redis *redis, struct error *err)
     return -ERR_UNREACHABLE;
 }
 
-/* As hiredis has it, which would look for IPv6 only where there is no IPv4. */
-static void put_ipv4_first(struct resolve_answer *addresses)
-{
-    struct resolve_answer sorted = {0};
-
-    for (int with_colon = 0; with_colon <= 1; with_colon++)
-        for (size_t i = 0; i < addresses->len; i++)
-            if ((strchr(addresses->address[i], ':') != NULL) == (with_colon == 1))
-                memcpy(sorted.address[sorted.len++], addresses->address[i], RESOLVE_ADDRESS_SIZE);
-    memcpy(addresses->address, sorted.address, sizeof(sorted.address));
-}
-
 static int connect_first(struct redis *redis, struct error *err)
 {
     redis->looking_up = false;
     redis->tried = 0;
     redis->connect_by_ms = clock_monotonic_ms() + redis->timeout_ms;
     if (redis->addresses.len == 0)
-        return error_set(err, ERR_UNREACHABLE, "%s: %s", redis->place, redis->addresses.text);
-    put_ipv4_first(&redis->addresses);
+        return error_set(err, ERR_UNREACHABLE, "%s: %s", redis->address, redis->addresses.text);
+    resolve_put_ipv4_first(&redis->addresses);
     return connect_next(redis, err);
 }
 
@@ -148,7 +190,18 @@ int redis_open(struct redis *redis, const char *host, int port, const char *path
 /* The oldest request's time begins, or begins anew. */
 static void begin_time(struct redis *redis)
 {
-    redis_requests_oldest(&redis->requests)->silent_since_ms = clock_monotonic_ms();
+    if (redis->requests != NULL)
+        redis->requests->silent_since_ms = clock_monotonic_ms();
+}
+
+static struct request take_oldest(struct redis *redis)
+{
+    struct request *oldest = redis->requests;
+    struct request request = *oldest;
+
+    DL_DELETE(redis->requests, oldest);
+    free(oldest);
+    return request;
 }
 
 /* AUTH may be in it. */
@@ -163,15 +216,16 @@ static void clear_waiting(struct redis *redis)
  * that stood when it broke are answered first and once. */
 static void break_connection(struct redis *redis, const struct error *err)
 {
-    size_t standing = redis->requests.count;
+    const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;
 
     if (redis->hiredis != NULL)
         redisFree(redis->hiredis);
     redis->hiredis = NULL;
     redis->looking_up = false;
     clear_waiting(redis);
-    for (; standing > 0; standing--) {
-        struct redis_request request = redis_requests_pop(&redis->requests);
+    for (bool more = true; more && redis->requests != NULL;) {
+        more = redis->requests != last;
+        struct request request = take_oldest(redis);
 
         if (request.done != NULL)
             request.done(request.context, NULL, err);
@@ -180,13 +234,13 @@ static void break_connection(struct redis *redis, const struct error *err)
         redis->broken(redis->context, err);
 }
 
-void redis_close(struct redis *redis, const char *why)
+void redis_close(struct redis *redis, enum error_code code, const char *why)
 {
     struct error err;
 
     if (!redis_is_open(redis))
         return;
-    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    error_set(&err, code, "%s: %s", redis->address, why);
     break_connection(redis, &err);
 }
 
@@ -203,10 +257,13 @@ static bool is_established(const struct redis *redis)
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context)
 {
+    struct redis_budget *budget = redis->next_budget;
+
+    redis->next_budget = NULL;
     if (!redis_is_open(redis)) {
         struct error err;
 
-        error_set(&err, ERR_UNREACHABLE, "%s: not connected", redis->place);
+        error_set(&err, ERR_UNREACHABLE, "%s: not connected", redis->address);
         if (done != NULL)
             done(context, NULL, &err);
         return;
@@ -215,9 +272,28 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
         buf_append(&redis->waiting, resp);
     else if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
         abort(); /* only for want of memory */
-    redis_requests_push(&redis->requests, (struct redis_request){done, context, 0, extra_ms});
-    if (redis->requests.count == 1)
+    struct request *request = xmalloc(sizeof(*request));
+    *request =
+        (struct request){.done = done, .context = context, .extra_ms = extra_ms, .budget = budget};
+    DL_APPEND(redis->requests, request);
+    if (redis->requests == request)
         begin_time(redis);
+}
+
+void redis_write_count(struct buf *resp, size_t count)
+{
+    buf_append_char(resp, '*');
+    buf_append_u64(resp, count);
+    buf_append(resp, BYTES("\r\n"));
+}
+
+void redis_write_argument(struct buf *resp, struct bytes argument)
+{
+    buf_append_char(resp, '$');
+    buf_append_u64(resp, argument.len);
+    buf_append(resp, BYTES("\r\n"));
+    buf_append(resp, argument);
+    buf_append(resp, BYTES("\r\n"));
 }
 
 void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
@@ -225,16 +301,33 @@ void redis_send(struct redis *redis, const struct bytes *arguments, size_t count
 {
     struct buf resp = {0};
 
-    buf_append_char(&resp, '*');
-    buf_append_u64(&resp, count);
-    buf_append(&resp, BYTES("\r\n"));
-    for (size_t i = 0; i < count; i++) {
-        buf_append_char(&resp, '$');
-        buf_append_u64(&resp, arguments[i].len);
-        buf_append(&resp, BYTES("\r\n"));
-        buf_append(&resp, arguments[i]);
-        buf_append(&resp, BYTES("\r\n"));
-    }
+    redis_write_count(&resp, count);
+    for (size_t i = 0; i < count; i++)
+        redis_write_argument(&resp, arguments[i]);
+    redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
+    buf_free(&resp);
+}
+
+void redis_format(struct buf *resp, const char *format, va_list arguments)
+{
+    char *command = NULL;
+    int len = redisvFormatCommand(&command, format, arguments);
+
+    if (len < 0)
+        abort(); /* for want of memory, or the format is none */
+    buf_append(resp, (struct bytes){command, (size_t)len});
+    redisFreeCommand(command);
+}
+
+void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, void *context,
+                   const char *format, ...)
+{
+    struct buf resp = {0};
+    va_list arguments;
+
+    va_start(arguments, format);
+    redis_format(&resp, format, arguments);
+    va_end(arguments);
     redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
     buf_free(&resp);
 }
@@ -273,9 +366,9 @@ static int64_t give_up_ms(const struct redis *redis)
 {
     if (!is_established(redis))
         return redis->give_up_ms;
-    if (redis->requests.count == 0)
+    const struct request *oldest = redis->requests;
+    if (oldest == NULL)
         return -1;
-    const struct redis_request *oldest = redis_requests_oldest(&redis->requests);
     return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
 }
 
@@ -288,7 +381,7 @@ static void break_for(struct redis *redis, const char *why)
 {
     struct error err;
 
-    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->address, why);
     break_connection(redis, &err);
 }
 
@@ -320,7 +413,7 @@ static void fail_connecting(struct redis *redis, const char *why)
 {
     struct error err;
 
-    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->place, why);
+    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->address, why);
     redisFree(redis->hiredis);
     redis->hiredis = NULL;
     if (connect_next(redis, &err) < 0)
@@ -348,23 +441,21 @@ static bool finish_connecting(struct redis *redis)
         abort(); /* only for want of memory */
     clear_waiting(redis);
     /* Requests given while it connected have been waiting for it, not for the server. */
-    if (redis->requests.count > 0)
-        begin_time(redis);
+    begin_time(redis);
     return true;
 }
 
 static void answer(struct redis *redis, const redisReply *reply)
 {
-    struct redis_request request = redis_requests_pop(&redis->requests);
+    struct request request = take_oldest(redis);
     struct error err;
 
     /* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
-    if (redis->requests.count > 0)
-        begin_time(redis);
+    begin_time(redis);
     if (request.done == NULL)
         return;
     if (reply->type == REDIS_REPLY_ERROR) {
-        error_set(&err, redis_classify(redis_text(reply)), "%s: %.*s", redis->place,
+        error_set(&err, redis_classify(redis_text(reply)), "%s: %.*s", redis->address,
                   BYTES_ARG(redis_text(reply)));
         request.done(request.context, reply, &err);
     } else {
@@ -372,23 +463,18 @@ static void answer(struct redis *redis, const redisReply *reply)
     }
 }
 
-static void read_replies(struct redis *redis)
+redisReply *redis_keep_reply(struct redis *redis)
+{
+    redisReply *reply = redis->reply;
+
+    redis->reply = NULL;
+    return reply;
+}
+
+static void answer_all(struct redis *redis)
 {
     void *reply = NULL;
 
-    for (;;) {
-        size_t before = redis->hiredis->reader->len;
-
-        if (redisBufferRead(redis->hiredis) != REDIS_OK) {
-            break_for(redis, redis->hiredis->errstr);
-            return;
-        }
-        if (redis->hiredis->reader->len - before < READ_SIZE)
-            break;
-    }
-    /* An answer that is coming in is not late, however long it is. */
-    if (redis->requests.count > 0)
-        begin_time(redis);
     while (redis->hiredis != NULL) {
         if (redisGetReplyFromReader(redis->hiredis, &reply) != REDIS_OK) {
             break_for(redis, redis->hiredis->errstr);
@@ -396,13 +482,35 @@ static void read_replies(struct redis *redis)
         }
         if (reply == NULL)
             return;
-        if (redis->requests.count == 0) {
+        if (redis->requests == NULL) {
             freeReplyObject(reply);
             break_for(redis, "answered what was not asked");
             return;
         }
+        redis->reply = reply;
         answer(redis, reply);
-        freeReplyObject(reply);
+        freeReplyObject(redis_keep_reply(redis));
+    }
+}
+
+/* What was read is taken apart every now and then, so that not all of a large answer lies in the buffer. */
+static void read_replies(struct redis *redis)
+{
+    bool more = true;
+
+    while (more && redis->hiredis != NULL) {
+        size_t before = redis->hiredis->reader->len;
+
+        if (redisBufferRead(redis->hiredis) != REDIS_OK) {
+            break_for(redis, redis->hiredis->errstr);
+            return;
+        }
+        more = redis->hiredis->reader->len - before == READ_SIZE;
+        if (more && redis->hiredis->reader->len < READ_BUFFER_MAX)
+            continue;
+        /* An answer that is coming in is not late, however long it is. */
+        begin_time(redis);
+        answer_all(redis);
     }
 }
 
@@ -449,13 +557,29 @@ void redis_process(struct redis *redis, short revents)
         write_requests(redis);
 }
 
+struct bytes redis_inner_error(struct bytes text)
+{
+    static const struct bytes where = BYTES("@user_script:");
+    const char *found;
+
+    if (!bytes_starts_with(text, BYTES("ERR Error running script")))
+        return text;
+    while ((found = memmem(text.data, text.len, where.data, where.len)) != NULL)
+        text = bytes_slice(text, (size_t)(found - text.data) + where.len, text.len);
+    while (text.len > 0 && strchr("0123456789 :-", text.data[0]) != NULL)
+        text = bytes_slice(text, 1, text.len);
+    return text;
+}
+
 enum error_code redis_classify(struct bytes text)
 {
     static const char *const PASSING[] = {"LOADING",   "READONLY",    "MASTERDOWN", "OOM",
                                           "BUSY ",     "TRYAGAIN",    "MISCONF",    "NOREPLICAS",
                                           "UNBLOCKED", "CLUSTERDOWN", "NOSCRIPT"};
+    struct bytes error = redis_inner_error(text);
+
     for (size_t i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); i++)
-        if (bytes_starts_with(text, bytes_of(PASSING[i])))
+        if (bytes_starts_with(error, bytes_of(PASSING[i])))
             return ERR_UNREACHABLE;
     return ERR_REFUSED;
 }

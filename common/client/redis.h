@@ -15,10 +15,11 @@
 #ifndef COMMON_CLIENT_REDIS_H
 #define COMMON_CLIENT_REDIS_H
 
-#include "common/base/bytes.h"
+#include "common/base/buf.h"
 #include "common/base/error.h"
 
 #include <hiredis/hiredis.h>
+#include <stdarg.h>
 
 struct redis;
 
@@ -27,22 +28,42 @@ struct redis;
 typedef void redis_replied(void *context, const redisReply *reply, const struct error *err);
 typedef void redis_broken(void *context, const struct error *err);
 
-/* place: "redis://host:6379/messages", for messages. timeout_ms: for the name's
+/* address: "redis://host:6379/messages", for messages. timeout_ms: for the name's
  * look-up, for connecting (to all its addresses together) and for each answer. */
-struct redis *redis_new(const char *place, int64_t timeout_ms, redis_broken *broken, void *context);
+struct redis *redis_new(const char *address, int64_t timeout_ms, redis_broken *broken,
+                        void *context);
 void redis_free(struct redis *redis); /* outstanding callbacks run first */
 
 /* Exactly one of host (a name or an address) and path. Not while it is open. Requests may be given at once: they wait for the connection. */
 MUST_CHECK int redis_open(struct redis *redis, const char *host, int port, const char *path,
                           struct error *err);
-void redis_close(struct redis *redis, const char *why); /* outstanding callbacks run */
-bool redis_is_open(const struct redis *redis);          /* looking up and connecting count */
+/* Outstanding callbacks run with that code. */
+void redis_close(struct redis *redis, enum error_code code, const char *why);
+bool redis_is_open(const struct redis *redis); /* looking up and connecting count */
 
 /* A request. extra_ms: how much longer than timeout_ms it may take (a blocking read); done NULL: the
  * answer does not matter. */
+void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, void *context,
+                   const char *format, ...);
+/* Words between blanks, as hiredis formats them: %s a text, %b bytes (REDIS_BYTES), %d, %ld and the like. A word may be
+ * made of several: "(%s". */
+void redis_format(struct buf *resp, const char *format, va_list arguments);
+#define REDIS_BYTES(b) (b).data, (b).len
+/* The same from words. */
 void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
                 redis_replied *done, void *context);
-/* The same from RESP that is already written. */
+/* The values of one reading, all its requests together: what goes beyond `left` bytes is not kept. The first one
+ * is, whatever its size, and small ones always. */
+struct redis_budget {
+    size_t left;
+    bool used;
+};
+/* Of the next request. A string that is not kept comes with its length, and str NULL. */
+void redis_limit_next(struct redis *redis, struct redis_budget *budget);
+
+/* From RESP that is already written: redis_write_count, then so many times redis_write_argument. */
+void redis_write_count(struct buf *resp, size_t count);
+void redis_write_argument(struct buf *resp, struct bytes argument);
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context);
 /* The connection ended, and not by itself: an answer was not there in time. */
@@ -53,9 +74,15 @@ short redis_events(const struct redis *redis);
 int64_t redis_deadline_ms(const struct redis *redis); /* monotonic; -1: none */
 void redis_process(struct redis *redis, short revents);
 
+/* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
+ * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
+struct bytes redis_inner_error(struct bytes text);
 /* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN,
  * OOM, BUSY, TRYAGAIN, CLUSTERDOWN, MISCONF, NOREPLICAS, UNBLOCKED), else -ERR_REFUSED. */
 enum error_code redis_classify(struct bytes text);
+
+/* Of the callback that runs: the reply is its own from now on. Free it with freeReplyObject. */
+redisReply *redis_keep_reply(struct redis *redis);
 
 static inline struct bytes redis_text(const redisReply *reply)
 {

@@ -2,10 +2,9 @@
 
 #include "common/base/clock.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 int64_t redis_dsn_timeout_ms(const struct dsn_redis *dsn)
 {
@@ -21,24 +20,19 @@ static void check_welcome(void *context, const redisReply *reply, const struct e
     if (reply == NULL || err == NULL)
         return;
     snprintf(why, sizeof(why), "%.*s", BYTES_ARG(redis_text(reply)));
-    redis_close(redis, why);
+    redis_close(redis, err->code, why);
 }
 
 static void send_auth(struct redis *redis, const struct dsn_redis *dsn)
 {
-    struct bytes with_user[] = {BYTES("AUTH"), bytes_of(dsn->user), bytes_of(dsn->password)};
-    struct bytes without[] = {BYTES("AUTH"), bytes_of(dsn->password)};
-
     if (dsn->user != NULL && dsn->user[0] != '\0')
-        redis_send(redis, with_user, 3, 0, check_welcome, redis);
+        redis_command(redis, 0, check_welcome, redis, "AUTH %s %s", dsn->user, dsn->password);
     else
-        redis_send(redis, without, 2, 0, check_welcome, redis);
+        redis_command(redis, 0, check_welcome, redis, "AUTH %s", dsn->password);
 }
 
 int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct error *err)
 {
-    char number[24];
-
     if (dsn->tls)
         return error_set(err, ERR_USAGE,
                          "rediss:// (TLS) is not supported by this build: use redis://");
@@ -52,63 +46,34 @@ int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct erro
         return result;
     if (dsn->password != NULL)
         send_auth(redis, dsn);
-    if (dsn->dbindex != 0) {
-        snprintf(number, sizeof(number), "%lld", (long long)dsn->dbindex);
-        struct bytes select[] = {BYTES("SELECT"), bytes_of(number)};
-        redis_send(redis, select, 2, 0, check_welcome, redis);
-    }
+    if (dsn->dbindex != 0)
+        redis_command(redis, 0, check_welcome, redis, "SELECT %" PRId64, (int64_t)dsn->dbindex);
     return 0;
 }
 
 struct call {
+    struct redis *redis;
     bool answered;
     redisReply *reply;
     struct error err;
 };
 
-/* The reply belongs to hiredis and is freed behind our back: take its contents over. */
-static redisReply *take(const redisReply *reply)
-{
-    redisReply *copy = calloc(1, sizeof(*copy));
-
-    if (copy == NULL)
-        abort();
-    copy->type = reply->type;
-    copy->integer = reply->integer;
-    if (reply->str != NULL) {
-        copy->str = malloc((size_t)reply->len + 1);
-        if (copy->str == NULL)
-            abort();
-        memcpy(copy->str, reply->str, (size_t)reply->len);
-        copy->str[reply->len] = '\0';
-        copy->len = reply->len;
-    }
-    if (reply->elements > 0) {
-        copy->element = calloc(reply->elements, sizeof(redisReply *));
-        if (copy->element == NULL)
-            abort();
-        copy->elements = reply->elements;
-        for (size_t i = 0; i < reply->elements; i++)
-            copy->element[i] = take(reply->element[i]);
-    }
-    return copy;
-}
-
 static void call_answered(void *context, const redisReply *reply, const struct error *err)
 {
     struct call *call = context;
 
+    (void)reply;
     call->answered = true;
     if (err != NULL)
         call->err = *err;
     else
-        call->reply = take(reply);
+        call->reply = redis_keep_reply(call->redis);
 }
 
 redisReply *redis_call(struct redis *redis, const struct bytes *arguments, size_t count,
                        struct error *err)
 {
-    struct call call = {0};
+    struct call call = {.redis = redis};
 
     redis_send(redis, arguments, count, 0, call_answered, &call);
     while (!call.answered) {

@@ -155,3 +155,14 @@ bool resolve_take(struct resolve *resolve, struct resolve_answer *answer)
     drop_question(resolve);
     return true;
 }
+
+void resolve_put_ipv4_first(struct resolve_answer *answer)
+{
+    struct resolve_answer sorted = {.len = 0};
+
+    for (int ipv6 = 0; ipv6 < 2; ipv6++)
+        for (size_t i = 0; i < answer->len; i++)
+            if ((strchr(answer->address[i], ':') != NULL) == (ipv6 == 1))
+                memcpy(sorted.address[sorted.len++], answer->address[i], RESOLVE_ADDRESS_SIZE);
+    memcpy(answer->address, sorted.address, sizeof(answer->address));
+}

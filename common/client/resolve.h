@@ -38,6 +38,9 @@ bool resolve_take(struct resolve *resolve, struct resolve_answer *answer);
 /* Readable when there is an answer; -1: nothing is under way. It changes with each question. */
 int resolve_fd(const struct resolve *resolve);
 
+/* Many servers listen to IPv4 alone, even where their name has an IPv6 address too. */
+void resolve_put_ipv4_first(struct resolve_answer *answer);
+
 /* Is host an address already? */
 bool resolve_is_numeric(const char *host);
 

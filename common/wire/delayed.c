@@ -39,12 +39,11 @@ int delayed_to_value(struct buf *value, struct bytes member, bool redis_serializ
 
     if (json_object_begin(&object, member, arena) < 0)
         return error_set(err, ERR_FORMAT, "the delayed member is no JSON object");
-    while ((more = json_object_next(&object, &key, &raw)) > 0) {
+    while ((more = json_object_next(&object, &key, &raw)) > 0)
         if (bytes_equal_text(key, "body"))
             body = raw;
         else if (bytes_equal_text(key, "headers"))
             headers = raw;
-    }
     if (more < 0)
         return error_set(err, ERR_FORMAT, "the delayed member is not well-formed JSON");
     if (!bytes_starts_with(body, BYTES("\"")))

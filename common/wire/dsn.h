@@ -51,11 +51,15 @@ void dsn_redis_free(struct dsn_redis *dsn);
 
 /* postgresql:// or postgres:// (also pgsql://, postgresql+…:// is refused with a hint) with Doctrine's
  * query options (serverVersion, charset ignored; sslmode, sslrootcert, connect_timeout, application_name
- * … passed on) as a libpq connection string in key='value' form, appended to out. */
-MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *err);
+ * … passed on) as a libpq connection string in key='value' form, appended to out. What is neither is
+ * overlooked, as PHP does: overlooked, unless it is NULL, gets the names. */
+MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *overlooked,
+                                        struct error *err);
 
 /* "redis://redis:6379/messages?dbindex=1": which place it is, for messages to people and to tell places
  * apart: no user, no password, no options but those that say where. */
 void dsn_redacted(struct buf *out, const char *text);
+/* As it was written, with *** in place of passwords, also among the options: for `config`. */
+void dsn_masked(struct buf *out, const char *text);
 
 #endif

@@ -39,44 +39,38 @@ void dsn_member_split(struct dsn_member *member, struct bytes text)
     member->path = bytes_slice(text, member->address.len, text.len);
 }
 
-static int parse_port(int *port, struct bytes text, struct error *err)
+int dsn_userinfo_check(struct bytes userinfo, struct error *err)
 {
-    uint64_t number = 0;
-
-    if (text.len > 0 && (!bytes_to_u64(text, &number) || number == 0 || number > 65535))
-        return error_set(
-            err, ERR_USAGE,
-            "the DSN's port is not a number between 1 and 65535 (`:`, `/`, `?` and `@` in "
-            "a password are written %%3A, %%2F, %%3F and %%40)");
-    *port = (int)number;
-    return 0;
+    if (memmem(userinfo.data, userinfo.len, "://", 3) == NULL)
+        return 0;
+    return error_set(err, ERR_USAGE,
+                     "before the `@` the DSN has a `://`: `:` and `/` in a user or password are "
+                     "written %%3A and %%2F");
 }
 
 int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *err)
 {
     struct bytes name, port;
+    uint16_t number = 0;
 
-    if (address.len > 0 && address.data[0] == '[') {
-        const char *end = memchr(address.data, ']', address.len);
-
-        if (end == NULL)
-            return error_set(err, ERR_USAGE, "the DSN's IPv6 address has no `]`");
-        name = bytes_slice(address, 1, (size_t)(end - address.data) - 1);
-        port = bytes_slice(address, name.len + 2, address.len);
-        if (port.len > 0 && port.data[0] != ':')
-            return error_set(err, ERR_USAGE, "in the DSN only a port can follow the `]`");
-        port = bytes_slice(port, 1, port.len);
-    } else {
-        bytes_split(address, ':', &name, &port);
-    }
+    bool split = bytes_split_port(address, &name, &port);
     if (name.len == 0)
         return error_set(err, ERR_USAGE, "the DSN has no host");
+    if (!split || (port.len > 0 && !bytes_to_port(port, &number)))
+        return error_set(err, ERR_USAGE,
+                         "the DSN's host and port must be HOST, HOST:PORT or [IPV6]:PORT, the port "
+                         "1 to 65535 (`:`, `/`, `?` and `@` in a password are written %%3A, %%2F, "
+                         "%%3F and %%40)");
+    size_t digits = 0;
+    while (digits < name.len && name.data[digits] >= '0' && name.data[digits] <= '9')
+        digits++;
+    if (digits == name.len) /* of "redis:6379/messages" */
+        return error_set(err, ERR_USAGE,
+                         "the DSN's host is a number: behind the scheme comes ://HOST:PORT");
     for (size_t i = 0; i < name.len; i++)
         if ((unsigned char)name.data[i] <= ' ' || name.data[i] == 0x7F)
             return error_set(err, ERR_USAGE, "the DSN's host holds white space");
-    int result = parse_port(&host->port, port, err);
-    if (result < 0)
-        return result;
+    host->port = number;
     host->host = xstrndup(name.data, name.len);
     return 0;
 }
@@ -147,48 +141,4 @@ bool dsn_is_option_name(const char *name)
     size_t len = strlen(name);
 
     return len > 0 && len <= NAME_LENGTH_MAX && strspn(name, characters) == len;
-}
-
-/* Levenshtein's distance, in one row; names longer than NAME_LENGTH_MAX are far from everything. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[NAME_LENGTH_MAX + 1];
-    size_t a_len = strlen(a), b_len = strlen(b);
-
-    if (a_len > NAME_LENGTH_MAX || b_len > NAME_LENGTH_MAX)
-        return NAME_LENGTH_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}
-
-const char *dsn_nearest(const char *name, const char *const names[])
-{
-    const char *nearest = NULL;
-    size_t least = 1 + strlen(name) / 4;
-
-    for (size_t i = 0; names[i] != NULL; i++) {
-        size_t far = distance(name, names[i]);
-
-        if (far <= least && (nearest == NULL || far < least)) {
-            nearest = names[i];
-            least = far;
-        }
-    }
-    return nearest;
 }

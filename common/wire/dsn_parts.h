@@ -27,6 +27,9 @@ struct dsn_member {
     struct bytes path;
 };
 
+/* -ERR_USAGE for a `://` in it: where the user ends, and whether it is another address, can't be told. */
+MUST_CHECK int dsn_userinfo_check(struct bytes userinfo, struct error *err);
+
 void dsn_member_split(struct dsn_member *member, struct bytes text);
 
 /* "host", "host:port", "[::1]:port" into host; port 0 stands for none. -ERR_USAGE without showing what
@@ -43,9 +46,6 @@ bool dsn_query_next(struct bytes *query, char **name, char **value);
 /* ssl[verify_peer]: *key is what is in the brackets (in place) and the name is cut before them; NULL if
  * there are none. */
 void dsn_option_split(char *name, char **key);
-
-/* The name among `names` (ended by NULL) that `name` may be a slip of, or NULL. */
-const char *dsn_nearest(const char *name, const char *const names[]);
 
 /* Could somebody have meant this as an option's name? If not it may be a part of a password, and is
  * not shown to anybody. */

@@ -1,3 +1,4 @@
+#include "common/base/nearest.h"
 #include "common/wire/dsn.h"
 #include "common/wire/dsn_parts.h"
 
@@ -70,11 +71,13 @@ static bool is_among(const char *name, const char *const names[])
 
 static const char *nearest_option(const char *name)
 {
-    const char *names[COUNT(PASSED_ON) + COUNT(IGNORED) - 1];
+    struct nearest nearest = {.name = bytes_of(name)};
 
-    memcpy(names, IGNORED, sizeof(IGNORED));
-    memcpy(names + COUNT(IGNORED) - 1, PASSED_ON, sizeof(PASSED_ON));
-    return dsn_nearest(name, names);
+    for (size_t i = 0; IGNORED[i] != NULL; i++)
+        nearest_consider(&nearest, IGNORED[i]);
+    for (size_t i = 0; PASSED_ON[i] != NULL; i++)
+        nearest_consider(&nearest, PASSED_ON[i]);
+    return nearest.best;
 }
 
 /* key='value': libpq takes the last of those that are given twice. */
@@ -105,10 +108,10 @@ static int append_decoded(struct buf *out, const char *key, struct bytes text, s
 static int append_userinfo(struct buf *out, struct bytes userinfo, struct error *err)
 {
     struct bytes user, password;
-    int result = 0;
+    int result = dsn_userinfo_check(userinfo, err);
 
     bytes_split(userinfo, ':', &user, &password);
-    if (user.len > 0)
+    if (result == 0 && user.len > 0)
         result = append_decoded(out, "user", user, err);
     if (result == 0 && password.len > 0)
         result = append_decoded(out, "password", password, err);
@@ -145,7 +148,18 @@ static int append_hosts(struct buf *out, struct bytes address, struct error *err
     return result;
 }
 
-static int append_option(struct buf *out, char *name, const char *value, struct error *err)
+/* "`sslmod` (did you mean `sslmode`?), `schema`" */
+static void add_overlooked(struct buf *overlooked, const char *name)
+{
+    const char *nearest = nearest_option(name);
+
+    buf_printf(overlooked, "%s`%s`", overlooked->len > 0 ? ", " : "", name);
+    if (nearest != NULL && strcmp(nearest, name) != 0)
+        buf_printf(overlooked, " (did you mean `%s`?)", nearest);
+}
+
+static int append_option(struct buf *out, char *name, const char *value, struct buf *overlooked,
+                         struct error *err)
 {
     char *key;
 
@@ -157,28 +171,21 @@ static int append_option(struct buf *out, char *name, const char *value, struct 
             "the DSN has an option whose name no option can have (`?`, `&` and `@` in a "
             "password are written %%3F, %%26 and %%40)");
     dsn_option_split(name, &key);
-    if (is_among(name, IGNORED))
-        return 0;
-    if (key != NULL || !is_among(name, PASSED_ON)) {
-        const char *nearest = nearest_option(name);
-
-        if (nearest != NULL)
-            return error_set(err, ERR_USAGE,
-                             "unknown option \"%s\" in the PostgreSQL DSN; did you mean \"%s\"?",
-                             name, nearest);
-        return error_set(err, ERR_USAGE, "unknown option \"%s\" in the PostgreSQL DSN", name);
-    }
-    append_pair(out, name, value);
+    if (key == NULL && is_among(name, PASSED_ON))
+        append_pair(out, name, value);
+    else if (!is_among(name, IGNORED) && overlooked != NULL)
+        add_overlooked(overlooked, name);
     return 0;
 }
 
-static int append_options(struct buf *out, struct bytes query, struct error *err)
+static int append_options(struct buf *out, struct bytes query, struct buf *overlooked,
+                          struct error *err)
 {
     char *name, *value;
     int result = 0;
 
     while (result == 0 && dsn_query_next(&query, &name, &value)) {
-        result = append_option(out, name, value, err);
+        result = append_option(out, name, value, overlooked, err);
         free(name);
         free(value);
     }
@@ -202,11 +209,16 @@ static int check_scheme(struct bytes scheme, struct error *err)
     for (size_t i = 0; i < COUNT(others); i++)
         if (bytes_equal_text(scheme, others[i]))
             return error_set(err, ERR_USAGE,
-                             "the failure transport is kept in PostgreSQL, not in %s", others[i]);
-    return error_set(err, ERR_USAGE, "the database's DSN begins with postgresql://");
+                             "the failure transport is kept in PostgreSQL, not in %s; leave it "
+                             "empty to go without one",
+                             others[i]);
+    return error_set(err, ERR_USAGE,
+                     "the database's DSN begins with postgresql://; leave it empty to go without "
+                     "a failure transport");
 }
 
-int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *err)
+int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *overlooked,
+                             struct error *err)
 {
     struct dsn_parts parts;
     struct dsn_member member;
@@ -230,7 +242,7 @@ int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct error *er
     else if (result == 0)
         append_pair(&conninfo, "dbname", "postgres"); /* as Doctrine has it */
     if (result == 0)
-        result = append_options(&conninfo, parts.query, err);
+        result = append_options(&conninfo, parts.query, overlooked, err);
     if (result == 0 && out->len > 0)
         buf_append_char(out, ' ');
     if (result == 0)

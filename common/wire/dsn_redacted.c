@@ -36,6 +36,13 @@ static void append_redis(struct buf *out, const struct dsn_redis *dsn)
         buf_printf(out, "?dbindex=%lld", (long long)dsn->dbindex);
 }
 
+/* A `?` in a password that was not encoded. */
+static bool password_ends_in_query(const struct dsn_member *member, const struct dsn_parts *parts)
+{
+    return member->userinfo.data == NULL && parts->query.len > 0 &&
+           memchr(parts->query.data, '@', parts->query.len) != NULL;
+}
+
 /* Any other scheme, or a DSN that has faults: only what can't be a part of a password. */
 static void append_parts(struct buf *out, const struct dsn_parts *parts)
 {
@@ -45,9 +52,7 @@ static void append_parts(struct buf *out, const struct dsn_parts *parts)
     buf_append(out, parts->scheme);
     buf_append_text(out, "://");
     dsn_member_split(&member, parts->middle);
-    bool password_ends_in_query = member.userinfo.data == NULL && parts->query.len > 0 &&
-                                  memchr(parts->query.data, '@', parts->query.len) != NULL;
-    if (password_ends_in_query || dsn_host_parse(&host, member.address, NULL) < 0) {
+    if (password_ends_in_query(&member, parts) || dsn_host_parse(&host, member.address, NULL) < 0) {
         buf_append_text(out, "...");
         return;
     }
@@ -69,4 +74,60 @@ void dsn_redacted(struct buf *out, const char *text)
     } else {
         buf_append_text(out, "(no DSN)");
     }
+}
+
+static bool is_secret(struct bytes name)
+{
+    static const char *const SECRETS[] = {"auth", "pass", "sslpassword", "ssl[passphrase]",
+                                          "token"};
+    char *decoded = dsn_decode(name, true);
+    bool secret = decoded == NULL;
+
+    for (size_t i = 0; i < sizeof(SECRETS) / sizeof(SECRETS[0]) && !secret; i++)
+        secret = strncmp(decoded, SECRETS[i], strlen(SECRETS[i])) == 0;
+    free(decoded);
+    return secret;
+}
+
+static void append_masked_options(struct buf *out, struct bytes options)
+{
+    struct bytes option, name, value;
+
+    for (char before = '?'; options.len > 0; before = '&') {
+        bytes_split(options, '&', &option, &options);
+        bytes_split(option, '=', &name, &value);
+        buf_append_char(out, before);
+        if (value.len > 0 && is_secret(name))
+            buf_printf(out, "%.*s=***", BYTES_ARG(name));
+        else
+            buf_append(out, option);
+    }
+}
+
+void dsn_masked(struct buf *out, const char *text)
+{
+    struct dsn_parts parts;
+    struct dsn_member member;
+    struct bytes user, password;
+
+    if (dsn_parts_split(&parts, text, NULL) < 0) {
+        buf_append_text(out, "***");
+        return;
+    }
+    buf_append(out, (struct bytes){text, (size_t)(parts.middle.data - text)});
+    dsn_member_split(&member, parts.middle);
+    if (password_ends_in_query(&member, &parts)) {
+        buf_append_text(out, "***");
+        return;
+    }
+    if (member.userinfo.data != NULL) {
+        bool odd = memmem(member.userinfo.data, member.userinfo.len, "://", 3) != NULL;
+
+        if (bytes_split(member.userinfo, ':', &user, &password) && !odd)
+            buf_printf(out, "%.*s:", BYTES_ARG(user));
+        buf_append_text(out, "***@");
+    }
+    buf_append(out, member.address);
+    buf_append(out, member.path);
+    append_masked_options(out, parts.query);
 }

@@ -221,38 +221,14 @@ int envelope_decode(struct envelope *envelope, struct bytes value, struct arena 
         return error_set(err, ERR_FORMAT, "the entry is not the serialized string it begins as");
     if (json_object_begin(&object, json, arena) < 0)
         return error_set(err, ERR_FORMAT, "the entry is no JSON object");
-    while ((more = json_object_next(&object, &name, &raw)) > 0) {
+    while ((more = json_object_next(&object, &name, &raw)) > 0)
         if (bytes_equal_text(name, "body"))
             body = raw;
         else if (bytes_equal_text(name, "headers"))
             headers = raw;
-    }
     if (more < 0)
         return error_set(err, ERR_FORMAT, "the entry is not well-formed JSON");
     if (body.len == 0 || json_unquote(&body, body, arena) < 0)
         return error_set(err, ERR_FORMAT, "the entry has no string body");
     return envelope_decode_parts(envelope, body, headers, arena, err);
-}
-
-int envelope_join(struct buf *out, struct bytes body, struct bytes headers, bool redis_serialized,
-                  struct error *err)
-{
-    struct buf json = {0};
-
-    if (!json_is_valid(headers))
-        return error_set(err, ERR_FORMAT, "the headers are no JSON");
-    buf_append(&json, BYTES("{\"body\":"));
-    if (json_quote_php(&json, body) < 0) {
-        buf_free(&json);
-        return error_set(err, ERR_FORMAT, "the body is not UTF-8");
-    }
-    buf_append(&json, BYTES(",\"headers\":"));
-    buf_append(&json, headers);
-    buf_append_char(&json, '}');
-    if (redis_serialized)
-        php_write_string(out, buf_bytes(&json));
-    else
-        buf_append(out, buf_bytes(&json));
-    buf_free(&json);
-    return 0;
 }

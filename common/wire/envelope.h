@@ -78,8 +78,4 @@ MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, st
 MUST_CHECK int envelope_decode_parts(struct envelope *envelope, struct bytes body,
                                      struct bytes headers, struct arena *arena, struct error *err);
 
-/* The `message` value of a body and a headers text. */
-MUST_CHECK int envelope_join(struct buf *out, struct bytes body, struct bytes headers,
-                             bool redis_serialized, struct error *err);
-
 #endif

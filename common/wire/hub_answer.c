@@ -8,35 +8,32 @@ struct row {
 
 /* The first row that the status is in. */
 static const struct row ROWS[] = {
-    {0, 0, {HUB_WAIT, false, "no answer from the hub", HUB_CAUSE_OPEN}},
-    {200,
-     200,
-     {HUB_RETRY, false, "something else than the hub answered: not with the update's id",
-      HUB_CAUSE_OPEN}},
-    {300, 399, {HUB_WAIT, false, "redirected: the hub's URL is wrong", HUB_CAUSE_SETTINGS}},
-    {400, 400, {HUB_REJECT, false, "the hub refused the update", HUB_CAUSE_OPEN}},
-    {401, 401, {HUB_WAIT, true, "the hub does not accept the token", HUB_CAUSE_SETTINGS}},
-    {403, 403, {HUB_REJECT, false, "the hub forbids the update's topic", HUB_CAUSE_OPEN}},
-    {404, 404, {HUB_WAIT, false, "no hub at this URL", HUB_CAUSE_SETTINGS}},
-    {405, 405, {HUB_WAIT, false, "no hub at this URL: it takes no POST", HUB_CAUSE_SETTINGS}},
-    {408, 408, {HUB_WAIT, false, "the hub gave up waiting for the request", HUB_CAUSE_OPEN}},
-    {413, 413, {HUB_REJECT, false, "the update is too large for the hub", HUB_CAUSE_OPEN}},
-    {421,
-     421,
-     {HUB_WAIT, false, "the hub's server does not serve this host name", HUB_CAUSE_SETTINGS}},
-    {425, 425, {HUB_WAIT, false, "the hub is not ready for the request", HUB_CAUSE_OPEN}},
-    {429, 429, {HUB_WAIT, false, "the hub is asked too often", HUB_CAUSE_LIMIT}},
-    {402, 499, {HUB_RETRY, false, "the hub answered as no hub does", HUB_CAUSE_OPEN}},
-    {500, 599, {HUB_WAIT, false, "the hub is in trouble", HUB_CAUSE_OPEN}},
-    {100, 299, {HUB_RETRY, false, "something else than the hub answered", HUB_CAUSE_OPEN}},
+    {0, 0, {HUB_FAILED, "no answer from the hub"}},
+    {200, 200, {HUB_FAILED, "something else than the hub answered: not with the update's id"}},
+    {300, 399, {HUB_FAILED, "redirected: the hub's URL is wrong"}},
+    {400, 400, {HUB_REFUSED, "the hub refused the update"}},
+    {401, 401, {HUB_UNAUTHORIZED, "the hub does not accept the token"}},
+    {403, 403, {HUB_REFUSED, "the hub forbids the update's topic"}},
+    {404, 404, {HUB_FAILED, "no hub at this URL"}},
+    {405, 405, {HUB_FAILED, "no hub at this URL: it takes no POST"}},
+    {407, 407, {HUB_FAILED, "a proxy wants a login"}},
+    {408, 408, {HUB_FAILED, "the hub gave up waiting for the request"}},
+    {413, 413, {HUB_REFUSED, "the update is too large for the hub"}},
+    {421, 421, {HUB_FAILED, "the hub's server does not serve this host name"}},
+    {425, 425, {HUB_FAILED, "the hub is not ready for the request"}},
+    {429, 429, {HUB_LIMITED, "the hub is asked too often"}},
+    {402, 499, {HUB_FAILED, "the hub answered as no hub does"}},
+    {503, 503, {HUB_LIMITED, "the hub takes no more at present"}},
+    {500, 599, {HUB_FAILED, "the hub is in trouble"}},
+    {100, 299, {HUB_FAILED, "something else than the hub answered"}},
 };
 
 struct hub_answer hub_answer_read(long status, bool id_matches)
 {
     if (status == 200 && id_matches)
-        return (struct hub_answer){HUB_DONE, false, "published", HUB_CAUSE_OPEN};
+        return (struct hub_answer){HUB_PASSED, "published"};
     for (size_t i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); i++)
         if (status >= ROWS[i].first && status <= ROWS[i].last)
             return ROWS[i].answer;
-    return (struct hub_answer){HUB_WAIT, false, "not an answer of HTTP", HUB_CAUSE_OPEN};
+    return (struct hub_answer){HUB_FAILED, "not an answer of HTTP"};
 }

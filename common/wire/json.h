@@ -60,6 +60,9 @@ MUST_CHECK int json_quote_php(struct buf *out, struct bytes text);
 /* Quoted with the least escaping (`"`, `\`, control characters); text must be UTF-8. */
 void json_quote(struct buf *out, struct bytes text);
 
+/* Appends valid JSON, which is UTF-8, with every character behind ASCII as \uXXXX: the same values. */
+void json_to_ascii(struct buf *out, struct bytes json);
+
 /* Appends text (unquoted) with U+FFFD in place of every byte that is no part of valid UTF-8. */
 void json_make_utf8(struct buf *out, struct bytes text);
 /* The first character of a valid, not empty UTF-8 text; returns its length in bytes. */

@@ -85,13 +85,11 @@ static char *put_wide(char *to, uint32_t code)
 /* Room is asked for in pieces: six times a large text at once would be a lot of memory. */
 #define PIECE 4096
 
-int json_quote_php(struct buf *out, struct bytes text)
+/* in_string: ASCII is escaped as well, where a string needs it. */
+static void append_in_ascii(struct buf *out, struct bytes text, bool in_string)
 {
     size_t i = 0;
 
-    if (!bytes_is_utf8(text))
-        return -ERR_FORMAT;
-    buf_append_char(out, '"');
     while (i < text.len) {
         size_t stop = text.len - i > PIECE ? i + PIECE : text.len;
         char *start = buf_reserve(out, (stop - i) * 6 + 12);
@@ -103,6 +101,8 @@ int json_quote_php(struct buf *out, struct bytes text)
             i += json_code_point(text.data + i, &code);
             if (code >= 0x80) {
                 to = put_wide(to, code);
+            } else if (!in_string) {
+                *to++ = (char)code;
             } else if (code == '/') {
                 *to++ = '\\';
                 *to++ = '/';
@@ -112,8 +112,22 @@ int json_quote_php(struct buf *out, struct bytes text)
         }
         out->len += (size_t)(to - start);
     }
+}
+
+int json_quote_php(struct buf *out, struct bytes text)
+{
+    if (!bytes_is_utf8(text))
+        return -ERR_FORMAT;
+    buf_append_char(out, '"');
+    append_in_ascii(out, text, true);
     buf_append_char(out, '"');
     return 0;
+}
+
+/* Outside its strings JSON is ASCII. */
+void json_to_ascii(struct buf *out, struct bytes json)
+{
+    append_in_ascii(out, json, false);
 }
 
 void json_quote(struct buf *out, struct bytes text)

@@ -9,7 +9,4 @@
 void jwt_claims_encode(struct buf *out, const char *algorithm, int64_t expires_s);
 void base64url_encode(struct buf *out, struct bytes data); /* no padding */
 
-/* exp of somebody else's token, for a warning before it ends; 0 if it has none or is no JWT. */
-int64_t jwt_claims_expiry(struct bytes token);
-
 #endif

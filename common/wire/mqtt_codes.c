@@ -39,7 +39,7 @@ static const struct code CODES[] = {
     {0x9b, 0, "QoS not supported", ""},
     {0x9c, 0, "use another server", ""},
     {0x9d, 0, "server moved", ""},
-    {0x9e, 0, "shared subscriptions not supported", " (see [mqtt] share_name)"},
+    {0x9e, 0, "shared subscriptions not supported", ""},
     {0x9f, 0, "connection rate exceeded", ""},
     {0xa0, 0, "maximum connect time", ""},
     {0xa1, 0, "subscription identifiers not supported", ""},

@@ -16,7 +16,7 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-#define PHP_DEPTH_MAX 256 /* of values inside a value that php_skip passes over */
+#define PHP_DEPTH_MAX 4096 /* inside a value that php_skip passes over: unserialize_max_depth */
 
 enum php_type {
     PHP_NULL,

@@ -10,6 +10,7 @@ bool retry_is_allowed(const struct retry_strategy *strategy, int64_t retry_count
 int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_count, uint64_t random)
 {
     double delay = (double)strategy->delay_ms * pow(strategy->multiplier, (double)retry_count);
+
     /* Symfony draws a whole number of ms from [-spread, spread]. */
     double spread = floor(delay * strategy->jitter);
     double share = (double)(random >> 11) * 0x1p-53; /* [0, 1) */

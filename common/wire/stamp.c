@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#define HISTORY_SIZE 10 /* Symfony's default */
+
 const struct bytes STAMP_NAMES[STAMP_CLASSES] = {
     [STAMP_MESSAGE_ID] = BYTES(ENVELOPE_STAMP_CLASS("TransportMessageIdStamp")),
     [STAMP_ERROR] = BYTES(ENVELOPE_STAMP_CLASS("ErrorDetailsStamp")),
@@ -42,6 +44,15 @@ bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure)
     return false;
 }
 
+size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure, size_t count)
+{
+    bool limited = which == STAMP_DELAY || which == STAMP_REDELIVERY;
+
+    return limited && failure->receiver.len == 0 && count >= HISTORY_SIZE
+               ? count - (HISTORY_SIZE - 1)
+               : 0;
+}
+
 /* A copy of the headers object in which `name` is `value`, at the end. Keys are ASCII or PHP's escapes. */
 static int set_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
                       struct arena *arena)
@@ -69,6 +80,16 @@ static int set_header(struct buf *out, struct bytes headers, const char *name, s
     if (json_quote_php(out, value) < 0)
         return -ERR_FORMAT;
     buf_append_char(out, '}');
+    return 0;
+}
+
+/* The same, but for an empty value. */
+static int add_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
+                      struct arena *arena)
+{
+    if (value.len > 0)
+        return set_header(out, headers, name, value, arena);
+    buf_append(out, headers);
     return 0;
 }
 
@@ -100,6 +121,7 @@ int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *
 {
     struct arena arena = {0};
     struct buf stamped = {0};
+    struct buf named = {0};
     int failed = 0;
 
     buf_clear(body);
@@ -114,12 +136,13 @@ int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *
         buf_append(body, envelope->body);
         break;
     }
-    if (failed == 0 && failure->entry.len == 0)
-        buf_append(headers, buf_bytes(&stamped));
-    else if (failed == 0 &&
-             set_header(headers, buf_bytes(&stamped), HEADER_ENTRY, failure->entry, &arena) < 0)
+    struct bytes identity = envelope->mqtt_id.len == 0 ? failure->identity : BYTES_NONE;
+    if (failed == 0 &&
+        (add_header(&named, buf_bytes(&stamped), HEADER_ID, identity, &arena) < 0 ||
+         add_header(headers, buf_bytes(&named), HEADER_ENTRY, failure->entry, &arena) < 0))
         failed = error_set(err, ERR_FORMAT, "the headers are no JSON object");
     buf_free(&stamped);
+    buf_free(&named);
     arena_free(&arena);
     return failed;
 }

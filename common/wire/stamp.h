@@ -24,6 +24,7 @@ struct stamp_failure {
     int64_t now_us;         /* RedeliveryStamp's time, wall clock */
     struct bytes receiver;  /* SentToFailureTransportStamp's name; empty for a retry */
     struct bytes entry;     /* header X-Mqtt-Entry (which entry this was); empty: none */
+    struct bytes identity;  /* X-Mqtt-Id of an envelope that has none; empty: none */
 };
 
 /* Writes the new body and headers text (both buffers are cleared first; the envelope must not point into

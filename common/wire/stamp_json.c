@@ -94,22 +94,47 @@ static bool is_same_error(struct bytes stamp, const struct stamp_failure *failur
            code == failure->exception_code;
 }
 
+static int find_elements(struct bytes list, size_t *count, struct bytes *first, struct bytes *last)
+{
+    struct json_array array;
+    struct bytes element;
+    int more;
+
+    if (json_array_begin(&array, list) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_array_next(&array, &element)) > 0) {
+        *last = element;
+        if ((*count)++ == 0)
+            *first = element;
+    }
+    return more;
+}
+
+/* Where the element ends that stands `surplus` behind the first. The list was found good before. */
+static size_t surplus_end(struct bytes list, size_t surplus)
+{
+    struct json_array array;
+    struct bytes element = BYTES_NONE;
+
+    if (json_array_begin(&array, list) < 0)
+        abort();
+    for (size_t i = 0; i <= surplus; i++)
+        if (json_array_next(&array, &element) <= 0)
+            abort();
+    return (size_t)(element.data + element.len - list.data);
+}
+
 /* A header's value with one stamp more: `raw` is a string that holds a list. */
 static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which,
                        const struct stamp_failure *failure, struct arena *arena)
 {
-    struct json_array array;
+    struct bytes first = BYTES_NONE;
     struct bytes last = BYTES_NONE;
-    struct bytes element;
     struct bytes list;
     struct buf longer = {0};
-    int more;
+    size_t count = 0;
 
-    if (json_unquote(&list, raw, arena) < 0 || json_array_begin(&array, list) < 0)
-        return -ERR_FORMAT;
-    while ((more = json_array_next(&array, &element)) > 0)
-        last = element;
-    if (more < 0)
+    if (json_unquote(&list, raw, arena) < 0 || find_elements(list, &count, &first, &last) < 0)
         return -ERR_FORMAT;
     if (which == STAMP_ERROR && last.len > 0 && is_same_error(last, failure, arena)) {
         buf_append(out, raw);
@@ -117,7 +142,11 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
     }
     /* Up to the last element's end, so that what is there stays as it is. */
     if (last.len > 0) {
-        buf_append(&longer, bytes_slice(list, 0, (size_t)(last.data + last.len - list.data)));
+        size_t end = (size_t)(last.data + last.len - list.data);
+        size_t skipped = surplus_end(list, stamp_surplus(which, failure, count));
+
+        buf_append(&longer, bytes_slice(list, 0, (size_t)(first.data + first.len - list.data)));
+        buf_append(&longer, bytes_slice(list, skipped, end - skipped));
         buf_append_char(&longer, ',');
     } else {
         buf_append_char(&longer, '[');

@@ -20,13 +20,19 @@ struct found {
     size_t count_at;
     size_t count_len;
     int64_t next_key;
-    bool same_error; /* the last ErrorDetailsStamp says what this failure says */
+    size_t surplus;          /* of the count: what goes, behind the first */
+    size_t surplus_at;       /* where that begins */
+    size_t surplus_end;      /* and ends */
+    uint64_t surplus_before; /* values read before it */
+    uint64_t surplus_behind; /* and when it was over */
+    bool same_error;         /* the last ErrorDetailsStamp says what this failure says */
 };
 
 struct walk {
     struct php_reader reader;
     struct php_references references;
     const struct stamp_failure *failure;
+    bool keeps_all; /* surplus stamps stay: another value refers to one */
     bool has_stamps;
     struct php_value stamps; /* the map's head */
     size_t stamps_end;       /* where its closing brace is */
@@ -174,7 +180,17 @@ static int read_list(struct walk *walk, enum stamp_class which, size_t pair_at)
     found->count = list.count;
     found->count_at = list.count_at;
     found->count_len = list.count_len;
+    if (!walk->keeps_all)
+        found->surplus = stamp_surplus(which, walk->failure, list.count);
     for (size_t i = 0; i < list.count; i++) {
+        if (i == 1) {
+            found->surplus_at = reader->at;
+            found->surplus_before = reader->values;
+        }
+        if (i == found->surplus + 1) {
+            found->surplus_end = reader->at;
+            found->surplus_behind = reader->values;
+        }
         if (php_read_key(reader, &key) < 0 ||
             read_error(reader, walk->failure, &found->same_error) < 0)
             return -ERR_FORMAT;
@@ -284,6 +300,15 @@ static void edit_insert(struct edits *edits, size_t at, uint64_t behind, struct 
     edit->added = count_values(pairs);
 }
 
+static void edit_surplus(struct edits *edits, const struct found *found)
+{
+    struct edit *edit =
+        add_edit(edits, found->surplus_at, found->surplus_end - found->surplus_at, BYTES_NONE);
+
+    edit->behind = found->surplus_before;
+    edit->removed = found->surplus_behind - found->surplus_before;
+}
+
 static void edit_lists(struct edits *edits, struct walk *walk)
 {
     const struct stamp_failure *failure = walk->failure;
@@ -300,13 +325,17 @@ static void edit_lists(struct edits *edits, struct walk *walk)
         buf_clear(&pair);
         write_stamp(&pair, which, appended ? found->next_key : 0, failure);
         if (appended) {
-            edit_number(edits, found->count_at, found->count_len, found->count + 1);
+            edit_number(edits, found->count_at, found->count_len,
+                        found->count + 1 - found->surplus);
+            if (found->surplus > 0)
+                edit_surplus(edits, found);
             edit_insert(edits, found->list_end, found->values_behind, buf_bytes(&pair));
             continue;
         }
         if (found->there) {
             struct edit *edit =
                 add_edit(edits, found->pair_at, found->list_end + 1 - found->pair_at, BYTES_NONE);
+
             edit->behind = found->values_before;
             edit->removed = found->values_behind - found->values_before;
             classes--;
@@ -374,10 +403,10 @@ static void apply(struct buf *out, struct bytes text, struct edits *edits)
     buf_append(out, bytes_slice(text, at, text.len));
 }
 
-int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failure *failure,
-                   struct error *err)
+static int stamp_text(struct buf *out, struct bytes text, const struct stamp_failure *failure,
+                      bool keeps_all, struct error *err)
 {
-    struct walk walk = {.reader.text = text, .failure = failure};
+    struct walk walk = {.reader.text = text, .failure = failure, .keeps_all = keeps_all};
     struct edits edits = {0};
     int failed;
 
@@ -388,7 +417,7 @@ int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failur
     } else if (walk.reader.custom && (walk.references.len > 0 || walk.reader.custom_references)) {
         failed = error_set(err, ERR_FORMAT, "the envelope has references that can't be followed");
     } else {
-        edits.list = xcalloc(2 * STAMP_CLASSES + 2 + walk.references.len, sizeof(*edits.list));
+        edits.list = xcalloc(3 * STAMP_CLASSES + 2 + walk.references.len, sizeof(*edits.list));
         edit_lists(&edits, &walk);
         failed = edit_references(&edits, &walk);
         if (failed < 0)
@@ -400,4 +429,13 @@ int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failur
     arena_free(&edits.arena);
     free(edits.list);
     return failed;
+}
+
+int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failure *failure,
+                   struct error *err)
+{
+    if (stamp_text(out, text, failure, false, NULL) == 0)
+        return 0;
+    return stamp_text(out, text, failure, true,
+                      err); /* perhaps a reference names a surplus stamp */
 }

@@ -176,6 +176,20 @@ bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos)
     return a_qos >= b_qos && bytes_equal(a_share, b_share) && topic_filter_covers(a, b);
 }
 
+unsigned topic_filter_wildcards(struct bytes filter)
+{
+    unsigned wildcards = 0;
+    bool more = true;
+
+    while (more) {
+        struct bytes level;
+
+        more = bytes_split(filter, '/', &level, &filter);
+        wildcards += is_wildcard(level, '+') || is_wildcard(level, '#');
+    }
+    return wildcards;
+}
+
 static bool is_separator(char c)
 {
     return c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n';

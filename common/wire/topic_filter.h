@@ -21,6 +21,9 @@ bool topic_filter_overlaps(struct bytes a, struct bytes b);
  * or both of none. */
 bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos);
 
+/* How many `+` and `#` it has. */
+unsigned topic_filter_wildcards(struct bytes filter);
+
 /* A list as [mqtt] topics has it: "a/#, b/+@0 c": separated by commas or white space, an `@0`, `@1` or
  * `@2` behind a filter is its own QoS. Call until it returns 0; 1: one more; negative: what is wrong. */
 MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos,

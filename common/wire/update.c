@@ -8,7 +8,6 @@
 #define REPLACEMENT        "\xEF\xBF\xBD" /* U+FFFD */
 #define FORM_LENGTH_MAX    (10 * 1024 * 1024 - 1)
 #define HUB_PATH           "/.well-known/mercure"
-#define TOPIC_PLACEHOLDER  "{topic}"
 #define ESCAPED_LENGTH_MAX 3
 
 /* The Unicode text nearest to it: each byte that belongs to no character becomes U+FFFD. */
@@ -167,6 +166,10 @@ void update_form(struct buf *out, const struct update *update)
 {
     buf_append(out, BYTES("topic="));
     update_urlencode(out, update->topic);
+    for (size_t i = 0; i < update->alternates_len; i++) {
+        buf_append(out, BYTES("&topic="));
+        update_urlencode(out, update->alternates[i]);
+    }
     buf_append(out, BYTES("&data="));
     update_urlencode(out, update->data);
     if (update->private_update)
@@ -190,6 +193,8 @@ static size_t form_len(const struct update *update)
 {
     size_t len = strlen("topic=&data=") + urlencoded_len(update->topic);
 
+    for (size_t i = 0; i < update->alternates_len; i++)
+        len += strlen("&topic=") + urlencoded_len(update->alternates[i]);
     len += urlencoded_len(update->data);
     if (update->private_update)
         len += strlen("&private=on");
@@ -208,29 +213,19 @@ static bool may_be_too_long(const struct update *update)
     size_t len = update->topic.len + update->data.len + update->id.len + update->type.len +
                  update->retry.len;
 
+    for (size_t i = 0; i < update->alternates_len; i++)
+        len += update->alternates[i].len;
     return len > FORM_LENGTH_MAX / (2 * ESCAPED_LENGTH_MAX);
 }
 
-static bool find(struct bytes text, struct bytes wanted, size_t *at)
+static int check_topic(struct bytes topic, struct error *err)
 {
-    const char *found = text.len > 0 ? memmem(text.data, text.len, wanted.data, wanted.len) : NULL;
-
-    if (found == NULL)
-        return false;
-    *at = (size_t)(found - text.data);
-    return true;
-}
-
-void update_expand_topic(struct buf *out, struct bytes template, struct bytes topic)
-{
-    size_t at;
-
-    while (find(template, BYTES(TOPIC_PLACEHOLDER), &at)) {
-        buf_append(out, bytes_slice(template, 0, at));
-        buf_append(out, topic);
-        template = bytes_slice(template, at + sizeof(TOPIC_PLACEHOLDER) - 1, template.len);
-    }
-    buf_append(out, template);
+    if (topic.len == 0)
+        return error_set(err, ERR_REFUSED, "the update has an empty topic");
+    if (memmem(topic.data, topic.len, HUB_PATH, strlen(HUB_PATH)) != NULL)
+        return error_set(err, ERR_REFUSED, "the topic holds %s, which the hub keeps for itself",
+                         HUB_PATH);
+    return 0;
 }
 
 static bool breaks_lines(struct bytes text)
@@ -253,13 +248,12 @@ int update_check_size(struct bytes topic, struct bytes payload, struct error *er
 int update_check(const struct update *update, struct error *err)
 {
     uint64_t retry;
-    size_t at;
+    int result = check_topic(update->topic, err);
 
-    if (update->topic.len == 0)
-        return error_set(err, ERR_REFUSED, "the update has no topic");
-    if (find(update->topic, BYTES(HUB_PATH), &at))
-        return error_set(err, ERR_REFUSED, "the topic holds %s, which the hub keeps for itself",
-                         HUB_PATH);
+    for (size_t i = 0; i < update->alternates_len && result == 0; i++)
+        result = check_topic(update->alternates[i], err);
+    if (result < 0)
+        return result;
     if (breaks_lines(update->id))
         return error_set(err, ERR_REFUSED, "the update's id holds CR, LF or NUL");
     if (update->id.len > 0 && update->id.data[0] == '#')

@@ -17,6 +17,8 @@ void update_document(struct buf *out, struct bytes id, struct bytes topic, struc
 /* Empty (len 0) type and retry are left out; data is always sent. */
 struct update {
     struct bytes topic;
+    const struct bytes *alternates; /* further topics, under which it is received as well */
+    size_t alternates_len;
     struct bytes data;
     bool private_update;
     struct bytes id;
@@ -24,7 +26,7 @@ struct update {
     struct bytes retry;
 };
 
-/* Appends application/x-www-form-urlencoded: topic, data, private=on, id, type, retry. */
+/* Appends application/x-www-form-urlencoded: topic, its alternates, data, private=on, id, type, retry. */
 void update_form(struct buf *out, const struct update *update);
 
 /* PHP's urlencode: letters, digits and -_. kept, space is +, all else %XX. */
@@ -33,11 +35,8 @@ void update_urlencode(struct buf *out, struct bytes text);
 /* topic_encoding = uri: percent-encodes all but unreserved characters and `/`. */
 void update_encode_topic(struct buf *out, struct bytes topic);
 
-/* topic_template: `{topic}` stands for the MQTT topic, everything else for itself. */
-void update_expand_topic(struct buf *out, struct bytes template, struct bytes topic);
-
 /* Would the hub refuse it whoever asks? (400, 403: see hub_answer.h.) Cheaper than asking:
- * CR, LF or NUL in id or type, a topic that holds /.well-known/mercure, an empty topic, a form of more
+ * CR, LF or NUL in id or type, a topic or alternate that holds /.well-known/mercure, an empty topic, a form of more
  * than 10 MiB - 1, which is counted and not made. -ERR_REFUSED with the reason. */
 MUST_CHECK int update_check(const struct update *update, struct error *err);
 

@@ -53,12 +53,13 @@ bool append_limit_is_degraded(const struct append_limit *limit)
     return limit->late > 1;
 }
 
-void append_limit_explain(const struct append_limit *limit, const char *place, struct error *err)
+void append_limit_explain(const struct append_limit *limit, const char *destination,
+                          struct error *err)
 {
     error_set(err, ERR_UNREACHABLE,
               "%s: no answer in time to %zu bytes (%" PRId64 " ms)%s; now at most %zu bytes at "
               "once, for %" PRId64 " ms",
-              place, limit->late_bytes, limit->late_ms,
+              destination, limit->late_bytes, limit->late_ms,
               append_limit_is_degraded(limit)
                   ? ". If the link takes only so much: timeout=SECONDS in the DSN"
                   : "",

@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_MIN_MS   100
-#define RETRY_MAX_MS   5000
-#define FENCED_MAX     3             /* in a row without a success: then as any other error */
-#define HANG_UPS_MAX   3             /* in a row, upon a large append: then its size is to blame */
-#define HANG_UP_BYTES  (1024 * 1024) /* no client-query-buffer-limit is below it */
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 5000
+#define FENCED_MAX   3 /* in a row without a success: then as any other error */
+#define HANG_UPS_MAX 3 /* in a row, upon a large append: then its size is the cause */
+#define LARGE_APPEND                                                                               \
+    (1024 * 1024) /* more than a full batch; no client-query-buffer-limit is below */
 #define BATCH_MESSAGES 256
 #define MARK_SIZE      40
 #define PREVIOUS_MEND                                                                              \
@@ -29,21 +30,20 @@ enum dispatch_state {
     DISPATCH_FAILING, /* `trouble` says why; what is in flight is answered first */
 };
 
-/* Where the spool goes to. */
+/* Which Redis gets the spool's messages. */
 enum dispatch_target {
-    TARGET_PRESENT,   /* the transport's place */
-    TARGET_UNDECIDED, /* an orphan spool's: the mark that is read there will say */
-    TARGET_PREVIOUS,  /* where the orphan spool had to go: the transport's knows nothing of it */
+    TARGET_PRESENT,   /* the transport's */
+    TARGET_UNDECIDED, /* an orphan spool: the mark at the transport's Redis will decide */
+    TARGET_PREVIOUS,  /* an orphan spool's destination: the transport's Redis has no mark of it */
 };
 
 struct batch {
-    char next[MARK_SIZE]; /* the mark that it sets */
-    struct spool_position position;
-    uint64_t last; /* sequence */
-    size_t count;  /* entries */
+    char next[MARK_SIZE];           /* the mark that it sets */
+    struct spool_position position; /* behind its last message */
+    size_t count;                   /* entries */
     size_t bytes;
     size_t replayed;  /* of the entries */
-    size_t oversized; /* messages without an entry, that lie in a file */
+    size_t oversized; /* messages that lie in a file, without an entry */
     int64_t sent_us;
 };
 
@@ -52,8 +52,8 @@ struct dispatch {
     const struct settings_transport *transport;
     struct stats_slot *slot;
     struct spool *spool;
-    char *place;    /* of the transport's DSN */
-    char *previous; /* of an orphan spool, until it is turned to; else NULL */
+    char *destination; /* of the transport's DSN */
+    char *previous;    /* an orphan spool's destination, until its queue is made; else NULL */
     enum dispatch_target target;
     struct queue *queue;
     struct envelope_template *template;
@@ -63,21 +63,21 @@ struct dispatch {
     int64_t retry_ms;
     struct backoff backoff;
     struct error trouble; /* the first one: FENCED answers or a lost connection follow from it */
-    int fenced;           /* in a row */
+    int fenced;           /* FENCED answers in a row */
     struct log_fault fault;
     char reason[STATS_REASON_SIZE];
 
-    struct buf expected_mark; /* that the next batch expects */
-    struct buf read_mark;     /* as it was read last */
-    bool mark_is_known;       /* it was read, and nothing was accepted since */
+    struct buf expected_mark; /* by the next batch */
+    struct buf read_mark;     /* the last one that Redis gave */
+    bool mark_is_known;       /* no append was accepted since it was read */
     uint64_t replay_until;    /* records up to here were in Redis once */
     struct append_limit limit;
-    struct batch in_flight[APPEND_LIMIT_IN_FLIGHT];
-    size_t first;
+    struct batch in_flight[APPEND_LIMIT_IN_FLIGHT]; /* the oldest first */
     size_t in_flight_len;
-    uint64_t suspects_until; /* one of the messages up to here is too large: one a batch */
-    uint64_t too_large;      /* this one: it was refused alone */
-    unsigned hang_ups;       /* upon large appends, since one was accepted */
+    uint64_t one_by_one_until; /* sequence; one of the messages up to it may be too large */
+    uint64_t too_large;        /* sequence of a message that was refused alone for its size */
+    unsigned hang_ups;         /* upon large appends, since one was accepted */
+    char mend[100];            /* of `trouble` */
     struct log_fault damage;
     uint64_t sent; /* messages, since the start */
 };
@@ -89,6 +89,7 @@ static void note_trouble(struct dispatch *dispatch, const struct error *err)
     if (dispatch->state == DISPATCH_FAILING)
         return;
     dispatch->trouble = *err;
+    dispatch->mend[0] = '\0';
     dispatch->state = DISPATCH_FAILING;
 }
 
@@ -97,27 +98,27 @@ static void mark_healthy(struct dispatch *dispatch)
     struct error degraded = {0};
 
     if (append_limit_is_degraded(&dispatch->limit))
-        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &degraded);
+        append_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &degraded);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
              degraded.text);
     backoff_reset(&dispatch->backoff);
     dispatch->fenced = 0;
     log_fault_over(&dispatch->fault, LOG_PLAIN, "%s: takes messages again",
-                   queue_place(dispatch->queue));
+                   queue_address(dispatch->queue));
 }
 
-/* The mend is there however long the rest is, and the place is named. */
+/* The reason names the destination, and is cut before the mend. */
 static void explain_trouble(struct dispatch *dispatch)
 {
-    const char *place = queue_place(dispatch->queue);
+    const char *destination = queue_address(dispatch->queue);
     const char *text = dispatch->trouble.text;
     bool previous = dispatch->target == TARGET_PREVIOUS;
-    const char *mend = previous ? PREVIOUS_MEND : "";
-    bool named = strstr(text, place) != NULL;
+    const char *mend = previous ? PREVIOUS_MEND : dispatch->mend;
+    bool named = strstr(text, destination) != NULL;
     char why[STATS_REASON_SIZE];
 
     snprintf(why, sizeof(why) - strlen(mend), "%s%s%s%s", previous ? "the former " : "",
-             named ? "" : place, named ? "" : ": ", text);
+             named ? "" : destination, named ? "" : ": ", text);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%s%s", why, mend);
 }
 
@@ -139,7 +140,8 @@ static const struct {
     const char *text;
 } MARK_REPORTS[] = {
     [MARK_IN_STEP] = {LOG_LEVEL_DEBUG, "the mark is where the spool is"},
-    [MARK_AHEAD] = {LOG_LEVEL_INFO, "has more than was known here: going on behind it"},
+    [MARK_AHEAD] = {LOG_LEVEL_INFO,
+                    "has more than the spool had noted: sending goes on behind the mark"},
     [MARK_BEHIND] = {LOG_LEVEL_NOTICE, "has lost messages that it had taken: sending them again"},
     [MARK_GAP] = {LOG_LEVEL_ERROR,
                   "has lost messages that it had taken: the `missing` are no longer kept ([spool] "
@@ -148,7 +150,8 @@ static const struct {
         {LOG_LEVEL_WARNING,
          "the mark is not one that this spool has set (the spool is older than it, "
          "or was made anew): everything kept is sent again, repeats are possible"},
-    [MARK_COPIED] = {LOG_LEVEL_INFO, "the mark is another's by now: reading the one of its own"},
+    [MARK_COPIED] = {LOG_LEVEL_INFO,
+                     "another process has moved the mark: reading the mark of this copy"},
 };
 
 static void report_mark(const struct dispatch *dispatch, const struct mark_result *found,
@@ -160,26 +163,28 @@ static void report_mark(const struct dispatch *dispatch, const struct mark_resul
               LOG_WITH(log_bytes("mark", mark), log_number("position", (int64_t)found->position),
                        log_number("replayed", (int64_t)found->replayed),
                        log_number("missing", (int64_t)found->missing)),
-              "%s: %s", queue_place(dispatch->queue), MARK_REPORTS[found->kind].text);
+              "%s: %s", queue_address(dispatch->queue), MARK_REPORTS[found->kind].text);
     stats_add(dispatch->slot, STATS_SPOOL_GAP, found->missing);
 }
 
 static void read_mark(struct dispatch *dispatch);
 
-/* Where an orphan spool goes to, by the mark that the present place has for it. */
+/* By the mark that the transport's Redis has for the orphan spool. */
 static enum dispatch_target decide_target(struct dispatch *dispatch, struct bytes mark)
 {
     if (spool_knows_mark(dispatch->spool, mark)) {
-        log_notice(LOG_PLAIN, "%s: has the mark of the spool for %s: it gets the rest",
-                   dispatch->place, dispatch->previous);
+        log_notice(
+            LOG_PLAIN,
+            "%s: has the mark of the spool that was for %s: what is left in the spool goes there",
+            dispatch->destination, dispatch->previous);
         return TARGET_PRESENT;
     }
-    if (strcmp(dispatch->settings->spool.former, "redirect") != 0)
+    if (dispatch->settings->spool.former != SPOOL_FORMER_REDIRECT)
         return TARGET_PREVIOUS;
     log_warning(LOG_PLAIN,
-                "[spool] former = redirect: what was stored for %s goes to %s. What the former one "
-                "already has may come twice, with the same X-Mqtt-Id",
-                dispatch->previous, dispatch->place);
+                "[spool] former = redirect: what was stored for %s goes to %s; messages that "
+                "the first has already may come twice, with the same X-Mqtt-Id",
+                dispatch->previous, dispatch->destination);
     spool_redirect(dispatch->spool);
     return TARGET_PRESENT;
 }
@@ -211,7 +216,7 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
     if (dispatch->target == TARGET_UNDECIDED) {
         dispatch->target = decide_target(dispatch, mark);
         if (dispatch->target == TARGET_PREVIOUS) {
-            dispatch->state = DISPATCH_WAITING; /* for this answer to be dealt with */
+            dispatch->state = DISPATCH_WAITING; /* go_on connects there, outside this callback */
             dispatch->retry_ms = 0;
             return;
         }
@@ -251,8 +256,7 @@ static void on_connected(void *context, int result, const struct error *err)
         read_mark(dispatch);
 }
 
-/* To the previous place, once the present one has said that it knows nothing of the spool. */
-static int turn_to_previous(struct dispatch *dispatch, struct error *err)
+static int connect_to_previous(struct dispatch *dispatch, struct error *err)
 {
     struct queue *queue;
     int result = queue_new_at(&queue, dispatch->transport, dispatch->previous, err);
@@ -272,7 +276,7 @@ static void go_on(struct dispatch *dispatch)
     struct error err = {0};
 
     if (dispatch->target == TARGET_PREVIOUS && dispatch->previous != NULL &&
-        turn_to_previous(dispatch, &err) < 0) {
+        connect_to_previous(dispatch, &err) < 0) {
         note_trouble(dispatch, &err);
     } else if (queue_is_connected(dispatch->queue)) {
         read_mark(dispatch);
@@ -291,7 +295,7 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
     if (dispatch->state != DISPATCH_FAILING || (connected && dispatch->in_flight_len > 0))
         return;
     if (dispatch->trouble.code == ERR_FENCED && connected && dispatch->fenced++ < FENCED_MAX) {
-        log_notice(LOG_PLAIN, "%s; reading it again", dispatch->trouble.text);
+        log_notice(LOG_PLAIN, "%s; reading the mark from Redis", dispatch->trouble.text);
         read_mark(dispatch);
         return;
     }
@@ -306,7 +310,7 @@ static bool is_refused_for_its_size(struct dispatch *dispatch, const struct batc
 {
     if (err->code == ERR_TOO_LARGE)
         return true;
-    if (queue_is_connected(dispatch->queue) || batch->bytes < HANG_UP_BYTES ||
+    if (queue_is_connected(dispatch->queue) || batch->bytes < LARGE_APPEND ||
         ++dispatch->hang_ups < HANG_UPS_MAX)
         return false;
     dispatch->hang_ups = 0;
@@ -323,52 +327,57 @@ static void note_failed_append(struct dispatch *dispatch, const struct batch *ba
         return;
     if (queue_timed_out(dispatch->queue)) {
         append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
-        append_limit_explain(&dispatch->limit, queue_place(dispatch->queue), &late);
+        append_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &late);
         err = &late;
-    } else if (is_refused_for_its_size(dispatch, batch, err)) {
-        if (batch->count + batch->oversized > 1)
-            dispatch->suspects_until = batch->last;
-        else
-            dispatch->too_large = batch->last;
     }
+    bool alone = batch->count + batch->oversized == 1;
+    bool too_large = is_refused_for_its_size(dispatch, batch, err);
+    bool no_memory = batch->bytes >= LARGE_APPEND && strstr(err->text, "OOM ") != NULL;
+    if ((too_large || no_memory) && !alone)
+        dispatch->one_by_one_until = batch->position.sequence;
+    else if (too_large)
+        dispatch->too_large = batch->position.sequence - 1;
     note_trouble(dispatch, err);
+    if (no_memory && alone)
+        snprintf(
+            dispatch->mend, sizeof(dispatch->mend),
+            "; if Redis never has room for this one message: [transport:async] max_entry below "
+            "%zuK sets it aside",
+            batch->bytes / 1024);
 }
 
 static void on_appended(void *context, int result, const struct error *err)
 {
     struct dispatch *dispatch = context;
-    const struct batch *batch = &dispatch->in_flight[dispatch->first];
+    struct batch batch = dispatch->in_flight[0];
 
     if (dispatch->in_flight_len == 0)
-        return; /* it is being freed */
-    dispatch->first = (dispatch->first + 1) % APPEND_LIMIT_IN_FLIGHT;
+        return; /* dispatch_free */
     dispatch->in_flight_len--;
+    memmove(dispatch->in_flight, dispatch->in_flight + 1, dispatch->in_flight_len * sizeof(batch));
     if (result < 0) {
-        note_failed_append(dispatch, batch, err);
+        note_failed_append(dispatch, &batch, err);
         return;
     }
-    int64_t took_us = clock_monotonic_us() - batch->sent_us;
+    int64_t took_us = clock_monotonic_us() - batch.sent_us;
     append_limit_answered(&dispatch->limit, took_us / 1000);
-    spool_commit(dispatch->spool, &batch->position);
+    spool_commit(dispatch->spool, &batch.position);
     dispatch->mark_is_known = false;
     dispatch->hang_ups = 0;
-    if (batch->last >= dispatch->suspects_until)
-        dispatch->suspects_until = 0;
-    dispatch->sent += batch->count + batch->oversized;
-    stats_add(dispatch->slot, STATS_DISPATCHED, batch->count);
-    stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch->replayed);
+    if (batch.position.sequence >= dispatch->one_by_one_until)
+        dispatch->one_by_one_until = 0;
+    dispatch->sent += batch.count + batch.oversized;
+    stats_add(dispatch->slot, STATS_DISPATCHED, batch.count);
+    stats_add(dispatch->slot, STATS_DISPATCH_REPLAYED, batch.replayed);
     stats_observe(dispatch->slot, STATS_DISPATCH_US, took_us);
     mark_healthy(dispatch);
 }
 
 static void send_batch(struct dispatch *dispatch, struct batch *batch)
 {
-    size_t at = (dispatch->first + dispatch->in_flight_len) % APPEND_LIMIT_IN_FLIGHT;
-
     batch->sent_us = clock_monotonic_us();
     batch->bytes = dispatch->values.resp.len;
-    dispatch->in_flight[at] = *batch;
-    dispatch->in_flight_len++;
+    dispatch->in_flight[dispatch->in_flight_len++] = *batch;
     queue_append(dispatch->queue, spool_mark_id(dispatch->spool),
                  buf_bytes(&dispatch->expected_mark), bytes_of(batch->next), &dispatch->values,
                  dispatch->limit.answer_timeout_ms - dispatch->limit.timeout_ms, on_appended,
@@ -387,7 +396,7 @@ static bool is_too_large(const struct dispatch *dispatch, const struct spool_mes
             envelope_size(dispatch->template, entry) > limit);
 }
 
-/* Into a file, where `mqtt-bridge spool` finds it. While Redis refuses, it is tried again with the batch. */
+/* Into a file, for `mqtt-bridge spool`. The file stays the same if the batch is tried again. */
 static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
                      struct error *err)
 {
@@ -433,7 +442,6 @@ static int add_message(struct dispatch *dispatch, struct batch *batch,
         batch->count++;
         batch->replayed += message->sequence <= dispatch->replay_until;
     }
-    batch->last = message->sequence;
     batch->position = spool_position(dispatch->spool);
     spool_mark_text(message->run, message->sequence, batch->next);
     return 0;
@@ -443,7 +451,7 @@ static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
 {
     size_t messages = batch->count + batch->oversized;
 
-    if (messages > 0 && batch->last < dispatch->suspects_until)
+    if (messages > 0 && batch->position.sequence < dispatch->one_by_one_until)
         return false;
     /* One file an append: writing it takes time. */
     return messages < BATCH_MESSAGES && batch->oversized == 0 &&
@@ -492,8 +500,8 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
     made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
     append_limit_init(&made->limit, queue_timeout_ms(made->queue));
     made->template = queue_envelope_new(made->queue, made->transport);
-    made->place = xstrdup(queue_place(made->queue));
-    snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", made->place);
+    made->destination = xstrdup(queue_address(made->queue));
+    snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", made->destination);
     *dispatch = made;
     return 0;
 }
@@ -508,20 +516,20 @@ void dispatch_free(struct dispatch *dispatch)
     queue_batch_free(&dispatch->values);
     buf_free(&dispatch->expected_mark);
     buf_free(&dispatch->read_mark);
-    free(dispatch->place);
+    free(dispatch->destination);
     free(dispatch->previous);
     free(dispatch);
 }
 
-const char *dispatch_place(const struct dispatch *dispatch)
+const char *dispatch_destination(const struct dispatch *dispatch)
 {
-    return dispatch->place;
+    return dispatch->destination;
 }
 
 void dispatch_start(struct dispatch *dispatch, struct spool *spool, const char *destination)
 {
     dispatch->spool = spool;
-    if (strcmp(destination, dispatch->place) == 0)
+    if (strcmp(destination, dispatch->destination) == 0)
         return;
     dispatch->previous = xstrdup(destination);
     dispatch->target = TARGET_UNDECIDED;
@@ -568,11 +576,6 @@ bool dispatch_is_done(const struct dispatch *dispatch)
     return state.unsent_records == 0;
 }
 
-uint64_t dispatch_sent(const struct dispatch *dispatch)
-{
-    return dispatch->sent;
-}
-
 struct dispatch_health dispatch_health(const struct dispatch *dispatch)
 {
     bool in_trouble = dispatch->fault.standing;
@@ -582,6 +585,7 @@ struct dispatch_health dispatch_health(const struct dispatch *dispatch)
         .connected = dispatch->state == DISPATCH_SENDING && !in_trouble,
         .degraded = append_limit_is_degraded(&dispatch->limit) && !in_trouble,
         .in_trouble = in_trouble,
+        .sent = dispatch->sent,
         .server = queue_server(dispatch->queue),
     };
 }

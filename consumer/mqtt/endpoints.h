@@ -1,55 +1,43 @@
-/* Where the next attempt to connect goes, and with which version of MQTT: the servers of one cluster ([mqtt]
- * server_uris, or the one of host, port and tls) in turn, and of each its addresses in turn, looked up anew each
- * time, those of IPv4 first. (Left to itself paho would try one address of a name and no other. With TLS it does
- * so here too: it must have the name, for the certificate and SNI.)
+/* Where the next attempt to connect goes: the servers of one cluster ([mqtt] server_uris, or the one of host, port
+ * and tls) in turn, and of each its addresses in turn, looked up anew each time, those of IPv4 first. (Left to
+ * itself paho would try one address of a name and no other. With TLS it does so here too: it must have the name,
+ * for the certificate and SNI.)
  *
  *     endpoints_start(endpoints);
  *     while (endpoints_take(endpoints, why) == ENDPOINTS_LOOKS_UP)
- *         poll endpoints_fd for POLLIN
+ *         poll endpoints_poll
  *     connect to endpoints_current(endpoints)
- *     if that fails: endpoints_next(endpoints), and start again
+ *     if that fails: endpoints_probe, poll endpoints_poll, endpoints_probed to know why
+ *     endpoints_next(endpoints, false), and start again
  *
  * Never blocks; one thread. */
 #ifndef CONSUMER_MQTT_ENDPOINTS_H
 #define CONSUMER_MQTT_ENDPOINTS_H
 
 #include "common/base/error.h"
-#include "common/base/settings.h"
-#include "common/wire/broker_address.h"
+#include "common/settings/broker_address.h"
+#include "common/settings/settings.h"
 
-/* What is known of a server. It speaks 3.1.1 where the settings say so, or for an hour after it has refused
- * MQTT 5, or for one attempt after it has twice accepted a connection and ended it (as some do that don't know
- * MQTT 5); but never one that has accepted MQTT 5 once. */
+#include <poll.h>
+
+/* What is known of a server. */
 struct server {
     struct broker_address address;
-    bool wants_5;         /* by the settings */
-    bool accepted_5;      /* once */
-    bool fell_back;       /* to 3.1.1 */
-    int64_t fell_back_ms; /* monotonic */
-    int hang_ups;         /* with MQTT 5, in a row */
-    bool answered;        /* a CONNECT, in this process */
-    int keep_alive_s;     /* Server Keep Alive; 0: none */
-    int maximum_qos;      /* of what we publish there */
-    bool no_retain;       /* it takes no retained messages */
+    struct resolve *resolver;
+    bool falls_back; /* to 3.1.1, until a connection with that fails */
+    int hang_ups;    /* connections that it ended without an answer, in a row */
+    bool answered;   /* a CONNECT, in this process */
+    int maximum_qos; /* of what we publish there */
+    bool no_retain;  /* it takes no retained messages */
 };
-
-/* For the next connect: 5 or 4 (which is 3.1.1). */
-int server_version(const struct server *server, int64_t now_ms);
-void server_refused_5(struct server *server, int64_t now_ms);
-void server_refused_3_1_1(struct server *server);
-/* It accepts connections, and ended ours without an answer. */
-void server_hung_up(struct server *server, int64_t now_ms);
-/* It answered, or could not be reached at all. */
-void server_did_not_hang_up(struct server *server);
 
 /* One attempt. */
 struct endpoint {
     struct server *server;
     size_t slot;         /* a small number, another for each server and address */
-    bool one_of_several; /* addresses of its name */
     char uri[400];       /* for the library */
-    char place[400];     /* host:port; of several addresses "name:port (address)" */
-    char target[400];    /* address:port, or name:port where the library looks it up */
+    char name[400];      /* for people: host:port; of several addresses "name:port (address)" */
+    const char *address; /* numeric */
 };
 
 struct endpoints;
@@ -58,8 +46,6 @@ struct endpoints;
 MUST_CHECK int endpoints_new(struct endpoints **endpoints, const struct settings_mqtt *settings,
                              struct error *err);
 void endpoints_free(struct endpoints *endpoints);
-size_t endpoints_count(const struct endpoints *endpoints);
-struct server *endpoints_at(struct endpoints *endpoints, size_t index);
 
 /* The next one's turn; its addresses are asked for if they are not known. */
 void endpoints_start(struct endpoints *endpoints);
@@ -70,18 +56,20 @@ enum endpoints_answer {
     ENDPOINTS_FAILS, /* the name has no address: why says it */
 };
 enum endpoints_answer endpoints_take(struct endpoints *endpoints, char why[160]);
-/* Readable when there is an answer; -1: nothing is looked up. It changes with each start. */
-int endpoints_fd(const struct endpoints *endpoints);
 /* The attempt that was started last, until the next one. */
 const struct endpoint *endpoints_current(const struct endpoints *endpoints);
 
-/* It did not come about: next is the next address, or with the last of them the next server. true: all of them
- * have been tried since endpoints_begin_round. */
-bool endpoints_next(struct endpoints *endpoints);
-/* The connection was there, and is gone: next is the next server. Returns the same. */
-bool endpoints_next_server(struct endpoints *endpoints);
-/* Next is the same server. */
-void endpoints_same_server(struct endpoints *endpoints);
+/* The library says "TCP connect failure" whatever it was: this makes a TCP connection to the same address. */
+void endpoints_probe(struct endpoints *endpoints);
+/* What it came to, an errno; 0: it was accepted. ETIMEDOUT while there is no answer. Ends the probe. */
+int endpoints_probed(struct endpoints *endpoints);
+
+/* Ready when the look-up or the probe has an answer. It changes with each of them. */
+struct pollfd endpoints_poll(const struct endpoints *endpoints);
+
+/* The attempt did not come about: next is the next address, or with the last of them the next server. Or the next
+ * server at any rate. true: all of them have been tried since endpoints_begin_round. */
+bool endpoints_next(struct endpoints *endpoints, bool next_server);
 void endpoints_begin_round(struct endpoints *endpoints);
 
 #endif

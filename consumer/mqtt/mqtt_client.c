@@ -3,29 +3,24 @@
 #include "common/base/alloc.h"
 #include "consumer/mqtt/paho_usleep.h"
 
-#include <arpa/inet.h>
-#include <linux/tcp.h>
-#include <pthread.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-/* Main takes events at once and asks for one thing at a time: a handful can be waiting. */
-#define MAILBOX_SIZE      32
 #define CONNECT_TIMEOUT_S 10
-#define DESCRIPTORS_MAX   256  /* this process has some dozens */
 #define REFUSED           0x80 /* SUBACK and CONNACK codes from here on are refusals */
 #define PACKET_TOO_LARGE  0x95
 #define NO_SHARED         0x9e
 #define NO_WILDCARDS      0xa2
 
-/* The context of a SUBSCRIBE. */
-struct subscription {
+/* What the library gives back with an answer. */
+struct request {
     struct mqtt_client *client;
-    size_t index; /* of the filter */
+    enum session_event_kind kind; /* the event that tells of the answer */
+    size_t filter;                /* its index, of a SUBSCRIBE */
 };
 
 struct mqtt_client {
@@ -34,57 +29,33 @@ struct mqtt_client {
     struct receiver *receiver;
     MQTTAsync handle; /* NULL until the first connect */
     int version;
-    bool remakes; /* what the former handle has left unanswered is answered now */
-    struct subscription *subscriptions; /* one a filter */
-    in_port_t port;                     /* of the broker, in network order */
-    int event_fd;
-
-    pthread_mutex_t lock; /* for what follows: the library's threads and main */
-    struct session_event mailbox[MAILBOX_SIZE];
-    size_t first;
-    size_t waiting;
-    size_t unanswered; /* SUBSCRIBEs */
-    int codes[MQTT_UNSUBSCRIBE_MAX];
-    char tls_error[120];
+    bool remakes;              /* what the previous handle has left unanswered is answered now */
+    struct request *subscribe; /* one a filter */
+    struct request unsubscribe;
+    struct request disconnect;
+    struct request show_life;
+    int pipe[2];               /* of events; each is written and read as a whole */
+    _Atomic size_t unanswered; /* SUBSCRIBEs */
+    char tls_error[120];       /* of this connection: the library's thread has it */
 };
 
+/* A pipe that is full holds some hundred events: main takes them at once, and asks for one thing at a time. */
 static void post(struct mqtt_client *client, const struct session_event *event)
 {
-    uint64_t one = 1;
-
-    pthread_mutex_lock(&client->lock);
-    if (client->waiting == MAILBOX_SIZE)
-        abort(); /* main asks for one thing at a time */
-    client->mailbox[(client->first + client->waiting++) % MAILBOX_SIZE] = *event;
-    pthread_mutex_unlock(&client->lock);
-    if (write(client->event_fd, &one, sizeof(one)) < 0)
-        abort(); /* an eventfd takes 2^64 - 2 of these */
+    if (write(client->pipe[1], event, sizeof(*event)) != sizeof(*event))
+        abort();
 }
 
-static void post_kind(struct mqtt_client *client, enum session_event_kind kind)
+static void post_code(struct mqtt_client *client, enum session_event_kind kind, int code)
 {
-    struct session_event event = {.kind = kind, .version = client->version};
+    struct session_event event = {.kind = kind, .version = client->version, .code = code};
 
     post(client, &event);
 }
 
 bool mqtt_client_take(struct mqtt_client *client, struct session_event *event)
 {
-    uint64_t count;
-    bool any;
-
-    /* Drained before the mailbox is looked at: a later event makes it readable again. */
-    ssize_t ignored = read(client->event_fd, &count, sizeof(count));
-    (void)ignored;
-    pthread_mutex_lock(&client->lock);
-    any = client->waiting > 0;
-    if (any) {
-        *event = client->mailbox[client->first];
-        client->first = (client->first + 1) % MAILBOX_SIZE;
-        client->waiting--;
-    }
-    pthread_mutex_unlock(&client->lock);
-    return any;
+    return read(client->pipe[0], event, sizeof(*event)) == sizeof(*event);
 }
 
 /* What the library tells ------------------------------------------------------------------------- */
@@ -134,10 +105,8 @@ static void connect_failed(struct mqtt_client *client, int code, const char *mes
 
     /* Its words for a connection that was not made, TCP's or TLS's; NULL: at once. */
     event.unsent = message == NULL || strcmp(message, "TCP/TLS connect failure") == 0;
-    pthread_mutex_lock(&client->lock);
     if (client->tls_error[0] != '\0')
         snprintf(event.text, sizeof(event.text), "TLS: %s", client->tls_error);
-    pthread_mutex_unlock(&client->lock);
     if (event.text[0] == '\0' && message != NULL && strstr(message, "timeout") != NULL)
         snprintf(event.text, sizeof(event.text), "no answer in %d s", CONNECT_TIMEOUT_S);
     post(client, &event);
@@ -156,7 +125,7 @@ static void on_connect_failed(void *context, MQTTAsync_failureData *data)
 static void on_lost(void *context, char *cause)
 {
     (void)cause; /* always NULL */
-    post_kind(context, SESSION_LOST);
+    post_code(context, SESSION_LOST, 0);
 }
 
 /* The broker's DISCONNECT; on_lost does not follow it. */
@@ -173,72 +142,41 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     post(client, &event);
 }
 
-static void subscribed(void *context, int code)
+/* The broker's answer, or the library's for want of one. */
+static void answered(const struct request *request, int code)
 {
-    const struct subscription *subscription = context;
-    struct mqtt_client *client = subscription->client;
-    bool all;
+    struct mqtt_client *client = request->client;
 
-    if (client->remakes)
-        return;
-    subscriptions_answer(client->filters, subscription->index, code);
-    pthread_mutex_lock(&client->lock);
-    all = --client->unanswered == 0;
-    pthread_mutex_unlock(&client->lock);
-    if (all)
-        post_kind(client, SESSION_SUBSCRIBED);
+    if (request->kind != SESSION_SUBSCRIBED) {
+        post_code(client, request->kind, code);
+    } else if (!client->remakes) {
+        subscriptions_answer(client->filters, request->filter, code);
+        if (--client->unanswered == 0)
+            post_code(client, SESSION_SUBSCRIBED, 0);
+    }
 }
 
-static void on_subscribed5(void *context, MQTTAsync_successData5 *data)
+static void on_success5(void *context, MQTTAsync_successData5 *data)
 {
-    subscribed(context, (int)data->reasonCode);
+    answered(context, data != NULL ? (int)data->reasonCode : 0);
 }
 
-static void on_subscribed(void *context, MQTTAsync_successData *data)
+static void on_success(void *context, MQTTAsync_successData *data)
 {
-    subscribed(context, data->alt.qos);
+    const struct request *request = context;
+
+    answered(request, request->kind == SESSION_SUBSCRIBED ? data->alt.qos : 0);
 }
 
 static void on_not_subscribed5(void *context, MQTTAsync_failureData5 *data)
 {
-    subscribed(context, data->reasonCode >= REFUSED ? (int)data->reasonCode : REFUSED);
+    answered(context, data->reasonCode >= REFUSED ? (int)data->reasonCode : REFUSED);
 }
 
 static void on_not_subscribed(void *context, MQTTAsync_failureData *data)
 {
     (void)data;
-    subscribed(context, REFUSED);
-}
-
-static void on_unsubscribed5(void *context, MQTTAsync_successData5 *data)
-{
-    struct mqtt_client *client = context;
-    int count = data->alt.unsub.reasonCodeCount;
-
-    pthread_mutex_lock(&client->lock);
-    client->codes[0] = (int)data->reasonCode;
-    for (int i = 0; i < count && i < MQTT_UNSUBSCRIBE_MAX && count > 1; i++)
-        client->codes[i] = (int)data->alt.unsub.reasonCodes[i];
-    pthread_mutex_unlock(&client->lock);
-    post_kind(client, SESSION_UNSUBSCRIBED);
-}
-
-static void on_unsubscribed(void *context, MQTTAsync_successData *data)
-{
-    (void)data;
-    post_kind(context, SESSION_UNSUBSCRIBED);
-}
-
-static void on_left5(void *context, MQTTAsync_successData5 *data)
-{
-    (void)data;
-    post_kind(context, SESSION_LEFT);
-}
-
-static void on_left(void *context, MQTTAsync_successData *data)
-{
-    (void)data;
-    post_kind(context, SESSION_LEFT);
+    answered(context, REFUSED);
 }
 
 /* OpenSSL's "THREAD:error:CODE:library:function:reason:file:line:…": the reason is for people. */
@@ -249,9 +187,7 @@ static int on_tls_error(const char *text, size_t len, void *context)
 
     for (int i = 0; i < 6; i++)
         bytes_split(rest, ':', &field, &rest);
-    pthread_mutex_lock(&client->lock);
     snprintf(client->tls_error, sizeof(client->tls_error), "%.*s", BYTES_ARG(field));
-    pthread_mutex_unlock(&client->lock);
     return 1;
 }
 
@@ -264,13 +200,14 @@ struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
     struct mqtt_client *made = xcalloc(1, sizeof(*made));
 
     *made = (struct mqtt_client){.settings = settings, .filters = filters, .receiver = receiver};
-    made->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (made->event_fd < 0)
+    if (pipe2(made->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
         abort();
-    pthread_mutex_init(&made->lock, NULL);
-    made->subscriptions = xcalloc(subscriptions_count(filters), sizeof(*made->subscriptions));
+    made->unsubscribe = (struct request){made, SESSION_UNSUBSCRIBED, 0};
+    made->disconnect = (struct request){made, SESSION_LOST, 0};
+    made->show_life = (struct request){made, SESSION_ALIVE, 0};
+    made->subscribe = xcalloc(subscriptions_count(filters), sizeof(*made->subscribe));
     for (size_t i = 0; i < subscriptions_count(filters); i++)
-        made->subscriptions[i] = (struct subscription){made, i};
+        made->subscribe[i] = (struct request){made, SESSION_SUBSCRIBED, i};
     init.do_openssl_init = 1;
     MQTTAsync_global_init(&init);
     /* By default two lines are formatted for every packet, for a trace that nobody reads: a quarter of
@@ -286,15 +223,15 @@ void mqtt_client_free(struct mqtt_client *client)
     client->remakes = true;
     if (client->handle != NULL)
         MQTTAsync_destroy(&client->handle);
-    pthread_mutex_destroy(&client->lock);
-    close(client->event_fd);
-    free(client->subscriptions);
+    close(client->pipe[0]);
+    close(client->pipe[1]);
+    free(client->subscribe);
     free(client);
 }
 
 int mqtt_client_fd(const struct mqtt_client *client)
 {
-    return client->event_fd;
+    return client->pipe[0];
 }
 
 static int library_error(struct error *err, int code)
@@ -305,11 +242,12 @@ static int library_error(struct error *err, int code)
                      "the MQTT library: %s", MQTTAsync_strerror(code));
 }
 
-/* The former one goes when the new one is there, since paho stops its threads with the last. */
+/* The previous one goes when the new one is there, since paho stops its threads with the last. */
 static int make_handle(struct mqtt_client *client, const char *uri, int version, struct error *err)
 {
     MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
-    MQTTAsync former = client->handle;
+    MQTTAsync previous = client->handle;
+    struct session_event stale;
     int code;
 
     options.MQTTVersion = version;
@@ -319,16 +257,13 @@ static int make_handle(struct mqtt_client *client, const char *uri, int version,
     code = MQTTAsync_createWithOptions(&client->handle, uri, client->settings->client_id,
                                        MQTTCLIENT_PERSISTENCE_USER,
                                        receiver_persistence(client->receiver), &options);
-    pthread_mutex_lock(&client->lock);
-    client->tls_error[0] = '\0';
-    pthread_mutex_unlock(&client->lock);
     client->remakes = true;
-    if (former != NULL)
-        MQTTAsync_destroy(&former);
+    if (previous != NULL)
+        MQTTAsync_destroy(&previous);
     client->remakes = false;
-    pthread_mutex_lock(&client->lock);
-    client->waiting = 0; /* what the former handle told is of no use for this one */
-    pthread_mutex_unlock(&client->lock);
+    client->tls_error[0] = '\0';
+    while (mqtt_client_take(client, &stale)) /* what the previous handle told */
+        ;
     client->version = version;
     if (code != MQTTASYNC_SUCCESS) {
         client->handle = NULL;
@@ -374,8 +309,7 @@ static MQTTAsync_SSLOptions tls_options(struct mqtt_client *client)
     return tls;
 }
 
-static MQTTAsync_connectOptions connect_options(struct mqtt_client *client,
-                                                const struct server *server, int version)
+static MQTTAsync_connectOptions connect_options(struct mqtt_client *client, int version)
 {
     static const MQTTAsync_connectOptions FIVE = MQTTAsync_connectOptions_initializer5;
     static const MQTTAsync_connectOptions THREE = MQTTAsync_connectOptions_initializer;
@@ -386,8 +320,6 @@ static MQTTAsync_connectOptions connect_options(struct mqtt_client *client,
     options.cleansession = 0;
     options.cleanstart = 0;
     options.keepAliveInterval = (int)(settings->keepalive_ms / 1000);
-    if (server->keep_alive_s > 0 && server->keep_alive_s < options.keepAliveInterval)
-        options.keepAliveInterval = server->keep_alive_s;
     options.connectTimeout = CONNECT_TIMEOUT_S;
     options.username = or_null(settings->username);
     options.password = or_null(settings->password);
@@ -422,8 +354,9 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
     char *const uris[] = {(char *)endpoint->uri};
     MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
     MQTTAsync_SSLOptions tls = tls_options(client);
-    MQTTAsync_connectOptions options = connect_options(client, server, version);
+    MQTTAsync_connectOptions options = connect_options(client, version);
     int result = make_handle(client, endpoint->uri, version, err);
+
     /* Not before: the first handle makes the library forget what it has allocated. */
     MQTTProperties properties = connect_properties(client);
 
@@ -439,7 +372,6 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
         options.ssl = &tls;
     if (version == MQTTVERSION_5)
         options.connectProperties = &properties;
-    client->port = htons((uint16_t)atoi(server->address.port));
     if (result == 0)
         result = library_error(err, MQTTAsync_connect(client->handle, &options));
     MQTTProperties_free(&properties);
@@ -457,20 +389,29 @@ static int refusal_of(const struct filter *filter, const struct connack *connack
     return (int64_t)strlen(filter->text) + 12 > connack->maximum_packet ? PACKET_TOO_LARGE : 0;
 }
 
+static MQTTAsync_responseOptions options_of(struct request *request)
+{
+    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+
+    options.context = request;
+    if (request->client->version == MQTTVERSION_5)
+        options.onSuccess5 = on_success5;
+    else
+        options.onSuccess = on_success;
+    return options;
+}
+
 static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
 {
     const struct filter *filter = subscriptions_at(client->filters, index);
-    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+    MQTTAsync_responseOptions options = options_of(&client->subscribe[index]);
     int qos = filter->qos < maximum_qos ? filter->qos : maximum_qos;
 
-    options.context = &client->subscriptions[index];
     if (client->version == MQTTVERSION_5) {
-        options.onSuccess5 = on_subscribed5;
         options.onFailure5 = on_not_subscribed5;
         /* Retained messages only for a subscription that is new; a shared one may not ask so. */
         options.subscribeOptions.retainHandling = filter->shared ? 0 : 1;
     } else {
-        options.onSuccess = on_subscribed;
         options.onFailure = on_not_subscribed;
     }
     return MQTTAsync_subscribe(client->handle, filter->text, qos, &options);
@@ -480,62 +421,42 @@ static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
 int mqtt_client_subscribe(struct mqtt_client *client, bool all, const struct connack *connack,
                           struct error *err)
 {
-    size_t count = subscriptions_count(client->filters);
-    bool *due = xcalloc(count, sizeof(*due));
     int code = MQTTASYNC_SUCCESS;
-    size_t asked = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    client->unanswered = 1; /* until all are asked for */
+    for (size_t i = 0; i < subscriptions_count(client->filters) && code == MQTTASYNC_SUCCESS; i++) {
         const struct filter *filter = subscriptions_at(client->filters, i);
         int refusal = refusal_of(filter, connack);
 
-        if (refusal != 0)
+        if (refusal != 0) {
             subscriptions_answer(client->filters, i, refusal);
-        due[i] = refusal == 0 && (all || filter->state != FILTER_GRANTED);
-        asked += due[i];
-    }
-    pthread_mutex_lock(&client->lock);
-    client->unanswered = asked;
-    pthread_mutex_unlock(&client->lock);
-    for (size_t i = 0; i < count && code == MQTTASYNC_SUCCESS; i++)
-        if (due[i])
+        } else if (all || filter->granted < 0) {
+            client->unanswered++;
             code = ask_for(client, i, connack->maximum_qos);
-    free(due);
-    if (asked == 0)
-        post_kind(client, SESSION_SUBSCRIBED);
+        }
+    }
+    if (--client->unanswered == 0)
+        post_code(client, SESSION_SUBSCRIBED, 0);
     return library_error(err, code);
 }
 
-int mqtt_client_unsubscribe(struct mqtt_client *client, const char *const *texts, size_t count,
-                            struct error *err)
+int mqtt_client_unsubscribe(struct mqtt_client *client, const char *text, struct error *err)
 {
-    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+    MQTTAsync_responseOptions options = options_of(&client->unsubscribe);
 
-    memset(client->codes, 0, sizeof(client->codes));
-    options.context = client;
-    if (client->version == MQTTVERSION_5)
-        options.onSuccess5 = on_unsubscribed5;
-    else
-        options.onSuccess = on_unsubscribed;
-    return library_error(
-        err, MQTTAsync_unsubscribeMany(client->handle, (int)count, (char *const *)texts, &options));
-}
-
-int mqtt_client_unsubscribed(const struct mqtt_client *client, size_t index)
-{
-    return client->codes[index];
+    return library_error(err, MQTTAsync_unsubscribe(client->handle, text, &options));
 }
 
 int mqtt_client_disconnect(struct mqtt_client *client, struct error *err)
 {
     MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer;
 
-    options.context = client;
+    options.context = &client->disconnect;
     if (client->version == MQTTVERSION_5) {
         options.struct_version = 1;
-        options.onSuccess5 = on_left5;
+        options.onSuccess5 = on_success5;
     } else {
-        options.onSuccess = on_left;
+        options.onSuccess = on_success;
     }
     return library_error(err, MQTTAsync_disconnect(client->handle, &options));
 }
@@ -553,35 +474,7 @@ void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
 
 void mqtt_client_show_life(struct mqtt_client *client)
 {
-    MQTTAsync_unsubscribe(client->handle, "$mqtt-bridge/nothing", NULL);
-}
+    MQTTAsync_responseOptions options = options_of(&client->show_life);
 
-static bool goes_to(int fd, in_port_t port)
-{
-    union {
-        struct sockaddr any;
-        struct sockaddr_in ipv4;
-        struct sockaddr_in6 ipv6;
-    } peer = {0};
-    socklen_t size = sizeof(peer);
-
-    if (getpeername(fd, &peer.any, &size) < 0)
-        return false;
-    return (peer.any.sa_family == AF_INET && peer.ipv4.sin_port == port) ||
-           (peer.any.sa_family == AF_INET6 && peer.ipv6.sin6_port == port);
-}
-
-/* The library does not say which socket is its own: all of ours that go to the broker's port are counted. */
-uint64_t mqtt_client_bytes_received(const struct mqtt_client *client)
-{
-    uint64_t bytes = 0;
-
-    for (int fd = 0; fd < DESCRIPTORS_MAX; fd++) {
-        struct tcp_info info = {0};
-        socklen_t size = sizeof(info);
-
-        if (goes_to(fd, client->port) && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
-            bytes += info.tcpi_bytes_received;
-    }
-    return bytes;
+    MQTTAsync_unsubscribe(client->handle, "mqtt-bridge/nothing", &options);
 }

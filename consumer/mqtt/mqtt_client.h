@@ -1,18 +1,18 @@
 /* The MQTT library (paho's MQTTAsync): requests down, events up. All that is said to the library for the
  * session, and nothing of when and why: that is session.h.
  *
- * Each connection has a handle of its own. So nothing of a former one's requests is left, a change of version,
- * server or TLS is nothing special, and what must outlive a connection is in one place, the spool: the receiver
- * gives each new handle the QoS 2 messages that are not released.
+ * Each connection has a handle of its own: requests of the previous one are gone with it, and a connection may have
+ * another version, server or TLS. What must outlive a connection is in the spool: the receiver gives each new
+ * handle the QoS 2 messages that are not released.
  *
- * The library answers in its own threads, under its own lock. Its callbacks put an event into a small mailbox
- * and write an eventfd; the owner, main, takes them one by one. Requests are for main alone. Nothing here blocks
- * but on that lock (a callback holds it as long as one append to the spool). */
+ * The library answers in its own threads, under its own lock. Its callbacks write an event into a pipe; main takes
+ * them one by one. Requests are for main alone. Nothing here blocks but on that lock (a callback holds it as long
+ * as one append to the spool). */
 #ifndef CONSUMER_MQTT_MQTT_CLIENT_H
 #define CONSUMER_MQTT_MQTT_CLIENT_H
 
 #include "common/base/error.h"
-#include "common/base/settings.h"
+#include "common/settings/settings.h"
 #include "consumer/mqtt/endpoints.h"
 #include "consumer/mqtt/receiver.h"
 #include "consumer/mqtt/subscriptions.h"
@@ -36,10 +36,10 @@ struct connack {
 enum session_event_kind {
     SESSION_CONNECTED,
     SESSION_CONNECT_FAILED, /* code: CONNACK's, or 0 when there was none; text: what is known */
-    SESSION_LOST,         /* a connection that stood is gone; code: the broker's DISCONNECT, or 0 */
+    SESSION_LOST, /* a connection that stood is gone, or we left; code: the broker's DISCONNECT, or 0 */
     SESSION_SUBSCRIBED,   /* every SUBSCRIBE is answered: see subscriptions_at */
-    SESSION_UNSUBSCRIBED, /* see mqtt_client_unsubscribed */
-    SESSION_LEFT,         /* we went, in good order */
+    SESSION_UNSUBSCRIBED, /* code: UNSUBACK's; 0 of 3.1.1, which has none */
+    SESSION_ALIVE,        /* the answer to mqtt_client_show_life */
 };
 
 struct session_event {
@@ -66,21 +66,17 @@ MUST_CHECK int mqtt_client_connect(struct mqtt_client *client, const struct endp
 /* The filters that are not granted, or all; what the broker can't have by its CONNACK is refused here. */
 MUST_CHECK int mqtt_client_subscribe(struct mqtt_client *client, bool all,
                                      const struct connack *connack, struct error *err);
-/* One at a time, of 1 to MQTT_UNSUBSCRIBE_MAX filters. */
-#define MQTT_UNSUBSCRIBE_MAX 250
-MUST_CHECK int mqtt_client_unsubscribe(struct mqtt_client *client, const char *const *texts,
-                                       size_t count, struct error *err);
-/* After SESSION_UNSUBSCRIBED: UNSUBACK's code for each of them; 0 of 3.1.1, which has none. */
-int mqtt_client_unsubscribed(const struct mqtt_client *client, size_t index);
+/* One at a time. */
+MUST_CHECK int mqtt_client_unsubscribe(struct mqtt_client *client, const char *text,
+                                       struct error *err);
 MUST_CHECK int mqtt_client_disconnect(struct mqtt_client *client, struct error *err);
 
 /* Retained if the server takes that, QoS 0, to the status topic. Best effort: the last will says `offline` by
  * itself. */
 void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
                                 const struct connack *connack);
-/* Makes the broker see that we live, where paho's one PINGREQ waits for an answer behind a long message. */
+/* Sends a packet that changes nothing, an UNSUBSCRIBE of a filter that nobody has: the library has no call for
+ * PINGREQ. SESSION_ALIVE answers. */
 void mqtt_client_show_life(struct mqtt_client *client);
-/* By TCP's count, so bytes of a message that has not arrived whole too. It only compares with an earlier one. */
-uint64_t mqtt_client_bytes_received(const struct mqtt_client *client);
 
 #endif

@@ -1,13 +1,11 @@
 #include "consumer/mqtt/receiver.h"
 
 #include "common/base/alloc.h"
-#include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/runtime/child.h"
 #include "consumer/mqtt/publish_packet.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +16,6 @@
 #define RECEIVED_5     "r5-"
 #define KEY_SIZE       16
 #define DUP            0x08
-#define TOPICS_MAX     16
 /* A PUBLISH has at most so many bytes beside topic and payload, properties aside. */
 #define PUBLISH_HEAD 10
 
@@ -29,17 +26,12 @@ struct receiver {
     MQTTClient_persistence persistence;
     int version; /* of the handle */
     bool resumed;
-    bool collects;      /* topics: another program made the session */
     uint64_t stored;    /* sequence of the last message */
     uint64_t gap_after; /* the sequence behind which `gap` numbers were skipped last */
     uint64_t gap;
     bool *seen_ids; /* a message came under this packet id in this connection */
 
-    _Atomic uint64_t count;
-    _Atomic uint64_t unwanted;
-    pthread_mutex_t lock; /* for the topics */
-    char *topics[TOPICS_MAX];
-    size_t topics_len;
+    bool watches_topics; /* for one that no filter of ours matches */
 };
 
 /* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
@@ -69,20 +61,15 @@ static bool is_repeat(const struct receiver *receiver, bool dup, const struct sp
     return dup || receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
 }
 
-static void offer_topic(struct receiver *receiver, struct bytes topic)
+/* The message is stored all the same: a broker may know better what matches. */
+static void watch_topic(struct receiver *receiver, struct bytes topic)
 {
-    pthread_mutex_lock(&receiver->lock);
-    if (receiver->topics_len < TOPICS_MAX)
-        receiver->topics[receiver->topics_len++] = xstrndup(topic.data, topic.len);
-    pthread_mutex_unlock(&receiver->lock);
-}
-
-/* It is stored all the same: a broker may know better what matches. */
-static void note_topic(struct receiver *receiver, struct bytes topic)
-{
-    offer_topic(receiver, topic);
-    if (!subscriptions_match(receiver->filters, topic))
-        receiver->unwanted++;
+    if (subscriptions_match(receiver->filters, topic))
+        return;
+    receiver->watches_topics = false;
+    log_warning(LOG_WITH(log_bytes("topic", topic)),
+                "A message came that no filter of topics matches: if such messages go on coming, "
+                "name the filter that brings them in [mqtt] former_topics");
 }
 
 static void store(struct receiver *receiver, struct spool_message *message, bool dup)
@@ -92,9 +79,8 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
     struct spool_recent recent;
     struct error err = {0};
 
-    receiver->count++;
-    if (receiver->collects)
-        note_topic(receiver, message->topic);
+    if (receiver->watches_topics)
+        watch_topic(receiver, message->topic);
     if (may_repeat(receiver, message, dup) &&
         spool_find_recent(receiver->spool, message, &recent)) {
         if (dup && recent.unreleased)
@@ -257,7 +243,6 @@ struct receiver *receiver_new(struct spool *spool, const struct subscriptions *f
 
     *made = (struct receiver){.spool = spool, .filters = filters, .slot = slot};
     made->seen_ids = xcalloc(PACKET_IDS, sizeof(*made->seen_ids));
-    pthread_mutex_init(&made->lock, NULL);
     made->persistence = (MQTTClient_persistence){.context = made,
                                                  .popen = open_store,
                                                  .pclose = close_store,
@@ -274,9 +259,6 @@ void receiver_free(struct receiver *receiver)
 {
     if (receiver == NULL)
         return;
-    while (receiver->topics_len > 0)
-        free(receiver->topics[--receiver->topics_len]);
-    pthread_mutex_destroy(&receiver->lock);
     free(receiver->seen_ids);
     free(receiver);
 }
@@ -288,36 +270,14 @@ int64_t receiver_limit(const struct receiver *receiver, int64_t wanted)
     return wanted < limit ? wanted : limit;
 }
 
-uint64_t receiver_count(const struct receiver *receiver)
-{
-    return receiver->count;
-}
-
-uint64_t receiver_unwanted(const struct receiver *receiver)
-{
-    return receiver->unwanted;
-}
-
-char *receiver_take_topic(struct receiver *receiver)
-{
-    char *topic = NULL;
-
-    pthread_mutex_lock(&receiver->lock);
-    if (receiver->topics_len > 0)
-        topic = receiver->topics[--receiver->topics_len];
-    pthread_mutex_unlock(&receiver->lock);
-    return topic;
-}
-
 void receiver_connecting(struct receiver *receiver, int version)
 {
-    enum session_origin origin = subscriptions_origin(receiver->filters);
     struct spool_state state;
 
     spool_state(receiver->spool, &state);
     receiver->stored = state.last_sequence;
     receiver->version = version;
-    receiver->collects = origin == ORIGIN_UNKNOWN;
+    receiver->watches_topics = !subscriptions_has_session(receiver->filters);
     memset(receiver->seen_ids, 0, PACKET_IDS * sizeof(*receiver->seen_ids));
 }
 
@@ -326,7 +286,7 @@ void receiver_connected(struct receiver *receiver, bool session_present)
     struct error err = {0};
 
     receiver->resumed = session_present;
-    receiver->collects = receiver->collects && session_present;
+    receiver->watches_topics = receiver->watches_topics && session_present;
     if (!session_present && spool_begin_session(receiver->spool, &err) < 0)
         die(&err);
 }

@@ -2,26 +2,26 @@
  * arrives. Each is in the spool before the library may acknowledge it.
  *
  * QoS 0 and 1: paho (1.3.10 and later) calls messageArrived in its receive thread before it sends
- * PUBACK, as long as no call ever returned 0 (a 0 queues in memory and acknowledges all the same).
- * QoS 2: messageArrived is no place for it. Under MQTT 3.1.1 paho calls it only at PUBREL, long after PUBREC;
- * under MQTT 5 before PUBREC, but not for a packet id whose PUBREL has not come yet. So both versions go into
- * the spool from the persistence's `put`, which runs for each PUBLISH, as it came, before PUBREC. `remove` runs
- * at PUBREL before PUBCOMP, for the ids that paho knows: a new handle asks for them by `keys` and `get`, and is
- * given a stub of each that the spool has as unreleased. So QoS 2 is exactly once over broken connections, other
- * servers and versions and the end of the process, as long as the broker keeps its session.
+ * PUBACK, as long as no call ever returned 0 (after a 0 it queues in memory and acknowledges all the same).
+ * QoS 2 can't be stored there: under MQTT 3.1.1 paho calls messageArrived at PUBREL, long after PUBREC; under
+ * MQTT 5 before PUBREC, but not for a packet id that is unreleased. Both are stored by the persistence's `put`,
+ * which runs for each PUBLISH before PUBREC. `remove` runs at PUBREL before PUBCOMP, for the ids that paho knows:
+ * a new handle asks for them by `keys` and `get`, and gets a stub of each that is unreleased in the spool. So
+ * QoS 2 is exactly once over broken connections, other servers and versions and the end of the process, as long
+ * as the broker keeps its session.
  *
  * What comes under a packet id whose last message had the same topic and payload:
  *
  *     DUP, QoS 2, not released      is that message: it is not stored again
  *     DUP                           is stored again, under the identity of the first copy
- *     no DUP, in a resumed session  likewise, the first time in a connection, unless the packet ids have been
- *                                   round since: a broker set back to a snapshot sends as new what was in it
+ *     no DUP, in a resumed session  likewise, if it is the first of this id in the connection and fewer than 65,535
+ *                                   messages came since: a broker that was set back sends its snapshot as new
  *     else                          is a message of its own
  *
- * A repeat is not left out where the broker may have given the id to a new message of the same bytes: then a
- * page takes one for the other, and nothing is lost.
+ * A repeat is stored again wherever it may be a new message of the same bytes under the same id. By its identity a
+ * page then takes one for the other, and nothing is lost.
  *
- * In a session that another program made, topics are collected, for its filters to be found by (inherited.h).
+ * Of a session that another program made the first message is told that no filter of ours matches.
  *
  * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
  * anything but the disk, and calls nothing of paho's but its allocation functions. If the spool can't take a
@@ -29,7 +29,7 @@
 #ifndef CONSUMER_MQTT_RECEIVER_H
 #define CONSUMER_MQTT_RECEIVER_H
 
-#include "common/base/stats.h"
+#include "common/runtime/stats.h"
 #include "consumer/mqtt/subscriptions.h"
 #include "consumer/spool/spool.h"
 
@@ -44,11 +44,6 @@ void receiver_free(struct receiver *receiver);
 
 /* The largest packet to be announced: that one, or less if the spool is too small for it. */
 int64_t receiver_limit(const struct receiver *receiver, int64_t wanted);
-/* Messages that have arrived, and those of them that no filter of ours wants. Any thread. */
-uint64_t receiver_count(const struct receiver *receiver);
-uint64_t receiver_unwanted(const struct receiver *receiver);
-/* A topic that has arrived in a session whose filters we don't know, to be freed; NULL: none. Any thread. */
-char *receiver_take_topic(struct receiver *receiver);
 
 /* A handle is going to be made (main), and its CONNACK has come (in the library's thread). */
 void receiver_connecting(struct receiver *receiver, int version);

@@ -5,9 +5,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/mqtt_codes.h"
-#include "consumer/mqtt/diagnosis.h"
 #include "consumer/mqtt/endpoints.h"
-#include "consumer/mqtt/inherited.h"
 #include "consumer/mqtt/mqtt_client.h"
 
 #include <inttypes.h>
@@ -15,15 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GOOD_AFTER_MS             10000
-#define LOST_SOON_MANY            3 /* in a row: somebody else may use the client id */
-#define SUBSCRIBE_LIMIT_MS        30000
-#define WATCH_MAX_MS              10000
-#define SILENT_BYTES              256 /* PINGRESPs, with TLS around */
-#define CANDIDATES_UNANSWERED_MAX 2
-#define EXAMINE_EVERY_MS          1000
-#define EXAMINE_LIMIT_MS          300000
-#define SLOTS                     16
+#define GOOD_AFTER_MS  10000
+#define LOST_SOON_MANY 3 /* in a row: somebody else may use the client id */
+#define HANG_UPS_MAX   2 /* with MQTT 5, in a row: the server may not know it */
+#define PROBE_LIMIT_MS 3000
+#define SLOTS          16
+#define OVERTAKEN_MAX  2 /* packets that are answered before a SUBSCRIBE that was sent before them */
 
 #define BAD_VERSION_3_1_1 1
 #define BAD_VERSION_5     0x84
@@ -37,14 +32,12 @@ enum state {
     AWAY,
     LOOKING_UP,
     CONNECTING,
+    PROBING,
     SUBSCRIBING,
     REFUSED,
     READY,
     LEAVING,
 };
-
-/* What the UNSUBSCRIBE under way is about. */
-enum unsubscribing { NOTHING, GONE_FILTERS, CANDIDATES };
 
 struct session {
     const struct settings_mqtt *settings;
@@ -53,35 +46,25 @@ struct session {
     struct stats_slot *slot;
     struct mqtt_client *client;
     struct endpoints *endpoints;
-    struct diagnosis *diagnosis;
 
     bool should_connect;
     enum state state;
-    int64_t deadline_ms;   /* of the state; -1: none */
-    int64_t connected_ms;  /* since when it is, with every filter granted or not */
-    int64_t rest_until_ms; /* not connected again before then, once we have left */
-    int lost_soon;         /* connections in a row, with none that could not be made between */
-    bool said_client_id;
+    int64_t deadline_ms;     /* of the state; -1: none */
+    int64_t connected_ms;    /* since when it is, with every filter granted or not */
+    int64_t sign_of_life_ms; /* of a connection: the next sign of life */
+    int overtaken;           /* signs of life that are answered while SUBSCRIBING */
+    int64_t away_until_ms;   /* after LEAVING */
+    int lost_soon;           /* connections in a row, with none that could not be made between */
     bool had_session;
+    int probed_version; /* of the attempt that is probed */
     struct backoff backoff;
     struct connack connack;
     struct session_facts facts;
     char reason[STATS_REASON_SIZE];
-    struct log_fault
-        faults[SLOTS]; /* by the endpoint's slot: each address has its turn in the log */
+    struct log_fault faults[SLOTS]; /* by the endpoint's slot: each address is logged */
 
-    int64_t watch_ms; /* when the link is looked at next; -1: not */
-    uint64_t bytes;   /* received until the last look */
-    uint64_t messages;
-
-    enum unsubscribing unsubscribing;
-    const char *unsubscribed[MQTT_UNSUBSCRIBE_MAX];
-    size_t unsubscribed_len;
-    struct inherited *inherited; /* NULL: nothing to be looked for */
-    int64_t examine_ms;          /* next; -1: not */
-    int64_t examine_until_ms;
-    uint64_t unwanted;         /* messages that no filter wants, until the last look */
-    int candidates_unanswered; /* connections that were lost with an UNSUBSCRIBE of them under way */
+    size_t gone_kept; /* of the filters that are gone: those that stay subscribed for now */
+    int64_t unsubscribed;
 };
 
 static const struct endpoint *endpoint(const struct session *session)
@@ -94,9 +77,9 @@ static struct server *server_of(const struct session *session)
     return endpoint(session)->server;
 }
 
-static const char *place(const struct session *session)
+static const char *broker_name(const struct session *session)
 {
-    return endpoint(session)->place;
+    return endpoint(session)->name;
 }
 
 static void enter(struct session *session, enum state state, int64_t deadline_ms)
@@ -104,8 +87,6 @@ static void enter(struct session *session, enum state state, int64_t deadline_ms
     session->state = state;
     session->deadline_ms = deadline_ms;
     stats_set(session->slot, STATS_CONNECTED, state == READY);
-    if (state == AWAY)
-        session->watch_ms = session->examine_ms = -1;
 }
 
 static bool is_connected(const struct session *session)
@@ -115,32 +96,26 @@ static bool is_connected(const struct session *session)
 
 static void say(struct session *session, const char *why)
 {
-    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", place(session), why);
+    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", broker_name(session), why);
 }
 
 /* The reason, and the log line for it. */
-static void complain_of(struct session *session, size_t slot, const char *where, const char *why,
-                        int64_t wait_ms)
+static void report_error(struct session *session, const char *why, int64_t wait_ms)
 {
-    snprintf(session->reason, sizeof(session->reason), "broker %s: %s", where, why);
-    log_fault(&session->faults[slot % SLOTS], LOG_LEVEL_ERROR,
-              LOG_WITH(log_number("retry_ms", wait_ms)), "broker %s: %s", where, why);
-}
-
-static void complain(struct session *session, const char *why, int64_t wait_ms)
-{
-    complain_of(session, endpoint(session)->slot, place(session), why, wait_ms);
+    say(session, why);
+    log_fault(&session->faults[endpoint(session)->slot % SLOTS], LOG_LEVEL_ERROR,
+              LOG_WITH(log_number("retry_ms", wait_ms)), "broker %s: %s", broker_name(session),
+              why);
 }
 
 static void faults_over(struct session *session)
 {
-    struct log_fault *oldest = &session->faults[0];
+    size_t first = 0;
 
-    for (size_t i = 1; i < SLOTS; i++)
-        if (session->faults[i].standing &&
-            (!oldest->standing || session->faults[i].since_ms < oldest->since_ms))
-            oldest = &session->faults[i];
-    log_fault_over(oldest, LOG_PLAIN, "broker %s: connected again", place(session));
+    while (first < SLOTS - 1 && !session->faults[first].standing)
+        first++;
+    log_fault_over(&session->faults[first], LOG_PLAIN, "broker %s: connected again",
+                   broker_name(session));
     memset(session->faults, 0, sizeof(session->faults));
 }
 
@@ -170,12 +145,6 @@ int session_new(struct session **session, const struct settings_mqtt *settings,
         session_free(made);
         return result;
     }
-    for (size_t i = 0; i < endpoints_count(made->endpoints); i++) {
-        struct server *server = endpoints_at(made->endpoints, i);
-
-        server->accepted_5 = subscriptions_accepts_5(filters, server->address.place);
-    }
-    made->diagnosis = diagnosis_new();
     made->client = mqtt_client_new(settings, filters, receiver);
     enter(made, AWAY, -1);
     say(made, "not connected yet");
@@ -188,9 +157,7 @@ void session_free(struct session *session)
     if (session == NULL)
         return;
     mqtt_client_free(session->client);
-    diagnosis_free(session->diagnosis);
     endpoints_free(session->endpoints);
-    inherited_free(session->inherited);
     free(session);
 }
 
@@ -200,23 +167,15 @@ void session_free(struct session *session)
 static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool taken_over)
 {
     bool was_connected = is_connected(session);
-    bool good =
-        session->state == READY && now_ms - session->connected_ms >= GOOD_AFTER_MS && !taken_over;
+    bool good = was_connected && now_ms - session->connected_ms >= GOOD_AFTER_MS && !taken_over;
+    bool all_tried = endpoints_next(session->endpoints, was_connected);
     int64_t wait_ms = 0;
-    bool all_tried = true;
 
     if (good)
         backoff_reset(&session->backoff);
     session->lost_soon = was_connected && !good ? session->lost_soon + 1 : 0;
-    if (taken_over) {
-        /* Coming back at once would throw the other client out, and so on for ever. */
+    if (taken_over) /* coming back at once would throw the other client out, and so on for ever */
         session->backoff.next_ms = session->settings->reconnect_max_ms;
-        endpoints_same_server(session->endpoints);
-    } else if (was_connected) {
-        all_tried = endpoints_next_server(session->endpoints);
-    } else {
-        all_tried = endpoints_next(session->endpoints);
-    }
     if (all_tried || (was_connected && !good)) {
         endpoints_begin_round(session->endpoints);
         wait_ms = backoff_next(&session->backoff);
@@ -225,17 +184,22 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool take
     return wait_ms;
 }
 
+static void fail(struct session *session, const char *why, int64_t now_ms)
+{
+    report_error(session, why, wait_and_retry(session, now_ms, false));
+}
+
 static void connect_now(struct session *session, int64_t now_ms)
 {
-    int version = server_version(server_of(session), now_ms);
+    bool five = session->settings->version == MQTT_VERSION_5 && !server_of(session)->falls_back;
     struct error err = {0};
 
     subscriptions_connecting(session->filters);
     save(session);
     enter(session, CONNECTING, -1);
-    if (mqtt_client_connect(session->client, endpoint(session), version, &err) < 0) {
+    if (mqtt_client_connect(session->client, endpoint(session), five ? 5 : 4, &err) < 0) {
         subscriptions_not_connected(session->filters, false);
-        complain(session, err.text, wait_and_retry(session, now_ms, false));
+        fail(session, err.text, now_ms);
     }
 }
 
@@ -250,7 +214,7 @@ static void look_up(struct session *session, int64_t now_ms)
         connect_now(session, now_ms);
         break;
     case ENDPOINTS_FAILS:
-        complain(session, why, wait_and_retry(session, now_ms, false));
+        fail(session, why, now_ms);
         break;
     }
 }
@@ -261,144 +225,52 @@ static void leave_now(struct session *session)
 
     if (session->state == READY)
         mqtt_client_publish_status(session->client, "offline", &session->connack);
+    session->away_until_ms = 0;
     enter(session, LEAVING, -1);
     if (mqtt_client_disconnect(session->client, &err) < 0)
-        enter(session, AWAY, session->rest_until_ms); /* it is gone already */
+        enter(session, AWAY, 0); /* it is gone already */
 }
 
 /* Unsubscribing ----------------------------------------------------------------------------------- */
 
-static void unsubscribe(struct session *session, enum unsubscribing what)
+/* One after the other, so that none is larger than the broker takes. Those that fail have their turn again with
+ * the next connection. */
+static void unsubscribe_next(struct session *session)
 {
     struct error err = {0};
+    const char *text;
 
-    session->unsubscribing = NOTHING;
-    if (session->unsubscribed_len == 0)
+    while ((text = subscriptions_gone_at(session->filters, session->gone_kept)) != NULL &&
+           (int64_t)strlen(text) + 12 > session->connack.maximum_packet)
+        session->gone_kept++;
+    if (text != NULL) {
+        if (mqtt_client_unsubscribe(session->client, text, &err) < 0)
+            log_warning(LOG_PLAIN, "broker %s: \"%s\" stays subscribed for now: %s",
+                        broker_name(session), text, err.text);
         return;
-    if (mqtt_client_unsubscribe(session->client, session->unsubscribed, session->unsubscribed_len,
-                                &err) < 0)
-        log_warning(LOG_PLAIN, "broker %s: former filters stay subscribed for now: %s",
-                    place(session), err.text);
-    else
-        session->unsubscribing = what;
-}
-
-/* What one UNSUBSCRIBE does not hold has its turn with the next connection. */
-static void unsubscribe_gone(struct session *session)
-{
-    int64_t room = session->connack.maximum_packet - 12;
-    size_t len = 0;
-
-    for (size_t i = 0; i < subscriptions_gone_count(session->filters); i++) {
-        const char *text = subscriptions_gone_at(session->filters, i);
-        int64_t size = (int64_t)strlen(text) + 2;
-
-        if (len < MQTT_UNSUBSCRIBE_MAX && size <= room) {
-            session->unsubscribed[len++] = text;
-            room -= size;
-        }
     }
-    session->unsubscribed_len = len;
-    unsubscribe(session, GONE_FILTERS);
-}
-
-static void on_gone(struct session *session)
-{
-    size_t kept = 0;
-    char *texts[MQTT_UNSUBSCRIBE_MAX];
-
-    for (size_t i = 0; i < session->unsubscribed_len; i++)
-        texts[i] = xstrdup(session->unsubscribed[i]);
-    for (size_t i = 0; i < session->unsubscribed_len; i++) {
-        int code = mqtt_client_unsubscribed(session->client, i);
-
-        if (code < REFUSED_FROM) {
-            subscriptions_forget_gone(session->filters, texts[i]);
-        } else {
-            kept++;
-            log_warning(LOG_PLAIN,
-                        "broker %s: filter \"%s\", which the settings no longer have, stays "
-                        "subscribed (%s); tried again at the next connect",
-                        place(session), texts[i], mqtt_code_text(5, code));
-        }
-        free(texts[i]);
-    }
-    if (kept < session->unsubscribed_len)
-        log_info(LOG_WITH(log_number("filters", (int64_t)(session->unsubscribed_len - kept))),
-                 "broker %s: unsubscribed from former filters", place(session));
     save(session);
+    if (session->unsubscribed > 0)
+        log_info(LOG_WITH(log_number("filters", session->unsubscribed)),
+                 "broker %s: unsubscribed from former filters", broker_name(session));
 }
 
-static void on_candidates(struct session *session, int version)
+static void on_unsubscribed(struct session *session, const struct session_event *event)
 {
-    for (size_t i = 0; i < session->unsubscribed_len && version == 5; i++)
-        if (mqtt_client_unsubscribed(session->client, i) == 0)
-            log_notice(LOG_WITH(log_text("filter", session->unsubscribed[i])),
-                       "broker %s: unsubscribed from \"%s\", which another program had subscribed",
-                       place(session), session->unsubscribed[i]);
-}
+    const char *text = subscriptions_gone_at(session->filters, session->gone_kept);
 
-static void on_unsubscribed(struct session *session, int version)
-{
-    if (session->unsubscribing == GONE_FILTERS)
-        on_gone(session);
-    else if (session->unsubscribing == CANDIDATES)
-        on_candidates(session, version);
-    session->unsubscribing = NOTHING;
-}
-
-/* A session that another program made: its filters are looked for until none is likely to be left. */
-static void begin_examination(struct session *session, int64_t now_ms)
-{
-    if (subscriptions_origin(session->filters) != ORIGIN_UNKNOWN)
-        return;
-    if (session->inherited == NULL)
-        session->inherited = inherited_new(session->filters);
-    else
-        inherited_again(session->inherited);
-    session->examine_ms = now_ms;
-    session->examine_until_ms = now_ms + EXAMINE_LIMIT_MS;
-}
-
-static void end_examination(struct session *session)
-{
-    log_notice(LOG_WITH(log_number("messages", (int64_t)session->unwanted)),
-               "broker %s: the session's unknown filters were looked for%s; %" PRIu64
-               " messages came that no filter of ours matches",
-               place(session),
-               inherited_is_full(session->inherited) ? " as far as can be done" : "",
-               session->unwanted);
-    subscriptions_set_examined(session->filters);
-    save(session);
-    inherited_free(session->inherited);
-    session->inherited = NULL;
-    session->examine_ms = -1;
-}
-
-static void examine(struct session *session, int64_t now_ms)
-{
-    uint64_t unwanted = receiver_unwanted(session->receiver);
-    char *topic;
-
-    session->examine_ms = now_ms + EXAMINE_EVERY_MS;
-    while ((topic = receiver_take_topic(session->receiver)) != NULL) {
-        inherited_add(session->inherited, bytes_of(topic));
-        free(topic);
+    if (event->code >= REFUSED_FROM) {
+        log_warning(
+            LOG_PLAIN,
+            "broker %s: filter \"%s\", which is not in topics, stays subscribed (%s); tried "
+            "again at the next connect",
+            broker_name(session), text, mqtt_code_text(event->version, event->code));
+        session->gone_kept++;
+    } else {
+        session->unsubscribed += event->code != NO_SUBSCRIPTION;
+        subscriptions_forget_gone(session->filters, text);
     }
-    if (unwanted > session->unwanted)
-        session->examine_until_ms = now_ms + EXAMINE_LIMIT_MS;
-    session->unwanted = unwanted;
-    if (session->unsubscribing != NOTHING)
-        return;
-    size_t room = session->connack.maximum_packet < UINT16_MAX
-                      ? (size_t)session->connack.maximum_packet - 12
-                      : UINT16_MAX;
-    session->unsubscribed_len =
-        inherited_next(session->inherited, session->unsubscribed, MQTT_UNSUBSCRIBE_MAX, room);
-    unsubscribe(session, CANDIDATES);
-    if (session->unsubscribed_len == 0 &&
-        (inherited_is_full(session->inherited) || now_ms >= session->examine_until_ms))
-        end_examination(session);
+    unsubscribe_next(session);
 }
 
 /* Subscribing ------------------------------------------------------------------------------------- */
@@ -418,11 +290,11 @@ static void note_granted(struct session *session)
         if (qos < filter->qos)
             log_warning(LOG_WITH(log_text("filter", filter->text), log_number("qos", qos)),
                         "broker %s: filter \"%s\" was asked for with QoS %d and is granted QoS %d",
-                        place(session), filter->text, filter->qos, qos);
+                        broker_name(session), filter->text, filter->qos, qos);
     }
 }
 
-static void become_ready(struct session *session, int64_t now_ms)
+static void become_ready(struct session *session)
 {
     enter(session, READY, -1);
     endpoints_begin_round(session->endpoints);
@@ -432,27 +304,26 @@ static void become_ready(struct session *session, int64_t now_ms)
     log_info(LOG_WITH(log_text("version", session->facts.version == 5 ? "5" : "3.1.1"),
                       log_flag("session_present", session->facts.session_present),
                       log_number("filters", (int64_t)subscriptions_count(session->filters))),
-             "broker %s: connected and subscribed", place(session));
+             "broker %s: connected and subscribed", broker_name(session));
     mqtt_client_publish_status(session->client, "online", &session->connack);
-    unsubscribe_gone(session);
-    begin_examination(session, now_ms);
+    unsubscribe_next(session);
 }
 
 /* all: also what is granted. */
-static void subscribe(struct session *session, bool all, int64_t now_ms)
+static void subscribe(struct session *session, bool all)
 {
     struct error err = {0};
 
-    subscriptions_ask(session->filters);
     save(session);
     if (!all && subscriptions_all_granted(session->filters)) {
-        become_ready(session, now_ms);
+        become_ready(session);
         return;
     }
     say(session, "subscribing");
-    enter(session, SUBSCRIBING, now_ms + SUBSCRIBE_LIMIT_MS);
+    session->overtaken = 0;
+    enter(session, SUBSCRIBING, -1);
     if (mqtt_client_subscribe(session->client, all, &session->connack, &err) < 0)
-        log_warning(LOG_PLAIN, "broker %s: cannot subscribe: %s", place(session), err.text);
+        log_warning(LOG_PLAIN, "broker %s: cannot subscribe: %s", broker_name(session), err.text);
 }
 
 static void on_subscribed(struct session *session, const struct session_event *event,
@@ -466,14 +337,25 @@ static void on_subscribed(struct session *session, const struct session_event *e
         return;
     save(session);
     if (refused == NULL) {
-        become_ready(session, now_ms);
+        become_ready(session);
         return;
     }
     int64_t wait_ms = backoff_next(&session->backoff);
     snprintf(why, sizeof(why), "filter \"%.120s\" was refused (%s)", refused,
              mqtt_code_text(event->version, code));
-    complain(session, why, wait_ms);
+    report_error(session, why, wait_ms);
     enter(session, REFUSED, now_ms + wait_ms);
+}
+
+/* Whatever messages come first, the broker answers in turn. */
+static void on_alive(struct session *session, int64_t now_ms)
+{
+    if (session->state != SUBSCRIBING || ++session->overtaken < OVERTAKEN_MAX)
+        return;
+    int64_t wait_ms = backoff_next(&session->backoff);
+    report_error(session, "does not answer SUBSCRIBE, but what was sent after it", wait_ms);
+    leave_now(session);
+    session->away_until_ms = now_ms + wait_ms;
 }
 
 /* CONNACK ----------------------------------------------------------------------------------------- */
@@ -483,19 +365,17 @@ static void note_server(struct session *session, const struct session_event *eve
     struct server *server = server_of(session);
 
     server->answered = true;
-    server_did_not_hang_up(server);
-    diagnosis_forget(session->diagnosis, server);
+    server->hang_ups = 0;
     server->no_retain = event->connack.no_retain;
     server->maximum_qos = event->connack.maximum_qos;
-    if (event->version == 5) {
-        server->accepted_5 = true;
-        subscriptions_note_5(session->filters, server->address.place);
-    }
+    if (event->version == 5)
+        subscriptions_note_5(session->filters);
 }
 
 static void note_session(struct session *session, const struct session_event *event)
 {
     bool present = event->connack.session_present;
+    bool known = subscriptions_has_session(session->filters);
     int64_t expiry_s = event->connack.session_expiry_s;
 
     if (event->version == 5 && expiry_s < 0)
@@ -504,58 +384,51 @@ static void note_session(struct session *session, const struct session_event *ev
     session->facts.version = event->version;
     session->facts.session_present = present;
     session->facts.session_expiry_s = expiry_s;
-    if (!present && subscriptions_origin(session->filters) != ORIGIN_UNKNOWN)
+    if (!present && known)
         log_warning(LOG_PLAIN,
-                    "broker %s: has no session of ours any more: what was published since then and "
-                    "not retained is lost",
-                    place(session));
+                    "broker %s: our session is gone: what was published since the last connection "
+                    "and not retained is lost",
+                    broker_name(session));
     subscriptions_connected(session->filters, present);
-    if (present && !session->had_session &&
-        subscriptions_origin(session->filters) == ORIGIN_UNKNOWN)
-        log_warning(LOG_PLAIN,
-                    "broker %s: the session of client id \"%s\" was made by another program: "
-                    "filters of it that we don't know are looked for and removed; what they bring "
-                    "until then is stored as well",
-                    place(session), session->settings->client_id);
+    if (present && !known)
+        log_warning(
+            LOG_PLAIN,
+            "broker %s: the session of client id \"%s\" was made by another program: the "
+            "filters of [mqtt] former_topics (\"%s\") are unsubscribed; name others that it "
+            "had there, or messages come that topics does not match, or twice",
+            broker_name(session), session->settings->client_id, session->settings->former_topics);
     if (session->had_session)
         stats_add(session->slot, STATS_RECONNECTS, 1);
     session->had_session = true;
 }
 
+/* Often enough for the keep alive in force: Server Keep Alive, which the library need not heed, or ours. */
+static int64_t sign_of_life_every_ms(const struct session *session)
+{
+    int64_t keep_alive_ms = session->settings->keepalive_ms;
+    int64_t servers_ms = session->connack.keep_alive_s * INT64_C(1000);
+
+    if (servers_ms > 0 && servers_ms < keep_alive_ms)
+        keep_alive_ms = servers_ms;
+    return keep_alive_ms / 2;
+}
+
 static void on_connected(struct session *session, const struct session_event *event, int64_t now_ms)
 {
-    struct server *server = server_of(session);
-    int keep_alive_s = event->connack.keep_alive_s;
-    int64_t watch_every_ms = session->settings->keepalive_ms / 2;
-    int64_t used_s =
-        server->keep_alive_s > 0 ? server->keep_alive_s : session->settings->keepalive_ms / 1000;
-    bool too_long = keep_alive_s > 0 && keep_alive_s < used_s; /* it only falls */
-
     note_server(session, event);
     note_session(session, event);
     session->connected_ms = now_ms;
-    session->unsubscribing = NOTHING;
-    session->watch_ms = now_ms + (watch_every_ms < WATCH_MAX_MS ? watch_every_ms : WATCH_MAX_MS);
-    session->bytes = mqtt_client_bytes_received(session->client);
-    session->messages = receiver_count(session->receiver);
-    if (too_long) { /* the library can't change it while it is connected */
-        log_info(LOG_WITH(log_number("keep_alive_s", keep_alive_s)),
-                 "broker %s: wants a keep alive of %d s; connecting again with it", place(session),
-                 keep_alive_s);
-        server->keep_alive_s = keep_alive_s;
-        save(session);
-        endpoints_same_server(session->endpoints);
-        session->rest_until_ms = now_ms;
-        leave_now(session);
-        return;
-    }
-    subscribe(session, event->version == 5, now_ms);
+    session->gone_kept = 0;
+    session->unsubscribed = 0;
+    session->sign_of_life_ms = now_ms + sign_of_life_every_ms(session);
+    subscribe(session, event->version == 5);
 }
 
 static void fall_back(struct session *session, int64_t now_ms)
 {
-    log_notice(LOG_PLAIN, "broker %s: refuses MQTT 5; falling back to 3.1.1", place(session));
-    server_refused_5(server_of(session), now_ms);
+    log_notice(LOG_PLAIN, "broker %s: refuses MQTT 5; falling back to 3.1.1", broker_name(session));
+    server_of(session)->falls_back = true;
+    server_of(session)->hang_ups = 0;
     connect_now(session, now_ms);
 }
 
@@ -567,13 +440,11 @@ static void on_refused(struct session *session, const struct session_event *even
     char why[300];
 
     server->answered = true;
-    server_did_not_hang_up(server);
-    if (event->version == 5 && bad_version && !server->accepted_5) {
+    server->hang_ups = 0;
+    if (event->version == 5 && bad_version) {
         fall_back(session, now_ms);
         return;
     }
-    if (event->version == 4 && event->code == BAD_VERSION_3_1_1)
-        server_refused_3_1_1(server);
     if (event->code == NO_RETAIN) /* its only use is the last will */
         server->no_retain = true;
     if (event->code == NO_SUCH_QOS)
@@ -581,7 +452,7 @@ static void on_refused(struct session *session, const struct session_event *even
     snprintf(why, sizeof(why), "refused the connection: %s%s",
              mqtt_code_text(event->version, event->code),
              mqtt_code_hint(event->version, event->code));
-    complain(session, why, wait_and_retry(session, now_ms, false));
+    fail(session, why, now_ms);
 }
 
 static void on_connect_failed(struct session *session, const struct session_event *event,
@@ -589,40 +460,45 @@ static void on_connect_failed(struct session *session, const struct session_even
 {
     subscriptions_not_connected(session->filters, event->code == 0 && !event->unsent);
     save(session);
+    if (event->version == 4)
+        server_of(session)->falls_back = false;
     if (event->code != 0) {
         on_refused(session, event, now_ms);
     } else if (event->text[0] != '\0') {
-        complain(session, event->text, wait_and_retry(session, now_ms, false));
+        fail(session, event->text, now_ms);
     } else {
         say(session, "cannot connect");
-        diagnosis_ask(session->diagnosis, endpoint(session)); /* on_diagnosis then complains */
-        wait_and_retry(session, now_ms, false);
+        endpoints_probe(session->endpoints);
+        enter(session, PROBING, now_ms + PROBE_LIMIT_MS);
+        session->probed_version = event->version;
     }
 }
 
-static void on_diagnosis(struct session *session, int64_t now_ms)
+/* The hint at TLS is a guess: not for a server that we have spoken with. */
+static const char *explain_end(const struct server *server)
 {
-    struct diagnosis_answer answer;
-    int64_t wait_ms = session->state == AWAY ? session->deadline_ms - now_ms : 0;
+    if (server->answered)
+        return "accepts connections, but ends ours without an answer";
+    if (server->address.tls)
+        return "accepts connections, but ends ours in the TLS handshake: it has no TLS there, or a "
+               "certificate for another name";
+    return "accepts connections, but ends ours without an answer: does it want TLS (MQTT_TLS)?";
+}
 
-    if (diagnosis_take(session->diagnosis, now_ms, &answer) && session->state != READY)
-        complain_of(session, answer.slot, answer.place, answer.text, wait_ms);
+/* Some brokers that don't know MQTT 5 end the connection at its CONNECT; so does a balancer without a backend. */
+static void on_probed(struct session *session, int64_t now_ms)
+{
+    struct server *server = server_of(session);
+    int fault = endpoints_probed(session->endpoints);
+
+    if (fault == 0 && session->probed_version == 5 && ++server->hang_ups >= HANG_UPS_MAX &&
+        !subscriptions_accepted_5(session->filters))
+        fall_back(session, now_ms);
+    else
+        fail(session, fault == 0 ? explain_end(server) : strerror(fault), now_ms);
 }
 
 /* Losses ------------------------------------------------------------------------------------------ */
-
-/* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not): guessed once,
- * when connections are lost soon again and again and can always be made. */
-static void guess_client_id(struct session *session)
-{
-    if (session->lost_soon < LOST_SOON_MANY || session->said_client_id)
-        return;
-    session->said_client_id = true;
-    log_warning(LOG_PLAIN,
-                "broker %s: %d connections in a row were lost soon after they were made: is there "
-                "another client with the client id \"%s\" (MQTT_CLIENT_ID)?",
-                place(session), session->lost_soon, session->settings->client_id);
-}
 
 static void complain_of_loss(struct session *session, const struct session_event *event,
                              int64_t wait_ms)
@@ -642,23 +518,25 @@ static void complain_of_loss(struct session *session, const struct session_event
     else
         snprintf(why, sizeof(why), "the connection was lost%s",
                  session->lost_soon > 1 ? " again soon after it was made" : "");
-    complain(session, why, wait_ms);
-    if (event->code == 0)
-        guess_client_id(session);
+    report_error(session, why, wait_ms);
+    /* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not). */
+    if (event->code == 0 && session->lost_soon == LOST_SOON_MANY)
+        log_warning(LOG_PLAIN,
+                    "broker %s: %d connections in a row were lost soon after they were made: is "
+                    "there another client with the client id \"%s\" (MQTT_CLIENT_ID)?",
+                    broker_name(session), session->lost_soon, session->settings->client_id);
 }
 
 static void on_lost(struct session *session, const struct session_event *event, int64_t now_ms)
 {
-    if (session->state == AWAY || session->state == LOOKING_UP)
-        return;
     if (session->state == LEAVING) {
-        enter(session, AWAY, session->rest_until_ms);
+        enter(session, AWAY, session->away_until_ms);
+        if (session->away_until_ms == 0)
+            say(session, "left");
         return;
     }
-    /* A broker may refuse so many filters, or so long a packet, by hanging up. */
-    if (session->unsubscribing == CANDIDATES && session->inherited != NULL &&
-        ++session->candidates_unanswered == CANDIDATES_UNANSWERED_MAX)
-        end_examination(session);
+    if (!is_connected(session))
+        return;
     complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
 }
 
@@ -678,34 +556,15 @@ static void on_event(struct session *session, const struct session_event *event,
         on_subscribed(session, event, now_ms);
         break;
     case SESSION_UNSUBSCRIBED:
-        on_unsubscribed(session, event->version);
+        on_unsubscribed(session, event);
         break;
-    case SESSION_LEFT:
-        enter(session, AWAY, session->rest_until_ms);
-        say(session, "left");
+    case SESSION_ALIVE:
+        on_alive(session, now_ms);
         break;
     }
 }
 
 /* Main's ------------------------------------------------------------------------------------------ */
-
-/* What stands behind a long message (SUBACK, PINGRESP) is waited for while bytes of it arrive. paho sends no
- * second PINGREQ meanwhile, so the broker would end the connection. */
-static void watch_link(struct session *session, int64_t now_ms)
-{
-    uint64_t bytes = mqtt_client_bytes_received(session->client);
-    uint64_t messages = receiver_count(session->receiver);
-    bool moves = bytes > session->bytes + SILENT_BYTES;
-    int64_t every_ms = session->settings->keepalive_ms / 2;
-
-    if (moves && session->state == SUBSCRIBING)
-        session->deadline_ms = now_ms + SUBSCRIBE_LIMIT_MS;
-    if (moves && messages == session->messages)
-        mqtt_client_show_life(session->client);
-    session->bytes = bytes;
-    session->messages = messages;
-    session->watch_ms = now_ms + (every_ms < WATCH_MAX_MS ? every_ms : WATCH_MAX_MS);
-}
 
 void session_join(struct session *session)
 {
@@ -733,65 +592,52 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
 
     while (fds[0].revents != 0 && mqtt_client_take(session->client, &event))
         on_event(session, &event, now_ms);
-    if (fds[1].revents != 0)
-        on_diagnosis(session, now_ms);
-    if (session->state == LOOKING_UP && !session->should_connect)
-        enter(session, AWAY, -1);
-    else if (session->state == LOOKING_UP && fds[2].revents != 0)
+    if (fds[1].revents != 0 && session->state == LOOKING_UP)
         look_up(session, now_ms);
-    if (is_due(session->watch_ms, now_ms))
-        watch_link(session, now_ms);
-    if (is_due(session->examine_ms, now_ms) && session->state == READY)
-        examine(session, now_ms);
+    if (is_connected(session) && now_ms >= session->sign_of_life_ms) {
+        mqtt_client_show_life(session->client);
+        session->sign_of_life_ms = now_ms + sign_of_life_every_ms(session);
+    }
 
     bool due = is_due(session->deadline_ms, now_ms);
     if (is_connected(session) && !session->should_connect) {
         leave_now(session);
+    } else if ((session->state == LOOKING_UP || session->state == PROBING) &&
+               !session->should_connect) {
+        enter(session, AWAY, -1);
+    } else if (session->state == PROBING && (due || fds[1].revents != 0)) {
+        on_probed(session, now_ms);
     } else if (session->state == AWAY && session->should_connect && due) {
         endpoints_start(session->endpoints);
         enter(session, LOOKING_UP, -1);
         look_up(session, now_ms);
     } else if (session->state == REFUSED && due) {
-        subscribe(session, false, now_ms);
-    } else if (session->state == SUBSCRIBING && due) {
-        complain(session, "does not answer SUBSCRIBE", wait_and_retry(session, now_ms, false));
-        session->rest_until_ms = session->deadline_ms;
-        leave_now(session);
+        subscribe(session, false);
     }
 }
 
 void session_poll(const struct session *session, struct pollfd fds[SESSION_POLL_FDS])
 {
     fds[0] = (struct pollfd){.fd = mqtt_client_fd(session->client), .events = POLLIN};
-    fds[1] = (struct pollfd){.fd = diagnosis_fd(session->diagnosis), .events = POLLIN};
-    fds[2] = (struct pollfd){.fd = endpoints_fd(session->endpoints), .events = POLLIN};
+    fds[1] = session->state == LOOKING_UP || session->state == PROBING
+                 ? endpoints_poll(session->endpoints)
+                 : (struct pollfd){.fd = -1};
 }
 
 int64_t session_deadline_ms(const struct session *session)
 {
-    int64_t deadline_ms = clock_earlier_ms(session->watch_ms, session->examine_ms);
-
     if (session->state == AWAY && !session->should_connect)
         return -1;
-    return clock_earlier_ms(deadline_ms, session->deadline_ms);
+    return clock_earlier_ms(is_connected(session) ? session->sign_of_life_ms : -1,
+                            session->deadline_ms);
 }
 
-bool session_is_ready(const struct session *session)
+struct session_facts session_facts(const struct session *session)
 {
-    return session->state == READY;
-}
+    struct session_facts facts = session->facts;
 
-bool session_is_away(const struct session *session)
-{
-    return session->state == AWAY;
-}
-
-const char *session_reason(const struct session *session)
-{
-    return session->reason;
-}
-
-const struct session_facts *session_facts(const struct session *session)
-{
-    return &session->facts;
+    facts.ready = session->state == READY;
+    facts.away = session->state == AWAY;
+    facts.reason = session->reason;
+    return facts;
 }

@@ -1,6 +1,7 @@
 #include "consumer/mqtt/subscriptions.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/wire/topic_filter.h"
 
 #include <fcntl.h>
@@ -25,8 +26,9 @@ struct subscriptions {
     char *path;
     struct filter_list wanted;
     struct filter_list gone;
-    struct filter_list servers; /* text: host:port of those that have accepted MQTT 5 */
-    enum session_origin origin;
+    const char *former; /* the setting former_topics */
+    char *former_done;  /* the text of it that was seen to; NULL: no session of ours is known */
+    bool accepted_5;
     bool connecting;  /* a CONNECT is outstanding */
     struct buf saved; /* what the file holds */
 };
@@ -62,17 +64,12 @@ static void list_free(struct filter_list *list)
 
 /* The settings ------------------------------------------------------------------------------------ */
 
-static struct filter make_filter(const struct settings_mqtt *settings, struct bytes text, int qos)
+static struct filter make_filter(struct bytes text, int qos)
 {
-    bool given = bytes_starts_with(text, BYTES("$share/"));
-    bool shared = given || settings->share_name[0] != '\0';
-    struct filter filter = {.qos = qos, .shared = shared};
-
-    if (shared && !given)
-        filter.text = xasprintf("$share/%s/%.*s", settings->share_name, BYTES_ARG(text));
-    else
-        filter.text = xstrndup(text.data, text.len);
-    return filter;
+    return (struct filter){.text = xstrndup(text.data, text.len),
+                           .qos = qos,
+                           .granted = -1,
+                           .shared = bytes_starts_with(text, BYTES("$share/"))};
 }
 
 static bool is_covered(const struct filter *filter, const struct filter *by)
@@ -100,7 +97,7 @@ static int read_settings(struct subscriptions *filters, const struct settings_mq
     int qos, more;
 
     while ((more = topic_filter_next(&rest, &text, &qos, (int)settings->qos, err)) > 0)
-        add_wanted(&filters->wanted, make_filter(settings, text, qos));
+        add_wanted(&filters->wanted, make_filter(text, qos));
     if (more < 0) {
         err->code = ERR_USAGE;
         return error_wrap(err, "topics");
@@ -112,32 +109,29 @@ static int read_settings(struct subscriptions *filters, const struct settings_mq
 
 /* The file ---------------------------------------------------------------------------------------- */
 
-static const char *const ORIGINS[] = {"unknown", "examined", "ours"};
-
-static void write_filter(struct buf *out, const struct filter *filter)
+/* While a CONNECT is outstanding nothing counts as granted: the next process may not hear of its answer. */
+static void write_filters(struct buf *out, const struct filter_list *list, bool connecting)
 {
-    if (filter->state == FILTER_GRANTED)
-        buf_printf(out, "granted %d %d %s\n", filter->qos, filter->granted, filter->text);
-    else if (filter->state == FILTER_ASKED)
-        buf_printf(out, "asked %d 0 %s\n", filter->qos, filter->text);
+    for (size_t i = 0; i < list->len; i++)
+        buf_printf(out, "%s %d %d %s\n",
+                   list->at[i].granted >= 0 && !connecting ? "granted" : "asked", list->at[i].qos,
+                   list->at[i].granted, list->at[i].text);
 }
 
 static void write_text(struct buf *out, const struct subscriptions *filters)
 {
-    buf_printf(out, HEADING "\nsession %s\nat %s\n", ORIGINS[filters->origin], filters->brokers);
-    if (filters->connecting)
-        buf_printf(out, "connecting\n");
-    for (size_t i = 0; i < filters->servers.len; i++)
-        buf_printf(out, "accepts-5 %s\n", filters->servers.at[i].text);
-    for (size_t i = 0; i < filters->wanted.len; i++)
-        write_filter(out, &filters->wanted.at[i]);
-    for (size_t i = 0; i < filters->gone.len; i++)
-        write_filter(out, &filters->gone.at[i]);
+    buf_printf(out, HEADING "\nat %s\n", filters->brokers);
+    if (filters->former_done != NULL)
+        buf_printf(out, "former %s\n", filters->former_done);
+    if (filters->accepted_5)
+        buf_printf(out, "accepts-5\n");
+    write_filters(out, &filters->wanted, filters->connecting);
+    write_filters(out, &filters->gone, filters->connecting);
 }
 
 static bool read_filter(struct subscriptions *filters, const char *line)
 {
-    struct filter read = {.state = FILTER_ASKED};
+    struct filter read = {0};
     char state[8];
     int at = 0;
 
@@ -145,47 +139,37 @@ static bool read_filter(struct subscriptions *filters, const char *line)
         line[at] == '\0')
         return false;
     struct filter *wanted = list_find(&filters->wanted, line + at);
-    if (strcmp(state, "granted") == 0)
-        read.state = FILTER_GRANTED;
     if (wanted == NULL) {
         read.text = xstrdup(line + at);
         list_add(&filters->gone, read);
-    } else {
-        /* Granted with what is no longer asked for: to be asked again. */
-        wanted->state = read.qos == wanted->qos ? read.state : FILTER_ASKED;
+    } else if (strcmp(state, "granted") == 0 && read.qos == wanted->qos) {
         wanted->granted = read.granted;
-    }
+    } /* else it was not granted as it is asked for now */
     return true;
+}
+
+static void set_former_done(struct subscriptions *filters, const char *text)
+{
+    free(filters->former_done);
+    filters->former_done = text != NULL ? xstrdup(text) : NULL;
 }
 
 static bool read_line(struct subscriptions *filters, const char *line)
 {
-    if (strncmp(line, "at ", 3) == 0) {
+    if (strncmp(line, "at ", 3) == 0)
         filters->other_brokers = strcmp(line + 3, filters->brokers) != 0;
-        return true;
-    }
-    if (strcmp(line, "connecting") == 0) {
-        filters->connecting = true;
-        return true;
-    }
-    if (strncmp(line, "accepts-5 ", 10) == 0) {
-        subscriptions_note_5(filters, line + 10);
-        return true;
-    }
-    for (size_t i = 0; i < sizeof(ORIGINS) / sizeof(ORIGINS[0]); i++)
-        if (strncmp(line, "session ", 8) == 0 && strcmp(line + 8, ORIGINS[i]) == 0) {
-            filters->origin = (enum session_origin)i;
-            return true;
-        }
-    return read_filter(filters, line);
+    else if (strncmp(line, "former ", 7) == 0)
+        set_former_done(filters, line + 7);
+    else if (strncmp(line, "accepts-5", 9) == 0)
+        filters->accepted_5 = true;
+    else
+        return read_filter(filters, line);
+    return true;
 }
 
 static void forget_all(struct subscriptions *filters)
 {
-    for (size_t i = 0; i < filters->wanted.len; i++) {
-        filters->wanted.at[i].state = FILTER_NONE;
-        filters->wanted.at[i].refusal = 0;
-    }
+    subscriptions_not_connected(filters, true);
     list_free(&filters->gone);
 }
 
@@ -207,41 +191,15 @@ static void read_file(struct subscriptions *filters)
     }
     if (!good) {
         forget_all(filters);
-        list_free(&filters->servers);
-        filters->origin = ours ? ORIGIN_OURS : ORIGIN_UNKNOWN;
-    } else if (filters->other_brokers) {
-        /* Granted by another broker, which may have a session of ours, or somebody else's. */
+        filters->accepted_5 = false;
+        set_former_done(filters, ours ? "" : NULL);
+    } else if (filters->other_brokers) { /* these may have a session of somebody else's */
         subscriptions_not_connected(filters, true);
-        filters->origin = ORIGIN_UNKNOWN;
-    } else if (filters->connecting) {
-        subscriptions_not_connected(filters, true);
+        filters->accepted_5 = false;
+        set_former_done(filters, NULL);
     }
     free(line);
     fclose(file);
-}
-
-static bool sync_folder(const char *path)
-{
-    char *folder = xstrndup(path, (size_t)(strrchr(path, '/') - path));
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool good = fd >= 0 && fsync(fd) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    free(folder);
-    return good;
-}
-
-static bool write_file(const struct subscriptions *filters, const char *path,
-                       const struct buf *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    bool good = fd >= 0 && write(fd, text->data, text->len) == (ssize_t)text->len &&
-                fsync(fd) == 0 && rename(path, filters->path) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return good && sync_folder(path);
 }
 
 int subscriptions_save(struct subscriptions *filters, struct error *err)
@@ -254,17 +212,14 @@ int subscriptions_save(struct subscriptions *filters, struct error *err)
         buf_free(&text);
         return 0;
     }
-    char *new_path = xasprintf("%s.new", filters->path);
     buf_free(&filters->saved);
-    if (write_file(filters, new_path, &text)) {
+    if (file_replace(AT_FDCWD, filters->path, buf_bytes(&text), 0640, true) == 0) {
         filters->saved = text;
     } else {
         result = error_system(err, "%s", filters->path);
-        unlink(new_path);
         unlink(filters->path);
         buf_free(&text);
     }
-    free(new_path);
     return result;
 }
 
@@ -279,6 +234,7 @@ int subscriptions_new(struct subscriptions **filters, const struct settings_mqtt
         return result;
     }
     made->path = xstrdup(path);
+    made->former = settings->former_topics;
     made->brokers = settings->server_uris[0] != '\0'
                         ? xstrdup(settings->server_uris)
                         : xasprintf("%s:%" PRId64, settings->host, settings->port);
@@ -293,7 +249,7 @@ void subscriptions_free(struct subscriptions *filters)
         return;
     list_free(&filters->wanted);
     list_free(&filters->gone);
-    list_free(&filters->servers);
+    free(filters->former_done);
     buf_free(&filters->saved);
     free(filters->path);
     free(filters->brokers);
@@ -325,7 +281,7 @@ const char *subscriptions_refused(const struct subscriptions *filters, int *code
 bool subscriptions_all_granted(const struct subscriptions *filters)
 {
     for (size_t i = 0; i < filters->wanted.len; i++)
-        if (filters->wanted.at[i].state != FILTER_GRANTED)
+        if (filters->wanted.at[i].granted < 0)
             return false;
     return true;
 }
@@ -340,35 +296,44 @@ bool subscriptions_match(const struct subscriptions *filters, struct bytes topic
 
 void subscriptions_connecting(struct subscriptions *filters)
 {
-    if (filters->connecting) /* the answer to the former attempt was never seen */
-        subscriptions_not_connected(filters, true);
     filters->connecting = true;
 }
 
 void subscriptions_not_connected(struct subscriptions *filters, bool unanswered)
 {
     filters->connecting = false;
-    for (size_t i = 0; i < filters->wanted.len; i++)
-        if (unanswered && filters->wanted.at[i].state == FILTER_GRANTED)
-            filters->wanted.at[i].state = FILTER_ASKED;
+    for (size_t i = 0; i < filters->wanted.len && unanswered; i++)
+        filters->wanted.at[i].granted = -1;
+}
+
+static void add_former(struct subscriptions *filters)
+{
+    struct bytes rest = bytes_of(filters->former), text;
+    struct error err; /* `check` has told of what can't be read */
+    int qos;
+
+    while (topic_filter_next(&rest, &text, &qos, 0, &err) > 0) {
+        struct filter former = {.text = xstrndup(text.data, text.len)};
+
+        if (list_find(&filters->wanted, former.text) == NULL &&
+            list_find(&filters->gone, former.text) == NULL)
+            list_add(&filters->gone, former);
+        else
+            free(former.text);
+    }
 }
 
 void subscriptions_connected(struct subscriptions *filters, bool session_present)
 {
-    filters->connecting = false;
-    if (session_present)
-        return;
-    forget_all(filters);
-    filters->origin = ORIGIN_OURS;
-}
+    bool is_due =
+        filters->former_done == NULL || strcmp(filters->former_done, filters->former) != 0;
 
-void subscriptions_ask(struct subscriptions *filters)
-{
-    for (size_t i = 0; i < filters->wanted.len; i++) {
-        filters->wanted.at[i].refusal = 0;
-        if (filters->wanted.at[i].state == FILTER_NONE)
-            filters->wanted.at[i].state = FILTER_ASKED;
-    }
+    filters->connecting = false;
+    if (!session_present)
+        forget_all(filters);
+    else if (is_due)
+        add_former(filters);
+    set_former_done(filters, filters->former);
 }
 
 void subscriptions_answer(struct subscriptions *filters, size_t index, int code)
@@ -376,18 +341,12 @@ void subscriptions_answer(struct subscriptions *filters, size_t index, int code)
     struct filter *filter = &filters->wanted.at[index];
 
     filter->refusal = code >= REFUSED ? code : 0;
-    filter->state = code >= REFUSED ? FILTER_ASKED : FILTER_GRANTED;
-    filter->granted = code;
-}
-
-size_t subscriptions_gone_count(const struct subscriptions *filters)
-{
-    return filters->gone.len;
+    filter->granted = code >= REFUSED ? -1 : code;
 }
 
 const char *subscriptions_gone_at(const struct subscriptions *filters, size_t index)
 {
-    return filters->gone.at[index].text;
+    return index < filters->gone.len ? filters->gone.at[index].text : NULL;
 }
 
 void subscriptions_forget_gone(struct subscriptions *filters, const char *text)
@@ -400,23 +359,17 @@ void subscriptions_forget_gone(struct subscriptions *filters, const char *text)
 
 /* The session ------------------------------------------------------------------------------------- */
 
-enum session_origin subscriptions_origin(const struct subscriptions *filters)
+bool subscriptions_has_session(const struct subscriptions *filters)
 {
-    return filters->origin;
+    return filters->former_done != NULL;
 }
 
-void subscriptions_set_examined(struct subscriptions *filters)
+bool subscriptions_accepted_5(const struct subscriptions *filters)
 {
-    filters->origin = ORIGIN_EXAMINED;
+    return filters->accepted_5;
 }
 
-bool subscriptions_accepts_5(const struct subscriptions *filters, const char *place)
+void subscriptions_note_5(struct subscriptions *filters)
 {
-    return list_find(&filters->servers, place) != NULL;
-}
-
-void subscriptions_note_5(struct subscriptions *filters, const char *place)
-{
-    if (!subscriptions_accepts_5(filters, place))
-        list_add(&filters->servers, (struct filter){.text = xstrdup(place)});
+    filters->accepted_5 = true;
 }

@@ -4,44 +4,32 @@
  * ones only within one share). Filters that overlap in part bring a copy each: nothing in the protocol tells
  * such a copy from a second message, so they are two messages.
  *
- * The broker's session has, of each filter:
+ * What the broker's session has granted of it:
  *
- *                                       NONE      ASKED     GRANTED
- *     CONNACK without session present   -         NONE      NONE
- *     CONNECT was sent, without answer  -         -         ASKED     that session may be a new one
- *     SUBSCRIBE is going to be sent     ASKED     -         -
- *     SUBACK grants it                  GRANTED   GRANTED   GRANTED
- *     SUBACK refuses it                 ASKED     ASKED     ASKED     it may have been granted before
+ *     SUBACK                            this filter, or not
+ *     CONNACK without session present   nothing, and nothing is left to be unsubscribed
+ *     CONNECT was sent, without answer  nothing: that session may be a new one
  *
- * A file keeps it over the end of the process, written before what it tells of leaves: filters before SUBSCRIBE,
- * and before CONNECT that it is outstanding (where the file says so still, nothing in it counts as granted). What the file
- * has and the settings no longer have is gone: to be unsubscribed. It says as well whose the session is, and
- * which servers have accepted MQTT 5.
+ * A file keeps it over the end of the process. It is written before CONNECT leaves, without what is granted, and again
+ * when there is an answer, or none can come. What the file has and the settings no longer have is gone:
+ * to be unsubscribed. So are the filters of [mqtt] former_topics, once for each text of that setting, where a session
+ * is present: another program may have made it. The file says as well whether a server has accepted MQTT 5.
  *
- * Main's, but for subscriptions_match, which reads what never changes. */
+ * Main's, but for subscriptions_match, which reads what never changes, and subscriptions_answer, which main leaves to
+ * the library's thread while it waits for SUBACKs. */
 #ifndef CONSUMER_MQTT_SUBSCRIPTIONS_H
 #define CONSUMER_MQTT_SUBSCRIPTIONS_H
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
-#include "common/base/settings.h"
-
-enum filter_state { FILTER_NONE, FILTER_ASKED, FILTER_GRANTED };
+#include "common/settings/settings.h"
 
 struct filter {
-    char *text; /* as subscribed: with $share/NAME/ where it has one */
-    int qos;    /* asked for */
-    enum filter_state state;
-    int granted; /* QoS, if it is FILTER_GRANTED */
+    char *text;  /* as subscribed: with $share/NAME/ where it has one */
+    int qos;     /* asked for */
+    int granted; /* QoS; -1: none that is known */
     int refusal; /* the code of the last SUBACK, if it refused; else 0 */
     bool shared;
-};
-
-/* Who made the broker's session. */
-enum session_origin {
-    ORIGIN_UNKNOWN,  /* not we: it may have filters that we don't know (inherited.h) */
-    ORIGIN_EXAMINED, /* not we, but those were looked for */
-    ORIGIN_OURS,
 };
 
 struct subscriptions;
@@ -62,20 +50,18 @@ bool subscriptions_match(const struct subscriptions *filters, struct bytes topic
 void subscriptions_connecting(struct subscriptions *filters);
 void subscriptions_not_connected(struct subscriptions *filters, bool unanswered);
 void subscriptions_connected(struct subscriptions *filters, bool session_present);
-void subscriptions_ask(struct subscriptions *filters); /* all that are not granted */
 void subscriptions_answer(struct subscriptions *filters, size_t index, int code);
 
-/* In the file, and no longer in the settings. */
-size_t subscriptions_gone_count(const struct subscriptions *filters);
+/* To be unsubscribed; NULL: there are no more. */
 const char *subscriptions_gone_at(const struct subscriptions *filters, size_t index);
 void subscriptions_forget_gone(struct subscriptions *filters, const char *text);
 
-enum session_origin subscriptions_origin(const struct subscriptions *filters);
-void subscriptions_set_examined(struct subscriptions *filters);
+/* A session of ours is known: one that was made for us, or that we have taken over from another program. */
+bool subscriptions_has_session(const struct subscriptions *filters);
 
-/* place: host:port of a server. */
-bool subscriptions_accepts_5(const struct subscriptions *filters, const char *place);
-void subscriptions_note_5(struct subscriptions *filters, const char *place);
+/* A server has accepted MQTT 5, of the cluster that the settings name. */
+bool subscriptions_accepted_5(const struct subscriptions *filters);
+void subscriptions_note_5(struct subscriptions *filters);
 
 /* Writes the file if there is something new. If it can't be written there is none: what was granted is asked
  * again then. */

@@ -3,16 +3,16 @@
 #include "consumer/spool/spool_internal.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-/* A mark above it is nobody's: sequences would take millennia to get there. */
+/* No spool gets so far: a mark above it is damaged. */
 #define SEQUENCE_MAX (UINT64_C(1) << 62)
-/* A branch begins so much above everything known, and up to BRANCH_MOST more: two copies never meet. */
+/* A branch begins so much above everything known, and up to BRANCH_MOST more, at random: so the sequences of two
+ * copies never meet. */
 #define BRANCH_LEAST (UINT64_C(1) << 40)
 #define BRANCH_MOST  (UINT64_C(1) << 47)
-/* Above a mark that we can't place; what was stored before stays within the reach of a repeat. */
+/* Above a mark of an unknown run. Below 2^32, so that a record can say which message before it repeats. */
 #define FOREIGN_STEP_MOST (UINT64_C(1) << 31)
 
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
@@ -20,7 +20,7 @@ void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
     snprintf(text, 40, "%016" PRIx64 ":%" PRIu64, run, sequence);
 }
 
-static bool parse_mark(struct bytes text, struct mark *mark)
+bool mark_parse(struct bytes text, struct mark *mark)
 {
     struct bytes run, sequence;
 
@@ -31,6 +31,7 @@ static bool parse_mark(struct bytes text, struct mark *mark)
     for (size_t i = 0; i < run.len; i++) {
         const char *digits = "0123456789abcdef";
         const char *digit = memchr(digits, run.data[i], 16);
+
         if (digit == NULL)
             return false;
         parsed = parsed << 4 | (uint64_t)(digit - digits);
@@ -64,17 +65,33 @@ static struct segment *find_segment(const struct spool *spool, const struct mark
     return s;
 }
 
-/* The place behind the mark's record, which may itself be damaged: never behind a later one. */
-static struct cursor place_after(struct spool *spool, struct segment *segment, uint64_t sequence)
+/* How many records the mark covers, since the spool exists; false if no segment that is kept has its record. */
+static bool records_at(const struct spool *spool, const struct mark *mark, uint64_t *records)
 {
-    struct cursor cursor = cursor_at(segment);
-    struct record record;
-    struct hole hole;
+    const struct segment *segment = find_segment(spool, mark);
 
-    while (cursor.sequence <= sequence) {
+    if (segment == NULL)
+        return false;
+    *records = segment->header.records_before + mark->sequence - segment->header.first_sequence + 1;
+    return true;
+}
+
+/* Behind so many records, or at the oldest that is kept. A mark's own record may be damaged: then before the damage,
+ * never behind a later record. */
+static struct cursor cursor_behind(struct spool *spool, uint64_t records)
+{
+    struct segment *segment = spool->reader.first;
+
+    while (segment->next != NULL && segment->next->header.records_before < records)
+        segment = segment->next;
+    struct cursor cursor = cursor_at(segment);
+    while (cursor_records(&cursor) < records) {
         struct cursor before = cursor;
+        struct record record;
+        struct hole hole;
         enum step step = reader_step(spool, &cursor, &record, &hole);
-        if (step == STEP_END || cursor.segment != segment || cursor.sequence > sequence + 1)
+
+        if (step == STEP_END || cursor.segment != segment || cursor_records(&cursor) > records)
             return before;
     }
     return cursor;
@@ -82,15 +99,16 @@ static struct cursor place_after(struct spool *spool, struct segment *segment, u
 
 bool mark_locate(struct spool *spool, const struct mark *mark, struct cursor *after)
 {
-    struct segment *segment = find_segment(spool, mark);
+    uint64_t records;
+    bool found = records_at(spool, mark, &records);
 
-    if (segment != NULL)
-        *after = place_after(spool, segment, mark->sequence);
-    return segment != NULL;
+    if (found)
+        *after = cursor_behind(spool, records);
+    return found;
 }
 
-static struct mark_result result(struct spool *spool, enum mark_kind kind, const struct cursor *to,
-                                 uint64_t missing)
+static struct mark_result move(struct spool *spool, enum mark_kind kind, const struct cursor *to,
+                               uint64_t missing)
 {
     struct spool_reader *reader = &spool->reader;
     uint64_t committed = cursor_records(&reader->committed);
@@ -104,32 +122,35 @@ static struct mark_result result(struct spool *spool, enum mark_kind kind, const
                                 committed > now ? committed - now : 0};
 }
 
-/* From the record before which so many were stored, or from the oldest that is kept. */
-static struct mark_result replay_from(struct spool *spool, uint64_t records, uint64_t missing)
+/* Redis has so many records. */
+static struct mark_result move_behind(struct spool *spool, uint64_t records, uint64_t missing)
 {
-    struct segment *segment = spool->reader.first;
-    enum mark_kind kind = MARK_BEHIND;
+    struct cursor to = spool->reader.committed;
+    uint64_t committed = cursor_records(&to);
+    enum mark_kind kind = MARK_IN_STEP;
 
-    while (segment->next != NULL && segment->next->header.records_before <= records)
-        segment = segment->next;
-    struct cursor start = cursor_at(segment);
-    if (records > segment->header.records_before)
-        start = place_after(spool, segment,
-                            segment->header.first_sequence + records -
-                                segment->header.records_before - 1);
+    if (records != committed)
+        to = cursor_behind(spool, records);
     if (missing > 0)
         kind = MARK_GAP;
-    else if (cursor_records(&start) == cursor_records(&spool->reader.committed))
-        kind = MARK_IN_STEP;
-    return result(spool, kind, &start, missing);
+    else if (records > committed)
+        kind = MARK_AHEAD;
+    else if (cursor_records(&to) != committed)
+        kind = MARK_BEHIND;
+    return move(spool, kind, &to, missing);
 }
 
 static struct mark_result no_mark(struct spool *spool)
 {
+    const struct segment_header *first = &spool->reader.first->header;
     uint64_t origin = spool->reader.origin;
-    uint64_t kept_from = spool->reader.first->header.records_before;
+    uint64_t kept_from = first->records_before;
 
-    return replay_from(spool, origin, kept_from > origin ? kept_from - origin : 0);
+    /* It branched off since: nothing is missing under the new mark. */
+    if (first->first_sequence < atomic_load(&spool->shared.branch) && origin < kept_from)
+        origin = kept_from;
+
+    return move_behind(spool, origin, kept_from > origin ? kept_from - origin : 0);
 }
 
 void mark_write_id(struct spool *spool)
@@ -143,19 +164,14 @@ void mark_write_id(struct spool *spool)
 }
 
 /* For the next start as well, which may come before the next append. */
-static void raise_floor(struct spool *spool, uint64_t floor)
+static void skip_to(struct spool *spool, uint64_t sequence)
 {
-    struct segment_header *last = &spool->reader.last->header;
-    struct error err;
-
-    atomic_store(&spool->shared.sequence_floor, floor);
-    last->sequence_floor = floor;
-    if (segment_rewrite_header(spool->dir, last, &err) < 0)
-        log_warning(LOG_WITH(log_text("spool", spool->path)), "%s", err.text);
+    writer_skip_to(spool, sequence);
+    retention_remember(spool, tail_number(atomic_load(&spool->shared.tail)));
 }
 
-/* Somebody else has set a mark since we have: he has a copy of this spool, and would send everything again
- * whenever we have set ours, and we whenever he has set his. */
+/* A process with a copy of this spool has set the mark since we have. Under one mark, each of the two would send
+ * everything again whenever the other has set it. */
 static void branch_off(struct spool *spool, uint64_t sequence)
 {
     struct spool_reader *reader = &spool->reader;
@@ -164,11 +180,9 @@ static void branch_off(struct spool *spool, uint64_t sequence)
     above = sequence > above ? sequence : above;
     above += BRANCH_LEAST + random_u64() % BRANCH_MOST;
     atomic_store(&spool->shared.branch, above);
-    reader->last->header.branch = above;
-    raise_floor(spool, above);
+    skip_to(spool, above);
     mark_write_id(spool);
     reader->mark_is_foreign = false;
-    reader->origin = reader->first->header.records_before; /* nothing is missing under a new mark */
     log_warning(
         LOG_WITH(log_text("spool", spool->path), log_text("mark", reader->mark_id)),
         "Another process writes the mark of this spool: there is a copy of its directory at "
@@ -185,57 +199,32 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
                 reader->foreign.sequence == mark->sequence;
 
     if (same) /* nothing of ours got there in between */
-        return result(spool, MARK_UNKNOWN_RUN, &start, 0);
+        return move(spool, MARK_UNKNOWN_RUN, &start, 0);
     if (reader->mark_is_foreign) {
         branch_off(spool, mark->sequence);
-        return result(spool, MARK_COPIED, &start, 0);
+        return move(spool, MARK_COPIED, &start, 0);
     }
     reader->mark_is_foreign = true;
     reader->foreign = *mark;
     /* At random, so that two copies don't give one identity to two messages until each has its own mark. */
     uint64_t last = atomic_load(&spool->shared.last_sequence);
-    raise_floor(spool, (mark->sequence > last ? mark->sequence : last) + 1 +
-                           random_u64() % FOREIGN_STEP_MOST);
-    return result(spool, MARK_UNKNOWN_RUN, &start, 0);
+    skip_to(spool,
+            (mark->sequence > last ? mark->sequence : last) + 1 + random_u64() % FOREIGN_STEP_MOST);
+    return move(spool, MARK_UNKNOWN_RUN, &start, 0);
 }
 
-static struct mark_result place(struct spool *spool, const struct mark *mark)
+static struct mark_result locate(struct spool *spool, const struct mark *mark)
 {
-    struct segment *segment = find_segment(spool, mark);
     const struct segment_header *first = &spool->reader.first->header;
+    uint64_t records;
 
-    if (segment == NULL) {
-        if (mark->sequence > first->previous_sequence)
-            return unknown(spool, mark);
-        /* Sequences skip numbers now and then, so that this can be too many; records can't. */
-        uint64_t missing = first->previous_sequence - mark->sequence;
-        return replay_from(spool, 0,
-                           missing < first->records_before ? missing : first->records_before);
-    }
-
-    uint64_t marked =
-        segment->header.records_before + mark->sequence - segment->header.first_sequence + 1;
-    uint64_t committed = cursor_records(&spool->reader.committed);
-    if (marked == committed)
-        return result(spool, MARK_IN_STEP, &spool->reader.committed, 0);
-    struct cursor after = place_after(spool, segment, mark->sequence);
-    return result(spool, marked > committed ? MARK_AHEAD : MARK_BEHIND, &after, 0);
-}
-
-/* What is committed has to stay while it may be read again. */
-static void withdraw_offer(struct spool *spool)
-{
-    _Atomic uint64_t *offered = &spool->shared.offered;
-
-    for (;;) {
-        uint64_t now = atomic_load(offered);
-        if (now == OFFER_NONE ||
-            (now != OFFER_TAKEN && atomic_compare_exchange_strong(offered, &now, OFFER_NONE)))
-            return;
-        /* The writer is at it: until the new segment is there, or it has failed. */
-        reader_discover_segments(spool);
-        sched_yield();
-    }
+    if (records_at(spool, mark, &records))
+        return move_behind(spool, records, 0);
+    if (mark->sequence > first->previous_sequence)
+        return unknown(spool, mark);
+    /* Sequences skip numbers now and then, so that this can be too many; records can't. */
+    uint64_t missing = first->previous_sequence - mark->sequence;
+    return move_behind(spool, 0, missing < first->records_before ? missing : first->records_before);
 }
 
 struct mark_result spool_apply_mark(struct spool *spool, struct bytes text)
@@ -244,7 +233,6 @@ struct mark_result spool_apply_mark(struct spool *spool, struct bytes text)
     struct mark mark;
 
     reader->mark_read = true;
-    withdraw_offer(spool);
     struct cursor committed = reader->committed;
     reader_move(spool, &committed); /* what was given is void */
     reader_skip_finished_segments(spool, &reader->committed);
@@ -252,7 +240,7 @@ struct mark_result spool_apply_mark(struct spool *spool, struct bytes text)
         return (struct mark_result){MARK_IN_STEP, 1, 0, 0};
     if (text.len == 0)
         return no_mark(spool);
-    return parse_mark(text, &mark) ? place(spool, &mark) : unknown(spool, &mark);
+    return mark_parse(text, &mark) ? locate(spool, &mark) : unknown(spool, &mark);
 }
 
 bool spool_knows_mark(const struct spool *spool, struct bytes text)
@@ -260,7 +248,7 @@ bool spool_knows_mark(const struct spool *spool, struct bytes text)
     const struct segment *first = spool->reader.first;
     struct mark mark;
 
-    if (first == NULL || !parse_mark(text, &mark))
+    if (first == NULL || !mark_parse(text, &mark))
         return false;
     return find_segment(spool, &mark) != NULL ||
            (mark.sequence <= first->header.previous_sequence &&

@@ -44,22 +44,6 @@ uint64_t segment_end_sequence(const struct segment *segment)
            segment->header.records_before;
 }
 
-/* The writer has taken the last segment's blocks for this one: all before it is gone, and was committed. */
-static void forget_before(struct spool *spool, struct segment *taken_for)
-{
-    struct spool_reader *reader = &spool->reader;
-    struct cursor start = cursor_at(taken_for);
-
-    while (reader->first != taken_for) {
-        struct segment *gone = reader->first;
-        reader->first = gone->next;
-        atomic_fetch_sub(&spool->shared.disk, gone->size);
-        segment_free(gone);
-    }
-    reader_move(spool, &start);
-    atomic_store(&spool->shared.offered, OFFER_NONE);
-}
-
 void reader_discover_segments(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
@@ -69,19 +53,14 @@ void reader_discover_segments(struct spool *spool)
 
     while (known < number) {
         struct segment *segment;
+
         known++;
         int result = segment_open(&segment, spool->dir, known, &err);
         if (result == -ERR_NOT_FOUND && known < number)
             continue; /* numbers of files put aside, or that never got their name */
         if (result < 0)
             spool_die(spool, err.text);
-        if (reader->last == NULL)
-            reader->first = segment;
-        else
-            reader->last->next = segment;
-        reader->last = segment;
-        if (atomic_load(&spool->shared.offered) == OFFER_TAKEN)
-            forget_before(spool, segment);
+        reader_add(reader, segment);
     }
 }
 
@@ -102,14 +81,12 @@ void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
 static int open_for_reading(struct spool *spool, uint64_t number)
 {
     struct spool_reader *reader = &spool->reader;
-    char name[SEGMENT_NAME_SIZE];
 
     if (reader->fd >= 0 && reader->fd_number == number)
         return reader->fd;
     if (reader->fd >= 0)
         close(reader->fd);
-    segment_name(number, "segment", name);
-    reader->fd = sys_openat(spool->dir, name, O_RDONLY | O_CLOEXEC, 0);
+    reader->fd = segment_file(spool->dir, number, O_RDONLY);
     reader->fd_number = number;
     /* Somebody deleted it: a hole. Anything else would make a hole of what is there. */
     if (reader->fd < 0 && errno != ENOENT)
@@ -172,10 +149,11 @@ static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
 {
     while (!segment_is_finished(cursor->segment)) {
         uint64_t tail = atomic_load(&spool->shared.tail);
+
         *end_sequence = UINT64_MAX;
         if (tail_number(tail) == cursor->segment->header.number)
             return tail_offset(tail);
-        /* The writer has left it since. If it took the blocks, the cursor is moved on. */
+        /* The writer has left it since. */
         reader_discover_segments(spool);
     }
     *end_sequence = segment_end_sequence(cursor->segment);
@@ -260,7 +238,8 @@ void reader_close(struct spool *spool)
         close(reader->fd);
     while (reader->first != NULL) {
         struct segment *next = reader->first->next;
-        segment_free(reader->first);
+
+        free(reader->first);
         reader->first = next;
     }
 }
@@ -275,7 +254,7 @@ static void mark_damaged(struct spool *spool, struct segment *segment)
     segment->header.damaged = true;
     if (segment_rewrite_header(spool->dir, &segment->header, &err) < 0)
         log_notice(LOG_WITH(log_text("spool", spool->path)),
-                   "Can't note that a segment is damaged: %s", err.text);
+                   "Spool: a damaged segment can't be marked so, and may be removed: %s", err.text);
 }
 
 /* Counted once, however often it is read over. */
@@ -326,6 +305,7 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
 
     for (;;) {
         enum step step = reader_step(spool, &reader->read, &record, &hole);
+
         if (step == STEP_RECORD && record.type == RECORD_MESSAGE)
             break;
         commit_the_rest(reader);
@@ -354,8 +334,9 @@ struct spool_position spool_position(const struct spool *spool)
 void spool_commit(struct spool *spool, const struct spool_position *position)
 {
     struct spool_reader *reader = &spool->reader;
-    struct segment *segment = reader->committed.segment;
 
+    reader_skip_finished_segments(spool, &reader->committed);
+    struct segment *segment = reader->committed.segment;
     while (segment != NULL && segment->header.number < position->segment)
         segment = segment->next;
     if (segment == NULL || segment->header.number != position->segment ||

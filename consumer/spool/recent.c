@@ -1,24 +1,33 @@
 #include "consumer/spool/recent.h"
 
 #include "common/base/alloc.h"
+#include "common/base/buf.h"
+#include "common/base/file.h"
 #include "common/base/little_endian.h"
 #include "common/base/sys.h"
 #include "common/wire/crc32c.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* The file: recent_magic, CRC, spool id, boot id, number of a segment; then pages of a CRC and 256 slots of two
- * numbers each. A CRC field is never 0, so that a page that was never written is told from a bad one. */
-#define PACKET_IDS  65536
-#define PAGE_SLOTS  256
-#define PAGES       (PACKET_IDS / PAGE_SLOTS)
-#define HEAD_SIZE   56
-#define PAGE_SIZE   (8 + PAGE_SLOTS * 16)
-#define PAGE_AT(n)  ((off_t)(64 + (size_t)(n)*PAGE_SIZE))
-#define CRC_WRITTEN (UINT64_C(1) << 32)
-static const char recent_magic[8] = "MQBSEEN";
+/* In the file, whose slots are those of the packet ids from 0 on, of two numbers each. */
+enum {
+    RECENT_MAGIC = 0,
+    RECENT_CRC = 8, /* of all behind it */
+    RECENT_SPOOL_ID = 16,
+    RECENT_BOOT_ID = 32,
+    RECENT_THROUGH = 48,
+    RECENT_NEXT_SEQUENCE = 56,
+    RECENT_BRANCH = 64,
+    RECENT_USED = 72, /* number of slots */
+    RECENT_SLOTS = 80,
+};
+#define PACKET_IDS 65536
+#define SLOT_SIZE  ((size_t)16)
+static const char recent_magic[8] = "MQBSEEN3";
 
 struct slot {
     _Atomic uint64_t identity; /* times two, and one if it is unreleased; 0: none */
@@ -27,8 +36,7 @@ struct slot {
 
 struct recent {
     struct slot *slots;
-    _Atomic bool changed[PAGES];
-    bool used[PAGES]; /* by whoever puts */
+    _Atomic uint32_t used; /* slots below it; none above has ever been put */
 };
 
 struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload)
@@ -76,66 +84,53 @@ uint64_t recent_get(const struct recent *recent, uint16_t packet_id, struct fing
     return identity >> 1;
 }
 
-static void changed(struct recent *recent, size_t page)
-{
-    recent->used[page] = true;
-    atomic_store_explicit(&recent->changed[page], true, memory_order_release);
-}
-
-void recent_put(struct recent *recent, uint16_t packet_id, uint64_t identity,
-                struct fingerprint print, bool unreleased)
+static void set(struct recent *recent, size_t packet_id, uint64_t identity, uint64_t print)
 {
     struct slot *slot = &recent->slots[packet_id];
 
-    word_set(&slot->identity, identity << 1 | unreleased);
-    word_set(&slot->print, (uint64_t)print.len << 32 | print.crc);
-    changed(recent, packet_id / PAGE_SLOTS);
+    word_set(&slot->identity, identity);
+    word_set(&slot->print, print);
+    if (packet_id >= atomic_load_explicit(&recent->used, memory_order_relaxed))
+        atomic_store_explicit(&recent->used, (uint32_t)packet_id + 1, memory_order_release);
 }
 
-void recent_release(struct recent *recent, uint16_t packet_id)
+static void release(struct recent *recent, uint16_t packet_id)
 {
     struct slot *slot = &recent->slots[packet_id];
 
     word_set(&slot->identity, word_get(&slot->identity) & ~UINT64_C(1));
-    changed(recent, packet_id / PAGE_SLOTS);
 }
 
 void recent_release_all(struct recent *recent)
 {
-    for (uint32_t id = 0; id < PACKET_IDS; id++)
-        if ((word_get(&recent->slots[id].identity) & 1) != 0)
-            recent_release(recent, (uint16_t)id);
+    for (uint32_t id = 0; id < recent->used; id++)
+        release(recent, (uint16_t)id);
+}
+
+void recent_release_above(struct recent *recent, uint64_t sequence)
+{
+    for (uint32_t id = 0; id < recent->used; id++)
+        if (word_get(&recent->slots[id].identity) >> 1 > sequence)
+            release(recent, (uint16_t)id);
 }
 
 void recent_forget(struct recent *recent)
 {
-    for (size_t page = 0; page < PAGES; page++) {
-        if (!recent->used[page])
-            continue;
-        for (size_t i = page * PAGE_SLOTS; i < (page + 1) * PAGE_SLOTS; i++)
-            word_set(&recent->slots[i].identity, 0);
-        changed(recent, page);
-        recent->used[page] = false;
-    }
+    for (uint32_t id = 0; id < recent->used; id++)
+        word_set(&recent->slots[id].identity, 0);
 }
 
-void recent_copy(struct recent *recent, const struct recent *from)
+void recent_merge(struct recent *recent, const struct recent *from)
 {
-    for (size_t i = 0; i < PACKET_IDS; i++) {
-        uint64_t identity = word_get(&from->slots[i].identity);
-        if (identity == word_get(&recent->slots[i].identity) &&
-            word_get(&from->slots[i].print) == word_get(&recent->slots[i].print))
-            continue;
-        word_set(&recent->slots[i].identity, identity);
-        word_set(&recent->slots[i].print, word_get(&from->slots[i].print));
-        changed(recent, i / PAGE_SLOTS);
-    }
+    for (uint32_t id = 0; id < from->used; id++)
+        if (word_get(&from->slots[id].identity) != 0)
+            set(recent, id, word_get(&from->slots[id].identity), word_get(&from->slots[id].print));
 }
 
 bool recent_is_empty(const struct recent *recent)
 {
-    for (size_t page = 0; page < PAGES; page++)
-        if (recent->used[page])
+    for (uint32_t id = 0; id < recent->used; id++)
+        if (word_get(&recent->slots[id].identity) != 0)
             return false;
     return true;
 }
@@ -152,11 +147,12 @@ void recent_apply(struct recent *recent, const struct record *record)
         if (record->oversized)
             print = (struct fingerprint){little_endian_get32(record->payload.data),
                                          little_endian_get32(record->payload.data + 4)};
-        recent_put(recent, record->packet_id, record->sequence - record->repeats, print,
-                   record->qos == 2);
+        set(recent, record->packet_id,
+            (record->sequence - record->repeats) << 1 | (record->qos == 2),
+            (uint64_t)print.len << 32 | print.crc);
         break;
     case RECORD_RELEASE:
-        recent_release(recent, record->packet_id);
+        release(recent, record->packet_id);
         break;
     case RECORD_NEW_SESSION:
         recent_forget(recent);
@@ -166,82 +162,62 @@ void recent_apply(struct recent *recent, const struct record *record)
     }
 }
 
-static uint64_t crc_of(const struct recent_origin *origin, size_t page, const char *data,
-                       size_t len)
+static bool is_whole(struct bytes file)
 {
-    uint32_t crc = crc32c((uint32_t)page, origin->spool_id, 16);
-
-    return crc32c(crc, data, len) | CRC_WRITTEN;
+    return file.len >= RECENT_SLOTS && memcmp(file.data, recent_magic, sizeof(recent_magic)) == 0 &&
+           file.len == RECENT_SLOTS + little_endian_get64(file.data + RECENT_USED) * SLOT_SIZE &&
+           little_endian_get64(file.data + RECENT_CRC) ==
+               crc32c(0, file.data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID);
 }
 
-/* False if the page is there and bad. */
-static bool load_page(struct recent *recent, int fd, const struct recent_origin *origin,
-                      size_t page)
+bool recent_load(struct recent *recent, int dir, struct recent_start *start)
 {
-    char data[PAGE_SIZE] = {0};
-    ssize_t got = sys_pread(fd, data, sizeof(data), PAGE_AT(page));
+    size_t most = RECENT_SLOTS + PACKET_IDS * SLOT_SIZE;
+    struct buf file = {0};
+    int fd = sys_openat(dir, RECENT_NAME, O_RDONLY | O_CLOEXEC, 0);
+    char *data = buf_reserve(&file, most);
+    ssize_t len = fd >= 0 ? sys_pread(fd, data, most, 0) : 0;
+    bool whole = len > 0 && is_whole((struct bytes){data, (size_t)len});
 
-    if (got == 0 || (got > 0 && little_endian_get64(data) == 0))
-        return true;
-    if (got != PAGE_SIZE ||
-        little_endian_get64(data) != crc_of(origin, page + 1, data + 8, PAGE_SIZE - 8))
-        return false;
-    for (size_t i = 0; i < PAGE_SLOTS; i++) {
-        struct slot *slot = &recent->slots[page * PAGE_SLOTS + i];
-        word_set(&slot->identity, little_endian_get64(data + 8 + 16 * i));
-        word_set(&slot->print, little_endian_get64(data + 16 + 16 * i));
-        recent->used[page] |= word_get(&slot->identity) != 0;
+    if (fd >= 0)
+        close(fd);
+    if (whole) {
+        memcpy(start->spool_id, data + RECENT_SPOOL_ID, sizeof(start->spool_id));
+        memcpy(start->boot_id, data + RECENT_BOOT_ID, sizeof(start->boot_id));
+        start->through = little_endian_get64(data + RECENT_THROUGH);
+        start->next_sequence = little_endian_get64(data + RECENT_NEXT_SEQUENCE);
+        start->branch = little_endian_get64(data + RECENT_BRANCH);
+        for (size_t i = 0; i < little_endian_get64(data + RECENT_USED); i++)
+            set(recent, i, little_endian_get64(data + RECENT_SLOTS + i * SLOT_SIZE),
+                little_endian_get64(data + RECENT_SLOTS + i * SLOT_SIZE + 8));
     }
-    return true;
+    buf_free(&file);
+    return whole;
 }
 
-uint64_t recent_load(struct recent *recent, int fd, const struct recent_origin *origin)
+int recent_save(const struct recent *recent, int dir, const struct recent_start *start, bool sync)
 {
-    static const char unknown[16];
-    char head[HEAD_SIZE];
-    bool good = true;
+    uint32_t used = atomic_load_explicit(&recent->used, memory_order_acquire);
+    struct buf file = {.len = 0};
+    char *data = buf_reserve(&file, RECENT_SLOTS + used * SLOT_SIZE);
 
-    if (sys_pread(fd, head, sizeof(head), 0) != HEAD_SIZE ||
-        memcmp(head, recent_magic, sizeof(recent_magic)) != 0 ||
-        little_endian_get64(head + 8) != crc_of(origin, 0, head + 16, HEAD_SIZE - 16))
-        return 0;
-    for (size_t page = 0; page < PAGES; page++)
-        good = load_page(recent, fd, origin, page) && good;
-    /* After a power cut the pages may be older than the head. */
-    good =
-        good && memcmp(head + 32, origin->boot_id, 16) == 0 && memcmp(head + 32, unknown, 16) != 0;
-    return good ? little_endian_get64(head + 48) : 0;
-}
+    file.len = RECENT_SLOTS + used * SLOT_SIZE;
+    memcpy(data + RECENT_MAGIC, recent_magic, sizeof(recent_magic));
+    memcpy(data + RECENT_SPOOL_ID, start->spool_id, sizeof(start->spool_id));
+    memcpy(data + RECENT_BOOT_ID, start->boot_id, sizeof(start->boot_id));
+    little_endian_put64(data + RECENT_THROUGH, start->through);
+    little_endian_put64(data + RECENT_NEXT_SEQUENCE, start->next_sequence);
+    little_endian_put64(data + RECENT_BRANCH, start->branch);
+    little_endian_put64(data + RECENT_USED, used);
+    for (size_t i = 0; i < used; i++) {
+        const struct slot *slot = &recent->slots[i];
 
-static bool save_page(struct recent *recent, int fd, const struct recent_origin *origin,
-                      size_t page)
-{
-    char data[PAGE_SIZE];
-
-    for (size_t i = 0; i < PAGE_SLOTS; i++) {
-        const struct slot *slot = &recent->slots[page * PAGE_SLOTS + i];
-        little_endian_put64(data + 8 + 16 * i, word_get(&slot->identity));
-        little_endian_put64(data + 16 + 16 * i, word_get(&slot->print));
+        little_endian_put64(data + RECENT_SLOTS + i * SLOT_SIZE, word_get(&slot->identity));
+        little_endian_put64(data + RECENT_SLOTS + i * SLOT_SIZE + 8, word_get(&slot->print));
     }
-    little_endian_put64(data, crc_of(origin, page + 1, data + 8, PAGE_SIZE - 8));
-    return sys_pwrite(fd, data, PAGE_SIZE, PAGE_AT(page)) == PAGE_SIZE;
-}
-
-void recent_save(struct recent *recent, int fd, const struct recent_origin *origin,
-                 uint64_t through)
-{
-    char head[HEAD_SIZE];
-
-    for (size_t page = 0; page < PAGES; page++) {
-        if (!atomic_exchange_explicit(&recent->changed[page], false, memory_order_acquire) ||
-            save_page(recent, fd, origin, page))
-            continue;
-        atomic_store(&recent->changed[page], true);
-        return; /* the head still tells what is complete */
-    }
-    memcpy(head, recent_magic, sizeof(recent_magic));
-    memcpy(head + 16, origin, 32);
-    little_endian_put64(head + 48, through);
-    little_endian_put64(head + 8, crc_of(origin, 0, head + 16, HEAD_SIZE - 16));
-    (void)!sys_pwrite(fd, head, HEAD_SIZE, 0);
+    little_endian_put64(data + RECENT_CRC,
+                        crc32c(0, data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID));
+    int result = file_replace(dir, RECENT_NAME, buf_bytes(&file), 0600, sync);
+    buf_free(&file);
+    return result;
 }

@@ -16,7 +16,7 @@ enum {
     PACKET_ID = 34,
     TYPE = 36,
     FLAGS = 37,
-    REPEATS_V1 = 38, /* where format 1 has it, and zeros above */
+    UNUSED = 38,
 };
 
 #define FLAG_QOS       0x03
@@ -76,7 +76,7 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     head[TYPE] = (char)record->type;
     head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0) |
                          (record->oversized ? FLAG_OVERSIZED : 0));
-    little_endian_put16(head + REPEATS_V1, 0);
+    little_endian_put16(head + UNUSED, 0);
     little_endian_put32(head + HEAD_CRC,
                         crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
 
@@ -86,7 +86,7 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     parts[3] = part_of((struct bytes){padding, padded(unpadded) - unpadded});
 }
 
-/* Everything but the checksums, whose turn comes only when the rest could be a record's. */
+/* Everything but the checksums, which are compared only when the rest could be a record's. */
 static void read_head(struct record *record, const char *head)
 {
     *record = (struct record){
@@ -97,7 +97,7 @@ static void read_head(struct record *record, const char *head)
         .retained = (head[FLAGS] & FLAG_RETAINED) != 0,
         .packet_id = little_endian_get16(head + PACKET_ID),
         .oversized = (head[FLAGS] & FLAG_OVERSIZED) != 0,
-        .repeats = little_endian_get32(head + REPEATS) + little_endian_get16(head + REPEATS_V1),
+        .repeats = little_endian_get32(head + REPEATS),
         .topic.len = little_endian_get16(head + TOPIC_LEN),
         .payload.len = little_endian_get32(head + PAYLOAD_LEN),
     };
@@ -139,6 +139,7 @@ size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowes
 
     for (size_t at = from; at + RECORD_HEAD_SIZE <= data.len; at += RECORD_ALIGNMENT) {
         uint64_t sequence = little_endian_get64(data.data + at + SEQUENCE);
+
         if (sequence < lowest || sequence > highest)
             continue;
         struct bytes rest = {data.data + at, data.len - at};

@@ -1,39 +1,60 @@
-#include "consumer/spool/recovery.h"
+/* What a spool's directory holds when it is opened, after whatever ended the last process.
+ *
+ * Survived without loss: SIGKILL at any moment (a torn record at the tail, a half-made segment). Survived
+ * with a report of what is gone: bad blocks and bytes anywhere, a header destroyed, a segment missing.
+ * A bad record is a torn tail only if no good record follows it, in its segment or in a later one: it was
+ * never acknowledged, and is cut off. Otherwise it is damage, which the reader steps over and counts when
+ * it gets there (spool_next). Refused: segments of two spools in one directory, and formats to come.
+ *
+ * Only the tail is read whole; of the others, the headers. */
+#include "consumer/spool/spool_internal.h"
 
 #include "common/base/alloc.h"
-#include "common/base/log.h"
 #include "common/base/random.h"
 #include "common/base/sys.h"
-#include "consumer/spool/record.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DAMAGED_KEPT 4 /* more than this many nobody looks at */
-
-struct numbers {
-    uint64_t *at;
-    size_t len;
-};
+#define DAMAGED_KEPT 4 /* files, the newest */
 
 struct recovery {
-    struct recovered *out;
-    int dir;
-    const char *path;
-    struct numbers numbers;    /* of the segments */
+    struct spool *spool;
     struct segment **segments; /* by number; those without a header have run 0 and no texts */
     size_t len;
-    struct numbers damaged; /* files that were put aside */
+    uint64_t damaged[DAMAGED_KEPT]; /* the newest files that were put aside */
+    size_t damaged_len;
     struct buf scratch;
 };
 
-void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
-                  uint64_t first_sequence, struct recent *recent)
+/* A run of bytes with records in it. */
+struct recover_scan {
+    uint64_t records;       /* good messages */
+    uint64_t missing;       /* that a good record follows */
+    uint64_t end;           /* offset behind the last good record */
+    uint64_t next_sequence; /* one above the last good message's */
+    bool torn;              /* at `end` there is the head of a record without its body */
+};
+
+/* A large spool takes long to read: whoever watches the process must see that it works. */
+static int read_segment(struct recovery *recovery, const struct segment *segment, struct error *err)
+{
+    const struct spool *spool = recovery->spool;
+
+    if (spool->progress != NULL)
+        spool->progress(spool->context);
+    return segment_load(&recovery->scratch, spool->dir, segment->header.number, segment->size, err);
+}
+
+/* recent: what it tells may come again is noted there; or NULL. */
+static void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
+                         uint64_t first_sequence, struct recent *recent)
 {
     *scan = (struct recover_scan){.end = from, .next_sequence = first_sequence};
     if (data.len <= from)
@@ -45,6 +66,7 @@ void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, u
     for (;;) {
         struct record record;
         uint64_t size = 0;
+
         at = record_find(data, at, seed, scan->next_sequence, highest);
         if (at == data.len)
             break;
@@ -67,70 +89,118 @@ void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, u
                  (record_read(&torn, &size, rest, seed) == RECORD_CUT || size > 0);
 }
 
-static void add_number(struct numbers *numbers, uint64_t number)
+/* Numbers are never used twice, not even those of files that were put aside. */
+static void note_number(struct recovery *recovery, uint64_t number)
 {
-    numbers->at = xrealloc(numbers->at, (numbers->len + 1) * sizeof(*numbers->at));
-    numbers->at[numbers->len++] = number;
+    if (recovery->spool->writer.next_number <= number)
+        recovery->spool->writer.next_number = number + 1;
 }
 
-static int by_number(const void *a, const void *b)
+static void note_damaged(struct recovery *recovery, uint64_t number)
 {
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
+    uint64_t *slot = &recovery->damaged[recovery->damaged_len % DAMAGED_KEPT];
+    char name[SEGMENT_NAME_SIZE];
 
-    return left < right ? -1 : left > right;
-}
-
-static void sort_numbers(struct numbers *numbers)
-{
-    if (numbers->len > 0)
-        qsort(numbers->at, numbers->len, sizeof(*numbers->at), by_number);
-}
-
-static int list_directory(struct recovery *recovery, struct error *err)
-{
-    struct dirent **entries;
-    int count = scandirat(recovery->dir, ".", &entries, NULL, NULL);
-    uint64_t number;
-
-    if (count < 0)
-        return error_system(err, "reading %s", recovery->path);
-    for (int i = 0; i < count; i++) {
-        if (segment_name_parse(entries[i]->d_name, "segment", &number))
-            add_number(&recovery->numbers, number);
-        else if (segment_name_parse(entries[i]->d_name, "damaged", &number))
-            add_number(&recovery->damaged, number);
-        free(entries[i]);
+    if (recovery->damaged_len++ >= DAMAGED_KEPT) {
+        segment_name(*slot, "damaged", name);
+        sys_unlinkat(recovery->spool->dir, name);
     }
-    free(entries);
-    sort_numbers(&recovery->numbers);
-    sort_numbers(&recovery->damaged);
-    return 0;
+    *slot = number;
+    note_number(recovery, number);
 }
 
-static bool has_header(const struct segment *segment)
+/* The process ended while the last segment's blocks became the next one: its header has the next number. */
+static int open_under_next_number(struct recovery *recovery, struct segment **segment,
+                                  uint64_t number, struct error *err)
 {
-    return segment->header.destination != NULL;
+    char name[SEGMENT_NAME_SIZE], next[SEGMENT_NAME_SIZE];
+
+    segment_name(number, "segment", name);
+    segment_name(number + 1, "segment", next);
+    free(*segment);
+    if (sys_renameat(recovery->spool->dir, name, next) == 0) {
+        if (segment_open(segment, recovery->spool->dir, number + 1, err) == 0)
+            return 0;
+        free(*segment);
+        (void)sys_renameat(recovery->spool->dir, next, name);
+    }
+    return segment_open(segment, recovery->spool->dir, number, err);
+}
+
+static int open_one(struct recovery *recovery, uint64_t number, bool is_last, struct error *err)
+{
+    struct segment **segment = &recovery->segments[recovery->len];
+    int result = segment_open(segment, recovery->spool->dir, number, err);
+
+    if (result == -ERR_FORMAT && is_last)
+        result = open_under_next_number(recovery, segment, number, err);
+    if (result < 0 && result != -ERR_FORMAT) {
+        free(*segment);
+        *segment = NULL;
+        return error_wrap(err, "spool %s", recovery->spool->path);
+    }
+    recovery->len++;
+    note_number(recovery, (*segment)->header.number);
+    return 0;
 }
 
 static int open_segments(struct recovery *recovery, struct error *err)
 {
-    const struct numbers *numbers = &recovery->numbers;
+    struct dirent **entries;
+    int count = scandirat(recovery->spool->dir, ".", &entries, NULL, alphasort);
+    uint64_t number, last = 0;
+    int result = 0;
 
-    recovery->segments = xcalloc(numbers->len + 1, sizeof(struct segment *));
-    for (size_t i = 0; i < numbers->len; i++) {
-        struct segment **segment = &recovery->segments[i];
-        int result = segment_open(segment, recovery->dir, numbers->at[i], err);
-        if (result == 0 || result == -ERR_FORMAT) {
-            recovery->len++;
-            continue;
-        }
-        segment_free(*segment);
-        *segment = NULL;
-        error_wrap(err, "spool %s", recovery->path);
-        return result;
+    if (count < 0)
+        return error_system(err, "reading %s", recovery->spool->path);
+    recovery->spool->writer.next_number = 1;
+    recovery->spool->writer.next_sequence = 1;
+    recovery->segments = xcalloc((size_t)count, sizeof(struct segment *));
+    for (int i = 0; i < count; i++)
+        if (segment_name_parse(entries[i]->d_name, "segment", &number))
+            last = number;
+    for (int i = 0; i < count; i++) {
+        const char *name = entries[i]->d_name;
+
+        if (segment_name_parse(name, "damaged", &number))
+            note_damaged(recovery, number);
+        else if (bytes_ends_with(bytes_of(name), BYTES(".oversized.half")))
+            sys_unlinkat(recovery->spool->dir, name);
+        else if (segment_name_parse(name, "segment", &number) && result == 0)
+            result = open_one(recovery, number, number == last, err);
+        free(entries[i]);
     }
-    return 0;
+    free(entries);
+    return result;
+}
+
+static bool has_header(const struct segment *segment)
+{
+    return segment->header.destination[0] != '\0';
+}
+
+/* The spool's id, and what the file `recent` says of this spool. A file of another one says nothing. */
+static void set_id(struct recovery *recovery, const struct segment *known)
+{
+    struct spool *spool = recovery->spool;
+    struct recent_start start = {0};
+    bool loaded = recent_load(spool->recent, spool->dir, &start);
+
+    if (known != NULL)
+        memcpy(spool->id, known->header.spool_id, 16);
+    else if (loaded && recovery->len == 0 && start.through == 0)
+        memcpy(spool->id, start.spool_id, 16);
+    else
+        random_bytes(spool->id, 16);
+    spool->recent_is_whole = loaded && memcmp(spool->id, start.spool_id, 16) == 0;
+    if (!spool->recent_is_whole) {
+        recent_forget(spool->recent);
+        return;
+    }
+    memcpy(spool->recent_boot_id, start.boot_id, sizeof(spool->recent_boot_id));
+    spool->reader.remembered = MAX(start.through, 1);
+    spool->writer.next_sequence = start.next_sequence;
+    spool->shared.branch = start.branch;
 }
 
 /* All headers must name one spool; without any, this becomes a new one. */
@@ -140,6 +210,7 @@ static int agree_on_id(struct recovery *recovery, struct error *err)
 
     for (size_t i = recovery->len; i > 0; i--) {
         const struct segment *segment = recovery->segments[i - 1];
+
         if (!has_header(segment))
             continue;
         if (known == NULL)
@@ -149,13 +220,10 @@ static int agree_on_id(struct recovery *recovery, struct error *err)
                 err, ERR_FORMAT,
                 "spool %s: segments %llu and %llu belong to different spools: move one "
                 "spool's files elsewhere",
-                recovery->path, (unsigned long long)segment->header.number,
+                recovery->spool->path, (unsigned long long)segment->header.number,
                 (unsigned long long)known->header.number);
     }
-    if (known != NULL)
-        memcpy(recovery->out->spool_id, known->header.spool_id, 16);
-    else
-        random_bytes(recovery->out->spool_id, 16);
+    set_id(recovery, known);
     return 0;
 }
 
@@ -164,6 +232,7 @@ static struct segment *neighbour(const struct recovery *recovery, size_t index, 
 {
     for (size_t i = index + (size_t)step; i < recovery->len; i += (size_t)step) {
         struct segment *segment = recovery->segments[i];
+
         if (segment != NULL && has_header(segment))
             return segment;
     }
@@ -174,8 +243,7 @@ static struct bytes load(struct recovery *recovery, const struct segment *segmen
 {
     struct error err;
 
-    if (segment_load(&recovery->scratch, recovery->dir, segment->header.number, segment->size,
-                     &err) < 0)
+    if (read_segment(recovery, segment, &err) < 0)
         buf_clear(&recovery->scratch);
     return buf_bytes(&recovery->scratch);
 }
@@ -189,18 +257,14 @@ static void scan_segment(struct recovery *recovery, struct recover_scan *scan,
 
 /* How many records were stored before this one began. Rather too many than too few: what is above the
  * truth is reported as missing, what is below it would be skipped. */
-static uint64_t rebuild_records_before(struct recovery *recovery, const struct segment *segment,
-                                       const struct recover_scan *scan, const struct segment *below,
-                                       const struct segment *above)
+static uint64_t rebuild_records_before(struct recovery *recovery, const struct recover_scan *scan,
+                                       const struct segment *below, const struct segment *above)
 {
     uint64_t count = scan->records + scan->missing;
     struct recover_scan below_scan;
 
     if (above != NULL)
         return above->header.records_before > count ? above->header.records_before - count : 0;
-    if (below->header.run == segment->header.run)
-        return below->header.records_before + segment->header.first_sequence -
-               below->header.first_sequence;
     scan_segment(recovery, &below_scan, below);
     return below->header.records_before + below_scan.records + below_scan.missing;
 }
@@ -230,11 +294,9 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     header->number = number;
     header->first_sequence = record.sequence;
     header->previous_sequence = record.sequence - 1; /* as it mostly is */
-    header->client_id = xstrdup(like->header.client_id);
-    header->destination = xstrdup(like->header.destination);
     segment->seed = seed;
     recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, record.sequence, NULL);
-    header->records_before = rebuild_records_before(recovery, segment, &scan, below, above);
+    header->records_before = rebuild_records_before(recovery, &scan, below, above);
     uint64_t bytes = segment->size - SEGMENT_HEADER_SIZE;
     if (above != NULL)
         header->bytes_before =
@@ -246,28 +308,27 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
 
 static bool is_blank(struct bytes data)
 {
-    for (size_t i = 0; i < data.len; i++) {
+    for (size_t i = 0; i < data.len; i++)
         if (data.data[i] != 0)
             return false;
-    }
     return true;
 }
 
 static void put_aside(struct recovery *recovery, struct segment *segment)
 {
-    /* Space that was reserved and never written, as a power cut leaves it, tells nobody anything. */
+    /* Space that was reserved and never written, as a power cut leaves it, is no damage. */
     bool blank = is_blank(load(recovery, segment));
-    const struct log_field *fields = LOG_WITH(
-        log_text("spool", recovery->path), log_number("segment", (int64_t)segment->header.number),
-        log_number("bytes", (int64_t)segment->size));
+    const struct log_field *fields =
+        LOG_WITH(log_text("spool", recovery->spool->path),
+                 log_number("segment", (int64_t)segment->header.number),
+                 log_number("bytes", (int64_t)segment->size));
 
     segment->header.damaged = !blank;
-    segment_remove(recovery->dir, segment);
+    segment_remove(recovery->spool->dir, segment);
     if (blank) {
         log_notice(fields, "Removed a segment of the spool that was never written");
         return;
     }
-    add_number(&recovery->damaged, segment->header.number);
     log_error(fields,
               "A segment of the spool can't be read at all: it is put aside (.damaged), what "
               "it held is lost");
@@ -278,18 +339,19 @@ static void write_rebuilt_header(struct recovery *recovery, const struct segment
 {
     struct error err;
 
-    log_warning(LOG_WITH(log_text("spool", recovery->path),
+    log_warning(LOG_WITH(log_text("spool", recovery->spool->path),
                          log_number("segment", (int64_t)segment->header.number)),
                 "The header of a segment of the spool was damaged: rebuilt from its records");
-    if (segment_rewrite_header(recovery->dir, &segment->header, &err) < 0)
-        log_warning(LOG_WITH(log_text("spool", recovery->path)), "%s", err.text);
+    if (segment_rewrite_header(recovery->spool->dir, &segment->header, &err) < 0)
+        log_warning(LOG_WITH(log_text("spool", recovery->spool->path)), "%s", err.text);
 }
 
-/* From the highest down, since what lies above is the better witness. */
+/* From the highest down: the header above tells how many records were stored before it. */
 static void rebuild_headers(struct recovery *recovery)
 {
     for (size_t i = recovery->len; i > 0; i--) {
         struct segment *segment = recovery->segments[i - 1];
+
         if (has_header(segment))
             continue;
         const struct segment *below = neighbour(recovery, i - 1, -1);
@@ -301,180 +363,167 @@ static void rebuild_headers(struct recovery *recovery)
         }
         put_aside(recovery, segment);
         if (above == NULL)
-            recovery->out->tail_lost = true;
-        segment_free(segment);
+            recovery->spool->tail_lost = true;
+        free(segment);
         recovery->segments[i - 1] = NULL;
     }
 }
 
 static int link_segments(struct recovery *recovery, struct error *err)
 {
-    struct recovered *out = recovery->out;
+    struct spool *spool = recovery->spool;
+    struct spool_reader *reader = &spool->reader;
 
     for (size_t i = 0; i < recovery->len; i++) {
         struct segment *segment = recovery->segments[i];
+
         recovery->segments[i] = NULL;
         if (segment == NULL)
             continue;
-        if (out->last == NULL)
-            out->first = segment;
-        else
-            out->last->next = segment;
-        struct segment *below = out->last;
-        out->last = segment;
-        out->disk += segment->size;
-        if (segment->header.branch > out->branch)
-            out->branch = segment->header.branch;
-        if (segment->header.sequence_floor > out->sequence_floor)
-            out->sequence_floor = segment->header.sequence_floor;
-        if (below != NULL && below->header.records_before > segment->header.records_before)
+        const struct segment_header *header = &segment->header;
+        const struct segment *below = reader->last;
+        reader_add(reader, segment);
+        spool->shared.disk += segment->size;
+        if (header->branch > spool->shared.branch)
+            spool->shared.branch = header->branch;
+        if (below != NULL && below->header.records_before > header->records_before)
             return error_set(err, ERR_FORMAT,
                              "spool %s: segments %llu and %llu contradict each other: restore the "
                              "directory as a whole, or move it away",
-                             recovery->path, (unsigned long long)below->header.number,
-                             (unsigned long long)segment->header.number);
+                             spool->path, (unsigned long long)below->header.number,
+                             (unsigned long long)header->number);
     }
     return 0;
 }
 
-/* If it can't be cut, no harm: the next segment's header tells how many records this one has. */
-static void cut_tail(struct recovered *out, int dir, const char *name, uint64_t end)
+/* A failure is harmless: the next segment's header tells how many records this one has. */
+static void cut_tail(struct spool *spool, struct segment *tail, uint64_t end)
 {
-    if (end >= out->last->size)
+    if (end >= tail->size)
         return;
-    int fd = sys_openat(dir, name, O_WRONLY | O_CLOEXEC, 0);
+    int fd = segment_file(spool->dir, tail->header.number, O_WRONLY);
     if (fd < 0)
         return;
     if (sys_ftruncate(fd, (off_t)end) == 0) {
-        out->disk -= out->last->size - end;
-        out->last->size = end;
+        spool->shared.disk -= tail->size - end;
+        tail->size = end;
     }
     close(fd);
+}
+
+/* The last segment, and those that the file `recent` does not cover: what they tell may come again. The scan is the
+ * last one's. Returns as segment_load does, of the last one. */
+static int scan_segments(struct recovery *recovery, struct recover_scan *scan, struct error *err)
+{
+    struct spool *spool = recovery->spool;
+    const struct spool_reader *reader = &spool->reader;
+    struct buf *data = &recovery->scratch;
+    int result = 0;
+
+    if (!spool->recent_is_whole && reader->first->header.records_before > 0)
+        log_notice(LOG_WITH(log_text("spool", spool->path)),
+                   "The file " RECENT_NAME " is missing or damaged: what the broker sends again of "
+                   "segments that are gone counts as new");
+    /* Segments between the file and the first are gone, and RELEASEs with them: a repeat is stored again then. */
+    if (reader->remembered < reader->first->header.number)
+        recent_release_all(spool->recent);
+    for (const struct segment *s = reader->first; s != NULL; s = s->next) {
+        bool covered = s->header.number < reader->remembered;
+
+        if (covered && s != reader->last)
+            continue;
+        result = read_segment(recovery, s, err);
+        if (result >= 0)
+            recover_scan(scan, buf_bytes(data), SEGMENT_HEADER_SIZE, s->seed,
+                         s->header.first_sequence, covered ? NULL : spool->recent);
+    }
+    return result;
 }
 
 /* Where the last process had got to. What it had begun and not finished is cut off, and so is the space
  * that it had reserved. */
 static int recover_tail(struct recovery *recovery, struct error *err)
 {
-    struct recovered *out = recovery->out;
-    struct segment *tail = out->last;
-    struct recover_scan scan;
+    struct spool *spool = recovery->spool;
+    struct segment *tail = spool->reader.last;
+    struct recover_scan scan = {0};
     char name[SEGMENT_NAME_SIZE];
 
-    if (tail == NULL) {
-        out->next_sequence = 1;
+    if (tail == NULL)
         return 0;
-    }
-    int unreadable =
-        segment_load(&recovery->scratch, recovery->dir, tail->header.number, tail->size, err);
+    int unreadable = scan_segments(recovery, &scan, err);
     if (unreadable < 0)
-        return error_wrap(err, "spool %s", recovery->path);
-    recover_scan(&scan, buf_bytes(&recovery->scratch), SEGMENT_HEADER_SIZE, tail->seed,
-                 tail->header.first_sequence, NULL);
-    out->tail_end = scan.end;
-    out->next_sequence = scan.next_sequence;
-    out->records = tail->header.records_before + scan.records + scan.missing;
-    out->bytes = tail->header.bytes_before + scan.end - SEGMENT_HEADER_SIZE;
+        return error_wrap(err, "spool %s", spool->path);
+    spool->shared.tail = tail_pack(tail->header.number, scan.end);
+    spool->writer.last_stored = scan.next_sequence > tail->header.first_sequence
+                                    ? scan.next_sequence - 1
+                                    : tail->header.previous_sequence;
+    if (spool->writer.next_sequence < scan.next_sequence)
+        spool->writer.next_sequence = scan.next_sequence;
+    spool->shared.records = tail->header.records_before + scan.records + scan.missing;
+    spool->shared.bytes = tail->header.bytes_before + scan.end - SEGMENT_HEADER_SIZE;
     segment_name(tail->header.number, "segment", name);
     if (scan.torn)
-        log_notice(LOG_WITH(log_text("spool", recovery->path), log_text("file", name),
+        log_notice(LOG_WITH(log_text("spool", spool->path), log_text("file", name),
                             log_number("offset", (int64_t)scan.end)),
                    "Cut off a record that was not finished, and so not acknowledged");
 
     if (unreadable) {
-        out->tail_lost = true;
-        log_error(LOG_WITH(log_text("spool", recovery->path), log_text("file", name)),
+        /* Of a segment that `recent` covers, that file tells which sequence comes next. */
+        if (spool->reader.remembered <= tail->header.number)
+            spool->tail_lost = true;
+        log_error(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
                   "The disk can't read all of the spool's last segment: records may be lost");
         return 0;
     }
-    cut_tail(out, recovery->dir, name, scan.end);
+    cut_tail(spool, tail, scan.end);
     return 0;
 }
 
-static void look_for_spare(struct recovery *recovery, uint64_t spare_size)
+static void recover_spare(struct spool *spool)
 {
     struct stat status;
 
-    sys_unlinkat(recovery->dir, SEGMENT_NEW);
-    if (fstatat(recovery->dir, SEGMENT_SPARE, &status, AT_SYMLINK_NOFOLLOW) < 0)
+    sys_unlinkat(spool->dir, SEGMENT_NEW);
+    int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (fd < 0)
         return;
-    /* Blocks may be fewer than its size tells when its making was cut short; the writer would then run
-     * out of space behind its promise. */
-    recovery->out->has_spare = S_ISREG(status.st_mode) && (uint64_t)status.st_size == spare_size &&
-                               (uint64_t)status.st_blocks * 512 >= spare_size;
-    if (!recovery->out->has_spare)
-        sys_unlinkat(recovery->dir, SEGMENT_SPARE);
-}
-
-/* Numbers are never used twice, not even those of files that were put aside. */
-static uint64_t next_number(const struct recovery *recovery)
-{
-    const struct numbers *lists[] = {&recovery->numbers, &recovery->damaged};
-    uint64_t highest = 0;
-
-    for (size_t i = 0; i < 2; i++)
-        if (lists[i]->len > 0 && lists[i]->at[lists[i]->len - 1] > highest)
-            highest = lists[i]->at[lists[i]->len - 1];
-    return highest + 1;
-}
-
-static void prune_damaged(struct recovery *recovery)
-{
-    char name[SEGMENT_NAME_SIZE];
-
-    sort_numbers(&recovery->damaged);
-    for (size_t i = 0; i + DAMAGED_KEPT < recovery->damaged.len; i++) {
-        segment_name(recovery->damaged.at[i], "damaged", name);
-        sys_unlinkat(recovery->dir, name);
+    /* It may have fewer blocks than its size tells, when its making was cut short: then a write could lack
+     * space. */
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+        (uint64_t)status.st_size == spool->segment_size &&
+        (uint64_t)status.st_blocks * 512 >= spool->segment_size) {
+        spool->shared.spare = fd;
+        spool->shared.disk += spool->segment_size;
+        return;
     }
+    close(fd);
+    sys_unlinkat(spool->dir, SEGMENT_SPARE);
 }
 
-static int recover_steps(struct recovery *recovery, uint64_t spare_size, struct error *err)
+static int recover_steps(struct recovery *recovery, struct error *err)
 {
-    int result = list_directory(recovery, err);
+    int result = open_segments(recovery, err);
 
-    if (result == 0)
-        result = open_segments(recovery, err);
     if (result == 0)
         result = agree_on_id(recovery, err);
     if (result < 0)
         return result;
-    recovery->out->next_number = next_number(recovery);
     rebuild_headers(recovery);
     result = link_segments(recovery, err);
-    if (result == 0)
-        result = recover_tail(recovery, err);
-    if (result < 0)
-        return result;
-    look_for_spare(recovery, spare_size);
-    prune_damaged(recovery);
-    return 0;
+    return result < 0 ? result : recover_tail(recovery, err);
 }
 
-int recover(struct recovered *recovered, int dir, const char *path, uint64_t spare_size,
-            struct error *err)
+int recover(struct spool *spool, struct error *err)
 {
-    struct recovery recovery = {.out = recovered, .dir = dir, .path = path};
+    struct recovery recovery = {.spool = spool};
+    int result = recover_steps(&recovery, err);
 
-    *recovered = (struct recovered){0};
-    int result = recover_steps(&recovery, spare_size, err);
-    for (size_t i = 0; recovery.segments != NULL && i < recovery.numbers.len; i++)
-        segment_free(recovery.segments[i]);
-    if (result < 0)
-        recovered_free(recovered);
+    for (size_t i = 0; i < recovery.len; i++)
+        free(recovery.segments[i]);
     free(recovery.segments);
-    free(recovery.numbers.at);
-    free(recovery.damaged.at);
     buf_free(&recovery.scratch);
+    if (result == 0)
+        recover_spare(spool);
     return result;
-}
-
-void recovered_free(struct recovered *recovered)
-{
-    while (recovered->first != NULL) {
-        struct segment *next = recovered->first->next;
-        segment_free(recovered->first);
-        recovered->first = next;
-    }
-    recovered->last = NULL;
 }

@@ -1,49 +1,42 @@
 /* What main does about the spool's files, off the receive thread: frees what is retained no more, keeps a
  * spare ready, remembers, syncs. See spool.h. */
 #include "common/base/clock.h"
-#include "common/base/little_endian.h"
 #include "common/base/sys.h"
-#include "common/client/oversized_file.h"
-#include "common/wire/crc32c.h"
 #include "consumer/spool/spool_internal.h"
+#include "consumer/spool/spool_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <unistd.h>
 
-/* How far Redis had got, as far as this process knew: a hint for the next start, whose word is the mark
- * in Redis. Magic, CRC, spool id, run, sequence. */
+/* How far Redis had got, as far as this process knew: the mark as text, padded to a fixed length. */
 #define HINT_NAME  "committed"
-#define HINT_SIZE  48
+#define HINT_SIZE  40
 #define HINT_BYTES ((int64_t)1024 * 1024) /* written when so much more is committed */
-static const char hint_magic[8] = "MQBDONE";
 
 #define RESERVE_MIN                                                                                \
     ((uint64_t)8 * 1024 * 1024) /* several hundred messages still come after the DISCONNECT */
-#define SPARE_RETRY_MS     1000
-#define OVERSIZED_COUNT_MS 10000
+#define RETRY_MS 1000
 /* Small segments of many starts are kept up to this number, besides what `retain` says. */
 #define RETAINED_SEGMENTS_MAX 256
 
 /* Water --------------------------------------------------------------------------------------------- */
 
-static uint64_t lower(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* What the files may take: on a disk that has no room for another one, what they take now. */
+/* What the files may take: on a disk that has no room for another file, what they take now. */
 static uint64_t limit_of(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
 
-    return spool->reader.spare_failed ? lower(disk, spool->size) : spool->size;
+    return spool->reader.spare_failed ? MIN(disk, spool->size) : spool->size;
 }
 
 static uint64_t reserve_of(uint64_t limit)
 {
-    return lower(limit / 8 > RESERVE_MIN ? limit / 8 : RESERVE_MIN, limit / 4);
+    return MIN(MAX(limit / 8, RESERVE_MIN), limit / 4);
 }
 
 uint64_t retention_most(uint64_t size)
@@ -51,7 +44,8 @@ uint64_t retention_most(uint64_t size)
     return (size - reserve_of(size)) / 2;
 }
 
-bool retention_is_committed(const struct spool *spool, const struct segment *segment)
+/* All of it is in Redis, and neither position is in it. */
+static bool is_committed(const struct spool *spool, const struct segment *segment)
 {
     const struct cursor *committed = &spool->reader.committed;
 
@@ -60,7 +54,7 @@ bool retention_is_committed(const struct spool *spool, const struct segment *seg
            cursor_records(committed) >= segment->next->header.records_before;
 }
 
-bool retention_nothing_unsent(const struct spool *spool)
+static bool nothing_unsent(const struct spool *spool)
 {
     return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
 }
@@ -68,38 +62,98 @@ bool retention_nothing_unsent(const struct spool *spool)
 /* What the spare and the segment that is being written can still take. */
 static uint64_t space_in_hand(const struct spool *spool)
 {
-    uint64_t offset = tail_offset(atomic_load(&spool->shared.tail));
+    uint64_t tail = atomic_load(&spool->shared.tail);
+    uint64_t offset = tail_offset(tail);
     uint64_t end = atomic_load(&spool->shared.segment_end);
     uint64_t space = atomic_load(&spool->shared.spare) == SPARE_NONE ? 0 : spool->segment_size;
+    bool can_leave = end > 0 || space > 0;
 
     if (offset < end)
         space += end - offset;
-    /* What it holds goes as soon as the writer leaves it. */
-    return retention_nothing_unsent(spool) ? space + offset : space;
+    /* What the last segment holds goes as soon as the writer leaves it. */
+    return can_leave && nothing_unsent(spool) ? space + offset : space;
 }
 
-bool retention_above_high_water(const struct spool *spool)
+static bool is_above_high_water(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
     uint64_t limit = limit_of(spool);
-    uint64_t room = space_in_hand(spool) + (disk < limit ? limit - disk : 0);
+    uint64_t space = space_in_hand(spool);
+    uint64_t room = space + (disk < limit ? limit - disk : 0);
 
-    return room < reserve_of(limit);
+    return room < reserve_of(limit) || (space == 0 && spool->reader.spare_failed);
 }
 
-bool retention_below_low_water(const struct spool *spool)
+bool spool_below_low_water(struct spool *spool)
 {
+    if (spool_above_high_water(spool))
+        return false;
     uint64_t disk = atomic_load(&spool->shared.disk);
     uint64_t not_unsent = space_in_hand(spool);
     uint64_t limit = limit_of(spool);
 
-    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
-        if (retention_is_committed(spool, s))
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
+        if (is_committed(spool, s))
             not_unsent += s->size;
-    }
     uint64_t unsent = disk > not_unsent ? disk - not_unsent : 0;
-    uint64_t retained = lower(spool->retain, retention_most(limit));
+    uint64_t retained = MIN(spool->retain, retention_most(limit));
     return unsent <= (limit - reserve_of(limit) - retained) / 2;
+}
+
+void retention_remember(struct spool *spool, uint64_t through)
+{
+    struct spool_reader *reader = &spool->reader;
+    struct recent_start start = {.through = through,
+                                 .next_sequence = spool->writer.next_sequence,
+                                 .branch = atomic_load(&spool->shared.branch)};
+
+    memcpy(start.spool_id, spool->id, sizeof(start.spool_id));
+    memcpy(start.boot_id, spool->boot_id, sizeof(start.boot_id));
+    if (recent_save(spool->recent, spool->dir, &start,
+                    !spool->opened || spool->sync != SPOOL_SYNC_NONE) < 0) {
+        log_fault(&reader->remember_fault, LOG_LEVEL_WARNING,
+                  LOG_WITH(log_text("spool", spool->path)),
+                  "Can't write the file " RECENT_NAME " (%s): if the process ends now, what the "
+                  "broker sends again may count as new",
+                  strerror(errno));
+        reader->remember_retry_ms = clock_monotonic_ms() + RETRY_MS;
+        reader->remembered = 0;
+        return;
+    }
+    log_fault_over(&reader->remember_fault, LOG_WITH(log_text("spool", spool->path)),
+                   "The file " RECENT_NAME " is written again");
+    reader->remembered = through;
+    atomic_store(&spool->shared.directory_changed, true);
+}
+
+/* Once for each segment that the writer has begun. */
+static void remember_segment(struct spool *spool)
+{
+    uint64_t number = tail_number(atomic_load(&spool->shared.tail));
+
+    if (number > spool->reader.remembered &&
+        clock_monotonic_ms() >= spool->reader.remember_retry_ms)
+        retention_remember(spool, number);
+}
+
+void retention_set_current(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+
+    if (!spool->receives || reader->is_current || clock_monotonic_ms() < reader->current_retry_ms)
+        return;
+    if (spool_path_set_current(spool->path) < 0) {
+        log_fault(
+            &reader->current_fault, LOG_LEVEL_WARNING, LOG_WITH(log_text("spool", spool->path)),
+            "Can't write the file " SPOOL_CURRENT " (%s): what the spool that received before "
+            "still has may have to wait until it is written",
+            strerror(errno));
+        reader->current_retry_ms = clock_monotonic_ms() + RETRY_MS;
+        return;
+    }
+    log_fault_over(&reader->current_fault, LOG_WITH(log_text("spool", spool->path)),
+                   "The file " SPOOL_CURRENT " is written");
+    reader->is_current = true;
 }
 
 /* The spare ------------------------------------------------------------------------------------------ */
@@ -110,28 +164,28 @@ static void have_spare(struct spool *spool, int fd)
 
     reader->spare_failed = false;
     log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
-                   "The spool has its next segment");
+                   "Spool: the next segment has been made");
     atomic_store(&spool->shared.spare, fd);
 }
 
 static void say_spare_failed(struct spool *spool, const struct error *err)
 {
     spool->reader.spare_failed = true;
-    spool->reader.spare_retry_ms = clock_monotonic_ms() + SPARE_RETRY_MS;
+    spool->reader.spare_retry_ms = clock_monotonic_ms() + RETRY_MS;
     log_fault(&spool->reader.spare_fault, LOG_LEVEL_ERROR, LOG_WITH(log_text("spool", spool->path)),
-              "The disk has no room for the spool's next segment, which makes do with what it has: "
+              "The disk has no room for the spool's next segment; it goes on in what it has: "
               "%s",
               err->text);
 }
 
-/* One that is retained now may be free before the writer is half through its segment. */
-static bool one_may_come_free(const struct spool *spool)
+/* A start with a smaller `size`: the one segment that is left is freed once the next one has begun, so the spare
+ * may exceed `size` until then. */
+static bool last_may_go(const struct spool *spool)
 {
-    const struct segment *oldest = spool->reader.first;
-    uint64_t tail = atomic_load(&spool->shared.tail);
+    const struct spool_reader *reader = &spool->reader;
 
-    return oldest != NULL && oldest->size == spool->segment_size &&
-           retention_is_committed(spool, oldest) && tail_offset(tail) < spool->segment_size / 2;
+    return reader->mark_read && reader->first == reader->last && nothing_unsent(spool) &&
+           atomic_load(&spool->shared.segment_end) == 0;
 }
 
 void retention_spare(struct spool *spool)
@@ -140,16 +194,13 @@ void retention_spare(struct spool *spool)
     struct error err;
     int fd;
 
-    if (atomic_load(&spool->shared.spare) != SPARE_NONE)
-        return;
-    /* A writer that has found no room stands still, and would have us wait for ever. */
-    if (!reader->spare_failed && one_may_come_free(spool))
+    if (!spool->receives || atomic_load(&spool->shared.spare) != SPARE_NONE)
         return;
     if (reader->spare_failed && clock_monotonic_ms() < reader->spare_retry_ms)
         return;
     uint64_t disk = atomic_fetch_add(&spool->shared.disk, spool->segment_size);
-    if (disk + spool->segment_size > spool->size) {
-        /* Used up as agreed, which the high-water mark sees to. */
+    if (disk + spool->segment_size > spool->size && !last_may_go(spool)) {
+        /* `size` is used up, and above high water the broker is left. */
         atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
         return;
     }
@@ -161,35 +212,57 @@ void retention_spare(struct spool *spool)
     have_spare(spool, fd);
 }
 
-/* The disk has no room for another file, and all that the last one holds is in Redis and remembered: the
- * writer may have its blocks for the next segment. When it is half used, or nobody writes to it. */
-void retention_offer(struct spool *spool)
+/* On a disk without room for another file, the last segment becomes the next one, once all of it is in Redis. Not
+ * before it is half full, unless nobody writes to it. If there is no room for `recent` either, the next start knows
+ * by the segment's number that it is old. */
+static void reuse_last(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
+    struct segment *last = reader->last, *next;
     uint64_t tail = atomic_load(&spool->shared.tail);
+    struct error err;
 
-    uint64_t offered = atomic_load(&spool->shared.offered);
-
+    if (!reader->spare_failed || atomic_load(&spool->shared.spare) != SPARE_NONE || last == NULL ||
+        reader->first != last || reader->committed.segment != last ||
+        tail_pack(last->header.number, reader->committed.offset) != tail)
+        return;
     if (atomic_load(&spool->shared.segment_end) > 0 && tail_offset(tail) < spool->segment_size / 2)
         return;
-    if (!reader->spare_failed || reader->last == NULL || reader->first != reader->last ||
-        offered == OFFER_TAKEN || offered == tail || reader->committed.segment != reader->last ||
-        tail_pack(reader->last->header.number, reader->committed.offset) != tail)
+    if (clock_monotonic_ms() < reader->reuse_retry_ms)
         return;
-    retention_remember(spool, tail_number(tail));
-    atomic_compare_exchange_strong(&spool->shared.offered, &offered, tail);
+    int result = -ERR_FENCED; /* something was appended since */
+    pthread_mutex_lock(&spool->appending);
+    if (atomic_load(&spool->shared.tail) == tail) {
+        /* Nothing is appended to it any more, whether this succeeds or not: `recent` covers it. */
+        retention_remember(spool, last->header.number + 1);
+        result = writer_reuse_segment(spool, last->header.number, &err);
+    }
+    uint64_t number = tail_number(atomic_load(&spool->shared.tail));
+    pthread_mutex_unlock(&spool->appending);
+    if (result < 0) {
+        reader->reuse_retry_ms = clock_monotonic_ms() + RETRY_MS;
+        return;
+    }
+    atomic_fetch_sub(&spool->shared.disk, last->size);
+    free(last);
+    if (segment_open(&next, spool->dir, number, &err) < 0)
+        spool_die(spool, err.text);
+    reader->first = reader->last = NULL;
+    reader_add(reader, next);
+    struct cursor start = cursor_at(next);
+    reader_move(spool, &start);
 }
 
 /* Freeing -------------------------------------------------------------------------------------------- */
 
-/* A segment that nobody needs becomes the spare: its blocks are there. What it holds can't come alive
- * again, since the checksums begin with the number that it had. */
+/* The freed segment becomes the spare, for its blocks. Its old records are never read as new ones, since their
+ * checksums begin with the number that it had. */
 static bool recycle(struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
 
     segment_name(segment->header.number, "segment", name);
-    if (segment->size != spool->segment_size || segment->header.damaged ||
+    if (!spool->receives || segment->size != spool->segment_size || segment->header.damaged ||
         atomic_load(&spool->shared.spare) != SPARE_NONE ||
         sys_renameat(spool->dir, name, SEGMENT_SPARE) < 0)
         return false;
@@ -211,24 +284,24 @@ static void remove_segment(const struct spool *spool, const struct segment *segm
                     "The spool can't remove a segment: %s", strerror(errno));
 }
 
-/* Neither is synced: a segment that comes back after a power cut is one that was sent, and a recycled one
- * has its new name synced when that is promised. */
+/* Nothing is synced: a segment that comes back after a power cut was sent, and a recycled one has its name synced
+ * when it becomes a segment. */
 static void free_segment(struct spool *spool, struct segment *segment)
 {
     if (!recycle(spool, segment)) {
         remove_segment(spool, segment);
         atomic_fetch_sub(&spool->shared.disk, segment->size);
     }
-    segment_free(segment);
+    free(segment);
 }
 
-/* Nothing is retained where messages to come need the space: above high water, and where the disk has no room
- * for the next segment. Only they would move it on. */
-bool retention_must_give_way(const struct spool *spool)
+/* Nothing is retained where new messages need the space: above high water, and where the disk has no room for the
+ * next segment. */
+static bool must_give_way(const struct spool *spool)
 {
     bool no_next = spool->reader.spare_failed && atomic_load(&spool->shared.spare) == SPARE_NONE;
 
-    return no_next || retention_above_high_water(spool);
+    return no_next || is_above_high_water(spool);
 }
 
 static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
@@ -237,7 +310,7 @@ static bool is_retained(const struct spool *spool, const struct segment *segment
         cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
 
     return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
-           !retention_must_give_way(spool);
+           !must_give_way(spool);
 }
 
 void retention_release(struct spool *spool)
@@ -246,22 +319,21 @@ void retention_release(struct spool *spool)
     size_t retained = 0;
 
     reader_skip_finished_segments(spool, &reader->committed);
-    /* Nobody has anything to read behind it: so as not to hold on to the segment. */
+    /* With nothing to read in the segment, the read position must not keep it. */
     if (cursor_records(&reader->read) == cursor_records(&reader->committed))
         reader_skip_finished_segments(spool, &reader->read);
-    for (const struct segment *s = reader->first; s != NULL && retention_is_committed(spool, s);
-         s = s->next)
+    for (const struct segment *s = reader->first; s != NULL && is_committed(spool, s); s = s->next)
         retained++;
-    while (reader->first != NULL && retention_is_committed(spool, reader->first)) {
+    while (reader->first != NULL && is_committed(spool, reader->first)) {
         struct segment *oldest = reader->first;
+
         if (is_retained(spool, oldest, retained))
             break;
-        if (reader->last->header.number > reader->remembered)
-            retention_remember(spool, reader->last->header.number);
+        remember_segment(spool);
         reader->first = oldest->next;
         retained--;
         free_segment(spool, oldest);
-        /* The disk may have room now: no more is to be freed than that takes. */
+        /* The disk may have room now, and then no more is freed. */
         if (reader->spare_failed) {
             reader->spare_retry_ms = 0;
             retention_spare(spool);
@@ -272,25 +344,26 @@ void retention_release(struct spool *spool)
     retention_spare(spool);
 }
 
-/* Damage shows when it is read, and not all of it need have been read. */
-static void find_damage(struct spool *spool)
+bool spool_above_high_water(struct spool *spool)
 {
-    struct cursor cursor = cursor_at(spool->reader.first);
-    struct record record;
-    struct hole hole;
-    enum step step;
-
-    while ((step = reader_step(spool, &cursor, &record, &hole)) != STEP_END)
-        if (step == STEP_HOLE)
-            cursor.segment->header.damaged = true;
+    retention_spare(spool);
+    remember_segment(spool);
+    retention_set_current(spool);
+    /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
+     * unsent, and not before Redis has said what it has: replay may need what is retained. */
+    if (spool->reader.mark_read && nothing_unsent(spool)) {
+        if (must_give_way(spool))
+            retention_release(spool);
+        reuse_last(spool);
+    }
+    return is_above_high_water(spool);
 }
 
 void spool_remove_segments(struct spool *spool)
 {
-    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, HINT_NAME, RECENT_NAME};
+    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, HINT_NAME, RECENT_NAME,
+                                        RECENT_NEW};
 
-    if (spool->reader.first != NULL)
-        find_damage(spool);
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
         remove_segment(spool, s);
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
@@ -299,27 +372,6 @@ void spool_remove_segments(struct spool *spool)
 }
 
 /* For the next start --------------------------------------------------------------------------------- */
-
-static void sync_recent(const struct spool *spool)
-{
-    int fd = spool->reader.recent_fd;
-
-    if (fd >= 0 && sys_fdatasync(fd) < 0)
-        spool_die(spool, "fdatasync");
-}
-
-void retention_remember(struct spool *spool, uint64_t through)
-{
-    struct spool_reader *reader = &spool->reader;
-    struct recent_origin origin;
-
-    memcpy(origin.spool_id, spool->id, 16);
-    memcpy(origin.boot_id, spool->boot_id, 16);
-    recent_save(spool->recent, reader->recent_fd, &origin, through);
-    reader->remembered = through;
-    if (spool->sync == SPOOL_SYNC_ALWAYS)
-        sync_recent(spool);
-}
 
 /* The last committed record, named as the mark in Redis names it; false if it is kept no more. */
 static bool last_committed(const struct spool_reader *reader, struct mark *mark)
@@ -340,19 +392,15 @@ static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 void retention_hint(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
-    char data[HINT_SIZE];
+    char text[HINT_SIZE], data[HINT_SIZE + 1];
     struct mark mark;
 
     if (cursor_bytes(&reader->committed) == reader->hinted_bytes || !last_committed(reader, &mark))
         return;
-    memcpy(data, hint_magic, sizeof(hint_magic));
-    memcpy(data + 16, spool->id, 16);
-    little_endian_put64(data + 32, mark.run);
-    little_endian_put64(data + 40, mark.sequence);
-    little_endian_put64(data + 8, crc32c(0, data + 16, HINT_SIZE - 16));
-    /* Without it the next start only knows less until it has read the mark. */
-    ssize_t written = pwrite(reader->hint_fd, data, sizeof(data), 0);
-    if (written == (ssize_t)sizeof(data))
+    spool_mark_text(mark.run, mark.sequence, text);
+    snprintf(data, sizeof(data), "%-39s\n", text);
+    /* Without the hint the next start takes more for unsent until it has read the mark. */
+    if (pwrite(reader->hint_fd, data, HINT_SIZE, 0) == HINT_SIZE)
         reader->hinted_bytes = cursor_bytes(&reader->committed);
 }
 
@@ -361,45 +409,15 @@ bool retention_read_hint(struct spool *spool, struct mark *mark)
     char data[HINT_SIZE];
 
     spool->reader.hint_fd = sys_openat(spool->dir, HINT_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (pread(spool->reader.hint_fd, data, sizeof(data), 0) != (ssize_t)sizeof(data) ||
-        memcmp(data, hint_magic, sizeof(hint_magic)) != 0 ||
-        memcmp(data + 16, spool->id, 16) != 0 ||
-        little_endian_get64(data + 8) != crc32c(0, data + 16, HINT_SIZE - 16))
+    if (pread(spool->reader.hint_fd, data, HINT_SIZE, 0) != HINT_SIZE)
         return false;
-    mark->run = little_endian_get64(data + 32);
-    mark->sequence = little_endian_get64(data + 40);
-    return true;
-}
-
-static void count_one(void *context, const char *name, const struct oversized_message *message)
-{
-    struct spool_reader *reader = context;
-
-    (void)name;
-    reader->oversized_messages++;
-    reader->oversized_bytes += message->topic.len + message->payload.len;
-}
-
-void retention_count_oversized(struct spool *spool)
-{
-    struct spool_reader *reader = &spool->reader;
-    int64_t now_ms = clock_monotonic_ms();
-
-    if (!atomic_exchange(&spool->shared.oversized_changed, false) &&
-        (reader->oversized_messages == 0 || now_ms < reader->oversized_count_ms))
-        return;
-    reader->oversized_messages = 0;
-    reader->oversized_bytes = 0;
-    reader->oversized_count_ms = now_ms + OVERSIZED_COUNT_MS;
-    (void)oversized_file_list(spool->dir, count_one, reader, NULL);
+    return mark_parse(bytes_trim((struct bytes){data, HINT_SIZE}), mark);
 }
 
 static void sync_segment(struct spool *spool, uint64_t number)
 {
-    char name[SEGMENT_NAME_SIZE];
+    int fd = segment_file(spool->dir, number, O_RDONLY);
 
-    segment_name(number, "segment", name);
-    int fd = sys_openat(spool->dir, name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0 && errno == ENOENT)
         return; /* committed and gone since */
     if (fd < 0 || sys_fdatasync(fd) < 0)
@@ -407,15 +425,16 @@ static void sync_segment(struct spool *spool, uint64_t number)
     close(fd);
 }
 
-void retention_sync(struct spool *spool)
+void spool_sync(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
     uint64_t number = tail_number(atomic_load(&spool->shared.tail));
 
+    if (spool->sync == SPOOL_SYNC_NONE)
+        return;
     for (uint64_t i = reader->synced_number; i <= number; i++)
         sync_segment(spool, i);
     reader->synced_number = number;
-    sync_recent(spool);
     if (atomic_exchange(&spool->shared.directory_changed, false) && sys_fsync(spool->dir) < 0)
         spool_die(spool, "fsync of the directory");
 }

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Offsets in the header; the texts follow each other from TEXTS on. */
+/* Offsets in the header; the destination is the text at TEXTS. */
 enum {
     MAGIC = 0,
     VERSION = 8,
@@ -26,17 +26,14 @@ enum {
     FIRST_SEQUENCE = 64,
     RECORDS_BEFORE = 72,
     BYTES_BEFORE = 80,
-    PREVIOUS_SEQUENCE = 88, /* format 1: something else */
-    CREATED = 96,
-    CLIENT_ID_LEN = 104,
+    PREVIOUS_SEQUENCE = 88,
+    SKIPPED_LEN = 104, /* of what stands before the destination */
     DESTINATION_LEN = 106,
-    BRANCH = 108, /* format 1: the texts begin here */
-    SEQUENCE_FLOOR = 116,
+    BRANCH = 108,
     DAMAGED = 124,
     TEXTS = 128,
 };
 
-#define TEXTS_V1        108
 #define FORMAT_VERSION  2
 #define UNREADABLE_UNIT 4096
 
@@ -56,16 +53,12 @@ bool segment_name_parse(const char *name, const char *suffix, uint64_t *number)
     return digits.len >= 12 && bytes_to_u64(digits, number) && bytes_equal_text(rest, suffix);
 }
 
-int segment_system_error(struct error *err, const char *what, const char *name)
+int segment_file(int dir, uint64_t number, int flags)
 {
-    bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
-    int result = error_system(err, "%s %s", what, name);
+    char name[SEGMENT_NAME_SIZE];
 
-    if (!full)
-        return result;
-    if (err != NULL)
-        err->code = ERR_FULL;
-    return -ERR_FULL;
+    segment_name(number, "segment", name);
+    return sys_openat(dir, name, flags | O_CLOEXEC, 0);
 }
 
 int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error *err)
@@ -73,11 +66,11 @@ int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error
     sys_unlinkat(dir, name); /* what an earlier process left half made */
     *fd = sys_openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (*fd < 0)
-        return segment_system_error(err, "making", name);
+        return error_system(err, "making %s", name);
     if (sys_allocate(*fd, 0, (off_t)size) == 0)
         return 0;
 
-    int result = segment_system_error(err, "reserving space for", name);
+    int result = error_system(err, "reserving space for %s", name);
     close(*fd);
     *fd = -1;
     sys_unlinkat(dir, name);
@@ -94,7 +87,6 @@ static uint32_t header_crc(const char data[SEGMENT_HEADER_SIZE])
 
 static void header_encode(const struct segment_header *header, char data[SEGMENT_HEADER_SIZE])
 {
-    size_t client_id_len = strlen(header->client_id);
     size_t destination_len = strlen(header->destination);
 
     memset(data, 0, SEGMENT_HEADER_SIZE);
@@ -108,14 +100,10 @@ static void header_encode(const struct segment_header *header, char data[SEGMENT
     little_endian_put64(data + RECORDS_BEFORE, header->records_before);
     little_endian_put64(data + BYTES_BEFORE, header->bytes_before);
     little_endian_put64(data + PREVIOUS_SEQUENCE, header->previous_sequence);
-    little_endian_put64(data + CREATED, (uint64_t)header->created_us);
-    little_endian_put16(data + CLIENT_ID_LEN, (uint16_t)client_id_len);
     little_endian_put16(data + DESTINATION_LEN, (uint16_t)destination_len);
     little_endian_put64(data + BRANCH, header->branch);
-    little_endian_put64(data + SEQUENCE_FLOOR, header->sequence_floor);
     little_endian_put32(data + DAMAGED, header->damaged);
-    memcpy(data + TEXTS, header->client_id, client_id_len);
-    memcpy(data + TEXTS + client_id_len, header->destination, destination_len);
+    memcpy(data + TEXTS, header->destination, destination_len);
     little_endian_put32(data + CRC, header_crc(data));
 }
 
@@ -131,68 +119,50 @@ int segment_write_header(int fd, const struct segment_header *header, struct err
         return 0;
     if (written >= 0)
         errno = ENOSPC;
-    return segment_system_error(err, "writing the header of", name);
+    return error_system(err, "writing the header of %s", name);
 }
 
 int segment_rewrite_header(int dir, const struct segment_header *header, struct error *err)
 {
-    char name[SEGMENT_NAME_SIZE];
+    int fd = segment_file(dir, header->number, O_WRONLY);
 
-    segment_name(header->number, "segment", name);
-    int fd = sys_openat(dir, name, O_WRONLY | O_CLOEXEC, 0);
     if (fd < 0)
-        return segment_system_error(err, "opening", name);
+        return error_system(err, "opening segment %" PRIu64, header->number);
     int result = segment_write_header(fd, header, err);
     close(fd);
     return result;
 }
 
-int segment_header_decode(struct segment_header *header, struct bytes data, struct error *err)
+/* -ERR_REFUSED if another version of the program wrote it. */
+static int header_decode(struct segment_header *header, struct bytes data, struct error *err)
 {
     if (data.len < SEGMENT_HEADER_SIZE || memcmp(data.data, magic, sizeof(magic)) != 0)
         return error_set(err, ERR_FORMAT, "no segment of a spool");
     if (little_endian_get32(data.data + CRC) != header_crc(data.data))
         return error_set(err, ERR_FORMAT, "damaged header");
     uint32_t version = little_endian_get32(data.data + VERSION);
-    if (version < 1 || version > FORMAT_VERSION)
-        return error_set(err, ERR_REFUSED, "format %" PRIu32 ", this program reads 1 to %d",
-                         version, FORMAT_VERSION);
+    if (version != FORMAT_VERSION)
+        return error_set(err, ERR_REFUSED, "format %" PRIu32 ", this program reads %d", version,
+                         FORMAT_VERSION);
 
-    size_t client_id_len = little_endian_get16(data.data + CLIENT_ID_LEN);
+    size_t skipped_len = little_endian_get16(data.data + SKIPPED_LEN);
     size_t destination_len = little_endian_get16(data.data + DESTINATION_LEN);
-    if (client_id_len > SEGMENT_TEXT_MAX || destination_len > SEGMENT_TEXT_MAX)
+    if (skipped_len > SEGMENT_TEXT_MAX || destination_len > SEGMENT_TEXT_MAX)
         return error_set(err, ERR_FORMAT, "damaged header");
-    const char *texts = data.data + (version == 1 ? TEXTS_V1 : TEXTS);
     *header = (struct segment_header){
-        .version = version,
         .run = little_endian_get64(data.data + RUN),
         .number = little_endian_get64(data.data + NUMBER),
         .first_sequence = little_endian_get64(data.data + FIRST_SEQUENCE),
         .records_before = little_endian_get64(data.data + RECORDS_BEFORE),
         .bytes_before = little_endian_get64(data.data + BYTES_BEFORE),
         .previous_sequence = little_endian_get64(data.data + PREVIOUS_SEQUENCE),
-        .created_us = (int64_t)little_endian_get64(data.data + CREATED),
-        .client_id = xstrndup(texts, client_id_len),
-        .destination = xstrndup(texts + client_id_len, destination_len),
+        .branch = little_endian_get64(data.data + BRANCH),
+        .damaged = little_endian_get32(data.data + DAMAGED) != 0,
     };
-    if (version == 1) {
-        header->previous_sequence = header->first_sequence - 1; /* as it mostly is */
-    } else {
-        header->branch = little_endian_get64(data.data + BRANCH);
-        header->sequence_floor = little_endian_get64(data.data + SEQUENCE_FLOOR);
-        header->damaged = little_endian_get32(data.data + DAMAGED) != 0;
-    }
+    memcpy(header->destination, data.data + TEXTS + skipped_len, destination_len);
     memcpy(header->spool_id, data.data + SPOOL_ID, 16);
     memcpy(header->boot_id, data.data + BOOT_ID, 16);
     return 0;
-}
-
-void segment_header_free(struct segment_header *header)
-{
-    free((char *)header->client_id);
-    free((char *)header->destination);
-    header->client_id = NULL;
-    header->destination = NULL;
 }
 
 static int read_header(struct segment *segment, int fd, uint64_t number, struct error *err)
@@ -203,9 +173,9 @@ static int read_header(struct segment *segment, int fd, uint64_t number, struct 
     if (got < 0)
         got = 0; /* a bad sector under the header is damage like any other */
     struct bytes bytes = {data, (size_t)got};
-    int result = segment_header_decode(&segment->header, bytes, err);
+    int result = header_decode(&segment->header, bytes, err);
     if (result == 0 && segment->header.number != number) {
-        segment_header_free(&segment->header);
+        segment->header = (struct segment_header){0};
         result = error_set(err, ERR_FORMAT, "header of another segment");
     }
     return result;
@@ -218,11 +188,12 @@ int segment_open(struct segment **segment, int dir, uint64_t number, struct erro
 
     *segment = NULL;
     segment_name(number, "segment", name);
-    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+    int fd = segment_file(dir, number, O_RDONLY);
     if (fd < 0 && errno == ENOENT)
         return error_set(err, ERR_NOT_FOUND, "%s is gone", name);
     if (fd < 0 || fstat(fd, &status) < 0) {
         int result = error_system(err, "opening %s", name);
+
         if (fd >= 0)
             close(fd);
         return result;
@@ -235,21 +206,13 @@ int segment_open(struct segment **segment, int dir, uint64_t number, struct erro
     if (result == -ERR_FORMAT)
         (*segment)->header.number = number;
     if (result == -ERR_REFUSED) {
-        segment_free(*segment);
+        free(*segment);
         *segment = NULL;
     }
     if (result < 0)
         return error_wrap(err, "%s", name);
     (*segment)->seed = record_seed((*segment)->header.spool_id, (*segment)->header.run, number);
     return 0;
-}
-
-void segment_free(struct segment *segment)
-{
-    if (segment == NULL)
-        return;
-    segment_header_free(&segment->header);
-    free(segment);
 }
 
 /* Reads up to len bytes; what can't be read is zeros, and *unreadable is set. 0 at the end of the file. */
@@ -271,17 +234,16 @@ static size_t read_around(int fd, char *data, size_t len, uint64_t offset, bool 
 
 int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len, struct error *err)
 {
-    char name[SEGMENT_NAME_SIZE];
+    int fd = segment_file(dir, number, O_RDONLY);
     bool unreadable = false;
 
-    segment_name(number, "segment", name);
-    int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
-        return error_system(err, "opening %s", name);
+        return error_system(err, "opening segment %" PRIu64, number);
     buf_clear(into);
     char *data = buf_reserve(into, (size_t)len + 1); /* never none, even of an empty file */
     while (into->len < len) {
         size_t want = (size_t)len - into->len;
+
         /* After a failure in blocks, up to the next good one and on from there. */
         if (unreadable && want > UNREADABLE_UNIT)
             want = UNREADABLE_UNIT;

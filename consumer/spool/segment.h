@@ -10,7 +10,7 @@
 
 #define SEGMENT_HEADER_SIZE 4096
 #define SEGMENT_NAME_SIZE   32
-#define SEGMENT_TEXT_MAX    1500 /* of the client id, and of the destination */
+#define SEGMENT_TEXT_MAX    1500 /* of the destination */
 
 /* Preallocated and empty; the writer's next segment. */
 #define SEGMENT_SPARE "spare"
@@ -18,7 +18,6 @@
 #define SEGMENT_NEW "new"
 
 struct segment_header {
-    uint32_t version; /* of the format, as read */
     unsigned char spool_id[16];
     unsigned char boot_id[16]; /* of the kernel that ran when it was begun; zeros: not known */
     uint64_t run;
@@ -27,19 +26,16 @@ struct segment_header {
     uint64_t previous_sequence; /* of the last record before it */
     uint64_t records_before;    /* stored in this spool before this segment, since it exists */
     uint64_t bytes_before;      /* likewise */
-    int64_t created_us;         /* wall */
     uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
-    uint64_t sequence_floor;    /* of what follows it, if it was raised while this was the last */
     bool damaged;               /* damage was found in it: the file is kept when it is freed */
-    const char *client_id;
-    const char *destination;
+    char destination[SEGMENT_TEXT_MAX + 1]; /* "": the header can't be read */
 };
 
 /* A segment that is kept, as the reader sees it. */
 struct segment {
-    struct segment *next;         /* the next higher number */
-    struct segment_header header; /* its texts belong to this struct */
-    uint64_t size;                /* of the file */
+    struct segment *next; /* the next higher number */
+    struct segment_header header;
+    uint64_t size; /* of the file */
     uint32_t seed;
     uint64_t damage_end; /* damage below this offset has been counted by this process */
 };
@@ -48,36 +44,28 @@ void segment_name(uint64_t number, const char *suffix, char name[SEGMENT_NAME_SI
 /* True if name is that of a number with this suffix ("segment", "damaged"). */
 bool segment_name_parse(const char *name, const char *suffix, uint64_t *number);
 
+/* Its file, opened with these flags and O_CLOEXEC: the descriptor, or -1 and errno. */
+int segment_file(int dir, uint64_t number, int flags);
+
 /* Makes a file of that size whose blocks are the file's own: no later write can lack space. *fd is open
- * for writing. -ERR_FULL, -ERR_SYSTEM: nothing is left behind. */
+ * for writing. -ERR_SYSTEM: nothing is left behind. */
 MUST_CHECK int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error *err);
 
 MUST_CHECK int segment_write_header(int fd, const struct segment_header *header, struct error *err);
 
-/* The header of data (SEGMENT_HEADER_SIZE bytes). -ERR_FORMAT; -ERR_REFUSED if a later version of the
- * program wrote it. The texts are the caller's to free, with
- * segment_header_free. */
-MUST_CHECK int segment_header_decode(struct segment_header *header, struct bytes data,
-                                     struct error *err);
-void segment_header_free(struct segment_header *header);
-
 /* A segment by its number. -ERR_NOT_FOUND, -ERR_SYSTEM, -ERR_REFUSED; -ERR_FORMAT, and then *segment has
- * number and size, and no header. Free it with segment_free. */
+ * number and size, and no header. To be freed. */
 MUST_CHECK int segment_open(struct segment **segment, int dir, uint64_t number, struct error *err);
-void segment_free(struct segment *segment);
 
 /* The first `len` bytes of the file. What the disk can't read any more is zeros; then the result is 1. */
 MUST_CHECK int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len,
                             struct error *err);
 
-/* Writes the header of a segment that is there anew, for `branch` or `damaged`. */
+/* Writes the header of a segment that is there anew. */
 MUST_CHECK int segment_rewrite_header(int dir, const struct segment_header *header,
                                       struct error *err);
 
 /* Frees the name: the file goes, or, if it is damaged, is from then on NUMBER.damaged. -1 and errno. */
 int segment_remove(int dir, const struct segment *segment);
-
-/* -ERR_FULL for errno that more space would mend, else -ERR_SYSTEM. */
-int segment_system_error(struct error *err, const char *what, const char *name);
 
 #endif

@@ -1,6 +1,6 @@
 /* The parts of the spool, for its own files and their tests alone. spool.h is the manual.
  *
- * The writer's half is touched by the receive thread only, the reader's by main only; `shared` is what
+ * The writer's half is the receive thread's (main's with `appending` held), the reader's main's; `shared` is what
  * crosses. The tail is the one thing that orders them: what the writer stored before it released the
  * tail, the reader sees once it has acquired it. */
 #ifndef CONSUMER_SPOOL_SPOOL_INTERNAL_H
@@ -12,29 +12,22 @@
 #include "consumer/spool/segment.h"
 #include "consumer/spool/spool.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
-/* Values of shared.spare that are no descriptor. */
-#define SPARE_NONE  (-1)
-#define SPARE_TAKEN (-2) /* the writer is turning it into its segment */
-/* Of shared.offered. */
-#define OFFER_NONE  UINT64_C(0)
-#define OFFER_TAKEN UINT64_MAX
+#define SPARE_NONE (-1)
 
 struct spool_shared {
     _Atomic uint64_t tail; /* segment number and offset: tail_pack */
     _Atomic uint64_t last_sequence;
-    _Atomic uint64_t records;        /* messages stored since the spool exists */
-    _Atomic uint64_t bytes;          /* of all records, likewise */
-    _Atomic bool sleeping;           /* main waits on the eventfd */
-    _Atomic uint64_t sequence_floor; /* the next sequence must not be below it */
-    _Atomic uint64_t branch;         /* as in the segment's header */
-    _Atomic uint64_t disk;           /* bytes that the files take, the spare's too */
-    _Atomic uint64_t segment_end;    /* size of the segment that is written; 0: there is none */
-    _Atomic int spare;               /* descriptor of SEGMENT_SPARE, or one of the above */
-    _Atomic uint64_t offered;        /* the tail at which the last segment may be taken */
-    _Atomic bool directory_changed;  /* since it was synced */
-    _Atomic bool oversized_changed;  /* since it was counted */
+    _Atomic uint64_t records;       /* messages stored since the spool exists */
+    _Atomic uint64_t bytes;         /* of all records, likewise */
+    _Atomic bool sleeping;          /* main waits on the eventfd */
+    _Atomic uint64_t branch;        /* as in the segment's header */
+    _Atomic uint64_t disk;          /* bytes that the files take, the spare's too */
+    _Atomic uint64_t segment_end;   /* size of the segment that is written; 0: there is none */
+    _Atomic int spare;              /* descriptor of SEGMENT_SPARE, or SPARE_NONE */
+    _Atomic bool directory_changed; /* since it was synced */
 };
 
 struct spool_writer {
@@ -43,7 +36,8 @@ struct spool_writer {
     uint64_t offset;
     uint32_t seed;
     uint64_t next_number;
-    uint64_t next_sequence;
+    _Atomic uint64_t next_sequence; /* main saves it in `recent` */
+    uint64_t last_stored;           /* sequence of this spool's last message */
 };
 
 /* Where a reader stands: before the message `sequence`, at `offset` of `segment`. segment may be NULL
@@ -80,45 +74,61 @@ struct spool_reader {
     uint64_t damaged;
     int64_t hinted_bytes; /* bytes_at(committed) when the hint was written */
     int hint_fd;
-    int recent_fd;
-    uint64_t remembered;  /* segments below it are in the file `recent` */
+    uint64_t remembered; /* segments below it are in the file `recent` */
+    int64_t remember_retry_ms;
+    struct log_fault remember_fault;
+    bool is_current; /* the file `current` names this spool */
+    int64_t current_retry_ms;
+    struct log_fault current_fault;
     uint64_t origin;      /* no mark: Redis has all before this record */
     bool mark_read;       /* Redis has said what it has, once */
-    bool mark_is_foreign; /* the last mark was that one, which we can't place */
+    bool mark_is_foreign; /* the last mark was that one, of an unknown run */
     struct mark foreign;
     char mark_id[64];
     bool spare_failed; /* the disk had no room for one */
     int64_t spare_retry_ms;
+    int64_t reuse_retry_ms;
     struct log_fault spare_fault;
-    uint64_t oversized_messages;
-    uint64_t oversized_bytes;
-    int64_t oversized_count_ms; /* when to count again: people remove them */
 };
 
 struct spool {
     char *path;
-    char *client_id;
-    char *destination;
+    char destination[SEGMENT_TEXT_MAX + 1];
     enum spool_sync sync;
+    void (*progress)(void *context);
+    void *context;
+    bool receives;
     uint64_t size;
     uint64_t retain;
     uint64_t segment_size;
     int dir;
     int event_fd;
     bool opened;
+    bool tail_lost;       /* the end can't be read: there may have been more records */
+    bool recent_is_whole; /* its file was, at the start */
     unsigned char id[16];
     unsigned char boot_id[16];
+    unsigned char recent_boot_id[16]; /* in the file, at the start; zeros: not known */
     char id_text[33];
     uint64_t run;
     struct recent *recent;
+    pthread_mutex_t
+        appending; /* of the writer's half: main takes it when it changes that, see writer.c below */
     struct spool_shared shared __attribute__((aligned(64)));
     struct spool_writer writer __attribute__((aligned(64)));
     struct spool_reader reader __attribute__((aligned(64)));
 };
 
+/* recovery.c */
+/* Reads the directory, mends what can be mended, puts aside, as NUMBER.damaged, what can't be read at all, and fills
+ * in what the spool was. */
+MUST_CHECK int recover(struct spool *spool, struct error *err);
+
 /* writer.c */
-/* within_limit: only if `size` allows. */
-MUST_CHECK int writer_begin_segment(struct spool *spool, bool within_limit, struct error *err);
+/* No message gets a lower sequence from now on; a segment is begun. Main's; it takes `appending`. */
+void writer_skip_to(struct spool *spool, uint64_t sequence);
+/* The file of this segment, the last one, becomes the next. Main's, with `appending` held. */
+MUST_CHECK int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err);
 void writer_close(struct spool *spool);
 
 /* reader.c */
@@ -140,6 +150,15 @@ struct cursor cursor_at(struct segment *segment); /* its start */
 /* Sequence of its last record, +1; a segment that is still written has no such bound. */
 bool segment_is_finished(const struct segment *segment);
 uint64_t segment_end_sequence(const struct segment *segment);
+/* Its youngest segment from now on. */
+static inline void reader_add(struct spool_reader *reader, struct segment *segment)
+{
+    if (reader->last == NULL)
+        reader->first = segment;
+    else
+        reader->last->next = segment;
+    reader->last = segment;
+}
 /* Learns of the segments that the writer has begun. */
 void reader_discover_segments(struct spool *spool);
 /* Both positions go there; what was given is void. */
@@ -150,27 +169,21 @@ void reader_close(struct spool *spool);
 /* Frees what is committed and not to be retained: above high water, nothing is. */
 void retention_release(struct spool *spool);
 void retention_spare(struct spool *spool);
-void retention_offer(struct spool *spool);
-bool retention_nothing_unsent(const struct spool *spool);
 uint64_t retention_most(uint64_t size); /* that may be retained in it */
-bool retention_above_high_water(const struct spool *spool);
-bool retention_must_give_way(const struct spool *spool);
-bool retention_below_low_water(const struct spool *spool);
-/* All of it is in Redis, and neither position is in it. */
-bool retention_is_committed(const struct spool *spool, const struct segment *segment);
+/* Writes `recent`: all segments below `through` are in it. */
 void retention_remember(struct spool *spool, uint64_t through);
+/* Writes `current`, unless it names this spool. If that fails, spool_above_high_water tries it again. */
+void retention_set_current(struct spool *spool);
 void retention_hint(struct spool *spool);
 bool retention_read_hint(struct spool *spool, struct mark *mark);
-/* Everything up to the tail; a failure ends the process. */
-void retention_sync(struct spool *spool);
-void retention_count_oversized(struct spool *spool);
 
 /* mark.c */
 /* Where the record after the mark begins; false if no segment that is kept has it. */
 bool mark_locate(struct spool *spool, const struct mark *mark, struct cursor *after);
 void mark_write_id(struct spool *spool);
+bool mark_parse(struct bytes text, struct mark *mark);
 
-/* The disk did not do what it must: what it holds is not known any more. Logs and _exits. */
+/* The disk failed, and what it holds is not known any more. Logs and _exits. */
 _Noreturn void spool_die(const struct spool *spool, const char *what);
 
 /* Offsets are multiples of 8 below 4 GiB, numbers fit into 35 bits. */

@@ -1,22 +1,19 @@
 #include "consumer/spool/spool_path.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
+#include "consumer/spool/segment.h"
 
 #include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define HASH_LEN 17 /* "~" and 16 digits */
-
-/* FNV-1a, 64 bits. */
-static uint64_t hash(const char *text)
-{
-    uint64_t value = UINT64_C(0xcbf29ce484222325);
-
-    for (; *text != '\0'; text++)
-        value = (value ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-    return value;
-}
 
 /* One folder's name. */
 static void append_encoded(struct buf *path, const char *text)
@@ -33,7 +30,7 @@ static void append_encoded(struct buf *path, const char *text)
     }
     if (path->len - above > NAME_MAX) {
         path->len = above + NAME_MAX - HASH_LEN;
-        buf_printf(path, "~%016" PRIx64, hash(text));
+        buf_printf(path, "~%016" PRIx64, bytes_hash(bytes_of(text)));
     }
 }
 
@@ -52,7 +49,67 @@ char *spool_path(const struct settings *settings, const char *client_id, const c
     return text;
 }
 
-char *spool_client_path(const struct settings *settings, const char *client_id)
+/* The folder above dir; and in *name the rest. */
+static char *folder_above(const char *dir, const char **name)
 {
-    return spool_path(settings, client_id, NULL);
+    const char *slash = strrchr(dir, '/');
+
+    *name = slash + 1;
+    return xstrndup(dir, (size_t)(slash - dir));
+}
+
+char *spool_path_previous(const char *dir)
+{
+    const char *name;
+    char *above = folder_above(dir, &name), *file = xasprintf("%s/" SPOOL_CURRENT, above);
+    struct buf current = {0};
+    char *previous = NULL;
+
+    if (file_read(file, NAME_MAX, &current, NULL) == 0 && current.len > 0 &&
+        !bytes_equal_text(buf_bytes(&current), name))
+        previous = xasprintf("%s/%s", above, buf_text(&current));
+    buf_free(&current);
+    free(file);
+    free(above);
+    return previous;
+}
+
+int spool_path_set_current(const char *dir)
+{
+    const char *name;
+    char *above = folder_above(dir, &name), *file = xasprintf("%s/" SPOOL_CURRENT, above);
+    int result = file_replace(AT_FDCWD, file, bytes_of(name), 0600, true);
+
+    free(file);
+    free(above);
+    return result;
+}
+
+/* Somebody's backup or a lost+found may lie beside the spools. */
+static bool is_file_of_spool(int dir, const char *name)
+{
+    struct segment *segment = NULL;
+    struct error err = {0};
+    uint64_t number;
+
+    if (strcmp(name, SEGMENT_SPARE) == 0)
+        return true;
+    if (!segment_name_parse(name, "segment", &number))
+        return false;
+    int result = segment_open(&segment, dir, number, &err);
+    free(segment);
+    return result == 0 || result == -ERR_REFUSED; /* another version's */
+}
+
+bool spool_path_holds_spool(const char *dir)
+{
+    DIR *listing = opendir(dir);
+    const struct dirent *file;
+    bool found = false;
+
+    while (listing != NULL && !found && (file = readdir(listing)) != NULL)
+        found = is_file_of_spool(dirfd(listing), file->d_name);
+    if (listing != NULL)
+        closedir(listing);
+    return found;
 }

@@ -1,5 +1,4 @@
 /* The receive thread's half: appends. See spool.h. */
-#include "common/base/clock.h"
 #include "common/base/little_endian.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
@@ -8,7 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Failure of the write can be forgotten: main looks at the tail before it sleeps, and by the clock. */
@@ -20,57 +22,39 @@ static void wake_reader(struct spool *spool)
     (void)written;
 }
 
-/* A new segment ------------------------------------------------------------------------------------ */
-
-/* The blocks of the last segment, all of which is in Redis: the disk has no others. */
-static int take_offered(struct spool *spool, char name[SEGMENT_NAME_SIZE])
+void writer_close(struct spool *spool)
 {
-    struct spool_shared *shared = &spool->shared;
-    uint64_t tail = atomic_load(&shared->tail);
-    uint64_t expected = tail;
-
-    if (!atomic_compare_exchange_strong(&shared->offered, &expected, OFFER_TAKEN))
-        return -1;
-    segment_name(tail_number(tail), "segment", name);
-    int fd = sys_openat(spool->dir, name, O_RDWR | O_CLOEXEC, 0);
-    /* One of a former process was cut to what it holds. */
-    if (fd >= 0 && (atomic_load(&shared->segment_end) > 0 ||
-                    sys_allocate(fd, 0, (off_t)spool->segment_size) == 0)) {
-        atomic_fetch_add(&shared->disk, spool->segment_size);
-        return fd;
-    }
-    if (fd >= 0)
-        close(fd);
-    atomic_store(&shared->offered, OFFER_NONE);
-    return -1;
+    if (spool->writer.fd >= 0)
+        close(spool->writer.fd);
+    spool->writer.fd = -1;
+    atomic_store(&spool->shared.segment_end, 0);
 }
 
+/* A new segment ------------------------------------------------------------------------------------ */
+
 /* The descriptor of a file to be the segment, and the file's name. */
-static int find_file(struct spool *spool, bool within_limit, char name[SEGMENT_NAME_SIZE],
-                     struct error *err)
+static int find_file(struct spool *spool, char name[SEGMENT_NAME_SIZE], struct error *err)
 {
     struct spool_shared *shared = &spool->shared;
     int fd = atomic_load(&shared->spare);
     int result;
 
-    /* Only the writer takes it away, so there is nobody to race with. */
+    /* It stays the spare until it has its new name: main makes no other one under that name. */
     if (fd >= 0) {
-        atomic_store(&shared->spare, SPARE_TAKEN);
         memcpy(name, SEGMENT_SPARE, sizeof(SEGMENT_SPARE));
         return fd;
     }
     /* Main had no time to make it. */
     memcpy(name, SEGMENT_NEW, sizeof(SEGMENT_NEW));
     uint64_t disk = atomic_fetch_add(&shared->disk, spool->segment_size) + spool->segment_size;
-    if (within_limit && disk > spool->size)
+    if (disk > spool->size)
         result = error_set(err, ERR_FULL, "all of its %" PRIu64 " bytes are used", spool->size);
     else
         result = segment_make(spool->dir, SEGMENT_NEW, spool->segment_size, &fd, err);
     if (result == 0)
         return fd;
     atomic_fetch_sub(&shared->disk, spool->segment_size);
-    fd = result == -ERR_FULL ? take_offered(spool, name) : -1;
-    return fd >= 0 ? fd : result;
+    return result;
 }
 
 static int give_name(struct spool *spool, int fd, const char *from, struct error *err)
@@ -81,15 +65,13 @@ static int give_name(struct spool *spool, int fd, const char *from, struct error
         .run = spool->run,
         .number = writer->next_number,
         .first_sequence = writer->next_sequence,
-        .previous_sequence = spool->shared.last_sequence,
+        .previous_sequence = writer->last_stored,
         .records_before = spool->shared.records,
         .bytes_before = spool->shared.bytes,
-        .created_us = clock_wall_us(),
         .branch = spool->shared.branch,
-        .client_id = spool->client_id,
-        .destination = spool->destination,
     };
 
+    snprintf(header.destination, sizeof(header.destination), "%s", spool->destination);
     memcpy(header.spool_id, spool->id, sizeof(header.spool_id));
     memcpy(header.boot_id, spool->boot_id, sizeof(header.boot_id));
     int result = segment_write_header(fd, &header, err);
@@ -97,7 +79,7 @@ static int give_name(struct spool *spool, int fd, const char *from, struct error
         return result;
     segment_name(header.number, "segment", name);
     if (sys_renameat(spool->dir, from, name) < 0)
-        return segment_system_error(err, "naming", name);
+        return error_system(err, "naming %s", name);
     return 0;
 }
 
@@ -111,31 +93,19 @@ static void sync_name(struct spool *spool)
         spool_die(spool, "fsync of the directory");
 }
 
-int writer_begin_segment(struct spool *spool, bool within_limit, struct error *err)
+/* The file `from` becomes the next segment. */
+static int begin_in(struct spool *spool, int fd, const char *from, struct error *err)
 {
+    struct spool_shared *shared = &spool->shared;
     struct spool_writer *writer = &spool->writer;
-    char name[SEGMENT_NAME_SIZE];
-    int fd = find_file(spool, within_limit, name, err);
+    int result = give_name(spool, fd, from, err);
 
-    if (fd < 0)
-        return fd;
-    int result = give_name(spool, fd, name, err);
     if (result < 0) {
         close(fd);
-        sys_unlinkat(spool->dir, name);
-        atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
-    }
-    if (atomic_load(&spool->shared.spare) == SPARE_TAKEN)
-        atomic_store(&spool->shared.spare, SPARE_NONE);
-    bool taken = atomic_load(&spool->shared.offered) == OFFER_TAKEN;
-    if (result < 0) {
-        if (taken) {
-            writer_close(spool); /* that file is gone */
-            atomic_store(&spool->shared.offered, OFFER_NONE);
-        }
+        sys_unlinkat(spool->dir, from);
+        atomic_fetch_sub(&shared->disk, spool->segment_size);
         return result;
     }
-
     sync_name(spool);
     writer_close(spool);
     writer->fd = fd;
@@ -143,19 +113,59 @@ int writer_begin_segment(struct spool *spool, bool within_limit, struct error *e
     writer->offset = SEGMENT_HEADER_SIZE;
     writer->seed = record_seed(spool->id, spool->run, writer->number);
     writer->next_number++;
-    atomic_store(&spool->shared.segment_end, spool->segment_size);
-    if (taken) /* main may be waiting to know that the former segment is gone */
-        atomic_store(&spool->shared.tail, tail_pack(writer->number, writer->offset));
-    wake_reader(spool); /* to make the next spare */
+    atomic_store(&shared->segment_end, spool->segment_size);
+    atomic_store(&shared->tail, tail_pack(writer->number, writer->offset));
     return 0;
 }
 
-void writer_close(struct spool *spool)
+static int begin_segment(struct spool *spool, struct error *err)
 {
-    if (spool->writer.fd >= 0)
-        close(spool->writer.fd);
-    spool->writer.fd = -1;
-    atomic_store(&spool->shared.segment_end, 0);
+    char name[SEGMENT_NAME_SIZE];
+    int fd = find_file(spool, name, err);
+
+    if (fd < 0)
+        return fd;
+    int result = begin_in(spool, fd, name, err);
+    if (atomic_load(&spool->shared.spare) == fd)
+        atomic_store(&spool->shared.spare, SPARE_NONE);
+    wake_reader(spool); /* to make the next spare */
+    return result;
+}
+
+void writer_skip_to(struct spool *spool, uint64_t sequence)
+{
+    struct error err;
+
+    pthread_mutex_lock(&spool->appending);
+    spool->writer.next_sequence = MAX(spool->writer.next_sequence, sequence);
+    /* Sequences have no gaps within a segment. */
+    writer_close(spool);
+    if (spool->receives && begin_segment(spool, &err) < 0)
+        log_notice(LOG_WITH(log_text("spool", spool->path)),
+                   "Spool: no segment to write to: %s; tried again with the next message",
+                   err.text);
+    pthread_mutex_unlock(&spool->appending);
+}
+
+int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err)
+{
+    char name[SEGMENT_NAME_SIZE];
+    struct stat status;
+    int fd = segment_file(spool->dir, number, O_RDWR);
+
+    segment_name(number, "segment", name);
+    /* One of an earlier process was cut to what it held. */
+    if (fd < 0 || fstat(fd, &status) < 0 ||
+        ((uint64_t)status.st_size < spool->segment_size &&
+         sys_allocate(fd, 0, (off_t)spool->segment_size) < 0)) {
+        int result = error_system(err, "reserving space for %s", name);
+        if (fd >= 0)
+            close(fd);
+        return result;
+    }
+    writer_close(spool);
+    atomic_fetch_add(&spool->shared.disk, spool->segment_size);
+    return begin_in(spool, fd, name, err);
 }
 
 /* Records ------------------------------------------------------------------------------------------ */
@@ -186,7 +196,7 @@ static int write_record(struct spool *spool, const struct record *record, uint64
     int error = written < 0 ? errno : ENOSPC;
     cut_back(spool);
     errno = error;
-    return segment_system_error(err, "writing to", spool->path);
+    return error_system(err, "writing to %s", spool->path);
 }
 
 static void publish(struct spool *spool, const struct record *record, uint64_t size)
@@ -199,6 +209,7 @@ static void publish(struct spool *spool, const struct record *record, uint64_t s
     writer->offset += size;
     if (record->type == RECORD_MESSAGE) {
         writer->next_sequence = record->sequence + 1;
+        writer->last_stored = record->sequence;
         atomic_store_explicit(&shared->last_sequence, record->sequence, memory_order_relaxed);
         atomic_store_explicit(&shared->records, records + 1, memory_order_relaxed);
     }
@@ -213,22 +224,11 @@ static void publish(struct spool *spool, const struct record *record, uint64_t s
 static int make_room(struct spool *spool, uint64_t size, struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
-    uint64_t floor = atomic_load_explicit(&spool->shared.sequence_floor, memory_order_relaxed);
-    bool raised = floor > writer->next_sequence;
 
-    /* Sequences have no gaps within a segment, so a raised one begins the next. */
-    if (raised) {
-        writer->next_sequence = floor;
-        writer_close(spool);
-    }
-    bool fits = writer->fd >= 0 && writer->offset + size <= spool->segment_size;
-    uint64_t tail = tail_pack(writer->number, writer->offset);
-    if (fits && atomic_load_explicit(&spool->shared.offered, memory_order_relaxed) != tail)
+    if (writer->fd >= 0 && writer->offset + size <= spool->segment_size)
         return 0;
-    int result = writer_begin_segment(spool, true, err);
-    if (result < 0 && (!fits || writer->fd < 0))
-        return error_wrap(err, "spool %s", spool->path);
-    return 0;
+    int result = begin_segment(spool, err);
+    return result < 0 ? error_wrap(err, "spool %s", spool->path) : 0;
 }
 
 /* In the room that was made for it. */
@@ -243,6 +243,9 @@ static int append(struct spool *spool, struct record *record, struct error *err)
         return error_wrap(err, "spool %s", spool->path);
     if (spool->sync == SPOOL_SYNC_ALWAYS && sys_fdatasync(writer->fd) < 0)
         spool_die(spool, "fdatasync");
+    /* After the write: a snapshot must not have what no segment has. Before the tail moves: main may save as soon
+     * as it sees the record. */
+    recent_apply(spool->recent, record);
     publish(spool, record, size);
     return 0;
 }
@@ -264,10 +267,7 @@ static int write_oversized(struct spool *spool, const struct spool_message *mess
 
     memcpy(file.spool_id, spool->id, sizeof(file.spool_id));
     int result = oversized_file_write(spool->dir, &file, spool->sync != SPOOL_SYNC_NONE, err);
-    if (result < 0)
-        return error_wrap(err, "spool %s", spool->path);
-    atomic_store(&spool->shared.oversized_changed, true);
-    return 0;
+    return result < 0 ? error_wrap(err, "spool %s", spool->path) : 0;
 }
 
 int spool_write_oversized(struct spool *spool, const struct spool_message *message,
@@ -321,37 +321,32 @@ int spool_append(struct spool *spool, struct spool_message *message, struct erro
         .topic = message->topic,
         .payload = message->payload,
     };
-    struct fingerprint print = {0};
     char body[RECORD_OVERSIZED_SIZE];
 
     if (message->topic.len > RECORD_TOPIC_MAX || message->payload.len > RECORD_BYTES_MAX)
         return error_set(err, ERR_TOO_LARGE, "longer than an MQTT packet can be");
-    bool fits = SEGMENT_HEADER_SIZE + record_size(&record) <= spool->segment_size;
-    if (message->qos > 0 || !fits)
-        print = fingerprint_of(message->topic, message->payload);
-    if (!fits)
-        oversize(&record, print, body);
+    if (SEGMENT_HEADER_SIZE + record_size(&record) > spool->segment_size)
+        oversize(&record, fingerprint_of(message->topic, message->payload), body);
+    pthread_mutex_lock(&spool->appending);
     int result = make_room(spool, record_size(&record), err);
-    if (result < 0)
-        return result;
     identify(message, &record, spool->writer.next_sequence);
-    /* Before the record is published: whoever sees it may save what is remembered. A failed append ends the
-     * process, and the message comes again. */
-    if (message->qos > 0)
-        recent_put(spool->recent, message->packet_id, message->identity, print, message->qos == 2);
-    if (!fits)
+    if (result == 0 && record.oversized)
         result = write_file(spool, message, err);
     if (result == 0)
         result = append(spool, &record, err);
+    pthread_mutex_unlock(&spool->appending);
     message->run = spool->run;
     return result;
 }
 
 static int append_control(struct spool *spool, struct record *record, struct error *err)
 {
+    pthread_mutex_lock(&spool->appending);
     int result = make_room(spool, record_size(record), err);
-
-    return result < 0 ? result : append(spool, record, err);
+    if (result == 0)
+        result = append(spool, record, err);
+    pthread_mutex_unlock(&spool->appending);
+    return result;
 }
 
 /* What may come again ------------------------------------------------------------------------------ */
@@ -377,10 +372,7 @@ int spool_release(struct spool *spool, uint16_t packet_id, struct error *err)
     recent_get(spool->recent, packet_id, &print, &unreleased);
     if (!unreleased)
         return 0;
-    int result = append_control(spool, &record, err);
-    if (result == 0)
-        recent_release(spool->recent, packet_id);
-    return result;
+    return append_control(spool, &record, err);
 }
 
 int spool_begin_session(struct spool *spool, struct error *err)
@@ -389,10 +381,7 @@ int spool_begin_session(struct spool *spool, struct error *err)
 
     if (recent_is_empty(spool->recent))
         return 0;
-    int result = append_control(spool, &record, err);
-    if (result == 0)
-        recent_forget(spool->recent);
-    return result;
+    return append_control(spool, &record, err);
 }
 
 size_t spool_unreleased(const struct spool *spool, uint16_t *ids, size_t max)

@@ -4,8 +4,10 @@ what it needs, stops it, and returns a Sample."""
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 from measure import Machine, Sample, cpu_seconds, pss_bytes
@@ -36,6 +38,12 @@ def halves():
     """Of the CPUs that there are; of one both are the same."""
     cpus = sorted(os.sched_getaffinity(0))
     return set(cpus[:(len(cpus) + 1) // 2]), set(cpus[len(cpus) // 2:])
+
+
+def received_at(entry):
+    """Seconds: the consumer's time in the envelope of a stream entry."""
+    text = re.search(rb"X-Mqtt-Received-At.*?(\d{4}-\d\d-\d\dT[\d:.]+)Z", entry, re.DOTALL).group(1)
+    return datetime.fromisoformat(text.decode()).timestamp()
 
 
 class Lab:
@@ -123,27 +131,58 @@ class Lab:
         return consumer
 
     @staticmethod
-    def _stream_sample(redis, consumer, count, machine=None):
-        """The stream's ids are the milliseconds at which Redis took the entries."""
+    def _wait_stored(redis, consumer, count):
         client = redis.client
         wait_until(lambda: client.xlen("messages") >= count, LIMIT,
                    lambda: f"{client.xlen('messages')} of {count} messages are in Redis\n{consumer.log_tail()}")
-        cpu, idle = cpu_seconds(consumer.pid), machine.idle() if machine else None
-        ends = [int(entry[0][0].split(b"-")[0]) for entry in
-                (client.xrange("messages", count=1), client.xrevrange("messages", count=1))]
         assert client.xlen("messages") == count, "a message came twice"
-        return Sample((count - 1) * 1000 / (ends[1] - ends[0]), cpu * 1e6 / count, idle)
+        return [entries[0] for entries in (client.xrange("messages", count=1), client.xrevrange("messages", count=1))]
 
-    def consumer_drain(self, count):
-        """The consumer takes what the broker holds for its session; done is what stands in Redis."""
+    def _stream_sample(self, redis, consumer, count, machine=None):
+        """The stream's ids are the milliseconds at which Redis took the entries."""
+        first, last = (int(entry_id.split(b"-")[0]) / 1000 for entry_id, _ in self._wait_stored(redis, consumer, count))
+        return Sample((count - 1) / (last - first), cpu_seconds(consumer.pid) * 1e6 / count,
+                      machine.idle() if machine else None)
+
+    @contextlib.contextmanager
+    def _held_queue(self, count):
+        """A broker that holds so many messages for the session of a consumer that has ended."""
         with self._broker() as broker, self._redis() as redis:
             bridge = self._bridge("consumer", mosquitto=broker, redis=redis)
             with contextlib.closing(bridge):
                 self._start_consumer(bridge, "first").stop()
                 self._publish(broker, count)
-                machine = Machine()
-                consumer = bridge.run_program("consumer")
-                return self._stream_sample(redis, consumer, count, machine)
+                yield bridge, redis
+
+    def consumer_drain(self, count):
+        """The consumer takes what the broker holds for its session; done is what stands in Redis."""
+        with self._held_queue(count) as (bridge, redis):
+            machine = Machine()
+            return self._stream_sample(redis, bridge.run_program("consumer"), count, machine)
+
+    def consumer_spool(self, count):
+        """The same, and done is what it has acknowledged. Redis is there and stands still meanwhile, so that
+        broker and consumer have the machine to themselves, as broker and subscriber have. The times are those
+        at which the messages reached the spool, just before their acknowledgement."""
+        with self._held_queue(count) as (bridge, redis):
+            redis.freeze()
+            machine = Machine()
+            consumer = bridge.run_program("consumer")
+            cpu, idle = self._wait_quiet(consumer, machine)
+            redis.thaw()
+            first, last = (received_at(fields[b"message"]) for _, fields in self._wait_stored(redis, consumer, count))
+            return Sample((count - 1) / (last - first), cpu * 1e6 / count, idle)
+
+    @staticmethod
+    def _wait_quiet(process, machine):
+        """Until it has done nothing for a while; its CPU time, and the machine's idle share before."""
+        cpu, idle = 0.0, 0.0
+        while True:
+            now, idle_now = cpu_seconds(process.pid), machine.idle()
+            if cpu > 0.1 and now - cpu < 0.02:
+                return cpu, idle
+            cpu, idle = now, idle_now
+            time.sleep(0.2)
 
     def consumer_live(self, count):
         with self._broker() as broker, self._redis() as redis:

@@ -34,10 +34,9 @@ static void clear_directory(void)
     DIR *listing = opendir(directory);
     const struct dirent *entry;
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+    while (listing != NULL && (entry = readdir(listing)) != NULL)
         if (entry->d_name[0] != '.')
             unlinkat(dirfd(listing), entry->d_name, 0);
-    }
     if (listing != NULL)
         closedir(listing);
 }
@@ -67,10 +66,9 @@ static double bare_pwritev_us(int messages)
     if (fd < 0 || posix_fallocate(fd, 0, (off_t)messages * 160) != 0)
         die("no space");
     int64_t start = clock_monotonic_us();
-    for (int i = 0; i < messages; i++) {
+    for (int i = 0; i < messages; i++)
         if (pwritev(fd, parts, 4, (off_t)i * 160) != 160)
             die("pwritev");
-    }
     double each = (double)(clock_monotonic_us() - start) / messages;
     close(fd);
     unlink(path);
@@ -91,6 +89,7 @@ static void *append_all(void *context)
                                         .qos = 1,
                                         .topic = BYTES("sensors/room1/value"),
                                         .payload = {payload, sizeof(payload)}};
+
         if (spool_append(bench->spool, &message, &err) < 0)
             die(err.text);
     }
@@ -106,7 +105,6 @@ static void open_spool(struct bench *bench, int64_t size)
         .dir = directory,
         .size = size,
         .retain = 64 * 1024 * 1024,
-        .client_id = "bench",
         .destination = "none",
     };
 
@@ -123,6 +121,7 @@ static void read_all(struct bench *bench)
 
     while (read < bench->messages) {
         int next = spool_next(bench->spool, &message, &err);
+
         if (next < 0)
             die(err.text);
         read += next;
@@ -132,6 +131,7 @@ static void read_all(struct bench *bench)
         spool_commit(bench->spool, &position);
         if (next == 0 && spool_arm_wakeup(bench->spool)) {
             struct pollfd fd = {.fd = spool_event_fd(bench->spool), .events = POLLIN};
+
             poll(&fd, 1, -1);
             spool_disarm_wakeup(bench->spool);
         }

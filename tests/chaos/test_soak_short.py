@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "soak"))
 from soak_round import Round  # noqa: E402
 from soak_settings import draw, draw_slow  # noqa: E402
 
+pytestmark = pytest.mark.own_core
+
 SEED = "short"
 ROUNDS = {"backlog at QoS 1": draw(SEED, 0, 0.5), "broker at QoS 2": draw(SEED, 1, 0.4),
           "set back at QoS 2": draw(SEED, 3, 0.4), "network at QoS 2": draw(SEED, 5, 0.4),

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -32,13 +33,16 @@ class Stack:
         self.environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         self.environment |= {"PUBLISH_MQTT_PORT": str(self.mqtt_port), "PUBLISH_MERCURE_PORT": str(self.hub_port),
                              "PUBLISH_HTTP_PORT": str(self.http_port)}
+        self.folder = tempfile.TemporaryDirectory(prefix="mqtt-bridge-stack-")
+        self.env_file = Path(self.folder.name) / ".env"
+        run(ROOT / "tools/make-env", self.env_file)
 
     # Docker.
 
     def compose(self, *words, env=None, timeout=600):
         """env: settings, as a user's shell would have them."""
         return run(*COMPOSE, "--project-name", self.project, "--project-directory", ROOT, "--file",
-                   ROOT / "compose.yaml", "--env-file", "/dev/null", *words,
+                   ROOT / "compose.yaml", "--env-file", self.env_file, *words,
                    env=self.environment | (env or {}), timeout=timeout)
 
     def up(self, *words):
@@ -67,6 +71,7 @@ class Stack:
 
     def close(self):
         self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30")
+        self.folder.cleanup()
 
     # What is in it.
 

@@ -1,6 +1,7 @@
 """The image and the stack, as a user brings them up. The tests share one stack and leave it healthy."""
 
 import http.client
+import json
 import re
 import subprocess
 import time
@@ -12,7 +13,7 @@ from stack import COMPOSE, ROOT, run
 pytestmark = pytest.mark.timeout(1200)  # the first builds the image
 
 SERVICES = {"database", "redis", "mqtt", "mqtt-bridge", "mercure"}
-VOLUMES = {"database_data", "redis_data", "mosquitto_data", "mosquitto_log", "mercure_data", "bridge_state"}
+VOLUMES = {"database_data", "redis_data", "mosquitto_data", "mercure_data", "bridge_state"}
 
 
 def messages(topic, count):
@@ -58,11 +59,45 @@ def test_every_variable_of_the_settings_is_passed_through():
 def test_the_users_settings_reach_the_bridge_and_the_hub(whole_stack):
     config = whole_stack.compose("config", env={
         "MQTT_TOPICS": "a/#", "MERCURE_JWT_SECRET": "a-secret-of-the-users-own-0123456789",
-        "POSTGRES_PASSWORD": "tiger", "PUBLISH_ADDRESS": "0.0.0.0"})
+        "POSTGRES_PASSWORD": "tiger", "PUBLISH_HTTP_ADDRESS": "0.0.0.0"})
     assert "MQTT_TOPICS: a/#" in config
-    assert config.count("a-secret-of-the-users-own-0123456789") == 3, "the bridge and both keys of the hub"
+    assert config.count("a-secret-of-the-users-own-0123456789") == 2, "the bridge and the hub's key of publishers"
     assert "postgresql://app:tiger@database:5432/app" in config
-    assert config.count("host_ip: 0.0.0.0") == 3
+    assert config.count("host_ip: 0.0.0.0") == 1, "the page is open, broker and hub are not"
+
+
+def test_make_env_writes_secrets_of_its_own_and_never_over_a_file(tmp_path):
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file in files:
+        run(ROOT / "tools/make-env", file)
+        assert file.stat().st_mode & 0o777 == 0o600
+    one, two = (dict(re.findall(r"^([A-Z_]+)=(\S+)$", file.read_text(), re.M)) for file in files)
+    assert set(one) == set(two) == {"POSTGRES_PASSWORD", "MERCURE_JWT_SECRET", "MERCURE_SUBSCRIBER_JWT_SECRET"}
+    assert len({*one.values(), *two.values()}) == 6, "each secret is drawn anew"
+    assert all(len(value) >= 32 for value in one.values())
+    before = files[0].read_text()
+    done = subprocess.run([ROOT / "tools/make-env", files[0]], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    assert files[0].read_text() == before
+
+
+def test_without_secrets_compose_says_what_to_run(whole_stack):
+    for name in ("POSTGRES_PASSWORD", "MERCURE_JWT_SECRET"):
+        other = {"POSTGRES_PASSWORD": "x" * 32, "MERCURE_JWT_SECRET": "y" * 32} | {name: ""}
+        done = subprocess.run([*COMPOSE, "--project-directory", ROOT, "--file", ROOT / "compose.yaml", "--env-file",
+                               "/dev/null", "config"], env=whole_stack.environment | other, capture_output=True,
+                              text=True, timeout=60)
+        assert done.returncode != 0 and "run tools/make-env" in done.stderr, done.stderr
+
+
+def test_images_are_pinned_to_a_minor_version_and_logs_are_rotated(whole_stack):
+    services = json.loads(whole_stack.compose("config", "--format", "json"))["services"]
+    assert set(services) == SERVICES
+    for name, service in services.items():
+        assert name == "mqtt-bridge" or re.search(r":v?\d+\.\d+$", service["image"]), name
+        assert service["logging"]["options"].keys() >= {"max-size", "max-file"}, name
+    configuration = (ROOT / "etc/mosquitto/mosquitto.conf").read_text()
+    assert "log_dest file" not in configuration, "nothing rotates it"
 
 
 def test_mosquitto_lets_the_bridge_have_its_receive_maximum():
@@ -137,6 +172,23 @@ def test_nothing_in_the_container_is_root_or_may_become_it(stack):
     assert status["NoNewPrivs"] == "1"
 
 
+def test_the_image_runs_read_only_and_under_any_user_id(stack):
+    assert stack.inspect("mqtt-bridge")["HostConfig"]["ReadonlyRootfs"]
+    name = f"{stack.project}-any-user"
+    run("docker", "run", "--detach", "--name", name, "--read-only", "--user", "123456", "--env", "WORKER_COUNT=0",
+        stack.image())
+    try:
+        def status():
+            done = subprocess.run(["docker", "exec", name, "mqtt-bridge", "status", "--json"], capture_output=True,
+                                  text=True, timeout=20)
+            return done.returncode == 0 and json.loads(done.stdout)
+        shown = wait_until(status, 30, lambda: run("docker", "logs", name), every=0.5)
+        assert {"consumer", "monitor"} <= {process["name"] for process in shown["processes"]}
+        assert run("docker", "exec", name, "id", "-u").strip() == "123456"
+    finally:
+        run("docker", "rm", "--force", "--volumes", name)
+
+
 def test_the_image_holds_nothing_that_builds(stack):
     found = stack.exec("mqtt-bridge", "sh", "-c", "command -v cc gcc make git curl; ls /src 2>/dev/null; true")
     assert found == ""
@@ -177,12 +229,13 @@ def test_an_ini_file_in_its_place_is_read(stack, tmp_path):
         run("docker", "rm", "--force", "--volumes", container)
 
 
-def test_a_second_container_on_the_same_volume_does_not_start(stack):
+def test_a_second_container_on_the_same_volume_waits_and_does_not_start(stack):
     done = subprocess.run(["docker", "run", "--rm", "--volume", f"{stack.project}_bridge_state:/var/lib/mqtt-bridge",
                            "--env", "MERCURE_URL=http://127.0.0.1/.well-known/mercure",
                            "--env", "MERCURE_JWT_SECRET=a-secret-of-the-users-own-0123456789", stack.image()],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=150)
     assert done.returncode == 3, done.stderr
+    assert "waiting up to 60 s" in done.stdout + done.stderr
 
 
 # What may break.
@@ -291,7 +344,7 @@ def test_the_whole_stack_comes_back_with_its_volumes(stack, publisher, subscribe
 
 # Debian 13.
 
-def test_the_code_builds_without_a_warning_and_its_unit_tests_pass_on_debian_13(stack):
+def test_code_and_unit_tests_build_without_warnings_on_debian_13(stack):
     def compose(*words):
         return run(*COMPOSE, "--project-name", f"{stack.project}-unit", "--file",
                    ROOT / "tests/compose/unit-tests.yaml", *words, env=stack.environment, timeout=1100)

@@ -16,9 +16,10 @@ class Page:
         self.hub = hub
         self.spool = "0123456789abcdef" * 2
         self.numbers = itertools.count(1)
+        self.url = f"http://127.0.0.1:{bridge.http_port}/" if bridge else None
 
     def show(self, fragment=""):
-        self.browser.get(f"http://127.0.0.1:{self.bridge.http_port}/{fragment}")
+        self.browser.get(f"{self.url}{fragment}")
         return self
 
     def open(self, fragment=""):

@@ -3,8 +3,13 @@
 import json
 import time
 
+import pytest
 from bridge import wait_until
+from bridge.nginx import PathProxy
 from page import Page
+
+# A group runs one by one: it starts one browser.
+pytestmark = [pytest.mark.own_core, pytest.mark.xdist_group("browser")]
 
 OTHER = "ffeeddccbbaa99887766554433221100"
 
@@ -217,6 +222,71 @@ def test_arrow_keys_walk_through_the_topics(page):
     page.wait_text("#detail-topic", "a/2")
 
 
+def test_fields_named_like_an_objects_own_get_a_chart(page):
+    for value in range(3):
+        page.publish("odd/fields", f'{{"constructor":{value},"__proto__":{value},"time":{value}}}')
+    page.wait_value("odd/fields", '{"constructor":2,"__proto__":2,"time":2}')
+    page.click_row("odd/fields")
+    page.wait_text("#detail-fields", "__proto__")
+    assert page.text("#detail-fields").split() == ["constructor", "__proto__", "time"]
+    assert page.browser.execute_script("return document.querySelectorAll('#detail-chart canvas').length") > 0
+
+
+def test_a_topic_of_32_kilobytes_is_cut_where_it_would_fill_the_page(page):
+    topic = "long/" + "x" * 32000
+    page.publish(topic, "1")
+    page.publish("short", "2")
+    page.wait_value("short", "2")
+    shown = wait_until(lambda: [path for path in page.rows() if path.startswith("long/")], 10, "the long topic")
+    assert len(shown) == 1 and len(shown[0]) == 2001
+    page.click_row(shown[0])
+    page.wait_text("#detail-topic", "long/xxx")
+    assert len(page.text("#detail-topic")) == len(topic)
+    assert page.browser.execute_script("return document.querySelector('.detail h2').clientHeight") < 200
+
+
+def test_a_deep_tree_of_topics_leaves_the_page_alive(page, hub):
+    documents = [page.document("a" + "/a" * depth, str(depth)) for depth in range(3000)]
+    for start in range(0, len(documents), 20):
+        assert hub.publish("batch", f"[{','.join(documents[start:start + 20])}]")[0] == 200
+    page.wait_text("#counts", "3,000 topics", 30)
+    page.publish("a", '"last"')
+    page.wait_value("a", "last", 30)
+
+
+def test_without_storage_the_page_works_and_keeps_choices_until_a_reload(page, browser):
+    refuse = """for (const name of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } }); }"""
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": refuse})
+    try:
+        page.browser.get("about:blank")
+        page.open()
+        page.publish("a/b", "1")
+        page.wait_value("a/b", "1")
+        theme = page.browser.execute_script("return document.documentElement.dataset.theme")
+        page.click("#theme")
+        assert page.browser.execute_script("return document.documentElement.dataset.theme") != theme
+        page.wait_text("#bridge-state", "ready")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script["identifier"]})
+        page.open()
+
+
+def test_behind_a_reverse_proxy_the_page_works_under_a_path(make_page, makers, folder):
+    page = make_page()
+    proxy = makers.keep(PathProxy(folder, "/iot/bridge/", page.url)).start()
+    page.url = proxy.url
+    page.open()
+    for value in range(3):
+        page.publish("a/b", str(value))
+    page.wait_value("a/b", "2")
+    page.wait_text("#bridge-state", "ready")
+    page.click_row("a/b")
+    wait_until(lambda: page.browser.execute_script("return document.querySelectorAll('#detail-chart canvas').length") > 0,
+               10, "the chart's library comes through the proxy")
+    assert page.errors() == []
+
+
 def test_bare_payloads_are_explained(make_page, hub):
     page = make_page(settings={"mercure": {"data": "payload"}}).open()
     assert hub.publish("t", "21.5", id="urn:mqtt-bridge:x")[0] == 200
@@ -253,21 +323,52 @@ def test_the_queue_is_counted(make_page, redis):
 def test_a_token_is_asked_for_and_used(make_page, folder):
     token_file = folder / "token"
     token_file.write_text("s3cret\n")
-    page = make_page(settings={"http": {"token_file": token_file}}).open()
+    page = make_page(settings={"http": {"token_file": token_file}}).show()
     page.wait_text("#bridge-state", "needs a token")
+    page.wait_text("#hub-state", "locked")
+    page.wait_text("#empty", "come with the token")
     assert "refused" not in page.text("#token-form")
+    page.publish("t", "1")
     for wrong in ("s3cre", "s\u20acret"):  # the second can't even be sent
         page.browser.execute_script("document.querySelector('#token').value = arguments[0]", wrong)
         page.click("#token-form button")
-        page.wait_text("#bridge-state", "refuses the token")
+        page.wait_text("#bridge-state", "wrong token")
         page.wait_text("#token-form", "That token is refused")
     page.browser.execute_script("document.querySelector('#token').value = ' s3cret '")
     page.click("#token-form button")
     page.wait_text("#bridge-state", "not ready")
+    page.wait_text("#hub-state", "live")
+    page.publish("t", "2")
+    page.wait_value("t", "2")
     assert page.browser.execute_script("return document.querySelector('#token-form').hidden")
+    page.open()  # a reload keeps the token
 
 
-def test_a_token_that_is_set_while_the_bridge_is_asked_starts_no_second_loop(make_page):
+def overflow(browser, width):
+    """By how much the page is wider than a window of that width."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        return browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_narrow_window_shows_the_whole_width_with_and_without_the_token(make_page, folder):
+    token_file = folder / "token"
+    token_file.write_text("s3cret\n")
+    page = make_page(settings={"http": {"token_file": token_file}}).show()
+    page.wait_text("#bridge-state", "needs a token")
+    assert [overflow(page.browser, width) for width in (320, 360, 375, 600, 1000)] == [0] * 5
+    page.browser.execute_script("document.querySelector('#token').value = 's3cret'")
+    page.click("#token-form button")
+    page.wait_text("#hub-state", "live")
+    page.publish("a/long/topic/" + "name" * 40, json.dumps("x" * 300))
+    page.wait_text("#counts", "1 topic")
+    assert [overflow(page.browser, width) for width in (320, 360, 375, 600, 1000)] == [0] * 5
+
+
+def test_a_token_set_during_a_request_starts_no_second_loop(make_page):
     page = make_page().show("config.json")  # here nothing else asks
     timers, states = page.module("/bridge.js", """
         const { fetch, setTimeout } = window;
@@ -305,7 +406,7 @@ def test_what_is_not_configured_is_neither_well_nor_missed(browser, make_page, m
     assert health("failed") == "good"
 
 
-def test_a_message_from_a_device_reaches_the_page_through_the_whole_bridge(browser, bridge, hub, publisher):
+def test_a_device_message_reaches_the_page(browser, bridge, hub, publisher):
     bridge.start()
     page = Page(browser, bridge, hub).open()
     page.wait_text("#bridge-state", "ready", 20)

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+# A group runs one by one: it starts one browser.
+pytestmark = [pytest.mark.own_core, pytest.mark.xdist_group("browser")]
+
 SPOOL = "00112233445566778899aabbccddeeff"
 OTHER = "ffeeddccbbaa99887766554433221100"
 
@@ -70,6 +73,12 @@ def test_between_spools_the_time_decides_to_the_microsecond(page):
 def test_entries_of_other_programs_are_ordered_by_their_stream_id(page):
     found = shown_after(page, document("1795514400000-10", "b"), document("1795514400000-9", "a"), document("1795514399999-99", "c"))
     assert (found["results"], found["text"]) == (["new", "late", "late"], "b")
+
+
+def test_entries_of_one_id_in_two_streams_are_two_messages(page):
+    found = shown_after(page, document("1795514400000-0-00c0ffee", "of one"), document("1795514400000-0-0badcafe", "of the other"),
+                        document("1795514400001-0-00c0ffee", "behind both"), document("1795514400000-0-00c0ffee", "of one"))
+    assert (found["results"], found["text"]) == (["new", "late", "new", "repeat"], "behind both")
 
 
 def test_a_stream_id_and_a_spool_identity_are_compared_by_time(page):
@@ -182,6 +191,26 @@ def test_topics_make_a_tree_that_joins_lonely_levels(page):
         "/x/y", "a/b/c/d",
         "home (4)", "  attic", "  attic (2)", "    light", "    temp", "  bath/temp",
         "line (2)", "  9", "  10"]
+
+
+def test_a_tree_of_five_thousand_levels_with_a_value_each_is_shown(page):
+    topics = ["a" + "/a" * depth for depth in range(5000)]
+    shown = page.module("/tree.js", """
+        const tree = new m.TopicTree();
+        args[0].forEach((topic) => tree.add({ topic }));
+        return tree.rows(() => true, false).map((row) => [row.kind, row.depth, row.size ?? 0]);
+        """, topics)
+    assert len(shown) == 2 * 5000 - 1, "a row for each value, and one for each level that has more below"
+    assert shown[:3] == [["topic", 0, 0], ["group", 0, 4999], ["topic", 1, 0]]
+    assert shown[-1] == ["topic", 4999, 0]
+
+
+def test_numbers_of_fields_named_like_an_objects_own_are_found(page):
+    found = page.module("/store.js", """
+        const value = JSON.parse(args[0]);
+        return Object.entries(m.numbersIn(value)).concat([["in", "constructor" in m.numbersIn(1)]]);
+        """, '{"constructor":1,"__proto__":2,"toString":{"valueOf":3}}')
+    assert sorted(map(tuple, found)) == [("__proto__", 2), ("constructor", 1), ("in", False), ("toString.valueOf", 3)]
 
 
 def test_folded_levels_count_what_they_hide_and_open_for_a_search(page):

@@ -1,6 +1,6 @@
 /* Any text as [mqtt] server_uris: no crash; each address that is taken has a host, a port and an URI that is
  * read as the same again; what is refused says why. */
-#include "common/wire/broker_address.h"
+#include "common/settings/broker_address.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ static void check_taken(const struct broker_address *address)
     require(address->host[0] != '\0');
     require(atoi(address->port) >= 1 && atoi(address->port) <= 65535);
     require(strncmp(address->uri, address->tls ? "ssl://" : "tcp://", 6) == 0);
-    require(strcmp(address->uri + 6, address->place) == 0);
+    require(strcmp(address->uri + 6, address->name) == 0);
     require(broker_address_read(&again, bytes_of(address->uri), !address->tls, &err) == 0);
     require(strcmp(again.host, address->host) == 0 && strcmp(again.port, address->port) == 0);
     require(again.tls == address->tls);
@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Settings have no NUL byte in them. */
     if (memchr(data, '\0', size) != NULL)
         return 0;
-    while (broker_address_next(&list, &text)) {
+    while (bytes_next_item(&list, &text)) {
         struct broker_address address;
         struct error err = {0};
 

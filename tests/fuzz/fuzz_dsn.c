@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(err.code == ERR_USAGE && err.text[0] != '\0');
     }
     err = (struct error){0};
-    if (dsn_postgres_to_conninfo(&conninfo, text, &err) == 0)
+    if (dsn_postgres_to_conninfo(&conninfo, text, NULL, &err) == 0)
         require(conninfo.len > 0 && memchr(conninfo.data, '\0', conninfo.len) == NULL);
     else
         require(conninfo.len == 0 && err.code == ERR_USAGE && err.text[0] != '\0');

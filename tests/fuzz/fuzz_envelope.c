@@ -27,20 +27,17 @@ static void require_same(const struct envelope *a, const struct envelope *b)
     require(a->raw == b->raw);
 }
 
-/* What can be decoded can be put together again, and is then the same. */
+/* What can be decoded is the same when it comes back as a row of the failure table. */
 static void decode_any(struct bytes value, struct arena *arena)
 {
     struct envelope envelope;
     struct envelope again;
-    struct buf joined = {0};
 
     if (envelope_decode(&envelope, value, arena, NULL) < 0)
         return;
     require(envelope.retry_count >= 0);
-    require(envelope_join(&joined, envelope.body, envelope.headers, true, NULL) == 0);
-    require(envelope_decode(&again, buf_bytes(&joined), arena, NULL) == 0);
+    require(envelope_decode_parts(&again, envelope.body, envelope.headers, arena, NULL) == 0);
     require_same(&envelope, &again);
-    buf_free(&joined);
 }
 
 static void encode_any(uint8_t flags, struct bytes topic, struct bytes payload, struct arena *arena)
@@ -60,6 +57,7 @@ static void encode_any(uint8_t flags, struct bytes topic, struct bytes payload, 
         .received_us = INT64_C(1795514400123456),
         .qos = flags & 8 ? 2 : 0,
     };
+
     /* Kept from run to run, as a program keeps its own. */
     static struct envelope_template *templates[64];
     struct envelope_template *template = templates[flags & 63];

@@ -4,7 +4,7 @@
  * part of one segment as it stands. */
 #include "common/base/log.h"
 #include "common/base/sys.h"
-#include "consumer/spool/recovery.h"
+#include "consumer/spool/spool_internal.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -90,7 +90,6 @@ static void make_original(size_t index)
         .first_sequence = 1 + index * PER_SEGMENT,
         .records_before = index * PER_SEGMENT,
         .bytes_before = index * PER_SEGMENT * 56,
-        .client_id = "client",
         .destination = "redis://h:6379/messages",
     };
 
@@ -175,20 +174,39 @@ static void check_records(struct bytes data, uint32_t seed, uint64_t first_seque
     require(scan.records + scan.missing == next - first_sequence);
 }
 
-static void check_recovered(const struct recovered *recovered)
+static int recover_afresh(struct spool *spool, struct error *err)
+{
+    memset(spool, 0, sizeof(*spool));
+    spool->path = directory;
+    spool->dir = dir;
+    spool->segment_size = 65536;
+    spool->recent = recent;
+    recent_forget(recent);
+    return recover(spool, err);
+}
+
+static void free_segments(const struct spool *spool)
+{
+    for (struct segment *s = spool->reader.first, *next; s != NULL; s = next) {
+        next = s->next;
+        free(s);
+    }
+}
+
+static void check_recovered(const struct spool *spool)
 {
     struct buf data = {0};
     struct error err;
 
-    for (const struct segment *s = recovered->first; s != NULL; s = s->next) {
+    for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
         require(segment_load(&data, dir, s->header.number, s->size, &err) == 0);
         check_records(buf_bytes(&data), s->seed, s->header.first_sequence);
         if (s->next != NULL)
             require(s->header.records_before <= s->next->header.records_before);
     }
-    require(recovered->records <= SEGMENTS * PER_SEGMENT);
-    require(recovered->next_sequence <= SEGMENTS * PER_SEGMENT + 1);
-    require(recovered->next_number == SEGMENTS + 1);
+    require(spool->shared.records <= SEGMENTS * PER_SEGMENT);
+    require(spool->writer.next_sequence <= SEGMENTS * PER_SEGMENT + 1);
+    require(spool->writer.next_number == SEGMENTS + 1);
     buf_free(&data);
 }
 
@@ -210,27 +228,29 @@ static void write_images(const struct image images[SEGMENTS])
 static void fuzz_directory(const uint8_t *data, size_t size)
 {
     struct image images[SEGMENTS];
-    struct recovered first, second;
+    static struct spool first, second;
     struct error err;
 
     memcpy(images, originals, sizeof(images));
     for (size_t i = 0; i + 5 <= size && i < 100; i += 5)
         edit(images, data + i);
     write_images(images);
-    int result = recover(&first, dir, directory, 65536, &err);
+    int result = recover_afresh(&first, &err);
     require(result == 0 || result == -ERR_FORMAT || result == -ERR_REFUSED);
-    if (result < 0)
+    if (result < 0) {
+        free_segments(&first);
         return;
-    if (first.last != NULL)
+    }
+    if (first.reader.last != NULL)
         check_recovered(&first);
-    require(recover(&second, dir, directory, 65536, &err) == 0);
+    require(recover_afresh(&second, &err) == 0);
     /* If nothing was readable, each makes a new identity. */
-    require(first.first == NULL || memcmp(first.spool_id, second.spool_id, 16) == 0);
-    require(first.next_sequence == second.next_sequence);
-    require(first.records == second.records);
-    require(first.disk == second.disk);
-    recovered_free(&first);
-    recovered_free(&second);
+    require(first.reader.first == NULL || memcmp(first.id, second.id, 16) == 0);
+    require(first.writer.next_sequence == second.writer.next_sequence);
+    require(first.shared.records == second.shared.records);
+    require(first.shared.disk == second.shared.disk);
+    free_segments(&first);
+    free_segments(&second);
 }
 
 static void fuzz_records(const uint8_t *data, size_t size)
@@ -238,6 +258,7 @@ static void fuzz_records(const uint8_t *data, size_t size)
     struct recover_scan scan;
     struct record record;
     uint64_t needed = 0;
+
     /* A copy of its own, so that a read behind it is seen. */
     char *copy = malloc(size + 1);
 

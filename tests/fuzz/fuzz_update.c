@@ -63,8 +63,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     update_encode_topic(&encoded, topic);
     require_decodes(buf_bytes(&encoded), topic, '\0');
     buf_clear(&encoded);
-    update_expand_topic(&encoded, payload, topic);
-    const struct update update = {.topic = topic, .data = buf_bytes(&document), .id = id};
+    const struct bytes alternates[] = {payload, id};
+    const struct update update = {.topic = topic,
+                                  .data = buf_bytes(&document),
+                                  .id = id,
+                                  .alternates = alternates,
+                                  .alternates_len = data[0] % 3};
     struct buf form = {0};
     struct error err = {0};
     update_form(&form, &update);

@@ -16,7 +16,7 @@ root=$(cd "$here/../.." && pwd)
 label=mqtt-bridge.stand-in
 base=debian:trixie-slim
 # image=folder of its stand-in
-images=(eclipse-mosquitto:2=mosquitto redis:8=redis postgres:17=postgres dunglas/mercure:v0=mercure)
+images=(eclipse-mosquitto:2.0=mosquitto redis:8.0=redis postgres:17.6=postgres dunglas/mercure:v0.24=mercure)
 
 fail() {
     echo "images: $1" >&2
@@ -102,7 +102,7 @@ make_image() { # IMAGE FOLDER KEY
 
 key_of() { # FOLDER
     local files=("$here/$1"/*)
-    [ "$1" != mercure ] || files+=("$root"/tests/hub/{main.go,go.mod,go.sum})
+    [ "$1" != mercure ] || files+=("$root"/tests/hub/{main.go,go.mod,go.sum} "$root/tools/hub-binary")
     cat "${files[@]}" | sha256sum | cut -c 1-16
 }
 

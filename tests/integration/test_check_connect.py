@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import socketserver
 import subprocess
+import threading
 import time
 
 import pytest
@@ -23,6 +25,7 @@ class Check:
     def __init__(self, folder, ini, env=None, prefix=()):
         path = folder / "check.ini"
         path.write_text("[worker]\ncount = 0\n" + ini)
+        path.chmod(0o600)
         clean = {name: value for name, value in os.environ.items()
                  if name in ("PATH", "HOME", "LD_LIBRARY_PATH") or name.endswith("SAN_OPTIONS")}
         begun = time.monotonic()
@@ -50,6 +53,20 @@ def check_broker(folder):
     return check
 
 
+# Proxies -------------------------------------------------------------------------------------------------
+
+def test_a_proxy_of_the_environment_is_for_the_hub_alone(folder, mosquitto, hub):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    ini = (f"[mqtt]\nport = {mosquitto.port}\n[transport:async]\ndsn = {NO_REDIS}\n"
+           f"[mercure]\nurl = {hub.url}\njwt_secret = {hub.publisher_key}\n")
+    check = Check(folder, ini, {"http_proxy": nobody, "https_proxy": nobody})
+    assert check.of("broker")["ok"] and not check.of("hub")["ok"], check.printed
+    assert "environment http_proxy: the hub is asked through the proxy" in check.printed
+    check = Check(folder, ini, {"http_proxy": nobody, "https_proxy": nobody, "no_proxy": "127.0.0.1"})
+    assert check.of("broker")["ok"] and check.of("hub")["ok"], check.printed
+    assert "through the proxy" not in check.printed
+
+
 # Broker: user and version --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -71,7 +88,7 @@ def test_a_broker_without_mqtt_5_is_well_and_that_is_noted(check_broker, mosquit
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_broker_that_wants_other_client_ids_is_told_from_a_wrong_password(check_broker, make_mosquitto, version):
+def test_a_refused_client_id_is_told_from_a_wrong_password(check_broker, make_mosquitto, version):
     broker = make_mosquitto(options={"clientid_prefixes": "device-"})
     ok, text = check_broker(port=broker.port, version=version)
     assert not ok and re.search(r'only certain client ids\? This check\'s is "mqtt-bridge-check-[0-9a-f]{5}"', text)
@@ -239,6 +256,32 @@ def test_a_missing_authority_file_is_said(check_broker, mosquitto, folder):
     assert not ok and text.startswith(f"ca_file {folder}/none.pem: No such file or directory")
 
 
+# Redis: what answers there ------------------------------------------------------------------------------
+
+class SameAnswer(socketserver.StreamRequestHandler):
+    """Gives one answer to every command."""
+
+    def handle(self):
+        while (line := self.rfile.readline()).startswith(b"*"):
+            for _ in range(int(line[1:])):
+                self.rfile.read(int(self.rfile.readline()[1:]) + 2)
+            self.wfile.write(self.server.answer)
+
+
+@pytest.mark.parametrize("answer", [b"-ERR max number of clients reached\r\n", b"-ERR unknown command\r\n",
+                                    b"-LOADING Redis is loading the dataset in memory\r\n"])
+def test_a_redis_that_answers_nothing_but_errors_is_not_ok(folder, mosquitto, answer):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SameAnswer) as server:
+        server.answer, server.daemon_threads = answer, True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        dsn = f"redis://127.0.0.1:{server.server_address[1]}/messages"
+        check = Check(folder, f"[mqtt]\nport = {mosquitto.port}\n[transport:async]\ndsn = {dsn}\n")
+        server.shutdown()
+        thread.join()
+    assert not check.of("redis")["ok"] and answer.decode().strip("-\r\n") in check.of("redis")["text"]
+
+
 # Redis: access rules -------------------------------------------------------------------------------------
 
 KEYS = ["~messages", "~messages__queue", "~{messages}__*"]
@@ -282,9 +325,11 @@ def test_the_rules_that_it_names_are_enough(guarded, check_redis, options):
 
 
 def test_no_command_that_the_programs_send_is_left_out(check_redis):
-    sources = [*(ROOT / "common/client").glob("queue*.c"), ROOT / "monitor/queue_probe.c"]
-    sent = set(re.findall(r"""(?:redis\.p?call\('|= \{BYTES\("|CALL\(probe, &?\w+, BYTES\("|number\(probe, ")([A-Z]+)\W""",
-                          "".join(path.read_text() for path in sources)))
+    sources = [*(ROOT / "common/client").glob("queue*.c"), ROOT / "monitor/probe.c"]
+    text = "".join(path.read_text() for path in sources)
+    sent = set(re.findall(r"""(?:redis\.p?call\('|CALL\(probe, &?\w+, BYTES\("|ask_number\(probe, "|"""
+                          r"""_argument\(&[\w>.-]+, BYTES\(")([A-Z]+)\W""", text))
+    sent |= set(re.findall(r"""\s"([A-Z]+) [%A-Z]""", text))
     informing = {"CONFIG", "INFO"}
     assert {"XADD", "XREADGROUP", "XLEN", "ZRANGEBYSCORE", "SMEMBERS", "SCRIPT", "EVALSHA"} <= sent
     tried = {rule[1:].split("|")[0].upper() for rule in rules_of(check_redis(delete_after_ack="false"))}

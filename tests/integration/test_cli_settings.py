@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 
 import pytest
@@ -32,7 +33,7 @@ def run(*arguments, program=PROGRAM, env=None, cwd=None):
     clean = {name: value for name, value in os.environ.items()
              if name in ("PATH", "HOME", "LD_LIBRARY_PATH") or name.endswith("SAN_OPTIONS")}
     return subprocess.run([program, *map(str, arguments)], text=True, capture_output=True, timeout=30,
-                          env={**clean, **(env or {})}, cwd=cwd)
+                          env={**clean, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def ini(folder):
     def write(text):
         path = folder / "x.ini"
         path.write_text(text)
+        path.chmod(0o600)
         return path
     return write
 
@@ -53,6 +55,30 @@ def test_help_lists_the_verbs_and_each_verb_explains_itself():
         own = run(verb, "--help")
         assert own.returncode == 0 and own.stdout.startswith("Usage: mqtt-bridge [--config FILE] " + verb)
     assert "--connect" in run("check", "--help").stdout
+
+
+def test_help_is_a_verb_too_and_explains_others():
+    assert run("help").stdout == run("--help").stdout == run("-h").stdout
+    assert run("help", "check").stdout == run("check", "--help").stdout
+    wrong = run("help", "chek")
+    assert wrong.returncode == 2 and "did you mean `check`?" in wrong.stderr
+    assert "--template" in run("help", "config").stdout
+
+
+def test_without_a_verb_a_terminal_gets_help_and_a_service_the_bridge(ini, folder):
+    here, terminal = pty.openpty()
+    result = subprocess.run([PROGRAM], stdin=terminal, text=True, capture_output=True, timeout=30)
+    os.close(here)
+    os.close(terminal)
+    assert result.returncode == 0 and result.stdout == run("help").stdout
+    assert run("--config", ini(BAD), cwd=folder).returncode == 2
+
+
+@pytest.mark.parametrize("verb", ["check", "config", "status", "run"])
+def test_the_program_names_itself_before_each_error(ini, verb):
+    result = run("--config", ini(BAD), verb)
+    assert result.returncode == 2
+    assert all(line.startswith("mqtt-bridge") for line in result.stderr.splitlines()), result.stderr
 
 
 @pytest.mark.parametrize("count", ["-1", "many", "1.5"])
@@ -74,6 +100,7 @@ def test_a_program_lists_the_options_that_it_takes(program, takes, refuses):
 
 def test_version_is_printed_both_ways():
     text = run("--version")
+    assert run("-v").stdout == text.stdout
     assert text.returncode == 0 and text.stdout.startswith("mqtt-bridge ")
     assert json.loads(run("version", "--json").stdout)["version"] == text.stdout.split()[1]
 
@@ -95,10 +122,10 @@ def test_check_names_every_fault_with_file_line_and_key(ini):
     result = run("--config", path, "check", env={"MQTT_QOS": "7", **HUB})
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.splitlines() == [
-        f"{path}:2: [mqtt] prot: unknown key; did you mean `port`?",
-        f"{path}:3: [mqtt] port: must be a whole number from 1 to 65535, not `99999`",
-        f"{path}:5: [worker] count: must be auto or a whole number from 0 to 200, not `-1`",
-        "environment MQTT_QOS: [mqtt] qos: must be a whole number from 0 to 2, not `7`",
+        f"mqtt-bridge: {path}:2: [mqtt] prot: unknown key; did you mean `port`?",
+        f"mqtt-bridge: {path}:3: [mqtt] port: must be a whole number from 1 to 65535, not `99999`",
+        f"mqtt-bridge: {path}:5: [worker] count: must be auto or a whole number from 0 to 200, not `-1`",
+        "mqtt-bridge: environment MQTT_QOS: [mqtt] qos: must be a whole number from 0 to 2, not `7`",
     ]
 
 
@@ -118,8 +145,13 @@ def test_check_finds_bad_filters_dsns_and_tokens(ini):
     assert result.returncode == 2
     for start in (f"{path}:2: [mqtt] topics: ", f"{path}:4: [transport:async] dsn: ", f"{path}:6: [failure] dsn",
                   f"{path}:9: [mercure] jwt_secret"):
-        assert any(line.startswith(start) for line in result.stderr.splitlines()), result.stderr
+        assert any(line.startswith(f"mqtt-bridge: {start}") for line in result.stderr.splitlines()), result.stderr
     assert "hunter2" not in result.stderr
+
+
+def test_check_without_a_file_says_where_to_get_one():
+    result = run("check")
+    assert result.returncode == 2 and "`mqtt-bridge config --template` prints one" in result.stderr
 
 
 def test_a_missing_file_is_a_fault_only_if_it_was_named(folder):
@@ -151,7 +183,24 @@ def test_config_shows_each_value_with_its_origin(ini):
     assert "port = 8883 ; default with TLS" in lines
     assert "count = 2 ; default" in lines
     assert f"dsn = postgresql://user:***@127.0.0.1/app ; {path}:5" in lines
-    assert f"jwt_secret = *** ; {path}:3" in lines
+    assert f"; jwt_secret = *** ; {path}:3" in lines
+
+
+def test_an_ini_with_secrets_that_everybody_may_read_is_warned_of(ini):
+    path = ini(GOOD)
+    assert run("check", "--config", path).stderr == ""
+    path.chmod(0o644)
+    assert run("check", "--config", path).stderr == (
+        f"mqtt-bridge: warning: {path}:3: everybody on this machine can read this secret: chmod o-r {path}\n")
+    path.write_text(GOOD.replace("0123456789abcdef0123456789abcdef", "${KEY}").replace("hunter2", "${PASSWORD}"))
+    assert run("check", "--config", path, env={"KEY": "0123456789" * 4, "PASSWORD": "x"}).stderr == ""
+
+
+def test_check_names_a_variable_that_goes_before_the_file(ini):
+    path = ini(GOOD + "[http]\nlisten = off\n")
+    result = run("check", "--config", path, env={"HTTP_LISTEN": "127.0.0.1:9081"})
+    assert result.returncode == 0
+    assert result.stderr == f"mqtt-bridge: warning: environment HTTP_LISTEN: goes before `listen` in {path}:7\n"
 
 
 def test_config_as_json_has_typed_values_and_no_secret(ini, folder):

@@ -68,6 +68,14 @@ def test_an_unknown_host_is_said(make_consumer):
     assert re.search(r"not known|resolution|No address", consumer.log())
 
 
+def test_a_proxy_of_the_environment_is_not_used_for_mqtt(bridge, publisher, redis):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    process = bridge.run_program("consumer", env={"http_proxy": nobody, "https_proxy": nobody})
+    wait_until(lambda: "connected and subscribed" in process.log(), 20, process.log_tail)
+    publisher.publish("a/b", "1", qos=1)
+    wait_until(lambda: redis.client.xlen("messages") == 1, 20, "the message is in the stream")
+
+
 def test_another_client_with_our_id_is_said_and_not_fought(make_consumer, mosquitto):
     consumer = make_consumer(reconnect_max="60s").start()
     with another_client(mosquitto.port, "bridge"):
@@ -154,7 +162,7 @@ def test_each_address_that_refuses_is_named(start_named):
     assert WANTS_TLS not in consumer.log()
 
 
-def test_a_broker_that_hangs_up_on_mqtt_5_gets_3_1_1_also_behind_an_address_that_refuses(start_named, mosquitto,
+def test_fallback_to_3_1_1_works_behind_an_address_that_refuses(start_named, mosquitto,
                                                                                         makers):
     port = free_port()
     old = makers.keep(OldBroker(mosquitto.port, b"", address="127.0.0.99", own_port=port))

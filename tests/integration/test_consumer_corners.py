@@ -140,7 +140,7 @@ def test_another_name_of_a_redis_that_was_set_back_gets_what_it_lacks(consumer, 
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_what_was_unacknowledged_at_a_change_of_the_dsn_keeps_its_identity(make_consumer, make_redis, mosquitto, makers,
+def test_messages_unacknowledged_at_a_dsn_change_keep_their_identity(make_consumer, make_redis, mosquitto, makers,
                                                                            device, qos):
     """The broker's session outlives the Redis: what it sends again is no new message, wherever it goes now."""
     primary, replica = make_redis("--repl-diskless-sync-delay", "0"), make_redis()
@@ -171,6 +171,8 @@ def oversized_files(consumer):
 
 def assert_put_aside(consumer, payload, others, device):
     """The others have come, and it is in a file of its own, once, also after another start."""
+    wait_until(lambda: oversized_files(consumer), 30, "it is put aside")
+    settle(consumer, quiet_s=0.5)
     before = length(consumer)
     device.publish([("small", f"small {number}") for number in range(others)])
     wait_until(lambda: length(consumer) >= before + others, 15, lambda: (
@@ -263,7 +265,7 @@ REFUSALS = {  # by what Redis says, within a script too
 WATCHED_S = 10.0
 
 
-def test_a_redis_that_refuses_is_asked_less_and_less_and_called_healthy_only_when_it_accepts(make_consumer, make_redis,
+def test_a_refusing_redis_gets_a_back_off_until_it_accepts_an_append(make_consumer, make_redis,
                                                                                             device):
     """All refusals at once, each at a consumer and a Redis of its own."""
     consumers = {}
@@ -331,7 +333,7 @@ def test_a_broker_restarted_over_a_full_queue_makes_no_second_identity(make_mosq
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("qos", [1, 2])
-def test_repeats_are_known_over_two_ends_of_the_consumer_when_nothing_is_retained(make_consumer, mosquitto, makers,
+def test_repeats_are_known_over_two_restarts_with_nothing_retained(make_consumer, mosquitto, makers,
                                                                                   device, version, qos):
     """The broker gets no acknowledgement. The second process lives only to send, and to free what is sent."""
     link = makers.keep(MqttLink(mosquitto.port))
@@ -377,7 +379,7 @@ def test_qos_2_is_exactly_once_over_a_port_that_accepts_and_closes(make_consumer
 
 
 @pytest.mark.timeout(240)
-def test_a_message_that_takes_40_s_to_arrive_arrives_and_the_consumer_is_ready(make_consumer, make_redis, mosquitto,
+def test_a_message_that_takes_40_s_leaves_the_consumer_ready(make_consumer, make_redis, mosquitto,
                                                                                makers, device):
     """It stands before SUBACK, longer than any time-out. Both versions at once, each over a link of its own."""
     consumers = []

@@ -110,3 +110,5 @@ def test_a_message_that_no_segment_takes_does_not_stop_the_others(make_consumer,
     publisher.publish("small", b"1")
     assert consumer.wait_entries(1)[0].topic == "small"
     assert ('"topic":"too/large"' in consumer.log()) == (version == "3.1.1")
+    time.sleep(0.5)
+    assert "staying away" not in consumer.log()

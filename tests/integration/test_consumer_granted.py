@@ -1,5 +1,9 @@
 """What the broker has granted to the consumer, and what it says that it can't: subscriptions and CONNACK."""
 
+import re
+import threading
+import time
+
 import pytest
 from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, assert_all
@@ -55,14 +59,20 @@ def test_a_session_that_was_lost_is_never_taken_as_subscribed(make_consumer, mak
 
 def test_on_3_1_1_a_session_that_is_present_is_not_asked_again(make_consumer, makers):
     packets = []
+    subscribed = threading.Event()
+
+    def granted_until_subscribed(link):
+        granted(link)
+        subscribed.wait(60)
 
     def again(link):
         link.connect()
         link.connack(True)
         packets.append(link.read()[0])
 
-    broker = makers.keep(ScriptedBroker(granted, again))
+    broker = makers.keep(ScriptedBroker(granted_until_subscribed, again))
     consumer = make_consumer(port=broker.port, version="3.1.1").start()
+    subscribed.set()
     consumer.wait_log(READY, 2)
     consumer.stop()
     assert all(first == 0xe0 for first in packets), "DISCONNECT at most"
@@ -100,7 +110,25 @@ def test_a_refused_filter_is_asked_for_alone(make_consumer, makers, version):
     assert 'filter "secret/#" was refused' in consumer.log()
 
 
-def test_a_filter_that_can_not_be_unsubscribed_is_tried_again_at_the_next_connect(make_consumer, makers):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_subscribe_that_is_never_answered_is_asked_again_anew(make_consumer, makers, version):
+    def deaf(link):
+        link.connect()
+        link.connack(False)
+        while True:
+            link.unsubscribed()  # a packet that was sent later
+
+    def accept(link):
+        link.accept(session_present=False)
+        link.stay()
+
+    broker = makers.keep(ScriptedBroker(deaf, accept))
+    consumer = make_consumer(port=broker.port, version=version, keepalive="2s").start()
+    assert "does not answer SUBSCRIBE" in consumer.log()
+    assert broker.connections == 2
+
+
+def test_a_failed_unsubscribe_is_tried_again_at_the_next_connect(make_consumer, makers):
     gone = []
 
     def first(link):
@@ -149,11 +177,19 @@ class Offer:
 
 
 def test_server_keep_alive_is_kept_to(make_consumer, makers):
-    offer = Offer(makers, SERVER_KEEP_ALIVE(7))
-    consumer = make_consumer(port=offer.port, keepalive="30s").start()
-    assert [link.keep_alive_s for link in offer.links] == [30, 7]
-    consumer.restart()
-    assert consumer.log().count("wants a keep alive of 7 s") == 1
+    silences = []
+
+    def play(link):
+        link.accept(session_present=False, properties=SERVER_KEEP_ALIVE(2))
+        while True:
+            started = time.monotonic()
+            link.read()
+            silences.append(time.monotonic() - started)
+
+    broker = makers.keep(ScriptedBroker(play))
+    make_consumer(port=broker.port, keepalive="60s").start()
+    wait_until(lambda: len(silences) >= 4, 15, "packets come without a reason")
+    assert max(silences) < 2 and broker.connections == 1
 
 
 def test_filters_are_asked_for_with_maximum_qos_at_the_most(make_consumer, makers):
@@ -215,28 +251,37 @@ def test_without_retain_the_status_is_published_all_the_same(make_consumer, make
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_inherited_session_is_mended(make_consumer, mosquitto, publisher, version):
-    leave_session(mosquitto.port, "bridge", version, ["#", "plant/+/temp"])
-    # What no filter of ours matches is stored as well: nothing that was acknowledged is lost.
-    waiting = {("plant/1/temp", b"waiting"), ("unwanted/old", b"yes")}
-    publisher.publish_all([(topic, payload.decode()) for topic, payload in waiting])
+    """`#` is unsubscribed at the first connect, and what it has brought is stored: it was acknowledged."""
+    leave_session(mosquitto.port, "bridge", version, ["#"])
+    waiting = [("plant/1/temp", "waiting"), ("unwanted/old", "yes")]
+    publisher.publish_all(waiting)
     consumer = make_consumer(version=version, topics="plant/# marker").start()
     consumer.wait_log("was made by another program")
-    entries = consumer.wait_idle(publisher)
-    assert {(entry.topic, entry.payload) for entry in entries} == waiting
+    consumer.wait_log("unsubscribed from former filters")
+    sent = [("plant/2/temp", "new")]
+    publisher.publish_all([("unwanted/new", "no")] + sent)
+    assert_all(waiting + sent, consumer.wait_idle(publisher))
+    assert re.search('former_topics.*"topic":"unwanted/old"', consumer.log())
 
-    def comes_once():
-        number = f"{len(consumer.entries())}-new"
-        publisher.publish_all([("plant/2/temp", number), ("unwanted/new", number)])
-        entries = [entry for entry in consumer.wait_idle(publisher) if entry.payload == number.encode()]
-        return [entry.topic for entry in entries] == ["plant/2/temp"]
 
-    wait_until(comes_once, 30, lambda: f"it comes once\n{consumer.process.log_tail(30)}", every=0.2)
-    if version == "5":
-        for text in ("#", "plant/+/temp"):
-            assert f'unsubscribed from "{text}", which another program had subscribed' in consumer.log()
-    sent = [("plant/3/temp", "last")]
-    publisher.publish_all(sent)
-    assert_all(sent, [entry for entry in consumer.wait_idle(publisher) if entry.payload == b"last"])
+@pytest.mark.parametrize("named", ["at first", "later"])
+def test_former_topics_unsubscribes_filters_of_another_program(make_consumer, mosquitto, publisher,
+                                                                             named):
+    leave_session(mosquitto.port, "bridge", "5", ["plant/+/temp", "old/a"])
+    consumer = make_consumer(topics="plant/# marker")
+    if named == "later":
+        consumer.start()
+        publisher.publish_all([("plant/1/temp", "x"), ("old/a", "x")])
+        topics = [entry.topic for entry in consumer.wait_idle(publisher)]
+        assert sorted(topics) == ["old/a", "plant/1/temp", "plant/1/temp"]
+        consumer.wait_log('"topic":"old/a"')
+        consumer.stop()
+    consumer.set("mqtt", former_topics="plant/+/temp old/a").start()
+    consumer.wait_log("unsubscribed from former filters")
+    publisher.publish_all([("old/a", "new"), ("plant/2/temp", "new")])
+    assert [entry.topic for entry in consumer.wait_idle(publisher) if entry.payload == b"new"] == ["plant/2/temp"]
+    consumer.restart()
+    assert "unsubscribed" not in consumer.log() and "another program" not in consumer.log()
 
 
 def test_a_session_of_ours_is_not_taken_for_another_s(make_consumer, publisher):

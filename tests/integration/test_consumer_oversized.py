@@ -2,10 +2,13 @@
 it is counted and shown, and `mqtt-bridge spool` sends it again or removes it."""
 
 import json
+import os
+import pty
 import re
+import subprocess
 
 import pytest
-from bridge import wait_until
+from bridge import build_folder, wait_until
 from bridge.consumer import Consumer, assert_all, numbered
 
 CONTROL = "\x01" * 200_000  # 1.4 MB in JSON in JSON
@@ -32,7 +35,7 @@ def files(consumer):
     return list((consumer.bridge.state_dir / "spool").rglob("*.oversized"))
 
 
-def test_what_redis_would_never_take_is_set_aside_and_everything_behind_it_goes_on(small, publisher):
+def test_a_message_too_large_for_redis_holds_up_nothing_behind_it(small, publisher):
     small.start()
     before, behind = numbered(300), numbered(300, "behind/{}")
     publisher.publish_all([*before, ("big/one", CONTROL), *behind, ("big/two", CONTROL)])
@@ -71,6 +74,63 @@ def test_set_aside_messages_are_listed_resent_once_and_removed(small, publisher,
     spool(small, "remove", "--all", "--yes")
     assert listed(small) == [] and files(small) == [] and redis.client.xlen("messages") == 1
     spool(small, "resend", two["id"], code=1)
+
+
+def test_resend_and_remove_answer_in_json_too(small, publisher, redis):
+    small.start()
+    publisher.publish_all([("big/one", CONTROL), ("big/two", CONTROL)])
+    wait_until(lambda: len(files(small)) == 2, 10, small.process.log_tail)
+    one, two = listed(small)
+    refused = small.bridge.cli("spool", "resend", one["id"], "--json", check=False)
+    answer, = json.loads(refused.stdout)
+    assert refused.returncode == 1 and "max_entry" in answer["error"] and answer["id"] == one["id"]
+    small.set("transport:async", max_entry="4M")
+    assert json.loads(spool(small, "resend", one["id"], "--json")) == [
+        {"id": one["id"], "spool": one["spool"], "done": "sent"}]
+    assert json.loads(spool(small, "remove", "--all", "--yes", "--json")) == [
+        {"id": two["id"], "spool": two["spool"], "done": "removed"}]
+    assert redis.client.xlen("messages") == 1 and files(small) == []
+
+
+def test_a_removal_that_is_not_confirmed_removes_nothing_and_says_so(small, publisher):
+    small.start()
+    publisher.publish("big", CONTROL)
+    wait_until(lambda: files(small), 10, small.process.log_tail)
+    here, terminal = pty.openpty()
+    os.write(here, b"n\n")
+    answer = subprocess.run([build_folder() / "mqtt-bridge", "spool", "remove", "--all"], stdin=terminal, text=True,
+                            capture_output=True, timeout=30, env=small.bridge.environment())
+    assert answer.returncode == 1 and "[y/N]" in answer.stderr and "nothing was done" in answer.stderr
+    assert len(files(small)) == 1
+
+
+def test_files_beyond_the_size_of_the_spool_stop_nobody(make_consumer, publisher):
+    consumer = make_consumer().set("transport:async", max_entry="1M")
+    consumer.set("mqtt", maximum_packet_size="256K").set("spool", size="2M", retain="0").start()
+    for number in range(11):  # one by one: in the spool itself there is not room for all of them
+        publisher.publish(f"big/{number}", CONTROL)
+        wait_until(lambda: len(files(consumer)) > number, 10, consumer.process.log_tail)
+    sent = numbered(50)
+    publisher.publish_all(sent)
+    assert_all(sent, consumer.wait_entries(50))
+    consumer.restart()
+    sent += numbered(50, "after/{}")
+    publisher.publish_all(sent[50:])
+    assert_all(sent, consumer.wait_entries(100))
+    assert len(listed(consumer)) == 11
+
+
+def test_an_out_of_memory_error_names_the_setting_max_entry(make_consumer, make_redis,
+                                                                                      publisher):
+    redis = make_redis("--maxmemory", "8mb")
+    consumer = make_consumer(store=redis).start()
+    sent = numbered(100)
+    publisher.publish_all([*sent[:50], ("big", "x" * 12_000_000), *sent[50:]])
+    consumer.wait_log("[transport:async] max_entry below 1")
+    assert_all(sent[:50], consumer.entries())
+    consumer.set("transport:async", max_entry="4M").restart()
+    assert_all(sent, consumer.wait_idle(publisher))
+    assert [message["topic"] for message in listed(consumer)] == ["big"]
 
 
 def test_a_resend_that_dies_before_it_removes_the_file_sends_once(small, publisher, redis):
@@ -135,7 +195,7 @@ def test_a_hundred_megabytes_of_control_bytes_cost_no_multiple_of_memory(make_co
     peak, = re.findall(r"VmHWM:\s+(\d+) kB", open(f"/proc/{consumer.process.pid}/status").read())
     # paho has the packet once, and the page cache what the spool has of it.
     print("VmHWM", peak, "kB")
-    assert int(peak) < 350_000, peak
+    assert int(peak) < 400_000, peak  # some of it the sanitizers', where they are
 
 
 def test_what_no_segment_takes_is_set_aside_and_can_be_sent(make_consumer, publisher):
@@ -166,5 +226,9 @@ def test_the_status_and_the_metrics_show_what_was_set_aside(make_bridge, mosquit
     metrics = bridge.get("/metrics")[1]
     assert re.search(r'mqtt_bridge_oversized_messages\{consumer=""\} 1', metrics)
     assert re.search(r'mqtt_bridge_messages_oversized_total\{consumer=""\} 1', metrics)
+    bridge.supervisor.stop()
+    consumer.set("mqtt", client_id="another")
+    bridge.start()
+    wait_until(lambda: bridge.status()["spool"]["oversized_messages"] == 1, 20, "those of a former client id count too")
     assert consumer.bridge.cli("spool", "remove", "--all", "-y").returncode == 0
     wait_until(lambda: bridge.status()["spool"]["oversized_messages"] == 0, 30, "its removal is noticed")

@@ -114,7 +114,7 @@ def assert_once_and_in_order(entries, *parts):
 
 @pytest.mark.parametrize("former", ["drain", "redirect"])
 @pytest.mark.parametrize("old", ["alive", "gone", "gone with unsent"])
-def test_a_dsn_that_points_to_a_replica_which_lagged_gives_it_what_it_lacks(make_consumer, make_redis, publisher, old,
+def test_a_dsn_changed_to_a_lagging_replica_replays_what_it_lacks(make_consumer, make_redis, publisher, old,
                                                                             former):
     master, replica = make_redis(), make_redis()
     consumer = make_consumer(store=master).set("supervisor", stop_timeout="2s").start()
@@ -229,7 +229,7 @@ class Refusing(Relay):
         self.tries += 1
 
 
-def test_an_orphan_that_waits_for_its_redis_does_not_hide_that_ours_is_connected(make_consumer, make_redis, makers,
+def test_an_orphan_spool_waiting_for_redis_leaves_ours_connected(make_consumer, make_redis, makers,
                                                                                   publisher):
     lost, present = make_redis(), make_redis()
     consumer = make_consumer(store=lost)
@@ -292,13 +292,14 @@ def test_the_spool_of_a_former_client_id_is_sent_and_then_removed(consumer, publ
     assert_all(sent, consumer.wait_entries(700))
     folder = consumer.bridge.state_dir / "spool"
     assert {path.name for path in folder.iterdir()} == {"bridge", "another"}
+    (folder / "bridge" / "subscriptions.new").write_text("of a process that was killed while it wrote")
     consumer.restart()
     consumer.wait_log("Removed spool")
     assert {path.name for path in folder.iterdir()} == {"another"}
     assert_all(sent, consumer.wait_idle(publisher))
 
 
-def test_a_damaged_segment_of_a_former_client_id_is_kept_for_somebody_to_look_at(consumer, publisher, redis):
+def test_a_damaged_segment_of_a_former_client_id_is_kept(consumer, publisher, redis):
     consumer.start()
     redis.freeze()
     sent = numbered(700)

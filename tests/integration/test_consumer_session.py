@@ -20,7 +20,7 @@ def waits_after_losses(consumer):
 
 # Back-off -----------------------------------------------------------------------------------------------
 
-def test_two_consumers_with_one_client_id_wait_longer_and_longer_on_a_list_of_servers_too(make_consumer, mosquitto):
+def test_two_consumers_with_one_client_id_back_off_on_a_server_list(make_consumer, mosquitto):
     """A cluster of two nodes that share sessions: the one broker, by two names."""
     nodes = f"tcp://127.0.0.1:{mosquitto.port}, tcp://localhost:{mosquitto.port}"
     one, other = (make_consumer(server_uris=nodes, reconnect_max="60s").start() for _ in range(2))
@@ -59,7 +59,7 @@ def old_broker(mosquitto, makers):
 
 
 @pytest.mark.parametrize("answer", REFUSALS.values(), ids=REFUSALS)
-def test_a_broker_that_refused_mqtt_5_is_not_asked_for_it_at_each_reconnect(make_consumer, old_broker, publisher,
+def test_a_broker_that_refused_mqtt_5_is_reconnected_with_3_1_1(make_consumer, old_broker, publisher,
                                                                             answer):
     old, line = old_broker(answer)
     consumer = make_consumer(port=old.port).start()
@@ -73,6 +73,43 @@ def test_a_broker_that_refused_mqtt_5_is_not_asked_for_it_at_each_reconnect(make
     assert old.refused == refused
     consumer.restart()
     assert old.refused == 2 * refused, "a new process may ask"
+
+
+def play_versions(makers, *codes):
+    """A broker that answers one CONNECT after the other with these, and ends connections that it has accepted but the
+    last; and whether each was of MQTT 5."""
+    fives = []
+
+    def answer(code, last):
+        def play(link):
+            link.connect()
+            fives.append(link.five)
+            link.connack(len(fives) > 1, code=code)
+            if code == 0:
+                link.subscribed()
+            if last:
+                link.stay()
+        return play
+    plays = [answer(code, number == len(codes) - 1) for number, code in enumerate(codes)]
+    return makers.keep(ScriptedBroker(*plays)), fives
+
+
+@pytest.mark.parametrize("codes", [
+    (0x84, 1, 0),      # both versions are refused
+    (0x84, 0, 3, 0),   # 3.1.1 was accepted, and is refused for another reason: the server may be a new one
+])
+def test_a_server_that_refuses_3_1_1_too_is_asked_for_mqtt_5_again(make_consumer, makers, codes):
+    broker, fives = play_versions(makers, *codes)
+    consumer = make_consumer(port=broker.port).start(wait=False)
+    wait_until(lambda: len(fives) == len(codes), 15, lambda: f"{fives}\n{consumer.process.log_tail()}")
+    consumer.wait_log('"version":"5"')
+    assert fives == [True] + [False] * (len(codes) - 2) + [True]
+
+
+def test_a_server_that_has_accepted_mqtt_5_may_refuse_it_later(make_consumer, makers):
+    broker, fives = play_versions(makers, 0, 0x84, 0)
+    make_consumer(port=broker.port).start().wait_log('"version":"3.1.1"')
+    assert fives == [True, True, False]
 
 
 def test_a_reconnect_with_3_1_1_does_not_forget_what_is_not_released(make_consumer, old_broker, publisher):
@@ -216,7 +253,7 @@ def test_mqtt_5_is_kept_to_with_a_server_that_has_accepted_it(make_consumer, mos
 
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed between"])
 @pytest.mark.parametrize("version, receive_maximum", [("5", 100), ("5", 65535), ("3.1.1", 100)])
-def test_every_repeat_after_a_restart_of_the_broker_has_the_first_copy_s_identity(
+def test_repeats_after_a_broker_restart_keep_the_first_identity(
         make_consumer, mosquitto, publisher, version, receive_maximum, killed):
     """A backlog of which the broker sends far more than Receive Maximum before it hears of an acknowledgement."""
     consumer = make_consumer(version=version, receive_maximum=receive_maximum, reconnect_max="200ms").start()
@@ -251,14 +288,14 @@ def restored(make_consumer, mosquitto):
     return make
 
 
-def test_a_filter_that_the_broker_has_forgotten_is_subscribed_again_on_mqtt_5(restored, publisher):
+def test_a_filter_forgotten_by_the_broker_is_subscribed_again_on_mqtt_5(restored, publisher):
     consumer = restored("5")
     sent = [("a/x", "1"), ("b/x", "2")]
     publisher.publish_all(sent)
     assert_all(sent, consumer.wait_idle(publisher))
 
 
-def test_on_3_1_1_a_forgotten_filter_is_subscribed_once_the_file_subscriptions_is_removed(restored, publisher):
+def test_on_3_1_1_removing_the_subscriptions_file_subscribes_again(restored, publisher):
     consumer = restored("3.1.1")
     consumer.stop()
     (consumer.bridge.state_dir / "spool" / "bridge" / "subscriptions").unlink()
@@ -270,7 +307,35 @@ def test_on_3_1_1_a_forgotten_filter_is_subscribed_once_the_file_subscriptions_i
 
 # The spool's folder -------------------------------------------------------------------------------------
 
-def test_a_client_id_too_long_for_a_folder_s_name_has_a_spool_all_the_same(make_consumer, publisher, redis):
+@pytest.mark.parametrize("client_id", ["a/b", "..", "/", "plant 7/é+#", "日本" * 100, "x" * 200])
+def test_any_client_id_has_a_spool_and_subscriptions(make_consumer, publisher, redis, client_id):
+    """What was spooled is sent after a kill, what is no longer wanted is unsubscribed, and a spool that is left
+    behind by another client id is sent."""
+    consumer = make_consumer(client_id=client_id, topics="a/#, b/#").start()
+    redis.freeze()
+    publisher.publish("a/1", "1")
+    wait_until(lambda: any(b"a/1" in path.read_bytes() for path in consumer.bridge.state_dir.rglob("*segment*")), 20,
+               "the message is in the spool")
+    consumer.kill()
+    redis.thaw()
+    consumer.set("mqtt", topics="a/#").start()
+    assert [entry.topic for entry in consumer.wait_entries(1)] == ["a/1"]
+    consumer.wait_log("unsubscribed from former filters")
+    publisher.publish_all([("b/1", "2"), ("a/2", "3")])
+    assert [entry.topic for entry in consumer.wait_entries(2)] == ["a/1", "a/2"], "b/# is left"
+    root = consumer.bridge.state_dir / "spool"
+    folder, = root.iterdir()
+    assert (folder / "subscriptions").is_file()
+    redis.freeze()
+    publisher.publish("a/3", "4")
+    wait_until(lambda: any(b"a/3" in path.read_bytes() for path in folder.rglob("*segment*")), 20, "it is spooled")
+    consumer.kill()
+    redis.thaw()
+    consumer.set("mqtt", client_id="another").start()
+    assert [entry.topic for entry in consumer.wait_entries(3)] == ["a/1", "a/2", "a/3"]
+
+
+def test_a_client_id_too_long_for_a_folder_name_has_a_spool(make_consumer, publisher, redis):
     client_id = "é" * 64
     consumer = make_consumer(client_id=client_id).start()
     publisher.publish("a", "1")

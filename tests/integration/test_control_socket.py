@@ -2,10 +2,13 @@
 
 import json
 import os
+import pty
 import socket
 import subprocess
+import termios
 import threading
 
+import pytest
 from bridge import Process, wait_until
 from bridge.stubs import read_to_end
 
@@ -69,6 +72,64 @@ def test_another_user_is_not_answered(stubs):
     assert result.returncode == 0 or "reset" in result.stderr or "Broken pipe" in result.stderr, result.stderr
 
 
+def test_a_request_that_means_another_bridge_is_refused(stubs, make_stubs):
+    stubs.start()
+    second = make_stubs()
+    second.state_dir.mkdir()
+    second.settings["supervisor"]["socket"] = stubs.socket  # its ini leads to the first one's
+    second.write_config()
+    for verb in ("status", "stop", "health"):
+        result = second.run_cli(verb)
+        assert result.returncode == 1
+        assert f"the bridge that listens here is that of {stubs.state_dir}, not of {second.state_dir}" in result.stderr
+    assert stubs.run_cli("status").returncode == 0
+    assert stubs.ask("status", bridge=str(stubs.folder / "link" / "..")) == {
+        "ok": False, "error": f"the bridge that listens here is that of {stubs.state_dir}, not of "
+                              f"{stubs.folder}/link/.."}
+
+
+def test_the_default_socket_belongs_to_the_state_directory(make_stubs):
+    stubs = make_stubs()
+    stubs.settings["supervisor"]["socket"] = None
+    stubs.socket = stubs.state_dir / "control.sock"
+    stubs.start()
+    assert stubs.run_cli("status").returncode == 0
+    assert stubs.stop() == 0 and not stubs.socket.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
+def test_a_program_that_poses_as_the_supervisor_is_asked_nothing(stubs):
+    folder = stubs.folder / "posed"
+    folder.mkdir()
+    folder.chmod(0o777)
+    stubs.settings["supervisor"]["socket"] = folder / "control.sock"
+    stubs.write_config()
+    script = ("import os,socket,sys; s=socket.create_server(sys.argv[1], family=socket.AF_UNIX);"
+              "os.chmod(sys.argv[1], 0o666); c=s.accept()[0]; sys.exit(len(c.recv(1000)))")
+    for path in (stubs.folder, stubs.folder.parent):
+        path.chmod(0o755)
+    impostor = subprocess.Popen(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
+                                 "/usr/bin/python3", "-c", script, str(folder / "control.sock")])
+    wait_until((folder / "control.sock").exists, 10, "it listens")
+    wait_until(lambda: (folder / "control.sock").stat().st_mode & 0o777 == 0o666, 10, "for everybody")
+    result = stubs.run_cli("status")
+    assert result.returncode == 1 and "who can't be the bridge's: not asked" in result.stderr
+    assert impostor.wait(10) == 0, "it was sent nothing"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
+def test_another_users_bridge_is_named_to_who_may_not_use_it(stubs):
+    for path in (stubs.folder, stubs.folder.parent):
+        path.chmod(0o755)
+    stubs.start()
+    stubs.config.chmod(0o644)
+    result = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
+                             stubs.programs / "mqtt-bridge", "status"], capture_output=True, text=True,
+                            cwd=stubs.folder, env=stubs.environment())
+    assert result.returncode == 1
+    assert f"the bridge of {stubs.socket} is another user's, and you may not use it" in result.stderr
+
+
 def test_status_and_health_commands(stubs):
     stubs.write_config()
     result = stubs.run_cli("status")
@@ -79,8 +140,10 @@ def test_status_and_health_commands(stubs):
     result = stubs.run_cli("status")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "RATE/S", "DONE", "FAILED", "MEMORY"]
-    assert lines[2].split()[:2] == ["worker:1", "running"] and lines[2].split()[6] == "1234"
+    assert f"· {stubs.config} · up " in lines[0] and lines[0].startswith("mqtt-bridge ")
+    assert lines[1].split() == ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CRASHES", "RATE/S", "DONE", "FAILED",
+                                "MEMORY"]
+    assert lines[3].split()[:2] == ["worker:1", "running"] and lines[3].split()[7] == "1234"
     assert "\033" not in result.stdout
     assert json.loads(stubs.run_cli("status", "--json").stdout)["ready"] is True
     assert stubs.run_cli("health").returncode == 0
@@ -100,6 +163,24 @@ def test_top_redraws_until_it_is_ended(stubs):
         wait_until(lambda: top.log().count("NAME") >= 2, 10, "two pictures")
     finally:
         top.kill()
+
+
+def test_top_ends_at_q_and_leaves_the_terminal_as_it_was(stubs):
+    stubs.start()
+    here, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    top = subprocess.Popen([stubs.programs / "mqtt-bridge", "top"], stdin=terminal, stdout=terminal, stderr=terminal,
+                           cwd=stubs.folder, env=stubs.environment())
+    try:
+        wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ICANON, 10, "it takes keys")
+        assert b"NAME" in os.read(here, 65536)
+        os.write(here, b"q")
+        assert top.wait(10) == 0
+        assert termios.tcgetattr(terminal) == before
+    finally:
+        top.kill()
+        os.close(here)
+        os.close(terminal)
 
 
 def test_a_connection_that_merely_ends_is_not_the_end_of_the_bridge(stubs):

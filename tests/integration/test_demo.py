@@ -9,6 +9,9 @@ import pytest
 from bridge import build_folder, free_port, wait_until
 from bridge.mqtt import watching
 
+# A group runs one by one: there is one folder demo/.
+pytestmark = [pytest.mark.own_core, pytest.mark.xdist_group("demo")]
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
 

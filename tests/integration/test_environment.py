@@ -154,6 +154,27 @@ def test_mqtt_host_may_be_a_name(configured, publisher, sse, mosquitto):
     assert f"broker localhost:{mosquitto.port}: connected" in bridge.log()
 
 
+def test_variables_of_a_kubernetes_service_called_mqtt_are_ignored(configured):
+    links = {"MQTT_PORT": "tcp://10.0.0.1:1883", "MQTT_SERVICE_HOST": "10.0.0.1", "MQTT_SERVICE_PORT": 1883,
+             "MQTT_PORT_1883_TCP": "tcp://10.0.0.1:1883", "MQTT_PORT_1883_TCP_PORT": 1883}
+    bridge = configured(**links)
+    checked = bridge.cli("check")
+    assert "MQTT_PORT" in checked.stderr and "enableServiceLinks" in checked.stderr
+    bridge.run_program("consumer")
+    bridge.wait_log("enableServiceLinks", "consumer")
+    bridge.start(wait=False)
+    bridge.wait_log("enableServiceLinks")
+
+
+def test_mqtt_host_may_be_an_address_with_scheme_and_port(configured, publisher, redis, mosquitto):
+    bridge = configured(MQTT_HOST=f"tcp://localhost:{mosquitto.port}/", MQTT_PORT=None)
+    assert "broker tcp://localhost" in bridge.cli("check", "--connect").stdout
+    bridge.run_program("consumer")
+    bridge.wait_log("connected and subscribed", "consumer")
+    publisher.publish("a/b", "1")
+    wait_until(lambda: "a/b" in entries(redis), PATIENCE, "the message is in the stream")
+
+
 def test_mqtt_host_that_is_not_there_is_named(configured):
     configured(MQTT_HOST="no-such-host.invalid").run_program("consumer")
     # Nothing listens at this one's port.
@@ -316,7 +337,7 @@ def test_messenger_transport_dsn_names_stream_group_and_consumer(configured, mak
     assert "p@ss" not in bridge.log() and "p%40ss" not in bridge.log()
 
 
-def test_messenger_transport_dsn_with_an_unknown_option_is_refused_by_name(configured, redis):
+def test_an_unknown_option_of_messenger_transport_dsn_is_named(configured, redis):
     said = refusal(configured(MESSENGER_TRANSPORT_DSN=redis.dsn(strem="x")))
     assert "strem" in said and "MESSENGER_TRANSPORT_DSN" in said
 
@@ -344,6 +365,14 @@ def test_database_url_is_where_failures_go(configured, postgres, publisher):
     wait_until(lambda: len(failed_rows(other)) == 1, PATIENCE, "the row")
 
 
+def test_an_option_of_database_url_that_php_overlooks_is_said(configured, database, publisher):
+    joined = database.dsn + ("&" if "?" in database.dsn else "?")
+    bridge = configured(DATABASE_URL=f"{joined}serverVersion=16&schema=public&unix_socket=/x").start(timeout=PATIENCE)
+    bridge.wait_log("DATABASE_URL: .failure. dsn: overlooked, as PHP does: the options `schema`, `unix_socket`")
+    publisher.publish(REFUSED_TOPIC, "poison")
+    wait_until(lambda: len(failed_rows(database)) == 1, PATIENCE, "the row")
+
+
 def test_database_url_of_another_database_is_refused(configured):
     assert "DATABASE_URL" in refusal(configured(DATABASE_URL="mysql://app:hunter2@database/app"))
 
@@ -363,7 +392,7 @@ def test_a_wrong_mercure_jwt_secret_is_told_and_loses_nothing(configured, publis
     bridge = configured(MERCURE_JWT_SECRET="a wrong key that is as long as one must be").start(wait=False).wait_running(PATIENCE)
     publisher.publish("a/b", "1")
     bridge.wait_log("401")
-    wait_until(lambda: "401" in bridge.get("/readyz")[1], PATIENCE, "the readiness says so")
+    wait_until(lambda: "HTTP 401" in bridge.get("/readyz")[1], PATIENCE, "the readiness says so")
     wait_until(lambda: redis.pending() == 1, PATIENCE, "the message is kept")
     assert failed_rows(database) == []
 
@@ -416,7 +445,7 @@ def test_consumer_options_time_limit_ends_a_worker_which_is_replaced(configured)
 
 
 @pytest.mark.parametrize("option", ["--frobnicate", "--queues=x", "--limit=many"])
-def test_consumer_options_that_messenger_would_not_take_are_refused_by_name(configured, option):
+def test_options_unknown_to_messenger_are_refused_by_name(configured, option):
     said = refusal(configured(CONSUMER_OPTIONS=f"--time-limit=3600 {option}"))
     assert option.split("=")[0] in said and "CONSUMER_OPTIONS" in said
 
@@ -438,8 +467,8 @@ def test_app_env_dev_logs_to_the_seeds_file(configured):
     bridge.start(timeout=PATIENCE)
     bridge.stop()
     text = (bridge.home / "var/log/mqtt.log").read_text()
-    assert "Everything runs" in text and "connected and subscribed" in text
-    assert "Everything runs" not in bridge.log()
+    assert "All processes run" in text and "connected and subscribed" in text
+    assert "All processes run" not in bridge.log()
 
 
 # Bad settings ------------------------------------------------------------------------------------------

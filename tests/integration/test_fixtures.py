@@ -54,7 +54,7 @@ def test_a_supervisor_that_ends_is_told_with_its_last_words(stub):
         wait_until(lambda: not bridge.supervisor.is_running() and bridge.wait_ready(), 5, "never")
 
 
-def test_settings_become_an_ini_and_the_caller_s_environment_stays_outside(stub, monkeypatch):
+def test_settings_become_an_ini_without_the_callers_environment(stub, monkeypatch):
     monkeypatch.setenv("MQTT_HOST", "elsewhere")
     bridge = stub('env > seen; exec sleep 300')
     bridge.settings["worker"] = {"count": 3, "options": None}

@@ -1,50 +1,16 @@
 """The monitor over HTTP: what it says of the servers, of the bridge and of itself."""
 
-import http.client
-import json
 import re
 import signal
+import subprocess
 import time
 from urllib.parse import quote
 
 import pytest
 from bridge import free_port, wait_until
+from bridge.monitor import request, start_monitor
 from bridge.names import SlowNames, named, start_among
 from bridge.process import port_is_open
-
-
-class Answer:
-    def __init__(self, response):
-        self.status = response.status
-        self.headers = response.headers
-        self.text = response.read().decode(errors="replace")
-
-    @property
-    def json(self):
-        return json.loads(self.text)
-
-
-def request(bridge, path, method="GET", headers=None, host="127.0.0.1"):
-    """The path goes out as it is, unlike with most clients."""
-    connection = http.client.HTTPConnection(host, bridge.http_port, timeout=10)
-    try:
-        connection.putrequest(method, path, skip_accept_encoding=True)
-        for name, value in (headers or {}).items():
-            connection.putheader(name, value)
-        connection.endheaders()
-        return Answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def start_monitor(bridge):
-    """By itself, without a supervisor: returns its Process when it has asked every server once."""
-    monitor = bridge.run_program("monitor")
-    wait_until(lambda: not monitor.is_running() or port_is_open(bridge.http_port), 10,
-               lambda: f"the monitor listens\n{monitor.log_tail()}")
-    assert monitor.is_running(), monitor.log_tail()
-    wait_until(lambda: "not asked yet" not in request(bridge, "/readyz").text, 10, "the first probe")
-    return monitor
 
 
 @pytest.fixture
@@ -86,7 +52,7 @@ def test_redis_down_and_up_again_is_told(bridge, monitor, redis):
     assert status["transport"]["ready"] is None and status["transport"]["oldest_ms"] is None
     redis.start()
     wait_part(bridge, "redis", True)
-    assert "is not well" in monitor.log() and "is well again" in monitor.log()
+    assert "failed its probe" in monitor.log() and "passes its probe again" in monitor.log()
 
 
 def test_a_frozen_redis_is_told_while_answers_stay_quick(bridge, monitor, redis):
@@ -140,7 +106,7 @@ def test_something_else_at_the_hubs_address_is_told(make_bridge, hub):
     assert "MERCURE_URL" in wait_part(bridge, "hub", False)["reason"]
 
 
-def test_the_database_down_is_told_but_readiness_does_not_need_it(bridge, monitor, postgres):
+def test_an_absent_database_is_reported_and_the_bridge_stays_ready(bridge, monitor, postgres):
     assert part(bridge, "database") == {"ok": True, "required": False}
     postgres.stop()
     found = wait_part(bridge, "database", False)
@@ -161,7 +127,7 @@ def test_a_frozen_database_is_told_with_its_address(make_bridge, make_postgres):
     wait_part(bridge, "database", True)
 
 
-def test_a_database_whose_name_takes_longer_than_a_probe_to_look_up_is_well(bridge, makers, database):
+def test_a_slow_look_up_of_the_databases_name_is_no_failure(bridge, makers, database):
     names = makers.keep(SlowNames(makers.new_folder("names")))
     bridge.settings["failure"]["dsn"] = named(database.dsn, "database.test")
     monitor = start_among(names, bridge, "monitor")
@@ -226,15 +192,28 @@ def test_metrics_are_prometheus_text(bridge, monitor):
     assert 'mqtt_bridge_process_up{name="monitor",slot="1"} 1' in answer.text
 
 
-@pytest.mark.parametrize("path", [
-    "/../etc/passwd", "/../../../../../../etc/passwd", "/..%2f..%2f..%2f..%2fetc%2fpasswd",
-    "/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/lib/../../../../etc/passwd", "/lib/%2e%2e/%2e%2e/jquery/jquery.js",
-    "/lib/..%2f..%2fjquery%2fjquery.js", "//etc/passwd", "/./index.html", "/%2e/index.html", "/index.html/",
-    "/..%5c..%5cetc%5cpasswd", "/lib/", "/lib", "/.git/config", "/app.js%2f..%2fapp.js",
-])
-def test_paths_out_of_the_page_are_refused(bridge, monitor, path):
-    answer = request(bridge, path)
-    assert answer.status == 404 and answer.text == "not found\n"
+def test_the_metrics_tell_when_a_certificate_expires(bridge, folder):
+    pem = folder / "own.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    "/CN=bridge", "-days", "10", "-keyout", folder / "own.key", "-out", pem], check=True,
+                   capture_output=True)
+    bridge.settings["mqtt"]["ca_file"] = pem
+    monitor = bridge.run_program("monitor")
+    wait_until(lambda: port_is_open(bridge.http_port), 10, monitor.log_tail)
+    found = re.search(r'certificate_expiry_timestamp_seconds{name="mqtt ca_file"} (\d+)', request(bridge, "/metrics").text)
+    assert abs(int(found[1]) - time.time() - 10 * 86400) < 86400
+
+
+def test_the_metrics_tell_start_restarts_and_memory_of_each_process(bridge):
+    bridge.start()
+    text = request(bridge, "/metrics").text
+    for name in ("consumer", "worker", "monitor", "supervisor"):
+        values = {metric: re.search(rf'^mqtt_bridge_process_{metric}{{name="{name}",slot="1"}} ([0-9.]+)$', text, re.M)
+                  for metric in ("restarts_total", "crashes_total", "start_time_seconds", "memory_bytes")}
+        assert all(values.values()), (name, values)
+        assert float(values["restarts_total"][1]) == float(values["crashes_total"][1]) == 0
+        assert abs(float(values["start_time_seconds"][1]) - time.time()) < 120
+        assert float(values["memory_bytes"][1]) > 100_000
 
 
 @pytest.mark.parametrize("path, content_type, part", [
@@ -262,31 +241,6 @@ def test_the_page_is_told_the_hubs_public_address(make_bridge, hub):
     config = request(other, "/config.json").json
     assert config["hub"] == "https://hub.example/.well-known/mercure"
     assert config["topics"] == ["*"] and config["data"] == "message" and config["private"] is False
-
-
-def test_only_reading_is_allowed(bridge, monitor):
-    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-        answer = request(bridge, "/status", method, {"Content-Length": "0"})
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
-    head = request(bridge, "/", "HEAD")
-    assert head.status == 200 and head.text == "" and int(head.headers["Content-Length"]) > 100
-
-
-def test_a_token_guards_status_and_metrics_alone(bridge, folder):
-    token_file = folder / "token"
-    token_file.write_text("s3cret-token\n")
-    bridge.settings["http"]["token_file"] = token_file
-    start_monitor(bridge)
-    for path in ("/status", "/metrics"):
-        assert request(bridge, path).status == 401
-        assert request(bridge, path).headers["WWW-Authenticate"] == "Bearer"
-        for wrong in ("Bearer s3cret-toke", "Bearer s3cret-tokenn", "Bearer ", "Basic s3cret-token", "s3cret-token"):
-            assert request(bridge, path, headers={"Authorization": wrong}).status == 401, wrong
-        assert request(bridge, path, headers={"Authorization": "Bearer s3cret-token"}).status == 200
-    assert request(bridge, "/healthz").status == 200
-    assert request(bridge, "/readyz").status == 503
-    assert request(bridge, "/").status == 200
-    assert "s3cret" not in request(bridge, "/config.json").text
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
@@ -320,7 +274,7 @@ def test_a_port_in_use_ends_it_with_a_reason(bridge, monitor, make_bridge):
     other.settings["http"]["listen"] = f"127.0.0.1:{bridge.http_port}"
     second = other.run_program("monitor")
     assert second.wait() == 1
-    assert f"127.0.0.1 port {bridge.http_port}: Address already in use" in second.log()
+    assert f"127.0.0.1:{bridge.http_port}: Address already in use" in second.log()
 
 
 @pytest.mark.parametrize("listen", ["localhost", "::1:9080", "127.0.0.1:99999"])
@@ -337,24 +291,6 @@ def test_it_ends_at_once_when_asked_even_while_servers_hang(bridge, monitor, red
     assert monitor.stop(with_signal=signal.SIGTERM) == 0
     assert time.monotonic() - began < 5
     redis.thaw()
-
-
-def test_a_hundred_idle_connections_do_not_keep_it_from_answering(bridge, monitor):
-    idle = []
-    try:
-        for _ in range(100):
-            connection = http.client.HTTPConnection("127.0.0.1", bridge.http_port, timeout=10)
-            connection.connect()
-            idle.append(connection)
-        assert request(bridge, "/healthz").status == 200
-    finally:
-        for connection in idle:
-            connection.close()
-
-
-def test_a_request_that_is_too_long_is_refused_and_the_next_is_answered(bridge, monitor):
-    assert request(bridge, "/" + "a" * 40000).status in (400, 413, 414, 431)
-    assert request(bridge, "/healthz").status == 200
 
 
 def test_no_server_at_all_is_told_part_by_part(make_bridge):
@@ -406,7 +342,7 @@ def assert_health_says_the_same(bridge):
     return wait_until(answers, 15, lambda: f"{bridge.status()['reasons']} is {request(bridge, '/readyz').text}")[0]
 
 
-def test_health_says_of_a_hub_that_is_away_what_readyz_says_before_anything_is_published(make_bridge, make_hub, mosquitto,
+def test_health_and_readyz_agree_on_an_absent_hub_before_any_publish(make_bridge, make_hub, mosquitto,
                                                                                           redis, database):
     hub = make_hub()
     bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=database)
@@ -422,7 +358,7 @@ def test_health_says_of_a_hub_that_is_away_what_readyz_says_before_anything_is_p
     assert assert_health_says_the_same(bridge) == []
 
 
-def test_health_says_of_other_troubles_what_readyz_says(make_bridge, make_postgres, mosquitto, redis, hub):
+def test_health_and_readyz_agree_on_other_troubles(make_bridge, make_postgres, mosquitto, redis, hub):
     postgres = make_postgres()
     bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=postgres.create_database())
     bridge.start()
@@ -452,7 +388,7 @@ def test_a_killed_monitor_comes_back_and_totals_stay(bridge, publisher, sse):
     wait_until(lambda: total() == 1, 15, "the monitor answers again with the same totals")
 
 
-def test_a_monitor_whose_servers_hang_is_not_taken_for_one_that_hangs(
+def test_hanging_servers_do_not_make_the_monitor_count_as_hung(
         make_bridge, make_postgres, mosquitto, redis, hub):
     postgres = make_postgres()
     bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=postgres.create_database(),
@@ -466,7 +402,7 @@ def test_a_monitor_whose_servers_hang_is_not_taken_for_one_that_hangs(
     postgres.thaw()
 
 
-def test_consumers_alone_are_ready_without_workers_and_without_a_hub(make_bridge, mosquitto, redis, database):
+def test_consumers_alone_are_ready_without_workers_and_hub(make_bridge, mosquitto, redis, database):
     bridge = make_bridge(mosquitto=mosquitto, redis=redis, database=database, settings={"worker": {"count": 0}})
     bridge.start()
     wait_until(lambda: request(bridge, "/readyz").status == 200, 15, lambda: request(bridge, "/readyz").text)
@@ -478,7 +414,7 @@ def test_consumers_alone_are_ready_without_workers_and_without_a_hub(make_bridge
     assert "The hub" not in bridge.log(), bridge.supervisor.log_tail()
 
 
-def test_scaled_to_no_worker_it_needs_no_hub_until_there_are_some_again(make_bridge, make_hub, mosquitto, redis, database):
+def test_the_hub_is_not_needed_while_scaled_to_no_worker(make_bridge, make_hub, mosquitto, redis, database):
     hub = make_hub()
     bridge = make_bridge(mosquitto=mosquitto, redis=redis, hub=hub, database=database)
     bridge.start()

@@ -1,7 +1,7 @@
 """Through the whole chain: order, stale values, copies, and that what comes twice can be told."""
 
 import pytest
-from bridge import account, wait_until
+from bridge import account, account_when_seen, wait_until
 from bridge.relays import DeafBroker
 
 PATIENCE = 60.0
@@ -28,7 +28,7 @@ def settled(publisher, sse, redis, hub):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_stale_retained_value_comes_behind_a_newer_one_after_a_reconnect(bridge, publisher, sse, mosquitto, settled,
+def test_no_stale_retained_value_follows_a_reconnect(bridge, publisher, sse, mosquitto, settled,
                                                                                version):
     bridge.settings["mqtt"]["version"] = version
     bridge.settings["worker"]["count"] = 1
@@ -58,8 +58,7 @@ def test_the_order_of_each_topic_holds_through_outages_with_one_worker(bridge, p
         redis.restart()
     thread.join()
     publisher.wait_confirmed(PATIENCE)
-    wait_until(lambda: not account(sent, sse.events).missing, PATIENCE, "every message is seen", every=0.2)
-    result = account(sent, sse.events)
+    result = account_when_seen(sent, sse)
     result.assert_nothing_lost()
     result.assert_ordered()
     result.assert_repeats_recognisable()
@@ -75,7 +74,7 @@ def test_overlapping_filters_reach_a_browser_once(bridge, publisher, settled):
 
 @pytest.mark.parametrize("how", ["the connection is cut", "the consumer is killed"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_the_broker_repeats_for_want_of_our_acknowledgement_has_the_same_id(bridge, publisher, sse, mosquitto,
+def test_repeats_of_unacknowledged_messages_have_the_same_id(bridge, publisher, sse, mosquitto,
                                                                                  settled, makers, version, how):
     deaf = makers.keep(DeafBroker(mosquitto.port))
     bridge.settings["mqtt"].update(port=deaf.port, version=version)

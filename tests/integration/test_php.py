@@ -7,7 +7,9 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows
+from bridge.entries import failed_rows, json_value, php_value
+from bridge.php import PhpPeer
+from bridge.proxy import choking_proxy
 
 PATIENCE = 60.0
 REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
@@ -135,23 +137,23 @@ def test_what_php_failed_and_delayed_is_handled_by_ours_when_it_is_due(bridge, s
     redis.wait_drained(PATIENCE)
 
 
-def test_what_ours_failed_and_delayed_is_handled_by_php_when_it_is_due(bridge, redis, hub, peer):
-    bridge.settings["mercure"]["url"] = f"http://127.0.0.1:{hub.port}/healthz"  # answers 200, but not with our id
+def test_what_ours_failed_and_delayed_is_handled_by_php_when_it_is_due(bridge, redis, hub, peer, makers):
+    bridge.settings["mercure"]["url"] = choking_proxy(makers, hub).start().url
     bridge.settings["retry"] = {"delay": "2s", "jitter": 0}
     worker = bridge.run_program("worker")
-    peer.dispatch("later/x", '{"a":1}')
+    peer.dispatch("later/x", '{"a":"choke"}')
     wait_until(lambda: redis.client.zcard("messages__queue") == 1, PATIENCE, "the retry is delayed")
     worker.stop()
     peer.consume(1)
-    assert peer.handled() == [{"topic": "later/x", "payload": b'{"a":1}'}]
+    assert peer.handled() == [{"topic": "later/x", "payload": b'{"a":"choke"}'}]
     assert redis.is_drained()
 
 
-def test_ours_goes_on_counting_php_s_retries(bridge, redis, hub, database, peer):
+def test_ours_goes_on_counting_php_s_retries(bridge, redis, hub, database, peer, makers):
     """One retry was PHP's; with max_retries = 2 ours has one left."""
-    peer.dispatch("later/x", "1")
+    peer.dispatch("later/x", "choke")
     peer.consume(1, env={"RETRY_DELAY": "1", "HANDLER_FAILS": "1"})
-    bridge.settings["mercure"]["url"] = f"http://127.0.0.1:{hub.port}/healthz"
+    bridge.settings["mercure"]["url"] = choking_proxy(makers, hub).start().url
     bridge.settings["retry"] = {"max_retries": 2, "delay": "100ms", "jitter": 0}
     bridge.run_program("worker")
     row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
@@ -197,6 +199,32 @@ def test_failed_retry_lets_php_handle_it(failed, peer, database, payload):
     peer.run("messenger:failed:retry", row["id"], "--force")
     assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": payload}]
     assert failed_rows(database) == []
+
+
+@pytest.mark.parametrize("serializer", ["php", "json"])
+def test_php_handles_a_row_of_a_database_that_lacks_its_characters(makers, bridge, redis, postgres, serializer):
+    database = postgres.create_database("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    bridge.settings["failure"]["dsn"] = database.dsn
+    value = php_value if serializer == "php" else json_value
+    redis.client.xadd("messages", {"message": value(REFUSED_TOPIC, "5 \u20ac, \u00fc")})
+    bridge.run_program("worker")
+    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    peer = makers.keep(PhpPeer(makers.new_folder("php"), redis, database, serializer))
+    peer.run("messenger:failed:retry", row["id"], "--force")
+    assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": "5 \u20ac, \u00fc".encode()}]
+
+
+def test_a_repeated_retry_of_ours_is_read_by_php(bridge, redis, hub, make_php_peer, makers):
+    """More than ten stamps of a kind were there, and the identity is in the headers."""
+    bridge.settings["retry"] = {"delay": "20ms", "multiplier": 1, "max_retries": 14, "jitter": 0}
+    bridge.settings["mercure"]["url"] = choking_proxy(makers, hub, 418).start().url
+    redis.client.xadd("messages", {"message": php_value("a/b", "tried often, choke")})
+    worker = bridge.run_program("worker")
+    wait_until(lambda: "Retry 14 of 14" in worker.log(), PATIENCE, "it is retried")
+    redis.wait_drained()
+    peer = make_php_peer()
+    peer.run("messenger:consume", "failed", "--limit=1", "--time-limit=20")
+    assert peer.handled() == [{"topic": "a/b", "payload": b"tried often, choke"}]
 
 
 def test_php_consumes_the_whole_failure_transport(failed, peer, database):

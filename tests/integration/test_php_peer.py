@@ -23,7 +23,7 @@ def test_php_consumes_its_own_whatever_the_properties(make_php_peer, properties)
     assert peer.handled() == [{"topic": "a", "payload": bytes(range(256))}]
 
 
-def test_a_handler_that_fails_leaves_a_row_that_php_shows_retries_and_removes(php_peer, database):
+def test_php_shows_retries_and_removes_a_row_of_ours(php_peer, database):
     php_peer.dispatch("a", "1")
     php_peer.dispatch("b", "2")
     php_peer.consume(2, env={"RETRY_MAX": "0", "HANDLER_FAILS": "1"})

@@ -14,7 +14,7 @@ def test_a_message_passes_mosquitto_and_waits_for_an_absent_session(mosquitto, p
     assert got.stdout.split() == [str(number) for number in range(50)]
 
 
-def test_mosquitto_keeps_a_session_over_a_stop_and_a_start_on_the_same_port(mosquitto, publisher):
+def test_mosquitto_keeps_a_session_over_a_restart_on_the_same_port(mosquitto, publisher):
     subscribe = ["mosquitto_sub", "-p", str(mosquitto.port), "-i", "late", "-c", "-q", "1", "-t", "kept"]
     subprocess.run([*subscribe, "-E"], check=True)
     publisher.publish("kept", "still here")

@@ -4,7 +4,7 @@ import os
 import signal
 
 from bridge import wait_until
-from bridge.stubs import workers
+from bridge.stubs import wait_proven, workers
 
 
 def test_scale_adds_and_removes_workers(stubs):
@@ -21,7 +21,7 @@ def test_scale_adds_and_removes_workers(stubs):
     assert stubs.ask("scale", count=100000)["error"] == "100000 workers: must be from 0 to 64"
 
 
-def test_a_worker_that_is_wanted_again_while_it_drains_comes_back(stubs):
+def test_a_worker_wanted_again_while_it_drains_is_started_again(stubs):
     stubs.behave("worker:2", "slow-stop 500")
     stubs.start()
     pid = stubs.find("worker:2")["pid"]
@@ -41,7 +41,7 @@ def test_ttin_and_ttou_are_one_worker_more_and_one_less(stubs):
         stubs.supervisor.send(signal.SIGTTOU)
         wait_until(lambda: workers(stubs) == left, 5, f"{left} are left")
     stubs.supervisor.send(signal.SIGTTOU)
-    wait_until(lambda: "the least that SIGTTOU leaves" in stubs.log(), 5, "the last one stays")
+    wait_until(lambda: "SIGTTOU ignored: one worker is the minimum" in stubs.log(), 5, "the last one stays")
     assert workers(stubs) == [1]
 
 
@@ -58,7 +58,7 @@ def test_usr2_replaces_the_workers_one_after_the_other(make_stubs):
     assert [stubs.find(title)["pid"] for title in ("consumer", "monitor")] == others
 
 
-def test_a_rolling_restart_stops_when_the_first_does_not_come_back(make_stubs):
+def test_a_rolling_restart_stops_when_the_first_successor_dies(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}})
     stubs.start()
     stubs.behave("worker", "exit 1 the new version is broken")
@@ -82,10 +82,74 @@ def test_processes_are_stopped_started_and_restarted_by_name(stubs):
     assert stubs.run_cli("stop", "worker").returncode == 0
     assert any(reason.startswith("worker: no worker is running; worker:") for reason in stubs.ask("health")["reasons"])
     result = stubs.run_cli("restart", "gardener")
-    assert result.returncode == 1 and "there are: consumer worker:1 worker:2 monitor" in result.stderr
+    assert result.returncode == 2 and "there are: consumer worker:1 worker:2 monitor" in result.stderr
 
 
-def test_restart_says_at_once_that_the_rolling_restart_was_given_up(make_stubs):
+def test_several_names_and_a_star_are_taken_at_once(stubs):
+    stubs.start()
+    before = pids(stubs)
+    result = stubs.run_cli("restart", "worker:2", "monitor")
+    assert (result.returncode, result.stdout) == (0, "restarted: worker:2 monitor\n")
+    changed = {title for title, pid in pids(stubs).items() if pid != before[title]}
+    assert changed == {"worker:2", "monitor:1"}
+    assert stubs.run_cli("stop", "worker:*").returncode == 0
+    assert [stubs.find(f"worker:{n}")["state"] for n in (1, 2)] == ["stopped", "stopped"]
+    result = stubs.run_cli("start", "worker:1", "worker:9")
+    assert result.returncode == 2 and 'there is no process "worker:9"' in result.stderr
+    assert stubs.find("worker:1")["state"] == "stopped", "a wrong name changes nothing"
+
+
+def test_events_tell_what_happened_newest_last(stubs):
+    stubs.start()
+    pid = wait_proven(stubs, "worker:1")
+    os.kill(pid, signal.SIGKILL)
+    stubs.wait_successor("worker:1", pid)
+    assert reload(stubs)["ok"]
+    result = stubs.run_cli("events")
+    assert result.returncode == 0
+    lines = [line.partition("  ")[2] for line in result.stdout.splitlines()]
+    assert "worker:1 ended (signal SIGKILL), now starting" in lines
+    assert lines[-1] == "settings reloaded, restarted: 0"
+    assert lines.index("worker:1 is ready") < lines.index("worker:1 ended (signal SIGKILL), now starting")
+
+
+def test_a_signal_is_sent_by_name(stubs):
+    stubs.start()
+    before = pids(stubs)
+    result = stubs.run_cli("signal", "worker:2", "TERM")
+    assert (result.returncode, result.stdout) == (0, "sent to: worker:2\n")
+    stubs.wait_successor("worker:2", before["worker:2"])
+    assert pids(stubs)["worker:1"] == before["worker:1"]
+    result = stubs.run_cli("signal", "worker:2", "TERMINATE")
+    assert result.returncode == 1 and "signal: must be a name" in result.stderr
+    assert stubs.run_cli("signal", "worker:9", "TERM").returncode == 2
+
+
+def test_shutdown_ends_the_bridge(stubs):
+    stubs.start()
+    result = stubs.run_cli("shutdown")
+    assert (result.returncode, result.stdout) == (0, "stopped\n")
+    assert stubs.supervisor.wait() == 0
+
+
+def given_up(make_stubs, behaviour):
+    """A bridge whose worker:1 ends like that at each start."""
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 0}})
+    stubs.behave("worker:1", behaviour)
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("worker:1", "fatal")
+    return stubs
+
+
+def test_the_status_says_why_a_process_is_not_there_and_what_is_next(make_stubs):
+    stubs = given_up(make_stubs, "exit 1 the disk is full")
+    assert "worker:1: exit code 1: the disk is full; given up: `mqtt-bridge start worker:1` tries again" in \
+        stubs.run_cli("status").stdout
+    assert stubs.find("worker:1")["last_exit"] == "exit code 1"
+
+
+def test_the_restart_command_reports_a_failed_rolling_restart_at_once(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}})
     stubs.start()
     before = pids(stubs)
@@ -98,7 +162,7 @@ def test_restart_says_at_once_that_the_rolling_restart_was_given_up(make_stubs):
     assert [pids(stubs)[title] for title in ("worker:2", "worker:3")] == [before["worker:2"], before["worker:3"]]
 
 
-def test_who_does_not_come_is_told_before_who_waits(make_stubs):
+def test_restart_names_the_failed_process_before_the_waiting_ones(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}, "supervisor": {"stop_timeout": "0s", "start_retries": 100}})
     stubs.start()
     stubs.ask("stop", target="worker")
@@ -109,7 +173,7 @@ def test_who_does_not_come_is_told_before_who_waits(make_stubs):
     assert result.returncode == 1 and result.stderr.startswith("mqtt-bridge: worker:1 is "), result.stderr
 
 
-def test_a_consumer_with_a_number_for_a_name_is_meant_by_it(make_stubs):
+def test_a_consumer_named_by_a_number_is_found_by_that_name(make_stubs):
     stubs = make_stubs(settings={"consumer:1": {"topics": "one/#"}})
     stubs.start()
     result = stubs.run_cli("stop", "consumer:1")
@@ -155,24 +219,45 @@ def test_hup_with_a_bad_file_changes_nothing_and_every_fault_is_logged(stubs):
     assert result.returncode == 2 and "prot" in result.stderr and "much" in result.stderr
 
 
-def test_reload_restarts_only_those_whom_the_change_concerns(stubs):
+def test_reload_restarts_only_affected_processes(stubs):
     stubs.start()
     before = pids(stubs)
     assert reload(stubs) == {"ok": True, "restarted": 0}
     assert pids(stubs) == before
     stubs.settings["retry"] = {"max_retries": 9}
-    assert reload(stubs)["restarted"] == 3
+    assert reload(stubs)["restarted"] == 2
     wait_until(lambda: all(pids(stubs)[title] not in (before[title], None)
-                           for title in ("worker:1", "worker:2", "monitor:1")), 10, lambda: pids(stubs))
-    assert pids(stubs)["consumer:1"] == before["consumer:1"]
+                           for title in ("worker:1", "worker:2")), 10, lambda: pids(stubs))
+    assert [pids(stubs)[title] for title in ("consumer:1", "monitor:1")] == [before["consumer:1"], before["monitor:1"]]
 
 
-def test_reload_restarts_those_whom_a_restart_that_was_given_up_has_left(make_stubs):
+def test_reload_restarts_nobody_for_what_the_supervisor_alone_reads(stubs):
+    stubs.start()
+    before = pids(stubs)
+    stubs.settings["supervisor"] |= {"start_retries": 3, "on_fatal": "unready"}
+    assert reload(stubs) == {"ok": True, "restarted": 0}
+    assert pids(stubs) == before
+
+
+def test_reload_changes_the_level_of_the_log_of_running_processes(make_stubs):
+    stubs = make_stubs(settings={"log": {"level": "error"}})
+    stubs.start()
+    before = pids(stubs)
+    stubs.settings["log"]["level"] = "info"
+    assert reload(stubs) == {"ok": True, "restarted": 0}
+    assert pids(stubs) == before
+    stubs.ask("restart", target="consumer")
+    stubs.wait_successor("consumer", before["consumer:1"])
+    wait_until(lambda: "stub is ready" in stubs.log(), 10, "the successor has logged it")
+    assert f'"pid":{before["consumer:1"]}' in next(line for line in stubs.log().splitlines() if "stub ends" in line)
+
+
+def test_reload_restarts_what_a_failed_rolling_restart_has_left(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}})
     stubs.start()
     before = pids(stubs)
     stubs.behave("worker:1", "exit 1 not yet")
-    stubs.settings["retry"] = {"max_retries": 9}
+    stubs.settings["failure"] = {"queue_name": "other"}
     assert reload(stubs)["restarted"] == 4
     wait_until(lambda: "Rolling restart given up" in stubs.log(), 10, "it is given up")
     stubs.behave("worker:1", "")
@@ -187,17 +272,54 @@ def test_reload_restarts_those_whom_a_restart_that_was_given_up_has_left(make_st
     assert [pids(stubs)[title] for title in ("worker:1", "monitor:1")] == [first["worker:1"], first["monitor:1"]]
 
 
-def test_reload_does_not_bring_back_who_was_told_to_stop(stubs):
+def test_reload_with_a_shorter_hang_timeout_kills_nobody(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 3}})
+    stubs.behave("worker", "slow-stop 2500")
+    stubs.start()
+    before = pids(stubs)
+    stubs.settings["supervisor"]["hang_timeout"] = "1s"
+    assert reload(stubs)["restarted"] == 5
+    for title, pid in before.items():
+        stubs.wait_successor(title, pid)
+    assert "hangs" not in stubs.log()
+
+
+def test_reload_restarts_who_reads_a_file_of_other_contents(stubs):
+    token, other = stubs.folder / "token", stubs.folder / "ca.pem"
+    token.write_text("first")
+    other.write_text("one")
+    stubs.settings["http"] = {"token_file": token}
+    stubs.settings["mqtt"] |= {"ca_file": other}
+    stubs.start()
+    before = pids(stubs)
+    token.write_text("second")
+    assert reload(stubs) == {"ok": True, "restarted": 1}
+    stubs.wait_successor("monitor", before["monitor:1"])
+    other.write_text("two")
+    assert reload(stubs)["restarted"] == 2, "the consumer, and the monitor, which tells when it expires"
+    stubs.wait_successor("consumer", before["consumer:1"])
+    assert reload(stubs) == {"ok": True, "restarted": 0}
+    assert [pids(stubs)[title] for title in ("worker:1", "worker:2")] == [before["worker:1"], before["worker:2"]]
+
+
+def test_reload_starts_what_was_given_up(make_stubs):
+    stubs = given_up(make_stubs, "exit 2 no key")
+    stubs.behave("worker:1", "")
+    assert reload(stubs) == {"ok": True, "restarted": 1}
+    stubs.wait_state("worker:1", "running")
+
+
+def test_reload_does_not_start_a_stopped_process(stubs):
     stubs.behave("worker:2", "slow-stop 700")
     stubs.start()
     stubs.ask("stop", target="worker:2")
     stubs.settings["retry"] = {"max_retries": 9}
-    assert reload(stubs)["restarted"] == 2
+    assert reload(stubs)["restarted"] == 1
     wait_until(lambda: stubs.find("worker:2")["state"] != "stopping", 10, "it has ended")
     assert stubs.find("worker:2")["state"] == "stopped"
 
 
-def test_reload_follows_the_files_number_of_workers_and_keeps_the_others(stubs):
+def test_reload_follows_a_changed_worker_count_without_restarts(stubs):
     stubs.start()
     before = pids(stubs)
     stubs.settings["worker"]["count"] = 3
@@ -208,7 +330,7 @@ def test_reload_follows_the_files_number_of_workers_and_keeps_the_others(stubs):
     assert {title: pid for title, pid in pids(stubs).items() if title != "worker:3"} == before
 
 
-def test_reload_keeps_what_scale_did_while_the_files_number_stays(stubs):
+def test_reload_keeps_a_scaled_worker_count_if_the_file_has_the_same(stubs):
     stubs.start()
     stubs.ask("scale", count=4)
     stubs.settings["supervisor"]["start_retries"] = 5
@@ -229,7 +351,7 @@ def test_reload_starts_and_ends_consumers(stubs):
     assert stubs.events("consumer:garden:1", "end")
 
 
-def test_what_needs_a_new_supervisor_is_said_and_kept(stubs):
+def test_reload_keeps_settings_that_need_a_new_supervisor(stubs):
     stubs.start()
     stubs.settings["supervisor"]["state_dir"] = stubs.folder / "elsewhere"
     before = pids(stubs)
@@ -243,7 +365,7 @@ def test_usr1_reopens_the_log_for_all(make_stubs):
     log = stubs.folder / "logs" / "bridge.log"
     stubs.settings["log"]["file"] = log
     stubs.start()
-    assert "stub is ready" in log.read_text() and "Everything runs" in log.read_text()
+    assert "stub is ready" in log.read_text() and "All processes run" in log.read_text()
     log.rename(log.with_suffix(".1"))
     stubs.supervisor.send(signal.SIGUSR1)
     wait_until(log.exists, 5, "a new file")

@@ -1,10 +1,14 @@
 """How the supervisor ends its children and itself."""
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
+import termios
 import time
 
+import pytest
 from bridge import wait_until
 from bridge.stubs import wait_proven
 
@@ -24,12 +28,36 @@ def test_sigterm_ends_consumers_then_workers_then_the_monitor(make_stubs):
     assert stubs.log().rstrip().splitlines()[-1].count("Stopped") == 1
 
 
-def test_who_does_not_end_in_time_is_killed(make_stubs):
+def test_a_child_that_does_not_end_in_time_is_killed(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"stop_timeout": "300ms"}})
     stubs.behave("worker:1", "ignore-term")
     stubs.start()
     assert stubs.stop() == 0
     assert "worker:1 has not ended within 300 ms: killed" in stubs.log()
+
+
+def test_the_whole_stop_takes_no_longer_than_stop_timeout(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "2s"}, "worker": {"count": 2}})
+    for title in ("consumer", "worker", "monitor"):
+        stubs.behave(title, "ignore-term")
+    stubs.start()
+    began = time.monotonic()
+    stubs.supervisor.send(signal.SIGTERM)
+    wait_until(lambda: stubs.events("worker:1", "term"), 10, "the workers drain though the consumer is there")
+    assert 0.9 < time.monotonic() - began
+    assert stubs.supervisor.wait() == 0
+    assert time.monotonic() - began < 3.5
+    assert "consumer has not ended within 2000 ms: killed" in stubs.log()
+
+
+def test_who_was_stopped_before_does_not_hold_the_whole_up(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "3s"}})
+    stubs.behave("worker:1", "ignore-term")
+    stubs.start()
+    stubs.ask("stop", target="worker:1")
+    began = time.monotonic()
+    assert stubs.stop() == 0
+    assert time.monotonic() - began < 4.5
 
 
 def test_nobody_is_replaced_while_the_service_ends(make_stubs):
@@ -91,3 +119,48 @@ def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
     for connection in crowd:
         connection.close()
     assert stubs.supervisor.wait() == 0
+
+
+# On a terminal ------------------------------------------------------------------------------------------
+
+def take_terminal():
+    """As a shell does. The tests themselves may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def on_terminal(make_stubs):
+    """The supervisor as leader of a terminal's session, and our end of the terminal."""
+    stubs = make_stubs()
+    stubs.write_config()
+    here, terminal = pty.openpty()
+    with open(stubs.folder / "terminal.log", "ab") as log:
+        process = subprocess.Popen([stubs.programs / "mqtt-bridge-supervisor", "--config", stubs.config],
+                                   cwd=stubs.folder, env=stubs.environment(), stdin=terminal, stdout=log, stderr=log,
+                                   start_new_session=True,
+                                   preexec_fn=take_terminal)
+    os.close(terminal)
+    wait_until(lambda: "All processes run" in (stubs.folder / "terminal.log").read_text(), 20, "everything runs")
+    yield stubs, process, here
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def test_closing_its_terminal_ends_the_bridge_in_order(on_terminal):
+    stubs, process, here = on_terminal
+    os.close(here)
+    assert process.wait(20) == 0
+    log = (stubs.folder / "terminal.log").read_text()
+    assert "Its terminal was closed" in log and "Settings reloaded" not in log
+    assert stubs.events("worker:1", "end")
+
+
+def test_a_hangup_from_a_person_on_a_terminal_is_a_reload(on_terminal):
+    stubs, process, here = on_terminal
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "Settings reloaded" in (stubs.folder / "terminal.log").read_text(), 15, "it has reloaded")
+    assert process.poll() is None
+    os.close(here)
+    assert process.wait(20) == 0

@@ -67,7 +67,7 @@ def ours(tmp_path_factory):
     sources = [ROOT / "tests/integration/helpers/wire_tool.c", *(ROOT / "common/wire").glob("*.c"),
                *(ROOT / "common/base").glob("*.c")]
     subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"',
-                    '-DMQTT_BRIDGE_PREFIX="/usr"', f"-I{ROOT}", "-o", program, *sources, "-linih", "-lm",
+                    '-DMQTT_BRIDGE_PREFIX="/usr"', f"-I{ROOT}", "-o", program, *sources, "-lm",
                     "-lpthread"], check=True)
     tool = Ours([program])
     yield tool
@@ -160,7 +160,7 @@ def test_symfony_shows_an_entry_that_nobody_can_decode(ours, php, serializer):
         assert read["stamps"]["ErrorDetailsStamp"][0]["exceptionMessage"] == "no envelope"
 
 
-def test_a_binary_payload_under_json_is_base64_for_symfony_and_itself_for_us(ours, php):
+def test_a_binary_payload_under_json_is_base64_for_symfony(ours, php):
     value = ours.ask("encode", "json", "public", 0, hexed(b"a/\xff"), hexed(b"\xff\xfe\xfd"))
     read = php.ask("decode", "json", value)
     assert bytes.fromhex(read["topic"]).decode() == "a/\ufffd"

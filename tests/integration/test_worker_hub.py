@@ -4,9 +4,9 @@ topics only, a limiter, messages that somebody on the way chokes on."""
 from pathlib import Path
 
 import pytest
-from bridge import account, jwt, wait_until
+from bridge import account_when_seen, jwt, wait_until
 from bridge.entries import add_many, failed_rows, php_value
-from bridge.limiter import Limiter
+from bridge.nginx import Limiter
 from bridge.proxy import choking_proxy
 
 MIB = 1024 * 1024
@@ -75,7 +75,7 @@ def test_a_limit_of_requests_costs_no_retry(bridge, redis, hub, sse, database, m
     redis.wait_drained(90)
     assert set(limiter.statuses()) == {200, status}
     assert failed_rows(database) == []
-    result = account(sent, sse.events)
+    result = account_when_seen(sent, sse)
     result.assert_exactly_once()
     result.assert_ordered()
 
@@ -90,7 +90,7 @@ def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, r
     start_worker(bridge, limiter)
     redis.wait_drained(90)
     assert len(failed_rows(database)) == 2
-    account(sent, sse.events).assert_exactly_once()
+    account_when_seen(sent, sse).assert_exactly_once()
 
 
 @pytest.mark.waits
@@ -122,6 +122,6 @@ def test_a_hub_that_was_away_is_asked_on_all_connections_again(bridge, redis, ma
     redis.wait_drained(30)
     hub.freeze()
     add_many(redis, messages(400, topics=400))
-    wait_until(lambda: unread_requests(hub.port) == 16, 15, lambda: f"{unread_requests(hub.port)} of 16 are in use")
+    wait_until(lambda: unread_requests(hub.port) >= 16, 15, lambda: f"{unread_requests(hub.port)} of 16 are in use")
     hub.thaw()
     redis.wait_drained(30)

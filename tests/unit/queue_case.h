@@ -243,7 +243,7 @@ static inline struct answer read_new(struct fixture *fixture, const char *consum
 {
     struct answer answer = {0};
 
-    queue_read_new(fixture->queue, consumer, count, 0, on_entries, &answer);
+    queue_read_new(fixture->queue, consumer, count, SIZE_MAX, 0, on_entries, &answer);
     wait_for(fixture->queue, &answer);
     return answer;
 }

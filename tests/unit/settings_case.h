@@ -2,7 +2,7 @@
 #ifndef TESTS_UNIT_SETTINGS_CASE_H
 #define TESTS_UNIT_SETTINGS_CASE_H
 
-#include "common/base/settings_table.h"
+#include "common/settings/settings_table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,12 +18,19 @@ static int clean_environment(void **state)
     (void)state;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
         char file_name[128];
+
         if (SETTINGS_TABLE[i].env) {
             snprintf(file_name, sizeof(file_name), "%s_FILE", SETTINGS_TABLE[i].env);
             unsetenv(SETTINGS_TABLE[i].env);
             unsetenv(file_name);
         }
     }
+    static const char *const PROXIES[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                                          "ALL_PROXY",  "no_proxy",    "NO_PROXY"};
+    for (size_t i = 0; i < sizeof(PROXIES) / sizeof(PROXIES[0]); i++)
+        unsetenv(PROXIES[i]);
+    unsetenv("container");
+    unsetenv("KUBERNETES_SERVICE_HOST");
     unsetenv("BRIDGE_TEST");
     unsetenv("BRIDGE_TEST_FILE");
     unsetenv("XDG_STATE_HOME");
@@ -37,9 +44,9 @@ static inline struct settings *load(const char *ini)
 {
     struct settings *settings = NULL;
     struct buf faults = {0};
-    if (settings_load_text(&settings, "x.ini", bytes_of(ini), &faults) < 0) {
+
+    if (settings_load_text(&settings, "x.ini", bytes_of(ini), false, &faults) < 0)
         fail_msg("%s", buf_text(&faults));
-    }
     assert_int_equal(faults.len, 0);
     buf_free(&faults);
     return settings;
@@ -50,7 +57,8 @@ static inline void expect_faults(const char *ini, const char *expected)
 {
     struct settings *settings = NULL;
     struct buf faults = {0};
-    int result = settings_load_text(&settings, "x.ini", bytes_of(ini), &faults);
+    int result = settings_load_text(&settings, "x.ini", bytes_of(ini), false, &faults);
+
     assert_string_equal(buf_text(&faults), expected);
     assert_int_equal(result, -ERR_USAGE);
     assert_null(settings);

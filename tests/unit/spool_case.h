@@ -39,10 +39,9 @@ static void spool_case_clear(const char *dir)
 
     if (listing == NULL)
         return;
-    while ((entry = readdir(listing)) != NULL) {
+    while ((entry = readdir(listing)) != NULL)
         if (entry->d_name[0] != '.')
             unlinkat(dirfd(listing), entry->d_name, 0);
-    }
     closedir(listing);
 }
 
@@ -64,8 +63,8 @@ static int spool_case_begin(void **state)
         .size = 4 * MB,
         .retain = 1 * MB,
         .sync = SPOOL_SYNC_NONE,
-        .client_id = "mqtt-bridge",
         .destination = "redis://127.0.0.1:6379/messages",
+        .receives = true,
     };
     *state = c;
     return 0;
@@ -79,6 +78,7 @@ static int spool_case_end(void **state)
     spool_close(c->spool);
     spool_case_clear(c->dir);
     rmdir(c->dir);
+    spool_case_clear(c->root); /* the file `current` */
     rmdir(c->root);
     free(c);
     return 0;
@@ -109,6 +109,42 @@ static inline void spool_case_reopen_killed(struct spool_case *c)
 static inline void spool_case_reopen(struct spool_case *c)
 {
     spool_case_close(c);
+    spool_case_open(c);
+}
+
+/* The files of the spool in `path`, as if another kernel had run when they were written. */
+static inline void spool_case_make_rebooted(const char *path)
+{
+    int dir = open(path, O_RDONLY | O_DIRECTORY);
+    struct recent *recent = recent_new();
+    struct recent_start start;
+    const struct dirent *entry;
+    struct segment *segment;
+    struct error err;
+    uint64_t number;
+    DIR *listing = opendir(path);
+
+    while ((entry = readdir(listing)) != NULL) {
+        if (!segment_name_parse(entry->d_name, "segment", &number) ||
+            segment_open(&segment, dir, number, &err) < 0)
+            continue;
+        memset(segment->header.boot_id, 7, 16);
+        assert_int_equal(segment_rewrite_header(dir, &segment->header, &err), 0);
+        free(segment);
+    }
+    closedir(listing);
+    if (recent_load(recent, dir, &start)) {
+        memset(start.boot_id, 7, 16);
+        assert_int_equal(recent_save(recent, dir, &start, false), 0);
+    }
+    recent_free(recent);
+    close(dir);
+}
+
+static inline void spool_case_reboot(struct spool_case *c)
+{
+    spool_case_close(c);
+    spool_case_make_rebooted(c->dir);
     spool_case_open(c);
 }
 

@@ -1,4 +1,4 @@
-#include "common/wire/broker_address.h"
+#include "common/settings/broker_address.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@ static void expect(const char *text, bool tls, const char *uri, const char *host
     if (broker_address_read(&address, bytes_of(text), tls, &err) < 0)
         fail_msg("%s: %s", text, err.text);
     assert_string_equal(address.uri, uri);
-    assert_string_equal(address.place, uri + strlen("tcp://"));
+    assert_string_equal(address.name, uri + strlen("tcp://"));
     assert_string_equal(address.host, host);
     assert_string_equal(address.port, port);
     assert_int_equal(address.tls, strncmp(uri, "ssl", 3) == 0);
@@ -39,6 +39,7 @@ static void test_the_scheme_has_the_last_word_on_tls(void **state)
     expect("mqtt://other", true, "tcp://other:1883", "other", "1883");
     expect("mqtts://other", false, "ssl://other:8883", "other", "8883");
     expect("ssl://other:443", false, "ssl://other:443", "other", "443");
+    expect("tls://other/", false, "ssl://other:8883", "other", "8883");
 }
 
 static void test_an_ipv6_address_stands_in_brackets(void **state)
@@ -51,9 +52,10 @@ static void test_an_ipv6_address_stands_in_brackets(void **state)
 static void test_what_is_no_address_is_an_error_that_names_it(void **state)
 {
     static const char *const BAD[] = {
-        "ws://x:80", "x:0",     "x:65536",     "x:y",     "x:",     "mqtt://:1883", "tcp://",
-        "::1",       "fe80::1", "::1:1883",    "[::1",    "[]",     "[]:1883",      "[::1]x",
-        "[[::1]]:1", "]:5",     "x:1883:1884", "tcp:x:1", "x/path", "x:1883/"};
+        "ws://x:80", "x:0",     "x:65536",      "x:y",      "x:",          "mqtt://:1883",
+        "tcp://",    "::1",     "fe80::1",      "::1:1883", "[::1",        "[]",
+        "[]:1883",   "[::1]x",  "[[::1]]:1",    "]:5",      "x:1883:1884", "tcp:x:1",
+        "x/path",    "x:1883/", "tcp://x/path", "x y",      "x,y",         "mqtt:///"};
     struct broker_address address;
     struct error err;
 
@@ -100,12 +102,12 @@ static void test_a_list_has_commas_or_white_space_between(void **state)
     struct bytes list = BYTES(" b:1, a:2\tc:3,"), text;
 
     (void)state;
-    assert_true(broker_address_next(&list, &text) && bytes_equal_text(text, "b:1"));
-    assert_true(broker_address_next(&list, &text) && bytes_equal_text(text, "a:2"));
-    assert_true(broker_address_next(&list, &text) && bytes_equal_text(text, "c:3"));
-    assert_false(broker_address_next(&list, &text));
+    assert_true(bytes_next_item(&list, &text) && bytes_equal_text(text, "b:1"));
+    assert_true(bytes_next_item(&list, &text) && bytes_equal_text(text, "a:2"));
+    assert_true(bytes_next_item(&list, &text) && bytes_equal_text(text, "c:3"));
+    assert_false(bytes_next_item(&list, &text));
     list = BYTES_NONE;
-    assert_false(broker_address_next(&list, &text));
+    assert_false(bytes_next_item(&list, &text));
 }
 
 static void expect_list(const char *server_uris, const char *expected)

@@ -111,9 +111,98 @@ static void test_a_hex_digit_has_its_value_in_either_case(void **state)
     assert_int_equal(bytes_hex_digit('\0'), -1);
 }
 
+static void expect_address(const char *text, const char *host, const char *port)
+{
+    struct bytes host_part, port_part;
+
+    assert_true(bytes_split_port(bytes_of(text), &host_part, &port_part));
+    assert_true(bytes_equal_text(host_part, host));
+    assert_int_equal(port_part.data != NULL, port != NULL);
+    assert_true(bytes_equal(port_part, bytes_of(port)));
+}
+
+static void test_an_address_is_split_into_host_and_port(void **state)
+{
+    (void)state;
+    expect_address("localhost:9080", "localhost", "9080");
+    expect_address("localhost", "localhost", NULL);
+    expect_address("localhost:", "localhost", "");
+    expect_address(":9080", "", "9080");
+    expect_address("[::1]:9080", "::1", "9080");
+    expect_address("[fe80::1%eth0]", "fe80::1%eth0", NULL);
+}
+
+static void test_an_ipv6_address_without_its_brackets_is_not_split(void **state)
+{
+    static const char *const BAD[] = {"::1",   "fe80::1", "::1:80",  "a:1:2", "[::1", "[::1:80",
+                                      "[]:80", "[]",      "[::1]80", "]:5",   "a]:5", "[[::1]]:1"};
+    struct bytes host, port;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+        assert_false(bytes_split_port(bytes_of(BAD[i]), &host, &port));
+}
+
+static void test_a_port_is_a_number_from_1_to_65535(void **state)
+{
+    static const char *const BAD[] = {"", "0", "65536", "-1", " 80", "http"};
+    uint16_t port = 0;
+
+    (void)state;
+    assert_true(bytes_to_port(BYTES("65535"), &port));
+    assert_int_equal(port, 65535);
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+        assert_false(bytes_to_port(bytes_of(BAD[i]), &port));
+}
+
+static void test_the_hash_is_fnv_1a(void **state)
+{
+    (void)state;
+    assert_true(bytes_hash(BYTES("")) == UINT64_C(0xcbf29ce484222325));
+    assert_true(bytes_hash(BYTES("a")) == UINT64_C(0xaf63dc4c8601ec8c));
+    assert_true(bytes_hash(BYTES("foobar")) == UINT64_C(0x85944171f73967e8));
+}
+
+static void expect_printable(struct bytes text, size_t size, const char *expected)
+{
+    char out[64];
+
+    bytes_to_printable(text, out, size);
+    assert_string_equal(out, expected);
+}
+
+static void test_printable_text_has_no_control_characters(void **state)
+{
+    (void)state;
+    expect_printable(BYTES("plain \xC3\xA9 \xE2\x82\xAC"), 64, "plain \xC3\xA9 \xE2\x82\xAC");
+    expect_printable(BYTES("a\tb\r\nc"), 64, "a b  c");
+    expect_printable(BYTES("\x1B]0;title\x07"), 64, "?]0;title?");
+    expect_printable(BYTES("\x7F\0x"), 64, "??x");
+    expect_printable(BYTES("\xC2\x9B"
+                           "31m \xC2\xA0"),
+                     64, "?31m \xC2\xA0");
+    expect_printable(BYTES("\x9B"
+                           "31m\xFF\xC0\x80"),
+                     64, "?31m???");
+    expect_printable(BYTES(""), 64, "");
+}
+
+static void test_printable_text_is_cut_between_characters(void **state)
+{
+    (void)state;
+    expect_printable(BYTES("ab\xE2\x82\xAC"), 5, "ab");
+    expect_printable(BYTES("ab\xE2\x82\xAC"), 6, "ab\xE2\x82\xAC");
+    expect_printable(BYTES("ab\xE2\x82"), 64, "ab??");
+    expect_printable(BYTES("abc"), 1, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_hash_is_fnv_1a),
+        cmocka_unit_test(test_an_address_is_split_into_host_and_port),
+        cmocka_unit_test(test_an_ipv6_address_without_its_brackets_is_not_split),
+        cmocka_unit_test(test_a_port_is_a_number_from_1_to_65535),
         cmocka_unit_test(test_a_slice_is_clamped_to_the_whole),
         cmocka_unit_test(test_split_gives_head_and_tail),
         cmocka_unit_test(test_a_number_is_digits_only_and_must_fit),
@@ -121,6 +210,8 @@ int main(void)
         cmocka_unit_test(test_utf8_is_rfc_3629s),
         cmocka_unit_test(test_a_buffer_grows_and_keeps_what_it_has),
         cmocka_unit_test(test_an_arena_keeps_every_copy_until_it_is_cleared),
+        cmocka_unit_test(test_printable_text_has_no_control_characters),
+        cmocka_unit_test(test_printable_text_is_cut_between_characters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

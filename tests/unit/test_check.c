@@ -8,12 +8,13 @@
     "[mercure]\nurl = http://hub/\njwt_secret = 0123456789abcdef0123456789abcdef\n"                \
     "[failure]\ndsn = postgresql://u:p@db/x\n"
 
-static void expect(const char *ini, const char *faults, const char *warnings)
+static void expect(const char *ini, const char *warnings)
 {
     struct settings *settings = load(ini);
     struct check_report report = {0};
+
     check_settings(settings, &report);
-    assert_string_equal(buf_text(&report.faults), faults);
+    assert_string_equal(buf_text(&report.faults), "");
     assert_string_equal(buf_text(&report.warnings), warnings);
     check_report_free(&report);
     settings_free(settings);
@@ -22,56 +23,22 @@ static void expect(const char *ini, const char *faults, const char *warnings)
 static void test_good_settings_are_good(void **state)
 {
     (void)state;
-    expect(GOOD, "", "");
+    expect(GOOD, "");
 }
 
-static void test_bad_filters_and_topics_are_faults(void **state)
+static void test_a_key_that_cannot_be_used_is_a_fault(void **state)
 {
-    struct settings *settings = load(GOOD "[mqtt]\ntopics = a, b/#/c\nstatus_topic = a/+\n");
+    struct settings *settings = load("[mercure]\nurl = http://hub/\njwt_algorithm = RS256\n"
+                                     "jwt_key_file = /nowhere\n");
     struct check_report report = {0};
+
     (void)state;
     check_settings(settings, &report);
-    assert_non_null(strstr(buf_text(&report.faults), "x.ini:7: [mqtt] topics: "));
-    assert_non_null(strstr(buf_text(&report.faults), "b/#/c"));
-    assert_non_null(strstr(buf_text(&report.faults), "x.ini:8: [mqtt] status_topic: "));
+    assert_string_equal(buf_text(&report.faults),
+                        "x.ini:4: [mercure] jwt_key_file /nowhere: No such "
+                        "file or directory\n");
     check_report_free(&report);
     settings_free(settings);
-    expect(GOOD "[mqtt]\ntopics = ,\n", "x.ini:7: [mqtt] topics: names no topic filter\n", "");
-}
-
-static void test_bad_dsns_are_faults(void **state)
-{
-    (void)state;
-    expect(GOOD "[transport:async]\ndsn = redis://h/m?nonsense=1\n",
-           "x.ini:7: [transport:async] dsn: Invalid option(s) \"nonsense\" passed to the Redis "
-           "Messenger "
-           "transport\n",
-           "");
-    expect(GOOD "[transport:async]\ndsn = rediss://h/m\n",
-           "x.ini:7: [transport:async] dsn: TLS, Cluster and Sentinel are not supported by this "
-           "version: "
-           "name one host, with redis://\n",
-           "");
-    struct settings *settings = load("[mercure]\nurl = http://hub/\njwt = a.b.c\n[failure]\n"
-                                     "dsn = mysql://u:hunter2@h/x\n");
-    struct check_report report = {0};
-    check_settings(settings, &report);
-    assert_non_null(strstr(buf_text(&report.faults), "x.ini:5: [failure] dsn"));
-    assert_null(strstr(buf_text(&report.faults), "hunter2"));
-    check_report_free(&report);
-    settings_free(settings);
-}
-
-static void test_what_workers_need_is_only_needed_with_workers(void **state)
-{
-    (void)state;
-    expect("[failure]\ndsn = postgresql://u:p@db/x\n[worker]\ncount = 0\n", "", "");
-    expect(
-        "[failure]\ndsn = postgresql://u:p@db/x\n",
-        "[mercure] url: is needed (MERCURE_URL): where the workers publish\n"
-        "[mercure] has neither a jwt (MERCURE_JWT) nor a jwt_secret (MERCURE_JWT_SECRET): the hub "
-        "takes no update without one\n",
-        "");
 }
 
 static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
@@ -81,7 +48,6 @@ static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
         "[mercure]\nurl = http://hub/\njwt_secret = !ChangeThisMercureHubJWTSecretKey!\n"
         "topic_template = all\nca_file = /nowhere\n[mqtt]\nqos = 0\n"
         "[transport:async]\ndsn = redis://h/m?stream_max_entries=10\n",
-        "",
         "x.ini:7: [mqtt] qos: QoS 0: the broker keeps no message for us while we are away\n"
         "x.ini:9: [transport:async] dsn: stream_max_entries: Redis drops the oldest messages, read "
         "or "
@@ -90,8 +56,7 @@ static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
         "to "
         "go\n"
         "x.ini:5: [mercure] ca_file: /nowhere: No such file or directory\n"
-        "x.ini:4: [mercure] topic_template: has no {topic}: every update has the same topic\n"
-        "x.ini:3: [mercure] jwt_secret: is the example of the documentation: everybody knows it\n");
+        "x.ini:4: [mercure] topic_template: has no {topic}: every update has the same topic\n");
 }
 
 #define NO_IPV6                                                                                    \
@@ -100,12 +65,12 @@ static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
 static void test_a_certificate_is_compared_with_no_ipv6_address(void **state)
 {
     (void)state;
-    expect(GOOD "[mqtt]\ntls = yes\nhost = ::1\n", "", "x.ini:8: [mqtt] host" NO_IPV6);
-    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://[::1]:2\n", "",
+    expect(GOOD "[mqtt]\ntls = yes\nhost = ::1\n", "x.ini:8: [mqtt] host" NO_IPV6);
+    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://[::1]:2\n",
            "x.ini:7: [mqtt] server_uris" NO_IPV6);
-    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://h:2\n", "", "");
-    expect(GOOD "[mqtt]\nhost = ::1\n", "", "");
-    expect(GOOD "[mqtt]\ntls = yes\nhost = 127.0.0.1\n", "", "");
+    expect(GOOD "[mqtt]\nserver_uris = tcp://[::1]:1, ssl://h:2\n", "");
+    expect(GOOD "[mqtt]\nhost = ::1\n", "");
+    expect(GOOD "[mqtt]\ntls = yes\nhost = 127.0.0.1\n", "");
 }
 
 static void test_overlapping_consumers_are_a_warning(void **state)
@@ -113,7 +78,6 @@ static void test_overlapping_consumers_are_a_warning(void **state)
     (void)state;
     expect(GOOD "[mqtt]\ntopics = garden/#\n[consumer:a]\ntopics = house/#, garden/+/temp\n"
                 "[consumer:b]\ntopics = cellar/#\n",
-           "",
            "x.ini:9: [consumer:a] topics: `garden/+/temp` overlaps with a filter of [mqtt]: both "
            "consumers dispatch what both match\n");
 }
@@ -121,13 +85,13 @@ static void test_overlapping_consumers_are_a_warning(void **state)
 static void test_filters_that_overlap_in_part_are_a_warning(void **state)
 {
     (void)state;
-    expect(GOOD "[mqtt]\ntopics = a/+ +/b\n", "",
+    expect(GOOD "[mqtt]\ntopics = a/+ +/b\n",
            "x.ini:7: [mqtt] topics: `a/+` and `+/b` overlap: the broker may send twice what both "
            "match, and each copy is a message of its own\n");
-    expect(GOOD "[mqtt]\ntopics = a/# a/b c\n", "", "");
+    expect(GOOD "[mqtt]\ntopics = a/# a/b c\n", "");
 }
 
-static void test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes(void **state)
+static void test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker(void **state)
 {
     static const struct {
         const char *client_id;
@@ -152,14 +116,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_good_settings_are_good),
-        TEST(test_bad_filters_and_topics_are_faults),
-        TEST(test_bad_dsns_are_faults),
-        TEST(test_what_workers_need_is_only_needed_with_workers),
+        TEST(test_a_key_that_cannot_be_used_is_a_fault),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_filters_that_overlap_in_part_are_a_warning),
-        TEST(test_the_checks_client_id_is_nobodys_and_no_longer_than_a_broker_takes),
+        TEST(test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

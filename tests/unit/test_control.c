@@ -4,6 +4,7 @@
 #include "common/base/alloc.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,13 +30,14 @@ static int parse(const char *text, struct control_request *request)
 
 static void test_every_verb_is_understood(void **test)
 {
-    static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start", "stop",
-                                                         "restart", "scale",  "reload"};
+    static const char *const VERBS[CONTROL_VERBS_LEN] = {
+        "status", "health", "start", "stop", "restart", "scale", "reload", "events", "signal"};
     struct control_request request;
 
     (void)test;
     for (size_t i = 0; i < CONTROL_VERBS_LEN; i++) {
-        char *text = xasprintf("{\"verb\":\"%s\",\"count\":3}", VERBS[i]);
+        char *text = xasprintf("{\"verb\":\"%s\",\"count\":3,\"signal\":\"TERM\"}", VERBS[i]);
+
         assert_int_equal(parse(text, &request), 0);
         assert_int_equal(request.verb, i);
         assert_string_equal(request.target, "");
@@ -50,6 +52,15 @@ static void test_target_and_count_are_read(void **test)
     (void)test;
     assert_int_equal(parse("{\"target\":\"worker:2\",\"verb\":\"restart\",\"x\":[]}", &request), 0);
     assert_string_equal(request.target, "worker:2");
+    assert_int_equal(parse("{\"verb\":\"signal\",\"signal\":\"SIGUSR1\"}", &request), 0);
+    assert_int_equal(request.signal, SIGUSR1);
+    assert_int_equal(parse("{\"verb\":\"signal\",\"signal\":\"9\"}", &request), 0);
+    assert_int_equal(request.signal, SIGKILL);
+    assert_true(parse("{\"verb\":\"signal\",\"signal\":\"0\"}", &request) < 0);
+    assert_true(parse("{\"verb\":\"signal\"}", &request) < 0);
+    assert_true(parse("{\"verb\":\"status\",\"bridge\":7}", &request) < 0);
+    assert_int_equal(parse("{\"verb\":\"status\",\"bridge\":\"/a\"}", &request), 0);
+    assert_string_equal(request.bridge, "/a");
     assert_int_equal(parse(" {\"verb\":\"scale\",\"count\":17} ", &request), 0);
     assert_int_equal(request.count, 17);
     assert_int_equal(parse("{\"verb\":\"stop\",\"target\":null}", &request), 0);
@@ -93,7 +104,7 @@ static void test_what_is_no_request_is_refused_with_a_reason(void **test)
 static void test_a_target_that_does_not_fit_is_refused_not_cut(void **test)
 {
     struct control_request request;
-    char name[200];
+    char name[CONTROL_TARGET_SIZE + 1];
 
     (void)test;
     memset(name, 'a', sizeof(name));
@@ -131,7 +142,7 @@ static void test_deep_nesting_is_refused_without_harm(void **test)
 }
 
 /* The socket itself, without a loop: control_process is what the loop would call. */
-struct place {
+struct server {
     char dir[32];
     char path[64];
     struct control *control;
@@ -140,73 +151,73 @@ struct place {
 
 static bool answer(void *context, const struct control_request *request, struct buf *reply)
 {
-    struct place *place = context;
+    struct server *server = context;
 
-    place->answered++;
+    server->answered++;
     buf_printf(reply, "{\"ok\":true,\"verb\":%d}", (int)request->verb);
     return request->verb == CONTROL_STOP;
 }
 
 static int set_up(void **test)
 {
-    struct place *place = xcalloc(1, sizeof(*place));
+    struct server *server = xcalloc(1, sizeof(*server));
     struct error err = {0};
 
-    strcpy(place->dir, "/tmp/test-control-XXXXXX");
-    assert_non_null(mkdtemp(place->dir));
-    snprintf(place->path, sizeof(place->path), "%s/socket", place->dir);
-    assert_int_equal(control_open(&place->control, place->path, (uid_t)-1, answer, place, &err), 0);
-    *test = place;
+    strcpy(server->dir, "/tmp/test-control-XXXXXX");
+    assert_non_null(mkdtemp(server->dir));
+    snprintf(server->path, sizeof(server->path), "%s/socket", server->dir);
+    assert_int_equal(control_open(&server->control, server->path, answer, server, &err), 0);
+    *test = server;
     return 0;
 }
 
 static int tear_down(void **test)
 {
-    struct place *place = *test;
+    struct server *server = *test;
 
-    control_close(place->control);
-    assert_int_equal(rmdir(place->dir), 0);
-    free(place);
+    control_close(server->control);
+    assert_int_equal(rmdir(server->dir), 0);
+    free(server);
     return 0;
 }
 
-static int client(const struct place *place)
+static int client(const struct server *server)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", place->path);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->path);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     return fd;
 }
 
-static void turn(struct place *place, int times, int64_t now_ms)
+static void process(struct server *server, int times, int64_t now_ms)
 {
     for (int i = 0; i < times; i++)
-        control_process(place->control, now_ms);
+        control_process(server->control, now_ms);
 }
 
 static void test_the_socket_is_its_owners_alone(void **test)
 {
-    struct place *place = *test;
+    struct server *server = *test;
     struct stat info;
 
-    assert_int_equal(stat(place->path, &info), 0);
+    assert_int_equal(stat(server->path, &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);
 }
 
 static void test_a_line_in_pieces_gets_its_answer_and_then_the_end(void **test)
 {
-    struct place *place = *test;
-    int fd = client(place);
+    struct server *server = *test;
+    int fd = client(server);
     char reply[100] = "";
 
     assert_int_equal(send(fd, "{\"verb\":", 8, 0), 8);
-    turn(place, 5, 0);
-    assert_int_equal(place->answered, 0);
+    process(server, 5, 0);
+    assert_int_equal(server->answered, 0);
     assert_int_equal(send(fd, "\"reload\"}\n", 10, 0), 10);
-    turn(place, 5, 0);
-    assert_int_equal(place->answered, 1);
+    process(server, 5, 0);
+    assert_int_equal(server->answered, 1);
     assert_int_equal(recv(fd, reply, sizeof(reply) - 1, 0), 21);
     assert_string_equal(reply, "{\"ok\":true,\"verb\":6}\n");
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
@@ -215,58 +226,58 @@ static void test_a_line_in_pieces_gets_its_answer_and_then_the_end(void **test)
 
 static void test_a_line_that_ends_with_the_connection_is_answered_too(void **test)
 {
-    struct place *place = *test;
-    int fd = client(place);
+    struct server *server = *test;
+    int fd = client(server);
     char reply[100];
 
     assert_int_equal(send(fd, "{\"verb\":\"status\"}", 17, 0), 17);
     shutdown(fd, SHUT_WR);
-    turn(place, 6, 0);
+    process(server, 6, 0);
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), 21);
     close(fd);
 }
 
 static void test_after_stop_the_end_of_the_connection_is_the_end_of_the_service(void **test)
 {
-    struct place *place = *test;
-    int fd = client(place);
+    struct server *server = *test;
+    int fd = client(server);
     char reply[100];
 
     assert_int_equal(send(fd, "{\"verb\":\"stop\"}\n", 16, 0), 16);
-    turn(place, 6, 0);
+    process(server, 6, 0);
     assert_true(recv(fd, reply, sizeof(reply), 0) > 0);
-    turn(place, 6, 100 * CONTROL_PATIENCE_MS);
+    process(server, 6, 100 * CONTROL_TIMEOUT_MS);
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1); /* still open */
-    assert_int_equal(control_deadline(place->control), -1);
-    control_retire(place->control);
-    assert_int_equal(access(place->path, F_OK), -1);
+    assert_int_equal(control_deadline(server->control), -1);
+    control_retire(server->control);
+    assert_int_equal(access(server->path, F_OK), -1);
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1);
-    control_close(place->control);
-    place->control = NULL;
+    control_close(server->control);
+    server->control = NULL;
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
     close(fd);
 }
 
 static void test_who_sends_nothing_is_dropped_in_time(void **test)
 {
-    struct place *place = *test;
-    int fd = client(place);
+    struct server *server = *test;
+    int fd = client(server);
     char byte;
 
-    turn(place, 3, 1000);
-    assert_int_equal(control_deadline(place->control), 1000 + CONTROL_PATIENCE_MS);
-    turn(place, 1, 1000 + CONTROL_PATIENCE_MS - 1);
+    process(server, 3, 1000);
+    assert_int_equal(control_deadline(server->control), 1000 + CONTROL_TIMEOUT_MS);
+    process(server, 1, 1000 + CONTROL_TIMEOUT_MS - 1);
     assert_int_equal(recv(fd, &byte, 1, 0), -1);
-    turn(place, 1, 1000 + CONTROL_PATIENCE_MS);
+    process(server, 1, 1000 + CONTROL_TIMEOUT_MS);
     assert_int_equal(recv(fd, &byte, 1, 0), 0);
-    assert_int_equal(control_deadline(place->control), -1);
+    assert_int_equal(control_deadline(server->control), -1);
     close(fd);
 }
 
 static void test_a_huge_line_is_refused_not_kept(void **test)
 {
-    struct place *place = *test;
-    int fd = client(place);
+    struct server *server = *test;
+    int fd = client(server);
     char bytes[4096];
     char reply[200] = "";
 
@@ -274,47 +285,47 @@ static void test_a_huge_line_is_refused_not_kept(void **test)
     for (int i = 0; i < 100 && reply[0] == '\0'; i++) {
         if (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0)
             break;
-        turn(place, 3, 0);
+        process(server, 3, 0);
         if (recv(fd, reply, sizeof(reply) - 1, 0) < 0)
             reply[0] = '\0';
     }
     assert_non_null(strstr(reply, "64 KB"));
-    assert_int_equal(place->answered, 0);
+    assert_int_equal(server->answered, 0);
     close(fd);
 }
 
 static void test_more_clients_than_room_push_out_the_oldest(void **test)
 {
-    struct place *place = *test;
+    struct server *server = *test;
     int fds[CONTROL_CLIENTS_MAX + 1];
     char byte;
 
     for (int i = 0; i <= CONTROL_CLIENTS_MAX; i++) {
-        fds[i] = client(place);
-        turn(place, 2, 0);
+        fds[i] = client(server);
+        process(server, 2, 0);
     }
     assert_int_equal(recv(fds[0], &byte, 1, 0), 0);
     assert_int_equal(recv(fds[1], &byte, 1, 0), -1);
     for (int i = 0; i <= CONTROL_CLIENTS_MAX; i++)
         close(fds[i]);
-    turn(place, 2 * CONTROL_CLIENTS_MAX, 0);
-    assert_int_equal(control_deadline(place->control), -1);
+    process(server, 2 * CONTROL_CLIENTS_MAX, 0);
+    assert_int_equal(control_deadline(server->control), -1);
 }
 
 static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
 {
     static const char STOP[] = "{\"verb\":\"stop\"}\n";
-    struct place *place = *test;
+    struct server *server = *test;
     int fds[CONTROL_CLIENTS_MAX + 2];
     char bytes[64];
 
     for (int i = 0; i < CONTROL_CLIENTS_MAX + 2; i++) {
-        fds[i] = client(place);
-        turn(place, 2, 0);
+        fds[i] = client(server);
+        process(server, 2, 0);
         if (i >= CONTROL_CLIENTS_MAX) /* there is no room, and nobody to push out */
             continue;
         assert_int_equal(send(fds[i], STOP, strlen(STOP), 0), strlen(STOP));
-        turn(place, 4, 0);
+        process(server, 4, 0);
         assert_true(recv(fds[i], bytes, sizeof(bytes), 0) > 0);
     }
     assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
@@ -322,45 +333,44 @@ static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
     /* Of those that do not wait for it the oldest goes. */
     close(fds[1]);
     close(fds[2]);
-    turn(place, 4, 0);
-    fds[1] = client(place);
-    fds[2] = client(place);
-    turn(place, 4, 0);
-    int last = client(place);
-    turn(place, 2, 0);
+    process(server, 4, 0);
+    fds[1] = client(server);
+    fds[2] = client(server);
+    process(server, 4, 0);
+    int last = client(server);
+    process(server, 2, 0);
     assert_int_equal(recv(fds[1], bytes, 1, 0), 0);
     assert_int_equal(recv(fds[2], bytes, 1, 0), -1);
     assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
     close(last);
     for (int i = 0; i < CONTROL_CLIENTS_MAX + 2; i++)
         close(fds[i]);
-    turn(place, 2 * CONTROL_CLIENTS_MAX, 0);
+    process(server, 2 * CONTROL_CLIENTS_MAX, 0);
 }
 
 static void test_a_socket_that_somebody_listens_on_is_not_taken(void **test)
 {
-    struct place *place = *test;
+    struct server *server = *test;
     struct control *second = NULL;
     struct error err = {0};
 
-    assert_int_equal(control_open(&second, place->path, (uid_t)-1, answer, place, &err),
-                     -ERR_LOCKED);
+    assert_int_equal(control_open(&second, server->path, answer, server, &err), -ERR_LOCKED);
     assert_null(second);
 }
 
 static void test_a_socket_file_that_was_left_behind_is_replaced(void **test)
 {
-    struct place *place = *test;
+    struct server *server = *test;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct control *second = NULL;
     struct error err = {0};
-    char *path = xasprintf("%s/left", place->dir);
+    char *path = xasprintf("%s/left", server->dir);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     close(fd);
-    assert_int_equal(control_open(&second, path, (uid_t)-1, answer, place, &err), 0);
+    assert_int_equal(control_open(&second, path, answer, server, &err), 0);
     control_close(second);
     assert_int_equal(access(path, F_OK), -1);
     free(path);
@@ -375,7 +385,7 @@ static void test_a_path_that_is_too_long_is_said(void **test)
     (void)test;
     memset(path, 'x', sizeof(path));
     path[sizeof(path) - 1] = '\0';
-    assert_int_equal(control_open(&control, path, (uid_t)-1, answer, NULL, &err), -ERR_USAGE);
+    assert_int_equal(control_open(&control, path, answer, NULL, &err), -ERR_USAGE);
     assert_non_null(strstr(err.text, "socket"));
 }
 
@@ -402,5 +412,6 @@ int main(void)
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
         cmocka_unit_test(test_a_path_that_is_too_long_is_said),
     };
+
     return cmocka_run_group_tests_name("control", tests, NULL, NULL);
 }

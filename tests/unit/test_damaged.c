@@ -52,7 +52,7 @@ static void test_what_an_earlier_process_found_damaged_is_kept_as_well(void **st
     assert_int_equal(spool_case_files(c, ".damaged"), 1);
 }
 
-static void test_damage_in_the_segment_that_is_still_written_is_kept_with_what_follows(void **state)
+static void test_damage_in_the_segment_being_written_is_kept_with_what_follows(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
@@ -134,7 +134,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_what_an_earlier_process_found_damaged_is_kept_as_well),
-        TEST(test_damage_in_the_segment_that_is_still_written_is_kept_with_what_follows),
+        TEST(test_damage_in_the_segment_being_written_is_kept_with_what_follows),
         TEST(test_damage_that_cannot_be_noted_is_kept_by_who_found_it),
         TEST(test_a_damaged_segment_whose_header_goes_too_has_one_name_then),
         TEST(test_a_damaged_segment_in_use_is_not_among_those_that_pile_up),

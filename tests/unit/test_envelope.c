@@ -307,34 +307,6 @@ static void test_json_that_is_not_utf8_says_so_in_its_headers(void **state)
     buf_free(&out);
 }
 
-static void test_join_puts_body_and_headers_together_again(void **state)
-{
-    static const char *const serializers[] = {"php", "json"};
-    struct arena arena = {0};
-    struct buf file = {0};
-    struct buf out = {0};
-    struct envelope envelope;
-    struct error err;
-
-    (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        struct bytes whole = vector_read(&file, "7.4", serializers[i], "fresh-utf8.message");
-
-        decode(&envelope, whole, &arena);
-        buf_clear(&out);
-        assert_int_equal(envelope_join(&out, envelope.body, envelope.headers, true, &err), 0);
-        assert_bytes(buf_bytes(&out), whole);
-    }
-    buf_clear(&out);
-    assert_int_equal(envelope_join(&out, BYTES("x"), BYTES("[]"), false, &err), 0);
-    assert_text(buf_bytes(&out), "{\"body\":\"x\",\"headers\":[]}");
-    assert_int_equal(envelope_join(&out, BYTES("\xFF"), BYTES("[]"), false, &err), -ERR_FORMAT);
-    assert_int_equal(envelope_join(&out, BYTES("x"), BYTES("{"), false, &err), -ERR_FORMAT);
-    buf_free(&file);
-    buf_free(&out);
-    arena_free(&arena);
-}
-
 static void test_a_large_message_comes_back(void **state)
 {
     struct envelope_format format = format_of(ENVELOPE_PHP);
@@ -368,7 +340,6 @@ int main(void)
         cmocka_unit_test(test_the_length_in_front_is_right),
         cmocka_unit_test(test_a_template_is_used_again_and_appends),
         cmocka_unit_test(test_json_that_is_not_utf8_says_so_in_its_headers),
-        cmocka_unit_test(test_join_puts_body_and_headers_together_again),
         cmocka_unit_test(test_a_large_message_comes_back),
     };
 

@@ -5,94 +5,68 @@
 
 #include <cmocka.h>
 
-static void expect(long first, long last, bool id_matches, enum hub_outcome outcome,
-                   bool mint_again)
+static void expect(long first, long last, bool id_matches, enum hub_outcome outcome)
 {
     for (long status = first; status <= last; status++) {
         struct hub_answer answer = hub_answer_read(status, id_matches);
 
-        if (answer.outcome != outcome || answer.mint_again != mint_again)
+        if (answer.outcome != outcome)
             fail_msg("status %ld", status);
         assert_non_null(answer.meaning);
     }
 }
 
-static void test_done_is_200_with_our_id_and_nothing_else(void **state)
+static void test_only_200_with_our_id_has_passed(void **state)
 {
     (void)state;
-    expect(200, 200, true, HUB_DONE, false);
-    expect(200, 200, false, HUB_RETRY, false);
+    expect(200, 200, true, HUB_PASSED);
+    expect(200, 200, false, HUB_FAILED);
     for (long status = -1; status < 1000; status++)
         if (status != 200)
-            assert_int_not_equal(hub_answer_read(status, true).outcome, HUB_DONE);
+            assert_int_not_equal(hub_answer_read(status, true).outcome, HUB_PASSED);
 }
 
-static void test_poison_is_rejected(void **state)
+static void test_what_may_be_said_of_the_update_is_a_refusal(void **state)
 {
     (void)state;
-    expect(400, 400, false, HUB_REJECT, false);
-    expect(403, 403, false, HUB_REJECT, false);
-    expect(413, 413, false, HUB_REJECT, false);
+    expect(400, 400, false, HUB_REFUSED);
+    expect(403, 403, false, HUB_REFUSED);
+    expect(413, 413, false, HUB_REFUSED);
 }
 
-static void test_a_401_waits_and_mints_again(void **state)
+static void test_a_401_is_the_tokens(void **state)
 {
     (void)state;
-    expect(401, 401, false, HUB_WAIT, true);
+    expect(401, 401, false, HUB_UNAUTHORIZED);
 }
 
-static void test_the_hubs_and_the_settings_trouble_waits(void **state)
+static void test_429_and_503_are_a_limiters(void **state)
 {
     (void)state;
-    expect(0, 0, false, HUB_WAIT, false);
-    expect(300, 399, false, HUB_WAIT, false);
-    expect(404, 405, false, HUB_WAIT, false);
-    expect(408, 408, false, HUB_WAIT, false);
-    expect(421, 421, false, HUB_WAIT, false);
-    expect(425, 425, false, HUB_WAIT, false);
-    expect(429, 429, false, HUB_WAIT, false);
-    expect(500, 599, false, HUB_WAIT, false);
-    expect(600, 999, false, HUB_WAIT, false);
-    expect(-1, -1, false, HUB_WAIT, false);
+    expect(429, 429, false, HUB_LIMITED);
+    expect(503, 503, false, HUB_LIMITED);
 }
 
-static void test_what_no_hub_answers_is_retried(void **state)
+static void test_all_else_is_a_failure(void **state)
 {
     (void)state;
-    expect(100, 299, false, HUB_RETRY, false);
-    expect(402, 402, false, HUB_RETRY, false);
-    expect(406, 407, false, HUB_RETRY, false);
-    expect(409, 412, false, HUB_RETRY, false);
-    expect(414, 420, false, HUB_RETRY, false);
-    expect(422, 424, false, HUB_RETRY, false);
-    expect(426, 428, false, HUB_RETRY, false);
-    expect(430, 499, false, HUB_RETRY, false);
-}
-
-static void test_only_an_answer_that_may_be_about_the_update_can_be_held_against_it(void **state)
-{
-    (void)state;
-    assert_int_equal(hub_answer_read(429, false).cause, HUB_CAUSE_LIMIT);
-    for (long status = 300; status < 500; status++) {
-        struct hub_answer answer = hub_answer_read(status, false);
-        bool settings = answer.outcome == HUB_WAIT && status != 408 && status != 425;
-
-        if (status != 429)
-            assert_int_equal(answer.cause, settings ? HUB_CAUSE_SETTINGS : HUB_CAUSE_OPEN);
-    }
-    assert_int_equal(hub_answer_read(0, false).cause, HUB_CAUSE_OPEN);
-    assert_int_equal(hub_answer_read(503, false).cause, HUB_CAUSE_OPEN);
+    expect(-1, 199, false, HUB_FAILED);
+    expect(201, 399, false, HUB_FAILED);
+    expect(402, 402, false, HUB_FAILED);
+    expect(404, 412, false, HUB_FAILED);
+    expect(414, 428, false, HUB_FAILED);
+    expect(430, 502, false, HUB_FAILED);
+    expect(504, 999, false, HUB_FAILED);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_done_is_200_with_our_id_and_nothing_else),
-        cmocka_unit_test(test_poison_is_rejected),
-        cmocka_unit_test(test_a_401_waits_and_mints_again),
-        cmocka_unit_test(test_the_hubs_and_the_settings_trouble_waits),
-        cmocka_unit_test(test_what_no_hub_answers_is_retried),
-        cmocka_unit_test(test_only_an_answer_that_may_be_about_the_update_can_be_held_against_it),
+        cmocka_unit_test(test_only_200_with_our_id_has_passed),
+        cmocka_unit_test(test_what_may_be_said_of_the_update_is_a_refusal),
+        cmocka_unit_test(test_a_401_is_the_tokens),
+        cmocka_unit_test(test_429_and_503_are_a_limiters),
+        cmocka_unit_test(test_all_else_is_a_failure),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,16 +6,25 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
-#define URL "http://hub/.well-known/mercure"
+static int judge(long status, bool id_matches, struct error *err)
+{
+    struct hub_result result = {.answer = hub_answer_read(status, id_matches), .status = status};
 
-static void test_a_hub_that_misses_the_topic_is_well(void **state)
+    snprintf(result.text, sizeof(result.text), "http://hub/: %s", result.answer.meaning);
+    return hub_probe_judge(&result, err);
+}
+
+static void test_only_a_probe_that_passed_is_health(void **state)
 {
     struct error err = {0};
 
     (void)state;
-    assert_int_equal(hub_probe_judge(400, URL, &err), 0);
+    assert_int_equal(judge(200, true, &err), 0);
+    for (long status = 0; status < 600; status++)
+        assert_true(judge(status, false, &err) < 0);
 }
 
 static void test_a_refused_token_is_named(void **state)
@@ -23,38 +32,40 @@ static void test_a_refused_token_is_named(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_int_equal(hub_probe_judge(401, URL, &err), -ERR_REFUSED);
+    assert_int_equal(judge(401, false, &err), -ERR_REFUSED);
     assert_non_null(strstr(err.text, "MERCURE_JWT_SECRET"));
-    assert_non_null(strstr(err.text, URL));
+    assert_non_null(strstr(err.text, "http://hub/"));
 }
 
 static void test_what_is_no_hub_points_at_the_url(void **state)
 {
-    const long answers[] = {200, 204, 301, 404, 405, 418};
+    const long answers[] = {200, 204, 301, 400, 403, 404, 405, 407, 418};
 
     (void)state;
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         struct error err = {0};
-        assert_int_equal(hub_probe_judge(answers[i], URL, &err), -ERR_REFUSED);
+
+        assert_int_equal(judge(answers[i], false, &err), -ERR_REFUSED);
         assert_non_null(strstr(err.text, "MERCURE_URL"));
     }
 }
 
 static void test_a_busy_hub_may_come_back(void **state)
 {
-    const long answers[] = {408, 429, 500, 502, 503, 504};
+    const long answers[] = {0, 408, 425, 429, 500, 502, 503, 504};
 
     (void)state;
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         struct error err = {0};
-        assert_int_equal(hub_probe_judge(answers[i], URL, &err), -ERR_UNREACHABLE);
+
+        assert_int_equal(judge(answers[i], false, &err), -ERR_UNREACHABLE);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_hub_that_misses_the_topic_is_well),
+        cmocka_unit_test(test_only_a_probe_that_passed_is_health),
         cmocka_unit_test(test_a_refused_token_is_named),
         cmocka_unit_test(test_what_is_no_hub_points_at_the_url),
         cmocka_unit_test(test_a_busy_hub_may_come_back),

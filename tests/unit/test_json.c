@@ -366,6 +366,16 @@ static void test_bad_bytes_are_replaced_one_by_one(void **state)
     buf_free(&out);
 }
 
+static void test_json_in_ascii_has_the_same_values(void **state)
+{
+    struct buf out = {0};
+
+    (void)state;
+    json_to_ascii(&out, BYTES("{\"\xC3\xA9/\":[\"\\n\\u00e9\xE2\x82\xAC\xF0\x9F\x8C\xA1\", 1]}"));
+    assert_text(buf_bytes(&out), "{\"\\u00e9/\":[\"\\n\\u00e9\\u20ac\\ud83c\\udf21\", 1]}");
+    buf_free(&out);
+}
+
 static void test_base64_both_ways(void **state)
 {
     static const char *const pairs[][2] = {
@@ -426,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_quote_escapes_only_what_it_must),
         cmocka_unit_test(test_a_long_text_survives_quoting),
         cmocka_unit_test(test_bad_bytes_are_replaced_one_by_one),
+        cmocka_unit_test(test_json_in_ascii_has_the_same_values),
         cmocka_unit_test(test_base64_both_ways),
         cmocka_unit_test(test_base64_is_as_strict_as_php),
     };

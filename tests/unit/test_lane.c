@@ -1,6 +1,5 @@
 #include "worker/lane.h"
 
-#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -8,106 +7,205 @@
 
 #include <cmocka.h>
 
-#define ENTRIES_MAX 8
+#define LEN 4
 
-/* Pushes one entry a letter, of the topic of that name; yields; returns the topics as they stand then, with
- * their places from the start. */
-static void check_yield(const char *topics, const char *expected, const size_t *places)
+/* Two sources without a connection. */
+static struct load total;
+static struct source here = {.total = &total}, elsewhere = {.total = &total};
+
+static struct entry *new_entry(struct source *source, uint64_t number, size_t bytes)
 {
-    struct entry entries[ENTRIES_MAX] = {0};
-    struct lane lane = {.doubt = DOUBT_GRAVE};
-    size_t len = 0;
+    struct entry *entry = entry_new(source, (struct stream_id){number, 0});
 
-    for (; topics[len] != '\0'; len++) {
-        entries[len].envelope.topic = (struct bytes){(const char *)topics + len, 1};
-        lane_push(&lane, &entries[len]);
-    }
-    lane_yield(&lane);
-    for (size_t i = 0; i < len; i++) {
-        assert_ptr_equal(lane.head, &entries[places[i]]);
-        assert_int_equal(lane.head->envelope.topic.data[0], expected[i]);
-        lane_pop(&lane);
-    }
-    assert_null(lane.head);
-    assert_null(lane.tail);
-    assert_int_equal(lane.doubt, DOUBT_NONE);
+    entry->bytes = bytes;
+    source_open(source, entry, ENTRY_CURRENT);
+    return entry;
 }
 
-static void test_the_heads_topic_goes_behind_the_others_in_order(void **state)
+static void fill(struct lane *lane, struct entry *entries[LEN])
 {
-    (void)state;
-    check_yield("A", "A", (size_t[]){0});
-    check_yield("AAA", "AAA", (size_t[]){0, 1, 2});
-    check_yield("AB", "BA", (size_t[]){1, 0});
-    check_yield("ABABCA", "BBCAAA", (size_t[]){1, 3, 4, 0, 2, 5});
+    struct source *const sources[LEN] = {&here, &elsewhere, &here, &elsewhere};
+
+    for (size_t i = 0; i < LEN; i++) {
+        entries[i] = new_entry(sources[i], i, 100);
+        lane_add(lane, entries[i], 0);
+    }
 }
 
-static void test_what_is_pushed_later_comes_last(void **state)
+static void empty(struct lane *lane)
 {
-    struct entry entries[3] = {{.envelope.topic = BYTES("a")},
-                               {.envelope.topic = BYTES("b")},
-                               {.envelope.topic = BYTES("a")}};
-    struct lane lane = {0};
+    lane_forget(lane, NULL, false);
+    lane_free(lane);
+    for (size_t i = 0; i < ENTRY_STATES; i++)
+        assert_int_equal(total.entries[i] + total.bytes[i], 0);
+}
+
+static void test_entries_leave_in_their_order(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
 
     (void)state;
-    lane_push(&lane, &entries[0]);
-    lane_push(&lane, &entries[1]);
-    lane_yield(&lane);
-    lane_push(&lane, &entries[2]);
-    assert_ptr_equal(lane_pop(&lane), &entries[1]);
-    assert_ptr_equal(lane_pop(&lane), &entries[0]);
-    assert_ptr_equal(lane_pop(&lane), &entries[2]);
-}
-
-/* Letters as above, small ones refused; another, Z, comes. */
-static void check_push_before(struct lane lane, const char *topics, const char *expected)
-{
-    struct entry entries[ENTRIES_MAX] = {0};
-    struct entry last = {.envelope.topic = BYTES("Z")};
-    size_t len = strlen(topics);
-
-    for (size_t i = 0; i < len; i++) {
-        entries[i].envelope.topic = (struct bytes){topics + i, 1};
-        entries[i].refused_at = islower((unsigned char)topics[i]) ? 7 : 6;
-        lane_push(&lane, &entries[i]);
+    fill(lane, entries);
+    for (size_t i = 0; i < LEN; i++) {
+        assert_ptr_equal(lane_pop(lane), entries[i]);
+        source_release(entries[i]);
     }
-    lane_push_before(&lane, &last, 7);
-    for (size_t i = 0; i < len + 1; i++) {
-        assert_int_equal(lane.head->envelope.topic.data[0], expected[i]);
-        if (i == len)
-            assert_ptr_equal(lane.tail, lane.head);
-        lane_pop(&lane);
-    }
-    assert_null(lane.tail);
+    assert_null(lane->head);
+    empty(lane);
 }
 
-static void test_what_may_pass_comes_before_what_was_refused_and_behind_all_else(void **state)
+static void test_nothing_is_held_against_the_next_entry(void **state)
 {
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
+
     (void)state;
-    check_push_before((struct lane){0}, "", "Z");
-    check_push_before((struct lane){0}, "AB", "ABZ");
-    check_push_before((struct lane){0}, "ab", "Zab");
-    check_push_before((struct lane){0}, "Aab", "AZab");
-    check_push_before((struct lane){0}, "aAb", "aAZb");
-    check_push_before((struct lane){0}, "aA", "aAZ");
+    fill(lane, entries);
+    lane->suspicion = (struct suspicion){SUSPICION_ALONE, 2};
+    lane->refused_at = 7;
+    lane->limits = 3;
+    lane->aside = true;
+    lane_explain(lane, "refused");
+    source_release(lane_pop(lane));
+    assert_int_equal(lane->suspicion.state, SUSPICION_CLEAR);
+    assert_int_equal(lane->suspicion.strikes, 0);
+    assert_int_equal(lane->refused_at, 0);
+    assert_int_equal(lane->limits, 0);
+    assert_false(lane->aside);
+    assert_null(lane->why);
+    empty(lane);
 }
 
-static void test_nothing_comes_before_a_head_that_is_on_the_wire_or_in_doubt(void **state)
+static void test_a_lane_is_in_one_list_and_moves_to_its_end(void **state)
 {
+    struct lane_list first = {0}, second = {0};
+    struct lane *a = lane_new(BYTES("a"), NULL);
+    struct lane *b = lane_new(BYTES("b"), NULL);
+    struct lane *c = lane_new(BYTES("c"), NULL);
+
     (void)state;
-    check_push_before((struct lane){.sending = true}, "a", "aZ");
-    check_push_before((struct lane){.sending = true}, "ab", "aZb");
-    check_push_before((struct lane){.doubt = DOUBT_GRAVE}, "ab", "aZb");
-    check_push_before((struct lane){.doubt = DOUBT_GRAVE}, "aAb", "aAZb");
+    lane_move(a, &first);
+    lane_move(b, &first);
+    lane_move(c, &first);
+    lane_move(a, &first);
+    assert_ptr_equal(first.head, b);
+    assert_ptr_equal(first.head->prev, a);
+    lane_move(c, &second);
+    assert_ptr_equal(first.head->next, a);
+    assert_ptr_equal(a->prev, b);
+    assert_int_equal(first.len, 2);
+    assert_int_equal(second.len, 1);
+    lane_free(b);
+    assert_ptr_equal(first.head, a);
+    lane_move(a, NULL);
+    assert_null(first.head);
+    lane_free(a);
+    lane_free(c);
+    assert_int_equal(second.len, 0);
+}
+
+static void test_entries_of_a_source_are_forgotten_and_others_keep_their_order(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
+
+    (void)state;
+    fill(lane, entries);
+    lane->suspicion.state = SUSPICION_PAUSED;
+    lane_forget(lane, &here, false);
+    assert_int_equal(here.load.entries[ENTRY_CURRENT], 0);
+    assert_int_equal(lane->suspicion.state, SUSPICION_CLEAR);
+    assert_ptr_equal(lane->head, entries[1]);
+    assert_ptr_equal(lane->head->next, entries[3]);
+    assert_ptr_equal(lane->head->prev, entries[3]);
+    empty(lane);
+}
+
+static void test_a_head_that_is_in_flight_stays(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
+
+    (void)state;
+    fill(lane, entries);
+    lane->suspicion.state = SUSPICION_SENT;
+    lane_forget(lane, &here, true);
+    assert_int_equal(here.load.entries[ENTRY_CURRENT], 1);
+    assert_int_equal(lane->suspicion.state, SUSPICION_SENT);
+    assert_ptr_equal(lane->head, entries[0]);
+    assert_ptr_equal(lane->head->prev, entries[3]);
+    empty(lane);
+}
+
+static void assert_left(const struct lane *lane, const uint64_t *numbers, size_t len)
+{
+    assert_int_equal(lane->left.len, len);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(ids_at(&lane->left, i)->id.ms, numbers[i]);
+}
+
+static void test_what_goes_beyond_the_limit_is_left_in_its_order(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
+
+    (void)state;
+    fill(lane, entries);
+    lane_set_aside(lane, 250);
+    assert_int_equal(total.entries[ENTRY_ASIDE], 2);
+    assert_ptr_equal(lane->head->prev, entries[1]);
+    assert_left(lane, (const uint64_t[]){2, 3}, 2);
+    lane_add(lane, new_entry(&here, 4, 100), 250);
+    assert_left(lane, (const uint64_t[]){2, 3, 4}, 3);
+    source_release(lane_pop(lane));
+    lane_set_aside(lane, 0);
+    assert_ptr_equal(lane->head->prev, entries[1]);
+    assert_int_equal(total.entries[ENTRY_CURRENT], 0);
+    empty(lane);
+}
+
+static void test_the_first_entry_is_set_aside_whatever_the_limit_is(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+    struct entry *entries[LEN];
+
+    (void)state;
+    fill(lane, entries);
+    lane_set_aside(lane, 0);
+    assert_ptr_equal(lane->head, entries[0]);
+    assert_ptr_equal(lane->head->prev, entries[0]);
+    assert_left(lane, (const uint64_t[]){1, 2, 3}, 3);
+    lane_forget(lane, &here, true);
+    assert_left(lane, (const uint64_t[]){1, 3}, 2);
+    empty(lane);
+}
+
+static void test_what_comes_behind_a_lane_that_is_aside_is_set_aside_too(void **state)
+{
+    struct lane *lane = lane_new(BYTES("a"), NULL);
+
+    (void)state;
+    lane_add(lane, new_entry(&here, 0, 100), 300);
+    lane_set_aside(lane, 300);
+    for (uint64_t number = 1; number < 5; number++)
+        lane_add(lane, new_entry(&here, number, 100), 300);
+    assert_int_equal(total.entries[ENTRY_ASIDE], 3);
+    assert_left(lane, (const uint64_t[]){3, 4}, 2);
+    empty(lane);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_heads_topic_goes_behind_the_others_in_order),
-        cmocka_unit_test(test_what_is_pushed_later_comes_last),
-        cmocka_unit_test(test_what_may_pass_comes_before_what_was_refused_and_behind_all_else),
-        cmocka_unit_test(test_nothing_comes_before_a_head_that_is_on_the_wire_or_in_doubt),
+        cmocka_unit_test(test_entries_leave_in_their_order),
+        cmocka_unit_test(test_nothing_is_held_against_the_next_entry),
+        cmocka_unit_test(test_a_lane_is_in_one_list_and_moves_to_its_end),
+        cmocka_unit_test(test_entries_of_a_source_are_forgotten_and_others_keep_their_order),
+        cmocka_unit_test(test_a_head_that_is_in_flight_stays),
+        cmocka_unit_test(test_what_goes_beyond_the_limit_is_left_in_its_order),
+        cmocka_unit_test(test_the_first_entry_is_set_aside_whatever_the_limit_is),
+        cmocka_unit_test(test_what_comes_behind_a_lane_that_is_aside_is_set_aside_too),
     };
 
     return cmocka_run_group_tests_name("lane", tests, NULL, NULL);

@@ -81,12 +81,13 @@ static void test_numbers_and_flags_are_phps(void **state)
     (void)state;
     assert_string_equal(
         format(LOG_FORMAT_LINE, true,
-               LOG_WITH(log_real("x", 1.5), log_real("y", 2), log_real("z", 0.1),
-                        log_real("big", 1e25), log_flag("t", true), log_flag("f", false),
-                        log_number("neg", -7)),
-               BYTES("real")),
-        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: real "
-        "{\"x\":1.5,\"y\":2.0,\"z\":0.1,\"big\":1.0e+25,\"t\":true,\"f\":false,\"neg\":-7} []\n");
+               LOG_WITH({.kind = LOG_FIELD_SECONDS, .key = "x", .number = 1500},
+                        {.kind = LOG_FIELD_SECONDS, .key = "y", .number = 120000},
+                        {.kind = LOG_FIELD_SECONDS, .key = "z", .number = 7}, log_flag("t", true),
+                        log_flag("f", false), log_number("neg", -7)),
+               BYTES("numbers")),
+        "[2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: numbers "
+        "{\"x\":1.5,\"y\":120.0,\"z\":0.007,\"t\":true,\"f\":false,\"neg\":-7} []\n");
 }
 
 static void test_bytes_that_are_not_utf8_are_substituted(void **state)
@@ -105,19 +106,24 @@ static void test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal(void *
 {
     (void)state;
     assert_null(strchr(format(LOG_FORMAT_LINE, true, LOG_PLAIN, BYTES("a\x1b[2Jb")), 0x1b));
+    assert_non_null(strstr(format(LOG_FORMAT_LINE, true, LOG_PLAIN,
+                                  BYTES("a\xc2\x9b"
+                                        "2Jb")),
+                           "a\\x9b2Jb"));
+    assert_non_null(strstr(format(LOG_FORMAT_JSON, true, LOG_PLAIN,
+                                  BYTES("a\xc2\x9b"
+                                        "2Jb")),
+                           "a\\u009b2Jb"));
 }
 
-static void test_levels_are_read_in_any_case_and_unknown_ones_refused(void **state)
+static void test_control_characters_of_two_bytes_do_not_either(void **state)
 {
-    enum log_level level;
-
     (void)state;
-    assert_true(log_level_parse(BYTES("warning"), &level));
-    assert_int_equal(level, LOG_LEVEL_WARNING);
-    assert_true(log_level_parse(BYTES("EMERGENCY"), &level));
-    assert_int_equal(level, LOG_LEVEL_EMERGENCY);
-    assert_false(log_level_parse(BYTES("warn"), &level));
-    assert_false(log_level_parse(BYTES_NONE, &level));
+    const char *line = format(LOG_FORMAT_LINE, true, LOG_WITH(log_text("t", "\xc2\x9b\x7f")),
+                              BYTES("a\xc2\x9b"
+                                    "2Jb \xc2\xa0"));
+    assert_non_null(strstr(line, "a\\x9b2Jb \xc2\xa0"));
+    assert_non_null(strstr(line, "{\"t\":\"\\u009b\\u007f\"}"));
 }
 
 static size_t count_lines(int fd)
@@ -216,7 +222,7 @@ int main(void)
         cmocka_unit_test(test_numbers_and_flags_are_phps),
         cmocka_unit_test(test_bytes_that_are_not_utf8_are_substituted),
         cmocka_unit_test(test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal),
-        cmocka_unit_test(test_levels_are_read_in_any_case_and_unknown_ones_refused),
+        cmocka_unit_test(test_control_characters_of_two_bytes_do_not_either),
         cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
         cmocka_unit_test(test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many),
         cmocka_unit_test(test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many),

@@ -1,3 +1,4 @@
+#include "monitor/certificates.h"
 #include "monitor/metrics.h"
 
 #include <setjmp.h>
@@ -6,10 +7,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define SLOTS 5
@@ -47,7 +50,8 @@ static int open_stats(void **state)
 
 static int close_stats(void **state)
 {
-    return munmap(*state, sizeof(struct stats) + SLOTS * sizeof(struct stats_slot));
+    stats_free(*state);
+    return 0;
 }
 
 static char *written(const struct stats *stats)
@@ -65,6 +69,7 @@ static void assert_lines(const struct stats *stats, const char *const *lines, si
 
     for (size_t i = 0; i < len; i++) {
         const char *at = strstr(text, lines[i]);
+
         if (at == NULL || (at > text && at[-1] != '\n') || at[strlen(lines[i])] != '\n')
             fail_msg("no line \"%s\" in\n%s", lines[i], text);
     }
@@ -109,6 +114,68 @@ static void test_processes_without_a_beat_are_down(void **state)
                  "mqtt_bridge_process_up{name=\"worker\",slot=\"2\"} 1");
 }
 
+static void test_a_process_tells_its_starts_ends_and_memory(void **state)
+{
+    struct stats *stats = *state;
+    struct stats_slot *slot = &stats->slot[2];
+
+    stats_add(slot, STATS_RESTARTS, 3);
+    stats_add(slot, STATS_CRASHES, 2);
+    stats_set(slot, STATS_STARTED_US, 1764447600250000);
+    stats_set(slot, STATS_PID, (uint64_t)getpid());
+    ASSERT_LINES(
+        stats, "mqtt_bridge_process_restarts_total{name=\"worker\",slot=\"1\"} 3",
+        "mqtt_bridge_process_crashes_total{name=\"worker\",slot=\"1\"} 2",
+        "mqtt_bridge_process_start_time_seconds{name=\"worker\",slot=\"1\"} 1764447600.25");
+    char *text = written(stats);
+    const char *memory =
+        strstr(text, "mqtt_bridge_process_memory_bytes{name=\"worker\",slot=\"1\"} ");
+    assert_non_null(memory);
+    assert_true(strtod(strchr(memory, '}') + 1, NULL) > 100000);
+    assert_null(strstr(text, "mqtt_bridge_process_memory_bytes{name=\"worker\",slot=\"2\"}"));
+    free(text);
+}
+
+static void add_certificate(FILE *file, EVP_PKEY *key, time_t end)
+{
+    X509 *certificate = X509_new();
+
+    ASN1_TIME_set(X509_getm_notBefore(certificate), 0);
+    ASN1_TIME_set(X509_getm_notAfter(certificate), end);
+    X509_set_pubkey(certificate, key);
+    X509_sign(certificate, key, EVP_sha256());
+    PEM_write_X509(file, certificate);
+    X509_free(certificate);
+}
+
+static void test_a_certificate_tells_when_it_expires(void **state)
+{
+    struct stats *stats = *state;
+    char path[] = "/tmp/test-metrics-XXXXXX";
+    int fd = mkstemp(path);
+    FILE *file = fdopen(fd, "w");
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    struct settings settings = SETTINGS;
+    struct buf out = {0};
+
+    assert_non_null(file);
+    add_certificate(file, key, 2000000000);
+    add_certificate(file, key, 2100000000);
+    fclose(file);
+    settings.mqtt.cert_file = path;
+    settings.mercure.ca_file = path;
+    metrics_write(&out, &settings, stats, &LIMITS);
+    assert_non_null(strstr(buf_text(&out),
+                           "mqtt_bridge_certificate_expiry_timestamp_seconds{name=\"mqtt "
+                           "cert_file\"} 2000000000\n"));
+    assert_non_null(strstr(buf_text(&out), "{name=\"mercure ca_file\"} 2100000000\n"));
+    assert_true(certificates_expiry("/nonexistent", false) < 0);
+    assert_true(certificates_expiry("LICENSE", true) < 0);
+    buf_free(&out);
+    EVP_PKEY_free(key);
+    unlink(path);
+}
+
 static void test_histograms_are_cumulative_and_in_seconds(void **state)
 {
     struct stats *stats = *state;
@@ -133,10 +200,10 @@ static void test_what_the_probe_could_not_tell_is_left_out(void **state)
     assert_null(strstr(text, "mqtt_bridge_transport_ready_messages{"));
     assert_null(strstr(text, "mqtt_bridge_server_up{"));
     free(text);
-    stats->probe.ready = 12;
-    stats->probe.oldest_ms = 40;
-    stats->probe.redis_ok = 0;
-    stats->probe.failed = 3;
+    stats->probe->ready = 12;
+    stats->probe->oldest_ms = 40;
+    stats->probe->redis_ok = 0;
+    stats->probe->failed = 3;
     ASSERT_LINES(stats, "mqtt_bridge_transport_ready_messages{transport=\"async\"} 12",
                  "mqtt_bridge_transport_oldest_message_age_seconds{transport=\"async\"} 0.040000",
                  "mqtt_bridge_server_up{server=\"redis\"} 0",
@@ -178,6 +245,8 @@ int main(void)
         TEST(test_counters_carry_their_process),
         TEST(test_label_values_are_escaped),
         TEST(test_processes_without_a_beat_are_down),
+        TEST(test_a_process_tells_its_starts_ends_and_memory),
+        TEST(test_a_certificate_tells_when_it_expires),
         TEST(test_histograms_are_cumulative_and_in_seconds),
         TEST(test_what_the_probe_could_not_tell_is_left_out),
         TEST(test_families_stand_together_with_one_head_each),

@@ -38,9 +38,9 @@ static const char *nearest_of(const char *name)
 {
     static const char *const NAMES[] = {"host", "port", "topics", "tls"};
     struct nearest nearest = {.name = bytes_of(name)};
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
         nearest_consider(&nearest, NAMES[i]);
-    }
     return nearest.best;
 }
 
@@ -63,5 +63,6 @@ int main(void)
         cmocka_unit_test(test_distance_is_bounded_for_any_length),
         cmocka_unit_test(test_only_a_near_name_is_suggested),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

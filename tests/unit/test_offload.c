@@ -59,14 +59,20 @@ static void job_let_go(struct job *job)
     assert_int_equal(write(job->write_fd, "x", 1), 1);
 }
 
+static struct offload *start(struct job *job)
+{
+    job_open(job);
+    struct offload *call = offload_start(work, free_job, job);
+    assert_non_null(call);
+    return call;
+}
+
 static void test_the_answer_is_there_when_it_is_done(void **state)
 {
     struct job job;
 
     (void)state;
-    job_open(&job);
-    struct offload *call = offload_start(work, free_job, &job);
-    assert_non_null(call);
+    struct offload *call = start(&job);
     struct pollfd wait = {.fd = offload_fd(call), .events = POLLIN};
     assert_false(offload_is_done(call));
     assert_int_equal(poll(&wait, 1, 0), 0);
@@ -88,15 +94,31 @@ static void test_who_gives_up_waits_for_nobody_and_the_thread_frees(void **state
     struct job job;
 
     (void)state;
-    job_open(&job);
-    struct offload *call = offload_start(work, free_job, &job);
-    assert_non_null(call);
+    struct offload *call = start(&job);
     offload_free(call);
     assert_int_equal(atomic_load(&job.freed), 0);
     job_let_go(&job);
     struct pollfd gone = {.fd = job.write_fd};
     assert_int_equal(poll(&gone, 1, 30000), 1);
     assert_int_equal(atomic_load(&job.freed), 1);
+    close(job.write_fd);
+}
+
+static void test_what_is_taken_back_is_not_freed(void **state)
+{
+    struct job job;
+
+    (void)state;
+    struct offload *call = start(&job);
+    struct pollfd wait = {.fd = offload_fd(call), .events = POLLIN};
+    job_let_go(&job);
+    assert_int_equal(poll(&wait, 1, 30000), 1);
+    assert_ptr_equal(offload_take(call), &job);
+    assert_int_equal(job.number, 42);
+    struct pollfd gone = {.fd = job.write_fd};
+    assert_int_equal(poll(&gone, 1, 20), 0);
+    assert_int_equal(atomic_load(&job.freed), 0);
+    close(job.read_fd);
     close(job.write_fd);
 }
 
@@ -126,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_answer_is_there_when_it_is_done),
         cmocka_unit_test(test_who_gives_up_waits_for_nobody_and_the_thread_frees),
+        cmocka_unit_test(test_what_is_taken_back_is_not_freed),
         cmocka_unit_test(test_without_a_descriptor_nothing_is_called),
     };
 

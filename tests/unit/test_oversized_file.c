@@ -183,7 +183,7 @@ static void test_a_write_that_fails_leaves_nothing(void **state)
 
     for (int nth = 1; nth <= 3; nth++) {
         sys_fail(SYS_WRITE, nth, 1, ENOSPC);
-        assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_FULL);
+        assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_SYSTEM);
         sys_heal();
     }
     sys_fail(SYS_SYNC, 1, 1, EIO);

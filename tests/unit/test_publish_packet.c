@@ -47,6 +47,7 @@ static void test_properties_may_be_longer_than_127_bytes(void **state)
     char packet[7 + 2 + 200 + 1] = HEAD "\xc8\x01"; /* 200 */
 
     (void)state;
+
     packet[sizeof(packet) - 1] = 'p';
     assert_true(publish_packet_parse(&publish, (struct bytes){packet, sizeof(packet)}, true));
     assert_bytes(publish.payload, BYTES("p"));

@@ -116,17 +116,11 @@ static void test_an_append_may_move_the_mark_alone(void **state)
     assert_int_equal(command(fixture, "XLEN messages"), 0);
 }
 
-static void on_redriven(void *context, int result, bool added, const struct error *err)
-{
-    on_done(context, result, err);
-    ((struct answer *)context)->number = added;
-}
-
 static struct answer redrive(struct fixture *fixture, const char *id)
 {
     struct answer answer = {0};
 
-    queue_redrive(fixture->queue, id, BYTES("value"), 0, on_redriven, &answer);
+    queue_redrive(fixture->queue, id, BYTES("value"), on_number, &answer);
     wait_for(fixture->queue, &answer);
     return answer;
 }
@@ -166,7 +160,7 @@ static void check_at(const char *current, const char *place, const char *passwor
 
     assert_int_equal(queue_new_at(&queue, &transport, place, &err), 0);
     const struct dsn_redis *dsn = queue_dsn(queue);
-    assert_string_equal(queue_place(queue), place);
+    assert_string_equal(queue_address(queue), place);
     if (dsn->path != NULL)
         assert_string_equal(dsn->path, "/run/r.sock");
     else
@@ -214,8 +208,8 @@ static void test_pending_entries_are_read_without_counting_as_delivered(void **s
     for (int i = 0; i < 3; i++) {
         struct answer answer = {0};
 
-        queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, on_entries,
-                           &answer);
+        queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX,
+                           on_entries, &answer);
         wait_for(fixture->queue, &answer);
         assert_int_equal(answer.len, 3);
         assert_int_equal(answer.deliveries[0], 1);
@@ -235,7 +229,8 @@ static void test_a_pending_entry_whose_body_is_gone_is_told_apart(void **state)
     stream_id_format(read.ids[0], id);
     snprintf(line, sizeof(line), "XDEL messages %s", id);
     command(fixture, line);
-    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, on_entries, &answer);
+    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
+                       &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.len, 2);
     assert_true(answer.gone[0]);
@@ -256,8 +251,7 @@ static void test_an_acknowledged_entry_is_gone(void **state)
     assert_int_equal(command(fixture, "XPENDING messages symfony - + 10"), 0);
 }
 
-static void
-test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept(void **state)
+static void test_a_lost_group_goes_on_behind_the_last_acknowledged_entry(void **state)
 {
     struct fixture *fixture = *state;
     struct answer first = {0}, second = {0};
@@ -325,7 +319,7 @@ static void test_a_wrong_password_is_said_in_the_servers_words(void **state)
     assert_int_equal(queue_new(&queue, &transport, &err), 0);
     queue_connect(queue, on_done, &answer);
     wait_for(queue, &answer);
-    assert_true(answer.result < 0);
+    assert_int_equal(answer.result, -ERR_REFUSED); /* waiting does not help */
     assert_non_null(strstr(answer.text, "WRONGPASS"));
     assert_null(strstr(answer.text, "wrong@"));
     queue_free(queue);
@@ -343,7 +337,6 @@ static void test_a_stream_id_is_read_and_written(void **state)
     assert_false(stream_id_parse(BYTES("1795514174648"), &id));
     assert_false(stream_id_parse(BYTES("-1"), &id));
     assert_false(stream_id_parse(BYTES("1-x"), &id));
-    assert_true(stream_id_compare((struct stream_id){1, 9}, (struct stream_id){2, 0}) < 0);
 }
 
 int main(void)
@@ -364,7 +357,7 @@ int main(void)
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
         WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),
         WITH_REDIS(test_an_acknowledged_entry_is_gone),
-        WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_where_entries_are_kept),
+        WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_entry),
         WITH_REDIS(test_a_frozen_server_is_given_up_at_the_deadline),
         WITH_REDIS(test_a_wrong_password_is_said_in_the_servers_words),
         cmocka_unit_test(test_a_stream_id_is_read_and_written),

@@ -1,8 +1,8 @@
-/* What the worker asks of its consumer group, against a real Redis: retries, delays, leases, claims, charges. */
+/* What the worker asks of its consumer group, against a real Redis: retries, delays, leases, take-overs, counts. */
 #include "tests/unit/queue_case.h"
 
-static void on_claimed(void *context, int result, const struct stream_id *ids, size_t len,
-                       struct stream_id next, const struct error *err)
+static void on_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
+                          struct stream_id next, const struct error *err)
 {
     struct answer *answer = context;
 
@@ -29,6 +29,11 @@ static int64_t retry(struct fixture *fixture, const char *consumer, struct strea
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
     return answer.number;
+}
+
+static bool is_same_id(struct stream_id a, struct stream_id b)
+{
+    return a.ms == b.ms && a.sequence == b.sequence;
 }
 
 static void test_a_retry_moves_the_entry_in_one_step_and_only_its_owners(void **state)
@@ -88,13 +93,13 @@ static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(
 
 static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void **state)
 {
-    static const char *const COMMANDS[] = {"zadd", "xack"};
+    static const char *const COMMANDS[] = {"zadd", "xack", "xdel"};
     struct fixture *fixture = *state;
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
     struct answer read = read_new(fixture, "w-1", 1);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         struct answer answer = {0};
 
         forbid(fixture, COMMANDS[i]);
@@ -107,19 +112,25 @@ static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void 
     }
 }
 
-static void test_an_acknowledgement_that_is_refused_deletes_nothing(void **state)
+static void test_an_acknowledgement_refused_half_way_leaves_the_entry_pending(void **state)
 {
+    static const char *const COMMANDS[] = {"xack", "xdel"};
     struct fixture *fixture = *state;
-    struct answer answer = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
     struct answer read = read_new(fixture, "w-1", 1);
-    forbid(fixture, "xack");
-    queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
-    wait_for(fixture->queue, &answer);
-    assert_int_equal(answer.result, -ERR_REFUSED);
-    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer = {0};
+
+        forbid(fixture, COMMANDS[i]);
+        queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
+        wait_for(fixture->queue, &answer);
+        assert_int_equal(answer.result, -ERR_REFUSED);
+        command(fixture, "ACL SETUSER default +@all");
+        assert_int_equal(command(fixture, "XLEN messages"), 1);
+        assert_int_equal(command(fixture, "XPENDING messages symfony - + 10"), 1);
+    }
 }
 
 static void test_a_due_member_is_moved_once(void **state)
@@ -129,14 +140,14 @@ static void test_a_due_member_is_moved_once(void **state)
 
     command(fixture, "ZADD messages__queue 1000 member");
     command(fixture, "ZADD messages__queue 9000 later");
-    queue_read_due(fixture->queue, 1000, 10, on_names, &due);
+    queue_read_due(fixture->queue, 1000, 10, SIZE_MAX, on_names, &due);
     wait_for(fixture->queue, &due);
     assert_int_equal(due.len, 1);
     assert_string_equal(due.text, "member");
     assert_int_equal(move(fixture), 1);
     assert_int_equal(move(fixture), 0);
     assert_int_equal(command(fixture, "XLEN messages"), 1);
-    queue_read_due(fixture->queue, 1000, 10, on_names, &later);
+    queue_read_due(fixture->queue, 1000, 10, SIZE_MAX, on_names, &later);
     wait_for(fixture->queue, &later);
     assert_int_equal(later.len, 0);
     queue_next_due(fixture->queue, on_number, &next);
@@ -181,17 +192,59 @@ static void test_a_lease_is_one_instances_until_it_is_given_back(void **state)
     assert_int_equal(take_lease(fixture, "there", "there:0"), 1);
 }
 
-static struct answer adopt(struct fixture *fixture, const char *me, const char *name)
+static void test_scripts_that_the_server_forgot_are_loaded_again(void **state)
+{
+    struct fixture *fixture = *state;
+    struct queue_reader reader = {.consumer = "w-1", .instance = "here", .token = "here:0"};
+    struct answer first = {0}, second = {0}, renewed = {0}, taken = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:3", 3);
+    struct answer read = read_new(fixture, "w-1", 3);
+    assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
+    command(fixture, "SCRIPT FLUSH");
+    queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &first);
+    queue_acknowledge(fixture->queue, read.ids + 1, 1, true, on_done, &second);
+    queue_renew_lease(fixture->queue, &reader, on_number, &renewed);
+    queue_take_over_dead(fixture->queue, "w-2", BYTES("w-1"), 2, on_ids, &taken);
+    wait_for(fixture->queue, &taken);
+    assert_int_equal(first.result, 0);
+    assert_int_equal(second.result, 0);
+    assert_int_equal(renewed.number, 1);
+    assert_int_equal(taken.result, 0);
+    assert_int_equal(first.calls + second.calls + renewed.calls + taken.calls, 4);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    assert_true(queue_is_connected(fixture->queue));
+}
+
+static void test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer read, answer = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 1);
+    read = read_new(fixture, "w-1", 1);
+    command(fixture, "SCRIPT FLUSH");
+    command(fixture, "ACL SETUSER default -script");
+    queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, -ERR_UNREACHABLE);
+    assert_false(queue_is_connected(fixture->queue));
+    command(fixture, "ACL SETUSER default +@all");
+}
+
+static struct answer take_over_dead(struct fixture *fixture, const char *me, const char *name)
 {
     struct answer answer = {0};
 
-    queue_adopt(fixture->queue, me, bytes_of(name), 2, on_ids, &answer);
+    queue_take_over_dead(fixture->queue, me, bytes_of(name), 2, on_ids, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
     return answer;
 }
 
-static void test_entries_are_adopted_only_when_no_lease_stands(void **state)
+static void test_entries_are_taken_over_only_when_no_lease_stands(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -200,30 +253,30 @@ static void test_entries_are_adopted_only_when_no_lease_stands(void **state)
     assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
     struct answer read = read_new(fixture, "w-1", 3);
     assert_int_equal(read.len, 3);
-    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 0);
+    assert_int_equal(take_over_dead(fixture, "w-2", "w-1").len, 0);
     command(fixture, "DEL {messages}__owner:symfony:w-1");
-    struct answer adopted = adopt(fixture, "w-2", "w-1");
-    assert_int_equal(adopted.len, 2);
-    assert_int_equal(stream_id_compare(adopted.ids[0], read.ids[0]), 0);
-    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 1);
+    struct answer taken = take_over_dead(fixture, "w-2", "w-1");
+    assert_int_equal(taken.len, 2);
+    assert_true(is_same_id(taken.ids[0], read.ids[0]));
+    assert_int_equal(take_over_dead(fixture, "w-2", "w-1").len, 1);
     assert_int_equal(command(fixture, "SCARD {messages}__consumers:symfony"), 1);
-    assert_int_equal(adopt(fixture, "w-2", "w-1").len, 0);
+    assert_int_equal(take_over_dead(fixture, "w-2", "w-1").len, 0);
     assert_int_equal(command(fixture, "SCARD {messages}__consumers:symfony"), 0);
     assert_int_equal(command(fixture, "XPENDING messages symfony - + 10 w-2"), 3);
 }
 
-static struct answer claim(struct fixture *fixture, const char *me, int64_t idle_ms,
-                           struct stream_id after, size_t count)
+static struct answer take_over_idle(struct fixture *fixture, const char *me, int64_t idle_ms,
+                                    struct stream_id after, size_t count)
 {
     struct answer answer = {0};
 
-    queue_claim_idle(fixture->queue, me, idle_ms, after, count, on_claimed, &answer);
+    queue_take_over_idle(fixture->queue, me, idle_ms, after, count, on_idle_taken, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
     return answer;
 }
 
-static void test_idle_entries_of_others_are_claimed_and_ones_own_are_not(void **state)
+static void test_idle_entries_of_others_are_taken_over_and_ones_own_are_not(void **state)
 {
     struct fixture *fixture = *state;
     struct stream_id start = {0, 0};
@@ -231,10 +284,10 @@ static void test_idle_entries_of_others_are_claimed_and_ones_own_are_not(void **
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
     read_new(fixture, "w-1", 2);
-    assert_int_equal(claim(fixture, "w-2", 3600000, start, 10).len, 0);
-    assert_int_equal(claim(fixture, "w-1", 0, start, 10).len, 0);
-    assert_int_equal(claim(fixture, "w-2", 0, start, 1).len, 1);
-    assert_int_equal(claim(fixture, "w-2", 0, start, 10).len, 1);
+    assert_int_equal(take_over_idle(fixture, "w-2", 3600000, start, 10).len, 0);
+    assert_int_equal(take_over_idle(fixture, "w-1", 0, start, 10).len, 0);
+    assert_int_equal(take_over_idle(fixture, "w-2", 0, start, 1).len, 1);
+    assert_int_equal(take_over_idle(fixture, "w-2", 0, start, 10).len, 1);
 }
 
 static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(void **state)
@@ -246,26 +299,27 @@ static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(v
     struct answer own = read_new(fixture, "w-2", 300);
     struct answer others = read_new(fixture, "w-1", 1);
     assert_int_equal(own.len, 300);
-    struct answer first = claim(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
+    struct answer first = take_over_idle(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
     assert_int_equal(first.len, 0);
-    assert_true(stream_id_compare(first.next, (struct stream_id){0, 0}) > 0);
-    struct answer second = claim(fixture, "w-2", 0, first.next, 10);
+    assert_true(first.next.ms > 0);
+    struct answer second = take_over_idle(fixture, "w-2", 0, first.next, 10);
     assert_int_equal(second.len, 1);
-    assert_int_equal(stream_id_compare(second.ids[0], others.ids[0]), 0);
-    assert_int_equal(stream_id_compare(second.next, (struct stream_id){0, 0}), 0);
+    assert_true(is_same_id(second.ids[0], others.ids[0]));
+    assert_true(is_same_id(second.next, (struct stream_id){0, 0}));
 }
 
-static void test_a_charge_sets_the_delivery_count_of_one_entry(void **state)
+static void test_the_delivery_count_of_one_entry_is_set(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer charged = {0}, read = {0};
+    struct answer set = {0}, read = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
     struct answer first = read_new(fixture, "w-1", 2);
-    queue_charge(fixture->queue, "w-1", first.ids[1], 4, on_done, &charged);
-    wait_for(fixture->queue, &charged);
-    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, on_entries, &read);
+    queue_set_deliveries(fixture->queue, "w-1", first.ids[1], 4, on_done, &set);
+    wait_for(fixture->queue, &set);
+    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
+                       &read);
     wait_for(fixture->queue, &read);
     assert_int_equal(read.deliveries[0], 1);
     assert_int_equal(read.deliveries[1], 4);
@@ -294,20 +348,147 @@ static void test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied(v
     assert_int_equal(read_new(fixture, "w-1", 2).len, 1);
 }
 
+/* So many entries, each with a value of 100 bytes. */
+static void add_large(struct fixture *fixture, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char line[200];
+
+        snprintf(line, sizeof(line), "XADD messages * message %d%099d", i, 0);
+        command(fixture, line);
+    }
+}
+
+static void assert_left_out(const struct answer *answer, size_t len, size_t kept)
+{
+    assert_int_equal(answer->result, 0);
+    assert_int_equal(answer->len, len);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(answer->gone[i], i >= kept);
+}
+
+static struct answer read_ids(struct fixture *fixture, const struct answer *read, size_t bytes)
+{
+    struct answer answer = {0};
+
+    queue_read_ids(fixture->queue, read->ids, read->len, bytes, on_entries, &answer);
+    wait_for(fixture->queue, &answer);
+    return answer;
+}
+
+static struct answer read_pending(struct fixture *fixture, size_t bytes)
+{
+    struct answer answer = {0};
+
+    queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, bytes, on_entries,
+                       &answer);
+    wait_for(fixture->queue, &answer);
+    return answer;
+}
+
+static void test_values_beyond_the_bytes_of_a_reading_are_left_out(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer read = {0};
+
+    make_group(fixture);
+    add_large(fixture, 4);
+    queue_read_new(fixture->queue, "w-1", 10, 250, 0, on_entries, &read);
+    wait_for(fixture->queue, &read);
+    assert_left_out(&read, 4, 2);
+    struct answer pending = read_pending(fixture, 250);
+    assert_left_out(&pending, 4, 2);
+    struct answer again = read_ids(fixture, &read, 350);
+    assert_left_out(&again, 4, 3);
+    again = read_ids(fixture, &read, 400);
+    assert_left_out(&again, 4, 4);
+}
+
+static void test_the_first_value_of_a_reading_is_kept_whatever_its_size(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer read = {0};
+
+    make_group(fixture);
+    add_large(fixture, 3);
+    queue_read_new(fixture->queue, "w-1", 10, 1, 0, on_entries, &read);
+    wait_for(fixture->queue, &read);
+    assert_left_out(&read, 3, 1);
+    struct answer pending = read_pending(fixture, 1);
+    assert_left_out(&pending, 3, 1);
+    struct answer again = read_ids(fixture, &read, 1);
+    assert_left_out(&again, 3, 1);
+}
+
+static void test_a_value_behind_one_that_was_left_out_is_left_out_too(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer read = {0};
+    char line[300];
+
+    make_group(fixture);
+    add_large(fixture, 1);
+    snprintf(line, sizeof(line), "XADD messages * message %0200d", 0);
+    command(fixture, line);
+    add_large(fixture, 1);
+    queue_read_new(fixture->queue, "w-1", 10, 250, 0, on_entries, &read);
+    wait_for(fixture->queue, &read);
+    assert_left_out(&read, 3, 1);
+}
+
+static void on_members(void *context, int result, const struct bytes *members, size_t len,
+                       const struct error *err)
+{
+    struct answer *answer = context;
+
+    on_names(context, result, members, len, err);
+    for (size_t i = 0; i < len; i++)
+        answer->gone[i] = members[i].data == NULL;
+}
+
+static void test_due_members_beyond_the_bytes_are_left_out_but_for_the_first(void **state)
+{
+    struct fixture *fixture = *state;
+
+    for (int i = 0; i < 4; i++) {
+        char line[200];
+
+        snprintf(line, sizeof(line), "ZADD messages__queue %d %d%099d", 1000 + i, i, 0);
+        command(fixture, line);
+    }
+    for (size_t kept = 1; kept <= 4; kept++) {
+        struct answer due = {0};
+
+        queue_read_due(fixture->queue, 5000, 10, kept * 100, on_members, &due);
+        wait_for(fixture->queue, &due);
+        assert_left_out(&due, 4, kept);
+    }
+    struct answer due = {0};
+    queue_read_due(fixture->queue, 5000, 10, 1, on_members, &due);
+    wait_for(fixture->queue, &due);
+    assert_left_out(&due, 4, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_REDIS(test_a_retry_moves_the_entry_in_one_step_and_only_its_owners),
         WITH_REDIS(test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was),
         WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
-        WITH_REDIS(test_an_acknowledgement_that_is_refused_deletes_nothing),
+        WITH_REDIS(test_an_acknowledgement_refused_half_way_leaves_the_entry_pending),
+        WITH_REDIS(test_scripts_that_the_server_forgot_are_loaded_again),
+        WITH_REDIS(test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever),
         WITH_REDIS(test_a_due_member_is_moved_once),
         WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
-        WITH_REDIS(test_entries_are_adopted_only_when_no_lease_stands),
-        WITH_REDIS(test_idle_entries_of_others_are_claimed_and_ones_own_are_not),
+        WITH_REDIS(test_entries_are_taken_over_only_when_no_lease_stands),
+        WITH_REDIS(test_idle_entries_of_others_are_taken_over_and_ones_own_are_not),
         WITH_REDIS(test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them),
         WITH_REDIS(test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied),
-        WITH_REDIS(test_a_charge_sets_the_delivery_count_of_one_entry),
+        WITH_REDIS(test_the_delivery_count_of_one_entry_is_set),
+        WITH_REDIS(test_values_beyond_the_bytes_of_a_reading_are_left_out),
+        WITH_REDIS(test_the_first_value_of_a_reading_is_kept_whatever_its_size),
+        WITH_REDIS(test_a_value_behind_one_that_was_left_out_is_left_out_too),
+        WITH_REDIS(test_due_members_beyond_the_bytes_are_left_out_but_for_the_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-#include "common/base/readiness.h"
+#include "common/runtime/readiness.h"
 
 #include "monitor/status.h"
 
@@ -10,7 +10,6 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static char NO_TEXT[] = "";
@@ -53,10 +52,10 @@ static int open_scene(void **state)
     name_slot(&scene.stats->slot[MONITOR], "monitor", 1);
     for (size_t i = CONSUMER; i <= MONITOR; i++)
         stats_set(&scene.stats->slot[i], STATS_CONNECTED, 1);
-    scene.stats->probe.probed_ms = LIMITS.now_ms - 1000;
-    scene.stats->probe.redis_ok = 1;
-    scene.stats->probe.hub_ok = 1;
-    scene.stats->probe.failure_ok = 1;
+    scene.stats->probe->probed_ms = LIMITS.now_ms - 1000;
+    scene.stats->probe->redis_ok = 1;
+    scene.stats->probe->hub_ok = 1;
+    scene.stats->probe->failure_ok = 1;
     *state = &scene;
     return 0;
 }
@@ -65,7 +64,8 @@ static int close_scene(void **state)
 {
     struct scene *scene = *state;
 
-    return munmap(scene->stats, sizeof(struct stats) + SLOTS * sizeof(struct stats_slot));
+    stats_free(scene->stats);
+    return 0;
 }
 
 static struct readiness judge(const struct scene *scene)
@@ -84,7 +84,7 @@ static void assert_only_fault(const struct scene *scene, enum readiness_part par
     for (size_t i = 0; i < READINESS_PARTS; i++)
         assert_int_equal(readiness.part[i].ok, i != part);
     assert_string_equal(readiness.part[part].reason, reason);
-    assert_int_equal(readiness.ready, part == READINESS_DATABASE);
+    assert_int_equal(readiness.ready, part == READINESS_DATABASE || part == READINESS_PAGE);
 }
 
 static void test_a_bridge_that_is_well_is_ready(void **state)
@@ -137,12 +137,32 @@ static void test_a_monitor_that_is_not_there_is_why_nobody_was_asked(void **stat
     scene->stats->slot[MONITOR].beat_ms = 0;
     stats_reason(&scene->stats->slot[MONITOR], "backoff: exit code 1: port 80: in use");
     assert_true(judge(scene).ready); /* what it asked before it ended is not old yet */
-    scene->stats->probe.probed_ms = LIMITS.now_ms - 120000;
+    scene->stats->probe->probed_ms = LIMITS.now_ms - 120000;
     assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
                         "last asked 120 s ago: monitor: backoff: exit code 1: port 80: in use");
-    scene->stats->probe.probed_ms = 0;
+    scene->stats->probe->probed_ms = 0;
     assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
                         "not asked yet: monitor: backoff: exit code 1: port 80: in use");
+}
+
+static void test_the_bridge_is_ready_without_its_page(void **state)
+{
+    struct scene *scene = *state;
+
+    stats_reason(&scene->stats->slot[MONITOR], "127.0.0.1:9080: Address already in use");
+    assert_only_fault(scene, READINESS_PAGE, "127.0.0.1:9080: Address already in use");
+}
+
+static void test_a_process_without_hang_timeout_runs_for_a_minute(void **state)
+{
+    const struct readiness_limits off = {.now_ms = LIMITS.now_ms};
+    struct scene *scene = *state;
+    struct stats_slot *slot = &scene->stats->slot[WORKER_1];
+
+    slot->beat_ms = (uint64_t)(LIMITS.now_ms - READINESS_BEAT_MS);
+    assert_true(readiness_is_running(slot, &off));
+    slot->beat_ms--;
+    assert_false(readiness_is_running(slot, &off));
 }
 
 static void test_a_consumer_that_leaves_for_good_is_not_missed(void **state)
@@ -162,7 +182,7 @@ static void test_a_connected_consumer_that_can_not_send_says_why(void **state)
     stats_reason(&scene->stats->slot[CONSUMER], "the former redis://a: refused");
     assert_only_fault(scene, READINESS_SPOOL, "consumer: the former redis://a: refused");
     /* That Redis is away is said once. */
-    scene->stats->probe.redis_ok = 0;
+    scene->stats->probe->redis_ok = 0;
     assert_only_fault(scene, READINESS_REDIS, "does not answer");
 }
 
@@ -210,7 +230,7 @@ static void test_workers_that_all_rest_say_why(void **state)
     stats_reason(&scene->stats->slot[WORKER_2], "the hub refuses the token");
     assert_only_fault(scene, READINESS_WORKER, "worker:2: the hub refuses the token");
     /* The hub's own part says it. */
-    scene->stats->probe.hub_ok = 0;
+    scene->stats->probe->hub_ok = 0;
     assert_only_fault(scene, READINESS_HUB, "does not answer");
 }
 
@@ -220,7 +240,7 @@ static void test_where_nobody_is_to_ask_the_servers_they_are_not_missed(void **s
     struct readiness_limits limits = LIMITS;
     struct readiness readiness;
 
-    scene->stats->probe.probed_ms = 0;
+    scene->stats->probe->probed_ms = 0;
     assert_false(judge(scene).ready);
     limits.nobody_asks = true;
     readiness_judge(&readiness, &scene->settings, scene->stats, &limits);
@@ -231,11 +251,11 @@ static void test_servers_that_do_not_answer_are_named(void **state)
 {
     struct scene *scene = *state;
 
-    scene->stats->probe.redis_ok = 0;
-    stats_answer(&scene->stats->probe, STATS_REDIS, "refused");
+    scene->stats->probe->redis_ok = 0;
+    stats_answer(scene->stats->probe, STATS_REDIS, "refused");
     assert_only_fault(scene, READINESS_REDIS, "refused");
-    scene->stats->probe.redis_ok = 1;
-    scene->stats->probe.hub_ok = 0;
+    scene->stats->probe->redis_ok = 1;
+    scene->stats->probe->hub_ok = 0;
     assert_only_fault(scene, READINESS_HUB, "does not answer");
 }
 
@@ -243,8 +263,8 @@ static void test_the_bridge_is_ready_without_its_database(void **state)
 {
     struct scene *scene = *state;
 
-    scene->stats->probe.failure_ok = 0;
-    stats_answer(&scene->stats->probe, STATS_DATABASE, "gone");
+    scene->stats->probe->failure_ok = 0;
+    stats_answer(scene->stats->probe, STATS_DATABASE, "gone");
     assert_only_fault(scene, READINESS_DATABASE, "gone");
 }
 
@@ -253,7 +273,7 @@ static void test_without_a_failure_transport_there_is_no_database_to_miss(void *
     struct scene *scene = *state;
 
     scene->settings.failure.dsn = NO_TEXT;
-    scene->stats->probe.failure_ok = -1;
+    scene->stats->probe->failure_ok = -1;
     assert_true(judge(scene).part[READINESS_DATABASE].ok);
     assert_false(judge(scene).part[READINESS_DATABASE].configured);
 }
@@ -267,11 +287,11 @@ static void test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub(void **
     scene->stats->slot[WORKER_2].name[0] = '\0';
     assert_true(judge(scene).ready);
     assert_false(judge(scene).part[READINESS_WORKER].configured);
-    scene->stats->probe.hub_ok = 0;
+    scene->stats->probe->hub_ok = 0;
     assert_false(judge(scene).part[READINESS_HUB].ok);
     assert_true(judge(scene).ready);
     scene->settings.mercure.url = NO_TEXT;
-    scene->stats->probe.hub_ok = -1;
+    scene->stats->probe->hub_ok = -1;
     assert_true(judge(scene).part[READINESS_HUB].ok);
     assert_false(judge(scene).part[READINESS_HUB].configured);
 }
@@ -292,9 +312,9 @@ static void test_old_answers_do_not_count(void **state)
 {
     struct scene *scene = *state;
 
-    scene->stats->probe.probed_ms = 0;
+    scene->stats->probe->probed_ms = 0;
     assert_string_equal(judge(scene).part[READINESS_HUB].reason, "not asked yet");
-    scene->stats->probe.probed_ms = LIMITS.now_ms - 120000;
+    scene->stats->probe->probed_ms = LIMITS.now_ms - 120000;
     assert_string_equal(judge(scene).part[READINESS_REDIS].reason,
                         "last asked 120 s ago: the monitor hangs or is away");
     assert_false(judge(scene).ready);
@@ -320,16 +340,17 @@ static void test_readiness_is_told_as_json(void **state)
     struct scene *scene = *state;
     struct buf out = {0};
 
-    scene->stats->probe.hub_ok = 0;
-    stats_answer(&scene->stats->probe, STATS_HUB, "\"no\"");
+    scene->stats->probe->hub_ok = 0;
+    stats_answer(scene->stats->probe, STATS_HUB, "\"no\"");
     struct readiness readiness = judge(scene);
-    status_write_readiness(&out, &readiness);
+    status_write_readiness(&out, &readiness, true);
     assert_string_equal(buf_text(&out), "{\"ready\":false,\"reasons\":[\"hub: "
                                         "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
                                         "\"broker\":{\"ok\":true},\"spool\":{\"ok\":true},"
                                         "\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
                                         "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
-                                        "\"database\":{\"ok\":true,\"required\":false}}}\n");
+                                        "\"database\":{\"ok\":true,\"required\":false},"
+                                        "\"page\":{\"ok\":true,\"required\":false}}}\n");
     buf_free(&out);
 }
 
@@ -343,6 +364,8 @@ int main(void)
         TEST(test_every_consumer_must_be_connected),
         TEST(test_a_consumer_without_a_beat_is_not_running),
         TEST(test_a_monitor_that_is_not_there_is_why_nobody_was_asked),
+        TEST(test_the_bridge_is_ready_without_its_page),
+        TEST(test_a_process_without_hang_timeout_runs_for_a_minute),
         TEST(test_a_consumer_that_leaves_for_good_is_not_missed),
         TEST(test_a_connected_consumer_that_can_not_send_says_why),
         TEST(test_a_consumer_that_sends_slowly_says_so_and_is_ready),

@@ -213,9 +213,45 @@ static void test_what_is_sent_later_does_not_prolong_the_silence(void **state)
     assert_given_up(fixture);
 }
 
+static void test_errors_within_a_script_mean_what_they_say(void **state)
+{
+    static const struct {
+        const char *text;
+        enum error_code code;
+    } rows[] = {
+        {"OOM command not allowed when used memory > 'maxmemory'.", ERR_UNREACHABLE},
+        {"ERR Error running script (call to f_3d2c): @user_script:10: @user_script: 10: -OOM "
+         "command "
+         "not allowed when used memory > 'maxmemory'.",
+         ERR_UNREACHABLE},
+        {"ERR Error running script (call to f_3d2c): @user_script:7: -READONLY You can't write "
+         "against a read only replica.",
+         ERR_UNREACHABLE},
+        {"ERR Error running script (call to f_3d2c): @user_script:7: @user_script: 7: -MISCONF "
+         "Redis "
+         "is configured to save RDB snapshots",
+         ERR_UNREACHABLE},
+        {"ERR Error running script (call to f_3d2c): @user_script:7: WRONGTYPE Operation against a "
+         "key holding the wrong kind of value",
+         ERR_REFUSED},
+        {"ERR Error running script (call to f_3d2c): @user_script:1: @user_script: 1: The user "
+         "executing the script can't run this command or subcommand",
+         ERR_REFUSED},
+        {"ERR Error running script (call to f_3d2c):", ERR_REFUSED},
+        {"ERR no OOM", ERR_REFUSED},
+        {"", ERR_REFUSED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (redis_classify(bytes_of(rows[i].text)) != rows[i].code)
+            fail_msg("%s", rows[i].text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_errors_within_a_script_mean_what_they_say),
         cmocka_unit_test_setup_teardown(test_a_request_may_take_as_long_as_its_caller_says, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(

@@ -57,16 +57,20 @@ static void test_counts_are_whole_unless_a_small_rate(void **test)
 }
 
 static const char STATUS[] =
-    "{\"ok\":true,\"ready\":false,\"reasons\":[\"worker:2: the hub does not "
+    "{\"ok\":true,\"version\":\"1.2.3\",\"config\":\"/etc/b.ini\",\"uptime_s\":8040,\"listen\":"
+    "\"127.0.0.1:9080\",\"ready\":false,\"reasons\":[\"worker:2: the hub does not "
     "answer\"],\"processes\":["
     "{\"name\":\"consumer\",\"slot\":1,\"state\":\"running\",\"pid\":4121,\"uptime_ms\":8040000,"
-    "\"restarts\":0,\"rate\":3812.2,\"done\":30598112,\"failed\":0,\"memory_bytes\":1677722,"
+    "\"restarts\":0,\"crashes\":0,\"rate\":3812.2,\"done\":30598112,\"failed\":0,\"memory_bytes\":"
+    "1677722,"
     "\"reason\":\"\"},"
     "{\"name\":\"worker\",\"slot\":2,\"state\":\"backoff\",\"pid\":null,\"uptime_ms\":null,"
-    "\"restarts\":2,\"rate\":0,\"done\":343512,\"failed\":12,\"memory_bytes\":null,\"reason\":\"\"}"
+    "\"restarts\":2,\"crashes\":1,\"rate\":0,\"done\":343512,\"failed\":12,\"memory_bytes\":null,"
+    "\"reason\":\"exit code 1: no room\",\"last_exit\":\"exit code 1\",\"next_try_ms\":12400}"
     ","
     "{\"name\":\"monitor\",\"slot\":1,\"state\":\"running\",\"pid\":4130,\"uptime_ms\":182000,"
-    "\"restarts\":0,\"rate\":null,\"done\":null,\"failed\":null,\"memory_bytes\":2306867,"
+    "\"restarts\":0,\"crashes\":0,\"rate\":null,\"done\":null,\"failed\":null,\"memory_bytes\":"
+    "2306867,"
     "\"reason\":\"\"}],"
     "\"queue\":{\"transport\":\"async\",\"ready\":12,\"in_flight\":96,\"delayed\":3,\"oldest_ms\":"
     "40,"
@@ -83,13 +87,36 @@ static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
     render_status(&out, status, false);
     assert_string_equal(
         buf_text(&out),
-        "NAME       STATE     PID    UPTIME   RESTARTS   RATE/S   DONE       FAILED   MEMORY\n"
-        "consumer   running   4121   2h14m    0          3812     30598112   0        1.6M\n"
-        "worker:2   backoff   -      -        2          0        343512     12       -\n"
-        "monitor    running   4130   3m02s    0          -        -          -        2.2M\n"
+        "mqtt-bridge 1.2.3 · /etc/b.ini · up 2h14m · http://127.0.0.1:9080/\n"
+        "NAME       STATE     PID    UPTIME   RESTARTS   CRASHES   RATE/S   DONE       FAILED   "
+        "MEMORY\n"
+        "consumer   running   4121   2h14m    0          0         3812     30598112   0        "
+        "1.6M\n"
+        "worker:2   backoff   -      -        2          1         0        343512     12       -\n"
+        "monitor    running   4130   3m02s    0          0         -        -          -        "
+        "2.2M\n"
+        "worker:2: exit code 1: no room; tries again in 12s\n"
         "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed - · spool 0 · "
         "set aside 2 (mqtt-bridge spool) · broker connected · hub ok\n"
         "not ready: worker:2: the hub does not answer\n");
+    buf_free(&out);
+    cJSON_Delete(status);
+}
+
+static void test_depths_that_are_not_fresh_say_their_age(void **test)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    cJSON *queue = cJSON_GetObjectItemCaseSensitive(status, "queue");
+    struct buf out = {0};
+
+    (void)test;
+    cJSON_AddNumberToObject(queue, "age_ms", 4000);
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), "\nasync: ready 12,"));
+    cJSON_ReplaceItemInObject(queue, "age_ms", cJSON_CreateNumber(125000));
+    buf_clear(&out);
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), "\nasync, 2m05s ago: ready 12,"));
     buf_free(&out);
     cJSON_Delete(status);
 }
@@ -104,12 +131,11 @@ static void test_colour_changes_no_column(void **test)
     (void)test;
     render_status(&plain, status, false);
     render_status(&color, status, true);
-    for (size_t i = 0; i < color.len; i++) {
+    for (size_t i = 0; i < color.len; i++)
         if (color.data[i] == '\033')
             i += strcspn(buf_text(&color) + i, "m");
         else
             buf_append_char(&stripped, color.data[i]);
-    }
     assert_true(color.len > plain.len);
     assert_string_equal(buf_text(&stripped), buf_text(&plain));
     buf_free(&plain);
@@ -137,8 +163,10 @@ int main(void)
         cmocka_unit_test(test_sizes_have_one_decimal_while_small),
         cmocka_unit_test(test_counts_are_whole_unless_a_small_rate),
         cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
+        cmocka_unit_test(test_depths_that_are_not_fresh_say_their_age),
         cmocka_unit_test(test_colour_changes_no_column),
         cmocka_unit_test(test_an_answer_without_members_is_no_fault),
     };
+
     return cmocka_run_group_tests_name("render", tests, NULL, NULL);
 }

@@ -97,9 +97,23 @@ static void test_it_may_be_freed_while_a_question_is_open(void **state)
     }
 }
 
+static void test_ipv4_goes_first_and_keeps_its_order(void **state)
+{
+    struct resolve_answer answer = {4, {"::1", "10.0.0.2", "fe80::1", "10.0.0.1"}, ""};
+
+    (void)state;
+    resolve_put_ipv4_first(&answer);
+    assert_int_equal(answer.len, 4);
+    assert_string_equal(answer.address[0], "10.0.0.2");
+    assert_string_equal(answer.address[1], "10.0.0.1");
+    assert_string_equal(answer.address[2], "::1");
+    assert_string_equal(answer.address[3], "fe80::1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ipv4_goes_first_and_keeps_its_order),
         cmocka_unit_test(test_an_address_is_its_own_answer_at_once),
         cmocka_unit_test(test_a_name_is_looked_up_as_often_as_it_is_asked),
         cmocka_unit_test(test_a_name_without_an_address_says_why),

@@ -1,4 +1,4 @@
-/* Which processes should exist, and whom a changed setting concerns. */
+/* Which processes should exist, and which a changed setting affects. */
 #include "supervisor/roster.h"
 
 #include <setjmp.h>
@@ -29,7 +29,7 @@ static struct settings *load(const char *text)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
     close(fd);
-    if (settings_load(&settings, path, &faults) < 0)
+    if (settings_load(&settings, path, false, &faults) < 0)
         fail_msg("%s", buf_text(&faults));
     unlink(path);
     buf_free(&faults);
@@ -45,7 +45,7 @@ static void test_the_plan_lists_consumers_workers_and_the_monitor(void **test)
     (void)test;
     roster_plan(&roster, settings, 2);
     for (size_t i = 0; i < roster.len; i++)
-        buf_printf(&text, "%s:%d ", roster.places[i].name, roster.places[i].number);
+        buf_printf(&text, "%s:%d ", roster.entries[i].name, roster.entries[i].number);
     assert_string_equal(buf_text(&text), "consumer:0 consumer:garden:0 consumer:house:0 worker:1 "
                                          "worker:2 monitor:0 ");
     buf_free(&text);
@@ -76,19 +76,18 @@ static void test_the_plan_knows_who_belongs_to_it(void **test)
     settings_free(settings);
 }
 
-/* Whom is concerned when `more` is added to the ini, as letters: c consumer, g consumer:garden, h
+/* Which processes are affected when `from` in the ini becomes `to`, as letters: c consumer, g consumer:garden, h
  * consumer:house, w worker, m monitor. */
-static void assert_concerned(const char *from, const char *to, const char *expected)
+static void assert_affected(const char *from, const char *to, const char *expected)
 {
     static const struct {
-        enum process_kind kind;
         const char *name;
         char letter;
-    } ALL[] = {{PROCESS_CONSUMER, "consumer", 'c'},
-               {PROCESS_CONSUMER, "consumer:garden", 'g'},
-               {PROCESS_CONSUMER, "consumer:house", 'h'},
-               {PROCESS_WORKER, "worker", 'w'},
-               {PROCESS_MONITOR, "monitor", 'm'}};
+    } ALL[] = {{"consumer", 'c'},
+               {"consumer:garden", 'g'},
+               {"consumer:house", 'h'},
+               {"worker", 'w'},
+               {"monitor", 'm'}};
     struct buf text = {0};
     struct buf found = {0};
     const char *at = strstr(PLAIN, from);
@@ -100,54 +99,57 @@ static void assert_concerned(const char *from, const char *to, const char *expec
     struct settings *before = load(PLAIN);
     struct settings *after = load(buf_text(&text));
     for (size_t i = 0; i < sizeof(ALL) / sizeof(ALL[0]); i++)
-        if (roster_concerned(before, after, ALL[i].kind, ALL[i].name))
+        if (roster_is_affected(before, after, ALL[i].name))
             buf_append_char(&found, ALL[i].letter);
     if (strcmp(buf_text(&found), expected) != 0)
-        fail_msg("%s: concerns \"%s\", not \"%s\"", to, buf_text(&found), expected);
+        fail_msg("%s: affects \"%s\", not \"%s\"", to, buf_text(&found), expected);
     settings_free(before);
     settings_free(after);
     buf_free(&text);
     buf_free(&found);
 }
 
-static void test_a_change_concerns_those_who_read_it(void **test)
+static void test_a_change_affects_those_who_read_it(void **test)
 {
     (void)test;
-    assert_concerned("host = a\n", "host = a\n", "");
-    assert_concerned("host = a\n", "host = b\n", "cghm");
-    assert_concerned("topics = garden/#\n", "topics = garden/+\n", "gm");
-    assert_concerned("count = 3\n", "count = 5\n", "");
-    assert_concerned("count = 3\n", "count = 3\nprefetch = 64\n", "wm");
-    assert_concerned("level = info\n", "level = debug\n", "cghwm");
-    assert_concerned("[log]\n", "[retry]\nmax_retries = 9\n[log]\n", "wm");
-    assert_concerned("[log]\n", "[mercure]\nurl = http://h/.well-known/mercure\n[log]\n", "wm");
-    assert_concerned("[log]\n", "[spool]\nsize = 512M\n[log]\n", "cghm");
-    assert_concerned("[log]\n", "[http]\nlisten = 127.0.0.1:9999\n[log]\n", "m");
-    assert_concerned("[log]\n", "[transport:async]\nserializer = json\n[log]\n", "cghwm");
-    assert_concerned("[log]\n", "[failure]\nqueue_name = other\n[log]\n", "cghwm");
+    assert_affected("host = a\n", "host = a\n", "");
+    assert_affected("host = a\n", "host = b\n", "cgh");
+    assert_affected("topics = garden/#\n", "topics = garden/+\n", "g");
+    assert_affected("count = 3\n", "count = 3\nprefetch = 64\n", "w");
+    assert_affected("level = info\n", "level = info\nfile = /tmp/s/log\n", "cghwm");
+    assert_affected("[log]\n", "[retry]\nmax_retries = 9\n[log]\n", "w");
+    assert_affected("[log]\n", "[mercure]\nurl = http://h/.well-known/mercure\n[log]\n", "wm");
+    assert_affected("[log]\n", "[mercure]\npublic_url = http://h/m\n[log]\n", "m");
+    assert_affected("[log]\n", "[spool]\nsize = 512M\n[log]\n", "cgh");
+    assert_affected("[log]\n", "[http]\nlisten = 127.0.0.1:9999\n[log]\n", "m");
+    assert_affected("[log]\n", "[transport:async]\nserializer = json\n[log]\n", "cghw");
+    assert_affected("[log]\n", "[transport:other]\ndsn = redis://h/o\n[log]\n", "w");
+    assert_affected("[log]\n", "[failure]\nqueue_name = other\n[log]\n", "wm");
+    assert_affected("socket = /tmp/s/c\n", "socket = /tmp/s/c\nhang_timeout = 5s\n", "cghwm");
 }
 
-static void test_what_the_supervisor_alone_reads_concerns_nobody(void **test)
+static void test_settings_of_the_supervisor_alone_affect_no_child(void **test)
 {
     (void)test;
-    assert_concerned("socket = /tmp/s/c\n", "socket = /tmp/s/d\n", "");
-    assert_concerned("socket = /tmp/s/c\n", "socket = /tmp/s/c\nstart_retries = 2\n", "");
-    assert_concerned("socket = /tmp/s/c\n", "socket = /tmp/s/c\non_fatal = exit\n", "");
-    assert_concerned("socket = /tmp/s/c\n", "socket = /tmp/s/c\npid_file = /tmp/s/p\n", "");
-    assert_concerned("socket = /tmp/s/c\n", "socket = /tmp/s/c\nhang_timeout = 5s\n", "cghwm");
+    assert_affected("count = 3\n", "count = 5\n", "");
+    assert_affected("level = info\n", "level = debug\n", "");
+    assert_affected("socket = /tmp/s/c\n", "socket = /tmp/s/d\n", "");
+    assert_affected("socket = /tmp/s/c\n", "socket = /tmp/s/c\nstart_retries = 2\n", "");
+    assert_affected("socket = /tmp/s/c\n", "socket = /tmp/s/c\non_fatal = exit\n", "");
+    assert_affected("socket = /tmp/s/c\n", "socket = /tmp/s/c\npid_file = /tmp/s/p\n", "");
 }
 
-static void test_a_further_consumer_concerns_no_other(void **test)
+static void test_a_further_consumer_affects_no_other_consumer(void **test)
 {
     (void)test;
-    assert_concerned("[worker]\n", "[consumer:shed]\ntopics = shed/#\n[worker]\n", "m");
+    assert_affected("[worker]\n", "[consumer:shed]\ntopics = shed/#\n[worker]\n", "m");
 }
 
-static void test_a_consumer_that_goes_concerns_the_one_that_sends_what_it_leaves(void **test)
+static void test_a_removed_consumer_affects_the_one_that_drains_its_spool(void **test)
 {
     (void)test;
-    assert_concerned("[consumer:house]\ntopics = house/#\n", "", "chm");
-    assert_concerned("topics = garden/#\n", "topics = garden/#\nclient_id = other\n", "cgm");
+    assert_affected("[consumer:house]\ntopics = house/#\n", "", "chm");
+    assert_affected("topics = garden/#\n", "topics = garden/#\nclient_id = other\n", "cg");
 }
 
 int main(void)
@@ -155,10 +157,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_plan_lists_consumers_workers_and_the_monitor),
         cmocka_unit_test(test_the_plan_knows_who_belongs_to_it),
-        cmocka_unit_test(test_a_change_concerns_those_who_read_it),
-        cmocka_unit_test(test_what_the_supervisor_alone_reads_concerns_nobody),
-        cmocka_unit_test(test_a_further_consumer_concerns_no_other),
-        cmocka_unit_test(test_a_consumer_that_goes_concerns_the_one_that_sends_what_it_leaves),
+        cmocka_unit_test(test_a_change_affects_those_who_read_it),
+        cmocka_unit_test(test_settings_of_the_supervisor_alone_affect_no_child),
+        cmocka_unit_test(test_a_further_consumer_affects_no_other_consumer),
+        cmocka_unit_test(test_a_removed_consumer_affects_the_one_that_drains_its_spool),
     };
+
     return cmocka_run_group_tests_name("roster", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* The options of messenger:consume. */
-#include "common/base/settings_consume.h"
+#include "common/settings/settings_consume.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,9 +12,9 @@ static struct settings_consume parse(const char *options)
 {
     struct settings_consume consume;
     struct buf faults = {0};
-    if (!settings_consume_parse(&consume, bytes_of(options), "", &faults)) {
+
+    if (!settings_consume_parse(&consume, bytes_of(options), "", &faults))
         fail_msg("%s", buf_text(&faults));
-    }
     buf_free(&faults);
     return consume;
 }
@@ -23,6 +23,7 @@ static void expect(const char *options, const char *expected)
 {
     struct settings_consume consume;
     struct buf faults = {0};
+
     assert_false(settings_consume_parse(&consume, bytes_of(options), "here: ", &faults));
     assert_string_equal(buf_text(&faults), expected);
     buf_free(&faults);
@@ -53,6 +54,7 @@ static void test_limits_in_every_form_that_php_takes(void **state)
     };
     for (size_t i = 0; i < sizeof(FORMS) / sizeof(FORMS[0]); i++) {
         struct settings_consume consume = parse(FORMS[i]);
+
         assert_int_equal(consume.limit, 10);
         assert_int_equal(consume.failure_limit, 2);
         assert_int_equal(consume.memory_limit, 128 << 20);
@@ -129,5 +131,6 @@ int main(void)
         cmocka_unit_test(test_bad_values_are_refused_as_php_does),
         cmocka_unit_test(test_all_faults_are_found),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

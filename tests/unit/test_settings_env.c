@@ -1,7 +1,7 @@
 /* Secrets in files, and variables within ini values. */
 #include "tests/unit/settings_case.h"
 
-#include "common/base/settings_env.h"
+#include "common/settings/settings_env.h"
 
 #include <unistd.h>
 
@@ -10,6 +10,7 @@ static char secret_path[] = "/tmp/mqtt-bridge-secret-XXXXXX";
 static void write_secret(const char *data, size_t len)
 {
     FILE *file = fopen(secret_path, "w");
+
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, len, file), len);
     assert_int_equal(fclose(file), 0);
@@ -23,17 +24,22 @@ static void test_every_secret_may_come_from_a_file(void **state)
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
         const struct setting *row = &SETTINGS_TABLE[i];
         char name[128];
-        if (!row->env) {
+
+        if (!row->env)
             continue;
-        }
         bool secret = (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
+        const char *value =
+            row->section == SETTING_FAILURE ? "postgresql://u:p w@h/x" : "redis://u:p w@h/x";
+        write_secret("", 0);
+        write_secret(value, strlen(value));
         snprintf(name, sizeof(name), "%s_FILE", row->env);
         setenv(name, secret_path, 1);
         struct settings *settings = load("[mqtt]\nusername = u\n");
         for (size_t j = 0; j < settings_views_len(settings); j++) {
             const struct setting_view view = settings_view(settings, j);
+
             if (view.section == row->section && secret) {
-                assert_string_equal(*setting_text(row, view.base), "redis://u:p w@h/x");
+                assert_string_equal(*setting_text(row, view.base), value);
                 assert_non_null(strstr(settings_origin(settings, row, &view), name));
                 tried++;
             } else if (view.section == row->section) {
@@ -113,6 +119,7 @@ static void test_malformed_references_are_faults(void **state)
     static const char *const BAD[] = {"${}", "${1A}", "${A B}", "${A:x}", "${:-x}"};
     for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
         char ini[64];
+
         snprintf(ini, sizeof(ini), "[mqtt]\nhost = %s\n", BAD[i]);
         expect_faults(
             ini, "x.ini:2: [mqtt] host: `${` must be followed by a variable's name and `}` (write "
@@ -124,11 +131,10 @@ static void test_what_a_variable_holds_is_not_expanded_again(void **state)
 {
     (void)state;
     setenv("BRIDGE_TEST", "${HOME}", 1);
-    setenv("MQTT_CLIENT_ID", "${HOME}", 1);
-    struct settings *settings = load("[mqtt]\nhost = ${BRIDGE_TEST}\n[supervisor]\n");
-    assert_string_equal(settings->mqtt.host, "${HOME}");
-    assert_string_equal(settings->mqtt.client_id, "${HOME}");
-    settings_free(settings);
+    expect_faults(
+        "[mqtt]\nhost = ${BRIDGE_TEST}\n",
+        "x.ini:2: [mqtt] host: BRIDGE_TEST refers to another variable (`$`), which nobody "
+        "has replaced: `docker run --env-file` does not; write the value itself\n");
 }
 
 static void test_a_secret_key_expands_from_a_file(void **state)
@@ -143,6 +149,54 @@ static void test_a_secret_key_expands_from_a_file(void **state)
         "[mqtt]\nusername = ${BRIDGE_TEST}\n",
         "x.ini:2: [mqtt] username: the variable BRIDGE_TEST is not set (${BRIDGE_TEST:-…} "
         "would give it a default)\n");
+}
+
+/* What Kubernetes sets for a Service called `mqtt`, `my-broker`, `redis`. */
+static void test_the_port_that_kubernetes_sets_for_a_service_is_passed_over(void **state)
+{
+    (void)state;
+    setenv("MQTT_PORT", "tcp://10.0.0.1:1883", 1);
+    setenv("MY_BROKER_PORT", "tcp://[fd00::1]:1883", 1);
+    setenv("REDIS_PORT", "tcp://10.0.0.2:6379", 1);
+    struct settings *settings =
+        load("[transport:async]\ndsn = redis://redis:${REDIS_PORT:-6380}/messages\n"
+             "[consumer:b]\ntopics = b\nport = ${MY_BROKER_PORT:-1884}\n");
+    assert_int_equal(settings->mqtt.port, 1883);
+    assert_int_equal(settings->consumers[0].port, 1884);
+    assert_string_equal(settings->transports[0].dsn, "redis://redis:6380/messages");
+    assert_non_null(strstr(buf_text(&settings->notices),
+                           "environment MQTT_PORT: passed over: `tcp://10.0.0.1:1883` is no port "
+                           "but what Kubernetes sets for a Service called `mqtt`; "
+                           "`enableServiceLinks: false`"));
+    assert_non_null(strstr(buf_text(&settings->notices), "a Service called `my-broker`"));
+    assert_non_null(strstr(buf_text(&settings->notices), "a Service called `redis`"));
+    settings_free(settings);
+    unsetenv("MY_BROKER_PORT");
+    unsetenv("REDIS_PORT");
+}
+
+static void test_a_port_that_is_no_services_is_still_a_fault(void **state)
+{
+    (void)state;
+    setenv("MQTT_PORT", "tcp://broker:1883", 1);
+    expect_faults("", "environment MQTT_PORT: [mqtt] port: must be a whole number from 1 to 65535, "
+                      "not `tcp://broker:1883`\n");
+}
+
+/* A Service NAME sets NAME_PORT, NAME_SERVICE_... and NAME_PORT_...: another variable of that form needs
+ * the same care. */
+static void test_no_other_variable_can_be_a_services(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const char *name = SETTINGS_TABLE[i].env;
+
+        if (!name || strcmp(name, "MQTT_PORT") == 0)
+            continue;
+        assert_null(strstr(name, "_SERVICE_"));
+        assert_null(strstr(name, "_PORT_"));
+        assert_true(strlen(name) < 5 || strcmp(name + strlen(name) - 5, "_PORT") != 0);
+    }
 }
 
 static int make_secret_file(void **state)
@@ -170,6 +224,10 @@ int main(void)
         TEST(test_malformed_references_are_faults),
         TEST(test_what_a_variable_holds_is_not_expanded_again),
         TEST(test_a_secret_key_expands_from_a_file),
+        TEST(test_the_port_that_kubernetes_sets_for_a_service_is_passed_over),
+        TEST(test_a_port_that_is_no_services_is_still_a_fault),
+        TEST(test_no_other_variable_can_be_a_services),
     };
+
     return cmocka_run_group_tests(tests, make_secret_file, remove_secret_file);
 }

@@ -43,6 +43,18 @@ static void test_unknown_keys_name_the_nearest_or_where_they_belong(void **state
                   "x.ini:3: [consumer:a] qoss: unknown key; did you mean `qos`?\n");
 }
 
+static void test_no_character_is_cut_in_the_middle_and_no_control_is_shown(void **state)
+{
+    (void)state;
+    expect_faults("[mqtt]\nport = "
+                  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaü\n",
+                  "x.ini:2: [mqtt] port: must be a whole number from 1 to 65535, not "
+                  "`aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`\n");
+    expect_faults("[mqtt]\n\xc2\x9b"
+                  "1m = 1\n",
+                  "x.ini:2: [mqtt] ?1m: unknown key\n");
+}
+
 static void test_sections_with_wrong_names(void **state)
 {
     (void)state;
@@ -102,13 +114,14 @@ static void test_bad_values_say_what_they_must_be(void **state)
         {"mqtt", "keepalive = 18446744073709551615d",
          "keepalive: must be a duration from 1s to 65535s, not `18446744073709551615d`"},
         {"mqtt", "server_uris = http://a",
-         "server_uris: must be a list of tcp://host:port or ssl://host:port"},
-        {"mqtt", "client_id = a/b",
-         "client_id: must not hold a slash or begin with a dot: it names the spool's folder"},
+         "server_uris: \"http://a\": must be mqtt://HOST:PORT or mqtts://HOST:PORT"},
+        {"mqtt", "client_id = a\xff", "client_id: must be UTF-8, as MQTT has it"},
+        {"mqtt", "MQTT_HOST = p",
+         "MQTT_HOST: unknown key; in a file this variable is `host` of [mqtt]"},
         {"mqtt", "password = p", "password: needs a username with it"},
         {"mqtt", "cert_file = p", "cert_file: needs key_file with it"},
         {"mqtt", "reconnect_min = 2m", "reconnect_min: must not be more than reconnect_max"},
-        {"mqtt", "share_name = x", "share_name: is not supported by this version"},
+        {"mqtt", "share_name = x", "share_name: unknown key"},
         {"spool", "size = 10", "size: must be a size from 1M to 1024G, not `10`"},
         {"spool", "size = 5T",
          "size: must be a size from 1M to 1024G (4096, 64K, 256M, 1G), not `5T`"},
@@ -145,6 +158,7 @@ static void test_bad_values_say_what_they_must_be(void **state)
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
         char ini[256];
         char expected[512];
+
         snprintf(ini, sizeof(ini), "[%s]\n%s\n", CASES[i].section, CASES[i].line);
         snprintf(expected, sizeof(expected), "x.ini:2: [%s] %s\n", CASES[i].section,
                  CASES[i].text ? CASES[i].text : "");
@@ -174,6 +188,7 @@ static void test_the_hubs_address_has_no_password(void **state)
     static const char *const BAD[] = {"http://u:hunter2@hub/x", "https://hunter2@hub",
                                       "http:///u:hunter2@hub/", "http://u:hunter2@[::1]:80/"};
     char ini[256];
+
     (void)state;
     for (size_t i = 0; i < sizeof(GOOD) / sizeof(GOOD[0]); i++) {
         snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\n", GOOD[i]);
@@ -212,10 +227,10 @@ static void test_consumers_must_differ_and_have_topics(void **state)
         "other's session\n");
 }
 
-static void test_routes_are_refused_by_a_version_without_them(void **state)
+static void test_a_section_of_another_version_is_unknown(void **state)
 {
     (void)state;
-    expect_faults("[route:a]\nmatch = a/#\n", "x.ini:1: [route:a]: this version has no routes\n");
+    expect_faults("[handler:a]\nmatch = a/#\n", "x.ini:1: [handler:a]: unknown section\n");
 }
 
 static void test_a_file_that_cannot_be_read_is_a_fault(void **state)
@@ -223,11 +238,11 @@ static void test_a_file_that_cannot_be_read_is_a_fault(void **state)
     (void)state;
     struct settings *settings = NULL;
     struct buf faults = {0};
-    assert_int_equal(settings_load(&settings, "/nowhere/x.ini", &faults), -ERR_USAGE);
+    assert_int_equal(settings_load(&settings, "/nowhere/x.ini", false, &faults), -ERR_USAGE);
     assert_string_equal(buf_text(&faults), "/nowhere/x.ini: No such file or directory\n");
     buf_clear(&faults);
-    assert_int_equal(settings_load(&settings, "/proc", &faults), -ERR_USAGE);
-    assert_string_equal(buf_text(&faults), "/proc: Is a directory\n");
+    assert_int_equal(settings_load(&settings, "/proc", false, &faults), -ERR_USAGE);
+    assert_string_equal(buf_text(&faults), "/proc: must be a regular file\n");
     buf_free(&faults);
 }
 
@@ -237,18 +252,18 @@ static void test_binary_files_and_endless_lines_are_faults(void **state)
     struct settings *settings = NULL;
     struct buf faults = {0};
     static const char BINARY[] = "[mqtt]\nhost = a\0b\nqos = 1\n";
-    assert_int_equal(
-        settings_load_text(&settings, "x.ini", (struct bytes){BINARY, sizeof(BINARY) - 1}, &faults),
-        -ERR_USAGE);
+    assert_int_equal(settings_load_text(&settings, "x.ini",
+                                        (struct bytes){BINARY, sizeof(BINARY) - 1}, false, &faults),
+                     -ERR_USAGE);
     assert_string_equal(buf_text(&faults), "x.ini:2: a NUL byte: this is no text file\n");
     buf_clear(&faults);
     struct buf ini = {0};
     buf_append_text(&ini, "[mqtt]\ntopics = ");
-    for (int i = 0; i < 70000; i++) {
+    for (int i = 0; i < 70000; i++)
         buf_append_char(&ini, 'x');
-    }
     buf_append_text(&ini, "\nqoss = 1\n");
-    assert_int_equal(settings_load_text(&settings, "x.ini", buf_bytes(&ini), &faults), -ERR_USAGE);
+    assert_int_equal(settings_load_text(&settings, "x.ini", buf_bytes(&ini), false, &faults),
+                     -ERR_USAGE);
     assert_string_equal(buf_text(&faults),
                         "x.ini:2: the line is longer than 65534 bytes\n"
                         "x.ini:3: [mqtt] qoss: unknown key; did you mean `qos`?\n");
@@ -261,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_all_faults_are_reported_in_one_run_in_the_order_of_lines),
         TEST(test_unknown_keys_name_the_nearest_or_where_they_belong),
+        TEST(test_no_character_is_cut_in_the_middle_and_no_control_is_shown),
         TEST(test_sections_with_wrong_names),
         TEST(test_doubled_keys_are_found_across_a_reopened_section),
         TEST(test_bad_values_say_what_they_must_be),
@@ -268,9 +284,10 @@ int main(void)
         TEST(test_the_hubs_address_has_no_password),
         TEST(test_control_characters_do_not_reach_the_terminal),
         TEST(test_consumers_must_differ_and_have_topics),
-        TEST(test_routes_are_refused_by_a_version_without_them),
+        TEST(test_a_section_of_another_version_is_unknown),
         TEST(test_a_file_that_cannot_be_read_is_a_fault),
         TEST(test_binary_files_and_endless_lines_are_faults),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,23 +5,27 @@ static struct settings *unpack(const struct buf *packed)
 {
     struct settings *settings = NULL;
     struct error err = {0};
-    if (settings_unpack(&settings, buf_bytes(packed), &err) < 0) {
+
+    if (settings_unpack(&settings, buf_bytes(packed), &err) < 0)
         fail_msg("%s", err.text);
-    }
     return settings;
 }
 
-static void expect_same(const struct settings *settings)
+static const char *const PROCESSES[] = {"consumer", "consumer:a", "worker", "monitor"};
+#define PROCESSES_LEN (sizeof(PROCESSES) / sizeof(PROCESSES[0]))
+
+static void expect_same(const struct settings *settings, const char *process)
 {
     struct buf packed = {0};
     struct buf again = {0};
-    settings_pack(settings, &packed);
+
+    settings_pack(settings, process, &packed);
     struct settings *copy = unpack(&packed);
-    settings_pack(copy, &again);
+    settings_pack(copy, process, &again);
     assert_true(bytes_equal(buf_bytes(&packed), buf_bytes(&again)));
-    assert_int_equal(settings_views_len(copy), settings_views_len(settings));
-    assert_memory_equal(&copy->worker.consume, &settings->worker.consume,
-                        sizeof(settings->worker.consume));
+    if (strcmp(process, "worker") == 0)
+        assert_memory_equal(&copy->worker.consume, &settings->worker.consume,
+                            sizeof(settings->worker.consume));
     settings_free(copy);
     buf_free(&packed);
     buf_free(&again);
@@ -45,7 +49,8 @@ static const char *other_value(const struct setting *row)
     case SETTING_SIZE:
         return "1234567";
     case SETTING_CHOICE:
-        return strrchr(row->choices, ' ') + 1;
+        return strcmp(row->standard, row->words[0].text) == 0 ? row->words[1].text
+                                                              : row->words[0].text;
     }
     return NULL;
 }
@@ -57,51 +62,97 @@ static void test_every_key_survives_the_way_to_a_child(void **state)
         const struct setting *row = &SETTINGS_TABLE[i];
         struct settings *settings =
             load("[consumer:a]\ntopics = a\n[transport:b]\ndsn = redis://h/b\n");
+
         for (size_t j = 0; j < settings_views_len(settings); j++) {
             const struct setting_view view = settings_view(settings, j);
             struct buf value = {0};
             struct error err = {0};
-            if (view.section != row->section || strcmp(row->key, "options") == 0) {
+
+            if (view.section != row->section || strcmp(row->key, "options") == 0)
                 continue;
-            }
             buf_append_text(&value, other_value(row));
-            for (size_t k = 0; k < value.len && !(row->flags & SETTING_SECRET); k++) {
+            for (size_t k = 0; k < value.len && !(row->flags & SETTING_SECRET); k++)
                 value.data[k] = value.data[k] == '\n' ? ' ' : value.data[k];
-            }
-            if (setting_parse(row, view.base, buf_bytes(&value), &err) < 0) {
+            if (setting_parse(row, view.base, buf_bytes(&value), &err) < 0)
                 fail_msg("%s: %s", row->key, err.text);
-            }
             buf_free(&value);
         }
-        expect_same(settings);
+        for (size_t j = 0; j < PROCESSES_LEN; j++)
+            expect_same(settings, PROCESSES[j]);
         settings_free(settings);
     }
 }
 
-static void test_the_copy_has_the_values(void **state)
+static struct settings *as_read_by(const char *process)
 {
-    (void)state;
     setenv("MQTT_PASSWORD", "line\nline", 1);
-    setenv("APP_ENV", "prod", 1);
-    struct settings *settings = load("[mqtt]\nusername = u\n[consumer:garden]\ntopics = g/#\n"
-                                     "[retry]\njitter = 0.3\n[worker]\noptions = -l 5 -m 2M\n"
-                                     "[transport:b]\ndsn = redis://h/b\n");
+    setenv("DATABASE_URL", "postgresql://u:p@h/d", 1);
+    setenv("MERCURE_JWT_SECRET", "a secret of the hub, 32 bytes or more", 1);
+    struct settings *settings =
+        load("[mqtt]\nusername = u\nca_file = /ca\n"
+             "[consumer:garden]\ntopics = g/#\ncert_file = /c\nkey_file = /k\n"
+             "[retry]\njitter = 0.3\n[worker]\noptions = -l 5 -m 2M\n"
+             "[transport:b]\ndsn = redis://h/b\n");
     struct buf packed = {0};
-    settings_pack(settings, &packed);
+    settings_pack(settings, process, &packed);
     settings_free(settings);
     struct settings *copy = unpack(&packed);
+    buf_free(&packed);
+    return copy;
+}
+
+static void test_a_consumer_gets_the_broker_and_no_secret_of_others(void **state)
+{
+    (void)state;
+    struct settings *copy = as_read_by("consumer");
     assert_string_equal(copy->mqtt.password, "line\nline");
-    assert_string_equal(copy->app_env, "prod");
+    assert_string_equal(copy->transports[0].name, "async");
+    assert_int_equal(copy->transports_len, 1);
+    assert_int_equal(copy->consumers_len, 1);
+    assert_string_equal(copy->consumers[0].client_id, "mqtt-bridge-garden");
+    assert_string_equal(copy->consumers[0].password, "");
+    assert_string_equal(copy->failure.dsn, "");
+    assert_string_equal(copy->mercure.jwt_secret, "");
+    settings_free(copy);
+}
+
+static void test_a_further_consumer_gets_its_own_section_alone(void **state)
+{
+    (void)state;
+    struct settings *copy = as_read_by("consumer:garden");
     assert_int_equal(copy->consumers_len, 1);
     assert_string_equal(copy->consumers[0].name, "garden");
     assert_string_equal(copy->consumers[0].topics, "g/#");
+    assert_string_equal(copy->consumers[0].password, "line\nline");
+    assert_string_equal(copy->mqtt.password, "");
+    settings_free(copy);
+}
+
+static void test_a_worker_gets_hub_and_database_and_not_the_broker(void **state)
+{
+    (void)state;
+    struct settings *copy = as_read_by("worker");
     assert_true(copy->retry.jitter == 0.3);
     assert_int_equal(copy->worker.consume.limit, 5);
     assert_int_equal(copy->worker.consume.memory_limit, 2 << 20);
-    assert_string_equal(copy->transports[0].name, "async");
     assert_string_equal(copy->transports[1].dsn, "redis://h/b");
+    assert_string_equal(copy->failure.dsn, "postgresql://u:p@h/d");
+    assert_string_equal(copy->mercure.jwt_secret, "a secret of the hub, 32 bytes or more");
+    assert_string_equal(copy->mqtt.password, "");
+    assert_int_equal(copy->consumers_len, 0);
     settings_free(copy);
-    buf_free(&packed);
+}
+
+static void test_a_monitor_gets_no_secret_of_the_broker(void **state)
+{
+    (void)state;
+    struct settings *copy = as_read_by("monitor");
+    assert_string_equal(copy->mqtt.password, "");
+    assert_string_equal(copy->consumers[0].password, "");
+    assert_string_equal(copy->consumers[0].key_file, "");
+    assert_int_equal(copy->transports_len, 1);
+    assert_string_equal(copy->failure.dsn, "postgresql://u:p@h/d");
+    settings_free(copy);
 }
 
 static void test_another_layout_is_refused(void **state)
@@ -111,7 +162,7 @@ static void test_another_layout_is_refused(void **state)
     struct settings *copy = NULL;
     struct buf packed = {0};
     struct error err = {0};
-    settings_pack(settings, &packed);
+    settings_pack(settings, "consumer", &packed);
     char *hash = strchr(packed.data, '\n') - 1;
     *hash = *hash == '0' ? '1' : '0';
     assert_int_equal(settings_unpack(&copy, buf_bytes(&packed), &err), -ERR_FORMAT);
@@ -129,7 +180,7 @@ static void test_what_is_cut_or_damaged_is_refused(void **state)
     struct settings *copy = NULL;
     struct buf packed = {0};
     struct error err = {0};
-    settings_pack(settings, &packed);
+    settings_pack(settings, "consumer", &packed);
     for (size_t len = 0; len < packed.len; len++) {
         assert_int_equal(settings_unpack(&copy, bytes_slice(buf_bytes(&packed), 0, len), &err),
                          -ERR_FORMAT);
@@ -140,46 +191,65 @@ static void test_what_is_cut_or_damaged_is_refused(void **state)
     /* Any byte that is changed is either seen or changes one value within its range; nothing crashes. */
     for (size_t i = 0; i < packed.len; i++) {
         packed.data[i] = (char)(packed.data[i] ^ 1);
-        if (settings_unpack(&copy, buf_bytes(&packed), &err) == 0) {
+        if (settings_unpack(&copy, buf_bytes(&packed), &err) == 0)
             settings_free(copy);
-        }
         packed.data[i] = (char)(packed.data[i] ^ 1);
     }
     settings_free(settings);
     buf_free(&packed);
 }
 
-static void test_sections_that_mean_the_same_pack_alike(void **state)
+static void test_settings_that_mean_the_same_pack_alike(void **state)
 {
     (void)state;
     struct settings *one = load("[retry]\ndelay = 60s\n");
     struct settings *two = load("[retry]\n; the same\ndelay = 1m\n[mqtt]\nqos = 2\n");
-    struct buf first = {0};
-    struct buf second = {0};
-    for (size_t i = 0; i < settings_views_len(one); i++) {
-        const struct setting_view view = settings_view(one, i);
-        const struct setting_view other = settings_view(two, i);
-        buf_clear(&first);
-        buf_clear(&second);
-        settings_pack_view(&view, &first);
-        settings_pack_view(&other, &second);
+    for (size_t i = 0; i < PROCESSES_LEN; i++) {
+        struct buf first = {0};
+        struct buf second = {0};
+
+        settings_pack(one, PROCESSES[i], &first);
+        settings_pack(two, PROCESSES[i], &second);
         assert_int_equal(bytes_equal(buf_bytes(&first), buf_bytes(&second)),
-                         view.section != SETTING_MQTT);
+                         strcmp(PROCESSES[i], "consumer") != 0);
+        buf_free(&first);
+        buf_free(&second);
     }
     settings_free(one);
     settings_free(two);
-    buf_free(&first);
-    buf_free(&second);
+}
+
+static void test_a_monitor_gets_the_certificates_whose_end_it_tells(void **state)
+{
+    (void)state;
+    struct settings *copy = as_read_by("monitor");
+    assert_string_equal(copy->mqtt.ca_file, "/ca");
+    assert_string_equal(copy->consumers[0].name, "garden");
+    assert_string_equal(copy->consumers[0].cert_file, "/c");
+    settings_free(copy);
+}
+
+static void test_every_key_has_a_reader(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        assert_int_not_equal(SETTINGS_TABLE[i].readers, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_every_key_survives_the_way_to_a_child),
-        TEST(test_the_copy_has_the_values),
+        TEST(test_a_consumer_gets_the_broker_and_no_secret_of_others),
+        TEST(test_a_further_consumer_gets_its_own_section_alone),
+        TEST(test_a_worker_gets_hub_and_database_and_not_the_broker),
+        TEST(test_a_monitor_gets_no_secret_of_the_broker),
         TEST(test_another_layout_is_refused),
         TEST(test_what_is_cut_or_damaged_is_refused),
-        TEST(test_sections_that_mean_the_same_pack_alike),
+        TEST(test_settings_that_mean_the_same_pack_alike),
+        TEST(test_a_monitor_gets_the_certificates_whose_end_it_tells),
+        TEST(test_every_key_has_a_reader),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

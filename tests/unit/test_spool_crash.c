@@ -62,6 +62,7 @@ static void *append_for_ever(void *context)
 
     for (int n = writer->first;; n++) {
         size_t len = random_len(&writer->random);
+
         while (spool_case_try(writer->c, n, len, &sequence, &err) < 0) {
             if (err.code != ERR_FULL)
                 _exit(4);
@@ -80,6 +81,7 @@ static void read_for_ever(struct spool_case *c, int fd)
 
     for (;;) {
         int next = spool_case_next(c, &message);
+
         if (next < 0)
             _exit(5);
         uncommitted += next > 0;
@@ -90,6 +92,7 @@ static void read_for_ever(struct spool_case *c, int fd)
         }
         if (next == 0 && spool_arm_wakeup(c->spool)) {
             struct pollfd event = {.fd = spool_event_fd(c->spool), .events = POLLIN};
+
             poll(&event, 1, -1);
             spool_disarm_wakeup(c->spool);
         }
@@ -119,12 +122,11 @@ static void listen_to_the_end(int fd, struct told *told)
 {
     struct word word;
 
-    while (read(fd, &word, sizeof(word)) == (ssize_t)sizeof(word)) {
+    while (read(fd, &word, sizeof(word)) == (ssize_t)sizeof(word))
         if (word.mark_run != 0)
             spool_mark_text(word.mark_run, word.number, told->mark);
         else
             told->acknowledged = (int)word.number;
-    }
 }
 
 static void run_and_kill(struct spool_case *c, struct told *told, uint64_t *random)

@@ -1,6 +1,16 @@
 /* What a mark read from Redis means: doubt means repeat, never skip. */
 #include "spool_case.h"
 
+/* A new spool with messages 1 to `count`, of which Redis has the first `committed`. */
+static void open_with(struct spool_case *c, int count, size_t len, int committed)
+{
+    spool_case_open(c);
+    spool_case_fill(c, 1, count, len);
+    spool_case_expect(c, 1, committed);
+    if (committed > 0)
+        spool_case_commit(c);
+}
+
 static void test_a_new_spool_and_no_mark_are_in_step(void **state)
 {
     struct spool_case *c = *state;
@@ -15,17 +25,13 @@ static void test_a_new_spool_and_no_mark_are_in_step(void **state)
     spool_case_expect(c, 1, 3);
 }
 
-static void
-test_the_committed_position_is_in_step_and_what_was_under_way_is_given_again(void **state)
+static void test_a_mark_at_the_committed_position_sends_again_what_was_in_flight(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 4);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 4);
     spool_case_expect(c, 5, 8);
-    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 4);
+    struct mark_result rewound = spool_case_rewind(c, c->spool->run, 4);
     assert_int_equal(rewound.kind, MARK_IN_STEP);
     assert_int_equal(rewound.position, 5);
     assert_int_equal(rewound.replayed, 0);
@@ -36,12 +42,9 @@ static void test_a_reply_that_was_lost_is_made_good(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 4);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 4);
     spool_case_expect(c, 5, 8);
-    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 7);
+    struct mark_result rewound = spool_case_rewind(c, c->spool->run, 7);
     assert_int_equal(rewound.kind, MARK_AHEAD);
     assert_int_equal(rewound.position, 8);
     assert_int_equal(spool_case_state(c).unsent_records, 3);
@@ -52,18 +55,15 @@ static void test_a_redis_set_back_gets_what_it_lost(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 1000, 1000);
-    spool_case_expect(c, 1, 1000);
-    spool_case_commit(c);
-    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 599);
+    open_with(c, 1000, 1000, 1000);
+    struct mark_result rewound = spool_case_rewind(c, c->spool->run, 599);
     assert_int_equal(rewound.kind, MARK_BEHIND);
     assert_int_equal(rewound.position, 600);
     assert_int_equal(rewound.replayed, 401);
     assert_int_equal(spool_case_state(c).unsent_records, 401);
     spool_case_expect(c, 600, 1000);
     spool_case_commit(c);
-    assert_int_equal(spool_case_rewind(c, spool_run(c->spool), 1000).kind, MARK_IN_STEP);
+    assert_int_equal(spool_case_rewind(c, c->spool->run, 1000).kind, MARK_IN_STEP);
 }
 
 static void test_replay_reaches_records_of_former_runs(void **state)
@@ -71,11 +71,8 @@ static void test_replay_reaches_records_of_former_runs(void **state)
     struct spool_case *c = *state;
     struct spool_message message;
 
-    spool_case_open(c);
-    uint64_t first_run = spool_run(c->spool);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 10);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 10);
+    uint64_t first_run = c->spool->run;
     spool_case_reopen(c);
     spool_case_fill(c, 11, 20, 100);
     spool_case_expect(c, 11, 20);
@@ -96,10 +93,7 @@ static void test_a_flushed_redis_gets_all_that_is_kept(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 100, 1000);
-    spool_case_expect(c, 1, 60);
-    spool_case_commit(c);
+    open_with(c, 100, 1000, 60);
     struct mark_result rewound = spool_apply_mark(c->spool, BYTES_NONE);
     assert_int_equal(rewound.kind, MARK_BEHIND);
     assert_int_equal(rewound.position, 1);
@@ -127,7 +121,7 @@ static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
     spool_case_open(c);
     int oldest = commit_more_than_is_kept(c, 5000);
     assert_in_range(oldest, 3000, 4000);
-    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 1000);
+    struct mark_result rewound = spool_case_rewind(c, c->spool->run, 1000);
     assert_int_equal(rewound.kind, MARK_GAP);
     assert_int_equal(rewound.missing, oldest - 1001);
     assert_int_equal(rewound.position, oldest);
@@ -138,7 +132,7 @@ static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
     /* Just what was freed, and nothing more. */
     spool_case_expect(c, oldest, oldest + 10);
     spool_case_commit(c);
-    rewound = spool_case_rewind(c, spool_run(c->spool), (uint64_t)oldest - 1);
+    rewound = spool_case_rewind(c, c->spool->run, (uint64_t)oldest - 1);
     assert_int_equal(rewound.kind, MARK_BEHIND);
     assert_int_equal(rewound.missing, 0);
     spool_case_expect(c, oldest, 5000);
@@ -148,11 +142,8 @@ static void test_a_gap_in_a_run_that_is_gone_altogether(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    uint64_t first_run = spool_run(c->spool);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 10);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 10);
+    uint64_t first_run = c->spool->run;
     spool_case_reopen(c);
     struct spool_message message;
     for (int n = 11; n <= 5000; n++) {
@@ -187,11 +178,8 @@ static void test_a_mark_above_our_last_sends_all_and_goes_on_above_both(void **s
     struct spool_case *c = *state;
     char mark[40];
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 10);
-    spool_case_commit(c);
-    spool_mark_text(spool_run(c->spool), 500, mark);
+    open_with(c, 10, 100, 10);
+    spool_mark_text(c->spool->run, 500, mark);
     uint64_t sequence = check_unknown(c, bytes_of(mark), 501);
     /* And that holds after the next start. */
     spool_case_reopen_killed(c);
@@ -204,10 +192,7 @@ static void test_a_mark_of_an_unknown_run_sends_all(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 5);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 5);
     check_unknown(c, BYTES("0123456789abcdef:7"), 11);
 }
 
@@ -250,11 +235,10 @@ static void test_replies_from_before_a_rewind_commit_nothing(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
+    open_with(c, 10, 100, 0);
     spool_case_expect(c, 1, 10);
     struct spool_position position = spool_position(c->spool);
-    spool_case_rewind(c, spool_run(c->spool), 3);
+    spool_case_rewind(c, c->spool->run, 3);
     spool_commit(c->spool, &position);
     assert_int_equal(spool_case_state(c).unsent_records, 7);
     spool_case_expect(c, 4, 10);
@@ -266,10 +250,9 @@ static void test_a_mark_inside_damage_repeats_nothing_that_it_covers(void **stat
     struct spool_message message;
     uint64_t record = RECORD_HEAD_SIZE + 19 + 100 + 1;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
+    open_with(c, 10, 100, 0);
     spool_case_damage(c, 1, SEGMENT_HEADER_SIZE + 4 * record + 10, record); /* 5 and 6 */
-    struct mark_result rewound = spool_case_rewind(c, spool_run(c->spool), 5);
+    struct mark_result rewound = spool_case_rewind(c, c->spool->run, 5);
     assert_int_equal(rewound.kind, MARK_AHEAD);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
     spool_case_expect(c, 7, 10);
@@ -281,14 +264,11 @@ static void test_a_spool_keeps_the_destination_of_its_segments(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
+    open_with(c, 10, 100, 0);
     c->options.destination = "redis://127.0.0.1:6379/other";
-    c->options.client_id = "another";
     spool_case_reopen(c);
     spool_case_reopen(c);
     assert_string_equal(spool_destination(c->spool), "redis://127.0.0.1:6379/messages");
-    assert_string_equal(c->spool->reader.last->header.client_id, "mqtt-bridge");
 }
 
 static void test_a_mark_of_ours_is_known_wherever_it_is_read(void **state)
@@ -296,9 +276,8 @@ static void test_a_mark_of_ours_is_known_wherever_it_is_read(void **state)
     struct spool_case *c = *state;
     char mark[40];
 
-    spool_case_open(c);
-    uint64_t run = spool_run(c->spool);
-    spool_case_fill(c, 1, 10, 100);
+    open_with(c, 10, 100, 0);
+    uint64_t run = c->spool->run;
     spool_case_reopen(c);
     spool_mark_text(run, 4, mark);
     assert_true(spool_knows_mark(c->spool, bytes_of(mark)));
@@ -314,10 +293,7 @@ static void test_a_redirected_spool_gives_what_is_not_committed(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 6);
-    spool_case_commit(c);
+    open_with(c, 10, 100, 6);
     spool_case_reopen(c);
     spool_redirect(c->spool);
     struct mark_result result = spool_apply_mark(c->spool, BYTES_NONE);
@@ -331,7 +307,7 @@ static void test_a_redirected_spool_gives_what_is_not_committed(void **state)
 
 /* Copies ------------------------------------------------------------------------------------------- */
 
-static void test_a_second_foreign_mark_gives_a_copy_a_mark_and_sequences_of_its_own(void **state)
+static void test_a_second_foreign_mark_gives_a_copy_its_own_mark_and_sequences(void **state)
 {
     struct spool_case *c = *state;
     char id[64];
@@ -355,6 +331,7 @@ static void test_a_second_foreign_mark_gives_a_copy_a_mark_and_sequences_of_its_
     strcpy(id, spool_mark_id(c->spool));
     spool_case_reopen_killed(c);
     assert_string_equal(spool_mark_id(c->spool), id);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).missing, 0);
     uint64_t sequence = spool_case_append(c, 11, 100);
     assert_true(sequence > UINT64_C(1) << 40);
     assert_true(sequence < UINT64_C(1) << 53); /* a number in JavaScript */
@@ -363,32 +340,21 @@ static void test_a_second_foreign_mark_gives_a_copy_a_mark_and_sequences_of_its_
     assert_int_equal(spool_case_append(c, 12, 100), sequence + 1);
 }
 
-static void make_rebooted(struct spool_case *c, uint64_t number)
-{
-    struct segment *segment;
-    struct error err;
-
-    assert_int_equal(segment_open(&segment, c->spool->dir, number, &err), 0);
-    memset(segment->header.boot_id, 7, 16);
-    assert_int_equal(segment_rewrite_header(c->spool->dir, &segment->header, &err), 0);
-    segment_free(segment);
-}
-
 /* After a reboot --------------------------------------------------------------------------------- */
 
 static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
 {
     struct spool_case *c = *state;
 
-    spool_case_open(c);
-    spool_case_fill(c, 1, 10, 100);
+    open_with(c, 10, 100, 0);
+    reader_discover_segments(c->spool);
     /* The header says that another kernel ran then; what it had not written is gone: 6 to 10. */
     struct segment_header header = c->spool->reader.first->header;
     memset(header.boot_id, 7, 16);
     int fd = spool_case_file(c, 1, O_RDWR);
     struct error err;
     assert_int_equal(segment_write_header(fd, &header, &err), 0);
-    uint64_t run = spool_run(c->spool);
+    uint64_t run = c->spool->run;
     assert_int_equal(ftruncate(fd, SEGMENT_HEADER_SIZE + 5 * (RECORD_HEAD_SIZE + 120)), 0);
     close(fd);
     spool_case_reopen_killed(c);
@@ -410,19 +376,52 @@ static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
     spool_case_expect(c, 11, 12);
 }
 
+static void test_a_reboot_skips_sequences_once(void **state)
+{
+    struct spool_case *c = *state;
+
+    open_with(c, 10, 100, 0);
+    spool_case_reboot(c);
+    spool_case_reopen_killed(c);
+    spool_case_reopen(c);
+    spool_case_reopen(c);
+    assert_int_equal(spool_case_append(c, 11, 100), 1000000011);
+    spool_case_reboot(c);
+    assert_int_equal(spool_case_append(c, 12, 100), 2000000012);
+}
+
+static void test_an_unknown_mark_does_not_undo_the_skip_of_a_reboot(void **state)
+{
+    struct spool_case *c = *state;
+
+    open_with(c, 10, 100, 0);
+    spool_case_reboot(c);
+    writer_skip_to(c->spool, 500);
+    assert_int_equal(spool_case_append(c, 11, 100), 1000000011);
+}
+
+static void test_an_empty_segment_does_not_change_which_message_was_last(void **state)
+{
+    struct spool_case *c = *state;
+
+    open_with(c, 10, 100, 0);
+    assert_int_equal(spool_case_rewind(c, 0x1234, 500).kind, MARK_UNKNOWN_RUN);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_state(c).last_sequence, 10);
+    assert_true(spool_case_append(c, 11, 100) > 500);
+    reader_discover_segments(c->spool);
+    assert_int_equal(c->spool->reader.last->header.previous_sequence, 10);
+}
+
 static void test_after_a_reboot_nothing_is_missing_that_was_freed_in_good_order(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
 
     c->options.retain = 0;
-    spool_case_open(c);
-    uint64_t run = spool_run(c->spool);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 10);
-    spool_case_commit(c);
-    make_rebooted(c, 1);
-    spool_case_reopen(c);
+    open_with(c, 10, 100, 10);
+    uint64_t run = c->spool->run;
+    spool_case_reboot(c);
     for (int n = 11; n <= 1000; n++) {
         spool_case_append(c, n, 1000);
         if (n > 900)
@@ -447,13 +446,9 @@ static void test_a_mark_just_below_a_skip_of_numbers_misses_nothing(void **state
     struct spool_case *c = *state;
 
     c->options.retain = 0;
-    spool_case_open(c);
-    uint64_t run = spool_run(c->spool);
-    spool_case_fill(c, 1, 10, 100);
-    spool_case_expect(c, 1, 10);
-    spool_case_commit(c);
-    make_rebooted(c, 1);
-    spool_case_reopen(c);
+    open_with(c, 10, 100, 10);
+    uint64_t run = c->spool->run;
+    spool_case_reboot(c);
     assert_true(spool_case_append(c, 11, 100) > 1000000000);
     spool_case_rewind(c, run, 10);
     spool_case_expect(c, 11, 11);
@@ -472,7 +467,7 @@ int main(void)
     log_open(&(struct log_options){.level = LOG_LEVEL_ERROR, .fd = 2});
     const struct CMUnitTest tests[] = {
         TEST(test_a_new_spool_and_no_mark_are_in_step),
-        TEST(test_the_committed_position_is_in_step_and_what_was_under_way_is_given_again),
+        TEST(test_a_mark_at_the_committed_position_sends_again_what_was_in_flight),
         TEST(test_a_reply_that_was_lost_is_made_good),
         TEST(test_a_redis_set_back_gets_what_it_lost),
         TEST(test_replay_reaches_records_of_former_runs),
@@ -488,8 +483,11 @@ int main(void)
         TEST(test_a_spool_keeps_the_destination_of_its_segments),
         TEST(test_a_mark_of_ours_is_known_wherever_it_is_read),
         TEST(test_a_redirected_spool_gives_what_is_not_committed),
-        TEST(test_a_second_foreign_mark_gives_a_copy_a_mark_and_sequences_of_its_own),
+        TEST(test_a_second_foreign_mark_gives_a_copy_its_own_mark_and_sequences),
         TEST(test_after_a_reboot_no_sequence_is_given_twice),
+        TEST(test_a_reboot_skips_sequences_once),
+        TEST(test_an_unknown_mark_does_not_undo_the_skip_of_a_reboot),
+        TEST(test_an_empty_segment_does_not_change_which_message_was_last),
         TEST(test_after_a_reboot_nothing_is_missing_that_was_freed_in_good_order),
         TEST(test_a_mark_just_below_a_skip_of_numbers_misses_nothing),
     };

@@ -4,174 +4,12 @@
  *     SPOOL_MODEL_SEEDS=5000 build/tests/unit/test_spool_model     more of it; 500 are the default
  *     SPOOL_MODEL_SEED=17 build/tests/unit/test_spool_model        one again
  */
-#include "spool_case.h"
+#include "spool_model.h"
 
-#include "common/client/oversized_file.h"
-
-#define SEEDS        500
-#define MOVES        60
-#define MESSAGES_MAX 4000
-#define PACKETS      40   /* ids in use */
-#define NUMBERS      1000 /* of segments: more than a play has */
-#define LIKE_LARGE   (140 * KB)
-
-struct model_message {
-    int home; /* whose it is */
-    int packet;
-    size_t len;
-    uint64_t segment;
-    uint64_t from, to; /* offsets */
-    uint64_t sequence;
-    uint64_t identity;
-    bool destroyed;   /* by a move */
-    bool silently;    /* and nothing tells that it ever was there */
-    bool written_off; /* Redis lost it, it was kept no more, and that was said */
-    bool may_repeat;  /* the mark was none that the spool knows */
-};
-
-struct slot {
-    int n; /* the last message; 0: none */
-    bool unreleased;
-    bool uncertain; /* a move has destroyed what was known of it */
-};
-
-/* All that is in a Redis. */
-struct redis {
-    struct {
-        char id[64];
-        char mark[40];
-    } marks[8];
-    bool has[MESSAGES_MAX];
-};
-
-struct home {
-    char dir[120];
-    struct spool *spool;
-    int redis; /* that its messages go to */
-    struct slot slots[PACKETS];
-    char expected[40]; /* the mark that the next batch expects */
-    bool connected;
-    struct spool_position late; /* of a batch that was not taken */
-    int kinds[MARK_COPIED + 1];
-};
-
-struct model {
-    struct spool_case *c;
-    uint64_t random;
-    uint64_t seed;
-    struct home homes[2];
-    struct redis redis[2];
-    struct redis replica; /* what redis[0] was a while ago */
-    struct model_message messages[MESSAGES_MAX];
-    int count;
-};
-
-static uint64_t next_random(struct model *m)
-{
-    m->random ^= m->random << 13;
-    m->random ^= m->random >> 7;
-    m->random ^= m->random << 17;
-    return m->random >> 11;
-}
-
-static int below(struct model *m, int bound)
-{
-    return (int)(next_random(m) % (uint64_t)bound);
-}
-
-static bool one_in(struct model *m, int bound)
-{
-    return below(m, bound) == 0;
-}
-
-static void require(const struct model *m, bool condition, const char *what, int n)
-{
-    if (!condition)
-        fail_msg("%s (message %d): SPOOL_MODEL_SEED=%llu", what, n, (unsigned long long)m->seed);
-}
-
-static bool is_of(const struct model *m, const struct home *home, int n)
-{
-    return m->messages[n].home == (int)(home - m->homes);
-}
-
-/* Open and closed ---------------------------------------------------------------------------------- */
-
-static void path_of(const struct home *home, uint64_t segment, char path[160])
-{
-    snprintf(path, 160, "%s/%012llu.segment", home->dir, (unsigned long long)segment);
-}
-
-static bool has_file(const struct home *home, uint64_t segment)
-{
-    char path[160];
-
-    path_of(home, segment, path);
-    return access(path, F_OK) == 0;
-}
-
-static void open_home(struct model *m, struct home *home)
-{
-    struct spool_options options = m->c->options;
-    struct error err;
-
-    options.dir = home->dir;
-    if (spool_open(&home->spool, &options, &err) < 0)
-        fail_msg("%s: SPOOL_MODEL_SEED=%llu", err.text, (unsigned long long)m->seed);
-    home->connected = false;
-}
-
-static void close_home(struct home *home, bool killed)
-{
-    if (home->spool == NULL)
-        return;
-    if (killed)
-        home->spool->opened = false;
-    spool_close(home->spool);
-    home->spool = NULL;
-}
-
-static void check_slots(const struct model *m, const struct home *home)
-{
-    uint16_t ids[PACKETS];
-    bool unreleased[PACKETS] = {false};
-    size_t len = spool_unreleased(home->spool, ids, PACKETS);
-
-    for (size_t i = 0; i < len; i++)
-        unreleased[ids[i]] = true;
-    for (int i = 1; i < PACKETS; i++)
-        if (!home->slots[i].uncertain)
-            require(m, unreleased[i] == home->slots[i].unreleased, "what is unreleased",
-                    home->slots[i].n);
-}
-
-static void reopen(struct model *m, struct home *home)
-{
-    close_home(home, !one_in(m, 3));
-    open_home(m, home);
-    check_slots(m, home);
-}
-
-static void forget_slots(struct home *home)
-{
-    for (int i = 0; i < PACKETS; i++)
-        home->slots[i].uncertain = true;
-}
+#define SEEDS 500
+#define MOVES 60
 
 /* Messages ----------------------------------------------------------------------------------------- */
-
-/* payload has room for LIKE_LARGE and 16 more. */
-static struct spool_message message_of(const struct model *m, int n, char *payload)
-{
-    const struct model_message *stored = &m->messages[n];
-    int digits = snprintf(payload, 16, "%d ", n);
-
-    memset(payload + digits, 'x', stored->len + 16 - (size_t)digits);
-    return (struct spool_message){.packet_id = (uint16_t)stored->packet,
-                                  .received_us = n,
-                                  .topic = BYTES("a/b"),
-                                  .payload = {payload, stored->len + 16}};
-}
 
 static size_t random_len(struct model *m)
 {
@@ -213,6 +51,7 @@ static void append(struct model *m, struct home *home)
     m->messages[n].to = home->spool->writer.offset;
     m->messages[n].sequence = message.sequence;
     m->messages[n].identity = message.identity;
+    memcpy(m->messages[n].spool_id, home->spool->id, 16);
     if (qos > 0)
         *slot = (struct slot){n, qos == 2, false};
 }
@@ -262,33 +101,6 @@ static void begin_session(struct model *m, struct home *home)
 
 /* Redis -------------------------------------------------------------------------------------------- */
 
-static char *mark_of(struct redis *redis, const char *id)
-{
-    size_t i = 0;
-
-    while (redis->marks[i].id[0] != '\0' && strcmp(redis->marks[i].id, id) != 0)
-        i++;
-    strcpy(redis->marks[i].id, id);
-    return redis->marks[i].mark;
-}
-
-/* What Redis does not have, and this spool keeps no more, must be said. */
-static void check_gap(struct model *m, const struct home *home, const struct mark_result *result)
-{
-    uint64_t gone = 0;
-
-    for (int n = 1; n <= m->count; n++) {
-        struct model_message *message = &m->messages[n];
-        if (!is_of(m, home, n) || m->redis[home->redis].has[n] || message->destroyed ||
-            message->written_off || has_file(home, message->segment))
-            continue;
-        require(m, result->kind == MARK_GAP, "lost without a word", n);
-        message->written_off = true;
-        gone++;
-    }
-    require(m, result->missing >= gone, "missing", (int)gone);
-}
-
 static void connect_redis(struct model *m, struct home *home)
 {
     struct mark_result result;
@@ -305,29 +117,6 @@ static void connect_redis(struct model *m, struct home *home)
     check_gap(m, home, &result);
     strcpy(home->expected, mark);
     home->connected = true;
-}
-
-static void deliver(struct model *m, const struct home *home, const struct spool_message *message)
-{
-    struct oversized_message file = {.payload = message->payload};
-    struct redis *redis = &m->redis[home->redis];
-    struct buf data = {0};
-    struct error err;
-    char digits[16] = "";
-
-    if (message->oversized &&
-        oversized_file_read(home->spool->dir, message->sequence, &file, &data, &err) < 0)
-        fail_msg("%s: SPOOL_MODEL_SEED=%llu", err.text, (unsigned long long)m->seed);
-    memcpy(digits, file.payload.data, 15);
-    int n = atoi(digits);
-    require(m, n >= 1 && n <= m->count, "a message of ours", n);
-    const struct model_message *stored = &m->messages[n];
-    require(m, file.payload.len == stored->len + 16, "all of its bytes", n);
-    require(m, message->sequence == stored->sequence, "its sequence", n);
-    require(m, message->identity == stored->identity, "its identity", n);
-    require(m, !redis->has[n] || stored->may_repeat, "sent twice", n);
-    redis->has[n] = true;
-    buf_free(&data);
 }
 
 /* One batch; false: fenced, or nothing there. */
@@ -368,21 +157,6 @@ static void read_in_vain(struct model *m, struct home *home)
         (void)spool_next(home->spool, &message, &err);
     home->connected = false;
     home->late = spool_position(home->spool);
-}
-
-static void check_kept(const struct model *m, const struct home *home)
-{
-    struct spool_state state;
-
-    spool_state(home->spool, &state);
-    for (int n = 1; n <= m->count; n++) {
-        const struct model_message *message = &m->messages[n];
-        if (!is_of(m, home, n) || m->redis[home->redis].has[n] || message->destroyed ||
-            message->written_off)
-            continue;
-        require(m, message->sequence > state.committed_sequence, "committed", n);
-        require(m, has_file(home, message->segment), "freed", n);
-    }
 }
 
 static bool send_some(struct model *m, struct home *home, bool replies)
@@ -435,6 +209,7 @@ static void destroy(struct model *m, struct home *home, uint64_t segment, uint64
 {
     for (int n = 1; n <= m->count; n++) {
         struct model_message *message = &m->messages[n];
+
         if (!is_of(m, home, n) || message->segment != segment || message->to <= from ||
             message->from >= to || message->destroyed)
             continue;
@@ -451,6 +226,7 @@ static uint64_t some_segment(struct model *m, struct home *home)
 
     for (int tries = 0; tries < 20 && m->count > 0; tries++) {
         int n = 1 + below(m, m->count);
+
         if (is_of(m, home, n) && m->messages[n].segment < last &&
             has_file(home, m->messages[n].segment))
             return m->messages[n].segment;
@@ -519,32 +295,6 @@ static void damage_header(struct model *m, struct home *home)
     close_home(home, true);
 }
 
-static void make_rebooted(struct home *home)
-{
-    unsigned char other[16] = "another boot id";
-    struct recent *recent = recent_new();
-    struct recent_origin origin;
-    struct segment *segment;
-    struct error err;
-    int dir = open(home->dir, O_RDONLY | O_DIRECTORY);
-    int fd = openat(dir, RECENT_NAME, O_RDWR);
-
-    for (uint64_t number = 1; number < NUMBERS; number++) {
-        if (!has_file(home, number) || segment_open(&segment, dir, number, &err) < 0)
-            continue;
-        memcpy(&origin, &segment->header, sizeof(origin));
-        memcpy(segment->header.boot_id, other, 16);
-        assert_int_equal(segment_rewrite_header(dir, &segment->header, &err), 0);
-        segment_free(segment);
-    }
-    uint64_t through = recent_load(recent, fd, &origin);
-    memcpy(origin.boot_id, other, 16);
-    recent_save(recent, fd, &origin, through);
-    recent_free(recent);
-    close(fd);
-    close(dir);
-}
-
 /* A power cut: what the kernel had not written is gone. */
 static void lose_tail(struct model *m, struct home *home)
 {
@@ -553,6 +303,7 @@ static void lose_tail(struct model *m, struct home *home)
     if (segment > 0) {
         int fd = open_segment(home, segment, &size);
         uint64_t at = SEGMENT_HEADER_SIZE;
+
         if (size > at)
             at += next_random(m) % (size - at);
         assert_int_equal(ftruncate(fd, (off_t)at), 0);
@@ -563,7 +314,7 @@ static void lose_tail(struct model *m, struct home *home)
             silently = silently && !has_file(home, younger);
         destroy(m, home, segment, at, UINT64_MAX, silently);
     }
-    make_rebooted(home);
+    spool_case_make_rebooted(home->dir);
 }
 
 /* Files that only help are older than they should be, or gone. */
@@ -580,13 +331,19 @@ static void lose_help(struct model *m, struct home *home)
 
 static void copy_files(const char *from, const char *to)
 {
-    char command[300];
+    char command[600];
 
-    snprintf(command, sizeof(command), "rm -rf %s && cp -a %s %s", to, from, to);
+    snprintf(command, sizeof(command), "mkdir -p %s && rm -rf %s && cp -a %s %s", to, to, from, to);
     assert_int_equal(system(command), 0);
 }
 
 static void drain(struct model *m, struct home *home);
+
+/* Not beside the spool, where it would be one of the same client id. */
+static void backup_of(const struct home *home, char path[160])
+{
+    snprintf(path, 160, "%.*s.backup", (int)(strrchr(home->dir, '/') - home->dir), home->dir);
+}
 
 /* The directory of a while ago, at a Redis that has had more since. */
 static void restore_backup(struct model *m, struct home *home)
@@ -594,7 +351,7 @@ static void restore_backup(struct model *m, struct home *home)
     char backup[160];
     int kept = m->count;
 
-    snprintf(backup, sizeof(backup), "%s.backup", home->dir);
+    backup_of(home, backup);
     copy_files(home->dir, backup);
     open_home(m, home);
     for (int i = below(m, 100); i > 0; i--)
@@ -699,6 +456,8 @@ static void drain(struct model *m, struct home *home)
     sys_heal();
     if (home->spool == NULL)
         open_home(m, home);
+    /* A disk that has room again is tried within a second. */
+    home->spool->reader.spare_retry_ms = home->spool->reader.reuse_retry_ms = 0;
     home->connected = false;
     for (int i = 0; send_some(m, home, true) || !home->connected; i++)
         require(m, i < 2000, "an end of sending", 0);
@@ -706,36 +465,6 @@ static void drain(struct model *m, struct home *home)
     spool_state(home->spool, &state);
     require(m, state.unsent_records == 0, "nothing is unsent", (int)state.unsent_records);
     require(m, spool_below_low_water(home->spool), "the broker is joined", 0);
-}
-
-static void check_nothing_lost(const struct model *m, const struct home *home)
-{
-    for (int n = 1; n <= m->count; n++) {
-        const struct model_message *message = &m->messages[n];
-        if (is_of(m, home, n))
-            require(m, m->redis[home->redis].has[n] || message->destroyed || message->written_off,
-                    "lost", n);
-    }
-}
-
-static int by_identity(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-
-    return left < right ? -1 : left > right;
-}
-
-static void check_identities(const struct model *m, const struct home *home)
-{
-    static uint64_t identities[MESSAGES_MAX];
-    size_t len = 0;
-
-    for (int n = 1; n <= m->count; n++)
-        if (is_of(m, home, n))
-            identities[len++] = m->messages[n].identity;
-    qsort(identities, len, sizeof(identities[0]), by_identity);
-    for (size_t i = 1; i < len; i++)
-        require(m, identities[i - 1] != identities[i], "two messages, one identity", 0);
 }
 
 /* A Redis that has lost all gets all that is kept, and is told what is not. */
@@ -757,6 +486,7 @@ static void check_flush(struct model *m, struct home *home)
             deliver(m, home, &message);
     for (n = 1; n <= m->count; n++) {
         const struct model_message *stored = &m->messages[n];
+
         if (!is_of(m, home, n) || stored->sequence < first)
             continue;
         if (!m->redis[home->redis].has[n])
@@ -797,6 +527,7 @@ static void play_with_a_copy(struct model *m)
     open_home(m, &m->homes[1]);
     for (int i = 0; i < 40; i++) {
         struct home *home = &m->homes[below(m, 2)];
+
         for (int k = below(m, 20); k > 0; k--)
             append(m, home);
         int before = home->kinds[MARK_UNKNOWN_RUN] + home->kinds[MARK_COPIED];
@@ -821,20 +552,34 @@ static void play_with_a_copy(struct model *m)
         append(m, &m->homes[i % 2]);
     for (int n = known + 1; n <= m->count && branches > 0; n++)
         for (int k = common + 1; k < n; k++)
-            require(m, m->messages[k].identity != m->messages[n].identity, "one identity", n);
+            require(m, by_identity(&m->messages[k], &m->messages[n]) != 0, "one identity", n);
 }
 
-/* The DSN is changed, to a Redis that may be a replica of the former one, and back. */
+/* The session goes on in the other spool, which takes over; this one is only sent from then on. */
+static void change_destination(struct model *m, struct home *from, struct home *to)
+{
+    sys_heal();
+    close_home(from, !one_in(m, 3));
+    close_home(to, !one_in(m, 3));
+    from->receives = false;
+    to->receives = true;
+    memcpy(to->slots, from->slots, sizeof(to->slots));
+    open_home(m, to);
+    open_home(m, from);
+    check_slots(m, to);
+}
+
+/* The DSN is changed, to a Redis that may be a replica of the one before, and back. */
 static void play_with_two_destinations(struct model *m)
 {
     int now = 0;
 
-    open_home(m, &m->homes[1]);
     m->homes[1].redis = 1;
     for (int i = 0; i < MOVES; i++) {
         make_move(m, &m->homes[now]);
         if (!one_in(m, 10))
             continue;
+        change_destination(m, &m->homes[now], &m->homes[1 - now]);
         now = 1 - now;
         bool promoted = now == 1 && one_in(m, 2);
         bool lags = one_in(m, 2);
@@ -842,22 +587,24 @@ static void play_with_two_destinations(struct model *m)
             m->redis[1] = lags ? m->replica : m->redis[0];
         for (int h = 0; h < 2; h++) {
             struct home *home = &m->homes[h];
-            sys_heal();
-            reopen(m, home);
             const char *mark = mark_of(&m->redis[now], spool_mark_id(home->spool));
             bool known = spool_knows_mark(home->spool, bytes_of(mark));
-            uint64_t kept = home->spool->reader.first->header.first_sequence;
+            const struct segment *first = home->spool->reader.first;
+            uint64_t kept = first != NULL ? first->header.first_sequence : 1;
             uint64_t marked = mark[0] != '\0' ? strtoull(mark + 17, NULL, 10) : 0;
+
             require(m, known || h == 1 || !promoted || lags || marked < kept, "known", 0);
             require(m, !known || marked > 0, "no mark is none of ours", 0);
             home->redis = h == now || known ? now : h;
         }
     }
     for (int h = 0; h < 2; h++) {
+        if (m->homes[h].spool == NULL) /* the destination was never changed */
+            continue;
         drain(m, &m->homes[h]);
         check_nothing_lost(m, &m->homes[h]);
-        check_identities(m, &m->homes[h]);
     }
+    check_identities(m, NULL);
 }
 
 static void play(struct spool_case *c, const char *root, uint64_t seed)
@@ -866,8 +613,12 @@ static void play(struct spool_case *c, const char *root, uint64_t seed)
 
     *m = (struct model){.c = c, .seed = seed};
     m->random = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
-    for (int i = 0; i < 2; i++)
-        snprintf(m->homes[i].dir, sizeof(m->homes[i].dir), "%s/%d", root, i);
+    for (int i = 0; i < 2; i++) {
+        /* Beside each other only if they are of one client id. */
+        snprintf(m->homes[i].dir, sizeof(m->homes[i].dir), "%s/%d/%d", root, seed % 4 == 3 ? 0 : i,
+                 i);
+        m->homes[i].receives = true;
+    }
     c->options.size = 2 * MB;
     c->options.retain = 100 * KB * below(m, 8);
     open_home(m, &m->homes[0]);
@@ -878,12 +629,18 @@ static void play(struct spool_case *c, const char *root, uint64_t seed)
     else
         play_alone(m);
     for (int i = 0; i < 2; i++) {
-        close_home(&m->homes[i], true);
-        spool_case_clear(m->homes[i].dir);
-        rmdir(m->homes[i].dir);
-        strcat(m->homes[i].dir, ".backup");
-        spool_case_clear(m->homes[i].dir);
-        rmdir(m->homes[i].dir);
+        struct home *home = &m->homes[i];
+        char path[160];
+
+        close_home(home, true);
+        spool_case_clear(home->dir);
+        rmdir(home->dir);
+        *strrchr(home->dir, '/') = '\0';
+        spool_case_clear(home->dir); /* the file `current` */
+        rmdir(home->dir);
+        snprintf(path, sizeof(path), "%s.backup", home->dir);
+        spool_case_clear(path);
+        rmdir(path);
     }
     free(m);
 }

@@ -22,7 +22,7 @@ static void test_a_client_id_becomes_one_folder_s_name(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
-        char *place = spool_client_path(&settings, CASES[i].client_id);
+        char *place = spool_path(&settings, CASES[i].client_id, NULL);
 
         assert_string_equal(place, CASES[i].place);
         free(place);
@@ -46,7 +46,7 @@ static char *place_of(size_t first_len, const char *end)
 
     memset(client_id, '+', first_len);
     strcpy(client_id + first_len, end);
-    return spool_client_path(&settings, client_id);
+    return spool_path(&settings, client_id, NULL);
 }
 
 static void test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own(void **state)

@@ -1,5 +1,7 @@
 #include "tests/unit/stamp_case.h"
 
+static const char *const SERIALIZERS[] = {"php", "json"};
+
 /* What a Symfony worker did to the vectors' message, and when: three retries, then the failure. */
 struct history {
     const char *version;
@@ -77,6 +79,7 @@ static void order_as_6_4(struct buf *body)
 
     while ((date = memmem(rest.data, rest.len, head, strlen(head))) != NULL) {
         const char *count = memchr(date, '}', (size_t)(rest.data + rest.len - date));
+
         assert_non_null(count);
         count++;
         const char *end = memmem(count, (size_t)(rest.data + rest.len - count), ";i:", 3);
@@ -223,15 +226,13 @@ static struct bytes redeliveries(struct bytes text)
 
 static void test_what_symfony_5_4_stamped_is_kept_and_stamped_again(void **state)
 {
-    static const char *const serializers[] = {"php", "json"};
-
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct stamp_failure failure = REFUSED;
         struct subject subject = {0};
         struct bytes before;
 
-        subject_read(&subject, "5.4", serializers[i], "retry-1.delayed");
+        subject_read(&subject, "5.4", SERIALIZERS[i], "retry-1.delayed");
         before =
             redeliveries(subject.envelope.serializer == ENVELOPE_PHP ? subject.envelope.body
                                                                      : subject.envelope.headers);
@@ -251,14 +252,13 @@ static void test_what_symfony_5_4_stamped_is_kept_and_stamped_again(void **state
 static void test_every_failed_vector_can_be_stamped_again(void **state)
 {
     static const char *const versions[] = {"5.4", "6.4", "7.4"};
-    static const char *const serializers[] = {"php", "json"};
     static const char *const rows[] = {"failed-after-retries", "failed-unrecoverable"};
     char file[64];
 
     (void)state;
     for (size_t i = 0; i < 12; i++) {
         const char *version = versions[i / 4];
-        const char *serializer = serializers[i / 2 % 2];
+        const char *serializer = SERIALIZERS[i / 2 % 2];
         struct stamp_failure failure = REFUSED;
         struct subject subject = {0};
 
@@ -277,15 +277,13 @@ static void test_every_failed_vector_can_be_stamped_again(void **state)
 
 static void test_an_error_is_noted_again_only_if_it_is_another(void **state)
 {
-    static const char *const serializers[] = {"php", "json"};
-
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct stamp_failure failure = REFUSED;
         struct subject subject = {0};
         const struct buf *where = i == 0 ? &subject.body : &subject.headers;
 
-        subject_read(&subject, "6.4", serializers[i], "fresh-ascii.message");
+        subject_read(&subject, "6.4", SERIALIZERS[i], "fresh-ascii.message");
         subject_stamp(&subject, &failure);
         subject_stamp(&subject, &failure);
         assert_int_equal(occurrences(where, "exceptionMessage"), 1);
@@ -305,6 +303,40 @@ static void test_an_error_is_noted_again_only_if_it_is_another(void **state)
         subject_stamp(&subject, &failure);
         assert_int_equal(occurrences(where, "exceptionMessage"), 5);
         assert_int_equal(occurrences(where, "retryCount"), 7);
+        subject_free(&subject);
+    }
+}
+
+static void test_a_hundred_retries_leave_ten_stamps_of_a_kind(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct stamp_failure failure = REFUSED;
+        struct subject subject = {0};
+        const struct buf *where = i == 0 ? &subject.body : &subject.headers;
+
+        subject_read(&subject, "6.4", SERIALIZERS[i], "fresh-ascii.message");
+        for (int retry = 1; retry <= 100; retry++) {
+            failure.retry_count = retry;
+            failure.delay_ms = 100000 + retry;
+            subject_stamp(&subject, &failure);
+            assert_int_equal(subject.envelope.retry_count, retry);
+        }
+        assert_int_equal(occurrences(where, "retryCount"), 10);
+        assert_int_equal(occurrences(where, "delay"), 10);
+        assert_int_equal(occurrences(where, "100001"), 1); /* the first */
+        assert_int_equal(occurrences(where, "100091"), 0);
+        for (int kept = 100092; kept <= 100100; kept++) {
+            char delay[8];
+
+            snprintf(delay, sizeof(delay), "%d", kept);
+            assert_int_equal(occurrences(where, delay), 1);
+        }
+        /* Into the failure transport Symfony adds without a limit. */
+        failure.receiver = BYTES("async");
+        failure.retry_count = 0;
+        subject_stamp(&subject, &failure);
+        assert_int_equal(occurrences(where, "retryCount"), 11);
         subject_free(&subject);
     }
 }
@@ -375,14 +407,12 @@ static void test_binary_messages_and_metadata_survive_failures_and_delays(void *
 
 static void test_the_entry_is_named_in_the_headers_once(void **state)
 {
-    static const char *const serializers[] = {"php", "json"};
-
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct stamp_failure failure = REFUSED;
         struct subject subject = {0};
 
-        subject_read(&subject, "6.4", serializers[i], "fresh-ascii.message");
+        subject_read(&subject, "6.4", SERIALIZERS[i], "fresh-ascii.message");
         failure.entry = BYTES("5-0");
         subject_stamp(&subject, &failure);
         failure.entry = BYTES("6-0");
@@ -403,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_an_unrecoverable_failure_is_stamped_as_symfony_stamps_it),
         cmocka_unit_test(test_what_symfony_5_4_stamped_is_kept_and_stamped_again),
         cmocka_unit_test(test_every_failed_vector_can_be_stamped_again),
+        cmocka_unit_test(test_a_hundred_retries_leave_ten_stamps_of_a_kind),
         cmocka_unit_test(test_an_error_is_noted_again_only_if_it_is_another),
         cmocka_unit_test(test_binary_messages_and_metadata_survive_failures_and_delays),
         cmocka_unit_test(test_the_entry_is_named_in_the_headers_once),

@@ -75,6 +75,55 @@ static void test_references_follow_when_the_message_id_is_replaced(void **state)
     subject_free(&subject);
 }
 
+#define DELAYS(names)                                                                              \
+    "s:44:\"Symfony\\Component\\Messenger\\Stamp\\DelayStamp\";a:11:{i:0;O:1:\"F\":0:{}" names     \
+    "i:3;O:1:\"D\":0:{}i:4;O:1:\"D\":0:{}i:5;O:1:\"D\":0:{}i:6;O:1:\"D\":0:{}i:7;O:1:\"D\":0:{}"   \
+    "i:8;O:1:\"D\":0:{}i:9;O:1:\"D\":0:{}i:10;O:1:\"L\":0:{}}"
+
+static void test_surplus_stamps_go_unless_something_refers_to_them(void **state)
+{
+    struct stamp_failure failure = REFUSED;
+    struct subject subject = {0};
+
+    (void)state;
+    failure.stream_id = BYTES_NONE;
+    /* 1 envelope, 2 stamps, 3 list, 4 the first, 5 and 6 surplus, 7 ... 14 kept, 15 list, 16 App\S */
+    set_body(&subject, "a:2:{" DELAYS("i:1;O:1:\"G\":0:{}i:2;O:1:\"G\":0:{}") OURS "}",
+             "O:1:\"M\":4:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";s:1:\"a\";r:4;"
+             "s:1:\"b\";r:16;}");
+    subject_stamp(&subject, &failure);
+    assert_has(&subject, "a:10:{i:0;O:1:\"F\":0:{}i:3;O:1:\"D\"");
+    assert_has(&subject, "i:10;O:1:\"L\":0:{}i:11;O:44:");
+    assert_has(&subject, "s:1:\"a\";r:4;s:1:\"b\";r:16;}}"); /* two fewer, two more */
+
+    set_body(&subject, "a:2:{" DELAYS("i:1;O:1:\"G\":0:{}i:2;O:1:\"G\":0:{}") OURS "}",
+             "O:1:\"M\":3:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";s:1:\"a\";r:6;}");
+    subject_stamp(&subject, &failure);
+    assert_has(&subject, "a:12:{i:0;O:1:\"F\":0:{}i:1;O:1:\"G\"");
+    assert_has(&subject, "s:1:\"a\";r:6;}}");
+    subject_free(&subject);
+}
+
+static void test_stamps_nested_as_deep_as_php_reads_them_are_kept(void **state)
+{
+    struct subject subject = {0};
+    struct buf stamps = {0};
+
+    (void)state;
+    buf_append_text(&stamps, "a:1:{s:5:\"App\\S\";");
+    for (int depth = 0; depth < 4000; depth++)
+        buf_append_text(&stamps, "a:1:{i:0;");
+    buf_append_text(&stamps, "N;");
+    for (int depth = 0; depth < 4001; depth++)
+        buf_append_char(&stamps, '}');
+    set_body(&subject, buf_text(&stamps),
+             "O:1:\"M\":2:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";}");
+    subject_stamp(&subject, &REFUSED);
+    assert_int_equal(occurrences(&subject.body, "a:1:{i:0;a:1:{i:0;"), 3999);
+    subject_free(&subject);
+    buf_free(&stamps);
+}
+
 static int stamp_of(const char *stamps, const char *message)
 {
     struct subject subject = {0};
@@ -170,6 +219,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_references_go_on_naming_the_same_values),
+        cmocka_unit_test(test_surplus_stamps_go_unless_something_refers_to_them),
+        cmocka_unit_test(test_stamps_nested_as_deep_as_php_reads_them_are_kept),
         cmocka_unit_test(test_references_follow_when_the_message_id_is_replaced),
         cmocka_unit_test(test_what_can_not_be_stamped_rightly_is_refused),
         cmocka_unit_test(test_foreign_headers_stay_byte_for_byte),

@@ -13,21 +13,21 @@
 static const struct states_rules RULES = {.start_retries = 3, .stop_timeout_ms = 10000};
 
 /* Ready for two seconds where it runs, so that a death is not a quick one. */
-static struct life life_in(enum state state)
+static struct lifecycle lifecycle_in(enum state state)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
-    states_init(&life);
-    life.state = state;
-    life.starts = state == STATE_STOPPED ? 0 : 1;
-    life.started_ms = NOW - 5000;
+    states_init(&lifecycle);
+    lifecycle.state = state;
+    lifecycle.starts = state == STATE_STOPPED ? 0 : 1;
+    lifecycle.started_ms = NOW - 5000;
     if (state == STATE_RUNNING || state == STATE_STOPPING)
-        life.ready_ms = NOW - 2000;
+        lifecycle.ready_ms = NOW - 2000;
     if (state == STATE_RUNNING)
-        life.deadline_ms = NOW - 2000 + STATES_HEALTHY_MS;
+        lifecycle.deadline_ms = NOW - 2000 + STATES_HEALTHY_MS;
     if (state == STATE_BACKOFF || state == STATE_STOPPING)
-        life.deadline_ms = NOW;
-    return life;
+        lifecycle.deadline_ms = NOW;
+    return lifecycle;
 }
 
 struct expected {
@@ -37,8 +37,11 @@ struct expected {
 
 #define STAYS(state) STATE_##state, ACTION_NONE
 
-/* Written down a second time, in the order of the events: start, stop, restart, last, ready, deadline,
- * hang, done, settings, failed. */
+static const char *const EVENT_NAMES[EVENTS_LEN] = {"start",    "stop",     "restart", "shutdown",
+                                                    "ready",    "deadline", "hang",    "done",
+                                                    "settings", "failed"};
+
+/* The table written down a second time, in the order of EVENT_NAMES. */
 static const struct expected EXPECTED[STATES_LEN][EVENTS_LEN] = {
     [STATE_STOPPED] = {{STATE_STARTING, ACTION_SPAWN},
                        {STAYS(STOPPED)},
@@ -57,9 +60,9 @@ static const struct expected EXPECTED[STATES_LEN][EVENTS_LEN] = {
                         {STAYS(RUNNING)},
                         {STAYS(STARTING)},
                         {STATE_STARTING, ACTION_KILL},
-                        {STATE_BACKOFF, ACTION_WAIT},
-                        {STATE_FATAL, ACTION_GIVE_UP},
-                        {STATE_BACKOFF, ACTION_WAIT}},
+                        {STAYS(BACKOFF)},
+                        {STATE_FATAL, ACTION_FATAL},
+                        {STAYS(BACKOFF)}},
     [STATE_RUNNING] = {{STAYS(RUNNING)},
                        {STATE_STOPPING, ACTION_TERMINATE},
                        {STATE_STOPPING, ACTION_TERMINATE},
@@ -68,7 +71,7 @@ static const struct expected EXPECTED[STATES_LEN][EVENTS_LEN] = {
                        {STAYS(RUNNING)},
                        {STATE_RUNNING, ACTION_KILL},
                        {STATE_STARTING, ACTION_SPAWN},
-                       {STATE_FATAL, ACTION_GIVE_UP},
+                       {STATE_FATAL, ACTION_FATAL},
                        {STATE_STARTING, ACTION_SPAWN}},
     [STATE_BACKOFF] = {{STATE_STARTING, ACTION_SPAWN},
                        {STAYS(STOPPED)},
@@ -118,31 +121,31 @@ static void test_every_state_and_event_does_what_is_written(void **test)
     for (int state = 0; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
             const struct expected *expected = &EXPECTED[state][event];
-            struct life life = life_in((enum state)state);
-            unsigned actions = states_step(&life, &RULES, (enum event)event, NOW);
+            struct lifecycle lifecycle = lifecycle_in((enum state)state);
+            unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
 
-            if (life.state != expected->state || actions != expected->actions)
+            if (lifecycle.state != expected->state || actions != expected->actions)
                 fail_msg("%s, %s: is %s with actions %u, not %s with %u",
-                         states_name((enum state)state), states_event_name((enum event)event),
-                         states_name(life.state), actions, states_name(expected->state),
+                         states_name((enum state)state), EVENT_NAMES[event],
+                         states_name(lifecycle.state), actions, states_name(expected->state),
                          expected->actions);
         }
     }
 }
 
-static void test_whoever_is_the_last_is_never_replaced(void **test)
+static void test_nothing_is_started_after_shutdown(void **test)
 {
     (void)test;
     for (int state = 0; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct life life = life_in((enum state)state);
+            struct lifecycle lifecycle = lifecycle_in((enum state)state);
 
-            states_step(&life, &RULES, EVENT_LAST, NOW);
-            unsigned actions = states_step(&life, &RULES, (enum event)event, NOW);
+            states_step(&lifecycle, &RULES, EVENT_SHUTDOWN, NOW);
+            unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
             assert_int_equal(actions & ACTION_SPAWN, 0);
-            states_step(&life, &RULES, EVENT_FAILED, NOW);
-            assert_int_not_equal(life.state, STATE_BACKOFF);
-            actions = states_step(&life, &RULES, EVENT_DEADLINE, NOW + STATES_BACKOFF_MAX_MS);
+            states_step(&lifecycle, &RULES, EVENT_FAILED, NOW);
+            assert_int_not_equal(lifecycle.state, STATE_BACKOFF);
+            actions = states_step(&lifecycle, &RULES, EVENT_DEADLINE, NOW + STATES_BACKOFF_MAX_MS);
             assert_int_equal(actions & ACTION_SPAWN, 0);
         }
     }
@@ -153,221 +156,258 @@ static void test_a_state_without_a_process_waits_for_nothing_but_a_back_off(void
     (void)test;
     for (int state = 0; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct life life = life_in((enum state)state);
+            struct lifecycle lifecycle = lifecycle_in((enum state)state);
 
-            states_step(&life, &RULES, (enum event)event, NOW);
-            if (!states_alive(&life) && life.state != STATE_BACKOFF)
-                assert_int_equal(life.deadline_ms, -1);
-            if (!states_alive(&life))
-                assert_int_equal(life.ready_ms, -1);
+            states_step(&lifecycle, &RULES, (enum event)event, NOW);
+            if (!states_alive(&lifecycle) && lifecycle.state != STATE_BACKOFF)
+                assert_int_equal(lifecycle.deadline_ms, -1);
+            if (!states_alive(&lifecycle))
+                assert_int_equal(lifecycle.ready_ms, -1);
         }
     }
 }
 
-static void start(struct life *life, int64_t now)
+static void start(struct lifecycle *lifecycle, int64_t now)
 {
-    states_init(life);
-    assert_int_equal(states_step(life, &RULES, EVENT_START, now), ACTION_SPAWN);
+    states_init(lifecycle);
+    assert_int_equal(states_step(lifecycle, &RULES, EVENT_START, now), ACTION_SPAWN);
 }
 
 static void test_a_child_that_was_ready_for_a_second_is_restarted_at_once(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
-    states_step(&life, &RULES, EVENT_READY, NOW + 10);
-    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 1010), ACTION_SPAWN);
-    assert_int_equal(life.state, STATE_STARTING);
-    assert_int_equal(life.quick_deaths, 0);
-    assert_int_equal(life.starts, 2);
+    start(&lifecycle, NOW);
+    states_step(&lifecycle, &RULES, EVENT_READY, NOW + 10);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, NOW + 1010), ACTION_SPAWN);
+    assert_int_equal(lifecycle.state, STATE_STARTING);
+    assert_int_equal(lifecycle.quick_deaths, 0);
+    assert_int_equal(lifecycle.starts, 2);
+}
+
+static void test_a_child_that_keeps_dying_is_restarted_at_once_a_few_times(void **test)
+{
+    struct lifecycle lifecycle;
+    int64_t now = NOW;
+    unsigned actions = ACTION_NONE;
+    int at_once = -1;
+
+    (void)test;
+    start(&lifecycle, now);
+    for (int i = 0; i < 100 && actions != ACTION_FATAL; i++) {
+        if (lifecycle.state == STATE_BACKOFF) {
+            now = lifecycle.deadline_ms;
+            states_step(&lifecycle, &RULES, EVENT_DEADLINE, now);
+        }
+        at_once += actions == ACTION_SPAWN || i == 0;
+        states_step(&lifecycle, &RULES, EVENT_READY, now);
+        now += STATES_PROVEN_MS;
+        actions = states_step(&lifecycle, &RULES, EVENT_FAILED, now);
+    }
+    assert_int_equal(lifecycle.state, STATE_FATAL);
+    assert_int_equal(at_once, STATES_AT_ONCE_MAX);
+    assert_int_equal(lifecycle.starts, 1 + STATES_AT_ONCE_MAX + RULES.start_retries);
 }
 
 static void test_a_child_that_was_ready_for_less_than_a_second_waits(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
-    states_step(&life, &RULES, EVENT_READY, NOW + 10);
-    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 1009), ACTION_WAIT);
-    assert_int_equal(life.quick_deaths, 1);
-    assert_in_range(life.deadline_ms - (NOW + 1009), 75, 125);
+    start(&lifecycle, NOW);
+    states_step(&lifecycle, &RULES, EVENT_READY, NOW + 10);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, NOW + 1009), ACTION_NONE);
+    assert_int_equal(lifecycle.quick_deaths, 1);
+    assert_in_range(lifecycle.deadline_ms - (NOW + 1009), 75, 125);
 }
 
 static void test_the_wait_doubles_with_jitter_up_to_thirty_seconds(void **test)
 {
     const struct states_rules patient = {.start_retries = 100, .stop_timeout_ms = 1};
-    struct life life;
+    struct lifecycle lifecycle;
     int64_t now = NOW;
     int64_t nominal = STATES_BACKOFF_MIN_MS;
 
     (void)test;
-    start(&life, now);
+    start(&lifecycle, now);
     for (int i = 0; i < 20; i++) {
-        states_step(&life, &patient, EVENT_FAILED, now);
-        assert_int_equal(life.state, STATE_BACKOFF);
-        assert_in_range(life.deadline_ms - now, nominal - nominal / 4,
+        states_step(&lifecycle, &patient, EVENT_FAILED, now);
+        assert_int_equal(lifecycle.state, STATE_BACKOFF);
+        assert_in_range(lifecycle.deadline_ms - now, nominal - nominal / 4,
                         nominal + nominal / 4 < STATES_BACKOFF_MAX_MS ? nominal + nominal / 4
                                                                       : STATES_BACKOFF_MAX_MS);
-        now = life.deadline_ms;
-        assert_int_equal(states_step(&life, &patient, EVENT_DEADLINE, now), ACTION_SPAWN);
+        now = lifecycle.deadline_ms;
+        assert_int_equal(states_step(&lifecycle, &patient, EVENT_DEADLINE, now), ACTION_SPAWN);
         nominal = nominal * 2 < STATES_BACKOFF_MAX_MS ? nominal * 2 : STATES_BACKOFF_MAX_MS;
     }
 }
 
 static void test_more_quick_deaths_than_start_retries_are_fatal(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
-    start(&life, now);
+    start(&lifecycle, now);
     for (int i = 0; i < RULES.start_retries; i++) {
-        assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_WAIT);
-        now = life.deadline_ms;
-        states_step(&life, &RULES, EVENT_DEADLINE, now);
+        assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, now), ACTION_NONE);
+        now = lifecycle.deadline_ms;
+        states_step(&lifecycle, &RULES, EVENT_DEADLINE, now);
     }
-    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_GIVE_UP);
-    assert_int_equal(life.state, STATE_FATAL);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, now), ACTION_FATAL);
+    assert_int_equal(lifecycle.state, STATE_FATAL);
 }
 
 static void test_no_retries_at_all_means_the_first_quick_death_is_fatal(void **test)
 {
     const struct states_rules none = {.start_retries = 0};
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
-    assert_int_equal(states_step(&life, &none, EVENT_FAILED, NOW + 1), ACTION_GIVE_UP);
+    start(&lifecycle, NOW);
+    assert_int_equal(states_step(&lifecycle, &none, EVENT_FAILED, NOW + 1), ACTION_FATAL);
 }
 
-static void test_a_healthy_minute_forgives_all(void **test)
+static void test_a_healthy_minute_resets_the_backoff(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
+    start(&lifecycle, NOW);
     for (int i = 0; i < RULES.start_retries; i++) {
-        states_step(&life, &RULES, EVENT_FAILED, NOW);
-        states_step(&life, &RULES, EVENT_DEADLINE, NOW);
+        states_step(&lifecycle, &RULES, EVENT_FAILED, NOW);
+        states_step(&lifecycle, &RULES, EVENT_DEADLINE, NOW);
     }
-    states_step(&life, &RULES, EVENT_READY, NOW);
-    assert_int_equal(life.deadline_ms, NOW + STATES_HEALTHY_MS);
-    states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms);
-    assert_int_equal(life.state, STATE_RUNNING);
-    assert_int_equal(life.deadline_ms, -1);
-    assert_int_equal(life.quick_deaths, 0);
+    states_step(&lifecycle, &RULES, EVENT_READY, NOW);
+    assert_int_equal(lifecycle.deadline_ms, NOW + STATES_HEALTHY_MS);
+    states_step(&lifecycle, &RULES, EVENT_DEADLINE, lifecycle.deadline_ms);
+    assert_int_equal(lifecycle.state, STATE_RUNNING);
+    assert_int_equal(lifecycle.deadline_ms, -1);
+    assert_int_equal(lifecycle.quick_deaths, 0);
 
     int64_t now = NOW + 2 * STATES_HEALTHY_MS;
-    states_step(&life, &RULES, EVENT_FAILED, now);
-    assert_int_equal(life.state, STATE_STARTING);
-    states_step(&life, &RULES, EVENT_FAILED, now);
-    assert_in_range(life.deadline_ms - now, 75, 125);
+    states_step(&lifecycle, &RULES, EVENT_FAILED, now);
+    assert_int_equal(lifecycle.state, STATE_STARTING);
+    states_step(&lifecycle, &RULES, EVENT_FAILED, now);
+    assert_in_range(lifecycle.deadline_ms - now, 75, 125);
 }
 
-static void test_a_second_of_readiness_does_not_forgive(void **test)
+static void test_a_second_of_readiness_does_not_reset_the_backoff(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
-    states_step(&life, &RULES, EVENT_FAILED, NOW);
-    states_step(&life, &RULES, EVENT_DEADLINE, NOW);
-    states_step(&life, &RULES, EVENT_READY, NOW);
-    states_step(&life, &RULES, EVENT_FAILED, NOW + 2000);
-    assert_int_equal(life.state, STATE_STARTING);
-    assert_int_equal(life.quick_deaths, 1);
+    start(&lifecycle, NOW);
+    states_step(&lifecycle, &RULES, EVENT_FAILED, NOW);
+    states_step(&lifecycle, &RULES, EVENT_DEADLINE, NOW);
+    states_step(&lifecycle, &RULES, EVENT_READY, NOW);
+    states_step(&lifecycle, &RULES, EVENT_FAILED, NOW + 2000);
+    assert_int_equal(lifecycle.state, STATE_STARTING);
+    assert_int_equal(lifecycle.quick_deaths, 1);
 }
 
 static void test_a_child_whose_server_is_away_for_long_is_never_given_up(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
-    start(&life, now);
+    start(&lifecycle, now);
     for (int i = 0; i < 50; i++) {
         now += STATES_HEALTHY_MS;
-        assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, now), ACTION_WAIT);
-        now = life.deadline_ms;
-        states_step(&life, &RULES, EVENT_DEADLINE, now);
+        assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, now), ACTION_NONE);
+        now = lifecycle.deadline_ms;
+        states_step(&lifecycle, &RULES, EVENT_DEADLINE, now);
     }
-    assert_int_equal(life.quick_deaths, 0);
+    assert_int_equal(lifecycle.quick_deaths, 0);
 }
 
 static void test_a_planned_end_never_counts(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
-    start(&life, now);
+    start(&lifecycle, now);
     for (int i = 0; i < 50; i++) {
-        assert_int_equal(states_step(&life, &RULES, EVENT_DONE, now), ACTION_WAIT);
-        assert_int_equal(life.deadline_ms, now + STATES_BACKOFF_MIN_MS);
-        now = life.deadline_ms;
-        states_step(&life, &RULES, EVENT_DEADLINE, now);
+        assert_int_equal(states_step(&lifecycle, &RULES, EVENT_DONE, now), ACTION_NONE);
+        assert_int_equal(lifecycle.deadline_ms, now + STATES_BACKOFF_MIN_MS);
+        now = lifecycle.deadline_ms;
+        states_step(&lifecycle, &RULES, EVENT_DEADLINE, now);
     }
-    assert_int_equal(life.quick_deaths, 0);
-    states_step(&life, &RULES, EVENT_READY, now);
-    assert_int_equal(states_step(&life, &RULES, EVENT_DONE, now + STATES_PROVEN_MS), ACTION_SPAWN);
+    assert_int_equal(lifecycle.quick_deaths, 0);
+    states_step(&lifecycle, &RULES, EVENT_READY, now);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_DONE, now + STATES_PROVEN_MS),
+                     ACTION_SPAWN);
 }
 
 static void test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone(void **test)
 {
-    struct life life;
+    struct lifecycle lifecycle;
 
     (void)test;
-    start(&life, NOW);
-    states_step(&life, &RULES, EVENT_READY, NOW);
-    assert_int_equal(states_step(&life, &RULES, EVENT_STOP, NOW), ACTION_TERMINATE);
-    assert_int_equal(life.deadline_ms, NOW + RULES.stop_timeout_ms);
-    assert_int_equal(states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms), ACTION_KILL);
-    assert_int_equal(life.deadline_ms, NOW + RULES.stop_timeout_ms + STATES_KILL_AGAIN_MS);
-    assert_int_equal(states_step(&life, &RULES, EVENT_DEADLINE, life.deadline_ms), ACTION_KILL);
-    states_step(&life, &RULES, EVENT_FAILED, life.deadline_ms);
-    assert_int_equal(life.state, STATE_STOPPED);
-    assert_int_equal(life.quick_deaths, 0);
+    start(&lifecycle, NOW);
+    states_step(&lifecycle, &RULES, EVENT_READY, NOW);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_STOP, NOW), ACTION_TERMINATE);
+    assert_int_equal(lifecycle.deadline_ms, NOW + RULES.stop_timeout_ms);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_DEADLINE, lifecycle.deadline_ms),
+                     ACTION_KILL);
+    assert_int_equal(lifecycle.deadline_ms, NOW + RULES.stop_timeout_ms + STATES_KILL_AGAIN_MS);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_DEADLINE, lifecycle.deadline_ms),
+                     ACTION_KILL);
+    states_step(&lifecycle, &RULES, EVENT_FAILED, lifecycle.deadline_ms);
+    assert_int_equal(lifecycle.state, STATE_STOPPED);
+    assert_int_equal(lifecycle.quick_deaths, 0);
+}
+
+static void test_nobody_has_longer_than_the_whole_service(void **test)
+{
+    const struct states_rules ending = {.stop_timeout_ms = 10000, .stop_by_ms = NOW + 3000};
+    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
+
+    (void)test;
+    assert_int_equal(states_step(&lifecycle, &ending, EVENT_STOP, NOW), ACTION_TERMINATE);
+    assert_int_equal(lifecycle.deadline_ms, NOW + 3000);
 }
 
 static void test_a_restart_ends_the_old_one_and_then_starts_the_new(void **test)
 {
-    struct life life = life_in(STATE_RUNNING);
+    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
     (void)test;
-    assert_int_equal(states_step(&life, &RULES, EVENT_RESTART, NOW), ACTION_TERMINATE);
-    assert_int_equal(life.state, STATE_STOPPING);
-    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW + 5), ACTION_SPAWN);
-    assert_int_equal(life.state, STATE_STARTING);
-    assert_int_equal(life.started_ms, NOW + 5);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_RESTART, NOW), ACTION_TERMINATE);
+    assert_int_equal(lifecycle.state, STATE_STOPPING);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, NOW + 5), ACTION_SPAWN);
+    assert_int_equal(lifecycle.state, STATE_STARTING);
+    assert_int_equal(lifecycle.started_ms, NOW + 5);
 }
 
-static void test_the_last_wish_counts_while_a_child_is_stopping(void **test)
+static void test_the_latest_request_counts_while_a_child_is_stopping(void **test)
 {
-    struct life life = life_in(STATE_RUNNING);
+    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
     (void)test;
-    states_step(&life, &RULES, EVENT_RESTART, NOW);
-    states_step(&life, &RULES, EVENT_STOP, NOW);
-    states_step(&life, &RULES, EVENT_DONE, NOW);
-    assert_int_equal(life.state, STATE_STOPPED);
+    states_step(&lifecycle, &RULES, EVENT_RESTART, NOW);
+    states_step(&lifecycle, &RULES, EVENT_STOP, NOW);
+    states_step(&lifecycle, &RULES, EVENT_DONE, NOW);
+    assert_int_equal(lifecycle.state, STATE_STOPPED);
 
-    life = life_in(STATE_RUNNING);
-    states_step(&life, &RULES, EVENT_STOP, NOW);
-    states_step(&life, &RULES, EVENT_START, NOW);
-    assert_int_equal(states_step(&life, &RULES, EVENT_DONE, NOW), ACTION_SPAWN);
+    lifecycle = lifecycle_in(STATE_RUNNING);
+    states_step(&lifecycle, &RULES, EVENT_STOP, NOW);
+    states_step(&lifecycle, &RULES, EVENT_START, NOW);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_DONE, NOW), ACTION_SPAWN);
 }
 
-static void test_what_was_given_up_starts_afresh_when_the_operator_says_so(void **test)
+static void test_a_fatal_child_starts_fresh_when_the_operator_asks(void **test)
 {
-    struct life life = life_in(STATE_FATAL);
+    struct lifecycle lifecycle = lifecycle_in(STATE_FATAL);
 
     (void)test;
-    life.quick_deaths = RULES.start_retries + 1;
-    assert_int_equal(states_step(&life, &RULES, EVENT_START, NOW), ACTION_SPAWN);
-    assert_int_equal(life.quick_deaths, 0);
-    assert_int_equal(states_step(&life, &RULES, EVENT_FAILED, NOW), ACTION_WAIT);
+    lifecycle.quick_deaths = RULES.start_retries + 1;
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_START, NOW), ACTION_SPAWN);
+    assert_int_equal(lifecycle.quick_deaths, 0);
+    assert_int_equal(states_step(&lifecycle, &RULES, EVENT_FAILED, NOW), ACTION_NONE);
 }
 
 static void test_ending_while_the_service_ends_is_exited_not_fatal(void **test)
@@ -376,44 +416,37 @@ static void test_ending_while_the_service_ends_is_exited_not_fatal(void **test)
 
     (void)test;
     for (size_t i = 0; i < 3; i++) {
-        struct life life = life_in(STATE_RUNNING);
+        struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
-        states_step(&life, &RULES, EVENT_LAST, NOW);
-        assert_int_equal(states_step(&life, &RULES, DEATHS[i], NOW), ACTION_NONE);
-        assert_int_equal(life.state, STATE_EXITED);
+        states_step(&lifecycle, &RULES, EVENT_SHUTDOWN, NOW);
+        assert_int_equal(states_step(&lifecycle, &RULES, DEATHS[i], NOW), ACTION_NONE);
+        assert_int_equal(lifecycle.state, STATE_EXITED);
     }
-}
-
-static void test_every_state_and_event_has_a_name(void **test)
-{
-    (void)test;
-    for (int state = 0; state < STATES_LEN; state++)
-        assert_non_null(states_name((enum state)state));
-    for (int event = 0; event < EVENTS_LEN; event++)
-        assert_non_null(states_event_name((enum event)event));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_state_and_event_does_what_is_written),
-        cmocka_unit_test(test_whoever_is_the_last_is_never_replaced),
+        cmocka_unit_test(test_nothing_is_started_after_shutdown),
         cmocka_unit_test(test_a_state_without_a_process_waits_for_nothing_but_a_back_off),
         cmocka_unit_test(test_a_child_that_was_ready_for_a_second_is_restarted_at_once),
+        cmocka_unit_test(test_a_child_that_keeps_dying_is_restarted_at_once_a_few_times),
         cmocka_unit_test(test_a_child_that_was_ready_for_less_than_a_second_waits),
         cmocka_unit_test(test_the_wait_doubles_with_jitter_up_to_thirty_seconds),
         cmocka_unit_test(test_more_quick_deaths_than_start_retries_are_fatal),
         cmocka_unit_test(test_no_retries_at_all_means_the_first_quick_death_is_fatal),
-        cmocka_unit_test(test_a_healthy_minute_forgives_all),
-        cmocka_unit_test(test_a_second_of_readiness_does_not_forgive),
+        cmocka_unit_test(test_a_healthy_minute_resets_the_backoff),
+        cmocka_unit_test(test_a_second_of_readiness_does_not_reset_the_backoff),
         cmocka_unit_test(test_a_child_whose_server_is_away_for_long_is_never_given_up),
         cmocka_unit_test(test_a_planned_end_never_counts),
         cmocka_unit_test(test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone),
+        cmocka_unit_test(test_nobody_has_longer_than_the_whole_service),
         cmocka_unit_test(test_a_restart_ends_the_old_one_and_then_starts_the_new),
-        cmocka_unit_test(test_the_last_wish_counts_while_a_child_is_stopping),
-        cmocka_unit_test(test_what_was_given_up_starts_afresh_when_the_operator_says_so),
+        cmocka_unit_test(test_the_latest_request_counts_while_a_child_is_stopping),
+        cmocka_unit_test(test_a_fatal_child_starts_fresh_when_the_operator_asks),
         cmocka_unit_test(test_ending_while_the_service_ends_is_exited_not_fatal),
-        cmocka_unit_test(test_every_state_and_event_has_a_name),
     };
+
     return cmocka_run_group_tests_name("states", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-#include "common/base/stats.h"
+#include "common/runtime/stats.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static void test_what_one_process_writes_another_reads(void **state)
     stats_reason_read(&attached->slot[3], reason);
     assert_string_equal(reason, "broker away");
     close(fd);
+    stats_free(made);
+    stats_free(attached);
 }
 
 static void test_an_ended_childs_totals_stay_and_its_gauges_go(void **state)
@@ -40,6 +43,7 @@ static void test_an_ended_childs_totals_stay_and_its_gauges_go(void **state)
     assert_int_equal(stats_counter(slot, STATS_HANDLED_DONE), 7);
     assert_int_equal(stats_gauge(slot, STATS_PREFETCHED), 0);
     assert_string_equal(slot->reason, "");
+    stats_free(stats);
 }
 
 static void test_a_writer_that_died_within_a_reason_does_not_block_readers(void **state)
@@ -53,6 +57,39 @@ static void test_a_writer_that_died_within_a_reason_does_not_block_readers(void 
     stats_reason(&stats->slot[0], "new");
     stats_reason_read(&stats->slot[0], reason);
     assert_string_equal(reason, "new");
+    stats_free(stats);
+}
+
+static void test_reasons_are_read_without_control_characters(void **state)
+{
+    struct stats *stats = stats_private();
+    char reason[STATS_REASON_SIZE];
+    char answer[STATS_ANSWER_SIZE];
+
+    (void)state;
+    stats_reason(&stats->slot[0], "ERR \x1B]0;x\x07\xC2\x9B"
+                                  "1m\xFF");
+    stats_reason_read(&stats->slot[0], reason);
+    assert_string_equal(reason, "ERR ?]0;x??1m?");
+    stats_answer(stats->probe, STATS_HUB, "no\r\n\x1B[2J");
+    stats_answer_read(stats->probe, STATS_HUB, answer);
+    assert_string_equal(answer, "no  ?[2J");
+    stats_free(stats);
+}
+
+static void test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds(void **state)
+{
+    struct stats *stats = stats_private();
+    struct stats_slot *slot = &stats->slot[0];
+    char name[STATS_NAME_SIZE];
+
+    (void)state;
+    memset(slot->name, 0x9B, sizeof slot->name);
+    slot->number = UINT32_MAX;
+    stats_name_read(slot, name);
+    assert_int_equal(strlen(name), STATS_NAME_SIZE - 1);
+    assert_int_equal(strspn(name, "?"), STATS_NAME_SIZE - 1);
+    stats_free(stats);
 }
 
 static void test_another_layout_is_refused(void **state)
@@ -63,10 +100,29 @@ static void test_another_layout_is_refused(void **state)
 
     (void)state;
     assert_int_equal(stats_create(&made, 1, &fd, &err), 0);
-    made->version++;
+    uint32_t *version = (uint32_t *)(void *)((char *)made->probe - 64) + 2;
+    (*version)++;
     assert_int_equal(stats_attach(&attached, fd, &err), -ERR_FORMAT);
     assert_non_null(strstr(err.text, "restart the service"));
     close(fd);
+    stats_free(made);
+}
+
+static void test_what_a_child_writes_and_cuts_leads_nobody_out_of_the_memory(void **state)
+{
+    struct stats *made = NULL;
+    struct error err;
+    int fd = -1;
+
+    (void)state;
+    assert_int_equal(stats_create(&made, 2, &fd, &err), 0);
+    memset((char *)made->probe - 64, 0xff, 64 + sizeof(struct stats_probe));
+    assert_int_equal(made->slots_len, 2);
+    assert_int_equal(ftruncate(fd, 0), -1);
+    assert_int_equal(ftruncate(fd, 1 << 20), -1);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+    close(fd);
+    stats_free(made);
 }
 
 static void test_each_duration_falls_into_its_bucket(void **state)
@@ -82,6 +138,7 @@ static void test_each_duration_falls_into_its_bucket(void **state)
     assert_int_equal(data->bucket[0], 2);
     assert_int_equal(data->bucket[1], 1);
     assert_int_equal(data->bucket[STATS_BUCKETS - 1], 1);
+    stats_free(stats);
 }
 
 int main(void)
@@ -90,7 +147,10 @@ int main(void)
         cmocka_unit_test(test_what_one_process_writes_another_reads),
         cmocka_unit_test(test_an_ended_childs_totals_stay_and_its_gauges_go),
         cmocka_unit_test(test_a_writer_that_died_within_a_reason_does_not_block_readers),
+        cmocka_unit_test(test_reasons_are_read_without_control_characters),
+        cmocka_unit_test(test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds),
         cmocka_unit_test(test_another_layout_is_refused),
+        cmocka_unit_test(test_what_a_child_writes_and_cuts_leads_nobody_out_of_the_memory),
         cmocka_unit_test(test_each_duration_falls_into_its_bucket),
     };
 

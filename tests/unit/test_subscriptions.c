@@ -16,6 +16,15 @@ struct place {
     char file[80];
 };
 
+static size_t gone_count(const struct subscriptions *filters)
+{
+    size_t count = 0;
+
+    while (subscriptions_gone_at(filters, count) != NULL)
+        count++;
+    return count;
+}
+
 static int make_place(void **state)
 {
     struct place *place = xcalloc(1, sizeof(*place));
@@ -40,8 +49,8 @@ static int remove_place(void **state)
 static struct subscriptions *open_filters(const struct place *place, const char *topics)
 {
     struct settings_mqtt settings = {.topics = (char *)topics,
+                                     .former_topics = "#",
                                      .qos = 1,
-                                     .share_name = "",
                                      .server_uris = "",
                                      .host = "localhost"};
     struct subscriptions *filters = NULL;
@@ -65,7 +74,6 @@ static void connect_anew(struct subscriptions *filters)
     subscriptions_connecting(filters);
     save(filters);
     subscriptions_connected(filters, false);
-    subscriptions_ask(filters);
     save(filters);
 }
 
@@ -124,8 +132,8 @@ static void test_a_bad_filter_is_an_error_that_names_it(void **state)
 {
     struct place *place = *state;
     struct settings_mqtt settings = {.topics = (char *)"a/#/b",
+                                     .former_topics = "#",
                                      .qos = 1,
-                                     .share_name = "",
                                      .server_uris = "",
                                      .host = "localhost"};
     struct subscriptions *filters;
@@ -137,29 +145,20 @@ static void test_a_bad_filter_is_an_error_that_names_it(void **state)
     assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), -ERR_USAGE);
 }
 
-static void test_share_name_makes_every_filter_a_shared_one(void **state)
+static void test_a_shared_filter_is_known_as_one(void **state)
 {
-    struct place *place = *state;
-    struct settings_mqtt settings = {.topics = (char *)"a/# $share/x/b",
-                                     .qos = 1,
-                                     .share_name = (char *)"group",
-                                     .server_uris = "",
-                                     .host = "localhost"};
-    struct subscriptions *filters;
-    struct error err;
+    struct subscriptions *filters = open_filters(*state, "a/# $share/x/b");
 
-    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
-    assert_string_equal(subscriptions_at(filters, 0)->text, "$share/group/a/#");
+    assert_false(subscriptions_at(filters, 0)->shared);
     assert_string_equal(subscriptions_at(filters, 1)->text, "$share/x/b");
     assert_true(subscriptions_at(filters, 1)->shared);
     subscriptions_free(filters);
 }
 
-static void check_states(const struct subscriptions *filters, enum filter_state first,
-                         enum filter_state second)
+static void check_granted(const struct subscriptions *filters, bool first, bool second)
 {
-    assert_int_equal(subscriptions_at(filters, 0)->state, first);
-    assert_int_equal(subscriptions_at(filters, 1)->state, second);
+    assert_int_equal(subscriptions_at(filters, 0)->granted >= 0, first);
+    assert_int_equal(subscriptions_at(filters, 1)->granted >= 0, second);
 }
 
 static void test_what_was_granted_is_known_to_the_next_process(void **state)
@@ -169,7 +168,7 @@ static void test_what_was_granted_is_known_to_the_next_process(void **state)
 
     assert_true(subscriptions_all_granted(filters));
     assert_int_equal(subscriptions_at(filters, 1)->granted, 2);
-    assert_int_equal(subscriptions_origin(filters), ORIGIN_OURS);
+    assert_true(subscriptions_has_session(filters));
     subscriptions_free(filters);
 }
 
@@ -181,11 +180,11 @@ static void test_without_session_everything_is_forgotten_on_disk_too(void **stat
     subscriptions_connecting(filters);
     subscriptions_connected(filters, false);
     save(filters);
-    check_states(filters, FILTER_NONE, FILTER_NONE);
-    assert_int_equal(subscriptions_gone_count(filters), 0);
+    check_granted(filters, false, false);
+    assert_int_equal(gone_count(filters), 0);
     subscriptions_free(filters);
     filters = open_filters(*state, "a b");
-    check_states(filters, FILTER_NONE, FILTER_NONE);
+    check_granted(filters, false, false);
     subscriptions_free(filters);
 }
 
@@ -198,10 +197,10 @@ static void test_an_unanswered_connect_leaves_nothing_granted(void **state)
     save(filters);
     assert_true(subscriptions_all_granted(filters)); /* CONNACK may still come */
     struct subscriptions *next = open_filters(*state, "a b");
-    check_states(next, FILTER_ASKED, FILTER_ASKED);
+    check_granted(next, false, false);
     subscriptions_not_connected(filters, true);
     subscriptions_connected(filters, true);
-    check_states(filters, FILTER_ASKED, FILTER_ASKED);
+    check_granted(filters, false, false);
     subscriptions_free(filters);
     subscriptions_free(next);
 }
@@ -215,10 +214,10 @@ static void test_a_connect_that_was_refused_or_never_sent_changes_nothing(void *
     save(filters);
     subscriptions_not_connected(filters, false);
     save(filters);
-    check_states(filters, FILTER_GRANTED, FILTER_GRANTED);
+    check_granted(filters, true, true);
     subscriptions_free(filters);
     filters = open_filters(*state, "a b");
-    check_states(filters, FILTER_GRANTED, FILTER_GRANTED);
+    check_granted(filters, true, true);
     subscriptions_free(filters);
 }
 
@@ -230,8 +229,8 @@ static void test_a_filter_is_known_as_asked_before_its_answer(void **state)
     subscriptions_answer(filters, 0, 1);
     subscriptions_free(filters);
     filters = open_filters(*state, "a");
-    assert_int_equal(subscriptions_at(filters, 0)->state, FILTER_ASKED);
-    assert_int_equal(subscriptions_gone_count(filters), 1);
+    assert_true(subscriptions_at(filters, 0)->granted < 0);
+    assert_int_equal(gone_count(filters), 1);
     assert_string_equal(subscriptions_gone_at(filters, 0), "b");
     subscriptions_free(filters);
 }
@@ -244,12 +243,12 @@ static void test_a_refused_filter_is_not_granted_and_named(void **state)
     connect_anew(filters);
     subscriptions_answer(filters, 0, 0);
     subscriptions_answer(filters, 1, 0x87);
-    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
+    check_granted(filters, true, false);
     assert_string_equal(subscriptions_refused(filters, &code), "b");
     assert_int_equal(code, 0x87);
-    subscriptions_ask(filters);
+    subscriptions_answer(filters, 1, 1);
     assert_null(subscriptions_refused(filters, &code));
-    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
+    check_granted(filters, true, true);
     subscriptions_free(filters);
 }
 
@@ -258,48 +257,94 @@ static void test_another_qos_is_to_be_asked_for(void **state)
     remember(*state, "a b@1");
     struct subscriptions *filters = open_filters(*state, "a b@2");
 
-    check_states(filters, FILTER_GRANTED, FILTER_ASKED);
-    assert_int_equal(subscriptions_gone_count(filters), 0);
+    check_granted(filters, true, false);
+    assert_int_equal(gone_count(filters), 0);
     subscriptions_free(filters);
 }
 
-static void test_filters_that_the_settings_no_longer_have_are_gone_until_forgotten(void **state)
+static void test_filters_removed_from_the_settings_are_gone_until_forgotten(void **state)
 {
     remember(*state, "a/# b c");
     struct subscriptions *filters = open_filters(*state, "b");
-    assert_int_equal(subscriptions_gone_count(filters), 2);
+    assert_int_equal(gone_count(filters), 2);
     save(filters);
     subscriptions_free(filters);
 
     /* Not yet unsubscribed, and one of them wanted again. */
     filters = open_filters(*state, "b c");
     assert_true(subscriptions_all_granted(filters));
-    assert_int_equal(subscriptions_gone_count(filters), 1);
+    assert_int_equal(gone_count(filters), 1);
     assert_string_equal(subscriptions_gone_at(filters, 0), "a/#");
     subscriptions_forget_gone(filters, "a/#");
     save(filters);
     subscriptions_free(filters);
 
     filters = open_filters(*state, "b c");
-    assert_int_equal(subscriptions_gone_count(filters), 0);
+    assert_int_equal(gone_count(filters), 0);
     subscriptions_free(filters);
 }
 
-static void test_the_session_and_the_servers_are_remembered(void **state)
+static void check_gone(struct place *place, const char *topics, const char *former,
+                       bool session_present, const char *gone)
+{
+    struct settings_mqtt settings = {.topics = (char *)topics,
+                                     .former_topics = (char *)former,
+                                     .server_uris = "",
+                                     .host = "localhost"};
+    struct subscriptions *filters = NULL;
+    struct buf list = {0};
+    struct error err;
+
+    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
+    subscriptions_connected(filters, session_present);
+    save(filters);
+    while (gone_count(filters) > 0) {
+        buf_printf(&list, "%s ", subscriptions_gone_at(filters, 0));
+        subscriptions_forget_gone(filters, subscriptions_gone_at(filters, 0));
+    }
+    save(filters);
+    assert_string_equal(buf_text(&list), gone);
+    buf_free(&list);
+    subscriptions_free(filters);
+}
+
+static void test_former_topics_are_gone_once_where_a_session_is_present(void **state)
+{
+    check_gone(*state, "a/# b", "#, b a/+ a/+", true, "# a/+ ");
+    check_gone(*state, "a/# b", "#, b a/+ a/+", true, "");
+    check_gone(*state, "a/# b", "# c", true, "# c "); /* a user who has named one more */
+    check_gone(*state, "a/# b", "d", false, "");
+    check_gone(*state, "a/# b", "d", true, "");
+    check_gone(*state, "a/# b", "", true, "");
+}
+
+static void test_former_topics_that_were_not_unsubscribed_yet_stay_gone(void **state)
 {
     struct subscriptions *filters = open_filters(*state, "a b");
 
-    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+    assert_false(subscriptions_has_session(filters));
     subscriptions_connected(filters, true);
-    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
-    subscriptions_set_examined(filters);
-    subscriptions_note_5(filters, "host:1883");
     save(filters);
     subscriptions_free(filters);
     filters = open_filters(*state, "a b");
-    assert_int_equal(subscriptions_origin(filters), ORIGIN_EXAMINED);
-    assert_true(subscriptions_accepts_5(filters, "host:1883"));
-    assert_false(subscriptions_accepts_5(filters, "host:1884"));
+    assert_true(subscriptions_has_session(filters));
+    assert_int_equal(gone_count(filters), 1);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a b #@0"); /* which is wanted now */
+    assert_int_equal(gone_count(filters), 0);
+    subscriptions_free(filters);
+}
+
+static void test_a_server_that_accepted_5_is_remembered(void **state)
+{
+    struct subscriptions *filters = open_filters(*state, "a b");
+
+    assert_false(subscriptions_accepted_5(filters));
+    subscriptions_note_5(filters);
+    save(filters);
+    subscriptions_free(filters);
+    filters = open_filters(*state, "a b");
+    assert_true(subscriptions_accepted_5(filters));
     subscriptions_free(filters);
 }
 
@@ -320,20 +365,21 @@ static void test_a_file_that_is_no_such_file_counts_as_none(void **state)
         "",
         "other\n",
         "mqtt-bridge subscriptions 1\nnext 9\n1 1 1 a\n",
-        "mqtt-bridge subscriptions 2\nsession ours\ngranted 1 1 a\nrubbish\n",
+        "mqtt-bridge subscriptions 2\nformer #\ngranted 1 1 a\nrubbish\n",
         "mqtt-bridge subscriptions 2\ngranted 1 1\n",
         "\xff\xfe\n\n\n"};
 
     for (size_t i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); i++) {
         FILE *file = fopen(place->file, "w");
+
         fputs(TEXTS[i], file);
         fclose(file);
         struct subscriptions *filters = open_filters(place, "a b");
-        check_states(filters, FILTER_NONE, FILTER_NONE);
-        assert_int_equal(subscriptions_gone_count(filters), 0);
+        check_granted(filters, false, false);
+        assert_int_equal(gone_count(filters), 0);
         /* By the heading the file is ours, and so is the session. */
         bool ours = bytes_starts_with(bytes_of(TEXTS[i]), BYTES("mqtt-bridge subscriptions "));
-        assert_int_equal(subscriptions_origin(filters), ours ? ORIGIN_OURS : ORIGIN_UNKNOWN);
+        assert_int_equal(subscriptions_has_session(filters), ours);
         subscriptions_free(filters);
     }
 }
@@ -342,8 +388,8 @@ static void test_what_another_broker_granted_is_not_granted_here(void **state)
 {
     struct place *place = *state;
     struct settings_mqtt settings = {.topics = "a b",
+                                     .former_topics = "#",
                                      .qos = 1,
-                                     .share_name = "",
                                      .server_uris = "",
                                      .host = "other",
                                      .port = 1883};
@@ -352,8 +398,11 @@ static void test_what_another_broker_granted_is_not_granted_here(void **state)
 
     remember(place, "a b");
     assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
-    check_states(filters, FILTER_ASKED, FILTER_ASKED);
-    assert_int_equal(subscriptions_origin(filters), ORIGIN_UNKNOWN);
+    check_granted(filters, false, false);
+    assert_false(subscriptions_has_session(filters));
+    assert_false(subscriptions_accepted_5(filters));
+    subscriptions_connected(filters, true);
+    assert_int_equal(gone_count(filters), 1); /* of former_topics */
     subscriptions_free(filters);
 }
 
@@ -363,7 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_filters_that_others_cover_are_left_out),
         TEST(test_a_bad_filter_is_an_error_that_names_it),
-        TEST(test_share_name_makes_every_filter_a_shared_one),
+        TEST(test_a_shared_filter_is_known_as_one),
         TEST(test_what_was_granted_is_known_to_the_next_process),
         TEST(test_without_session_everything_is_forgotten_on_disk_too),
         TEST(test_an_unanswered_connect_leaves_nothing_granted),
@@ -371,8 +420,10 @@ int main(void)
         TEST(test_a_filter_is_known_as_asked_before_its_answer),
         TEST(test_a_refused_filter_is_not_granted_and_named),
         TEST(test_another_qos_is_to_be_asked_for),
-        TEST(test_filters_that_the_settings_no_longer_have_are_gone_until_forgotten),
-        TEST(test_the_session_and_the_servers_are_remembered),
+        TEST(test_filters_removed_from_the_settings_are_gone_until_forgotten),
+        TEST(test_former_topics_are_gone_once_where_a_session_is_present),
+        TEST(test_former_topics_that_were_not_unsubscribed_yet_stay_gone),
+        TEST(test_a_server_that_accepted_5_is_remembered),
         TEST(test_a_topic_matches_any_filter),
         TEST(test_a_file_that_is_no_such_file_counts_as_none),
         TEST(test_what_another_broker_granted_is_not_granted_here),

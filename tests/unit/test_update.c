@@ -150,19 +150,6 @@ static void test_a_topic_as_uri_keeps_unreserved_and_slashes(void **state)
     buf_free(&out);
 }
 
-static void test_the_template_takes_the_topic_wherever_it_says(void **state)
-{
-    struct buf out = {0};
-
-    (void)state;
-    update_expand_topic(&out, BYTES("{topic}"), BYTES("a/b"));
-    expect(&out, "a/b");
-    update_expand_topic(&out, BYTES("https://x/{topic}?{topic}{top"), BYTES("{topic}"));
-    expect(&out, "https://x/{topic}?{topic}{top");
-    update_expand_topic(&out, BYTES("fixed"), BYTES("a"));
-    expect(&out, "fixed");
-}
-
 static void test_what_the_hub_would_refuse_is_not_sent(void **state)
 {
     struct update good = {.topic = BYTES("t"), .id = BYTES("urn:x:1"), .retry = BYTES("10")};
@@ -255,7 +242,6 @@ int main(void)
         cmocka_unit_test(test_a_form_has_symfonys_field_order),
         cmocka_unit_test(test_urlencode_keeps_letters_digits_and_three_marks),
         cmocka_unit_test(test_a_topic_as_uri_keeps_unreserved_and_slashes),
-        cmocka_unit_test(test_the_template_takes_the_topic_wherever_it_says),
         cmocka_unit_test(test_what_the_hub_would_refuse_is_not_sent),
         cmocka_unit_test(test_a_length_over_the_hubs_limit_is_counted_without_a_form),
         cmocka_unit_test(test_what_is_too_long_as_it_is_needs_no_document),

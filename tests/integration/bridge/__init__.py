@@ -4,7 +4,7 @@ Each server or program is an object that owns its port, its folder and its proce
 kill, freeze and thaw; the port and the data stay the same over a restart. fixtures.py hands them to tests.
 Tests wait for conditions (wait_until), never for seconds."""
 
-from .account import Account, account
+from .account import Account, account, account_when_seen
 from .hub import Hub, jwt
 from .mqtt import Publisher
 from .php import PhpPeer
@@ -14,4 +14,4 @@ from .servers import Mosquitto, Postgres, Redis
 from .sse import SseClient
 
 __all__ = ["Account", "Bridge", "Hub", "Mosquitto", "PhpPeer", "Postgres", "Process", "Publisher", "Redis",
-           "SseClient", "account", "build_folder", "free_port", "jwt", "wait_until"]
+           "SseClient", "account", "account_when_seen", "build_folder", "free_port", "jwt", "wait_until"]

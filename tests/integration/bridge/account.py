@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import NamedTuple
 
+from .process import wait_until
+
 
 class Account(NamedTuple):
     missing: list    # sent, never seen
@@ -50,6 +52,13 @@ def account(sent, events):
                    repeated={key: count for key, count in seen.items() if count > 1 and key in wanted},
                    unmarked=[key for key, distinct in ids.items() if len(distinct) > 1],
                    disordered=disordered)
+
+
+def account_when_seen(sent, sse, timeout=30.0):
+    """Waits until the subscriber has every message: the hub may have taken what it has not sent yet."""
+    wait_until(lambda: not account(sent, sse.events).missing, timeout,
+               lambda: f"every message is seen; missing: {account(sent, sse.events).missing[:10]}", every=0.1)
+    return account(sent, sse.events)
 
 
 def event_text(payload):

@@ -1,6 +1,9 @@
 """Stream entries as a PHP application writes them, and what stands in the failure transport."""
 
+import collections
 import json
+
+from .process import wait_until
 
 
 def _string(data):
@@ -62,3 +65,16 @@ def pend(redis, entries, consumer="here-1"):
     ids = add_many(redis, entries)
     redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
     return ids
+
+
+def wait_until_kept(redis, count, times=5):
+    """So many entries are pending, and each of them has been touched so often by whoever works on it."""
+    idle, kept = {}, collections.Counter()
+
+    def all_are_kept():
+        for entry in redis.client.xpending_range("messages", "symfony", "-", "+", count):
+            name, now = entry["message_id"], entry["time_since_delivered"]
+            kept[name] += now < idle.get(name, 0)
+            idle[name] = now
+        return len(kept) == count and min(kept.values()) >= times
+    wait_until(all_are_kept, 30, lambda: f"kept so often: {kept}")

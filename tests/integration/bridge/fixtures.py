@@ -31,6 +31,24 @@ from .program import Bridge, build_folder
 from .servers import Mosquitto, Postgres, Redis
 
 SEED = int(os.environ.get("MQTT_BRIDGE_SEED") or time.time_ns() % 2**32)
+os.environ["MQTT_BRIDGE_SEED"] = str(SEED)  # the workers of a parallel run have it too
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", choices=("shared", "own_core"),
+                     help="only the tests without the marker own_core, or only those with it")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Those that take long come first, so that no worker is left with one when the others have ended."""
+    items.sort(key=lambda item: not item.get_closest_marker("waits"))
+    part = config.getoption("--part")
+    if part is None:
+        return
+    own_core = [item for item in items if item.get_closest_marker("own_core")]
+    shared = [item for item in items if not item.get_closest_marker("own_core")]
+    items[:], others = (own_core, shared) if part == "own_core" else (shared, own_core)
+    config.hook.pytest_deselected(items=others)
 
 
 def pytest_report_header():
@@ -49,17 +67,39 @@ def pytest_runtest_makereport(item):
         report.sections.append((f"log of {process.name} (exit code {process.exit_code})", process.log_tail(40)))
 
 
-@pytest.fixture(scope="session")
-def workspace():
-    """Not pytest's own folder: that is closed to the user postgres. Gone at the end, but for
-    MQTT_BRIDGE_KEEP=1."""
-    path = Path(tempfile.mkdtemp(prefix="mqtt-bridge-"))
-    path.chmod(0o755)
-    yield path
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """The run's folder, for all its workers. Not pytest's own: that is closed to the user postgres. Gone at the
+    end, but for MQTT_BRIDGE_KEEP=1."""
+    if hasattr(config, "workerinput"):
+        return
+    path = tempfile.mkdtemp(prefix="mqtt-bridge-")
+    os.chmod(path, 0o755)
+    os.environ["MQTT_BRIDGE_WORKSPACE"] = path
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "workerinput"):
+        return
+    path = os.environ.pop("MQTT_BRIDGE_WORKSPACE")
     if os.environ.get("MQTT_BRIDGE_KEEP"):
         print(f"\nkept: {path}")
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def workspace():
+    """A folder of this worker's own. Its name is short: paths of sockets end at 107 characters."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    path = Path(os.environ["MQTT_BRIDGE_WORKSPACE"]) / worker
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template():
+    return Path(os.environ["MQTT_BRIDGE_WORKSPACE"]) / "postgres-template"
 
 
 @pytest.fixture
@@ -133,9 +173,9 @@ def make_hub(makers):
 
 
 @pytest.fixture
-def make_postgres(makers, workspace):
+def make_postgres(makers, postgres_template):
     return lambda *options: makers.keep(
-        Postgres(makers.new_folder("postgres"), workspace / "postgres-template", options)).start()
+        Postgres(makers.new_folder("postgres"), postgres_template, options)).start()
 
 
 @pytest.fixture
@@ -169,8 +209,8 @@ def hub(hub_server, makers):
 
 
 @pytest.fixture(scope="session")
-def postgres_server(workspace):
-    postgres = Postgres(_shared_folder(workspace, "postgres"), workspace / "postgres-template")
+def postgres_server(workspace, postgres_template):
+    postgres = Postgres(_shared_folder(workspace, "postgres"), postgres_template)
     yield postgres
     if postgres.is_running():
         postgres.stop()

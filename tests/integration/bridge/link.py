@@ -9,7 +9,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from .relays import shut
+from .relays import accept_clients, shut
 
 CHUNK = 16384
 NOTE_HOLDS = 3.0  # seconds: what was noted before a break counts for the end that it leads to
@@ -118,27 +118,22 @@ class Link:
         self.made = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        accept_clients(self.listener, self._welcome)
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            if self.refusing:
-                self.refused += 1
-                client.close()
-                continue
-            try:
-                connection = self.kind(self, client)
-            except OSError:
-                client.close()
-                continue
-            with self.lock:
-                self.connections.append(connection)
-                self.made += 1
-            connection.run()
+    def _welcome(self, client):
+        if self.refusing:
+            self.refused += 1
+            client.close()
+            return
+        try:
+            connection = self.kind(self, client)
+        except OSError:
+            client.close()
+            return
+        with self.lock:
+            self.connections.append(connection)
+            self.made += 1
+        connection.run()
 
     def seen(self, connection, upward, data):
         """Bytes that are about to be passed on."""

@@ -8,6 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+# Each of the workers that run tests side by side gives every n-th port: none takes another's while its server is down.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _ports_given = set()
 
 
@@ -28,7 +31,7 @@ def wait_until(condition, timeout=10.0, what="the condition", every=0.02):
 def free_port():
     """Below the ephemeral range: no outgoing connection takes it while its server is down."""
     while True:
-        port = random.SystemRandom().randrange(20000, 32000)
+        port = random.SystemRandom().randrange(20000 + _WORKER % _WORKERS, 32000, _WORKERS)
         if port in _ports_given:
             continue
         with socket.socket() as probe:

@@ -34,10 +34,10 @@ http://127.0.0.1:%d {
         return port_is_open(self.port)
 
 
-def choking_proxy(makers, hub, status=503):
-    """Answers so to what holds the word `choke`."""
+def choking_proxy(makers, hub, status=500, word="choke"):
+    """Answers so to what holds the word."""
     return makers.keep(Proxy(makers.new_folder("proxy"), f"""
-    @choke expression `{{http.request.body}}.contains("choke")`
+    @choke expression `{{http.request.body}}.contains("{word}")`
     error @choke {status}
     reverse_proxy 127.0.0.1:{hub.port}
 """))

@@ -14,6 +14,18 @@ def shut(*ends):
             pass
 
 
+def accept_clients(listener, welcome):
+    """Calls welcome(client) for each, in a thread of its own, until the listener is closed."""
+    def accept():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            welcome(client)
+    threading.Thread(target=accept, daemon=True).start()
+
+
 class Relay:
     """Passes on all bytes between its own port and the server's. A kind of its own changes begin() or passes()."""
 
@@ -23,7 +35,7 @@ class Relay:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.listener = socket.create_server((address, own_port), family=family)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        accept_clients(self.listener, self._welcome)
 
     def begin(self, client):
         """The first bytes to pass on, or None: it has been answered and is not passed on."""
@@ -32,13 +44,8 @@ class Relay:
     def passes(self, from_client):
         return True
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-            except OSError:
-                return
+    def _welcome(self, client):
+        threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
         first = self.begin(client)

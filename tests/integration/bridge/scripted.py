@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 
-from .relays import shut
+from .relays import accept_clients, shut
 
 CONNACK, PUBLISH, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, DISCONNECT = (
     0x20, 0x30, 0x50, 0x62, 0x70, 0x90, 0xb0, 0xe0)
@@ -122,17 +122,12 @@ class ScriptedBroker:
         self.faults = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        accept_clients(self.listener, self._welcome)
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            play = self.plays[min(self.connections, len(self.plays) - 1)]
-            self.connections += 1
-            threading.Thread(target=self._play, args=(play, client), daemon=True).start()
+    def _welcome(self, client):
+        play = self.plays[min(self.connections, len(self.plays) - 1)]
+        self.connections += 1
+        threading.Thread(target=self._play, args=(play, client), daemon=True).start()
 
     def _play(self, play, client):
         try:

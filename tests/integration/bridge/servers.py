@@ -1,11 +1,11 @@
 """Mosquitto, Redis and PostgreSQL: the real ones, on loopback, each with a folder of its own."""
 
+import fcntl
 import glob
 import os
 import shutil
 import signal
 import subprocess
-import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -129,10 +129,9 @@ class Postgres(Server):
     OPTIONS = ["fsync=off", "full_page_writes=off", "max_connections=50",
                "shared_buffers=16MB", "autovacuum=off", "listen_addresses=127.0.0.1", "ssl=off",
                "log_min_messages=warning"]
-    _template_lock = threading.Lock()
 
     def __init__(self, folder, template, options=(), port=None):
-        """template: a folder where an initialised cluster is kept, made by the first that comes."""
+        """template: a folder where an initialised cluster is kept, made by the first worker that comes."""
         self.port = port or free_port()
         self.data = Path(folder) / "data"
         self.databases = 0
@@ -141,7 +140,8 @@ class Postgres(Server):
             command += ["-c", option]
         super().__init__("postgres", command, folder, user="postgres", death_signal="QUIT")
         self._give(self.folder)
-        with self._template_lock:
+        with open(f"{template}.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not (Path(template) / "PG_VERSION").exists():
                 self._initialise(Path(template))
         shutil.copytree(template, self.data)
@@ -189,11 +189,14 @@ class Postgres(Server):
         except psycopg2.OperationalError:
             return False
 
-    def create_database(self):
+    def create_database(self, options="", name=None):
+        """options: what follows the name in CREATE DATABASE."""
         self.databases += 1
-        name = f"test_{self.databases}"
+        name = name or f"test_{self.databases}"
         connection = self.connect()
-        connection.cursor().execute(f"CREATE DATABASE {name}")
+        cursor = connection.cursor()
+        cursor.execute("SET default_transaction_read_only = off")
+        cursor.execute(f"CREATE DATABASE {name} {options}")
         connection.close()
         return Database(self, name)
 

@@ -1,5 +1,5 @@
 """The supervisor with children that do as a test says: helpers/child_stub.c, real programs on the same
-common/base/child.h as the bridge's own, which crash, hang or dawdle when a test asks for it."""
+common/runtime/child.h as the bridge's own, which crash, hang or dawdle when a test asks for it."""
 
 import json
 import pathlib
@@ -14,6 +14,7 @@ from .program import Bridge, build_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAMS = ("consumer", "worker", "monitor")
+ROOMS = ("base", "wire", "settings", "runtime")  # of common/, what a stub links
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +26,9 @@ def stub_folder(workspace):
         shutil.copy(build_folder() / name, folder / name)
     stub = folder / "mqtt-bridge-worker"
     subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"', f"-I{ROOT}", "-o",
-                    stub, ROOT / "tests/integration/helpers/child_stub.c", *(ROOT / "common/base").glob("*.c"),
-                    "-linih", "-lm", "-lpthread"], check=True)
+                    stub, ROOT / "tests/integration/helpers/child_stub.c",
+                    *(source for room in ROOMS for source in (ROOT / "common" / room).glob("*.c")),
+                    "-lm", "-lpthread"], check=True)
     for program in PROGRAMS:
         if program != "worker":
             shutil.copy(stub, folder / f"mqtt-bridge-{program}")

@@ -1,5 +1,5 @@
 """Small C programs that drive one client module each, so that a test can put it in front of a real server:
-line in, line out. Compiled against the archives of the programs under test, with their sanitizers."""
+line in, line out. Compiled against the archive of the programs under test, with their sanitizers."""
 
 import contextlib
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from bridge import Process, build_folder, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-LIBRARIES = ["inih", "libpq", "libcurl", "libcrypto"]
+LIBRARIES = ["libpq", "libcurl", "libcrypto"]
 
 
 def _sanitizers(archive):
@@ -21,14 +21,13 @@ def _sanitizers(archive):
 def build_driver(name, folder):
     """Compiles drivers/NAME.c; returns the program's path."""
     build = Path(build_folder())
-    archives = [build / f"lib{room}.a" for room in ("client", "wire", "base")]
-    missing = [str(archive) for archive in archives if not archive.exists()]
-    assert not missing, f"{missing} missing: run `make BUILD={build} all` first"
+    archive = build / "libcommon.a"
+    assert archive.exists(), f"{archive} is missing: run `make BUILD={build} all` first"
     libraries = subprocess.run(["pkg-config", "--libs", *LIBRARIES], text=True, capture_output=True, check=True)
     program = Path(folder) / name
     command = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-D_GNU_SOURCE", f"-I{ROOT}",
-               *_sanitizers(archives[-1]), "-o", program, ROOT / f"tests/integration/drivers/{name}.c",
-               *archives, *libraries.stdout.split(), "-lm"]
+               *_sanitizers(archive), "-o", program, ROOT / f"tests/integration/drivers/{name}.c",
+               archive, *libraries.stdout.split(), "-lm"]
     result = subprocess.run(command, text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
     return program

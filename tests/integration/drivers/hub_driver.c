@@ -1,7 +1,7 @@
 /* Drives client/hub: URL SECRET TOKEN CONNECTIONS TIMEOUT_MS ("-" for no secret, no token).
  *
- *     send CONNECTION ID FORM       "<connection> <outcome> <status> <text>"
- *     burst COUNT TOPICS            COUNT updates over all connections, each topic on its own; answers
+ *     send ID FORM                  "<outcome> <status> <text>"
+ *     burst COUNT TOPICS            COUNT updates, CONNECTIONS at once, each topic in its order; answers
  *                                   "burst <done> <others> <µs>"
  *     once ID FORM                  hub_publish_once: "<result> <outcome> <status> <text>" */
 #include "common/base/clock.h"
@@ -14,6 +14,7 @@
 
 struct driver {
     struct hub *hub;
+    const struct settings_mercure *settings;
     long burst_left;
     long topics;
     long *sent; /* a counter for each topic */
@@ -22,41 +23,41 @@ struct driver {
     bool bursting;
 };
 
-static void send_next(struct driver *driver, size_t connection)
+/* lane: which of those that are in flight at once; it has topics of its own, which take turns. */
+static void send_next(struct driver *driver, intptr_t lane)
 {
     char id[64], topic[64], data[64];
-    size_t count = hub_connections(driver->hub);
-    long topic_number = (long)connection;
+    long count = driver->settings->connections;
+    long topic_number = lane;
+    size_t slot = hub_idle_slot(driver->hub);
 
     if (driver->burst_left == 0)
         return;
     driver->burst_left--;
-    /* A topic keeps its connection; within it the topics take turns. */
-    topic_number += (long)count * (driver->burst_left % (driver->topics / (long)count));
+    topic_number += count * (driver->burst_left % (driver->topics / count));
     snprintf(topic, sizeof(topic), "burst/%ld", topic_number);
     snprintf(data, sizeof(data), "%ld", driver->sent[topic_number]);
     snprintf(id, sizeof(id), "urn:burst:%ld:%ld", topic_number, driver->sent[topic_number]++);
     const struct update update = {
         .topic = bytes_of(topic), .data = bytes_of(data), .id = bytes_of(id)};
-    update_form(hub_form(driver->hub, connection), &update);
-    hub_send(driver->hub, connection, bytes_of(id));
+    update_form(hub_form(driver->hub, slot), &update);
+    hub_send(driver->hub, slot, bytes_of(id), driver->settings->timeout_ms, (void *)lane);
 }
 
-static void answered(void *context, size_t connection, const struct hub_result *result)
+static void answered(void *context, void *owner, const struct hub_result *result)
 {
     struct driver *driver = context;
 
     if (!driver->bursting) {
-        printf("%zu %d %ld %s\n", connection, (int)result->answer.outcome, result->status,
-               result->text);
+        printf("%d %ld %s\n", (int)result->answer.outcome, result->status, result->text);
         fflush(stdout);
         return;
     }
-    if (result->answer.outcome == HUB_DONE)
+    if (result->answer.outcome == HUB_PASSED)
         driver->done++;
     else
         driver->others++;
-    send_next(driver, connection);
+    send_next(driver, (intptr_t)owner);
 }
 
 static void drive(struct driver *driver)
@@ -78,7 +79,7 @@ static void burst(struct driver *driver, char *arguments)
     driver->sent = calloc((size_t)driver->topics, sizeof(*driver->sent));
     driver->done = driver->others = 0;
     driver->bursting = true;
-    for (size_t i = 0; i < hub_connections(driver->hub); i++)
+    for (intptr_t i = 0; i < driver->settings->connections; i++)
         send_next(driver, i);
     drive(driver);
     driver->bursting = false;
@@ -91,12 +92,12 @@ static void burst(struct driver *driver, char *arguments)
 static void send_one(struct driver *driver, char *arguments)
 {
     char *save;
-    size_t connection = strtoul(strtok_r(arguments, " ", &save), NULL, 10);
-    const char *id = strtok_r(NULL, " ", &save);
+    const char *id = strtok_r(arguments, " ", &save);
     const char *form = strtok_r(NULL, " ", &save);
+    size_t slot = hub_idle_slot(driver->hub);
 
-    buf_append_text(hub_form(driver->hub, connection), form);
-    hub_send(driver->hub, connection, bytes_of(id));
+    buf_append_text(hub_form(driver->hub, slot), form);
+    hub_send(driver->hub, slot, bytes_of(id), driver->settings->timeout_ms, NULL);
     drive(driver);
 }
 
@@ -109,7 +110,8 @@ static void once(const struct settings_mercure *settings, char *arguments)
     struct error err = {0};
     int status = hub_publish_once(settings, bytes_of(form), bytes_of(id), 2000, &result, &err);
 
-    printf("%d %d %ld %s\n", status, (int)result.answer.outcome, result.status, err.text);
+    printf("%d %d %ld %s\n", status, (int)result.answer.outcome, result.status,
+           status < 0 ? err.text : result.text);
     fflush(stdout);
 }
 
@@ -126,13 +128,14 @@ int main(int argc, char **argv)
         .url = argv[1],
         .jwt_secret = strcmp(argv[2], "-") != 0 ? argv[2] : "",
         .jwt = strcmp(argv[3], "-") != 0 ? argv[3] : "",
-        .jwt_algorithm = "HS256",
+        .jwt_algorithm = JWT_HS256,
         .jwt_key_file = "",
         .ca_file = "",
         .connections = strtol(argv[4], NULL, 10),
         .connect_timeout_ms = 2000,
         .timeout_ms = strtol(argv[5], NULL, 10),
     };
+    driver.settings = &settings;
     if (hub_new(&driver.hub, &settings, answered, &driver, &err) < 0) {
         printf("%d %s\n", -(int)err.code, err.text);
         return 0;

@@ -1,5 +1,5 @@
 /* A child with nothing to do, for the tests of the supervisor: real settings, statistics, readiness and
- * signals (common/base/child.h), and the faults that a test asks for.
+ * signals (common/runtime/child.h), and the faults that a test asks for.
  *
  * STUB_DIR names a folder. The first line of the file STUB_DIR/<name>:<number>, or STUB_DIR/<name>, says
  * how to behave; it is read at the start:
@@ -18,9 +18,9 @@
  * Anything else: ready at once, ends at SIGTERM. What it does it writes to STUB_DIR/events, a line each:
  * "<name>:<number> <pid> <start|ready|term|quit|end>". */
 #include "common/base/alloc.h"
-#include "common/base/child.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/runtime/child.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -118,6 +118,7 @@ static void before_ready(struct stub *stub)
 
     if (behaves(stub, "exit")) {
         int code = (int)strtol(stub->rest, &words, 10);
+
         if (*words != '\0')
             fprintf(stderr, "%s\n", words + 1);
         note(stub, "end");
@@ -161,7 +162,7 @@ static void on_stop(struct stub *stub)
 /* The monitor's has found all servers well. */
 static void beat(struct stub *stub)
 {
-    struct stats_probe *probe = &stub->child.stats->probe;
+    struct stats_probe *probe = stub->child.stats->probe;
 
     if (strcmp(stub->child.name, "monitor") == 0) {
         atomic_store(&probe->redis_ok, 1);
@@ -173,7 +174,7 @@ static void beat(struct stub *stub)
 
 static void serve(struct stub *stub)
 {
-    int beat_ms = (int)(stub->child.settings->supervisor.hang_timeout_ms / 4);
+    int beat_ms = (int)child_beat_ms(&stub->child);
 
     beat(stub);
     while (stub->end_ms < 0 || clock_monotonic_ms() < stub->end_ms) {
@@ -216,6 +217,7 @@ int main(int argc, char **argv)
     after_ready(&stub);
     serve(&stub);
     note(&stub, "end");
+    log_info(LOG_PLAIN, "stub ends");
     child_end(&stub.child);
     return stub.end_code;
 }

@@ -7,6 +7,8 @@
  *     undecodable php|json VALUE       VALUE
  *
  * An answer "error TEXT" instead where the codec refuses. */
+#include "common/wire/json.h"
+#include "common/wire/php.h"
 #include "common/wire/stamp.h"
 
 #include <stdio.h>
@@ -56,15 +58,23 @@ static struct envelope_format format_of(const char *serializer, const char *visi
     return format;
 }
 
+/* The stream entry of a body and a headers text. */
 static void print_joined(struct bytes body, struct bytes headers)
 {
+    struct buf json = {0};
     struct buf value = {0};
-    struct error err;
 
-    if (envelope_join(&value, body, headers, true, &err) < 0)
-        printf("error %s\n", err.text);
-    else
+    buf_append_text(&json, "{\"body\":");
+    if (json_quote_php(&json, body) < 0) {
+        printf("error the body is not UTF-8\n");
+    } else {
+        buf_append_text(&json, ",\"headers\":");
+        buf_append(&json, headers);
+        buf_append_char(&json, '}');
+        php_write_string(&value, buf_bytes(&json));
         print_bytes(buf_bytes(&value), '\n');
+    }
+    buf_free(&json);
     buf_free(&value);
 }
 

@@ -1,0 +1,320 @@
+#include "common/runtime/child.h"
+
+#include "common/base/alloc.h"
+#include "common/base/log.h"
+#include "common/runtime/command_line.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BEAT_MOST_MS 1000
+
+static const char *kind_of(const char *program)
+{
+    return strrchr(program, '-') + 1;
+}
+
+/* There is more than one consumer by name, more than one worker by number, and one monitor. */
+static const char *option_of(const char *program)
+{
+    const char *kind = kind_of(program);
+
+    return strcmp(kind, "consumer") == 0 ? "name" : strcmp(kind, "worker") == 0 ? "slot" : NULL;
+}
+
+static void append_help(struct buf *help, const struct command_line *line, const char *summary)
+{
+    bool name = line->option != NULL && strcmp(line->option, "name") == 0;
+    bool slot = line->option != NULL && !name;
+
+    buf_printf(help,
+               "%s - %s\n\n"
+               "usage: %s [--config FILE]%s\n\n"
+               "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG; without one, the\n"
+               "                 environment and the defaults)\n",
+               line->program, summary, line->program,
+               name   ? " [--name NAME]"
+               : slot ? " [--slot N]"
+                      : "");
+    if (name)
+        buf_append_text(help, "  --name NAME    which consumer: that of [consumer:NAME]; default: "
+                              "that of [mqtt]\n");
+    if (slot)
+        buf_append_text(help, "  --slot N       which worker of this host (default 1)\n");
+    buf_append_text(
+        help, "  --version\n\n"
+              "mqtt-bridge-supervisor starts and watches this program; by itself it runs in the\n"
+              "foreground until SIGTERM.\n");
+}
+
+static int read_slot(const struct command_line *line)
+{
+    uint64_t number = 0;
+
+    if (!bytes_to_u64(bytes_of(line->value), &number) || number < 1 || number > 9999) {
+        fprintf(stderr, "%s: --slot %s: must be a number from 1 to 9999\n", line->program,
+                line->value);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    return (int)number;
+}
+
+/* A descriptor or number that the supervisor named in the environment; -1 without one. */
+static int inherited(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t value = 0;
+
+    if (text == NULL || !bytes_to_u64(bytes_of(text), &value) || value > 65535)
+        return -1;
+    return (int)value;
+}
+
+static int inherited_fd(const char *name)
+{
+    int fd = inherited(name);
+
+    if (fd >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -1;
+    return fd;
+}
+
+static void read_whole(int fd, struct buf *out)
+{
+    off_t at = 0;
+
+    for (;;) {
+        ssize_t got = pread(fd, buf_reserve(out, 4096), 4096, at);
+
+        if (got <= 0)
+            return;
+        out->len += (size_t)got;
+        at += got;
+    }
+}
+
+static void load_settings(struct child *child, const struct command_line *line)
+{
+    int fd = inherited_fd("MQTT_BRIDGE_SETTINGS_FD");
+    struct buf text = {0};
+    struct error err = {0};
+
+    if (fd >= 0) {
+        read_whole(fd, &text);
+        close(fd);
+        if (settings_unpack(&child->settings, buf_bytes(&text), &err) < 0) {
+            fprintf(stderr, "%s: %s\n", line->program, err.text);
+            exit(CHILD_EXIT_SETTINGS);
+        }
+    } else if (settings_load(&child->settings, line->config,
+                             strcmp(kind_of(line->program), "worker") == 0, &text) < 0) {
+        settings_print_lines(line->program, "", &text);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    buf_free(&text);
+}
+
+static void attach_stats(struct child *child, const char *program)
+{
+    int fd = inherited_fd("MQTT_BRIDGE_STATS_FD");
+    int slot = inherited("MQTT_BRIDGE_STATS_SLOT");
+    struct error err = {0};
+
+    if (fd < 0 || slot < 0) {
+        child->stats = stats_private();
+        atomic_store(child->stats->log_level, (int)child->settings->log.level);
+        child->slot = &child->stats->slot[0];
+        snprintf(child->slot->name, sizeof(child->slot->name), "%s", child->name);
+        child->slot->number = (uint32_t)child->number;
+        return;
+    }
+    if (stats_attach(&child->stats, fd, &err) < 0) {
+        fprintf(stderr, "%s: %s\n", program, err.text);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    close(fd);
+    if ((size_t)slot >= child->stats->slots_len) {
+        fprintf(stderr, "%s: MQTT_BRIDGE_STATS_SLOT=%d: there are %zu\n", program, slot,
+                child->stats->slots_len);
+        exit(CHILD_EXIT_SETTINGS);
+    }
+    child->slot = &child->stats->slot[slot];
+}
+
+static int open_log_file(const struct child *child)
+{
+    if (child->settings->log.file[0] == '\0')
+        return STDERR_FILENO;
+    int fd = open(child->settings->log.file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0)
+        fprintf(stderr, "%s: %s; logging to standard error\n", child->settings->log.file,
+                strerror(errno));
+    return fd < 0 ? STDERR_FILENO : fd;
+}
+
+static void open_log(struct child *child)
+{
+    struct log_options options = {
+        .format = child->settings->log.format, .process = child->name, .slot = child->number};
+    int fd = inherited_fd("MQTT_BRIDGE_LOG_FD");
+
+    child->log_fd = fd >= 0 ? fd : open_log_file(child);
+    options.fd = child->log_fd;
+    log_open(&options);
+    log_follow_level(child->stats->log_level);
+}
+
+static void open_signals(struct child *child)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGQUIT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    child->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (child->signal_fd < 0) {
+        perror("signalfd");
+        exit(CHILD_EXIT_FAILED);
+    }
+}
+
+/* By the supervisor's variables, else by the program's own option. */
+static void name_child(struct child *child, const struct command_line *line)
+{
+    const char *kind = kind_of(line->program);
+    const char *given = getenv("MQTT_BRIDGE_NAME");
+    int number = inherited("MQTT_BRIDGE_SLOT");
+    bool slot = line->value != NULL && strcmp(line->option, "slot") == 0;
+
+    child->number = slot ? read_slot(line) : 1;
+    if (number > 0)
+        child->number = number;
+    if (given == NULL && line->value != NULL && !slot)
+        child->name = xasprintf("%s:%s", kind, line->value);
+    else
+        child->name = xstrdup(given != NULL ? given : kind);
+}
+
+void child_start(struct child *child, int argc, char **argv, const char *program,
+                 const char *summary)
+{
+    struct command_line line = {.program = program, .option = option_of(program)};
+    struct buf help = {0};
+
+    append_help(&help, &line, summary);
+    line.help = buf_text(&help);
+    command_line_read(&line, argc, argv);
+    buf_free(&help);
+    *child = (struct child){.notify_fd = inherited_fd("MQTT_BRIDGE_NOTIFY_FD")};
+    child->supervised = child->notify_fd >= 0;
+    name_child(child, &line);
+    load_settings(child, &line);
+    attach_stats(child, program);
+    open_log(child);
+    settings_log_notices(child->settings); /* none under a supervisor, which has told them */
+    open_signals(child);
+    stats_beat(child->slot);
+}
+
+void child_ready(struct child *child)
+{
+    if (child->notify_fd < 0)
+        return;
+    /* The supervisor may be gone; then it does not matter. */
+    ssize_t ignored = write(child->notify_fd, "READY\n", 6);
+    (void)ignored;
+    close(child->notify_fd);
+    child->notify_fd = -1;
+}
+
+static bool is_same_file(int left, int right)
+{
+    struct stat a;
+    struct stat b;
+
+    return fstat(left, &a) == 0 && fstat(right, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+void child_fail_start(const struct child *child, const struct error *err)
+{
+    log_critical(LOG_PLAIN, "Can't start: %s", err->text);
+    /* The supervisor knows by itself whose words they are. */
+    if (!is_same_file(child->log_fd, STDERR_FILENO))
+        fprintf(stderr, "%s%s%s\n", child->supervised ? "" : program_invocation_short_name,
+                child->supervised ? "" : ": ", err->text);
+    exit(err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED);
+}
+
+/* Only a file is moved away. /dev/stdout is another pipe for a child than for the supervisor, and a FIFO would block. */
+static bool can_have_moved(const char *file)
+{
+    struct stat info;
+
+    return file[0] != '\0' && (stat(file, &info) < 0 || S_ISREG(info.st_mode));
+}
+
+static void reopen_log(struct child *child)
+{
+    int former = child->log_fd;
+
+    int fresh = open_log_file(child);
+
+    /* Under the same number, for another thread may be writing at this moment. */
+    if (former > STDERR_FILENO && dup3(fresh, former, O_CLOEXEC) == former) {
+        if (fresh > STDERR_FILENO)
+            close(fresh);
+        fresh = former;
+    }
+    child->log_fd = fresh;
+    log_reopen(fresh);
+}
+
+enum child_signal child_read_signal(struct child *child)
+{
+    struct signalfd_siginfo info;
+    enum child_signal result = CHILD_NONE;
+
+    while (read(child->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        if (info.ssi_signo == SIGQUIT)
+            result = CHILD_QUIT;
+        else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+            result = result == CHILD_QUIT ? CHILD_QUIT : CHILD_STOP;
+        else if (info.ssi_signo == SIGUSR1 && can_have_moved(child->settings->log.file))
+            reopen_log(child);
+    return result;
+}
+
+int64_t child_beat_ms(const struct child *child)
+{
+    int64_t quarter = child->settings->supervisor.hang_timeout_ms / 4;
+
+    return quarter > 0 && quarter < BEAT_MOST_MS ? quarter : BEAT_MOST_MS;
+}
+
+void child_end(struct child *child)
+{
+    close(child->signal_fd);
+    if (child->notify_fd >= 0)
+        close(child->notify_fd);
+    settings_free(child->settings);
+    child->settings = NULL;
+    free(child->name);
+    child->name = NULL;
+    /* Not stats_free: a thread that was abandoned may still count or log. The memory goes with the process. */
+    free(child->stats);
+    child->stats = NULL;
+}

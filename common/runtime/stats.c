@@ -1,0 +1,230 @@
+#include "common/runtime/stats.h"
+
+#include "common/base/alloc.h"
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC UINT64_C(0x7374617473626d71)
+
+const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1] = {
+    250,    500,    1000,   2500,    5000,    10000,   25000,   50000,
+    100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
+
+/* What the shared memory begins with; the probe and the slots follow. */
+struct head {
+    uint64_t magic;
+    uint32_t version; /* layout_version */
+    uint32_t slots_len;
+    _Atomic int log_level;
+} __attribute__((aligned(64)));
+
+/* Two builds that disagree about the layout never share memory by mistake. The last member's place is
+ * in it because a slot's size is rounded up. */
+static uint32_t layout_version(void)
+{
+    return (uint32_t)(sizeof(struct stats_slot) * 31 + sizeof(struct stats_probe) * 7 +
+                      offsetof(struct stats_slot, number) * 3 +
+                      offsetof(struct head, log_level) * 5 + STATS_COUNTERS * 131 +
+                      STATS_GAUGES * 17 + STATS_HISTOGRAMS);
+}
+
+static size_t memory_size(size_t slots)
+{
+    return sizeof(struct head) + sizeof(struct stats_probe) + slots * sizeof(struct stats_slot);
+}
+
+static struct stats *view(char *memory, size_t slots)
+{
+    struct stats *stats = xcalloc(1, sizeof(*stats));
+
+    stats->slots_len = slots;
+    stats->log_level = &((struct head *)(void *)memory)->log_level;
+    stats->probe = (struct stats_probe *)(void *)(memory + sizeof(struct head));
+    stats->slot = (struct stats_slot *)(void *)(memory + memory_size(0));
+    return stats;
+}
+
+static struct stats *initialise(char *memory, size_t slots)
+{
+    struct head *head = (struct head *)(void *)memory;
+    struct stats *stats = view(memory, slots);
+    struct stats_probe *probe = stats->probe;
+
+    head->magic = MAGIC;
+    head->version = layout_version();
+    head->slots_len = (uint32_t)slots;
+    atomic_store(&probe->ready, -1);
+    atomic_store(&probe->pending, -1);
+    atomic_store(&probe->delayed, -1);
+    atomic_store(&probe->oldest_ms, -1);
+    atomic_store(&probe->failed, -1);
+    atomic_store(&probe->redis_ok, -1);
+    atomic_store(&probe->failure_ok, -1);
+    atomic_store(&probe->hub_ok, -1);
+    return stats;
+}
+
+int stats_create(struct stats **stats, size_t slots, int *fd, struct error *err)
+{
+    size_t size = memory_size(slots);
+    int memory = memfd_create("mqtt-bridge-stats", MFD_ALLOW_SEALING);
+
+    if (memory < 0)
+        return error_system(err, "memfd_create");
+    if (ftruncate(memory, (off_t)size) < 0 ||
+        fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        error_system(err, "statistics of %zu bytes", size);
+        close(memory);
+        return -ERR_SYSTEM;
+    }
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (map == MAP_FAILED) {
+        error_system(err, "statistics of %zu bytes", size);
+        close(memory);
+        return -ERR_SYSTEM;
+    }
+    *stats = initialise(map, slots);
+    *fd = memory;
+    return 0;
+}
+
+int stats_attach(struct stats **stats, int fd, struct error *err)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) < 0)
+        return error_system(err, "statistics");
+    size_t size = (size_t)info.st_size;
+    if (size < memory_size(0))
+        return error_set(err, ERR_FORMAT, "statistics: too short; restart the service");
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return error_system(err, "statistics");
+    const struct head *head = map;
+    size_t slots = head->slots_len;
+    if (head->magic != MAGIC || head->version != layout_version() || size != memory_size(slots)) {
+        munmap(map, size);
+        return error_set(err, ERR_FORMAT,
+                         "statistics: made by another version; restart the service");
+    }
+    *stats = view(map, slots);
+    return 0;
+}
+
+struct stats *stats_private(void)
+{
+    void *memory =
+        mmap(NULL, memory_size(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        abort();
+    return initialise(memory, 1);
+}
+
+void stats_free(struct stats *stats)
+{
+    if (stats == NULL)
+        return;
+    munmap((char *)stats->probe - sizeof(struct head), memory_size(stats->slots_len));
+    free(stats);
+}
+
+void stats_observe(struct stats_slot *slot, enum stats_histogram histogram, int64_t duration_us)
+{
+    struct stats_histogram_data *data = &slot->histogram[histogram];
+    uint64_t duration = duration_us > 0 ? (uint64_t)duration_us : 0;
+    size_t i = 0;
+
+    while (i < STATS_BUCKETS - 1 && duration > STATS_BUCKET_BOUNDS_US[i])
+        i++;
+    atomic_fetch_add_explicit(&data->bucket[i], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&data->sum_us, duration, memory_order_relaxed);
+}
+
+void stats_beat(struct stats_slot *slot)
+{
+    atomic_store_explicit(&slot->beat_ms, (uint64_t)clock_monotonic_ms(), memory_order_relaxed);
+}
+
+/* Its writer may have died in the middle of it: then the turn is made even again. */
+static void make_even(_Atomic uint32_t *turn)
+{
+    if (atomic_load(turn) % 2 != 0)
+        atomic_fetch_add(turn, 1);
+}
+
+static void write_text(_Atomic uint32_t *turn, char *to, size_t size, const char *text)
+{
+    if (strncmp(to, text, size - 1) == 0)
+        return;
+    atomic_fetch_add_explicit(turn, 1, memory_order_acq_rel);
+    snprintf(to, size, "%s", text);
+    atomic_fetch_add_explicit(turn, 1, memory_order_release);
+}
+
+/* A server's error text may be anything, and a writer that was killed leaves half of one: readers print it. */
+static void read_text(const _Atomic uint32_t *turn, const char *from, size_t size, char *out)
+{
+    char copy[STATS_ANSWER_SIZE];
+
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint32_t before = atomic_load_explicit(turn, memory_order_acquire);
+
+        memcpy(copy, from, size);
+        atomic_thread_fence(memory_order_acquire);
+        uint32_t after = atomic_load_explicit(turn, memory_order_relaxed);
+        if (before == after && before % 2 == 0)
+            break;
+    }
+    bytes_to_printable((struct bytes){copy, strnlen(copy, size)}, out, size);
+}
+
+_Static_assert(STATS_REASON_SIZE <= STATS_ANSWER_SIZE, "read_text has room for either");
+
+void stats_reason(struct stats_slot *slot, const char *text)
+{
+    write_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, text);
+}
+
+void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE])
+{
+    read_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, out);
+}
+
+void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE])
+{
+    bytes_to_printable((struct bytes){slot->name, strnlen(slot->name, STATS_NAME_SIZE)}, out,
+                       STATS_NAME_SIZE);
+}
+
+void stats_clear_gauges(struct stats_slot *slot)
+{
+    for (size_t i = 0; i < STATS_GAUGES; i++)
+        stats_set(slot, (enum stats_gauge)i, 0);
+    make_even(&slot->reason_turn);
+    stats_reason(slot, "");
+}
+
+void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text)
+{
+    struct stats_answer *answer = &probe->answer[server];
+
+    make_even(&answer->turn);
+    write_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, text);
+}
+
+void stats_answer_read(const struct stats_probe *probe, enum stats_server server,
+                       char out[STATS_ANSWER_SIZE])
+{
+    const struct stats_answer *answer = &probe->answer[server];
+
+    read_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, out);
+}

@@ -1,0 +1,180 @@
+/* Statistics in shared memory: one cache-line-aligned slot a child process, plain atomics, no system
+ * call and no lock on the hot path.
+ *
+ * The supervisor makes the memory (a memfd) and children inherit its descriptor; a program that runs
+ * by itself has a private one. A slot outlives its process: a replaced child goes on adding to the
+ * same slot, so totals never fall. Gauges are cleared by the supervisor when a child ends.
+ * Every reader must expect another layout version: stats_attach refuses it ("restart the service").
+ * Units: µs for durations, bytes for sizes, wall µs for times of day. */
+#ifndef COMMON_RUNTIME_STATS_H
+#define COMMON_RUNTIME_STATS_H
+
+#include "common/base/error.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum stats_counter {
+    STATS_RECEIVED_QOS0, /* messages that the broker gave us */
+    STATS_RECEIVED_QOS1,
+    STATS_RECEIVED_QOS2,
+    STATS_RECEIVED_BYTES, /* payload bytes */
+    STATS_RECONNECTS,
+    STATS_DISPATCHED, /* entries that Redis has */
+    STATS_DISPATCH_ERRORS,
+    STATS_DISPATCH_REPLAYED,  /* of the dispatched: sent again from the mark */
+    STATS_DISPATCH_OVERSIZED, /* too large for the spool or for Redis: set aside in a file */
+    STATS_SPOOL_PAUSED_US,
+    STATS_SPOOL_DAMAGED,     /* records that recovery could not read */
+    STATS_SPOOL_GAP,         /* records that Redis lost and that were no longer kept */
+    STATS_HANDLED_DONE,      /* entries settled, by outcome */
+    STATS_HANDLED_DROPPED,   /* by a route, without being published */
+    STATS_HANDLED_CONFLATED, /* a newer message of the topic was published in its place */
+    STATS_HANDLED_RETRY,
+    STATS_HANDLED_REJECT,
+    STATS_TRIMMED,
+    STATS_CLAIMED, /* entries taken over from workers that are gone */
+    STATS_MOVED,   /* delayed entries that fell due */
+    STATS_HUB_OK,  /* the hub's answers */
+    STATS_HUB_REFUSED,
+    STATS_HUB_AUTH,
+    STATS_HUB_BUSY,
+    STATS_HUB_ERROR, /* no answer: connection error or time-out */
+    STATS_RESTARTS,  /* the supervisor's, in a child's slot: starts after the first */
+    STATS_CRASHES,   /* the same: ends that nobody had asked for */
+    STATS_COUNTERS
+};
+
+enum stats_gauge {
+    STATS_CONNECTED, /* 1 while what the process needs is connected (broker, hub and Redis) */
+    STATS_REDIS_CONNECTED,
+    STATS_LAST_MESSAGE_US,
+    STATS_SPOOL_BYTES,
+    STATS_SPOOL_MESSAGES, /* not yet in Redis */
+    STATS_SPOOL_LIMIT,
+    STATS_SPOOL_PAUSED,       /* 1 while the broker is told to wait */
+    STATS_OVERSIZED_MESSAGES, /* files of messages that were set aside, now there */
+    STATS_OVERSIZED_BYTES,
+    STATS_PREFETCHED,     /* entries read and not yet settled */
+    STATS_BREAKER_OPEN,   /* 1 while the hub is given a rest */
+    STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
+    STATS_REDIS_DEGRADED, /* 1 where a consumer's reason is only that the link takes little at once */
+    STATS_UNWANTED,       /* the supervisor's, in a child's slot: nobody misses it when it ends */
+    STATS_PID,            /* the same, and its own: the process; 0: none */
+    STATS_STARTED_US,     /* the same: when it was started */
+    STATS_GAUGES
+};
+
+enum stats_histogram {
+    STATS_DISPATCH_US,    /* batch sent to reply */
+    STATS_HANDLE_US,      /* entry read to settled */
+    STATS_HUB_US,         /* one request to the hub */
+    STATS_END_TO_END_US,  /* received by the consumer to the hub's 200 */
+    STATS_BATCH_MESSAGES, /* of each batch, in thousandths: the bounds are made for µs */
+    STATS_HISTOGRAMS
+};
+
+/* Upper bounds of the buckets in µs; the last bucket is without bound. */
+#define STATS_BUCKETS 16
+extern const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1];
+
+/* What the monitor asks. */
+enum stats_server { STATS_REDIS, STATS_DATABASE, STATS_HUB, STATS_SERVERS };
+
+#define STATS_REASON_SIZE 192
+#define STATS_ANSWER_SIZE 256
+#define STATS_NAME_SIZE   32
+#define STATS_SLOTS_MAX   256
+
+struct stats_histogram_data {
+    _Atomic uint64_t bucket[STATS_BUCKETS];
+    _Atomic uint64_t sum_us;
+};
+
+/* One process. Only that process writes it; while there is none, the supervisor. */
+struct stats_slot {
+    _Atomic uint64_t counter[STATS_COUNTERS];
+    _Atomic uint64_t gauge[STATS_GAUGES];
+    struct stats_histogram_data histogram[STATS_HISTOGRAMS];
+    _Atomic uint64_t beat_ms;       /* monotonic: the loop turned then */
+    _Atomic uint32_t reason_turn;   /* odd while `reason` is being written */
+    char reason[STATS_REASON_SIZE]; /* why the process is not ready; "" when it is */
+    char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
+    uint32_t number;            /* the slot's number among its name: worker 1, 2, ... */
+} __attribute__((aligned(64)));
+
+struct stats_answer {
+    _Atomic uint32_t turn; /* odd while `text` is being written */
+    char text[STATS_ANSWER_SIZE];
+};
+
+/* What the monitor last saw of the servers; -1 where it could not be told. */
+struct stats_probe {
+    _Atomic int64_t probed_ms;  /* monotonic; 0 before the first */
+    _Atomic int64_t redis_ok;   /* 1, 0 */
+    _Atomic int64_t failure_ok; /* -1 also where none is configured */
+    _Atomic int64_t hub_ok;     /* the same */
+    _Atomic int64_t ready;      /* entries in the stream that no worker has read */
+    _Atomic int64_t pending;    /* read, not yet acknowledged */
+    _Atomic int64_t delayed;
+    _Atomic int64_t oldest_ms;                 /* age of the oldest entry in the stream */
+    _Atomic int64_t failed;                    /* rows in the failure transport */
+    struct stats_answer answer[STATS_SERVERS]; /* why a server is not well; "" when it is */
+} __attribute__((aligned(64)));
+
+/* In private memory, of each process: where the shared memory is and how large. A process that writes nonsense into
+ * what is shared spoils numbers, and leads nobody out of it. */
+struct stats {
+    size_t slots_len;
+    _Atomic int *log_level; /* enum log_level of every process: a reload changes it */
+    struct stats_probe *probe;
+    struct stats_slot *slot;
+};
+
+/* Makes the memory for that many slots; *fd is its descriptor, not close-on-exec. Nobody can change its size. */
+MUST_CHECK int stats_create(struct stats **stats, size_t slots, int *fd, struct error *err);
+/* Maps an inherited descriptor. -ERR_FORMAT if it has another layout. */
+MUST_CHECK int stats_attach(struct stats **stats, int fd, struct error *err);
+/* A private one with a single slot, for a program that runs by itself. */
+struct stats *stats_private(void);
+void stats_free(struct stats *stats); /* NULL is allowed */
+
+static inline void stats_add(struct stats_slot *slot, enum stats_counter counter, uint64_t amount)
+{
+    atomic_fetch_add_explicit(&slot->counter[counter], amount, memory_order_relaxed);
+}
+
+static inline uint64_t stats_counter(const struct stats_slot *slot, enum stats_counter counter)
+{
+    return atomic_load_explicit(&slot->counter[counter], memory_order_relaxed);
+}
+
+static inline void stats_set(struct stats_slot *slot, enum stats_gauge gauge, uint64_t value)
+{
+    atomic_store_explicit(&slot->gauge[gauge], value, memory_order_relaxed);
+}
+
+static inline uint64_t stats_gauge(const struct stats_slot *slot, enum stats_gauge gauge)
+{
+    return atomic_load_explicit(&slot->gauge[gauge], memory_order_relaxed);
+}
+
+void stats_observe(struct stats_slot *slot, enum stats_histogram histogram, int64_t duration_us);
+void stats_beat(struct stats_slot *slot);
+/* text "" means ready. Cheap when it has not changed. */
+void stats_reason(struct stats_slot *slot, const char *text);
+/* Copies the reason, fit to be printed: valid UTF-8 without control characters. */
+void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE]);
+/* Copies the name: likewise, whatever a child has written over it. */
+void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE]);
+/* What a replaced child must not leave behind: gauges and reason. */
+void stats_clear_gauges(struct stats_slot *slot);
+
+/* The same for what the monitor says of a server; only one thread of one monitor writes. */
+void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text);
+void stats_answer_read(const struct stats_probe *probe, enum stats_server server,
+                       char out[STATS_ANSWER_SIZE]);
+
+#endif

@@ -1,0 +1,312 @@
+#include "common/settings/routes.h"
+
+#include "common/base/alloc.h"
+#include "common/wire/json.h"
+#include "common/wire/topic_template.h"
+#include "common/wire/topic_trie.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A larger document's memory is not kept: one such message would cost it for good. */
+#define KEPT_MAX (1024 * 1024)
+
+struct route {
+    const struct settings_route *settings; /* NULL: what [mercure] says */
+    const char *name;
+    struct topic_template **topics; /* the topic and its alternates */
+    size_t topics_len;
+    enum update_data data;
+    struct bytes field; /* of UPDATE_DATA_FIELD */
+    bool private_updates;
+    struct bytes type;
+    char retry[24];                     /* "": none */
+    struct topic_template *batch_topic; /* NULL: it makes no batches */
+};
+
+struct filter {
+    struct bytes text;
+    const struct route *route;
+};
+
+struct routes {
+    struct route *routes; /* in the file's order; the last is what [mercure] says */
+    size_t len;
+    struct filter *filters;
+    size_t filters_len;
+    struct topic_trie *trie; /* of their indexes */
+    struct buf id;
+    struct buf data;
+    struct buf topics;
+    struct bytes *expanded; /* parts of `topics`, for the route with most of them */
+    struct arena arena;
+};
+
+bool routes_read_data(struct bytes text, enum update_data *data, struct bytes *field)
+{
+    *field = BYTES_NONE;
+    if (bytes_starts_with(text, BYTES("field:"))) {
+        *data = UPDATE_DATA_FIELD;
+        *field = bytes_slice(text, strlen("field:"), text.len);
+        return field->len > 0;
+    }
+    *data = bytes_equal_text(text, "payload") ? UPDATE_DATA_PAYLOAD : UPDATE_DATA_MESSAGE;
+    return *data == UPDATE_DATA_PAYLOAD || bytes_equal_text(text, "message");
+}
+
+static struct topic_template *make_template(struct bytes text, bool uri)
+{
+    struct topic_template *template;
+    struct error err;
+
+    if (topic_template_new(&template, text, uri, &err) < 0)
+        abort(); /* the check has taken it */
+    return template;
+}
+
+static void add_topic(struct route *route, struct bytes text, bool uri)
+{
+    route->topics =
+        xrealloc(route->topics, (route->topics_len + 1) * sizeof(struct topic_template *));
+    route->topics[route->topics_len++] = make_template(text, uri);
+}
+
+static void open_route(struct route *route, const struct settings_route *settings, bool uri)
+{
+    struct bytes list = bytes_of(settings->alternates), item;
+
+    route->settings = settings;
+    route->name = settings->name;
+    add_topic(route, bytes_of(settings->topic), uri);
+    while (bytes_next_item(&list, &item))
+        add_topic(route, item, uri);
+    if (!routes_read_data(bytes_of(settings->data), &route->data, &route->field))
+        abort(); /* likewise */
+    if (settings->publish == PUBLISH_BATCH)
+        route->batch_topic = make_template(bytes_of(settings->batch_topic), uri);
+    route->private_updates = settings->private_updates;
+    route->type = bytes_of(settings->type);
+    if (settings->retry_ms > 0)
+        snprintf(route->retry, sizeof(route->retry), "%" PRId64, settings->retry_ms);
+}
+
+static void open_default(struct route *route, const struct settings_mercure *mercure, bool uri)
+{
+    add_topic(route, bytes_of(mercure->topic_template), uri);
+    route->data = mercure->data;
+    route->private_updates = mercure->private_updates;
+}
+
+static void add_filters(struct routes *routes, const struct route *route)
+{
+    struct bytes list = bytes_of(route->settings->match), item;
+
+    while (bytes_next_item(&list, &item)) {
+        topic_trie_add(routes->trie, item, (uint32_t)routes->filters_len);
+        routes->filters =
+            xrealloc(routes->filters, (routes->filters_len + 1) * sizeof(*routes->filters));
+        routes->filters[routes->filters_len++] = (struct filter){item, route};
+    }
+}
+
+struct routes *routes_new(const struct settings *settings)
+{
+    struct routes *routes = xcalloc(1, sizeof(*routes));
+    bool uri = settings->mercure.topic_encoding == TOPIC_ENCODING_URI;
+    size_t most = 1;
+
+    routes->trie = topic_trie_new();
+    routes->len = settings->routes_len + 1;
+    routes->routes = xcalloc(routes->len, sizeof(*routes->routes));
+    for (size_t i = 0; i < settings->routes_len; i++) {
+        open_route(&routes->routes[i], &settings->routes[i], uri);
+        add_filters(routes, &routes->routes[i]);
+        if (routes->routes[i].topics_len > most)
+            most = routes->routes[i].topics_len;
+    }
+    open_default(&routes->routes[settings->routes_len], &settings->mercure, uri);
+    routes->expanded = xcalloc(most, sizeof(*routes->expanded));
+    return routes;
+}
+
+void routes_free(struct routes *routes)
+{
+    if (routes == NULL)
+        return;
+    for (size_t i = 0; i < routes->len; i++) {
+        for (size_t j = 0; j < routes->routes[i].topics_len; j++)
+            topic_template_free(routes->routes[i].topics[j]);
+        free(routes->routes[i].topics);
+        topic_template_free(routes->routes[i].batch_topic);
+    }
+    free(routes->routes);
+    free(routes->filters);
+    topic_trie_free(routes->trie);
+    buf_free(&routes->id);
+    buf_free(&routes->data);
+    buf_free(&routes->topics);
+    free(routes->expanded);
+    arena_free(&routes->arena);
+    free(routes);
+}
+
+/* With no route there is nothing to be looked for. */
+static struct filter find_filter(struct routes *routes, struct bytes topic)
+{
+    uint32_t order = routes->len > 1 ? topic_trie_find(routes->trie, topic) : TOPIC_TRIE_NONE;
+
+    if (order == TOPIC_TRIE_NONE)
+        return (struct filter){BYTES("#"), &routes->routes[routes->len - 1]};
+    return routes->filters[order];
+}
+
+const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
+                                         struct bytes *filter)
+{
+    struct filter found = find_filter(routes, topic);
+
+    if (filter != NULL)
+        *filter = found.text;
+    return found.route->settings;
+}
+
+static void expand_topics(struct routes *routes, const struct filter *filter, struct bytes topic)
+{
+    const struct route *route = filter->route;
+
+    buf_clear(&routes->topics);
+    for (size_t i = 0; i < route->topics_len; i++) {
+        size_t from = routes->topics.len;
+
+        topic_template_expand(route->topics[i], topic, filter->text, &routes->topics);
+        routes->expanded[i].len = routes->topics.len - from;
+    }
+    const char *from = routes->topics.data;
+    for (size_t i = 0; i < route->topics_len; i++) {
+        routes->expanded[i].data = from;
+        from += routes->expanded[i].len;
+    }
+}
+
+/* A text as it is, anything else as the JSON that it is. */
+static int append_field(struct routes *routes, const struct route *route, struct bytes payload,
+                        struct error *err)
+{
+    const char *name = route->field.data; /* the end of a text of the settings */
+    struct bytes value = BYTES_NONE;
+
+    arena_clear(&routes->arena);
+    if (json_is_valid(payload))
+        value = json_object_get(payload, name, &routes->arena);
+    if (value.len == 0)
+        return error_set(err, ERR_REFUSED,
+                         "[route:%s] data: the payload is no JSON object with a field \"%s\"",
+                         route->name, name);
+    if (value.data[0] == '"' && json_unquote(&value, value, &routes->arena) < 0)
+        return error_set(err, ERR_REFUSED, "[route:%s] data: the payload's field \"%s\" is no text",
+                         route->name, name);
+    buf_append(&routes->data, value);
+    return 0;
+}
+
+static void clear_data(struct routes *routes)
+{
+    if (routes->data.capacity > KEPT_MAX)
+        buf_free(&routes->data);
+    buf_clear(&routes->data);
+}
+
+static int append_data(struct routes *routes, const struct route *route,
+                       const struct routes_message *message, struct error *err)
+{
+    clear_data(routes);
+    switch (route->data) {
+    case UPDATE_DATA_MESSAGE:
+        update_document(&routes->data, message->identity, message->topic, message->payload,
+                        message->received_us);
+        return 0;
+    case UPDATE_DATA_PAYLOAD:
+        buf_append(&routes->data, message->payload);
+        return 0;
+    case UPDATE_DATA_FIELD:
+        return append_field(routes, route, message->payload, err);
+    }
+    return 0;
+}
+
+static void make_id(struct routes *routes, struct bytes identity)
+{
+    buf_clear(&routes->id);
+    buf_append(&routes->id, BYTES("urn:mqtt-bridge:"));
+    buf_append(&routes->id, identity);
+}
+
+/* What a route says of every update of it; the topic is in routes->expanded, id and data are made. */
+static void fill_update(const struct routes *routes, const struct route *route,
+                        struct update *update)
+{
+    *update = (struct update){.topic = routes->expanded[0],
+                              .data = buf_bytes(&routes->data),
+                              .private_update = route->private_updates,
+                              .id = buf_bytes(&routes->id),
+                              .type = route->type,
+                              .retry = bytes_of(route->retry)};
+}
+
+int routes_update(struct routes *routes, const struct routes_message *message,
+                  struct update *update, struct error *err)
+{
+    struct filter filter = find_filter(routes, message->topic);
+    const struct route *route = filter.route;
+    int result;
+
+    if (route->settings != NULL && route->settings->drop)
+        return ROUTES_DROP;
+    result = update_check_size(message->topic, message->payload, err);
+    if (result == 0)
+        result = append_data(routes, route, message, err);
+    if (result < 0)
+        return result;
+    make_id(routes, message->identity);
+    expand_topics(routes, &filter, message->topic);
+    fill_update(routes, route, update);
+    update->alternates = routes->expanded + 1;
+    update->alternates_len = route->topics_len - 1;
+    result = update_check(update, err);
+    return result < 0 ? result : ROUTES_PUBLISH;
+}
+
+void routes_append_document(struct buf *documents, const struct routes_message *message)
+{
+    if (documents->len > 0)
+        buf_append_char(documents, ',');
+    update_document(documents, message->identity, message->topic, message->payload,
+                    message->received_us);
+}
+
+void routes_append_batch_topic(struct routes *routes, struct bytes topic, struct buf *out)
+{
+    struct filter filter = find_filter(routes, topic);
+
+    topic_template_expand(filter.route->batch_topic, topic, filter.text, out);
+}
+
+int routes_batch(struct routes *routes, const struct routes_message *first, struct bytes documents,
+                 size_t count, struct update *update, struct error *err)
+{
+    const struct route *route = find_filter(routes, first->topic).route;
+
+    clear_data(routes);
+    buf_append_char(&routes->data, '[');
+    buf_append(&routes->data, documents);
+    buf_append_char(&routes->data, ']');
+    make_id(routes, first->identity);
+    buf_printf(&routes->id, "+%zu", count - 1);
+    buf_clear(&routes->topics);
+    routes_append_batch_topic(routes, first->topic, &routes->topics);
+    routes->expanded[0] = buf_bytes(&routes->topics);
+    fill_update(routes, route, update);
+    return update_check(update, err);
+}

@@ -1,0 +1,45 @@
+/* What is published: the routes of the settings, made ready. The first [route:NAME] in the file's order with a filter
+ * that takes the topic says it, else [mercure]. Pure. One thread. Source: docs/ROUTES.md. */
+#ifndef COMMON_SETTINGS_ROUTES_H
+#define COMMON_SETTINGS_ROUTES_H
+
+#include "common/settings/settings.h"
+#include "common/wire/update.h"
+
+struct routes;
+
+/* The settings have been checked, and outlive it. */
+struct routes *routes_new(const struct settings *settings);
+void routes_free(struct routes *routes); /* NULL is allowed */
+
+struct routes_message {
+    struct bytes identity;
+    struct bytes topic;
+    struct bytes payload;
+    int64_t received_us; /* since 1970; 0: not known */
+};
+
+enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
+
+/* The section that takes the topic, and its filter that does; NULL: none does, [mercure] says what is published.
+ * filter may be NULL. */
+const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
+                                         struct bytes *filter);
+
+/* ROUTES_PUBLISH: *update is filled, valid until the next call. ROUTES_DROP: nothing is published. -ERR_REFUSED: it
+ * can't be published whoever asks; err says why. */
+MUST_CHECK int routes_update(struct routes *routes, const struct routes_message *message,
+                             struct update *update, struct error *err);
+
+/* Of a route that publishes in batches. The topic for which messages are gathered; their documents, with commas between;
+ * and the update with `count` of them. -ERR_REFUSED as routes_update. */
+void routes_append_batch_topic(struct routes *routes, struct bytes topic, struct buf *out);
+void routes_append_document(struct buf *documents, const struct routes_message *message);
+MUST_CHECK int routes_batch(struct routes *routes, const struct routes_message *first,
+                            struct bytes documents, size_t count, struct update *update,
+                            struct error *err);
+
+/* Reads `message`, `payload` or `field:NAME`; false if it is none of them. */
+bool routes_read_data(struct bytes text, enum update_data *data, struct bytes *field);
+
+#endif

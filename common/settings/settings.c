@@ -1,0 +1,621 @@
+#include "common/settings/settings_internal.h"
+
+#include "common/base/alloc.h"
+#include "common/base/file.h"
+#include "common/settings/settings_consume.h"
+#include "common/settings/settings_env.h"
+#include "common/settings/settings_ini.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INI_SIZE_MAX (1 << 20)
+
+struct settings_origin {
+    const void *field;
+    char *text;
+};
+
+struct settings_origins {
+    struct settings_origin *entries;
+    size_t len;
+};
+
+void settings_set_origin(struct settings *settings, const void *field, const char *origin)
+{
+    struct settings_origins *origins = settings->origins;
+
+    for (size_t i = 0; i < origins->len; i++) {
+        if (origins->entries[i].field == field) {
+            free(origins->entries[i].text);
+            origins->entries[i].text = xstrdup(origin);
+            return;
+        }
+    }
+    origins->entries = xrealloc(origins->entries, (origins->len + 1) * sizeof(*origins->entries));
+    origins->entries[origins->len].field = field;
+    origins->entries[origins->len++].text = xstrdup(origin);
+}
+
+const char *settings_get_origin(const struct settings *settings, const void *field)
+{
+    for (size_t i = 0; i < settings->origins->len; i++)
+        if (settings->origins->entries[i].field == field)
+            return settings->origins->entries[i].text;
+    return NULL;
+}
+
+const char *settings_origin(const struct settings *settings, const struct setting *row,
+                            const struct setting_view *view)
+{
+    const char *origin = settings_get_origin(settings, (char *)view->base + row->offset);
+
+    if (settings->origins->len == 0)
+        return "";
+    return origin ? origin : "default";
+}
+
+void settings_fault_place(struct buf *out, const struct settings *settings,
+                          const struct setting_view *view, const char *key)
+{
+    const struct setting *row = setting_find(view->section, bytes_of(key));
+    const char *origin = settings_get_origin(settings, (char *)view->base + row->offset);
+
+    if (!origin && view->name[0]) /* the heading's */
+        origin = settings_get_origin(settings, view->base);
+    if (origin && origin[0] && !bytes_starts_with(bytes_of(origin), BYTES("default")))
+        buf_printf(out, "%s: ", origin);
+}
+
+static void append_name(struct buf *out, const struct setting_view *view, const char *key)
+{
+    if (view->section != SETTING_ENVIRONMENT) {
+        buf_append_char(out, '[');
+        setting_view_title(view, out);
+        buf_append_text(out, "] ");
+    }
+    buf_printf(out, "%s: ", key);
+}
+
+void settings_fault(struct buf *faults, const struct settings *settings,
+                    const struct setting_view *view, const char *key, const char *format, ...)
+{
+    va_list arguments;
+
+    settings_fault_place(faults, settings, view, key);
+    append_name(faults, view, key);
+    va_start(arguments, format);
+    buf_vprintf(faults, format, arguments);
+    va_end(arguments);
+    buf_append_char(faults, '\n');
+}
+
+struct fault_line {
+    struct bytes text;
+    uint64_t line; /* of the ini; UINT64_MAX for a fault that is none of its lines' */
+    size_t order;
+};
+
+static int compare_lines(const void *left, const void *right)
+{
+    const struct fault_line *a = left;
+    const struct fault_line *b = right;
+
+    if (a->line != b->line)
+        return a->line < b->line ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
+}
+
+static uint64_t line_of(struct bytes text, const char *file)
+{
+    struct bytes prefix = bytes_of(file);
+    struct bytes digits;
+    struct bytes behind;
+    uint64_t line;
+
+    if (!bytes_starts_with(text, prefix) || text.len <= prefix.len || text.data[prefix.len] != ':')
+        return UINT64_MAX;
+    bytes_split(bytes_slice(text, prefix.len + 1, text.len), ':', &digits, &behind);
+    return bytes_to_u64(digits, &line) ? line : UINT64_MAX;
+}
+
+/* Puts the fault lines behind `from` into the order of the file's lines, the others behind them. */
+static void sort_faults(struct buf *faults, size_t from, const char *file)
+{
+    struct buf copy = {0};
+    struct fault_line *lines = NULL;
+    size_t len = 0;
+
+    buf_append(&copy, bytes_slice(buf_bytes(faults), from, faults->len - from));
+    struct bytes rest = buf_bytes(&copy);
+    while (rest.len > 0) {
+        lines = xrealloc(lines, (len + 1) * sizeof(*lines));
+        bytes_split(rest, '\n', &lines[len].text, &rest);
+        lines[len].line = line_of(lines[len].text, file);
+        lines[len].order = len;
+        len++;
+    }
+    if (len > 0)
+        qsort(lines, len, sizeof(*lines), compare_lines);
+    faults->len = from;
+    for (size_t i = 0; i < len; i++) {
+        buf_append(faults, lines[i].text);
+        buf_append_char(faults, '\n');
+    }
+    free(lines);
+    buf_free(&copy);
+}
+
+/* The default as the table has it. "" is allowed even where a value is required: it is derived later, or
+ * found missing. */
+static void set_defaults(const struct setting_view *view)
+{
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const struct setting *row = &SETTINGS_TABLE[i];
+        struct error err;
+
+        if (row->section != view->section)
+            continue;
+        if (row->type == SETTING_TEXT)
+            *setting_text(row, view->base) = xstrdup(row->standard);
+        else if (setting_parse(row, view->base, bytes_of(row->standard), &err) < 0)
+            abort();
+    }
+}
+
+static void free_texts(const struct setting_view *view)
+{
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].section == view->section && SETTINGS_TABLE[i].type == SETTING_TEXT)
+            free(*setting_text(&SETTINGS_TABLE[i], view->base));
+}
+
+struct settings *settings_new(void)
+{
+    struct settings *settings = xcalloc(1, sizeof(*settings));
+
+    settings->origins = xcalloc(1, sizeof(*settings->origins));
+    settings->mqtt.name = xstrdup("");
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+
+        set_defaults(&view);
+    }
+    return settings;
+}
+
+void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name)
+{
+    struct setting_view view = {section, xstrndup(name.data, name.len), NULL};
+
+    if (section == SETTING_MQTT) {
+        size_t size = sizeof(*settings->consumers);
+
+        settings->consumers = xrealloc(settings->consumers, (settings->consumers_len + 1) * size);
+        view.base = &settings->consumers[settings->consumers_len++];
+        *(struct settings_mqtt *)view.base = (struct settings_mqtt){.name = (char *)view.name};
+    } else if (section == SETTING_TRANSPORT) {
+        size_t size = sizeof(*settings->transports);
+
+        settings->transports =
+            xrealloc(settings->transports, (settings->transports_len + 1) * size);
+        view.base = &settings->transports[settings->transports_len++];
+        *(struct settings_transport *)view.base =
+            (struct settings_transport){.name = (char *)view.name};
+    } else if (section == SETTING_ROUTE) {
+        size_t size = sizeof(*settings->routes);
+
+        settings->routes = xrealloc(settings->routes, (settings->routes_len + 1) * size);
+        view.base = &settings->routes[settings->routes_len++];
+        *(struct settings_route *)view.base = (struct settings_route){.name = (char *)view.name};
+    } else {
+        free((char *)view.name);
+        return;
+    }
+    set_defaults(&view);
+}
+
+void settings_free(struct settings *settings)
+{
+    if (!settings)
+        return;
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+
+        free_texts(&view);
+    }
+    free(settings->mqtt.name);
+    for (size_t i = 0; i < settings->consumers_len; i++)
+        free(settings->consumers[i].name);
+    for (size_t i = 0; i < settings->transports_len; i++)
+        free(settings->transports[i].name);
+    for (size_t i = 0; i < settings->routes_len; i++)
+        free(settings->routes[i].name);
+    for (size_t i = 0; i < settings->origins->len; i++)
+        free(settings->origins->entries[i].text);
+    free(settings->origins->entries);
+    free(settings->origins);
+    buf_free(&settings->notices);
+    buf_free(&settings->variables);
+    free(settings->consumers);
+    free(settings->transports);
+    free(settings->routes);
+    free(settings);
+}
+
+struct loading {
+    struct settings *settings;
+    const char *file;
+    struct settings_ini ini;
+    struct buf *faults;
+};
+
+/* A named section's own origin is its heading: kept for the field `name`, the first of its struct. */
+static void keep_headings(struct loading *loading)
+{
+    for (size_t i = 0; i < settings_views_len(loading->settings); i++) {
+        const struct setting_view view = settings_view(loading->settings, i);
+
+        for (size_t j = 0; j < loading->ini.sections_len && view.name[0]; j++) {
+            const struct settings_ini_section *section = &loading->ini.sections[j];
+
+            if (section->section == view.section && strcmp(section->name, view.name) == 0) {
+                char *origin = xasprintf("%s:%zu", loading->file, section->line);
+
+                settings_set_origin(loading->settings, view.base, origin);
+                free(origin);
+            }
+        }
+    }
+}
+
+/* Lists are complete before any value is set: origins are kept by the field's address. */
+static void make_lists(struct loading *loading)
+{
+    settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES("async"));
+    for (size_t i = 0; i < loading->ini.sections_len; i++) {
+        const struct settings_ini_section *section = &loading->ini.sections[i];
+        bool async = section->section == SETTING_TRANSPORT && strcmp(section->name, "async") == 0;
+
+        if (section->name[0] && !async)
+            settings_add_view(loading->settings, section->section, bytes_of(section->name));
+    }
+    keep_headings(loading);
+    /* A further transport has no DSN of its own accord: two names for one stream are a mistake. */
+    for (size_t i = 1; i < loading->settings->transports_len; i++)
+        loading->settings->transports[i].dsn[0] = '\0';
+}
+
+static void set_origin(struct loading *loading, const struct setting *row,
+                       const struct setting_view *view, const char *origin)
+{
+    settings_set_origin(loading->settings, (char *)view->base + row->offset, origin);
+}
+
+/* Even a bad value has an origin: nothing is derived in its place. */
+static void set_value(struct loading *loading, const struct setting *row,
+                      const struct setting_view *view, const char *origin, struct bytes text)
+{
+    struct error err;
+
+    set_origin(loading, row, view, origin);
+    if (setting_parse(row, view->base, text, &err) < 0)
+        settings_fault(loading->faults, loading->settings, view, row->key, "%s", err.text);
+}
+
+static void apply_entry(struct loading *loading, const struct settings_ini_entry *entry,
+                        const struct setting_view *view)
+{
+    struct error err;
+    struct buf value = {0};
+    struct buf origin = {0};
+    bool secret = (entry->row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
+
+    buf_printf(&origin, "%s:%zu", loading->file, entry->line);
+    if (settings_env_expand(bytes_of(entry->value), secret, &value, &loading->settings->notices,
+                            &loading->settings->variables, &err) < 0) {
+        set_origin(loading, entry->row, view, buf_text(&origin));
+        settings_fault(loading->faults, loading->settings, view, entry->row->key, "%s", err.text);
+    } else {
+        set_value(loading, entry->row, view, buf_text(&origin), buf_bytes(&value));
+    }
+    buf_free(&value);
+    buf_free(&origin);
+}
+
+static void apply_ini(struct loading *loading, const struct setting_view *view)
+{
+    for (size_t i = 0; i < loading->ini.entries_len; i++) {
+        const struct settings_ini_entry *entry = &loading->ini.entries[i];
+        const struct settings_ini_section *section = &loading->ini.sections[entry->section];
+
+        if (section->section == view->section && strcmp(section->name, view->name) == 0)
+            apply_entry(loading, entry, view);
+    }
+}
+
+/* A variable goes before the file: that is told where the file says otherwise. */
+static void set_over_file(struct loading *loading, const struct setting *row,
+                          const struct setting_view *view, struct settings_env_value *value)
+{
+    const char *origin = settings_get_origin(loading->settings, (char *)view->base + row->offset);
+    char *place = origin ? xstrdup(origin) : NULL;
+    struct buf before = {0}, now = {0};
+
+    setting_format(row, view->base, &before);
+    set_value(loading, row, view, buf_text(&value->origin), buf_bytes(&value->text));
+    setting_format(row, view->base, &now);
+    if (place && strcmp(buf_text(&before), buf_text(&now)) != 0)
+        buf_printf(&loading->settings->notices, "%s: goes before `%s` in %s\n",
+                   buf_text(&value->origin), row->key, place);
+    buf_free(&before);
+    buf_free(&now);
+    free(place);
+}
+
+static void apply_environment(struct loading *loading, const struct setting_view *view)
+{
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const struct setting *row = &SETTINGS_TABLE[i];
+        struct settings_env_value value;
+        struct error err;
+        enum settings_env_kind kind = row->flags & SETTING_SECRET ? SETTINGS_ENV_SECRET
+                                      : row->flags & SETTING_DSN  ? SETTINGS_ENV_DSN
+                                                                  : SETTINGS_ENV_PLAIN;
+
+        if (row->section != view->section || !row->env)
+            continue;
+        int found = settings_env_read(row->env, kind, &value, &err);
+        if (value.notice.len > 0)
+            buf_printf(&loading->settings->notices, "%s\n", buf_text(&value.notice));
+        if (found < 0) { /* err names the variable */
+            set_origin(loading, row, view, "");
+            settings_fault(loading->faults, loading->settings, view, row->key, "%s", err.text);
+        } else if (found > 0) {
+            set_over_file(loading, row, view, &value);
+        }
+        settings_env_free(&value);
+    }
+}
+
+/* A consumer begins as [mqtt] with its environment, but for the client id, which must be its own, and the
+ * topics, which it must give. */
+static void inherit(struct loading *loading, const struct setting_view *view)
+{
+    struct settings *settings = loading->settings;
+
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const struct setting *row = &SETTINGS_TABLE[i];
+        struct error err;
+        struct buf value = {0};
+
+        if (row->section != SETTING_MQTT)
+            continue;
+        setting_format(row, &settings->mqtt, &value);
+        if (strcmp(row->key, "topics") == 0)
+            buf_clear(&value);
+        else if (strcmp(row->key, "client_id") == 0)
+            buf_printf(&value, "-%s", view->name);
+        if (row->type == SETTING_TEXT) {
+            char **field = setting_text(row, view->base);
+
+            free(*field);
+            *field = xstrdup(buf_text(&value));
+        } else if (setting_parse(row, view->base, buf_bytes(&value), &err) < 0) {
+            abort();
+        }
+        if (settings_get_origin(settings, (char *)&settings->mqtt + row->offset))
+            settings_set_origin(settings, (char *)view->base + row->offset, "[mqtt]");
+        buf_free(&value);
+    }
+    settings_set_origin(settings, &((struct settings_mqtt *)view->base)->client_id, "[mqtt]");
+}
+
+static void read_options(struct loading *loading)
+{
+    struct settings_worker *worker = &loading->settings->worker;
+    const struct setting_view view = {SETTING_WORKER, "", worker};
+    struct buf prefix = {0};
+
+    settings_fault_place(&prefix, loading->settings, &view, "options");
+    buf_append_text(&prefix, "[worker] options: ");
+    settings_consume_parse(&worker->consume, bytes_of(worker->options), buf_text(&prefix),
+                           loading->faults);
+    buf_free(&prefix);
+}
+
+static void load_all(struct loading *loading, bool to_publish)
+{
+    struct settings *settings = loading->settings;
+
+    make_lists(loading);
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+        bool consumer = view.section == SETTING_MQTT && view.name[0];
+
+        if (consumer)
+            inherit(loading, &view);
+        apply_ini(loading, &view);
+        if (!view.name[0] || strcmp(view.name, "async") == 0)
+            apply_environment(loading, &view);
+        if (view.section == SETTING_MQTT)
+            settings_derive_broker(settings, &view, loading->faults);
+    }
+    read_options(loading);
+    settings_derive(settings, loading->faults);
+    settings_note_misnamed(settings);
+    settings_check(settings, to_publish, &settings->notices, loading->faults);
+}
+
+/* Everybody can read the file, and a secret stands in it. */
+static void note_readable_secrets(struct loading *loading, const char *path)
+{
+    struct stat info;
+
+    if (stat(path, &info) < 0 || !S_ISREG(info.st_mode) || (info.st_mode & S_IROTH) == 0)
+        return;
+    for (size_t i = 0; i < loading->ini.entries_len; i++) {
+        const struct settings_ini_entry *entry = &loading->ini.entries[i];
+        bool secret = (entry->row->flags & SETTING_SECRET) != 0 ||
+                      (entry->row->flags & SETTING_DSN && strchr(entry->value, '@') != NULL);
+
+        if (!secret || entry->value[0] == '\0' || strstr(entry->value, "${") != NULL)
+            continue;
+        buf_printf(&loading->settings->notices,
+                   "%s:%zu: everybody on this machine can read this secret: chmod o-r %s\n", path,
+                   entry->line, path);
+        return;
+    }
+}
+
+/* path: NULL where the ini is no file. */
+static int load_text(struct settings **settings, const char *name, const char *path,
+                     struct bytes ini, bool to_publish, struct buf *faults)
+{
+    struct loading loading = {.settings = settings_new(), .file = name, .faults = faults};
+    size_t before = faults->len;
+
+    settings_ini_read(&loading.ini, name, ini, faults);
+    load_all(&loading, to_publish);
+    if (path)
+        note_readable_secrets(&loading, path);
+    settings_ini_free(&loading.ini);
+    if (faults->len > before) {
+        sort_faults(faults, before, name);
+        settings_free(loading.settings);
+        return -ERR_USAGE;
+    }
+    *settings = loading.settings;
+    return 0;
+}
+
+int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
+                       bool to_publish, struct buf *faults)
+{
+    return load_text(settings, name, NULL, ini, to_publish, faults);
+}
+
+int settings_load(struct settings **settings, const char *path, bool to_publish, struct buf *faults)
+{
+    struct buf text = {0};
+    struct error err;
+    int result = 0;
+
+    if (path && !path[0])
+        path = NULL;
+    if (path)
+        result = file_read(path, INI_SIZE_MAX, &text, &err);
+    if (result < 0) {
+        buf_printf(faults, "%s\n", err.text);
+        result = -ERR_USAGE;
+    } else {
+        result = load_text(settings, path ? path : "", path, buf_bytes(&text), to_publish, faults);
+    }
+    buf_free(&text);
+    return result;
+}
+
+char *settings_socket(const char *path)
+{
+    struct buf text = {0};
+    struct buf faults = {0};
+    struct error err;
+    char *found = NULL;
+
+    if (!path || !path[0] || file_read(path, INI_SIZE_MAX, &text, &err) == 0) {
+        struct loading loading = {
+            .settings = settings_new(), .file = path ? path : "", .faults = &faults};
+
+        settings_ini_read(&loading.ini, loading.file, buf_bytes(&text), &faults);
+        load_all(&loading, false);
+        settings_ini_free(&loading.ini);
+        if (loading.settings->supervisor.socket[0])
+            found = xstrdup(loading.settings->supervisor.socket);
+        settings_free(loading.settings);
+    }
+    buf_free(&faults);
+    buf_free(&text);
+    return found;
+}
+
+void settings_unset_variables(const struct settings *settings)
+{
+    struct bytes rest = buf_bytes(&settings->variables), name;
+
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].env)
+            settings_env_unset(bytes_of(SETTINGS_TABLE[i].env));
+    while (bytes_next_item(&rest, &name))
+        settings_env_unset(name);
+}
+
+void settings_print_lines(const char *program, const char *kind, const struct buf *lines)
+{
+    struct bytes rest = buf_bytes(lines), line;
+
+    while (rest.len > 0) {
+        bytes_split(rest, '\n', &line, &rest);
+        fprintf(stderr, "%s: %s%.*s\n", program, kind, BYTES_ARG(line));
+    }
+}
+
+void settings_log_notices(const struct settings *settings)
+{
+    struct bytes rest = buf_bytes(&settings->notices), line;
+
+    while (rest.len > 0) {
+        bytes_split(rest, '\n', &line, &rest);
+        log_warning(LOG_PLAIN, "%.*s", BYTES_ARG(line));
+    }
+}
+
+static void warn_if_unreadable(struct bytes name)
+{
+    char *variable = xasprintf("%.*s_FILE", BYTES_ARG(name));
+    const char *path = settings_env_get(variable);
+
+    if (path && access(path, R_OK) < 0)
+        log_warning(LOG_PLAIN,
+                    "%s: %s can't be read by the bridge's user (%u): a reload will change nothing. "
+                    "Let a group of that user read it",
+                    variable, path, (unsigned)geteuid());
+    free(variable);
+}
+
+void settings_log_unreadable(const struct settings *settings)
+{
+    struct bytes rest = buf_bytes(&settings->variables), name;
+
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].env && (SETTINGS_TABLE[i].flags & (SETTING_SECRET | SETTING_DSN)))
+            warn_if_unreadable(bytes_of(SETTINGS_TABLE[i].env));
+    while (bytes_next_item(&rest, &name))
+        warn_if_unreadable(name);
+}
+
+const struct settings_transport *settings_transport(const struct settings *settings,
+                                                    struct bytes name)
+{
+    for (size_t i = 0; i < settings->transports_len; i++)
+        if (bytes_equal_text(name, settings->transports[i].name))
+            return &settings->transports[i];
+    return NULL;
+}
+
+const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
+                                              struct error *err)
+{
+    const char *name = strchr(process, ':');
+
+    if (name == NULL)
+        return &settings->mqtt;
+    for (size_t i = 0; i < settings->consumers_len; i++)
+        if (strcmp(settings->consumers[i].name, name + 1) == 0)
+            return &settings->consumers[i];
+    error_set(err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
+    return NULL;
+}

@@ -1,0 +1,239 @@
+/* The settings, checked: what the ini file, the environment and the defaults come to.
+ *
+ * One table (settings_table.h) says for each key its section, environment name, type, default and
+ * description; reading, `config`, `check`, etc/mqtt-bridge.ini and docs/SETTINGS.md come from it.
+ * Strings are owned by the struct and never NULL unless said (an unset optional string is "").
+ * Durations are milliseconds (_ms), sizes are bytes. Read once, then only read: any thread may. */
+#ifndef COMMON_SETTINGS_SETTINGS_H
+#define COMMON_SETTINGS_SETTINGS_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/wire/envelope.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SETTINGS_CLIENT_ID_MAX 1024 /* bytes; the spool's segments have room for some more */
+
+/* What is one of a few words in the ini; settings_table.c has the words. */
+enum mqtt_version { MQTT_VERSION_5, /* falls back to 3.1.1 */ MQTT_VERSION_3_1_1 };
+enum spool_sync { SPOOL_SYNC_NONE, SPOOL_SYNC_INTERVAL, SPOOL_SYNC_ALWAYS };
+enum spool_former { SPOOL_FORMER_DRAIN, SPOOL_FORMER_REDIRECT };
+enum jwt_algorithm { JWT_HS256, JWT_HS384, JWT_HS512, JWT_RS256, JWT_ES256 };
+enum topic_encoding { TOPIC_ENCODING_NONE, TOPIC_ENCODING_URI };
+enum update_data { UPDATE_DATA_MESSAGE, UPDATE_DATA_PAYLOAD, UPDATE_DATA_FIELD /* routes only */ };
+enum publish_mode { PUBLISH_EACH, PUBLISH_LATEST, PUBLISH_BATCH };
+enum on_fatal { ON_FATAL_CONTINUE, ON_FATAL_UNREADY, ON_FATAL_EXIT };
+
+/* [mqtt], and each [consumer:NAME], which starts as a copy of [mqtt] (its client_id then defaults to
+ * "<client_id>-NAME", and its topics must be given). */
+struct settings_mqtt {
+    char *name; /* "" for [mqtt] itself, else NAME: the process is `consumer` or `consumer:NAME` */
+    char *host;
+    int64_t port;
+    char *username;
+    char *password;
+    char
+        *topics; /* as written: filters separated by commas or spaces, each with an optional @qos */
+    char *former_topics; /* likewise */
+    int64_t qos;
+    bool tls;
+    char *client_id;
+    enum mqtt_version version;
+    char *server_uris;
+    int64_t keepalive_ms;
+    int64_t session_expiry_ms;
+    int64_t receive_maximum;
+    int64_t maximum_packet_size;
+    char *ca_file;
+    char *cert_file;
+    char *key_file;
+    char *key_password;
+    bool tls_verify;
+    int64_t reconnect_min_ms;
+    int64_t reconnect_max_ms;
+    char *status_topic;
+};
+
+struct settings_spool {
+    int64_t size;
+    int64_t retain;
+    enum spool_sync sync;
+    enum spool_former former;
+};
+
+struct settings_transport {
+    char *name; /* "async", ... */
+    char *dsn;
+    enum envelope_serializer serializer;
+    char *message_class;
+    enum envelope_visibility properties;
+    char *bus;
+    bool metadata_headers;
+    int64_t max_entry;
+};
+
+/* The options of messenger:consume, read from [worker] options. 0 means no limit. */
+struct settings_consume {
+    int64_t limit;
+    int64_t failure_limit;
+    int64_t memory_limit; /* bytes */
+    int64_t time_limit_ms;
+};
+
+struct settings_worker {
+    int64_t count; /* "auto" has become the number of cores */
+    char *transports;
+    char *options;
+    struct settings_consume consume; /* what `options` says */
+    int64_t prefetch;
+    int64_t prefetch_bytes;
+    int64_t prefetch_window;
+    int64_t delivery_limit;
+};
+
+struct settings_retry {
+    int64_t max_retries;
+    int64_t delay_ms;
+    double multiplier;
+    int64_t max_delay_ms;
+    double jitter;
+};
+
+struct settings_failure {
+    char *dsn; /* "" : no failure transport */
+    char *queue_name;
+    char *table;
+    bool auto_setup;
+};
+
+struct settings_mercure {
+    char *url;
+    char *public_url;
+    char *jwt;
+    char *jwt_secret;
+    enum jwt_algorithm jwt_algorithm;
+    char *jwt_key_file;
+    int64_t connect_timeout_ms;
+    int64_t timeout_ms;
+    char *ca_file;
+    char *topic_template;
+    enum topic_encoding topic_encoding;
+    bool private_updates;
+    enum update_data data;
+    int64_t connections;
+};
+
+/* [route:NAME]: what is published of the topics that it takes. */
+struct settings_route {
+    char *name;
+    char *match;      /* filters separated by commas or white space */
+    char *topic;      /* a template: common/wire/topic_template.h */
+    char *alternates; /* templates, as match has filters */
+    char *data;       /* "message", "payload" or "field:NAME" */
+    bool private_updates;
+    char *type;
+    int64_t retry_ms; /* 0: none */
+    bool drop;
+    enum publish_mode publish;
+    int64_t window_ms;
+    char *batch_topic; /* a template; batches are made for each of its texts */
+    int64_t batch_max; /* messages */
+    int64_t batch_bytes;
+};
+
+struct settings_http {
+    char *listen; /* "" : no HTTP */
+    char *hosts;
+    char *token_file;
+};
+
+struct settings_log {
+    enum log_level level;
+    enum log_format format;
+    char *file; /* "" : standard error */
+};
+
+struct settings_supervisor {
+    char *state_dir;
+    char *socket;
+    char *pid_file;
+    int64_t lock_wait_ms;
+    int64_t stop_timeout_ms;
+    int64_t start_retries;
+    int64_t hang_timeout_ms;
+    char *user;
+    enum on_fatal on_fatal;
+    char *instance; /* "" : a random id kept in state_dir */
+};
+
+struct settings {
+    struct settings_mqtt mqtt;
+    struct settings_mqtt *consumers; /* the [consumer:NAME] sections, in the file's order */
+    size_t consumers_len;
+    struct settings_spool spool;
+    struct settings_transport *transports; /* [transport:NAME]; `async` is always the first */
+    size_t transports_len;
+    struct settings_worker worker;
+    struct settings_retry retry;
+    struct settings_failure failure;
+    struct settings_mercure mercure;
+    struct settings_route *routes; /* the [route:NAME] sections, in the file's order */
+    size_t routes_len;
+    struct settings_http http;
+    struct settings_log log;
+    struct settings_supervisor supervisor;
+    char *app_env; /* APP_ENV, "" if unset: `prod` and `dev` choose the log's defaults */
+    struct settings_origins *origins; /* settings_origin in settings_table.h reads them */
+    /* Of loaded settings; a child has none. */
+    struct buf
+        notices; /* a line each: what was passed over, goes before something else that was given,
+                             or is weaker than it looks */
+    struct buf variables; /* those that the ini refers to for a secret, a space behind each */
+};
+
+/* Reads the ini at path (NULL or "": none), then the environment over it, then checks everything, with the
+ * codecs that will use it. to_publish: the settings must also be enough to publish with, if there are
+ * workers: a hub and its key. Returns 0, or -ERR_USAGE with every fault found as a line each in faults
+ * ("etc/x.ini:12: [mqtt] prot: unknown key; did you mean `port`?"). On failure nothing is to be freed. */
+MUST_CHECK int settings_load(struct settings **settings, const char *path, bool to_publish,
+                             struct buf *faults);
+
+/* [supervisor] socket as settings_load would have it, whatever faults there are elsewhere: a service that
+ * runs can be spoken to then too. To be freed; NULL if it can't be told: the file can't be read, or the
+ * value itself is wrong. */
+char *settings_socket(const char *path);
+
+/* settings_load from an ini that is in memory; name stands for the file's in faults. */
+MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
+                                  bool to_publish, struct buf *faults);
+
+/* What the process ("consumer", "consumer:garden", "worker", "monitor") reads of the settings, as text, secrets
+ * included: what settings_unpack reads back; there the rest has its defaults. Equal texts mean the same. */
+void settings_pack(const struct settings *settings, const char *process, struct buf *out);
+MUST_CHECK int settings_unpack(struct settings **settings, struct bytes packed, struct error *err);
+
+void settings_free(struct settings *settings); /* NULL is allowed */
+
+/* Takes out of the environment what is a setting, or a secret that the ini refers to: a child has what it reads. */
+void settings_unset_variables(const struct settings *settings);
+
+/* Each line of `lines` on standard error, "mqtt-bridge: " before it, and `kind`, which may be empty. */
+void settings_print_lines(const char *program, const char *kind, const struct buf *lines);
+/* Each of the notices as a line of the log. */
+void settings_log_notices(const struct settings *settings);
+
+/* Warns of each file that a NAME_FILE names and that we may not read any more: a reload will need it. */
+void settings_log_unreadable(const struct settings *settings);
+
+/* NULL if there is none of that name. */
+const struct settings_transport *settings_transport(const struct settings *settings,
+                                                    struct bytes name);
+/* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
+const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
+                                              struct error *err);
+
+#endif

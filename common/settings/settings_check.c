@@ -1,0 +1,471 @@
+/* What no single key can tell: values that contradict each other, names that must exist, and what the values
+ * mean to the codecs that will use them: topic filters, addresses, connection strings, the hub's key. So bad
+ * ones are refused before anything starts, or a reload changes anything. No file, no server. */
+#include "common/settings/settings_internal.h"
+
+#include "common/base/alloc.h"
+#include "common/base/nearest.h"
+#include "common/settings/broker_address.h"
+#include "common/settings/routes.h"
+#include "common/settings/settings_verify.h"
+#include "common/wire/dsn.h"
+#include "common/wire/topic_filter.h"
+#include "common/wire/topic_template.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+struct checking {
+    const struct settings *settings;
+    bool to_publish;
+    struct buf *notices;
+    struct buf *faults;
+    struct setting_view view; /* the section that is checked */
+};
+
+#define FAULT(checking, ...)                                                                       \
+    settings_fault((checking)->faults, (checking)->settings, &(checking)->view, __VA_ARGS__)
+#define NOTICE(checking, ...)                                                                      \
+    settings_fault((checking)->notices, (checking)->settings, &(checking)->view, __VA_ARGS__)
+
+/* A fault in words that name section and key already. */
+static void fault_named(const struct checking *checking, const char *key, const struct error *err)
+{
+    settings_fault_place(checking->faults, checking->settings, &checking->view, key);
+    buf_printf(checking->faults, "%s\n", err->text);
+}
+
+static bool only_holds(const char *text, const char *more)
+{
+    for (; *text; text++) {
+        bool letter = (*text >= 'A' && *text <= 'Z') || (*text >= 'a' && *text <= 'z');
+
+        if (!letter && !(*text >= '0' && *text <= '9') && !strchr(more, *text))
+            return false;
+    }
+    return true;
+}
+
+static bool is_address(const char *text)
+{
+    struct bytes host, port;
+    uint16_t number;
+
+    return bytes_split_port(bytes_of(text), &host, &port) && host.len > 0 &&
+           bytes_to_port(port, &number);
+}
+
+/* Returns how many filters the list has; -1: a fault is said. */
+static int check_filters(const struct checking *checking, const char *key, const char *list)
+{
+    struct bytes rest = bytes_of(list), filter;
+    struct error err;
+    int count = 0, qos, found;
+
+    while ((found = topic_filter_next(&rest, &filter, &qos, 0, &err)) > 0)
+        count++;
+    if (found < 0)
+        FAULT(checking, key, "%s", err.text);
+    return found < 0 ? -1 : count;
+}
+
+static void check_topics(const struct checking *checking, const struct settings_mqtt *mqtt)
+{
+    struct error err;
+
+    if (mqtt->name[0] && !mqtt->topics[0] &&
+        !settings_get_origin(checking->settings, &mqtt->topics))
+        FAULT(checking, "topics", "must be given: a further consumer has filters of its own");
+    else if (check_filters(checking, "topics", mqtt->topics) == 0)
+        FAULT(checking, "topics", "names no topic filter");
+    check_filters(checking, "former_topics", mqtt->former_topics);
+    if (mqtt->status_topic[0] && topic_name_check(bytes_of(mqtt->status_topic), &err) < 0)
+        FAULT(checking, "status_topic", "%s", err.text);
+}
+
+static void check_servers(const struct checking *checking, const struct settings_mqtt *mqtt)
+{
+    struct bytes list = bytes_of(mqtt->server_uris), text;
+    struct broker_address address;
+    struct error err;
+
+    while (bytes_next_item(&list, &text))
+        if (broker_address_read(&address, text, mqtt->tls, &err) == 0)
+            broker_address_free(&address);
+        else
+            FAULT(checking, "server_uris", "%s", err.text);
+}
+
+static void check_client_id(const struct checking *checking, const struct settings_mqtt *mqtt)
+{
+    const struct settings *settings = checking->settings;
+
+    if (!bytes_is_utf8(bytes_of(mqtt->client_id)))
+        FAULT(checking, "client_id", "must be UTF-8, as MQTT has it");
+    if (strlen(mqtt->client_id) > SETTINGS_CLIENT_ID_MAX)
+        FAULT(checking, "client_id", "must not be longer than %d bytes", SETTINGS_CLIENT_ID_MAX);
+    for (size_t i = 0; i <= settings->consumers_len; i++) {
+        const struct settings_mqtt *other = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
+
+        if (other == mqtt)
+            return;
+        if (strcmp(other->client_id, mqtt->client_id) == 0) {
+            FAULT(checking, "client_id",
+                  "is another consumer's as well: each would end the other's session");
+            return;
+        }
+    }
+}
+
+static void check_mqtt(const struct checking *checking)
+{
+    const struct settings_mqtt *mqtt = checking->view.base;
+
+    check_topics(checking, mqtt);
+    check_servers(checking, mqtt);
+    check_client_id(checking, mqtt);
+    if (mqtt->reconnect_min_ms > mqtt->reconnect_max_ms)
+        FAULT(checking, "reconnect_min", "must not be more than reconnect_max");
+    if (mqtt->password[0] && !mqtt->username[0])
+        FAULT(checking, "password", "needs a username with it");
+    if (mqtt->cert_file[0] && !mqtt->key_file[0])
+        FAULT(checking, "cert_file", "needs key_file with it");
+    if (mqtt->key_file[0] && !mqtt->cert_file[0])
+        FAULT(checking, "key_file", "needs cert_file with it");
+}
+
+static void check_transport(const struct checking *checking)
+{
+    const struct settings_transport *transport = checking->view.base;
+    struct dsn_redis dsn;
+    struct error err;
+
+    if (!transport->dsn[0]) {
+        if (!settings_get_origin(checking->settings, &transport->dsn))
+            FAULT(checking, "dsn", "must be given");
+        return;
+    }
+    if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0) {
+        FAULT(checking, "dsn", "%s", err.text);
+        return;
+    }
+    if (dsn.tls || dsn.cluster || dsn.hosts_len > 1)
+        FAULT(checking, "dsn",
+              "TLS, Cluster and Sentinel are not supported by this version: name one "
+              "host, with redis://");
+    dsn_redis_free(&dsn);
+}
+
+static bool is_one_queue(const struct settings_transport *a, const struct settings_transport *b)
+{
+    struct dsn_redis one, other;
+    struct buf place = {0}, other_place = {0};
+    bool same = false;
+
+    if (dsn_redis_parse(&one, a->dsn, NULL) < 0)
+        return a == b;
+    if (dsn_redis_parse(&other, b->dsn, NULL) == 0) {
+        dsn_redacted(&place, a->dsn);
+        dsn_redacted(&other_place, b->dsn);
+        same = strcmp(buf_text(&place), buf_text(&other_place)) == 0 &&
+               strcmp(one.group, other.group) == 0 &&
+               strcmp(one.consumer != NULL ? one.consumer : "",
+                      other.consumer != NULL ? other.consumer : "") == 0;
+        dsn_redis_free(&other);
+    }
+    dsn_redis_free(&one);
+    buf_free(&place);
+    buf_free(&other_place);
+    return same;
+}
+
+/* No queue is read twice, by one name or by two: both would have one consumer name, and each take its lease
+ * from the other. */
+static void check_queue_is_new(const struct checking *checking,
+                               const struct settings_transport *transport, struct bytes before)
+{
+    const struct settings_transport *other;
+    struct bytes name;
+
+    while (bytes_next_item(&before, &name)) {
+        other = settings_transport(checking->settings, name);
+        if (other && is_one_queue(other, transport))
+            FAULT(checking, "transports", "`%.60s` and `%.60s` are one queue: name it once",
+                  other->name, transport->name);
+    }
+}
+
+static void check_worker(const struct checking *checking)
+{
+    const struct settings *settings = checking->settings;
+    struct bytes all = bytes_of(settings->worker.transports), rest = all, name;
+    const struct settings_transport *transport;
+    bool named = false;
+
+    while (bytes_next_item(&rest, &name)) {
+        struct nearest nearest = {.name = name};
+
+        named = true;
+        transport = settings_transport(settings, name);
+        if (transport) {
+            check_queue_is_new(checking, transport,
+                               bytes_slice(all, 0, (size_t)(name.data - all.data)));
+            continue;
+        }
+        for (size_t i = 0; i < settings->transports_len; i++)
+            nearest_consider(&nearest, settings->transports[i].name);
+        FAULT(checking, "transports", "there is no [transport:%.*s]%s%s%s",
+              (int)(name.len < 60 ? name.len : 60), name.data,
+              nearest.best ? "; did you mean `" : "", nearest.best ? nearest.best : "",
+              nearest.best ? "`?" : "");
+    }
+    if (!named && all.len > 0)
+        FAULT(checking, "transports", "names no transport");
+}
+
+static void check_failure(const struct checking *checking)
+{
+    const struct settings_failure *failure = checking->view.base;
+    struct buf overlooked = {0};
+    struct error err;
+
+    if (settings_verify_failure(failure, &overlooked, &err) < 0)
+        fault_named(checking, "dsn", &err);
+    else if (overlooked.len > 0)
+        NOTICE(checking, "dsn", "overlooked, as PHP does: the options %s", buf_text(&overlooked));
+    buf_free(&overlooked);
+    if (!only_holds(failure->table, "_."))
+        FAULT(
+            checking, "table",
+            "must be a table's name: letters, digits and `_`, with a schema and a dot before it if "
+            "need be");
+    if (strlen(failure->queue_name) > 190)
+        FAULT(checking, "queue_name",
+              "must not be longer than 190 characters: the column is a varchar(190)");
+}
+
+/* "user:password@" before the host. libcurl takes any number of slashes before it, up to three. */
+static bool has_user(struct bytes url)
+{
+    size_t at = strlen("http://");
+
+    while (at < url.len && (url.data[at] == ':' || url.data[at] == '/'))
+        at++;
+    for (; at < url.len && !strchr("/?#", url.data[at]); at++)
+        if (url.data[at] == '@')
+            return true;
+    return false;
+}
+
+/* The hub's address is shown to browsers, in the log and on the page: it must hold no secret. */
+static void check_url(const struct checking *checking, const char *url, const char *key)
+{
+    struct bytes text = bytes_of(url);
+    bool http = bytes_starts_with(text, BYTES("http://")) && text.len > strlen("http://");
+    bool https = bytes_starts_with(text, BYTES("https://")) && text.len > strlen("https://");
+
+    if (strcspn(url, " \t") < text.len)
+        FAULT(checking, key, "must not hold white space");
+    else if (text.len > 0 && !http && !https)
+        FAULT(checking, key, "must begin with http:// or https:// and name a host");
+    else if (text.len > 0 && has_user(text))
+        FAULT(checking, key,
+              "must hold no user or password: the hub takes a token, from jwt (MERCURE_JWT) or "
+              "jwt_secret (MERCURE_JWT_SECRET)");
+}
+
+static void check_template(const struct checking *checking, const char *key, struct bytes text,
+                           unsigned wildcards)
+{
+    struct topic_template *template;
+    struct error err;
+
+    if (topic_template_new(&template, text, false, &err) < 0) {
+        FAULT(checking, key, "`%.*s`: %s", BYTES_ARG(text), err.text);
+        return;
+    }
+    if (topic_template_wildcards(template) > wildcards)
+        FAULT(checking, key,
+              "`%.*s`: {%u} stands for a wildcard that not every filter of `match` has",
+              BYTES_ARG(text), topic_template_wildcards(template));
+    topic_template_free(template);
+}
+
+static void check_mercure(const struct checking *checking)
+{
+    const struct settings_mercure *mercure = checking->view.base;
+    struct error err;
+
+    check_url(checking, mercure->url, "url");
+    check_template(checking, "topic_template", bytes_of(mercure->topic_template), 1);
+    bool path = mercure->public_url[0] == '/' && mercure->public_url[1] != '/';
+    if (strcmp(mercure->url, mercure->public_url) != 0 && !path)
+        check_url(checking, mercure->public_url, "public_url");
+    if (!checking->to_publish || checking->settings->worker.count == 0)
+        return;
+    if (mercure->url[0] == '\0')
+        FAULT(checking, "url", "is needed (MERCURE_URL): where the workers publish");
+    if (settings_verify_secret(mercure, &err) < 0)
+        fault_named(checking, "jwt_secret", &err);
+    if (strcmp(mercure->jwt_secret, "!ChangeThisMercureHubJWTSecretKey!") == 0)
+        NOTICE(checking, "jwt_secret",
+               "is the example of Mercure's documentation: everybody knows it, and can publish to "
+               "the hub");
+}
+
+/* How many wildcards each filter of the route has at the least; UINT_MAX: none is valid, which is said. */
+static unsigned check_match(const struct checking *checking, const struct settings_route *route)
+{
+    struct bytes list = bytes_of(route->match), filter;
+    unsigned least = UINT_MAX;
+    struct error err;
+
+    if (!bytes_next_item(&list, &filter))
+        FAULT(checking, "match", "must be given: topic filters, such as `plant/+/temp`");
+    for (list = bytes_of(route->match); bytes_next_item(&list, &filter);)
+        if (bytes_starts_with(filter, BYTES("$share/")))
+            FAULT(checking, "match", "`%.*s`: a route's filter has no $share/NAME/ before it",
+                  BYTES_ARG(filter));
+        else if (topic_filter_check(filter, &err) < 0)
+            FAULT(checking, "match", "%s", err.text);
+        else if (topic_filter_wildcards(filter) < least)
+            least = topic_filter_wildcards(filter);
+    return least;
+}
+
+static void check_batch(const struct checking *checking, const struct settings_route *route,
+                        unsigned wildcards)
+{
+    check_template(checking, "batch_topic", bytes_of(route->batch_topic), wildcards);
+    if (strcmp(route->data, "message") != 0)
+        FAULT(checking, "data", "must be message: a batch is an array of message documents");
+    if (route->alternates[0])
+        FAULT(checking, "alternates", "a batch has one topic, batch_topic");
+}
+
+static void check_route(const struct checking *checking)
+{
+    const struct settings_route *route = checking->view.base;
+    struct bytes list = bytes_of(route->alternates), alternate, field;
+    unsigned wildcards = check_match(checking, route);
+    enum update_data data;
+
+    check_template(checking, "topic", bytes_of(route->topic), wildcards);
+    while (bytes_next_item(&list, &alternate))
+        check_template(checking, "alternates", alternate, wildcards);
+    if (route->publish == PUBLISH_BATCH)
+        check_batch(checking, route, wildcards);
+    if (!routes_read_data(bytes_of(route->data), &data, &field))
+        FAULT(checking, "data", "must be message, payload or field:NAME, not `%.60s`", route->data);
+    for (const char *c = route->type; *c; c++)
+        if ((unsigned char)*c < ' ') {
+            FAULT(checking, "type", "must hold no control characters");
+            break;
+        }
+}
+
+static void check_supervisor(const struct checking *checking)
+{
+    const struct settings_supervisor *supervisor = checking->view.base;
+    struct sockaddr_un address;
+
+    if (supervisor->state_dir[0] && supervisor->state_dir[0] != '/')
+        FAULT(checking, "state_dir", "must be an absolute path");
+    if (supervisor->socket[0] && supervisor->socket[0] != '/')
+        FAULT(checking, "socket", "must be an absolute path");
+    if (supervisor->hang_timeout_ms > 0 && supervisor->hang_timeout_ms < 1000)
+        FAULT(checking, "hang_timeout", "must be 0, for never, or a duration from 1s to 1d");
+    if (strlen(supervisor->socket) >= sizeof(address.sun_path))
+        FAULT(checking, "socket", "is too long for a socket's path (107 bytes)");
+    if (!only_holds(supervisor->instance, "_.-") || strlen(supervisor->instance) > 64)
+        FAULT(checking, "instance", "must be at most 64 letters, digits, `_`, `-` and `.`");
+}
+
+/* Beyond this machine. */
+static bool is_reached_from_elsewhere(const char *listen)
+{
+    struct bytes host, port;
+
+    return bytes_split_port(bytes_of(listen), &host, &port) &&
+           !bytes_equal_text(host, "localhost") && !bytes_equal_text(host, "::1") &&
+           !bytes_starts_with(host, BYTES("127."));
+}
+
+static void check_http(const struct checking *checking)
+{
+    const struct settings_http *http = checking->view.base;
+    struct bytes rest = bytes_of(http->hosts), name;
+
+    if (http->listen[0] && !is_address(http->listen))
+        FAULT(checking, "listen",
+              "must be an address and a port, such as 127.0.0.1:9080 or [::1]:9080, or `off`");
+    else if (http->listen[0] && !http->token_file[0] && is_reached_from_elsewhere(http->listen))
+        NOTICE(
+            checking, "listen",
+            "whoever reaches %s reads status and metrics: set token_file, or listen on 127.0.0.1",
+            http->listen);
+    while (bytes_next_item(&rest, &name)) {
+        char *text = xstrndup(name.data, name.len);
+
+        if (strcmp(text, "*") != 0 && !only_holds(text, ".-_"))
+            FAULT(checking, "hosts",
+                  "`%.80s` is no name, such as bridge.example.org: without a port or `http://`",
+                  text);
+        free(text);
+    }
+}
+
+static void check_view(const struct checking *checking)
+{
+    const struct settings *settings = checking->settings;
+
+    switch (checking->view.section) {
+    case SETTING_MQTT:
+        check_mqtt(checking);
+        break;
+    case SETTING_SPOOL:
+        if (settings->spool.retain >= settings->spool.size)
+            FAULT(checking, "retain", "must be less than size");
+        break;
+    case SETTING_TRANSPORT:
+        check_transport(checking);
+        break;
+    case SETTING_WORKER:
+        check_worker(checking);
+        break;
+    case SETTING_FAILURE:
+        check_failure(checking);
+        break;
+    case SETTING_MERCURE:
+        check_mercure(checking);
+        break;
+    case SETTING_ROUTE:
+        check_route(checking);
+        break;
+    case SETTING_HTTP:
+        check_http(checking);
+        break;
+    case SETTING_SUPERVISOR:
+        check_supervisor(checking);
+        break;
+    case SETTING_RETRY:
+    case SETTING_LOG:
+    case SETTING_ENVIRONMENT:
+    case SETTING_SECTIONS:
+        break;
+    }
+}
+
+void settings_check(const struct settings *settings, bool to_publish, struct buf *notices,
+                    struct buf *faults)
+{
+    struct checking checking = {
+        .settings = settings, .to_publish = to_publish, .notices = notices, .faults = faults};
+
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        checking.view = settings_view(settings, i);
+        check_view(&checking);
+    }
+}

@@ -1,0 +1,245 @@
+/* Symfony's ArgvInput for the options that ConsumeMessagesCommand defines: "--name=value", "--name
+ * value", "-n value", "-nvalue"; a value is never taken from a word that begins with `-`. Words are
+ * separated by white space; there are no quotes. */
+#include "common/settings/settings_consume.h"
+
+#include "common/base/nearest.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum consume_value { VALUE_NONE, VALUE_REQUIRED, VALUE_OPTIONAL };
+
+struct consume_option {
+    const char *name;
+    char letter;
+    enum consume_value value;
+    bool (*read)(struct settings_consume *consume, struct bytes value); /* NULL: no effect */
+    const char *must; /* "must be …", when read says no */
+};
+
+struct words {
+    struct bytes rest;
+};
+
+static bool read_positive(struct bytes value, int64_t *number)
+{
+    uint64_t parsed;
+
+    if (!bytes_to_u64(value, &parsed) || parsed == 0 || parsed > INT64_MAX / 1000)
+        return false;
+    *number = (int64_t)parsed;
+    return true;
+}
+
+static bool read_limit(struct settings_consume *consume, struct bytes value)
+{
+    return read_positive(value, &consume->limit);
+}
+
+static bool read_failure_limit(struct settings_consume *consume, struct bytes value)
+{
+    return read_positive(value, &consume->failure_limit);
+}
+
+static bool read_time_limit(struct settings_consume *consume, struct bytes value)
+{
+    int64_t seconds;
+
+    if (!read_positive(value, &seconds))
+        return false;
+    consume->time_limit_ms = seconds * 1000;
+    return true;
+}
+
+/* "128M", "1g", "65536", "512kb": powers of 1024, as PHP's command reads it. */
+static bool read_memory_limit(struct settings_consume *consume, struct bytes value)
+{
+    static const char UNITS[] = "kmgt";
+    int64_t bytes;
+
+    if (value.len > 0 && tolower((unsigned char)value.data[value.len - 1]) == 'b')
+        value.len--;
+    int shift = 0;
+    if (value.len > 0) {
+        int last = tolower((unsigned char)value.data[value.len - 1]);
+        const char *unit = isalpha(last) ? strchr(UNITS, last) : NULL;
+
+        shift = unit ? 10 * (int)(unit - UNITS + 1) : 0;
+        value.len -= unit ? 1 : 0;
+    }
+    if (!read_positive(value, &bytes) || bytes > INT64_MAX >> shift)
+        return false;
+    consume->memory_limit = bytes << shift;
+    return true;
+}
+
+static bool read_seconds(struct settings_consume *consume, struct bytes value)
+{
+    (void)consume;
+    size_t dots = 0;
+    for (size_t i = 0; i < value.len; i++) {
+        dots += value.data[i] == '.';
+        if (!isdigit((unsigned char)value.data[i]) && value.data[i] != '.')
+            return false;
+    }
+    return value.len > dots && dots <= 1;
+}
+
+static const struct consume_option OPTIONS[] = {
+    {"limit", 'l', VALUE_REQUIRED, read_limit, "a positive whole number"},
+    {"failure-limit", 'f', VALUE_REQUIRED, read_failure_limit, "a positive whole number"},
+    {"memory-limit", 'm', VALUE_REQUIRED, read_memory_limit, "a size such as 128M"},
+    {"time-limit", 't', VALUE_REQUIRED, read_time_limit, "a positive number of seconds"},
+    {"sleep", 0, VALUE_REQUIRED, read_seconds, "a number of seconds"},
+    {"keepalive", 0, VALUE_OPTIONAL, read_seconds, "a number of seconds"},
+    {"bus", 'b', VALUE_REQUIRED, NULL, NULL},
+    {"no-reset", 0, VALUE_NONE, NULL, NULL},
+    {"quiet", 'q', VALUE_NONE, NULL, NULL},
+    {"verbose", 'v', VALUE_NONE, NULL, NULL},
+    {"no-interaction", 'n', VALUE_NONE, NULL, NULL},
+    {"ansi", 0, VALUE_NONE, NULL, NULL},
+    {"no-ansi", 0, VALUE_NONE, NULL, NULL},
+    {"no-debug", 0, VALUE_NONE, NULL, NULL},
+    {"env", 'e', VALUE_REQUIRED, NULL, NULL},
+};
+#define OPTIONS_LEN (sizeof(OPTIONS) / sizeof(OPTIONS[0]))
+
+/* The next word without taking it; BYTES_NONE at the end. */
+static struct bytes peek_word(const struct words *words)
+{
+    struct bytes rest = bytes_trim(words->rest);
+    size_t len = 0;
+
+    while (len < rest.len && !isspace((unsigned char)rest.data[len]))
+        len++;
+    return bytes_slice(rest, 0, len);
+}
+
+static struct bytes take_word(struct words *words)
+{
+    struct bytes word = peek_word(words);
+    struct bytes rest = bytes_trim(words->rest);
+
+    words->rest = bytes_slice(rest, word.len, rest.len - word.len);
+    return word;
+}
+
+static void fault(struct buf *faults, const char *prefix, struct bytes word, const char *text)
+{
+    buf_printf(faults, "%s`%.*s` %s\n", prefix, (int)(word.len < 60 ? word.len : 60), word.data,
+               text);
+}
+
+static void fault_unknown(struct buf *faults, const char *prefix, struct bytes word,
+                          struct bytes name)
+{
+    struct nearest nearest = {.name = name};
+
+    for (size_t i = 0; i < OPTIONS_LEN; i++)
+        nearest_consider(&nearest, OPTIONS[i].name);
+    if (bytes_equal_text(name, "queues")) {
+        fault(faults, prefix, word, "can't be used: the Redis transport has no queues, as in PHP");
+    } else if (nearest.best) {
+        buf_printf(faults, "%s`%.*s` is no option of messenger:consume; did you mean `--%s`?\n",
+                   prefix, (int)(word.len < 60 ? word.len : 60), word.data, nearest.best);
+    } else {
+        fault(faults, prefix, word, "is no option of messenger:consume");
+    }
+}
+
+static const struct consume_option *find_long(struct bytes name)
+{
+    for (size_t i = 0; i < OPTIONS_LEN; i++)
+        if (bytes_equal_text(name, OPTIONS[i].name))
+            return &OPTIONS[i];
+    return NULL;
+}
+
+static const struct consume_option *find_letter(char letter)
+{
+    for (size_t i = 0; i < OPTIONS_LEN; i++)
+        if (OPTIONS[i].letter == letter)
+            return &OPTIONS[i];
+    return NULL;
+}
+
+/* given: a value stood in the option's own word. */
+static void apply(struct settings_consume *consume, const struct consume_option *option,
+                  struct bytes word, struct bytes value, bool given, struct words *words,
+                  const char *prefix, struct buf *faults)
+{
+    if (option->value == VALUE_NONE) {
+        if (given)
+            fault(faults, prefix, word, "takes no value");
+        return;
+    }
+    struct bytes next = peek_word(words);
+    if (!given && next.len > 0 && next.data[0] != '-') {
+        value = take_word(words);
+        given = true;
+    }
+    if (!given || value.len == 0) {
+        if (option->value == VALUE_REQUIRED)
+            fault(faults, prefix, word, "needs a value");
+        return;
+    }
+    if (option->read && !option->read(consume, value)) {
+        buf_printf(faults, "%s--%s must be %s, not `%.*s`\n", prefix, option->name, option->must,
+                   (int)(value.len < 60 ? value.len : 60), value.data);
+    }
+}
+
+static void read_long(struct settings_consume *consume, struct bytes word, struct words *words,
+                      const char *prefix, struct buf *faults)
+{
+    struct bytes name;
+    struct bytes value;
+    bool given = bytes_split(bytes_slice(word, 2, word.len - 2), '=', &name, &value);
+    const struct consume_option *option = find_long(name);
+
+    if (!option) {
+        fault_unknown(faults, prefix, word, name);
+        return;
+    }
+    apply(consume, option, word, value, given, words, prefix, faults);
+}
+
+/* -l100, -l 100, -vvv, -qn. */
+static void read_letters(struct settings_consume *consume, struct bytes word, struct words *words,
+                         const char *prefix, struct buf *faults)
+{
+    for (size_t i = 1; i < word.len; i++) {
+        const struct consume_option *option = find_letter(word.data[i]);
+
+        if (!option) {
+            fault_unknown(faults, prefix, word, bytes_slice(word, 1, word.len - 1));
+            return;
+        }
+        if (option->value != VALUE_NONE) {
+            struct bytes value = bytes_slice(word, i + 1, word.len - i - 1);
+
+            if (value.len > 0 && value.data[0] == '=')
+                value = bytes_slice(value, 1, value.len - 1);
+            apply(consume, option, word, value, value.len > 0, words, prefix, faults);
+            return;
+        }
+    }
+}
+
+bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
+                            const char *prefix, struct buf *faults)
+{
+    struct words words = {options};
+    size_t before = faults->len;
+
+    *consume = (struct settings_consume){0};
+    for (struct bytes word = take_word(&words); word.len > 0; word = take_word(&words))
+        if (bytes_starts_with(word, BYTES("--")) && word.len > 2)
+            read_long(consume, word, &words, prefix, faults);
+        else if (word.data[0] == '-' && word.len > 1 && word.data[1] != '-')
+            read_letters(consume, word, &words, prefix, faults);
+        else
+            fault(faults, prefix, word, "is no option: transports are named by `transports`");
+    return faults->len == before;
+}

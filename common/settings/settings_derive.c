@@ -1,0 +1,309 @@
+/* Defaults that depend on who runs the program, and on other settings. A value that was given, well or
+ * badly, has an origin and is left alone. */
+#include "common/settings/settings_internal.h"
+
+#include "common/base/alloc.h"
+#include "common/settings/broker_address.h"
+#include "common/settings/settings_env.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#define PORT_TLS 8883
+
+static void derive_text(struct settings *settings, char **field, const char *value, const char *why)
+{
+    free(*field);
+    *field = xstrdup(value);
+    settings_set_origin(settings, field, why);
+}
+
+/* Was the value of this section's field written for it, and not inherited or derived? */
+static bool is_given(const struct settings *settings, const void *field)
+{
+    const char *origin = settings_get_origin(settings, field);
+
+    return origin && strcmp(origin, "[mqtt]") != 0 &&
+           !bytes_starts_with(bytes_of(origin), BYTES("default"));
+}
+
+/* A host that is written as an address says port and tls too. */
+static void take_address(struct settings *settings, const struct setting_view *view,
+                         struct broker_address *address, struct buf *faults)
+{
+    struct settings_mqtt *mqtt = view->base;
+    const char *origin = settings_get_origin(settings, &mqtt->host);
+    uint64_t port;
+
+    if (address->has_port && bytes_to_u64(bytes_of(address->port), &port)) {
+        if (is_given(settings, &mqtt->port) && mqtt->port != (int64_t)port)
+            settings_fault(faults, settings, view, "host",
+                           "its port is %s, but port (MQTT_PORT) is %d: give one of them",
+                           address->port, (int)mqtt->port);
+        mqtt->port = (int64_t)port;
+        settings_set_origin(settings, &mqtt->port, origin);
+    }
+    if (address->has_scheme) {
+        if (is_given(settings, &mqtt->tls) && mqtt->tls != address->tls)
+            settings_fault(faults, settings, view, "host",
+                           "its scheme says %s, but tls (MQTT_TLS) is %s: write %s://%s",
+                           address->tls ? "TLS" : "no TLS", mqtt->tls ? "yes" : "no",
+                           mqtt->tls ? "mqtts" : "mqtt", address->name);
+        mqtt->tls = address->tls;
+        settings_set_origin(settings, &mqtt->tls, origin);
+    }
+    free(mqtt->host);
+    mqtt->host = xstrdup(address->host);
+}
+
+static void derive_address(struct settings *settings, const struct setting_view *view,
+                           struct buf *faults)
+{
+    struct settings_mqtt *mqtt = view->base;
+    struct broker_address address;
+    struct error err;
+    const char *colon = strchr(mqtt->host, ':');
+    bool bare_ipv6 =
+        colon && strchr(colon + 1, ':') && mqtt->host[0] != '[' && !strstr(mqtt->host, "://");
+
+    if (!is_given(settings, &mqtt->host) || mqtt->host[0] == '\0' || bare_ipv6)
+        return;
+    if (broker_address_read(&address, bytes_of(mqtt->host), mqtt->tls, &err) < 0) {
+        settings_fault(faults, settings, view, "host", "%s", err.text);
+        return;
+    }
+    take_address(settings, view, &address, faults);
+    broker_address_free(&address);
+}
+
+static void derive_port(struct settings *settings, struct settings_mqtt *mqtt)
+{
+    const char *origin = settings_get_origin(settings, &mqtt->port);
+    bool derived = origin && strcmp(origin, "default with TLS") == 0;
+    bool inherited = origin && strcmp(origin, "[mqtt]") == 0;
+    const char *above = settings_get_origin(settings, &settings->mqtt.port);
+
+    if (inherited)
+        derived = above && strcmp(above, "default with TLS") == 0;
+    if (mqtt->tls && !origin) {
+        mqtt->port = PORT_TLS;
+        settings_set_origin(settings, &mqtt->port, "default with TLS");
+    } else if (!mqtt->tls && derived) {
+        mqtt->port = 1883;
+        settings_set_origin(settings, &mqtt->port, "default without TLS");
+    }
+}
+
+void settings_derive_broker(struct settings *settings, const struct setting_view *view,
+                            struct buf *faults)
+{
+    derive_address(settings, view, faults);
+    derive_port(settings, view->base);
+}
+
+static const char *absolute(const char *name)
+{
+    const char *path = settings_env_get(name);
+
+    return path && path[0] == '/' ? path : NULL;
+}
+
+/* Given, or root's default, which the table has. Who started the program counts: a supervisor that has given up root
+ * reloads with the defaults that it began with. */
+static bool is_set_or_roots(struct settings *settings, const void *field)
+{
+    if (settings_get_origin(settings, field))
+        return true;
+    if (getauxval(AT_EUID) != 0)
+        return false;
+    settings_set_origin(settings, field, "default for root");
+    return true;
+}
+
+static void derive_state_dir(struct settings *settings, struct buf *faults)
+{
+    const char *state = absolute("XDG_STATE_HOME");
+    const char *home = absolute("HOME");
+    char **field = &settings->supervisor.state_dir;
+    char *path = NULL;
+
+    if (is_set_or_roots(settings, field))
+        return;
+    if (state) {
+        path = xasprintf("%s/mqtt-bridge", state);
+        derive_text(settings, field, path, "default under XDG_STATE_HOME");
+    } else if (home) {
+        path = xasprintf("%s/.local/state/mqtt-bridge", home);
+        derive_text(settings, field, path, "default under HOME");
+    } else {
+        buf_append_text(faults,
+                        "[supervisor] state_dir: has no default, for neither XDG_STATE_HOME "
+                        "nor HOME is an absolute path\n");
+    }
+    free(path);
+}
+
+/* It belongs to the bridge of that state, whoever asks. */
+static void derive_socket(struct settings *settings)
+{
+    char **field = &settings->supervisor.socket;
+
+    if (settings_get_origin(settings, field) || settings->supervisor.state_dir[0] != '/')
+        return; /* given, or the state directory's fault is said alone */
+    char *path = xasprintf("%s/control.sock", settings->supervisor.state_dir);
+    derive_text(settings, field, path, "default in state_dir");
+    free(path);
+}
+
+/* Podman, systemd-nspawn and our own image set `container`, Kubernetes the other one. */
+static bool is_in_container(void)
+{
+    return settings_env_get("container") || settings_env_get("KUBERNETES_SERVICE_HOST");
+}
+
+static void derive_log(struct settings *settings)
+{
+    struct settings_log *log = &settings->log;
+    bool production = strcmp(settings->app_env, "prod") == 0;
+
+    if (!settings_get_origin(settings, &log->format) && (production || !isatty(STDERR_FILENO))) {
+        log->format = LOG_FORMAT_JSON;
+        settings_set_origin(settings, &log->format,
+                            production ? "default for APP_ENV=prod"
+                                       : "default where standard error is not a terminal");
+    }
+    /* Nobody rotates a file in a container, and `docker logs` shows standard error. */
+    if (!settings_get_origin(settings, &log->file) && strcmp(settings->app_env, "dev") == 0 &&
+        !is_in_container())
+        derive_text(settings, &log->file, "var/log/mqtt.log", "default for APP_ENV=dev");
+}
+
+/* The variable that names a proxy for URLs of that scheme, as libcurl looks for it; NULL: there is none. */
+static const char *find_proxy_variable(bool https)
+{
+    static const char *const HTTP[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
+    static const char *const HTTPS[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+    size_t len = https ? sizeof(HTTPS) / sizeof(HTTPS[0]) : sizeof(HTTP) / sizeof(HTTP[0]);
+
+    for (size_t i = 0; i < len; i++)
+        if (settings_env_get(https ? HTTPS[i] : HTTP[i]))
+            return https ? HTTPS[i] : HTTP[i];
+    return NULL;
+}
+
+/* How many bytes the address has; 0: it is none. */
+static size_t read_ip(struct bytes text, unsigned char ip[sizeof(struct in6_addr)])
+{
+    char copy[INET6_ADDRSTRLEN];
+
+    if (text.len >= sizeof(copy))
+        return 0;
+    snprintf(copy, sizeof(copy), "%.*s", BYTES_ARG(text));
+    if (inet_pton(AF_INET, copy, ip) == 1)
+        return sizeof(struct in_addr);
+    return inet_pton(AF_INET6, copy, ip) == 1 ? sizeof(struct in6_addr) : 0;
+}
+
+/* Is the host an address in the network, as 10.0.0.0/8? */
+static bool is_in_network(struct bytes host, struct bytes network)
+{
+    unsigned char own[sizeof(struct in6_addr)], base[sizeof(struct in6_addr)];
+    struct bytes address, length;
+    uint64_t bits;
+
+    if (!bytes_split(network, '/', &address, &length) || !bytes_to_u64(length, &bits))
+        return false;
+    size_t size = read_ip(host, own);
+    if (size == 0 || read_ip(address, base) != size || bits > size * 8)
+        return false;
+    for (size_t i = 0; i < size && i * 8 < bits; i++) {
+        unsigned unused = bits >= i * 8 + 8 ? 0 : (unsigned)(i * 8 + 8 - bits);
+
+        if ((own[i] ^ base[i]) >> unused != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Is the host, or a domain or network that it is in, named by no_proxy? */
+static bool goes_without_proxy(struct bytes host)
+{
+    const char *lower = settings_env_get("no_proxy");
+    const char *list = lower ? lower : settings_env_get("NO_PROXY");
+    struct bytes rest = bytes_of(list ? list : ""), name;
+
+    while (bytes_next_item(&rest, &name)) {
+        if (bytes_equal_text(name, "*") || is_in_network(host, name))
+            return true;
+        if (name.len > 0 && name.data[0] == '.')
+            name = bytes_slice(name, 1, name.len);
+        if (name.len == 0 || name.len > host.len ||
+            strncasecmp(host.data + host.len - name.len, name.data, name.len) != 0)
+            continue;
+        if (name.len == host.len || host.data[host.len - name.len - 1] == '.')
+            return true;
+    }
+    return false;
+}
+
+/* libcurl heeds such variables, which are often set for a whole machine or container. */
+static void note_proxy(struct settings *settings)
+{
+    struct bytes url = bytes_of(settings->mercure.url), scheme, host, behind;
+    bool https = bytes_starts_with(url, BYTES("https://"));
+    const char *variable = find_proxy_variable(https);
+
+    if (!variable || (!https && !bytes_starts_with(url, BYTES("http://"))))
+        return;
+    bytes_split(url, '/', &scheme, &host);
+    bytes_split(bytes_slice(host, 1, host.len), '/', &host, &behind);
+    if (host.len > 0 && host.data[0] == '[')
+        bytes_split(bytes_slice(host, 1, host.len), ']', &host, &behind);
+    else
+        bytes_split(host, ':', &host, &behind);
+    if (host.len > 0 && !goes_without_proxy(host))
+        buf_printf(&settings->notices,
+                   "environment %s: the hub is asked through the proxy that it names; `%.*s` in "
+                   "no_proxy ends that. The broker is connected to without a proxy\n",
+                   variable, BYTES_ARG(host));
+}
+
+/* A route is as [mercure], but for what it says itself. */
+static void derive_route(struct settings *settings, struct settings_route *route)
+{
+    const struct settings_mercure *mercure = &settings->mercure;
+
+    if (!settings_get_origin(settings, &route->topic))
+        derive_text(settings, &route->topic, mercure->topic_template, "[mercure] topic_template");
+    if (!settings_get_origin(settings, &route->batch_topic))
+        derive_text(settings, &route->batch_topic, route->topic, "topic");
+    if (!settings_get_origin(settings, &route->data))
+        derive_text(settings, &route->data, setting_word(UPDATE_DATA_WORDS, mercure->data),
+                    "[mercure] data");
+    if (!settings_get_origin(settings, &route->private_updates)) {
+        route->private_updates = mercure->private_updates;
+        settings_set_origin(settings, &route->private_updates, "[mercure] private");
+    }
+}
+
+void settings_derive(struct settings *settings, struct buf *faults)
+{
+    struct settings_mercure *mercure = &settings->mercure;
+
+    if (!settings_get_origin(settings, &mercure->public_url) && mercure->url[0])
+        derive_text(settings, &mercure->public_url, mercure->url, "default: url");
+    if (strcasecmp(settings->http.listen, "off") == 0)
+        settings->http.listen[0] = '\0';
+    for (size_t i = 0; i < settings->routes_len; i++)
+        derive_route(settings, &settings->routes[i]);
+    derive_state_dir(settings, faults);
+    derive_socket(settings);
+    derive_log(settings);
+    note_proxy(settings);
+}

@@ -1,0 +1,268 @@
+#include "common/settings/settings_env.h"
+
+#include "common/base/alloc.h"
+#include "common/base/file.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECRET_FILE_MAX 65536
+
+const char *settings_env_get(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && value[0] ? value : NULL;
+}
+
+static bool is_numeric_host(struct bytes host)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    bool bracketed = host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']';
+    struct bytes bare = bracketed ? bytes_slice(host, 1, host.len - 2) : host;
+    char *text = xstrndup(bare.data, bare.len);
+    bool numeric =
+        inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+
+    free(text);
+    return numeric;
+}
+
+/* "tcp://10.0.0.1:1883": Kubernetes, and Docker's links of old, set NAME_PORT to that. */
+static bool is_service_link(struct bytes name, struct bytes value)
+{
+    static const char *const SCHEMES[] = {"tcp://", "udp://", "sctp://"};
+    const char *colon = memrchr(value.data, ':', value.len);
+    uint64_t port;
+
+    if (name.len < 6 || !bytes_equal_text(bytes_slice(name, name.len - 5, 5), "_PORT"))
+        return false;
+    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
+        struct bytes scheme = bytes_of(SCHEMES[i]);
+
+        if (!bytes_starts_with(value, scheme))
+            continue;
+        size_t host_len = (size_t)(colon - value.data);
+        return host_len > scheme.len && bytes_to_u64(bytes_of(colon + 1), &port) &&
+               is_numeric_host(bytes_slice(value, scheme.len, host_len - scheme.len));
+    }
+    return false;
+}
+
+/* Service "my-mqtt" gives MY_MQTT_PORT. */
+static void say_service_link(struct buf *out, struct bytes name, const char *value)
+{
+    buf_printf(out,
+               "environment %.*s: passed over: `%s` is no port but what Kubernetes sets for a "
+               "Service called `",
+               BYTES_ARG(name), value);
+    for (size_t i = 0; i + strlen("_PORT") < name.len; i++) {
+        char c = name.data[i];
+
+        buf_append_char(out, c == '_' ? '-' : (char)tolower((unsigned char)c));
+    }
+    buf_append_text(out, "`; `enableServiceLinks: false` in the pod's spec ends that");
+}
+
+/* "${NAME}", "$(NAME)" */
+static bool has_reference(struct bytes value)
+{
+    return memmem(value.data, value.len, "${", 2) != NULL ||
+           memmem(value.data, value.len, "$(", 2) != NULL;
+}
+
+static bool is_reference(struct bytes value)
+{
+    return value.len > 3 && value.data[0] == '$' &&
+           ((value.data[1] == '{' && value.data[value.len - 1] == '}') ||
+            (value.data[1] == '(' && value.data[value.len - 1] == ')'));
+}
+
+static bool has_comment(struct bytes value)
+{
+    for (size_t i = 1; i + 1 < value.len; i++)
+        if (value.data[i] == '#' && strchr(" \t", value.data[i - 1]) != NULL &&
+            strchr(" \t", value.data[i + 1]) != NULL)
+            return true;
+    return false;
+}
+
+/* The value alone, or what can't be meant. */
+static int clean_value(const char *name, enum settings_env_kind kind, const char *plain,
+                       struct bytes *value, struct error *err)
+{
+    const char *odd = NULL;
+    bool secret = kind == SETTINGS_ENV_SECRET;
+
+    *value = bytes_trim(bytes_of(plain));
+    if (secret && value->len < strlen(plain))
+        odd = "white space";
+    if (value->len >= 2 && strchr("\"'", value->data[0]) != NULL &&
+        value->data[value->len - 1] == value->data[0]) {
+        *value = bytes_slice(*value, 1, value->len - 2);
+        odd = secret && value->len > 0 ? "quotes" : odd;
+    }
+    if (odd != NULL)
+        return error_set(err, ERR_USAGE,
+                         "%s has %s around it, which `docker run --env-file` keeps: write it "
+                         "without, or put it into a file and name that by %s_FILE",
+                         name, odd, name);
+    if (secret ? is_reference(*value) : has_reference(*value))
+        return error_set(err, ERR_USAGE,
+                         "%s refers to another variable (`$`), which nobody has replaced: "
+                         "`docker run --env-file` does not; write the value itself",
+                         name);
+    if (!secret && has_comment(*value))
+        return error_set(err, ERR_USAGE,
+                         "%s has ` # ` in it: `docker run --env-file` takes a comment for a part "
+                         "of the value; give it a line of its own",
+                         name);
+    return 0;
+}
+
+static int read_secret_file(const char *name, const char *path, struct buf *value,
+                            struct error *err)
+{
+    size_t before = value->len;
+    int result = file_read(path, SECRET_FILE_MAX, value, err);
+
+    if (result < 0)
+        return error_wrap(err, "%s_FILE", name);
+    while (value->len > before &&
+           (value->data[value->len - 1] == '\n' || value->data[value->len - 1] == '\r'))
+        value->len--;
+    return 1;
+}
+
+int settings_env_read(const char *name, enum settings_env_kind kind,
+                      struct settings_env_value *value, struct error *err)
+{
+    const char *plain = settings_env_get(name);
+    char *file_name = xasprintf("%s_FILE", name);
+    const char *path = kind != SETTINGS_ENV_PLAIN ? settings_env_get(file_name) : NULL;
+    struct bytes text = BYTES_NONE;
+    int result = 0;
+
+    *value = (struct settings_env_value){0};
+    if (plain && is_service_link(bytes_of(name), bytes_of(plain)))
+        say_service_link(&value->notice, bytes_of(name), plain);
+    else if (plain)
+        result = clean_value(name, kind, plain, &text, err);
+    if (text.len > 0 && path && result == 0) {
+        result =
+            error_set(err, ERR_USAGE, "%s and %s are both set: give one of them", name, file_name);
+    } else if (text.len > 0 && result == 0) {
+        buf_append(&value->text, text);
+        buf_printf(&value->origin, "environment %s", name);
+        result = 1;
+    } else if (path && result == 0) {
+        result = read_secret_file(name, path, &value->text, err);
+        buf_printf(&value->origin, "%s %s", file_name, path);
+    }
+    free(file_name);
+    return result;
+}
+
+void settings_env_free(struct settings_env_value *value)
+{
+    buf_free(&value->text);
+    buf_free(&value->origin);
+    buf_free(&value->notice);
+}
+
+static bool is_name(struct bytes name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.data[i];
+        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+        bool digit = c >= '0' && c <= '9';
+
+        if (!letter && !(digit && i > 0))
+            return false;
+    }
+    return name.len > 0;
+}
+
+/* reference: what stands between ${ and }. */
+static int expand_one(struct bytes reference, bool secret, struct buf *out, struct buf *notices,
+                      struct buf *names, struct error *err)
+{
+    struct bytes name = reference;
+    struct bytes fallback = BYTES_NONE;
+    bool has_fallback = false;
+
+    for (size_t i = 0; i + 1 < reference.len && !has_fallback; i++) {
+        if (reference.data[i] == ':' && reference.data[i + 1] == '-') {
+            name = bytes_slice(reference, 0, i);
+            fallback = bytes_slice(reference, i + 2, reference.len - i - 2);
+            has_fallback = true;
+        }
+    }
+    if (!is_name(name)) {
+        return error_set(
+            err, ERR_USAGE,
+            "`${` must be followed by a variable's name and `}` (write `$${` for `${`)");
+    }
+    char *text = xstrndup(name.data, name.len);
+    struct settings_env_value value;
+    int result =
+        settings_env_read(text, secret ? SETTINGS_ENV_SECRET : SETTINGS_ENV_PLAIN, &value, err);
+    buf_append(out, buf_bytes(&value.text));
+    if (value.notice.len > 0)
+        buf_printf(notices, "%s\n", buf_text(&value.notice));
+    if (secret)
+        buf_printf(names, "%s ", text);
+    if (result == 0 && has_fallback) {
+        buf_append(out, fallback);
+    } else if (result == 0) {
+        result = error_set(err, ERR_USAGE,
+                           "the variable %.80s is not set (${%.80s:-…} would give it a default)",
+                           text, text);
+    }
+    settings_env_free(&value);
+    free(text);
+    return result < 0 ? result : 0;
+}
+
+int settings_env_expand(struct bytes text, bool secret, struct buf *out, struct buf *notices,
+                        struct buf *names, struct error *err)
+{
+    size_t i = 0;
+
+    while (i < text.len) {
+        struct bytes rest = bytes_slice(text, i, text.len - i);
+
+        if (bytes_starts_with(rest, BYTES("$${"))) {
+            buf_append_text(out, "${");
+            i += 3;
+            continue;
+        }
+        if (!bytes_starts_with(rest, BYTES("${"))) {
+            buf_append_char(out, text.data[i]);
+            i++;
+            continue;
+        }
+        struct bytes inner;
+        struct bytes behind;
+        if (!bytes_split(bytes_slice(rest, 2, rest.len - 2), '}', &inner, &behind))
+            return error_set(err, ERR_USAGE, "`${` without `}` (write `$${` for `${`)");
+        int result = expand_one(inner, secret, out, notices, names, err);
+        if (result < 0)
+            return result;
+        i += 3 + inner.len;
+    }
+    return 0;
+}
+
+void settings_env_unset(struct bytes name)
+{
+    char *plain = xstrndup(name.data, name.len);
+    char *file = xasprintf("%s_FILE", plain);
+
+    unsetenv(plain);
+    unsetenv(file);
+    free(plain);
+    free(file);
+}

@@ -1,0 +1,139 @@
+/* The one table of settings: what each is called, where it may come from, what it may be and where its
+ * value lies in struct settings. Everything that reads or shows a setting walks this table: the ini
+ * reader, the environment, `config`, `check`, the memfd to children, etc/mqtt-bridge.ini and
+ * docs/SETTINGS.md. To add a setting: a field in settings.h and a row here, with those who read it. */
+#ifndef COMMON_SETTINGS_SETTINGS_TABLE_H
+#define COMMON_SETTINGS_SETTINGS_TABLE_H
+
+#include "common/settings/settings.h"
+
+enum setting_section {
+    SETTING_MQTT, /* also [consumer:NAME] */
+    SETTING_SPOOL,
+    SETTING_TRANSPORT, /* [transport:NAME] */
+    SETTING_WORKER,
+    SETTING_RETRY,
+    SETTING_FAILURE,
+    SETTING_MERCURE,
+    SETTING_ROUTE, /* [route:NAME] */
+    SETTING_HTTP,
+    SETTING_LOG,
+    SETTING_SUPERVISOR,
+    SETTING_ENVIRONMENT, /* no section of the ini: variables only */
+    SETTING_SECTIONS
+};
+
+enum setting_type {
+    SETTING_TEXT,     /* char * */
+    SETTING_NUMBER,   /* int64_t, minimum..maximum */
+    SETTING_REAL,     /* double, minimum..maximum */
+    SETTING_BOOL,     /* bool: yes no true false on off 1 0 */
+    SETTING_DURATION, /* int64_t in ms: 500ms 30s 1m 2h 1d; 0 needs no unit */
+    SETTING_SIZE,     /* int64_t in bytes: 4096 64K 256M 1G */
+    SETTING_CHOICE,   /* an enum: one of `words` */
+    SETTING_COUNT,    /* int64_t, minimum..maximum, or `auto`: the number of cores */
+};
+
+enum setting_flag {
+    SETTING_SECRET = 1,   /* never shown; its variable NAME may be given as NAME_FILE */
+    SETTING_DSN = 2,      /* holds a password: shown without it; NAME_FILE as well */
+    SETTING_REQUIRED = 4, /* not empty */
+};
+
+enum setting_reader {
+    READ_BY_CONSUMER = 1,
+    READ_BY_WORKER = 2,
+    READ_BY_MONITOR = 4,
+    READ_BY_SUPERVISOR = 8,
+};
+
+/* A value of an enum, as one writes it. */
+struct setting_word {
+    const char *text;
+    unsigned value;
+};
+
+struct setting {
+    enum setting_section section;
+    const char *key;
+    const char *env;      /* NULL: no variable */
+    const char *standard; /* default, as one would write it */
+    enum setting_type type;
+    unsigned
+        readers; /* a child gets only what it reads, and a reload restarts only who reads a changed key */
+    unsigned flags;
+    double minimum; /* in the field's unit: number, ms or bytes */
+    double maximum;
+    const struct setting_word *words; /* of a SETTING_CHOICE; ends with a row without text */
+    size_t offset;                    /* in the section's struct */
+    const char *derived; /* in words, what the default depends on; NULL: it is `standard` */
+    const char *description;
+};
+
+struct setting_section_info {
+    const char *name; /* "mqtt", or what stands before the colon: "transport" */
+    const char *
+        named; /* sections of this kind have names: "async" is always there, "": none is; NULL: they
+                           have none */
+    const char *about;
+};
+
+extern const struct setting_word SPOOL_SYNC_WORDS[];
+extern const struct setting_word UPDATE_DATA_WORDS[];
+extern const struct setting_word JWT_ALGORITHM_WORDS[];
+/* The word of a value that is one of them. */
+const char *setting_word(const struct setting_word *words, unsigned value);
+
+extern const struct setting SETTINGS_TABLE[];
+extern const size_t SETTINGS_TABLE_LEN;
+extern const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS];
+
+/* NULL if the section has no such key. */
+const struct setting *setting_find(enum setting_section section, struct bytes key);
+
+/* Reads text as the row's type into its field of the section's struct `base` (the old value is freed).
+ * -ERR_USAGE says what it must be instead: "must be a number from 1 to 65535, not `abc`". */
+MUST_CHECK int setting_parse(const struct setting *row, void *base, struct bytes text,
+                             struct error *err);
+/* Appends the field's value in the form that setting_parse reads. */
+void setting_format(const struct setting *row, const void *base, struct buf *out);
+/* The same for people: secrets and passwords within DSNs are "***". */
+void setting_format_masked(const struct setting *row, const void *base, struct buf *out);
+/* Appends what the row may be, for people: "number from 1 to 65535". */
+void setting_describe_type(const struct setting *row, struct buf *out);
+/* The field of a SETTING_TEXT. */
+char **setting_text(const struct setting *row, void *base);
+
+/* One section that a settings struct has: [mqtt], [consumer:garden], [spool], ... */
+struct setting_view {
+    enum setting_section section;
+    const char *name; /* what stands behind the colon, or "" */
+    void *base;       /* its struct */
+};
+
+size_t settings_views_len(const struct settings *settings);
+struct setting_view settings_view(const struct settings *settings, size_t index);
+/* Appends "mqtt", "consumer:garden", "transport:async". */
+void setting_view_title(const struct setting_view *view, struct buf *out);
+
+/* Does the process ("consumer:garden", "worker") read this row of that section? A consumer reads its own section of
+ * [mqtt] and [consumer:NAME], and that of [mqtt] the client ids of the others: it drains what those have left. Of the
+ * transports only a worker reads others than `async`. */
+bool setting_is_read(const struct setting *row, const struct setting_view *view,
+                     const char *process);
+
+/* Where the field's value is from: "default", "etc/x.ini:12", "environment MQTT_HOST",
+ * "MQTT_PASSWORD_FILE /run/secrets/mqtt", "[mqtt]". Not known for unpacked settings: "". */
+const char *settings_origin(const struct settings *settings, const struct setting *row,
+                            const struct setting_view *view);
+
+/* Appends what is wrong with a key as one line, "etc/x.ini:12: [mqtt] port: …", with the origin of its value
+ * unless that is a default. */
+void settings_fault(struct buf *faults, const struct settings *settings,
+                    const struct setting_view *view, const char *key, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* The origin alone, "etc/x.ini:12: " or nothing, for a text that names its section and key itself. */
+void settings_fault_place(struct buf *out, const struct settings *settings,
+                          const struct setting_view *view, const char *key);
+
+#endif

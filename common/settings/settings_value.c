@@ -1,0 +1,345 @@
+/* A setting's value, to and from text: the type half of settings_table.h. */
+#include "common/settings/settings_table.h"
+
+#include "common/base/alloc.h"
+#include "common/base/cpus.h"
+#include "common/wire/dsn.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define QUOTE_MAX 60
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+/* Largest first: the order in which a value is written. */
+static const struct unit DURATIONS[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
+                                        {"s", 1000},     {"ms", 1},      {NULL, 0}};
+static const struct unit SIZES[] = {
+    {"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}, {"", 1}, {NULL, 0}};
+
+static void *field_of(const struct setting *row, const void *base)
+{
+    return (char *)base + row->offset;
+}
+
+char **setting_text(const struct setting *row, void *base)
+{
+    return field_of(row, base);
+}
+
+static void set_text(const struct setting *row, void *base, struct bytes text)
+{
+    char **field = setting_text(row, base);
+    char *old = *field;
+
+    *field = xstrndup(text.data, text.len);
+    free(old);
+}
+
+/* "from 1 to 65535", with the type's units. */
+static void append_quantity(const struct setting *row, double value, struct buf *out)
+{
+    const struct unit *unit = row->type == SETTING_DURATION ? DURATIONS : SIZES;
+
+    if (row->type != SETTING_DURATION && row->type != SETTING_SIZE) {
+        buf_printf(out, "%.10g", value);
+        return;
+    }
+    uint64_t whole = (uint64_t)value;
+    if (whole == 0) {
+        buf_append_char(out, '0');
+        return;
+    }
+    while (whole % unit->factor != 0)
+        unit++;
+    buf_append_u64(out, whole / unit->factor);
+    buf_append_text(out, unit->name);
+}
+
+static void append_range(const struct setting *row, struct buf *out)
+{
+    buf_append_text(out, " from ");
+    append_quantity(row, row->minimum, out);
+    buf_append_text(out, " to ");
+    append_quantity(row, row->maximum, out);
+}
+
+static void append_words(const struct setting *row, struct buf *out)
+{
+    for (const struct setting_word *word = row->words; word->text; word++) {
+        if (word > row->words)
+            buf_append_text(out, word[1].text ? ", " : " or ");
+        buf_append_text(out, word->text);
+    }
+}
+
+void setting_describe_type(const struct setting *row, struct buf *out)
+{
+    switch (row->type) {
+    case SETTING_TEXT:
+        buf_append_text(out, "text");
+        break;
+    case SETTING_NUMBER:
+        buf_append_text(out, "a whole number");
+        append_range(row, out);
+        break;
+    case SETTING_REAL:
+        buf_append_text(out, "a number");
+        append_range(row, out);
+        break;
+    case SETTING_BOOL:
+        buf_append_text(out, "yes or no");
+        break;
+    case SETTING_DURATION:
+        buf_append_text(out, "a duration");
+        append_range(row, out);
+        break;
+    case SETTING_SIZE:
+        buf_append_text(out, "a size");
+        append_range(row, out);
+        break;
+    case SETTING_CHOICE:
+        append_words(row, out);
+        break;
+    case SETTING_COUNT:
+        buf_append_text(out, "auto or a whole number");
+        append_range(row, out);
+        break;
+    }
+}
+
+/* "must be …, not `abc`"; a secret is not shown. */
+static int refuse(const struct setting *row, struct bytes text, struct error *err, const char *hint)
+{
+    struct buf must = {0};
+    char quoted[QUOTE_MAX + 1];
+
+    bytes_to_printable(text, quoted, sizeof(quoted));
+    setting_describe_type(row, &must);
+    buf_append_text(&must, hint);
+    if (row->flags & (SETTING_SECRET | SETTING_DSN)) {
+        error_set(err, ERR_USAGE, "must be %s", buf_text(&must));
+    } else if (text.len == 0) {
+        error_set(err, ERR_USAGE, "must be %s, and is empty", buf_text(&must));
+    } else {
+        error_set(err, ERR_USAGE, "must be %s, not `%s%s`", buf_text(&must), quoted,
+                  text.len > QUOTE_MAX ? "…" : "");
+    }
+    buf_free(&must);
+    return -ERR_USAGE;
+}
+
+static int parse_text(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    if (memchr(text.data, '\0', text.len))
+        return error_set(err, ERR_USAGE, "must not hold a NUL byte");
+    if (text.len == 0 && row->flags & SETTING_REQUIRED)
+        return error_set(err, ERR_USAGE, "must not be empty");
+    for (size_t i = 0; i < text.len && !(row->flags & SETTING_SECRET); i++) {
+        unsigned char c = (unsigned char)text.data[i];
+
+        if (c < 0x20 || c == 0x7f)
+            return error_set(err, ERR_USAGE, "must not hold a control character");
+    }
+    if (text.len >= 2 && !(row->flags & SETTING_SECRET) &&
+        (text.data[0] == '"' || text.data[0] == '\'') && text.data[text.len - 1] == text.data[0])
+        return error_set(err, ERR_USAGE, "must be written without quotes around it");
+    set_text(row, base, text);
+    return 0;
+}
+
+static int parse_whole(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    uint64_t value;
+
+    if (!bytes_to_u64(text, &value) || (double)value < row->minimum || (double)value > row->maximum)
+        return refuse(row, text, err, "");
+    *(int64_t *)field_of(row, base) = (int64_t)value;
+    return 0;
+}
+
+static int parse_count(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    if (text.len == 4 && strncasecmp(text.data, "auto", 4) == 0) {
+        int64_t cores = cpus_count();
+
+        *(int64_t *)field_of(row, base) =
+            cores < (int64_t)row->maximum ? cores : (int64_t)row->maximum;
+        return 0;
+    }
+    return parse_whole(row, base, text, err);
+}
+
+static int parse_real(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    char copy[64];
+    size_t dots = 0;
+
+    if (text.len == 0 || text.len >= sizeof(copy))
+        return refuse(row, text, err, "");
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+
+        dots += c == '.';
+        if ((c < '0' || c > '9') && c != '.')
+            return refuse(row, text, err, "");
+    }
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    char *end;
+    double value = strtod(copy, &end);
+    if (dots > 1 || dots == text.len || *end != '\0' || !isfinite(value) || value < row->minimum ||
+        value > row->maximum)
+        return refuse(row, text, err, "");
+    *(double *)field_of(row, base) = value;
+    return 0;
+}
+
+static int parse_bool(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    static const char *const WORDS[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
+
+    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
+        if (strlen(WORDS[i]) == text.len && strncasecmp(WORDS[i], text.data, text.len) == 0) {
+            *(bool *)field_of(row, base) = i % 2 == 1;
+            return 0;
+        }
+    }
+    return refuse(row, text, err, "");
+}
+
+/* Digits and a unit. Durations want one, so that nobody takes seconds for milliseconds. */
+static int parse_quantity(const struct setting *row, void *base, struct bytes text,
+                          struct error *err)
+{
+    bool duration = row->type == SETTING_DURATION;
+    size_t digits = 0;
+
+    while (digits < text.len && text.data[digits] >= '0' && text.data[digits] <= '9')
+        digits++;
+    struct bytes name = bytes_trim(bytes_slice(text, digits, text.len - digits));
+    uint64_t value;
+    if (!bytes_to_u64(bytes_slice(text, 0, digits), &value)) {
+        return refuse(row, text, err,
+                      duration ? " (500ms, 30s, 5m, 2h, 1d)" : " (4096, 64K, 256M, 1G)");
+    }
+    const struct unit *unit = duration ? DURATIONS : SIZES;
+    while (unit->name &&
+           (strlen(unit->name) != name.len || strncasecmp(unit->name, name.data, name.len) != 0))
+        unit++;
+    if (duration && value == 0 && name.len == 0)
+        unit = DURATIONS;
+    if (!unit->name) {
+        return refuse(row, text, err,
+                      duration && name.len == 0 ? ", with its unit (ms, s, m, h or d)"
+                      : duration                ? " (500ms, 30s, 5m, 2h, 1d)"
+                                                : " (4096, 64K, 256M, 1G)");
+    }
+    if (value > INT64_MAX / unit->factor || (double)(value * unit->factor) < row->minimum ||
+        (double)(value * unit->factor) > row->maximum)
+        return refuse(row, text, err, "");
+    *(int64_t *)field_of(row, base) = (int64_t)(value * unit->factor);
+    return 0;
+}
+
+static int parse_choice(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    for (const struct setting_word *word = row->words; word->text; word++) {
+        if (strlen(word->text) == text.len && strncasecmp(word->text, text.data, text.len) == 0) {
+            *(unsigned *)field_of(row, base) = word->value;
+            return 0;
+        }
+    }
+    return refuse(row, text, err, "");
+}
+
+const char *setting_word(const struct setting_word *words, unsigned value)
+{
+    while (words->text && words->value != value)
+        words++;
+    return words->text;
+}
+
+int setting_parse(const struct setting *row, void *base, struct bytes text, struct error *err)
+{
+    if (text.data == NULL)
+        text = BYTES("");
+    switch (row->type) {
+    case SETTING_TEXT:
+        return parse_text(row, base, text, err);
+    case SETTING_NUMBER:
+        return parse_whole(row, base, text, err);
+    case SETTING_REAL:
+        return parse_real(row, base, text, err);
+    case SETTING_BOOL:
+        return parse_bool(row, base, text, err);
+    case SETTING_DURATION:
+    case SETTING_SIZE:
+        return parse_quantity(row, base, text, err);
+    case SETTING_CHOICE:
+        return parse_choice(row, base, text, err);
+    case SETTING_COUNT:
+        return parse_count(row, base, text, err);
+    }
+    abort();
+}
+
+/* The shortest decimal form that reads back as the same number. */
+static void format_real(double value, struct buf *out)
+{
+    char text[64];
+
+    for (int precision = 1; precision <= 17; precision++) {
+        snprintf(text, sizeof(text), "%.*g", precision, value);
+        if (strtod(text, NULL) == value && !strchr(text, 'e'))
+            break;
+        snprintf(text, sizeof(text), "%.17f", value);
+    }
+    buf_append_text(out, text);
+}
+
+void setting_format(const struct setting *row, const void *base, struct buf *out)
+{
+    const void *field = field_of(row, base);
+    switch (row->type) {
+    case SETTING_TEXT:
+        buf_append_text(out, *(char *const *)field);
+        break;
+    case SETTING_CHOICE:
+        buf_append_text(out, setting_word(row->words, *(const unsigned *)field));
+        break;
+    case SETTING_NUMBER:
+    case SETTING_COUNT:
+        buf_append_u64(out, (uint64_t)(*(const int64_t *)field));
+        break;
+    case SETTING_REAL:
+        format_real(*(const double *)field, out);
+        break;
+    case SETTING_BOOL:
+        buf_append_text(out, *(const bool *)field ? "yes" : "no");
+        break;
+    case SETTING_DURATION:
+    case SETTING_SIZE:
+        append_quantity(row, (double)*(const int64_t *)field, out);
+        break;
+    }
+}
+
+void setting_format_masked(const struct setting *row, const void *base, struct buf *out)
+{
+    const char *text = row->type == SETTING_TEXT ? *(char *const *)field_of(row, base) : "";
+
+    if (text[0] && row->flags & SETTING_SECRET)
+        buf_append_text(out, "***");
+    else if (text[0] && row->flags & SETTING_DSN)
+        dsn_masked(out, text);
+    else
+        setting_format(row, base, out);
+}

@@ -1,0 +1,78 @@
+#include "monitor/certificates.h"
+
+#include "common/base/file.h"
+#include "common/settings/settings_table.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <string.h>
+#include <time.h>
+
+#define FILE_MAX (1 << 20)
+
+static double end_of(const X509 *certificate)
+{
+    struct tm end = {0};
+
+    return ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) == 1 ? (double)timegm(&end) : -1;
+}
+
+static double read_expiry(BIO *pem, bool authorities)
+{
+    double expiry = -1;
+    X509 *certificate;
+
+    while ((certificate = PEM_read_bio_X509(pem, NULL, NULL, NULL)) != NULL) {
+        double end = end_of(certificate);
+
+        expiry = end > expiry ? end : expiry;
+        X509_free(certificate);
+        if (!authorities)
+            break;
+    }
+    ERR_clear_error();
+    return expiry;
+}
+
+double certificates_expiry(const char *path, bool authorities)
+{
+    struct buf content = {0};
+    struct error ignored; /* who needs the file says it */
+    double expiry = -1;
+
+    if (file_read(path, FILE_MAX, &content, &ignored) == 0 && content.len > 0) {
+        BIO *pem = BIO_new_mem_buf(content.data, (int)content.len);
+
+        if (pem != NULL)
+            expiry = read_expiry(pem, authorities);
+        BIO_free(pem);
+    }
+    buf_free(&content);
+    return expiry;
+}
+
+void certificates_each(const struct settings *settings, certificates_found *found, void *context)
+{
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+
+        for (size_t k = 0; k < SETTINGS_TABLE_LEN; k++) {
+            const struct setting *row = &SETTINGS_TABLE[k];
+            bool authorities = strcmp(row->key, "ca_file") == 0;
+
+            if (row->section != view.section ||
+                (!authorities && strcmp(row->key, "cert_file") != 0))
+                continue;
+            const char *path = *setting_text(row, view.base);
+            double expiry =
+                path != NULL && path[0] != '\0' ? certificates_expiry(path, authorities) : -1;
+            struct buf name = {0};
+            setting_view_title(&view, &name);
+            buf_printf(&name, " %s", row->key);
+            if (expiry >= 0)
+                found(context, buf_text(&name), expiry);
+            buf_free(&name);
+        }
+    }
+}

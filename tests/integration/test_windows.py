@@ -1,0 +1,258 @@
+"""Routes with `publish = latest` and `publish = batch`: what is gathered in a window and published together."""
+
+import json
+import random
+import time
+
+import pytest
+from bridge import wait_until
+from bridge.entries import add_many, failed_rows, pend
+from bridge.faulty import HANG, FaultyHub
+from bridge.proxy import choking_proxy
+
+
+@pytest.fixture
+def start(bridge, hub):
+    def start_worker(url=None, **route):
+        bridge.settings["route:all"] = {"match": "#", **route}
+        bridge.settings["mercure"]["url"] = url or hub.url
+        bridge.settings["retry"] = {"max_retries": 0}
+        bridge.settings["supervisor"]["instance"] = "here"
+        return bridge.run_program("worker")
+    return start_worker
+
+
+def documents(sse):
+    """Of all batches, in order."""
+    return [document for event in sse.events for document in json.loads(event.data)]
+
+
+def numbered(count, topics=5):
+    return [(f"plant/{number % topics}", str(number)) for number in range(count)]
+
+
+def wait_acknowledged(redis, timeout=20):
+    wait_until(lambda: redis.client.xlen("messages") == 0, timeout,
+               lambda: f"all is acknowledged; {redis.client.xlen('messages')} are not")
+
+
+# latest ------------------------------------------------------------------------------------------------
+
+def test_latest_publishes_the_newest_value_of_each_topic(start, redis, sse, database):
+    add_many(redis, numbered(2000))
+    start(publish="latest", window="1s")
+    wait_acknowledged(redis)
+    newest = {event.document["topic"]: event.payload for event in sse.events}
+    assert newest == {f"plant/{topic}": 1995 + topic for topic in range(5)}
+    assert len(sse.events) <= 3 * 5 and failed_rows(database) == []
+
+
+def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, sse):
+    start(publish="latest", window="20ms")
+    for begin in range(0, 3000, 100):
+        add_many(redis, numbered(3000)[begin:begin + 100])
+        time.sleep(0.01)  # several windows: no condition to wait for
+    wait_acknowledged(redis)
+    for topic in range(5):
+        values = [event.payload for event in sse.events if event.document["topic"] == f"plant/{topic}"]
+        assert values == sorted(values) and values[-1] == 2995 + topic
+
+
+def test_latest_catches_up_with_the_newest_value_after_an_outage_of_the_hub(start, redis, hub, make_sse):
+    start(publish="latest", window="100ms")
+    add_many(redis, numbered(10))
+    wait_acknowledged(redis)
+    hub.stop()
+    add_many(redis, numbered(3000)[10:])
+    hub.start()
+    seen = make_sse("*")
+    add_many(redis, [(f"plant/{topic}", str(5000 + topic)) for topic in range(5)])
+    wait_acknowledged(redis, 40)
+    newest = {event.document["topic"]: event.payload for event in seen.events}
+    assert newest == {f"plant/{topic}": 5000 + topic for topic in range(5)}
+
+
+def test_a_newest_value_that_is_refused_leaves_the_one_before_it(start, makers, redis, hub, sse, database):
+    proxy = choking_proxy(makers, hub, status=400).start()
+    add_many(redis, [("plant/1", "first"), ("plant/1", "second"), ("plant/1", "choke"), ("plant/2", "other")])
+    start(url=proxy.url, publish="latest", window="200ms")
+    wait_acknowledged(redis)
+    assert [event.payload for event in sse.events if event.document["topic"] == "plant/1"] == ["second"]
+    [row] = failed_rows(database)
+    assert "choke" in row["body"]
+
+
+def test_a_topic_whose_newest_values_are_never_taken_holds_up_no_other(start, redis, sse, bridge, database):
+    bridge.settings["route:bad"] = {"match": "bad/#", "publish": "latest", "window": "50ms", "data": "field:none"}
+    bridge.settings["worker"]["prefetch_window"] = "100"
+    start(publish="latest", window="50ms")
+    for begin in range(0, 1000, 50):
+        add_many(redis, [(f"bad/{number % 3}", "1") for number in range(50)] + numbered(1000)[begin:begin + 50])
+        time.sleep(0.02)  # several windows: no condition to wait for
+    wait_acknowledged(redis)
+    newest = {event.document["topic"]: event.payload for event in sse.events}
+    assert newest == {f"plant/{topic}": 995 + topic for topic in range(5)}
+    assert 3 <= len(failed_rows(database)) < 500
+
+
+@pytest.mark.parametrize("publish", ["each", "latest", "batch"])
+def test_a_redelivered_message_that_kills_its_worker_goes_aside_alone(start, redis, database, publish):
+    hub = FaultyHub()
+    process = None
+
+    def kill(update):
+        if update.topic == "plant/7":
+            process.kill()
+            return HANG
+        return None
+
+    hub.script = kill
+    try:
+        pend(redis, numbered(20, topics=20))
+        for _ in range(7):
+            process = start(url=hub.url, publish=publish, window="50ms")
+            wait_until(lambda: not process.is_running() or redis.client.xlen("messages") == 0, 20, "it dies or is done")
+            if process.is_running():
+                break
+        wait_acknowledged(redis)
+        [row] = failed_rows(database)
+        assert "its worker died 5 times" in row["body"] and "plant/7" in row["body"]
+        assert set(hub.topics()) == {f"plant/{number}" for number in range(20) if number != 7}
+    finally:
+        hub.close()
+
+
+# batch -------------------------------------------------------------------------------------------------
+
+def test_a_batch_has_every_message_in_its_order(start, redis, sse, database):
+    sent = numbered(3000)
+    add_many(redis, sent)
+    start(publish="batch", window="200ms", batch_topic="plants", batch_max="500")
+    wait_acknowledged(redis)
+    assert [(document["topic"], str(document["payload"])) for document in documents(sse)] == sent
+    sizes = [len(json.loads(event.data)) for event in sse.events]
+    assert max(sizes) == 500 and len(sizes) <= 12
+    assert failed_rows(database) == []
+
+
+def test_batches_are_made_for_each_batch_topic(start, redis, make_sse):
+    one, two = make_sse("batch/1"), make_sse("batch/2")
+    add_many(redis, numbered(100, topics=3))
+    start(publish="batch", window="300ms", batch_topic="batch/{level:2}")
+    wait_acknowledged(redis)
+    for seen, topic in ((one, 1), (two, 2)):
+        assert [document["payload"] for document in documents(seen)] == list(range(topic, 100, 3))
+
+
+def test_a_batch_holds_more_than_may_be_open_without_a_window(start, redis, sse):
+    add_many(redis, numbered(5000))
+    start(publish="batch", window="3s", batch_topic="plants", batch_max="10000", batch_bytes="3M")
+    wait_acknowledged(redis)
+    assert len(sse.events) == 1 and len(documents(sse)) == 5000
+
+
+def test_of_a_refused_batch_only_the_message_to_blame_goes_aside(start, makers, redis, hub, sse, database):
+    proxy = choking_proxy(makers, hub, status=400).start()
+    sent = numbered(200)
+    sent[77] = ("plant/x", "choke")
+    add_many(redis, sent)
+    start(url=proxy.url, publish="batch", window="200ms", batch_topic="plants")
+    wait_acknowledged(redis)
+    seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
+    assert sorted(seen) == sorted(sent[:77] + sent[78:])
+    [row] = failed_rows(database)
+    assert "choke" in row["body"]
+
+
+def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, makers, redis, hub, sse, database):
+    proxy = choking_proxy(makers, hub, status=400).start()
+    sent = numbered(400)
+    sent[30] = ("plant/x", "choke")
+    add_many(redis, sent)
+    start(url=proxy.url, publish="batch", window="100ms", batch_topic="plants", batch_max="50")
+    wait_acknowledged(redis)
+    add_many(redis, numbered(500)[400:])
+    wait_acknowledged(redis)
+    seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
+    assert seen == sent[:30] + sent[31:] + numbered(500)[400:]
+    assert max(len(json.loads(event.data)) for event in sse.events[-3:]) > 1
+    assert len(failed_rows(database)) == 1
+
+
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_windows_end_early_where_no_more_may_be_gathered(start, redis, sse, bridge, publish):
+    bridge.settings["worker"].update(prefetch="65536", prefetch_window="100")
+    add_many(redis, numbered(3000))
+    start(publish=publish, window="1h", batch_topic="plants", batch_max="10000")
+    wait_until(lambda: redis.client.xlen("messages") < 100, 20, "all but what fits into a window is acknowledged")
+
+
+# Ends --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_an_end_publishes_what_is_gathered(start, redis, sse, publish):
+    process = start(publish=publish, window="1h", batch_topic="plants")
+    add_many(redis, [("plant/1", "1"), ("plant/1", "2")])
+    wait_until(lambda: "is ready" in process.log(), 15, "the group is there")
+    wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 2, 15, "both are gathered")
+    assert process.stop() == 0
+    assert redis.client.xlen("messages") == 0
+    assert '"payload":2' in sse.wait_count(1)[0].data
+
+
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_kills_with_open_windows_lose_nothing(start, redis, sse, publish):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    sent = numbered(20000, topics=50)
+    add_many(redis, sent)
+    for _ in range(6):
+        process = start(publish=publish, window="100ms", batch_topic="plants/{level:2}")
+        time.sleep(chance.uniform(0.1, 0.6))  # the moment of the kill
+        process.kill()
+    start(publish=publish, window="100ms", batch_topic="plants/{level:2}")
+    wait_acknowledged(redis, 60)
+    if publish == "batch":
+        wait_until(lambda: {document["payload"] for document in documents(sse)} == set(range(20000)), 15,
+                   "every message is seen")
+    def newest():
+        values = {}
+        for document in documents(sse) if publish == "batch" else [event.document for event in sse.events]:
+            values[document["topic"]] = max(values.get(document["topic"], -1), document["payload"])
+        return values
+    wait_until(lambda: newest() == {f"plant/{topic}": 19950 + topic for topic in range(50)}, 15,
+               lambda: f"the newest values are seen: {newest()}")
+
+
+def test_what_is_gathered_is_counted(bridge, redis, sse):
+    bridge.settings["route:all"] = {"match": "plant/0", "publish": "latest", "window": "1s"}
+    bridge.settings["route:rest"] = {"match": "#", "publish": "batch", "window": "1s", "batch_topic": "plants"}
+    add_many(redis, numbered(100, topics=2))
+    bridge.start()
+    wait_acknowledged(redis)
+    text = wait_until(lambda: (lambda text: text if "mqtt_bridge_batch_messages_sum" in text and
+                               "mqtt_bridge_messages_conflated_total" in text else None)(bridge.get("/metrics")[1]),
+                      10, "the metrics are there")
+    def total(name):
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+    assert total("mqtt_bridge_messages_conflated_total") + total("mqtt_bridge_messages_handled_total") == 100
+    assert total("mqtt_bridge_batch_messages_sum") == 50
+
+
+def test_route_shows_a_batch_and_its_window(bridge):
+    bridge.settings["route:all"] = {"match": "plant/+", "publish": "batch", "batch_topic": "plants/{1}", "window": "2s"}
+    text = bridge.cli("route", "plant/7", "21").stdout
+    assert "  topic      plants/7\n" in text and "urn:mqtt-bridge:EXAMPLE-1+0" in text and "window 2000 ms" in text
+    assert '"payload":21' in text and "  data       [{" in text
+
+
+def test_check_says_that_several_workers_do_not_keep_an_order(bridge):
+    bridge.settings["route:all"] = {"match": "#", "publish": "latest"}
+    bridge.settings["worker"]["count"] = 2
+    result = bridge.cli("check")
+    assert "subscribers must compare ids" in result.stdout + result.stderr
+    bridge.settings["worker"]["count"] = 1
+    bridge.write_config()
+    result = bridge.cli("check")
+    assert "subscribers must compare ids" not in result.stdout + result.stderr

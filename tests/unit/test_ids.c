@@ -1,0 +1,126 @@
+#include "worker/ids.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* Never looked into. */
+static struct source *const A = (struct source *)1;
+static struct source *const B = (struct source *)2;
+
+static struct left left_of(struct source *source, uint64_t ms, bool redelivered)
+{
+    return (struct left){source, {ms, 0}, redelivered, false};
+}
+
+static void assert_order(const struct ids *ids, uint64_t first, size_t len)
+{
+    assert_int_equal(ids->len, len);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(ids_at(ids, i)->id.ms, first + i);
+}
+
+static void test_ids_come_out_in_the_order_in_which_they_went_in(void **state)
+{
+    struct ids ids = {0};
+    uint64_t in = 0, out = 0;
+
+    (void)state;
+    for (unsigned round = 1; round < 200; round++) {
+        for (unsigned i = 0; i < round % 23; i++)
+            ids_push_left(&ids, left_of(A, in++, false));
+        size_t drop = round % 19 < ids.len ? round % 19 : ids.len;
+        ids_drop(&ids, drop);
+        out += drop;
+        assert_order(&ids, out, in - out);
+    }
+    ids_drop(&ids, ids.len + 1);
+    assert_int_equal(ids.len, 0);
+    assert_null(ids.ring);
+    ids_drop(&ids, 1);
+}
+
+static void test_what_is_pushed_to_the_front_comes_first(void **state)
+{
+    struct ids ids = {0};
+
+    (void)state;
+    for (uint64_t ms = 100; ms < 120; ms++)
+        ids_push_left(&ids, left_of(A, ms, false));
+    for (uint64_t ms = 100; ms-- > 60;)
+        ids_push_front(&ids, left_of(A, ms, false));
+    assert_order(&ids, 60, 60);
+    ids_free(&ids);
+}
+
+static void test_a_page_is_of_one_source_and_one_kind(void **state)
+{
+    struct ids ids = {0};
+    struct stream_id page[8];
+
+    (void)state;
+    assert_int_equal(ids_page(&ids, page, 8), 0);
+    for (uint64_t ms = 0; ms < 10; ms++)
+        ids_push_left(&ids, left_of(ms < 6 ? A : B, ms, ms < 3));
+    assert_int_equal(ids_page(&ids, page, 2), 2);
+    assert_int_equal(ids_page(&ids, page, 8), 3);
+    ids_drop(&ids, 3);
+    assert_int_equal(ids_page(&ids, page, 8), 3);
+    assert_int_equal(page[2].ms, 5);
+    ids_drop(&ids, 3);
+    assert_int_equal(ids_page(&ids, page, 8), 4);
+    ids_free(&ids);
+}
+
+static void test_a_source_is_forgotten_and_the_others_keep_their_order(void **state)
+{
+    struct ids ids = {0};
+
+    (void)state;
+    for (uint64_t ms = 0; ms < 40; ms++)
+        ids_push_left(&ids, left_of(ms % 2 == 0 ? A : B, ms / 2, false));
+    ids_forget(&ids, B);
+    assert_order(&ids, 0, 20);
+    ids_forget(&ids, A);
+    assert_int_equal(ids.len, 0);
+    assert_null(ids.ring);
+}
+
+static void test_the_total_of_several_is_kept(void **state)
+{
+    size_t total = 0;
+    struct ids first = {.total = &total}, second = {.total = &total};
+
+    (void)state;
+    for (uint64_t ms = 0; ms < 40; ms++) {
+        ids_push_left(&first, left_of(ms % 2 == 0 ? A : B, ms, false));
+        ids_push_front(&second, left_of(A, ms, false));
+    }
+    assert_int_equal(total, 80);
+    ids_drop(&first, 10);
+    ids_forget(&first, A);
+    assert_int_equal(total, 15 + 40);
+    ids_free(&second);
+    assert_int_equal(total, 15);
+    ids_push_left(&second, left_of(A, 1, false));
+    ids_drop(&first, 15);
+    assert_int_equal(total, 1);
+    ids_free(&second);
+    assert_int_equal(total, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ids_come_out_in_the_order_in_which_they_went_in),
+        cmocka_unit_test(test_what_is_pushed_to_the_front_comes_first),
+        cmocka_unit_test(test_a_page_is_of_one_source_and_one_kind),
+        cmocka_unit_test(test_a_source_is_forgotten_and_the_others_keep_their_order),
+        cmocka_unit_test(test_the_total_of_several_is_kept),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,286 @@
+#include "common/settings/routes.h"
+
+#include "tests/unit/settings_case.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const char INI[] = "[mercure]\n"
+                          "topic_template = default/{topic}\n"
+                          "[route:drop]\n"
+                          "match = plant/+/secret private/#\n"
+                          "drop = yes\n"
+                          "[route:temps]\n"
+                          "match = plant/+/temp\n"
+                          "topic = temps/{1}\n"
+                          "alternates = all, {level:-1}/{topic:uri}\n"
+                          "data = field:t\n"
+                          "private = yes\n"
+                          "type = temp\n"
+                          "retry = 3s\n"
+                          "[route:rest]\n"
+                          "match = plant/#\n"
+                          "data = payload\n";
+
+static struct settings *settings;
+static struct routes *routes;
+static struct update update;
+static struct error refused;
+
+static void open_routes(const char *ini)
+{
+    settings = load(ini);
+    routes = routes_new(settings);
+}
+
+static void close_routes(void)
+{
+    routes_free(routes);
+    settings_free(settings);
+}
+
+static int update_of(const char *topic, const char *payload)
+{
+    const struct routes_message message = {
+        .identity = BYTES("id-1"), .topic = bytes_of(topic), .payload = bytes_of(payload)};
+
+    return routes_update(routes, &message, &update, &refused);
+}
+
+static void expect_bytes(struct bytes found, const char *expected)
+{
+    if (!bytes_equal_text(found, expected))
+        fail_msg("%.*s instead of %s", BYTES_ARG(found), expected);
+}
+
+static void test_the_first_route_with_a_filter_that_matches_is_taken(void **state)
+{
+    static const struct {
+        const char *topic;
+        const char *route;
+        const char *filter;
+    } rows[] = {
+        {"plant/press/secret", "drop", "plant/+/secret"},
+        {"private", "drop", "private/#"},
+        {"plant/press/temp", "temps", "plant/+/temp"},
+        {"plant/press/x/temp", "rest", "plant/#"},
+        {"other", NULL, "#"},
+    };
+
+    (void)state;
+    open_routes(INI);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct bytes filter;
+        const struct settings_route *route = routes_find(routes, bytes_of(rows[i].topic), &filter);
+
+        expect_bytes(filter, rows[i].filter);
+        if (rows[i].route == NULL)
+            assert_null(route);
+        else
+            assert_string_equal(route->name, rows[i].route);
+    }
+    close_routes();
+}
+
+static void test_a_route_says_what_the_update_is(void **state)
+{
+    (void)state;
+    open_routes(INI);
+    assert_int_equal(update_of("plant/a b/temp", "{\"t\":21.5}"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "temps/a b");
+    assert_int_equal(update.alternates_len, 2);
+    expect_bytes(update.alternates[0], "all");
+    expect_bytes(update.alternates[1], "temp/plant/a%20b/temp");
+    expect_bytes(update.id, "urn:mqtt-bridge:id-1");
+    expect_bytes(update.data, "21.5");
+    expect_bytes(update.type, "temp");
+    expect_bytes(update.retry, "3000");
+    assert_true(update.private_update);
+    close_routes();
+}
+
+static void test_what_no_route_takes_is_as_mercure_says(void **state)
+{
+    (void)state;
+    open_routes(INI);
+    assert_int_equal(update_of("other", "1"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "default/other");
+    expect_bytes(update.data, "{\"id\":\"id-1\",\"topic\":\"other\",\"payload\":1}");
+    assert_int_equal(update.alternates_len, 0);
+    assert_false(update.private_update);
+    assert_int_equal(update.type.len, 0);
+    assert_int_equal(update.retry.len, 0);
+    close_routes();
+}
+
+static void test_a_route_has_the_values_of_mercure_that_it_does_not_give(void **state)
+{
+    (void)state;
+    open_routes("[mercure]\ntopic_template=https://x/{topic}\ntopic_encoding=uri\nprivate=yes\n"
+                "data=payload\n[route:a]\nmatch=a/#\n[route:b]\nmatch=#\nprivate=no\ntopic={1}\n");
+    assert_int_equal(update_of("a/b c", "21"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "https://x/a/b%20c");
+    expect_bytes(update.data, "21");
+    assert_true(update.private_update);
+    assert_int_equal(update_of("b c", "21"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "b%20c");
+    assert_false(update.private_update);
+    close_routes();
+}
+
+static void test_a_dropped_topic_makes_no_update(void **state)
+{
+    (void)state;
+    open_routes(INI);
+    assert_int_equal(update_of("private/x", "1"), ROUTES_DROP);
+    close_routes();
+}
+
+static void test_a_field_is_text_as_it_is_and_else_json(void **state)
+{
+    static const struct {
+        const char *payload;
+        const char *data;
+    } rows[] = {
+        {"{\"t\":\"a\\u00e9\\n\"}", "a\xC3\xA9\n"},
+        {"{\"t\":[1, {\"x\":null}]}", "[1, {\"x\":null}]"},
+        {" {\"t\" : true } ", "true"},
+        {"{\"t\":1,\"t\":\"\"}", ""},
+        {"{\"t\":null}", "null"},
+    };
+
+    (void)state;
+    open_routes(INI);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        if (update_of("plant/x/temp", rows[i].payload) != ROUTES_PUBLISH)
+            fail_msg("%s: %s", rows[i].payload, refused.text);
+        expect_bytes(update.data, rows[i].data);
+    }
+    close_routes();
+}
+
+static void test_a_payload_without_the_field_is_refused_by_its_route(void **state)
+{
+    static const char *const payloads[] = {"", "21", "[1]", "{}", "{\"T\":1}", "{\"t\":1", "\xff"};
+
+    (void)state;
+    open_routes(INI);
+    for (size_t i = 0; i < COUNT(payloads); i++) {
+        assert_int_equal(update_of("plant/x/temp", payloads[i]), -ERR_REFUSED);
+        assert_string_equal(refused.text, "[route:temps] data: the payload is no JSON object with "
+                                          "a field \"t\"");
+    }
+    close_routes();
+}
+
+static void test_an_update_without_a_topic_is_refused(void **state)
+{
+    (void)state;
+    open_routes("[route:a]\nmatch=a/+\ntopic={1}\n[route:b]\nmatch=b\nalternates={level:2}\n");
+    assert_int_equal(update_of("a/", "1"), -ERR_REFUSED);
+    assert_string_equal(refused.text, "the update has an empty topic");
+    assert_int_equal(update_of("b", "1"), -ERR_REFUSED);
+    close_routes();
+}
+
+static void test_a_wrong_route_is_named_with_its_section_key_and_character(void **state)
+{
+    (void)state;
+    expect_faults(
+        "[route:x]\n"
+        "match = a/b, $share/x/y, #/a\n"
+        "topic = {1}/{foo}\n"
+        "alternates = {1} {\n"
+        "data = field:\n"
+        "[route:y]\n"
+        "topic = {1}\n"
+        "[mercure]\n"
+        "topic_template = {2}\n",
+        "x.ini:2: [route:x] match: `$share/x/y`: a route's filter has no $share/NAME/ before it\n"
+        "x.ini:2: [route:x] match: the MQTT filter \"#/a\" is not valid: `#` is only allowed alone "
+        "in the last level\n"
+        "x.ini:3: [route:x] topic: `{1}/{foo}`: character 5: no placeholder is called {foo}; there "
+        "are {topic}, {1} for what the first wildcard took, {level:2}, {level:-1}, each also with "
+        ":uri, and `{{` for a brace\n"
+        "x.ini:4: [route:x] alternates: `{1}`: {1} stands for a wildcard that not every filter of "
+        "`match` has\n"
+        "x.ini:4: [route:x] alternates: `{`: character 1 opens a placeholder that nothing closes; "
+        "`{{` is a brace\n"
+        "x.ini:5: [route:x] data: must be message, payload or field:NAME, not `field:`\n"
+        "x.ini:6: [route:y] match: must be given: topic filters, such as `plant/+/temp`\n"
+        "x.ini:9: [mercure] topic_template: `{2}`: {2} stands for a wildcard that not every filter "
+        "of `match` has\n");
+}
+
+static void test_a_batch_is_an_array_on_its_topic(void **state)
+{
+    const struct routes_message first = {
+        .identity = BYTES("id-1"), .topic = BYTES("plant/a/temp"), .payload = BYTES("1")};
+    const struct routes_message second = {
+        .identity = BYTES("id-2"), .topic = BYTES("plant/a/mode"), .payload = BYTES("on")};
+    struct buf documents = {0}, topic = {0};
+
+    (void)state;
+    open_routes("[route:b]\nmatch=plant/+/#\npublish=batch\nbatch_topic=plants/{1}\ntype=batch\n");
+    routes_append_document(&documents, &first);
+    routes_append_document(&documents, &second);
+    routes_append_batch_topic(routes, second.topic, &topic);
+    expect_bytes(buf_bytes(&topic), "plants/a");
+    assert_int_equal(routes_batch(routes, &first, buf_bytes(&documents), 2, &update, &refused), 0);
+    expect_bytes(update.topic, "plants/a");
+    expect_bytes(update.id, "urn:mqtt-bridge:id-1+1");
+    expect_bytes(update.type, "batch");
+    expect_bytes(update.data, "[{\"id\":\"id-1\",\"topic\":\"plant/a/temp\",\"payload\":1},"
+                              "{\"id\":\"id-2\",\"topic\":\"plant/a/mode\",\"payload\":\"on\"}]");
+    buf_free(&documents);
+    buf_free(&topic);
+    close_routes();
+}
+
+static void test_a_batch_is_of_documents_and_has_one_topic(void **state)
+{
+    (void)state;
+    expect_faults(
+        "[route:b]\nmatch=a\npublish=batch\ndata=payload\nalternates=x\nbatch_topic={1}\n",
+        "x.ini:4: [route:b] data: must be message: a batch is an array of message documents\n"
+        "x.ini:5: [route:b] alternates: a batch has one topic, batch_topic\n"
+        "x.ini:6: [route:b] batch_topic: `{1}`: {1} stands for a wildcard that not every "
+        "filter of `match` has\n");
+}
+
+static void test_routes_are_the_same_for_a_child(void **state)
+{
+    struct buf packed = {0};
+    struct error err;
+
+    (void)state;
+    open_routes(INI);
+    settings_pack(settings, "worker", &packed);
+    close_routes();
+    assert_int_equal(settings_unpack(&settings, buf_bytes(&packed), &err), 0);
+    routes = routes_new(settings);
+    assert_int_equal(update_of("plant/x/temp", "{\"t\":1}"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "temps/x");
+    assert_int_equal(update_of("private", "1"), ROUTES_DROP);
+    close_routes();
+    buf_free(&packed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_the_first_route_with_a_filter_that_matches_is_taken),
+        TEST(test_a_route_says_what_the_update_is),
+        TEST(test_what_no_route_takes_is_as_mercure_says),
+        TEST(test_a_route_has_the_values_of_mercure_that_it_does_not_give),
+        TEST(test_a_dropped_topic_makes_no_update),
+        TEST(test_a_field_is_text_as_it_is_and_else_json),
+        TEST(test_a_payload_without_the_field_is_refused_by_its_route),
+        TEST(test_an_update_without_a_topic_is_refused),
+        TEST(test_a_wrong_route_is_named_with_its_section_key_and_character),
+        TEST(test_a_batch_is_an_array_on_its_topic),
+        TEST(test_a_batch_is_of_documents_and_has_one_topic),
+        TEST(test_routes_are_the_same_for_a_child),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

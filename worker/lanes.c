@@ -1,0 +1,200 @@
+#include "worker/lanes.h"
+
+#include "worker/gather.h"
+
+static void remove_lane(struct lanes *lanes, struct lane *lane)
+{
+    HASH_DEL(lanes->all, lane); // NOLINT(clang-analyzer-core.NullDereference): it holds lane
+    lane_free(lane);
+}
+
+void lanes_free(struct lanes *lanes)
+{
+    struct lane *next;
+
+    for (struct lane *lane = lanes->all; lane != NULL; lane = next) {
+        next = lane->hh.next;
+        lane_forget(lane, NULL, false);
+        remove_lane(lanes, lane);
+    }
+}
+
+static struct lane *find_or_make(struct lanes *lanes, const struct entry *entry)
+{
+    const struct settings_route *route = handler_route(lanes->handler, entry);
+    struct bytes key = handler_lane(lanes->handler, entry, route);
+    struct lane *lane;
+
+    HASH_FIND(hh, lanes->all, key.data, key.len, lane);
+    if (lane != NULL)
+        return lane;
+    lane = lane_new(key, route);
+    lane->left.total = &lanes->left;
+    HASH_ADD_KEYPTR(hh, lanes->all, lane->key, lane->key_len, lane);
+    return lane;
+}
+
+/* Its window is over, or another one begins: behind all that the lane has. */
+static void end_window(struct lanes *lanes, struct lane *lane)
+{
+    lane_add(lane, gather_take(lane), lanes->aside_max);
+    if (lane->list == NULL || lane->list == &lanes->gathering)
+        lanes_place(lanes, lane);
+}
+
+/* A redelivered message may be what killed its worker: a batch would hide which of them it was. Behind those that are
+ * left it would be published before them. */
+static bool waits_for_window(const struct lane *lane, const struct entry *entry)
+{
+    switch (lane_publish(lane)) {
+    case PUBLISH_EACH:
+        return false;
+    case PUBLISH_LATEST:
+        return true;
+    case PUBLISH_BATCH:
+        return !entry->redelivered && lane->left.len == 0;
+    }
+    return false;
+}
+
+void lanes_add(struct lanes *lanes, struct entry *entry, int64_t now_ms)
+{
+    struct lane *lane = find_or_make(lanes, entry);
+
+    if (lane->gathered != NULL && (!gather_fits(lane, entry) || !waits_for_window(lane, entry)))
+        end_window(lanes, lane);
+    if (!waits_for_window(lane, entry))
+        lane_add(lane, entry, lanes->aside_max);
+    else if (gather_add(lane, entry, now_ms))
+        end_window(lanes, lane);
+    if (lane->list == NULL || (lane->list == &lanes->gathering && lane->head != NULL))
+        lanes_place(lanes, lane);
+}
+
+void lanes_place(struct lanes *lanes, struct lane *lane)
+{
+    if (lane->head != NULL)
+        lane_move(lane, &lanes->ready);
+    else if (lane->left.len > 0)
+        lane_move(lane, &lanes->unloaded);
+    else if (lane->gathered == NULL)
+        remove_lane(lanes, lane);
+    else if (lane->list != &lanes->gathering)
+        lane_move_by_window(lane, &lanes->gathering);
+}
+
+void lanes_put_off(struct lanes *lanes, struct lane *lane, int64_t now_ms)
+{
+    struct entry *entry = lane_pop(lane);
+
+    entry->failures++;
+    if (!gather_fits(lane, entry))
+        end_window(lanes, lane);
+    (void)gather_add(lane, entry, now_ms);
+    lanes_place(lanes, lane);
+}
+
+int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms)
+{
+    struct lane *lane;
+
+    while ((lane = lanes->gathering.head) != NULL &&
+           (lanes->ending || lanes->crowded || lane->window_ms <= now_ms))
+        end_window(lanes, lane);
+    return lane != NULL ? lane->window_ms : -1;
+}
+
+bool lanes_is_in_flight(const struct lanes *lanes, const struct lane *lane)
+{
+    return lane->list == &lanes->flight || lane->list == &lanes->overdue ||
+           lane->list == &lanes->held;
+}
+
+size_t lanes_count_in_flight(const struct lanes *lanes, const struct source *source)
+{
+    size_t count = 0;
+
+    for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
+        count += lanes_is_in_flight(lanes, lane) && lane->head->source == source;
+    return count;
+}
+
+void lanes_forget(struct lanes *lanes, const struct source *source)
+{
+    struct lane *next;
+
+    for (struct lane *lane = lanes->all; lane != NULL; lane = next) {
+        const struct entry *head = lane->head;
+
+        next = lane->hh.next;
+        lane_forget(lane, source, lanes_is_in_flight(lanes, lane));
+        if (lane->head == NULL || lane->head != head)
+            lanes_place(lanes, lane);
+    }
+}
+
+void lanes_forget_waiting(struct lanes *lanes)
+{
+    struct lane *next;
+
+    for (struct lane *lane = lanes->all; lane != NULL; lane = next) {
+        next = lane->hh.next;
+        if (lane->aside || lane->list == &lanes->paused)
+            lane_forget(lane, NULL, lanes_is_in_flight(lanes, lane));
+        else
+            ids_free(&lane->left);
+        if (lane->head == NULL)
+            lanes_place(lanes, lane);
+    }
+}
+
+size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct stream_id *ids,
+                        size_t max, bool *redelivered, struct lane **lane)
+{
+    for (*lane = lanes->unloaded.head; *lane != NULL; *lane = (*lane)->next) {
+        const struct left *first = ids_at(&(*lane)->left, 0);
+
+        if ((*lane)->reading != NULL || first->source != source)
+            continue;
+        (*lane)->reading = source;
+        (*lane)->reading_alone = first->alone;
+        *redelivered = first->redelivered;
+        return ids_page(&(*lane)->left, ids, max);
+    }
+    return 0;
+}
+
+/* What is read again stands before all that is left: it is not left once more. */
+static void append(struct lane *lane, struct entry *entry)
+{
+    if (entry != NULL)
+        DL_APPEND(lane->head, entry);
+}
+
+void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms)
+{
+    enum publish_mode publish = lane_publish(lane);
+    bool is_alone = publish == PUBLISH_EACH || lane->reading_alone ||
+                    (publish == PUBLISH_BATCH && entry->redelivered);
+
+    if (is_alone || !gather_fits(lane, entry)) {
+        append(lane, gather_take(lane));
+        append(lane, entry);
+    } else if (gather_add(lane, entry, now_ms)) {
+        append(lane, gather_take(lane));
+    }
+}
+
+void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
+{
+    lane->reading = NULL;
+    ids_drop(&lane->left, read);
+    lanes_place(lanes, lane);
+}
+
+void lanes_each_left(const struct lanes *lanes, const struct source *source, ids_visit *visit,
+                     void *context)
+{
+    for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
+        ids_each(&lane->left, source, visit, context);
+}

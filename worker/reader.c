@@ -1,0 +1,788 @@
+#include "worker/reader.h"
+
+#include "common/base/alloc.h"
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "worker/delivery.h"
+#include "worker/due.h"
+#include "worker/settle.h"
+#include "worker/takeover.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RECONNECT_MIN_MS 100
+#define RECONNECT_MAX_MS 5000
+#define LEASE_WAIT_MS    1000
+#define LAST_READ_MS     100
+/* Acknowledgements that Redis does not have yet are worth a wait: without them what was published is
+ * published again. Long enough for a connection that was cut or a server that changes over quickly,
+ * short beside stop_timeout: longer would hold up an end that can settle nothing more. */
+#define GIVE_UP_MS     1500
+#define PAGE           256  /* entries asked for at a time, at the most */
+#define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
+#define TOUCH_LEAST_MS 1000
+
+enum phase {
+    DOWN,       /* until again_ms */
+    CONNECTING, /* both connections */
+    GROUP,      /* the consumer group is made if it is missing */
+    LEASE,      /* taken, or waited for */
+    QUIESCE,    /* what is on the wire to the hub comes home first */
+    PENDING,    /* what this consumer had pending is read */
+    RUNNING,
+    RELEASING,
+    RELEASED,
+};
+
+/* Entries that are read again by their ids. */
+struct page {
+    struct reader *reader;
+    bool under_way;
+    bool redelivered;
+    struct lane *lane; /* of the lane's page: NULL if the lane is gone */
+};
+
+struct reader {
+    struct source *source;
+    struct publisher *publisher;
+    struct failures *failures;
+    struct queue *queue; /* the connection that may block */
+    struct queue_reader me;
+    struct redelivery redelivery;
+    struct due due;
+    struct takeover takeover;
+
+    enum phase phase;
+    struct backoff backoff;
+    int64_t again_ms;
+    unsigned connected; /* of the two */
+    bool asked;         /* a request of this phase is unanswered */
+    bool held_before;   /* this process has had the lease: a standing one is our own */
+    bool proven;        /* new entries could be read since it connected */
+    bool stopped;
+    bool renewing;
+    int64_t renew_ms, touch_ms; /* when next, monotonic */
+
+    struct stream_id pending_after; /* how far pending entries are read */
+    struct ids unread;              /* read before anything new */
+    struct page unread_page;
+    struct page lane_page;
+    bool active;          /* the last step was free to read: only then are its deadlines ours */
+    bool had_room;        /* and there was room for more */
+    bool reading;         /* XREADGROUP is under way */
+    bool dry;             /* the last one brought nothing: the next may block */
+    size_t requested;     /* of the load */
+    int64_t last_read_ms; /* stopped: how long the last one is waited for */
+    int64_t give_up_ms;   /* stopped, and Redis is away: how long it is waited for */
+};
+
+static void fail(void *context, int result, const struct error *err);
+
+int reader_new(struct reader **reader, const struct child *child,
+               const struct settings_transport *transport, const char *instance, struct load *total,
+               struct publisher *publisher, struct failures *failures, struct error *err)
+{
+    struct reader *made = xcalloc(1, sizeof(*made));
+
+    if (source_new(&made->source, child, transport, instance, total, err) < 0) {
+        free(made);
+        return -(int)err->code;
+    }
+    if (queue_new(&made->queue, transport, err) < 0) {
+        source_free(made->source);
+        free(made);
+        return -(int)err->code;
+    }
+    made->publisher = publisher;
+    made->failures = failures;
+    made->source->broken = fail;
+    made->source->context = made;
+    made->me = (struct queue_reader){.consumer = made->source->consumer,
+                                     .instance = xstrdup(instance),
+                                     .token = xasprintf("%s:%016" PRIx64, instance, random_u64())};
+    made->redelivery = (struct redelivery){.source = made->source, .publisher = publisher};
+    made->due = (struct due){.source = made->source};
+    made->takeover = (struct takeover){.source = made->source, .found = &made->unread};
+    made->unread_page.reader = made;
+    made->lane_page.reader = made;
+    made->backoff =
+        (struct backoff){.minimum_ms = RECONNECT_MIN_MS, .maximum_ms = RECONNECT_MAX_MS};
+    settle_new(made->source, transport, failures);
+    *reader = made;
+    return 0;
+}
+
+void reader_free(struct reader *reader)
+{
+    struct source *source = reader->source;
+    size_t lost = settle_waiting(source->settle);
+
+    if (lost > 0)
+        log_warning(LOG_WITH(log_number("entries", (int64_t)lost)),
+                    "%s: %zu entries are done but could not be acknowledged; they will be handled "
+                    "once more",
+                    queue_address(source->writer), lost);
+    reader->phase = RELEASED;
+    redelivery_forget(&reader->redelivery);
+    queue_free(reader->queue);
+    queue_disconnect(source->writer);
+    settle_free(source->settle);
+    source_free(source);
+    ids_free(&reader->unread);
+    free((char *)reader->me.instance);
+    free((char *)reader->me.token);
+    free(reader);
+}
+
+static void set_requested(struct reader *reader, size_t requested)
+{
+    reader->source->total->requested += requested - reader->requested;
+    reader->requested = requested;
+}
+
+/* Connections ------------------------------------------------------------------------------------------*/
+
+static void forget_all(struct reader *reader)
+{
+    redelivery_forget(&reader->redelivery);
+    publisher_forget(reader->publisher, reader->source, clock_monotonic_ms());
+    failures_forget(reader->failures, reader->source);
+    ids_free(&reader->unread);
+    ids_free(&reader->source->unwritten);
+    reader->lane_page.lane = NULL;
+}
+
+static void break_off(struct reader *reader, const char *why)
+{
+    struct source *source = reader->source;
+
+    source->leased = false;
+    if (reader->phase == RELEASING || reader->phase == RELEASED) {
+        reader->phase = RELEASED;
+        return;
+    }
+    if (reader->phase > CONNECTING)
+        reader->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
+    reader->phase = DOWN;
+    snprintf(source->trouble, sizeof(source->trouble), "%s", why);
+    log_fault(&source->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
+              "Nothing can be read: %s. Trying again; what is queued is kept", why);
+    reader->again_ms = clock_monotonic_ms() + backoff_next(&reader->backoff);
+    reader->asked = false;
+    reader->proven = false;
+    queue_disconnect(reader->queue);
+    queue_disconnect(source->writer);
+    forget_all(reader);
+    set_requested(reader, 0);
+    stats_set(source->child->slot, STATS_REDIS_CONNECTED, 0);
+}
+
+/* Redis said no to something that nothing goes on without, or is gone. */
+static void fail(void *context, int result, const struct error *err)
+{
+    struct reader *reader = context;
+    struct error copy = *err;
+
+    if (reader->phase == DOWN)
+        return;
+    if (result == -ERR_REFUSED)
+        reader->backoff.next_ms = reader->backoff.maximum_ms; /* time alone does not mend it */
+    break_off(reader, copy.text);
+}
+
+static void connected(void *context, int result, const struct error *err)
+{
+    struct reader *reader = context;
+
+    if (reader->phase != CONNECTING)
+        return;
+    if (result < 0)
+        fail(reader, result, err);
+    else if (++reader->connected == 2)
+        reader->phase = queue_dsn(reader->queue)->auto_setup ? GROUP : LEASE;
+}
+
+static void connect_both(struct reader *reader)
+{
+    reader->phase = CONNECTING;
+    reader->connected = 0;
+    reader->reading = false;
+    reader->renewing = false;
+    reader->unread_page.under_way = false;
+    reader->lane_page.under_way = false;
+    queue_connect(reader->source->writer, connected, reader);
+    if (reader->phase == CONNECTING)
+        queue_connect(reader->queue, connected, reader);
+}
+
+static void group_made(void *context, int result, const struct error *err)
+{
+    struct reader *reader = context;
+
+    reader->asked = false;
+    if (reader->phase != GROUP)
+        return;
+    if (result < 0)
+        fail(reader, result, err);
+    else
+        reader->phase = LEASE;
+}
+
+/* A connection that ended by itself; the next step sees to it. */
+static bool is_broken(const struct reader *reader)
+{
+    if (reader->phase == DOWN || reader->phase == CONNECTING || reader->phase == RELEASED)
+        return false;
+    return !queue_is_connected(reader->source->writer) ||
+           (!reader->stopped && !queue_is_connected(reader->queue));
+}
+
+/* The lease --------------------------------------------------------------------------------------------*/
+
+static void wait_for_lease(struct reader *reader)
+{
+    struct source *source = reader->source;
+
+    reader->again_ms = clock_monotonic_ms() + LEASE_WAIT_MS;
+    snprintf(source->trouble, sizeof(source->trouble),
+             "%s: another worker reads as consumer %s; waiting for its lease to end",
+             queue_address(source->writer), source->consumer);
+    log_fault(&source->fault, LOG_LEVEL_WARNING, LOG_PLAIN,
+              "%s. Two hosts must not share an instance id or a consumer name", source->trouble);
+}
+
+static void lease_taken(void *context, int result, int64_t number, const struct error *err)
+{
+    struct reader *reader = context;
+
+    reader->asked = false;
+    if (reader->phase != LEASE)
+        return;
+    if (result < 0) {
+        fail(reader, result, err);
+        return;
+    }
+    if (number == 0) {
+        wait_for_lease(reader);
+        return;
+    }
+    reader->held_before = true;
+    reader->source->leased = true;
+    reader->renew_ms = clock_monotonic_ms() + QUEUE_RENEW_MS;
+    reader->pending_after = (struct stream_id){0, 0};
+    reader->phase = QUIESCE;
+}
+
+static void lease_renewed(void *context, int result, int64_t number, const struct error *err)
+{
+    struct reader *reader = context;
+    struct error lost;
+
+    reader->renewing = false;
+    if (result < 0) {
+        source_report_error(reader->source, ERROR_RENEW, err);
+        return;
+    }
+    source_clear_error(reader->source, ERROR_RENEW);
+    if (number != 0 || reader->phase <= LEASE)
+        return;
+    error_set(&lost, ERR_UNREACHABLE, "%s: the lease on our consumer name has ended",
+              queue_address(reader->queue));
+    fail(reader, -ERR_UNREACHABLE, &lost);
+}
+
+static void renew(struct reader *reader, int64_t now_ms)
+{
+    if (reader->renewing || now_ms < reader->renew_ms)
+        return;
+    reader->renewing = true;
+    reader->renew_ms = now_ms + QUEUE_RENEW_MS;
+    queue_renew_lease(reader->source->writer, &reader->me, lease_renewed, reader);
+}
+
+struct touches {
+    const struct source *source;
+    struct stream_id ids[PAGE];
+    size_t len;
+};
+
+static void send_touches(struct touches *touches)
+{
+    if (touches->len > 0)
+        queue_touch(touches->source->writer, touches->source->consumer, touches->ids, touches->len,
+                    NULL, NULL);
+    touches->len = 0;
+}
+
+static void touch(void *context, struct stream_id id)
+{
+    struct touches *touches = context;
+
+    touches->ids[touches->len++] = id;
+    if (touches->len == PAGE)
+        send_touches(touches);
+}
+
+/* Nobody else is to take for idle what is open here, or left. */
+static void touch_all(struct reader *reader)
+{
+    struct source *source = reader->source;
+    struct touches touches = {.source = source};
+    int64_t every_ms = queue_dsn(source->writer)->redeliver_timeout_ms / 3;
+
+    reader->touch_ms =
+        clock_monotonic_ms() + (every_ms > TOUCH_LEAST_MS ? every_ms : TOUCH_LEAST_MS);
+    for (const struct entry *entry = source->open; entry != NULL; entry = entry->open_next) {
+        touch(&touches, entry->id);
+        for (size_t i = 0; i < entry->carried.len; i++)
+            touch(&touches, entry->carried.ids[i]);
+    }
+    ids_each(&reader->unread, source, touch, &touches);
+    ids_each(&source->unwritten, source, touch, &touches);
+    lanes_each_left(publisher_lanes(reader->publisher), source, touch, &touches);
+    send_touches(&touches);
+}
+
+/* The lease, and what is pending under it. */
+static void hold(struct reader *reader, int64_t now_ms)
+{
+    renew(reader, now_ms);
+    if (now_ms >= reader->touch_ms)
+        touch_all(reader);
+}
+
+/* Reading ----------------------------------------------------------------------------------------------*/
+
+static void pending_read(void *context, int result, const struct queue_entry *entries, size_t len,
+                         const struct error *err)
+{
+    struct reader *reader = context;
+
+    reader->asked = false;
+    if (reader->phase != PENDING)
+        return;
+    if (result < 0) {
+        fail(reader, result, err);
+        return;
+    }
+    if (len == 0) {
+        reader->phase = RUNNING;
+        reader->dry = false;
+        due_begin(&reader->due);
+        takeover_begin(&reader->takeover);
+        return;
+    }
+    source_mark_healthy(reader->source);
+    size_t read = delivery_hand_on(&reader->redelivery, entries, len, true, NULL);
+    if (read > 0)
+        reader->pending_after = entries[read - 1].id;
+}
+
+static void read_pending(struct reader *reader, const struct credit *credit)
+{
+    if (reader->asked || redelivery_is_busy(&reader->redelivery))
+        return;
+    reader->asked = true;
+    queue_read_pending(reader->source->writer, reader->source->consumer, reader->pending_after,
+                       source_page_size(reader->source,
+                                        credit->entries < PAGE ? credit->entries : PAGE,
+                                        credit->bytes),
+                       credit->bytes, pending_read, reader);
+}
+
+static void page_read(void *context, int result, const struct queue_entry *entries, size_t len,
+                      const struct error *err)
+{
+    struct page *page = context;
+    struct reader *reader = page->reader;
+    struct lane *lane = page->lane;
+
+    page->under_way = false;
+    page->lane = NULL;
+    if (result < 0) {
+        fail(reader, result, err);
+        return;
+    }
+    if (page == &reader->unread_page)
+        set_requested(reader, 0);
+    else if (lane == NULL)
+        return;
+    size_t read = delivery_hand_on(&reader->redelivery, entries, len, page->redelivered, lane);
+    if (lane != NULL)
+        lanes_end_page(publisher_lanes(reader->publisher), lane, read);
+    else
+        ids_drop(&reader->unread, read);
+}
+
+static void read_page(struct page *page, const struct stream_id *ids, size_t len, size_t bytes)
+{
+    page->under_way = true;
+    queue_read_ids(page->reader->source->writer, ids, len, bytes, page_read, page);
+}
+
+static void read_unread(struct reader *reader, size_t count, const struct credit *credit)
+{
+    struct stream_id ids[PAGE];
+    size_t len = ids_page(&reader->unread, ids, count);
+
+    reader->unread_page.redelivered = ids_at(&reader->unread, 0)->redelivered;
+    set_requested(reader, len);
+    read_page(&reader->unread_page, ids, len, credit->bytes);
+}
+
+/* What a lane has left. Its bytes are those of what is set aside. */
+static void read_lane(struct reader *reader, const struct credit *credit)
+{
+    struct page *page = &reader->lane_page;
+    struct stream_id ids[PAGE];
+
+    if (page->under_way || reader->stopped)
+        return;
+    size_t len = lanes_begin_page(publisher_lanes(reader->publisher), reader->source, ids,
+                                  source_page_size(reader->source, PAGE, credit->aside_bytes),
+                                  &page->redelivered, &page->lane);
+    if (len > 0)
+        read_page(page, ids, len, credit->aside_bytes);
+}
+
+static void new_read(void *context, int result, const struct queue_entry *entries, size_t len,
+                     const struct error *err)
+{
+    struct reader *reader = context;
+
+    reader->reading = false;
+    if (!reader->unread_page.under_way)
+        set_requested(reader, 0);
+    if (result < 0) {
+        /* Also when the stream is gone: the group is made anew. */
+        if (!reader->stopped)
+            fail(reader, result, err);
+        return;
+    }
+    if (!reader->proven) {
+        reader->proven = true;
+        backoff_reset(&reader->backoff);
+        source_mark_healthy(reader->source);
+    }
+    reader->dry = len == 0;
+    for (size_t i = delivery_hand_on(&reader->redelivery, entries, len, false, NULL); i < len; i++)
+        ids_push_left(&reader->unread, (struct left){reader->source, entries[i].id, false, false});
+}
+
+static void read_new(struct reader *reader, size_t count, const struct credit *credit)
+{
+    reader->reading = true;
+    /* One that waits for what may never come keeps no room from the others. */
+    set_requested(reader, reader->dry ? 0 : count);
+    queue_read_new(reader->queue, reader->source->consumer, count, credit->bytes,
+                   reader->dry ? BLOCK_MS : 0, new_read, reader);
+}
+
+/* Entries that were to be rejected, once a row of theirs may wait again. */
+static void take_unwritten(struct reader *reader)
+{
+    struct ids *ids = &reader->source->unwritten;
+    size_t len = ids->len < PAGE ? ids->len : PAGE;
+
+    if (reader->unread.len > 0 || len == 0 || !failures_have_room(reader->failures))
+        return;
+    for (size_t i = 0; i < len; i++)
+        ids_push_left(&reader->unread, *ids_at(ids, i));
+    ids_drop(ids, len);
+}
+
+/* The order of reading, once connected: see the header. */
+static void read_on(struct reader *reader, int64_t now_ms, const struct credit *credit)
+{
+    size_t room = credit->entries < PAGE ? credit->entries : PAGE;
+
+    reader->active = true;
+    due_step(&reader->due, now_ms, credit->bytes);
+    if (room == 0)
+        return;
+    size_t count = source_page_size(reader->source, room, credit->bytes);
+    take_unwritten(reader);
+    if (reader->unread.len == 0)
+        takeover_step(&reader->takeover, now_ms, count);
+    if (reader->unread_page.under_way || (reader->reading && !reader->dry))
+        return;
+    if (reader->unread.len > 0)
+        read_unread(reader, count, credit);
+    else if (!reader->reading)
+        read_new(reader, count, credit);
+}
+
+static void run(struct reader *reader, int64_t now_ms, const struct credit *credit)
+{
+    reader->active = false;
+    reader->had_room = credit->entries > 0;
+    hold(reader, now_ms);
+    redelivery_step(&reader->redelivery, now_ms);
+    if (!credit->may_read || !credit->is_its_turn)
+        source_mark_healthy(reader->source); /* it is others that we wait for */
+    if (credit->may_read)
+        read_lane(reader, credit);
+    if (reader->stopped || !credit->may_read || !credit->is_its_turn)
+        return;
+    if (reader->phase == RUNNING && !redelivery_is_busy(&reader->redelivery))
+        read_on(reader, now_ms, credit);
+    else if (reader->phase == PENDING && credit->entries > 0)
+        read_pending(reader, credit);
+}
+
+/* A read that is under way when we stop may bring entries that are ours then: it is waited for, but a
+ * read of an empty stream would only block. */
+static void end_last_read(struct reader *reader, int64_t now_ms)
+{
+    if (!reader->reading || now_ms < reader->last_read_ms)
+        return;
+    reader->reading = false;
+    queue_disconnect(reader->queue);
+}
+
+/* To read, or to acknowledge what is done. */
+static bool wants_redis(const struct reader *reader)
+{
+    return !reader->stopped || !settle_is_idle(reader->source->settle);
+}
+
+static void quiesce(struct reader *reader, int64_t now_ms)
+{
+    publisher_forget(reader->publisher, reader->source, now_ms);
+    failures_forget(reader->failures, reader->source);
+    if (lanes_count_in_flight(publisher_lanes(reader->publisher), reader->source) == 0 &&
+        reader->source->open == NULL && settle_is_idle(reader->source->settle))
+        reader->phase = PENDING;
+    renew(reader, now_ms);
+}
+
+static void advance(struct reader *reader, int64_t now_ms, const struct credit *credit)
+{
+    struct queue *writer = reader->source->writer;
+
+    switch (reader->phase) {
+    case DOWN:
+        if (wants_redis(reader) && now_ms >= reader->again_ms)
+            connect_both(reader);
+        break;
+    case GROUP:
+        if (reader->asked)
+            break;
+        reader->asked = true;
+        queue_create_group(writer, group_made, reader);
+        break;
+    case LEASE:
+        if (reader->asked || now_ms < reader->again_ms)
+            break;
+        reader->asked = true;
+        queue_take_lease(writer, &reader->me, !reader->held_before, lease_taken, reader);
+        break;
+    case QUIESCE:
+        quiesce(reader, now_ms);
+        break;
+    case PENDING:
+    case RUNNING:
+        run(reader, now_ms, credit);
+        break;
+    case CONNECTING:
+    case RELEASING:
+    case RELEASED:
+        break;
+    }
+}
+
+void reader_step(struct reader *reader, int64_t now_ms, const struct credit *credit)
+{
+    struct source *source = reader->source;
+    enum phase before;
+
+    if (is_broken(reader)) {
+        const struct queue *ended =
+            queue_is_connected(source->writer) ? reader->queue : source->writer;
+        char why[200];
+
+        snprintf(why, sizeof(why), "%.199s", queue_last_error(ended)->text);
+        break_off(reader, why);
+    }
+    do {
+        before = reader->phase;
+        advance(reader, now_ms, credit);
+    } while (reader->phase != before);
+    if (reader->stopped)
+        end_last_read(reader, now_ms);
+    settle_step(source->settle, now_ms, source->open == NULL || reader->stopped);
+    /* What was asked goes out now, not after the next poll. */
+    queue_process(source->writer, 0);
+    queue_process(reader->queue, 0);
+}
+
+/* The end ----------------------------------------------------------------------------------------------*/
+
+void reader_stop(struct reader *reader)
+{
+    int64_t now_ms = clock_monotonic_ms();
+
+    reader->stopped = true;
+    reader->last_read_ms = now_ms + LAST_READ_MS;
+    reader->give_up_ms = now_ms + GIVE_UP_MS;
+    if (reader->phase == DOWN)
+        reader->again_ms = now_ms;
+    backoff_reset(&reader->backoff);
+    redelivery_forget(&reader->redelivery);
+    reader->lane_page.lane = NULL;
+}
+
+static void released(void *context, int result, const struct error *err)
+{
+    struct reader *reader = context;
+
+    (void)result;
+    (void)err;
+    reader->phase = RELEASED;
+}
+
+void reader_release(struct reader *reader)
+{
+    struct source *source = reader->source;
+
+    if (reader->phase == RELEASING || reader->phase == RELEASED)
+        return;
+    if (reader->phase <= LEASE || !queue_is_connected(source->writer)) {
+        reader->phase = RELEASED;
+        return;
+    }
+    source_uncount_all(source);
+    source->leased = false;
+    reader->phase = RELEASING;
+    queue_disconnect(reader->queue); /* nothing is delivered to a name that may go now */
+    queue_release_lease(source->writer, &reader->me, released, reader);
+}
+
+bool reader_is_released(const struct reader *reader)
+{
+    return reader->phase == RELEASED;
+}
+
+/* Waiting ----------------------------------------------------------------------------------------------*/
+
+unsigned reader_poll(const struct reader *reader, struct pollfd fds[READER_FDS])
+{
+    const struct queue *queues[READER_FDS] = {reader->queue, reader->source->writer};
+    unsigned len = 0;
+
+    for (size_t i = 0; i < READER_FDS; i++)
+        if (queue_fd(queues[i]) >= 0)
+            fds[len++] =
+                (struct pollfd){.fd = queue_fd(queues[i]), .events = queue_events(queues[i])};
+    return len;
+}
+
+void reader_process(struct reader *reader, const struct pollfd *fds, unsigned len)
+{
+    struct queue *queues[READER_FDS] = {reader->queue, reader->source->writer};
+
+    for (size_t i = 0; i < READER_FDS; i++) {
+        short revents = 0;
+
+        for (unsigned j = 0; j < len; j++)
+            if (fds[j].fd == queue_fd(queues[i]))
+                revents |= fds[j].revents;
+        queue_process(queues[i], revents);
+    }
+}
+
+static int64_t phase_deadline_ms(const struct reader *reader)
+{
+    int64_t deadline = -1;
+
+    if (reader->phase == QUIESCE || reader->phase == PENDING || reader->phase == RUNNING)
+        deadline = reader->renewing ? -1 : reader->renew_ms;
+    if (reader->phase == PENDING || reader->phase == RUNNING) {
+        deadline = clock_earlier_ms(deadline, reader->touch_ms);
+        deadline = clock_earlier_ms(deadline, redelivery_deadline_ms(&reader->redelivery));
+    }
+    if (reader->phase == RUNNING && reader->active) {
+        deadline = clock_earlier_ms(deadline, due_deadline_ms(&reader->due));
+        if (reader->had_room && reader->unread.len == 0)
+            deadline = clock_earlier_ms(deadline, takeover_deadline_ms(&reader->takeover));
+    }
+    if ((reader->phase == DOWN || reader->phase == LEASE) && !reader->asked && wants_redis(reader))
+        deadline = clock_earlier_ms(deadline, reader->again_ms);
+    /* Once it is past, it is others that are waited for. */
+    if (reader->phase <= LEASE && reader->phase != GROUP && reader->stopped &&
+        reader->give_up_ms > clock_monotonic_ms())
+        deadline = clock_earlier_ms(deadline, reader->give_up_ms);
+    return deadline;
+}
+
+int64_t reader_deadline_ms(const struct reader *reader)
+{
+    int64_t deadline = phase_deadline_ms(reader);
+
+    if (is_broken(reader))
+        return 0;
+    deadline = clock_earlier_ms(deadline, queue_deadline_ms(reader->queue));
+    deadline = clock_earlier_ms(deadline, queue_deadline_ms(reader->source->writer));
+    deadline = clock_earlier_ms(deadline, settle_deadline_ms(reader->source->settle));
+    if (reader->stopped && reader->reading)
+        deadline = clock_earlier_ms(deadline, reader->last_read_ms);
+    return deadline;
+}
+
+const struct source *reader_source(const struct reader *reader)
+{
+    return reader->source;
+}
+
+bool reader_is_running(const struct reader *reader)
+{
+    return (reader->phase == RUNNING || reader->phase == PENDING) &&
+           reader->source->trouble[0] == '\0';
+}
+
+bool reader_is_quiet(const struct reader *reader)
+{
+    const struct load *load = &reader->source->load;
+
+    switch (reader->phase) {
+    case DOWN:
+    case RELEASING:
+    case RELEASED:
+        return true;
+    case LEASE:
+        return !reader->asked; /* another host's */
+    case CONNECTING:
+        return reader->backoff.next_ms > 0; /* it was away */
+    case GROUP:
+    case QUIESCE:
+    case PENDING:
+        return false;
+    case RUNNING:
+        return reader->reading && reader->dry && reader->unread.len == 0 &&
+               load->entries[ENTRY_QUEUED] + load->entries[ENTRY_CURRENT] == 0;
+    }
+    return true;
+}
+
+bool reader_is_idle(const struct reader *reader, bool without_rows)
+{
+    const size_t *entries = reader->source->load.entries;
+
+    return entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_GATHERED] == 0 &&
+           (without_rows || entries[ENTRY_FAILING] == 0) && !reader->reading &&
+           settle_is_idle(reader->source->settle);
+}
+
+bool reader_is_lost(const struct reader *reader, int64_t now_ms)
+{
+    const size_t *entries = reader->source->load.entries;
+
+    return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->give_up_ms &&
+           entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_GATHERED] +
+                   entries[ENTRY_FAILING] ==
+               0;
+}

@@ -1,0 +1,57 @@
+/* What to read next from one transport: connections, lease, and the order of reading. That is: own pending
+ * entries, due delayed ones, those of workers that are gone, those that were read and left in Redis, new ones.
+ *
+ * Two connections: one that may block in XREADGROUP, and the source's writer. When either breaks both are
+ * made anew after a back-off, what has not been sent to the hub is forgotten, and what this consumer has
+ * pending is read again. A reading keeps no more bytes than the credit allows, and one entry at the least: the
+ * others are left in Redis and read again by their ids. One thread. */
+#ifndef WORKER_READER_H
+#define WORKER_READER_H
+
+#include "worker/failures.h"
+#include "worker/publisher.h"
+#include "worker/source.h"
+
+#include <poll.h>
+
+struct reader;
+
+#define READER_FDS 2
+
+/* What may be read in one step. */
+struct credit {
+    bool may_read;    /* the hub takes updates */
+    bool is_its_turn; /* no transport of higher priority has anything */
+    size_t entries;
+    size_t bytes;
+    size_t aside_bytes; /* of what lanes have left */
+};
+
+/* instance: who we are, for the lease and the consumer's name. total: of all readers. */
+MUST_CHECK int reader_new(struct reader **reader, const struct child *child,
+                          const struct settings_transport *transport, const char *instance,
+                          struct load *total, struct publisher *publisher,
+                          struct failures *failures, struct error *err);
+void reader_free(struct reader *reader);
+
+/* Does what is due: connects, renews, reads. */
+void reader_step(struct reader *reader, int64_t now_ms, const struct credit *credit);
+/* Nothing is read any more; the lease is kept. */
+void reader_stop(struct reader *reader);
+/* Gives the lease back; reader_is_released then becomes true (also if Redis is away). */
+void reader_release(struct reader *reader);
+bool reader_is_released(const struct reader *reader);
+
+unsigned reader_poll(const struct reader *reader, struct pollfd fds[READER_FDS]);
+void reader_process(struct reader *reader, const struct pollfd *fds, unsigned len);
+int64_t reader_deadline_ms(const struct reader *reader); /* monotonic; -1: none */
+
+const struct source *reader_source(const struct reader *reader);
+bool reader_is_running(const struct reader *reader); /* connected, leased, past what was pending */
+bool reader_is_quiet(const struct reader *reader);   /* waits for new entries and has none */
+/* Nothing to acknowledge, and no open entry but those set aside; without_rows: and those that wait for a row. */
+bool reader_is_idle(const struct reader *reader, bool without_rows);
+/* Stopped, and Redis is away for so long that nothing is settled any more. */
+bool reader_is_lost(const struct reader *reader, int64_t now_ms);
+
+#endif

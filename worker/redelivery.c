@@ -1,0 +1,71 @@
+#include "worker/redelivery.h"
+
+#include <stdio.h>
+#include <utlist.h>
+
+/* A hub that takes longer is what we wait for: a kill from then on costs the entry nothing. */
+#define WAITING_MS 1000
+
+void redelivery_add(struct redelivery *redelivery, struct entry *entry)
+{
+    DL_APPEND(redelivery->head, entry);
+    redelivery->active = true;
+}
+
+static struct entry *take_head(struct redelivery *redelivery)
+{
+    struct entry *entry = redelivery->head;
+
+    DL_DELETE(redelivery->head, entry);
+    return entry;
+}
+
+void redelivery_forget(struct redelivery *redelivery)
+{
+    while (redelivery->head != NULL)
+        source_release(take_head(redelivery));
+}
+
+int64_t redelivery_deadline_ms(const struct redelivery *redelivery)
+{
+    const struct source *source = redelivery->source;
+
+    if (source->counted == NULL || !source->leased || !queue_is_connected(source->writer))
+        return -1;
+    return source->counted_ms + WAITING_MS;
+}
+
+bool redelivery_is_busy(struct redelivery *redelivery)
+{
+    redelivery->active =
+        redelivery->active &&
+        (redelivery->head != NULL || redelivery->source->load.entries[ENTRY_CURRENT] > 0);
+    return redelivery->active;
+}
+
+static void hand_on(struct redelivery *redelivery)
+{
+    struct entry *entry = take_head(redelivery);
+    int64_t limit = redelivery->source->child->settings->worker.delivery_limit;
+    char cause[100];
+
+    source_set_state(entry, ENTRY_CURRENT);
+    if ((int64_t)entry->deliveries > limit) {
+        snprintf(cause, sizeof(cause), "its worker died %u times", entry->deliveries - 1);
+        settle_entry(entry, VERDICT_REJECT, cause);
+        return;
+    }
+    publisher_add(redelivery->publisher, entry);
+}
+
+void redelivery_step(struct redelivery *redelivery, int64_t now_ms)
+{
+    struct publisher *publisher = redelivery->publisher;
+    int64_t waiting_ms = redelivery_deadline_ms(redelivery);
+
+    if (waiting_ms >= 0 && now_ms >= waiting_ms)
+        source_set_aside(redelivery->source->counted);
+    while (redelivery->head != NULL && redelivery->source->load.entries[ENTRY_CURRENT] == 0 &&
+           (!publisher_is_blocked(publisher) || publisher_wants_another(publisher)))
+        hand_on(redelivery);
+}

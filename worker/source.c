@@ -1,0 +1,315 @@
+#include "worker/source.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#define LARGEST_AT_FIRST (4 * 1024 * 1024) /* until sizes are known */
+#define LARGEST_LEAST    1024
+
+int source_new(struct source **source, const struct child *child,
+               const struct settings_transport *transport, const char *instance, struct load *total,
+               struct error *err)
+{
+    struct source *made = xcalloc(1, sizeof(*made));
+
+    if (queue_new(&made->writer, transport, err) < 0) {
+        free(made);
+        return -(int)err->code;
+    }
+    const char *given = queue_dsn(made->writer)->consumer;
+    made->child = child;
+    made->consumer = xasprintf("%s-%d", given != NULL ? given : instance, child->number);
+    made->total = total;
+    made->largest = LARGEST_AT_FIRST;
+    snprintf(made->trouble, sizeof(made->trouble), "%s: not connected yet",
+             queue_address(made->writer));
+    *source = made;
+    return 0;
+}
+
+void source_free(struct source *source)
+{
+    queue_free(source->writer);
+    ids_free(&source->unwritten);
+    free(source->consumer);
+    free(source);
+}
+
+const char *source_stream(const struct source *source)
+{
+    return queue_dsn(source->writer)->stream;
+}
+
+static void add_load(struct entry *entry)
+{
+    struct source *source = entry->source;
+
+    source->load.entries[entry->state]++;
+    source->load.bytes[entry->state] += entry->bytes;
+    source->total->entries[entry->state]++;
+    source->total->bytes[entry->state] += entry->bytes;
+}
+
+static void remove_load(struct entry *entry)
+{
+    struct source *source = entry->source;
+
+    source->load.entries[entry->state]--;
+    source->load.bytes[entry->state] -= entry->bytes;
+    source->total->entries[entry->state]--;
+    source->total->bytes[entry->state] -= entry->bytes;
+}
+
+void source_open(struct source *source, struct entry *entry, enum entry_state state)
+{
+    entry->state = state;
+    DL_PREPEND2(source->open, entry, open_prev, open_next);
+    add_load(entry);
+}
+
+void source_set_state(struct entry *entry, enum entry_state state)
+{
+    remove_load(entry);
+    entry->state = state;
+    add_load(entry);
+}
+
+/* It is no longer the one whose count may be taken back. */
+static void forget_count(struct entry *entry)
+{
+    struct source *source = entry->source;
+
+    if (source->counting == entry)
+        source->counting = NULL;
+    if (source->counted == entry)
+        source->counted = NULL;
+}
+
+void source_uncarry(struct entry *entry)
+{
+    entry->source->load.carried -= entry->carried.len;
+    entry->source->total->carried -= entry->carried.len;
+    entry->carried.len = 0;
+}
+
+void source_uncarry_last(struct entry *entry)
+{
+    if (entry->carried.len == 0)
+        return;
+    entry->carried.len--;
+    entry->source->load.carried--;
+    entry->source->total->carried--;
+}
+
+void source_add_bytes(struct entry *entry, size_t bytes)
+{
+    remove_load(entry);
+    entry->bytes += bytes;
+    add_load(entry);
+}
+
+void source_release(struct entry *entry)
+{
+    struct source *source = entry->source;
+
+    source_uncarry(entry);
+    DL_DELETE2(source->open, entry, open_prev, open_next);
+    forget_count(entry);
+    remove_load(entry);
+    entry_free(entry);
+}
+
+void source_handled(struct source *source, bool done)
+{
+    source->handled++;
+    source->failed += !done;
+}
+
+void source_will_be_due(struct source *source, int64_t due_ms)
+{
+    int64_t monotonic = clock_monotonic_ms() + (due_ms - clock_wall_us() / 1000);
+
+    if (monotonic < source->due_ms)
+        source->due_ms = monotonic;
+}
+
+/* Delivery counts -------------------------------------------------------------------------------------*/
+
+static bool can_count(const struct source *source)
+{
+    return source->leased && queue_is_connected(source->writer);
+}
+
+static void counted(void *context, int result, const struct error *err)
+{
+    struct source *source = context;
+    struct entry *entry = source->counting;
+
+    source->is_counting = false;
+    source->counting = NULL;
+    if (result < 0) {
+        source_fail(source, result, err); /* it is pending, and will be read again */
+        return;
+    }
+    if (entry == NULL || !can_count(source))
+        return;
+    entry->counted = true;
+    source->counted = entry;
+    source->counted_ms = clock_monotonic_ms();
+}
+
+bool source_count_delivery(struct entry *entry)
+{
+    struct source *source = entry->source;
+
+    if (!entry->redelivered || entry->counted)
+        return true;
+    if (source->is_counting || !can_count(source))
+        return false;
+    /* One at a time, as entries that wait for no window are: the next one did not kill the worker. */
+    if (entry->state == ENTRY_GATHERED && source->counted != NULL)
+        return false;
+    source->is_counting = true;
+    source->counting = entry;
+    queue_set_deliveries(source->writer, source->consumer, entry->id, entry->deliveries + 1,
+                         counted, source);
+    return false;
+}
+
+bool source_may_settle(struct entry *entry)
+{
+    return !can_count(entry->source) || source_count_delivery(entry);
+}
+
+static void uncount_delivery(struct entry *entry)
+{
+    struct source *source = entry->source;
+    bool may_be_counted = entry->counted || source->counting == entry;
+
+    forget_count(entry);
+    if (!may_be_counted || !can_count(source))
+        return;
+    entry->counted = false;
+    queue_set_deliveries(source->writer, source->consumer, entry->id, entry->deliveries, NULL,
+                         NULL);
+}
+
+void source_uncount_all(struct source *source)
+{
+    for (struct entry *entry = source->open; entry != NULL; entry = entry->open_next)
+        uncount_delivery(entry);
+}
+
+static void carry(struct entry *entry, struct stream_id id)
+{
+    entry_carry(entry, id);
+    entry->source->load.carried++;
+    entry->source->total->carried++;
+}
+
+void source_carry(struct entry *entry, struct entry *other)
+{
+    uncount_delivery(other);
+    if (entry->carried.len ==
+        0) /* a newer value takes the place of the newest: no copy of thousands */
+        entry_swap_ids(entry, other);
+    for (size_t i = 0; i < other->carried.len; i++)
+        carry(entry, other->carried.ids[i]);
+    source_uncarry(other);
+    carry(entry, other->id);
+    entry->redelivered = entry->redelivered || other->redelivered;
+    if (entry->failures < other->failures)
+        entry->failures = other->failures;
+    source_release(other);
+}
+
+void source_set_aside(struct entry *entry)
+{
+    uncount_delivery(entry);
+    if (entry->state != ENTRY_ASIDE)
+        source_set_state(entry, ENTRY_ASIDE);
+}
+
+void source_set_gathered(struct entry *entry)
+{
+    uncount_delivery(entry);
+    if (entry->state != ENTRY_GATHERED)
+        source_set_state(entry, ENTRY_GATHERED);
+}
+
+void source_set_failing(struct entry *entry)
+{
+    forget_count(entry);
+    entry->counted = false; /* that count stands until the row is written */
+    remove_load(entry);
+    entry_drop_value(entry);
+    entry->state = ENTRY_FAILING;
+    add_load(entry);
+}
+
+/* Sizes -----------------------------------------------------------------------------------------------*/
+
+size_t source_page_size(const struct source *source, size_t max, size_t bytes)
+{
+    size_t size = bytes / source->largest;
+
+    if (size > max)
+        size = max;
+    return size > 0 ? size : 1;
+}
+
+void source_learn_size(struct source *source, size_t largest)
+{
+    source->largest = largest > source->largest / 2 ? largest : source->largest / 2;
+    if (source->largest < LARGEST_LEAST)
+        source->largest = LARGEST_LEAST;
+}
+
+/* Health ----------------------------------------------------------------------------------------------*/
+
+void source_fail(struct source *source, int result, const struct error *err)
+{
+    source->broken(source->context, result, err);
+}
+
+void source_mark_healthy(struct source *source)
+{
+    if (source->trouble[0] == '\0')
+        return;
+    source->trouble[0] = '\0';
+    log_fault_over(&source->fault, LOG_PLAIN, "%s: reading resumed", queue_address(source->writer));
+    stats_set(source->child->slot, STATS_REDIS_CONNECTED, 1);
+}
+
+void source_report_error(struct source *source, enum source_error about, const struct error *err)
+{
+    /* A connection that broke is dealt with as a whole. */
+    if (!queue_is_connected(source->writer))
+        return;
+    snprintf(source->error[about], sizeof(source->error[about]), "%s", err->text);
+    log_fault(&source->error_fault[about], LOG_LEVEL_ERROR, LOG_PLAIN, "Redis refuses: %s",
+              err->text);
+}
+
+void source_clear_error(struct source *source, enum source_error about)
+{
+    if (source->error[about][0] == '\0')
+        return;
+    source->error[about][0] = '\0';
+    log_fault_over(&source->error_fault[about], LOG_PLAIN, "%s: commands are accepted again",
+                   queue_address(source->writer));
+}
+
+const char *source_trouble(const struct source *source)
+{
+    if (source->trouble[0] != '\0')
+        return source->trouble;
+    for (size_t i = 0; i < SOURCE_ERRORS; i++)
+        if (source->error[i][0] != '\0')
+            return source->error[i];
+    return "";
+}
