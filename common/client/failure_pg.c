@@ -15,6 +15,8 @@ struct failure_pg {
     struct buf conninfo; /* with the password */
     struct buf address;  /* without it */
     PGconn *connection;  /* NULL: closed */
+    failure_pg_row *row; /* takes the rows of the statement under way; NULL: nobody does */
+    void *row_context;
 };
 
 static void ignore_notice(void *context, const PGresult *notice)
@@ -140,12 +142,28 @@ static void take_error(struct failure_pg *pg, const PGresult *result,
               message != NULL ? message : "no reason given");
 }
 
+/* False: no more rows are wanted. */
+static bool give_row(struct failure_pg *pg, const PGresult *result)
+{
+    struct bytes columns[FAILURE_PG_COLUMNS_MAX] = {0};
+
+    for (int i = 0; i < PQnfields(result) && i < FAILURE_PG_COLUMNS_MAX; i++)
+        if (!PQgetisnull(result, 0, i))
+            columns[i] =
+                (struct bytes){PQgetvalue(result, 0, i), (size_t)PQgetlength(result, 0, i)};
+    return pg->row(pg->row_context, columns);
+}
+
 static void take_result(struct failure_pg *pg, const PGresult *result,
                         struct failure_pg_answer *answer)
 {
     switch (PQresultStatus(result)) {
     case PGRES_COMMAND_OK:
     case PGRES_EMPTY_QUERY:
+        return;
+    case PGRES_SINGLE_TUPLE:
+        if (!give_row(pg, result))
+            failure_pg_close(pg);
         return;
     case PGRES_TUPLES_OK:
         if (PQntuples(result) > 0 && PQnfields(result) > 0)
@@ -203,6 +221,9 @@ static void finish_statement(struct failure_pg *pg, struct failure_pg_answer *an
                 return;
             take_result(pg, result, answer);
             PQclear(result);
+            if (pg->connection == NULL)
+                return;
+            deadline_ms = clock_monotonic_ms() + FAILURE_PG_STATEMENT_MS;
         }
         if (wait_for(pg, unsent > 0 ? POLLIN | POLLOUT : POLLIN, deadline_ms))
             continue;
@@ -211,6 +232,16 @@ static void finish_statement(struct failure_pg *pg, struct failure_pg_answer *an
         fail_connection(pg, &answer->err, late);
         return;
     }
+}
+
+int failure_pg_rows(struct failure_pg *pg, const char *sql, const char *const *values, int count,
+                    failure_pg_row *row, void *context, struct failure_pg_answer *answer)
+{
+    pg->row = row;
+    pg->row_context = context;
+    int result = failure_pg_run(pg, sql, values, count, answer);
+    pg->row = NULL;
+    return result;
 }
 
 int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *values, int count,
@@ -228,6 +259,8 @@ int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *va
         sent = PQsendQuery(pg->connection, sql);
     else
         sent = PQsendQueryParams(pg->connection, sql, count, NULL, values, NULL, NULL, 0);
+    if (sent && pg->row != NULL)
+        sent = PQsetSingleRowMode(pg->connection);
     if (sent)
         finish_statement(pg, answer);
     else

@@ -7,6 +7,7 @@
 #ifndef COMMON_CLIENT_FAILURE_PG_H
 #define COMMON_CLIENT_FAILURE_PG_H
 
+#include "common/base/bytes.h"
 #include "common/base/error.h"
 
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 
 #define FAILURE_PG_CONNECT_S    5
 #define FAILURE_PG_STATEMENT_MS 10000
+#define FAILURE_PG_COLUMNS_MAX  8
 
 struct failure_pg;
 
@@ -34,5 +36,12 @@ void failure_pg_close(struct failure_pg *pg);
  * down, no room, a deadlock) or -ERR_REFUSED. */
 int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *values, int count,
                    struct failure_pg_answer *answer);
+
+/* One row: its columns as texts, SQL's NULL as BYTES_NONE, valid during the call. False: no more are wanted. */
+typedef bool failure_pg_row(void *context, const struct bytes *columns);
+/* The same for a statement whose rows are wanted, as they come in: one is held at a time. The time-out is about
+ * silence. Where no more are wanted the connection is closed, and the result is 0. */
+int failure_pg_rows(struct failure_pg *pg, const char *sql, const char *const *values, int count,
+                    failure_pg_row *row, void *context, struct failure_pg_answer *answer);
 
 #endif

@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/client/failure.h"
+#include "common/client/failure_admin.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -121,6 +122,43 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
+/* Times as numbers, whatever type the columns have: one without a zone is UTC. */
+static char *admin_columns(int with_body, const char *taken)
+{
+    return xasprintf("id, headers, CASE WHEN $%d::boolean THEN body END, "
+                     "octet_length(body) + octet_length(headers), "
+                     "floor(extract(epoch FROM created_at) * 1000000)::bigint, %s",
+                     with_body, taken);
+}
+
+static void make_admin_statements(struct failure_sql *sql, const char *quoted)
+{
+    char *taken = xasprintf("coalesce(extract(epoch FROM delivered_at) > "
+                            "extract(epoch FROM now()) - %d, false)",
+                            FAILURE_TAKEN_S);
+    char *listed = admin_columns(6, taken);
+    char *locked = admin_columns(4, taken);
+    char *wanted = xasprintf("FROM %s WHERE queue_name = $1::varchar "
+                             "AND extract(epoch FROM created_at) * 1000000 >= $2::bigint "
+                             "AND extract(epoch FROM created_at) * 1000000 < $3::bigint "
+                             "AND ($4::bigint[] IS NULL OR id = ANY ($4::bigint[]))",
+                             quoted);
+
+    sql->list_newest = xasprintf("SELECT %s %s ORDER BY id DESC LIMIT $5::bigint", listed, wanted);
+    sql->list_oldest = xasprintf("SELECT %s %s ORDER BY id LIMIT $5::bigint", listed, wanted);
+    sql->take =
+        xasprintf("SELECT %s FROM %s WHERE queue_name = $1::varchar AND id = ANY ($2::bigint[]) "
+                  "AND ($3::boolean OR NOT %s) FOR UPDATE SKIP LOCKED",
+                  locked, quoted, taken);
+    sql->remove = xasprintf("WITH gone AS (DELETE FROM %s WHERE queue_name = $1::varchar AND "
+                            "id = ANY ($2::bigint[]) RETURNING 1) SELECT count(*) FROM gone",
+                            quoted);
+    free(taken);
+    free(listed);
+    free(locked);
+    free(wanted);
+}
+
 int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err)
 {
     struct bytes schema = BYTES_NONE, name = bytes_of(table), head, tail;
@@ -140,6 +178,7 @@ int failure_sql_make(struct failure_sql *sql, const char *table, struct error *e
     append_name(&quoted, schema, "", name);
     append_name(&function, schema, "notify_", name);
     make_statements(sql, buf_text(&quoted));
+    make_admin_statements(sql, buf_text(&quoted));
     sql->setup = make_setup(table, buf_text(&quoted), buf_text(&function));
     buf_free(&quoted);
     buf_free(&function);
@@ -160,5 +199,9 @@ void failure_sql_free(struct failure_sql *sql)
     free(sql->setup);
     free(sql->exists);
     free(sql->count);
+    free(sql->list_newest);
+    free(sql->list_oldest);
+    free(sql->take);
+    free(sql->remove);
     *sql = (struct failure_sql){0};
 }

@@ -13,7 +13,18 @@ struct failure_sql {
     char *setup;         /* table, index, trigger; in one transaction, one at a time */
     char *exists;        /* 1 if the table is there, else 0 */
     char *count;         /* $1 queue */
+    /* $1 queue, $2 and $3 created from, before (µs), $4 ids (NULL: all), $5 how many (NULL: all), $6 with bodies?
+     * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it. */
+    char *list_newest;
+    char *list_oldest;
+    char *
+        take; /* $1 queue, $2 ids, $3 those that a worker has taken too?, $4 with bodies? The same columns */
+    char *remove; /* $1 queue, $2 ids; how many went */
 };
+
+/* A transaction that sees what is committed when a statement begins, and is not waited for when its asker
+ * has gone. */
+#define FAILURE_SQL_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 9000"
 
 /* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. */
 MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);

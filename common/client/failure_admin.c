@@ -1,0 +1,232 @@
+#include "common/client/failure_admin.h"
+
+#include "common/base/alloc.h"
+#include "common/base/buf.h"
+#include "common/client/failure_pg.h"
+#include "common/client/failure_sql.h"
+#include "common/settings/settings_verify.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns of failure_sql's list and take. */
+enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN };
+
+struct failure_admin {
+    struct failure_pg *pg;
+    struct failure_sql sql;
+    char *queue_name;
+};
+
+int failure_admin_new(struct failure_admin **admin, const struct settings_failure *settings,
+                      struct error *err)
+{
+    struct failure_admin *made;
+    int result;
+
+    if (settings->dsn[0] == '\0')
+        return error_set(err, ERR_USAGE,
+                         "[failure] dsn (DATABASE_URL) is not set: there is no failure "
+                         "transport");
+    result = settings_verify_failure(settings, NULL, err);
+    if (result < 0)
+        return result;
+    made = xcalloc(1, sizeof(*made));
+    made->queue_name = xstrdup(settings->queue_name);
+    result = failure_sql_make(&made->sql, settings->table, err);
+    if (result == 0 && failure_pg_new(&made->pg, settings->dsn, err) < 0)
+        result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
+    if (result < 0) {
+        failure_admin_free(made);
+        return result;
+    }
+    *admin = made;
+    return 0;
+}
+
+void failure_admin_free(struct failure_admin *admin)
+{
+    if (admin == NULL)
+        return;
+    failure_pg_free(admin->pg);
+    failure_sql_free(&admin->sql);
+    free(admin->queue_name);
+    free(admin);
+}
+
+bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id)
+{
+    uint64_t number;
+
+    (void)admin;
+    return bytes_to_u64(id, &number) && number <= INT64_MAX;
+}
+
+static bool answered(const struct failure_pg_answer *answer, const char *sqlstate)
+{
+    return strcmp(answer->sqlstate, sqlstate) == 0;
+}
+
+static int tell(const struct failure_pg_answer *answer, struct error *err)
+{
+    if (err != NULL)
+        *err = answer->err;
+    return -(int)answer->err.code;
+}
+
+/* Asking a table that is not there would be an error in the server's log. */
+static int look_for_table(struct failure_admin *admin, bool *exists, struct error *err)
+{
+    struct failure_pg_answer answer;
+
+    if (failure_pg_run(admin->pg, admin->sql.exists, NULL, 0, &answer) < 0)
+        return tell(&answer, err);
+    *exists = answer.number != 0;
+    return 0;
+}
+
+int failure_admin_count(struct failure_admin *admin, int64_t *count, struct error *err)
+{
+    const char *values[] = {admin->queue_name};
+    struct failure_pg_answer answer;
+    bool exists;
+
+    *count = 0;
+    if (look_for_table(admin, &exists, err) < 0)
+        return -(int)err->code;
+    if (!exists)
+        return 0;
+    if (failure_pg_run(admin->pg, admin->sql.count, values, 1, &answer) < 0)
+        return tell(&answer, err);
+    *count = answer.number;
+    return 0;
+}
+
+/* PostgreSQL's array of numbers: "{1,2}". They were ids before. */
+static char *array_of(const struct bytes *ids, size_t len)
+{
+    struct buf array = {0};
+
+    buf_append_char(&array, '{');
+    for (size_t i = 0; i < len; i++) {
+        if (i > 0)
+            buf_append_char(&array, ',');
+        buf_append(&array, ids[i]);
+    }
+    buf_append_char(&array, '}');
+    char *text = xstrdup(buf_text(&array));
+    buf_free(&array);
+    return text;
+}
+
+struct reading {
+    failure_visit *visit;
+    void *context;
+};
+
+static bool give(void *context, const struct bytes *columns)
+{
+    const struct reading *reading = context;
+    char guard[64];
+    uint64_t size = 0;
+
+    (void)bytes_to_u64(columns[SIZE], &size);
+    snprintf(guard, sizeof(guard), "%.*s-%.*s", BYTES_ARG(columns[ID]),
+             BYTES_ARG(columns[CREATED_US]));
+    const struct failure_message message = {
+        .id = columns[ID],
+        .body = columns[BODY],
+        .headers = columns[HEADERS],
+        .size = (size_t)size,
+        .failed_us = columns[CREATED_US].len > 0 ? strtoll(columns[CREATED_US].data, NULL, 10) : 0,
+        .taken = bytes_equal_text(columns[TAKEN], "t"),
+        .guard = bytes_of(guard),
+    };
+    return reading->visit(reading->context, &message);
+}
+
+int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
+                       failure_visit *visit, void *context, struct error *err)
+{
+    char *ids = query->ids != NULL ? array_of(query->ids, query->ids_len) : NULL;
+    char since[24], until[24], limit[24];
+    const char *values[] = {admin->queue_name,
+                            since,
+                            until,
+                            ids,
+                            query->limit > 0 ? limit : NULL,
+                            query->without_body ? "f" : "t"};
+    const char *sql = query->newest_first ? admin->sql.list_newest : admin->sql.list_oldest;
+    struct reading reading = {visit, context};
+    struct failure_pg_answer answer = {0};
+    bool exists;
+
+    snprintf(since, sizeof(since), "%" PRId64, query->since_us);
+    snprintf(until, sizeof(until), "%" PRId64, query->until_us > 0 ? query->until_us : INT64_MAX);
+    snprintf(limit, sizeof(limit), "%" PRId64, query->limit);
+    int result = look_for_table(admin, &exists, err);
+    if (result == 0 && exists) {
+        (void)failure_pg_rows(admin->pg, sql, values, 6, give, &reading, &answer);
+        if (!answered(&answer, "42P01")) /* undefined_table: it has just been dropped */
+            result = tell(&answer, err);
+    }
+    free(ids);
+    return result;
+}
+
+static bool pass_over(void *context, const struct failure_message *message)
+{
+    (void)context;
+    (void)message;
+    return true;
+}
+
+int failure_admin_take(struct failure_admin *admin, const struct bytes *ids, size_t len,
+                       bool taken_too, failure_visit *visit, void *context, struct error *err)
+{
+    char *array = array_of(ids, len);
+    const char *values[] = {admin->queue_name, array, taken_too ? "t" : "f",
+                            visit != NULL ? "t" : "f"};
+    struct reading reading = {visit != NULL ? visit : pass_over, context};
+    struct failure_pg_answer answer;
+    int result = failure_pg_run(admin->pg, FAILURE_SQL_BEGIN, NULL, -1, &answer);
+
+    if (result == 0)
+        result = failure_pg_rows(admin->pg, admin->sql.take, values, 4, give, &reading, &answer);
+    free(array);
+    if (result < 0)
+        failure_admin_release(admin);
+    return result < 0 ? tell(&answer, err) : 0;
+}
+
+/* Over a new connection, where the one with the locks was lost: what was sent must go all the same. */
+static int commit(struct failure_admin *admin, const char *array, int64_t *removed,
+                  struct failure_pg_answer *answer)
+{
+    const char *values[] = {admin->queue_name, array};
+
+    if (failure_pg_run(admin->pg, admin->sql.remove, values, 2, answer) < 0)
+        return -(int)answer->err.code;
+    *removed = answer->number;
+    return failure_pg_run(admin->pg, "COMMIT", NULL, -1, answer);
+}
+
+int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, size_t len,
+                         int64_t *removed, struct error *err)
+{
+    char *array = array_of(ids, len);
+    struct failure_pg_answer answer;
+    int result = commit(admin, array, removed, &answer);
+
+    free(array);
+    if (result < 0)
+        failure_admin_release(admin);
+    return result < 0 ? tell(&answer, err) : 0;
+}
+
+void failure_admin_release(struct failure_admin *admin)
+{
+    failure_pg_close(admin->pg);
+}
