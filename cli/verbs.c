@@ -31,6 +31,20 @@ static const struct verb_option SPOOL_OPTIONS[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
+static const struct verb_option FAILED_OPTIONS[] = {
+    {"all", 0, NULL, "retry, remove: all that the filters leave", false},
+    {"yes", 'y', NULL, "don't ask", false},
+    {"topic", 0, "FILTER", "only what this MQTT filter matches, as sensors/+/temp", false},
+    {"class-filter", 0, "CLASS", "only messages of this class", false},
+    {"since", 0, "TIME", "only what failed then or later: 2h, 7d, 2026-11-24T10:00", false},
+    {"until", 0, "TIME", "only what failed before then", false},
+    {"limit", 0, "N", "so many at most (list: 50; 0 for all)", false},
+    {"rate", 0, "N", "retry: so many a second", false},
+    {"taken", 0, NULL, "retry, remove: also what a PHP worker took and did not settle", false},
+    {"transport", 0, "NAME", "retry: to this one, wherever it came from", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
 const struct verb VERBS[] = {
     {
         .name = "run",
@@ -175,6 +189,29 @@ const struct verb VERBS[] = {
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_spool,
+    },
+    {
+        .name = "failed",
+        .arguments = "[ACTION [ID...]]",
+        .summary = "list, show, count, retry or remove the messages that failed",
+        .help =
+            "list (the default): the newest first. show ID: its stamps, error and payload. stats: "
+            "how many by\nclass, topic, error and hour. retry ID... or --all: each goes to the "
+            "transport that it came from, to be\nhandled anew, and leaves the failure transport; "
+            "once, however often it is tried, and a topic's messages in\ntheir order. remove ID... "
+            "or --all: nobody else has them.\n"
+            "--all with filters means what they leave. Before anything is done to all, you are "
+            "asked "
+            "(-y: not).\nWhat a PHP worker has in hand is left alone. Times are UTC unless they "
+            "have "
+            "a zone.\n\n"
+            "Exit code: 0 done, 1 one of them could not be sent or removed, there is no such "
+            "message, a server\nfailed, or the question was not answered with y; 2 usage or "
+            "settings, or nobody can be asked\n(--yes is missing).",
+        .options = FAILED_OPTIONS,
+        .arguments_max = CLI_ARGUMENTS_MAX,
+        .json = true,
+        .run = verb_failed,
     },
     {
         .name = "health",

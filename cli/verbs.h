@@ -51,6 +51,7 @@ int verb_signal(struct cli *cli, int argc, char **argv);
 int verb_reload(struct cli *cli, int argc, char **argv);
 int verb_route(struct cli *cli, int argc, char **argv);
 int verb_spool(struct cli *cli, int argc, char **argv);
+int verb_failed(struct cli *cli, int argc, char **argv);
 int verb_health(struct cli *cli, int argc, char **argv);
 int verb_help(struct cli *cli, int argc, char **argv);
 

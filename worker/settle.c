@@ -247,8 +247,10 @@ static void reject_with(struct settle *settle, struct entry *entry, const char *
                        log_text("error", cause)),
               "Message on \"%.*s\" goes to the failure transport: %s",
               BYTES_ARG(entry->envelope.topic), cause);
+    /* What was sent again from the failure transport gets a row of its own: the one that it came from may still
+     * be there, and goes. */
     struct buf identity = {0};
-    if (entry_identity_is_ours(entry->identity)) {
+    if (entry_identity_is_ours(entry->identity) && !entry->envelope.redriven) {
         buf_append(&identity, BYTES("\"X-Mqtt-Id\":"));
         if (json_quote_php(&identity, entry->identity) < 0)
             buf_free(&identity); /* not in the headers either */

@@ -38,6 +38,20 @@ void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE])
     snprintf(text, CLOCK_TEXT_SIZE, "%.19s.%06d", date, (int)(wall_us % 1000000));
 }
 
+/* Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+ * days_from_civil, for years after 0. */
+int64_t clock_days_of(int64_t year, int64_t month, int64_t day)
+{
+    if (month <= 2)
+        year--;
+    int64_t era = year / 400;
+    int64_t year_of_era = year - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+
+    return era * 146097 + day_of_era - 719468;
+}
+
 int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms)
 {
     return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;

@@ -13,6 +13,9 @@ int64_t clock_monotonic_ms(void);
 #define CLOCK_TEXT_SIZE 27
 void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE]);
 
+/* Days from 1970-01-01 to that date of the Gregorian calendar, for years after 0. */
+int64_t clock_days_of(int64_t year, int64_t month, int64_t day);
+
 /* Of two deadlines; a negative one means none. */
 int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms);
 

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALL_OF_IT "9223372036854775807"
+
 /* Columns of failure_sql's list and take. */
 enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN };
 
@@ -151,13 +153,13 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
                        failure_visit *visit, void *context, struct error *err)
 {
     char *ids = query->ids != NULL ? array_of(query->ids, query->ids_len) : NULL;
-    char since[24], until[24], limit[24];
+    char since[24], until[24], limit[24], body_most[24];
     const char *values[] = {admin->queue_name,
                             since,
                             until,
                             ids,
                             query->limit > 0 ? limit : NULL,
-                            query->without_body ? "f" : "t"};
+                            query->without_body ? "-1" : body_most};
     const char *sql = query->newest_first ? admin->sql.list_newest : admin->sql.list_oldest;
     struct reading reading = {visit, context};
     struct failure_pg_answer answer = {0};
@@ -166,6 +168,8 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
     snprintf(since, sizeof(since), "%" PRId64, query->since_us);
     snprintf(until, sizeof(until), "%" PRId64, query->until_us > 0 ? query->until_us : INT64_MAX);
     snprintf(limit, sizeof(limit), "%" PRId64, query->limit);
+    snprintf(body_most, sizeof(body_most), "%" PRId64,
+             query->body_most > 0 ? query->body_most : INT64_MAX);
     int result = look_for_table(admin, &exists, err);
     if (result == 0 && exists) {
         (void)failure_pg_rows(admin->pg, sql, values, 6, give, &reading, &answer);
@@ -176,26 +180,19 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
     return result;
 }
 
-static bool pass_over(void *context, const struct failure_message *message)
+int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
+                       failure_visit *visit, void *context, struct error *err)
 {
-    (void)context;
-    (void)message;
-    return true;
-}
-
-int failure_admin_take(struct failure_admin *admin, const struct bytes *ids, size_t len,
-                       bool taken_too, failure_visit *visit, void *context, struct error *err)
-{
-    char *array = array_of(ids, len);
-    const char *values[] = {admin->queue_name, array, taken_too ? "t" : "f",
-                            visit != NULL ? "t" : "f"};
-    struct reading reading = {visit != NULL ? visit : pass_over, context};
+    char *ids = array_of(wanted->ids, wanted->len);
+    const char *values[] = {admin->queue_name, ids, wanted->taken_too ? "t" : "f",
+                            wanted->without_body ? "-1" : ALL_OF_IT};
+    struct reading reading = {visit, context};
     struct failure_pg_answer answer;
     int result = failure_pg_run(admin->pg, FAILURE_SQL_BEGIN, NULL, -1, &answer);
 
     if (result == 0)
         result = failure_pg_rows(admin->pg, admin->sql.take, values, 4, give, &reading, &answer);
-    free(array);
+    free(ids);
     if (result < 0)
         failure_admin_release(admin);
     return result < 0 ? tell(&answer, err) : 0;

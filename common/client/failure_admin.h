@@ -1,9 +1,9 @@
 /* The failed messages, for an operator: count, list, take and remove them. Blocking, for the command line and for
  * a thread of the monitor's.
  *
- *     failure_admin_take(admin, ids, len, taken_too, visit, context, &err);   locked, each given to visit
+ *     failure_admin_take(admin, &wanted, visit, context, &err);         locked, each given to visit
  *     ... send them on ...
- *     failure_admin_settle(admin, sent, sent_len, &removed, &err);            those go, the others are free again
+ *     failure_admin_settle(admin, sent, sent_len, &removed, &err);      those go, the others are free again
  *
  * Where they lie is the DSN's business: an id is a text that nobody looks into, and whoever asks sees no table
  * and no stream. This is Doctrine's table in PostgreSQL; a queue in Redis has the same calls behind its own DSN.
@@ -42,6 +42,7 @@ struct failure_query {
     int64_t limit; /* 0: none */
     bool newest_first;
     bool without_body; /* the headers alone */
+    int64_t body_most; /* larger bodies are not read; 0: all are */
 };
 
 /* The bytes are valid during the call. False: no more are wanted. */
@@ -60,11 +61,17 @@ MUST_CHECK int failure_admin_count(struct failure_admin *admin, int64_t *count, 
 MUST_CHECK int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
                                   failure_visit *visit, void *context, struct error *err);
 
+struct failure_wanted {
+    const struct bytes *ids;
+    size_t len;
+    bool taken_too; /* whatever a worker of PHP's has in hand */
+    bool without_body;
+};
+
 /* Locks those of the ids that are there and free, until failure_admin_settle or failure_admin_release, and gives
- * each to visit (NULL: bodies are not read), in no order. taken_too: whatever a worker of PHP's has in hand. */
-MUST_CHECK int failure_admin_take(struct failure_admin *admin, const struct bytes *ids, size_t len,
-                                  bool taken_too, failure_visit *visit, void *context,
-                                  struct error *err);
+ * each to visit, in no order. */
+MUST_CHECK int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
+                                  failure_visit *visit, void *context, struct error *err);
 /* Removes these of what was taken and frees the others. After an error it can't be told: what was removed is
  * gone, or still there and free. */
 MUST_CHECK int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids,

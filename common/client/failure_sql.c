@@ -123,12 +123,12 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
 }
 
 /* Times as numbers, whatever type the columns have: one without a zone is UTC. */
-static char *admin_columns(int with_body, const char *taken)
+static char *admin_columns(int body_most, const char *taken)
 {
-    return xasprintf("id, headers, CASE WHEN $%d::boolean THEN body END, "
+    return xasprintf("id, headers, CASE WHEN octet_length(body) <= $%d::bigint THEN body END, "
                      "octet_length(body) + octet_length(headers), "
                      "floor(extract(epoch FROM created_at) * 1000000)::bigint, %s",
-                     with_body, taken);
+                     body_most, taken);
 }
 
 static void make_admin_statements(struct failure_sql *sql, const char *quoted)

@@ -13,12 +13,13 @@ struct failure_sql {
     char *setup;         /* table, index, trigger; in one transaction, one at a time */
     char *exists;        /* 1 if the table is there, else 0 */
     char *count;         /* $1 queue */
-    /* $1 queue, $2 and $3 created from, before (µs), $4 ids (NULL: all), $5 how many (NULL: all), $6 with bodies?
+    /* $1 queue, $2 and $3 created from, before (µs), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies of so many
+     * bytes at most.
      * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it. */
     char *list_newest;
     char *list_oldest;
     char *
-        take; /* $1 queue, $2 ids, $3 those that a worker has taken too?, $4 with bodies? The same columns */
+        take; /* $1 queue, $2 ids, $3 those that a worker has taken too?, $4 likewise. The same columns */
     char *remove; /* $1 queue, $2 ids; how many went */
 };
 

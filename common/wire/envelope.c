@@ -1,8 +1,10 @@
 #include "common/wire/envelope.h"
 
+#include "common/base/clock.h"
 #include "common/wire/envelope_names.h"
 #include "common/wire/envelope_php.h"
 #include "common/wire/json.h"
+#include "common/wire/php.h"
 
 #include <string.h>
 
@@ -14,6 +16,7 @@ struct metadata {
     struct bytes encoding;
     struct bytes topic;
     struct bytes raw;
+    struct bytes redriven;
     struct bytes redeliveries; /* X-Message-Stamp-...RedeliveryStamp, unquoted */
 };
 
@@ -35,6 +38,8 @@ static struct bytes *metadata_field(struct metadata *metadata, struct bytes name
         return &metadata->topic;
     if (bytes_equal_text(name, HEADER_RAW))
         return &metadata->raw;
+    if (bytes_equal_text(name, HEADER_REDRIVEN))
+        return &metadata->redriven;
     return NULL;
 }
 
@@ -66,22 +71,7 @@ static int64_t read_digits(struct bytes text, size_t at, size_t count)
     return (int64_t)value;
 }
 
-/* Days since 1970-01-01. Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
- * days_from_civil, for years after 0. */
-static int64_t days_from_civil(int64_t year, int64_t month, int64_t day)
-{
-    if (month <= 2)
-        year--;
-    int64_t era = year / 400;
-    int64_t year_of_era = year - era * 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-
-    return era * 146097 + day_of_era - 719468;
-}
-
-/* "2026-11-24T10:00:00.123456Z" in µs since 1970; 0 if it is not of that form. */
-static int64_t read_time(struct bytes text)
+int64_t envelope_time(struct bytes text)
 {
     static const char form[] = "0000-00-00T00:00:00.000000Z";
 
@@ -99,7 +89,7 @@ static int64_t read_time(struct bytes text)
     if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 ||
         second > 60)
         return 0;
-    int64_t days = days_from_civil(year, month, day);
+    int64_t days = clock_days_of(year, month, day);
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + read_digits(text, 20, 6);
 }
 
@@ -186,8 +176,9 @@ int envelope_decode_parts(struct envelope *envelope, struct bytes body, struct b
     if (envelope->retry_count < 0)
         envelope->retry_count = 0;
     envelope->mqtt_id = metadata.id;
-    envelope->received_us = read_time(metadata.received_at);
+    envelope->received_us = envelope_time(metadata.received_at);
     envelope->raw = bytes_equal_text(metadata.raw, "1");
+    envelope->redriven = metadata.redriven.len > 0;
     return 0;
 }
 
@@ -231,4 +222,28 @@ int envelope_decode(struct envelope *envelope, struct bytes value, struct arena 
     if (body.len == 0 || json_unquote(&body, body, arena) < 0)
         return error_set(err, ERR_FORMAT, "the entry has no string body");
     return envelope_decode_parts(envelope, body, headers, arena, err);
+}
+
+int envelope_join(struct buf *value, struct bytes body, struct bytes headers, bool redis_serialized,
+                  struct error *err)
+{
+    struct buf json = {0};
+    int failed = 0;
+
+    if (headers.len == 0)
+        headers = BYTES("[]");
+    buf_append(&json, BYTES("{\"body\":"));
+    if (json_quote_php(&json, body) < 0)
+        failed = error_set(err, ERR_FORMAT, "the body is not UTF-8");
+    else if (!json_is_valid(headers))
+        failed = error_set(err, ERR_FORMAT, "the headers are no JSON");
+    buf_append(&json, BYTES(",\"headers\":"));
+    buf_append(&json, headers);
+    buf_append_char(&json, '}');
+    if (failed == 0 && redis_serialized)
+        php_write_string(value, buf_bytes(&json));
+    else if (failed == 0)
+        buf_append(value, buf_bytes(&json));
+    buf_free(&json);
+    return failed;
 }

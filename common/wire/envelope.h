@@ -68,6 +68,7 @@ struct envelope {
     int64_t retry_count;  /* the last RedeliveryStamp's; 0 without */
     struct bytes message_class;
     bool raw; /* X-Mqtt-Raw: payload is an entry that could not be decoded (stamp_undecodable) */
+    bool redriven; /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
 };
 
 /* Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
@@ -77,5 +78,11 @@ MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, st
 /* The same from a body and a headers text (a row of messenger_messages). */
 MUST_CHECK int envelope_decode_parts(struct envelope *envelope, struct bytes body,
                                      struct bytes headers, struct arena *arena, struct error *err);
+/* "2026-11-24T10:00:00.123456Z" in µs since 1970; 0 if it is not of that form. */
+int64_t envelope_time(struct bytes text);
+/* The reverse: the field's value of a body and a headers text, both as they are. -ERR_FORMAT: the body is not UTF-8, the
+ * headers are no JSON. */
+MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes headers,
+                             bool redis_serialized, struct error *err);
 
 #endif

@@ -15,6 +15,9 @@
 #define HEADER_RAW         "X-Mqtt-Raw"      /* 1: the payload is a whole entry's field */
 #define HEADER_ENTRY       "X-Mqtt-Entry"    /* which entry a failed row comes from */
 
+#define HEADER_REDRIVEN                                                                            \
+    "X-Mqtt-Redriven" /* the failed message that an operator sent again as this */
+
 #define UNDECODABLE_TOPIC "$undecodable"
 
 #endif

@@ -27,8 +27,15 @@ enum stamp_class stamp_class_of(struct bytes name)
     return which;
 }
 
+bool stamp_goes(enum stamp_class which, const struct stamp_failure *failure)
+{
+    return which == STAMP_SENT && failure->redriven.len > 0;
+}
+
 bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure)
 {
+    if (failure->redriven.len > 0)
+        return which == STAMP_REDELIVERY;
     switch (which) {
     case STAMP_MESSAGE_ID:
         return failure->stream_id.len > 0;
@@ -53,7 +60,19 @@ size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure
                : 0;
 }
 
-/* A copy of the headers object in which `name` is `value`, at the end. Keys are ASCII or PHP's escapes. */
+/* The name of an object's member, behind the members before it. */
+static int append_name(struct buf *out, struct bytes name)
+{
+    if (out->data[out->len - 1] != '{')
+        buf_append_char(out, ',');
+    if (json_quote_php(out, name) < 0)
+        return -ERR_FORMAT;
+    buf_append_char(out, ':');
+    return 0;
+}
+
+/* A copy of the headers object in which `name` is `value`, at the end; empty: in which it is not. Keys are ASCII or
+ * PHP's escapes. */
 static int set_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
                       struct arena *arena)
 {
@@ -68,16 +87,13 @@ static int set_header(struct buf *out, struct bytes headers, const char *name, s
     while ((more = json_object_next(&object, &key, &raw)) > 0) {
         if (bytes_equal_text(key, name))
             continue;
-        if (json_quote_php(out, key) < 0)
+        if (append_name(out, key) < 0)
             return -ERR_FORMAT;
-        buf_append_char(out, ':');
         buf_append(out, raw);
-        buf_append_char(out, ',');
     }
-    if (more < 0 || json_quote_php(out, bytes_of(name)) < 0)
+    if (more < 0)
         return -ERR_FORMAT;
-    buf_append_char(out, ':');
-    if (json_quote_php(out, value) < 0)
+    if (value.len > 0 && (append_name(out, bytes_of(name)) < 0 || json_quote_php(out, value) < 0))
         return -ERR_FORMAT;
     buf_append_char(out, '}');
     return 0;
@@ -116,12 +132,32 @@ static int stamp_php(struct buf *body, const struct envelope *envelope,
     return failed;
 }
 
+/* The headers that say which message this is, and which entry. */
+static int name_headers(struct buf *headers, struct bytes stamped, const struct envelope *envelope,
+                        const struct stamp_failure *failure, struct arena *arena)
+{
+    bool redriven = failure->redriven.len > 0;
+    const char *last = redriven ? HEADER_REDRIVEN : HEADER_ENTRY;
+    struct buf named = {0};
+    int failed;
+
+    if (redriven)
+        failed = set_header(&named, stamped, HEADER_ENTRY, BYTES_NONE, arena);
+    else
+        failed = add_header(&named, stamped, HEADER_ID,
+                            envelope->mqtt_id.len == 0 ? failure->identity : BYTES_NONE, arena);
+    if (failed == 0)
+        failed = add_header(headers, buf_bytes(&named), last,
+                            redriven ? failure->redriven : failure->entry, arena);
+    buf_free(&named);
+    return failed;
+}
+
 int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *envelope,
                   const struct stamp_failure *failure, struct error *err)
 {
     struct arena arena = {0};
     struct buf stamped = {0};
-    struct buf named = {0};
     int failed = 0;
 
     buf_clear(body);
@@ -136,15 +172,19 @@ int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *
         buf_append(body, envelope->body);
         break;
     }
-    struct bytes identity = envelope->mqtt_id.len == 0 ? failure->identity : BYTES_NONE;
-    if (failed == 0 &&
-        (add_header(&named, buf_bytes(&stamped), HEADER_ID, identity, &arena) < 0 ||
-         add_header(headers, buf_bytes(&named), HEADER_ENTRY, failure->entry, &arena) < 0))
+    if (failed == 0 && name_headers(headers, buf_bytes(&stamped), envelope, failure, &arena) < 0)
         failed = error_set(err, ERR_FORMAT, "the headers are no JSON object");
     buf_free(&stamped);
-    buf_free(&named);
     arena_free(&arena);
     return failed;
+}
+
+int stamp_redriven(struct buf *body, struct buf *headers, const struct envelope *envelope,
+                   struct bytes failed_id, int64_t now_us, struct error *err)
+{
+    const struct stamp_failure failure = {.now_us = now_us, .redriven = failed_id};
+
+    return stamp_failure(body, headers, envelope, &failure, err);
 }
 
 void stamp_undecodable(struct buf *body, struct buf *headers, const struct envelope_format *format,

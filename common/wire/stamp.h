@@ -25,6 +25,7 @@ struct stamp_failure {
     struct bytes receiver;  /* SentToFailureTransportStamp's name; empty for a retry */
     struct bytes entry;     /* header X-Mqtt-Entry (which entry this was); empty: none */
     struct bytes identity;  /* X-Mqtt-Id of an envelope that has none; empty: none */
+    struct bytes redriven;  /* stamp_redriven's; empty: it failed */
 };
 
 /* Writes the new body and headers text (both buffers are cleared first; the envelope must not point into
@@ -33,6 +34,14 @@ struct stamp_failure {
  * stamp_undecodable. */
 MUST_CHECK int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *envelope,
                              const struct stamp_failure *failure, struct error *err);
+
+/* A failed message for its stream, to be handled anew: SentToFailureTransportStamp goes, since Symfony sends no
+ * envelope that has one to the failure transport again, and loses it; RedeliveryStamp(0) comes last, from which
+ * retries are counted; the header X-Mqtt-Redriven is `failed_id`, and X-Mqtt-Entry goes. All else stays as
+ * stamp_failure leaves it, with the same errors; topic and payload are not looked at. */
+MUST_CHECK int stamp_redriven(struct buf *body, struct buf *headers,
+                              const struct envelope *envelope, struct bytes failed_id,
+                              int64_t now_us, struct error *err);
 
 /* A stream entry that can't be decoded, as an envelope that PHP can show and ours can restore: a
  * MqttMessage with topic "$undecodable" whose payload is the entry's field as it was, the header

@@ -22,6 +22,9 @@ enum stamp_class stamp_class_of(struct bytes name);
 /* Does this failure add one (the last ErrorDetailsStamp being another)? */
 bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure);
 
+/* Do all stamps of that class go? */
+bool stamp_goes(enum stamp_class which, const struct stamp_failure *failure);
+
 /* How many stamps of that class go, those behind the first, before this failure's is added to `count`: of
  * the two that a retry adds Symfony keeps the first and the last nine (withLimitedHistory in
  * EventListener/SendFailedMessageForRetryListener.php; there the list moves to the end, here it stays). */

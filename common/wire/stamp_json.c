@@ -248,10 +248,12 @@ int stamp_json_headers(struct buf *out, struct bytes headers, const struct stamp
         enum stamp_class which = header_class(key);
         bool due = which < STAMP_CLASSES && stamp_is_due(which, failure);
 
-        if (!due || which != STAMP_MESSAGE_ID)
+        bool goes = which < STAMP_CLASSES && stamp_goes(which, failure);
+
+        if (!goes && (!due || which != STAMP_MESSAGE_ID))
             append_key(out, key);
         if (!due) {
-            buf_append(out, raw);
+            buf_append(out, goes ? BYTES_NONE : raw);
         } else if (which != STAMP_MESSAGE_ID && extend_list(out, raw, which, failure, &arena) < 0) {
             more = -ERR_FORMAT;
             break;

@@ -309,6 +309,25 @@ static void edit_surplus(struct edits *edits, const struct found *found)
     edit->removed = found->surplus_behind - found->surplus_before;
 }
 
+/* The whole of a class. */
+static void edit_remove(struct edits *edits, const struct found *found)
+{
+    struct edit *edit =
+        add_edit(edits, found->pair_at, found->list_end + 1 - found->pair_at, BYTES_NONE);
+
+    edit->behind = found->values_before;
+    edit->removed = found->values_behind - found->values_before;
+}
+
+/* One stamp more in the class's list. */
+static void edit_append(struct edits *edits, const struct found *found, struct bytes pair)
+{
+    edit_number(edits, found->count_at, found->count_len, found->count + 1 - found->surplus);
+    if (found->surplus > 0)
+        edit_surplus(edits, found);
+    edit_insert(edits, found->list_end, found->values_behind, pair);
+}
+
 static void edit_lists(struct edits *edits, struct walk *walk)
 {
     const struct stamp_failure *failure = walk->failure;
@@ -318,27 +337,24 @@ static void edit_lists(struct edits *edits, struct walk *walk)
 
     for (enum stamp_class which = 0; which < STAMP_CLASSES; which++) {
         const struct found *found = &walk->found[which];
-        bool appended = found->there && which != STAMP_MESSAGE_ID;
+        bool goes = stamp_goes(which, failure) || which == STAMP_MESSAGE_ID;
+        bool due = stamp_is_due(which, failure);
+        bool appended = found->there && !goes;
 
-        if (!stamp_is_due(which, failure) || (appended && found->count > 0 && found->same_error))
+        if ((!due && !stamp_goes(which, failure)) ||
+            (appended && found->count > 0 && found->same_error))
+            continue;
+        if (found->there && goes) {
+            edit_remove(edits, found);
+            classes--;
+        }
+        if (!due)
             continue;
         buf_clear(&pair);
         write_stamp(&pair, which, appended ? found->next_key : 0, failure);
         if (appended) {
-            edit_number(edits, found->count_at, found->count_len,
-                        found->count + 1 - found->surplus);
-            if (found->surplus > 0)
-                edit_surplus(edits, found);
-            edit_insert(edits, found->list_end, found->values_behind, buf_bytes(&pair));
+            edit_append(edits, found, buf_bytes(&pair));
             continue;
-        }
-        if (found->there) {
-            struct edit *edit =
-                add_edit(edits, found->pair_at, found->list_end + 1 - found->pair_at, BYTES_NONE);
-
-            edit->behind = found->values_before;
-            edit->removed = found->values_behind - found->values_before;
-            classes--;
         }
         php_write_string(&new_lists, STAMP_NAMES[which]);
         buf_append(&new_lists, BYTES("a:1:{"));
@@ -421,7 +437,7 @@ static int stamp_text(struct buf *out, struct bytes text, const struct stamp_fai
         edit_lists(&edits, &walk);
         failed = edit_references(&edits, &walk);
         if (failed < 0)
-            error_set(err, ERR_FORMAT, "the envelope refers to a stamp that is to be replaced");
+            error_set(err, ERR_FORMAT, "the envelope refers to a stamp that must go");
         else
             apply(out, text, &edits);
     }

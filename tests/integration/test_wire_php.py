@@ -177,3 +177,31 @@ def test_objects_and_references_stay_shared_through_our_stamps(ours, php, rng):
         again = ours.stamp(after, 3)
         assert php.ask("same", before, after)["same"], f"tangle {seed}"
         assert php.ask("same", before, again)["same"], f"tangle {seed}, stamped twice"
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_symfony_handles_what_was_sent_again_anew(ours, php, serializer):
+    for topic, payload in contents(serializer):
+        value = ours.ask("encode", serializer, "public", 1, hexed(topic), hexed(payload))
+        for attempt in range(1, 12):
+            value = ours.stamp(value, attempt, stream_id=f"{attempt}-0")
+        value = ours.ask("redriven", ours.stamp(value, 2, "async"))
+        read = php.ask("decode", serializer, value)
+        assert (read["topic"] or "-", read["payload"] or "-") == (hexed(topic), hexed(payload))
+        stamps = read["stamps"]
+        assert "SentToFailureTransportStamp" not in stamps, "Symfony would lose it when it fails again"
+        redeliveries = stamps["RedeliveryStamp"]  # under the numbers that they had: a list only if none went
+        redeliveries = list(redeliveries.values()) if isinstance(redeliveries, dict) else redeliveries
+        assert redeliveries[-1]["retryCount"] == 0 and len(redeliveries) == 10
+        assert ours.decode(value)["id"] == hexed("00ff-1")
+
+
+def test_objects_and_references_stay_shared_when_a_message_is_sent_again(ours, php, rng):
+    for _ in range(300):
+        seed = rng.randrange(2**31)
+        before = php.ask("tangle", seed)["value"]
+        again = ours.ask("redriven", ours.stamp(before, 2, "async"))
+        assert php.ask("same", before, again)["same"], f"tangle {seed}"
+        assert php.ask("same", before, ours.ask("redriven", before))["same"], f"tangle {seed}, without stamps"
+        failed_again = ours.ask("redriven", ours.stamp(again, 1, "async"))
+        assert php.ask("same", before, failed_again)["same"], f"tangle {seed}, sent again twice"

@@ -1,5 +1,6 @@
 """Stream entries as a PHP application writes them, and what stands in the failure transport."""
 
+import base64
 import collections
 import json
 
@@ -8,6 +9,14 @@ from .process import wait_until
 
 def _string(data):
     return b's:%d:"%s";' % (len(data), data)
+
+
+def _is_utf8(data):
+    try:
+        data.decode()
+        return True
+    except UnicodeDecodeError:
+        return False
 
 
 def php_value(topic, payload, headers=None):
@@ -26,7 +35,8 @@ def php_value(topic, payload, headers=None):
     slashed = serialized.translate(None)
     for plain, escaped in ((b"\\", b"\\\\"), (b"'", b"\\'"), (b'"', b'\\"'), (b"\0", b"\\0")):
         slashed = slashed.replace(plain, escaped)
-    text = json.dumps({"body": slashed.decode(), "headers": headers or []}, separators=(",", ":"))
+    body = slashed.decode() if _is_utf8(slashed) else base64.b64encode(slashed).decode()
+    text = json.dumps({"body": body, "headers": headers or []}, separators=(",", ":"))
     text = text.replace("/", "\\/").encode()
     return _string(text)
 

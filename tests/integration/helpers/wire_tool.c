@@ -5,10 +5,9 @@
  *     decode VALUE                     php|json TOPIC PAYLOAD CLASS RETRY-COUNT MQTT-ID
  *     stamp VALUE RETRY-COUNT RECEIVER EXCEPTION-CLASS MESSAGE STREAM-ID     VALUE
  *     undecodable php|json VALUE       VALUE
+ *     redriven VALUE                   VALUE: the failed message 7, for its stream
  *
  * An answer "error TEXT" instead where the codec refuses. */
-#include "common/wire/json.h"
-#include "common/wire/php.h"
 #include "common/wire/stamp.h"
 
 #include <stdio.h>
@@ -61,20 +60,13 @@ static struct envelope_format format_of(const char *serializer, const char *visi
 /* The stream entry of a body and a headers text. */
 static void print_joined(struct bytes body, struct bytes headers)
 {
-    struct buf json = {0};
     struct buf value = {0};
+    struct error err;
 
-    buf_append_text(&json, "{\"body\":");
-    if (json_quote_php(&json, body) < 0) {
-        printf("error the body is not UTF-8\n");
-    } else {
-        buf_append_text(&json, ",\"headers\":");
-        buf_append(&json, headers);
-        buf_append_char(&json, '}');
-        php_write_string(&value, buf_bytes(&json));
+    if (envelope_join(&value, body, headers, true, &err) < 0)
+        printf("error %s\n", err.text);
+    else
         print_bytes(buf_bytes(&value), '\n');
-    }
-    buf_free(&json);
     buf_free(&value);
 }
 
@@ -159,6 +151,22 @@ static void undecodable(char **word)
     buf_free(&headers);
 }
 
+static void redriven(char **word)
+{
+    struct envelope envelope;
+    struct buf body = {0};
+    struct buf headers = {0};
+    struct error err;
+
+    if (envelope_decode(&envelope, word_bytes(word[1]), &arena, &err) < 0 ||
+        stamp_redriven(&body, &headers, &envelope, BYTES("7"), NOW_US, &err) < 0)
+        printf("error %s\n", err.text);
+    else
+        print_joined(buf_bytes(&body), buf_bytes(&headers));
+    buf_free(&body);
+    buf_free(&headers);
+}
+
 int main(void)
 {
     static const struct {
@@ -166,10 +174,8 @@ int main(void)
         int words;
         void (*run)(char **word);
     } commands[] = {
-        {"encode", 6, encode},
-        {"decode", 2, decode},
-        {"stamp", 7, stamp},
-        {"undecodable", 3, undecodable},
+        {"encode", 6, encode},           {"decode", 2, decode},     {"stamp", 7, stamp},
+        {"undecodable", 3, undecodable}, {"redriven", 2, redriven},
     };
     char *line = NULL;
     size_t size = 0;

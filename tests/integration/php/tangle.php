@@ -129,8 +129,9 @@ namespace App\Tangle {
         $message = new TangledMessage();
         $message->before = value($pool);
         $message->behind = [value($pool), $message, &$shared, $stamps[0] ?? null];
-        if (($stamps[0] ?? null) instanceof Stamp\TransportMessageIdStamp) {
-            $message->behind[3] = null; // a stamp that is replaced can't be kept
+        if (($stamps[0] ?? null) instanceof Stamp\TransportMessageIdStamp
+            || ($stamps[0] ?? null) instanceof Stamp\SentToFailureTransportStamp) {
+            $message->behind[3] = null; // a stamp that is replaced or removed can't be kept
         }
 
         return new Envelope($message, $stamps);

@@ -1,0 +1,200 @@
+/* failed: the failure transport without PHP. The command line is checked here; reading is verb_failed_read.c's,
+ * changing verb_failed_act.c's. */
+#include "cli/verb_failed.h"
+
+#include "cli/moment.h"
+#include "cli/verbs.h"
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/nearest.h"
+#include "common/wire/topic_filter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_LIMIT 50
+#define RATE_MAX   1000000
+
+/* Each action, and what it takes. */
+static const struct action {
+    const char *name;
+    int (*read)(const struct cli *cli, struct failure_admin *admin,
+                const struct failed_wanted *wanted);
+    int (*act)(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
+    const char *options; /* blanks between, and around */
+    bool takes_ids;
+} ACTIONS[] = {
+    {"list", failed_list, NULL, " class-filter topic since until limit ", false},
+    {"show", failed_show, NULL, " ", true},
+    {"stats", failed_stats, NULL, " class-filter topic since until ", false},
+    {"retry", NULL, failed_retry,
+     " all yes class-filter topic since until limit rate taken transport ", true},
+    {"remove", NULL, failed_remove, " all yes class-filter topic since until limit taken ", true},
+};
+#define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
+
+static const struct action *find_action(const char *name)
+{
+    struct nearest nearest = {.name = bytes_of(name)};
+
+    for (size_t i = 0; i < ACTIONS_LEN; i++) {
+        if (strcmp(ACTIONS[i].name, name) == 0)
+            return &ACTIONS[i];
+        nearest_consider(&nearest, ACTIONS[i].name);
+    }
+    if (nearest.best != NULL)
+        cli_fail(CLI_USAGE, "failed: unknown action `%s`; did you mean `%s`?", name, nearest.best);
+    else
+        cli_fail(CLI_USAGE,
+                 "failed: unknown action `%s`; it takes list, show, stats, retry or remove", name);
+    return NULL;
+}
+
+static int check_options(const struct cli *cli, const struct action *action)
+{
+    for (size_t i = 0; i < cli->options_len; i++) {
+        const char *name = cli->options[i].name;
+        char *word = xasprintf(" %s ", name);
+        bool known = strstr(action->options, word) != NULL;
+
+        free(word);
+        if (!known)
+            return cli_fail(CLI_USAGE, "failed %s has no option `--%s`", action->name, name);
+    }
+    return CLI_DONE;
+}
+
+static int read_number(const struct cli *cli, const char *option, uint64_t least, uint64_t most,
+                       int64_t *number)
+{
+    const char *text = cli_option(cli, option);
+    uint64_t value;
+
+    if (text == NULL)
+        return CLI_DONE;
+    if (!bytes_to_u64(bytes_of(text), &value) || value < least || value > most)
+        return cli_fail(CLI_USAGE, "failed: --%s takes a number from %llu to %llu, not `%s`",
+                        option, (unsigned long long)least, (unsigned long long)most, text);
+    *number = (int64_t)value;
+    return CLI_DONE;
+}
+
+static int read_moment(const struct cli *cli, const char *option, int64_t *us)
+{
+    const char *text = cli_option(cli, option);
+    struct error err;
+
+    if (text == NULL || moment_parse(bytes_of(text), clock_wall_us(), us, &err) == 0)
+        return CLI_DONE;
+    return cli_fail(CLI_USAGE, "failed: --%s: %s", option, err.text);
+}
+
+static int read_filters(const struct cli *cli, struct failed_wanted *wanted)
+{
+    struct error err;
+
+    wanted->class = cli_option(cli, "class-filter");
+    wanted->topic = cli_option(cli, "topic");
+    wanted->transport = cli_option(cli, "transport");
+    wanted->all = cli_option(cli, "all") != NULL;
+    wanted->taken_too = cli_option(cli, "taken") != NULL;
+    if (wanted->topic != NULL && topic_filter_check(bytes_of(wanted->topic), &err) < 0)
+        return cli_fail(CLI_USAGE, "failed: --topic: %s", err.text);
+    if (read_moment(cli, "since", &wanted->since_us) != CLI_DONE ||
+        read_moment(cli, "until", &wanted->until_us) != CLI_DONE ||
+        read_number(cli, "limit", 0, INT64_MAX, &wanted->limit) != CLI_DONE ||
+        read_number(cli, "rate", 1, RATE_MAX, &wanted->rate) != CLI_DONE)
+        return CLI_USAGE;
+    if (wanted->since_us > 0 && wanted->until_us > 0 && wanted->since_us >= wanted->until_us)
+        return cli_fail(CLI_USAGE,
+                        "failed: --since %s is not before --until %s: nothing lies between",
+                        cli_option(cli, "since"), cli_option(cli, "until"));
+    return CLI_DONE;
+}
+
+static bool has_filter(const struct cli *cli)
+{
+    static const char *const FILTERS[] = {"class-filter", "topic", "since", "until", "limit"};
+
+    for (size_t i = 0; i < sizeof(FILTERS) / sizeof(FILTERS[0]); i++)
+        if (cli_option(cli, FILTERS[i]) != NULL)
+            return true;
+    return false;
+}
+
+static int check_which(const struct cli *cli, const struct action *action,
+                       const struct failed_wanted *wanted)
+{
+    if (!action->takes_ids)
+        return wanted->ids_len == 0
+                   ? CLI_DONE
+                   : cli_fail(CLI_USAGE,
+                              "failed %s takes no ID; `failed show ID` shows one message",
+                              action->name);
+    if (action->read != NULL)
+        return wanted->ids_len == 1 ? CLI_DONE
+                                    : cli_fail(CLI_USAGE, "failed show takes one ID; `mqtt-bridge "
+                                                          "failed list` lists them");
+    if (wanted->all == (wanted->ids_len > 0))
+        return cli_fail(CLI_USAGE,
+                        "failed %s: say which: ID..., or --all (of what --topic, --since and the "
+                        "other filters leave)",
+                        action->name);
+    if (wanted->ids_len > 0 && has_filter(cli))
+        return cli_fail(CLI_USAGE, "failed %s: filters go with --all, not with ID", action->name);
+    return CLI_DONE;
+}
+
+static int check_ids(const struct failure_admin *admin, const struct failed_wanted *wanted)
+{
+    for (size_t i = 0; i < wanted->ids_len; i++)
+        if (!failure_admin_is_id(admin, wanted->ids[i]))
+            return cli_fail(CLI_USAGE,
+                            "failed: `%.*s` is no message's id, which is a number; `mqtt-bridge "
+                            "failed list` lists them",
+                            BYTES_ARG(wanted->ids[i]));
+    return CLI_DONE;
+}
+
+static int run(struct cli *cli, const struct action *action, const struct settings *settings,
+               const struct failed_wanted *wanted)
+{
+    struct failure_admin *admin;
+    struct error err;
+
+    if (failure_admin_new(&admin, &settings->failure, &err) < 0)
+        return cli_fail(CLI_USAGE, "%s", err.text);
+    int code = check_ids(admin, wanted);
+    if (code == CLI_DONE)
+        code = action->read != NULL ? action->read(cli, admin, wanted)
+                                    : action->act(cli, admin, wanted);
+    failure_admin_free(admin);
+    return code;
+}
+
+int verb_failed(struct cli *cli, int argc, char **argv)
+{
+    const struct action *action = argc > 0 ? find_action(argv[0]) : &ACTIONS[0];
+    struct failed_wanted wanted = {0};
+
+    if (action == NULL)
+        return CLI_USAGE;
+    if (action->read == failed_list)
+        wanted.limit = LIST_LIMIT;
+    struct bytes *ids = xcalloc((size_t)argc + 1, sizeof(*ids));
+    for (int i = 1; i < argc; i++)
+        ids[wanted.ids_len++] = bytes_of(argv[i]);
+    wanted.ids = ids;
+    int code = check_options(cli, action);
+    if (code == CLI_DONE)
+        code = read_filters(cli, &wanted);
+    if (code == CLI_DONE)
+        code = check_which(cli, action, &wanted);
+    if (code == CLI_DONE) {
+        const struct settings *settings = cli_settings(cli);
+
+        code = settings != NULL ? run(cli, action, settings, &wanted) : CLI_USAGE;
+    }
+    free(ids);
+    return code;
+}

@@ -1,0 +1,47 @@
+/* What the actions of `mqtt-bridge failed` share: what is asked for, and how texts of a row are shown. */
+#ifndef CLI_VERB_FAILED_H
+#define CLI_VERB_FAILED_H
+
+#include "cli/cli.h"
+#include "common/client/failure_admin.h"
+#include "common/wire/failed.h"
+
+/* Of the command line, checked. */
+struct failed_wanted {
+    int64_t since_us; /* 0: ever; likewise until_us */
+    int64_t until_us;
+    const char *class;     /* of the message; NULL: any */
+    const char *topic;     /* an MQTT filter; NULL: any */
+    const char *transport; /* retry: in place of the one that it came from; NULL */
+    int64_t limit;         /* 0: none */
+    int64_t rate;          /* retry: messages a second; 0: as fast as it goes */
+    bool taken_too;
+    bool all;
+    const struct bytes *ids; /* all or no ids, but for show */
+    size_t ids_len;
+};
+
+/* Does the message match class and topic? Messages without a topic match no filter. */
+bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *failed);
+/* Must bodies be read to know? */
+bool failed_needs_body(const struct failed_wanted *wanted);
+
+/* Each returns an enum cli_exit, what is wrong having been said. */
+int failed_list(const struct cli *cli, struct failure_admin *admin,
+                const struct failed_wanted *wanted);
+int failed_show(const struct cli *cli, struct failure_admin *admin,
+                const struct failed_wanted *wanted);
+int failed_stats(const struct cli *cli, struct failure_admin *admin,
+                 const struct failed_wanted *wanted);
+int failed_retry(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
+int failed_remove(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
+
+/* "a/b" for a terminal: no control characters, at most `most` bytes; for JSON: valid UTF-8. Freed by the caller. */
+char *failed_printable(struct bytes text, size_t most);
+char *failed_utf8(struct bytes text);
+/* "App\Message\MqttMessage", or what is known in its place. */
+struct bytes failed_class(const struct failed *failed);
+/* The error that a person is shown of it. */
+struct bytes failed_error(const struct failed *failed);
+
+#endif

@@ -1,0 +1,581 @@
+/* failed retry and remove.
+ *
+ * First the ids of what is wanted, with the time at which each message came, are read and sorted: a topic's
+ * messages go in their order. Then batch by batch: taken, sent, removed. Sending is guarded by the message's id
+ * and time in Redis, so that whoever takes a row whose sender died between the two sends nothing again. */
+#include "cli/redriver.h"
+#include "cli/verb_failed.h"
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/wire/crc32c.h"
+#include "common/wire/stamp.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BATCH_MOST       200
+#define BATCH_BYTES_MOST (16 * 1024 * 1024)
+#define BATCHES_A_SECOND 10 /* with --rate */
+#define ERRORS_SHOWN     10
+#define BAR_COLUMNS      30
+#define BAR_EVERY_MS     100
+
+enum state {
+    UNTOUCHED, /* gone meanwhile, or in somebody else's hands */
+    READY,     /* taken; its value is in item->value */
+    SENT,
+    REMOVED,
+    FAILED,
+};
+
+struct item {
+    char *id;
+    int64_t came_us; /* orders the messages of a topic */
+    size_t size;
+    enum state state;
+    struct redriver_transport *transport;
+    char *guard;
+    struct buf value;
+    struct redriver_answer answer;
+};
+
+struct action {
+    const struct cli *cli;
+    const struct failed_wanted *wanted;
+    struct failure_admin *admin;
+    struct redriver *redriver; /* NULL: remove */
+    struct arena arena;
+    struct item *items;
+    size_t len;
+    size_t batch; /* the items of this batch begin here */
+    size_t batch_end;
+    size_t in_hand; /* left to PHP workers */
+    int64_t done;
+    int64_t before; /* of these: had been sent before */
+    int64_t errors;
+    cJSON *told; /* for --json: the errors */
+    int64_t started_ms;
+    int64_t drawn_ms; /* the bar; 0: never */
+    bool stopped;     /* a server fails: no more */
+};
+
+static const char *name_of(const struct action *action)
+{
+    return action->redriver != NULL ? "retry" : "remove";
+}
+
+/* What is wanted ------------------------------------------------------------------------------- */
+
+static bool collect(void *context, const struct failure_message *message)
+{
+    struct action *action = context;
+    struct failed failed;
+
+    arena_clear(&action->arena);
+    if (failed_needs_body(action->wanted)) {
+        failed_read(&failed, message->body, message->headers, NULL, NULL, &action->arena);
+        if (!failed_is_wanted(action->wanted, &failed))
+            return true;
+    }
+    if (message->taken && !action->wanted->taken_too) {
+        action->in_hand++;
+        return true;
+    }
+    int64_t came_us = failed_came_us(message->headers, &action->arena);
+    if ((action->len & (action->len - 1)) == 0)
+        action->items = xrealloc(action->items, (action->len * 2 + 1) * sizeof(*action->items));
+    action->items[action->len++] =
+        (struct item){.id = xstrndup(message->id.data, message->id.len),
+                      .came_us = came_us > 0 ? came_us : message->failed_us,
+                      .size = message->size};
+    return true;
+}
+
+/* Both came in one microsecond: in the order in which they failed, which is the ids'. */
+static int by_arrival(const void *left, const void *right)
+{
+    const struct item *a = left, *b = right;
+    size_t a_len = strlen(a->id), b_len = strlen(b->id);
+
+    if (a->came_us != b->came_us)
+        return a->came_us < b->came_us ? -1 : 1;
+    return a_len != b_len ? (a_len < b_len ? -1 : 1) : strcmp(a->id, b->id);
+}
+
+static void item_free(struct item *item)
+{
+    free(item->id);
+    free(item->guard);
+    buf_free(&item->value);
+}
+
+static int find_wanted(struct action *action, struct error *err)
+{
+    const struct failed_wanted *wanted = action->wanted;
+    const struct failure_query query = {.since_us = wanted->since_us,
+                                        .until_us = wanted->until_us,
+                                        .ids = wanted->ids_len > 0 ? wanted->ids : NULL,
+                                        .ids_len = wanted->ids_len,
+                                        .without_body = !failed_needs_body(wanted)};
+    int result = failure_admin_list(action->admin, &query, collect, action, err);
+
+    if (action->len > 0)
+        qsort(action->items, action->len, sizeof(*action->items), by_arrival);
+    while (wanted->limit > 0 && action->len > (uint64_t)wanted->limit)
+        item_free(&action->items[--action->len]);
+    return result;
+}
+
+static bool has_item(const struct action *action, struct bytes id)
+{
+    for (size_t i = 0; i < action->len; i++)
+        if (bytes_equal_text(id, action->items[i].id))
+            return true;
+    return false;
+}
+
+/* Every id that was given is there, or nothing is done. */
+static int check_ids(const struct action *action)
+{
+    const struct failed_wanted *wanted = action->wanted;
+
+    for (size_t i = 0; i < wanted->ids_len; i++) {
+        if (has_item(action, wanted->ids[i]))
+            continue;
+        return cli_fail(CLI_FAILED,
+                        action->in_hand > 0
+                            ? "%.*s: it is gone, or a PHP worker has it in hand; --taken takes it "
+                              "all the same, if that worker is dead"
+                            : "%.*s: there is no such failed message; `mqtt-bridge failed list` "
+                              "lists them",
+                        BYTES_ARG(wanted->ids[i]));
+    }
+    return CLI_DONE;
+}
+
+static int confirm(const struct action *action)
+{
+    char answer[8] = "";
+
+    if (!action->wanted->all || cli_option(action->cli, "yes") != NULL)
+        return CLI_DONE;
+    if (!isatty(STDIN_FILENO))
+        return cli_fail(CLI_USAGE,
+                        "failed %s --all: %zu messages, and nobody can be asked: standard input is "
+                        "no terminal; give --yes",
+                        name_of(action), action->len);
+    fprintf(stderr, "%s %zu failed message%s? [y/N] ", name_of(action), action->len,
+            action->len == 1 ? "" : "s");
+    if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
+        return CLI_DONE;
+    return cli_fail(CLI_FAILED, "failed %s: not confirmed, nothing was done", name_of(action));
+}
+
+/* Telling -------------------------------------------------------------------------------------- */
+
+static void clear_bar(const struct action *action)
+{
+    if (action->drawn_ms > 0)
+        fputs("\r\033[K", stderr);
+}
+
+static void tell_error(struct action *action, const char *id, const char *text)
+{
+    char *clean = failed_printable(bytes_of(text), 500);
+
+    action->errors++;
+    if (action->told != NULL) {
+        cJSON *object = cJSON_CreateObject();
+
+        cJSON_AddItemToArray(action->told, object);
+        cJSON_AddStringToObject(object, "id", id);
+        cJSON_AddStringToObject(object, "error", clean);
+    }
+    if (action->errors <= ERRORS_SHOWN) {
+        clear_bar(action);
+        cli_fail(CLI_FAILED, "%s: %s", id, clean);
+    } else if (action->errors == ERRORS_SHOWN + 1) {
+        clear_bar(action);
+        cli_fail(CLI_FAILED, "further messages that fail are counted only; --json tells them all");
+    }
+    free(clean);
+}
+
+static void item_fail(struct action *action, struct item *item, const char *text)
+{
+    item->state = FAILED;
+    tell_error(action, item->id, text);
+}
+
+/* A server fails, which would be the same for all that are left. */
+static void stop(struct action *action, const char *text)
+{
+    action->stopped = true;
+    action->errors++;
+    clear_bar(action);
+    cli_fail(CLI_FAILED, "failed %s: %s", name_of(action), text);
+}
+
+static void draw_bar(struct action *action, size_t at)
+{
+    int64_t now = clock_monotonic_ms();
+    char bar[BAR_COLUMNS + 1];
+    size_t filled = action->len > 0 ? at * BAR_COLUMNS / action->len : 0;
+
+    if (action->cli->json || !isatty(STDERR_FILENO) || !isatty(STDOUT_FILENO) ||
+        (at < action->len && now - action->drawn_ms < BAR_EVERY_MS))
+        return;
+    memset(bar, '-', BAR_COLUMNS);
+    memset(bar, '#', filled);
+    bar[BAR_COLUMNS] = '\0';
+    int64_t elapsed = now - action->started_ms;
+    action->drawn_ms = now;
+    fprintf(stderr, "\r\033[K[%s] %zu of %zu, %" PRId64 "/s", bar, at, action->len,
+            elapsed > 0 ? (int64_t)at * 1000 / elapsed : 0);
+}
+
+/* Sending -------------------------------------------------------------------------------------- */
+
+/* The value of a stream entry for a message that failed. */
+static int encode(struct item *item, const struct failure_message *message,
+                  const struct failed *failed, struct error *err)
+{
+    struct buf body = {0}, headers = {0};
+    int result;
+
+    if (failed->envelope.raw) {
+        buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
+        return 0;
+    }
+    result = stamp_redriven(&body, &headers, &failed->envelope, message->id, clock_wall_us(), err);
+    if (result == 0)
+        result = envelope_join(&item->value, buf_bytes(&body), buf_bytes(&headers),
+                               redriver_wraps(item->transport), err);
+    buf_free(&body);
+    buf_free(&headers);
+    return result;
+}
+
+static void prepare(struct action *action, struct item *item, const struct failure_message *message)
+{
+    struct bytes name = bytes_of(action->wanted->transport);
+    char text[400];
+    struct failed failed;
+    struct error err;
+
+    failed_read(&failed, message->body, message->headers, NULL, NULL, &action->arena);
+    if (!failed.is_readable) {
+        snprintf(text, sizeof(text),
+                 "it can't be read (%s), so nothing can be sent; `failed show` "
+                 "shows it, `failed remove` removes it",
+                 failed.why.text);
+        item_fail(action, item, text);
+        return;
+    }
+    if (name.len == 0)
+        name = failed.transport;
+    if (name.len == 0) {
+        item_fail(action, item,
+                  "nothing in it says from which transport it came; give --transport "
+                  "NAME");
+        return;
+    }
+    int result = redriver_open(action->redriver, name, &item->transport, &err);
+    if (result == -ERR_NOT_FOUND) {
+        snprintf(text, sizeof(text),
+                 "it came from the transport \"%.*s\", which the settings don't have: add "
+                 "[transport:%.*s] with its dsn, or give --transport NAME",
+                 name.len > 60 ? 60 : (int)name.len, name.data, name.len > 60 ? 60 : (int)name.len,
+                 name.data);
+        item_fail(action, item, text);
+        return;
+    }
+    if (result < 0) {
+        if (!action->stopped)
+            stop(action, err.text);
+        return;
+    }
+    if (encode(item, message, &failed, &err) < 0) {
+        snprintf(text, sizeof(text), "%s; `bin/console messenger:failed:retry %s` can handle it",
+                 err.text, item->id);
+        item_fail(action, item, text);
+        return;
+    }
+    int64_t most = redriver_max_entry(item->transport);
+    if ((int64_t)item->value.len > most) {
+        snprintf(text, sizeof(text),
+                 "its entry has %zu bytes: raise [transport:%.*s] max_entry above that, and see "
+                 "that Redis takes it (proto-max-bulk-len)",
+                 item->value.len, BYTES_ARG(name));
+        item_fail(action, item, text);
+        return;
+    }
+    item->guard = xasprintf("failed-%.*s-%08" PRIx32, BYTES_ARG(message->guard),
+                            crc32c(crc32c(0, message->body.data, message->body.len),
+                                   message->headers.data, message->headers.len));
+    item->state = READY;
+}
+
+static bool take_one(void *context, const struct failure_message *message)
+{
+    struct action *action = context;
+
+    for (size_t i = action->batch; i < action->batch_end; i++) {
+        struct item *item = &action->items[i];
+
+        if (!bytes_equal_text(message->id, item->id))
+            continue;
+        arena_clear(&action->arena);
+        if (action->redriver == NULL)
+            item->state = SENT;
+        else if (!action->stopped)
+            prepare(action, item, message);
+        break;
+    }
+    return true;
+}
+
+/* In the items' order. */
+static void send_batch(struct action *action)
+{
+    for (size_t i = action->batch; i < action->batch_end; i++) {
+        struct item *item = &action->items[i];
+
+        if (item->state == READY)
+            redriver_send(item->transport, item->guard, buf_bytes(&item->value), &item->answer);
+    }
+    redriver_wait(action->redriver);
+    for (size_t i = action->batch; i < action->batch_end; i++) {
+        struct item *item = &action->items[i];
+
+        if (item->state != READY)
+            continue;
+        if (item->answer.result == 0) {
+            item->state = SENT;
+        } else {
+            item->state = FAILED;
+            if (!action->stopped)
+                stop(action, item->answer.err.text);
+        }
+    }
+}
+
+/* What was sent goes, the rest is free again. */
+static void settle_batch(struct action *action)
+{
+    struct bytes ids[BATCH_MOST];
+    int64_t removed = 0;
+    size_t len = 0;
+    struct error err;
+
+    for (size_t i = action->batch; i < action->batch_end; i++)
+        if (action->items[i].state == SENT)
+            ids[len++] = bytes_of(action->items[i].id);
+    if (failure_admin_settle(action->admin, ids, len, &removed, &err) < 0) {
+        char text[400];
+
+        snprintf(text, sizeof(text),
+                 action->redriver != NULL
+                     ? "%s: %zu messages were sent, and may still be in the failure transport: run "
+                       "it again, none is sent twice"
+                     : "%s: %zu messages may still be there",
+                 err.text, len);
+        stop(action, text);
+        return;
+    }
+    for (size_t i = action->batch; i < action->batch_end; i++) {
+        struct item *item = &action->items[i];
+
+        if (item->state != SENT)
+            continue;
+        item->state = REMOVED;
+        action->done++;
+        action->before += action->redriver != NULL && !item->answer.added;
+    }
+}
+
+static size_t batch_most(const struct action *action)
+{
+    int64_t rate = action->wanted->rate;
+
+    if (rate == 0 || rate > BATCH_MOST * BATCHES_A_SECOND)
+        return BATCH_MOST;
+    return rate < BATCHES_A_SECOND ? 1 : (size_t)rate / BATCHES_A_SECOND;
+}
+
+static void end_batch_somewhere(struct action *action)
+{
+    size_t most = batch_most(action);
+    size_t bytes = 0;
+
+    action->batch_end = action->batch;
+    do
+        bytes += action->items[action->batch_end++].size;
+    while (action->batch_end < action->len && action->batch_end - action->batch < most &&
+           bytes + action->items[action->batch_end].size <= BATCH_BYTES_MOST);
+}
+
+static void do_batch(struct action *action)
+{
+    struct bytes ids[BATCH_MOST];
+    size_t len = action->batch_end - action->batch;
+    const struct failure_wanted wanted = {.ids = ids,
+                                          .len = len,
+                                          .taken_too = action->wanted->taken_too,
+                                          .without_body = action->redriver == NULL};
+    struct error err;
+
+    for (size_t i = 0; i < len; i++)
+        ids[i] = bytes_of(action->items[action->batch + i].id);
+    if (failure_admin_take(action->admin, &wanted, take_one, action, &err) < 0) {
+        stop(action, err.text);
+        return;
+    }
+    if (action->redriver != NULL)
+        send_batch(action);
+    settle_batch(action);
+    for (size_t i = action->batch; i < action->batch_end; i++)
+        buf_free(&action->items[i].value);
+}
+
+/* So many a second, from the start on. */
+static void keep_rate(const struct action *action)
+{
+    int64_t rate = action->wanted->rate;
+
+    if (rate == 0)
+        return;
+    int64_t due_ms = action->started_ms + (int64_t)action->batch_end * 1000 / rate;
+    int64_t wait_ms = due_ms - clock_monotonic_ms();
+    if (wait_ms > 0 && action->batch_end < action->len)
+        nanosleep(&(struct timespec){wait_ms / 1000, wait_ms % 1000 * 1000000}, NULL);
+}
+
+static void run(struct action *action)
+{
+    action->started_ms = clock_monotonic_ms();
+    draw_bar(action, 0);
+    for (; action->batch < action->len && !action->stopped; action->batch = action->batch_end) {
+        end_batch_somewhere(action);
+        do_batch(action);
+        draw_bar(action, action->batch_end);
+        keep_rate(action);
+    }
+    clear_bar(action);
+}
+
+/* The end -------------------------------------------------------------------------------------- */
+
+static size_t count_untouched(const struct action *action)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < action->len; i++)
+        count += action->items[i].state == UNTOUCHED;
+    return count;
+}
+
+static int print_json(const struct action *action, size_t left)
+{
+    cJSON *root = cJSON_CreateObject();
+    struct buf out = {0};
+
+    cJSON_AddNumberToObject(root, action->redriver != NULL ? "dispatched" : "removed",
+                            (double)(action->done - action->before));
+    if (action->redriver != NULL)
+        cJSON_AddNumberToObject(root, "dispatchedBefore", (double)action->before);
+    cJSON_AddNumberToObject(root, "inHand", (double)(action->in_hand + left));
+    cJSON_AddItemReferenceToObject(root, "errors", action->told);
+    char *text = cJSON_Print(root);
+    buf_printf(&out, "%s\n", text);
+    free(text);
+    cJSON_Delete(root);
+    bool printed = cli_print(&out);
+    buf_free(&out);
+    return printed ? CLI_DONE : CLI_FAILED;
+}
+
+static int print_text(const struct action *action, size_t left)
+{
+    const char *done = action->redriver != NULL ? "dispatched" : "removed";
+    int64_t count = action->done - action->before;
+    struct buf out = {0};
+
+    buf_printf(&out, "%" PRId64 " message%s %s", count, count == 1 ? "" : "s", done);
+    if (action->before > 0)
+        buf_printf(&out, ", %" PRId64 " had been dispatched before and %s removed", action->before,
+                   action->before == 1 ? "is" : "are");
+    if (action->errors > 0)
+        buf_append_text(&out, ", not all: see the errors");
+    buf_append_char(&out, '\n');
+    if (left > 0)
+        buf_printf(&out, "%zu left: gone meanwhile, or somebody else has them in hand\n", left);
+    if (action->in_hand > 0)
+        buf_printf(&out,
+                   "%zu left to PHP workers that have them in hand; --taken takes them all the "
+                   "same, if these are dead\n",
+                   action->in_hand);
+    bool printed = cli_print(&out);
+    buf_free(&out);
+    return printed ? CLI_DONE : CLI_FAILED;
+}
+
+static int finish(const struct action *action)
+{
+    size_t left = action->stopped ? 0 : count_untouched(action);
+    int code = action->cli->json ? print_json(action, left) : print_text(action, left);
+
+    if (action->errors > 0 || (left > 0 && action->wanted->ids_len > 0))
+        return CLI_FAILED;
+    return code;
+}
+
+static int act(struct action *action)
+{
+    struct error err;
+
+    action->told = action->cli->json ? cJSON_CreateArray() : NULL;
+    int code =
+        find_wanted(action, &err) < 0 ? cli_fail(CLI_FAILED, "%s", err.text) : check_ids(action);
+    if (code == CLI_DONE && action->len > 0)
+        code = confirm(action);
+    if (code == CLI_DONE) {
+        signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
+        run(action);
+        code = finish(action);
+    }
+    for (size_t i = 0; i < action->len; i++)
+        item_free(&action->items[i]);
+    free(action->items);
+    cJSON_Delete(action->told);
+    arena_free(&action->arena);
+    return code;
+}
+
+int failed_retry(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted)
+{
+    struct action action = {
+        .cli = cli, .wanted = wanted, .admin = admin, .redriver = redriver_new(cli->settings)};
+    int code;
+
+    if (wanted->transport != NULL &&
+        settings_transport(cli->settings, bytes_of(wanted->transport)) == NULL)
+        code = cli_fail(CLI_USAGE, "failed retry: there is no [transport:%s]", wanted->transport);
+    else
+        code = act(&action);
+    redriver_free(action.redriver);
+    return code;
+}
+
+int failed_remove(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted)
+{
+    struct action action = {.cli = cli, .wanted = wanted, .admin = admin};
+
+    return act(&action);
+}

@@ -1,0 +1,612 @@
+/* failed list, show and stats: nothing is changed. */
+#include "cli/verb_failed.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/wire/json.h"
+#include "common/wire/topic_filter.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#define TEXT_MOST  1000
+#define STATS_ROWS 20
+
+/* What a text may look like ---------------------------------------------------------------------- */
+
+char *failed_printable(struct bytes text, size_t most)
+{
+    char *out = xmalloc(most + 1);
+
+    bytes_to_printable(text, out, most + 1);
+    return out;
+}
+
+char *failed_utf8(struct bytes text)
+{
+    struct buf mended = {0};
+
+    json_make_utf8(&mended, text);
+    char *copy = xstrdup(buf_text(&mended));
+    buf_free(&mended);
+    return copy;
+}
+
+struct bytes failed_class(const struct failed *failed)
+{
+    return failed->class.len > 0 ? failed->class : BYTES("?");
+}
+
+struct bytes failed_error(const struct failed *failed)
+{
+    if (failed->error.len > 0)
+        return failed->error;
+    if (!failed->is_readable)
+        return bytes_of(failed->why.text);
+    return failed->error_class.len > 0 ? failed->error_class : BYTES("no error was kept");
+}
+
+bool failed_needs_body(const struct failed_wanted *wanted)
+{
+    return wanted->class != NULL || wanted->topic != NULL;
+}
+
+bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *failed)
+{
+    if (wanted->class != NULL && !bytes_equal_text(failed->class, wanted->class))
+        return false;
+    if (wanted->topic == NULL)
+        return true;
+    return failed->is_message && topic_name_check(failed->envelope.topic, NULL) == 0 &&
+           topic_filter_matches(bytes_of(wanted->topic), failed->envelope.topic);
+}
+
+/* "2026-11-24 10:00:00" */
+static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
+{
+    clock_format_us(us, text);
+    text[10] = ' ';
+    text[19] = '\0';
+}
+
+static int print_and_free(struct buf *out)
+{
+    bool printed = cli_print(out);
+
+    buf_free(out);
+    return printed ? CLI_DONE : CLI_FAILED;
+}
+
+static int print_json(cJSON *json)
+{
+    struct buf out = {0};
+    char *text = cJSON_Print(json);
+
+    buf_printf(&out, "%s\n", text);
+    free(text);
+    cJSON_Delete(json);
+    return print_and_free(&out);
+}
+
+static void add_text(cJSON *object, const char *name, struct bytes text)
+{
+    char *copy = failed_utf8(text);
+
+    cJSON_AddStringToObject(object, name, copy);
+    free(copy);
+}
+
+static void add_time(cJSON *object, const char *name, int64_t us)
+{
+    char text[CLOCK_TEXT_SIZE + 1];
+
+    clock_format_us(us, text);
+    strcpy(text + CLOCK_TEXT_SIZE - 1, "Z");
+    cJSON_AddStringToObject(object, name, text);
+}
+
+/* What list and show have in common. */
+static void add_summary(cJSON *object, const struct failure_message *message,
+                        const struct failed *failed)
+{
+    add_text(object, "id", message->id);
+    if (failed->is_message)
+        add_text(object, "topic", failed->envelope.topic);
+    else
+        cJSON_AddNullToObject(object, "topic");
+    add_text(object, "class", failed_class(failed));
+    add_text(object, "error", failed_error(failed));
+    add_text(object, "errorClass", failed->error_class);
+    add_time(object, "failedAt", message->failed_us);
+    add_text(object, "transport", failed->transport);
+    cJSON_AddBoolToObject(object, "taken", message->taken);
+}
+
+/* list ----------------------------------------------------------------------------------------- */
+
+struct listing {
+    const struct failed_wanted *wanted;
+    struct arena arena;
+    cJSON *array; /* for --json */
+    struct buf out;
+    int64_t shown;
+    bool more; /* there is one that was not shown */
+};
+
+static void list_row(struct buf *out, const struct failure_message *message,
+                     const struct failed *failed)
+{
+    char *topic =
+        failed->is_message ? failed_printable(failed->envelope.topic, TEXT_MOST) : xstrdup("-");
+    char *class = failed_printable(failed_class(failed), TEXT_MOST);
+    char *error = failed_printable(failed_error(failed), TEXT_MOST);
+    char *id = failed_printable(message->id, TEXT_MOST);
+    char when[CLOCK_TEXT_SIZE];
+
+    write_time(message->failed_us, when);
+    buf_printf(out, "%-8s  %s  %-32s  %-24s  %s%s\n", id, when, topic, class,
+               message->taken ? "[in a worker's hands] " : "", error);
+    free(topic);
+    free(class);
+    free(error);
+    free(id);
+}
+
+static bool list_one(void *context, const struct failure_message *message)
+{
+    struct listing *listing = context;
+    struct failed failed;
+
+    arena_clear(&listing->arena);
+    failed_read(&failed, message->body, message->headers, NULL, NULL, &listing->arena);
+    if (!failed_is_wanted(listing->wanted, &failed))
+        return true;
+    if (listing->wanted->limit > 0 && listing->shown == listing->wanted->limit) {
+        listing->more = true;
+        return false;
+    }
+    listing->shown++;
+    if (listing->array == NULL) {
+        list_row(&listing->out, message, &failed);
+        return true;
+    }
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddItemToArray(listing->array, object);
+    add_summary(object, message, &failed);
+    return true;
+}
+
+static int list_print(struct listing *listing)
+{
+    struct buf out = {0};
+
+    if (listing->shown == 0) {
+        buf_append_text(&out, listing->wanted->since_us > 0 || listing->wanted->until_us > 0 ||
+                                      failed_needs_body(listing->wanted)
+                                  ? "no failed message is like that\n"
+                                  : "there are no failed messages\n");
+    } else {
+        buf_printf(&out, "%-8s  %-19s  %-32s  %-24s  %s\n", "ID", "WHEN (UTC)", "TOPIC", "CLASS",
+                   "ERROR");
+        buf_append(&out, buf_bytes(&listing->out));
+    }
+    if (listing->more)
+        buf_printf(&out, "there are more than these %" PRId64 "; --limit 0 lists all\n",
+                   listing->shown);
+    return print_and_free(&out);
+}
+
+int failed_list(const struct cli *cli, struct failure_admin *admin,
+                const struct failed_wanted *wanted)
+{
+    struct listing listing = {.wanted = wanted};
+    struct failure_query query = {
+        .since_us = wanted->since_us, .until_us = wanted->until_us, .newest_first = true};
+    struct error err;
+    int code;
+
+    if (wanted->limit > 0 && wanted->limit < INT64_MAX && !failed_needs_body(wanted))
+        query.limit = wanted->limit + 1;
+    listing.array = cli->json ? cJSON_CreateArray() : NULL;
+    if (failure_admin_list(admin, &query, list_one, &listing, &err) < 0) {
+        code = cli_fail(CLI_FAILED, "%s", err.text);
+        cJSON_Delete(listing.array);
+    } else {
+        code = cli->json ? print_json(listing.array) : list_print(&listing);
+    }
+    buf_free(&listing.out);
+    arena_free(&listing.arena);
+    return code;
+}
+
+/* show ----------------------------------------------------------------------------------------- */
+
+struct showing {
+    bool json;
+    bool found;
+    struct arena arena;
+    struct buf stamps; /* their lines */
+    cJSON *stamps_json;
+    struct buf out;
+    cJSON *object;
+};
+
+/* "Symfony\Component\Messenger\Stamp\RedeliveryStamp" is RedeliveryStamp to people. */
+static struct bytes short_class(struct bytes class)
+{
+    const char *last = class.len > 0 ? memrchr(class.data, '\\', class.len) : NULL;
+
+    return last != NULL ? bytes_slice(class, (size_t)(last + 1 - class.data), class.len) : class;
+}
+
+static void show_stamp(void *context, const struct failed_stamp *stamp)
+{
+    struct showing *showing = context;
+    cJSON *object = NULL;
+
+    if (showing->json) {
+        object = cJSON_CreateObject();
+        cJSON_AddItemToArray(showing->stamps_json, object);
+        add_text(object, "class", stamp->class);
+        object = cJSON_AddObjectToObject(object, "properties");
+    }
+    char *class = failed_printable(short_class(stamp->class), TEXT_MOST);
+    buf_printf(&showing->stamps, "  %-28s", class);
+    free(class);
+    for (size_t i = 0; i < stamp->len; i++) {
+        char *name = failed_printable(stamp->properties[i].name, TEXT_MOST);
+        char *value = failed_printable(stamp->properties[i].value, TEXT_MOST);
+
+        if (bytes_equal_text(stamp->properties[i].value, "null"))
+            value[0] = '\0';
+        if (value[0] != '\0')
+            buf_printf(&showing->stamps, "  %s: %s", name, value);
+        if (object != NULL)
+            add_text(object, name, stamp->properties[i].value);
+        free(name);
+        free(value);
+    }
+    buf_append_char(&showing->stamps, '\n');
+}
+
+/* Lines and tabs are all that a terminal is given beside letters. */
+static bool is_text(struct bytes payload)
+{
+    if (!bytes_is_utf8(payload))
+        return false;
+    for (size_t i = 0; i < payload.len; i++) {
+        unsigned char c = (unsigned char)payload.data[i];
+
+        if ((c < ' ' && c != '\n' && c != '\t' && c != '\r') || c == 0x7F)
+            return false;
+        /* U+0080 to U+009F: terminals obey some of them. */
+        if (c == 0xC2 && (unsigned char)payload.data[i + 1] < 0xA0)
+            return false;
+        if (c == '\r' && (i + 1 == payload.len || payload.data[i + 1] != '\n'))
+            return false;
+    }
+    return true;
+}
+
+static void append_hex(struct buf *out, struct bytes payload)
+{
+    for (size_t at = 0; at < payload.len; at += 16) {
+        struct bytes line = bytes_slice(payload, at, 16);
+
+        buf_printf(out, "  %08zx ", at);
+        for (size_t i = 0; i < 16; i++)
+            if (i < line.len)
+                buf_printf(out, " %02x", (unsigned char)line.data[i]);
+            else
+                buf_append_text(out, "   ");
+        buf_append_text(out, "  ");
+        for (size_t i = 0; i < line.len; i++)
+            buf_append_char(out, line.data[i] >= ' ' && line.data[i] < 0x7F ? line.data[i] : '.');
+        buf_append_char(out, '\n');
+    }
+}
+
+static const char *kind_of(struct bytes payload)
+{
+    if (payload.len == 0)
+        return "empty";
+    if (!is_text(payload))
+        return "binary";
+    return json_is_valid(payload) ? "JSON" : "text";
+}
+
+static void show_line(struct buf *out, const char *name, struct bytes text)
+{
+    char *line = failed_printable(text, TEXT_MOST);
+
+    if (line[0] != '\0')
+        buf_printf(out, "%-11s %s\n", name, line);
+    free(line);
+}
+
+static void show_text(struct showing *showing, const struct failure_message *message,
+                      const struct failed *failed)
+{
+    const struct envelope *envelope = &failed->envelope;
+    struct bytes payload = failed->is_message ? envelope->payload : message->body;
+    struct buf *out = &showing->out;
+    char when[CLOCK_TEXT_SIZE];
+
+    write_time(message->failed_us, when);
+    show_line(out, "Message", message->id);
+    show_line(out, "Class", failed_class(failed));
+    if (failed->is_message)
+        show_line(out, "Topic", envelope->topic);
+    buf_printf(out, "%-11s %s UTC%s\n", "Failed", when,
+               message->taken ? ", in a PHP worker's hands" : "");
+    show_line(out, "Transport", failed->transport);
+    show_line(out, "Error", failed_error(failed));
+    show_line(out, "Error class", failed->error_class);
+    if (failed->is_message && envelope->received_us > 0) {
+        write_time(envelope->received_us, when);
+        buf_printf(out, "%-11s %s UTC\n", "Received", when);
+    }
+    show_line(out, "Identity", envelope->mqtt_id);
+    show_line(out, "Entry", failed->entry);
+    show_line(out, "Serializer",
+              envelope->serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
+    if (envelope->raw)
+        buf_append_text(out, "The payload is a stream entry that could not be decoded.\n");
+    if (showing->stamps.len > 0)
+        buf_printf(out, "Stamps\n%s", buf_text(&showing->stamps));
+    buf_printf(out, "%s (%zu bytes, %s)\n", failed->is_message ? "Payload" : "Body", payload.len,
+               kind_of(payload));
+    if (is_text(payload)) {
+        buf_append(out, payload);
+        if (payload.len > 0 && !bytes_ends_with(payload, BYTES("\n")))
+            buf_append_char(out, '\n');
+    } else {
+        append_hex(out, payload);
+    }
+}
+
+/* As in a message document: JSON as it is, else a string, else base64. */
+static void add_payload(cJSON *object, struct bytes payload)
+{
+    struct buf text = {0};
+    bool plain = bytes_is_utf8(payload) &&
+                 memchr(payload.data ? payload.data : "", '\0', payload.len) == NULL;
+
+    if (json_is_valid(payload)) {
+        buf_append(&text, payload);
+        cJSON_AddRawToObject(object, "payload", buf_text(&text));
+    } else if (plain) {
+        add_text(object, "payload", payload);
+    } else {
+        base64_encode(&text, payload);
+        cJSON_AddStringToObject(object, "payload", buf_text(&text));
+        cJSON_AddStringToObject(object, "encoding", "base64");
+    }
+    buf_free(&text);
+}
+
+static bool show_one(void *context, const struct failure_message *message)
+{
+    struct showing *showing = context;
+    struct failed failed;
+
+    showing->found = true;
+    failed_read(&failed, message->body, message->headers, show_stamp, showing, &showing->arena);
+    if (!showing->json) {
+        show_text(showing, message, &failed);
+        return true;
+    }
+    add_summary(showing->object, message, &failed);
+    add_text(showing->object, "identity", failed.envelope.mqtt_id);
+    add_text(showing->object, "serializer",
+             failed.envelope.serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
+    cJSON_AddBoolToObject(showing->object, "undecodableEntry", failed.envelope.raw);
+    if (failed.is_message)
+        add_payload(showing->object, failed.envelope.payload);
+    else
+        add_text(showing->object, "body", message->body);
+    return true;
+}
+
+int failed_show(const struct cli *cli, struct failure_admin *admin,
+                const struct failed_wanted *wanted)
+{
+    const struct failure_query query = {.ids = wanted->ids, .ids_len = wanted->ids_len};
+    struct showing showing = {.json = cli->json};
+    struct error err;
+    int code = CLI_DONE;
+
+    showing.object = cJSON_CreateObject();
+    showing.stamps_json = cJSON_CreateArray();
+    if (failure_admin_list(admin, &query, show_one, &showing, &err) < 0)
+        code = cli_fail(CLI_FAILED, "%s", err.text);
+    else if (!showing.found)
+        code = cli_fail(CLI_FAILED,
+                        "%.*s: there is no such failed message; `mqtt-bridge failed list` lists "
+                        "them",
+                        BYTES_ARG(wanted->ids[0]));
+    cJSON_AddItemToObject(showing.object, "stamps", showing.stamps_json);
+    if (code == CLI_DONE && cli->json) {
+        code = print_json(showing.object);
+    } else {
+        if (code == CLI_DONE && !cli_print(&showing.out))
+            code = CLI_FAILED;
+        cJSON_Delete(showing.object);
+    }
+    buf_free(&showing.out);
+    buf_free(&showing.stamps);
+    arena_free(&showing.arena);
+    return code;
+}
+
+/* stats ---------------------------------------------------------------------------------------- */
+
+struct count {
+    char *name;
+    int64_t count;
+    UT_hash_handle hh;
+};
+
+enum grouping { BY_CLASS, BY_TOPIC, BY_ERROR, BY_HOUR, GROUPINGS };
+
+static const struct {
+    const char *title;
+    const char *json;
+} GROUPING_NAMES[GROUPINGS] = {
+    [BY_CLASS] = {"CLASS", "classes"},
+    [BY_TOPIC] = {"TOPIC", "topics"},
+    [BY_ERROR] = {"ERROR", "errors"},
+    [BY_HOUR] = {"HOUR (UTC)", "hours"},
+};
+
+struct statistics {
+    const struct failed_wanted *wanted;
+    struct arena arena;
+    struct count *counts[GROUPINGS];
+    int64_t total;
+    int64_t taken;
+};
+
+static void count_name(struct count **counts, struct bytes text)
+{
+    char *name = failed_utf8(text);
+    struct count *found;
+
+    HASH_FIND_STR(*counts, name, found);
+    if (found != NULL) {
+        free(name);
+    } else {
+        found = xcalloc(1, sizeof(*found));
+        found->name = name;
+        HASH_ADD_KEYPTR(hh, *counts, found->name, strlen(found->name), found);
+    }
+    found->count++;
+}
+
+static bool count_one(void *context, const struct failure_message *message)
+{
+    struct statistics *statistics = context;
+    char when[CLOCK_TEXT_SIZE];
+    struct failed failed;
+
+    arena_clear(&statistics->arena);
+    failed_read(&failed, message->body, message->headers, NULL, NULL, &statistics->arena);
+    if (!failed_is_wanted(statistics->wanted, &failed))
+        return true;
+    statistics->total++;
+    statistics->taken += message->taken;
+    write_time(message->failed_us, when);
+    count_name(&statistics->counts[BY_CLASS], failed_class(&failed));
+    count_name(&statistics->counts[BY_TOPIC],
+               failed.is_message ? failed.envelope.topic : BYTES("-"));
+    count_name(&statistics->counts[BY_ERROR], failed_error(&failed));
+    count_name(&statistics->counts[BY_HOUR], bytes_slice(bytes_of(when), 0, 13));
+    return true;
+}
+
+static int by_count(const struct count *a, const struct count *b)
+{
+    if (a->count != b->count)
+        return a->count < b->count ? 1 : -1;
+    return strcmp(a->name, b->name);
+}
+
+static int by_newest(const struct count *a, const struct count *b)
+{
+    return strcmp(b->name, a->name);
+}
+
+static void stats_table(struct buf *out, struct count *counts, const char *title)
+{
+    size_t shown = 0;
+
+    buf_printf(out, "\n%10s  %s\n", "FAILED", title);
+    for (const struct count *count = counts; count != NULL; count = count->hh.next) {
+        char *name;
+
+        if (shown++ == STATS_ROWS) {
+            buf_printf(out, "%10s  %u more; --json has all\n", "...",
+                       HASH_COUNT(counts) - STATS_ROWS);
+            return;
+        }
+        name = failed_printable(bytes_of(count->name), TEXT_MOST);
+        buf_printf(out, "%10" PRId64 "  %s\n", count->count, name);
+        free(name);
+    }
+}
+
+static int stats_text(const struct statistics *statistics)
+{
+    struct buf out = {0};
+
+    buf_printf(&out, "%" PRId64 " failed message%s", statistics->total,
+               statistics->total == 1 ? "" : "s");
+    if (statistics->taken > 0)
+        buf_printf(&out, ", %" PRId64 " of them in the hands of PHP workers", statistics->taken);
+    buf_append_char(&out, '\n');
+    for (size_t i = 0; i < GROUPINGS && statistics->total > 0; i++)
+        stats_table(&out, statistics->counts[i], GROUPING_NAMES[i].title);
+    return print_and_free(&out);
+}
+
+static int stats_json(const struct statistics *statistics)
+{
+    cJSON *root = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(root, "total", (double)statistics->total);
+    cJSON_AddNumberToObject(root, "taken", (double)statistics->taken);
+    for (size_t i = 0; i < GROUPINGS; i++) {
+        cJSON *list = cJSON_AddArrayToObject(root, GROUPING_NAMES[i].json);
+
+        for (const struct count *count = statistics->counts[i]; count != NULL;
+             count = count->hh.next) {
+            cJSON *object = cJSON_CreateObject();
+
+            cJSON_AddItemToArray(list, object);
+            cJSON_AddStringToObject(object, "name", count->name);
+            cJSON_AddNumberToObject(object, "count", (double)count->count);
+        }
+    }
+    return print_json(root);
+}
+
+static void free_counts(struct count *counts)
+{
+    struct count *count;
+    struct count *next;
+
+    HASH_ITER(hh, counts, count, next)
+    {
+        HASH_DEL(counts, count);
+        free(count->name);
+        free(count);
+    }
+}
+
+int failed_stats(const struct cli *cli, struct failure_admin *admin,
+                 const struct failed_wanted *wanted)
+{
+    const struct failure_query query = {.since_us = wanted->since_us, .until_us = wanted->until_us};
+    struct statistics statistics = {.wanted = wanted};
+    struct error err;
+    int code;
+
+    int result = failure_admin_list(admin, &query, count_one, &statistics, &err);
+    for (size_t i = 0; i < GROUPINGS; i++)
+        if (i == BY_HOUR)
+            HASH_SORT(statistics.counts[i], by_newest);
+        else
+            HASH_SORT(statistics.counts[i], by_count);
+    if (result < 0)
+        code = cli_fail(CLI_FAILED, "%s", err.text);
+    else
+        code = cli->json ? stats_json(&statistics) : stats_text(&statistics);
+    for (size_t i = 0; i < GROUPINGS; i++)
+        free_counts(statistics.counts[i]);
+    arena_free(&statistics.arena);
+    return code;
+}

@@ -1,0 +1,287 @@
+#include "common/wire/failed.h"
+
+#include "common/wire/envelope_names.h"
+#include "common/wire/envelope_php.h"
+#include "common/wire/json.h"
+#include "common/wire/php.h"
+
+#include <string.h>
+
+static const struct bytes NESTED = BYTES("\xE2\x80\xA6");
+
+struct reading {
+    struct failed *failed;
+    failed_visit *visit;
+    void *context;
+    struct arena *arena;
+};
+
+static struct bytes property_of(const struct failed_stamp *stamp, const char *name)
+{
+    for (size_t i = 0; i < stamp->len; i++)
+        if (bytes_equal_text(stamp->properties[i].name, name))
+            return stamp->properties[i].value;
+    return BYTES_NONE;
+}
+
+static void add_property(struct failed_stamp *stamp, struct bytes name, struct bytes value)
+{
+    if (stamp->len == FAILED_PROPERTIES_MAX)
+        return;
+    stamp->properties[stamp->len].name = name;
+    stamp->properties[stamp->len++].value = value;
+}
+
+static void take_stamp(struct reading *reading, const struct failed_stamp *stamp)
+{
+    struct failed *failed = reading->failed;
+
+    if (bytes_equal_text(stamp->class, ENVELOPE_STAMP_CLASS("ErrorDetailsStamp"))) {
+        failed->error_class = property_of(stamp, "exceptionClass");
+        failed->error = property_of(stamp, "exceptionMessage");
+    } else if (bytes_equal_text(stamp->class,
+                                ENVELOPE_STAMP_CLASS("SentToFailureTransportStamp"))) {
+        failed->transport = property_of(stamp, "originalReceiverName");
+    }
+    if (reading->visit != NULL)
+        reading->visit(reading->context, stamp);
+}
+
+/* PHP ------------------------------------------------------------------------------------------ */
+
+/* An object's property that is an object: of a DateTimeImmutable its date. The reader ends behind it. */
+static int read_nested(struct php_reader *reader, const struct php_value *outer,
+                       struct bytes *value)
+{
+    struct php_value key;
+    struct php_value inner;
+
+    *value = NESTED;
+    if (outer->type != PHP_OBJECT)
+        return php_skip_rest(reader, outer);
+    for (size_t i = 0; i < outer->count; i++) {
+        if (php_read_key(reader, &key) < 0 || php_read(reader, &inner) < 0 ||
+            php_skip_rest(reader, &inner) < 0)
+            return -ERR_FORMAT;
+        if (inner.type == PHP_STRING && bytes_equal_text(key.text, "date"))
+            *value = inner.text;
+    }
+    return php_read_end(reader);
+}
+
+static int read_php_value(struct php_reader *reader, struct bytes *text)
+{
+    size_t start = reader->at;
+    struct php_value value;
+
+    if (php_read(reader, &value) < 0)
+        return -ERR_FORMAT;
+    switch (value.type) {
+    case PHP_STRING:
+    case PHP_ENUM:
+        *text = value.text;
+        return 0;
+    case PHP_NULL:
+        *text = BYTES("null");
+        return 0;
+    case PHP_BOOL:
+        *text = value.number != 0 ? BYTES("true") : BYTES("false");
+        return 0;
+    case PHP_INT:
+    case PHP_FLOAT: /* i:5; */
+        *text = bytes_slice(reader->text, start + 2, reader->at - start - 3);
+        return 0;
+    case PHP_ARRAY:
+    case PHP_OBJECT:
+        return read_nested(reader, &value, text);
+    case PHP_CUSTOM:
+    case PHP_REPEATED:
+    case PHP_REFERENCE:
+        break;
+    }
+    *text = NESTED;
+    return 0;
+}
+
+static int read_php_stamp(struct reading *reading, struct php_reader *reader, struct bytes class)
+{
+    struct failed_stamp stamp = {.class = class};
+    struct php_value object;
+    struct php_value key;
+    struct bytes text;
+
+    if (php_read(reader, &object) < 0)
+        return -ERR_FORMAT;
+    if (object.type != PHP_OBJECT) {
+        if (php_skip_rest(reader, &object) < 0)
+            return -ERR_FORMAT;
+        take_stamp(reading, &stamp);
+        return 0;
+    }
+    for (size_t i = 0; i < object.count; i++) {
+        if (php_read_key(reader, &key) < 0 || read_php_value(reader, &text) < 0)
+            return -ERR_FORMAT;
+        add_property(&stamp, php_property_name(key.text), text);
+    }
+    take_stamp(reading, &stamp);
+    return php_read_end(reader);
+}
+
+static int read_php_stamps(struct reading *reading, struct php_reader *reader)
+{
+    struct php_value classes;
+    struct php_value list;
+    struct php_value class;
+    struct php_value key;
+
+    if (php_read(reader, &classes) < 0 || classes.type != PHP_ARRAY)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < classes.count; i++) {
+        if (php_read_key(reader, &class) < 0 || php_read(reader, &list) < 0 ||
+            list.type != PHP_ARRAY)
+            return -ERR_FORMAT;
+        for (size_t j = 0; j < list.count; j++)
+            if (php_read_key(reader, &key) < 0 || read_php_stamp(reading, reader, class.text) < 0)
+                return -ERR_FORMAT;
+        if (php_read_end(reader) < 0)
+            return -ERR_FORMAT;
+    }
+    return php_read_end(reader);
+}
+
+static int read_php(struct reading *reading)
+{
+    struct php_value message;
+    struct php_value key;
+    struct bytes text;
+    size_t pairs;
+
+    if (envelope_php_text(&text, reading->failed->envelope.body, reading->arena) < 0)
+        return -ERR_FORMAT;
+    struct php_reader reader = {.text = text};
+    if (envelope_php_begin(&reader, &pairs) < 0)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < pairs; i++) {
+        if (php_read_key(&reader, &key) < 0)
+            return -ERR_FORMAT;
+        struct bytes name = php_property_name(key.text);
+        if (bytes_equal_text(name, "stamps")) {
+            if (read_php_stamps(reading, &reader) < 0)
+                return -ERR_FORMAT;
+            continue;
+        }
+        if (php_read(&reader, &message) < 0 || php_skip_rest(&reader, &message) < 0)
+            return -ERR_FORMAT;
+        if (bytes_equal_text(name, "message") && message.type == PHP_OBJECT)
+            reading->failed->class = message.text;
+    }
+    return php_read_end(&reader);
+}
+
+/* JSON ----------------------------------------------------------------------------------------- */
+
+static struct bytes json_text(struct bytes raw, struct arena *arena)
+{
+    struct bytes text;
+
+    if (bytes_starts_with(raw, BYTES("\"")))
+        return json_unquote(&text, raw, arena) == 0 ? text : NESTED;
+    if (bytes_starts_with(raw, BYTES("{")) || bytes_starts_with(raw, BYTES("[")))
+        return NESTED;
+    return raw;
+}
+
+/* The header of one class: a string that holds a list. */
+static int read_json_stamps(struct reading *reading, struct bytes class, struct bytes raw)
+{
+    struct json_array array;
+    struct json_object object;
+    struct bytes list;
+    struct bytes element;
+    struct bytes name;
+    struct bytes value;
+    int more;
+
+    if (json_unquote(&list, raw, reading->arena) < 0 || json_array_begin(&array, list) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_array_next(&array, &element)) > 0) {
+        struct failed_stamp stamp = {.class = class};
+        int members;
+
+        if (json_object_begin(&object, element, reading->arena) < 0)
+            return -ERR_FORMAT;
+        while ((members = json_object_next(&object, &name, &value)) > 0)
+            add_property(&stamp, name, json_text(value, reading->arena));
+        if (members < 0)
+            return -ERR_FORMAT;
+        take_stamp(reading, &stamp);
+    }
+    return more;
+}
+
+static int read_json(struct reading *reading)
+{
+    static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
+    struct json_object object;
+    struct bytes name;
+    struct bytes raw;
+    int more;
+
+    if (!json_is_valid(reading->failed->envelope.body) ||
+        json_object_begin(&object, reading->failed->envelope.headers, reading->arena) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_object_next(&object, &name, &raw)) > 0)
+        if (bytes_equal_text(name, "type"))
+            reading->failed->class = json_text(raw, reading->arena);
+        else if (bytes_starts_with(name, prefix) &&
+                 read_json_stamps(reading, bytes_slice(name, prefix.len, name.len), raw) < 0)
+            return -ERR_FORMAT;
+    return more;
+}
+
+/* Both ----------------------------------------------------------------------------------------- */
+
+static struct bytes header_of(struct bytes headers, const char *name, struct arena *arena)
+{
+    struct bytes text;
+    struct bytes raw = json_object_get(headers, name, arena);
+
+    return raw.len > 0 && json_unquote(&text, raw, arena) == 0 ? text : BYTES_NONE;
+}
+
+void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
+                 failed_visit *visit, void *context, struct arena *arena)
+{
+    struct reading reading = {failed, visit, context, arena};
+
+    *failed = (struct failed){0};
+    failed->is_message =
+        envelope_decode_parts(&failed->envelope, body, headers, arena, &failed->why) == 0;
+    failed->envelope.serializer =
+        bytes_starts_with(body, BYTES("{")) ? ENVELOPE_JSON : ENVELOPE_PHP;
+    failed->entry = header_of(failed->envelope.headers, HEADER_ENTRY, arena);
+    int result =
+        failed->envelope.serializer == ENVELOPE_JSON ? read_json(&reading) : read_php(&reading);
+    failed->is_readable = result == 0;
+}
+
+int64_t failed_came_us(struct bytes headers, struct arena *arena)
+{
+    int64_t us = envelope_time(header_of(headers, HEADER_RECEIVED_AT, arena));
+    struct bytes entry = header_of(headers, HEADER_ENTRY, arena);
+    struct bytes part;
+    struct bytes rest;
+    uint64_t ms;
+    uint64_t sequence;
+
+    if (us > 0)
+        return us;
+    /* "<ms>-<sequence>-<hash>" */
+    bytes_split(entry, '-', &part, &rest);
+    if (!bytes_to_u64(part, &ms) || ms > INT64_MAX / 1000 - 1)
+        return 0;
+    bytes_split(rest, '-', &part, &rest);
+    if (!bytes_to_u64(part, &sequence))
+        return 0;
+    return (int64_t)ms * 1000 + (int64_t)(sequence < 999 ? sequence : 999);
+}
