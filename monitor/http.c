@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/runtime/readiness.h"
 #include "monitor/connections.h"
+#include "monitor/failed_list.h"
 #include "monitor/host.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
@@ -35,6 +36,7 @@ struct http {
     struct MHD_Daemon *daemon;
     struct connections connections;
     char *token; /* NULL: none needed */
+    struct failed_list *failed_list;
 };
 
 struct reply {
@@ -101,6 +103,13 @@ static void answer_page_config(const struct http *http, struct reply *reply)
     status_write_page_config(&reply->body, http->settings);
 }
 
+/* Nothing to show yet: the client asks again. */
+static void answer_failures(const struct http *http, struct reply *reply)
+{
+    if (!failed_list_write(http->failed_list, &reply->body, clock_monotonic_ms()))
+        reply->status = MHD_HTTP_ACCEPTED;
+}
+
 static const struct route {
     const char *path;
     bool guarded;  /* by the token */
@@ -109,7 +118,7 @@ static const struct route {
 } ROUTES[] = {
     {"/healthz", false, true, answer_health},          {"/readyz", false, false, answer_readiness},
     {"/status", true, false, answer_status},           {"/metrics", true, false, answer_metrics},
-    {"/config.json", true, false, answer_page_config},
+    {"/config.json", true, false, answer_page_config}, {"/failures", true, false, answer_failures},
 };
 
 static const struct route *find_route(const char *path)
@@ -169,6 +178,8 @@ static enum MHD_Result send_reply(struct MHD_Connection *connection, struct repl
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (reply->status == MHD_HTTP_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    if (reply->status == MHD_HTTP_ACCEPTED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     if (reply->status == MHD_HTTP_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     return queue_and_release(connection, reply->status, response);
@@ -381,6 +392,7 @@ int http_start(struct http **http, const struct settings *settings, const struct
     made->settings = settings;
     made->stats = stats;
     made->pages = pages_new();
+    made->failed_list = failed_list_new(&settings->failure);
     if (settings->http.token_file[0] != '\0')
         result = read_token(&made->token, settings->http.token_file, err);
     if (result == 0)
@@ -433,6 +445,7 @@ void http_stop(struct http *http)
     if (http->daemon != NULL)
         MHD_stop_daemon(http->daemon);
     pages_free(http->pages);
+    failed_list_free(http->failed_list);
     free(http->token);
     free(http);
 }

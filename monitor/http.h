@@ -2,7 +2,8 @@
  *
  *     /healthz                        for liveness: 200 or 503
  *     /readyz                         200 or 503; why, with the token
- *     /status, /metrics, /config.json with [http] token_file, only with `Authorization: Bearer <token>`
+ *     /status, /metrics, /config.json, /failures (202: ask again soon)
+ *                                     with [http] token_file, only with `Authorization: Bearer <token>`
  *     /                               the page's files
  * All but /healthz only under a name of [http] hosts (host.h). connections.h says who is disconnected. It reads
  * shared memory and the last probe; nothing here waits for a server or a client. */

@@ -2,6 +2,7 @@
 
 import { BridgeStatus, describePipeline } from "./bridge.js";
 import { DetailPanel } from "./detail.js";
+import { FailuresList } from "./failures.js";
 import { formatCount, formatRate } from "./format.js";
 import { choices } from "./memory.js";
 import { TopicStore, parseUpdate } from "./store.js";
@@ -297,6 +298,9 @@ function toggleTheme() {
 }
 
 function onKey(event) {
+  if (byId("failures").open) {
+    return; /* the dialog's keys are the browser's */
+  }
   const typing = event.target.matches("input");
   if (event.key === "Escape") {
     if (typing && byId("search").value !== "") {
@@ -325,7 +329,7 @@ function onKey(event) {
     d: toggleTheme,
     f: toggleFolds,
   };
-  if (event.key === " " && event.target.matches("button")) {
+  if (event.key === " " && event.target.matches("button, [role=button]")) {
     return;
   }
   if (actions[event.key]) {
@@ -349,6 +353,14 @@ function listen(bridge) {
   byId("layout-list").addEventListener("click", () => setLayout("list"));
   byId("detail-close").addEventListener("click", () => showTopic(null));
   byId("detail-copy").addEventListener("click", () => navigator.clipboard?.writeText(table.selected ?? ""));
+  const failures = new FailuresList(() => bridge.headers());
+  byId("failures-open").addEventListener("click", () => failures.open());
+  byId("failures-open").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      failures.open();
+    }
+  });
   byId("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     bridge.setToken(byId("token").value);

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from bridge import wait_until
+from bridge.failures import add_rows, json_row
 from bridge.nginx import PathProxy
 from page import Page
 
@@ -479,3 +480,23 @@ def test_five_thousand_topics_cost_a_frame_no_more_than_a_hundred(page, hub):
     page.browser.execute_script("document.querySelector('#scroll').scrollTop = 60000")
     wait_until(lambda: len(page.rows()) > 10 and "site/00/device/0000/temp" not in page.rows(), 10, "the rows further down")
     assert page.browser.execute_script("return window.takeWork()")[1] == rows
+
+
+def test_the_failure_card_lists_what_failed_as_plain_text(make_page, database):
+    nasty = '<img src=x onerror="document.title=1">'
+    add_rows(database, [json_row(f"a/{nasty}", "1", error=f"refused {nasty}")])
+    page = make_page(database=database).open()
+    page.wait_text("#failures-open b", "1")
+    page.click("#failures-open")
+    page.wait_text("#failures-rows", f"refused {nasty}")
+    assert f"a/{nasty}" in page.text("#failures-rows") and "2026-11-24" in page.text("#failures-rows")
+    assert page.browser.title == "mqtt-bridge"
+    assert page.browser.execute_script("return document.querySelectorAll('#failures img').length") == 0
+    add_rows(database, [json_row("b/second", "2")])
+    page.wait_text("#failures-rows", "b/second")
+    page.click("#failures-close")
+    wait_until(lambda: not page.browser.execute_script("return document.querySelector('#failures').open"), 5, "it closes")
+    page.browser.execute_script("document.querySelector('#failures-open').focus()")
+    page.press("\ue007")  # Enter
+    page.wait_text("#failures-rows", "b/second")
+    assert page.errors() == []
