@@ -192,6 +192,30 @@ static void check_route(const struct checking *checking)
     }
 }
 
+/* Files are read at each connection, so that one which is missing now may be there then. */
+static void check_tls(const struct checking *checking, const struct dsn_redis *dsn)
+{
+    const char *const files[] = {dsn->tls_ca_file, dsn->tls_ca_path, dsn->tls_cert_file,
+                                 dsn->tls_key_file};
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        any = any || files[i] != NULL;
+        if (dsn->tls && files[i] != NULL)
+            check_file(checking, "dsn", files[i]);
+    }
+    if (!dsn->tls && any)
+        WARN(checking, "dsn", "ssl[...] has no effect: TLS is what rediss:// says");
+    if (dsn->tls && !dsn->tls_verify_peer)
+        WARN(checking, "dsn",
+             "ssl[verify_peer] is off: whoever is on the way can pose as Redis and read "
+             "the password");
+    else if (dsn->tls && !dsn->tls_verify_name)
+        WARN(checking, "dsn",
+             "ssl[verify_peer_name] is off: whoever has a certificate of the same "
+             "authority can pose as Redis");
+}
+
 static void check_transport(const struct checking *checking)
 {
     const struct settings_transport *transport = checking->view.base;
@@ -205,6 +229,7 @@ static void check_transport(const struct checking *checking)
              "stream_max_entries: Redis drops the oldest messages, read or not, when "
              "there are more than that");
     }
+    check_tls(checking, &dsn);
     dsn_redis_free(&dsn);
 }
 

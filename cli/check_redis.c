@@ -317,36 +317,51 @@ static void say_forbidden(struct trial *trial)
     buf_free(&rules);
 }
 
-/* The second element of CONFIG GET's answer. A server that won't tell is not pressed. */
-static void read_setting(struct trial *trial, const char *name, struct buf *value)
+/* The second element of CONFIG GET's answer, or else the line of INFO; empty: the server does not tell. */
+static void read_setting(struct trial *trial, const char *name, const char *line, struct buf *value)
 {
-    const struct bytes words[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(name)};
+    const struct bytes config[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(name)};
+    const struct bytes info[] = {BYTES("INFO")};
     struct bytes no;
     struct error err = {0};
-    redisReply *reply = call(trial, words, 3, &no, &err);
+    redisReply *reply = call(trial, config, 3, &no, &err);
 
     buf_clear(value);
     if (reply && reply->elements >= 2 && reply->element[1]->str)
         buf_append(value, redis_text(reply->element[1]));
+    redis_reply_free(reply);
+    if (value->len > 0)
+        return;
+    reply = call(trial, info, 1, &no, &err);
+    const char *at = reply && reply->str ? strstr(reply->str, line) : NULL;
+    if (at)
+        buf_append(value, (struct bytes){at + strlen(line), strcspn(at + strlen(line), "\r\n")});
     redis_reply_free(reply);
 }
 
 /* What the promise depends on. */
 static void read_settings(struct trial *trial)
 {
-    struct buf value = {0};
+    struct buf policy = {0}, appendonly = {0};
 
-    read_setting(trial, "maxmemory-policy", &value);
-    if (value.len > 0 && !bytes_equal_text(buf_bytes(&value), "noeviction")) {
+    read_setting(trial, "maxmemory-policy", "maxmemory_policy:", &policy);
+    if (policy.len > 0 && !bytes_equal_text(buf_bytes(&policy), "noeviction")) {
         check_server_note(trial->server,
                           "maxmemory-policy is not noeviction: Redis may drop the queue");
     }
-    read_setting(trial, "appendonly", &value);
-    if (bytes_equal_text(buf_bytes(&value), "no")) {
+    read_setting(trial, "appendonly", "aof_enabled:", &appendonly);
+    if (bytes_equal_text(buf_bytes(&appendonly), "no") ||
+        bytes_equal_text(buf_bytes(&appendonly), "0")) {
         check_server_note(trial->server,
                           "appendonly is off: what Redis holds is lost when it ends");
     }
-    buf_free(&value);
+    if (policy.len == 0 || appendonly.len == 0) {
+        check_server_note(trial->server,
+                          "Redis does not tell its settings (CONFIG GET and INFO are refused): "
+                          "maxmemory-policy should be noeviction, and appendonly yes");
+    }
+    buf_free(&policy);
+    buf_free(&appendonly);
 }
 
 /* As common/client/queue.c has it: a stream's name with a hash tag is its own prefix. */

@@ -62,6 +62,9 @@ static void swap_place(struct dsn_redis *one, struct dsn_redis *other)
     other->path = kept.path;
     one->stream = other->stream;
     other->stream = kept.stream;
+    one->sentinel_master = other->sentinel_master;
+    other->sentinel_master = kept.sentinel_master;
+    one->cluster = other->cluster;
     one->tls = other->tls;
     one->dbindex = other->dbindex;
 }
@@ -81,6 +84,22 @@ static int read_dsn(struct dsn_redis *dsn, const char *text, const char *address
     swap_place(dsn, &there);
     dsn_redis_free(&there);
     return 0;
+}
+
+/* As load_script has it. */
+static void prepare_scripts(struct queue *queue)
+{
+    struct buf resp = {0};
+
+    for (enum queue_script script = 0; script < QUEUE_SCRIPTS; script++) {
+        buf_clear(&resp);
+        redis_write_count(&resp, 3);
+        redis_write_argument(&resp, BYTES("SCRIPT"));
+        redis_write_argument(&resp, BYTES("LOAD"));
+        redis_write_argument(&resp, bytes_of(QUEUE_SCRIPT_TEXT[script]));
+        redis_prepare_aside(queue->redis, buf_bytes(&resp));
+    }
+    buf_free(&resp);
 }
 
 int queue_new_at(struct queue **queue, const struct settings_transport *transport,
@@ -103,6 +122,8 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
     made->redis =
         redis_new(made->address, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
+    if (made->dsn.cluster)
+        prepare_scripts(made);
     *queue = made;
     return 0;
 }
@@ -334,22 +355,40 @@ static void read_config(void *context, const redisReply *reply, const struct err
     struct queue_server *server = &queue->server;
 
     if (err != NULL || reply->type != REDIS_REPLY_ARRAY)
-        return; /* CONFIG is often forbidden: the server then does not say */
+        return; /* CONFIG is often forbidden: INFO says some of it */
     copy_config(reply, "maxmemory-policy", server->maxmemory_policy,
                 sizeof(server->maxmemory_policy));
     copy_config(reply, "appendonly", server->appendonly, sizeof(server->appendonly));
     copy_config(reply, "appendfsync", server->appendfsync, sizeof(server->appendfsync));
 }
 
+/* The value of a line "name:value" of INFO, unless it is known already. */
+static void copy_info(const char *info, const char *name, char *out, size_t size)
+{
+    const char *at = out[0] == '\0' ? strstr(info, name) : NULL;
+
+    if (at == NULL || (at != info && at[-1] != '\n'))
+        return;
+    at += strlen(name);
+    snprintf(out, size, "%.*s", (int)strcspn(at, "\r\n"), at);
+}
+
 static void read_info(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue *queue = context;
-    const char *at =
-        err == NULL && redis_is_string(reply) ? strstr(reply->str, "redis_version:") : NULL;
+    struct queue_server *server = &queue->server;
+    char aof[2] = "";
 
-    if (at != NULL)
-        sscanf(at, "redis_version:%31[^\r\n]", queue->server.version);
-    queue->server.stream_max_entries = queue->dsn.stream_max_entries;
+    if (err == NULL && redis_is_string(reply)) {
+        copy_info(reply->str, "redis_version:", server->version, sizeof(server->version));
+        copy_info(reply->str, "maxmemory_policy:", server->maxmemory_policy,
+                  sizeof(server->maxmemory_policy));
+        copy_info(reply->str, "aof_enabled:", aof, sizeof(aof));
+    }
+    if (server->appendonly[0] == '\0' && aof[0] != '\0')
+        snprintf(server->appendonly, sizeof(server->appendonly), "%s",
+                 aof[0] == '1' ? "yes" : "no");
+    server->stream_max_entries = queue->dsn.stream_max_entries;
     queue->server_is_known = reply != NULL;
 }
 
@@ -360,7 +399,7 @@ void queue_ask_server(struct queue *queue)
     /* One name each: several need Redis 7. */
     for (size_t i = 0; i < 3; i++)
         redis_command(queue->redis, 0, read_config, queue, "CONFIG GET %s", NAMES[i]);
-    redis_command(queue->redis, 0, read_info, queue, "INFO server");
+    redis_command(queue->redis, 0, read_info, queue, "INFO");
 }
 
 const struct queue_server *queue_server(const struct queue *queue)

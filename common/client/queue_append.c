@@ -24,23 +24,12 @@ struct envelope_template *queue_envelope_new(const struct queue *queue,
     return envelope_template_new(&format);
 }
 
-/* The address may lead to the primary the next time. */
-static void leave_replica(struct queue *queue, const redisReply *reply, const struct error *err)
-{
-    struct bytes said =
-        err != NULL && reply != NULL ? redis_inner_error(redis_text(reply)) : BYTES("");
-
-    if (bytes_starts_with(said, BYTES("READONLY")) || bytes_starts_with(said, BYTES("MASTERDOWN")))
-        redis_close(queue->redis, ERR_UNREACHABLE, "it is a replica");
-}
-
 static void mark_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
     bool is_there = err == NULL && reply->type == REDIS_REPLY_STRING;
 
     call.mark(call.context, queue_result(err), is_there ? redis_text(reply) : BYTES_NONE, err);
-    leave_replica(call.queue, reply, err);
 }
 
 void queue_read_mark(struct queue *queue, const char *spool_id, queue_mark_read *done,
@@ -103,7 +92,6 @@ static void appended(void *context, const redisReply *reply, const struct error 
     /* What was sent behind it must not go before it: the whole is loaded anew. */
     if (queue_has_forgotten(reply, err))
         redis_close(call.queue->redis, ERR_UNREACHABLE, "the server has forgotten our scripts");
-    leave_replica(call.queue, reply, err);
 }
 
 void queue_append(struct queue *queue, const char *spool_id, struct bytes expected,

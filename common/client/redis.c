@@ -3,24 +3,16 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
-#include "common/client/resolve.h"
+#include "common/client/redis_dial.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <utlist.h>
 
-/* What hiredis reads at a time, and what a drained read buffer may keep. */
-#define READ_SIZE       16384
-#define READ_BUFFER_MAX (1024 * 1024)
-#define SMALL_MAX       64 /* ids and names: kept beyond a budget */
+#define READ_SIZE  16384
+#define BUFFER_MAX (1024 * 1024) /* what a drained buffer may keep */
+#define SMALL_MAX  64            /* ids and names: kept beyond a budget */
 
 struct request {
     redis_replied *done;
@@ -28,6 +20,7 @@ struct request {
     int64_t silent_since_ms; /* of the oldest */
     int64_t extra_ms;
     struct redis_budget *budget; /* NULL: all is kept */
+    struct buf resp;             /* of a Cluster: an ASK sends it once more */
     struct request *next;        /* utlist.h */
     struct request *prev;
 };
@@ -37,22 +30,25 @@ struct redis {
     int64_t timeout_ms;
     redis_broken *broken;
     void *context;
-    redisContext *hiredis; /* NULL: closed, or looking_up */
-    bool looking_up;
-    bool connecting;
-    int64_t give_up_ms;      /* the look-up, or the connection to the address at hand */
-    struct resolve *resolve; /* of the host that was opened last, or NULL */
-    int port;
-    struct resolve_answer addresses; /* of a UNIX socket: none */
-    size_t tried;                    /* of them */
-    int64_t connect_by_ms;           /* to any of them */
-    struct buf waiting;              /* RESP that was sent before there is a connection */
-    struct request *requests;        /* not answered yet, the oldest first */
-    redisReply *reply;               /* of the callback that runs */
+    const struct dsn_redis *dsn; /* opened last */
+    struct redis_dial *dial;     /* is under way, or socket is there, or it is closed */
+    struct redis_socket *socket;
+    redisReader *reader;
+    struct buf output; /* given before there is a connection, too */
+    size_t written;
+    struct request *requests; /* not answered yet, the oldest first */
+    redisReply *reply;        /* of the callback that runs */
     struct redis_budget *next_budget;
     redisReplyObjectFunctions functions; /* hiredis' own, but for create_string */
     void *(*plain_string)(const redisReadTask *, char *, size_t);
     bool timed_out; /* the last connection, for want of an answer */
+
+    struct redis *aside; /* to the node of the last ASK */
+    struct buf aside_place;
+    struct buf prepared; /* for it */
+    size_t prepared_count;
+    bool is_aside;
+    bool asking; /* the oldest request is aside */
 };
 
 struct redis *redis_new(const char *address, int64_t timeout_ms, redis_broken *broken,
@@ -64,6 +60,7 @@ struct redis *redis_new(const char *address, int64_t timeout_ms, redis_broken *b
     redis->timeout_ms = timeout_ms;
     redis->broken = broken;
     redis->context = context;
+    redis->dial = redis_dial_new(timeout_ms);
     return redis;
 }
 
@@ -73,11 +70,16 @@ void redis_free(struct redis *redis)
         return;
     redis->broken = NULL;
     redis_close(redis, ERR_UNREACHABLE, "closed");
-    resolve_free(redis->resolve);
-    buf_free(&redis->waiting);
+    redis_free(redis->aside);
+    redis_dial_free(redis->dial);
+    buf_free(&redis->output);
+    buf_free(&redis->aside_place);
+    buf_free(&redis->prepared);
     free(redis->address);
     free(redis);
 }
+
+/* Values that are not kept ------------------------------------------------------------------------- */
 
 static bool is_beyond(struct redis_budget *budget, size_t len)
 {
@@ -113,79 +115,20 @@ void redis_limit_next(struct redis *redis, struct redis_budget *budget)
     redis->next_budget = budget;
 }
 
-static int take_over(struct redis *redis, redisContext *hiredis, struct error *err)
+static void make_reader(struct redis *redis)
 {
-    if (hiredis == NULL || hiredis->err != 0) {
-        error_set(err, ERR_UNREACHABLE, "%s: %s", redis->address,
-                  hiredis != NULL ? hiredis->errstr : "out of memory");
-        if (hiredis != NULL)
-            redisFree(hiredis);
-        return -ERR_UNREACHABLE;
-    }
-    fcntl(hiredis->fd, F_SETFD, FD_CLOEXEC);
-    hiredis->reader->maxbuf = READ_BUFFER_MAX;
-    redis->functions = *hiredis->reader->fn;
+    redis->reader = redisReaderCreate();
+    if (redis->reader == NULL)
+        abort(); /* for want of memory */
+    redis->reader->maxbuf = BUFFER_MAX;
+    redis->functions = *redis->reader->fn;
     redis->plain_string = redis->functions.createString;
     redis->functions.createString = create_string;
-    hiredis->reader->fn = &redis->functions;
-    hiredis->reader->privdata = redis;
-    redis->hiredis = hiredis;
-    redis->connecting = true;
-    return 0;
+    redis->reader->fn = &redis->functions;
+    redis->reader->privdata = redis;
 }
 
-/* To the first of the addresses left that is not impossible at once; if there is none, err is the last
- * one's, or stays. The time is shared evenly among those that are left. */
-static int connect_next(struct redis *redis, struct error *err)
-{
-    while (redis->tried < redis->addresses.len) {
-        const char *address = redis->addresses.address[redis->tried];
-        int64_t now_ms = clock_monotonic_ms();
-        int64_t left = (int64_t)(redis->addresses.len - redis->tried);
-
-        redis->tried++;
-        redis->give_up_ms = now_ms + (redis->connect_by_ms - now_ms) / left;
-        if (take_over(redis, redisConnectNonBlock(address, redis->port), err) == 0)
-            return 0;
-    }
-    return -ERR_UNREACHABLE;
-}
-
-static int connect_first(struct redis *redis, struct error *err)
-{
-    redis->looking_up = false;
-    redis->tried = 0;
-    redis->connect_by_ms = clock_monotonic_ms() + redis->timeout_ms;
-    if (redis->addresses.len == 0)
-        return error_set(err, ERR_UNREACHABLE, "%s: %s", redis->address, redis->addresses.text);
-    resolve_put_ipv4_first(&redis->addresses);
-    return connect_next(redis, err);
-}
-
-static int open_host(struct redis *redis, const char *host, int port, struct error *err)
-{
-    if (redis->resolve == NULL || strcmp(resolve_host(redis->resolve), host) != 0) {
-        resolve_free(redis->resolve);
-        redis->resolve = resolve_new(host);
-    }
-    redis->port = port;
-    resolve_ask(redis->resolve);
-    if (resolve_take(redis->resolve, &redis->addresses))
-        return connect_first(redis, err);
-    redis->looking_up = true;
-    return 0;
-}
-
-int redis_open(struct redis *redis, const char *host, int port, const char *path, struct error *err)
-{
-    redis->give_up_ms = clock_monotonic_ms() + redis->timeout_ms;
-    redis->timed_out = false;
-    redis->addresses.len = 0;
-    redis->tried = 0;
-    if (path != NULL)
-        return take_over(redis, redisConnectUnixNonBlock(path), err);
-    return open_host(redis, host, port, err);
-}
+/* Opening and breaking ----------------------------------------------------------------------------- */
 
 /* The oldest request's time begins, or begins anew. */
 static void begin_time(struct redis *redis)
@@ -200,16 +143,9 @@ static struct request take_oldest(struct redis *redis)
     struct request request = *oldest;
 
     DL_DELETE(redis->requests, oldest);
+    buf_free(&oldest->resp);
     free(oldest);
     return request;
-}
-
-/* AUTH may be in it. */
-static void clear_waiting(struct redis *redis)
-{
-    if (redis->waiting.data != NULL)
-        explicit_bzero(redis->waiting.data, redis->waiting.len);
-    buf_free(&redis->waiting);
 }
 
 /* Callbacks may send anew (they find the connection closed and are answered at once) but the requests
@@ -218,11 +154,17 @@ static void break_connection(struct redis *redis, const struct error *err)
 {
     const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;
 
-    if (redis->hiredis != NULL)
-        redisFree(redis->hiredis);
-    redis->hiredis = NULL;
-    redis->looking_up = false;
-    clear_waiting(redis);
+    redis_dial_end(redis->dial);
+    redis_socket_free(redis->socket);
+    redis->socket = NULL;
+    if (redis->reader != NULL)
+        redisReaderFree(redis->reader);
+    redis->reader = NULL;
+    buf_free(&redis->output);
+    redis->written = 0;
+    redis->asking = false;
+    if (redis->aside != NULL)
+        redis_close(redis->aside, err->code, "closed");
     for (bool more = true; more && redis->requests != NULL;) {
         more = redis->requests != last;
         struct request request = take_oldest(redis);
@@ -244,14 +186,42 @@ void redis_close(struct redis *redis, enum error_code code, const char *why)
     break_connection(redis, &err);
 }
 
-bool redis_is_open(const struct redis *redis)
+static void break_for(struct redis *redis, const char *why)
 {
-    return redis->hiredis != NULL || redis->looking_up;
+    redis_close(redis, ERR_UNREACHABLE, why);
 }
 
-static bool is_established(const struct redis *redis)
+bool redis_is_open(const struct redis *redis)
 {
-    return redis->hiredis != NULL && !redis->connecting;
+    return redis->socket != NULL || redis_dial_is_under_way(redis->dial);
+}
+
+static int note_opening(struct redis *redis, const struct dsn_redis *dsn, int result,
+                        struct error *err)
+{
+    redis->dsn = dsn;
+    redis->timed_out = false;
+    if (result < 0)
+        return error_wrap(err, "%s", redis->address);
+    return 0;
+}
+
+int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct error *err)
+{
+    return note_opening(redis, dsn, redis_dial_begin(redis->dial, dsn, err), err);
+}
+
+/* Requests ----------------------------------------------------------------------------------------- */
+
+/* What is written already makes room for what comes. */
+static void append_output(struct redis *redis, struct bytes resp)
+{
+    if (redis->written > redis->output.len / 2) {
+        redis->output.len -= redis->written;
+        memmove(redis->output.data, redis->output.data + redis->written, redis->output.len);
+        redis->written = 0;
+    }
+    buf_append(&redis->output, resp);
 }
 
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
@@ -268,32 +238,15 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
             done(context, NULL, &err);
         return;
     }
-    if (!is_established(redis))
-        buf_append(&redis->waiting, resp);
-    else if (redisAppendFormattedCommand(redis->hiredis, resp.data, resp.len) != REDIS_OK)
-        abort(); /* only for want of memory */
+    append_output(redis, resp);
     struct request *request = xmalloc(sizeof(*request));
     *request =
         (struct request){.done = done, .context = context, .extra_ms = extra_ms, .budget = budget};
+    if (redis->dsn->cluster && !redis->is_aside)
+        buf_append(&request->resp, resp);
     DL_APPEND(redis->requests, request);
     if (redis->requests == request)
         begin_time(redis);
-}
-
-void redis_write_count(struct buf *resp, size_t count)
-{
-    buf_append_char(resp, '*');
-    buf_append_u64(resp, count);
-    buf_append(resp, BYTES("\r\n"));
-}
-
-void redis_write_argument(struct buf *resp, struct bytes argument)
-{
-    buf_append_char(resp, '$');
-    buf_append_u64(resp, argument.len);
-    buf_append(resp, BYTES("\r\n"));
-    buf_append(resp, argument);
-    buf_append(resp, BYTES("\r\n"));
 }
 
 void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
@@ -306,17 +259,6 @@ void redis_send(struct redis *redis, const struct bytes *arguments, size_t count
         redis_write_argument(&resp, arguments[i]);
     redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
     buf_free(&resp);
-}
-
-void redis_format(struct buf *resp, const char *format, va_list arguments)
-{
-    char *command = NULL;
-    int len = redisvFormatCommand(&command, format, arguments);
-
-    if (len < 0)
-        abort(); /* for want of memory, or the format is none */
-    buf_append(resp, (struct bytes){command, (size_t)len});
-    redisFreeCommand(command);
 }
 
 void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, void *context,
@@ -332,136 +274,7 @@ void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, v
     buf_free(&resp);
 }
 
-bool redis_timed_out(const struct redis *redis)
-{
-    return redis->timed_out;
-}
-
-int redis_fd(const struct redis *redis)
-{
-    if (redis->looking_up)
-        return resolve_fd(redis->resolve);
-    return redis->hiredis != NULL ? redis->hiredis->fd : -1;
-}
-
-/* Not by its first byte, which may be a payload's zero. */
-static size_t output_len(const struct redis *redis)
-{
-    return redis->hiredis->obuf != NULL ? sdslen(redis->hiredis->obuf) : 0;
-}
-
-short redis_events(const struct redis *redis)
-{
-    if (redis->looking_up)
-        return POLLIN;
-    if (redis->hiredis == NULL)
-        return 0;
-    if (redis->connecting)
-        return POLLOUT;
-    return output_len(redis) > 0 ? POLLIN | POLLOUT : POLLIN;
-}
-
-/* When it is given up. */
-static int64_t give_up_ms(const struct redis *redis)
-{
-    if (!is_established(redis))
-        return redis->give_up_ms;
-    const struct request *oldest = redis->requests;
-    if (oldest == NULL)
-        return -1;
-    return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
-}
-
-int64_t redis_deadline_ms(const struct redis *redis)
-{
-    return redis_is_open(redis) ? give_up_ms(redis) : -1;
-}
-
-static void break_for(struct redis *redis, const char *why)
-{
-    struct error err;
-
-    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->address, why);
-    break_connection(redis, &err);
-}
-
-/* What still lies in our kernel must not go on for the successor of this connection to wait behind. */
-static void give_up_answer(struct redis *redis)
-{
-    struct linger at_once = {.l_onoff = 1};
-
-    redis->timed_out = true;
-    setsockopt(redis->hiredis->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    break_for(redis, "no answer in time");
-}
-
-static void look_up(struct redis *redis)
-{
-    struct error err;
-
-    if (!resolve_take(redis->resolve, &redis->addresses)) {
-        if (clock_monotonic_ms() >= redis->give_up_ms)
-            break_for(redis, "the host's name could not be looked up in time");
-        return;
-    }
-    if (connect_first(redis, &err) < 0)
-        break_connection(redis, &err);
-}
-
-/* On to the host's next address, if it has one. */
-static void fail_connecting(struct redis *redis, const char *why)
-{
-    struct error err;
-
-    error_set(&err, ERR_UNREACHABLE, "%s: %s", redis->address, why);
-    redisFree(redis->hiredis);
-    redis->hiredis = NULL;
-    if (connect_next(redis, &err) < 0)
-        break_connection(redis, &err);
-}
-
-/* false: not there, or no longer. */
-static bool finish_connecting(struct redis *redis)
-{
-    int fault = 0;
-    socklen_t len = sizeof(fault);
-    int on = 1;
-
-    if (getsockopt(redis->hiredis->fd, SOL_SOCKET, SO_ERROR, &fault, &len) < 0)
-        fault = errno;
-    if (fault != 0) {
-        fail_connecting(redis, strerror(fault));
-        return false;
-    }
-    /* Not for a UNIX socket, where it fails and does not matter. */
-    setsockopt(redis->hiredis->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    redis->connecting = false;
-    if (redis->waiting.len > 0 && redisAppendFormattedCommand(redis->hiredis, redis->waiting.data,
-                                                              redis->waiting.len) != REDIS_OK)
-        abort(); /* only for want of memory */
-    clear_waiting(redis);
-    /* Requests given while it connected have been waiting for it, not for the server. */
-    begin_time(redis);
-    return true;
-}
-
-static void answer(struct redis *redis, const redisReply *reply)
-{
-    struct request request = take_oldest(redis);
-    struct error err;
-
-    /* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
-    begin_time(redis);
-    if (request.done == NULL)
-        return;
-    if (reply->type == REDIS_REPLY_ERROR) {
-        error_set(&err, redis_classify(redis_text(reply)), "%s: %.*s", redis->address,
-                  BYTES_ARG(redis_text(reply)));
-        request.done(request.context, reply, &err);
-    } else {
-        request.done(request.context, reply, NULL);
-    }
-}
+/* Answers ------------------------------------------------------------------------------------------ */
 
 redisReply *redis_keep_reply(struct redis *redis)
 {
@@ -471,13 +284,115 @@ redisReply *redis_keep_reply(struct redis *redis)
     return reply;
 }
 
+/* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
+static void finish_oldest(struct redis *redis, const redisReply *reply, const struct error *err)
+{
+    struct request request = take_oldest(redis);
+
+    begin_time(redis);
+    if (request.done != NULL)
+        request.done(request.context, reply, err);
+}
+
+static void finish_with_error(struct redis *redis, const redisReply *reply)
+{
+    struct bytes said = redis_text(reply);
+    bool moved = bytes_starts_with(said, BYTES("MOVED "));
+    bool elsewhere = redis_is_elsewhere(said);
+    struct error err;
+
+    error_set(&err, redis_classify(said), "%s: %.*s", redis->address, BYTES_ARG(said));
+    if (moved)
+        redis_dial_note_moved(redis->dial, said);
+    finish_oldest(redis, reply, &err);
+    if (elsewhere)
+        break_for(redis, moved ? "the slot has moved to another node" : "it is a replica");
+}
+
+static void finish(struct redis *redis, const redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ERROR)
+        finish_with_error(redis, reply);
+    else
+        finish_oldest(redis, reply, NULL);
+}
+
+/* Of the aside connection. */
+static void answered_aside(void *context, const redisReply *reply, const struct error *err)
+{
+    struct redis *redis = context;
+
+    if (!redis->asking)
+        return; /* it is closed meanwhile */
+    redis->asking = false;
+    if (reply == NULL) {
+        finish_oldest(redis, NULL, err);
+        return;
+    }
+    redis->reply = redis_keep_reply(redis->aside);
+    finish(redis, redis->reply);
+    freeReplyObject(redis_keep_reply(redis));
+}
+
+void redis_prepare_aside(struct redis *redis, struct bytes resp)
+{
+    buf_append(&redis->prepared, resp);
+    redis->prepared_count++;
+}
+
+static int open_aside(struct redis *redis, struct bytes place, struct error *err)
+{
+    if (redis->aside == NULL) {
+        redis->aside = redis_new(redis->address, redis->timeout_ms, NULL, NULL);
+        redis->aside->is_aside = true;
+    }
+    if (redis_is_open(redis->aside) && bytes_equal(place, buf_bytes(&redis->aside_place)))
+        return 0;
+    redis_close(redis->aside, ERR_UNREACHABLE, "closed");
+    buf_clear(&redis->aside_place);
+    buf_append(&redis->aside_place, place);
+    int result = redis_dial_begin_at(redis->aside->dial, redis->dsn, place, err);
+    result = note_opening(redis->aside, redis->dsn, result, err);
+    /* All at once, for an answer each. */
+    for (size_t i = 0; i < redis->prepared_count && result == 0; i++)
+        redis_send_formatted(redis->aside, i == 0 ? buf_bytes(&redis->prepared) : BYTES_NONE, 0,
+                             NULL, NULL);
+    return result;
+}
+
+/* The key of the oldest request is at another node already. */
+static void ask_aside(struct redis *redis, struct bytes said)
+{
+    const struct request *request = redis->requests;
+    struct error err;
+
+    if (open_aside(redis, redis_dial_redirection(said), &err) < 0) {
+        finish_oldest(redis, NULL, &err);
+        return;
+    }
+    redis->asking = true;
+    redis_command(redis->aside, 0, NULL, NULL, "ASKING");
+    redis_limit_next(redis->aside, request->budget);
+    redis_send_formatted(redis->aside, buf_bytes(&request->resp), request->extra_ms, answered_aside,
+                         redis);
+}
+
+static void answer(struct redis *redis, const redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ERROR && redis->requests->resp.len > 0 &&
+        bytes_starts_with(redis_text(reply), BYTES("ASK ")))
+        ask_aside(redis, redis_text(reply));
+    else
+        finish(redis, reply);
+}
+
 static void answer_all(struct redis *redis)
 {
     void *reply = NULL;
 
-    while (redis->hiredis != NULL) {
-        if (redisGetReplyFromReader(redis->hiredis, &reply) != REDIS_OK) {
-            break_for(redis, redis->hiredis->errstr);
+    while (redis->socket != NULL && !redis->asking) {
+        if (redisReaderGetReply(redis->reader, &reply) != REDIS_OK) {
+            break_for(redis, redis->reader->errstr);
             return;
         }
         if (reply == NULL)
@@ -493,93 +408,148 @@ static void answer_all(struct redis *redis)
     }
 }
 
-/* What was read is taken apart every now and then, so that not all of a large answer lies in the buffer. */
+/* Takes what has come, at most BUFFER_MAX before it is answered; false if there is no more for now. */
+static bool read_some(struct redis *redis, struct error *err)
+{
+    char data[READ_SIZE];
+    bool any = false, more;
+    ssize_t len;
+
+    do {
+        len = redis_socket_read(redis->socket, data, sizeof(data), err);
+        more = len > 0 && redis_socket_has_more(redis->socket, (size_t)len, sizeof(data));
+        any = any || len > 0;
+        if (len > 0 && redisReaderFeed(redis->reader, data, (size_t)len) != REDIS_OK)
+            abort(); /* only for want of memory */
+    } while (more && redis->reader->len < BUFFER_MAX);
+    /* An answer that is coming in is not late, however long it is. */
+    if (any)
+        begin_time(redis);
+    answer_all(redis);
+    if (len < 0 && redis->socket != NULL && !redis->asking)
+        redis_close(redis, err->code, err->text);
+    return more;
+}
+
 static void read_replies(struct redis *redis)
 {
-    bool more = true;
+    struct error err;
 
-    while (more && redis->hiredis != NULL) {
-        size_t before = redis->hiredis->reader->len;
-
-        if (redisBufferRead(redis->hiredis) != REDIS_OK) {
-            break_for(redis, redis->hiredis->errstr);
-            return;
-        }
-        more = redis->hiredis->reader->len - before == READ_SIZE;
-        if (more && redis->hiredis->reader->len < READ_BUFFER_MAX)
-            continue;
-        /* An answer that is coming in is not late, however long it is. */
-        begin_time(redis);
-        answer_all(redis);
-    }
+    while (redis->socket != NULL && !redis->asking)
+        if (!read_some(redis, &err))
+            break;
 }
 
 /* A server that refuses what is being written says why and hangs up: that answer first. */
 static void write_requests(struct redis *redis)
 {
-    char why[sizeof(redis->hiredis->errstr)];
-    int done = 0;
+    struct buf *output = &redis->output;
+    struct error err;
+    ssize_t len = 1;
 
-    if (redisBufferWrite(redis->hiredis, &done) == REDIS_OK)
+    while (len > 0 && redis->written < output->len) {
+        len = redis_socket_write(redis->socket,
+                                 bytes_slice(buf_bytes(output), redis->written, output->len), &err);
+        if (len > 0)
+            redis->written += (size_t)len;
+    }
+    if (len < 0) {
+        read_replies(redis);
+        redis_close(redis, err.code, err.text);
         return;
-    memcpy(why, redis->hiredis->errstr, sizeof(why));
-    redis->hiredis->err = 0;
-    read_replies(redis);
-    if (redis->hiredis != NULL)
-        break_for(redis, why);
+    }
+    if (redis->written < output->len)
+        return;
+    redis->written = 0;
+    buf_clear(output);
+    if (output->capacity > BUFFER_MAX)
+        buf_free(output);
+}
+
+/* The caller's loop -------------------------------------------------------------------------------- */
+
+bool redis_timed_out(const struct redis *redis)
+{
+    return redis->timed_out;
+}
+
+int redis_fd(const struct redis *redis)
+{
+    if (redis->asking)
+        return redis_fd(redis->aside);
+    return redis->socket != NULL ? redis_socket_fd(redis->socket) : redis_dial_fd(redis->dial);
+}
+
+static bool has_output(const struct redis *redis)
+{
+    return redis->written < redis->output.len;
+}
+
+short redis_events(const struct redis *redis)
+{
+    if (redis->asking)
+        return redis_events(redis->aside);
+    return redis->socket != NULL ? redis_socket_events(redis->socket, has_output(redis))
+                                 : redis_dial_events(redis->dial);
+}
+
+int64_t redis_deadline_ms(const struct redis *redis)
+{
+    const struct request *oldest = redis->requests;
+
+    if (redis->asking)
+        return redis_deadline_ms(redis->aside);
+    if (redis->socket == NULL)
+        return redis_dial_deadline_ms(redis->dial);
+    if (oldest == NULL)
+        return -1;
+    return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
+}
+
+/* What still lies in our kernel must not go on for the successor of this connection to wait behind. */
+static void give_up_answer(struct redis *redis)
+{
+    redis->timed_out = true;
+    redis_socket_drop_output(redis->socket);
+    break_for(redis, "no answer in time");
+}
+
+static void dial(struct redis *redis)
+{
+    struct error err;
+    int result = redis_dial_step(redis->dial, &err);
+
+    if (result == 0)
+        return;
+    if (result < 0) {
+        error_wrap(&err, "%s", redis->address);
+        break_connection(redis, &err);
+        return;
+    }
+    redis->socket = redis_dial_take(redis->dial);
+    make_reader(redis);
+    /* Requests given while it connected have been waiting for it, not for the server. */
+    begin_time(redis);
 }
 
 void redis_process(struct redis *redis, short revents)
 {
-    if (redis->looking_up) {
-        look_up(redis);
-        return;
-    }
-    if (redis->hiredis == NULL)
-        return;
-    if (redis->connecting && (revents & (POLLOUT | POLLERR | POLLHUP)) != 0 &&
-        !finish_connecting(redis))
-        return;
-    if (!redis->connecting && (revents & (POLLIN | POLLERR | POLLHUP)) != 0)
+    if (redis->asking) {
+        redis_process(redis->aside, revents);
+        if (redis->asking)
+            return;
+        answer_all(redis); /* what waited behind it */
         read_replies(redis);
-    if (redis->hiredis == NULL)
-        return;
-    int64_t now_ms = clock_monotonic_ms();
-    int64_t deadline_ms = give_up_ms(redis);
-    if (deadline_ms >= 0 && now_ms >= deadline_ms) {
-        if (redis->connecting)
-            fail_connecting(redis, "connection timed out");
-        else
-            give_up_answer(redis);
-        return;
+    } else if (redis->socket == NULL && redis_dial_is_under_way(redis->dial)) {
+        dial(redis);
+    } else if (redis->socket != NULL && redis_socket_may_read(redis->socket, revents)) {
+        read_replies(redis);
     }
-    if (!redis->connecting && output_len(redis) > 0)
+    if (redis->socket == NULL || redis->asking)
+        return;
+    int64_t deadline_ms = redis_deadline_ms(redis);
+    if (deadline_ms >= 0 && clock_monotonic_ms() >= deadline_ms)
+        give_up_answer(redis);
+    else if (has_output(redis))
         write_requests(redis);
-}
-
-struct bytes redis_inner_error(struct bytes text)
-{
-    static const struct bytes where = BYTES("@user_script:");
-    const char *found;
-
-    if (!bytes_starts_with(text, BYTES("ERR Error running script")))
-        return text;
-    while ((found = memmem(text.data, text.len, where.data, where.len)) != NULL)
-        text = bytes_slice(text, (size_t)(found - text.data) + where.len, text.len);
-    while (text.len > 0 && strchr("0123456789 :-", text.data[0]) != NULL)
-        text = bytes_slice(text, 1, text.len);
-    return text;
-}
-
-enum error_code redis_classify(struct bytes text)
-{
-    static const char *const PASSING[] = {"LOADING",   "READONLY",    "MASTERDOWN", "OOM",
-                                          "BUSY ",     "TRYAGAIN",    "MISCONF",    "NOREPLICAS",
-                                          "UNBLOCKED", "CLUSTERDOWN", "NOSCRIPT"};
-    struct bytes error = redis_inner_error(text);
-
-    for (size_t i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); i++)
-        if (bytes_starts_with(error, bytes_of(PASSING[i])))
-            return ERR_UNREACHABLE;
-    return ERR_REFUSED;
 }

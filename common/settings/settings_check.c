@@ -151,10 +151,6 @@ static void check_transport(const struct checking *checking)
         FAULT(checking, "dsn", "%s", err.text);
         return;
     }
-    if (dsn.tls || dsn.cluster || dsn.hosts_len > 1)
-        FAULT(checking, "dsn",
-              "TLS, Cluster and Sentinel are not supported by this version: name one "
-              "host, with redis://");
     dsn_redis_free(&dsn);
 }
 

@@ -24,6 +24,7 @@ static void set_defaults(struct dsn_redis *dsn)
         .redis_serialized = true,
         .tls_verify_peer = true,
         .tls_verify_name = true,
+        .tls_sni = true,
     };
 }
 
@@ -106,6 +107,7 @@ enum option_kind {
     OPTION_REAL,
     OPTION_SERIALIZER,
     OPTION_AUTH,
+    OPTION_SENTINEL_AUTH,
     OPTION_HOST,
     OPTION_SSL,
     OPTION_UNUSED, /* known to PHP, without a meaning here */
@@ -120,6 +122,7 @@ struct option {
 struct reader {
     struct dsn_redis *dsn;
     bool auth_seen;
+    bool sentinel_auth_seen;
     struct buf unknown; /* for the error */
 };
 
@@ -146,7 +149,9 @@ static const struct option OPTIONS[] = {
     {"sentinel_master", OPTION_TEXT, FIELD(sentinel_master)},
     {"redis_sentinel", OPTION_TEXT, FIELD(sentinel_master)},
     {"sentinel", OPTION_TEXT, FIELD(sentinel_master)},
+    {"sentinel_auth", OPTION_SENTINEL_AUTH, 0},
     {"cluster", OPTION_FLAG, FIELD(cluster)},
+    {"redis_cluster", OPTION_FLAG, FIELD(cluster)},
     {"host", OPTION_HOST, 0},
     {"ssl", OPTION_SSL, 0},
 };
@@ -154,11 +159,14 @@ static const struct option OPTIONS[] = {
 static const struct option SSL_OPTIONS[] = {
     {"verify_peer", OPTION_FLAG, FIELD(tls_verify_peer)},
     {"verify_peer_name", OPTION_FLAG, FIELD(tls_verify_name)},
+    {"allow_self_signed", OPTION_FLAG, FIELD(tls_allow_self_signed)},
     {"cafile", OPTION_TEXT, FIELD(tls_ca_file)},
+    {"capath", OPTION_TEXT, FIELD(tls_ca_path)},
     {"local_cert", OPTION_TEXT, FIELD(tls_cert_file)},
     {"local_pk", OPTION_TEXT, FIELD(tls_key_file)},
+    {"passphrase", OPTION_TEXT, FIELD(tls_passphrase)},
     {"peer_name", OPTION_TEXT, FIELD(tls_peer_name)},
-    {"SNI_enabled", OPTION_UNUSED, 0},
+    {"SNI_enabled", OPTION_FLAG, FIELD(tls_sni)},
     {"disable_compression", OPTION_UNUSED, 0},
     {"capture_peer_cert", OPTION_UNUSED, 0},
     {"capture_peer_cert_chain", OPTION_UNUSED, 0},
@@ -253,29 +261,28 @@ static void set_text(char **text, const char *value)
     *text = xstrdup(value);
 }
 
-/* auth=PASSWORD, or a list: auth[]=USER&auth[]=PASSWORD. A list of one is the password. Goes before
- * what stands in front of the host. */
-static int set_auth(struct reader *reader, const char *key, const char *value, struct error *err)
+/* auth=PASSWORD, or a list: auth[]=USER&auth[]=PASSWORD. A list of one is the password. */
+static int set_auth(char **user, char **password, bool *seen, const char *name, const char *key,
+                    const char *value, struct error *err)
 {
-    struct dsn_redis *dsn = reader->dsn;
-
-    if (!reader->auth_seen || key == NULL) {
-        set_text(&dsn->user, "");
-        set_text(&dsn->password, "");
+    if (!*seen || key == NULL) {
+        set_text(user, "");
+        set_text(password, "");
     }
-    reader->auth_seen = true;
+    *seen = true;
     if (key != NULL && (strcmp(key, "user") == 0 || strcmp(key, "0") == 0)) {
-        set_text(&dsn->user, value);
+        set_text(user, value);
         return 0;
     }
     if (key != NULL && key[0] == '\0') {
-        set_text(&dsn->user, dsn->password);
+        set_text(user, *password);
     } else if (key != NULL && strcmp(key, "pass") != 0 && strcmp(key, "1") != 0) {
         return error_set(err, ERR_USAGE,
-                         "the DSN's option \"auth\" is a password, or a list of user and "
-                         "password (auth[]=...&auth[]=...)");
+                         "the DSN's option \"%s\" is a password, or a list of user and "
+                         "password (%s[]=...&%s[]=...)",
+                         name, name, name);
     }
-    set_text(&dsn->password, value);
+    set_text(password, value);
     return 0;
 }
 
@@ -295,7 +302,8 @@ static int set_ssl(struct reader *reader, const char *key, const char *value, st
 static int set_option(struct reader *reader, const struct option *option, const char *name,
                       const char *key, const char *value, struct error *err)
 {
-    char *field = (char *)reader->dsn + option->offset;
+    struct dsn_redis *dsn = reader->dsn;
+    char *field = (char *)dsn + option->offset;
 
     switch (option->kind) {
     case OPTION_TEXT:
@@ -312,9 +320,13 @@ static int set_option(struct reader *reader, const struct option *option, const 
     case OPTION_SERIALIZER:
         return set_serializer((bool *)field, value, err);
     case OPTION_AUTH:
-        return set_auth(reader, key, value, err);
+        /* It goes before what stands in front of the host. */
+        return set_auth(&dsn->user, &dsn->password, &reader->auth_seen, name, key, value, err);
+    case OPTION_SENTINEL_AUTH:
+        return set_auth(&dsn->sentinel_user, &dsn->sentinel_password, &reader->sentinel_auth_seen,
+                        name, key, value, err);
     case OPTION_HOST:
-        return add_host_option(reader->dsn, key, err);
+        return add_host_option(dsn, key, err);
     case OPTION_SSL:
         return set_ssl(reader, key, value, err);
     case OPTION_UNUSED:
@@ -370,8 +382,8 @@ static int read_option(struct reader *reader, char *name, const char *value, str
         add_unknown(&reader->unknown, name, find_nearest(OPTIONS, COUNT(OPTIONS), name));
         return 0;
     }
-    if (key != NULL && option->kind != OPTION_AUTH && option->kind != OPTION_HOST &&
-        option->kind != OPTION_SSL)
+    if (key != NULL && option->kind != OPTION_AUTH && option->kind != OPTION_SENTINEL_AUTH &&
+        option->kind != OPTION_HOST && option->kind != OPTION_SSL)
         return error_set(err, ERR_USAGE, "the DSN's option \"%s\" is one value, not a list", name);
     return set_option(reader, option, name, key, value, err);
 }
@@ -488,6 +500,22 @@ static bool has_hash_tag(const char *stream)
     return end != NULL && end > open + 1;
 }
 
+static int check_options(const struct dsn_redis *dsn, struct error *err)
+{
+    if (dsn->tls_key_file != NULL && dsn->tls_cert_file == NULL)
+        return error_set(err, ERR_USAGE,
+                         "the DSN's option \"ssl[local_pk]\" needs ssl[local_cert] with it");
+    if (dsn->sentinel_password != NULL && dsn->sentinel_master == NULL)
+        return error_set(err, ERR_USAGE,
+                         "the DSN's option \"sentinel_auth\" needs sentinel_master with it");
+    if (dsn->path != NULL && (dsn->sentinel_master != NULL || dsn->cluster))
+        return error_set(
+            err, ERR_USAGE,
+            "Sentinels and the members of a Cluster have hosts: write redis://HOST:PORT"
+            " instead of a socket's path");
+    return 0;
+}
+
 static int check_cluster(struct dsn_redis *dsn, struct error *err)
 {
     if (dsn->sentinel_master != NULL && dsn->cluster)
@@ -528,7 +556,8 @@ static int check(struct dsn_redis *dsn, struct error *err)
     for (size_t i = 0; i < dsn->hosts_len; i++)
         if (dsn->hosts[i].port == 0)
             dsn->hosts[i].port = REDIS_PORT;
-    return check_cluster(dsn, err);
+    result = check_options(dsn, err);
+    return result < 0 ? result : check_cluster(dsn, err);
 }
 
 /* "" says the same as not written. */
@@ -559,9 +588,13 @@ int dsn_redis_parse(struct dsn_redis *dsn, const char *text, struct error *err)
     drop_empty(&dsn->user);
     drop_empty(&dsn->password);
     drop_empty(&dsn->sentinel_master);
+    drop_empty(&dsn->sentinel_user);
+    drop_empty(&dsn->sentinel_password);
     drop_empty(&dsn->tls_ca_file);
+    drop_empty(&dsn->tls_ca_path);
     drop_empty(&dsn->tls_cert_file);
     drop_empty(&dsn->tls_key_file);
+    drop_empty(&dsn->tls_passphrase);
     drop_empty(&dsn->tls_peer_name);
     if (result == 0)
         result = check(dsn, err);
@@ -581,9 +614,13 @@ void dsn_redis_free(struct dsn_redis *dsn)
     free(dsn->group);
     free(dsn->consumer);
     free(dsn->sentinel_master);
+    free(dsn->sentinel_user);
+    free(dsn->sentinel_password);
     free(dsn->tls_ca_file);
+    free(dsn->tls_ca_path);
     free(dsn->tls_cert_file);
     free(dsn->tls_key_file);
+    free(dsn->tls_passphrase);
     free(dsn->tls_peer_name);
     *dsn = (struct dsn_redis){0};
 }

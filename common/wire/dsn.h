@@ -16,7 +16,7 @@ struct dsn_host {
 /* redis://[[user]:password@]host[:port][/stream[/group[/consumer]]][?options], rediss://, valkey://,
  * valkeys://, redis:///path/to/socket?…, several hosts (cluster, sentinel). Strings are owned. */
 struct dsn_redis {
-    struct dsn_host hosts[DSN_HOSTS_MAX];
+    struct dsn_host hosts[DSN_HOSTS_MAX]; /* the server; a Cluster's members; the Sentinels */
     size_t hosts_len;
     char *path; /* UNIX socket, or NULL */
     bool tls;
@@ -36,13 +36,19 @@ struct dsn_redis {
     bool redis_serialized; /* option serializer: 1 (default) or 0 */
     double timeout_s;      /* 0: the client's default */
     double read_timeout_s;
-    char *sentinel_master; /* NULL if none */
+    char *sentinel_master; /* NULL: the hosts are no Sentinels */
+    char *sentinel_user;   /* what the Sentinels ask for themselves; NULL if nothing */
+    char *sentinel_password;
     bool cluster;
-    bool tls_verify_peer; /* ssl[verify_peer], default true */
+    bool tls_verify_peer; /* ssl[verify_peer], default true, likewise the next */
     bool tls_verify_name;
-    char *tls_ca_file; /* NULL if none, likewise the next three */
+    bool tls_sni;
+    bool tls_allow_self_signed; /* default false */
+    char *tls_ca_file;          /* NULL if none, likewise the others */
+    char *tls_ca_path;
     char *tls_cert_file;
-    char *tls_key_file;
+    char *tls_key_file; /* NULL: the key is in tls_cert_file */
+    char *tls_passphrase;
     char *tls_peer_name;
 };
 

@@ -13,27 +13,51 @@ static void append_host(struct buf *out, const struct dsn_host *host)
         buf_printf(out, ":%d", host->port);
 }
 
-static void append_redis(struct buf *out, const struct dsn_redis *dsn)
+static int compare_hosts(const void *one, const void *other)
 {
-    buf_append_text(out, dsn->tls ? "rediss://" : "redis://");
-    if (dsn->path != NULL) {
-        bool usual = strcmp(dsn->stream, "messages") == 0;
+    const struct dsn_host *a = one, *b = other;
+    int order = strcmp(a->host, b->host);
 
-        buf_append_text(out, dsn->path);
-        if (!usual)
-            buf_printf(out, "?stream=%s", dsn->stream);
-        if (dsn->dbindex != 0)
-            buf_printf(out, "%cdbindex=%lld", usual ? '?' : '&', (long long)dsn->dbindex);
-        return;
-    }
+    return order != 0 ? order : a->port - b->port;
+}
+
+/* Sorted: several in another order are the same place. */
+static void append_hosts(struct buf *out, const struct dsn_redis *dsn)
+{
+    struct dsn_host sorted[DSN_HOSTS_MAX];
+
+    memcpy(sorted, dsn->hosts, sizeof(sorted));
+    qsort(sorted, dsn->hosts_len, sizeof(sorted[0]), compare_hosts);
     for (size_t i = 0; i < dsn->hosts_len; i++) {
         if (i > 0)
             buf_append_char(out, ',');
-        append_host(out, &dsn->hosts[i]);
+        append_host(out, &sorted[i]);
     }
-    buf_printf(out, "/%s", dsn->stream);
+}
+
+static void append_redis(struct buf *out, const struct dsn_redis *dsn)
+{
+    char before = '?';
+
+    buf_append_text(out, dsn->tls ? "rediss://" : "redis://");
+    if (dsn->path == NULL) {
+        append_hosts(out, dsn);
+        buf_printf(out, "/%s", dsn->stream);
+    } else {
+        buf_append_text(out, dsn->path);
+        if (strcmp(dsn->stream, "messages") != 0) {
+            buf_printf(out, "?stream=%s", dsn->stream);
+            before = '&';
+        }
+    }
+    if (dsn->sentinel_master != NULL) {
+        buf_printf(out, "%csentinel_master=%s", before, dsn->sentinel_master);
+        before = '&';
+    }
+    if (dsn->cluster && dsn->hosts_len == 1)
+        buf_printf(out, "%ccluster=1", before);
     if (dsn->dbindex != 0)
-        buf_printf(out, "?dbindex=%lld", (long long)dsn->dbindex);
+        buf_printf(out, "%cdbindex=%lld", before, (long long)dsn->dbindex);
 }
 
 /* A `?` in a password that was not encoded. */
@@ -78,8 +102,8 @@ void dsn_redacted(struct buf *out, const char *text)
 
 static bool is_secret(struct bytes name)
 {
-    static const char *const SECRETS[] = {"auth", "pass", "sslpassword", "ssl[passphrase]",
-                                          "token"};
+    static const char *const SECRETS[] = {
+        "auth", "pass", "sentinel_auth", "sslpassword", "ssl[passphrase]", "token"};
     char *decoded = dsn_decode(name, true);
     bool secret = decoded == NULL;
 

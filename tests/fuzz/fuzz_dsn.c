@@ -32,7 +32,8 @@ static bool is_in_place(const struct dsn_redis *dsn)
         if (holds(dsn->hosts[i].host, dsn->password) || holds(port, dsn->password))
             return true;
     }
-    return holds(dsn->stream, dsn->password) || holds(dsn->path, dsn->password);
+    return holds(dsn->stream, dsn->password) || holds(dsn->path, dsn->password) ||
+           holds(dsn->sentinel_master, dsn->password) || holds("sentinel_master", dsn->password);
 }
 
 static void check_taken(const struct dsn_redis *dsn, const char *redacted)
@@ -47,6 +48,9 @@ static void check_taken(const struct dsn_redis *dsn, const char *redacted)
         require(dsn->hosts[i].port > 0 && dsn->hosts[i].port <= 65535);
     }
     require(!dsn->cluster || dsn->sentinel_master == NULL);
+    require(dsn->path == NULL || (!dsn->cluster && dsn->sentinel_master == NULL && !dsn->tls));
+    require(dsn->sentinel_password == NULL || dsn->sentinel_master != NULL);
+    require(dsn->tls_key_file == NULL || dsn->tls_cert_file != NULL);
     require(dsn->redeliver_timeout_ms >= 0 && dsn->claim_interval_ms >= 0);
     if (dsn->password != NULL && strlen(dsn->password) >= 4 && !is_in_place(dsn))
         require(strstr(redacted, dsn->password) == NULL ||

@@ -31,6 +31,7 @@ struct fixture {
     pid_t server;
     struct queue *queue;
     struct redis *redis; /* to look behind the queue's back */
+    struct dsn_redis parsed;
     struct settings_transport transport;
 };
 
@@ -165,15 +166,13 @@ static inline void connect_queue(struct fixture *fixture, struct queue **queue)
 static inline int setup(void **state)
 {
     struct fixture *fixture = xcalloc(1, sizeof(*fixture));
-    struct dsn_redis dsn;
     struct error err;
 
     start_server(fixture);
     fixture->transport = (struct settings_transport){.name = (char *)"async", .dsn = fixture->dsn};
     fixture->redis = redis_new("test", 5000, NULL, NULL);
-    assert_int_equal(dsn_redis_parse(&dsn, fixture->dsn, &err), 0);
-    assert_int_equal(redis_open_dsn(fixture->redis, &dsn, &err), 0);
-    dsn_redis_free(&dsn);
+    assert_int_equal(dsn_redis_parse(&fixture->parsed, fixture->dsn, &err), 0);
+    assert_int_equal(redis_open_dsn(fixture->redis, &fixture->parsed, &err), 0);
     connect_queue(fixture, &fixture->queue);
     *state = fixture;
     return 0;
@@ -185,6 +184,7 @@ static inline int teardown(void **state)
 
     queue_free(fixture->queue);
     redis_free(fixture->redis);
+    dsn_redis_free(&fixture->parsed);
     stop_server(fixture);
     free(fixture);
     return 0;

@@ -59,6 +59,23 @@ static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
         "x.ini:4: [mercure] topic_template: has no {topic}: every update has the same topic\n");
 }
 
+static void test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning(void **state)
+{
+    (void)state;
+    expect(GOOD "[transport:async]\ndsn = rediss://h/m?ssl[cafile]=/nowhere\n",
+           "x.ini:7: [transport:async] dsn: /nowhere: No such file or directory\n");
+    expect(GOOD "[transport:async]\ndsn = redis://h/m?ssl[cafile]=/nowhere\n",
+           "x.ini:7: [transport:async] dsn: ssl[...] has no effect: TLS is what rediss:// says\n");
+    expect(
+        GOOD "[transport:async]\ndsn = rediss://h/m?ssl[verify_peer]=0\n",
+        "x.ini:7: [transport:async] dsn: ssl[verify_peer] is off: whoever is on the way can pose "
+        "as Redis and read the password\n");
+    expect(
+        GOOD "[transport:async]\ndsn = rediss://h/m?ssl[verify_peer_name]=0\n",
+        "x.ini:7: [transport:async] dsn: ssl[verify_peer_name] is off: whoever has a certificate "
+        "of the same authority can pose as Redis\n");
+}
+
 #define NO_IPV6                                                                                    \
     ": the MQTT library compares no certificate with an IPv6 address: give the broker's name\n"
 
@@ -118,6 +135,7 @@ int main(void)
         TEST(test_good_settings_are_good),
         TEST(test_a_key_that_cannot_be_used_is_a_fault),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
+        TEST(test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_filters_that_overlap_in_part_are_a_warning),

@@ -56,7 +56,10 @@ static void test_a_bare_host_has_symfonys_defaults(void **state)
     assert_false(dsn.cluster);
     assert_true(dsn.tls_verify_peer);
     assert_true(dsn.tls_verify_name);
+    assert_true(dsn.tls_sni);
+    assert_false(dsn.tls_allow_self_signed);
     assert_null(dsn.tls_ca_file);
+    assert_null(dsn.sentinel_password);
     dsn_redis_free(&dsn);
 }
 
@@ -99,13 +102,14 @@ static void test_the_path_is_stream_group_and_consumer(void **state)
 
 static void test_every_option_is_read(void **state)
 {
-    struct dsn_redis dsn =
-        parse("rediss://h?stream=s%20t&group=g+h&consumer=c&auto_setup=false&delete_after_ack=0&"
-              "delete_after_reject=off&stream_max_entries=1000&dbindex=3&redeliver_timeout=60&"
-              "claim_interval=500&lazy=yes&auth=pw&serializer=0&timeout=1.5&read_timeout=0.25&"
-              "retry_interval=100&persistent_id=x&sentinel_master=m&cluster=no&ssl[verify_peer]=0&"
-              "ssl[verify_peer_name]=false&ssl[cafile]=/ca&ssl[local_cert]=/crt&ssl[local_pk]=/key&"
-              "ssl[peer_name]=n&ssl[SNI_enabled]=1");
+    struct dsn_redis dsn = parse(
+        "rediss://h?stream=s%20t&group=g+h&consumer=c&auto_setup=false&delete_after_ack=0&"
+        "delete_after_reject=off&stream_max_entries=1000&dbindex=3&redeliver_timeout=60&"
+        "claim_interval=500&lazy=yes&auth=pw&serializer=0&timeout=1.5&read_timeout=0.25&"
+        "retry_interval=100&persistent_id=x&sentinel_master=m&cluster=no&redis_cluster=0&"
+        "sentinel_auth[]=su&sentinel_auth[]=sp&ssl[verify_peer]=0&ssl[verify_peer_name]=false&"
+        "ssl[allow_self_signed]=1&ssl[cafile]=/ca&ssl[capath]=/dir&ssl[local_cert]=/crt&"
+        "ssl[local_pk]=/key&ssl[passphrase]=a+b&ssl[peer_name]=n&ssl[SNI_enabled]=0");
 
     (void)state;
     assert_string_equal(dsn.stream, "s t");
@@ -131,6 +135,12 @@ static void test_every_option_is_read(void **state)
     assert_string_equal(dsn.tls_cert_file, "/crt");
     assert_string_equal(dsn.tls_key_file, "/key");
     assert_string_equal(dsn.tls_peer_name, "n");
+    assert_string_equal(dsn.tls_ca_path, "/dir");
+    assert_string_equal(dsn.tls_passphrase, "a b");
+    assert_true(dsn.tls_allow_self_signed);
+    assert_false(dsn.tls_sni);
+    assert_string_equal(dsn.sentinel_user, "su");
+    assert_string_equal(dsn.sentinel_password, "sp");
     dsn_redis_free(&dsn);
 }
 
@@ -285,7 +295,7 @@ static void test_unknown_options_are_all_named_with_the_nearest(void **state)
     expect_fault("redis://h?ssl[verify_per]=1", "\"ssl[verify_per]\" (did you mean "
                                                 "\"ssl[verify_peer]\"?)");
     expect_fault("redis://h?ssl=1", "\"ssl[]\"");
-    expect_fault("redis://h?ssl[passphrase]=hunter2", "\"ssl[passphrase]\"");
+    expect_fault("redis://h?ssl[passphras]=hunter2", "\"ssl[passphrase]\"");
 }
 
 static void test_faulty_values_are_named(void **state)
@@ -306,6 +316,11 @@ static void test_faulty_values_are_named(void **state)
     expect_fault("redis://h?auth[x]=hunter2", "\"auth\"");
     expect_fault("redis://h?ssl[verify_peer]=x", "\"ssl[verify_peer]\"");
     expect_fault("redis://h?host=a", "host[NAME:PORT]");
+    expect_fault("rediss://h?ssl[local_pk]=/key", "needs ssl[local_cert]");
+    expect_fault("redis://h?sentinel_auth=hunter2", "needs sentinel_master");
+    expect_fault("redis://h?sentinel_master=m&sentinel_auth[x]=hunter2", "\"sentinel_auth\"");
+    expect_fault("redis:///run/redis.sock?sentinel_master=m", "have hosts");
+    expect_fault("redis:///run/redis.sock?cluster=1", "have hosts");
 }
 
 static void test_what_is_missing_or_contradicts_is_said(void **state)
@@ -374,7 +389,11 @@ static void test_redacted_shows_the_place_and_no_secret(void **state)
                     "redis:///run/redis.sock?stream=s&dbindex=4");
     expect_redacted("redis://:p@a:1,redis://:p@b:2/{s}", "redis://a:1,b:2/{s}");
     expect_redacted("redis://?host[a:1]&host[::]&stream=s", "redis://...");
-    expect_redacted("redis://?host[a:1]&host[b:2]&sentinel=m", "redis://a:1,b:2/messages");
+    expect_redacted("redis://?host[a:1]&host[b:2]&sentinel=m&sentinel_auth=hunter2",
+                    "redis://a:1,b:2/messages?sentinel_master=m");
+    expect_redacted("rediss://a:1/s?ssl[passphrase]=hunter2&sentinel=m&dbindex=2",
+                    "rediss://a:1/s?sentinel_master=m&dbindex=2");
+    expect_redacted("redis://a/{s}?redis_cluster=1", "redis://a:6379/{s}?cluster=1");
     expect_redacted("redis://[::1]/s", "redis://[::1]:6379/s");
     expect_redacted("redis://u:p@h?nonsense=1", "redis://h");
     expect_redacted("redis://u:hunter2", "redis://...");
@@ -396,6 +415,24 @@ static void expect_conninfo(const char *text, const char *expected)
     buf_free(&out);
 }
 
+/* A spool's destination is kept in this form, and found again by it. */
+static void test_a_redacted_place_is_a_dsn_of_that_place(void **state)
+{
+    static const char *const rows[][2] = {
+        {"redis://u:p@b:2,a:2,a:1/{s}", "redis://a:1,a:2,b:2/{s}"},
+        {"rediss://a,b/s?sentinel=m&dbindex=1",
+         "rediss://a:6379,b:6379/s?sentinel_master=m&dbindex=1"},
+        {"valkeys://a/{s}?cluster=1", "rediss://a:6379/{s}?cluster=1"},
+        {"redis:///run/redis.sock?stream=s", "redis:///run/redis.sock?stream=s"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        expect_redacted(rows[i][0], rows[i][1]);
+        expect_redacted(rows[i][1], rows[i][1]);
+    }
+}
+
 static void test_masked_shows_all_but_passwords(void **state)
 {
     static const char *const rows[][2] = {
@@ -408,6 +445,8 @@ static void test_masked_shows_all_but_passwords(void **state)
         {"redis://redis/m?auth=pw&lazy=1", "redis://redis/m?auth=***&lazy=1"},
         {"redis://redis/m?%61uth=pw&lazy=1", "redis://redis/m?%61uth=***&lazy=1"},
         {"redis://u:p@a:1,redis://v:q@b:2/m", "redis://***@b:2/m"},
+        {"redis://a/m?sentinel=s&sentinel_auth[]=u&ssl[passphrase]=pw",
+         "redis://a/m?sentinel=s&sentinel_auth[]=***&ssl[passphrase]=***"},
         {"redis://u:p/w?x@redis/m", "redis://***"},
         {"postgresql://u:p,w@a:1,b:2/d?sslpassword=x&sslmode=require",
          "postgresql://u:***@a:1,b:2/d?sslpassword=***&sslmode=require"},
@@ -522,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_what_is_missing_or_contradicts_is_said),
         cmocka_unit_test(test_a_password_that_was_not_encoded_is_not_shown),
         cmocka_unit_test(test_redacted_shows_the_place_and_no_secret),
+        cmocka_unit_test(test_a_redacted_place_is_a_dsn_of_that_place),
         cmocka_unit_test(test_masked_shows_all_but_passwords),
         cmocka_unit_test(test_doctrines_url_becomes_libpqs_string),
         cmocka_unit_test(test_libpqs_own_options_are_passed_on),

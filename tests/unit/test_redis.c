@@ -21,6 +21,7 @@
 struct fixture {
     int listener;
     int peer;
+    struct dsn_redis dsn;
     struct redis *redis;
     int answers;
     int broken;
@@ -73,6 +74,7 @@ static int setup(void **state)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
     int size = 65536;
+    char text[64];
     struct error err;
 
     assert_non_null(fixture);
@@ -82,8 +84,9 @@ static int setup(void **state)
     assert_int_equal(listen(fixture->listener, 1), 0);
     assert_int_equal(getsockname(fixture->listener, (struct sockaddr *)&address, &len), 0);
     fixture->redis = redis_new("test", TIMEOUT_MS, on_broken, fixture);
-    assert_int_equal(redis_open(fixture->redis, "127.0.0.1", ntohs(address.sin_port), NULL, &err),
-                     0);
+    snprintf(text, sizeof(text), "redis://127.0.0.1:%d", ntohs(address.sin_port));
+    assert_int_equal(dsn_redis_parse(&fixture->dsn, text, &err), 0);
+    assert_int_equal(redis_open_dsn(fixture->redis, &fixture->dsn, &err), 0);
     accept_peer(fixture);
     *state = fixture;
     return 0;
@@ -94,6 +97,7 @@ static int teardown(void **state)
     struct fixture *fixture = *state;
 
     redis_free(fixture->redis);
+    dsn_redis_free(&fixture->dsn);
     close(fixture->peer);
     close(fixture->listener);
     free(fixture);

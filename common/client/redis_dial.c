@@ -1,0 +1,665 @@
+#include "common/client/redis_dial.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/client/redis_resp.h"
+#include "common/client/resolve.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HOPS_MAX      6 /* MOVED from node to node */
+#define GREETINGS_MAX 3
+#define READ_SIZE     4096
+
+enum dial_step {
+    DIAL_IDLE,
+    DIAL_LOOKING_UP,
+    DIAL_CONNECTING,
+    DIAL_SHAKING_HANDS,
+    DIAL_GREETING,
+    DIAL_DONE, /* the socket waits to be taken */
+};
+
+enum dial_goal {
+    GOAL_SERVER,   /* of a DSN with one; or the node of an ASK */
+    GOAL_SENTINEL, /* says where the primary is */
+    GOAL_PRIMARY,
+    GOAL_NODE, /* of a Cluster: has our slot, or says who has it */
+};
+
+enum greeting {
+    GREETING_AUTH,
+    GREETING_SELECT,
+    GREETING_MASTER,
+    GREETING_ROLE,
+    GREETING_SLOT,
+};
+
+struct redis_dial {
+    int64_t timeout_ms;
+    const struct dsn_redis *dsn;
+    enum dial_step step;
+    enum dial_goal goal;
+
+    struct dsn_host there; /* host NULL: only the DSN's hosts are known */
+    bool is_there;         /* the hop at hand goes there */
+    bool redirected;       /* by the answers of the hop at hand */
+    size_t first, tried;   /* of the DSN's hosts: where it begins, and how many */
+    unsigned hops;
+
+    char *host; /* of the hop at hand; NULL: the DSN's socket */
+    int port;
+    struct resolve *resolve[DSN_HOSTS_MAX + 1]; /* of the DSN's hosts, and of `there` */
+    struct resolve *looked_up;
+    struct resolve_answer addresses;
+    size_t addresses_tried;
+    int64_t limit_ms;   /* a step's time */
+    int64_t give_up_ms; /* the step at hand, or the address at hand */
+    int64_t connect_by_ms;
+
+    struct redis_socket *socket;
+    struct buf output;
+    size_t written;
+    redisReader *reader;
+    enum greeting greetings[GREETINGS_MAX];
+    size_t greetings_len, answered;
+};
+
+struct redis_dial *redis_dial_new(int64_t timeout_ms)
+{
+    struct redis_dial *made = xcalloc(1, sizeof(*made));
+
+    made->timeout_ms = timeout_ms;
+    return made;
+}
+
+static void hang_up(struct redis_dial *dial)
+{
+    redis_socket_free(dial->socket);
+    dial->socket = NULL;
+    if (dial->reader != NULL)
+        redisReaderFree(dial->reader);
+    dial->reader = NULL;
+    buf_clear(&dial->output);
+    dial->written = 0;
+}
+
+static void forget_there(struct redis_dial *dial)
+{
+    free(dial->there.host);
+    dial->there = (struct dsn_host){0};
+}
+
+void redis_dial_free(struct redis_dial *dial)
+{
+    if (dial == NULL)
+        return;
+    hang_up(dial);
+    forget_there(dial);
+    free(dial->host);
+    for (size_t i = 0; i < DSN_HOSTS_MAX + 1; i++)
+        resolve_free(dial->resolve[i]);
+    buf_free(&dial->output);
+    free(dial);
+}
+
+void redis_dial_end(struct redis_dial *dial)
+{
+    hang_up(dial);
+    dial->step = DIAL_IDLE;
+}
+
+/* Errors ----------------------------------------------------------------------------------------- */
+
+static int fail(struct redis_dial *dial, enum error_code code, const char *why, struct error *err)
+{
+    static const char *const NAMES[] = {[GOAL_SENTINEL] = "the Sentinel ",
+                                        [GOAL_PRIMARY] = "the primary ",
+                                        [GOAL_NODE] = "the node ",
+                                        [GOAL_SERVER] = "the node "};
+    bool several = dial->dsn->cluster || dial->dsn->sentinel_master != NULL;
+
+    if (!several)
+        return error_set(err, code, "%s", why);
+    return error_set(err, code, "%s%s:%d: %s", NAMES[dial->goal], dial->host, dial->port, why);
+}
+
+static int fail_for(struct redis_dial *dial, struct error *err)
+{
+    struct error cause = *err;
+
+    return fail(dial, cause.code, cause.text, err);
+}
+
+/* What to do about it, where the server's words don't say. */
+static const char *mend_of(const struct redis_dial *dial, enum greeting greeting, struct bytes said)
+{
+    if (greeting == GREETING_SELECT && memmem(said.data, said.len, "out of range", 12) != NULL)
+        return "; see dbindex, this server has not so many databases";
+    if (dial->goal != GOAL_SENTINEL)
+        return "";
+    if (bytes_starts_with(said, BYTES("NOAUTH")) || bytes_starts_with(said, BYTES("WRONGPASS")))
+        return "; the Sentinels' own password is sentinel_auth";
+    if (memmem(said.data, said.len, "unknown command", 15) != NULL)
+        return "; is it a Sentinel? They listen to a port of their own (26379)";
+    return "";
+}
+
+/* The greeting ------------------------------------------------------------------------------------- */
+
+static void greet(struct redis_dial *dial, enum greeting greeting, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    redis_format(&dial->output, format, arguments);
+    va_end(arguments);
+    dial->greetings[dial->greetings_len++] = greeting;
+}
+
+static void greet_as(struct redis_dial *dial, const char *user, const char *password)
+{
+    if (password == NULL)
+        return;
+    if (user != NULL && user[0] != '\0')
+        greet(dial, GREETING_AUTH, "AUTH %s %s", user, password);
+    else
+        greet(dial, GREETING_AUTH, "AUTH %s", password);
+}
+
+static void write_greetings(struct redis_dial *dial)
+{
+    const struct dsn_redis *dsn = dial->dsn;
+
+    dial->greetings_len = 0;
+    dial->answered = 0;
+    dial->reader = redisReaderCreate();
+    if (dial->reader == NULL)
+        abort(); /* for want of memory */
+    if (dial->goal == GOAL_SENTINEL) {
+        greet_as(dial, dsn->sentinel_user, dsn->sentinel_password);
+        greet(dial, GREETING_MASTER, "SENTINEL GET-MASTER-ADDR-BY-NAME %s", dsn->sentinel_master);
+        return;
+    }
+    greet_as(dial, dsn->user, dsn->password);
+    if (dsn->dbindex != 0)
+        greet(dial, GREETING_SELECT, "SELECT %lld", (long long)dsn->dbindex);
+    if (dial->goal == GOAL_PRIMARY)
+        greet(dial, GREETING_ROLE, "ROLE");
+    else if (dial->goal == GOAL_NODE)
+        greet(dial, GREETING_SLOT, "EXISTS %s", dsn->stream);
+}
+
+/* Hops --------------------------------------------------------------------------------------------- */
+
+static int begin_hop(struct redis_dial *dial, struct error *err);
+
+/* "host:port"; the host may be left out: it is the one that said so. */
+static bool set_there(struct redis_dial *dial, struct bytes place)
+{
+    const char *colon = place.len > 0 ? memrchr(place.data, ':', place.len) : NULL;
+    uint16_t port;
+
+    if (colon == NULL)
+        return false;
+    size_t len = (size_t)(colon - place.data);
+    if (!bytes_to_port(bytes_slice(place, len + 1, place.len), &port) ||
+        (len == 0 && dial->host == NULL))
+        return false;
+    char *host = len > 0 ? xstrndup(place.data, len) : xstrdup(dial->host);
+    forget_there(dial);
+    dial->there = (struct dsn_host){.host = host, .port = port};
+    return true;
+}
+
+static void set_hop(struct redis_dial *dial, const struct dsn_host *host)
+{
+    hang_up(dial);
+    free(dial->host);
+    dial->host = host != NULL ? xstrdup(host->host) : NULL;
+    dial->port = host != NULL ? host->port : 0;
+    dial->redirected = false;
+}
+
+/* To where a Sentinel or a node has sent us. */
+static int hop_there(struct redis_dial *dial, struct error *err)
+{
+    set_hop(dial, &dial->there);
+    dial->is_there = true;
+    dial->limit_ms = dial->timeout_ms;
+    return begin_hop(dial, err);
+}
+
+/* To the first of the DSN's hosts left that is not impossible at once; if there is none, err stays the last one's. */
+static int hop_on(struct redis_dial *dial, struct error *err)
+{
+    const struct dsn_redis *dsn = dial->dsn;
+    int result = -(int)err->code;
+
+    dial->is_there = false;
+    while (result < 0 && dial->tried < dsn->hosts_len) {
+        const struct dsn_host *host = &dsn->hosts[(dial->first + dial->tried++) % dsn->hosts_len];
+
+        set_hop(dial, host);
+        dial->limit_ms = dial->timeout_ms / (int64_t)dsn->hosts_len;
+        result = begin_hop(dial, err);
+    }
+    if (result < 0)
+        redis_dial_end(dial);
+    return result;
+}
+
+/* The hop at hand came to nothing. */
+static int leave_hop(struct redis_dial *dial, struct error *err)
+{
+    bool was_sent = dial->goal == GOAL_PRIMARY || dial->hops > 0;
+
+    if (dial->is_there)
+        forget_there(dial);
+    if (!was_sent && dial->goal != GOAL_SERVER)
+        return hop_on(dial, err);
+    /* The next time another one is asked first, which may know better. */
+    if (was_sent)
+        dial->first++;
+    redis_dial_end(dial);
+    return -(int)err->code;
+}
+
+/* To the first of the addresses left that is not impossible at once. They share the time evenly. */
+static int connect_next(struct redis_dial *dial, struct error *err)
+{
+    int result = -(int)ERR_UNREACHABLE;
+
+    dial->step = DIAL_CONNECTING;
+    while (result < 0 && dial->addresses_tried < dial->addresses.len) {
+        int64_t now_ms = clock_monotonic_ms();
+        int64_t left = (int64_t)(dial->addresses.len - dial->addresses_tried);
+        const char *address = dial->addresses.address[dial->addresses_tried++];
+
+        dial->give_up_ms = now_ms + (dial->connect_by_ms - now_ms) / left;
+        hang_up(dial);
+        result = redis_socket_open(&dial->socket, dial->dsn, dial->host, address, dial->port, err);
+        if (result < 0)
+            fail_for(dial, err);
+    }
+    return result;
+}
+
+static int connect_first(struct redis_dial *dial, struct error *err)
+{
+    dial->connect_by_ms = clock_monotonic_ms() + dial->limit_ms;
+    dial->addresses_tried = 0;
+    if (dial->addresses.len == 0)
+        return fail(dial, ERR_UNREACHABLE, dial->addresses.text, err);
+    resolve_put_ipv4_first(&dial->addresses);
+    return connect_next(dial, err);
+}
+
+static struct resolve *resolve_of_hop(struct redis_dial *dial)
+{
+    size_t member = (dial->first + dial->tried + dial->dsn->hosts_len - 1) % dial->dsn->hosts_len;
+    struct resolve **found = &dial->resolve[dial->is_there ? DSN_HOSTS_MAX : member];
+
+    if (*found == NULL || strcmp(resolve_host(*found), dial->host) != 0) {
+        resolve_free(*found);
+        *found = resolve_new(dial->host);
+    }
+    return *found;
+}
+
+static int begin_hop(struct redis_dial *dial, struct error *err)
+{
+    dial->give_up_ms = clock_monotonic_ms() + dial->limit_ms;
+    if (dial->host == NULL) {
+        dial->addresses.len = 0;
+        dial->addresses_tried = 0;
+        dial->step = DIAL_CONNECTING;
+        return redis_socket_open(&dial->socket, dial->dsn, NULL, NULL, 0, err);
+    }
+    dial->looked_up = resolve_of_hop(dial);
+    resolve_ask(dial->looked_up);
+    if (resolve_take(dial->looked_up, &dial->addresses))
+        return connect_first(dial, err);
+    dial->step = DIAL_LOOKING_UP;
+    return 0;
+}
+
+/* The answers to the greeting -------------------------------------------------------------------- */
+
+static int note_master(struct redis_dial *dial, const redisReply *reply, struct error *err)
+{
+    char why[160];
+    char place[300];
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+        !redis_is_string(reply->element[0]) || !redis_is_string(reply->element[1])) {
+        snprintf(why, sizeof(why), "knows no primary \"%.80s\"; see sentinel_master",
+                 dial->dsn->sentinel_master);
+        return fail(dial, ERR_REFUSED, why, err);
+    }
+    snprintf(place, sizeof(place), "%s:%s", reply->element[0]->str, reply->element[1]->str);
+    dial->redirected = set_there(dial, bytes_of(place));
+    if (!dial->redirected)
+        return fail(dial, ERR_REFUSED, "names no address of the primary", err);
+    return 0;
+}
+
+static int check_role(struct redis_dial *dial, const redisReply *reply, struct error *err)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0 ||
+        !redis_is_string(reply->element[0]) ||
+        bytes_equal_text(redis_text(reply->element[0]), "master"))
+        return 0;
+    return fail(dial, ERR_UNREACHABLE, "is a replica; the Sentinels are asked again", err);
+}
+
+/* Of a server that does not let us know: that is no reason to leave it. */
+static bool is_untold(enum greeting greeting, struct bytes said)
+{
+    return (greeting == GREETING_ROLE || greeting == GREETING_SLOT) &&
+           (bytes_starts_with(said, BYTES("NOPERM")) || bytes_starts_with(said, BYTES("ERR ")) ||
+            bytes_starts_with(said, BYTES("ASK ")));
+}
+
+static int read_error(struct redis_dial *dial, enum greeting greeting, struct bytes said,
+                      struct error *err)
+{
+    char why[220];
+
+    if (is_untold(greeting, said))
+        return 0;
+    if (greeting == GREETING_SLOT && bytes_starts_with(said, BYTES("MOVED ")) &&
+        dial->hops++ < HOPS_MAX && set_there(dial, redis_dial_redirection(said))) {
+        dial->redirected = true;
+        return 0;
+    }
+    snprintf(why, sizeof(why), "%.*s%s", BYTES_ARG(said), mend_of(dial, greeting, said));
+    return fail(dial, redis_classify(said), why, err);
+}
+
+static void begin_here_next_time(struct redis_dial *dial)
+{
+    dial->first = (dial->first + dial->tried - 1) % dial->dsn->hosts_len;
+}
+
+static int read_answer(struct redis_dial *dial, const redisReply *reply, struct error *err)
+{
+    enum greeting greeting = dial->greetings[dial->answered++];
+
+    if (reply->type == REDIS_REPLY_ERROR)
+        return read_error(dial, greeting, redis_text(reply), err);
+    switch (greeting) {
+    case GREETING_MASTER:
+        return note_master(dial, reply, err);
+    case GREETING_ROLE:
+        return check_role(dial, reply, err);
+    case GREETING_AUTH:
+    case GREETING_SELECT:
+        return 0;
+    case GREETING_SLOT:
+        if (!dial->is_there)
+            begin_here_next_time(dial);
+        return 0;
+    }
+    return 0;
+}
+
+/* The greeting is over: 1, or on to the next hop. */
+static int finish_greeting(struct redis_dial *dial, struct error *err)
+{
+    if (dial->goal == GOAL_SENTINEL) {
+        begin_here_next_time(dial);
+        dial->goal = GOAL_PRIMARY;
+    }
+    if (dial->redirected)
+        return hop_there(dial, err);
+    dial->step = DIAL_DONE;
+    return 1;
+}
+
+static int take_answers(struct redis_dial *dial, struct error *err)
+{
+    void *reply = NULL;
+    int result = 0;
+
+    while (result == 0 && dial->answered < dial->greetings_len) {
+        if (redisReaderGetReply(dial->reader, &reply) != REDIS_OK)
+            return fail(dial, ERR_REFUSED, dial->reader->errstr, err);
+        if (reply == NULL)
+            return 0;
+        result = read_answer(dial, reply, err);
+        freeReplyObject(reply);
+    }
+    return result < 0 ? result : finish_greeting(dial, err);
+}
+
+static int write_output(struct redis_dial *dial, struct error *err)
+{
+    while (dial->written < dial->output.len) {
+        ssize_t len = redis_socket_write(
+            dial->socket, bytes_slice(buf_bytes(&dial->output), dial->written, dial->output.len),
+            err);
+
+        if (len < 0)
+            return fail_for(dial, err);
+        if (len == 0)
+            return 0;
+        dial->written += (size_t)len;
+    }
+    return 0;
+}
+
+static int exchange_greetings(struct redis_dial *dial, struct error *err)
+{
+    char data[READ_SIZE];
+
+    if (dial->greetings_len == 0)
+        return finish_greeting(dial, err);
+    int result = write_output(dial, err);
+    if (result < 0)
+        return result;
+    ssize_t len = 1;
+    while (len > 0) {
+        len = redis_socket_read(dial->socket, data, sizeof(data), err);
+        if (len > 0 && redisReaderFeed(dial->reader, data, (size_t)len) != REDIS_OK)
+            return fail(dial, ERR_REFUSED, dial->reader->errstr, err);
+    }
+    /* What it said before it hung up goes first. */
+    struct error why = *err;
+    result = take_answers(dial, err);
+    if (result == 0 && len < 0 && dial->step == DIAL_GREETING) {
+        *err = why;
+        return fail_for(dial, err);
+    }
+    return result;
+}
+
+/* Steps -------------------------------------------------------------------------------------------- */
+
+static void begin_step(struct redis_dial *dial, enum dial_step step)
+{
+    dial->step = step;
+    dial->give_up_ms = clock_monotonic_ms() + dial->limit_ms;
+}
+
+static int connect_on(struct redis_dial *dial, struct error *err)
+{
+    int result = redis_socket_connect(dial->socket, err);
+
+    if (result < 0) {
+        fail_for(dial, err);
+        return connect_next(dial, err);
+    }
+    if (result > 0)
+        begin_step(dial, DIAL_SHAKING_HANDS);
+    return 0;
+}
+
+static int shake_hands(struct redis_dial *dial, struct error *err)
+{
+    int result = redis_socket_shake_hands(dial->socket, err);
+
+    if (result < 0)
+        return fail_for(dial, err);
+    if (result > 0) {
+        begin_step(dial, DIAL_GREETING);
+        write_greetings(dial);
+    }
+    return 0;
+}
+
+static int advance(struct redis_dial *dial, struct error *err)
+{
+    switch (dial->step) {
+    case DIAL_LOOKING_UP:
+        return resolve_take(dial->looked_up, &dial->addresses) ? connect_first(dial, err) : 0;
+    case DIAL_CONNECTING:
+        return connect_on(dial, err);
+    case DIAL_SHAKING_HANDS:
+        return shake_hands(dial, err);
+    case DIAL_GREETING:
+        return exchange_greetings(dial, err);
+    case DIAL_IDLE:
+    case DIAL_DONE:
+        return 0;
+    }
+    return 0;
+}
+
+static int time_out(struct redis_dial *dial, struct error *err)
+{
+    switch (dial->step) {
+    case DIAL_LOOKING_UP:
+        return fail(dial, ERR_UNREACHABLE, "the host's name could not be looked up in time", err);
+    case DIAL_CONNECTING:
+        fail(dial, ERR_UNREACHABLE, "connection timed out", err);
+        return connect_next(dial, err);
+    case DIAL_SHAKING_HANDS:
+        return fail(dial, ERR_UNREACHABLE,
+                    "TLS: the server is silent in the handshake; is there TLS on that port? "
+                    "redis:// has none",
+                    err);
+    case DIAL_GREETING:
+        return fail(dial, ERR_UNREACHABLE, "no answer in time", err);
+    case DIAL_IDLE:
+    case DIAL_DONE:
+        break;
+    }
+    return 0;
+}
+
+int redis_dial_step(struct redis_dial *dial, struct error *err)
+{
+    const struct redis_socket *socket;
+    enum dial_step before;
+    int result;
+
+    err->code = ERR_NONE;
+    do { /* as long as it gets on */
+        before = dial->step;
+        socket = dial->socket;
+        result = advance(dial, err);
+    } while (result == 0 && (dial->step != before || dial->socket != socket));
+    if (result == 0 && clock_monotonic_ms() >= dial->give_up_ms)
+        result = time_out(dial, err);
+    return result < 0 && dial->step != DIAL_IDLE ? leave_hop(dial, err) : result;
+}
+
+int redis_dial_begin(struct redis_dial *dial, const struct dsn_redis *dsn, struct error *err)
+{
+    redis_dial_end(dial);
+    err->code = ERR_NONE;
+    dial->dsn = dsn;
+    dial->goal = dsn->sentinel_master != NULL ? GOAL_SENTINEL
+                 : dsn->cluster               ? GOAL_NODE
+                                              : GOAL_SERVER;
+    dial->tried = 0;
+    dial->hops = 0;
+    dial->limit_ms = dial->timeout_ms;
+    if (dsn->hosts_len == 0) {
+        set_hop(dial, NULL);
+        int result = begin_hop(dial, err);
+        return result < 0 ? leave_hop(dial, err) : result;
+    }
+    bool known = dial->goal == GOAL_NODE && dial->there.host != NULL;
+    if (known && hop_there(dial, err) == 0)
+        return 0;
+    if (known)
+        forget_there(dial);
+    err->code = ERR_UNREACHABLE;
+    return hop_on(dial, err);
+}
+
+int redis_dial_begin_at(struct redis_dial *dial, const struct dsn_redis *dsn, struct bytes place,
+                        struct error *err)
+{
+    redis_dial_end(dial);
+    dial->dsn = dsn;
+    dial->goal = GOAL_SERVER;
+    dial->tried = 0;
+    dial->hops = 0;
+    if (!set_there(dial, place))
+        return error_set(err, ERR_REFUSED, "the Cluster names no address: %.*s", BYTES_ARG(place));
+    int result = hop_there(dial, err);
+    return result < 0 ? leave_hop(dial, err) : result;
+}
+
+bool redis_dial_is_under_way(const struct redis_dial *dial)
+{
+    return dial->step != DIAL_IDLE;
+}
+
+int redis_dial_fd(const struct redis_dial *dial)
+{
+    if (dial->step == DIAL_LOOKING_UP)
+        return resolve_fd(dial->looked_up);
+    return dial->socket != NULL ? redis_socket_fd(dial->socket) : -1;
+}
+
+short redis_dial_events(const struct redis_dial *dial)
+{
+    switch (dial->step) {
+    case DIAL_LOOKING_UP:
+        return POLLIN;
+    case DIAL_CONNECTING:
+        return POLLOUT;
+    case DIAL_SHAKING_HANDS:
+    case DIAL_GREETING:
+        return redis_socket_events(dial->socket, dial->written < dial->output.len);
+    case DIAL_IDLE:
+    case DIAL_DONE:
+        break;
+    }
+    return 0;
+}
+
+int64_t redis_dial_deadline_ms(const struct redis_dial *dial)
+{
+    return dial->step == DIAL_IDLE ? -1 : dial->give_up_ms;
+}
+
+struct redis_socket *redis_dial_take(struct redis_dial *dial)
+{
+    struct redis_socket *taken = dial->socket;
+
+    dial->socket = NULL;
+    redis_dial_end(dial);
+    return taken;
+}
+
+void redis_dial_note_moved(struct redis_dial *dial, struct bytes moved)
+{
+    (void)set_there(dial, redis_dial_redirection(moved));
+}
+
+struct bytes redis_dial_redirection(struct bytes answer)
+{
+    struct bytes word, slot, place;
+
+    bytes_split(answer, ' ', &word, &answer);
+    bytes_split(answer, ' ', &slot, &place);
+    return place;
+}

@@ -1,0 +1,77 @@
+#include "common/client/redis_resp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+void redis_format(struct buf *resp, const char *format, va_list arguments)
+{
+    char *command = NULL;
+    int len = redisvFormatCommand(&command, format, arguments);
+
+    if (len < 0)
+        abort(); /* for want of memory, or the format is none */
+    buf_append(resp, (struct bytes){command, (size_t)len});
+    redisFreeCommand(command);
+}
+
+void redis_write_count(struct buf *resp, size_t count)
+{
+    buf_append_char(resp, '*');
+    buf_append_u64(resp, count);
+    buf_append(resp, BYTES("\r\n"));
+}
+
+void redis_write_argument(struct buf *resp, struct bytes argument)
+{
+    buf_append_char(resp, '$');
+    buf_append_u64(resp, argument.len);
+    buf_append(resp, BYTES("\r\n"));
+    buf_append(resp, argument);
+    buf_append(resp, BYTES("\r\n"));
+}
+
+struct bytes redis_inner_error(struct bytes text)
+{
+    static const struct bytes where = BYTES("@user_script:");
+    const char *found;
+
+    if (!bytes_starts_with(text, BYTES("ERR Error running script")))
+        return text;
+    while ((found = memmem(text.data, text.len, where.data, where.len)) != NULL)
+        text = bytes_slice(text, (size_t)(found - text.data) + where.len, text.len);
+    while (text.len > 0 && strchr("0123456789 :-", text.data[0]) != NULL)
+        text = bytes_slice(text, 1, text.len);
+    return text;
+}
+
+static bool begins_with_one(struct bytes text, const char *const *words, size_t count)
+{
+    struct bytes error = redis_inner_error(text);
+
+    for (size_t i = 0; i < count; i++)
+        if (bytes_starts_with(error, bytes_of(words[i])))
+            return true;
+    return false;
+}
+
+enum error_code redis_classify(struct bytes text)
+{
+    static const char *const PASSING[] = {"LOADING",    "READONLY",
+                                          "MASTERDOWN", "OOM",
+                                          "BUSY ",      "TRYAGAIN",
+                                          "MISCONF",    "NOREPLICAS",
+                                          "UNBLOCKED",  "CLUSTERDOWN",
+                                          "NOSCRIPT",   "MOVED ",
+                                          "ASK ",       "ERR max number of clients reached"};
+
+    return begins_with_one(text, PASSING, COUNT(PASSING)) ? ERR_UNREACHABLE : ERR_REFUSED;
+}
+
+bool redis_is_elsewhere(struct bytes text)
+{
+    static const char *const ELSEWHERE[] = {"READONLY", "MASTERDOWN", "UNBLOCKED", "MOVED "};
+
+    return begins_with_one(text, ELSEWHERE, COUNT(ELSEWHERE));
+}

@@ -1,0 +1,43 @@
+/* What Redis is told and what it answers, as bytes and words: requests are formatted, error answers told apart. Pure.
+ * hiredis formats and takes replies apart, and nothing else; its header is included in client/redis* and, through this
+ * one, by client/queue*, which read replies. */
+#ifndef COMMON_CLIENT_REDIS_RESP_H
+#define COMMON_CLIENT_REDIS_RESP_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+#include <hiredis/hiredis.h>
+#include <stdarg.h>
+
+/* Words between blanks, as hiredis formats them: %s a text, %b bytes (REDIS_BYTES), %d, %ld and the like. A word may be
+ * made of several: "(%s". */
+void redis_format(struct buf *resp, const char *format, va_list arguments);
+#define REDIS_BYTES(b) (b).data, (b).len
+
+/* The same by hand: redis_write_count, then so many times redis_write_argument. */
+void redis_write_count(struct buf *resp, size_t count);
+void redis_write_argument(struct buf *resp, struct bytes argument);
+
+/* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
+ * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
+struct bytes redis_inner_error(struct bytes text);
+/* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN, OOM, BUSY,
+ * MISCONF, NOREPLICAS, UNBLOCKED, too many clients; of a Cluster MOVED, ASK, TRYAGAIN, CLUSTERDOWN), else
+ * -ERR_REFUSED. */
+enum error_code redis_classify(struct bytes text);
+/* The server is the wrong one, and another may be found: a replica, or a node without our slot. */
+bool redis_is_elsewhere(struct bytes text);
+
+static inline struct bytes redis_text(const redisReply *reply)
+{
+    return (struct bytes){reply->str, (size_t)reply->len};
+}
+
+/* What PHP's client and ours put in front of a string: nothing more. */
+static inline bool redis_is_string(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS;
+}
+
+#endif
