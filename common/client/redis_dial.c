@@ -83,6 +83,8 @@ static void hang_up(struct redis_dial *dial)
     if (dial->reader != NULL)
         redisReaderFree(dial->reader);
     dial->reader = NULL;
+    if (dial->output.data != NULL)
+        explicit_bzero(dial->output.data, dial->output.len); /* AUTH may be in it */
     buf_clear(&dial->output);
     dial->written = 0;
 }

@@ -2,6 +2,7 @@
 what it needs, stops it, and returns a Sample."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from measure import Machine, Sample, cpu_seconds, pss_bytes
 
 from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Redis, build_folder, jwt, wait_until
+from bridge.redis_kinds import Authority, TlsRedis
 
 FILTER = "bench/#"
 TOPICS = 1000
@@ -72,6 +74,13 @@ class Lab:
 
     def _redis(self):
         return self._running(Redis(self._new_folder("redis"), REDIS))
+
+    def _tls_redis(self):
+        authority = Authority(self._new_folder("authority"))
+        authority.sign("server")
+        redis = TlsRedis(self._new_folder("redis"), authority, arguments=REDIS)
+        redis.dsn = functools.partial(redis.dsn, ssl_cafile=authority.certificate)
+        return self._running(redis)
 
     def _tool(self, name, *arguments):
         program = build_folder() / "tests/bench" / name
@@ -185,7 +194,14 @@ class Lab:
             time.sleep(0.2)
 
     def consumer_live(self, count):
-        with self._broker() as broker, self._redis() as redis:
+        return self._consumer_live(self._redis(), count)
+
+    def consumer_tls(self, count):
+        """The same, with TLS between consumer and Redis."""
+        return self._consumer_live(self._tls_redis(), count)
+
+    def _consumer_live(self, store, count):
+        with self._broker() as broker, store as redis:
             bridge = self._bridge("consumer", mosquitto=broker, redis=redis)
             with contextlib.closing(bridge):
                 consumer = self._start_consumer(bridge, "consumer")

@@ -48,6 +48,34 @@ def test_a_fail_over_to_a_lagging_replica_loses_and_doubles_nothing(make_consume
     assert "has lost messages that it had taken: sending them again" in consumer.log()
 
 
+def test_a_dsn_that_names_the_sentinels_instead_repeats_nothing(make_consumer, group, publisher):
+    """What was left in the spool for the primary's own address goes where its mark is known: the same server."""
+    consumer = make_consumer(store=group.primary)
+    consumer.set("supervisor", stop_timeout="2s").start()
+    sent = numbered(600)
+    publisher.publish_all(sent[:200])
+    consumer.wait_entries(200)
+    servers = [*group.sentinels, group.primary]  # no Sentinel is to take it for dead
+    for server in servers:
+        server.freeze()
+    publisher.publish_all(sent[200:400])
+    consumer.wait_spooled(sent[200:400])
+    consumer.stop()
+    for server in reversed(servers):
+        server.thaw()
+    consumer.set("transport:async", dsn=group.dsn()).start()
+    publisher.publish_all(sent[400:])
+    assert_all(sent, consumer.wait_entries(600))
+    assert "has the mark of the spool that was for redis://127.0.0.1" in consumer.log()
+    # The Sentinels in another order are the same place.
+    group.sentinels.reverse()
+    consumer.stop()
+    consumer.set("transport:async", dsn=group.dsn()).start()
+    publisher.publish("last", "1")
+    consumer.wait_entries(601)
+    assert len(list((consumer.bridge.state_dir / "spool" / "bridge").glob("*sentinel_master*"))) == 1
+
+
 def test_a_demoted_primary_is_left_at_once(make_bridge, group, mosquitto, hub, database, publisher, sse):
     """The whole bridge under load, and both servers stay up all the time."""
     bridge = make_bridge(mosquitto=mosquitto, redis=group.primary, hub=hub, database=database)
