@@ -81,43 +81,73 @@ static int read_stamps(struct php_reader *reader, struct envelope *envelope)
     return php_read_end(reader);
 }
 
-/* The application's message: any class with a topic and a payload, both strings. */
-static int read_message(struct php_reader *reader, struct envelope *envelope, struct error *err)
+/* A string that an object's property has by reference (R:) is read where it stands. */
+static bool follow_string(const struct php_reader *reader, struct php_value *value)
 {
-    struct php_value object;
+    struct php_reader target;
+
+    if (value->type == PHP_REFERENCE && php_follow(reader, value, &target, value) < 0)
+        return false;
+    return value->type == PHP_STRING;
+}
+
+/* What php_read has begun: any class with a topic and a payload, both strings. */
+static int read_properties(struct php_reader *reader, const struct php_value *object,
+                           struct envelope *envelope, struct error *err)
+{
+    struct php_value topic = {.type = PHP_NULL};
+    struct php_value payload = {.type = PHP_NULL};
     struct php_value key;
     struct php_value value;
-    bool has_topic = false;
-    bool has_payload = false;
 
-    if (php_read(reader, &object) < 0 || object.type != PHP_OBJECT)
-        return error_set(err, ERR_FORMAT, "the envelope's message is no object");
-    envelope->message_class = object.text;
-    for (size_t i = 0; i < object.count; i++) {
-        if (php_read_key(reader, &key) < 0 || php_read(reader, &value) < 0)
+    envelope->message_class = object->text;
+    for (size_t i = 0; i < object->count; i++) {
+        if (php_read_key(reader, &key) < 0 || php_read(reader, &value) < 0 ||
+            php_skip_rest(reader, &value) < 0)
             return error_set(err, ERR_FORMAT, "the message is not well-formed");
+        if (value.type != PHP_STRING && value.type != PHP_REFERENCE)
+            continue;
         struct bytes name = php_property_name(key.text);
-        if (value.type == PHP_STRING && bytes_equal_text(name, "topic")) {
-            envelope->topic = value.text;
-            has_topic = true;
-        } else if (value.type == PHP_STRING && bytes_equal_text(name, "payload")) {
-            envelope->payload = value.text;
-            has_payload = true;
-        } else if (php_skip_rest(reader, &value) < 0) {
-            return error_set(err, ERR_FORMAT, "the message is not well-formed");
-        }
+        if (bytes_equal_text(name, "topic"))
+            topic = value;
+        else if (bytes_equal_text(name, "payload"))
+            payload = value;
     }
     if (php_read_end(reader) < 0)
         return error_set(err, ERR_FORMAT, "the message is not well-formed");
-    if (!has_topic || !has_payload)
-        return error_set(err, ERR_FORMAT, "%.*s has no string %s", BYTES_ARG(object.text),
+    bool has_topic = follow_string(reader, &topic);
+    if (!has_topic || !follow_string(reader, &payload))
+        return error_set(err, ERR_FORMAT, "%.*s has no string %s", BYTES_ARG(object->text),
                          has_topic ? "payload" : "topic");
+    envelope->topic = topic.text;
+    envelope->payload = payload.text;
     return 0;
+}
+
+/* The application's message, *message being what php_read has begun. PHP writes it as a reference where a stamp
+ * holds the same object. */
+static int read_message(struct php_reader *reader, struct php_value *message,
+                        struct envelope *envelope, struct error *err)
+{
+    struct php_reader target;
+
+    if (message->type == PHP_REPEATED || message->type == PHP_REFERENCE) {
+        if (php_follow(reader, message, &target, message) < 0)
+            return error_set(err, ERR_FORMAT,
+                             "the envelope's message is a reference that can't be "
+                             "followed");
+        reader = &target;
+    }
+    if (message->type != PHP_OBJECT)
+        return error_set(err, ERR_FORMAT, "the envelope's message is no object");
+    return read_properties(reader, message, envelope, err);
 }
 
 int envelope_php_decode(struct envelope *envelope, struct bytes text, struct error *err)
 {
     struct php_reader reader = {.text = text};
+    struct php_reader inside = {.text = text}; /* behind the head of the message */
+    struct php_value message = {.type = PHP_NULL};
     struct php_value key;
     bool has_message = false;
     size_t pairs;
@@ -129,9 +159,10 @@ int envelope_php_decode(struct envelope *envelope, struct bytes text, struct err
             return error_set(err, ERR_FORMAT, "the envelope is not well-formed");
         struct bytes name = php_property_name(key.text);
         if (bytes_equal_text(name, "message")) {
-            if (read_message(&reader, envelope, err) < 0)
-                return -ERR_FORMAT;
-            has_message = true;
+            has_message = php_read(&reader, &message) == 0;
+            inside = reader;
+            if (!has_message || php_skip_rest(&reader, &message) < 0)
+                return error_set(err, ERR_FORMAT, "the message is not well-formed");
         } else if (bytes_equal_text(name, "stamps")) {
             if (read_stamps(&reader, envelope) < 0)
                 return error_set(err, ERR_FORMAT, "the envelope's stamps are not well-formed");
@@ -143,5 +174,5 @@ int envelope_php_decode(struct envelope *envelope, struct bytes text, struct err
         return error_set(err, ERR_FORMAT, "the envelope does not end where it should");
     if (!has_message)
         return error_set(err, ERR_FORMAT, "the envelope has no message");
-    return 0;
+    return read_message(&inside, &message, envelope, err);
 }

@@ -171,11 +171,15 @@ int php_read(struct php_reader *reader, struct php_value *value)
     }
     if (reader->at >= reader->text.len)
         return -ERR_FORMAT;
+    size_t start = reader->at;
     char letter = reader->text.data[reader->at++];
     if (!take(reader, ':') || !take_body(reader, letter, value))
         return -ERR_FORMAT;
-    if (value->type != PHP_REFERENCE)
-        reader->values++;
+    if (value->type == PHP_REFERENCE)
+        return 0;
+    reader->values++;
+    if (reader->values == reader->sought)
+        reader->sought_at = start;
     return 0;
 }
 
@@ -240,6 +244,20 @@ int php_skip(struct php_reader *reader)
     if (php_read(reader, &value) < 0)
         return -ERR_FORMAT;
     return php_skip_rest(reader, &value);
+}
+
+int php_follow(const struct php_reader *reader, const struct php_value *reference,
+               struct php_reader *target, struct php_value *value)
+{
+    struct php_reader search = {.text = reader->text, .sought = (uint64_t)reference->number};
+
+    if (reader->custom || php_skip(&search) < 0 || search.sought_at == 0)
+        return -ERR_FORMAT;
+    *target = (struct php_reader){
+        .text = reader->text, .at = search.sought_at, .values = search.sought - 1};
+    if (php_read(target, value) < 0 || value->type == PHP_REPEATED)
+        return -ERR_FORMAT;
+    return 0;
 }
 
 void php_references_free(struct php_references *references)

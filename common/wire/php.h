@@ -61,6 +61,8 @@ struct php_reader {
     bool custom;                       /* a C: was among them */
     bool custom_references;            /* and what is in it looks as if it had r: or R: */
     struct php_references *references; /* NULL: not collected */
+    uint64_t sought;                   /* the value of this number is looked for */
+    size_t sought_at;                  /* where it begins, once it was read */
 };
 
 /* Each returns 0 or -ERR_FORMAT. php_read reads a scalar whole, of an array or object what stands in
@@ -72,6 +74,13 @@ MUST_CHECK int php_skip(struct php_reader *reader); /* one value, whole */
 /* The rest of a value that php_read has begun: nothing for a scalar. */
 MUST_CHECK int php_skip_rest(struct php_reader *reader, const struct php_value *value);
 bool php_at_end(const struct php_reader *reader);
+
+/* Reads the value that `reference` (r: or R:) names, as php_read does, and leaves *target behind it. reader: as it
+ * was when the reference had been read. One pass over the text in front of the reference and what encloses it;
+ * only one step is followed, for serialize() names values, never references: a value that is a reference itself is
+ * refused, and so is one that can't be counted to because a C: stands in front of it. */
+MUST_CHECK int php_follow(const struct php_reader *reader, const struct php_value *reference,
+                          struct php_reader *target, struct php_value *value);
 
 void php_references_free(struct php_references *references);
 

@@ -212,12 +212,73 @@ static void test_metadata_of_the_wrong_form_counts_as_absent(void **state)
     arena_free(&arena);
 }
 
+/* A stamp that PHP wrote before it holds the message itself, or shares its strings. */
+static void test_a_message_that_php_wrote_as_a_reference_is_read_where_it_stands(void **state)
+{
+    struct arena arena = {0};
+    struct buf file = {0};
+    struct envelope envelope;
+
+    (void)state;
+    decode(&envelope, vector_read(&file, "5.4", "php", "referenced.message"), &arena);
+    assert_text(envelope.topic, "site \xC3\xA9/1");
+    assert_text(envelope.payload, "{\"temp\":\"21.5\\\"'\"}");
+    assert_text(envelope.message_class, "App\\Message\\MqttMessage");
+    assert_int_equal(envelope.retry_count, 2);
+    decode(&envelope, vector_read(&file, "5.4", "php", "referenced-strings.message"), &arena);
+    assert_text(envelope.topic, "site \xC3\xA9/1");
+    assert_text(envelope.payload, "{\"temp\":21.5}");
+    buf_free(&file);
+    arena_free(&arena);
+}
+
+#define MESSAGE "O:1:\"M\":2:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";}"
+
+/* 1 envelope, 2 stamps, 3 the stamp, 4 what it holds. */
+static int decode_referring(const char *stamps, const char *message)
+{
+    struct arena arena = {0};
+    struct buf body = {0};
+    struct envelope envelope;
+
+    php_body(&body, bytes_of(stamps), bytes_of(message));
+    int failed = envelope_decode_parts(&envelope, buf_bytes(&body), BYTES_NONE, &arena, NULL);
+    buf_free(&body);
+    arena_free(&arena);
+    return failed;
+}
+
+static void test_a_reference_is_followed_one_step_to_a_value_that_php_would_name(void **state)
+{
+    static const char stamps[] = "a:1:{s:1:\"S\";O:1:\"S\":1:{s:1:\"m\";" MESSAGE "}}";
+    static const char repeated[] = "a:2:{s:1:\"S\";" MESSAGE "s:1:\"T\";r:3;}";
+    static const char custom[] = "a:2:{s:1:\"C\";C:1:\"C\":0:{}s:1:\"S\";" MESSAGE "}";
+    static const char same_string[] = "O:1:\"M\":2:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";R:5;}";
+
+    (void)state;
+    assert_int_equal(decode_referring(stamps, "r:4;"), 0);
+    assert_int_equal(decode_referring(stamps, "R:4;"), 0);
+    assert_int_equal(decode_referring(repeated, "r:3;"), 0);
+    assert_int_equal(decode_referring("a:1:{s:1:\"S\";N;}", same_string), 0);
+    /* The envelope; an array; an object that is no message; a string; what is not there; a reference. */
+    assert_int_equal(decode_referring(stamps, "r:1;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(stamps, "r:2;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(stamps, "r:3;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(stamps, "r:5;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(stamps, "r:7;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(stamps, "r:0;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(repeated, "r:6;"), -ERR_FORMAT);
+    assert_int_equal(decode_referring(custom, "r:4;"), -ERR_FORMAT); /* it counts by itself */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_properties_of_any_visibility_order_and_company_are_read),
         cmocka_unit_test(test_messages_without_topic_or_payload_are_refused),
         cmocka_unit_test(test_unknown_stamps_do_not_matter_and_the_last_redelivery_counts),
+        cmocka_unit_test(test_a_message_that_php_wrote_as_a_reference_is_read_where_it_stands),
+        cmocka_unit_test(test_a_reference_is_followed_one_step_to_a_value_that_php_would_name),
         cmocka_unit_test(test_cut_or_continued_entries_are_refused),
         cmocka_unit_test(test_hostile_entries_are_refused_with_a_reason),
         cmocka_unit_test(test_a_deep_nest_of_values_is_refused),

@@ -139,6 +139,29 @@ static int stamp_of(const char *stamps, const char *message)
     return failed;
 }
 
+static void test_a_message_that_a_stamp_holds_too_stays_the_same_one(void **state)
+{
+    static const char *const names[] = {"referenced.message", "referenced-strings.message"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct subject subject = {0};
+
+        subject_read(&subject, "5.4", "php", names[i]);
+        struct bytes payload = arena_copy(&subject.arena, subject.envelope.payload);
+        for (int64_t retry = 1; retry < 20; retry++) {
+            struct stamp_failure failure = REFUSED;
+
+            failure.retry_count = retry;
+            subject_stamp(&subject, &failure);
+            assert_text(subject.envelope.topic, "site \xC3\xA9/1");
+            assert_bytes(subject.envelope.payload, payload);
+            assert_int_equal(subject.envelope.retry_count, retry);
+        }
+        subject_free(&subject);
+    }
+}
+
 static void test_what_can_not_be_stamped_rightly_is_refused(void **state)
 {
     static const char plain[] = "O:1:\"M\":2:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";}";
@@ -222,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_surplus_stamps_go_unless_something_refers_to_them),
         cmocka_unit_test(test_stamps_nested_as_deep_as_php_reads_them_are_kept),
         cmocka_unit_test(test_references_follow_when_the_message_id_is_replaced),
+        cmocka_unit_test(test_a_message_that_a_stamp_holds_too_stays_the_same_one),
         cmocka_unit_test(test_what_can_not_be_stamped_rightly_is_refused),
         cmocka_unit_test(test_foreign_headers_stay_byte_for_byte),
         cmocka_unit_test(test_an_undecodable_entry_is_kept_whole_and_marked),

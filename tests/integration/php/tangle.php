@@ -112,9 +112,10 @@ namespace App\Tangle {
 
     function envelope(): Envelope
     {
-        $pool = [new Node(), new Node(), new Node(), new Node()];
+        $message = new TangledMessage();
+        $pool = [new Node(), new Node(), new Node(), new Node(), $message];
         $shared = 5;
-        foreach ($pool as $node) {
+        foreach (\array_slice($pool, 0, 4) as $node) {
             if (mt_rand(0, 1)) {
                 $own = value($pool);
                 $node->fill($own, value($pool), [value($pool), value($pool)]);
@@ -126,7 +127,6 @@ namespace App\Tangle {
         for ($i = mt_rand(0, 8); $i > 0; --$i) {
             $stamps[] = stamp($pool);
         }
-        $message = new TangledMessage();
         $message->before = value($pool);
         $message->behind = [value($pool), $message, &$shared, $stamps[0] ?? null];
         if (($stamps[0] ?? null) instanceof Stamp\TransportMessageIdStamp
