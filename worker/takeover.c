@@ -2,9 +2,13 @@
 
 #include "common/base/clock.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #define DEAD_EVERY_MS  5000
 #define IDLE_LEAST_MS  3000 /* what a live worker touches is never idle for so long */
 #define EVERY_LEAST_MS 100  /* claim_interval may be less, as under PHP: at each read */
+#define SWEEP_LEAST_MS 1000 /* a live worker of others acknowledges and removes in less */
 #define PAGES          16   /* looked through in one search; the next goes on behind them */
 
 /* When idle entries of others are looked for next. */
@@ -21,6 +25,9 @@ void takeover_begin(struct takeover *takeover)
     takeover->searching = false;
     takeover->dead_ms = 0;
     takeover->idle_ms = next_search_ms(takeover);
+    takeover->sweeping = false;
+    takeover->sweep_ms = 0;
+    takeover->swept_until[0] = '\0';
 }
 
 static void add_found(struct takeover *takeover, const struct stream_id *ids, size_t len,
@@ -107,6 +114,38 @@ static void search(struct takeover *takeover)
                          takeover->search_count, idle_taken, takeover);
 }
 
+/* Whatever keeps it from being done, the entries are handled, and nobody has to be told. */
+static void swept(void *context, int result, struct bytes until, int64_t removed,
+                  const struct error *err)
+{
+    struct takeover *takeover = context;
+
+    takeover->sweeping = false;
+    if (result < 0) {
+        log_debug(LOG_PLAIN, "What others left in the stream was not looked for: %s", err->text);
+        return;
+    }
+    snprintf(takeover->swept_until, sizeof(takeover->swept_until), "%.*s", BYTES_ARG(until));
+    if (removed > 0)
+        log_notice(LOG_WITH(log_number("entries", removed)),
+                   "Removed %" PRId64
+                   " entries that others had acknowledged and left in the stream",
+                   removed);
+}
+
+static void sweep(struct takeover *takeover, int64_t now_ms)
+{
+    const struct dsn_redis *dsn = queue_dsn(takeover->source->writer);
+    int64_t interval_ms = dsn->claim_interval_ms;
+
+    if (!dsn->delete_after_ack || !dsn->delete_after_reject || takeover->sweeping ||
+        now_ms < takeover->sweep_ms)
+        return;
+    takeover->sweeping = true;
+    takeover->sweep_ms = now_ms + (interval_ms > SWEEP_LEAST_MS ? interval_ms : SWEEP_LEAST_MS);
+    queue_sweep(takeover->source->writer, takeover->swept_until, swept, takeover);
+}
+
 void takeover_step(struct takeover *takeover, int64_t now_ms, size_t count)
 {
     if (takeover->names_left == 0 && now_ms >= takeover->dead_ms) {
@@ -121,6 +160,7 @@ void takeover_step(struct takeover *takeover, int64_t now_ms, size_t count)
         takeover->pages_left = PAGES;
         search(takeover);
     }
+    sweep(takeover, now_ms);
 }
 
 int64_t takeover_deadline_ms(const struct takeover *takeover)

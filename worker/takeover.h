@@ -1,5 +1,6 @@
 /* Finds entries that others have pending and work on no longer: those of names without a lease, and those that
- * were idle for `redeliver_timeout` with anybody. They are ours then, and their ids join `found`. */
+ * were idle for `redeliver_timeout` with anybody. They are ours then, and their ids join `found`. What others
+ * have acknowledged and not removed is removed (queue_sweep), where that is what the DSN says of such. */
 #ifndef WORKER_TAKEOVER_H
 #define WORKER_TAKEOVER_H
 
@@ -16,6 +17,9 @@ struct takeover {
     size_t pages_left;      /* in this search */
     struct stream_id after; /* where the search goes on; 0: at the start */
     int64_t idle_ms;        /* the next search */
+    bool sweeping;
+    int64_t sweep_ms; /* the next one */
+    char swept_until[QUEUE_UNTIL_SIZE];
 };
 
 void takeover_begin(struct takeover *takeover); /* a new connection */

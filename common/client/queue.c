@@ -119,6 +119,7 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
                                                   : xasprintf("{%s}__", made->dsn.stream);
     made->names = xasprintf("%sconsumers:%s", made->prefix, made->dsn.group);
     made->last = xasprintf("%slast:%s", made->prefix, made->dsn.group);
+    made->since = xasprintf("%ssince:%s", made->prefix, made->dsn.group);
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
     made->redis =
         redis_new(made->address, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
@@ -144,6 +145,7 @@ void queue_free(struct queue *queue)
     free(queue->prefix);
     free(queue->names);
     free(queue->last);
+    free(queue->since);
     free(queue->delayed);
     free(queue);
 }

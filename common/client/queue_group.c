@@ -211,6 +211,24 @@ void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idl
                QUEUE_IDLE_PAGE);
 }
 
+static void answer_swept(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call call = queue_call_take(context);
+    bool swept = err == NULL && reply->elements == 2;
+
+    call.swept(call.context, queue_result(err), swept ? redis_text(reply->element[0]) : BYTES_NONE,
+               swept ? reply->element[1]->integer : 0, err);
+}
+
+void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context)
+{
+    struct queue_call *call =
+        queue_call_new((struct queue_call){.queue = queue, .swept = done, .context = context});
+
+    queue_eval(queue, QUEUE_SCRIPT_SWEEP, answer_swept, call, 2, "%s %s %s %s %d",
+               queue->dsn.stream, queue->since, queue->dsn.group, until, QUEUE_SWEEP_MAX);
+}
+
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context)
 {

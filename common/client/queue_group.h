@@ -14,6 +14,8 @@
 #define QUEUE_RENEW_MS        5000
 #define QUEUE_ACKNOWLEDGE_MAX 1000
 #define QUEUE_IDLE_PAGE       256
+#define QUEUE_SWEEP_MAX       10
+#define QUEUE_UNTIL_SIZE      (STREAM_ID_TEXT_SIZE + 1)
 
 /* Who reads: the consumer name in the group, and the token `<instance>:<random>` of its lease. */
 struct queue_reader {
@@ -37,6 +39,9 @@ typedef void queue_ids_read(void *context, int result, const struct stream_id *i
 /* next: the last id that was looked at, to go on behind; 0-0 once there is nothing more. */
 typedef void queue_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
                               struct stream_id next, const struct error *err);
+/* until: how far the group was through just now, for the next look; lives during the callback. */
+typedef void queue_swept(void *context, int result, struct bytes until, int64_t removed,
+                         const struct error *err);
 typedef void queue_names_read(void *context, int result, const struct bytes *names, size_t len,
                               const struct error *err);
 
@@ -92,6 +97,12 @@ void queue_take_over_dead(struct queue *queue, const char *consumer, struct byte
 void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
                           struct stream_id after, size_t count, queue_idle_taken *done,
                           void *context);
+/* Removes up to QUEUE_SWEEP_MAX entries that somebody acknowledged and left in the stream, as a PHP worker does that dies
+ * between its XACK and its XDEL. What goes is what the group has delivered and nobody has pending, if that was so
+ * already at the look that gave `until` (empty: only look). It stays if there is another group, and what was there
+ * before the first look of all stays too: since then the keys are in our care (`{<stream>}__since:<group>`). Only where
+ * both delete_after options are on. */
+void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context);
 /* Resets the idle time of entries that are still being worked on. */
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context);

@@ -15,6 +15,7 @@ enum queue_script {
     QUEUE_SCRIPT_RELEASE,
     QUEUE_SCRIPT_TAKE_OVER_DEAD,
     QUEUE_SCRIPT_TAKE_OVER_IDLE,
+    QUEUE_SCRIPT_SWEEP,
     QUEUE_SCRIPT_ACKNOWLEDGE,
     QUEUE_SCRIPT_RETRY,
     QUEUE_SCRIPT_MOVE,
@@ -39,6 +40,7 @@ struct queue {
     char *prefix;  /* of our own keys: {<stream>}__ */
     char *names;   /* <prefix>consumers:<group> */
     char *last;    /* <prefix>last:<group> */
+    char *since;   /* <prefix>since:<group> */
     struct queue_server server;
     bool server_is_known;
 };
@@ -55,6 +57,7 @@ struct queue_call {
         queue_names_read *names;
         queue_ids_read *ids;
         queue_idle_taken *idle;
+        queue_swept *swept;
         queue_mark_read *mark;
     };
     void *context;

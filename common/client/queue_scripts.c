@@ -130,6 +130,40 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return taken\n",
 
+    /* KEYS stream, since; ARGV group, until, count. Removes what the stream's only group is through with (delivered,
+     * and no longer pending) between since and until, up to count entries. since: where the first look of all found
+     * the group; until: where an earlier one of this caller did, empty at first. Both are ends of an XRANGE.
+     * Returns where the group is now, empty if there is another group, and how many were removed. */
+    [QUEUE_SCRIPT_SWEEP] =
+        "local function padded(id)\n"
+        "  local ms, sequence = string.match(id, '(%d+)-(%d+)')\n"
+        "  return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #sequence) .. sequence\n"
+        "end\n"
+        "local groups = redis.call('XINFO', 'GROUPS', KEYS[1])\n"
+        "local group = {}\n"
+        "for i = 1, #groups == 1 and #groups[1] or 0, 2 do\n"
+        "  group[groups[1][i]] = groups[1][i + 1]\n"
+        "end\n"
+        "if group.name ~= ARGV[1] then\n"
+        "  return {'', 0}\n"
+        "end\n"
+        "redis.call('XDEL', KEYS[1], '0-0')\n"
+        "local last = group['last-delivered-id']\n"
+        "local oldest = redis.call('XPENDING', KEYS[1], ARGV[1])[2]\n"
+        "redis.call('SET', KEYS[2], oldest or '(' .. last, 'NX')\n"
+        "local removed = 0\n"
+        "if ARGV[2] ~= '' then\n"
+        "  local since = redis.call('GET', KEYS[2])\n"
+        "  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], since, ARGV[2], 'COUNT', ARGV[3])) "
+        "do\n"
+        "    local id = padded(entry[1])\n"
+        "    if id <= padded(last) and (not oldest or id < padded(oldest)) then\n"
+        "      removed = removed + redis.call('XDEL', KEYS[1], entry[1])\n"
+        "    end\n"
+        "  end\n"
+        "end\n"
+        "return {oldest and '(' .. oldest or last, removed}\n",
+
     /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. */
     [QUEUE_SCRIPT_ACKNOWLEDGE] = "local ids = {}\n"
                                  "for i = 4, #ARGV do\n"

@@ -1,6 +1,8 @@
 /* What the worker asks of its consumer group, against a real Redis: retries, delays, leases, take-overs, counts. */
 #include "tests/unit/queue_case.h"
 
+#include <inttypes.h>
+
 static void on_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
                           struct stream_id next, const struct error *err)
 {
@@ -469,6 +471,94 @@ static void test_due_members_beyond_the_bytes_are_left_out_but_for_the_first(voi
     assert_left_out(&due, 4, 1);
 }
 
+static void on_swept(void *context, int result, struct bytes until, int64_t removed,
+                     const struct error *err)
+{
+    struct answer *answer = context;
+
+    on_number(context, result, removed, err);
+    snprintf(answer->text, sizeof(answer->text), "%.*s", BYTES_ARG(until));
+}
+
+/* One look; until: what the last one gave, and what this one gives. Returns how many went. */
+static int64_t sweep(struct fixture *fixture, char until[QUEUE_UNTIL_SIZE])
+{
+    struct answer answer = {0};
+
+    queue_sweep(fixture->queue, until, on_swept, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    snprintf(until, QUEUE_UNTIL_SIZE, "%s", answer.text);
+    return answer.number;
+}
+
+/* A PHP worker that dies between the two commands of its acknowledgement. */
+static void acknowledge_only(struct fixture *fixture, struct stream_id id)
+{
+    char line[100];
+
+    snprintf(line, sizeof(line), "XACK messages symfony %" PRIu64 "-%" PRIu64, id.ms, id.sequence);
+    assert_int_equal(command(fixture, line), 1);
+}
+
+static void test_what_others_acknowledged_and_left_is_removed_at_the_second_look(void **state)
+{
+    struct fixture *fixture = *state;
+    char until[QUEUE_UNTIL_SIZE] = "";
+
+    make_group(fixture);
+    append(fixture, "", "00ff:1", 5);
+    struct answer read = read_new(fixture, "consumer", 4);
+    acknowledge_only(fixture, read.ids[0]);
+    assert_int_equal(sweep(fixture, until), 0); /* from now on the keys are in our care */
+    acknowledge_only(fixture, read.ids[2]);
+    assert_int_equal(sweep(fixture, until), 0); /* the second one is still pending before it */
+    acknowledge_only(fixture, read.ids[1]);
+    assert_int_equal(sweep(fixture, until), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 5);
+    assert_int_equal(sweep(fixture, until), 2);
+    assert_int_equal(sweep(fixture, until), 0);
+    /* Acknowledged before the first look; pending; not delivered. */
+    assert_int_equal(command(fixture, "XLEN messages"), 3);
+}
+
+static void test_nothing_is_swept_that_the_group_may_read_again(void **state)
+{
+    struct fixture *fixture = *state;
+    char until[QUEUE_UNTIL_SIZE] = "";
+
+    make_group(fixture);
+    sweep(fixture, until);
+    append(fixture, "", "00ff:1", 2);
+    struct answer read = read_new(fixture, "consumer", 2);
+    acknowledge_only(fixture, read.ids[0]);
+    acknowledge_only(fixture, read.ids[1]);
+    sweep(fixture, until);
+    command(fixture, "XGROUP SETID messages symfony 0");
+    assert_int_equal(sweep(fixture, until), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 2);
+}
+
+static void test_nothing_is_swept_beside_another_group(void **state)
+{
+    struct fixture *fixture = *state;
+    char until[QUEUE_UNTIL_SIZE] = "";
+
+    make_group(fixture);
+    sweep(fixture, until);
+    append(fixture, "", "00ff:1", 1);
+    struct answer read = read_new(fixture, "consumer", 1);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+    command(fixture, "XGROUP CREATE messages another 0");
+    assert_int_equal(sweep(fixture, until), 0);
+    assert_string_equal(until, "");
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+    command(fixture, "XGROUP DESTROY messages another");
+    sweep(fixture, until);
+    assert_int_equal(sweep(fixture, until), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +566,9 @@ int main(void)
         WITH_REDIS(test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was),
         WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
         WITH_REDIS(test_an_acknowledgement_refused_half_way_leaves_the_entry_pending),
+        WITH_REDIS(test_what_others_acknowledged_and_left_is_removed_at_the_second_look),
+        WITH_REDIS(test_nothing_is_swept_that_the_group_may_read_again),
+        WITH_REDIS(test_nothing_is_swept_beside_another_group),
         WITH_REDIS(test_scripts_that_the_server_forgot_are_loaded_again),
         WITH_REDIS(test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever),
         WITH_REDIS(test_a_due_member_is_moved_once),
