@@ -58,7 +58,7 @@ static void move(struct due *due, struct bytes member, struct buf *value, struct
         buf_clear(value);
         buf_append(value, member);
     }
-    queue_move(queue, member, buf_bytes(value), moved, due);
+    queue_move(queue, member, buf_bytes(value), clock_wall_us() / 1000, moved, due);
     arena_clear(arena);
 }
 

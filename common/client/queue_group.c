@@ -159,12 +159,12 @@ void queue_next_due(struct queue *queue, queue_number_read *done, void *context)
                   "ZRANGE %s 0 0 WITHSCORES", queue->delayed);
 }
 
-void queue_move(struct queue *queue, struct bytes member, struct bytes value,
+void queue_move(struct queue *queue, struct bytes member, struct bytes value, int64_t now_ms,
                 queue_number_read *done, void *context)
 {
     queue_eval(queue, QUEUE_SCRIPT_MOVE, queue_answer_number, call_number(queue, done, context), 2,
-               "%s %s %b %b %" PRId64, queue->delayed, queue->dsn.stream, REDIS_BYTES(member),
-               REDIS_BYTES(value), queue->dsn.stream_max_entries);
+               "%s %s %b %b %" PRId64 " %" PRId64, queue->delayed, queue->dsn.stream,
+               REDIS_BYTES(member), REDIS_BYTES(value), queue->dsn.stream_max_entries, now_ms);
 }
 
 void queue_read_names(struct queue *queue, queue_names_read *done, void *context)

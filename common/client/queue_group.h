@@ -82,8 +82,8 @@ void queue_retry(struct queue *queue, const char *consumer, struct stream_id id,
 void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, size_t bytes,
                     queue_names_read *done, void *context);
 void queue_next_due(struct queue *queue, queue_number_read *done, void *context);
-/* number 0: somebody else has moved it. */
-void queue_move(struct queue *queue, struct bytes member, struct bytes value,
+/* number 0: somebody else has moved it, or has it in hand: it is due later than now_ms (wall). */
+void queue_move(struct queue *queue, struct bytes member, struct bytes value, int64_t now_ms,
                 queue_number_read *done, void *context);
 
 /* Names that were registered. */

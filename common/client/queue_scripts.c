@@ -193,9 +193,11 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "  redis.call('XDEL', KEYS[1], ARGV[3])\n"
         "end\n" TRACK_LAST("KEYS[3]", "ARGV[7]") "return 1\n",
 
-    /* KEYS delayed, stream; ARGV member, value, maxlen. 0: another worker has moved it. What can't be
-     * added stays in the set. */
-    [QUEUE_SCRIPT_MOVE] = "if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then\n"
+    /* KEYS delayed, stream; ARGV member, value, maxlen, now ms. 0: another worker has moved it, or is about to:
+     * Symfony's later versions give it a score of the future first, then add the entry, then remove the member.
+     * What can't be added stays in the set. */
+    [QUEUE_SCRIPT_MOVE] = "local due = redis.call('ZSCORE', KEYS[1], ARGV[1])\n"
+                          "if not due or tonumber(due) > tonumber(ARGV[4]) then\n"
                           "  return 0\n"
                           "end\n"
                           "redis.call('ZREM', KEYS[1], '')\n"

@@ -59,7 +59,7 @@ static int64_t move(struct fixture *fixture)
 {
     struct answer answer = {0};
 
-    queue_move(fixture->queue, BYTES("member"), BYTES("value"), on_number, &answer);
+    queue_move(fixture->queue, BYTES("member"), BYTES("value"), 1000, on_number, &answer);
     wait_for(fixture->queue, &answer);
     return answer.number;
 }
@@ -84,13 +84,28 @@ static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(
 
         command(fixture, "ZADD messages__queue 1000 member");
         forbid(fixture, COMMANDS[i]);
-        queue_move(fixture->queue, BYTES("member"), BYTES("value"), on_number, &answer);
+        queue_move(fixture->queue, BYTES("member"), BYTES("value"), 1000, on_number, &answer);
         wait_for(fixture->queue, &answer);
         assert_int_equal(answer.result, -ERR_REFUSED);
         command(fixture, "ACL SETUSER default +@all");
         assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
         assert_int_equal(command(fixture, "XLEN messages"), 0);
     }
+}
+
+/* Symfony 6.4 and 7.4 claim a member so before they add it to the stream. */
+static void test_a_member_that_php_has_put_off_is_not_moved(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    command(fixture, "ZADD messages__queue 1001 member");
+    assert_int_equal(move(fixture), 0);
+    assert_int_equal(command(fixture, "ZCARD messages__queue"), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 0);
+    command(fixture, "ZADD messages__queue 1000 member");
+    assert_int_equal(move(fixture), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
 }
 
 static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void **state)
@@ -564,6 +579,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_REDIS(test_a_retry_moves_the_entry_in_one_step_and_only_its_owners),
         WITH_REDIS(test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was),
+        WITH_REDIS(test_a_member_that_php_has_put_off_is_not_moved),
         WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
         WITH_REDIS(test_an_acknowledgement_refused_half_way_leaves_the_entry_pending),
         WITH_REDIS(test_what_others_acknowledged_and_left_is_removed_at_the_second_look),
