@@ -150,6 +150,12 @@ test-compose: ## the container image and the stack
 	@tools/deps.sh compose
 	@tests/compose/run
 
+.PHONY: test-compat
+test-compat: ## with other versions of Symfony, Redis and Valkey, in folders that it makes (root)
+	@tools/deps.sh compat
+	@$(MAKE) $(silent) -j$$(nproc) all $(UNIT_TESTS)
+	@tests/compat/run
+
 .PHONY: soak
 soak: ## ten minutes of seeded kills, freezes and network faults around the consumer (SOAK_SECONDS)
 	@tools/deps.sh test

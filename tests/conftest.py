@@ -1,4 +1,4 @@
-"""The fixtures are the same for integration, chaos and end-to-end tests: integration/bridge/fixtures.py."""
+"""The fixtures are the same for all tests on real servers: integration/bridge/fixtures.py."""
 
 import sys
 from pathlib import Path

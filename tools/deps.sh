@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks of the packages for a purpose. Debian 12 and 13.
 #
-#     tools/deps.sh [PURPOSE]          all: everything but compose (the default)
+#     tools/deps.sh [PURPOSE]          all: everything but compose and compat (the default)
 #                                      build: what compiles the programs · hub: what builds the demo's hub
 #                                      demo: `make demo` · test: `make test`
 #                                      lint: `make lint`, `make fuzz` · compose: `make test-compose`
+#                                      compat: `make test-compat`
 #     tools/deps.sh --list [PURPOSE]   the packages, one a line; installs nothing
 #
 # Asks dpkg alone when nothing is missing (well under a second). Otherwise it needs root or sudo. No
@@ -29,6 +30,8 @@ lint=("${build[@]}" python3 git clang clang-format clang-tidy libclang-rt-dev cp
 # shellcheck disable=SC2034
 compose=("${test[@]}" debootstrap)
 # shellcheck disable=SC2034
+compat=("${compose[@]}")
+# shellcheck disable=SC2034
 all=("${test[@]}" "${lint[@]}")
 # Units that a fresh install would start at the next boot.
 units=(redis-server mosquitto postgresql nginx)
@@ -45,8 +48,8 @@ if [ "${1:-}" = --list ]; then
 fi
 purpose=${1:-all}
 case $purpose in
-all | build | hub | demo | test | lint | compose) declare -n wanted=$purpose ;;
-*) fail "unknown purpose $purpose (all, build, hub, demo, test, lint or compose)" ;;
+all | build | hub | demo | test | lint | compose | compat) declare -n wanted=$purpose ;;
+*) fail "unknown purpose $purpose (all, build, hub, demo, test, lint, compose or compat)" ;;
 esac
 needs_hub=yes
 [[ $purpose != build && $purpose != lint ]] || needs_hub=no

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bridge.php import PHP, SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERIALIZERS = ["php", "json"]
@@ -76,7 +77,7 @@ def ours(tmp_path_factory):
 
 
 def start_php(properties="public"):
-    return Php(["php", ROOT / "tests/integration/php/unserialize.php"],
+    return Php([*PHP, SCRIPTS / "unserialize.php"],
                env={"PATH": "/usr/bin:/bin", "MESSAGE_PROPERTIES": properties})
 
 

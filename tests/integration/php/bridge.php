@@ -9,6 +9,7 @@
 
 use App\Message\MqttMessage;
 use App\MessageHandler\MqttMessageHandler;
+use App\Stamp\TraceStamp;
 use Doctrine\DBAL\DriverManager;
 use Symfony\Component\Console\Application;
 use Symfony\Component\Console\Command\Command;
@@ -21,6 +22,7 @@ use Symfony\Component\Messenger\Bridge\Doctrine\Transport\DoctrineTransport;
 use Symfony\Component\Messenger\Bridge\Doctrine\Transport\PostgreSqlConnection;
 use Symfony\Component\Messenger\Bridge\Redis\Transport\RedisTransportFactory;
 use Symfony\Component\Messenger\Command as MessengerCommand;
+use Symfony\Component\Messenger\Event\WorkerMessageReceivedEvent;
 use Symfony\Component\Messenger\EventListener;
 use Symfony\Component\Messenger\Handler\HandlersLocator;
 use Symfony\Component\Messenger\MessageBus;
@@ -107,6 +109,8 @@ $dispatcher->addSubscriber(new EventListener\AddErrorDetailsStampListener());
 $dispatcher->addSubscriber(new EventListener\SendFailedMessageForRetryListener(
     $locator(['async' => $makeAsync]), $locator(['async' => fn () => $strategy]), null, $dispatcher));
 $dispatcher->addSubscriber(new EventListener\SendFailedMessageToFailureTransportListener($failureByReceiver));
+$dispatcher->addListener(WorkerMessageReceivedEvent::class,
+    fn (WorkerMessageReceivedEvent $event) => MqttMessageHandler::remember($event->getEnvelope()));
 // 5.4 stops on SIGTERM through listeners, later versions in the command itself.
 if (!is_subclass_of(MessengerCommand\ConsumeMessagesCommand::class,
     'Symfony\Component\Console\Command\SignalableCommandInterface')) {
@@ -140,9 +144,30 @@ $dispatch = new class($bus) extends Command {
     }
 };
 
+// What stands on standard input, a JSON line a message: topic, payload_hex, and trace, which may be missing.
+$dispatchAll = new class($bus, 'json' !== $setting('MESSENGER_SERIALIZER', 'php')) extends Command {
+    public function __construct(private MessageBus $bus, private bool $stampsMayHoldTheMessage)
+    {
+        parent::__construct('dispatch-all');
+    }
+
+    protected function execute(InputInterface $input, OutputInterface $output): int
+    {
+        while (false !== $line = fgets(\STDIN)) {
+            $line = json_decode($line, true, 512, \JSON_THROW_ON_ERROR);
+            $message = new MqttMessage($line['topic'], hex2bin($line['payload_hex']));
+            $about = $this->stampsMayHoldTheMessage ? $message : null;
+            $this->bus->dispatch($message, isset($line['trace']) ? [new TraceStamp($line['trace'], $about)] : []);
+        }
+
+        return 0;
+    }
+};
+
 $application = new Application('bridge.php');
 $application->addCommands([
     $dispatch,
+    $dispatchAll,
     new MessengerCommand\ConsumeMessagesCommand($routable, $transports, $dispatcher, null, ['async', 'failed']),
     new MessengerCommand\FailedMessagesShowCommand('failed', $failureTransports),
     new MessengerCommand\FailedMessagesRetryCommand('failed', $failureTransports, $routable, $dispatcher),
