@@ -194,7 +194,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n" TRACK_LAST("KEYS[3]", "ARGV[7]") "return 1\n",
 
     /* KEYS delayed, stream; ARGV member, value, maxlen, now ms. 0: another worker has moved it, or is about to:
-     * Symfony's later versions give it a score of the future first, then add the entry, then remove the member.
+     * Symfony 6.4.50 gives it a score of the future first, then adds the entry, then removes the member.
      * What can't be added stays in the set. */
     [QUEUE_SCRIPT_MOVE] = "local due = redis.call('ZSCORE', KEYS[1], ARGV[1])\n"
                           "if not due or tonumber(due) > tonumber(ARGV[4]) then\n"

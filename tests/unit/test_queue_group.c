@@ -93,7 +93,7 @@ static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(
     }
 }
 
-/* Symfony 6.4 and 7.4 claim a member so before they add it to the stream. */
+/* Symfony 6.4.50 claims a member so before it adds it to the stream. */
 static void test_a_member_that_php_has_put_off_is_not_moved(void **state)
 {
     struct fixture *fixture = *state;
