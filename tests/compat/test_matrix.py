@@ -147,6 +147,16 @@ def test_what_ours_failed_for_good_php_handles(fleet):
     assert failed_rows(fleet.database) == []
 
 
+def test_what_php_failed_for_good_ours_handles(fleet):
+    fleet.php_dispatches()
+    fleet.php_fails(HANDLER_FAILS="poison")
+    fleet.wait_failed()
+    fleet.bridge.run_program("worker")
+    fleet.bridge.cli("failed", "retry", "--all", "-y")
+    fleet.assert_ours_handled()
+    assert failed_rows(fleet.database) == []
+
+
 DEFAULT = r"""
 require 'Symfony/Component/Messenger/Bridge/Redis/autoload.php';
 $class = 'Symfony\Component\Messenger\Bridge\Redis\Transport\Connection';
