@@ -185,18 +185,28 @@ static void clear_bar(const struct action *action)
         fputs("\r\033[K", stderr);
 }
 
+/* id NULL: it is no single message's. */
+static void add_told(struct action *action, const char *id, const char *text)
+{
+    cJSON *object;
+
+    if (action->told == NULL)
+        return;
+    object = cJSON_CreateObject();
+    cJSON_AddItemToArray(action->told, object);
+    if (id != NULL)
+        cJSON_AddStringToObject(object, "id", id);
+    else
+        cJSON_AddNullToObject(object, "id");
+    cJSON_AddStringToObject(object, "error", text);
+}
+
 static void tell_error(struct action *action, const char *id, const char *text)
 {
     char *clean = failed_printable(bytes_of(text), 500);
 
     action->errors++;
-    if (action->told != NULL) {
-        cJSON *object = cJSON_CreateObject();
-
-        cJSON_AddItemToArray(action->told, object);
-        cJSON_AddStringToObject(object, "id", id);
-        cJSON_AddStringToObject(object, "error", clean);
-    }
+    add_told(action, id, clean);
     if (action->errors <= ERRORS_SHOWN) {
         clear_bar(action);
         cli_fail(CLI_FAILED, "%s: %s", id, clean);
@@ -216,10 +226,14 @@ static void item_fail(struct action *action, struct item *item, const char *text
 /* A server fails, which would be the same for all that are left. */
 static void stop(struct action *action, const char *text)
 {
+    char *clean = failed_printable(bytes_of(text), 500);
+
     action->stopped = true;
     action->errors++;
+    add_told(action, NULL, clean);
     clear_bar(action);
-    cli_fail(CLI_FAILED, "failed %s: %s", name_of(action), text);
+    cli_fail(CLI_FAILED, "failed %s: %s", name_of(action), clean);
+    free(clean);
 }
 
 static void draw_bar(struct action *action, size_t at)

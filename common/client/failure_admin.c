@@ -166,7 +166,7 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
     bool exists;
 
     snprintf(since, sizeof(since), "%" PRId64, query->since_us);
-    snprintf(until, sizeof(until), "%" PRId64, query->until_us > 0 ? query->until_us : INT64_MAX);
+    snprintf(until, sizeof(until), "%" PRId64, query->until_us);
     snprintf(limit, sizeof(limit), "%" PRId64, query->limit);
     snprintf(body_most, sizeof(body_most), "%" PRId64,
              query->body_most > 0 ? query->body_most : INT64_MAX);

@@ -139,8 +139,10 @@ static void make_admin_statements(struct failure_sql *sql, const char *quoted)
     char *listed = admin_columns(6, taken);
     char *locked = admin_columns(4, taken);
     char *wanted = xasprintf("FROM %s WHERE queue_name = $1::varchar "
-                             "AND extract(epoch FROM created_at) * 1000000 >= $2::bigint "
-                             "AND extract(epoch FROM created_at) * 1000000 < $3::bigint "
+                             "AND ($2::bigint = 0 OR "
+                             "extract(epoch FROM created_at) * 1000000 >= $2::bigint) "
+                             "AND ($3::bigint = 0 OR "
+                             "extract(epoch FROM created_at) * 1000000 < $3::bigint) "
                              "AND ($4::bigint[] IS NULL OR id = ANY ($4::bigint[]))",
                              quoted);
 

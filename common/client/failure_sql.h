@@ -13,8 +13,8 @@ struct failure_sql {
     char *setup;         /* table, index, trigger; in one transaction, one at a time */
     char *exists;        /* 1 if the table is there, else 0 */
     char *count;         /* $1 queue */
-    /* $1 queue, $2 and $3 created from, before (µs), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies of so many
-     * bytes at most.
+    /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies
+     * of so many bytes at most.
      * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it. */
     char *list_newest;
     char *list_oldest;

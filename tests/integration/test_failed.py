@@ -308,6 +308,8 @@ def test_a_redis_that_refuses_leaves_the_rows(bridge, database, redis):
     redis.client.set("messages", "no stream")
     text = refuses(bridge, "retry", "--all", "-y")
     assert "WRONGTYPE" in text and len(failed_rows(database)) == 2
+    told = json.loads(bridge.cli("failed", "retry", "--all", "-y", "--json", check=False).stdout)
+    assert told["dispatched"] == 0 and "WRONGTYPE" in told["errors"][0]["error"] and told["errors"][0]["id"] is None
     redis.client.delete("messages")
     redis.stop()
     assert "redis://" in refuses(bridge, "retry", "--all", "-y") and len(failed_rows(database)) == 2
@@ -335,7 +337,7 @@ def numbered(count):
     return rows
 
 
-def sent(redis, fetch_all=True):
+def sent(redis):
     return [int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\")) for value in entries(redis)]
 
 
