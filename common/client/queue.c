@@ -86,22 +86,6 @@ static int read_dsn(struct dsn_redis *dsn, const char *text, const char *address
     return 0;
 }
 
-/* As load_script has it. */
-static void prepare_scripts(struct queue *queue)
-{
-    struct buf resp = {0};
-
-    for (enum queue_script script = 0; script < QUEUE_SCRIPTS; script++) {
-        buf_clear(&resp);
-        redis_write_count(&resp, 3);
-        redis_write_argument(&resp, BYTES("SCRIPT"));
-        redis_write_argument(&resp, BYTES("LOAD"));
-        redis_write_argument(&resp, bytes_of(QUEUE_SCRIPT_TEXT[script]));
-        redis_prepare_aside(queue->redis, buf_bytes(&resp));
-    }
-    buf_free(&resp);
-}
-
 int queue_new_at(struct queue **queue, const struct settings_transport *transport,
                  const char *address, struct error *err)
 {
@@ -123,8 +107,8 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
     made->redis =
         redis_new(made->address, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
-    if (made->dsn.cluster)
-        prepare_scripts(made);
+    for (enum queue_script script = 0; script < QUEUE_SCRIPTS && made->dsn.cluster; script++)
+        redis_prepare_aside(made->redis, "SCRIPT LOAD %s", QUEUE_SCRIPT_TEXT[script]);
     *queue = made;
     return 0;
 }

@@ -334,9 +334,13 @@ static void answered_aside(void *context, const redisReply *reply, const struct 
     freeReplyObject(redis_keep_reply(redis));
 }
 
-void redis_prepare_aside(struct redis *redis, struct bytes resp)
+void redis_prepare_aside(struct redis *redis, const char *format, ...)
 {
-    buf_append(&redis->prepared, resp);
+    va_list arguments;
+
+    va_start(arguments, format);
+    redis_format(&redis->prepared, format, arguments);
+    va_end(arguments);
     redis->prepared_count++;
 }
 

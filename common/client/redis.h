@@ -56,7 +56,7 @@ void redis_limit_next(struct redis *redis, struct redis_budget *budget);
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context);
 /* A request that each further node is told before an ASK sends it another: the scripts. Its answer does not matter. */
-void redis_prepare_aside(struct redis *redis, struct bytes resp);
+void redis_prepare_aside(struct redis *redis, const char *format, ...);
 /* The connection ended, and not by itself: an answer was not there in time. */
 bool redis_timed_out(const struct redis *redis);
 

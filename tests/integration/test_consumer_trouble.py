@@ -247,6 +247,7 @@ def scripts_forgotten(redis):
     """Between any two of our commands, since requests of that kind wait at every moment."""
     flushing = subprocess.Popen(["redis-benchmark", "-p", str(redis.port), "-c", "4", "-P", "16", "-n", "2000000000",
                                  "-q", "SCRIPT", "FLUSH"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: redis.client.info("commandstats").get("cmdstat_script|flush"), 20, "the first flush")
     yield
     flushing.kill()
     flushing.wait()
