@@ -87,7 +87,7 @@ bool gather_add(struct lane *lane, struct entry *entry, int64_t now_ms)
         return false;
     }
     source_add_bytes(lane->gathered,
-                     handler_append_document(entry, &lane->gathered->carried.documents));
+                     publication_append_document(entry, &lane->gathered->carried.documents));
     if (!first)
         source_carry(lane->gathered, entry);
     return is_full(lane);

@@ -7,8 +7,8 @@
 #ifndef WORKER_GATHER_H
 #define WORKER_GATHER_H
 
-#include "worker/handler.h"
 #include "worker/lane.h"
+#include "worker/publication.h"
 
 /* Only entries of one source are carried together: false if the lane's window holds another's. */
 bool gather_fits(const struct lane *lane, const struct entry *entry);

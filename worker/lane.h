@@ -43,7 +43,7 @@ struct lane {
 
     UT_hash_handle hh;
     size_t key_len;
-    char key[]; /* handler_lane */
+    char key[]; /* publication_lane */
 };
 
 static inline enum publish_mode lane_publish(const struct lane *lane)

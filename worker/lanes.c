@@ -21,8 +21,8 @@ void lanes_free(struct lanes *lanes)
 
 static struct lane *find_or_make(struct lanes *lanes, const struct entry *entry)
 {
-    const struct settings_route *route = handler_route(lanes->handler, entry);
-    struct bytes key = handler_lane(lanes->handler, entry, route);
+    const struct settings_route *route = publication_route(lanes->publication, entry);
+    struct bytes key = publication_lane(lanes->publication, entry, route);
     struct lane *lane;
 
     HASH_FIND(hh, lanes->all, key.data, key.len, lane);

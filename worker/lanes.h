@@ -3,11 +3,11 @@
 #ifndef WORKER_LANES_H
 #define WORKER_LANES_H
 
-#include "worker/handler.h"
 #include "worker/lane.h"
+#include "worker/publication.h"
 
 struct lanes {
-    struct handler *handler;
+    struct publication *publication;
     size_t aside_max; /* bytes */
     bool ending;      /* the worker ends: no window is waited for */
     bool crowded;     /* no more may be gathered: likewise */

@@ -28,7 +28,7 @@
 struct publisher {
     const struct child *child;
     struct hub *hub;
-    struct handler *handler;
+    struct publication *publication;
     struct breaker breaker;
     struct window window;
 
@@ -69,8 +69,8 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     }
     made->child = child;
     made->lanes.aside_max = (size_t)child->settings->worker.prefetch_bytes;
-    made->handler = handler_new(child->settings);
-    made->lanes.handler = made->handler;
+    made->publication = publication_new(child->settings);
+    made->lanes.publication = made->publication;
     breaker_init(&made->breaker, BACKOFF_MIN_MS, BACKOFF_MAX_MS);
     window_init(&made->window, settings->connections > 0 ? (size_t)settings->connections : 1);
     made->wake_ms = -1;
@@ -84,7 +84,7 @@ void publisher_free(struct publisher *publisher)
         return;
     hub_free(publisher->hub);
     lanes_free(&publisher->lanes);
-    handler_free(publisher->handler);
+    publication_free(publisher->publication);
     free(publisher);
 }
 
@@ -100,7 +100,7 @@ static void wake_at(struct publisher *publisher, int64_t when_ms)
 
 bool publisher_drops(struct publisher *publisher, const struct entry *entry)
 {
-    return handler_drops(publisher->handler, entry);
+    return publication_drops(publisher->publication, entry);
 }
 
 void publisher_add(struct publisher *publisher, struct entry *entry)
@@ -448,8 +448,8 @@ static bool send_lane(struct publisher *publisher, struct lane *lane)
     struct bytes id;
     struct error err;
 
-    if (handler_update(publisher->handler, lane->head, lane->route, hub_form(publisher->hub, slot),
-                       &id, &err) < 0) {
+    if (publication_update(publisher->publication, lane->head, lane->route,
+                           hub_form(publisher->hub, slot), &id, &err) < 0) {
         finish(publisher, lane, VERDICT_REJECT, err.text);
         return false;
     }

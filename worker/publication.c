@@ -1,0 +1,110 @@
+#include "worker/publication.h"
+
+#include "common/base/alloc.h"
+#include "common/settings/routes.h"
+
+#include <stdlib.h>
+
+struct publication {
+    struct routes *routes;
+    struct buf lane;
+    struct buf document;
+};
+
+struct publication *publication_new(const struct settings *settings)
+{
+    struct publication *publication = xcalloc(1, sizeof(*publication));
+
+    publication->routes = routes_new(settings);
+    return publication;
+}
+
+void publication_free(struct publication *publication)
+{
+    if (publication == NULL)
+        return;
+    routes_free(publication->routes);
+    buf_free(&publication->lane);
+    buf_free(&publication->document);
+    free(publication);
+}
+
+bool publication_drops(struct publication *publication, const struct entry *entry)
+{
+    const struct settings_route *route =
+        routes_find(publication->routes, entry->envelope.topic, NULL);
+
+    return route != NULL && route->drop;
+}
+
+const struct settings_route *publication_route(struct publication *publication,
+                                               const struct entry *entry)
+{
+    const struct settings_route *route =
+        routes_find(publication->routes, entry->envelope.topic, NULL);
+
+    return route != NULL && route->publish != PUBLISH_EACH ? route : NULL;
+}
+
+struct bytes publication_lane(struct publication *publication, const struct entry *entry,
+                              const struct settings_route *route)
+{
+    if (route == NULL || route->publish != PUBLISH_BATCH)
+        return entry->envelope.topic;
+    buf_clear(&publication->lane);
+    buf_append_char(&publication->lane, '\0'); /* no topic begins like this */
+    buf_append_text(&publication->lane, route->name);
+    buf_append_char(&publication->lane, '\0');
+    routes_append_batch_topic(publication->routes, entry->envelope.topic, &publication->lane);
+    return buf_bytes(&publication->lane);
+}
+
+static struct routes_message message_of(const struct entry *entry)
+{
+    return (struct routes_message){.identity = entry->identity,
+                                   .topic = entry->envelope.topic,
+                                   .payload = entry->envelope.payload,
+                                   .received_us = entry->envelope.received_us};
+}
+
+size_t publication_append_document(const struct entry *entry, struct buf *documents)
+{
+    const struct routes_message message = message_of(entry);
+    size_t before = documents->capacity;
+
+    routes_append_document(documents, &message);
+    return documents->capacity - before;
+}
+
+/* One that carries no documents is a batch of one. */
+static int make_batch(struct publication *publication, const struct entry *entry,
+                      struct update *update, struct error *err)
+{
+    const struct routes_message message = message_of(entry);
+    const struct buf *documents = &entry->carried.documents;
+
+    if (documents->len == 0) {
+        buf_free(&publication->document);
+        routes_append_document(&publication->document, &message);
+        documents = &publication->document;
+    }
+    return routes_batch(publication->routes, &message, buf_bytes(documents), entry->carried.len + 1,
+                        update, err);
+}
+
+int publication_update(struct publication *publication, const struct entry *entry,
+                       const struct settings_route *route, struct buf *form, struct bytes *id,
+                       struct error *err)
+{
+    const struct routes_message message = message_of(entry);
+    struct update update;
+    int result = route != NULL && route->publish == PUBLISH_BATCH
+                     ? make_batch(publication, entry, &update, err)
+                     : routes_update(publication->routes, &message, &update, err);
+
+    if (result < 0)
+        return result;
+    update_form(form, &update);
+    *id = update.id;
+    return 0;
+}
