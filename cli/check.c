@@ -1,5 +1,7 @@
 #include "cli/check.h"
 
+#include "common/base/alloc.h"
+#include "common/base/words.h"
 #include "common/client/failure.h"
 #include "common/client/jwt.h"
 #include "common/settings/broker_address.h"
@@ -10,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct checking {
@@ -216,6 +219,57 @@ static void check_tls(const struct checking *checking, const struct dsn_redis *d
              "authority can pose as Redis");
 }
 
+static bool is_program(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
+}
+
+/* As execvp does. */
+static bool can_be_run(const char *program)
+{
+    const char *path = getenv("PATH");
+    struct bytes rest = bytes_of(path != NULL ? path : "/bin:/usr/bin"), folder;
+    bool found = false;
+
+    if (strchr(program, '/') != NULL)
+        return is_program(program);
+    while (rest.len > 0 && !found) {
+        bytes_split(rest, ':', &folder, &rest);
+        char *name = xasprintf("%.*s%s%s", BYTES_ARG(folder), folder.len > 0 ? "/" : "", program);
+        found = is_program(name);
+        free(name);
+    }
+    return found;
+}
+
+static bool is_used(const struct settings *settings, const struct settings_handler *handler)
+{
+    bool used = strcmp(settings->worker.handler, handler->name) == 0;
+
+    for (size_t i = 0; i < settings->routes_len && !used; i++)
+        used = strcmp(settings->routes[i].handler, handler->name) == 0;
+    return used;
+}
+
+/* Only warnings, as for files. */
+static void check_handler(const struct checking *checking)
+{
+    const struct settings_handler *handler = checking->view.base;
+    char **words;
+    struct error err;
+
+    if (!is_used(checking->settings, handler))
+        WARN(checking, "command", "is never run: neither a route nor [worker] names this handler");
+    if (words_split(&words, bytes_of(handler->command), &err) < 0)
+        return;
+    if (!can_be_run(words[0]))
+        WARN(checking, "command", "`%s` is no program that can be run here%s", words[0],
+             strchr(words[0], '/') != NULL ? "" : ": it is not in PATH");
+    words_free(words);
+}
+
 static void check_transport(const struct checking *checking)
 {
     const struct settings_transport *transport = checking->view.base;
@@ -289,6 +343,9 @@ void check_settings(const struct settings *settings, struct check_report *report
             break;
         case SETTING_ROUTE:
             check_route(&checking);
+            break;
+        case SETTING_HANDLER:
+            check_handler(&checking);
             break;
         case SETTING_HTTP:
             check_file(&checking, "token_file", settings->http.token_file);

@@ -15,7 +15,8 @@ struct answer {
     const char *topic;
     const struct settings_route *route; /* NULL: [mercure] */
     struct bytes filter;
-    int result; /* of routes_update */
+    const struct settings_handler *handler; /* its answer is published; NULL: the update is */
+    int result;                             /* of routes_update */
     struct update update;
     struct error refused;
 };
@@ -51,14 +52,23 @@ static void describe_window(struct buf *out, const struct settings_route *route)
                (long long)route->window_ms);
 }
 
+static void describe_handler(struct buf *out, const struct settings_handler *handler)
+{
+    buf_printf(out, "  given to [handler:%s], which says what is published\n", handler->name);
+    print_field(out, "command", bytes_of(handler->command));
+}
+
 static void print_text(struct buf *out, const struct answer *answer)
 {
     if (answer->route != NULL)
         buf_printf(out, "%s: [route:%s], by its filter %.*s\n", answer->topic, answer->route->name,
                    BYTES_ARG(answer->filter));
     else
-        buf_printf(out, "%s: [mercure], for no route takes it\n", answer->topic);
-    if (answer->result == ROUTES_DROP)
+        buf_printf(out, "%s: %s, for no route takes it\n", answer->topic,
+                   answer->handler != NULL ? "[worker] handler" : "[mercure]");
+    if (answer->handler != NULL)
+        describe_handler(out, answer->handler);
+    else if (answer->result == ROUTES_DROP)
         buf_append_text(out, "  dropped: nothing is published\n");
     else if (answer->result < 0)
         buf_printf(out, "  refused, so it would go to the failure transport: %s\n",
@@ -108,11 +118,15 @@ static void print_json(struct buf *out, const struct answer *answer)
     else
         cJSON_AddNullToObject(root, "route");
     add_bytes(root, "filter", answer->filter);
+    if (answer->handler != NULL)
+        cJSON_AddStringToObject(root, "handler", answer->handler->name);
+    else
+        cJSON_AddNullToObject(root, "handler");
     cJSON_AddBoolToObject(root, "dropped", answer->result == ROUTES_DROP);
-    if (answer->result < 0)
+    if (answer->handler == NULL && answer->result < 0)
         cJSON_AddStringToObject(root, "refused", answer->refused.text);
     cJSON *updates = cJSON_AddArrayToObject(root, "updates");
-    if (answer->result == ROUTES_PUBLISH)
+    if (answer->handler == NULL && answer->result == ROUTES_PUBLISH)
         add_update(updates, &answer->update);
     char *text = cJSON_PrintUnformatted(root);
     buf_printf(out, "%s\n", text);
@@ -152,6 +166,7 @@ int verb_route(struct cli *cli, int argc, char **argv)
                                            .payload = bytes_of(argc > 1 ? argv[1] : ""),
                                            .received_us = clock_wall_us()};
     answer.route = routes_find(routes, message.topic, &answer.filter);
+    answer.handler = routes_handler(routes, message.topic);
     answer.result = make_update(routes, &message, answer.route, &answer.update, &answer.refused);
     if (cli->json)
         print_json(&out, &answer);

@@ -63,6 +63,8 @@ static const struct row COUNTERS[] = {
     {"hub_responses_total", WORKERS, NULL, STATS_HUB_AUTH, "code=\"auth\"", 0},
     {"hub_responses_total", WORKERS, NULL, STATS_HUB_BUSY, "code=\"busy\"", 0},
     {"hub_responses_total", WORKERS, NULL, STATS_HUB_ERROR, "code=\"error\"", 0},
+    {"handler_restarts_total", WORKERS, "Handlers that were started again.", STATS_HANDLER_RESTARTS,
+     NULL, 0},
 };
 
 static const struct row GAUGES[] = {
@@ -89,6 +91,8 @@ static const struct row HISTOGRAMS[] = {
     {"handle_duration_seconds", WORKERS, "From an entry read to settled.", STATS_HANDLE_US, NULL,
      1e-6},
     {"hub_request_duration_seconds", WORKERS, "One request to the hub.", STATS_HUB_US, NULL, 1e-6},
+    {"handler_duration_seconds", WORKERS, "From a message given to its handler to the answer.",
+     STATS_HANDLER_US, NULL, 1e-6},
     {"end_to_end_duration_seconds", WORKERS, "From received by the consumer to the hub's answer.",
      STATS_END_TO_END_US, NULL, 1e-6},
     {"batch_messages", WORKERS, "Messages of a batch.", STATS_BATCH_MESSAGES, NULL, 1e-3},

@@ -37,6 +37,7 @@ static const struct {
     {"hub_auth", STATS_HUB_AUTH},
     {"hub_busy", STATS_HUB_BUSY},
     {"hub_error", STATS_HUB_ERROR},
+    {"handler_restarts", STATS_HANDLER_RESTARTS},
 };
 
 static const struct {

@@ -205,7 +205,11 @@ static void set_number(const char *name, size_t value)
 
 static void set_environment(const struct process *process, const struct settings *settings)
 {
-    settings_unset_variables(settings);
+    struct buf passed = {0};
+
+    if (process->kind == PROCESS_WORKER)
+        settings_passed_variables(settings, &passed);
+    environ = settings_environment(settings, buf_bytes(&passed));
     unsetenv("MQTT_BRIDGE_CONFIG");
     if (setenv("MQTT_BRIDGE_NAME", process->name, 1) < 0)
         fail("MQTT_BRIDGE_NAME");

@@ -101,6 +101,21 @@ void entry_swap_ids(struct entry *a, struct entry *b)
     b->carried.capacity = swapped.capacity;
 }
 
+void answer_free(struct answer *answer)
+{
+    if (answer == NULL)
+        return;
+    handler_line_free(&answer->line);
+    arena_free(&answer->arena);
+    free(answer);
+}
+
+static void drop_answer(struct entry *entry)
+{
+    answer_free(entry->answer);
+    entry->answer = NULL;
+}
+
 static void drop_carried(struct entry *entry)
 {
     free(entry->carried.ids);
@@ -112,7 +127,9 @@ void entry_drop_value(struct entry *entry)
 {
     arena_free(&entry->arena);
     buf_free(&entry->carried.documents);
+    drop_answer(entry);
     entry->value = BYTES_NONE;
+    entry->death = BYTES_NONE;
     entry->identity = BYTES_NONE;
     entry->envelope = (struct envelope){0};
     entry->bytes = sizeof(*entry);
@@ -121,6 +138,7 @@ void entry_drop_value(struct entry *entry)
 void entry_free(struct entry *entry)
 {
     drop_carried(entry);
+    drop_answer(entry);
     arena_free(&entry->arena);
     free(entry);
 }

@@ -5,11 +5,13 @@
 #include "common/base/arena.h"
 #include "common/client/queue.h"
 #include "common/wire/envelope.h"
+#include "common/wire/handler_line.h"
 
 struct source;
 
 enum entry_state {
     ENTRY_QUEUED,   /* redelivered, and waits for its turn */
+    ENTRY_HANDLING, /* with its handler, or waits for it */
     ENTRY_CURRENT,  /* with the publisher, or about to leave */
     ENTRY_ASIDE,    /* waits for the hub, and others need not wait with it */
     ENTRY_GATHERED, /* of a window, that is over or not: published with what it carries */
@@ -26,6 +28,15 @@ struct carried {
         documents; /* of a batch: of the entry itself and of all that it carries; else empty */
 };
 
+/* What its handler has answered. The updates are published one after another. */
+struct answer {
+    struct arena arena; /* owner of the line's bytes */
+    struct handler_line line;
+    size_t published; /* of the updates */
+};
+
+void answer_free(struct answer *answer); /* NULL is allowed */
+
 struct entry {
     struct stream_id id;
     struct source *source;    /* where it came from, and where it is acknowledged */
@@ -36,6 +47,8 @@ struct entry {
     size_t bytes;             /* of memory that it holds, itself included */
     int64_t read_us;          /* monotonic */
     struct carried carried;
+    struct answer *answer; /* NULL: none; the route alone says what is published */
+    struct bytes death;    /* why a handler that had it ended; empty: none did */
     uint32_t deliveries;
     uint32_t failures;      /* of a route with `latest`: how often it was put off for a window */
     enum entry_state state; /* source_set_state changes it */
@@ -54,6 +67,12 @@ struct entry {
 void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_NAME_SIZE]);
 /* True of the identities that consumer and entry_name make: another program may give one id to many messages. */
 bool entry_identity_is_ours(struct bytes identity);
+
+/* Behind the update that is published now. */
+static inline bool entry_has_more_updates(const struct entry *entry)
+{
+    return entry->answer != NULL && entry->answer->published + 1 < entry->answer->line.updates_len;
+}
 
 /* It carries documents, its own among them. */
 static inline bool entry_is_batch(const struct entry *entry)

@@ -84,6 +84,12 @@ struct entry *lane_pop(struct lane *lane)
     return entry;
 }
 
+void lane_go_on(struct lane *lane)
+{
+    forgive(lane);
+    lane->head->answer->published++;
+}
+
 void lane_explain(struct lane *lane, const char *why)
 {
     free(lane->why);

@@ -24,6 +24,7 @@ struct lane {
     const struct settings_route *route; /* has entries wait for a window; NULL: none wait */
     const struct source *reading;       /* whose page of them is being read; NULL: none */
     bool reading_alone;                 /* what that page brings is published alone */
+    bool is_handled;                    /* its entries were a handler's */
     struct lane_list *list;
     struct lane *prev;
     struct lane *next;
@@ -62,6 +63,8 @@ void lane_move_by_window(struct lane *lane, struct lane_list *list);
 void lane_add(struct lane *lane, struct entry *entry, size_t limit);
 /* Nothing is held against the next one. */
 struct entry *lane_pop(struct lane *lane);
+/* The first one's next update is to be sent: likewise. */
+void lane_go_on(struct lane *lane);
 void lane_explain(struct lane *lane, const char *why);
 /* Sets the first one aside, and the others while `limit` bytes of all lanes hold them. The rest is left. */
 void lane_set_aside(struct lane *lane, size_t limit);

@@ -30,6 +30,7 @@ static struct lane *find_or_make(struct lanes *lanes, const struct entry *entry)
         return lane;
     lane = lane_new(key, route);
     lane->left.total = &lanes->left;
+    lane->is_handled = entry->answer != NULL;
     HASH_ADD_KEYPTR(hh, lanes->all, lane->key, lane->key_len, lane);
     return lane;
 }
@@ -144,6 +145,23 @@ void lanes_forget_waiting(struct lanes *lanes)
         else
             ids_free(&lane->left);
         if (lane->head == NULL)
+            lanes_place(lanes, lane);
+    }
+}
+
+void lanes_take_handled(struct lanes *lanes, const struct source *source, struct ids *ids)
+{
+    struct lane *next;
+
+    for (struct lane *lane = lanes->unloaded.head; lane != NULL; lane = next) {
+        size_t len = 0;
+
+        next = lane->next;
+        while (lane->is_handled && len < lane->left.len &&
+               ids_at(&lane->left, len)->source == source)
+            ids_push_left(ids, *ids_at(&lane->left, len++));
+        ids_drop(&lane->left, len);
+        if (len > 0)
             lanes_place(lanes, lane);
     }
 }

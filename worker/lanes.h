@@ -45,6 +45,8 @@ void lanes_forget(struct lanes *lanes, const struct source *source);
 /* Of a worker that ends: what waits for the hub. */
 void lanes_forget_waiting(struct lanes *lanes);
 
+/* What lanes of handlers have left of that source goes to `ids`: it takes their way once more, from the start. */
+void lanes_take_handled(struct lanes *lanes, const struct source *source, struct ids *ids);
 /* A page of what a lane has left of that source, to be read again; 0: none, or one is being read. The entries
  * that were found are given back, in their order, with lanes_add_again; lanes_end_page says how many of the page they
  * were taken from. After lanes_forget the lane may not be used. */

@@ -31,6 +31,7 @@ struct worker {
     struct reader *readers[TRANSPORTS_MAX]; /* in order of priority */
     size_t readers_len;
     struct load load; /* of all transports */
+    struct pollfd *fds;
     enum phase phase;
     int exit_code;
     int64_t deadline_ms; /* while draining or releasing */
@@ -88,6 +89,9 @@ static void open_worker(struct worker *worker, int argc, char **argv)
         publisher_new(&worker->publisher, &worker->child, &err) < 0)
         child_fail_start(&worker->child, &err);
     open_readers(worker, instance);
+    worker->fds = xcalloc(2 + handlers_fds(publisher_handlers(worker->publisher)) +
+                              worker->readers_len * READER_FDS,
+                          sizeof(*worker->fds));
     worker->started_ms = clock_monotonic_ms();
     log_info(LOG_WITH(log_text("transports", settings->worker.transports),
                       log_text("hub", settings->mercure.url), log_text("instance", instance),
@@ -129,8 +133,7 @@ static int64_t resident_bytes(void)
 static size_t count_open(const struct worker *worker)
 {
     const size_t *entries = worker->load.entries;
-    size_t open = entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_ASIDE] +
-                  worker->load.requested;
+    size_t open = load_at_hand(entries) + entries[ENTRY_ASIDE] + worker->load.requested;
 
     for (size_t i = 0; i < worker->readers_len; i++)
         open += settle_waiting(reader_source(worker->readers[i])->settle);
@@ -213,7 +216,7 @@ static struct credit credit_of(const struct worker *worker)
 {
     size_t limit = (size_t)worker->child.settings->worker.prefetch_bytes;
     const size_t *held = worker->load.bytes;
-    size_t others = held[ENTRY_QUEUED] + held[ENTRY_CURRENT] + held[ENTRY_GATHERED];
+    size_t others = load_at_hand(held) + held[ENTRY_GATHERED];
 
     bool is_full = others >= limit || load_is_crowded(&worker->load, limit) ||
                    publisher_lanes(worker->publisher)->left * sizeof(struct left) >= limit;
@@ -296,8 +299,10 @@ static bool is_released(const struct worker *worker)
 
 static void advance_end(struct worker *worker, int64_t now_ms)
 {
-    if (worker->phase == DRAINING && (is_drained(worker, now_ms) || is_settled(worker, now_ms) ||
-                                      now_ms >= worker->deadline_ms)) {
+    bool is_done = (is_drained(worker, now_ms) || is_settled(worker, now_ms)) &&
+                   handlers_have_ended(publisher_handlers(worker->publisher));
+
+    if (worker->phase == DRAINING && (is_done || now_ms >= worker->deadline_ms)) {
         worker->phase = RELEASING;
         worker->deadline_ms = now_ms + RELEASE_MS;
         for (size_t i = 0; i < worker->readers_len; i++)
@@ -323,7 +328,9 @@ static void tell_state(struct worker *worker, int64_t now_ms)
     if (trouble[0] == '\0')
         trouble = failures_trouble(worker->failures);
     stats_reason(slot, trouble);
-    stats_set(slot, STATS_CONNECTED, running && !publisher_is_blocked(worker->publisher));
+    stats_set(slot, STATS_CONNECTED,
+              running && !publisher_is_blocked(worker->publisher) &&
+                  handlers_trouble(publisher_handlers(worker->publisher))[0] == '\0');
     stats_set(slot, STATS_PREFETCHED, count_open(worker) + count_gathered(worker));
     if (running && !worker->ready) {
         worker->ready = true;
@@ -378,11 +385,12 @@ static int poll_timeout(const struct worker *worker, int64_t now_ms)
 
 static void wait_and_process(struct worker *worker, int64_t now_ms)
 {
-    struct pollfd fds[2 + TRANSPORTS_MAX * READER_FDS] = {
-        {.fd = worker->child.signal_fd, .events = POLLIN}};
+    struct handlers *handlers = publisher_handlers(worker->publisher);
+    struct pollfd *fds = worker->fds;
     unsigned first[TRANSPORTS_MAX + 1] = {0};
     unsigned len = 1;
 
+    fds[0] = (struct pollfd){.fd = worker->child.signal_fd, .events = POLLIN};
     if (failures_fd(worker->failures) >= 0)
         fds[len++] = (struct pollfd){.fd = failures_fd(worker->failures), .events = POLLIN};
     for (size_t i = 0; i < worker->readers_len; i++) {
@@ -390,7 +398,9 @@ static void wait_and_process(struct worker *worker, int64_t now_ms)
         len += reader_poll(worker->readers[i], fds + len);
     }
     first[worker->readers_len] = len;
-    hub_poll(publisher_hub(worker->publisher), fds, len, poll_timeout(worker, now_ms));
+    unsigned handlers_len = handlers_poll(handlers, fds + len);
+    hub_poll(publisher_hub(worker->publisher), fds, len + handlers_len,
+             poll_timeout(worker, now_ms));
 
     switch (child_read_signal(&worker->child)) {
     case CHILD_STOP:
@@ -407,6 +417,7 @@ static void wait_and_process(struct worker *worker, int64_t now_ms)
     for (size_t i = 0; i < worker->readers_len; i++)
         reader_process(worker->readers[i], fds + first[i], first[i + 1] - first[i]);
     failures_process(worker->failures);
+    handlers_process(handlers, fds + len, handlers_len);
 }
 
 /* Entries that are still open stay pending in Redis. */
@@ -416,6 +427,7 @@ static void close_worker(struct worker *worker)
     failures_free(worker->failures);
     for (size_t i = 0; i < worker->readers_len; i++)
         reader_free(worker->readers[i]);
+    free(worker->fds);
     child_end(&worker->child);
 }
 

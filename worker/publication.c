@@ -7,6 +7,7 @@
 
 struct publication {
     struct routes *routes;
+    bool has_handlers;
     struct buf lane;
     struct buf document;
 };
@@ -16,6 +17,7 @@ struct publication *publication_new(const struct settings *settings)
     struct publication *publication = xcalloc(1, sizeof(*publication));
 
     publication->routes = routes_new(settings);
+    publication->has_handlers = settings->handlers_len > 0;
     return publication;
 }
 
@@ -35,6 +37,14 @@ bool publication_drops(struct publication *publication, const struct entry *entr
         routes_find(publication->routes, entry->envelope.topic, NULL);
 
     return route != NULL && route->drop;
+}
+
+const struct settings_handler *publication_handler(struct publication *publication,
+                                                   const struct entry *entry)
+{
+    if (!publication->has_handlers)
+        return NULL;
+    return routes_handler(publication->routes, entry->envelope.topic);
 }
 
 const struct settings_route *publication_route(struct publication *publication,
@@ -92,15 +102,35 @@ static int make_batch(struct publication *publication, const struct entry *entry
                         update, err);
 }
 
+/* The one that its handler's answer has come to. */
+static int make_answered(struct publication *publication, const struct entry *entry,
+                         struct update *update, struct error *err)
+{
+    const struct routes_message message = message_of(entry);
+    size_t index = entry->answer->published;
+
+    return routes_handled(publication->routes, &message, &entry->answer->line.updates[index],
+                          index + 1, update, err);
+}
+
+static int make_update(struct publication *publication, const struct entry *entry,
+                       const struct settings_route *route, struct update *update, struct error *err)
+{
+    const struct routes_message message = message_of(entry);
+
+    if (entry->answer != NULL)
+        return make_answered(publication, entry, update, err);
+    if (route != NULL && route->publish == PUBLISH_BATCH)
+        return make_batch(publication, entry, update, err);
+    return routes_update(publication->routes, &message, update, err);
+}
+
 int publication_update(struct publication *publication, const struct entry *entry,
                        const struct settings_route *route, struct buf *form, struct bytes *id,
                        struct error *err)
 {
-    const struct routes_message message = message_of(entry);
     struct update update;
-    int result = route != NULL && route->publish == PUBLISH_BATCH
-                     ? make_batch(publication, entry, &update, err)
-                     : routes_update(publication->routes, &message, &update, err);
+    int result = make_update(publication, entry, route, &update, err);
 
     if (result < 0)
         return result;

@@ -13,6 +13,9 @@ void publication_free(struct publication *publication);
 /* Its route has `drop`: nothing is published. */
 bool publication_drops(struct publication *publication, const struct entry *entry);
 
+/* The handler that says what is published of it; NULL: none, its route does. */
+const struct settings_handler *publication_handler(struct publication *publication,
+                                                   const struct entry *entry);
 /* The route that has the entry wait for a window; NULL: it is published by itself. */
 const struct settings_route *publication_route(struct publication *publication,
                                                const struct entry *entry);

@@ -29,6 +29,7 @@ struct publisher {
     const struct child *child;
     struct hub *hub;
     struct publication *publication;
+    struct handlers *handlers;
     struct breaker breaker;
     struct window window;
 
@@ -56,6 +57,7 @@ struct publisher {
 };
 
 static void answered(void *context, void *owner, const struct hub_result *result);
+static void add_to_lane(void *context, struct entry *entry);
 
 int publisher_new(struct publisher **publisher, const struct child *child, struct error *err)
 {
@@ -71,6 +73,7 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     made->lanes.aside_max = (size_t)child->settings->worker.prefetch_bytes;
     made->publication = publication_new(child->settings);
     made->lanes.publication = made->publication;
+    made->handlers = handlers_new(child, add_to_lane, made);
     breaker_init(&made->breaker, BACKOFF_MIN_MS, BACKOFF_MAX_MS);
     window_init(&made->window, settings->connections > 0 ? (size_t)settings->connections : 1);
     made->wake_ms = -1;
@@ -83,6 +86,7 @@ void publisher_free(struct publisher *publisher)
     if (publisher == NULL)
         return;
     hub_free(publisher->hub);
+    handlers_free(publisher->handlers);
     lanes_free(&publisher->lanes);
     publication_free(publisher->publication);
     free(publisher);
@@ -103,10 +107,22 @@ bool publisher_drops(struct publisher *publisher, const struct entry *entry)
     return publication_drops(publisher->publication, entry);
 }
 
-void publisher_add(struct publisher *publisher, struct entry *entry)
+static void add_to_lane(void *context, struct entry *entry)
 {
+    struct publisher *publisher = context;
+
     publisher->refused_lately = false;
     lanes_add(&publisher->lanes, entry, clock_monotonic_ms());
+}
+
+void publisher_add(struct publisher *publisher, struct entry *entry)
+{
+    const struct settings_handler *handler = publication_handler(publisher->publication, entry);
+
+    if (handler != NULL)
+        handlers_add(publisher->handlers, handler, entry);
+    else
+        add_to_lane(publisher, entry);
 }
 
 static void set_aside(const struct publisher *publisher, struct lane *lane)
@@ -262,7 +278,12 @@ static void tell(struct publisher *publisher, struct lane *lane, enum suspicion_
         lane_move(lane, &publisher->lanes.recalled);
         break;
     case SUSPICION_DONE:
-        finish(publisher, lane, VERDICT_DONE, "");
+        if (entry_has_more_updates(lane->head)) {
+            lane_go_on(lane);
+            lanes_place(&publisher->lanes, lane);
+        } else {
+            finish(publisher, lane, VERDICT_DONE, "");
+        }
         break;
     case SUSPICION_RETRY:
         give_verdict(publisher, lane, VERDICT_RETRY);
@@ -670,6 +691,7 @@ static void answered(void *context, void *owner, const struct hub_result *result
 
 void publisher_step(struct publisher *publisher, int64_t now_ms)
 {
+    handlers_step(publisher->handlers, now_ms);
     finish_held(publisher);
     if (publisher->lanes.ending)
         lanes_forget_waiting(&publisher->lanes);
@@ -697,6 +719,7 @@ void publisher_forget(struct publisher *publisher, const struct source *source, 
     while ((late = find_late(publisher, source, now_ms)) != NULL)
         give_up(publisher, late);
     lanes_forget(&publisher->lanes, source);
+    handlers_forget(publisher->handlers, source);
 }
 
 struct lanes *publisher_lanes(struct publisher *publisher)
@@ -704,8 +727,14 @@ struct lanes *publisher_lanes(struct publisher *publisher)
     return &publisher->lanes;
 }
 
+struct handlers *publisher_handlers(struct publisher *publisher)
+{
+    return publisher->handlers;
+}
+
 void publisher_stop(struct publisher *publisher)
 {
+    handlers_stop(publisher->handlers);
     publisher->lanes.ending = true;
 }
 
@@ -737,12 +766,16 @@ bool publisher_wants_beyond(const struct publisher *publisher)
 
 const char *publisher_trouble(const struct publisher *publisher)
 {
-    return publisher->trouble;
+    return publisher->trouble[0] != '\0' ? publisher->trouble
+                                         : handlers_trouble(publisher->handlers);
 }
 
 int64_t publisher_deadline_ms(const struct publisher *publisher)
 {
+    int64_t deadline =
+        clock_earlier_ms(publisher->wake_ms, handlers_deadline_ms(publisher->handlers));
+
     if (publisher->breaker.state != BREAKER_OPEN || publisher->probing)
-        return publisher->wake_ms;
-    return clock_earlier_ms(publisher->wake_ms, publisher->breaker.until_ms);
+        return deadline;
+    return clock_earlier_ms(deadline, publisher->breaker.until_ms);
 }

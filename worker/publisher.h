@@ -9,6 +9,7 @@
 
 #include "common/client/hub.h"
 #include "common/runtime/child.h"
+#include "worker/handlers.h"
 #include "worker/lanes.h"
 
 struct publisher;
@@ -19,9 +20,11 @@ MUST_CHECK int publisher_new(struct publisher **publisher, const struct child *c
 void publisher_free(struct publisher *publisher); /* releases all entries */
 struct hub *publisher_hub(struct publisher *publisher);
 struct lanes *publisher_lanes(struct publisher *publisher);
+struct handlers *publisher_handlers(struct publisher *publisher);
 
 /* The settings have it dropped: it is settled without the hub. */
 bool publisher_drops(struct publisher *publisher, const struct entry *entry);
+/* To its handler first, if it has one. */
 void publisher_add(struct publisher *publisher, struct entry *entry);
 /* Sends what may be sent now. */
 void publisher_step(struct publisher *publisher, int64_t now_ms);

@@ -81,6 +81,7 @@ struct reader {
 };
 
 static void fail(void *context, int result, const struct error *err);
+static void redeliver(void *context, struct entry *entry);
 
 int reader_new(struct reader **reader, const struct child *child,
                const struct settings_transport *transport, const char *instance, struct load *total,
@@ -100,6 +101,7 @@ int reader_new(struct reader **reader, const struct child *child,
     made->publisher = publisher;
     made->failures = failures;
     made->source->broken = fail;
+    made->source->redeliver = redeliver;
     made->source->context = made;
     made->me = (struct queue_reader){.consumer = made->source->consumer,
                                      .instance = xstrdup(instance),
@@ -192,6 +194,14 @@ static void fail(void *context, int result, const struct error *err)
     if (result == -ERR_REFUSED)
         reader->backoff.next_ms = reader->backoff.maximum_ms; /* time alone does not mend it */
     break_off(reader, copy.text);
+}
+
+static void redeliver(void *context, struct entry *entry)
+{
+    struct reader *reader = context;
+
+    source_set_state(entry, ENTRY_QUEUED);
+    redelivery_add(&reader->redelivery, entry);
 }
 
 static void connected(void *context, int result, const struct error *err)
@@ -442,6 +452,7 @@ static void read_lane(struct reader *reader, const struct credit *credit)
 
     if (page->under_way || reader->stopped)
         return;
+    lanes_take_handled(publisher_lanes(reader->publisher), reader->source, &reader->unread);
     size_t len = lanes_begin_page(publisher_lanes(reader->publisher), reader->source, ids,
                                   source_page_size(reader->source, PAGE, credit->aside_bytes),
                                   &page->redelivered, &page->lane);
@@ -763,7 +774,7 @@ bool reader_is_quiet(const struct reader *reader)
         return false;
     case RUNNING:
         return reader->reading && reader->dry && reader->unread.len == 0 &&
-               load->entries[ENTRY_QUEUED] + load->entries[ENTRY_CURRENT] == 0;
+               load_at_hand(load->entries) == 0;
     }
     return true;
 }
@@ -772,7 +783,7 @@ bool reader_is_idle(const struct reader *reader, bool without_rows)
 {
     const size_t *entries = reader->source->load.entries;
 
-    return entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_GATHERED] == 0 &&
+    return load_at_hand(entries) + entries[ENTRY_GATHERED] == 0 &&
            (without_rows || entries[ENTRY_FAILING] == 0) && !reader->reading &&
            settle_is_idle(reader->source->settle);
 }
@@ -782,7 +793,5 @@ bool reader_is_lost(const struct reader *reader, int64_t now_ms)
     const size_t *entries = reader->source->load.entries;
 
     return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->give_up_ms &&
-           entries[ENTRY_QUEUED] + entries[ENTRY_CURRENT] + entries[ENTRY_GATHERED] +
-                   entries[ENTRY_FAILING] ==
-               0;
+           load_at_hand(entries) + entries[ENTRY_GATHERED] + entries[ENTRY_FAILING] == 0;
 }

@@ -32,14 +32,20 @@ int64_t redelivery_deadline_ms(const struct redelivery *redelivery)
 
     if (source->counted == NULL || !source->leased || !queue_is_connected(source->writer))
         return -1;
+    if (source->counted->state == ENTRY_HANDLING)
+        return -1; /* however long that takes, it may die of it */
     return source->counted_ms + WAITING_MS;
+}
+
+static bool is_at_work(const struct source *source)
+{
+    return source->load.entries[ENTRY_CURRENT] + source->load.entries[ENTRY_HANDLING] > 0;
 }
 
 bool redelivery_is_busy(struct redelivery *redelivery)
 {
     redelivery->active =
-        redelivery->active &&
-        (redelivery->head != NULL || redelivery->source->load.entries[ENTRY_CURRENT] > 0);
+        redelivery->active && (redelivery->head != NULL || is_at_work(redelivery->source));
     return redelivery->active;
 }
 
@@ -47,11 +53,13 @@ static void hand_on(struct redelivery *redelivery)
 {
     struct entry *entry = take_head(redelivery);
     int64_t limit = redelivery->source->child->settings->worker.delivery_limit;
-    char cause[100];
+    char cause[400];
 
     source_set_state(entry, ENTRY_CURRENT);
     if ((int64_t)entry->deliveries > limit) {
-        snprintf(cause, sizeof(cause), "its worker died %u times", entry->deliveries - 1);
+        snprintf(cause, sizeof(cause), "its %s died %u times%s%.*s",
+                 entry->death.len > 0 ? "handler" : "worker", entry->deliveries - 1,
+                 entry->death.len > 0 ? ", the last time: " : "", BYTES_ARG(entry->death));
         settle_entry(entry, VERDICT_REJECT, cause);
         return;
     }
@@ -65,7 +73,7 @@ void redelivery_step(struct redelivery *redelivery, int64_t now_ms)
 
     if (waiting_ms >= 0 && now_ms >= waiting_ms)
         source_set_aside(redelivery->source->counted);
-    while (redelivery->head != NULL && redelivery->source->load.entries[ENTRY_CURRENT] == 0 &&
+    while (redelivery->head != NULL && !is_at_work(redelivery->source) &&
            (!publisher_is_blocked(publisher) || publisher_wants_another(publisher)))
         hand_on(redelivery);
 }

@@ -198,6 +198,20 @@ static void uncount_delivery(struct entry *entry)
                          NULL);
 }
 
+void source_wait_for_hub(const struct entry *entry)
+{
+    if (entry->source->counted == entry)
+        entry->source->counted_ms = clock_monotonic_ms();
+}
+
+void source_charge_delivery(struct entry *entry)
+{
+    forget_count(entry);
+    entry->deliveries += entry->counted;
+    entry->counted = false;
+    entry->redelivered = true;
+}
+
 void source_uncount_all(struct source *source)
 {
     for (struct entry *entry = source->open; entry != NULL; entry = entry->open_next)

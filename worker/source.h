@@ -23,6 +23,12 @@ struct load {
     size_t requested; /* asked for and not yet here */
 };
 
+/* Neither set aside, nor of a window, nor waiting for a row. */
+static inline size_t load_at_hand(const size_t by_state[ENTRY_STATES])
+{
+    return by_state[ENTRY_QUEUED] + by_state[ENTRY_HANDLING] + by_state[ENTRY_CURRENT];
+}
+
 /* What is set aside has twice as many bytes as it may have: each lane keeps its first entry, whatever the limit. */
 static inline bool load_is_crowded(const struct load *load, size_t limit)
 {
@@ -42,12 +48,16 @@ enum source_error {
 /* Redis said no to something that nothing goes on without, or is gone. */
 typedef void source_broken(void *context, int result, const struct error *err);
 
+/* Who had the entry in hand has died: it is to be handled alone. */
+typedef void source_redeliver(void *context, struct entry *entry);
+
 struct source {
     const struct child *child;
     struct queue *writer; /* a connection for everything but reading what is new */
     char *consumer;
     bool leased; /* the consumer name is ours, and with it what Redis counts of its entries */
     source_broken *broken;
+    source_redeliver *redeliver;
     void *context;
     struct settle *settle;
 
@@ -105,6 +115,10 @@ void source_will_be_due(struct source *source, int64_t due_ms);
 bool source_count_delivery(struct entry *entry);
 /* The same before the hub's answer is acted on; without Redis, where nothing can be counted, true. */
 bool source_may_settle(struct entry *entry);
+/* It is only now that it waits for the hub. */
+void source_wait_for_hub(const struct entry *entry);
+/* Who had it in hand has died: its count stands, and from now on it is a redelivered one. */
+void source_charge_delivery(struct entry *entry);
 /* The lease is about to be given back: no count stands. */
 void source_uncount_all(struct source *source);
 

@@ -41,9 +41,10 @@ enum stats_counter {
     STATS_HUB_REFUSED,
     STATS_HUB_AUTH,
     STATS_HUB_BUSY,
-    STATS_HUB_ERROR, /* no answer: connection error or time-out */
-    STATS_RESTARTS,  /* the supervisor's, in a child's slot: starts after the first */
-    STATS_CRASHES,   /* the same: ends that nobody had asked for */
+    STATS_HUB_ERROR,        /* no answer: connection error or time-out */
+    STATS_HANDLER_RESTARTS, /* a worker's: starts of handlers after the first of each */
+    STATS_RESTARTS,         /* the supervisor's, in a child's slot: starts after the first */
+    STATS_CRASHES,          /* the same: ends that nobody had asked for */
     STATS_COUNTERS
 };
 
@@ -71,6 +72,7 @@ enum stats_histogram {
     STATS_DISPATCH_US,    /* batch sent to reply */
     STATS_HANDLE_US,      /* entry read to settled */
     STATS_HUB_US,         /* one request to the hub */
+    STATS_HANDLER_US,     /* message given to a handler to its answer */
     STATS_END_TO_END_US,  /* received by the consumer to the hub's 200 */
     STATS_BATCH_MESSAGES, /* of each batch, in thousandths: the bounds are made for µs */
     STATS_HISTOGRAMS

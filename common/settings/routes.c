@@ -16,7 +16,8 @@
 struct route {
     const struct settings_route *settings; /* NULL: what [mercure] says */
     const char *name;
-    struct topic_template **topics; /* the topic and its alternates */
+    const struct settings_handler *handler; /* NULL: none */
+    struct topic_template **topics;         /* the topic and its alternates */
     size_t topics_len;
     enum update_data data;
     struct bytes field; /* of UPDATE_DATA_FIELD */
@@ -122,11 +123,14 @@ struct routes *routes_new(const struct settings *settings)
     routes->routes = xcalloc(routes->len, sizeof(*routes->routes));
     for (size_t i = 0; i < settings->routes_len; i++) {
         open_route(&routes->routes[i], &settings->routes[i], uri);
+        routes->routes[i].handler = settings_handler(settings, settings->routes[i].handler);
         add_filters(routes, &routes->routes[i]);
         if (routes->routes[i].topics_len > most)
             most = routes->routes[i].topics_len;
     }
     open_default(&routes->routes[settings->routes_len], &settings->mercure, uri);
+    routes->routes[settings->routes_len].handler =
+        settings_handler(settings, settings->worker.handler);
     routes->expanded = xcalloc(most, sizeof(*routes->expanded));
     return routes;
 }
@@ -170,6 +174,11 @@ const struct settings_route *routes_find(struct routes *routes, struct bytes top
     if (filter != NULL)
         *filter = found.text;
     return found.route->settings;
+}
+
+const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic)
+{
+    return find_filter(routes, topic).route->handler;
 }
 
 static void expand_topics(struct routes *routes, const struct filter *filter, struct bytes topic)
@@ -308,5 +317,35 @@ int routes_batch(struct routes *routes, const struct routes_message *first, stru
     routes_append_batch_topic(routes, first->topic, &routes->topics);
     routes->expanded[0] = buf_bytes(&routes->topics);
     fill_update(routes, route, update);
+    return update_check(update, err);
+}
+
+int routes_handled(struct routes *routes, const struct routes_message *message,
+                   const struct handler_update *given, size_t number, struct update *update,
+                   struct error *err)
+{
+    struct filter filter = find_filter(routes, message->topic);
+
+    make_id(routes, message->identity);
+    if (number > 1)
+        buf_printf(&routes->id, "-%zu", number);
+    expand_topics(routes, &filter, message->topic);
+    fill_update(routes, filter.route, update);
+    update->alternates = routes->expanded + 1;
+    update->alternates_len = filter.route->topics_len - 1;
+    update->data = given->data;
+    if (given->topics_len > 0) {
+        update->topic = given->topics[0];
+        update->alternates = given->topics + 1;
+        update->alternates_len = given->topics_len - 1;
+    }
+    if (given->has_private)
+        update->private_update = given->is_private;
+    if (given->type.len > 0)
+        update->type = given->type;
+    if (given->retry.len > 0)
+        update->retry = given->retry;
+    if (given->id.len > 0)
+        update->id = given->id;
     return update_check(update, err);
 }

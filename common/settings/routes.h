@@ -4,6 +4,7 @@
 #define COMMON_SETTINGS_ROUTES_H
 
 #include "common/settings/settings.h"
+#include "common/wire/handler_line.h"
 #include "common/wire/update.h"
 
 struct routes;
@@ -26,6 +27,9 @@ enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
 const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
                                          struct bytes *filter);
 
+/* The handler that is given messages of the topic; NULL: none. */
+const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic);
+
 /* ROUTES_PUBLISH: *update is filled, valid until the next call. ROUTES_DROP: nothing is published. -ERR_REFUSED: it
  * can't be published whoever asks; err says why. */
 MUST_CHECK int routes_update(struct routes *routes, const struct routes_message *message,
@@ -38,6 +42,12 @@ void routes_append_document(struct buf *documents, const struct routes_message *
 MUST_CHECK int routes_batch(struct routes *routes, const struct routes_message *first,
                             struct bytes documents, size_t count, struct update *update,
                             struct error *err);
+
+/* The update number `number`, from 1, of a handler's answer: what that does not say is as the route has it. The id is
+ * `urn:mqtt-bridge:<identity>`, with `-2` behind it for the second, and so on. -ERR_REFUSED as routes_update. */
+MUST_CHECK int routes_handled(struct routes *routes, const struct routes_message *message,
+                              const struct handler_update *given, size_t number,
+                              struct update *update, struct error *err);
 
 /* Reads `message`, `payload` or `field:NAME`; false if it is none of them. */
 bool routes_read_data(struct bytes text, enum update_data *data, struct bytes *field);

@@ -190,33 +190,13 @@ struct settings *settings_new(void)
 
 void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name)
 {
-    struct setting_view view = {section, xstrndup(name.data, name.len), NULL};
+    char *copy = xstrndup(name.data, name.len);
+    struct setting_view view;
 
-    if (section == SETTING_MQTT) {
-        size_t size = sizeof(*settings->consumers);
-
-        settings->consumers = xrealloc(settings->consumers, (settings->consumers_len + 1) * size);
-        view.base = &settings->consumers[settings->consumers_len++];
-        *(struct settings_mqtt *)view.base = (struct settings_mqtt){.name = (char *)view.name};
-    } else if (section == SETTING_TRANSPORT) {
-        size_t size = sizeof(*settings->transports);
-
-        settings->transports =
-            xrealloc(settings->transports, (settings->transports_len + 1) * size);
-        view.base = &settings->transports[settings->transports_len++];
-        *(struct settings_transport *)view.base =
-            (struct settings_transport){.name = (char *)view.name};
-    } else if (section == SETTING_ROUTE) {
-        size_t size = sizeof(*settings->routes);
-
-        settings->routes = xrealloc(settings->routes, (settings->routes_len + 1) * size);
-        view.base = &settings->routes[settings->routes_len++];
-        *(struct settings_route *)view.base = (struct settings_route){.name = (char *)view.name};
-    } else {
-        free((char *)view.name);
-        return;
-    }
-    set_defaults(&view);
+    if (settings_extend(settings, section, copy, &view))
+        set_defaults(&view);
+    else
+        free(copy);
 }
 
 void settings_free(struct settings *settings)
@@ -227,14 +207,10 @@ void settings_free(struct settings *settings)
         const struct setting_view view = settings_view(settings, i);
 
         free_texts(&view);
+        if (view.name[0] != '\0')
+            free((char *)view.name);
     }
     free(settings->mqtt.name);
-    for (size_t i = 0; i < settings->consumers_len; i++)
-        free(settings->consumers[i].name);
-    for (size_t i = 0; i < settings->transports_len; i++)
-        free(settings->transports[i].name);
-    for (size_t i = 0; i < settings->routes_len; i++)
-        free(settings->routes[i].name);
     for (size_t i = 0; i < settings->origins->len; i++)
         free(settings->origins->entries[i].text);
     free(settings->origins->entries);
@@ -244,6 +220,7 @@ void settings_free(struct settings *settings)
     free(settings->consumers);
     free(settings->transports);
     free(settings->routes);
+    free(settings->handlers);
     free(settings);
 }
 
@@ -542,15 +519,47 @@ char *settings_socket(const char *path)
     return found;
 }
 
-void settings_unset_variables(const struct settings *settings)
+/* A variable of that name, or the file of one. */
+static bool is_listed(struct bytes list, struct bytes name)
 {
-    struct bytes rest = buf_bytes(&settings->variables), name;
+    struct bytes item, file = BYTES("_FILE");
+
+    while (bytes_next_item(&list, &item))
+        if (bytes_equal(item, name) ||
+            (name.len == item.len + file.len && bytes_starts_with(name, item) &&
+             bytes_ends_with(name, file)))
+            return true;
+    return false;
+}
+
+void settings_passed_variables(const struct settings *settings, struct buf *list)
+{
+    for (size_t i = 0; i < settings->handlers_len; i++)
+        buf_printf(list, "%s ", settings->handlers[i].pass_env);
+}
+
+char **settings_environment(const struct settings *settings, struct bytes keep)
+{
+    struct buf ours = {0};
+    size_t len = 0, kept = 0;
 
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
         if (SETTINGS_TABLE[i].env)
-            settings_env_unset(bytes_of(SETTINGS_TABLE[i].env));
-    while (bytes_next_item(&rest, &name))
-        settings_env_unset(name);
+            buf_printf(&ours, "%s ", SETTINGS_TABLE[i].env);
+    buf_append(&ours, buf_bytes(&settings->variables));
+    settings_passed_variables(settings, &ours);
+    while (environ[len] != NULL)
+        len++;
+    char **environment = xcalloc(len + 1, sizeof(*environment));
+    for (size_t i = 0; i < len; i++) {
+        struct bytes name, value;
+
+        bytes_split(bytes_of(environ[i]), '=', &name, &value);
+        if (is_listed(keep, name) || !is_listed(buf_bytes(&ours), name))
+            environment[kept++] = environ[i];
+    }
+    buf_free(&ours);
+    return environment;
 }
 
 void settings_print_lines(const char *program, const char *kind, const struct buf *lines)
@@ -603,6 +612,14 @@ const struct settings_transport *settings_transport(const struct settings *setti
     for (size_t i = 0; i < settings->transports_len; i++)
         if (bytes_equal_text(name, settings->transports[i].name))
             return &settings->transports[i];
+    return NULL;
+}
+
+const struct settings_handler *settings_handler(const struct settings *settings, const char *name)
+{
+    for (size_t i = 0; i < settings->handlers_len; i++)
+        if (strcmp(settings->handlers[i].name, name) == 0)
+            return &settings->handlers[i];
     return NULL;
 }
 

@@ -93,6 +93,7 @@ struct settings_worker {
     int64_t prefetch_bytes;
     int64_t prefetch_window;
     int64_t delivery_limit;
+    char *handler; /* of the messages that no route takes; "" : none */
 };
 
 struct settings_retry {
@@ -143,6 +144,16 @@ struct settings_route {
     char *batch_topic; /* a template; batches are made for each of its texts */
     int64_t batch_max; /* messages */
     int64_t batch_bytes;
+    char *handler; /* "" : none */
+};
+
+/* [handler:NAME]: a program of the user's, which says what is published. */
+struct settings_handler {
+    char *name;
+    char *command;    /* common/base/words.h */
+    int64_t inflight; /* messages */
+    int64_t timeout_ms;
+    char *pass_env; /* names of variables, separated by commas or white space */
 };
 
 struct settings_http {
@@ -183,6 +194,8 @@ struct settings {
     struct settings_mercure mercure;
     struct settings_route *routes; /* the [route:NAME] sections, in the file's order */
     size_t routes_len;
+    struct settings_handler *handlers; /* the [handler:NAME] sections, in the file's order */
+    size_t handlers_len;
     struct settings_http http;
     struct settings_log log;
     struct settings_supervisor supervisor;
@@ -218,8 +231,11 @@ MUST_CHECK int settings_unpack(struct settings **settings, struct bytes packed, 
 
 void settings_free(struct settings *settings); /* NULL is allowed */
 
-/* Takes out of the environment what is a setting, or a secret that the ini refers to: a child has what it reads. */
-void settings_unset_variables(const struct settings *settings);
+/* The environment of a process that reads no variables, for execve: without what is a setting, or a secret that the ini
+ * refers to, or named by `pass_env`; but what the list `keep` names stays. The array is to be freed. */
+char **settings_environment(const struct settings *settings, struct bytes keep);
+/* What the handlers' `pass_env` name, as one list: a worker hands it on. */
+void settings_passed_variables(const struct settings *settings, struct buf *list);
 
 /* Each line of `lines` on standard error, "mqtt-bridge: " before it, and `kind`, which may be empty. */
 void settings_print_lines(const char *program, const char *kind, const struct buf *lines);
@@ -232,6 +248,7 @@ void settings_log_unreadable(const struct settings *settings);
 /* NULL if there is none of that name. */
 const struct settings_transport *settings_transport(const struct settings *settings,
                                                     struct bytes name);
+const struct settings_handler *settings_handler(const struct settings *settings, const char *name);
 /* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err);

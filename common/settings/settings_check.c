@@ -5,8 +5,10 @@
 
 #include "common/base/alloc.h"
 #include "common/base/nearest.h"
+#include "common/base/words.h"
 #include "common/settings/broker_address.h"
 #include "common/settings/routes.h"
+#include "common/settings/settings_env.h"
 #include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 #include "common/wire/topic_filter.h"
@@ -193,6 +195,21 @@ static void check_queue_is_new(const struct checking *checking,
     }
 }
 
+/* The name of a [handler:NAME], if it is not empty. */
+static void check_handler_name(const struct checking *checking, const char *name)
+{
+    const struct settings *settings = checking->settings;
+    struct nearest nearest = {.name = bytes_of(name)};
+
+    if (!name[0] || settings_handler(settings, name))
+        return;
+    for (size_t i = 0; i < settings->handlers_len; i++)
+        nearest_consider(&nearest, settings->handlers[i].name);
+    FAULT(checking, "handler", "there is no [handler:%.60s]%s%s%s", name,
+          nearest.best ? "; did you mean `" : "", nearest.best ? nearest.best : "",
+          nearest.best ? "`?" : "");
+}
+
 static void check_worker(const struct checking *checking)
 {
     const struct settings *settings = checking->settings;
@@ -219,6 +236,7 @@ static void check_worker(const struct checking *checking)
     }
     if (!named && all.len > 0)
         FAULT(checking, "transports", "names no transport");
+    check_handler_name(checking, settings->worker.handler);
 }
 
 static void check_failure(const struct checking *checking)
@@ -341,6 +359,48 @@ static void check_batch(const struct checking *checking, const struct settings_r
         FAULT(checking, "alternates", "a batch has one topic, batch_topic");
 }
 
+/* Written for this section, and not derived. */
+static bool is_given(const struct checking *checking, const void *field)
+{
+    const char *origin = settings_get_origin(checking->settings, field);
+
+    return origin && origin[0] != '[' && !bytes_starts_with(bytes_of(origin), BYTES("default"));
+}
+
+/* What a handler answers is not combined, nor is there data but its own. */
+static void check_route_handler(const struct checking *checking, const struct settings_route *route)
+{
+    check_handler_name(checking, route->handler);
+    if (!route->handler[0])
+        return;
+    if (route->drop)
+        FAULT(checking, "drop", "makes no sense with a handler: it may answer with no update");
+    if (route->publish != PUBLISH_EACH)
+        FAULT(checking, "publish",
+              "must be each with a handler: several of its updates are not published as one");
+    if (is_given(checking, &route->data))
+        FAULT(checking, "data", "makes no sense with a handler: its updates hold their data");
+}
+
+static void check_handler(const struct checking *checking)
+{
+    const struct settings_handler *handler = checking->view.base;
+    struct bytes list = bytes_of(handler->pass_env), name;
+    char **words;
+    struct error err;
+
+    if (!handler->command[0])
+        FAULT(checking, "command", "must be given: a program and its arguments");
+    else if (words_split(&words, bytes_of(handler->command), &err) < 0)
+        FAULT(checking, "command", "%s", err.text);
+    else
+        words_free(words);
+    while (bytes_next_item(&list, &name))
+        if (!settings_env_is_name(name))
+            FAULT(checking, "pass_env", "`%.*s` is no name of a variable",
+                  (int)(name.len < 60 ? name.len : 60), name.data);
+}
+
 static void check_route(const struct checking *checking)
 {
     const struct settings_route *route = checking->view.base;
@@ -355,6 +415,7 @@ static void check_route(const struct checking *checking)
         check_batch(checking, route, wildcards);
     if (!routes_read_data(bytes_of(route->data), &data, &field))
         FAULT(checking, "data", "must be message, payload or field:NAME, not `%.60s`", route->data);
+    check_route_handler(checking, route);
     for (const char *c = route->type; *c; c++)
         if ((unsigned char)*c < ' ') {
             FAULT(checking, "type", "must hold no control characters");
@@ -439,6 +500,9 @@ static void check_view(const struct checking *checking)
         break;
     case SETTING_ROUTE:
         check_route(checking);
+        break;
+    case SETTING_HANDLER:
+        check_handler(checking);
         break;
     case SETTING_HTTP:
         check_http(checking);

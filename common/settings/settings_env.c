@@ -172,7 +172,7 @@ void settings_env_free(struct settings_env_value *value)
     buf_free(&value->notice);
 }
 
-static bool is_name(struct bytes name)
+bool settings_env_is_name(struct bytes name)
 {
     for (size_t i = 0; i < name.len; i++) {
         char c = name.data[i];
@@ -200,7 +200,7 @@ static int expand_one(struct bytes reference, bool secret, struct buf *out, stru
             has_fallback = true;
         }
     }
-    if (!is_name(name)) {
+    if (!settings_env_is_name(name)) {
         return error_set(
             err, ERR_USAGE,
             "`${` must be followed by a variable's name and `}` (write `$${` for `${`)");
@@ -254,15 +254,4 @@ int settings_env_expand(struct bytes text, bool secret, struct buf *out, struct 
         i += 3 + inner.len;
     }
     return 0;
-}
-
-void settings_env_unset(struct bytes name)
-{
-    char *plain = xstrndup(name.data, name.len);
-    char *file = xasprintf("%s_FILE", plain);
-
-    unsetenv(plain);
-    unsetenv(file);
-    free(plain);
-    free(file);
 }

@@ -42,7 +42,6 @@ void settings_env_free(struct settings_env_value *value);
 MUST_CHECK int settings_env_expand(struct bytes text, bool secret, struct buf *out,
                                    struct buf *notices, struct buf *names, struct error *err);
 
-/* Takes NAME and NAME_FILE out of the environment. */
-void settings_env_unset(struct bytes name);
+bool settings_env_is_name(struct bytes name); /* of a variable */
 
 #endif

@@ -5,9 +5,9 @@
 
 #include "common/settings/settings_table.h"
 
-/* Every field has its default; no transport, consumer or route yet. */
+/* Every field has its default; no section with a name yet. */
 struct settings *settings_new(void);
-/* One more [consumer:NAME] or [transport:NAME], at its defaults, at the end of its list.
+/* One more section with a name, at its defaults, at the end of its list.
  * Moves the list: no origin may have been kept for it yet. Nothing for other sections. */
 void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name);
 

@@ -1,5 +1,7 @@
 #include "common/settings/settings_table.h"
 
+#include "common/base/alloc.h"
+
 #include <string.h>
 
 #define SECOND 1e3
@@ -40,6 +42,10 @@ const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS] = {
                        "What is published of some topics: the first section in the file's order "
                        "with a filter that takes the topic. What none takes is published as "
                        "[mercure] says."},
+    [SETTING_HANDLER] =
+        {"handler", "",
+         "A program of your own, which is given messages and says what is published "
+         "of them: see docs/HANDLERS.md."},
     [SETTING_HTTP] = {"http", NULL, "Health, readiness, status and the live page."},
     [SETTING_LOG] = {"log", NULL, "The log, in Monolog's formats, channel `mqtt`."},
     [SETTING_SUPERVISOR] = {"supervisor", NULL, "The parent of all processes."},
@@ -214,7 +220,12 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(WORKER, "delivery_limit", NUMBER, W), .standard = "5", RANGE(1, 1000),
      AT(worker, delivery_limit),
      .description =
-         "deaths of the worker that holds it, after which an entry goes to the failure transport"},
+         "deaths of the worker or handler that holds it, after which an entry goes to the failure "
+         "transport"},
+    {KEY(WORKER, "handler", TEXT, W), .standard = "", AT(worker, handler),
+     .description =
+         "name of a [handler:NAME] for all messages that no route takes; empty: they are "
+         "published as [mercure] says"},
 
     {KEY(RETRY, "max_retries", NUMBER, W), .standard = "3", RANGE(0, 1000), AT(retry, max_retries),
      .description = "retries before the failure transport"},
@@ -323,6 +334,22 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(ROUTE, "batch_bytes", SIZE, W), .standard = "256K", RANGE(KIB, 3 * MIB),
      AT(route, batch_bytes),
      .description = "with batch: so many bytes of documents are published before the window ends"},
+    {KEY(ROUTE, "handler", TEXT, W), .standard = "", AT(route, handler),
+     .description = "name of a [handler:NAME], which says what is published; empty: none"},
+
+    {KEY(HANDLER, "command", TEXT, W), .standard = "", AT(handler, command),
+     .description = "the program and its arguments, split as a shell would and run without one; "
+                    "must be given"},
+    {KEY(HANDLER, "inflight", NUMBER, W), .standard = "32", RANGE(1, 65536), AT(handler, inflight),
+     .description = "messages that it may have in hand at once"},
+    {KEY(HANDLER, "timeout", DURATION, W), .standard = "30s", RANGE(100, DAY),
+     AT(handler, timeout_ms),
+     .description =
+         "how long it may take to get ready, and for the message that it has had in hand "
+         "for longest; then it is replaced"},
+    {KEY(HANDLER, "pass_env", TEXT, W), .standard = "", AT(handler, pass_env),
+     .description = "names of variables that it is given although they are settings or secrets of "
+                    "the bridge, separated by commas or spaces"},
 
     {KEY(HTTP, "listen", TEXT, M), .env = "HTTP_LISTEN", .standard = "127.0.0.1:9080",
      AT(http, listen), .description = "address and port; `off`, or empty in the ini file: no HTTP"},
@@ -428,58 +455,102 @@ bool setting_is_read(const struct setting *row, const struct setting_view *view,
     return name[0] == '\0' && strcmp(row->key, "client_id") == 0;
 }
 
-/* The sections that are there once, in the order in which they are shown. */
-static struct setting_view single_view(struct settings *settings, size_t index)
-{
-    const struct setting_view views[] = {
-        {SETTING_WORKER, "", &settings->worker},
-        {SETTING_RETRY, "", &settings->retry},
-        {SETTING_FAILURE, "", &settings->failure},
-        {SETTING_MERCURE, "", &settings->mercure},
-        {SETTING_HTTP, "", &settings->http},
-        {SETTING_LOG, "", &settings->log},
-        {SETTING_SUPERVISOR, "", &settings->supervisor},
-        {SETTING_ENVIRONMENT, "", settings},
-    };
+/* Where the sections lie in struct settings, in the order in which they are shown. */
+static const struct part {
+    enum setting_section section;
+    size_t offset;     /* of its struct; of a list: of the pointer to it */
+    size_t size;       /* of each struct of a list, which begins with the name; 0: it is no list */
+    size_t len_offset; /* of a list's length */
+} PARTS[] = {
+#define ONCE(section, field)                                                                       \
+    {                                                                                              \
+        SETTING_##section, offsetof(struct settings, field), 0, 0                                  \
+    }
+#define LIST(section, field)                                                                       \
+    {                                                                                              \
+        SETTING_##section, offsetof(struct settings, field),                                       \
+            sizeof(*((struct settings *)0)->field), offsetof(struct settings, field##_len)         \
+    }
+    ONCE(MQTT, mqtt),
+    LIST(MQTT, consumers),
+    ONCE(SPOOL, spool),
+    LIST(TRANSPORT, transports),
+    LIST(ROUTE, routes),
+    LIST(HANDLER, handlers),
+    ONCE(WORKER, worker),
+    ONCE(RETRY, retry),
+    ONCE(FAILURE, failure),
+    ONCE(MERCURE, mercure),
+    ONCE(HTTP, http),
+    ONCE(LOG, log),
+    ONCE(SUPERVISOR, supervisor),
+    {SETTING_ENVIRONMENT, 0, 0, 0},
+#undef ONCE
+#undef LIST
+};
+#define PARTS_LEN (sizeof(PARTS) / sizeof(PARTS[0]))
 
-    return views[index];
+static size_t *part_len(const struct settings *settings, const struct part *part)
+{
+    return (size_t *)((char *)settings + part->len_offset);
 }
-#define SINGLE_VIEWS 8
+
+/* The pointer to a list is read and written as bytes: its type is another for each. */
+static char *part_items(const struct settings *settings, const struct part *part)
+{
+    char *items;
+
+    memcpy(&items, (const char *)settings + part->offset, sizeof(items));
+    return items;
+}
+
+static struct setting_view view_item(const struct part *part, char *item)
+{
+    const char *name;
+
+    memcpy(&name, item, sizeof(name));
+    return (struct setting_view){part->section, name, item};
+}
+
+bool settings_extend(struct settings *settings, enum setting_section section, char *name,
+                     struct setting_view *view)
+{
+    const struct part *part = PARTS;
+
+    while (part < PARTS + PARTS_LEN && (part->section != section || part->size == 0))
+        part++;
+    if (part == PARTS + PARTS_LEN)
+        return false;
+    size_t *len = part_len(settings, part);
+    char *items = xrealloc(part_items(settings, part), (*len + 1) * part->size);
+    char *item = items + *len * part->size;
+
+    memset(item, 0, part->size);
+    memcpy(item, &name, sizeof(name));
+    memcpy((char *)settings + part->offset, &items, sizeof(items));
+    (*len)++;
+    *view = view_item(part, item);
+    return true;
+}
 
 size_t settings_views_len(const struct settings *settings)
 {
-    return 2 + settings->consumers_len + settings->transports_len + settings->routes_len +
-           SINGLE_VIEWS;
+    size_t len = 0;
+
+    for (size_t i = 0; i < PARTS_LEN; i++)
+        len += PARTS[i].size == 0 ? 1 : *part_len(settings, &PARTS[i]);
+    return len;
 }
 
-struct setting_view settings_view(const struct settings *const_settings, size_t index)
+struct setting_view settings_view(const struct settings *settings, size_t index)
 {
-    struct settings *settings = (struct settings *)const_settings;
+    const struct part *part = PARTS;
 
-    if (index == 0)
-        return (struct setting_view){SETTING_MQTT, "", &settings->mqtt};
-    index--;
-    if (index < settings->consumers_len) {
-        struct settings_mqtt *consumer = &settings->consumers[index];
-
-        return (struct setting_view){SETTING_MQTT, consumer->name, consumer};
-    }
-    index -= settings->consumers_len;
-    if (index == 0)
-        return (struct setting_view){SETTING_SPOOL, "", &settings->spool};
-    index--;
-    if (index < settings->transports_len) {
-        struct settings_transport *transport = &settings->transports[index];
-
-        return (struct setting_view){SETTING_TRANSPORT, transport->name, transport};
-    }
-    index -= settings->transports_len;
-    if (index < settings->routes_len) {
-        struct settings_route *route = &settings->routes[index];
-
-        return (struct setting_view){SETTING_ROUTE, route->name, route};
-    }
-    return single_view(settings, index - settings->routes_len);
+    for (; part->size > 0 ? index >= *part_len(settings, part) : index > 0; part++)
+        index -= part->size > 0 ? *part_len(settings, part) : 1;
+    if (part->size > 0)
+        return view_item(part, part_items(settings, part) + index * part->size);
+    return (struct setting_view){part->section, "", (char *)settings + part->offset};
 }
 
 void setting_view_title(const struct setting_view *view, struct buf *out)

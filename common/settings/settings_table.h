@@ -15,7 +15,8 @@ enum setting_section {
     SETTING_RETRY,
     SETTING_FAILURE,
     SETTING_MERCURE,
-    SETTING_ROUTE, /* [route:NAME] */
+    SETTING_ROUTE,   /* [route:NAME] */
+    SETTING_HANDLER, /* [handler:NAME] */
     SETTING_HTTP,
     SETTING_LOG,
     SETTING_SUPERVISOR,
@@ -111,6 +112,9 @@ struct setting_view {
     void *base;       /* its struct */
 };
 
+/* Makes room for one more section of a list, which is zero but for its name. False: the section is there once. */
+bool settings_extend(struct settings *settings, enum setting_section section, char *name,
+                     struct setting_view *view);
 size_t settings_views_len(const struct settings *settings);
 struct setting_view settings_view(const struct settings *settings, size_t index);
 /* Appends "mqtt", "consumer:garden", "transport:async". */

@@ -53,10 +53,10 @@ static void append_json(struct buf *out, struct bytes json)
             copy[i] = ' ';
 }
 
-static void append_payload(struct buf *out, struct bytes payload)
+static void append_payload(struct buf *out, struct bytes payload, bool as_text)
 {
     buf_append(out, BYTES(",\"payload\":"));
-    if (json_is_valid(payload)) {
+    if (!as_text && json_is_valid(payload)) {
         append_json(out, payload);
     } else if (bytes_is_utf8(payload)) {
         json_quote(out, payload);
@@ -67,14 +67,14 @@ static void append_payload(struct buf *out, struct bytes payload)
     }
 }
 
-void update_document(struct buf *out, struct bytes id, struct bytes topic, struct bytes payload,
-                     int64_t received_us)
+static void append_document(struct buf *out, struct bytes id, struct bytes topic,
+                            struct bytes payload, int64_t received_us, bool as_text)
 {
     buf_append(out, BYTES("{\"id\":"));
     quote_lossy(out, id);
     buf_append(out, BYTES(",\"topic\":"));
     quote_lossy(out, topic);
-    append_payload(out, payload);
+    append_payload(out, payload, as_text);
     if (received_us > 0) {
         char time[CLOCK_TEXT_SIZE];
 
@@ -84,6 +84,18 @@ void update_document(struct buf *out, struct bytes id, struct bytes topic, struc
         buf_append(out, BYTES("Z\""));
     }
     buf_append_char(out, '}');
+}
+
+void update_document(struct buf *out, struct bytes id, struct bytes topic, struct bytes payload,
+                     int64_t received_us)
+{
+    append_document(out, id, topic, payload, received_us, false);
+}
+
+void update_text_document(struct buf *out, struct bytes id, struct bytes topic,
+                          struct bytes payload, int64_t received_us)
+{
+    append_document(out, id, topic, payload, received_us, true);
 }
 
 /* What a byte becomes. LETTER: itself under both encodings. */

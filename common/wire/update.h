@@ -14,6 +14,10 @@
 void update_document(struct buf *out, struct bytes id, struct bytes topic, struct bytes payload,
                      int64_t received_us);
 
+/* The same, but a payload that is JSON is a string too: its very bytes. */
+void update_text_document(struct buf *out, struct bytes id, struct bytes topic,
+                          struct bytes payload, int64_t received_us);
+
 /* Empty (len 0) type and retry are left out; data is always sent. */
 struct update {
     struct bytes topic;

@@ -265,6 +265,150 @@ static void test_routes_are_the_same_for_a_child(void **state)
     buf_free(&packed);
 }
 
+static const char HANDLED[] = "[handler:one]\n"
+                              "command = one\n"
+                              "[handler:rest]\n"
+                              "command = 'a b' c\n"
+                              "[worker]\n"
+                              "handler = rest\n"
+                              "[route:a]\n"
+                              "match = a/+\n"
+                              "topic = as/{1}\n"
+                              "alternates = all\n"
+                              "private = yes\n"
+                              "type = t\n"
+                              "retry = 1s\n"
+                              "handler = one\n"
+                              "[route:b]\n"
+                              "match = b\n";
+
+static void expect_handler(const char *topic, const char *expected)
+{
+    const struct settings_handler *handler = routes_handler(routes, bytes_of(topic));
+
+    if (expected == NULL)
+        assert_null(handler);
+    else
+        assert_string_equal(handler->name, expected);
+}
+
+static void test_a_topic_has_the_handler_of_its_route_or_of_the_worker(void **state)
+{
+    struct buf packed = {0};
+    struct error err;
+
+    (void)state;
+    open_routes(HANDLED);
+    expect_handler("a/x", "one");
+    expect_handler("b", NULL);
+    expect_handler("c", "rest");
+    settings_pack(settings, "worker", &packed);
+    close_routes();
+    assert_int_equal(settings_unpack(&settings, buf_bytes(&packed), &err), 0);
+    routes = routes_new(settings);
+    expect_handler("a/x", "one");
+    expect_handler("c", "rest");
+    close_routes();
+    buf_free(&packed);
+}
+
+static void test_a_handlers_update_has_of_its_route_what_it_does_not_say(void **state)
+{
+    const struct routes_message message = {.identity = BYTES("id-1"), .topic = BYTES("a/x")};
+    struct bytes topics[] = {BYTES("one"), BYTES("two")};
+    const struct handler_update bare = {.data = BYTES("1")};
+    const struct handler_update full = {.topics = topics,
+                                        .topics_len = 2,
+                                        .data = BYTES("2"),
+                                        .has_private = true,
+                                        .type = BYTES("u"),
+                                        .retry = BYTES("7"),
+                                        .id = BYTES("urn:own")};
+
+    (void)state;
+    open_routes(HANDLED);
+    assert_int_equal(routes_handled(routes, &message, &bare, 1, &update, &refused), 0);
+    expect_bytes(update.topic, "as/x");
+    assert_int_equal(update.alternates_len, 1);
+    expect_bytes(update.alternates[0], "all");
+    expect_bytes(update.data, "1");
+    assert_true(update.private_update);
+    expect_bytes(update.type, "t");
+    expect_bytes(update.retry, "1000");
+    expect_bytes(update.id, "urn:mqtt-bridge:id-1");
+    assert_int_equal(routes_handled(routes, &message, &bare, 3, &update, &refused), 0);
+    expect_bytes(update.id, "urn:mqtt-bridge:id-1-3");
+    assert_int_equal(routes_handled(routes, &message, &full, 2, &update, &refused), 0);
+    expect_bytes(update.topic, "one");
+    assert_int_equal(update.alternates_len, 1);
+    expect_bytes(update.alternates[0], "two");
+    assert_false(update.private_update);
+    expect_bytes(update.type, "u");
+    expect_bytes(update.retry, "7");
+    expect_bytes(update.id, "urn:own");
+    topics[0] = BYTES_NONE;
+    assert_int_equal(routes_handled(routes, &message, &full, 2, &update, &refused), -ERR_REFUSED);
+    close_routes();
+}
+
+static void test_a_handler_that_makes_no_sense_is_named(void **state)
+{
+    (void)state;
+    expect_faults(
+        "[worker]\nhandler = won\n[handler:one]\npass_env = A, B-C\n"
+        "[handler:two]\ncommand = a 'b\n"
+        "[route:a]\nmatch = a\nhandler = two\ndrop = yes\npublish = latest\ndata = payload\n"
+        "[route:b]\nmatch = b\nhandler = none\n",
+        "x.ini:2: [worker] handler: there is no [handler:won]\n"
+        "x.ini:3: [handler:one] command: must be given: a program and its arguments\n"
+        "x.ini:4: [handler:one] pass_env: `B-C` is no name of a variable\n"
+        "x.ini:6: [handler:two] command: a ' is not closed\n"
+        "x.ini:10: [route:a] drop: makes no sense with a handler: it may answer with no "
+        "update\n"
+        "x.ini:11: [route:a] publish: must be each with a handler: several of its updates "
+        "are not published as one\n"
+        "x.ini:12: [route:a] data: makes no sense with a handler: its updates hold their "
+        "data\n"
+        "x.ini:15: [route:b] handler: there is no [handler:none]; did you mean `one`?\n");
+}
+
+static bool has_variable(char **environment, const char *name)
+{
+    for (size_t i = 0; environment[i] != NULL; i++)
+        if (strncmp(environment[i], name, strlen(name)) == 0 && environment[i][strlen(name)] == '=')
+            return true;
+    return false;
+}
+
+static void test_an_environment_keeps_what_is_no_setting_or_is_asked_for(void **state)
+{
+    struct buf passed = {0};
+
+    (void)state;
+    setenv("BRIDGE_TEST", "secret", 1);
+    setenv("MQTT_PASSWORD_FILE", "/dev/null", 1);
+    setenv("DATABASE_URL", "postgresql://u:p@h/d", 1);
+    open_routes("[mercure]\njwt = ${BRIDGE_TEST}\n[handler:a]\ncommand = a\npass_env = "
+                "DATABASE_URL, HOME\n");
+    char **all = settings_environment(settings, BYTES_NONE);
+    settings_passed_variables(settings, &passed);
+    char **kept = settings_environment(settings, buf_bytes(&passed));
+    assert_true(has_variable(all, "PATH"));
+    assert_false(has_variable(all, "BRIDGE_TEST"));
+    assert_false(has_variable(all, "MQTT_PASSWORD_FILE"));
+    assert_false(has_variable(all, "DATABASE_URL"));
+    assert_false(has_variable(all, "HOME"));
+    assert_true(has_variable(kept, "DATABASE_URL"));
+    assert_true(has_variable(kept, "HOME"));
+    assert_false(has_variable(kept, "BRIDGE_TEST"));
+    free(all);
+    free(kept);
+    buf_free(&passed);
+    close_routes();
+    unsetenv("MQTT_PASSWORD_FILE");
+    unsetenv("DATABASE_URL");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +424,10 @@ int main(void)
         TEST(test_a_batch_is_an_array_on_its_topic),
         TEST(test_a_batch_is_of_documents_and_has_one_topic),
         TEST(test_routes_are_the_same_for_a_child),
+        TEST(test_a_topic_has_the_handler_of_its_route_or_of_the_worker),
+        TEST(test_a_handlers_update_has_of_its_route_what_it_does_not_say),
+        TEST(test_a_handler_that_makes_no_sense_is_named),
+        TEST(test_an_environment_keeps_what_is_no_setting_or_is_asked_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
