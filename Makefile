@@ -72,6 +72,8 @@ UNIT_USES := $(shell cd tests/unit && awk -F'"' '/^.include "/ { last = split($$
     if (used != "" && used != "common") by[FILENAME] = used } \
     END { for (file in by) print file "=" by[file] }' *.h test_*.c)
 
+EXAMPLES := $(wildcard examples/*/*)
+
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
@@ -187,10 +189,12 @@ generate: $(BUILD)/mqtt-bridge ## write etc/mqtt-bridge.ini and docs/SETTINGS.md
 
 .PHONY: install
 install: all ## install under DESTDIR and PREFIX; settings that are there stay as they are
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web $(DESTDIR)/etc/mqtt-bridge
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web $(DESTDIR)/etc/mqtt-bridge \
+	    $(addprefix $(DESTDIR)$(PREFIX)/share/mqtt-bridge/,$(sort $(dir $(EXAMPLES))))
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 web/* $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web
 	install -m 644 etc/mqtt-bridge.ini $(DESTDIR)$(PREFIX)/share/mqtt-bridge/mqtt-bridge.ini
+	$(foreach file,$(EXAMPLES),install -m 755 $(file) $(DESTDIR)$(PREFIX)/share/mqtt-bridge/$(file) &&) true
 	test -e $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini || \
 	    install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini
 

@@ -25,7 +25,7 @@ test=("${demo[@]}" libcmocka-dev python3-pytest python3-pytest-timeout python3-p
     python3-redis python3-psycopg2 python3-selenium chromium chromium-driver redis-tools nginx procps
     php-cli php-redis php-pgsql php-symfony-messenger php-symfony-redis-messenger
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
-    php-symfony-event-dispatcher php-symfony-console php-doctrine-dbal)
+    php-symfony-event-dispatcher php-symfony-console php-symfony-framework-bundle php-doctrine-dbal)
 lint=("${build[@]}" python3 git clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck python3-pyflakes)
 # shellcheck disable=SC2034
 compose=("${test[@]}" debootstrap)

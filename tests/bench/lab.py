@@ -16,6 +16,7 @@ from measure import Machine, Sample, cpu_seconds, pss_bytes
 from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Redis, build_folder, jwt, wait_until
 from bridge.redis_kinds import Authority, TlsRedis
 
+ROOT = Path(__file__).resolve().parents[2]
 FILTER = "bench/#"
 TOPICS = 1000
 LIMIT = 60.0  # seconds for any one step
@@ -245,11 +246,17 @@ class Lab:
         with self._running(self._tool("hub_saturate", self.hub.url, token, count, 16)) as tool:
             return self._report(tool)
 
-    def worker(self, count):
+    def handler(self, count):
+        """The same with the example of a handler in Python between; CPU is the worker's."""
+        command = f"/usr/bin/python3 {ROOT}/examples/python/handler.py"
+        return self.worker(count, {"worker": {"handler": "example", "prefetch": 1024},
+                                   "handler:example": {"command": command, "inflight": 512}})
+
+    def worker(self, count, settings=None):
         """One worker from a full stream to the hub; done is what is acknowledged and deleted."""
         client = self.redis.client
         client.execute_command("COPY", "template", "messages", "REPLACE")
-        bridge = self._bridge("worker", redis=self.redis, hub=self.hub)
+        bridge = self._bridge("worker", redis=self.redis, hub=self.hub, settings=settings)
         with contextlib.closing(bridge):
             worker = bridge.run_program("worker")
             left = [count]

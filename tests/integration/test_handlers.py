@@ -1,16 +1,24 @@
 """[handler:NAME]: a program of the user's says what is published. docs/HANDLERS.md has the table of cases."""
 
 import json
+import os
 import shlex
+import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many, failed_rows
+from bridge.faulty import PROBE, RESET, FaultyHub
+from bridge.process import is_alive
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Does as its messages say: {"do": "updates", "updates": [...]}, {"do": "error", ...}, {"do": "exit"}, ...
 SCRIPT = '''
-import json, os, signal, sys, time
+import json, os, random, signal, sys, time
 out = sys.stdout
 def write(text):
     out.write(text + "\\n")
@@ -28,6 +36,8 @@ for line in sys.stdin:
         file.write(line)
     what = message["payload"] if isinstance(message["payload"], dict) else {}
     do, id = what.get("do", "echo"), message["id"]
+    if len(sys.argv) > 2:
+        time.sleep(random.uniform(0, float(sys.argv[2])))
     if do == "echo":
         write(json.dumps({"id": id, "updates": [{"data": message}]}))
     elif do == "updates":
@@ -52,6 +62,8 @@ for line in sys.stdin:
         for one in [*reversed(held), id]:
             write(json.dumps({"id": one, "updates": [{"data": one}]}))
         held.clear()
+with open(sys.argv[1] + "/ended", "w") as file:
+    file.write("end of input\\n")
 '''
 
 
@@ -89,6 +101,17 @@ def wait_acknowledged(redis, timeout=20):
 
 def do(what, **more):
     return json.dumps({"do": what, **more})
+
+
+def wait_random(rng):
+    time.sleep(rng.uniform(0.1, 0.6))  # the moment of a fault: no condition to wait for
+
+
+def kill_quietly(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has died by itself
 
 
 def test_a_handler_is_given_the_document_with_what_is_known_of_the_message(start, redis, sse, given):
@@ -232,3 +255,146 @@ def test_a_handler_has_no_secrets_but_those_that_pass_env_names(bridge, folder, 
     assert two["HUB_KEY"] == "k" * 40 and "DATABASE_URL" not in two and "APP_ENV" not in two
     for environment in (one, two):
         assert not [name for name in environment if name.startswith("MQTT_")]
+
+
+# Ends and outages ------------------------------------------------------------------------------------------
+
+def wait_given(given, count):
+    wait_until(lambda: len(given()) >= count, 20, lambda: f"{count} are given; {len(given())} so far")
+
+
+def test_a_slow_handler_is_given_no_more_than_inflight_and_little_is_read_ahead(start, bridge, redis, given, sse):
+    bridge.settings["worker"]["prefetch"] = 16
+    start(inflight="4")
+    add_many(redis, [("plant", do("hold"))] * 3 + [("plant", do("release"))] + [("plant", do("hold"))] * 60)
+    sse.wait_count(4)
+    wait_given(given, 8)
+    wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 16, 20, "as many as may be are read")
+    assert len(given()) == 8
+
+
+def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, folder, redis, sse, given, starts):
+    bridge.settings["supervisor"]["stop_timeout"] = "12s"
+    process = start(inflight="2")
+    add_many(redis, [("plant/1", do("sleep", seconds=1)), ("plant/2", "1"), ("plant/3", "1"), ("plant/4", "1")])
+    wait_given(given, 1)
+    assert process.stop() == 0
+    assert {event.document["topic"] for event in sse.wait_count(2)} == {"plant/1", "plant/2"}
+    assert redis.client.xlen("messages") == 2 and redis.client.xpending("messages", "symfony")["pending"] == 2
+    assert (folder / "ended").read_text() == "end of input\n"
+    assert not is_alive(starts()[0])
+
+
+def test_what_a_handler_does_not_answer_before_the_end_stays_pending_uncharged(start, bridge, redis, given, starts):
+    bridge.settings["supervisor"]["stop_timeout"] = "4s"
+    process = start()
+    add_many(redis, [("plant/1", do("sleep", seconds=60))])
+    wait_given(given, 1)
+    assert process.stop() == 0
+    wait_until(lambda: not is_alive(starts()[0]), 10, "the handler is ended as well")
+    [entry] = redis.client.xpending_range("messages", "symfony", "-", "+", 10)
+    assert entry["times_delivered"] == 1
+
+
+def test_a_handler_dies_with_its_worker_and_what_it_had_is_charged(start, redis, given, starts, sse):
+    process = start()
+    add_many(redis, [("plant/1", do("sleep", seconds=2))])
+    wait_given(given, 1)
+    process.kill()
+    wait_until(lambda: not is_alive(starts()[0]), 10, "the handler dies with the worker")
+    start()
+    sse.wait_count(1)
+    wait_acknowledged(redis)
+    assert [message["attempt"] for message in given()] == [1, 2]
+
+
+def test_answers_for_what_was_lost_with_redis_are_dropped(start, redis, given, starts, sse, database):
+    start(inflight="4")
+    add_many(redis, [("plant/1", do("sleep", seconds=3)), ("plant/2", "1"), ("plant/3", "1")])
+    wait_given(given, 1)
+    redis.stop()
+    redis.start()
+    sse.wait_count(3, timeout=30)
+    wait_acknowledged(redis)
+    assert len(starts()) == 1 and failed_rows(database) == []
+    by_topic = {}
+    for event in sse.events:
+        by_topic.setdefault(event.document["topic"], set()).add(event.id)
+    assert [len(ids) for ids in by_topic.values()] == [1, 1, 1]
+
+
+def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, redis, database, rng, starts):
+    """Topics are one a message, so an update's topic tells the message."""
+    count, hub = 3000, FaultyHub()
+    script = folder / "handler.py"
+    script.write_text(SCRIPT)
+    bridge.settings["mercure"]["url"] = hub.url
+    bridge.settings["worker"] |= {"handler": "test", "count": 2}
+    bridge.settings["handler:test"] = {
+        "command": shlex.join([sys.executable, str(script), str(folder), "0.002"]), "inflight": 16}
+    messages = [(f"plant/{number}", str(number)) for number in range(count)]
+    for number in range(0, count, 1000):
+        messages[number] = (f"bad/{number}", do("kill"))
+    try:
+        bridge.start(wait=False)
+        wait_until(lambda: len(starts()) >= 2, 20, "both handlers run")
+        add_many(redis, messages)
+        for step in range(12):
+            what = rng.choice(["worker", "handler", "handler", "hub", "redis"]) if step > 4 else \
+                ["worker", "handler", "hub", "redis", "handler"][step]
+            wait_random(rng)
+            if what == "worker":
+                bridge.kill_child("worker", rng.randrange(2) if len(bridge.pids("worker")) == 2 else 0)
+            elif what == "handler":
+                alive = [pid for pid in starts() if is_alive(pid)]
+                if alive:
+                    kill_quietly(rng.choice(alive))
+            elif what == "hub":
+                hub.script = lambda update: RESET
+                wait_random(rng)
+                hub.script = lambda update: None
+            else:
+                redis.stop()
+                wait_random(rng)
+                redis.start()
+        wait_acknowledged(redis, 90)
+    finally:
+        hub.close()
+    passed = [topic for topic, _ in list(hub.passed.values()) if topic != PROBE]
+    assert sorted(passed) == sorted(topic for topic, _ in messages if topic.startswith("plant/")), \
+        "each message once by its ids, however often it was published"
+    rows = failed_rows(database)
+    assert len(rows) == 3 and all("bad/" in row["body"] and "died 5 times" in row["body"] for row in rows)
+
+
+# Examples --------------------------------------------------------------------------------------------------
+
+def test_the_python_example_publishes_what_its_function_returns(bridge, redis, sse):
+    bridge.settings["worker"]["handler"] = "example"
+    bridge.settings["handler:example"] = {"command": f"{sys.executable} {ROOT}/examples/python/handler.py"}
+    add_many(redis, [(f"plant/{number}", str(number)) for number in range(500)])
+    process = bridge.run_program("worker")
+    wait_acknowledged(redis)
+    assert sorted(json.loads(event.data)["value"] for event in sse.wait_count(500)) == list(range(500))
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("application", ["bus", "kernel"])
+def test_the_php_example_dispatches_into_the_bus_of_an_application(bridge, folder, redis, sse, database, application):
+    handled = folder / "handled"
+    bridge.env["HANDLED_FILE"] = handled
+    bridge.env["HOME"] = folder
+    bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
+    bridge.settings["worker"]["handler"] = "app"
+    bridge.settings["handler:app"] = {
+        "command": f"php {ROOT}/examples/php/handler.php {ROOT}/tests/integration/php/{application}.php"}
+    add_many(redis, [("plant/1", '{"temp": 21.50}\n'), ("plant/2", "été"), ("fail/3", "1"), ("poison/4", "1")])
+    process = bridge.run_program("worker")
+    wait_acknowledged(redis)
+    lines = [json.loads(line) for line in handled.read_text().splitlines()]
+    assert {(line["topic"], bytes.fromhex(line["payload_hex"]).decode()) for line in lines} == \
+        {("plant/1", '{"temp": 21.50}\n'), ("plant/2", "été")}
+    fail, poison = sorted((row["body"] for row in failed_rows(database)), key=lambda body: "poison/4" in body)
+    assert "the handler fails on fail/3" in fail and "RedeliveryStamp" in fail
+    assert "the handler can never take poison/4" in poison and 'retryCount\\";i:1' not in poison
+    assert sse.events == [] and ("[handler:app] handling plant/1" in process.log()) == (application == "kernel")

@@ -1,5 +1,6 @@
 """make install and uninstall: what an operator has written is never theirs to touch."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def test_what_is_installed_runs_and_an_upgrade_keeps_the_settings(make, folder):
     version = subprocess.run([folder / "usr/bin/mqtt-bridge", "version"], text=True, capture_output=True, check=True)
     assert version.stdout.startswith("mqtt-bridge ")
     assert (folder / "usr/share/mqtt-bridge/web/index.html").exists()
+    assert os.access(folder / "usr/share/mqtt-bridge/examples/python/handler.py", os.X_OK)
 
     settings.write_text("[mqtt]\npassword = the operator's\n")
     sample.write_text("of an older version")
