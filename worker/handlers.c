@@ -182,7 +182,7 @@ static void fail(struct handler *handler, const char *what, struct bytes detail)
     char shown[80], cause[HANDLER_CAUSE_LENGTH];
 
     bytes_to_printable(detail, shown, sizeof(shown));
-    snprintf(cause, sizeof(cause), "%s: %s", what, shown);
+    snprintf(cause, sizeof(cause), "%s%s%s", what, detail.len > 0 ? ": " : "", shown);
     handler_process_kill(handler->process, cause);
 }
 
@@ -363,7 +363,12 @@ static void tell_end(struct handler *handler, const char *cause, size_t in_hand,
 
     snprintf(handler->trouble, sizeof(handler->trouble), "[handler:%s] does not run: %s", name,
              cause);
-    if (in_hand > 0)
+    if (handler->handlers->stopping)
+        log_fault(&handler->fault, LOG_LEVEL_ERROR,
+                  LOG_WITH(log_number("in_hand", (int64_t)in_hand)),
+                  "[handler:%s] died: %s. What it had in hand, %zu messages, stays pending", name,
+                  cause, in_hand);
+    else if (in_hand > 0)
         log_fault(&handler->fault, LOG_LEVEL_ERROR,
                   LOG_WITH(log_number("in_hand", (int64_t)in_hand)),
                   "[handler:%s] died: %s. It is started again in %lld ms; what it had in hand, %zu "

@@ -144,6 +144,28 @@ def test_an_answer_may_have_many_updates_or_none(start, redis, make_sse, databas
     assert len(everything.events) == 3 and failed_rows(database) == []
 
 
+def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(start, bridge, redis, database, given):
+    hub = FaultyHub(lambda update: {"flaky": 500 if update.attempt <= 3 else None, "refused": 400}.get(update.topic))
+    bridge.settings["mercure"]["url"] = hub.url
+    try:
+        start()
+        for last in ("flaky", "refused"):
+            updates = [{"topic": f"before {last}", "data": 1}, {"topic": last, "data": 2}, {"topic": "behind", "data": 3}]
+            add_many(redis, [(f"plant/{last}", do("updates", updates=updates))])
+        add_many(redis, [(f"plant/{number}", "1") for number in range(20)])
+        wait_acknowledged(redis)
+    finally:
+        hub.close()
+    attempts = {topic: [message["attempt"] for message in given() if message["topic"] == f"plant/{topic}"]
+                for topic in ("flaky", "refused")}
+    assert attempts == {"flaky": [1, 2], "refused": [1]}
+    [first] = [id for id, (topic, _) in hub.passed.items() if topic == "before flaky"]
+    assert hub.seen[first] == 2 and hub.seen[first + "-2"] == 4 and hub.seen[first + "-3"] == 1
+    assert hub.topics().count("behind") == 1, "nothing behind the refused one is published"
+    [row] = failed_rows(database)
+    assert "plant/refused" in row["body"] and "400" in row["body"]
+
+
 def test_answers_may_come_in_any_order(start, redis, sse):
     start()
     add_many(redis, [(f"plant/{number}", do("hold")) for number in range(10)])
