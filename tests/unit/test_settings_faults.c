@@ -230,7 +230,7 @@ static void test_consumers_must_differ_and_have_topics(void **state)
 static void test_a_section_of_another_version_is_unknown(void **state)
 {
     (void)state;
-    expect_faults("[handler:a]\nmatch = a/#\n", "x.ini:1: [handler:a]: unknown section\n");
+    expect_faults("[plugin:a]\nmatch = a/#\n", "x.ini:1: [plugin:a]: unknown section\n");
 }
 
 static void test_a_file_that_cannot_be_read_is_a_fault(void **state)
