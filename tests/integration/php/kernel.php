@@ -4,11 +4,11 @@
 // attribute alone. It is given a service, and prints what belongs into the log.
 
 namespace App\MessageHandler {
-    require_once __DIR__.'/message.php';
     error_reporting(\E_ALL & ~\E_DEPRECATED & ~\E_USER_DEPRECATED);
     foreach (['Bundle/FrameworkBundle', 'Component/Messenger'] as $package) {
         require_once "Symfony/$package/autoload.php";
     }
+    require_once __DIR__.'/message.php';
 
     use App\Message\MqttMessage;
     use Symfony\Component\Messenger\Attribute\AsMessageHandler;
