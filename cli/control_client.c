@@ -14,7 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PATIENCE_S   10
+#define PACKET_MAX   65536
+#define ANSWER_MAX   (64 << 20)
 #define ROOTS_SOCKET "/var/lib/mqtt-bridge/control.sock"
 
 cJSON *control_client_request(struct cli *cli, const char *verb)
@@ -31,8 +32,9 @@ cJSON *control_client_request(struct cli *cli, const char *verb)
     return request;
 }
 
-/* The folder's owner runs the bridge, unless anybody could have made the folder there. */
-static bool is_folders_owner(const char *path, uid_t uid)
+/* Only the folder's owner can have made the socket there, or on OpenShift any user of the group root: and only where
+ * nobody else could have made the folder. */
+static bool may_listen_there(const char *path, const struct ucred *peer)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash != NULL ? xstrndup(path, (size_t)(slash - path) + 1) : xstrdup("./");
@@ -41,13 +43,12 @@ static bool is_folders_owner(const char *path, uid_t uid)
     struct stat outer;
     bool known = stat(folder, &inner) == 0 && stat(above, &outer) == 0 &&
                  (inner.st_mode & S_IWOTH) == 0 && (outer.st_mode & S_IWOTH) == 0;
-    bool is = known && (inner.st_uid == uid ||
-                        /* OpenShift: any user, in the group root. */
-                        (inner.st_gid == 0 && (inner.st_mode & S_IWGRP) != 0));
+    bool may = known && (inner.st_uid == peer->uid ||
+                         (inner.st_gid == 0 && peer->gid == 0 && (inner.st_mode & S_IWGRP) != 0));
 
     free(folder);
     free(above);
-    return is;
+    return may;
 }
 
 /* Whoever made the folder first could listen there, and be believed. */
@@ -58,8 +59,7 @@ static int check_listener(int fd, const char *path, struct error *err)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
         return error_system(err, "%s", path);
-    if (peer.uid == 0 || peer.uid == geteuid() ||
-        (geteuid() == 0 && is_folders_owner(path, peer.uid)))
+    if (peer.uid == 0 || peer.uid == geteuid() || (geteuid() == 0 && may_listen_there(path, &peer)))
         return 0;
     return error_set(err, ERR_USAGE,
                      "%s: a program of user %u listens there, who can't be the bridge's: not asked",
@@ -73,6 +73,9 @@ static bool may_not_enter(const char *path)
 
 static int connect_failed(const char *path, struct error *err)
 {
+    if (errno == EPROTOTYPE)
+        return error_set(err, ERR_SYSTEM,
+                         "%s: a bridge of another version listens there: end it by a signal", path);
     if (errno == EACCES)
         return error_set(err, ERR_SYSTEM,
                          "the bridge of %s is another user's, and you may not use it: try as that "
@@ -86,15 +89,15 @@ static int connect_failed(const char *path, struct error *err)
                                                  : "");
 }
 
-static int connect_to(const char *path, struct error *err)
+static int connect_to(const char *path, int patience_s, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = PATIENCE_S};
+    const struct timeval patience = {.tv_sec = patience_s};
 
     if (strlen(path) >= sizeof(address.sun_path))
         return error_set(err, ERR_USAGE, "[supervisor] socket: %s: too long", path);
     memcpy(address.sun_path, path, strlen(path));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_system(err, "socket");
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -118,64 +121,90 @@ static int failed(struct error *err, const char *what)
 static int send_request(int fd, const cJSON *request, struct error *err)
 {
     char *text = cJSON_PrintUnformatted(request);
-    struct buf line = {0};
+    size_t len = text != NULL ? strlen(text) : 0;
+    bool fits = len > 0 && len <= PACKET_MAX;
     int result = 0;
 
-    buf_append_text(&line, text != NULL ? text : "");
-    buf_append_char(&line, '\n');
+    if (!fits)
+        result = error_set(err, ERR_USAGE, "the request is longer than 64 KB");
+    else if (send(fd, text, len, MSG_NOSIGNAL) < 0)
+        result = failed(err, "control socket");
     cJSON_free(text);
-    for (size_t sent = 0; sent < line.len && result == 0;) {
-        ssize_t now = send(fd, line.data + sent, line.len - sent, MSG_NOSIGNAL);
-
-        if (now >= 0)
-            sent += (size_t)now;
-        else if (errno != EINTR)
-            result = failed(err, "control socket");
-    }
-    buf_free(&line);
     return result;
 }
 
-static int read_line(int fd, struct buf *line, struct error *err)
+/* A long answer, which came as a descriptor of memory. */
+static int read_memory(int memory, struct buf *out, struct error *err)
 {
-    for (;;) {
-        char *room = buf_reserve(line, 4096);
-        ssize_t got = recv(fd, room, 4096, 0);
+    struct stat info;
 
-        if (got == 0)
-            return error_set(err, ERR_FORMAT,
-                             "the supervisor closed the connection without an answer");
-        if (got < 0 && errno == EINTR)
-            continue;
+    if (fstat(memory, &info) < 0 || !S_ISREG(info.st_mode) || info.st_size > ANSWER_MAX)
+        return error_set(err, ERR_FORMAT, "the supervisor's answer is not to be read");
+    buf_clear(out);
+    for (;;) {
+        ssize_t got = pread(memory, buf_reserve(out, PACKET_MAX), PACKET_MAX, (off_t)out->len);
+
         if (got < 0)
-            return failed(err, "control socket");
-        line->len += (size_t)got;
-        if (memchr(room, '\n', (size_t)got) != NULL)
+            return error_system(err, "control socket");
+        if (got == 0)
             return 0;
+        out->len += (size_t)got;
     }
+}
+
+static int read_packet(int fd, struct buf *out, struct error *err)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } rights;
+    struct iovec part = {buf_reserve(out, PACKET_MAX), PACKET_MAX};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &rights,
+                             .msg_controllen = sizeof(rights)};
+    ssize_t got;
+    int result = 0;
+
+    do {
+        got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 && errno != ECONNRESET)
+        return failed(err, "control socket");
+    if (got <= 0)
+        return error_set(err, ERR_FORMAT, "the supervisor closed the connection without an answer");
+    out->len = (size_t)got;
+    const struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS) {
+        int memory;
+
+        memcpy(&memory, CMSG_DATA(head), sizeof(memory));
+        result = read_memory(memory, out, err);
+        close(memory);
+    }
+    return result;
 }
 
 static int read_answer(int fd, cJSON **answer, struct error *err)
 {
-    struct buf line = {0};
-    int result = read_line(fd, &line, err);
+    struct buf text = {0};
+    int result = read_packet(fd, &text, err);
 
-    *answer = NULL;
     if (result == 0) {
-        *answer = cJSON_Parse(buf_text(&line));
+        *answer = cJSON_Parse(buf_text(&text));
         if (!cJSON_IsObject(*answer))
             result = error_set(err, ERR_FORMAT, "the supervisor's answer is not JSON");
         else if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(*answer, "ok")))
             result = error_set(err, ERR_REFUSED, "%s", control_client_text(*answer, "error"));
     }
-    buf_free(&line);
+    buf_free(&text);
     return result;
 }
 
-int control_client_ask(const char *path, const cJSON *request, cJSON **answer, int *connection,
+int control_client_ask(const char *path, const cJSON *request, int patience_s, cJSON **answer,
                        struct error *err)
 {
-    int fd = connect_to(path, err);
+    int fd = connect_to(path, patience_s, err);
 
     *answer = NULL;
     if (fd < 0)
@@ -183,10 +212,7 @@ int control_client_ask(const char *path, const cJSON *request, cJSON **answer, i
     int result = send_request(fd, request, err);
     if (result == 0)
         result = read_answer(fd, answer, err);
-    if (connection != NULL && result == 0)
-        *connection = fd;
-    else
-        close(fd);
+    close(fd);
     return result;
 }
 
@@ -214,8 +240,19 @@ static int failure_code(const struct cli *cli, const struct error *err, const cJ
     return err->code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
 }
 
-int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer,
-                              int *connection)
+/* Those that change something are answered when it is done, which the supervisor bounds. */
+static int patience_for(const struct verb *verb)
+{
+    static const char *const CHANGES[] = {"start",   "stop",  "shutdown",
+                                          "restart", "scale", "reload"};
+
+    for (size_t i = 0; i < sizeof(CHANGES) / sizeof(CHANGES[0]); i++)
+        if (strcmp(verb->name, CHANGES[i]) == 0)
+            return 0;
+    return CONTROL_CLIENT_PATIENCE_S;
+}
+
+int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer)
 {
     const char *path = cli_socket(cli);
     struct error err = {.code = ERR_NOT_FOUND};
@@ -223,7 +260,7 @@ int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **ans
 
     *answer = NULL;
     if (path != NULL)
-        result = control_client_ask(path, request, answer, connection, &err);
+        result = control_client_ask(path, request, patience_for(cli->verb), answer, &err);
     if (result == 0)
         return CLI_DONE;
     if (!cli->quiet)

@@ -165,27 +165,56 @@ static void append_count(struct buf *out, const char *label, const cJSON *object
     render_count(out, control_client_number(object, name));
 }
 
+/* "connected", "1 of 2 connected" */
+static void append_broker(struct buf *out, const cJSON *status)
+{
+    const cJSON *process;
+    int consumers = 0;
+    int connected = 0;
+
+    cJSON_ArrayForEach(process, cJSON_GetObjectItemCaseSensitive(status, "processes"))
+    {
+        if (strncmp(control_client_text(process, "name"), "consumer", 8) != 0)
+            continue;
+        consumers++;
+        connected += cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(process, "connected"));
+    }
+    if (connected > 0 && connected < consumers)
+        buf_printf(out, "%d of %d ", connected, consumers);
+    buf_append_text(out, connected > 0 ? "connected" : "not connected");
+}
+
+static const char *hub_word(const cJSON *status)
+{
+    const cJSON *parts = cJSON_GetObjectItemCaseSensitive(status, "parts");
+    const cJSON *hub = cJSON_GetObjectItemCaseSensitive(parts, "hub");
+
+    if (hub == NULL || cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(hub, "configured")))
+        return "-";
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hub, "ok")) ? "ok" : "unreachable";
+}
+
 /* How old the depths are is said where the monitor hangs or is gone:
  * "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker connected · hub ok" */
 static void summary_line(struct buf *out, const cJSON *status)
 {
-    const cJSON *queue = cJSON_GetObjectItemCaseSensitive(status, "queue");
+    const cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
+    const cJSON *failure = cJSON_GetObjectItemCaseSensitive(status, "failure");
     const cJSON *spool = cJSON_GetObjectItemCaseSensitive(status, "spool");
-    const char *hub = control_client_text(status, "hub");
-    double age_ms = control_client_number(queue, "age_ms");
+    double age_ms = control_client_number(status, "asked_ms_ago");
 
-    buf_append_text(out, control_client_text(queue, "transport"));
+    buf_append_text(out, control_client_text(transport, "name"));
     if (age_ms > READINESS_STALE_MS) {
         buf_append_text(out, ", ");
         render_duration(out, age_ms);
         buf_append_text(out, " ago");
     }
-    append_count(out, ": ready ", queue, "ready");
-    append_count(out, ", in flight ", queue, "in_flight");
-    append_count(out, ", delayed ", queue, "delayed");
+    append_count(out, ": ready ", transport, "ready");
+    append_count(out, ", in flight ", transport, "pending");
+    append_count(out, ", delayed ", transport, "delayed");
     buf_append_text(out, ", oldest ");
-    render_duration(out, control_client_number(queue, "oldest_ms"));
-    append_count(out, " · failed ", queue, "failed");
+    render_duration(out, control_client_number(transport, "oldest_ms"));
+    append_count(out, " · failed ", failure, "messages");
     append_count(out, " · spool ", spool, "messages");
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(spool, "paused")))
         buf_append_text(out, " (full: the broker waits)");
@@ -193,8 +222,9 @@ static void summary_line(struct buf *out, const cJSON *status)
         append_count(out, " · set aside ", spool, "oversized_messages");
         buf_append_text(out, " (mqtt-bridge spool)");
     }
-    buf_printf(out, " · broker %s · hub %s\n", control_client_text(status, "broker"),
-               hub[0] != '\0' ? hub : "-");
+    buf_append_text(out, " · broker ");
+    append_broker(out, status);
+    buf_printf(out, " · hub %s\n", hub_word(status));
 }
 
 static void reason_lines(struct buf *out, const cJSON *status, bool color)
@@ -274,4 +304,93 @@ void render_status(struct buf *out, const cJSON *status, bool color)
     }
     summary_line(out, status);
     reason_lines(out, status, color);
+}
+
+static const struct column {
+    char key;
+    const char *word;
+    const char *member;
+} COLUMNS[] = {
+    {'n', "name", "name"},         {'s', "state", "state"},     {'u', "uptime", "uptime_ms"},
+    {'t', "restarts", "restarts"}, {'c', "crashes", "crashes"}, {'r', "rate", "rate"},
+    {'d', "done", "done"},         {'f', "failed", "failed"},   {'m', "memory", "memory_bytes"},
+};
+
+static const struct column *find_column(char key)
+{
+    for (size_t i = 0; i < sizeof(COLUMNS) / sizeof(COLUMNS[0]); i++)
+        if (COLUMNS[i].key == key)
+            return &COLUMNS[i];
+    return NULL;
+}
+
+const char *render_key(char key)
+{
+    const struct column *column = find_column(key);
+
+    return column != NULL ? column->word : NULL;
+}
+
+/* Texts from a to z, numbers from the greatest to what is not known. */
+static int compare(const cJSON *a, const cJSON *b, const char *member)
+{
+    double left = control_client_number(a, member);
+    double right = control_client_number(b, member);
+
+    if (cJSON_IsString(cJSON_GetObjectItemCaseSensitive(a, member)))
+        return strcmp(control_client_text(a, member), control_client_text(b, member));
+    return (left < right) - (left > right);
+}
+
+/* By insertion: those that are alike keep their order, and there are few. */
+bool render_sort(cJSON *status, char key, bool reverse)
+{
+    cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
+    const struct column *column = find_column(key);
+    size_t len = (size_t)cJSON_GetArraySize(processes);
+    int direction = reverse ? -1 : 1;
+
+    if (column == NULL)
+        return false;
+    cJSON **sorted = xcalloc(len + 1, sizeof(*sorted));
+    for (size_t i = 0; i < len; i++) {
+        cJSON *one = cJSON_DetachItemFromArray(processes, 0);
+        size_t to = i;
+
+        for (; to > 0 && compare(sorted[to - 1], one, column->member) * direction > 0; to--)
+            sorted[to] = sorted[to - 1];
+        sorted[to] = one;
+    }
+    for (size_t i = 0; i < len; i++)
+        cJSON_AddItemToArray(processes, sorted[i]);
+    free(sorted);
+    return true;
+}
+
+/* A sequence "\033[…m" takes no column, nor does a byte inside a UTF-8 character. */
+void render_clip(struct buf *out, struct bytes text, size_t columns, size_t rows)
+{
+    size_t column = 0;
+
+    for (size_t i = 0; i < text.len && rows > 0; i++) {
+        char c = text.data[i];
+
+        if (c == '\033') {
+            size_t end = i;
+
+            while (end < text.len && text.data[end] != 'm')
+                end++;
+            buf_append(out, bytes_slice(text, i, end - i + (end < text.len)));
+            i = end;
+            continue;
+        }
+        if (c == '\n') {
+            rows--;
+            column = 0;
+        } else if (((unsigned char)c & 0xC0) != 0x80) {
+            column++;
+        }
+        if (column <= columns)
+            buf_append_char(out, c);
+    }
 }

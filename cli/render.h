@@ -36,4 +36,12 @@ void render_title(struct buf *out, const cJSON *process);
 /* The answer to {"verb":"status"} as the table of processes, the line below it, and why it is not ready. */
 void render_status(struct buf *out, const cJSON *status, bool color);
 
+/* Sorts the processes of the status by the column with that key ("nsutcrdfm"), the greatest number first; reverse: last.
+ * False, and nothing, for another key. */
+bool render_sort(cJSON *status, char key, bool reverse);
+const char *render_key(char key); /* "memory"; NULL: there is no such */
+
+/* The first `rows` lines of the text, each cut to as many columns. */
+void render_clip(struct buf *out, struct bytes text, size_t columns, size_t rows);
+
 #endif

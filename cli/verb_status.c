@@ -1,4 +1,7 @@
-/* status and top: the processes and the queue, once or redrawn every second until `q`. */
+/* status and top: the processes and the queue, once or redrawn every second until `q`.
+ *
+ * On a terminal top has a screen of its own, and leaves the terminal as it was, whichever way it ends: a key, a signal,
+ * the end of the terminal. Elsewhere one picture follows the other. */
 #include "cli/control_client.h"
 #include "cli/render.h"
 #include "cli/verbs.h"
@@ -7,110 +10,188 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
-#define HOME_AND_CLEAR "\033[H\033[J"
-#define REDRAW_MS      1000
+#define ENTER      "\033[?1049h\033[?25l" /* another screen, no cursor */
+#define LEAVE      "\033[?25h\033[?1049l"
+#define HOME       "\033[H"
+#define CLEAR_REST "\033[J"
+#define CLEAR_LINE "\033[K"
 
-static void show(const struct cli *cli, const cJSON *status)
+#define REDRAW_MS  1000
+#define PATIENCE_S 2 /* with the supervisor, for a picture */
+
+struct top {
+    struct cli *cli;
+    bool screen; /* the output is a terminal */
+    bool keys;   /* and the input is one, whose former state is kept */
+    struct termios former;
+    char key; /* of the column that is sorted by; '0': as the supervisor has them */
+    bool reverse;
+};
+
+static volatile sig_atomic_t ended;
+static volatile sig_atomic_t paused;
+
+static void take_signal(int number)
 {
-    struct buf text = {0};
-
-    if (cli->json) {
-        control_client_print(status);
-        return;
-    }
-    render_status(&text, status, cli->color);
-    fwrite(text.data, 1, text.len, stdout);
-    buf_free(&text);
+    if (number == SIGTSTP)
+        paused = 1;
+    else if (number != SIGWINCH) /* which ends the waiting, no more */
+        ended = 1;
 }
 
-static int show_once(struct cli *cli, const cJSON *request)
+static void take_signals(void)
 {
-    cJSON *status = NULL;
-    int code = control_client_ask_or_say(cli, request, &status, NULL);
+    static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGWINCH, SIGPIPE};
+    const struct sigaction action = {.sa_handler = take_signal};
 
-    if (code == CLI_DONE)
-        show(cli, status);
-    cJSON_Delete(status);
-    return code;
+    for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+        sigaction(SIGNALS[i], &action, NULL);
+}
+
+/* Keys come one by one and unseen. */
+static void enter(struct top *top)
+{
+    struct termios keys;
+
+    take_signals();
+    fputs(ENTER, stdout);
+    top->keys = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &top->former) == 0;
+    keys = top->former;
+    keys.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    if (top->keys)
+        tcsetattr(STDIN_FILENO, TCSANOW, &keys);
+}
+
+static void leave(const struct top *top)
+{
+    fputs(LEAVE, stdout);
+    fflush(stdout);
+    if (top->keys)
+        tcsetattr(STDIN_FILENO, TCSANOW, &top->former);
+}
+
+/* Ctrl-Z: the shell gets the terminal as it was. */
+static void pause_for_shell(struct top *top)
+{
+    leave(top);
+    paused = 0;
+    signal(SIGTSTP, SIG_DFL);
+    raise(SIGTSTP);
+    enter(top);
+}
+
+static void append_help(struct buf *out, const struct top *top)
+{
+    const char *by = render_key(top->key);
+
+    buf_printf(out, "%s%s%s · name state uptime resTarts crashes rate done failed memory · quit",
+               by != NULL ? "by " : "unsorted", by != NULL ? by : "",
+               top->reverse ? ", reversed" : "");
+}
+
+static void draw(const struct top *top, struct buf *text)
+{
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    struct buf picture = {0};
+
+    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    size_t columns = size.ws_col > 0 ? size.ws_col : 80;
+    size_t rows = size.ws_row > 3 ? size.ws_row : 24;
+    render_clip(&picture, buf_bytes(text), columns, rows - 2);
+    buf_clear(text);
+    append_help(text, top);
+    buf_append_char(&picture, '\n');
+    render_clip(&picture, buf_bytes(text), columns, 1);
+    fputs(HOME, stdout);
+    for (size_t i = 0; i < picture.len; i++) {
+        if (picture.data[i] == '\n')
+            fputs(CLEAR_LINE, stdout);
+        putchar(picture.data[i]);
+    }
+    fputs(CLEAR_LINE CLEAR_REST, stdout);
+    buf_free(&picture);
 }
 
 /* The service may be restarted meanwhile: said, and tried again. */
-static void redraw(struct cli *cli, const cJSON *request)
+static void show(const struct top *top, const cJSON *request)
 {
     cJSON *status = NULL;
     struct error err = {0};
-    bool screen = isatty(STDOUT_FILENO) && !cli->json;
-    const char *path = cli_socket(cli);
+    struct buf text = {0};
 
-    int result = control_client_ask(path, request, &status, NULL, &err);
-    if (screen)
-        fputs(HOME_AND_CLEAR, stdout);
-    if (result == 0)
-        show(cli, status);
+    if (control_client_ask(cli_socket(top->cli), request, PATIENCE_S, &status, &err) < 0) {
+        buf_printf(&text, "mqtt-bridge: %s\n", err.text);
+    } else {
+        render_sort(status, top->key, top->reverse);
+        render_status(&text, status, top->cli->color);
+    }
+    if (top->screen)
+        draw(top, &text);
+    else if (status != NULL && top->cli->json)
+        control_client_print(status);
     else
-        fprintf(screen ? stdout : stderr, "mqtt-bridge: %s\n", err.text);
+        fwrite(text.data, 1, text.len, status != NULL ? stdout : stderr);
     fflush(stdout);
+    buf_free(&text);
     cJSON_Delete(status);
 }
 
-static volatile sig_atomic_t ended;
-
-static void end(int number)
+/* Until the picture is to be drawn again; false: a person has had enough. */
+static bool wait_for_key(struct top *top)
 {
-    (void)number;
-    ended = 1;
-}
-
-/* Keys come one by one and unseen; a signal ends the watching, so that the terminal is as before. */
-static bool take_keys(struct termios *former)
-{
-    const struct sigaction action = {.sa_handler = end};
-    struct termios keys;
-
-    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, former) < 0)
-        return false;
-    keys = *former;
-    keys.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    return tcsetattr(STDIN_FILENO, TCSANOW, &keys) == 0;
-}
-
-/* Until the picture is to be drawn again; true: a person has had enough. */
-static bool wait_for_quit(bool keys)
-{
-    struct pollfd input = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN};
+    struct pollfd input = {.fd = top->keys ? STDIN_FILENO : -1, .events = POLLIN};
     char key = '\0';
 
     if (poll(&input, 1, REDRAW_MS) <= 0)
-        return ended;
-    return read(STDIN_FILENO, &key, 1) <= 0 || key == 'q' || key == 'Q';
+        return true;
+    if (read(STDIN_FILENO, &key, 1) <= 0 || key == 'q' || key == 'Q')
+        return false;
+    if (key == '0' || render_key(key) != NULL) {
+        top->reverse = key == top->key && key != '0' && !top->reverse;
+        top->key = key;
+    }
+    return true;
 }
 
-static void watch_status(struct cli *cli, const cJSON *request)
+static void watch(struct cli *cli, const cJSON *request)
 {
-    struct termios former;
-    bool keys = take_keys(&former);
+    struct top top = {.cli = cli, .screen = isatty(STDOUT_FILENO) && !cli->json, .key = '0'};
 
-    while (!ferror(stdout) && !wait_for_quit(keys))
-        redraw(cli, request);
-    if (keys)
-        tcsetattr(STDIN_FILENO, TCSANOW, &former);
+    if (top.screen)
+        enter(&top);
+    do {
+        if (paused)
+            pause_for_shell(&top);
+        show(&top, request);
+    } while (!ferror(stdout) && !ended && wait_for_key(&top) && !ended);
+    if (top.screen)
+        leave(&top);
 }
 
 int verb_status(struct cli *cli, int argc, char **argv)
 {
-    bool watch = cli_option(cli, "watch") != NULL || strcmp(cli->verb->name, "top") == 0;
+    bool watched = cli_option(cli, "watch") != NULL || strcmp(cli->verb->name, "top") == 0;
     cJSON *request = control_client_request(cli, "status");
+    cJSON *status = NULL;
+    struct buf text = {0};
+    int code = control_client_ask_or_say(cli, request, &status);
 
     (void)argc;
     (void)argv;
-    int code = show_once(cli, request);
-    if (watch && code == CLI_DONE)
-        watch_status(cli, request);
+    if (code == CLI_DONE && watched) {
+        watch(cli, request);
+    } else if (code == CLI_DONE && cli->json) {
+        control_client_print(status);
+    } else if (code == CLI_DONE) {
+        render_status(&text, status, cli->color);
+        fwrite(text.data, 1, text.len, stdout);
+    }
+    buf_free(&text);
+    cJSON_Delete(status);
     cJSON_Delete(request);
     return code;
 }

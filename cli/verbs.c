@@ -16,7 +16,7 @@ static const struct verb_option CONFIG_OPTIONS[] = {
 };
 
 static const struct verb_option STATUS_OPTIONS[] = {
-    {"watch", 0, NULL, "redraw every second until Ctrl-C", false},
+    {"watch", 0, NULL, "redraw every second, as top", false},
     {NULL, 0, NULL, NULL, false},
 };
 
@@ -86,8 +86,12 @@ const struct verb VERBS[] = {
     {
         .name = "top",
         .arguments = "",
-        .summary = "status --watch",
-        .help = "",
+        .summary = "watch the processes; keys sort them, q ends it",
+        .help =
+            "Keys sort by a column, the same key again the other way round: n name, s state, u "
+            "uptime,\n"
+            "t restarts, c crashes, r rate, d done, f failed, m memory; 0 as at first. q ends it.\n"
+            "Where the output is no terminal, one picture follows the other.",
         .run = verb_status,
     },
     {
@@ -149,9 +153,22 @@ const struct verb VERBS[] = {
         .name = "events",
         .arguments = "",
         .summary = "show what happened to the bridge, the newest last",
-        .help = "",
+        .help = "What the supervisor has logged, whatever the level of the log: the last 64 lines.",
         .json = true,
         .run = verb_events,
+    },
+    {
+        .name = "log",
+        .arguments = "[NAME[:SLOT|:*]]...",
+        .summary = "show the last lines that processes have logged, the newest last",
+        .help = "The last 64 of each from level info on, whatever the level and the place of the "
+                "log is, with\n"
+                "what the process wrote to standard error and how it ended. They are kept in "
+                "memory, over the\n"
+                "end of the process, until the bridge ends.",
+        .arguments_max = CLI_ARGUMENTS_MAX,
+        .json = true,
+        .run = verb_log,
     },
     {
         .name = "reload",

@@ -47,6 +47,7 @@ int verb_stop(struct cli *cli, int argc, char **argv);
 int verb_restart(struct cli *cli, int argc, char **argv);
 int verb_scale(struct cli *cli, int argc, char **argv);
 int verb_events(struct cli *cli, int argc, char **argv);
+int verb_log(struct cli *cli, int argc, char **argv);
 int verb_signal(struct cli *cli, int argc, char **argv);
 int verb_reload(struct cli *cli, int argc, char **argv);
 int verb_route(struct cli *cli, int argc, char **argv);

@@ -5,14 +5,14 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
-#include "common/runtime/readiness.h"
+#include "common/runtime/status.h"
+#include "common/settings/settings_table.h"
 #include "monitor/connections.h"
 #include "monitor/failed_list.h"
 #include "monitor/host.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
 #include "monitor/pages.h"
-#include "monitor/status.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>
@@ -52,12 +52,17 @@ static struct readiness_limits limits_now(const struct http *http)
                                      .beat_ms = http->settings->supervisor.hang_timeout_ms};
 }
 
-static struct readiness judge(const struct http *http, const struct readiness_limits *limits)
+/* Prints and frees. */
+static void print_json(struct buf *out, cJSON *json)
 {
-    struct readiness readiness;
+    char *text = cJSON_PrintUnformatted(json);
 
-    readiness_judge(&readiness, http->settings, http->stats, limits);
-    return readiness;
+    if (text == NULL)
+        abort();
+    buf_append_text(out, text);
+    buf_append_char(out, '\n');
+    cJSON_free(text);
+    cJSON_Delete(json);
 }
 
 static void answer_health(const struct http *http, struct reply *reply)
@@ -76,18 +81,18 @@ static void answer_health(const struct http *http, struct reply *reply)
 static void answer_readiness(const struct http *http, struct reply *reply)
 {
     struct readiness_limits limits = limits_now(http);
-    struct readiness readiness = judge(http, &limits);
+    struct readiness readiness;
 
+    readiness_judge(&readiness, http->settings, http->stats, &limits);
     reply->status = readiness.ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-    status_write_readiness(&reply->body, &readiness, reply->trusted);
+    print_json(&reply->body, status_readiness(&readiness, reply->trusted));
 }
 
 static void answer_status(const struct http *http, struct reply *reply)
 {
     struct readiness_limits limits = limits_now(http);
-    struct readiness readiness = judge(http, &limits);
 
-    status_write(&reply->body, http->settings, http->stats, &readiness, &limits);
+    print_json(&reply->body, status_document(http->settings, http->stats, &limits));
 }
 
 static void answer_metrics(const struct http *http, struct reply *reply)
@@ -98,9 +103,25 @@ static void answer_metrics(const struct http *http, struct reply *reply)
     metrics_write(&reply->body, http->settings, http->stats, &limits);
 }
 
+/* What the page has to know: where the hub is and what to subscribe to. */
 static void answer_page_config(const struct http *http, struct reply *reply)
 {
-    status_write_page_config(&reply->body, http->settings);
+    const struct settings_mercure *mercure = &http->settings->mercure;
+    cJSON *json = cJSON_CreateObject();
+    const char *url = mercure->public_url[0] != '\0' ? mercure->public_url : mercure->url;
+
+    cJSON_AddStringToObject(json, "version", MQTT_BRIDGE_VERSION);
+    if (url[0] != '\0')
+        cJSON_AddStringToObject(json, "hub", url);
+    else
+        cJSON_AddNullToObject(json, "hub");
+    /* Every topic: a template would miss names with spaces or accents, which are common in MQTT. The
+     * page takes only updates whose id is ours. */
+    cJSON *topics = cJSON_AddArrayToObject(json, "topics");
+    cJSON_AddItemToArray(topics, cJSON_CreateString("*"));
+    cJSON_AddStringToObject(json, "data", setting_word(UPDATE_DATA_WORDS, mercure->data));
+    cJSON_AddBoolToObject(json, "private", mercure->private_updates);
+    print_json(&reply->body, json);
 }
 
 /* Nothing to show yet: the client asks again. */

@@ -1,6 +1,5 @@
 #include "monitor/metrics.h"
 
-#include "common/runtime/memory.h"
 #include "monitor/certificates.h"
 
 #include <string.h>
@@ -228,7 +227,7 @@ static const struct {
     [PROCESS_CRASHES] = {"process_crashes_total", "counter", "Ends that nobody had asked for."},
     [PROCESS_STARTED] = {"process_start_time_seconds", "gauge", "When it was started."},
     [PROCESS_MEMORY] = {"process_memory_bytes", "gauge",
-                        "Memory that would be free without it (PSS)."},
+                        "Memory that would be free without it: no file's, no shared."},
 };
 
 /* false where it can't be told. */
@@ -251,9 +250,7 @@ static bool process_value(const struct stats_slot *slot, const struct readiness_
         *value = (double)stats_gauge(slot, STATS_STARTED_US) * 1e-6;
         return *value > 0;
     case PROCESS_MEMORY:
-        memory = stats_gauge(slot, STATS_PID) > 0
-                     ? memory_of_process((pid_t)stats_gauge(slot, STATS_PID))
-                     : -1;
+        memory = stats_memory(slot);
         *value = (double)memory;
         return memory >= 0;
     }

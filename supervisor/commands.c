@@ -1,424 +1,419 @@
 #include "supervisor/commands.h"
 
 #include "common/base/clock.h"
-#include "common/runtime/memory.h"
-#include "common/runtime/readiness.h"
+#include "common/runtime/status.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A monitor that was stopped or given up asks no server; one that is merely restarting will. */
-static bool nobody_asks(const struct service *service)
+static struct readiness_limits limits_now(const struct service *service)
 {
-    for (size_t i = 0; i < service->processes_len; i++) {
-        const struct process *process = service->processes[i];
-        enum state state = process->lifecycle.state;
-
-        if (process->kind == PROCESS_MONITOR)
-            return state == STATE_STOPPED || state == STATE_EXITED || state == STATE_FATAL;
-    }
-    return true;
+    return (struct readiness_limits){.now_ms = clock_monotonic_ms(),
+                                     .beat_ms = service->settings->supervisor.hang_timeout_ms};
 }
 
-static void report_health(const struct service *service, cJSON *reply)
+static cJSON *answer_health(const struct service *service)
 {
-    struct readiness_limits limits = {.now_ms = clock_monotonic_ms(),
-                                      .beat_ms = service->settings->supervisor.hang_timeout_ms,
-                                      .nobody_asks = nobody_asks(service)};
+    struct readiness_limits limits = limits_now(service);
     struct readiness readiness;
-    cJSON *reasons = cJSON_CreateArray();
-    char text[READINESS_TEXT_SIZE];
 
-    service_write_reasons(service);
-    readiness_judge(&readiness, service->settings, service->statistics.stats, &limits);
-    for (size_t i = 0; i < READINESS_PARTS; i++)
-        if (readiness_tell(&readiness, (enum readiness_part)i, text))
-            cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
-    cJSON_AddBoolToObject(reply, "ready", readiness.ready);
-    cJSON_AddItemToObject(reply, "reasons", reasons);
+    readiness_judge(&readiness, service->settings, service->stats, &limits);
+    cJSON *answer = status_readiness(&readiness, true);
+    cJSON_AddBoolToObject(answer, "ok", true);
+    return answer;
 }
 
-static void add_number(cJSON *object, const char *name, int64_t value)
+static cJSON *answer_status(const struct service *service)
 {
-    if (value < 0)
-        cJSON_AddNullToObject(object, name);
-    else
-        cJSON_AddNumberToObject(object, name, (double)value);
-}
-
-static cJSON *process_object(const struct process *process, int64_t now_ms)
-{
-    const struct lifecycle *lifecycle = &process->lifecycle;
-    bool alive = states_alive(lifecycle);
-    bool counts = process->kind != PROCESS_MONITOR;
-    char reason[STATS_REASON_SIZE];
-    cJSON *object = cJSON_CreateObject();
-
-    statistics_read_reason(process, reason);
-    cJSON_AddStringToObject(object, "name", process->name);
-    cJSON_AddNumberToObject(object, "slot", process->number);
-    cJSON_AddStringToObject(object, "state", states_name(lifecycle->state));
-    add_number(object, "pid", alive && process->pid > 0 ? process->pid : -1);
-    add_number(object, "uptime_ms", alive ? now_ms - lifecycle->started_ms : -1);
-    cJSON_AddNumberToObject(object, "restarts", (double)process->restarts);
-    cJSON_AddNumberToObject(object, "crashes", (double)process->crashes);
-    if (counts)
-        cJSON_AddNumberToObject(object, "rate", process->rate);
-    else
-        cJSON_AddNullToObject(object, "rate");
-    add_number(object, "done", counts ? (int64_t)statistics_done(process) : -1);
-    add_number(object, "failed", counts ? (int64_t)statistics_failed(process) : -1);
-    add_number(object, "memory_bytes", alive ? memory_of_process(process->pid) : -1);
-    cJSON_AddStringToObject(object, "reason", reason);
-    cJSON_AddStringToObject(object, "last_exit", process->cause);
-    add_number(object, "next_try_ms",
-               lifecycle->state == STATE_BACKOFF ? lifecycle->deadline_ms - now_ms : -1);
-    cJSON_AddBoolToObject(object, "waits", process->restart_pending);
-    return object;
-}
-
-static cJSON *queue_object(const struct service *service, int64_t now_ms)
-{
-    const struct stats_probe *probe = service->statistics.stats->probe;
-    int64_t probed_ms = atomic_load(&probe->probed_ms);
-    cJSON *object = cJSON_CreateObject();
-
-    cJSON_AddStringToObject(
-        object, "transport",
-        service->settings->transports_len > 0 ? service->settings->transports[0].name : "async");
-    add_number(object, "ready", atomic_load(&probe->ready));
-    add_number(object, "in_flight", atomic_load(&probe->pending));
-    add_number(object, "delayed", atomic_load(&probe->delayed));
-    add_number(object, "oldest_ms", atomic_load(&probe->oldest_ms));
-    add_number(object, "failed", atomic_load(&probe->failed));
-    add_number(object, "age_ms", probed_ms > 0 ? now_ms - probed_ms : -1);
-    return object;
-}
-
-static uint64_t sum_gauges(const struct service *service, enum stats_gauge gauge)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < service->processes_len; i++)
-        if (service->processes[i]->kind == PROCESS_CONSUMER)
-            sum += stats_gauge(service->processes[i]->slot, gauge);
-    return sum;
-}
-
-static cJSON *spool_object(const struct service *service)
-{
-    cJSON *object = cJSON_CreateObject();
-
-    cJSON_AddNumberToObject(object, "messages", (double)sum_gauges(service, STATS_SPOOL_MESSAGES));
-    cJSON_AddNumberToObject(object, "bytes", (double)sum_gauges(service, STATS_SPOOL_BYTES));
-    cJSON_AddNumberToObject(object, "limit_bytes", (double)sum_gauges(service, STATS_SPOOL_LIMIT));
-    cJSON_AddNumberToObject(object, "oversized_messages",
-                            (double)sum_gauges(service, STATS_OVERSIZED_MESSAGES));
-    cJSON_AddNumberToObject(object, "oversized_bytes",
-                            (double)sum_gauges(service, STATS_OVERSIZED_BYTES));
-    cJSON_AddBoolToObject(object, "paused", sum_gauges(service, STATS_SPOOL_PAUSED) > 0);
-    return object;
-}
-
-static void add_broker(const struct service *service, cJSON *reply)
-{
-    uint64_t connected = sum_gauges(service, STATS_CONNECTED);
-    uint64_t consumers = 0;
-    char text[64];
-
-    for (size_t i = 0; i < service->processes_len; i++)
-        consumers += service->processes[i]->kind == PROCESS_CONSUMER;
-    if (connected == consumers)
-        snprintf(text, sizeof(text), "connected");
-    else if (connected == 0)
-        snprintf(text, sizeof(text), "not connected");
-    else
-        snprintf(text, sizeof(text), "%llu of %llu connected", (unsigned long long)connected,
-                 (unsigned long long)consumers);
-    cJSON_AddStringToObject(reply, "broker", text);
-}
-
-static void add_hub(const struct service *service, cJSON *reply)
-{
-    int64_t hub = atomic_load(&service->statistics.stats->probe->hub_ok);
-
-    if (hub < 0)
-        cJSON_AddNullToObject(reply, "hub");
-    else
-        cJSON_AddStringToObject(reply, "hub", hub > 0 ? "ok" : "unreachable");
-}
-
-static void report_status(const struct service *service, cJSON *reply)
-{
-    int64_t now = clock_monotonic_ms();
-    int64_t uptime_s = (now - service->started_ms) / 1000;
-    cJSON *processes = cJSON_CreateArray();
-
+    struct readiness_limits limits = limits_now(service);
     char *config = service->config != NULL ? realpath(service->config, NULL) : NULL;
+    int64_t uptime_s = (limits.now_ms - service->started_ms) / 1000;
+    cJSON *answer = status_document(service->settings, service->stats, &limits);
 
-    cJSON_AddStringToObject(reply, "version", MQTT_BRIDGE_VERSION);
-    cJSON_AddStringToObject(reply, "config", config != NULL ? config : "");
-    cJSON_AddStringToObject(reply, "state_dir", service->settings->supervisor.state_dir);
-    cJSON_AddStringToObject(reply, "listen", service->settings->http.listen);
+    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON_AddStringToObject(answer, "config", config != NULL ? config : "");
+    cJSON_AddStringToObject(answer, "state_dir", service->settings->supervisor.state_dir);
+    cJSON_AddNumberToObject(answer, "pid", getpid());
+    cJSON_AddNumberToObject(answer, "uptime_s", (double)uptime_s);
+    cJSON_AddBoolToObject(answer, "stopping", service->phase != PHASE_RUNNING);
     free(config);
-    cJSON_AddNumberToObject(reply, "pid", getpid());
-    cJSON_AddNumberToObject(reply, "uptime_s", (double)uptime_s);
-    cJSON_AddBoolToObject(reply, "stopping", service->phase != PHASE_RUNNING);
-    cJSON_AddStringToObject(reply, "roll_failure", service->restart_failure);
-    report_health(service, reply);
-    for (size_t i = 0; i < service->processes_len; i++)
-        cJSON_AddItemToArray(processes, process_object(service->processes[i], now));
-    cJSON_AddItemToObject(reply, "processes", processes);
-    cJSON_AddItemToObject(reply, "queue", queue_object(service, now));
-    cJSON_AddItemToObject(reply, "spool", spool_object(service));
-    add_broker(service, reply);
-    add_hub(service, reply);
+    return answer;
 }
 
-static void refuse(cJSON *reply, const char *text)
+/* "2026-11-24T10:06:15.180279 WARNING <text>", as log_give_to has the lines. */
+static cJSON *read_lines(const struct stats_slot *slot)
 {
-    cJSON_AddBoolToObject(reply, "ok", false);
-    cJSON_AddStringToObject(reply, "error", text);
+    cJSON *lines = cJSON_CreateArray();
+    char line[STATS_LOG_SIZE];
+
+    for (uint32_t i = 0; stats_log_read(slot, i, line); i++) {
+        struct bytes time;
+        struct bytes level;
+        struct bytes text;
+        cJSON *object = cJSON_CreateObject();
+
+        bytes_split(bytes_of(line), ' ', &time, &text);
+        bytes_split(text, ' ', &level, &text);
+        cJSON_AddStringToObject(object, "text", text.len > 0 ? text.data : "");
+        line[time.len] = '\0';
+        cJSON_AddStringToObject(object, "time", line);
+        line[time.len + (level.len > 0) + level.len] = '\0';
+        cJSON_AddStringToObject(object, "level", level.len > 0 ? level.data : "");
+        cJSON_AddItemToArray(lines, object);
+    }
+    return lines;
 }
 
-static bool has_title(const struct process *process, const char *target)
+static cJSON *answer_events(const struct service *service)
 {
-    return !process->unwanted && strcmp(process->title, target) == 0;
+    cJSON *answer = cJSON_CreateObject();
+
+    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON_AddItemToObject(answer, "events", read_lines(service->launch.own));
+    return answer;
+}
+
+static bool has_title(const struct process *process, const char *name)
+{
+    return !process->unwanted && strcmp(process->title, name) == 0;
 }
 
 /* "consumer:1" is the consumer's number only where no [consumer:1] has it for a name. */
-static bool has_name(const struct service *service, const struct process *process, const char *name)
+static bool is_named(const struct service *service, const struct process *process, const char *name)
 {
-    if (process->unwanted)
-        return false;
     for (size_t i = 0; i < service->processes_len; i++)
         if (has_title(service->processes[i], name))
             return has_title(process, name);
-    return process_matches(process, name);
+    return !process->unwanted && process_matches(process, name);
 }
 
-/* The next of the names; false at their end. */
-static bool next_name(struct bytes *rest, char name[PROCESS_NAME_SIZE])
+/* Adds " worker:1 worker:2 " for "worker" to `affected`; false if the name is nobody's. "": all. */
+static bool add_named(const struct service *service, struct control_request *request,
+                      const char *name)
 {
-    struct bytes item;
+    size_t before = request->affected.len;
 
-    if (!bytes_next_item(rest, &item))
-        return false;
-    snprintf(name, PROCESS_NAME_SIZE, "%.*s", BYTES_ARG(item));
-    return true;
-}
-
-static bool is_meant(const struct service *service, const struct process *process,
-                     const char *target)
-{
-    struct bytes rest = bytes_of(target);
-    char name[PROCESS_NAME_SIZE];
-    bool meant = target[0] == '\0' && !process->unwanted;
-
-    while (!meant && next_name(&rest, name))
-        meant = has_name(service, process, name);
-    return meant;
-}
-
-static bool is_known(const struct service *service, const char *name)
-{
-    bool known = false;
-
-    for (size_t i = 0; i < service->processes_len && !known; i++)
-        known = has_name(service, service->processes[i], name);
-    return known;
-}
-
-/* True, and said, where one of the names is nobody's. */
-static bool refuse_unknown_name(const struct service *service, const char *target, cJSON *reply)
-{
-    struct bytes rest = bytes_of(target);
-    char name[PROCESS_NAME_SIZE];
-    struct buf text = {0};
-
-    while (text.len == 0 && next_name(&rest, name))
-        if (!is_known(service, name))
-            buf_printf(&text, "there is no process \"%s\"; there are:", name);
-    if (text.len == 0)
-        return false;
-    for (size_t i = 0; i < service->processes_len; i++)
-        if (!service->processes[i]->unwanted)
-            buf_printf(&text, " %s", service->processes[i]->title);
-    refuse(reply, buf_text(&text));
-    cJSON_AddBoolToObject(reply, "unknown", true);
-    buf_free(&text);
-    return true;
-}
-
-static void add_meant(const struct service *service, const struct control_request *request,
-                      cJSON *list)
-{
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
 
-        if (!is_meant(service, process, request->target))
+        if (name[0] == '\0' ? !process->unwanted : is_named(service, process, name))
+            buf_printf(&request->affected, " %s ", process->title);
+    }
+    return request->affected.len > before;
+}
+
+/* Whom the names of the request mean; the refusal if one is nobody's, else NULL. */
+static cJSON *find_affected(const struct service *service, struct control_request *request)
+{
+    struct bytes rest = bytes_of(request->target);
+    struct bytes item;
+    char name[PROCESS_NAME_SIZE] = "";
+    struct buf text = {0};
+
+    bool known = request->target[0] != '\0' || add_named(service, request, "");
+    while (known && bytes_next_item(&rest, &item)) {
+        snprintf(name, sizeof(name), "%.*s", BYTES_ARG(item));
+        known = add_named(service, request, name);
+    }
+    if (known)
+        return NULL;
+    buf_printf(&text, "there is no process \"%s\"; there are:", name);
+    for (size_t i = 0; i < service->processes_len; i++)
+        if (!service->processes[i]->unwanted)
+            buf_printf(&text, " %s", service->processes[i]->title);
+    cJSON *answer = control_refuse(buf_text(&text));
+    cJSON_AddBoolToObject(answer, "unknown", true);
+    buf_free(&text);
+    return answer;
+}
+
+static bool is_affected(const struct process *process, struct control_request *request)
+{
+    char key[PROCESS_NAME_SIZE + 2];
+
+    snprintf(key, sizeof(key), " %s ", process->title);
+    return !process->unwanted && strstr(buf_text(&request->affected), key) != NULL;
+}
+
+/* {"ok":true,"processes":[{"name":"worker","slot":2,"pid":4711},…]} */
+static cJSON *list_affected(const struct service *service, struct control_request *request)
+{
+    cJSON *answer = cJSON_CreateObject();
+    cJSON *list;
+
+    cJSON_AddBoolToObject(answer, "ok", true);
+    list = cJSON_AddArrayToObject(answer, "processes");
+    for (size_t i = 0; i < service->processes_len; i++) {
+        const struct process *process = service->processes[i];
+
+        if (!is_affected(process, request))
             continue;
         cJSON *object = cJSON_CreateObject();
         cJSON_AddStringToObject(object, "name", process->name);
         cJSON_AddNumberToObject(object, "slot", process->number);
         cJSON_AddNumberToObject(object, "pid", process->pid);
+        if (request->verb == CONTROL_LOG)
+            cJSON_AddItemToObject(object, "lines", read_lines(process->slot));
         cJSON_AddItemToArray(list, object);
     }
+    return answer;
 }
 
-static void request_change(struct service *service, struct process *process,
-                           const struct control_request *request)
-{
-    if (request->verb == CONTROL_SIGNAL)
-        process_signal(process, request->signal);
-    else if (request->verb == CONTROL_START)
-        process_handle_event(process, &service->launch, EVENT_START);
-    else if (request->verb == CONTROL_STOP)
-        process_handle_event(process, &service->launch, EVENT_STOP);
-    else
-        service_restart(service, process);
-}
+/* How far what was asked for has come. */
+struct progress {
+    enum { DONE, NOT_YET, FAILED } verdict;
+    int severity;        /* of the obstacle */
+    struct buf obstacle; /* what stands in the way: the gravest */
+    struct buf left;     /* whom a rolling restart that was given up has left as they were */
+};
 
-static void request_for_processes(struct service *service, const struct control_request *request,
-                                  cJSON *reply)
+/* Who waits for another is not what has to be mended. */
+static const int SEVERITY[STATES_LEN] = {
+    [STATE_STOPPED] = 1,  [STATE_STARTING] = 2, [STATE_RUNNING] = 1, [STATE_BACKOFF] = 3,
+    [STATE_STOPPING] = 2, [STATE_EXITED] = 2,   [STATE_FATAL] = 4};
+
+static void delay(struct progress *progress, const struct process *process)
 {
-    if (refuse_unknown_name(service, request->target, reply))
+    enum state state = process->lifecycle.state;
+    char reason[STATS_REASON_SIZE];
+
+    if (progress->verdict == DONE)
+        progress->verdict = NOT_YET;
+    if (SEVERITY[state] <= progress->severity)
         return;
-    cJSON *list = cJSON_CreateArray();
-    add_meant(service, request, list);
-    for (size_t i = 0; i < service->processes_len; i++)
-        if (is_meant(service, service->processes[i], request->target))
-            request_change(service, service->processes[i], request);
-    cJSON_AddBoolToObject(reply, "ok", true);
-    cJSON_AddItemToObject(reply, "processes", list);
-    cJSON_AddNumberToObject(reply, "stop_timeout_ms",
-                            (double)service->launch.rules.stop_timeout_ms);
+    progress->severity = SEVERITY[state];
+    process_reason(process, reason);
+    buf_clear(&progress->obstacle);
+    buf_printf(&progress->obstacle, "%s is %s%s%s", process->title, states_name(state),
+               reason[0] != '\0' ? ": " : "", reason);
 }
 
-static void scale(struct service *service, const struct control_request *request, cJSON *reply)
+static void judge_start(struct progress *progress, const struct control_request *request,
+                        const struct process *process)
 {
-    struct error err = {0};
+    bool running = process->lifecycle.state == STATE_RUNNING;
+    bool fresh = request->verb == CONTROL_START || process->start > request->since;
 
-    if (service_scale(service, request->count, &err) < 0) {
-        refuse(reply, err.text);
+    if (fresh && running)
         return;
+    if (running && !process->restart_pending) /* and nobody will restart it */
+        buf_printf(&progress->left, " %s", process->title);
+    delay(progress, process);
+    if (process->lifecycle.state == STATE_FATAL)
+        progress->verdict = FAILED;
+}
+
+static void judge_processes(struct progress *progress, const struct service *service,
+                            struct control_request *request)
+{
+    for (size_t i = 0; i < service->processes_len && progress->verdict != FAILED; i++) {
+        const struct process *process = service->processes[i];
+
+        if (!is_affected(process, request))
+            continue;
+        if (request->verb != CONTROL_STOP)
+            judge_start(progress, request, process);
+        else if (states_alive(&process->lifecycle) || process->lifecycle.state == STATE_BACKOFF)
+            delay(progress, process);
     }
-    cJSON_AddBoolToObject(reply, "ok", true);
-    cJSON_AddNumberToObject(reply, "workers", (double)service->workers);
-    cJSON_AddNumberToObject(reply, "stop_timeout_ms",
-                            (double)service->launch.rules.stop_timeout_ms);
+    if (progress->verdict == FAILED || progress->left.len == 0)
+        return;
+    const char *failure = service->restart_failure;
+    progress->verdict = FAILED;
+    buf_clear(&progress->obstacle);
+    buf_printf(&progress->obstacle, "%s%snot restarted:%s", failure,
+               failure[0] != '\0' ? "; the rolling restart was given up, " : "",
+               buf_text(&progress->left));
 }
 
-static void answer_reload(struct service *service, cJSON *reply)
+static void judge_scale(struct progress *progress, const struct service *service,
+                        const struct control_request *request)
 {
-    struct buf faults = {0};
-    int restarted = service_reload(service, &faults);
+    int64_t present = 0;
 
-    if (restarted < 0)
-        refuse(reply, buf_text(&faults));
+    for (size_t i = 0; i < service->processes_len; i++) {
+        const struct process *process = service->processes[i];
+        enum state state = process->lifecycle.state;
+
+        if (process->kind != PROCESS_WORKER)
+            continue;
+        present++;
+        /* One that was given up or stopped before does not come back by this. */
+        if (process->unwanted || (state != STATE_RUNNING && state != STATE_STOPPED))
+            delay(progress, process);
+        if (state == STATE_FATAL)
+            progress->verdict = FAILED;
+    }
+    if (service->workers == request->count &&
+        (present == request->count || progress->verdict != DONE))
+        return;
+    progress->verdict = FAILED;
+    buf_clear(&progress->obstacle);
+    buf_printf(&progress->obstacle, "there are %lld workers, not %lld", (long long)present,
+               (long long)request->count);
+}
+
+static cJSON *done(const struct service *service, struct control_request *request)
+{
+    if (request->verb != CONTROL_SCALE && request->verb != CONTROL_RELOAD)
+        return list_affected(service, request);
+    cJSON *answer = cJSON_CreateObject();
+    cJSON_AddBoolToObject(answer, "ok", true);
+    if (request->verb == CONTROL_SCALE)
+        cJSON_AddNumberToObject(answer, "workers", (double)service->workers);
     else
-        cJSON_AddBoolToObject(reply, "ok", true);
-    if (restarted >= 0)
-        cJSON_AddNumberToObject(reply, "restarted", restarted);
-    buf_free(&faults);
+        cJSON_AddNumberToObject(answer, "restarted", (double)request->restarted);
+    return answer;
 }
 
-static bool is_other_bridge(const struct service *service, const char *bridge)
-{
-    struct stat meant;
-    struct stat own;
-
-    if (bridge[0] == '\0' || stat(service->settings->supervisor.state_dir, &own) < 0)
-        return false;
-    return stat(bridge, &meant) < 0 || meant.st_dev != own.st_dev || meant.st_ino != own.st_ino;
-}
-
-static void refuse_other_bridge(const struct service *service, const char *bridge, cJSON *reply)
+static cJSON *failed(const struct control_request *request, struct buf *obstacle)
 {
     struct buf text = {0};
 
-    buf_printf(&text, "the bridge that listens here is that of %s, not of %s",
-               service->settings->supervisor.state_dir, bridge);
-    refuse(reply, buf_text(&text));
+    if (request->verb == CONTROL_RELOAD)
+        buf_append_text(&text, "the settings are in force, but ");
+    buf_append(&text, buf_bytes(obstacle));
+    cJSON *answer = control_refuse(buf_text(&text));
     buf_free(&text);
+    return answer;
 }
 
-static void report_events(const struct service *service, cJSON *reply)
+/* NULL: not yet. */
+static cJSON *judge(const struct service *service, struct control_request *request)
 {
-    cJSON *events = cJSON_CreateArray();
-    const struct history_entry *entry;
-    char when[CLOCK_TEXT_SIZE];
+    struct progress progress = {.verdict = DONE};
+    cJSON *answer = NULL;
 
-    for (size_t i = 0; (entry = history_get(service->launch.history, i)) != NULL; i++) {
-        cJSON *event = cJSON_CreateObject();
-
-        clock_format_us(entry->wall_us, when);
-        cJSON_AddStringToObject(event, "time", when);
-        cJSON_AddStringToObject(event, "text", entry->text);
-        cJSON_AddItemToArray(events, event);
-    }
-    cJSON_AddItemToObject(reply, "events", events);
+    if (request->wait && request->verb == CONTROL_SCALE)
+        judge_scale(&progress, service, request);
+    else if (request->wait)
+        judge_processes(&progress, service, request);
+    if (progress.verdict == DONE)
+        answer = done(service, request);
+    else if (progress.verdict == FAILED || request->deadline_ms <= clock_monotonic_ms())
+        answer = failed(request, &progress.obstacle);
+    buf_free(&progress.obstacle);
+    buf_free(&progress.left);
+    return answer;
 }
 
-/* Returns whether the connection stays open until the service has ended. */
-static bool carry_out(struct service *service, const struct control_request *request, cJSON *reply)
+/* Is it being restarted, or was it started? */
+static bool is_under_way(const struct process *process, uint64_t since)
 {
-    if (is_other_bridge(service, request->bridge)) {
-        refuse_other_bridge(service, request->bridge, reply);
-        return false;
+    return process->restart_pending || process->start > since ||
+           (process->lifecycle.state == STATE_STOPPING && process->lifecycle.restart);
+}
+
+/* The refusal, or NULL. */
+static cJSON *reload(struct service *service, struct control_request *request)
+{
+    struct buf faults = {0};
+
+    request->restarted = service_reload(service, &faults);
+    cJSON *refusal = request->restarted < 0 ? control_refuse(buf_text(&faults)) : NULL;
+    buf_free(&faults);
+    for (size_t i = 0; refusal == NULL && i < service->processes_len; i++)
+        if (is_under_way(service->processes[i], request->since))
+            buf_printf(&request->affected, " %s ", service->processes[i]->title);
+    return refusal;
+}
+
+static cJSON *change_processes(struct service *service, struct control_request *request)
+{
+    cJSON *refusal = find_affected(service, request);
+
+    for (size_t i = 0; refusal == NULL && i < service->processes_len; i++) {
+        struct process *process = service->processes[i];
+
+        if (!is_affected(process, request))
+            continue;
+        if (request->verb == CONTROL_SIGNAL)
+            process_signal(process, request->signal);
+        else if (request->verb == CONTROL_RESTART)
+            service_restart(service, process);
+        else if (request->verb != CONTROL_LOG)
+            process_handle_event(process,
+                                 request->verb == CONTROL_START ? EVENT_START : EVENT_STOP);
     }
-    switch (request->verb) {
-    case CONTROL_STATUS:
-        cJSON_AddBoolToObject(reply, "ok", true);
-        report_status(service, reply);
-        return false;
-    case CONTROL_HEALTH:
-        cJSON_AddBoolToObject(reply, "ok", true);
-        report_health(service, reply);
-        return false;
-    case CONTROL_EVENTS:
-        cJSON_AddBoolToObject(reply, "ok", true);
-        report_events(service, reply);
-        return false;
-    case CONTROL_STOP:
-        if (request->target[0] != '\0')
-            break;
+    return refusal;
+}
+
+static cJSON *begin(struct service *service, struct control_request *request)
+{
+    struct error err = {0};
+    cJSON *refusal = NULL;
+    int64_t turns = 0;
+
+    request->begun = true;
+    request->since = service->launch.starts;
+    if (request->verb == CONTROL_RELOAD)
+        refusal = reload(service, request);
+    else if (request->verb != CONTROL_SCALE)
+        refusal = change_processes(service, request);
+    else if (service_scale(service, request->count, &err) < 0)
+        refusal = control_refuse(err.text);
+    for (size_t i = 0; i < service->processes_len; i++)
+        turns += is_affected(service->processes[i], request);
+    request->deadline_ms = clock_monotonic_ms() + COMMANDS_START_MS +
+                           (turns > 0 ? turns : 1) * service->launch.rules.stop_timeout_ms;
+    return refusal;
+}
+
+/* The whole service: answered when it has ended. */
+static cJSON *stop_service(struct service *service, struct control_request *request)
+{
+    if (!request->begun)
         service_stop(service, 0);
-        cJSON_AddBoolToObject(reply, "ok", true);
-        cJSON_AddNumberToObject(reply, "pid", getpid());
-        return true;
-    case CONTROL_START:
-    case CONTROL_RESTART:
-    case CONTROL_SCALE:
-    case CONTROL_RELOAD:
-    case CONTROL_SIGNAL:
-    case CONTROL_VERBS_LEN:
-        break;
-    }
-    if (service->phase != PHASE_RUNNING)
-        refuse(reply, "the service is stopping");
-    else if (request->verb == CONTROL_SCALE)
-        scale(service, request, reply);
-    else if (request->verb == CONTROL_RELOAD)
-        answer_reload(service, reply);
-    else
-        request_for_processes(service, request, reply);
-    return false;
+    request->begun = true;
+    if (!service->closed && request->wait)
+        return NULL;
+    cJSON *answer = cJSON_CreateObject();
+    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON_AddNumberToObject(answer, "pid", getpid());
+    return answer;
 }
 
-bool commands_answer(void *context, const struct control_request *request, struct buf *reply)
+/* NULL: it means this one. */
+static cJSON *refuse_other_bridge(const struct service *service, const char *bridge)
+{
+    const char *state_dir = service->settings->supervisor.state_dir;
+    struct stat meant;
+    struct stat own;
+    struct buf text = {0};
+
+    if (bridge[0] == '\0' || stat(state_dir, &own) < 0 ||
+        (stat(bridge, &meant) == 0 && meant.st_dev == own.st_dev && meant.st_ino == own.st_ino))
+        return NULL;
+    buf_printf(&text, "the bridge that listens here is that of %s, not of %s", state_dir, bridge);
+    cJSON *answer = control_refuse(buf_text(&text));
+    buf_free(&text);
+    return answer;
+}
+
+cJSON *commands_answer(void *context, struct control_request *request)
 {
     struct service *service = context;
-    cJSON *object = cJSON_CreateObject();
-    bool stays = carry_out(service, request, object);
-    char *text = cJSON_PrintUnformatted(object);
+    cJSON *refusal = request->begun ? NULL : refuse_other_bridge(service, request->bridge);
 
-    buf_append_text(reply, text != NULL ? text : "{\"ok\":false,\"error\":\"out of memory\"}");
-    cJSON_free(text);
-    cJSON_Delete(object);
-    return stays;
+    if (refusal != NULL)
+        return refusal;
+    service_publish(service);
+    if (request->verb == CONTROL_STATUS)
+        return answer_status(service);
+    if (request->verb == CONTROL_HEALTH)
+        return answer_health(service);
+    if (request->verb == CONTROL_EVENTS)
+        return answer_events(service);
+    if (request->verb == CONTROL_STOP && request->target[0] == '\0')
+        return stop_service(service, request);
+    if (service->phase != PHASE_RUNNING && request->verb != CONTROL_LOG)
+        return control_refuse("the service is stopping");
+    if (!request->begun)
+        refusal = begin(service, request);
+    if (refusal != NULL || request->verb == CONTROL_LOG || request->verb == CONTROL_SIGNAL)
+        return refusal != NULL ? refusal : list_affected(service, request);
+    return judge(service, request);
 }

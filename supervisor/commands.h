@@ -1,16 +1,18 @@
-/* The verbs of the control socket: what each does, and the reply (control.h has the line's form).
+/* The verbs of the control socket: what each does, and its answer (docs/CONTROL.md).
  *
- * A verb that changes something answers before the change is done. `processes` in its reply names the
- * processes that it changes and the pid that each had, so that the asker can watch `status` for the change.
+ * A verb that changes something is answered when the change is done, can't be done, or its time is up: COMMANDS_START_MS,
+ * and for each process that it affects stop_timeout, since in a rolling restart each has its own turn. Until then
+ * nothing is kept but the request, and it is judged anew after everything that happens.
  * Ready is what common/runtime/readiness.h says, as /readyz does. The supervisor adds two reasons: the service
- * is stopping; a process was given up, under on_fatal = unready. Without a monitor that is meant to run,
- * nothing is known of the servers, and they are left out. */
+ * is stopping; a process was given up, under on_fatal = unready. */
 #ifndef SUPERVISOR_COMMANDS_H
 #define SUPERVISOR_COMMANDS_H
 
 #include "supervisor/service.h"
 
+#define COMMANDS_START_MS 15000
+
 /* A control_answer; context is the struct service. */
-bool commands_answer(void *context, const struct control_request *request, struct buf *reply);
+cJSON *commands_answer(void *context, struct control_request *request);
 
 #endif

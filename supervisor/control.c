@@ -2,9 +2,9 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "supervisor/account.h"
+#include "common/base/file.h"
+#include "supervisor/files.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,13 +21,8 @@
 
 struct client {
     int fd;
-    int64_t deadline_ms; /* -1: none */
-    struct buf request;
-    struct buf reply;
-    size_t sent;
-    bool answered;
-    bool stays; /* after the reply, until the service has ended */
-    bool gone;
+    int64_t deadline_ms;             /* of the request; -1: it has come */
+    struct control_request *request; /* waits for its answer; NULL: has not asked */
 };
 
 struct control {
@@ -41,33 +36,20 @@ struct control {
     int64_t resume_ms; /* out of descriptors: does not listen until then; -1: listens */
 };
 
-static bool parse_target(const cJSON *object, struct control_request *request, struct error *err)
+/* A text that may be missing; what names it in the error. */
+static bool parse_text(const cJSON *object, const char *name, const char *what, char *out,
+                       size_t size, struct error *err)
 {
-    const cJSON *target = cJSON_GetObjectItemCaseSensitive(object, "target");
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
 
-    if (target == NULL || cJSON_IsNull(target))
+    if (item == NULL || cJSON_IsNull(item))
         return true;
-    if (!cJSON_IsString(target) || target->valuestring[0] == '\0' ||
-        strlen(target->valuestring) >= sizeof(request->target)) {
-        error_set(err, ERR_USAGE, "target: must be the name of a process");
+    if (!cJSON_IsString(item) || item->valuestring[0] == '\0' ||
+        strlen(item->valuestring) >= size) {
+        error_set(err, ERR_USAGE, "%s: must be %s", name, what);
         return false;
     }
-    snprintf(request->target, sizeof(request->target), "%s", target->valuestring);
-    return true;
-}
-
-static bool parse_bridge(const cJSON *object, struct control_request *request, struct error *err)
-{
-    const cJSON *bridge = cJSON_GetObjectItemCaseSensitive(object, "bridge");
-
-    if (bridge == NULL || cJSON_IsNull(bridge))
-        return true;
-    if (!cJSON_IsString(bridge) || bridge->valuestring[0] == '\0' ||
-        strlen(bridge->valuestring) >= sizeof(request->bridge)) {
-        error_set(err, ERR_USAGE, "bridge: must be a state directory");
-        return false;
-    }
-    snprintf(request->bridge, sizeof(request->bridge), "%s", bridge->valuestring);
+    snprintf(out, size, "%s", item->valuestring);
     return true;
 }
 
@@ -107,8 +89,9 @@ static bool parse_count(const cJSON *object, struct control_request *request, st
 
 static bool parse_object(const cJSON *object, struct control_request *request, struct error *err)
 {
-    static const char *const VERBS[CONTROL_VERBS_LEN] = {
-        "status", "health", "start", "stop", "restart", "scale", "reload", "events", "signal"};
+    static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start",  "stop",
+                                                         "restart", "scale",  "reload", "events",
+                                                         "log",     "signal"};
     const cJSON *verb = cJSON_GetObjectItemCaseSensitive(object, "verb");
     size_t i = 0;
 
@@ -123,25 +106,28 @@ static bool parse_object(const cJSON *object, struct control_request *request, s
         return false;
     }
     request->verb = (enum control_verb)i;
-    if (!parse_bridge(object, request, err))
+    request->wait = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(object, "wait"));
+    if (!parse_text(object, "bridge", "a state directory", request->bridge, sizeof(request->bridge),
+                    err))
         return false;
     if (request->verb == CONTROL_SIGNAL && !parse_signal(object, request, err))
         return false;
     if (request->verb == CONTROL_SCALE)
         return parse_count(object, request, err);
-    return parse_target(object, request, err);
+    return parse_text(object, "target", "the name of a process", request->target,
+                      sizeof(request->target), err);
 }
 
-int control_parse(struct bytes line, struct control_request *request, struct error *err)
+int control_parse(struct bytes packet, struct control_request *request, struct error *err)
 {
-    *request = (struct control_request){0};
-    if (line.len == 0 || memchr(line.data, '\0', line.len) != NULL)
-        return error_set(err, ERR_FORMAT, "not a line of JSON");
-    char *text = xstrndup(line.data, line.len);
+    *request = (struct control_request){.deadline_ms = -1};
+    if (packet.len == 0 || memchr(packet.data, '\0', packet.len) != NULL)
+        return error_set(err, ERR_FORMAT, "not JSON");
+    char *text = xstrndup(packet.data, packet.len);
     cJSON *object = cJSON_ParseWithOpts(text, NULL, true);
     free(text);
     if (object == NULL)
-        return error_set(err, ERR_FORMAT, "not a line of JSON");
+        return error_set(err, ERR_FORMAT, "not JSON");
     bool good = parse_object(object, request, err);
     cJSON_Delete(object);
     return good ? 0 : -(int)err->code;
@@ -150,17 +136,17 @@ int control_parse(struct bytes line, struct control_request *request, struct err
 /* -ERR_LOCKED: a program listens on the socket file. */
 static int refuse_listener(const struct sockaddr_un *address, struct error *err)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return 0;
     int result = connect(fd, (const struct sockaddr *)address, sizeof(*address));
     int why = result < 0 ? errno : 0;
     close(fd);
-    if (why == EACCES && (result = account_refuse_foreign("socket", address->sun_path, err)) < 0)
+    if (why == EACCES && (result = files_refuse_foreign("socket", address->sun_path, err)) < 0)
         return result;
-    /* EAGAIN: the listener's queue is full, so there is one. */
-    if (why == 0 || why == EAGAIN || why == EACCES)
+    /* EAGAIN: the listener's queue is full, so there is one; EPROTOTYPE: one of another version. */
+    if (why == 0 || why == EAGAIN || why == EACCES || why == EPROTOTYPE)
         return error_set(err, ERR_LOCKED, "[supervisor] socket: %s: another service listens on it",
                          address->sun_path);
     return 0;
@@ -178,7 +164,7 @@ static int open_socket(const char *path, struct error *err)
     int refused = refuse_listener(&address, err);
     if (refused < 0)
         return refused;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_system(err, "socket");
     unlink(path);
@@ -223,32 +209,70 @@ int control_open(struct control **control, const char *path, control_answer *ans
     return 0;
 }
 
-static void drop(struct control *control, size_t index)
+static void drop(struct control *control, struct client *client)
 {
-    struct client *client = control->clients[index];
+    size_t i = 0;
 
     /* Closing is not enough: a child between fork and exec has the connection too. While it does, events of
      * the connection would come, for a client that is freed. */
     epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
     close(client->fd);
-    buf_free(&client->request);
-    buf_free(&client->reply);
-    free(client);
-    control->clients_len--;
-    for (size_t i = index; i < control->clients_len; i++)
+    while (control->clients[i] != client)
+        i++;
+    for (control->clients_len--; i < control->clients_len; i++)
         control->clients[i] = control->clients[i + 1];
+    if (client->request != NULL)
+        buf_free(&client->request->affected);
+    free(client->request);
+    free(client);
 }
 
-static void answer_error(struct client *client, const char *text)
+cJSON *control_refuse(const char *text)
 {
-    cJSON *object = cJSON_CreateObject();
+    cJSON *answer = cJSON_CreateObject();
 
-    cJSON_AddBoolToObject(object, "ok", false);
-    cJSON_AddStringToObject(object, "error", text);
-    char *printed = cJSON_PrintUnformatted(object);
-    buf_append_text(&client->reply, printed != NULL ? printed : "{\"ok\":false}");
-    cJSON_free(printed);
-    cJSON_Delete(object);
+    cJSON_AddBoolToObject(answer, "ok", false);
+    cJSON_AddStringToObject(answer, "error", text);
+    return answer;
+}
+
+/* Memory in place of the text. */
+static void send_memory(int fd, struct bytes text)
+{
+    static char note[] = "{\"ok\":true}";
+    int memory = file_in_memory("mqtt-bridge-answer", text);
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } rights = {.room = ""};
+    struct iovec part = {note, sizeof(note) - 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &rights,
+                             .msg_controllen = sizeof(rights)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+    if (memory < 0)
+        return;
+    *head = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(head), &memory, sizeof(memory));
+    (void)!sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(memory);
+}
+
+/* A client that is gone or does not read has no answer: there is room for one in every new connection. */
+static void send_answer(int fd, cJSON *answer)
+{
+    char *text = cJSON_PrintUnformatted(answer);
+    size_t len = text != NULL ? strlen(text) : 0;
+
+    if (len > CONTROL_PACKET_MAX)
+        send_memory(fd, (struct bytes){text, len});
+    else if (len > 0)
+        (void)!send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    cJSON_free(text);
+    cJSON_Delete(answer);
 }
 
 static bool is_allowed(int fd)
@@ -261,18 +285,18 @@ static bool is_allowed(int fd)
     return peer.uid == 0 || peer.uid == geteuid();
 }
 
-/* Drops the oldest client for a new one, but none that waits for the end of the service. */
+/* Drops the oldest client for a new one, but none that waits for its answer. */
 static bool make_room(struct control *control)
 {
     size_t oldest = 0;
 
     if (control->clients_len < CONTROL_CLIENTS_MAX)
         return true;
-    while (oldest < control->clients_len && control->clients[oldest]->stays)
+    while (oldest < control->clients_len && control->clients[oldest]->request != NULL)
         oldest++;
     if (oldest == control->clients_len)
         return false;
-    drop(control, oldest);
+    drop(control, control->clients[oldest]);
     return true;
 }
 
@@ -302,86 +326,80 @@ static void accept_client(struct control *control, int64_t now_ms)
     control->clients[control->clients_len++] = client;
 }
 
-static void answer_line(struct control *control, struct client *client, struct bytes line)
+/* Those that wait for the end of the service are bounded by CONTROL_CLIENTS_MAX alone: it must be stoppable. */
+static bool may_wait(const struct control *control, const struct control_request *request)
 {
-    struct control_request request;
+    bool ends = request->verb == CONTROL_STOP && request->target[0] == '\0';
+    size_t waiting = 0;
+
+    for (size_t i = 0; i < control->clients_len; i++)
+        waiting += control->clients[i]->request != NULL;
+    return ends || waiting < CONTROL_WAITING_MAX;
+}
+
+static bool changes_something(enum control_verb verb)
+{
+    return verb == CONTROL_START || verb == CONTROL_STOP || verb == CONTROL_RESTART ||
+           verb == CONTROL_SCALE || verb == CONTROL_RELOAD;
+}
+
+/* The answer; NULL: the client waits. */
+static cJSON *take_request(struct control *control, struct client *client, struct bytes packet)
+{
     struct error err = {0};
+    struct control_request *request = xcalloc(1, sizeof(*request));
+    cJSON *answer = NULL;
 
-    client->answered = true;
-    if (control_parse(line, &request, &err) < 0)
-        answer_error(client, err.text);
+    if (packet.len > CONTROL_PACKET_MAX)
+        answer = control_refuse("the request is longer than 64 KB");
+    else if (control_parse(packet, request, &err) < 0)
+        answer = control_refuse(err.text);
+    else if (request->wait && changes_something(request->verb) && !may_wait(control, request))
+        answer = control_refuse("too many commands wait for their end already: nothing was done");
     else
-        client->stays = control->answer(control->context, &request, &client->reply);
-    buf_append_char(&client->reply, '\n');
-    buf_free(&client->request);
-    watch(control, EPOLL_CTL_MOD, client->fd, EPOLLIN | EPOLLOUT, client);
-}
-
-/* The client sends no more; a client that half closed the connection may still want the reply. */
-static void read_end(struct control *control, struct client *client)
-{
-    if (!client->answered && client->request.len > 0)
-        answer_line(control, client, buf_bytes(&client->request));
-    client->stays = false;
-    client->gone = client->sent >= client->reply.len;
-    if (!client->gone)
-        watch(control, EPOLL_CTL_MOD, client->fd, EPOLLOUT, client);
-}
-
-static void read_request(struct control *control, struct client *client)
-{
-    char bytes[4096];
-    ssize_t got = recv(client->fd, bytes, sizeof(bytes), 0);
-
-    if (got < 0) {
-        client->gone = errno != EAGAIN && errno != EINTR;
-        return;
-    }
-    if (got == 0) {
-        read_end(control, client);
-        return;
-    }
-    if (client->answered)
-        return;
-    const char *end = memchr(bytes, '\n', (size_t)got);
-    size_t len = end != NULL ? (size_t)(end - bytes) : (size_t)got;
-    if (client->request.len + len > CONTROL_REQUEST_MAX) {
-        client->answered = true;
-        buf_free(&client->request);
-        answer_error(client, "the request is longer than 64 KB");
-        buf_append_char(&client->reply, '\n');
-        watch(control, EPOLL_CTL_MOD, client->fd, EPOLLIN | EPOLLOUT, client);
-        return;
-    }
-    buf_append(&client->request, (struct bytes){bytes, len});
-    if (end != NULL)
-        answer_line(control, client, buf_bytes(&client->request));
-}
-
-static void send_reply(struct control *control, struct client *client)
-{
-    ssize_t sent = send(client->fd, client->reply.data + client->sent,
-                        client->reply.len - client->sent, MSG_NOSIGNAL);
-
-    if (sent < 0) {
-        client->gone = errno != EAGAIN && errno != EINTR;
-        return;
-    }
-    client->sent += (size_t)sent;
-    if (client->sent < client->reply.len)
-        return;
-    client->gone = !client->stays;
+        answer = control->answer(control->context, request);
+    client->request = request;
     client->deadline_ms = -1;
-    watch(control, EPOLL_CTL_MOD, client->fd, EPOLLIN, client);
+    return answer;
+}
+
+/* False: the client is to be dropped. */
+static bool read_request(struct control *control, struct client *client)
+{
+    static char packet[CONTROL_PACKET_MAX];
+    ssize_t got = recv(client->fd, packet, sizeof(packet), MSG_TRUNC | MSG_DONTWAIT);
+
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (got == 0 || client->request != NULL) /* the end, or a second request */
+        return false;
+    cJSON *answer = take_request(control, client, (struct bytes){packet, (size_t)got});
+    if (answer != NULL)
+        send_answer(client->fd, answer);
+    return answer == NULL;
+}
+
+void control_check(struct control *control)
+{
+    for (size_t i = control != NULL ? control->clients_len : 0; i-- > 0;) {
+        struct client *client = control->clients[i];
+        cJSON *answer =
+            client->request != NULL ? control->answer(control->context, client->request) : NULL;
+
+        if (answer == NULL)
+            continue;
+        send_answer(client->fd, answer);
+        drop(control, client);
+    }
 }
 
 static void expire(struct control *control, int64_t now_ms)
 {
     for (size_t i = control->clients_len; i-- > 0;) {
-        const struct client *client = control->clients[i];
+        struct client *client = control->clients[i];
 
-        if (client->gone || (client->deadline_ms >= 0 && client->deadline_ms <= now_ms))
-            drop(control, i);
+        if (client->deadline_ms >= 0 && client->deadline_ms <= now_ms)
+            drop(control, client);
     }
     if (control->resume_ms >= 0 && control->resume_ms <= now_ms) {
         control->resume_ms = -1;
@@ -399,12 +417,8 @@ void control_process(struct control *control, int64_t now_ms)
 
         if (client == NULL)
             accept_client(control, now_ms);
-        else if (event.events & EPOLLOUT)
-            send_reply(control, client);
-        else if (event.events & EPOLLIN)
-            read_request(control, client);
-        else
-            client->gone = true;
+        else if ((event.events & EPOLLIN) == 0 || !read_request(control, client))
+            drop(control, client);
     }
     expire(control, now_ms);
 }
@@ -418,8 +432,13 @@ int64_t control_deadline(const struct control *control)
 {
     int64_t first = control->resume_ms;
 
-    for (size_t i = 0; i < control->clients_len; i++)
-        first = clock_earlier_ms(first, control->clients[i]->deadline_ms);
+    for (size_t i = 0; i < control->clients_len; i++) {
+        const struct client *client = control->clients[i];
+
+        first = clock_earlier_ms(first, client->deadline_ms);
+        if (client->request != NULL)
+            first = clock_earlier_ms(first, client->request->deadline_ms);
+    }
     return first;
 }
 
@@ -438,7 +457,7 @@ void control_close(struct control *control)
         return;
     control_retire(control);
     while (control->clients_len > 0)
-        drop(control, control->clients_len - 1);
+        drop(control, control->clients[0]);
     if (control->epoll_fd >= 0)
         close(control->epoll_fd);
     free(control->path);

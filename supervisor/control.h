@@ -1,17 +1,14 @@
-/* The control socket: one JSON line in, one JSON line out, then the connection is closed.
+/* The control socket (SOCK_SEQPACKET): one packet with a request, one with the answer, then the connection ends.
+ * docs/CONTROL.md has the requests and the answers.
  *
- *     {"verb":"status"}  {"verb":"health"}  {"verb":"reload"}
- *     {"verb":"start"}   {"verb":"stop"}    {"verb":"restart"}      all; stop: the whole service
- *     {"verb":"events"}  {"verb":"signal","target":"worker:2","signal":"TERM"}
- *     {"verb":"restart","target":"worker:2 monitor"}    {"verb":"scale","count":4}
- *     {"ok":true,…}      {"ok":false,"error":"…"}       "unknown":true beside: there is no such process
- * Each request may name the bridge that is meant, by its state directory: "bridge":"/var/lib/mqtt-bridge".
+ * The socket is 0600; the client must be root or the supervisor's user. An answer above CONTROL_PACKET_MAX comes as a
+ * descriptor of sealed memory that holds it, with a packet that says no more: the kernel needs one piece of memory for a
+ * packet, and nothing is kept here for a client that does not read.
  *
- * The socket is 0600; the client must be root or the supervisor's user. A request has at
- * most CONTROL_REQUEST_MAX bytes. Nothing here blocks: a client that does not finish within
- * CONTROL_TIMEOUT_MS (sending or reading) is dropped. One client more than CONTROL_CLIENTS_MAX pushes out the
- * oldest. After the reply to `stop` of the whole service the connection stays open until the service has
- * ended: its end of file says so. Such a connection is never pushed out.
+ * Nothing here blocks. A client that has not asked within CONTROL_TIMEOUT_MS is dropped. One client more than
+ * CONTROL_CLIENTS_MAX pushes out the oldest that does not wait for its answer. CONTROL_WAITING_MAX may wait, and those
+ * that wait for the end of the service; the next is refused before anything is done for it. A client that goes away
+ * while it waits takes nothing back.
  * One thread. Watch control_fd for input and call control_process; call it at control_deadline too. */
 #ifndef SUPERVISOR_CONTROL_H
 #define SUPERVISOR_CONTROL_H
@@ -19,12 +16,15 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
+#include <cjson/cJSON.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
-#define CONTROL_REQUEST_MAX 65536
+#define CONTROL_PACKET_MAX  65536
 #define CONTROL_TIMEOUT_MS  5000
 #define CONTROL_CLIENTS_MAX 16
+#define CONTROL_WAITING_MAX 12
 #define CONTROL_TARGET_SIZE 4096
 
 enum control_verb {
@@ -36,25 +36,37 @@ enum control_verb {
     CONTROL_SCALE,
     CONTROL_RELOAD,
     CONTROL_EVENTS,
+    CONTROL_LOG,
     CONTROL_SIGNAL,
     CONTROL_VERBS_LEN
 };
 
 struct control_request {
     enum control_verb verb;
-    char target[CONTROL_TARGET_SIZE]; /* names with spaces between; "" : all */
+    char target[CONTROL_TARGET_SIZE]; /* names with spaces between; "": all; of stop: the service */
     int64_t count;                    /* of scale */
     int signal;                       /* of signal: its number */
     char bridge[PATH_MAX]; /* whose bridge is meant: its state directory; "": whoever listens */
+    bool wait;             /* for the answer until what is asked for has been done */
+
+    /* Of who answers, for a request that waits. */
+    bool begun;
+    int64_t deadline_ms; /* asked again then at the latest; -1: none */
+    uint64_t since;      /* who was started later was started for it */
+    int64_t restarted;   /* of reload */
+    struct buf affected; /* titles of processes with spaces between */
 };
 
-/* Pure. The line comes without its end of line. -ERR_FORMAT, or -ERR_USAGE for a verb or an argument
- * that does not exist. */
-MUST_CHECK int control_parse(struct bytes line, struct control_request *request, struct error *err);
+/* Pure. -ERR_FORMAT, or -ERR_USAGE for a verb or an argument that does not exist. Of another request than that of a
+ * client, `affected` is the caller's to free. */
+MUST_CHECK int control_parse(struct bytes packet, struct control_request *request,
+                             struct error *err);
 
-/* Appends the reply, one line without its end. Returns true to keep the connection open behind it. */
-typedef bool control_answer(void *context, const struct control_request *request,
-                            struct buf *reply);
+/* Returns the answer, which control deletes; NULL: the client waits, and control_check asks again. */
+typedef cJSON *control_answer(void *context, struct control_request *request);
+
+/* {"ok":false,"error":"…"} */
+cJSON *control_refuse(const char *text);
 
 struct control;
 
@@ -63,9 +75,11 @@ MUST_CHECK int control_open(struct control **control, const char *path, control_
                             void *context, struct error *err);
 int control_fd(const struct control *control);
 void control_process(struct control *control, int64_t now_ms);
+/* Asks anew for each client that waits. Call it after everything that happens. */
+void control_check(struct control *control);             /* NULL is allowed */
 int64_t control_deadline(const struct control *control); /* -1: none */
-/* Stops listening and removes the file. Clients that wait for the end keep their connection. */
-void control_retire(struct control *control);
-void control_close(struct control *control); /* NULL is allowed, as above */
+/* Stops listening and removes the file. Clients that wait keep their connection. */
+void control_retire(struct control *control); /* NULL is allowed */
+void control_close(struct control *control);  /* likewise */
 
 #endif

@@ -1,5 +1,10 @@
-/* The files that the supervisor opens: the lock that keeps a second supervisor out of the state directory, the pid file,
- * the log. account_become has made their folders. Errors name the setting. */
+/* The files that the supervisor opens, and the user that it opens them as: the lock that keeps a second supervisor out of
+ * the state directory, the pid file, the log. Errors name the setting.
+ *
+ * The supervisor gives up root before it opens anything: what follows, and all children, have the user's rights alone.
+ * Root makes what the settings name and the user can't make: the folders of state, socket, pid file and log, and these
+ * two files. What it has made it gives to the user, and nothing else: a folder that was there and is not the user's is
+ * refused by whoever opens it. Root makes things only where nobody else could have put a link. */
 #ifndef SUPERVISOR_FILES_H
 #define SUPERVISOR_FILES_H
 
@@ -11,6 +16,13 @@ struct files {
     int lock_fd;    /* -1: none */
     char *pid_file; /* NULL: none was written */
 };
+
+/* Makes the folders, gives up root if [supervisor] user is set, and the right to gain any more by a program. HOME becomes
+ * that user's. -ERR_USAGE: there is no such user, or we are not root and not that user. */
+MUST_CHECK int files_become_user(const struct settings *settings, struct error *err);
+/* -ERR_USAGE with the mend, if what is at path, which we may not use, belongs to another user; else 0. A version that
+ * stayed root may have left it. */
+MUST_CHECK int files_refuse_foreign(const char *key, const char *path, struct error *err);
 
 /* Locks the state directory. -ERR_LOCKED names the supervisor that has it; -ERR_USAGE: it is another user's. */
 MUST_CHECK int files_open(struct files *files, const struct settings *settings, struct error *err);

@@ -150,7 +150,7 @@ static void reap(struct service *service)
             return;
         struct process *process = find_pid(service, info.si_pid);
         if (process != NULL)
-            process_handle_exit(process, &service->launch, &info);
+            process_handle_exit(process, &info);
         else
             waitpid(info.si_pid, NULL, 0);
     }
@@ -174,12 +174,6 @@ static void reload(struct service *service)
     if (service->phase == PHASE_RUNNING && service_reload(service, &faults) < 0)
         buf_clear(&faults); /* the log has them */
     buf_free(&faults);
-}
-
-static void stop_without_terminal(struct service *service)
-{
-    log_notice(LOG_PLAIN, "Its terminal was closed");
-    service_stop(service, 0);
 }
 
 static void read_signal(struct service *service)
@@ -206,10 +200,12 @@ static void read_signal(struct service *service)
         service_quit(service);
         break;
     case SIGHUP:
-        if (terminal_has_closed(service, &info))
-            stop_without_terminal(service);
-        else
+        if (!terminal_has_closed(service, &info)) {
             reload(service);
+            break;
+        }
+        log_notice(LOG_PLAIN, "Its terminal was closed");
+        service_stop(service, 0);
         break;
     case SIGUSR1:
         service_reopen_logs(service);
@@ -238,7 +234,7 @@ static void handle(struct service *service, const struct watch *watched)
         control_process(service->control, clock_monotonic_ms());
         break;
     case WATCH_READY:
-        process_read_ready(watched->process, &service->launch);
+        process_read_ready(watched->process);
         break;
     case WATCH_OUTPUT:
         process_read_output(watched->process);
@@ -270,44 +266,17 @@ static void tick(struct service *service, int64_t now_ms)
     if (since < tick_ms(service))
         return;
     if (since > stood_still_ms(service))
-        service->resumed_ms = now_ms;
+        service->launch.resumed_ms = now_ms;
     service->ticked_ms = now_ms;
-    stats_beat(service->statistics.own);
-    service_write_reasons(service);
+    stats_beat(service->launch.own);
     for (size_t i = 0; i < service->processes_len; i++)
-        statistics_sample(service->processes[i], since);
-}
-
-/* When the process will have been silent for too long; -1: that does not matter now. */
-static int64_t hang_deadline(const struct service *service, const struct process *process)
-{
-    int64_t timeout = process->hang_timeout_ms;
-    int64_t beat = (int64_t)atomic_load_explicit(&process->slot->beat_ms, memory_order_relaxed);
-    int64_t last = process->lifecycle.started_ms;
-
-    if (timeout <= 0 || process->hung ||
-        (process->lifecycle.state != STATE_STARTING && process->lifecycle.state != STATE_RUNNING))
-        return -1;
-    last = beat > last ? beat : last;
-    last = service->resumed_ms > last ? service->resumed_ms : last;
-    return last + timeout;
+        process_sample(service->processes[i], since);
 }
 
 static void check_deadlines(struct service *service, int64_t now_ms)
 {
-    for (size_t i = 0; i < service->processes_len; i++) {
-        struct process *process = service->processes[i];
-        int64_t hang = hang_deadline(service, process);
-
-        if (hang >= 0 && hang <= now_ms) {
-            log_error(LOG_PLAIN, "%s hangs: no heartbeat for %lld ms; killed", process->title,
-                      (long long)process->hang_timeout_ms);
-            process->hung = true;
-            process_handle_event(process, &service->launch, EVENT_HANG);
-        }
-        if (process->lifecycle.deadline_ms >= 0 && process->lifecycle.deadline_ms <= now_ms)
-            process_handle_event(process, &service->launch, EVENT_DEADLINE);
-    }
+    for (size_t i = 0; i < service->processes_len; i++)
+        process_check_deadlines(service->processes[i], now_ms);
     int64_t patience = control_deadline(service->control);
     if (patience >= 0 && patience <= now_ms)
         control_process(service->control, now_ms);
@@ -317,10 +286,8 @@ static int64_t next_deadline(const struct service *service)
 {
     int64_t first = service->ticked_ms + tick_ms(service);
 
-    for (size_t i = 0; i < service->processes_len; i++) {
-        first = clock_earlier_ms(first, service->processes[i]->lifecycle.deadline_ms);
-        first = clock_earlier_ms(first, hang_deadline(service, service->processes[i]));
-    }
+    for (size_t i = 0; i < service->processes_len; i++)
+        first = clock_earlier_ms(first, process_deadline(service->processes[i]));
     if (service->phase == PHASE_CONSUMERS)
         first = clock_earlier_ms(first, service->workers_by_ms);
     return clock_earlier_ms(first, control_deadline(service->control));
@@ -334,6 +301,7 @@ static void run_loop(struct service *service)
         service_advance(service);
         if (service->phase == PHASE_ENDED)
             return;
+        control_check(service->control);
         int64_t now = clock_monotonic_ms();
         int timeout = clock_poll_timeout(next_deadline(service), now);
 

@@ -2,8 +2,10 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/runtime/child.h"
+#include "common/runtime/status.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,23 +22,89 @@
 /* Where the child finds its descriptors. */
 enum { SETTINGS_FD = 3, STATS_FD, NOTIFY_FD, LOG_FD, FIRST_FREE_FD };
 
-static const char *program_of(enum process_kind kind)
+static const char *const PROGRAMS[] = {[PROCESS_CONSUMER] = "mqtt-bridge-consumer",
+                                       [PROCESS_WORKER] = "mqtt-bridge-worker",
+                                       [PROCESS_MONITOR] = "mqtt-bridge-monitor"};
+
+static bool is_blank(const char *line)
 {
-    switch (kind) {
-    case PROCESS_CONSUMER:
-        return "mqtt-bridge-consumer";
-    case PROCESS_WORKER:
-        return "mqtt-bridge-worker";
-    case PROCESS_MONITOR:
-        return "mqtt-bridge-monitor";
-    }
-    return "";
+    return line[strspn(line, " \t\r")] == '\0';
 }
 
-struct process *process_new(enum process_kind kind, const char *name, int number)
+static bool may_be_shown(struct process_output *output, int64_t now_ms)
+{
+    if (output->shown == 0 || now_ms - output->window_ms >= PROCESS_WINDOW_MS) {
+        output->window_ms = now_ms;
+        output->shown = 0;
+    }
+    if (output->shown >= PROCESS_LINES_PER_WINDOW)
+        return false;
+    output->shown++;
+    return true;
+}
+
+static void finish_line(struct process_output *output, int64_t now_ms, process_output_show *show,
+                        void *context)
+{
+    output->line[output->len] = '\0';
+    output->len = 0;
+    if (is_blank(output->line))
+        return;
+    bytes_to_printable(bytes_of(output->line), output->last_line, sizeof(output->last_line));
+    if (!may_be_shown(output, now_ms)) {
+        output->hidden++;
+        return;
+    }
+    show(context, output->last_line, output->hidden);
+    output->hidden = 0;
+}
+
+void process_output_feed(struct process_output *output, struct bytes bytes, int64_t now_ms,
+                         process_output_show *show, void *context)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        char c = bytes.data[i];
+
+        if (c == '\n')
+            finish_line(output, now_ms, show, context);
+        else if (output->len < sizeof(output->line) - 1)
+            output->line[output->len++] = c == '\0' ? ' ' : c;
+    }
+}
+
+void process_output_end(struct process_output *output, int64_t now_ms, process_output_show *show,
+                        void *context)
+{
+    if (output->len > 0)
+        finish_line(output, now_ms, show, context);
+    if (output->hidden > 0)
+        show(context, output->last_line, output->hidden - 1);
+    output->hidden = 0;
+}
+
+bool process_ready_feed(struct process_ready *line, struct bytes bytes)
+{
+    for (size_t i = 0; i < bytes.len && !line->spoilt; i++) {
+        char c = bytes.data[i];
+
+        if (c == '\n') {
+            line->spoilt = true;
+            return line->len == 5 && memcmp(line->text, "READY", 5) == 0;
+        }
+        if (line->len == sizeof(line->text))
+            line->spoilt = true;
+        else
+            line->text[line->len++] = c;
+    }
+    return false;
+}
+
+struct process *process_new(struct launch *launch, enum process_kind kind, const char *name,
+                            int number)
 {
     struct process *process = xcalloc(1, sizeof(*process));
 
+    process->launch = launch;
     process->kind = kind;
     process->number = number > 0 ? number : 1;
     snprintf(process->name, sizeof(process->name), "%s", name);
@@ -66,75 +133,39 @@ static void close_pipe(const struct process *process, int *fd)
     *fd = -1;
 }
 
-static void close_ready(struct process *process)
-{
-    close_pipe(process, &process->ready_fd);
-}
-
-static void close_output(struct process *process)
-{
-    close_pipe(process, &process->output_fd);
-}
-
 void process_free(struct process *process)
 {
-    close_ready(process);
-    close_output(process);
+    close_pipe(process, &process->ready_fd);
+    close_pipe(process, &process->output_fd);
     free(process);
 }
 
-/* Each child gets a descriptor of its own: children must not share a read position. */
-static int settings_memory(struct bytes settings, struct error *err)
-{
-    int fd = memfd_create("mqtt-bridge-settings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0)
-        return error_system(err, "memfd_create");
-    size_t done = 0;
-    while (done < settings.len) {
-        ssize_t written = write(fd, settings.data + done, settings.len - done);
-
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0) {
-            error_system(err, "settings of %zu bytes", settings.len);
-            close(fd);
-            return -ERR_SYSTEM;
-        }
-        done += (size_t)written;
-    }
-    lseek(fd, 0, SEEK_SET);
-    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
-    return fd;
-}
-
-static void close_pair(int pair[2])
-{
-    close(pair[0]);
-    close(pair[1]);
-}
-
-/* The descriptors of one start. */
+/* The descriptors of one start; -1: none, or no longer ours to close. */
 struct pipes {
     int settings;
     int ready[2];
     int output[2];
 };
 
+static void close_pipes(const struct pipes *pipes)
+{
+    const int fds[] = {pipes->settings, pipes->ready[0], pipes->ready[1], pipes->output[0],
+                       pipes->output[1]};
+
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
 static int open_pipes(struct pipes *pipes, struct bytes settings, struct error *err)
 {
-    pipes->settings = settings_memory(settings, err);
-    if (pipes->settings < 0)
-        return pipes->settings;
-    if (pipe2(pipes->ready, O_CLOEXEC) < 0) {
-        error_system(err, "pipe");
-        close(pipes->settings);
-        return -ERR_SYSTEM;
-    }
-    if (pipe2(pipes->output, O_CLOEXEC) < 0) {
-        error_system(err, "pipe");
-        close(pipes->settings);
-        close_pair(pipes->ready);
+    *pipes = (struct pipes){.ready = {-1, -1}, .output = {-1, -1}};
+    /* A descriptor of its own: children must not share a read position. */
+    pipes->settings = file_in_memory("mqtt-bridge-settings", settings);
+    if (pipes->settings < 0 || pipe2(pipes->ready, O_CLOEXEC) < 0 ||
+        pipe2(pipes->output, O_CLOEXEC) < 0) {
+        error_system(err, "settings of %zu bytes, and pipes", settings.len);
+        close_pipes(pipes);
         return -ERR_SYSTEM;
     }
     fcntl(pipes->ready[0], F_SETFL, O_NONBLOCK);
@@ -222,11 +253,11 @@ static void set_environment(const struct process *process, const struct settings
     unsetenv("NOTIFY_SOCKET");
 }
 
-static __attribute__((noreturn)) void run(const struct process *process,
-                                          const struct launch *launch, const struct pipes *pipes,
+static __attribute__((noreturn)) void run(const struct process *process, const struct pipes *pipes,
                                           pid_t supervisor)
 {
-    const char *program = program_of(process->kind);
+    const struct launch *launch = process->launch;
+    const char *program = PROGRAMS[process->kind];
     char *path = xasprintf("%s/%s", launch->bin_dir, program);
     char *argv[] = {path, NULL};
 
@@ -244,39 +275,36 @@ static __attribute__((noreturn)) void run(const struct process *process,
     _exit(PROCESS_EXIT_NOT_STARTED);
 }
 
-static int spawn(struct process *process, const struct launch *launch, struct error *err)
+static int spawn(struct process *process, struct error *err)
 {
     struct pipes pipes;
     pid_t supervisor = getpid();
     struct buf settings = {0};
 
-    settings_pack(launch->settings, process->name, &settings);
+    settings_pack(process->launch->settings, process->name, &settings);
     int failed = open_pipes(&pipes, buf_bytes(&settings), err);
     buf_free(&settings);
     if (failed < 0)
         return failed;
-    if (process->slot != NULL)
-        stats_reason(process->slot, ""); /* the last process's */
+    stats_reason(process->slot, ""); /* the last process's */
     pid_t pid = fork();
     if (pid == 0)
-        run(process, launch, &pipes, supervisor);
-    if (pid < 0)
+        run(process, &pipes, supervisor);
+    if (pid > 0) {
+        process->ready_fd = pipes.ready[0];
+        process->output_fd = pipes.output[0];
+        pipes.ready[0] = pipes.output[0] = -1;
+    } else {
         error_system(err, "fork");
-    close(pipes.settings);
-    close(pipes.ready[1]);
-    close(pipes.output[1]);
-    if (pid < 0) {
-        close(pipes.ready[0]);
-        close(pipes.output[0]);
-        return -ERR_SYSTEM;
     }
+    close_pipes(&pipes);
+    if (pid < 0)
+        return -ERR_SYSTEM;
     setpgid(pid, pid); /* parent and child both do it: either may run first */
     process->pid = pid;
     process->hung = false;
-    process->ready_fd = pipes.ready[0];
-    process->output_fd = pipes.output[0];
-    process->ready_line = (struct notify_ready){0};
-    process->output = (struct notify_output){0};
+    process->ready_line = (struct process_ready){0};
+    process->output = (struct process_output){0};
     return 0;
 }
 
@@ -289,8 +317,9 @@ void process_signal(const struct process *process, int number)
     kill(process->pid, number);
 }
 
-static int watch_pipes(struct process *process, int epoll_fd, struct error *err)
+static int watch_pipes(struct process *process, struct error *err)
 {
+    int epoll_fd = process->launch->epoll_fd;
     struct epoll_event ready = {.events = EPOLLIN, .data.ptr = &process->ready_watch};
     struct epoll_event output = {.events = EPOLLIN, .data.ptr = &process->output_watch};
 
@@ -307,13 +336,11 @@ static enum event note_end(struct process *process, const siginfo_t *info)
 
     /* The group is killed before the reaping: until then its number can't belong to another. */
     kill(-process->pid, SIGKILL);
-    close_ready(process);
-    close_output(process);
+    close_pipe(process, &process->ready_fd);
+    close_pipe(process, &process->output_fd);
     process->pid = 0;
-    if (process->slot != NULL) {
-        stats_clear_gauges(process->slot);
-        atomic_store(&process->slot->beat_ms, 0);
-    }
+    stats_clear_gauges(process->slot);
+    atomic_store(&process->slot->beat_ms, 0);
     process->exit_code = exited ? info->si_status : 128 + info->si_status;
     if (exited)
         snprintf(process->cause, sizeof(process->cause), "exit code %d", info->si_status);
@@ -340,129 +367,125 @@ static bool is_death(enum event event)
 }
 
 /* One line for each death: what ended how, and what happens next. */
-static void report_death(const struct process *process, enum state before, enum event event,
-                         int64_t now_ms)
+static void report_death(const struct process *process, enum state before, enum event event)
 {
+    const struct lifecycle *lifecycle = &process->lifecycle;
+    bool says = process->output.last_line[0] != '\0' && event != EVENT_DONE;
     const struct log_field context[] = {
         log_text("process", process->title),
-        log_text("last_output", process->output.last_line),
+        says ? log_text("last_output", process->output.last_line)
+             : (struct log_field){.kind = LOG_FIELD_END},
         {.kind = LOG_FIELD_END},
     };
-    const struct log_field *with = process->output.last_line[0] != '\0' && event != EVENT_DONE
-                                       ? context
-                                       : LOG_WITH(log_text("process", process->title));
-    const struct lifecycle *lifecycle = &process->lifecycle;
+    bool ended = lifecycle->state == STATE_STOPPED || lifecycle->state == STATE_EXITED;
+    enum log_level level = event == EVENT_DONE ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+    const char *planned =
+        lifecycle->state == STATE_BACKOFF && level == LOG_LEVEL_INFO ? " as planned" : "";
+    char next[64] = "";
 
-    if (lifecycle->state == STATE_STOPPED || lifecycle->state == STATE_EXITED)
-        log_write(event == EVENT_DONE ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, with, "%s ended (%s)",
-                  process->title, process->cause);
-    else if (lifecycle->state == STATE_STARTING && before == STATE_STOPPING)
-        log_info(with, "%s ended (%s); its successor starts", process->title, process->cause);
-    else if (lifecycle->state == STATE_STARTING)
-        log_write(event == EVENT_DONE ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, with,
-                  "%s ended (%s); started again at once", process->title, process->cause);
-    else if (lifecycle->state == STATE_BACKOFF && event == EVENT_DONE)
-        log_info(with, "%s ended as planned (%s); started again in %lld ms", process->title,
-                 process->cause, (long long)(lifecycle->deadline_ms - now_ms));
+    if (lifecycle->state == STATE_STARTING && before == STATE_STOPPING)
+        level = LOG_LEVEL_INFO;
+    if (lifecycle->state == STATE_STARTING)
+        snprintf(next, sizeof(next), "; %s",
+                 before == STATE_STOPPING ? "its successor starts" : "started again at once");
     else if (lifecycle->state == STATE_BACKOFF)
-        log_warning(with, "%s ended (%s); started again in %lld ms", process->title, process->cause,
-                    (long long)(lifecycle->deadline_ms - now_ms));
+        snprintf(next, sizeof(next), "; started again in %lld ms",
+                 (long long)(lifecycle->deadline_ms - lifecycle->now_ms));
+    if (ended || next[0] != '\0')
+        log_write(level, context, "%s ended%s (%s)%s", process->title, planned, process->cause,
+                  next);
     else if (event == EVENT_SETTINGS)
-        log_critical(with, "%s given up: it refuses its settings (%s); correct them and reload",
+        log_critical(context, "%s given up: it refuses its settings (%s); correct them and reload",
                      process->title, process->cause);
     else
         log_critical(
-            with, "%s given up after %lld deaths in a row (%s); `mqtt-bridge start %s` tries again",
+            context,
+            "%s given up after %lld deaths in a row (%s); `mqtt-bridge start %s` tries again",
             process->title, (long long)(lifecycle->at_once + lifecycle->quick_deaths),
             process->cause, process->title);
 }
 
-/* For the status, and in the statistics for the monitor. */
-static void count(struct process *process, uint64_t *number, enum stats_counter counter)
+static void start(struct process *process)
 {
-    (*number)++;
-    stats_add(process->slot, counter, 1);
-}
-
-static void start(struct process *process, const struct launch *launch)
-{
+    struct launch *launch = process->launch;
     struct error err = {0};
 
-    if (spawn(process, launch, &err) < 0) {
-        snprintf(process->cause, sizeof(process->cause), "%.*s", PROCESS_CAUSE_SIZE - 1, err.text);
-        process->output = (struct notify_output){0};
-        process_handle_event(process, launch, EVENT_FAILED);
+    process->start = ++launch->starts;
+    if (spawn(process, &err) < 0) {
+        snprintf(process->cause, sizeof(process->cause), "%.*s", STATS_EXIT_SIZE - 1, err.text);
+        process->output = (struct process_output){0};
+        process_handle_event(process, EVENT_FAILED);
         return;
     }
-    stats_set(process->slot, STATS_PID, (uint64_t)process->pid);
     stats_set(process->slot, STATS_STARTED_US, (uint64_t)clock_wall_us());
     process->affected = false;
     process->hang_timeout_ms = launch->hang_timeout_ms;
-    if (watch_pipes(process, launch->epoll_fd, &err) < 0)
+    if (watch_pipes(process, &err) < 0)
         log_error(LOG_PLAIN, "%s: neither its readiness nor its output will be seen: %s",
                   process->title, err.text);
     log_debug(LOG_WITH(log_text("process", process->title), log_number("child", process->pid)),
               "%s starts", process->title);
 }
 
-static void note(const struct process *process, struct history *history, enum state before,
-                 enum event event, unsigned actions)
+/* One line for what is done to a process, and for its readiness. */
+static void report_step(const struct process *process, enum state before, enum event event,
+                        unsigned actions)
 {
     const struct lifecycle *lifecycle = &process->lifecycle;
-    const char *output = process->output.last_line;
 
-    if (is_death(event) && before != lifecycle->state)
-        history_add(history, "%s ended (%s%s%s), now %s", process->title, process->cause,
-                    output[0] != '\0' && event != EVENT_DONE ? ": " : "",
-                    event != EVENT_DONE ? output : "", states_name(lifecycle->state));
-    else if (event == EVENT_READY && before == STATE_STARTING)
-        history_add(history, "%s is ready", process->title);
+    if (event == EVENT_READY && before == STATE_STARTING)
+        log_info(LOG_WITH(log_number("after_ms", lifecycle->now_ms - lifecycle->started_ms)),
+                 "%s is ready", process->title);
+    else if (event == EVENT_HANG && (actions & ACTION_KILL))
+        log_error(LOG_PLAIN, "%s hangs: no heartbeat for %lld ms; killed", process->title,
+                  (long long)process->hang_timeout_ms);
+    else if (event == EVENT_DEADLINE && (actions & ACTION_KILL))
+        log_warning(LOG_PLAIN, "%s has not ended within %lld ms: killed", process->title,
+                    (long long)process->launch->rules.stop_timeout_ms);
     else if (actions & ACTION_TERMINATE)
-        history_add(history, "%s is asked to end%s", process->title,
-                    lifecycle->restart ? ", to be replaced" : "");
-    else if (actions & ACTION_KILL)
-        history_add(history, "%s is killed: %s", process->title,
-                    event == EVENT_HANG ? "it hangs" : "it has not ended in time");
+        log_info(LOG_PLAIN, "%s is asked to end%s", process->title,
+                 lifecycle->restart ? ", to be replaced" : "");
 }
 
-void process_handle_event(struct process *process, const struct launch *launch, enum event event)
+static void handle(struct process *process, enum event event)
 {
     int64_t now = clock_monotonic_ms();
     enum state before = process->lifecycle.state;
-    unsigned actions = states_step(&process->lifecycle, &launch->rules, event, now);
+    unsigned actions = states_step(&process->lifecycle, &process->launch->rules, event, now);
 
     if (is_death(event) && before != process->lifecycle.state)
-        report_death(process, before, event, now);
+        report_death(process, before, event);
     if (is_death(event) && event != EVENT_DONE && before != STATE_STOPPING)
-        count(process, &process->crashes, STATS_CRASHES);
+        stats_add(process->slot, STATS_CRASHES, 1);
     if ((actions & ACTION_SPAWN) && process->lifecycle.starts > 1)
-        count(process, &process->restarts, STATS_RESTARTS);
-    if (event == EVENT_READY && before == STATE_STARTING)
-        log_info(LOG_WITH(log_number("after_ms", now - process->lifecycle.started_ms)),
-                 "%s is ready", process->title);
-    if (event == EVENT_DEADLINE && (actions & ACTION_KILL))
-        log_warning(LOG_PLAIN, "%s has not ended within %lld ms: killed", process->title,
-                    (long long)launch->rules.stop_timeout_ms);
-    note(process, launch->history, before, event, actions);
+        stats_add(process->slot, STATS_RESTARTS, 1);
+    report_step(process, before, event, actions);
     if (actions & ACTION_TERMINATE)
         process_signal(process, SIGTERM);
     if (actions & ACTION_KILL)
         process_signal(process, SIGKILL);
     if (actions & ACTION_SPAWN)
-        start(process, launch);
+        start(process);
     if (actions & ACTION_FATAL)
         process->became_fatal = true;
+}
+
+void process_handle_event(struct process *process, enum event event)
+{
+    process->launch->about = process->slot;
+    handle(process, event);
+    process->launch->about = NULL;
 }
 
 static void log_output(void *context, const char *line, uint64_t hidden)
 {
     const struct process *process = context;
+    const struct log_field left_out[] = {log_number("lines_left_out", (int64_t)hidden),
+                                         {.kind = LOG_FIELD_END}};
 
-    if (hidden > 0)
-        log_warning(LOG_WITH(log_number("lines_left_out", (int64_t)hidden)), "%s says: %s",
-                    process->title, line);
-    else
-        log_warning(LOG_PLAIN, "%s says: %s", process->title, line);
+    process->launch->about = process->slot;
+    log_warning(hidden > 0 ? left_out : LOG_PLAIN, "%s says: %s", process->title, line);
+    process->launch->about = NULL;
 }
 
 bool process_read_output(struct process *process)
@@ -471,34 +494,64 @@ bool process_read_output(struct process *process)
     ssize_t got = process->output_fd >= 0 ? read(process->output_fd, bytes, sizeof(bytes)) : -1;
 
     if (got > 0)
-        notify_output_feed(&process->output, (struct bytes){bytes, (size_t)got},
-                           clock_monotonic_ms(), log_output, process);
+        process_output_feed(&process->output, (struct bytes){bytes, (size_t)got},
+                            clock_monotonic_ms(), log_output, process);
     if (got == 0)
-        close_output(process);
+        close_pipe(process, &process->output_fd);
     return got > 0;
 }
 
-void process_read_ready(struct process *process, const struct launch *launch)
+void process_read_ready(struct process *process)
 {
     char bytes[64];
     ssize_t got = process->ready_fd >= 0 ? read(process->ready_fd, bytes, sizeof(bytes)) : -1;
 
-    if (got > 0 && notify_ready_feed(&process->ready_line, (struct bytes){bytes, (size_t)got}))
-        process_handle_event(process, launch, EVENT_READY);
+    if (got > 0 && process_ready_feed(&process->ready_line, (struct bytes){bytes, (size_t)got}))
+        process_handle_event(process, EVENT_READY);
     if (got == 0)
-        close_ready(process);
+        close_pipe(process, &process->ready_fd);
 }
 
-void process_handle_exit(struct process *process, const struct launch *launch,
-                         const siginfo_t *info)
+void process_handle_exit(struct process *process, const siginfo_t *info)
 {
-    process_read_ready(process, launch);
+    process_read_ready(process);
     for (int i = 0; i < LAST_READS && process_read_output(process); i++)
         continue;
-    notify_output_end(&process->output, clock_monotonic_ms(), log_output, process);
+    process_output_end(&process->output, clock_monotonic_ms(), log_output, process);
     enum event event = note_end(process, info);
     waitpid(info->si_pid, NULL, 0); /* a zombie: returns at once */
-    process_handle_event(process, launch, event);
+    process_handle_event(process, event);
+}
+
+/* When the process will have been silent for too long; -1: that does not matter now. */
+static int64_t hang_deadline(const struct process *process)
+{
+    int64_t beat = (int64_t)atomic_load_explicit(&process->slot->beat_ms, memory_order_relaxed);
+    int64_t last = process->lifecycle.started_ms;
+
+    if (process->hang_timeout_ms <= 0 || process->hung ||
+        (process->lifecycle.state != STATE_STARTING && process->lifecycle.state != STATE_RUNNING))
+        return -1;
+    last = beat > last ? beat : last;
+    last = process->launch->resumed_ms > last ? process->launch->resumed_ms : last;
+    return last + process->hang_timeout_ms;
+}
+
+void process_check_deadlines(struct process *process, int64_t now_ms)
+{
+    int64_t hang = hang_deadline(process);
+
+    if (hang >= 0 && hang <= now_ms) {
+        process->hung = true;
+        process_handle_event(process, EVENT_HANG);
+    }
+    if (process->lifecycle.deadline_ms >= 0 && process->lifecycle.deadline_ms <= now_ms)
+        process_handle_event(process, EVENT_DEADLINE);
+}
+
+int64_t process_deadline(const struct process *process)
+{
+    return clock_earlier_ms(process->lifecycle.deadline_ms, hang_deadline(process));
 }
 
 bool process_matches(const struct process *process, const char *target)
@@ -511,4 +564,57 @@ bool process_matches(const struct process *process, const char *target)
 
     return every || strcmp(target, process->title) == 0 || strcmp(target, process->name) == 0 ||
            strcmp(target, numbered) == 0;
+}
+
+void process_reason(const struct process *process, char out[STATS_REASON_SIZE])
+{
+    const char *last_line = process->cause[0] != '\0' ? process->output.last_line : "";
+    char text[2 * STATS_REASON_SIZE];
+
+    if (states_alive(&process->lifecycle)) {
+        stats_reason_read(process->slot, out);
+        return;
+    }
+    snprintf(text, sizeof(text), "%s%s%s", process->cause, last_line[0] != '\0' ? ": " : "",
+             last_line);
+    bytes_to_printable(bytes_of(text), out, STATS_REASON_SIZE);
+}
+
+void process_publish(const struct process *process)
+{
+    const struct lifecycle *lifecycle = &process->lifecycle;
+    struct stats_slot *slot = process->slot;
+    bool waits = lifecycle->state == STATE_BACKOFF;
+    char reason[STATS_REASON_SIZE];
+
+    if (strncmp(slot->name, process->name, STATS_NAME_SIZE - 1) != 0)
+        snprintf(slot->name, STATS_NAME_SIZE, "%.*s", STATS_NAME_SIZE - 1, process->name);
+    slot->number = (uint32_t)process->number;
+    stats_set(slot, STATS_STATE, (uint64_t)lifecycle->state + 1);
+    stats_set(slot, STATS_UNWANTED, process->unwanted);
+    stats_set(slot, STATS_PID, (uint64_t)process->pid);
+    stats_set(slot, STATS_STARTED_MS, (uint64_t)lifecycle->started_ms);
+    stats_set(slot, STATS_NEXT_TRY_MS, waits ? (uint64_t)lifecycle->deadline_ms : 0);
+    stats_exit(slot, process->cause);
+    if (states_alive(lifecycle))
+        return;
+    process_reason(process, reason);
+    stats_reason(slot, reason);
+}
+
+void process_sample(struct process *process, int64_t since_ms)
+{
+    uint64_t done = status_done(process->slot);
+
+    stats_set(process->slot, STATS_RATE, (done - process->sampled) * 1000000 / (uint64_t)since_ms);
+    process->sampled = done;
+}
+
+void process_keep_line(void *context, const char *line)
+{
+    const struct launch *launch = context;
+
+    stats_log(launch->own, line);
+    if (launch->about != NULL)
+        stats_log(launch->about, line);
 }

@@ -36,17 +36,12 @@ void roster_plan(struct roster *roster, const struct settings *settings, int64_t
     add(roster, PROCESS_MONITOR, 0, "monitor");
 }
 
-bool roster_has(const struct roster *roster, const struct process *process)
+bool roster_is(const struct roster_entry *entry, const struct process *process)
 {
-    for (size_t i = 0; i < roster->len; i++) {
-        const struct roster_entry *entry = &roster->entries[i];
-        int number = entry->number > 0 ? entry->number : 1;
+    int number = entry->number > 0 ? entry->number : 1;
 
-        if (entry->kind == process->kind && number == process->number &&
-            strcmp(entry->name, process->name) == 0)
-            return true;
-    }
-    return false;
+    return entry->kind == process->kind && number == process->number &&
+           strcmp(entry->name, process->name) == 0;
 }
 
 void roster_free(struct roster *roster)

@@ -25,7 +25,7 @@ struct roster {
 };
 
 void roster_plan(struct roster *roster, const struct settings *settings, int64_t workers);
-bool roster_has(const struct roster *roster, const struct process *process);
+bool roster_is(const struct roster_entry *entry, const struct process *process);
 void roster_free(struct roster *roster);
 
 /* name: of a process, "consumer:garden". */

@@ -3,9 +3,10 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "supervisor/account.h"
+#include "common/runtime/status.h"
 #include "supervisor/roster.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ static void open_own_log(const struct service *service)
 static void use_settings(struct service *service)
 {
     service->launch.settings = service->settings;
-    atomic_store(service->statistics.stats->log_level, (int)service->settings->log.level);
+    atomic_store(service->stats->log_level, (int)service->settings->log.level);
     service->launch.rules = (struct states_rules){
         .start_retries = service->settings->supervisor.start_retries,
         .stop_timeout_ms = service->settings->supervisor.stop_timeout_ms,
@@ -47,36 +48,109 @@ static void use_log(struct service *service, int fd)
     service->launch.log_fd = fd;
 }
 
+struct service_slot {
+    char name[STATS_NAME_SIZE]; /* kept when the slot is free again; "": nobody had it yet */
+    int number;
+    bool taken;
+};
+
+/* -ERR_USAGE: [worker] count and the consumers are more processes than there can be slots. */
+static int open_slots(struct service *service, struct error *err)
+{
+    int64_t count = service->settings->worker.count;
+    int64_t consumers = (int64_t)service->settings->consumers_len + 1 + SERVICE_SPARE_SLOTS;
+    int64_t most = STATS_SLOTS_MAX - consumers - 2; /* beside the monitor and the supervisor */
+
+    service->workers_max = count > SERVICE_WORKERS_MAX ? count : SERVICE_WORKERS_MAX;
+    if (service->workers_max > most)
+        service->workers_max = most > 0 ? most : 0;
+    if (count > service->workers_max)
+        return error_set(err, ERR_USAGE,
+                         "[worker] count: %lld with %zu consumers are more processes than %d",
+                         (long long)count, service->settings->consumers_len + 1, STATS_SLOTS_MAX);
+    size_t slots = (size_t)(consumers + service->workers_max + 2);
+    int result = stats_create(&service->stats, slots, &service->launch.stats_fd, err);
+    if (result < 0)
+        return result;
+    service->slots = xcalloc(slots, sizeof(*service->slots));
+    service->slots[slots - 1].taken = true;
+    struct stats_slot *own = &service->stats->slot[slots - 1];
+    service->launch.own = own;
+    snprintf(own->name, STATS_NAME_SIZE, "supervisor");
+    own->number = 1;
+    stats_set(own, STATS_PID, (uint64_t)getpid());
+    stats_set(own, STATS_STARTED_US, (uint64_t)clock_wall_us());
+    stats_beat(own);
+    return 0;
+}
+
+/* The best free slot: the predecessor's, else one that nobody had, else that of a process that is gone. False if all are
+ * taken. */
+static bool take_slot(struct service *service, struct process *process)
+{
+    enum { PREDECESSORS, UNUSED, STRANGERS, NONE } found = NONE;
+    char name[STATS_NAME_SIZE];
+
+    snprintf(name, sizeof(name), "%.*s", STATS_NAME_SIZE - 1, process->name);
+    for (size_t i = 0; i < service->stats->slots_len; i++) {
+        const struct service_slot *slot = &service->slots[i];
+        bool same = strcmp(slot->name, name) == 0 && slot->number == process->number;
+        int rank = same ? PREDECESSORS : slot->name[0] == '\0' ? UNUSED : STRANGERS;
+
+        if (rank < (int)found && !slot->taken) {
+            found = rank;
+            process->slot_index = i;
+        }
+    }
+    if (found == NONE)
+        return false;
+    process->slot = &service->stats->slot[process->slot_index];
+    if (found == STRANGERS)
+        stats_clear(process->slot);
+    struct service_slot *slot = &service->slots[process->slot_index];
+    memcpy(slot->name, name, sizeof(name));
+    slot->number = process->number;
+    slot->taken = true;
+    process_publish(process);
+    process->sampled = status_done(process->slot);
+    return true;
+}
+
+/* Readers of the statistics must not miss a process that is no longer wanted. */
+static void give_slot_back(struct service *service, const struct process *process)
+{
+    process->slot->name[0] = '\0';
+    service->slots[process->slot_index].taken = false;
+}
+
 int service_open(struct service *service, const char *config, struct settings *settings,
                  struct error *err)
 {
     int result;
 
-    *service = (struct service){
-        .config = config,
-        .settings = settings,
-        .launch = {.stats_fd = -1, .log_fd = -1, .epoll_fd = epoll_create1(EPOLL_CLOEXEC)},
-        .files = {.error_fd = -1, .lock_fd = -1},
-        .own_log_fd = -1,
-        .statistics = {.fd = -1},
-        .started_ms = clock_monotonic_ms(),
-        .signal_fd = -1};
-    service->launch.history = &service->history;
+    *service = (struct service){.config = config,
+                                .settings = settings,
+                                .launch = {.stats_fd = -1,
+                                           .log_fd = -1,
+                                           .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
+                                           .resumed_ms = clock_monotonic_ms()},
+                                .files = {.error_fd = -1, .lock_fd = -1},
+                                .own_log_fd = -1,
+                                .started_ms = clock_monotonic_ms(),
+                                .signal_fd = -1};
     service->workers = settings->worker.count;
-    service->resumed_ms = service->started_ms;
     service->ticked_ms = service->started_ms;
     if (service->launch.epoll_fd < 0)
         return error_system(err, "epoll");
     service->files.error_fd = files_open_own_log(&service->files, STDERR_FILENO);
     if ((result = files_locate_programs(&service->launch.bin_dir, err)) < 0 ||
-        (result = account_become(settings, err)) < 0 ||
+        (result = files_become_user(settings, err)) < 0 ||
         (result = files_open(&service->files, settings, err)) < 0 ||
-        (result = statistics_open(&service->statistics, settings, err)) < 0 ||
-        (result = files_open_log(settings, err)) < 0)
+        (result = open_slots(service, err)) < 0 || (result = files_open_log(settings, err)) < 0)
         return result;
-    service->launch.stats_fd = service->statistics.fd;
     use_log(service, result);
     use_settings(service);
+    log_give_to(process_keep_line, &service->launch);
     return 0;
 }
 
@@ -84,7 +158,7 @@ static void forget(struct service *service, size_t index)
 {
     struct process *process = service->processes[index];
 
-    statistics_release(&service->statistics, process);
+    give_slot_back(service, process);
     if (service->restarting == process)
         service->restarting = NULL;
     process_free(process);
@@ -102,109 +176,106 @@ void service_close(struct service *service)
      * that wait for the end learn of it when both are free. */
     control_retire(service->control);
     files_close(&service->files);
+    service->closed = true;
+    control_check(service->control);
     control_close(service->control);
+    log_give_to(NULL, NULL);
     settings_free(service->settings);
-    statistics_close(&service->statistics);
+    free(service->slots);
+    stats_free(service->stats);
     free(service->launch.bin_dir);
+    if (service->launch.stats_fd >= 0)
+        close(service->launch.stats_fd);
     if (service->launch.epoll_fd >= 0)
         close(service->launch.epoll_fd);
     if (service->signal_fd >= 0)
         close(service->signal_fd);
 }
 
-static struct process *find(const struct service *service, const struct roster_entry *entry)
+/* Out of the processes; NULL if there is none. */
+static struct process *take(struct service *service, const struct roster_entry *entry)
 {
-    int number = entry->number > 0 ? entry->number : 1;
-
     for (size_t i = 0; i < service->processes_len; i++) {
         struct process *process = service->processes[i];
 
-        if (process->kind == entry->kind && process->number == number &&
-            strcmp(process->name, entry->name) == 0)
+        if (process != NULL && roster_is(entry, process)) {
+            service->processes[i] = NULL;
             return process;
+        }
     }
     return NULL;
 }
 
-static int by_rank(const void *left, const void *right)
+/* NULL, and logged, if there is no room. */
+static struct process *add(struct service *service, const struct roster_entry *entry)
 {
-    const struct process *a = *(struct process *const *)left;
-    const struct process *b = *(struct process *const *)right;
+    struct process *process =
+        process_new(&service->launch, entry->kind, entry->name, entry->number);
 
-    if (a->kind != b->kind)
-        return (int)a->kind - (int)b->kind;
-    if (a->number != b->number)
-        return a->number - b->number;
-    return strcmp(a->name, b->name);
-}
-
-static void add(struct service *service, const struct roster_entry *entry)
-{
-    struct process *process = process_new(entry->kind, entry->name, entry->number);
-
-    if (!statistics_assign(&service->statistics, process)) {
+    if (!take_slot(service, process)) {
         log_error(LOG_PLAIN, "%s not started: no slot for one more process; restart the service",
                   process->title);
         process_free(process);
-        return;
+        return NULL;
     }
-    service->processes =
-        xrealloc(service->processes, (service->processes_len + 1) * sizeof(struct process *));
-    service->processes[service->processes_len++] = process;
     process->files = roster_files(service->settings, process->name);
-    process_handle_event(process, &service->launch, EVENT_START);
+    process->unwanted = true; /* started as one that is wanted again */
+    return process;
+}
+
+static void want(struct process *process, bool wanted)
+{
+    if (wanted == process->unwanted)
+        process_handle_event(process, wanted ? EVENT_START : EVENT_STOP);
+    process->unwanted = !wanted;
 }
 
 void service_follow_roster(struct service *service)
 {
     struct roster roster;
+    size_t len = 0;
 
-    stats_set(service->statistics.own, STATS_WORKERS_WANTED, (uint64_t)service->workers);
+    stats_set(service->launch.own, STATS_WORKERS_WANTED, (uint64_t)service->workers);
     roster_plan(&roster, service->settings, service->workers);
-    for (size_t i = 0; i < service->processes_len; i++) {
-        struct process *process = service->processes[i];
-        bool wanted = roster_has(&roster, process);
+    struct process **followed =
+        xcalloc(roster.len + service->processes_len, sizeof(struct process *));
+    for (size_t i = 0; i < roster.len; i++) {
+        struct process *process = take(service, &roster.entries[i]);
 
-        if (!wanted && !process->unwanted)
-            process_handle_event(process, &service->launch, EVENT_STOP);
-        else if (wanted && process->unwanted)
-            process_handle_event(process, &service->launch, EVENT_START);
-        process->unwanted = !wanted;
+        followed[len] = process != NULL ? process : add(service, &roster.entries[i]);
+        len += followed[len] != NULL;
     }
-    for (size_t i = 0; i < roster.len; i++)
-        if (find(service, &roster.entries[i]) == NULL)
-            add(service, &roster.entries[i]);
+    size_t wanted = len;
+    for (size_t i = 0; i < service->processes_len; i++)
+        if (service->processes[i] != NULL)
+            followed[len++] = service->processes[i];
+    free(service->processes);
+    service->processes = followed;
+    service->processes_len = len;
+    for (size_t i = wanted; i < len; i++)
+        want(followed[i], false);
+    for (size_t i = 0; i < wanted; i++)
+        want(followed[i], true);
     roster_free(&roster);
-    qsort(service->processes, service->processes_len, sizeof(struct process *), by_rank);
 }
 
-static enum process_kind kind_of(enum phase phase)
-{
-    switch (phase) {
-    case PHASE_WORKERS:
-        return PROCESS_WORKER;
-    case PHASE_MONITOR:
-        return PROCESS_MONITOR;
-    case PHASE_RUNNING:
-    case PHASE_CONSUMERS:
-    case PHASE_ENDED:
-        break;
-    }
-    return PROCESS_CONSUMER;
-}
+/* Who ends in the phase. */
+static const enum process_kind ENDING[] = {[PHASE_CONSUMERS] = PROCESS_CONSUMER,
+                                           [PHASE_WORKERS] = PROCESS_WORKER,
+                                           [PHASE_MONITOR] = PROCESS_MONITOR};
 
 static void send_event(struct service *service, enum process_kind kind, enum event event)
 {
     for (size_t i = 0; i < service->processes_len; i++)
         if (service->processes[i]->kind == kind)
-            process_handle_event(service->processes[i], &service->launch, event);
+            process_handle_event(service->processes[i], event);
 }
 
 static void announce_shutdown(struct service *service)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
         service->processes[i]->restart_pending = false;
-        process_handle_event(service->processes[i], &service->launch, EVENT_SHUTDOWN);
+        process_handle_event(service->processes[i], EVENT_SHUTDOWN);
     }
     service->restarting = NULL;
 }
@@ -225,7 +296,6 @@ void service_stop(struct service *service, int exit_code)
 {
     if (service->phase != PHASE_RUNNING)
         return;
-    history_add(&service->history, "the service is stopping");
     log_info(LOG_PLAIN, "Stopping: the consumers first, then the workers, then the monitor");
     service->exit_code = exit_code;
     service->phase = PHASE_CONSUMERS;
@@ -251,15 +321,13 @@ void service_quit(struct service *service)
 
 int service_scale(struct service *service, int64_t workers, struct error *err)
 {
-    if (workers < 0 || workers > service->statistics.workers_max)
+    if (workers < 0 || workers > service->workers_max)
         return error_set(err, ERR_USAGE, "%lld workers: must be from 0 to %lld", (long long)workers,
-                         (long long)service->statistics.workers_max);
+                         (long long)service->workers_max);
     if (service->phase != PHASE_RUNNING || workers == service->workers)
         return 0;
     log_info(LOG_PLAIN, "Scaling to %lld workers from %lld", (long long)workers,
              (long long)service->workers);
-    history_add(&service->history, "scaled to %lld workers from %lld", (long long)workers,
-                (long long)service->workers);
     service->workers = workers;
     service_follow_roster(service);
     return 0;
@@ -271,7 +339,7 @@ void service_restart(struct service *service, struct process *process)
         process->restart_pending = true;
         service->restart_failure[0] = '\0';
     } else {
-        process_handle_event(process, &service->launch, EVENT_RESTART);
+        process_handle_event(process, EVENT_RESTART);
     }
 }
 
@@ -285,16 +353,22 @@ void service_restart_workers(struct service *service)
             service_restart(service, service->processes[i]);
 }
 
-void service_reopen_logs(struct service *service)
+static bool reopen_log(struct service *service)
 {
     struct error err = {0};
     int fd = files_open_log(service->settings, &err);
 
-    if (fd < 0) {
-        log_error(LOG_PLAIN, "Log not reopened: %s", err.text);
+    if (fd < 0)
+        log_error(LOG_PLAIN, "Log not reopened, it stays where it was: %s", err.text);
+    else
+        use_log(service, fd);
+    return fd >= 0;
+}
+
+void service_reopen_logs(struct service *service)
+{
+    if (!reopen_log(service))
         return;
-    }
-    use_log(service, fd);
     log_info(LOG_PLAIN, "Log reopened");
     for (size_t i = 0; i < service->processes_len; i++)
         process_signal(service->processes[i], SIGUSR1);
@@ -326,7 +400,6 @@ static void fail_rolling_restart(struct service *service)
     snprintf(service->restart_failure, sizeof(service->restart_failure),
              "%s does not come back (%s%s%s)", process->title, process->cause,
              output[0] != '\0' ? ": " : "", output);
-    history_add(&service->history, "rolling restart given up: %s", service->restart_failure);
     log_error(LOG_PLAIN, "Rolling restart given up: %s%s", service->restart_failure,
               buf_text(&left));
     service->restarting = NULL;
@@ -337,28 +410,13 @@ static void fail_rolling_restart(struct service *service)
 static void finish_restart_step(struct service *service)
 {
     const struct lifecycle *lifecycle = &service->restarting->lifecycle;
-    int64_t lived = clock_monotonic_ms() - lifecycle->started_ms;
+    bool waits = lifecycle->state == STATE_STARTING &&
+                 clock_monotonic_ms() - lifecycle->started_ms < SERVICE_RESTART_TIMEOUT_MS;
 
-    switch (lifecycle->state) {
-    case STATE_RUNNING:
-        service->restarting = NULL;
-        break;
-    case STATE_STARTING:
-        if (lived >= SERVICE_RESTART_TIMEOUT_MS)
-            service->restarting = NULL;
-        break;
-    case STATE_STOPPING:
-        break;
-    case STATE_BACKOFF:
-    case STATE_FATAL:
+    if (lifecycle->state == STATE_BACKOFF || lifecycle->state == STATE_FATAL)
         fail_rolling_restart(service);
-        break;
-    case STATE_STOPPED:
-    case STATE_EXITED:
-    case STATES_LEN:
+    else if (lifecycle->state != STATE_STOPPING && !waits)
         service->restarting = NULL;
-        break;
-    }
 }
 
 static void advance_rolling_restart(struct service *service)
@@ -373,28 +431,26 @@ static void advance_rolling_restart(struct service *service)
         process->restart_pending = false;
         if (process->lifecycle.state == STATE_RUNNING) {
             service->restarting = process;
-            process_handle_event(process, &service->launch, EVENT_RESTART);
+            process_handle_event(process, EVENT_RESTART);
         }
     }
 }
 
-static bool any_alive(const struct service *service, enum process_kind kind)
-{
-    for (size_t i = 0; i < service->processes_len; i++)
-        if (service->processes[i]->kind == kind && states_alive(&service->processes[i]->lifecycle))
-            return true;
-    return false;
-}
+#define ANY (-1)
 
-static bool is_anybody_alive(const struct service *service)
+static bool is_alive(const struct service *service, int kind)
 {
-    return any_alive(service, PROCESS_CONSUMER) || any_alive(service, PROCESS_WORKER) ||
-           any_alive(service, PROCESS_MONITOR);
+    bool alive = false;
+
+    for (size_t i = 0; i < service->processes_len && !alive; i++)
+        alive = (kind == ANY || (int)service->processes[i]->kind == kind) &&
+                states_alive(&service->processes[i]->lifecycle);
+    return alive;
 }
 
 static bool is_phase_over(const struct service *service)
 {
-    return !any_alive(service, kind_of(service->phase)) ||
+    return !is_alive(service, (int)ENDING[service->phase]) ||
            (service->phase == PHASE_CONSUMERS && service->workers_by_ms <= clock_monotonic_ms());
 }
 
@@ -402,9 +458,9 @@ static void advance_shutdown(struct service *service)
 {
     while (service->phase < PHASE_MONITOR && is_phase_over(service)) {
         service->phase++;
-        send_event(service, kind_of(service->phase), EVENT_STOP);
+        send_event(service, ENDING[service->phase], EVENT_STOP);
     }
-    if (service->phase == PHASE_MONITOR && !is_anybody_alive(service))
+    if (service->phase == PHASE_MONITOR && !is_alive(service, ANY))
         service->phase = PHASE_ENDED;
 }
 
@@ -423,7 +479,7 @@ static void log_when_all_run(struct service *service)
     service->all_running = all;
 }
 
-/* [supervisor] on_fatal = exit; service_write_reasons does `unready`. */
+/* [supervisor] on_fatal = exit; service_publish does `unready`. */
 static void handle_fatal(struct service *service)
 {
     bool exits = service->settings->supervisor.on_fatal == ON_FATAL_EXIT;
@@ -440,6 +496,26 @@ static void handle_fatal(struct service *service)
     }
 }
 
+void service_publish(const struct service *service)
+{
+    bool unready = service->settings->supervisor.on_fatal == ON_FATAL_UNREADY;
+    char text[STATS_REASON_SIZE] = "";
+    char reason[STATS_REASON_SIZE];
+
+    for (size_t i = 0; i < service->processes_len; i++) {
+        const struct process *process = service->processes[i];
+
+        process_publish(process);
+        if (process->lifecycle.state != STATE_FATAL || !unready)
+            continue;
+        process_reason(process, reason);
+        snprintf(text, sizeof(text), "%s was given up: %s", process->title, reason);
+    }
+    if (service->phase != PHASE_RUNNING)
+        snprintf(text, sizeof(text), "the service is stopping");
+    stats_reason(service->launch.own, text);
+}
+
 void service_advance(struct service *service)
 {
     handle_fatal(service);
@@ -450,27 +526,7 @@ void service_advance(struct service *service)
     } else {
         advance_shutdown(service);
     }
-}
-
-void service_write_reasons(const struct service *service)
-{
-    bool unready = service->settings->supervisor.on_fatal == ON_FATAL_UNREADY;
-    char text[STATS_REASON_SIZE] = "";
-    char reason[STATS_REASON_SIZE];
-
-    for (size_t i = 0; i < service->processes_len; i++) {
-        const struct process *process = service->processes[i];
-
-        stats_set(process->slot, STATS_UNWANTED, process->unwanted);
-        statistics_write_reason(process);
-        if (process->lifecycle.state != STATE_FATAL || !unready)
-            continue;
-        statistics_read_reason(process, reason);
-        snprintf(text, sizeof(text), "%s was given up: %s", process->title, reason);
-    }
-    if (service->phase != PHASE_RUNNING)
-        snprintf(text, sizeof(text), "the service is stopping");
-    stats_reason(service->statistics.own, text);
+    service_publish(service);
 }
 
 static void log_faults(const struct buf *faults)
@@ -509,28 +565,14 @@ static void adopt_worker_count(struct service *service, const struct settings *f
 
     if (count == service->settings->worker.count)
         return;
-    if (count > service->statistics.workers_max) {
+    if (count > service->workers_max) {
         log_error(
             LOG_PLAIN,
             "[worker] count: %lld takes effect at the next start of the service; %lld until then",
-            (long long)count, (long long)service->statistics.workers_max);
-        count = service->statistics.workers_max;
+            (long long)count, (long long)service->workers_max);
+        count = service->workers_max;
     }
     service->workers = count;
-}
-
-static void reopen_log_if_moved(struct service *service, const struct settings *before)
-{
-    struct error err = {0};
-
-    if (strcmp(before->log.file, service->settings->log.file) == 0)
-        return;
-    int fd = files_open_log(service->settings, &err);
-    if (fd < 0) {
-        log_error(LOG_PLAIN, "%s; the log stays where it was", err.text);
-        return;
-    }
-    use_log(service, fd);
 }
 
 /* Marks processes that exist; new ones start with the new settings. A process stays marked until it is
@@ -570,6 +612,9 @@ int service_reload(struct service *service, struct buf *faults)
     struct settings *fresh = NULL;
 
     if (settings_load(&fresh, service->config, true, faults) < 0) {
+        if (service->config != NULL && access(service->config, R_OK) < 0 && errno == EACCES)
+            buf_printf(faults, "%s: let a group of the bridge's user (%u) read it, or restart it\n",
+                       service->config, (unsigned)geteuid());
         log_faults(faults);
         return -ERR_USAGE;
     }
@@ -577,14 +622,14 @@ int service_reload(struct service *service, struct buf *faults)
     keep_fixed_settings(fresh, before);
     adopt_worker_count(service, fresh);
     service->settings = fresh;
-    reopen_log_if_moved(service, before);
+    if (strcmp(before->log.file, fresh->log.file) != 0)
+        reopen_log(service);
     use_settings(service);
 
     mark_affected(service, before);
     service_follow_roster(service);
     int restarted = restart_affected(service);
     settings_free(before);
-    history_add(&service->history, "settings reloaded, restarted: %d", restarted);
     log_info(LOG_WITH(log_number("restarted", restarted)), "Settings reloaded");
     settings_log_notices(service->settings);
     return restarted;

@@ -8,21 +8,25 @@
  * become ready within SERVICE_RESTART_TIMEOUT_MS. If a successor dies, the other workers stay as they are.
  *
  * Reload: the settings are read and checked anew; with any fault nothing changes. Restarted are affected processes
- * (roster.h), those whose files have other contents, and those that were given up; workers one after the other. New processes are started, removed ones stopped.
+ * (roster.h), those whose files have other contents, and those that were given up; workers one after the other. New
+ * processes are started, removed ones stopped.
  * The number of workers follows the file if the file's number has changed; else `scale` stays in force.
- * [supervisor] state_dir, socket, pid_file and user stay until the next start, which is logged. */
+ * [supervisor] state_dir, socket, pid_file and user stay until the next start, which is logged.
+ *
+ * Statistics: a process gets the slot of its predecessor, so that totals go on. A slot whose process is gone keeps its
+ * numbers until another process needs it. */
 #ifndef SUPERVISOR_SERVICE_H
 #define SUPERVISOR_SERVICE_H
 
 #include "common/settings/settings.h"
 #include "supervisor/control.h"
 #include "supervisor/files.h"
-#include "supervisor/history.h"
 #include "supervisor/process.h"
-#include "supervisor/statistics.h"
 
 #define SERVICE_RESTART_FAILURE_SIZE 256
 #define SERVICE_RESTART_TIMEOUT_MS   30000
+#define SERVICE_WORKERS_MAX          64 /* or [worker] count, if that is more */
+#define SERVICE_SPARE_SLOTS          16 /* for consumers that a reload adds */
 
 enum phase {
     PHASE_RUNNING,
@@ -36,11 +40,12 @@ struct service {
     const char *config; /* the ini file; NULL: none */
     struct settings *settings;
     struct launch launch;
-    struct history history;
     struct files files;
     int own_log_fd; /* the children's log, for the supervisor itself: never blocks */
-    struct statistics statistics;
-    struct process **processes; /* consumers, workers, monitor */
+    struct stats *stats;
+    struct service_slot *slots;
+    int64_t workers_max;        /* there are slots for so many */
+    struct process **processes; /* as the roster has them, and behind those the unwanted ones */
     size_t processes_len;
     int64_t workers;
     struct process *restarting; /* the worker that a rolling restart is at; NULL: none */
@@ -48,13 +53,12 @@ struct service {
     enum phase phase;
     int64_t workers_by_ms; /* of PHASE_CONSUMERS: the workers are asked to end then at the latest */
     bool quitting;
+    bool closed; /* it has ended, and holds nothing any more */
     bool all_running;
     int exit_code;
     bool on_terminal; /* a SIGHUP may say that it was closed */
     int64_t started_ms;
     int64_t ticked_ms;
-    int64_t
-        resumed_ms; /* the supervisor itself stood still until then: silence before counts for nothing */
     int signal_fd;
     struct watch signal_watch;
     struct watch control_watch;
@@ -81,10 +85,10 @@ void service_reopen_logs(struct service *service);
  * happened either way. */
 MUST_CHECK int service_reload(struct service *service, struct buf *faults);
 
-/* The next step of a rolling restart and of the shutdown; on_fatal; forgets processes that are gone and
- * not wanted; logs when everything runs. Call it after everything that happens. */
+/* The next step of a rolling restart and of the shutdown; on_fatal; forgets processes that are gone and not wanted; logs
+ * when everything runs; publishes in the statistics what the supervisor knows. Call it after everything that happens. */
 void service_advance(struct service *service);
-/* Writes into the statistics, for the monitor, why the service and each process is not ready. */
-void service_write_reasons(const struct service *service);
+/* What the monitor and `status` read: each process, and why the service itself is not ready. */
+void service_publish(const struct service *service);
 
 #endif

@@ -1,17 +1,14 @@
 #include "supervisor/states.h"
 
-/* A cell of the table, named for what it does to the lifecycle. */
-typedef unsigned step(struct lifecycle *lifecycle, const struct states_rules *rules,
-                      int64_t now_ms);
+#include "common/runtime/stats.h"
 
-static unsigned ignore(struct lifecycle *lifecycle, const struct states_rules *rules,
-                       int64_t now_ms)
-{
-    (void)lifecycle;
-    (void)rules;
-    (void)now_ms;
-    return ACTION_NONE;
-}
+#include <stddef.h>
+
+_Static_assert(STATES_LEN + 1 == STATS_STATES,
+               "STATS_STATE_NAMES has a name for each, behind \"\"");
+
+/* A cell of the table, named for what it does to the lifecycle. */
+typedef unsigned step(struct lifecycle *lifecycle);
 
 static void enter(struct lifecycle *lifecycle, enum state state)
 {
@@ -28,228 +25,186 @@ static void reset_backoff(struct lifecycle *lifecycle)
     backoff_reset(&lifecycle->backoff);
 }
 
-static unsigned start(struct lifecycle *lifecycle, const struct states_rules *rules, int64_t now_ms)
+static unsigned start(struct lifecycle *lifecycle)
 {
-    (void)rules;
     enter(lifecycle, STATE_STARTING);
-    lifecycle->started_ms = now_ms;
+    lifecycle->started_ms = lifecycle->now_ms;
     lifecycle->starts++;
     return ACTION_SPAWN;
 }
 
 /* The operator wants it: what was before no longer counts. */
-static unsigned start_fresh(struct lifecycle *lifecycle, const struct states_rules *rules,
-                            int64_t now_ms)
+static unsigned start_fresh(struct lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
         return ACTION_NONE;
     reset_backoff(lifecycle);
-    return start(lifecycle, rules, now_ms);
+    return start(lifecycle);
 }
 
-static unsigned become_stopped(struct lifecycle *lifecycle, const struct states_rules *rules,
-                               int64_t now_ms)
+static unsigned become_stopped(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     enter(lifecycle, STATE_STOPPED);
     reset_backoff(lifecycle);
     return ACTION_NONE;
 }
 
-static unsigned become_exited(struct lifecycle *lifecycle, const struct states_rules *rules,
-                              int64_t now_ms)
+static unsigned become_exited(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     enter(lifecycle, STATE_EXITED);
     return ACTION_NONE;
 }
 
-static unsigned become_ready(struct lifecycle *lifecycle, const struct states_rules *rules,
-                             int64_t now_ms)
+static unsigned become_ready(struct lifecycle *lifecycle)
 {
-    (void)rules;
     lifecycle->state = STATE_RUNNING;
-    lifecycle->ready_ms = now_ms;
-    lifecycle->deadline_ms = now_ms + STATES_HEALTHY_MS;
+    lifecycle->ready_ms = lifecycle->now_ms;
+    lifecycle->deadline_ms = lifecycle->now_ms + STATES_HEALTHY_MS;
     return ACTION_NONE;
 }
 
-static unsigned mark_healthy(struct lifecycle *lifecycle, const struct states_rules *rules,
-                             int64_t now_ms)
+static unsigned mark_healthy(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     reset_backoff(lifecycle);
     lifecycle->deadline_ms = -1;
     return ACTION_NONE;
 }
 
-static unsigned terminate(struct lifecycle *lifecycle, const struct states_rules *rules,
-                          int64_t now_ms)
+static unsigned terminate(struct lifecycle *lifecycle)
 {
     lifecycle->state = STATE_STOPPING;
-    lifecycle->deadline_ms = now_ms + rules->stop_timeout_ms;
-    if (rules->stop_by_ms > 0 && rules->stop_by_ms < lifecycle->deadline_ms)
-        lifecycle->deadline_ms = rules->stop_by_ms;
+    lifecycle->deadline_ms = lifecycle->now_ms + lifecycle->rules->stop_timeout_ms;
+    if (lifecycle->rules->stop_by_ms > 0 && lifecycle->rules->stop_by_ms < lifecycle->deadline_ms)
+        lifecycle->deadline_ms = lifecycle->rules->stop_by_ms;
     lifecycle->restart = false;
     return ACTION_TERMINATE;
 }
 
-static unsigned terminate_for_restart(struct lifecycle *lifecycle, const struct states_rules *rules,
-                                      int64_t now_ms)
+static unsigned terminate_for_restart(struct lifecycle *lifecycle)
 {
-    unsigned actions = terminate(lifecycle, rules, now_ms);
+    unsigned actions = terminate(lifecycle);
 
     lifecycle->restart = !lifecycle->shutdown;
     return actions;
 }
 
-static unsigned want_start(struct lifecycle *lifecycle, const struct states_rules *rules,
-                           int64_t now_ms)
+static unsigned want_start(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     lifecycle->restart = !lifecycle->shutdown;
     return ACTION_NONE;
 }
 
-static unsigned want_stop(struct lifecycle *lifecycle, const struct states_rules *rules,
-                          int64_t now_ms)
+static unsigned want_stop(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned mark_shutdown(struct lifecycle *lifecycle, const struct states_rules *rules,
-                              int64_t now_ms)
+static unsigned mark_shutdown(struct lifecycle *lifecycle)
 {
-    (void)rules;
-    (void)now_ms;
     lifecycle->shutdown = true;
     lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned kill_process(struct lifecycle *lifecycle, const struct states_rules *rules,
-                             int64_t now_ms)
+static unsigned kill_process(struct lifecycle *lifecycle)
 {
-    (void)rules;
     if (lifecycle->state == STATE_STOPPING)
-        lifecycle->deadline_ms = now_ms + STATES_KILL_AGAIN_MS;
+        lifecycle->deadline_ms = lifecycle->now_ms + STATES_KILL_AGAIN_MS;
     return ACTION_KILL;
 }
 
-static unsigned wait_ms(struct lifecycle *lifecycle, int64_t now_ms, int64_t wait)
+static unsigned wait_ms(struct lifecycle *lifecycle, int64_t wait)
 {
     enter(lifecycle, STATE_BACKOFF);
-    lifecycle->deadline_ms = now_ms + wait;
+    lifecycle->deadline_ms = lifecycle->now_ms + wait;
     return ACTION_NONE;
 }
 
-static bool was_proven(const struct lifecycle *lifecycle, int64_t now_ms)
+static bool was_proven(const struct lifecycle *lifecycle)
 {
-    return lifecycle->ready_ms >= 0 && now_ms - lifecycle->ready_ms >= STATES_PROVEN_MS;
+    return lifecycle->ready_ms >= 0 && lifecycle->now_ms - lifecycle->ready_ms >= STATES_PROVEN_MS;
 }
 
-static unsigned replace(struct lifecycle *lifecycle, const struct states_rules *rules,
-                        int64_t now_ms)
+static unsigned replace(struct lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
-        return become_exited(lifecycle, rules, now_ms);
-    if (was_proven(lifecycle, now_ms))
-        return start(lifecycle, rules, now_ms);
-    return wait_ms(lifecycle, now_ms, STATES_BACKOFF_MIN_MS);
+        return become_exited(lifecycle);
+    if (was_proven(lifecycle))
+        return start(lifecycle);
+    return wait_ms(lifecycle, STATES_BACKOFF_MIN_MS);
 }
 
-static unsigned become_fatal(struct lifecycle *lifecycle, const struct states_rules *rules,
-                             int64_t now_ms)
+static unsigned become_fatal(struct lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
-        return become_exited(lifecycle, rules, now_ms);
+        return become_exited(lifecycle);
     enter(lifecycle, STATE_FATAL);
     return ACTION_FATAL;
 }
 
-static unsigned retry_start(struct lifecycle *lifecycle, const struct states_rules *rules,
-                            int64_t now_ms)
+static unsigned retry_start(struct lifecycle *lifecycle)
 {
-    bool short_lived = now_ms - lifecycle->started_ms < STATES_HEALTHY_MS;
+    bool short_lived = lifecycle->now_ms - lifecycle->started_ms < STATES_HEALTHY_MS;
 
     if (lifecycle->shutdown)
-        return become_exited(lifecycle, rules, now_ms);
-    if (was_proven(lifecycle, now_ms) && lifecycle->at_once < STATES_AT_ONCE_MAX) {
+        return become_exited(lifecycle);
+    if (was_proven(lifecycle) && lifecycle->at_once < STATES_AT_ONCE_MAX) {
         lifecycle->at_once++;
-        return start(lifecycle, rules, now_ms);
+        return start(lifecycle);
     }
-    if (short_lived && ++lifecycle->quick_deaths > rules->start_retries)
-        return become_fatal(lifecycle, rules, now_ms);
-    return wait_ms(lifecycle, now_ms, backoff_next(&lifecycle->backoff));
+    if (short_lived && ++lifecycle->quick_deaths > lifecycle->rules->start_retries)
+        return become_fatal(lifecycle);
+    return wait_ms(lifecycle, backoff_next(&lifecycle->backoff));
 }
 
 /* It was asked to end and has ended; how does not matter. */
-static unsigned finish_stop(struct lifecycle *lifecycle, const struct states_rules *rules,
-                            int64_t now_ms)
+static unsigned finish_stop(struct lifecycle *lifecycle)
 {
     if (lifecycle->restart)
-        return start_fresh(lifecycle, rules, now_ms);
-    return lifecycle->shutdown ? become_exited(lifecycle, rules, now_ms)
-                               : become_stopped(lifecycle, rules, now_ms);
+        return start_fresh(lifecycle);
+    return lifecycle->shutdown ? become_exited(lifecycle) : become_stopped(lifecycle);
 }
 
+/* An event without a cell changes nothing. */
 /* clang-format off */
 static step *const TABLE[STATES_LEN][EVENTS_LEN] = {
     [STATE_STOPPED] = {
-        [EVENT_START] = start_fresh,     [EVENT_STOP] = ignore,
-        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = mark_shutdown,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
-        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
-        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
+        [EVENT_START] = start_fresh,    [EVENT_RESTART] = start_fresh,
+        [EVENT_SHUTDOWN] = mark_shutdown,
     },
     [STATE_STARTING] = {
-        [EVENT_START] = ignore,             [EVENT_STOP] = terminate,
-        [EVENT_RESTART] = terminate_for_restart, [EVENT_SHUTDOWN] = mark_shutdown,
-        [EVENT_READY] = become_ready,     [EVENT_DEADLINE] = ignore,
-        [EVENT_HANG] = kill_process,           [EVENT_DONE] = replace,
-        [EVENT_SETTINGS] = become_fatal,       [EVENT_FAILED] = retry_start,
+        [EVENT_STOP] = terminate,       [EVENT_RESTART] = terminate_for_restart,
+        [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_READY] = become_ready,   [EVENT_HANG] = kill_process,
+        [EVENT_DONE] = replace,         [EVENT_SETTINGS] = become_fatal,
+        [EVENT_FAILED] = retry_start,
     },
     [STATE_RUNNING] = {
-        [EVENT_START] = ignore,             [EVENT_STOP] = terminate,
-        [EVENT_RESTART] = terminate_for_restart, [EVENT_SHUTDOWN] = mark_shutdown,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = mark_healthy,
-        [EVENT_HANG] = kill_process,           [EVENT_DONE] = replace,
-        [EVENT_SETTINGS] = become_fatal,       [EVENT_FAILED] = retry_start,
+        [EVENT_STOP] = terminate,       [EVENT_RESTART] = terminate_for_restart,
+        [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_DEADLINE] = mark_healthy, [EVENT_HANG] = kill_process,
+        [EVENT_DONE] = replace,         [EVENT_SETTINGS] = become_fatal,
+        [EVENT_FAILED] = retry_start,
     },
     [STATE_BACKOFF] = {
-        [EVENT_START] = start_fresh,     [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = become_exited,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = start,
-        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
-        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
+        [EVENT_START] = start_fresh,    [EVENT_RESTART] = start_fresh,
+        [EVENT_STOP] = become_stopped,  [EVENT_SHUTDOWN] = become_exited,
+        [EVENT_DEADLINE] = start,
     },
     [STATE_STOPPING] = {
-        [EVENT_START] = want_start,        [EVENT_STOP] = want_stop,
-        [EVENT_RESTART] = want_start,      [EVENT_SHUTDOWN] = mark_shutdown,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = kill_process,
-        [EVENT_HANG] = kill_process,           [EVENT_DONE] = finish_stop,
-        [EVENT_SETTINGS] = finish_stop,         [EVENT_FAILED] = finish_stop,
+        [EVENT_START] = want_start,     [EVENT_RESTART] = want_start,
+        [EVENT_STOP] = want_stop,       [EVENT_SHUTDOWN] = mark_shutdown,
+        [EVENT_DEADLINE] = kill_process, [EVENT_HANG] = kill_process,
+        [EVENT_DONE] = finish_stop,     [EVENT_SETTINGS] = finish_stop,
+        [EVENT_FAILED] = finish_stop,
     },
     [STATE_EXITED] = {
-        [EVENT_START] = ignore,             [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = ignore,           [EVENT_SHUTDOWN] = ignore,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
-        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
-        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
+        [EVENT_STOP] = become_stopped,
     },
     [STATE_FATAL] = {
-        [EVENT_START] = start_fresh,     [EVENT_STOP] = become_stopped,
-        [EVENT_RESTART] = start_fresh,   [EVENT_SHUTDOWN] = mark_shutdown,
-        [EVENT_READY] = ignore,             [EVENT_DEADLINE] = ignore,
-        [EVENT_HANG] = ignore,              [EVENT_DONE] = ignore,
-        [EVENT_SETTINGS] = ignore,          [EVENT_FAILED] = ignore,
+        [EVENT_START] = start_fresh,    [EVENT_RESTART] = start_fresh,
+        [EVENT_STOP] = become_stopped,  [EVENT_SHUTDOWN] = mark_shutdown,
     },
 };
 /* clang-format on */
@@ -267,7 +222,11 @@ void states_init(struct lifecycle *lifecycle)
 unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
                      enum event event, int64_t now_ms)
 {
-    return TABLE[lifecycle->state][event](lifecycle, rules, now_ms);
+    step *cell = TABLE[lifecycle->state][event];
+
+    lifecycle->rules = rules;
+    lifecycle->now_ms = now_ms;
+    return cell != NULL ? cell(lifecycle) : ACTION_NONE;
 }
 
 bool states_alive(const struct lifecycle *lifecycle)
@@ -278,8 +237,5 @@ bool states_alive(const struct lifecycle *lifecycle)
 
 const char *states_name(enum state state)
 {
-    static const char *const NAMES[STATES_LEN] = {"stopped",  "starting", "running", "backoff",
-                                                  "stopping", "exited",   "fatal"};
-
-    return NAMES[state];
+    return STATS_STATE_NAMES[state + 1];
 }

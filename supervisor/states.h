@@ -82,8 +82,10 @@ struct lifecycle {
     int64_t at_once; /* deaths that were followed by a start at once */
     int64_t quick_deaths;
     uint64_t starts;
-    bool restart;  /* stopping: start it again when it has ended */
-    bool shutdown; /* never start it again */
+    bool restart;                     /* stopping: start it again when it has ended */
+    bool shutdown;                    /* never start it again */
+    const struct states_rules *rules; /* of the present step, as now_ms */
+    int64_t now_ms;
 };
 
 void states_init(struct lifecycle *lifecycle); /* stopped */

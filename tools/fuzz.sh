@@ -23,7 +23,7 @@ flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"fuzz"' -I.
 mkdir -p "$out/objects"
 objects=()
 for source in common/base/*.c common/wire/*.c common/settings/*.c cli/moment.c monitor/{connections,host,pages}.c \
-    supervisor/{account,control}.c; do
+    supervisor/{control,files}.c; do
     [ -f "$source" ] || continue
     object=$out/objects/${source//\//-}.o
     clang "${flags[@]}" -fsanitize=fuzzer-no-link,address,undefined -c -o "$object" "$source"
@@ -41,7 +41,7 @@ fi
 broken=()
 for name in "${names[@]}"; do
     clang "${flags[@]}" -fsanitize=fuzzer,address,undefined -o "$out/$name" \
-        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -lcjson -lm
+        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -linih -lcjson -lm
     mkdir -p "$out/found/$name" "tests/fuzz/corpus/$name"
     if "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$out/$name-" "$out/found/$name" "tests/fuzz/corpus/$name" \

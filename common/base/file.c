@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -131,4 +132,34 @@ char *file_own_folder(void)
     const char *slash = len > 0 ? memrchr(path, '/', (size_t)len) : NULL;
 
     return slash != NULL ? xstrndup(path, (size_t)(slash - path)) : NULL;
+}
+
+bool file_is_same(int left, int right)
+{
+    struct stat a;
+    struct stat b;
+
+    return fstat(left, &a) == 0 && fstat(right, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+int file_in_memory(const char *name, struct bytes content)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    for (size_t done = 0; fd >= 0 && done < content.len;) {
+        ssize_t written = write(fd, content.data + done, content.len - done);
+
+        if (written > 0) {
+            done += (size_t)written;
+        } else if (errno != EINTR) {
+            close(fd);
+            return -1;
+        }
+    }
+    if (fd < 0)
+        return -1;
+    lseek(fd, 0, SEEK_SET);
+    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
+    return fd;
 }

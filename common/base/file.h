@@ -24,4 +24,9 @@ int file_make_folders(const char *path);
 /* The folder of the program that runs; to be freed. NULL with errno. */
 char *file_own_folder(void);
 
+/* A descriptor of memory that holds content and can't be changed any more, at its beginning; -1 with errno. */
+int file_in_memory(const char *name, struct bytes content);
+
+bool file_is_same(int left, int right); /* two descriptors of one file */
+
 #endif

@@ -21,6 +21,8 @@ static char process_name[64];
 static struct log_options current = {
     .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_LINE, .fd = STDERR_FILENO, .no_extra = true};
 static const _Atomic int *followed_level; /* NULL: that of the options */
+static log_taker *taker;                  /* NULL: nobody */
+static void *taker_context;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A file takes every line. The reader of anything else may stand still: the line is lost then, for a log
@@ -89,11 +91,22 @@ void log_follow_level(const _Atomic int *level)
     followed_level = level;
 }
 
-static bool log_enabled(enum log_level level)
+void log_give_to(log_taker *take, void *context)
+{
+    taker = take;
+    taker_context = context;
+}
+
+static bool is_written(enum log_level level)
 {
     if (followed_level != NULL)
         return (int)level >= atomic_load_explicit(followed_level, memory_order_relaxed);
     return level >= current.level;
+}
+
+static bool log_enabled(enum log_level level)
+{
+    return is_written(level) || (taker != NULL && level >= LOG_LEVEL_INFO);
 }
 
 const char *log_level_name(enum log_level level)
@@ -325,6 +338,23 @@ static bool say_dropped(void)
     return said;
 }
 
+static void give(int64_t wall_us, enum log_level level, const struct log_field *context,
+                 struct bytes message)
+{
+    struct buf line = {0};
+    char when[CLOCK_TEXT_SIZE];
+
+    clock_format_us(wall_us, when);
+    buf_printf(&line, "%s %s ", when, log_level_name(level));
+    append_message(&line, message);
+    if (context[0].kind != LOG_FIELD_END) {
+        buf_append_char(&line, ' ');
+        append_map(&line, context, LOG_FORMAT_LINE);
+    }
+    taker(taker_context, buf_text(&line));
+    buf_free(&line);
+}
+
 /* more: one field behind those of the context; NULL: none. */
 static __attribute__((format(printf, 4, 0))) void
 write_message(enum log_level level, const struct log_field *context, const struct log_field *more,
@@ -335,16 +365,20 @@ write_message(enum log_level level, const struct log_field *context, const struc
     struct buf line = {0};
     size_t len = 0;
     int saved = errno;
+    int64_t now_us = clock_wall_us();
 
     for (; context != NULL && len < FIELDS_MAX && context[len].kind != LOG_FIELD_END; len++)
         all[len] = context[len];
     if (more != NULL)
         all[len] = *more;
     buf_vprintf(&message, format, arguments);
-    log_format_line(&line, &current, clock_wall_us(), (int)getpid(), level, all,
-                    buf_bytes(&message));
-    if (!say_dropped() || !write_line(&line))
-        atomic_fetch_add(&dropped, 1);
+    if (taker != NULL)
+        give(now_us, level, all, buf_bytes(&message));
+    if (is_written(level)) {
+        log_format_line(&line, &current, now_us, (int)getpid(), level, all, buf_bytes(&message));
+        if (!say_dropped() || !write_line(&line))
+            atomic_fetch_add(&dropped, 1);
+    }
     buf_free(&line);
     buf_free(&message);
     errno = saved;

@@ -71,7 +71,12 @@ struct log_field log_flag(const char *key, bool value);
 void log_open(const struct log_options *options);
 /* From now on the level is what stands there: memory that another process may write. */
 void log_follow_level(const _Atomic int *level);
-void log_reopen(int fd);                          /* after SIGUSR1: lines go there from now on */
+void log_reopen(int fd); /* after SIGUSR1: lines go there from now on */
+
+/* Beside the log, whatever its level: each line from info on, as "2026-11-24T10:06:15.180279 WARNING <message>
+ * {<context>}" without an end of line. Any thread calls it. */
+typedef void log_taker(void *context, const char *line);
+void log_give_to(log_taker *take, void *context);
 const char *log_level_name(enum log_level level); /* "WARNING" */
 
 void log_write(enum log_level level, const struct log_field *context, const char *format, ...)

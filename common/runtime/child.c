@@ -1,6 +1,7 @@
 #include "common/runtime/child.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/runtime/command_line.h"
 
@@ -170,6 +171,7 @@ static void open_log(struct child *child)
     options.fd = child->log_fd;
     log_open(&options);
     log_follow_level(child->stats->log_level);
+    log_give_to(stats_log, child->slot);
 }
 
 static void open_signals(struct child *child)
@@ -240,20 +242,11 @@ void child_ready(struct child *child)
     child->notify_fd = -1;
 }
 
-static bool is_same_file(int left, int right)
-{
-    struct stat a;
-    struct stat b;
-
-    return fstat(left, &a) == 0 && fstat(right, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
-}
-
 void child_fail_start(const struct child *child, const struct error *err)
 {
     log_critical(LOG_PLAIN, "Can't start: %s", err->text);
     /* The supervisor knows by itself whose words they are. */
-    if (!is_same_file(child->log_fd, STDERR_FILENO))
+    if (!file_is_same(child->log_fd, STDERR_FILENO))
         fprintf(stderr, "%s%s%s\n", child->supervised ? "" : program_invocation_short_name,
                 child->supervised ? "" : ": ", err->text);
     exit(err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED);

@@ -44,7 +44,7 @@ void child_start(struct child *child, int argc, char **argv, const char *program
                  const char *summary);
 void child_ready(struct child *child);
 /* The program can't begin its work: says why in the log and, for whoever started it, on standard error
- * (under the supervisor these are its last words), unless that is where the log goes. Exits, with
+ * (under the supervisor this is its last output), unless that is where the log goes. Exits, with
  * CHILD_EXIT_SETTINGS for ERR_USAGE, else CHILD_EXIT_FAILED. */
 void child_fail_start(const struct child *child, const struct error *err) __attribute__((noreturn));
 /* What the signal descriptor says; SIGUSR1 (log file reopened) and SIGHUP (ignored: the supervisor

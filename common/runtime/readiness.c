@@ -1,5 +1,7 @@
 #include "common/runtime/readiness.h"
 
+#include "common/base/bytes.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,6 +40,21 @@ bool readiness_is_running(const struct stats_slot *slot, const struct readiness_
     int64_t most = limits->beat_ms > 0 ? limits->beat_ms : READINESS_BEAT_MS;
 
     return beat != 0 && limits->now_ms - beat <= most;
+}
+
+/* Why the process does not do its work; of one that is not there also its state: "backoff: exit code 1". */
+static void read_reason(const struct stats_slot *slot, const struct readiness_limits *limits,
+                        char out[STATS_REASON_SIZE])
+{
+    char text[STATS_REASON_SIZE + 16];
+    char reason[STATS_REASON_SIZE];
+    bool absent = !readiness_is_running(slot, limits) && stats_gauge(slot, STATS_PID) == 0;
+    const char *state = absent ? stats_state_read(slot) : "";
+
+    stats_reason_read(slot, reason);
+    snprintf(text, sizeof(text), "%s%s%s", state, state[0] != '\0' && reason[0] != '\0' ? ": " : "",
+             reason);
+    bytes_to_printable(bytes_of(text), out, STATS_REASON_SIZE);
 }
 
 static const struct stats_slot *find_supervisor(const struct stats *stats)
@@ -88,7 +105,7 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
         if (!is_missed(slot, "consumer"))
             continue;
         any = true;
-        stats_reason_read(slot, reason);
+        read_reason(slot, limits, reason);
         stats_name_read(slot, name);
         if (!readiness_is_running(slot, limits))
             refuse(answer, "%s%s%s", name, reason[0] != '\0' ? ": " : " is not running", reason);
@@ -153,7 +170,7 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
     }
     if (resting == NULL) {
         if (absent != NULL)
-            stats_reason_read(absent, reason);
+            read_reason(absent, limits, reason);
         if (reason[0] != '\0')
             refuse(answer, "no worker is running; worker:%u: %s", absent->number, reason);
         else
@@ -166,6 +183,18 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
            reason[0] != '\0' ? reason : "not at work yet");
 }
 
+/* Nothing is known of the servers, nor missed. A monitor that is merely being restarted will ask. */
+static bool does_nobody_ask(const struct stats *stats)
+{
+    const char *state = "";
+
+    for (size_t i = 0; i < stats->slots_len; i++)
+        if (is_named(&stats->slot[i], "monitor"))
+            state = stats_state_read(&stats->slot[i]);
+    return strcmp(state, "stopped") == 0 || strcmp(state, "exited") == 0 ||
+           strcmp(state, "fatal") == 0;
+}
+
 /* Why the monitor is not there, as the supervisor says for it; "" if it is. */
 static void read_absence(const struct stats *stats, const struct readiness_limits *limits,
                          char out[STATS_REASON_SIZE])
@@ -175,7 +204,7 @@ static void read_absence(const struct stats *stats, const struct readiness_limit
         const struct stats_slot *slot = &stats->slot[i];
 
         if (is_named(slot, "monitor") && !readiness_is_running(slot, limits))
-            stats_reason_read(slot, out);
+            read_reason(slot, limits, out);
     }
 }
 
@@ -188,7 +217,7 @@ static void judge_server(struct readiness_answer *answer, const struct stats *st
     char text[STATS_ANSWER_SIZE];
     char absence[STATS_REASON_SIZE];
 
-    if (!answer->configured || limits->nobody_asks)
+    if (!answer->configured || does_nobody_ask(stats))
         return;
     stats_answer_read(probe, server, text);
     read_absence(stats, limits, absence);

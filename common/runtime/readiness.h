@@ -46,8 +46,6 @@ struct readiness_limits {
     int64_t now_ms; /* monotonic */
     int64_t
         beat_ms; /* a process whose beat is older does not count as running; 0: READINESS_BEAT_MS */
-    /* The monitor is not meant to run: nothing is known of the servers, nor missed. */
-    bool nobody_asks;
 };
 
 bool readiness_is_running(const struct stats_slot *slot, const struct readiness_limits *limits);
@@ -55,6 +53,7 @@ bool readiness_is_running(const struct stats_slot *slot, const struct readiness_
  * does not outlive its supervisor). */
 bool readiness_supervisor_is_alive(const struct stats *stats,
                                    const struct readiness_limits *limits);
+/* Where the supervisor does not let the monitor run, which was stopped or given up, the servers are left out. */
 void readiness_judge(struct readiness *readiness, const struct settings *settings,
                      const struct stats *stats, const struct readiness_limits *limits);
 

@@ -14,6 +14,9 @@
 
 #define MAGIC UINT64_C(0x7374617473626d71)
 
+const char *const STATS_STATE_NAMES[] = {"",        "stopped",  "starting", "running",
+                                         "backoff", "stopping", "exited",   "fatal"};
+
 const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1] = {
     250,    500,    1000,   2500,    5000,    10000,   25000,   50000,
     100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
@@ -173,7 +176,7 @@ static void write_text(_Atomic uint32_t *turn, char *to, size_t size, const char
 /* A server's error text may be anything, and a writer that was killed leaves half of one: readers print it. */
 static void read_text(const _Atomic uint32_t *turn, const char *from, size_t size, char *out)
 {
-    char copy[STATS_ANSWER_SIZE];
+    char copy[STATS_LOG_SIZE];
 
     for (int attempt = 0; attempt < 100; attempt++) {
         uint32_t before = atomic_load_explicit(turn, memory_order_acquire);
@@ -187,7 +190,9 @@ static void read_text(const _Atomic uint32_t *turn, const char *from, size_t siz
     bytes_to_printable((struct bytes){copy, strnlen(copy, size)}, out, size);
 }
 
-_Static_assert(STATS_REASON_SIZE <= STATS_ANSWER_SIZE, "read_text has room for either");
+_Static_assert(STATS_REASON_SIZE <= STATS_LOG_SIZE && STATS_ANSWER_SIZE <= STATS_LOG_SIZE &&
+                   STATS_EXIT_SIZE <= STATS_LOG_SIZE,
+               "read_text has room for each");
 
 void stats_reason(struct stats_slot *slot, const char *text)
 {
@@ -211,6 +216,72 @@ void stats_clear_gauges(struct stats_slot *slot)
         stats_set(slot, (enum stats_gauge)i, 0);
     make_even(&slot->reason_turn);
     stats_reason(slot, "");
+}
+
+void stats_clear(struct stats_slot *slot)
+{
+    memset(slot, 0, offsetof(struct stats_slot, log)); /* the lines would take memory */
+}
+
+void stats_exit(struct stats_slot *slot, const char *text)
+{
+    make_even(&slot->exit_turn);
+    write_text(&slot->exit_turn, slot->last_exit, STATS_EXIT_SIZE, text);
+}
+
+void stats_exit_read(const struct stats_slot *slot, char out[STATS_EXIT_SIZE])
+{
+    read_text(&slot->exit_turn, slot->last_exit, STATS_EXIT_SIZE, out);
+}
+
+const char *stats_state_read(const struct stats_slot *slot)
+{
+    uint64_t state = stats_gauge(slot, STATS_STATE);
+
+    return STATS_STATE_NAMES[state < STATS_STATES ? state : 0];
+}
+
+/* The second and the third number of /proc/PID/statm: pages in memory, and those of files and of shared memory. */
+int64_t stats_memory(const struct stats_slot *slot)
+{
+    uint64_t pid = stats_gauge(slot, STATS_PID);
+    char path[48];
+    char text[256];
+    long resident;
+    long shared;
+
+    snprintf(path, sizeof(path), "/proc/%llu/statm", (unsigned long long)pid);
+    int fd = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return -1;
+    ssize_t len = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[len > 0 ? len : 0] = '\0';
+    if (sscanf(text, "%*d %ld %ld", &resident, &shared) != 2 || resident <= 0)
+        return -1;
+    return (int64_t)(resident - shared) * sysconf(_SC_PAGESIZE);
+}
+
+void stats_log(void *to, const char *line)
+{
+    struct stats_slot *slot = to;
+    struct stats_log_line *place =
+        &slot->log[atomic_fetch_add(&slot->log_added, 1) % STATS_LOG_LINES];
+
+    make_even(&place->turn);
+    write_text(&place->turn, place->text, STATS_LOG_SIZE, line);
+}
+
+bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STATS_LOG_SIZE])
+{
+    uint32_t added = atomic_load(&slot->log_added);
+    uint32_t first = added > STATS_LOG_LINES ? added - STATS_LOG_LINES : 0;
+
+    if (index >= added - first)
+        return false;
+    const struct stats_log_line *place = &slot->log[(first + index) % STATS_LOG_LINES];
+    read_text(&place->turn, place->text, STATS_LOG_SIZE, out);
+    return true;
 }
 
 void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text)

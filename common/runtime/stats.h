@@ -63,8 +63,12 @@ enum stats_gauge {
     STATS_WORKERS_WANTED, /* the supervisor's: how many there should be */
     STATS_REDIS_DEGRADED, /* 1 where a consumer's reason is only that the link takes little at once */
     STATS_UNWANTED,       /* the supervisor's, in a child's slot: nobody misses it when it ends */
+    STATS_STATE,          /* the same: index in STATS_STATE_NAMES */
+    STATS_NEXT_TRY_MS,    /* the same: monotonic, when it is started again; 0: not known */
+    STATS_RATE,           /* the same: what it gets done, in thousandths a second */
     STATS_PID,            /* the same, and its own: the process; 0: none */
-    STATS_STARTED_US,     /* the same: when it was started */
+    STATS_STARTED_MS,     /* the same: when it was started, monotonic */
+    STATS_STARTED_US,     /* the same, by the time of day */
     STATS_GAUGES
 };
 
@@ -87,7 +91,10 @@ enum stats_server { STATS_REDIS, STATS_DATABASE, STATS_HUB, STATS_SERVERS };
 
 #define STATS_REASON_SIZE 192
 #define STATS_ANSWER_SIZE 256
+#define STATS_EXIT_SIZE   96
 #define STATS_NAME_SIZE   32
+#define STATS_LOG_LINES   64
+#define STATS_LOG_SIZE    508
 #define STATS_SLOTS_MAX   256
 
 struct stats_histogram_data {
@@ -95,16 +102,30 @@ struct stats_histogram_data {
     _Atomic uint64_t sum_us;
 };
 
-/* One process. Only that process writes it; while there is none, the supervisor. */
+/* "": no supervisor has said it; then its states of a process, in the order of supervisor/states.h. */
+extern const char *const STATS_STATE_NAMES[];
+#define STATS_STATES 8
+
+struct stats_log_line {
+    _Atomic uint32_t turn; /* odd while `text` is being written */
+    char text[STATS_LOG_SIZE];
+};
+
+/* One process. Only that process writes it; while there is none, the supervisor. Both write into the log. */
 struct stats_slot {
     _Atomic uint64_t counter[STATS_COUNTERS];
     _Atomic uint64_t gauge[STATS_GAUGES];
     struct stats_histogram_data histogram[STATS_HISTOGRAMS];
-    _Atomic uint64_t beat_ms;       /* monotonic: the loop turned then */
-    _Atomic uint32_t reason_turn;   /* odd while `reason` is being written */
+    _Atomic uint64_t beat_ms;     /* monotonic: the loop turned then */
+    _Atomic uint32_t reason_turn; /* odd while `reason` is being written */
+    _Atomic uint32_t exit_turn;
     char reason[STATS_REASON_SIZE]; /* why the process is not ready; "" when it is */
+    char
+        last_exit[STATS_EXIT_SIZE]; /* the supervisor's: how its last process ended; "": none has */
     char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
     uint32_t number;            /* the slot's number among its name: worker 1, 2, ... */
+    _Atomic uint32_t log_added; /* lines, ever */
+    struct stats_log_line log[STATS_LOG_LINES]; /* a ring: what is never written takes no memory */
 } __attribute__((aligned(64)));
 
 struct stats_answer {
@@ -173,6 +194,20 @@ void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE
 void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE]);
 /* What a replaced child must not leave behind: gauges and reason. */
 void stats_clear_gauges(struct stats_slot *slot);
+/* Empties a slot for another process. */
+void stats_clear(struct stats_slot *slot);
+
+void stats_exit(struct stats_slot *slot, const char *text);
+void stats_exit_read(const struct stats_slot *slot, char out[STATS_EXIT_SIZE]);
+const char *stats_state_read(const struct stats_slot *slot); /* of STATS_STATE_NAMES */
+/* Bytes that nobody else has and that end with the process: its anonymous memory. Any user may ask, and the kernel
+ * keeps the count. -1: there is no process. */
+int64_t stats_memory(const struct stats_slot *slot);
+
+/* One more line of the log; the oldest goes. A log_taker, whose context is the slot: any process and thread. */
+void stats_log(void *slot, const char *line);
+/* The index-th line that is kept, the oldest first; false behind the newest. */
+bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STATS_LOG_SIZE]);
 
 /* The same for what the monitor says of a server; only one thread of one monitor writes. */
 void stats_answer(struct stats_probe *probe, enum stats_server server, const char *text);

@@ -1,16 +1,21 @@
 """The control socket and the commands that ask it."""
 
+import fcntl
 import json
 import os
 import pty
+import re
+import select
+import signal
 import socket
+import struct
 import subprocess
 import termios
-import threading
 
 import pytest
 from bridge import Process, wait_until
-from bridge.stubs import read_to_end
+from bridge.monitor import request
+from bridge.stubs import read_answer
 
 
 def test_the_control_socket_is_closed_to_others(stubs):
@@ -21,27 +26,20 @@ def test_the_control_socket_is_closed_to_others(stubs):
 
 def test_hostile_input_on_the_control_socket_harms_nobody(stubs):
     stubs.start()
-    for line in (b"\n", b"\x00\xff\xfe\n", b"{" * 60000 + b"\n", b"GET / HTTP/1.1\r\n", b'{"verb":"explode"}\n',
-                 b'{"verb":"scale","count":1e99}\n', b'{"verb":"stop","target":["all"]}\n'):
+    for packet in (b"\n", b"\x00\xff\xfe\n", b"{" * 60000, b"GET / HTTP/1.1\r\n", b'{"verb":"explode"}',
+                   b'{"verb":"scale","count":1e99}', b'{"verb":"stop","target":["all"]}', b'{"verb":"status"', b"x" * 100_000):
         with stubs.connect() as connection:
-            connection.sendall(line)
-            assert json.loads(read_to_end(connection))["ok"] is False, line
-    with stubs.connect() as connection:
-        try:
-            connection.sendall(b"x" * 1_000_000)
-            answer = connection.recv(1000)
-        except (BrokenPipeError, ConnectionResetError):
-            answer = b"64 KB"
-        assert b"64 KB" in answer
+            connection.send(packet)
+            answer = json.loads(read_answer(connection))
+            assert answer["ok"] is False, packet
+    assert "64 KB" in answer["error"]
     slow = stubs.connect(timeout=15)
-    slow.sendall(b'{"verb":')
     crowd = [stubs.connect() for _ in range(40)]
     assert stubs.ask("health")["ready"], "the slow and the many keep nobody waiting"
     for connection in crowd:
         connection.close()
     dropped = stubs.connect(timeout=15)
-    dropped.sendall(b'{"verb":')
-    assert dropped.recv(100) == b"", "who does not finish is dropped"
+    assert dropped.recv(100) == b"", "who does not ask is dropped"
     slow.close()
     dropped.close()
     assert stubs.ask("health")["ready"]
@@ -52,7 +50,7 @@ def test_a_client_that_never_reads_its_answer_keeps_nobody_waiting(stubs):
     lazy = [stubs.connect() for _ in range(8)]
     for connection in lazy:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        connection.sendall(b'{"verb":"status"}\n')
+        connection.send(b'{"verb":"status"}')
     assert stubs.ask("status")["ok"]
     for connection in lazy:
         connection.close()
@@ -65,8 +63,8 @@ def test_another_user_is_not_answered(stubs):
     stubs.socket.chmod(0o777)
     for path in (stubs.folder, stubs.folder.parent):
         path.chmod(0o755)
-    script = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
-              "s.sendall(b'{\"verb\":\"status\"}\\n'); sys.exit(len(s.recv(100)))")
+    script = ("import socket,sys; s=socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1]);"
+              "s.send(b'{\"verb\":\"status\"}'); sys.exit(len(s.recv(100)))")
     result = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
                              "/usr/bin/python3", "-c", script, str(stubs.socket)], capture_output=True, text=True)
     assert result.returncode == 0 or "reset" in result.stderr or "Broken pipe" in result.stderr, result.stderr
@@ -97,24 +95,50 @@ def test_the_default_socket_belongs_to_the_state_directory(make_stubs):
     assert stubs.stop() == 0 and not stubs.socket.exists()
 
 
+POSE = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+listener.listen()
+connection = listener.accept()[0]
+sys.exit(len(connection.recv(1000)) > 0)
+"""
+
+
+def pose(stubs, folder, *identity):
+    """A program of that identity which listens in the folder; it ends with 1 if it is asked anything."""
+    stubs.settings["supervisor"]["socket"] = folder / "control.sock"
+    stubs.write_config()
+    for path in (stubs.folder, stubs.folder.parent):
+        path.chmod(0o755)
+    impostor = subprocess.Popen(["setpriv", *identity, "/usr/bin/python3", "-c", POSE, str(folder / "control.sock")])
+    wait_until((folder / "control.sock").exists, 10, "it listens")
+    wait_until(lambda: (folder / "control.sock").stat().st_mode & 0o777 == 0o666, 10, "for everybody")
+    return impostor
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
 def test_a_program_that_poses_as_the_supervisor_is_asked_nothing(stubs):
     folder = stubs.folder / "posed"
     folder.mkdir()
     folder.chmod(0o777)
-    stubs.settings["supervisor"]["socket"] = folder / "control.sock"
-    stubs.write_config()
-    script = ("import os,socket,sys; s=socket.create_server(sys.argv[1], family=socket.AF_UNIX);"
-              "os.chmod(sys.argv[1], 0o666); c=s.accept()[0]; sys.exit(len(c.recv(1000)))")
-    for path in (stubs.folder, stubs.folder.parent):
-        path.chmod(0o755)
-    impostor = subprocess.Popen(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
-                                 "/usr/bin/python3", "-c", script, str(folder / "control.sock")])
-    wait_until((folder / "control.sock").exists, 10, "it listens")
-    wait_until(lambda: (folder / "control.sock").stat().st_mode & 0o777 == 0o666, 10, "for everybody")
+    impostor = pose(stubs, folder, "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
     result = stubs.run_cli("status")
     assert result.returncode == 1 and "who can't be the bridge's: not asked" in result.stderr
     assert impostor.wait(10) == 0, "it was sent nothing"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
+@pytest.mark.parametrize("group, asked", [("root", 1), ("nogroup", 0)])
+def test_in_a_folder_of_the_group_root_its_members_are_asked_alone(stubs, group, asked):
+    folder = stubs.folder / "shared"
+    folder.mkdir()
+    folder.chmod(0o770)
+    impostor = pose(stubs, folder, "--reuid", "nobody", "--regid", group, "--groups", "root")
+    result = stubs.run_cli("status")
+    assert ("not asked" in result.stderr) == (not asked), result.stderr
+    assert impostor.wait(10) == asked
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
@@ -183,25 +207,126 @@ def test_top_ends_at_q_and_leaves_the_terminal_as_it_was(stubs):
         os.close(terminal)
 
 
+def test_top_sorts_by_a_key_follows_the_size_and_ends_at_a_signal(stubs):
+    for number in (1, 2):
+        stubs.behave(f"worker:{number}", f"work {number * 1000}")
+    stubs.start()
+    here, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+    before = termios.tcgetattr(terminal)
+    top = subprocess.Popen([stubs.programs / "mqtt-bridge", "top"], stdin=terminal, stdout=terminal, stderr=terminal,
+                           cwd=stubs.folder, env=stubs.environment() | {"NO_COLOR": "1"})
+    seen = b""
+
+    def shows(pattern):
+        nonlocal seen
+        while select.select([here], [], [], 0)[0]:
+            seen += os.read(here, 65536)
+        return re.search(pattern, seen.split(b"\033[H")[-2] if seen.count(b"\033[H") > 1 else seen, re.S)
+    try:
+        wait_until(lambda: shows(rb"worker:1 .*worker:2 .*unsorted"), 10, lambda: seen)
+        os.write(here, b"d")
+        wait_until(lambda: shows(rb"worker:2 .*worker:1 .*by done"), 10, lambda: seen)
+        os.write(here, b"d")
+        wait_until(lambda: shows(rb"worker:1 .*worker:2 .*by done, reversed"), 10, lambda: seen)
+        assert b"\033[3" not in seen, "no colour"
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 30, 0, 0))
+        top.send_signal(signal.SIGWINCH)
+        wait_until(lambda: shows(rb"NAME") and not shows(rb"worker:2") and not shows(rb"MEMORY"), 10, lambda: seen)
+        top.send_signal(signal.SIGTERM)
+        assert top.wait(10) == 0
+        shows(b"")
+        assert seen.rstrip().endswith(b"\033[?25h\033[?1049l") and termios.tcgetattr(terminal) == before
+    finally:
+        top.kill()
+        os.close(here)
+        os.close(terminal)
+
+
 def test_a_connection_that_merely_ends_is_not_the_end_of_the_bridge(stubs):
-    """The answers of a supervisor that loses the command's connection and goes on for a while."""
     stubs.write_config()
-    verbs = []
-    listener = socket.create_server(str(stubs.socket), family=socket.AF_UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(stubs.socket))
+    listener.listen()
+    command = subprocess.Popen([stubs.programs / "mqtt-bridge", "stop"], text=True, cwd=stubs.folder,
+                               env=stubs.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    connection, _ = listener.accept()
+    assert json.loads(connection.recv(1000))["verb"] == "stop"
+    connection.close()
+    assert command.communicate(timeout=10) == (
+        "", "mqtt-bridge: the supervisor closed the connection without an answer\n")
+    assert command.returncode == 1
+    listener.close()
 
-    def serve():
-        while len(verbs) < 4:
-            connection, _ = listener.accept()
-            with connection:
-                verbs.append(json.loads(connection.recv(1000))["verb"])
-                if len(verbs) == 4:  # now it has ended
-                    stubs.socket.unlink()
-                    listener.close()
-                connection.sendall(b'{"ok":true,"pid":4711}\n')
 
-    server = threading.Thread(target=serve, daemon=True)
-    server.start()
-    result = stubs.run_cli("stop")
-    assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
-    assert verbs == ["stop", "status", "status", "status"]
-    server.join(10)
+def test_a_status_that_fits_into_no_packet_is_read_as_well(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 90}})
+    stubs.start()
+    result = stubs.run_cli("status", "--json")
+    assert len(result.stdout) > 65536 and len(json.loads(result.stdout)["processes"]) == 92
+    assert stubs.ask("status").keys() == json.loads(result.stdout).keys()
+
+
+def test_a_command_that_goes_away_leaves_what_it_asked_for_to_be_done(stubs):
+    stubs.behave("worker", "slow-stop 500")
+    stubs.start()
+    before = stubs.find("worker:1")["pid"]
+    with stubs.connect() as connection:
+        connection.send(b'{"verb":"restart","target":"worker:1"}')
+        wait_until(lambda: stubs.events("worker:1", "term"), 10, "it is asked to end")
+    stubs.wait_successor("worker:1", before)
+    assert stubs.ask("health")["ready"]
+
+
+def test_many_commands_that_wait_keep_nobody_from_asking_or_ending(stubs):
+    stubs.behave("worker:1", "slow-stop 2000")
+    stubs.start()
+    crowd = [stubs.connect(timeout=30) for _ in range(12)]
+    for connection in crowd:
+        connection.send(b'{"verb":"stop","target":"worker:1"}')
+    wait_until(lambda: stubs.ask("restart", wait=True)["error"].startswith("too many commands wait"), 10, "no more wait")
+    assert stubs.ask("status")["ok"]
+    assert stubs.run_cli("stop").returncode == 0
+    answers = [json.loads(read_answer(connection)) for connection in crowd]
+    assert all(answer == {"ok": False, "error": "the service is stopping"} for answer in answers), answers
+    for connection in crowd:
+        connection.close()
+
+
+def test_the_page_and_the_command_show_one_document(bridge):
+    bridge.start()
+    page = request(bridge, "/status").json
+    command = json.loads(bridge.cli("status", "--json").stdout)
+    assert set(command) - set(page) == {"ok", "config", "state_dir", "pid", "uptime_s", "stopping"}
+    assert set(page) <= set(command)
+    assert [(p["name"], p["slot"], p["pid"], p["state"]) for p in page["processes"]] == [
+        (p["name"], p["slot"], p["pid"], p["state"]) for p in command["processes"]]
+
+
+def test_log_shows_a_process_last_lines_over_its_end(stubs):
+    stubs.settings["log"] = {"level": "error"}
+    stubs.behave("worker:1", "ready-exit 3 1")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    wait_until(lambda: stubs.find("worker:1") and stubs.find("worker:1")["crashes"] >= 2, 10, "it has died twice")
+    result = stubs.run_cli("log", "worker:1")
+    assert result.returncode == 0, result.stderr
+    lines = [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
+    assert "INFO  stub is ready" in lines, lines
+    assert any(line.startswith("WARNING  worker:1 ended (exit code 3); started again") for line in lines), lines
+    assert "stub is ready" not in stubs.log(), "the level of the log does not matter"
+    both = stubs.run_cli("log", "worker:1", "monitor").stdout
+    assert both.startswith("==> worker:1 <==\n") and "\n\n==> monitor <==\n" in both
+    answer = json.loads(stubs.run_cli("log", "monitor", "--json").stdout)
+    assert answer["processes"][0]["lines"][-1]["level"] == "INFO"
+    assert stubs.run_cli("log", "worker:9").returncode == 2
+
+
+def test_log_shows_what_a_process_wrote_before_it_died(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 0}})
+    stubs.behave("worker:1", "exit 1 the disk is \x1b[31m full")
+    stubs.start(wait=False)
+    stubs.wait_listening()
+    stubs.wait_state("worker:1", "fatal")
+    text = stubs.run_cli("log", "worker:1").stdout
+    assert "worker:1 says: the disk is ?[31m full" in text and "given up after 1 deaths" in text

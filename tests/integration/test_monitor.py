@@ -169,7 +169,7 @@ def test_status_of_an_absent_stream_is_zeros(bridge, monitor):
 def test_status_lists_the_processes(bridge, monitor):
     status = request(bridge, "/status").json
     process = status["processes"][0]
-    assert (process["name"], process["number"], process["running"]) == ("monitor", 1, True)
+    assert (process["name"], process["slot"], process["running"]) == ("monitor", 1, True)
     assert process["beat_age_ms"] < 10000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", status["time"])
     assert status["totals"]["received_qos1"] == 0
@@ -316,7 +316,7 @@ def test_a_whole_bridge_is_ready_and_counts(bridge, publisher, sse):
                lambda: f"20 done: {request(bridge, '/status').json['totals']}")
     totals = request(bridge, "/status").json["totals"]
     assert (totals["received_qos1"], totals["dispatched"], totals["hub_ok"]) == (20, 20, 20)
-    names = sorted((one["name"], one["number"]) for one in request(bridge, "/status").json["processes"]
+    names = sorted((one["name"], one["slot"]) for one in request(bridge, "/status").json["processes"]
                    if one["name"] != "supervisor")
     assert names == [("consumer", 1), ("monitor", 1), ("worker", 1), ("worker", 2)]
 

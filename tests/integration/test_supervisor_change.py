@@ -108,9 +108,11 @@ def test_events_tell_what_happened_newest_last(stubs):
     result = stubs.run_cli("events")
     assert result.returncode == 0
     lines = [line.partition("  ")[2] for line in result.stdout.splitlines()]
-    assert "worker:1 ended (signal SIGKILL), now starting" in lines
-    assert lines[-1] == "settings reloaded, restarted: 0"
-    assert lines.index("worker:1 is ready") < lines.index("worker:1 ended (signal SIGKILL), now starting")
+
+    def index(start):
+        return next(i for i, line in enumerate(lines) if line.startswith(start))
+    assert index("worker:1 is ready") < index("worker:1 ended (signal SIGKILL); started again at once") < \
+        index('Settings reloaded {"restarted":0}')
 
 
 def test_a_signal_is_sent_by_name(stubs):
@@ -203,6 +205,32 @@ def reload(stubs):
 
 def pids(stubs):
     return {f"{p['name']}:{p['slot']}": p["pid"] for p in stubs.ask("status")["processes"]}
+
+
+def test_reload_is_answered_when_everything_runs_with_the_new_settings(make_stubs):
+    stubs = make_stubs(settings={"worker": {"count": 3}})
+    stubs.behave("worker", "slow-stop 300")
+    stubs.start()
+    before = pids(stubs)
+    stubs.settings["retry"] = {"max_retries": 9}
+    stubs.write_config()
+    result = stubs.run_cli("reload")
+    assert (result.returncode, result.stdout) == (0, "settings reloaded, restarted: 3\n"), result.stderr
+    after = pids(stubs)
+    for number in (1, 2, 3):
+        assert after[f"worker:{number}"] not in (None, before[f"worker:{number}"])
+        assert stubs.find(f"worker:{number}")["state"] == "running"
+
+
+def test_reload_says_who_does_not_come_back_with_the_new_settings(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"start_retries": 0}})
+    stubs.start()
+    stubs.behave("monitor", "exit 1 the port is taken")
+    stubs.settings["http"] = {"listen": "127.0.0.1:1"}
+    stubs.write_config()
+    result = stubs.run_cli("reload")
+    assert result.returncode == 1 and result.stderr == (
+        "mqtt-bridge: the settings are in force, but monitor is fatal: exit code 1: the port is taken\n")
 
 
 def test_hup_with_a_bad_file_changes_nothing_and_every_fault_is_logged(stubs):

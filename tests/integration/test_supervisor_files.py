@@ -181,6 +181,7 @@ def test_an_unreadable_ini_is_warned_of_and_refused_at_a_reload(owned):
     assert f"{owned.config} can't be read by the bridge's user" in owned.log()
     answer = owned.ask("reload")
     assert not answer["ok"] and "Permission denied" in answer["error"]
+    assert "let a group of the bridge's user (65534) read it, or restart it" in answer["error"]
     assert owned.ask("health")["ready"]
 
 

@@ -30,8 +30,9 @@ static int parse(const char *text, struct control_request *request)
 
 static void test_every_verb_is_understood(void **test)
 {
-    static const char *const VERBS[CONTROL_VERBS_LEN] = {
-        "status", "health", "start", "stop", "restart", "scale", "reload", "events", "signal"};
+    static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start",  "stop",
+                                                         "restart", "scale",  "reload", "events",
+                                                         "log",     "signal"};
     struct control_request request;
 
     (void)test;
@@ -65,6 +66,9 @@ static void test_target_and_count_are_read(void **test)
     assert_int_equal(request.count, 17);
     assert_int_equal(parse("{\"verb\":\"stop\",\"target\":null}", &request), 0);
     assert_string_equal(request.target, "");
+    assert_true(request.wait);
+    assert_int_equal(parse("{\"verb\":\"stop\",\"wait\":false}", &request), 0);
+    assert_false(request.wait);
 }
 
 static void test_what_is_no_request_is_refused_with_a_reason(void **test)
@@ -132,11 +136,11 @@ static void test_a_hidden_nul_is_refused(void **test)
 static void test_deep_nesting_is_refused_without_harm(void **test)
 {
     struct control_request request;
-    char *deep = xmalloc(CONTROL_REQUEST_MAX + 1);
+    char *deep = xmalloc(CONTROL_PACKET_MAX + 1);
 
     (void)test;
-    memset(deep, '[', CONTROL_REQUEST_MAX);
-    deep[CONTROL_REQUEST_MAX] = '\0';
+    memset(deep, '[', CONTROL_PACKET_MAX);
+    deep[CONTROL_PACKET_MAX] = '\0';
     assert_true(parse(deep, &request) < 0);
     free(deep);
 }
@@ -147,15 +151,29 @@ struct server {
     char path[64];
     struct control *control;
     int answered;
+    bool done;     /* what clients wait for */
+    size_t length; /* of a text in the answer */
 };
 
-static bool answer(void *context, const struct control_request *request, struct buf *reply)
+static cJSON *answer(void *context, struct control_request *request)
 {
     struct server *server = context;
 
+    request->deadline_ms = 7777;
+    if (request->wait && request->verb == CONTROL_STOP && !server->done)
+        return NULL;
     server->answered++;
-    buf_printf(reply, "{\"ok\":true,\"verb\":%d}", (int)request->verb);
-    return request->verb == CONTROL_STOP;
+    cJSON *reply = cJSON_CreateObject();
+    cJSON_AddNumberToObject(reply, "verb", request->verb);
+    if (server->length > 0) {
+        char *text = xmalloc(server->length + 1);
+
+        memset(text, 'x', server->length);
+        text[server->length] = '\0';
+        cJSON_AddStringToObject(reply, "text", text);
+        free(text);
+    }
+    return reply;
 }
 
 static int set_up(void **test)
@@ -184,7 +202,7 @@ static int tear_down(void **test)
 static int client(const struct server *server)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->path);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -206,56 +224,130 @@ static void test_the_socket_is_its_owners_alone(void **test)
     assert_int_equal(info.st_mode & 0777, 0600);
 }
 
-static void test_a_line_in_pieces_gets_its_answer_and_then_the_end(void **test)
+static void ask(const struct server *server, int fd, const char *request)
+{
+    (void)server;
+    assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+}
+
+static void test_a_packet_gets_its_answer_and_then_the_end(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
     char reply[100] = "";
 
-    assert_int_equal(send(fd, "{\"verb\":", 8, 0), 8);
-    process(server, 5, 0);
-    assert_int_equal(server->answered, 0);
-    assert_int_equal(send(fd, "\"reload\"}\n", 10, 0), 10);
+    ask(server, fd, "{\"verb\":\"reload\"}");
     process(server, 5, 0);
     assert_int_equal(server->answered, 1);
-    assert_int_equal(recv(fd, reply, sizeof(reply) - 1, 0), 21);
-    assert_string_equal(reply, "{\"ok\":true,\"verb\":6}\n");
+    assert_true(recv(fd, reply, sizeof(reply) - 1, 0) > 0);
+    assert_string_equal(reply, "{\"verb\":6}");
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
     close(fd);
 }
 
-static void test_a_line_that_ends_with_the_connection_is_answered_too(void **test)
+static void test_a_long_answer_comes_as_memory_that_nobody_can_change(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
-    char reply[100];
+    char note[100];
+    char rights[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {note, sizeof(note)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = rights, .msg_controllen = sizeof(rights)};
+    struct stat info;
+    int memory;
 
-    assert_int_equal(send(fd, "{\"verb\":\"status\"}", 17, 0), 17);
-    shutdown(fd, SHUT_WR);
-    process(server, 6, 0);
-    assert_int_equal(recv(fd, reply, sizeof(reply), 0), 21);
+    server->length = 3000000;
+    ask(server, fd, "{\"verb\":\"status\"}");
+    process(server, 5, 0);
+    assert_true(recvmsg(fd, &message, 0) > 0);
+    assert_non_null(CMSG_FIRSTHDR(&message));
+    memcpy(&memory, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(memory));
+    assert_int_equal(fstat(memory, &info), 0);
+    assert_int_equal(info.st_size, strlen("{\"verb\":0,\"text\":\"\"}") + server->length);
+    assert_int_equal(write(memory, "x", 1), -1);
+    assert_int_equal(ftruncate(memory, 0), -1);
+    close(memory);
     close(fd);
 }
 
-static void test_after_stop_the_end_of_the_connection_is_the_end_of_the_service(void **test)
+static void test_who_waits_is_answered_when_it_is_done(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
     char reply[100];
 
-    assert_int_equal(send(fd, "{\"verb\":\"stop\"}\n", 16, 0), 16);
+    ask(server, fd, "{\"verb\":\"stop\"}");
     process(server, 6, 0);
-    assert_true(recv(fd, reply, sizeof(reply), 0) > 0);
+    control_check(server->control);
     process(server, 6, 100 * CONTROL_TIMEOUT_MS);
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1); /* still open */
-    assert_int_equal(control_deadline(server->control), -1);
+    assert_int_equal(control_deadline(server->control), 7777);
     control_retire(server->control);
     assert_int_equal(access(server->path, F_OK), -1);
-    assert_int_equal(recv(fd, reply, sizeof(reply), 0), -1);
-    control_close(server->control);
-    server->control = NULL;
+    server->done = true;
+    control_check(server->control);
+    assert_true(recv(fd, reply, sizeof(reply), 0) > 0);
     assert_int_equal(recv(fd, reply, sizeof(reply), 0), 0);
+    assert_int_equal(control_deadline(server->control), -1);
     close(fd);
+}
+
+static void test_a_client_that_goes_away_while_it_waits_is_forgotten(void **test)
+{
+    struct server *server = *test;
+    int fd = client(server);
+
+    ask(server, fd, "{\"verb\":\"stop\"}");
+    process(server, 6, 0);
+    assert_int_equal(control_deadline(server->control), 7777);
+    close(fd);
+    process(server, 6, 0);
+    assert_int_equal(control_deadline(server->control), -1);
+    server->done = true;
+    control_check(server->control);
+    assert_int_equal(server->answered, 0);
+}
+
+static void test_a_second_request_ends_the_connection(void **test)
+{
+    struct server *server = *test;
+    int fd = client(server);
+
+    ask(server, fd, "{\"verb\":\"stop\"}");
+    process(server, 6, 0);
+    ask(server, fd, "{\"verb\":\"stop\"}");
+    process(server, 6, 0);
+    assert_int_equal(control_deadline(server->control), -1);
+    close(fd);
+}
+
+static void test_so_many_may_wait_and_the_end_may_be_asked_for_always(void **test)
+{
+    struct server *server = *test;
+    int fds[CONTROL_WAITING_MAX + 2];
+    char reply[200] = "";
+
+    for (int i = 0; i < CONTROL_WAITING_MAX + 2; i++) {
+        fds[i] = client(server);
+        process(server, 2, 0);
+        ask(server, fds[i],
+            i <= CONTROL_WAITING_MAX ? "{\"verb\":\"stop\",\"target\":\"worker\"}"
+                                     : "{\"verb\":\"stop\"}");
+        process(server, 2, 0);
+    }
+    assert_true(recv(fds[CONTROL_WAITING_MAX], reply, sizeof(reply) - 1, 0) > 0);
+    assert_non_null(strstr(reply, "too many commands wait"));
+    assert_int_equal(recv(fds[CONTROL_WAITING_MAX + 1], reply, sizeof(reply), 0), -1);
+    int quick = client(server);
+    process(server, 2, 0);
+    ask(server, quick, "{\"verb\":\"status\"}");
+    process(server, 2, 0);
+    assert_true(recv(quick, reply, sizeof(reply), 0) > 0);
+    close(quick);
+    for (int i = 0; i < CONTROL_WAITING_MAX + 2; i++)
+        close(fds[i]);
+    process(server, 2 * CONTROL_CLIENTS_MAX, 0);
 }
 
 static void test_who_sends_nothing_is_dropped_in_time(void **test)
@@ -274,23 +366,20 @@ static void test_who_sends_nothing_is_dropped_in_time(void **test)
     close(fd);
 }
 
-static void test_a_huge_line_is_refused_not_kept(void **test)
+static void test_a_huge_request_is_refused_not_kept(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
-    char bytes[4096];
+    char *bytes = xcalloc(1, CONTROL_PACKET_MAX + 1);
     char reply[200] = "";
 
-    memset(bytes, ' ', sizeof(bytes));
-    for (int i = 0; i < 100 && reply[0] == '\0'; i++) {
-        if (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0)
-            break;
-        process(server, 3, 0);
-        if (recv(fd, reply, sizeof(reply) - 1, 0) < 0)
-            reply[0] = '\0';
-    }
+    memset(bytes, ' ', CONTROL_PACKET_MAX + 1);
+    assert_int_equal(send(fd, bytes, CONTROL_PACKET_MAX + 1, 0), CONTROL_PACKET_MAX + 1);
+    process(server, 3, 0);
+    assert_true(recv(fd, reply, sizeof(reply) - 1, 0) > 0);
     assert_non_null(strstr(reply, "64 KB"));
     assert_int_equal(server->answered, 0);
+    free(bytes);
     close(fd);
 }
 
@@ -314,7 +403,6 @@ static void test_more_clients_than_room_push_out_the_oldest(void **test)
 
 static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
 {
-    static const char STOP[] = "{\"verb\":\"stop\"}\n";
     struct server *server = *test;
     int fds[CONTROL_CLIENTS_MAX + 2];
     char bytes[64];
@@ -324,9 +412,8 @@ static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
         process(server, 2, 0);
         if (i >= CONTROL_CLIENTS_MAX) /* there is no room, and nobody to push out */
             continue;
-        assert_int_equal(send(fds[i], STOP, strlen(STOP), 0), strlen(STOP));
+        ask(server, fds[i], "{\"verb\":\"stop\"}");
         process(server, 4, 0);
-        assert_true(recv(fds[i], bytes, sizeof(bytes), 0) > 0);
     }
     assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
     assert_int_equal(recv(fds[CONTROL_CLIENTS_MAX], bytes, 1, 0), 0);
@@ -365,7 +452,7 @@ static void test_a_socket_file_that_was_left_behind_is_replaced(void **test)
     struct control *second = NULL;
     struct error err = {0};
     char *path = xasprintf("%s/left", server->dir);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -401,11 +488,14 @@ int main(void)
         cmocka_unit_test(test_a_hidden_nul_is_refused),
         cmocka_unit_test(test_deep_nesting_is_refused_without_harm),
         WITH_SOCKET(test_the_socket_is_its_owners_alone),
-        WITH_SOCKET(test_a_line_in_pieces_gets_its_answer_and_then_the_end),
-        WITH_SOCKET(test_a_line_that_ends_with_the_connection_is_answered_too),
-        WITH_SOCKET(test_after_stop_the_end_of_the_connection_is_the_end_of_the_service),
+        WITH_SOCKET(test_a_packet_gets_its_answer_and_then_the_end),
+        WITH_SOCKET(test_a_long_answer_comes_as_memory_that_nobody_can_change),
+        WITH_SOCKET(test_who_waits_is_answered_when_it_is_done),
+        WITH_SOCKET(test_a_client_that_goes_away_while_it_waits_is_forgotten),
+        WITH_SOCKET(test_a_second_request_ends_the_connection),
+        WITH_SOCKET(test_so_many_may_wait_and_the_end_may_be_asked_for_always),
         WITH_SOCKET(test_who_sends_nothing_is_dropped_in_time),
-        WITH_SOCKET(test_a_huge_line_is_refused_not_kept),
+        WITH_SOCKET(test_a_huge_request_is_refused_not_kept),
         WITH_SOCKET(test_more_clients_than_room_push_out_the_oldest),
         WITH_SOCKET(test_who_waits_for_the_end_is_not_pushed_out),
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),

@@ -1,6 +1,6 @@
 #include "common/runtime/readiness.h"
 
-#include "monitor/status.h"
+#include "common/runtime/status.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -237,14 +237,17 @@ static void test_workers_that_all_rest_say_why(void **state)
 static void test_where_nobody_is_to_ask_the_servers_they_are_not_missed(void **state)
 {
     struct scene *scene = *state;
-    struct readiness_limits limits = LIMITS;
-    struct readiness readiness;
 
     scene->stats->probe->probed_ms = 0;
     assert_false(judge(scene).ready);
-    limits.nobody_asks = true;
-    readiness_judge(&readiness, &scene->settings, scene->stats, &limits);
-    assert_true(readiness.ready);
+    for (uint64_t i = 0; i < STATS_STATES; i++) {
+        const char *name = STATS_STATE_NAMES[i];
+        bool stays_away = strcmp(name, "stopped") == 0 || strcmp(name, "exited") == 0 ||
+                          strcmp(name, "fatal") == 0;
+
+        stats_set(&scene->stats->slot[MONITOR], STATS_STATE, i);
+        assert_int_equal(judge(scene).ready, stays_away);
+    }
 }
 
 static void test_servers_that_do_not_answer_are_named(void **state)
@@ -338,20 +341,21 @@ static void test_a_supervisor_that_has_a_slot_must_beat(void **state)
 static void test_readiness_is_told_as_json(void **state)
 {
     struct scene *scene = *state;
-    struct buf out = {0};
 
     scene->stats->probe->hub_ok = 0;
     stats_answer(scene->stats->probe, STATS_HUB, "\"no\"");
     struct readiness readiness = judge(scene);
-    status_write_readiness(&out, &readiness, true);
-    assert_string_equal(buf_text(&out), "{\"ready\":false,\"reasons\":[\"hub: "
-                                        "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
-                                        "\"broker\":{\"ok\":true},\"spool\":{\"ok\":true},"
-                                        "\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
-                                        "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
-                                        "\"database\":{\"ok\":true,\"required\":false},"
-                                        "\"page\":{\"ok\":true,\"required\":false}}}\n");
-    buf_free(&out);
+    cJSON *json = status_readiness(&readiness, true);
+    char *text = cJSON_PrintUnformatted(json);
+    assert_string_equal(text, "{\"ready\":false,\"reasons\":[\"hub: "
+                              "\\\"no\\\"\"],\"parts\":{\"supervisor\":{\"ok\":true},"
+                              "\"broker\":{\"ok\":true},\"spool\":{\"ok\":true},"
+                              "\"worker\":{\"ok\":true},\"redis\":{\"ok\":true},"
+                              "\"hub\":{\"ok\":false,\"reason\":\"\\\"no\\\"\"},"
+                              "\"database\":{\"ok\":true,\"required\":false},"
+                              "\"page\":{\"ok\":true,\"required\":false}}}");
+    cJSON_free(text);
+    cJSON_Delete(json);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_scene, close_scene)

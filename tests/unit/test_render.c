@@ -60,7 +60,8 @@ static const char STATUS[] =
     "{\"ok\":true,\"version\":\"1.2.3\",\"config\":\"/etc/b.ini\",\"uptime_s\":8040,\"listen\":"
     "\"127.0.0.1:9080\",\"ready\":false,\"reasons\":[\"worker:2: the hub does not "
     "answer\"],\"processes\":["
-    "{\"name\":\"consumer\",\"slot\":1,\"state\":\"running\",\"pid\":4121,\"uptime_ms\":8040000,"
+    "{\"name\":\"consumer\",\"slot\":1,\"connected\":true,\"state\":\"running\",\"pid\":4121,"
+    "\"uptime_ms\":8040000,"
     "\"restarts\":0,\"crashes\":0,\"rate\":3812.2,\"done\":30598112,\"failed\":0,\"memory_bytes\":"
     "1677722,"
     "\"reason\":\"\"},"
@@ -72,11 +73,11 @@ static const char STATUS[] =
     "\"restarts\":0,\"crashes\":0,\"rate\":null,\"done\":null,\"failed\":null,\"memory_bytes\":"
     "2306867,"
     "\"reason\":\"\"}],"
-    "\"queue\":{\"transport\":\"async\",\"ready\":12,\"in_flight\":96,\"delayed\":3,\"oldest_ms\":"
-    "40,"
-    "\"failed\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,\"paused\":false,"
+    "\"transport\":{\"name\":\"async\",\"ready\":12,\"pending\":96,\"delayed\":3,\"oldest_ms\":"
+    "40},\"failure\":{\"messages\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,"
+    "\"paused\":false,"
     "\"oversized_messages\":2},"
-    "\"broker\":\"connected\",\"hub\":\"ok\"}";
+    "\"parts\":{\"hub\":{\"ok\":true}}}";
 
 static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
 {
@@ -106,14 +107,13 @@ static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
 static void test_depths_that_are_not_fresh_say_their_age(void **test)
 {
     cJSON *status = cJSON_Parse(STATUS);
-    cJSON *queue = cJSON_GetObjectItemCaseSensitive(status, "queue");
     struct buf out = {0};
 
     (void)test;
-    cJSON_AddNumberToObject(queue, "age_ms", 4000);
+    cJSON_AddNumberToObject(status, "asked_ms_ago", 4000);
     render_status(&out, status, false);
     assert_non_null(strstr(buf_text(&out), "\nasync: ready 12,"));
-    cJSON_ReplaceItemInObject(queue, "age_ms", cJSON_CreateNumber(125000));
+    cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNumber(125000));
     buf_clear(&out);
     render_status(&out, status, false);
     assert_non_null(strstr(buf_text(&out), "\nasync, 2m05s ago: ready 12,"));
@@ -144,6 +144,59 @@ static void test_colour_changes_no_column(void **test)
     cJSON_Delete(status);
 }
 
+static void assert_order(char key, bool reverse, const char *expected)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    const cJSON *process;
+    struct buf order = {0};
+
+    assert_true(render_sort(status, key, reverse));
+    cJSON_ArrayForEach(process, cJSON_GetObjectItemCaseSensitive(status, "processes"))
+    {
+        buf_append_char(&order, cJSON_GetObjectItemCaseSensitive(process, "name")->valuestring[0]);
+    }
+    assert_string_equal(buf_text(&order), expected);
+    buf_free(&order);
+    cJSON_Delete(status);
+}
+
+static void test_processes_are_sorted_by_any_column(void **test)
+{
+    cJSON *status = cJSON_Parse("{}");
+
+    (void)test;
+    assert_order('n', false, "cmw");
+    assert_order('n', true, "wmc");
+    assert_order('s', false, "wcm");
+    assert_order('u', false, "cmw");
+    assert_order('t', false, "wcm"); /* those that are alike stay as they are */
+    assert_order('r', false, "cwm");
+    assert_order('f', false, "wcm");
+    assert_order('m', false, "mcw");
+    assert_order('m', true, "wcm");
+    assert_true(render_sort(status, 'r', false));
+    assert_false(render_sort(status, 'x', false));
+    assert_null(render_key('x'));
+    assert_string_equal(render_key('t'), "restarts");
+    cJSON_Delete(status);
+}
+
+static void test_a_picture_is_cut_to_the_screen_by_characters(void **test)
+{
+    struct buf out = {0};
+
+    (void)test;
+    render_clip(&out, BYTES("äöüß\nab\ncd\n"), 3, 2);
+    assert_string_equal(buf_text(&out), "äöü\nab\n");
+    buf_clear(&out);
+    render_clip(&out, BYTES("\033[32mlong\033[0m!\nx"), 4, 9);
+    assert_string_equal(buf_text(&out), "\033[32mlong\033[0m\nx");
+    buf_clear(&out);
+    render_clip(&out, BYTES("\033[3"), 4, 1); /* an end within a sequence */
+    assert_string_equal(buf_text(&out), "\033[3");
+    buf_free(&out);
+}
+
 static void test_an_answer_without_members_is_no_fault(void **test)
 {
     cJSON *status = cJSON_Parse("{\"processes\":[{},null,7],\"reasons\":[null]}");
@@ -165,6 +218,8 @@ int main(void)
         cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
         cmocka_unit_test(test_depths_that_are_not_fresh_say_their_age),
         cmocka_unit_test(test_colour_changes_no_column),
+        cmocka_unit_test(test_processes_are_sorted_by_any_column),
+        cmocka_unit_test(test_a_picture_is_cut_to_the_screen_by_characters),
         cmocka_unit_test(test_an_answer_without_members_is_no_fault),
     };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,6 +78,56 @@ static void test_reasons_are_read_without_control_characters(void **state)
     stats_free(stats);
 }
 
+static void test_the_last_lines_of_the_log_are_kept_oldest_first(void **state)
+{
+    struct stats *stats = stats_private();
+    struct stats_slot *slot = &stats->slot[0];
+    char line[STATS_LOG_SIZE];
+    char text[2 * STATS_LOG_SIZE];
+
+    (void)state;
+    assert_false(stats_log_read(slot, 0, line));
+    for (int i = 0; i < STATS_LOG_LINES + 6; i++) {
+        snprintf(text, sizeof(text), "line %d\x1B", i);
+        stats_log(slot, text);
+    }
+    assert_true(stats_log_read(slot, 0, line));
+    assert_string_equal(line, "line 6?");
+    assert_true(stats_log_read(slot, STATS_LOG_LINES - 1, line));
+    assert_string_equal(line, "line 69?");
+    assert_false(stats_log_read(slot, STATS_LOG_LINES, line));
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    stats_log(slot, text);
+    assert_true(stats_log_read(slot, STATS_LOG_LINES - 1, line));
+    assert_int_equal(strlen(line), STATS_LOG_SIZE - 1);
+    stats_clear(slot);
+    assert_false(stats_log_read(slot, 0, line));
+    stats_free(stats);
+}
+
+static void test_what_a_child_writes_over_state_and_log_leads_nobody_out(void **state)
+{
+    struct stats *stats = stats_private();
+    struct stats_slot *slot = &stats->slot[0];
+    char line[STATS_LOG_SIZE];
+
+    (void)state;
+    stats_set(slot, STATS_STATE, UINT64_MAX);
+    assert_string_equal(stats_state_read(slot), "");
+    stats_set(slot, STATS_STATE, STATS_STATES - 1);
+    assert_string_equal(stats_state_read(slot), "fatal");
+    memset(slot->log, 'x', sizeof(slot->log));
+    slot->log_added = UINT32_MAX;
+    assert_true(stats_log_read(slot, STATS_LOG_LINES - 1, line));
+    assert_int_equal(strlen(line), STATS_LOG_SIZE - 1);
+    stats_set(slot, STATS_PID, UINT64_MAX);
+    assert_int_equal(stats_memory(slot), -1);
+    stats_set(slot, STATS_PID, (uint64_t)getpid());
+    assert_true(stats_memory(slot) > 0);
+    stats_free(stats);
+}
+
 static void test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds(void **state)
 {
     struct stats *stats = stats_private();
@@ -148,6 +199,8 @@ int main(void)
         cmocka_unit_test(test_an_ended_childs_totals_stay_and_its_gauges_go),
         cmocka_unit_test(test_a_writer_that_died_within_a_reason_does_not_block_readers),
         cmocka_unit_test(test_reasons_are_read_without_control_characters),
+        cmocka_unit_test(test_the_last_lines_of_the_log_are_kept_oldest_first),
+        cmocka_unit_test(test_what_a_child_writes_over_state_and_log_leads_nobody_out),
         cmocka_unit_test(test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds),
         cmocka_unit_test(test_another_layout_is_refused),
         cmocka_unit_test(test_what_a_child_writes_and_cuts_leads_nobody_out_of_the_memory),

@@ -28,7 +28,7 @@ def stub_folder(workspace):
     subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"', f"-I{ROOT}", "-o",
                     stub, ROOT / "tests/integration/helpers/child_stub.c",
                     *(source for room in ROOMS for source in (ROOT / "common" / room).glob("*.c")),
-                    "-lm", "-lpthread"], check=True)
+                    "-lcjson", "-lm", "-lpthread"], check=True)
     for program in PROGRAMS:
         if program != "worker":
             shutil.copy(stub, folder / f"mqtt-bridge-{program}")
@@ -64,12 +64,13 @@ class Stubs(Bridge):
                 if title in (None, name) and what in (None, event)]
 
     def ask(self, verb, timeout=10, **arguments):
+        """Does not wait until what is asked for has been done, unless told to."""
         with self.connect(timeout) as connection:
-            connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
-            return json.loads(read_to_end(connection))
+            connection.send(json.dumps({"verb": verb, "wait": False, **arguments}).encode())
+            return json.loads(read_answer(connection))
 
     def connect(self, timeout=10):
-        connection = socket.socket(socket.AF_UNIX)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.settimeout(timeout)
         connection.connect(str(self.socket))
         return connection
@@ -115,11 +116,13 @@ class Stubs(Bridge):
                               timeout=timeout, cwd=self.folder, env=self.environment())
 
 
-def read_to_end(connection):
-    data = b""
-    while chunk := connection.recv(65536):
-        data += chunk
-    return data
+def read_answer(connection):
+    """One packet, or the memory that came in place of a long one; b"" at the end of the connection."""
+    packet, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
+    for descriptor in descriptors:
+        with open(descriptor, "rb") as memory:
+            packet = memory.read()
+    return packet
 
 
 @pytest.fixture
@@ -139,7 +142,8 @@ def stubs(make_stubs):
 
 def wait_proven(stubs, title):
     """A child that was ready for a second is restarted at once."""
-    wait_until(lambda: stubs.find(title)["uptime_ms"] > 1200, 10, f"{title} is proven")
+    ready = stubs.wait_state(title, "running")["uptime_ms"]  # or a little less
+    wait_until(lambda: stubs.find(title)["uptime_ms"] > ready + 1050, 10, f"{title} is proven")
     return stubs.find(title)["pid"]
 
 

@@ -1,5 +1,5 @@
 /* What children say: their last output and their readiness. */
-#include "supervisor/notify.h"
+#include "supervisor/process.h"
 
 #include "common/base/buf.h"
 
@@ -19,21 +19,21 @@ static void collect(void *context, const char *line, uint64_t hidden)
         buf_printf(context, "(+%llu)", (unsigned long long)hidden);
 }
 
-static void feed(struct notify_output *output, const char *text, int64_t now, struct buf *out)
+static void feed(struct process_output *output, const char *text, int64_t now, struct buf *out)
 {
-    notify_output_feed(output, bytes_of(text), now, collect, out);
+    process_output_feed(output, bytes_of(text), now, collect, out);
 }
 
 static void test_lines_are_put_together_from_any_pieces(void **test)
 {
-    struct notify_output output = {0};
+    struct process_output output = {0};
     struct buf out = {0};
 
     (void)test;
     feed(&output, "one\ntw", 0, &out);
     feed(&output, "o\n\n  \nth", 0, &out);
     assert_string_equal(buf_text(&out), "[one][two]");
-    notify_output_end(&output, 0, collect, &out);
+    process_output_end(&output, 0, collect, &out);
     assert_string_equal(buf_text(&out), "[one][two][th]");
     assert_string_equal(output.last_line, "th");
     buf_free(&out);
@@ -41,7 +41,7 @@ static void test_lines_are_put_together_from_any_pieces(void **test)
 
 static void test_a_line_without_end_is_cut(void **test)
 {
-    struct notify_output output = {0};
+    struct process_output output = {0};
     struct buf out = {0};
 
     (void)test;
@@ -49,62 +49,62 @@ static void test_a_line_without_end_is_cut(void **test)
         feed(&output, "abc", 0, &out);
     assert_int_equal(out.len, 0);
     feed(&output, "\n", 0, &out);
-    assert_int_equal(out.len, NOTIFY_LINE_SIZE - 1 + 2);
+    assert_int_equal(out.len, PROCESS_LINE_SIZE - 1 + 2);
     buf_free(&out);
 }
 
 static void test_output_above_the_limit_is_counted_and_not_shown(void **test)
 {
-    struct notify_output output = {0};
+    struct process_output output = {0};
     struct buf out = {0};
 
     (void)test;
-    for (int i = 0; i < 5 * NOTIFY_LINES_PER_WINDOW; i++)
+    for (int i = 0; i < 5 * PROCESS_LINES_PER_WINDOW; i++)
         feed(&output, "x\n", 5, &out);
-    assert_int_equal(out.len, NOTIFY_LINES_PER_WINDOW * 3);
+    assert_int_equal(out.len, PROCESS_LINES_PER_WINDOW * 3);
     buf_clear(&out);
-    feed(&output, "y\n", 5 + NOTIFY_WINDOW_MS, &out);
+    feed(&output, "y\n", 5 + PROCESS_WINDOW_MS, &out);
     assert_string_equal(buf_text(&out), "[y](+400)");
     buf_free(&out);
 }
 
 static void test_the_last_output_is_shown_even_above_the_limit(void **test)
 {
-    struct notify_output output = {0};
+    struct process_output output = {0};
     struct buf out = {0};
 
     (void)test;
-    for (int i = 0; i < NOTIFY_LINES_PER_WINDOW; i++)
+    for (int i = 0; i < PROCESS_LINES_PER_WINDOW; i++)
         feed(&output, "x\n", 5, &out);
     buf_clear(&out);
     feed(&output, "a\nb\nthe end", 5, &out);
-    notify_output_end(&output, 5, collect, &out);
+    process_output_end(&output, 5, collect, &out);
     assert_string_equal(buf_text(&out), "[the end](+2)");
     buf_free(&out);
 }
 
 static void test_a_nul_does_not_hide_what_follows(void **test)
 {
-    struct notify_output output = {0};
+    struct process_output output = {0};
     struct buf out = {0};
 
     (void)test;
-    notify_output_feed(&output, BYTES("a\0b\n"), 0, collect, &out);
+    process_output_feed(&output, BYTES("a\0b\n"), 0, collect, &out);
     assert_string_equal(buf_text(&out), "[a b]");
     buf_free(&out);
 }
 
 static void test_ready_is_one_line_in_any_pieces(void **test)
 {
-    struct notify_ready whole = {0};
-    struct notify_ready pieces = {0};
+    struct process_ready whole = {0};
+    struct process_ready pieces = {0};
 
     (void)test;
-    assert_true(notify_ready_feed(&whole, BYTES("READY\n")));
-    assert_false(notify_ready_feed(&whole, BYTES("READY\n")));
-    assert_false(notify_ready_feed(&pieces, BYTES("REA")));
-    assert_false(notify_ready_feed(&pieces, BYTES("DY")));
-    assert_true(notify_ready_feed(&pieces, BYTES("\nmore")));
+    assert_true(process_ready_feed(&whole, BYTES("READY\n")));
+    assert_false(process_ready_feed(&whole, BYTES("READY\n")));
+    assert_false(process_ready_feed(&pieces, BYTES("REA")));
+    assert_false(process_ready_feed(&pieces, BYTES("DY")));
+    assert_true(process_ready_feed(&pieces, BYTES("\nmore")));
 }
 
 static void test_another_line_is_not_ready(void **test)
@@ -114,9 +114,9 @@ static void test_another_line_is_not_ready(void **test)
 
     (void)test;
     for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++) {
-        struct notify_ready line = {0};
+        struct process_ready line = {0};
 
-        assert_false(notify_ready_feed(&line, bytes_of(OTHERS[i])));
+        assert_false(process_ready_feed(&line, bytes_of(OTHERS[i])));
     }
 }
 
@@ -132,5 +132,5 @@ int main(void)
         cmocka_unit_test(test_another_line_is_not_ready),
     };
 
-    return cmocka_run_group_tests_name("notify", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("process_output", tests, NULL, NULL);
 }
