@@ -78,8 +78,11 @@ UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 
+# What the command writes about itself, for `make install`.
+PAGES := $(addprefix $(BUILD)/,mqtt-bridge.1 mqtt-bridge.ini.5 mqtt-bridge.bash)
+
 .PHONY: all
-all: $(BINARIES) ## build the programs
+all: $(BINARIES) $(PAGES) ## build the programs
 
 .PHONY: objects
 objects: $(SOURCES:%.c=$(BUILD)/%.o)
@@ -109,6 +112,13 @@ $(BUILD)/mqtt-bridge-%: $(BUILD)/%/main.o $(BUILD)/lib%.a $(COMMON)
 $(BUILD)/mqtt-bridge: $(BUILD)/cli/main.o $(BUILD)/libcli.a $(COMMON)
 	$(call step,LD,$@)
 	$(quiet)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS_cli) -lm
+
+$(BUILD)/mqtt-bridge.1: page = help --man
+$(BUILD)/mqtt-bridge.ini.5: page = config --man
+$(BUILD)/mqtt-bridge.bash: page = help --completion
+$(PAGES): $(BUILD)/mqtt-bridge
+	$(call step,DOC,$@)
+	$(quiet)$(BUILD)/mqtt-bridge $(page) >$@
 
 $(foreach use,$(filter test_%,$(UNIT_USES)),$(eval \
     $(BUILD)/tests/unit/$(subst .c=,: $(BUILD)/lib,$(use)).a))
@@ -193,6 +203,9 @@ install: all ## install under DESTDIR and PREFIX; settings that are there stay a
 	    $(addprefix $(DESTDIR)$(PREFIX)/share/mqtt-bridge/,$(sort $(dir $(EXAMPLES))))
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 web/* $(DESTDIR)$(PREFIX)/share/mqtt-bridge/web
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/mqtt-bridge.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/mqtt-bridge.ini.5
+	install -D -m 644 $(BUILD)/mqtt-bridge.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mqtt-bridge
 	install -m 644 etc/mqtt-bridge.ini $(DESTDIR)$(PREFIX)/share/mqtt-bridge/mqtt-bridge.ini
 	$(foreach file,$(EXAMPLES),install -m 755 $(file) $(DESTDIR)$(PREFIX)/share/mqtt-bridge/$(file) &&) true
 	test -e $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini || \
@@ -202,6 +215,8 @@ install: all ## install under DESTDIR and PREFIX; settings that are there stay a
 uninstall: ## remove what install put there, but for the settings
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BINARIES)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/mqtt-bridge
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/mqtt-bridge.1 $(DESTDIR)$(PREFIX)/share/man/man5/mqtt-bridge.ini.5 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mqtt-bridge
 
 .PHONY: clean
 clean: ## remove build/
@@ -217,3 +232,4 @@ print-%:
 
 -include $(SOURCES:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
 .SECONDARY:
+.DELETE_ON_ERROR:

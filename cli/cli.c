@@ -3,8 +3,9 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/nearest.h"
+#include "common/runtime/command_line.h"
 
-#include <ctype.h>
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -35,6 +36,19 @@ bool cli_print(struct buf *out)
         return false;
     }
     return true;
+}
+
+bool cli_print_json(struct cJSON *root)
+{
+    struct buf out = {0};
+    char *text = cJSON_Print(root);
+
+    buf_printf(&out, "%s\n", text);
+    cJSON_free(text);
+    cJSON_Delete(root);
+    bool printed = cli_print(&out);
+    buf_free(&out);
+    return printed;
 }
 
 const char *cli_option(const struct cli *cli, const char *name)
@@ -76,15 +90,34 @@ void cli_free(struct cli *cli)
     cli->socket = NULL;
 }
 
-/* What the command line says before the verb's row is asked. */
+static const struct command_line_option BEFORE_VERB[] = {
+    {"config", 0, "FILE", "the ini file (else MQTT_BRIDGE_CONFIG, else " CLI_DEFAULT_CONFIG ")",
+     false},
+    {"json", 0, NULL, "JSON, of verbs that print", false},
+    {"help", 'h', NULL, "this text, or with a verb its own help", false},
+    {"version", 'v', NULL, "the version", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
+static const struct command_line_option BEHIND_VERB[] = {
+    {"json", 0, NULL, "print JSON", false}, /* the first: verbs without it have the rest */
+    {"config", 0, "FILE", "the ini file", false},
+    {"help", 'h', NULL, "this text", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
+const struct command_line_option *cli_general_options(const struct verb *verb)
+{
+    return !verb ? BEFORE_VERB : verb->json ? BEHIND_VERB : BEHIND_VERB + 1;
+}
+
+/* What the command line says beside what cli holds. */
 struct line {
     struct cli *cli;
-    int argc;
-    char **argv;
-    int next;
+    int *count;
+    char **words;
     bool help;
     bool version;
-    bool ended; /* "--" was there */
 };
 
 static int fail_arguments(const struct verb *verb, const char *text)
@@ -104,156 +137,113 @@ int cli_unknown_verb(const char *name)
     return cli_fail(CLI_USAGE, "unknown verb `%s`; `mqtt-bridge --help` lists them", name);
 }
 
-static int fail_option(const struct verb *verb, const char *option)
+int cli_unknown_action(const struct verb *verb, const char *name)
 {
-    return cli_fail(CLI_USAGE, "%s has no option `%s`; `mqtt-bridge %s%s--help` lists them",
-                    verb ? verb->name : "the command", option, verb ? verb->name : "",
-                    verb ? " " : "");
-}
+    struct nearest nearest = {.name = bytes_of(name)};
+    struct buf names = {0};
 
-static int fail_unknown_option(const struct verb *verb, struct bytes name)
-{
-    static const char *const GENERAL[] = {"config", "help", "json", "version"};
-    struct nearest nearest = {.name = name};
+    for (const struct verb_action *action = verb->actions; action->name; action++) {
+        const char *between = action == verb->actions ? "" : action[1].name ? ", " : " or ";
 
-    for (size_t i = 0; i < sizeof(GENERAL) / sizeof(GENERAL[0]); i++)
-        nearest_consider(&nearest, GENERAL[i]);
-    for (const struct verb_option *option = verb ? verb->options : NULL; option && option->name;
-         option++)
-        if (!option->hidden)
-            nearest_consider(&nearest, option->name);
-    if (nearest.best && !bytes_equal_text(name, nearest.best)) {
-        return cli_fail(CLI_USAGE, "%s has no option `--%.*s`; did you mean `--%s`?",
-                        verb ? verb->name : "the command", BYTES_ARG(name), nearest.best);
+        nearest_consider(&nearest, action->name);
+        buf_printf(&names, "%s%s", between, action->name);
     }
-    char *option = xasprintf("--%.*s", BYTES_ARG(name));
-    fail_option(verb, option);
-    free(option);
+    if (nearest.best)
+        cli_fail(CLI_USAGE, "%s %s: there is no such action; did you mean `%s %s`?", verb->name,
+                 name, verb->name, nearest.best);
+    else
+        cli_fail(CLI_USAGE, "%s %s: takes %s", verb->name, name, buf_text(&names));
+    buf_free(&names);
     return CLI_USAGE;
 }
 
-/* The value of an option that needs one: behind its `=`, or the next word. NULL, said, without one. */
-static const char *take_value(struct line *line, struct bytes name, const char *given)
+static struct command_line_reader options_of(const struct verb *verb)
 {
-    if (given)
-        return given;
-    if (line->next < line->argc)
-        return line->argv[line->next++];
-    cli_fail(CLI_USAGE, "--%.*s needs a value", BYTES_ARG(name));
-    return NULL;
+    return (struct command_line_reader){.program = "mqtt-bridge",
+                                        .subject = verb->name,
+                                        .tables = {verb->options, cli_general_options(verb)}};
 }
 
-/* The options that every verb has. 1: it was one; 0: it is none; negative: wrong, said. */
-static int read_general(struct line *line, struct bytes name, const char *given)
+static bool keep_option(struct cli *cli, const struct command_line_reader *reader)
 {
-    bool flag = true;
-
-    if (bytes_equal_text(name, "config")) {
-        line->cli->config = take_value(line, name, given);
-        line->cli->config_given = true;
-        return line->cli->config ? 1 : -1;
-    }
-    if (bytes_equal_text(name, "json"))
-        line->cli->json = true;
-    else if (bytes_equal_text(name, "help"))
-        line->help = true;
-    else if (bytes_equal_text(name, "version") && !line->cli->verb)
-        line->version = true;
-    else
-        flag = false;
-    if (flag && given) {
-        cli_fail(CLI_USAGE, "--%.*s takes no value", BYTES_ARG(name));
-        return -1;
-    }
-    return flag;
-}
-
-static bool keep_option(struct line *line, const struct verb_option *option, struct bytes name,
-                        const char *given)
-{
-    struct cli *cli = line->cli;
-    const char *value = "";
-
-    if (option->argument) {
-        value = take_value(line, name, given);
-    } else if (given) {
-        cli_fail(CLI_USAGE, "--%s takes no value", option->name);
-        return false;
-    }
     if (cli->options_len == CLI_OPTIONS_MAX) {
         cli_fail(CLI_USAGE, "too many options");
         return false;
     }
-    cli->options[cli->options_len].name = option->name;
-    cli->options[cli->options_len++].value = value;
-    return value != NULL;
+    cli->options[cli->options_len].name = reader->option->name;
+    cli->options[cli->options_len++].value = reader->text;
+    return true;
 }
 
-static bool read_option(struct line *line, const char *word)
-{
-    struct bytes name;
-    struct bytes behind;
-    bool assigned = bytes_split(bytes_of(word + 2), '=', &name, &behind);
-    const char *given = assigned ? behind.data : NULL;
-    char copy[64];
-    int general = read_general(line, name, given);
-
-    if (general != 0)
-        return general > 0;
-    snprintf(copy, sizeof(copy), "%.*s", BYTES_ARG(name));
-    const struct verb *verb = line->cli->verb;
-    const struct verb_option *option = verb ? verb_option_find(verb, copy) : NULL;
-    if (!option) {
-        fail_unknown_option(verb, name);
-        return false;
-    }
-    return keep_option(line, option, name, given);
-}
-
-/* "-q": an option of the verb by its letter. */
-static bool read_letter(struct line *line, const char *word)
+static bool take_option(struct line *line, const struct command_line_reader *reader)
 {
     const struct verb *verb = line->cli->verb;
-    const struct verb_option *option = verb ? verb->options : NULL;
+    const char *name = reader->option->name;
 
-    while (option && option->name && option->letter != word[1])
-        option++;
-    if (!option || !option->name || word[2]) {
-        fail_option(verb, word);
-        return false;
-    }
-    return keep_option(line, option, bytes_of(option->name), NULL);
-}
-
-/* Every word in turn; false: wrong, said. A number below zero is no option: the verb says what it takes. */
-static bool read_words(struct line *line, int *count, char **words)
-{
-    while (line->next < line->argc) {
-        char *word = line->argv[line->next++];
-
-        if (!line->ended && strcmp(word, "--") == 0) {
-            line->ended = true;
-        } else if (!line->ended && strcmp(word, "-h") == 0) {
-            line->help = true;
-        } else if (!line->ended && strcmp(word, "-v") == 0 && !line->cli->verb) {
-            line->version = true;
-        } else if (!line->ended && strncmp(word, "--", 2) == 0) {
-            if (!read_option(line, word))
-                return false;
-        } else if (!line->ended && word[0] == '-' && word[1] && !isdigit((unsigned char)word[1])) {
-            if (!read_letter(line, word))
-                return false;
-        } else if (line->cli->verb) {
-            words[(*count)++] = word;
-        } else {
-            line->cli->verb = verb_find(word);
-            if (!line->cli->verb) {
-                cli_unknown_verb(word);
-                return false;
-            }
-        }
+    if (verb && verb_option_find(verb, name))
+        return keep_option(line->cli, reader);
+    if (strcmp(name, "json") == 0)
+        line->cli->json = true;
+    else if (strcmp(name, "help") == 0)
+        line->help = true;
+    else if (strcmp(name, "version") == 0)
+        line->version = true;
+    if (strcmp(name, "config") == 0) {
+        line->cli->config = reader->text;
+        line->cli->config_given = true;
     }
     return true;
+}
+
+/* What stands before the verb, and the verb; false: wrong, said. */
+static bool read_verb(struct line *line, struct command_line_reader *reader)
+{
+    enum command_line_step took;
+
+    while ((took = command_line_next(reader)) == COMMAND_LINE_OPTION)
+        if (!take_option(line, reader))
+            return false;
+    if (took != COMMAND_LINE_ARGUMENT)
+        return took == COMMAND_LINE_END;
+    line->cli->verb = verb_find(reader->text);
+    if (!line->cli->verb)
+        cli_unknown_verb(reader->text);
+    return line->cli->verb != NULL;
+}
+
+/* What stands behind it. */
+static bool read_words(struct line *line, struct command_line_reader *reader)
+{
+    enum command_line_step took;
+
+    while ((took = command_line_next(reader)) != COMMAND_LINE_END) {
+        if (took == COMMAND_LINE_WRONG)
+            return false;
+        if (took == COMMAND_LINE_OPTION && !take_option(line, reader))
+            return false;
+        if (took == COMMAND_LINE_ARGUMENT)
+            line->words[(*line->count)++] = reader->argv[reader->next - 1];
+    }
+    return true;
+}
+
+static bool read_line(struct line *line, int argc, char **argv)
+{
+    struct command_line_reader before = {.program = "mqtt-bridge",
+                                         .subject = "the command",
+                                         .tables = {BEFORE_VERB, NULL},
+                                         .argc = argc,
+                                         .argv = argv};
+
+    if (!read_verb(line, &before))
+        return false;
+    if (!line->cli->verb)
+        return true;
+    struct command_line_reader behind = options_of(line->cli->verb);
+    behind.argc = argc - before.next + 1;
+    behind.argv = argv + before.next - 1;
+    behind.ended = before.ended;
+    return read_words(line, &behind);
 }
 
 static int print_help(const struct line *line)
@@ -275,7 +265,9 @@ static bool fits_verb(const struct cli *cli, int count)
     const struct verb *verb = cli->verb;
 
     if (cli->json && !verb->json) {
-        fail_unknown_option(verb, BYTES("json"));
+        const struct command_line_reader options = options_of(verb);
+
+        command_line_refuse(&options, "--json");
         return false;
     }
     if (count > verb->arguments_max) {
@@ -303,13 +295,13 @@ static void find_config(struct cli *cli)
 
 bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code)
 {
-    struct line line = {.cli = cli, .argc = argc, .argv = argv, .next = 1};
+    struct line line = {.cli = cli, .count = count, .words = words};
     const char *no_color = getenv("NO_COLOR");
 
     *count = 0;
     *exit_code = CLI_USAGE;
     cli->program = argv[0];
-    if (!read_words(&line, count, words))
+    if (!read_line(&line, argc, argv))
         return false;
     if (line.help) {
         *exit_code = print_help(&line);

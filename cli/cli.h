@@ -2,8 +2,8 @@
  *
  *     mqtt-bridge [--config FILE] VERB [options] [arguments]
  *
- * The options that the verb's row in verbs.h allows may stand anywhere behind the verb, --config, --json
- * and --help before it as well; "--" ends them. The verb's function is called with the arguments alone.
+ * Options are read by common/runtime/command_line. Those that the verb's row in verbs.h allows may stand anywhere
+ * behind the verb, --config, --json and --help before it as well; "--" ends them. The verb's function is called with the arguments alone.
  * One verb a process, blocking, one thread. Results go to standard output, faults to
  * standard error as "mqtt-bridge: ...". */
 #ifndef CLI_CLI_H
@@ -23,6 +23,8 @@ enum cli_exit {
 #define CLI_DEFAULT_CONFIG "/etc/mqtt-bridge/mqtt-bridge.ini"
 #define CLI_OPTIONS_MAX    32
 
+struct cJSON;
+struct command_line_option;
 struct verb;
 
 struct cli {
@@ -65,8 +67,15 @@ const char *cli_socket(struct cli *cli);
 /* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
 bool cli_print(struct buf *out);
 
-/* Says so, with the nearest verb; returns CLI_USAGE. */
+/* The same of a JSON value in lines, and deletes it. */
+bool cli_print_json(struct cJSON *root);
+
+/* The options that the command has before a verb (NULL), or that every verb like this one has. */
+const struct command_line_option *cli_general_options(const struct verb *verb);
+
+/* Says so, with the nearest verb, or action of that verb; returns CLI_USAGE. */
 int cli_unknown_verb(const char *name);
+int cli_unknown_action(const struct verb *verb, const char *name);
 
 /* "mqtt-bridge: <text>" on standard error; returns exit_code. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));

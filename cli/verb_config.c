@@ -1,3 +1,4 @@
+#include "cli/man_page.h"
 #include "cli/settings_docs.h"
 #include "cli/verbs.h"
 #include "common/settings/settings_table.h"
@@ -106,6 +107,8 @@ int verb_config(struct cli *cli, int argc, char **argv)
         settings_docs_template(&out);
     } else if (cli_option(cli, "reference")) {
         settings_docs_reference(&out);
+    } else if (cli_option(cli, "man")) {
+        man_page_settings(&out);
     } else {
         const struct settings *settings = cli_settings(cli);
 

@@ -498,7 +498,7 @@ int verb_spool(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     if (argc > 0 && strcmp(argv[0], "resend") != 0 && strcmp(argv[0], "remove") != 0 &&
         (strcmp(argv[0], "list") != 0 || argc > 1))
-        return cli_fail(CLI_USAGE, "spool %s: takes list, resend or remove", argv[0]);
+        return cli_unknown_action(cli->verb, argv[0]);
     if (find_folders(&folders, settings, &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else if (argc == 0 || strcmp(argv[0], "list") == 0)

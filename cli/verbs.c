@@ -1,37 +1,48 @@
 #include "cli/verbs.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-static const struct verb_option CHECK_OPTIONS[] = {
+#define NAME_WIDTH   8
+#define OPTION_WIDTH 20
+
+static const struct command_line_option CHECK_OPTIONS[] = {
     {"connect", 0, NULL, "also connect to every server, and say what is wrong and how to mend it",
      false},
     {NULL, 0, NULL, NULL, false},
 };
 
-static const struct verb_option CONFIG_OPTIONS[] = {
+static const struct command_line_option CONFIG_OPTIONS[] = {
     {"template", 0, NULL, "print the commented ini file with every key and its default", false},
     {"reference", 0, NULL, "the reference of the settings, in Markdown", true},
+    {"man", 0, NULL, "the man page of the settings", true},
     {NULL, 0, NULL, NULL, false},
 };
 
-static const struct verb_option STATUS_OPTIONS[] = {
+static const struct command_line_option STATUS_OPTIONS[] = {
     {"watch", 0, NULL, "redraw every second, as top", false},
     {NULL, 0, NULL, NULL, false},
 };
 
-static const struct verb_option HEALTH_OPTIONS[] = {
+static const struct command_line_option HEALTH_OPTIONS[] = {
     {"quiet", 'q', NULL, "say nothing: the exit code alone", false},
     {NULL, 0, NULL, NULL, false},
 };
 
-static const struct verb_option SPOOL_OPTIONS[] = {
+static const struct command_line_option HELP_OPTIONS[] = {
+    {"completion", 0, NULL, "print the completion for bash", false},
+    {"man", 0, NULL, "print the man page", true},
+    {NULL, 0, NULL, NULL, false},
+};
+
+static const struct command_line_option SPOOL_OPTIONS[] = {
     {"all", 0, NULL, "resend or remove all of them", false},
     {"yes", 'y', NULL, "don't ask", false},
     {NULL, 0, NULL, NULL, false},
 };
 
-static const struct verb_option FAILED_OPTIONS[] = {
+static const struct command_line_option FAILED_OPTIONS[] = {
     {"all", 0, NULL, "retry, remove: all that the filters leave", false},
     {"yes", 'y', NULL, "don't ask", false},
     {"topic", 0, "FILTER", "only what this MQTT filter matches, as sensors/+/temp", false},
@@ -45,9 +56,17 @@ static const struct verb_option FAILED_OPTIONS[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
+static const struct verb_action SPOOL_ACTIONS[] = {
+    {"list", "", "the messages that were set aside (the default)"},
+    {"resend", "ID...|--all", "give them to the transport `async`, and remove their files"},
+    {"remove", "ID...|--all", "delete them: nobody else has them"},
+    {NULL, NULL, NULL},
+};
+
 const struct verb VERBS[] = {
     {
         .name = "run",
+        .group = VERB_SET_UP,
         .arguments = "",
         .summary = "run the bridge in the foreground (without a terminal the default)",
         .help = "It becomes the supervisor. SIGTERM and SIGINT drain and stop it, SIGHUP reloads "
@@ -56,6 +75,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "check",
+        .group = VERB_SET_UP,
         .arguments = "",
         .summary = "check the settings; every fault is named with its file, line and key",
         .help =
@@ -67,6 +87,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "config",
+        .group = VERB_SET_UP,
         .arguments = "",
         .summary = "print the settings in force and where each comes from, secrets masked",
         .help = "",
@@ -76,6 +97,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "status",
+        .group = VERB_WATCH,
         .arguments = "",
         .summary = "show the processes and the queue",
         .help = "",
@@ -85,6 +107,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "top",
+        .group = VERB_WATCH,
         .arguments = "",
         .summary = "watch the processes; keys sort them, q ends it",
         .help =
@@ -96,6 +119,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "start",
+        .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "start processes that were stopped (all of them without a name)",
         .help = "",
@@ -105,6 +129,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "stop",
+        .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "stop processes; without a name, drain and end the bridge",
         .help = "",
@@ -114,6 +139,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "shutdown",
+        .group = VERB_STEER,
         .arguments = "",
         .summary = "drain and end the bridge, as stop without a name",
         .help = "",
@@ -122,6 +148,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "restart",
+        .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "drain and replace processes (all of them without a name)",
         .help = "",
@@ -131,6 +158,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "scale",
+        .group = VERB_STEER,
         .arguments = "N",
         .summary = "run N workers from now on",
         .help = "",
@@ -141,6 +169,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "signal",
+        .group = VERB_STEER,
         .arguments = "NAME[:SLOT|:*] SIGNAL",
         .summary = "send a signal to processes, as TERM or USR1",
         .help = "",
@@ -151,6 +180,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "events",
+        .group = VERB_WATCH,
         .arguments = "",
         .summary = "show what happened to the bridge, the newest last",
         .help = "What the supervisor has logged, whatever the level of the log: the last 64 lines.",
@@ -159,6 +189,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "log",
+        .group = VERB_WATCH,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "show the last lines that processes have logged, the newest last",
         .help = "The last 64 of each from level info on, whatever the level and the place of the "
@@ -172,6 +203,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "reload",
+        .group = VERB_STEER,
         .arguments = "",
         .summary = "check and reload the settings; only what changed is restarted",
         .help = "",
@@ -180,6 +212,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "route",
+        .group = VERB_MESSAGES,
         .arguments = "TOPIC [PAYLOAD]",
         .summary = "say which route takes a topic, and the update that a message becomes",
         .help = "Nothing is sent. The settings alone are asked: the bridge need not run.",
@@ -190,6 +223,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "spool",
+        .group = VERB_MESSAGES,
         .arguments = "[ACTION ID...]",
         .summary = "list, resend or remove messages that were too large for the spool or for Redis",
         .help =
@@ -203,12 +237,14 @@ const struct verb VERBS[] = {
             "message, or the\nquestion was not answered with y; 2 usage or settings, or nobody "
             "can be asked (--yes is missing).",
         .options = SPOOL_OPTIONS,
+        .actions = SPOOL_ACTIONS,
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_spool,
     },
     {
         .name = "failed",
+        .group = VERB_MESSAGES,
         .arguments = "[ACTION [ID...]]",
         .summary = "list, show, count, retry or remove the messages that failed",
         .help =
@@ -232,6 +268,7 @@ const struct verb VERBS[] = {
     },
     {
         .name = "health",
+        .group = VERB_WATCH,
         .arguments = "",
         .summary = "a probe for containers: exit code 0 if the bridge is ready",
         .help = "Ready is what /readyz says: all consumers are connected and can send, Redis and "
@@ -244,14 +281,18 @@ const struct verb VERBS[] = {
     },
     {
         .name = "help",
+        .group = VERB_ABOUT,
         .arguments = "[VERB]",
         .summary = "explain a verb, or list them all (on a terminal the default)",
         .help = "",
+        .options = HELP_OPTIONS,
+        .examples = "mqtt-bridge help spool\nsource <(mqtt-bridge help --completion)",
         .arguments_max = 1,
         .run = verb_help,
     },
     {
         .name = "version",
+        .group = VERB_ABOUT,
         .arguments = "",
         .summary = "print the version",
         .help = "",
@@ -261,6 +302,11 @@ const struct verb VERBS[] = {
 };
 const size_t VERBS_LEN = sizeof(VERBS) / sizeof(VERBS[0]);
 
+const char *const VERB_GROUP_TITLES[VERB_GROUPS] = {
+    [VERB_SET_UP] = "Set up and run", [VERB_WATCH] = "Watch", [VERB_STEER] = "Steer",
+    [VERB_MESSAGES] = "Messages",     [VERB_ABOUT] = "About",
+};
+
 const struct verb *verb_find(const char *name)
 {
     for (size_t i = 0; i < VERBS_LEN; i++)
@@ -269,55 +315,89 @@ const struct verb *verb_find(const char *name)
     return NULL;
 }
 
-const struct verb_option *verb_option_find(const struct verb *verb, const char *name)
+const struct command_line_option *verb_option_find(const struct verb *verb, const char *name)
 {
-    for (const struct verb_option *option = verb->options; option && option->name; option++)
+    for (const struct command_line_option *option = verb->options; option && option->name; option++)
         if (strcmp(option->name, name) == 0)
             return option;
     return NULL;
 }
 
-static void append_option(struct buf *out, const char *name, char letter, const char *argument,
-                          const char *summary)
+static void append_row(struct buf *out, int width, const char *left, const char *text)
 {
-    char left[64];
-    char short_form[] = {'-', letter, ',', ' ', '\0'};
+    buf_printf(out, "  %-*s  %s\n", width, left, text);
+}
 
-    snprintf(left, sizeof(left), "%s--%s%s%s", letter ? short_form : "", name, argument ? " " : "",
-             argument ? argument : "");
-    buf_printf(out, "  %-16s %s\n", left, summary);
+static void append_options(struct buf *out, const struct command_line_option *options)
+{
+    for (const struct command_line_option *option = options; option && option->name; option++) {
+        char left[80];
+        char letter[] = {'-', option->letter, ',', ' ', '\0'};
+
+        if (option->hidden)
+            continue;
+        snprintf(left, sizeof(left), "%s--%s%s%s", option->letter ? letter : "", option->name,
+                 option->argument ? " " : "", option->argument ? option->argument : "");
+        append_row(out, OPTION_WIDTH, left, option->summary);
+    }
+}
+
+static void append_actions(struct buf *out, const struct verb_action *actions)
+{
+    if (actions)
+        buf_append_text(out, "Actions:\n");
+    for (const struct verb_action *action = actions; action && action->name; action++) {
+        char left[80];
+
+        snprintf(left, sizeof(left), "%s%s%s", action->name, action->arguments[0] ? " " : "",
+                 action->arguments);
+        append_row(out, OPTION_WIDTH, left, action->summary);
+    }
+    if (actions)
+        buf_append_char(out, '\n');
+}
+
+static void append_examples(struct buf *out, const char *examples)
+{
+    struct bytes rest = bytes_of(examples), line;
+
+    if (rest.len > 0)
+        buf_append_text(out, "\nExamples:\n");
+    while (rest.len > 0) {
+        bytes_split(rest, '\n', &line, &rest);
+        buf_printf(out, "  %.*s\n", BYTES_ARG(line));
+    }
 }
 
 void verbs_help(struct buf *out)
 {
     buf_append_text(out,
                     "Usage: mqtt-bridge [--config FILE] VERB [options] [arguments]\n\n"
-                    "Brings MQTT messages to a Mercure hub by way of a Symfony Messenger queue.\n\n"
-                    "Verbs:\n");
-    for (size_t i = 0; i < VERBS_LEN; i++)
-        buf_printf(out, "  %-8s %-14s %s\n", VERBS[i].name, VERBS[i].arguments, VERBS[i].summary);
+                    "Brings MQTT messages to a Mercure hub by way of a Symfony Messenger queue.\n");
+    for (int group = 0; group < VERB_GROUPS; group++) {
+        buf_printf(out, "\n%s:\n", VERB_GROUP_TITLES[group]);
+        for (size_t i = 0; i < VERBS_LEN; i++)
+            if ((int)VERBS[i].group == group)
+                append_row(out, NAME_WIDTH, VERBS[i].name, VERBS[i].summary);
+    }
     buf_append_text(out, "\nOptions:\n");
-    append_option(out, "config", 0, "FILE",
-                  "the ini file (else MQTT_BRIDGE_CONFIG, else " CLI_DEFAULT_CONFIG ")");
-    append_option(out, "json", 0, NULL, "for verbs that print: JSON");
-    append_option(out, "help", 'h', NULL, "this, or with a verb: its own help");
-    append_option(out, "version", 'v', NULL, "the version");
+    append_options(out, cli_general_options(NULL));
+    append_examples(out, "mqtt-bridge check --connect\n"
+                         "mqtt-bridge status --watch\n"
+                         "mqtt-bridge help VERB");
     buf_append_text(out, "\nExit codes: 0 done, 1 failed, 2 usage or settings, 3 not running.\n");
 }
 
 void verb_describe(struct buf *out, const struct verb *verb)
 {
-    buf_printf(out, "Usage: mqtt-bridge [--config FILE] %s%s%s%s\n\n%c%s.\n\nOptions:\n",
-               verb->name, verb->options || verb->json ? " [options]" : "",
-               verb->arguments[0] ? " " : "", verb->arguments, verb->summary[0] - 'a' + 'A',
-               verb->summary + 1);
-    append_option(out, "config", 0, "FILE", "the ini file");
-    if (verb->json)
-        append_option(out, "json", 0, NULL, "print JSON");
-    for (const struct verb_option *option = verb->options; option && option->name; option++)
-        if (!option->hidden)
-            append_option(out, option->name, option->letter, option->argument, option->summary);
-    append_option(out, "help", 'h', NULL, "this text");
+    buf_printf(out, "Usage: mqtt-bridge [--config FILE] %s%s%s%s\n\n%c%s.\n\n", verb->name,
+               verb->options || verb->json ? " [options]" : "", verb->arguments[0] ? " " : "",
+               verb->arguments, toupper((unsigned char)verb->summary[0]), verb->summary + 1);
+    append_actions(out, verb->actions);
+    buf_append_text(out, "Options:\n");
+    append_options(out, verb->options);
+    append_options(out, cli_general_options(verb));
     if (verb->help[0])
         buf_printf(out, "\n%s\n", verb->help);
+    append_examples(out, verb->examples);
 }

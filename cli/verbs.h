@@ -1,38 +1,52 @@
-/* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, and whatever else
- * lists them. To add a verb: a row in verbs.c and a file verb_NAME.c. */
+/* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, the man page and the completion
+ * (verbs_docs.h). To add a verb: a row in verbs.c and a file verb_NAME.c. */
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
 #include "cli/cli.h"
 #include "common/base/buf.h"
+#include "common/runtime/command_line.h"
 
 #define CLI_ARGUMENTS_MAX 10000
 
-struct verb_option {
-    const char *name;     /* "watch": --watch */
-    char letter;          /* 'q': -q as well; 0: none */
-    const char *argument; /* "SECONDS", or NULL for a flag */
+/* Under which heading help has it. */
+enum verb_group {
+    VERB_SET_UP,
+    VERB_WATCH,
+    VERB_STEER,
+    VERB_MESSAGES,
+    VERB_ABOUT,
+    VERB_GROUPS,
+};
+
+/* What a verb's first argument may be. */
+struct verb_action {
+    const char *name;
+    const char *arguments; /* "ID...", "" for none */
     const char *summary;
-    bool hidden; /* for the build, not in --help */
 };
 
 struct verb {
     const char *name;
-    const char *arguments;             /* "[NAME[:SLOT]]", "" for none */
-    const char *summary;               /* one line, lower case, no full stop */
-    const char *help;                  /* paragraphs below the options, or "" */
-    const struct verb_option *options; /* ends with a row without name; NULL for none */
+    const char *arguments; /* "[NAME[:SLOT]]", "" for none */
+    const char *summary;   /* one line, lower case, no full stop */
+    const char *help;      /* paragraphs below the options, an empty line between two; or "" */
+    const char *examples;  /* command lines, a line each; NULL for none */
+    const struct command_line_option *options; /* ends with a row without name; NULL for none */
+    const struct verb_action *actions;         /* likewise */
     int arguments_min;
     int arguments_max;
+    enum verb_group group;
     bool json; /* --json is allowed */
     int (*run)(struct cli *cli, int argc, char **argv);
 };
 
 extern const struct verb VERBS[];
 extern const size_t VERBS_LEN;
+extern const char *const VERB_GROUP_TITLES[VERB_GROUPS];
 
 const struct verb *verb_find(const char *name); /* NULL if there is none */
-const struct verb_option *verb_option_find(const struct verb *verb, const char *name);
+const struct command_line_option *verb_option_find(const struct verb *verb, const char *name);
 void verbs_help(struct buf *out);                             /* mqtt-bridge --help */
 void verb_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
 
@@ -53,6 +67,8 @@ int verb_reload(struct cli *cli, int argc, char **argv);
 int verb_route(struct cli *cli, int argc, char **argv);
 int verb_spool(struct cli *cli, int argc, char **argv);
 int verb_failed(struct cli *cli, int argc, char **argv);
+int verb_setup(struct cli *cli, int argc, char **argv);
+int verb_publish(struct cli *cli, int argc, char **argv);
 int verb_health(struct cli *cli, int argc, char **argv);
 int verb_help(struct cli *cli, int argc, char **argv);
 

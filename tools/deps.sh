@@ -22,7 +22,7 @@ demo=("${build[@]}" "${hub[@]}" redis-server mosquitto mosquitto-clients postgre
     python3 python3-paho-mqtt libjs-dygraphs)
 # shellcheck disable=SC2034 # by its name, below
 test=("${demo[@]}" libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist
-    python3-redis python3-psycopg2 python3-selenium chromium chromium-driver redis-tools nginx procps
+    python3-redis python3-psycopg2 python3-selenium chromium chromium-driver redis-tools nginx procps groff-base
     php-cli php-redis php-pgsql php-symfony-messenger php-symfony-redis-messenger
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
     php-symfony-event-dispatcher php-symfony-console php-symfony-framework-bundle php-doctrine-dbal)

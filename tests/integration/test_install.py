@@ -35,6 +35,31 @@ def test_what_is_installed_runs_and_an_upgrade_keeps_the_settings(make, folder):
     assert sample.read_text() == (ROOT / "etc/mqtt-bridge.ini").read_text()
 
 
+def test_the_man_pages_that_are_installed_have_no_faults(make, folder):
+    make("install")
+    for name, word in [("man1/mqtt-bridge.1", "drain and end the bridge"), ("man5/mqtt-bridge.ini.5", "MESSENGER_TRANSPORT_DSN")]:
+        page = folder / "usr/share/man" / name
+        shown = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-P-cbou", page], capture_output=True, check=True)
+        assert shown.stderr == b""
+        assert word in " ".join(shown.stdout.decode().split())
+
+
+@pytest.mark.parametrize("line, words", [
+    (["sca"], ["scale"]),
+    (["status", "--w"], ["--watch"]),
+    (["--config", "x.ini", "spool", "re"], ["resend", "remove"]),
+    (["health", "--js"], []),
+    (["help", "heal"], ["health"]),
+    (["--config", "mqtt-bri"], ["mqtt-bridge.ini"]),
+])
+def test_the_completion_that_is_installed_knows_verbs_and_options(make, folder, line, words):
+    make("install")
+    script = ('source "$0"; COMP_WORDS=(mqtt-bridge "$@"); COMP_CWORD=$#; _mqtt_bridge; printf "%s\\n" "${COMPREPLY[@]}"')
+    result = subprocess.run(["bash", "-uc", script, folder / "usr/share/bash-completion/completions/mqtt-bridge", *line],
+                            cwd=folder / "usr/share/mqtt-bridge", text=True, capture_output=True, check=True)
+    assert result.stderr == "" and result.stdout.split() == words
+
+
 def test_uninstall_leaves_the_settings_and_nothing_else(make, folder):
     make("install")
     make("uninstall")

@@ -1,6 +1,9 @@
 /* The command line: what is taken, what is refused and how that is said. */
 #include "cli/cli.h"
+#include "cli/completion.h"
+#include "cli/man_page.h"
 #include "cli/verbs.h"
+#include "common/settings/settings_table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -133,6 +136,41 @@ static void test_options_and_arguments_may_be_mixed(void **state)
     read_line(&run, "status --watch --json");
     assert_string_equal(cli_option(&run.cli, "watch"), "");
     assert_null(cli_option(&run.cli, "other"));
+    read_line(&run, "scale -1 --json");
+    assert_true(run.runs && run.cli.json);
+    assert_int_equal(run.count, 1);
+    read_line(&run, "-- stop --json");
+    assert_true(run.runs && !run.cli.json);
+    assert_string_equal(run.words[0], "--json");
+}
+
+static void test_options_may_be_cut_short_while_one_fits(void **state)
+{
+    struct run run;
+
+    (void)state;
+    read_line(&run, "status --wat --js");
+    assert_true(run.runs && run.cli.json);
+    assert_string_equal(cli_option(&run.cli, "watch"), "");
+    expect_refused("check --con", "mqtt-bridge: --con may be `--connect` or `--config`\n");
+    read_line(&run, "check --conf=x.ini");
+    assert_string_equal(run.cli.config, "x.ini");
+}
+
+static void test_a_line_is_read_anew_behind_one_that_was_refused(void **state)
+{
+    struct run run;
+
+    (void)state;
+    expect_refused("health -xq", "mqtt-bridge: health has no option `-x`; it has --quiet, --config "
+                                 "and --help\n");
+    read_line(&run, "health -q");
+    assert_true(run.runs);
+    expect_refused("health -xq", "mqtt-bridge: health has no option `-x`; it has --quiet, --config "
+                                 "and --help\n");
+    read_line(&run, "scale -2 --json");
+    assert_true(run.runs && run.cli.json);
+    assert_string_equal(run.words[0], "-2");
 }
 
 static void test_an_option_may_be_given_by_its_letter(void **state)
@@ -145,12 +183,12 @@ static void test_an_option_may_be_given_by_its_letter(void **state)
     assert_string_equal(cli_option(&run.cli, "quiet"), "");
     read_line(&run, "health");
     assert_null(cli_option(&run.cli, "quiet"));
-    expect_refused("-q health", "mqtt-bridge: the command has no option `-q`; `mqtt-bridge --help` "
-                                "lists them\n");
-    expect_refused("status -q", "mqtt-bridge: status has no option `-q`; `mqtt-bridge status "
-                                "--help` lists them\n");
-    expect_refused("health -qq", "mqtt-bridge: health has no option `-qq`; `mqtt-bridge health "
-                                 "--help` lists them\n");
+    read_line(&run, "health -qq");
+    assert_true(run.runs);
+    expect_refused("-q health", "mqtt-bridge: the command has no option `-q`; it has --config, "
+                                "--json, --help and --version\n");
+    expect_refused("status -q", "mqtt-bridge: status has no option `-q`; it has --watch, --json, "
+                                "--config and --help\n");
 }
 
 static void test_unknown_words_are_refused_with_the_nearest_name(void **state)
@@ -160,26 +198,27 @@ static void test_unknown_words_are_refused_with_the_nearest_name(void **state)
     expect_refused("xyzzy", "mqtt-bridge: unknown verb `xyzzy`; `mqtt-bridge --help` lists them\n");
     expect_refused("status --wacth",
                    "mqtt-bridge: status has no option `--wacth`; did you mean `--watch`?\n");
-    expect_refused("status --xyzzy",
-                   "mqtt-bridge: status has no option `--xyzzy`; `mqtt-bridge status "
-                   "--help` lists them\n");
+    expect_refused("status --wacth=1",
+                   "mqtt-bridge: status has no option `--wacth`; did you mean `--watch`?\n");
+    expect_refused("status --xyzzy", "mqtt-bridge: status has no option `--xyzzy`; it has --watch, "
+                                     "--json, --config and --help\n");
     expect_refused("--confg x",
                    "mqtt-bridge: the command has no option `--confg`; did you mean `--config`?\n");
-    expect_refused("--xyzzy",
-                   "mqtt-bridge: the command has no option `--xyzzy`; `mqtt-bridge --help` "
-                   "lists them\n");
-    expect_refused("status -w",
-                   "mqtt-bridge: status has no option `-w`; `mqtt-bridge status --help` lists "
-                   "them\n");
-    expect_refused("health --json",
-                   "mqtt-bridge: health has no option `--json`; `mqtt-bridge health "
-                   "--help` lists them\n");
+    expect_refused("--xyzzy", "mqtt-bridge: the command has no option `--xyzzy`; it has --config, "
+                              "--json, --help and --version\n");
+    expect_refused("version -w",
+                   "mqtt-bridge: version has no option `-w`; it has --json, --config and --help\n");
+    expect_refused("health --json", "mqtt-bridge: health has no option `--json`; it has --quiet, "
+                                    "--config and --help\n");
+    expect_refused("--json health", "mqtt-bridge: health has no option `--json`; it has --quiet, "
+                                    "--config and --help\n");
 }
 
 static void test_values_and_arguments_must_be_there_or_not(void **state)
 {
     (void)state;
-    expect_refused("check --config", "mqtt-bridge: --config needs a value\n");
+    expect_refused("check --config", "mqtt-bridge: --config needs a value: --config FILE\n");
+    expect_refused("--config", "mqtt-bridge: --config needs a value: --config FILE\n");
     expect_refused("status --watch=1", "mqtt-bridge: --watch takes no value\n");
     expect_refused("status --json=1", "mqtt-bridge: --json takes no value\n");
     expect_refused("scale",
@@ -187,6 +226,55 @@ static void test_values_and_arguments_must_be_there_or_not(void **state)
     expect_refused("scale 1 2",
                    "mqtt-bridge: scale: too many arguments; usage: mqtt-bridge scale N\n");
     expect_refused("check x", "mqtt-bridge: check: too many arguments; usage: mqtt-bridge check\n");
+}
+
+/* As roff has it. */
+static void expect_in_page(struct buf *page, const char *text)
+{
+    struct buf escaped = {0};
+
+    for (; *text; text++) {
+        if (*text == '-')
+            buf_append_char(&escaped, '\\');
+        buf_append_char(&escaped, *text);
+    }
+    if (!strstr(buf_text(page), buf_text(&escaped)))
+        fail_msg("the page lacks %s", buf_text(&escaped));
+    buf_free(&escaped);
+}
+
+static void test_man_page_and_completion_have_what_help_has(void **state)
+{
+    struct buf page = {0}, completion = {0};
+
+    (void)state;
+    man_page_command(&page);
+    completion_bash(&completion);
+    for (size_t i = 0; i < VERBS_LEN; i++) {
+        char name[64];
+
+        expect_in_page(&page, VERBS[i].name);
+        expect_in_page(&page, VERBS[i].summary + 1);
+        snprintf(name, sizeof(name), "\n    %s) words='", VERBS[i].name);
+        const char *at = strstr(buf_text(&completion), name);
+        assert_non_null(at);
+        for (const struct command_line_option *option = VERBS[i].options; option && option->name;
+             option++) {
+            snprintf(name, sizeof(name), "--%s", option->name);
+            const char *words = strstr(at, name);
+            bool completes = words && words < strstr(at, ";;");
+            assert_int_equal(completes, !option->hidden);
+            if (!option->hidden)
+                expect_in_page(&page, name);
+        }
+    }
+    buf_free(&page);
+    man_page_settings(&page);
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        expect_in_page(&page,
+                       SETTINGS_TABLE[i].key ? SETTINGS_TABLE[i].key : SETTINGS_TABLE[i].env);
+    buf_free(&page);
+    buf_free(&completion);
 }
 
 static void test_help_names_every_verb_and_option(void **state)
@@ -205,7 +293,7 @@ static void test_help_names_every_verb_and_option(void **state)
         verb_describe(&own, &VERBS[i]);
         assert_non_null(strstr(buf_text(&own), VERBS[i].arguments));
         assert_int_equal(strstr(buf_text(&own), "--json") != NULL, VERBS[i].json);
-        for (const struct verb_option *option = VERBS[i].options; option && option->name;
+        for (const struct command_line_option *option = VERBS[i].options; option && option->name;
              option++) {
             if (option->letter)
                 snprintf(name, sizeof(name), "  -%c, --%s", option->letter, option->name);
@@ -228,6 +316,9 @@ int main(void)
         cmocka_unit_test(test_an_option_may_be_given_by_its_letter),
         cmocka_unit_test(test_unknown_words_are_refused_with_the_nearest_name),
         cmocka_unit_test(test_values_and_arguments_must_be_there_or_not),
+        cmocka_unit_test(test_options_may_be_cut_short_while_one_fits),
+        cmocka_unit_test(test_a_line_is_read_anew_behind_one_that_was_refused),
+        cmocka_unit_test(test_man_page_and_completion_have_what_help_has),
         cmocka_unit_test(test_help_names_every_verb_and_option),
     };
 
