@@ -7,7 +7,7 @@
 #define CONSUMER_SPOOL_RECENT_H
 
 #include "common/base/error.h"
-#include "consumer/spool/record.h"
+#include "common/wire/record.h"
 
 #define RECENT_NAME "recent"
 #define RECENT_NEW  "recent.new" /* until it is complete */

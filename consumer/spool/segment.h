@@ -7,29 +7,12 @@
 
 #include "common/base/buf.h"
 #include "common/base/error.h"
-
-#define SEGMENT_HEADER_SIZE 4096
-#define SEGMENT_NAME_SIZE   32
-#define SEGMENT_TEXT_MAX    1500 /* of the destination */
+#include "common/wire/segment_header.h"
 
 /* Preallocated and empty; the writer's next segment. */
 #define SEGMENT_SPARE "spare"
 /* The same, while the writer makes one by itself. */
 #define SEGMENT_NEW "new"
-
-struct segment_header {
-    unsigned char spool_id[16];
-    unsigned char boot_id[16]; /* of the kernel that ran when it was begun; zeros: not known */
-    uint64_t run;
-    uint64_t number;
-    uint64_t first_sequence;    /* sequences in one segment have no gaps */
-    uint64_t previous_sequence; /* of the last record before it */
-    uint64_t records_before;    /* stored in this spool before this segment, since it exists */
-    uint64_t bytes_before;      /* likewise */
-    uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
-    bool damaged;               /* damage was found in it: the file is kept when it is freed */
-    char destination[SEGMENT_TEXT_MAX + 1]; /* "": the header can't be read */
-};
 
 /* A segment that is kept, as the reader sees it. */
 struct segment {
@@ -39,10 +22,6 @@ struct segment {
     uint32_t seed;
     uint64_t damage_end; /* damage below this offset has been counted by this process */
 };
-
-void segment_name(uint64_t number, const char *suffix, char name[SEGMENT_NAME_SIZE]);
-/* True if name is that of a number with this suffix ("segment", "damaged"). */
-bool segment_name_parse(const char *name, const char *suffix, uint64_t *number);
 
 /* Its file, opened with these flags and O_CLOEXEC: the descriptor, or -1 and errno. */
 int segment_file(int dir, uint64_t number, int flags);

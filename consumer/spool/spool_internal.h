@@ -8,7 +8,7 @@
 
 #include "common/base/log.h"
 #include "consumer/spool/recent.h"
-#include "consumer/spool/record.h"
+#include "common/wire/record.h"
 #include "consumer/spool/segment.h"
 #include "consumer/spool/spool.h"
 

@@ -185,11 +185,14 @@ static int write_record(struct spool *spool, const struct record *record, uint64
                         struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
-    struct iovec parts[RECORD_PARTS];
+    struct bytes parts[RECORD_PARTS];
+    struct iovec vector[RECORD_PARTS];
     char head[RECORD_HEAD_SIZE];
 
     record_parts(record, writer->seed, head, parts);
-    ssize_t written = sys_pwritev(writer->fd, parts, RECORD_PARTS, (off_t)writer->offset);
+    for (int i = 0; i < RECORD_PARTS; i++)
+        vector[i] = (struct iovec){.iov_base = (void *)parts[i].data, .iov_len = parts[i].len};
+    ssize_t written = sys_pwritev(writer->fd, vector, RECORD_PARTS, (off_t)writer->offset);
     if (written == (ssize_t)size)
         return 0;
     /* Short means that there is no more room, in spite of the reservation: a copy-on-write disk. */

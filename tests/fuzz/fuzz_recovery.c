@@ -15,8 +15,6 @@
 /* The fuzzers are linked with the pure rooms; these come along as source. */
 #include "consumer/spool/recent.c"
 
-#include "consumer/spool/record.c"
-
 #include "consumer/spool/recovery.c"
 
 #include "consumer/spool/segment.c"
@@ -66,7 +64,7 @@ static void remove_directory(void)
 static void add_record(struct image *image, uint64_t sequence, uint32_t seed)
 {
     char head[RECORD_HEAD_SIZE], payload[32];
-    struct iovec parts[RECORD_PARTS];
+    struct bytes parts[RECORD_PARTS];
 
     payload_of(sequence, payload);
     struct record record = {.type = RECORD_MESSAGE,
@@ -75,9 +73,9 @@ static void add_record(struct image *image, uint64_t sequence, uint32_t seed)
                             .payload = bytes_of(payload)};
     record_parts(&record, seed, head, parts);
     for (int i = 0; i < RECORD_PARTS; i++) {
-        if (parts[i].iov_len > 0)
-            memcpy(image->data + image->len, parts[i].iov_base, parts[i].iov_len);
-        image->len += parts[i].iov_len;
+        if (parts[i].len > 0)
+            memcpy(image->data + image->len, parts[i].data, parts[i].len);
+        image->len += parts[i].len;
     }
 }
 
@@ -94,7 +92,7 @@ static void make_original(size_t index)
     };
 
     memset(header.spool_id, 7, sizeof(header.spool_id));
-    header_encode(&header, image->data);
+    segment_header_encode(&header, image->data);
     image->len = SEGMENT_HEADER_SIZE;
     seeds[index] = record_seed(header.spool_id, header.run, header.number);
     for (uint64_t i = 0; i < PER_SEGMENT; i++)

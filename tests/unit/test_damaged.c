@@ -1,7 +1,7 @@
 /* Damage that one process finds is to be looked at after the next has freed the segment. */
 #include "tests/unit/spool_case.h"
 
-#include "consumer/spool/record.h"
+#include "common/wire/record.h"
 
 /* So many messages; the tenth, in segment 1, is damaged, and is the next to be read. */
 static void damage_one_of(struct spool_case *c, int messages)

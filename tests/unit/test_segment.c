@@ -10,11 +10,11 @@ static const unsigned char spool_id_bytes[16] = "0123456789abcdef";
 static void encode(struct buf *out, const struct record *record, uint32_t seed)
 {
     char head[RECORD_HEAD_SIZE];
-    struct iovec parts[RECORD_PARTS];
+    struct bytes parts[RECORD_PARTS];
 
     record_parts(record, seed, head, parts);
     for (int i = 0; i < RECORD_PARTS; i++)
-        buf_append(out, (struct bytes){parts[i].iov_base, parts[i].iov_len});
+        buf_append(out, parts[i]);
 }
 
 static struct record sample(uint64_t sequence)

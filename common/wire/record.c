@@ -1,9 +1,10 @@
-#include "consumer/spool/record.h"
+#include "common/wire/record.h"
 
 #include "common/base/little_endian.h"
 #include "common/wire/crc32c.h"
 
 #include <stddef.h>
+#include <string.h>
 
 enum {
     HEAD_CRC = 0,
@@ -55,13 +56,8 @@ static uint32_t body_crc(const struct record *record, uint32_t seed)
     return crc32c(crc, record->payload.data, record->payload.len);
 }
 
-static struct iovec part_of(struct bytes bytes)
-{
-    return (struct iovec){.iov_base = (void *)bytes.data, .iov_len = bytes.len};
-}
-
 void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
-                  struct iovec parts[RECORD_PARTS])
+                  struct bytes parts[RECORD_PARTS])
 {
     static const char padding[RECORD_ALIGNMENT];
     uint64_t unpadded = RECORD_HEAD_SIZE + record->topic.len + record->payload.len;
@@ -80,10 +76,10 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     little_endian_put32(head + HEAD_CRC,
                         crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
 
-    parts[0] = (struct iovec){.iov_base = head, .iov_len = RECORD_HEAD_SIZE};
-    parts[1] = part_of(record->topic);
-    parts[2] = part_of(record->payload);
-    parts[3] = part_of((struct bytes){padding, padded(unpadded) - unpadded});
+    parts[0] = (struct bytes){head, RECORD_HEAD_SIZE};
+    parts[1] = record->topic;
+    parts[2] = record->payload;
+    parts[3] = (struct bytes){padding, padded(unpadded) - unpadded};
 }
 
 /* Everything but the checksums, which are compared only when the rest could be a record's. */

@@ -4,13 +4,12 @@
  * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number), so that
  * neither an old record in a recycled segment nor a payload that imitates a record is ever taken for
  * one. */
-#ifndef CONSUMER_SPOOL_RECORD_H
-#define CONSUMER_SPOOL_RECORD_H
+#ifndef COMMON_WIRE_RECORD_H
+#define COMMON_WIRE_RECORD_H
 
 #include "common/base/bytes.h"
 
 #include <stdint.h>
-#include <sys/uio.h>
 
 #define RECORD_HEAD_SIZE 40
 #define RECORD_ALIGNMENT 8
@@ -24,7 +23,7 @@ enum record_type {
     RECORD_NEW_SESSION = 3, /* what was received before it can't come again */
 };
 
-/* The payload of an oversized message's record: length and CRC of its fingerprint (recent.h). */
+/* The payload of an oversized message's record: length and CRC of its fingerprint (consumer/spool/recent.h). */
 #define RECORD_OVERSIZED_SIZE 8
 
 struct record {
@@ -49,9 +48,9 @@ uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t se
 /* Its length in the segment, padding included. */
 uint64_t record_size(const struct record *record);
 
-/* The parts of a record for pwritev; they point into head and into what the record points to. */
+/* The parts of a record, one behind the other in the file; they point into head and into what the record points to. */
 void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
-                  struct iovec parts[RECORD_PARTS]);
+                  struct bytes parts[RECORD_PARTS]);
 
 enum record_verdict {
     RECORD_GOOD,

@@ -1,0 +1,36 @@
+/* The name and the header of a segment, a file of the spool: 4096 bytes before its records. Pure; the layout is in
+ * docs/SPOOL.md, section "Segment header". */
+#ifndef COMMON_WIRE_SEGMENT_HEADER_H
+#define COMMON_WIRE_SEGMENT_HEADER_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+
+#define SEGMENT_HEADER_SIZE 4096
+#define SEGMENT_NAME_SIZE   32
+#define SEGMENT_TEXT_MAX    1500 /* of the destination */
+
+struct segment_header {
+    unsigned char spool_id[16];
+    unsigned char boot_id[16]; /* of the kernel that ran when it was begun; zeros: not known */
+    uint64_t run;
+    uint64_t number;
+    uint64_t first_sequence;    /* sequences in one segment have no gaps */
+    uint64_t previous_sequence; /* of the last record before it */
+    uint64_t records_before;    /* stored in this spool before this segment, since it exists */
+    uint64_t bytes_before;      /* likewise */
+    uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
+    bool damaged;               /* damage was found in it: the file is kept when it is freed */
+    char destination[SEGMENT_TEXT_MAX + 1]; /* "": the header can't be read */
+};
+
+void segment_name(uint64_t number, const char *suffix, char name[SEGMENT_NAME_SIZE]);
+/* True if name is that of a number with this suffix ("segment", "damaged"). */
+bool segment_name_parse(const char *name, const char *suffix, uint64_t *number);
+
+void segment_header_encode(const struct segment_header *header, char data[SEGMENT_HEADER_SIZE]);
+/* -ERR_FORMAT; -ERR_REFUSED: another version of the program wrote it. */
+MUST_CHECK int segment_header_decode(struct segment_header *header, struct bytes data,
+                                     struct error *err);
+
+#endif
