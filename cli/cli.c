@@ -259,8 +259,32 @@ static int print_help(const struct line *line)
     return printed ? CLI_DONE : CLI_FAILED;
 }
 
+/* What the action's row says. */
+static bool fits_action(const struct cli *cli, int count, char **words)
+{
+    const struct verb *verb = cli->verb;
+    const struct verb_action *action = verb_action_find(verb, count > 0 ? words[0] : NULL);
+
+    if (!action) {
+        cli_unknown_action(verb, words[0]);
+        return false;
+    }
+    for (size_t i = 0; i < cli->options_len; i++) {
+        if (!verb_action_takes(action, cli->options[i].name)) {
+            cli_fail(CLI_USAGE, "%s %s takes no --%s; `mqtt-bridge help %s` says what it takes",
+                     verb->name, action->name, cli->options[i].name, verb->name);
+            return false;
+        }
+    }
+    if (count > 1 && action->arguments[0] == '\0') {
+        cli_fail(CLI_USAGE, "%s %s: too many arguments", verb->name, action->name);
+        return false;
+    }
+    return true;
+}
+
 /* What the verb's row says about what was given. */
-static bool fits_verb(const struct cli *cli, int count)
+static bool fits_verb(const struct cli *cli, int count, char **words)
 {
     const struct verb *verb = cli->verb;
 
@@ -278,7 +302,7 @@ static bool fits_verb(const struct cli *cli, int count)
         fail_arguments(verb, "an argument is missing");
         return false;
     }
-    return true;
+    return !verb->actions || fits_action(cli, count, words);
 }
 
 static void find_config(struct cli *cli)
@@ -312,5 +336,5 @@ bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, 
         cli->verb = verb_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
     cli->color = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);
     find_config(cli);
-    return fits_verb(cli, *count);
+    return fits_verb(cli, *count, words);
 }

@@ -30,6 +30,13 @@ static const struct command_line_option HEALTH_OPTIONS[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
+static const struct command_line_option PUBLISH_OPTIONS[] = {
+    {"private", 0, NULL, "only for subscribers whose token allows the topic", false},
+    {"type", 0, "TYPE", "the event's type, as EventSource names it", false},
+    {"id", 0, "ID", "the update's id; else a random one", false},
+    {NULL, 0, NULL, NULL, false},
+};
+
 static const struct command_line_option HELP_OPTIONS[] = {
     {"completion", 0, NULL, "print the completion for bash", false},
     {"man", 0, NULL, "print the man page", true},
@@ -37,8 +44,11 @@ static const struct command_line_option HELP_OPTIONS[] = {
 };
 
 static const struct command_line_option SPOOL_OPTIONS[] = {
-    {"all", 0, NULL, "resend or remove all of them", false},
-    {"yes", 'y', NULL, "don't ask", false},
+    {"all", 0, NULL, "resend, remove: all of them", false},
+    {"yes", 'y', NULL, "resend, remove: don't ask", false},
+    {"topic", 0, "FILTER", "dump: messages of these topics, as `plant/+/temp`", false},
+    {"limit", 0, "N", "dump: the first N messages", false},
+    {"unsent", 0, NULL, "dump: what is not known to be in Redis", false},
     {NULL, 0, NULL, NULL, false},
 };
 
@@ -57,10 +67,13 @@ static const struct command_line_option FAILED_OPTIONS[] = {
 };
 
 static const struct verb_action SPOOL_ACTIONS[] = {
-    {"list", "", "the messages that were set aside (the default)"},
-    {"resend", "ID...|--all", "give them to the transport `async`, and remove their files"},
-    {"remove", "ID...|--all", "delete them: nobody else has them"},
-    {NULL, NULL, NULL},
+    {"list", "", "messages that were too large, and were set aside (the default)", ""},
+    {"resend", "ID...|--all", "give such messages to the transport `async`", "all yes"},
+    {"remove", "ID...|--all", "delete such messages: nobody else has them", "all yes"},
+    {"show", "[SPOOL]...", "segments, sequences, the mark, what is unsent", ""},
+    {"verify", "[SPOOL]...", "check every record; exit code 1 if there is damage", ""},
+    {"dump", "[SPOOL]...", "print the messages, as JSON lines with --json", "topic limit unsent"},
+    {NULL, NULL, NULL, NULL},
 };
 
 const struct verb VERBS[] = {
@@ -94,6 +107,20 @@ const struct verb VERBS[] = {
         .options = CONFIG_OPTIONS,
         .json = true,
         .run = verb_config,
+    },
+    {
+        .name = "setup",
+        .group = VERB_SET_UP,
+        .arguments = "",
+        .summary = "make the stream, the consumer group and the failure table, if they are missing",
+        .help = "As messenger:setup-transports does, for every [transport:NAME] and [failure]. "
+                "What is there stays as\nit is, so it may be run again at any time. The bridge "
+                "makes them by itself when it first needs them,\nthe table only with [failure] "
+                "auto_setup.\n\n"
+                "Exit code: 0 all is there, 1 a server could not be reached or refused, 2 the "
+                "settings are wrong.",
+        .json = true,
+        .run = verb_setup,
     },
     {
         .name = "status",
@@ -222,20 +249,42 @@ const struct verb VERBS[] = {
         .run = verb_route,
     },
     {
+        .name = "publish",
+        .group = VERB_MESSAGES,
+        .arguments = "TOPIC DATA",
+        .summary = "publish one update, to try the hub",
+        .help = "TOPIC is the hub's, as subscribers name it. DATA `-` reads standard input. The "
+                "settings alone are\nneeded: the bridge need not run.\n\n"
+                "Exit code: 0 the hub has it, 1 it has not (what it answered, and what to mend, "
+                "goes to standard\nerror), 2 usage or settings.",
+        .examples = "mqtt-bridge publish sensors/room1/temp '{\"temp\":21.5}'\n"
+                    "date | mqtt-bridge publish --private --type clock time -",
+        .options = PUBLISH_OPTIONS,
+        .arguments_min = 2,
+        .arguments_max = 2,
+        .json = true,
+        .run = verb_publish,
+    },
+    {
         .name = "spool",
         .group = VERB_MESSAGES,
-        .arguments = "[ACTION ID...]",
-        .summary = "list, resend or remove messages that were too large for the spool or for Redis",
-        .help =
-            "Such a message lies in a file of its own in its spool's folder, and everything behind "
-            "it went on.\n"
-            "resend gives it to the transport `async` under its own identity, once however often "
-            "it is tried,\nand removes the file. Its entry must fit into max_entry, and Redis must "
-            "take it.\nremove deletes it: nobody else has it.\n"
-            "Files take as much of the disk as they need, whatever [spool] size says.\n\n"
-            "Exit code: 0 done, 1 one of them could not be sent or removed, there is no such "
-            "message, or the\nquestion was not answered with y; 2 usage or settings, or nobody "
-            "can be asked (--yes is missing).",
+        .arguments = "[ACTION] [ID|SPOOL]...",
+        .summary = "look into the spool; resend or remove messages that were too large for it",
+        .help = "show, verify and dump only look: they take no lock, and the bridge may run "
+                "meanwhile. What the\nbroker delivers is written to the spool before it is "
+                "acknowledged, and kept for a while after\nRedis has it. A SPOOL is named as show "
+                "prints it; without one, all are meant.\n\n"
+                "A message that no segment takes, or no entry of Redis, lies in a file of its own "
+                "in its spool's\nfolder, and everything behind it went on. resend gives it to the "
+                "transport `async` under its own\nidentity, once however often it is tried, and "
+                "removes the file. Its entry must fit into max_entry,\nand Redis must take it. "
+                "Files take as much of the disk as they need, whatever [spool] size says.\n\n"
+                "Exit code: 0 done, 1 damage was found, one of them could not be sent or removed, "
+                "there is no such\nmessage, or the question was not answered with y; 2 usage or "
+                "settings, or nobody can be asked\n(--yes is missing).",
+        .examples = "mqtt-bridge spool show\n"
+                    "mqtt-bridge spool dump --topic 'plant/+/temp' --unsent --limit 20\n"
+                    "mqtt-bridge spool dump --json | jq .payload",
         .options = SPOOL_OPTIONS,
         .actions = SPOOL_ACTIONS,
         .arguments_max = CLI_ARGUMENTS_MAX,
@@ -313,6 +362,25 @@ const struct verb *verb_find(const char *name)
         if (strcmp(VERBS[i].name, name) == 0)
             return &VERBS[i];
     return NULL;
+}
+
+const struct verb_action *verb_action_find(const struct verb *verb, const char *name)
+{
+    const struct verb_action *action = verb->actions;
+
+    while (name && action->name && strcmp(action->name, name) != 0)
+        action++;
+    return action->name ? action : NULL;
+}
+
+bool verb_action_takes(const struct verb_action *action, const char *option)
+{
+    struct bytes rest = bytes_of(action->options), name;
+
+    while (bytes_next_item(&rest, &name))
+        if (bytes_equal_text(name, option))
+            return true;
+    return false;
 }
 
 const struct command_line_option *verb_option_find(const struct verb *verb, const char *name)

@@ -24,6 +24,7 @@ struct verb_action {
     const char *name;
     const char *arguments; /* "ID...", "" for none */
     const char *summary;
+    const char *options; /* the verb's that it takes, with spaces between; "" for none */
 };
 
 struct verb {
@@ -46,6 +47,9 @@ extern const size_t VERBS_LEN;
 extern const char *const VERB_GROUP_TITLES[VERB_GROUPS];
 
 const struct verb *verb_find(const char *name); /* NULL if there is none */
+/* The action of that name, or the first without one; NULL if there is none. */
+const struct verb_action *verb_action_find(const struct verb *verb, const char *name);
+bool verb_action_takes(const struct verb_action *action, const char *option);
 const struct command_line_option *verb_option_find(const struct verb *verb, const char *name);
 void verbs_help(struct buf *out);                             /* mqtt-bridge --help */
 void verb_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */

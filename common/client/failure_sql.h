@@ -1,6 +1,6 @@
 /* What PostgreSQL is told about Doctrine's table. Used by failure. Pure.
  *
- * Source: symfony/doctrine-messenger 6.4, Connection and PostgreSqlConnection, with DBAL 4. */
+ * Source: symfony/doctrine-messenger 6.4, Connection and PostgreSqlConnection, with DBAL 3. */
 #ifndef COMMON_CLIENT_FAILURE_SQL_H
 #define COMMON_CLIENT_FAILURE_SQL_H
 
@@ -11,6 +11,7 @@ struct failure_sql {
     char *insert_unless; /* ... $5 available at; not if a row's headers have $7, there or at $6,
                           * or one of the last rows' headers $8 */
     char *setup;         /* table, index, trigger; in one transaction, one at a time */
+    char *count_on;      /* the next id is above those of the rows */
     char *exists;        /* 1 if the table is there, else 0 */
     char *count;         /* $1 queue */
     /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies

@@ -71,6 +71,37 @@ void queue_create_group(struct queue *queue, queue_done *done, void *context)
                !keeps_entries(queue));
 }
 
+static void set_up_group(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call call = queue_call_take(context);
+    bool exists = err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
+
+    if (exists)
+        call.number(call.context, 0, 0, NULL);
+    else
+        call.number(call.context, queue_result(err), call.without_stream ? 2 : 1, err);
+}
+
+static void set_up_stream(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call *call = context;
+    struct queue *queue = call->queue;
+
+    if (err != NULL) {
+        queue_answer_number(call, reply, err);
+        return;
+    }
+    call->without_stream = reply->integer == 0;
+    queue_eval(queue, QUEUE_SCRIPT_GROUP, set_up_group, call, 2, "%s %s %s %d", queue->dsn.stream,
+               queue->last, queue->dsn.group, !keeps_entries(queue));
+}
+
+void queue_set_up(struct queue *queue, queue_number_read *done, void *context)
+{
+    redis_command(queue->redis, 0, set_up_stream, call_number(queue, done, context), "EXISTS %s",
+                  queue->dsn.stream);
+}
+
 void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context)
 {

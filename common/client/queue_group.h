@@ -48,6 +48,8 @@ typedef void queue_names_read(void *context, int result, const struct bytes *nam
 /* XGROUP CREATE … MKSTREAM; a group that is there is fine. A new one begins at the stream's start, or,
  * where acknowledged entries are kept, behind the last one acknowledged. */
 void queue_create_group(struct queue *queue, queue_done *done, void *context);
+/* The same; number: 2 stream and group were made, 1 the group alone, 0 both were there. */
+void queue_set_up(struct queue *queue, queue_number_read *done, void *context);
 
 /* number: 0 somebody else holds it (wait), 1 taken, 2 taken, and it had not been given back. first: this
  * process has not had it yet, so that one of our instance is a dead predecessor's; afterwards only one

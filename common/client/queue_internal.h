@@ -62,6 +62,7 @@ struct queue_call {
     };
     void *context;
     struct redis_budget budget;
+    bool without_stream; /* queue_set_up: it is not there yet */
 };
 struct queue_call *queue_call_new(struct queue_call call);
 struct queue_call queue_call_take(void *call); /* frees it */

@@ -71,20 +71,20 @@ def test_a_row_is_what_doctrine_writes(driver, database):
     assert row["delivered_at"] is None
 
 
-def test_the_table_is_made_as_doctrine_6_4_makes_it(driver, database):
+def test_the_table_is_made_as_doctrine_6_4_and_dbal_3_make_it(driver, database):
     assert driver.write() == (0, "")
     columns = database.query(
         "SELECT column_name, data_type, character_maximum_length AS length, datetime_precision AS precision, "
-        "is_nullable, is_identity FROM information_schema.columns WHERE table_name = 'messenger_messages' "
+        "is_nullable, column_default FROM information_schema.columns WHERE table_name = 'messenger_messages' "
         "ORDER BY ordinal_position")
     assert [tuple(column.values()) for column in columns] == [
-        ("id", "bigint", None, None, "NO", "YES"),
-        ("body", "text", None, None, "NO", "NO"),
-        ("headers", "text", None, None, "NO", "NO"),
-        ("queue_name", "character varying", 190, None, "NO", "NO"),
-        ("created_at", "timestamp without time zone", None, 0, "NO", "NO"),
-        ("available_at", "timestamp without time zone", None, 0, "NO", "NO"),
-        ("delivered_at", "timestamp without time zone", None, 0, "YES", "NO")]
+        ("id", "bigint", None, None, "NO", "nextval('messenger_messages_id_seq'::regclass)"),
+        ("body", "text", None, None, "NO", None),
+        ("headers", "text", None, None, "NO", None),
+        ("queue_name", "character varying", 190, None, "NO", None),
+        ("created_at", "timestamp without time zone", None, 0, "NO", None),
+        ("available_at", "timestamp without time zone", None, 0, "NO", None),
+        ("delivered_at", "timestamp without time zone", None, 0, "YES", "NULL::timestamp without time zone")]
     indexes = database.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'messenger_messages' ORDER BY 1")
     assert [row["indexdef"] for row in indexes] == [
         "CREATE INDEX idx_75ea56e0fb7336f0e3bd61ce16ba31dbbf396750 ON public.messenger_messages USING btree "

@@ -1,0 +1,186 @@
+/* setup: what the bridge needs on its servers and would make by itself when it first needs it: each transport's stream
+ * and consumer group, and the table of the failure transport. As messenger:setup-transports does; what is there stays
+ * as it is. */
+#include "cli/check_server.h"
+#include "cli/queue_wait.h"
+#include "cli/verbs.h"
+#include "common/client/failure.h"
+#include "common/client/queue_group.h"
+#include "common/wire/dsn.h"
+
+#include <cjson/cJSON.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What became of one transport. */
+struct target {
+    const char *name;
+    struct buf address; /* without a password */
+    struct {
+        const char *kind; /* "stream", "group", "table" */
+        char name[256];
+        bool made;
+    } parts[2];
+    size_t parts_len;
+    int result;
+    struct error err;
+    const char *see; /* the settings that lead there */
+};
+
+static void add_part(struct target *target, const char *kind, const char *name, bool made)
+{
+    target->parts[target->parts_len].kind = kind;
+    target->parts[target->parts_len].made = made;
+    bytes_to_printable(bytes_of(name), target->parts[target->parts_len].name,
+                       sizeof(target->parts[0].name));
+    target->parts_len++;
+}
+
+static int ask_queue(struct queue *queue, int64_t *made, struct error *err)
+{
+    struct queue_wait wait = {0};
+    int result = queue_wait_connected(queue, err);
+
+    if (result < 0)
+        return result;
+    queue_set_up(queue, queue_wait_number, &wait);
+    result = queue_wait(queue, &wait, err);
+    *made = wait.number;
+    return result;
+}
+
+static void set_up_transport(struct target *target, const struct settings_transport *transport)
+{
+    struct queue *queue = NULL;
+    int64_t made = 0;
+
+    target->name = transport->name;
+    target->see = strcmp(transport->name, "async") == 0
+                      ? "see [transport:async] dsn (MESSENGER_TRANSPORT_DSN)"
+                      : "see the dsn of its section";
+    dsn_redacted(&target->address, transport->dsn);
+    target->result = queue_new(&queue, transport, &target->err);
+    if (target->result == 0)
+        target->result = ask_queue(queue, &made, &target->err);
+    if (target->result == 0) {
+        add_part(target, "stream", queue_dsn(queue)->stream, made == 2);
+        add_part(target, "group", queue_dsn(queue)->group, made > 0);
+    }
+    queue_free(queue);
+}
+
+static void set_up_failure(struct target *target, const struct settings_failure *settings)
+{
+    struct failure *failure = NULL;
+    bool made = false;
+
+    target->name = "failure transport";
+    target->see = "see [failure] dsn (DATABASE_URL)";
+    dsn_redacted(&target->address, settings->dsn);
+    target->result = failure_new(&failure, settings, &target->err);
+    if (target->result == 0)
+        target->result = failure_set_up(failure, CHECK_TIMEOUT_MS, &made, &target->err);
+    if (target->result == 0)
+        add_part(target, "table", settings->table, made);
+    failure_free(failure);
+}
+
+/* The error's words, without the address where it begins with that. */
+static const char *words_of(struct target *target)
+{
+    const struct check_server server = {.address = (char *)buf_text(&target->address)};
+
+    return check_server_words(&server, &target->err);
+}
+
+static void print_text(struct buf *out, struct target *target)
+{
+    if (target->result < 0) {
+        cli_fail(CLI_FAILED, "%s %s: %s; %s", target->name, buf_text(&target->address),
+                 words_of(target), target->see);
+        return;
+    }
+    buf_printf(out, "%s %s:", target->name, buf_text(&target->address));
+    for (size_t i = 0; i < target->parts_len; i++)
+        buf_printf(out, "%s %s `%s` %s", i > 0 ? "," : "", target->parts[i].kind,
+                   target->parts[i].name, target->parts[i].made ? "made" : "was there");
+    buf_append_char(out, '\n');
+}
+
+static void add_json(cJSON *targets, struct target *target)
+{
+    cJSON *object = cJSON_CreateObject();
+
+    cJSON_AddItemToArray(targets, object);
+    cJSON_AddStringToObject(object, "name", target->name);
+    cJSON_AddStringToObject(object, "address", buf_text(&target->address));
+    cJSON_AddBoolToObject(object, "ok", target->result == 0);
+    if (target->result < 0)
+        cJSON_AddStringToObject(object, "error", words_of(target));
+    for (size_t i = 0; i < target->parts_len; i++)
+        cJSON_AddStringToObject(object, target->parts[i].kind, target->parts[i].name);
+    cJSON *made = cJSON_AddArrayToObject(object, "made");
+    for (size_t i = 0; i < target->parts_len; i++)
+        if (target->parts[i].made)
+            cJSON_AddItemToArray(made, cJSON_CreateString(target->parts[i].kind));
+}
+
+/* One target, printed as it is done: a server that does not answer is waited for. */
+static int finish(struct target *target, cJSON *targets)
+{
+    struct buf out = {0};
+    bool printed = true;
+
+    if (targets)
+        add_json(targets, target);
+    else
+        print_text(&out, target);
+    if (out.len > 0)
+        printed = cli_print(&out);
+    buf_free(&out);
+    buf_free(&target->address);
+    return target->result == 0 && printed ? CLI_DONE : CLI_FAILED;
+}
+
+static int set_up_all(const struct settings *settings, cJSON *targets)
+{
+    int code = CLI_DONE;
+
+    for (size_t i = 0; i < settings->transports_len; i++) {
+        struct target target = {0};
+
+        set_up_transport(&target, &settings->transports[i]);
+        if (finish(&target, targets) != CLI_DONE)
+            code = CLI_FAILED;
+    }
+    if (settings->failure.dsn[0]) {
+        struct target target = {0};
+
+        set_up_failure(&target, &settings->failure);
+        if (finish(&target, targets) != CLI_DONE)
+            code = CLI_FAILED;
+    }
+    return code;
+}
+
+int verb_setup(struct cli *cli, int argc, char **argv)
+{
+    const struct settings *settings = cli_settings(cli);
+    cJSON *root = cli->json ? cJSON_CreateArray() : NULL;
+
+    (void)argc;
+    (void)argv;
+    if (!settings) {
+        cJSON_Delete(root);
+        return CLI_USAGE;
+    }
+    signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
+    int code = set_up_all(settings, root);
+    if (root && !cli_print_json(root))
+        code = CLI_FAILED;
+    if (!root && !settings->failure.dsn[0])
+        cli_fail(CLI_DONE,
+                 "there is no failure transport: [failure] dsn (DATABASE_URL) is not set");
+    return code;
+}
