@@ -1,6 +1,11 @@
-/* spool: messages that were too large for a spool's segment or for Redis, each in a file of its own beside the
- * segments. Lists them, sends them again, removes them; the consumer may run meanwhile or not. */
+/* spool: shows, verifies and dumps what spools hold (spool_show, spool_verify, spool_dump); lists, sends again and
+ * removes the messages that were too large for a segment or for Redis, each in a file of its own beside the segments.
+ * The consumer may run meanwhile or not. */
+#include "cli/queue_wait.h"
 #include "cli/render.h"
+#include "cli/spool_dump.h"
+#include "cli/spool_show.h"
+#include "cli/spool_verify.h"
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -12,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,17 +215,6 @@ static int print_and_free(struct buf *out)
     return printed ? CLI_DONE : CLI_FAILED;
 }
 
-static int print_json(cJSON *array)
-{
-    struct buf out = {0};
-    char *text = cJSON_Print(array);
-
-    buf_printf(&out, "%s\n", text);
-    free(text);
-    cJSON_Delete(array);
-    return print_and_free(&out);
-}
-
 static int list(const struct cli *cli, const struct folders *folders)
 {
     struct buf out = {0};
@@ -234,7 +227,7 @@ static int list(const struct cli *cli, const struct folders *folders)
     for (size_t i = 0; i < folders->len; i++)
         for (size_t j = 0; j < folders->list[i].len; j++)
             add_json(array, &folders->list[i], &folders->list[i].list[j]);
-    return print_json(array);
+    return cli_print_json(array) ? CLI_DONE : CLI_FAILED;
 }
 
 /* resend --------------------------------------------------------------------------------------- */
@@ -245,53 +238,6 @@ struct sender {
     struct envelope_template *template;
 };
 
-struct answer {
-    bool there;
-    bool added;
-    int result;
-    struct error err;
-};
-
-static void on_connected(void *context, int result, const struct error *err)
-{
-    struct answer *answer = context;
-
-    answer->there = true;
-    answer->result = result;
-    if (err != NULL)
-        answer->err = *err;
-}
-
-static void on_redriven(void *context, int result, int64_t added, const struct error *err)
-{
-    on_connected(context, result, err);
-    ((struct answer *)context)->added = added != 0;
-}
-
-static int await(struct queue *queue, const struct answer *answer, struct error *err)
-{
-    while (!answer->there) {
-        struct pollfd fd = {.fd = queue_fd(queue), .events = queue_events(queue)};
-        int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
-
-        if (poll(&fd, 1, timeout) <= 0)
-            fd.revents = 0;
-        queue_process(queue, fd.revents);
-    }
-    *err = answer->err;
-    return answer->result;
-}
-
-static int sender_connect(struct sender *sender, struct error *err)
-{
-    struct answer answer = {0};
-
-    if (queue_is_connected(sender->queue))
-        return 0;
-    queue_connect(sender->queue, on_connected, &answer);
-    return await(sender->queue, &answer, err);
-}
-
 static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
 {
     sender->transport = settings_transport(settings, BYTES("async"));
@@ -301,7 +247,7 @@ static int sender_open(struct sender *sender, const struct settings *settings, s
     if (result < 0)
         return result;
     sender->template = queue_envelope_new(sender->queue, sender->transport);
-    return sender_connect(sender, err);
+    return queue_wait_connected(sender->queue, err);
 }
 
 static void sender_close(struct sender *sender)
@@ -321,7 +267,7 @@ static int send_message(struct sender *sender, const char *id, const struct over
                                        .qos = file->qos,
                                        .retained = file->retained};
     size_t size = envelope_size(sender->template, &message);
-    struct answer answer = {0};
+    struct queue_wait wait = {0};
     struct buf value = {0};
 
     if ((int64_t)size > sender->transport->max_entry)
@@ -329,16 +275,16 @@ static int send_message(struct sender *sender, const char *id, const struct over
                          "its entry has %zu bytes: raise [transport:async] max_entry above that, "
                          "and see that Redis takes it (proto-max-bulk-len)",
                          size);
-    int result = sender_connect(sender, err);
+    int result = queue_wait_connected(sender->queue, err);
     if (result < 0)
         return result;
     envelope_encode(sender->template, &message, &value);
-    queue_redrive(sender->queue, id, buf_bytes(&value), on_redriven, &answer);
+    queue_redrive(sender->queue, id, buf_bytes(&value), queue_wait_number, &wait);
     buf_free(&value);
-    result = await(sender->queue, &answer, err);
+    result = queue_wait(sender->queue, &wait, err);
     if (result < 0)
         queue_disconnect(sender->queue); /* it may be on its way out: the next one connects anew */
-    *added = answer.added;
+    *added = wait.number != 0;
     return result;
 }
 
@@ -453,7 +399,7 @@ static int for_each(const struct cli *cli, const struct folders *folders, struct
             code = one != CLI_DONE ? one : code;
         }
     }
-    if (results != NULL && print_json(results) != CLI_DONE)
+    if (results != NULL && !cli_print_json(results))
         code = CLI_FAILED;
     return code;
 }
@@ -487,18 +433,13 @@ static int act(struct cli *cli, const struct folders *folders, int argc, char **
     return code;
 }
 
-int verb_spool(struct cli *cli, int argc, char **argv)
+/* What lies beside the segments: listed, sent or removed. */
+static int handle_oversized(struct cli *cli, const struct settings *settings, int argc, char **argv)
 {
-    const struct settings *settings = cli_settings(cli);
     struct folders folders = {0};
     struct error err = {0};
     int code;
 
-    if (settings == NULL)
-        return CLI_USAGE;
-    if (argc > 0 && strcmp(argv[0], "resend") != 0 && strcmp(argv[0], "remove") != 0 &&
-        (strcmp(argv[0], "list") != 0 || argc > 1))
-        return cli_unknown_action(cli->verb, argv[0]);
     if (find_folders(&folders, settings, &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else if (argc == 0 || strcmp(argv[0], "list") == 0)
@@ -507,4 +448,20 @@ int verb_spool(struct cli *cli, int argc, char **argv)
         code = act(cli, &folders, argc, argv);
     free_folders(&folders);
     return code;
+}
+
+int verb_spool(struct cli *cli, int argc, char **argv)
+{
+    const struct settings *settings = cli_settings(cli);
+    const char *action = argc > 0 ? argv[0] : "list";
+
+    if (settings == NULL)
+        return CLI_USAGE;
+    if (strcmp(action, "show") == 0)
+        return spool_show_print(cli, settings, argc - 1, argv + 1);
+    if (strcmp(action, "verify") == 0)
+        return spool_verify_print(cli, settings, argc - 1, argv + 1);
+    if (strcmp(action, "dump") == 0)
+        return spool_dump_print(cli, settings, argc - 1, argv + 1);
+    return handle_oversized(cli, settings, argc, argv);
 }

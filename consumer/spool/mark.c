@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* No spool gets so far: a mark above it is damaged. */
-#define SEQUENCE_MAX (UINT64_C(1) << 62)
 /* A branch begins so much above everything known, and up to BRANCH_MOST more, at random: so the sequences of two
  * copies never meet. */
 #define BRANCH_LEAST (UINT64_C(1) << 40)
@@ -18,30 +16,6 @@
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
 {
     snprintf(text, 40, "%016" PRIx64 ":%" PRIu64, run, sequence);
-}
-
-bool mark_parse(struct bytes text, struct mark *mark)
-{
-    struct bytes run, sequence;
-
-    *mark = (struct mark){0};
-    if (!bytes_split(text, ':', &run, &sequence) || run.len != 16)
-        return false;
-    uint64_t parsed = 0;
-    for (size_t i = 0; i < run.len; i++) {
-        const char *digits = "0123456789abcdef";
-        const char *digit = memchr(digits, run.data[i], 16);
-
-        if (digit == NULL)
-            return false;
-        parsed = parsed << 4 | (uint64_t)(digit - digits);
-    }
-    if (!bytes_to_u64(sequence, &mark->sequence) || mark->sequence >= SEQUENCE_MAX) {
-        mark->sequence = 0;
-        return false;
-    }
-    mark->run = parsed;
-    return true;
 }
 
 /* One above the segment's last sequence, as far as it is written. */

@@ -7,8 +7,9 @@
 #define CONSUMER_SPOOL_SPOOL_INTERNAL_H
 
 #include "common/base/log.h"
-#include "consumer/spool/recent.h"
+#include "common/wire/mark.h"
 #include "common/wire/record.h"
+#include "consumer/spool/recent.h"
 #include "consumer/spool/segment.h"
 #include "consumer/spool/spool.h"
 
@@ -53,11 +54,6 @@ struct chunk {
     uint64_t number; /* of the segment */
     uint64_t offset;
     struct buf bytes;
-};
-
-struct mark {
-    uint64_t run;
-    uint64_t sequence;
 };
 
 struct spool_reader {
@@ -181,7 +177,6 @@ bool retention_read_hint(struct spool *spool, struct mark *mark);
 /* Where the record after the mark begins; false if no segment that is kept has it. */
 bool mark_locate(struct spool *spool, const struct mark *mark, struct cursor *after);
 void mark_write_id(struct spool *spool);
-bool mark_parse(struct bytes text, struct mark *mark);
 
 /* The disk failed, and what it holds is not known any more. Logs and _exits. */
 _Noreturn void spool_die(const struct spool *spool, const char *what);

@@ -1,0 +1,61 @@
+/* The files of one spool, for those who only look: no lock is taken and nothing is written, so the consumer that owns
+ * the spool is not disturbed, and may append, begin and free segments meanwhile. */
+#ifndef CLI_SPOOL_FILES_H
+#define CLI_SPOOL_FILES_H
+
+#include "common/base/buf.h"
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/wire/mark.h"
+#include "common/wire/segment_header.h"
+
+struct spool_segment {
+    char name[SEGMENT_NAME_SIZE];
+    struct segment_header header; /* number alone, if it can't be read */
+    struct error fault;           /* why it can't */
+    uint64_t size;
+};
+
+struct spool_files {
+    char *path;
+    char *name; /* below <state dir>/spool */
+    int dir;
+    bool receives;                  /* the broker's messages go into this one */
+    struct spool_segment *segments; /* by number */
+    size_t len;
+    uint64_t spare_bytes;
+    size_t damaged_files; /* that were put aside */
+    bool has_mark;        /* the file `committed` says how far Redis was known to have got */
+    struct mark mark;
+};
+
+/* -ERR_SYSTEM: the folder can't be read. */
+MUST_CHECK int spool_files_read(struct spool_files *files, const char *path, const char *name,
+                                struct error *err);
+void spool_files_free(struct spool_files *files);
+/* Neither segments nor a spare: a client id's folder. */
+bool spool_files_is_spool(const struct spool_files *files);
+
+/* The segment's file, header included; at most its first `limit` bytes. 0; 1: blocks that the disk can't read are
+ * zeros in it; -ERR_NOT_FOUND: it has been freed meanwhile; -ERR_TOO_LARGE, -ERR_SYSTEM. */
+MUST_CHECK int spool_files_load(const struct spool_files *files,
+                                const struct spool_segment *segment, uint64_t limit,
+                                struct buf *data, struct error *err);
+
+/* Calls for each spool below the state directory, or for those that names name (as `spool show` prints them), until it
+ * says false. Returns an enum cli_exit; what is wrong is said. */
+typedef bool spool_files_look(struct spool_files *files, void *context);
+int spool_files_each(const char *state_dir, int count, char **names, spool_files_look *look,
+                     void *context);
+
+/* Its header could be read. */
+bool spool_files_is_readable(const struct spool_segment *segment);
+/* How many messages the headers tell of; -1: of the last segment, or where they don't tell. */
+int64_t spool_files_messages(const struct spool_files *files, size_t index);
+/* Without a mark nothing is known to be sent. */
+bool spool_files_is_unsent(const struct spool_files *files, uint64_t sequence);
+/* As identities have it. */
+void spool_files_id(const unsigned char id[16], char text[33]);
+void spool_files_time(int64_t wall_us, char text[CLOCK_TEXT_SIZE + 1]); /* with its Z */
+
+#endif
