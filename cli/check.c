@@ -115,6 +115,12 @@ static void check_mqtt(const struct checking *checking)
     }
 }
 
+/* One shared subscription: each message goes to one of the two. */
+static bool is_same_share(struct bytes filter, struct bytes other)
+{
+    return bytes_starts_with(filter, BYTES("$share/")) && bytes_equal(filter, other);
+}
+
 /* The first filter of `one` that shares topics with a filter of `other`. */
 static bool find_overlap(const struct settings_mqtt *one, const struct settings_mqtt *other,
                          struct bytes *overlap)
@@ -129,7 +135,7 @@ static bool find_overlap(const struct settings_mqtt *one, const struct settings_
         struct bytes candidate;
 
         while (topic_filter_next(&others, &candidate, &qos, 0, &err) > 0) {
-            if (topic_filter_overlaps(filter, candidate)) {
+            if (topic_filter_overlaps(filter, candidate) && !is_same_share(filter, candidate)) {
                 *overlap = filter;
                 return true;
             }

@@ -39,6 +39,7 @@ struct settings_mqtt {
     char
         *topics; /* as written: filters separated by commas or spaces, each with an optional @qos */
     char *former_topics; /* likewise */
+    char *share_name;    /* "" : none; topics have it already, as $share/NAME/filter */
     int64_t qos;
     bool tls;
     char *client_id;

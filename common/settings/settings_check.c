@@ -87,6 +87,14 @@ static void check_topics(const struct checking *checking, const struct settings_
         FAULT(checking, "status_topic", "%s", err.text);
 }
 
+static void check_share(const struct checking *checking, const struct settings_mqtt *mqtt)
+{
+    if (mqtt->share_name[strcspn(mqtt->share_name, "/+#, \t")] != '\0')
+        FAULT(checking, "share_name", "must not hold `/`, `+`, `#`, a comma or a space");
+    if (mqtt->share_name[0] && mqtt->version != MQTT_VERSION_5)
+        FAULT(checking, "share_name", "needs version = 5");
+}
+
 static void check_servers(const struct checking *checking, const struct settings_mqtt *mqtt)
 {
     struct bytes list = bytes_of(mqtt->server_uris), text;
@@ -126,6 +134,7 @@ static void check_mqtt(const struct checking *checking)
     const struct settings_mqtt *mqtt = checking->view.base;
 
     check_topics(checking, mqtt);
+    check_share(checking, mqtt);
     check_servers(checking, mqtt);
     check_client_id(checking, mqtt);
     if (mqtt->reconnect_min_ms > mqtt->reconnect_max_ms)

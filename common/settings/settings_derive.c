@@ -100,11 +100,31 @@ static void derive_port(struct settings *settings, struct settings_mqtt *mqtt)
     }
 }
 
+/* Each filter of the list becomes one of the share, unless it is one of some share already. */
+static void derive_share(struct settings_mqtt *mqtt)
+{
+    struct bytes rest = bytes_of(mqtt->topics), item;
+    struct buf list = {0};
+
+    if (!mqtt->share_name[0])
+        return;
+    while (bytes_next_item(&rest, &item)) {
+        bool shared = bytes_starts_with(item, BYTES("$share/"));
+
+        buf_printf(&list, "%s%s%s%s%.*s", list.len > 0 ? ", " : "", shared ? "" : "$share/",
+                   shared ? "" : mqtt->share_name, shared ? "" : "/", BYTES_ARG(item));
+    }
+    free(mqtt->topics);
+    mqtt->topics = xstrdup(buf_text(&list));
+    buf_free(&list);
+}
+
 void settings_derive_broker(struct settings *settings, const struct setting_view *view,
                             struct buf *faults)
 {
     derive_address(settings, view, faults);
     derive_port(settings, view->base);
+    derive_share(view->base);
 }
 
 static const char *absolute(const char *name)

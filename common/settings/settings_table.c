@@ -107,6 +107,10 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(MQTT, "former_topics", TEXT, C), .standard = "#", AT(mqtt, former_topics),
      .description = "filters that another program may have left in the session of this client id: "
                     "unsubscribed, unless `topics` has them"},
+    {KEY(MQTT, "share_name", TEXT, C), .standard = "", AT(mqtt, share_name),
+     .description =
+         "makes each of `topics` a shared subscription, `$share/NAME/filter`: consumers with one "
+         "NAME and the same filters share the messages; needs MQTT 5"},
     {KEY(MQTT, "qos", NUMBER, C), .env = "MQTT_QOS", .standard = "1", RANGE(0, 2), AT(mqtt, qos),
      .description =
          "QoS of the subscriptions: 0 may lose; 1 may repeat when a connection breaks, 2 "
