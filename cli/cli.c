@@ -149,10 +149,11 @@ int cli_unknown_action(const struct verb *verb, const char *name)
         buf_printf(&names, "%s%s", between, action->name);
     }
     if (nearest.best)
-        cli_fail(CLI_USAGE, "%s %s: there is no such action; did you mean `%s %s`?", verb->name,
-                 name, verb->name, nearest.best);
+        cli_fail(CLI_USAGE, "%s: unknown action `%s`; did you mean `%s`?", verb->name, name,
+                 nearest.best);
     else
-        cli_fail(CLI_USAGE, "%s %s: takes %s", verb->name, name, buf_text(&names));
+        cli_fail(CLI_USAGE, "%s: unknown action `%s`; it takes %s", verb->name, name,
+                 buf_text(&names));
     buf_free(&names);
     return CLI_USAGE;
 }
@@ -271,13 +272,14 @@ static bool fits_action(const struct cli *cli, int count, char **words)
     }
     for (size_t i = 0; i < cli->options_len; i++) {
         if (!verb_action_takes(action, cli->options[i].name)) {
-            cli_fail(CLI_USAGE, "%s %s takes no --%s; `mqtt-bridge help %s` says what it takes",
+            cli_fail(CLI_USAGE,
+                     "%s %s has no option `--%s`; `mqtt-bridge help %s` says what it has",
                      verb->name, action->name, cli->options[i].name, verb->name);
             return false;
         }
     }
     if (count > 1 && action->arguments[0] == '\0') {
-        cli_fail(CLI_USAGE, "%s %s: too many arguments", verb->name, action->name);
+        cli_fail(CLI_USAGE, "%s %s takes no ID", verb->name, action->name);
         return false;
     }
     return true;

@@ -6,7 +6,6 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/base/nearest.h"
 #include "common/wire/topic_filter.h"
 
 #include <stdlib.h>
@@ -15,53 +14,27 @@
 #define LIST_LIMIT 50
 #define RATE_MAX   1000000
 
-/* Each action, and what it takes. */
+/* Each action; what it takes is in its row in verbs.c. */
 static const struct action {
     const char *name;
     int (*read)(const struct cli *cli, struct failure_admin *admin,
                 const struct failed_wanted *wanted);
     int (*act)(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
-    const char *options; /* blanks between, and around */
     bool takes_ids;
 } ACTIONS[] = {
-    {"list", failed_list, NULL, " class-filter topic since until limit ", false},
-    {"show", failed_show, NULL, " ", true},
-    {"stats", failed_stats, NULL, " class-filter topic since until ", false},
-    {"retry", NULL, failed_retry,
-     " all yes class-filter topic since until limit rate taken transport ", true},
-    {"remove", NULL, failed_remove, " all yes class-filter topic since until limit taken ", true},
+    {"list", failed_list, NULL, false},    {"show", failed_show, NULL, true},
+    {"stats", failed_stats, NULL, false},  {"retry", NULL, failed_retry, true},
+    {"remove", NULL, failed_remove, true},
 };
 #define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
 
+/* One of the verb's row. */
 static const struct action *find_action(const char *name)
 {
-    struct nearest nearest = {.name = bytes_of(name)};
-
-    for (size_t i = 0; i < ACTIONS_LEN; i++) {
+    for (size_t i = 0; i < ACTIONS_LEN; i++)
         if (strcmp(ACTIONS[i].name, name) == 0)
             return &ACTIONS[i];
-        nearest_consider(&nearest, ACTIONS[i].name);
-    }
-    if (nearest.best != NULL)
-        cli_fail(CLI_USAGE, "failed: unknown action `%s`; did you mean `%s`?", name, nearest.best);
-    else
-        cli_fail(CLI_USAGE,
-                 "failed: unknown action `%s`; it takes list, show, stats, retry or remove", name);
-    return NULL;
-}
-
-static int check_options(const struct cli *cli, const struct action *action)
-{
-    for (size_t i = 0; i < cli->options_len; i++) {
-        const char *name = cli->options[i].name;
-        char *word = xasprintf(" %s ", name);
-        bool known = strstr(action->options, word) != NULL;
-
-        free(word);
-        if (!known)
-            return cli_fail(CLI_USAGE, "failed %s has no option `--%s`", action->name, name);
-    }
-    return CLI_DONE;
+    abort();
 }
 
 static int read_number(const struct cli *cli, const char *option, uint64_t least, uint64_t most,
@@ -177,17 +150,13 @@ int verb_failed(struct cli *cli, int argc, char **argv)
     const struct action *action = argc > 0 ? find_action(argv[0]) : &ACTIONS[0];
     struct failed_wanted wanted = {0};
 
-    if (action == NULL)
-        return CLI_USAGE;
     if (action->read == failed_list)
         wanted.limit = LIST_LIMIT;
     struct bytes *ids = xcalloc((size_t)argc + 1, sizeof(*ids));
     for (int i = 1; i < argc; i++)
         ids[wanted.ids_len++] = bytes_of(argv[i]);
     wanted.ids = ids;
-    int code = check_options(cli, action);
-    if (code == CLI_DONE)
-        code = read_filters(cli, &wanted);
+    int code = read_filters(cli, &wanted);
     if (code == CLI_DONE)
         code = check_which(cli, action, &wanted);
     if (code == CLI_DONE) {

@@ -66,6 +66,18 @@ static const struct command_line_option FAILED_OPTIONS[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
+static const struct verb_action FAILED_ACTIONS[] = {
+    {"list", "", "what failed, the newest first (the default)",
+     "class-filter topic since until limit"},
+    {"show", "ID", "its stamps, error and payload", ""},
+    {"stats", "", "how many by class, topic, error and hour", "class-filter topic since until"},
+    {"retry", "ID...|--all", "handle it anew: once, however often it is tried",
+     "all yes class-filter topic since until limit rate taken transport"},
+    {"remove", "ID...|--all", "delete it: nobody else has it",
+     "all yes class-filter topic since until limit taken"},
+    {NULL, NULL, NULL, NULL},
+};
+
 static const struct verb_action SPOOL_ACTIONS[] = {
     {"list", "", "messages that were too large, and were set aside (the default)", ""},
     {"resend", "ID...|--all", "give such messages to the transport `async`", "all yes"},
@@ -297,11 +309,9 @@ const struct verb VERBS[] = {
         .arguments = "[ACTION [ID...]]",
         .summary = "list, show, count, retry or remove the messages that failed",
         .help =
-            "list (the default): the newest first. show ID: its stamps, error and payload. stats: "
-            "how many by\nclass, topic, error and hour. retry ID... or --all: each goes to the "
-            "transport that it came from, to be\nhandled anew, and leaves the failure transport; "
-            "once, however often it is tried, and a topic's messages in\ntheir order. remove ID... "
-            "or --all: nobody else has them.\n"
+            "retry gives a message to the transport that it came from, and takes it out of the "
+            "failure "
+            "transport; a\ntopic's messages in their order.\n"
             "--all with filters means what they leave. Before anything is done to all, you are "
             "asked "
             "(-y: not).\nWhat a PHP worker has in hand is left alone. Times are UTC unless they "
@@ -310,7 +320,11 @@ const struct verb VERBS[] = {
             "Exit code: 0 done, 1 one of them could not be sent or removed, there is no such "
             "message, a server\nfailed, or the question was not answered with y; 2 usage or "
             "settings, or nobody can be asked\n(--yes is missing).",
+        .examples =
+            "mqtt-bridge failed list --since 2h --topic 'plant/#'\n"
+            "mqtt-bridge failed retry --all --class-filter 'App\\Message\\MqttMessage' --rate 100",
         .options = FAILED_OPTIONS,
+        .actions = FAILED_ACTIONS,
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_failed,
