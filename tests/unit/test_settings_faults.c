@@ -121,7 +121,7 @@ static void test_bad_values_say_what_they_must_be(void **state)
         {"mqtt", "password = p", "password: needs a username with it"},
         {"mqtt", "cert_file = p", "cert_file: needs key_file with it"},
         {"mqtt", "reconnect_min = 2m", "reconnect_min: must not be more than reconnect_max"},
-        {"mqtt", "share_name = x", "share_name: unknown key"},
+        {"mqtt", "sharing = x", "sharing: unknown key"},
         {"spool", "size = 10", "size: must be a size from 1M to 1024G, not `10`"},
         {"spool", "size = 5T",
          "size: must be a size from 1M to 1024G (4096, 64K, 256M, 1G), not `5T`"},
