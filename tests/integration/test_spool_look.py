@@ -159,7 +159,7 @@ def test_damaged_oversized_files_are_found(make_consumer, publisher):
 
 def test_a_live_spool_is_never_taken_for_damaged(make_consumer, publisher):
     """Segments are begun, freed and used again all the while."""
-    consumer = make_consumer().set("mqtt", maximum_packet_size="64K").set("spool", size="2M", retain="256K").start()
+    consumer = make_consumer().set("mqtt", maximum_packet_size="64K").set("spool", size="8M", retain="256K").start()
     sent = [(f"load/{number % 7}", f"{number:08d}" + "x" * 3000) for number in range(4000)]
     publisher.start_all(sent, rate=1500)
     looks = 0
