@@ -79,7 +79,7 @@ def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer)
     publisher.publish_all(sent, rate=400)
 
     def seen():
-        ours = {as_payload(event.document) for event in sse.events}
+        ours = {as_payload(event.document) for event in sse.caught_up()}
         return ours, {message["payload"] for message in peer.handled()}
     wait_until(lambda: len(set.union(*seen())) == 600, PATIENCE, lambda: f"{[len(part) for part in seen()]} handled")
     redis.wait_drained(PATIENCE)

@@ -24,7 +24,7 @@ def start(bridge, hub):
 
 def documents(sse):
     """Of all batches, in order."""
-    return [document for event in sse.events for document in json.loads(event.data)]
+    return [document for event in sse.caught_up() for document in json.loads(event.data)]
 
 
 def numbered(count, topics=5):
@@ -42,9 +42,9 @@ def test_latest_publishes_the_newest_value_of_each_topic(start, redis, sse, data
     add_many(redis, numbered(2000))
     start(publish="latest", window="1s")
     wait_acknowledged(redis)
-    newest = {event.document["topic"]: event.payload for event in sse.events}
+    newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 1995 + topic for topic in range(5)}
-    assert len(sse.events) <= 3 * 5 and failed_rows(database) == []
+    assert len(sse.caught_up()) <= 3 * 5 and failed_rows(database) == []
 
 
 def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, sse):
@@ -54,7 +54,7 @@ def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, ss
         time.sleep(0.01)  # several windows: no condition to wait for
     wait_acknowledged(redis)
     for topic in range(5):
-        values = [event.payload for event in sse.events if event.document["topic"] == f"plant/{topic}"]
+        values = [event.payload for event in sse.caught_up() if event.document["topic"] == f"plant/{topic}"]
         assert values == sorted(values) and values[-1] == 2995 + topic
 
 
@@ -68,7 +68,7 @@ def test_latest_catches_up_with_the_newest_value_after_an_outage_of_the_hub(star
     seen = make_sse("*")
     add_many(redis, [(f"plant/{topic}", str(5000 + topic)) for topic in range(5)])
     wait_acknowledged(redis, 40)
-    newest = {event.document["topic"]: event.payload for event in seen.events}
+    newest = {event.document["topic"]: event.payload for event in seen.caught_up()}
     assert newest == {f"plant/{topic}": 5000 + topic for topic in range(5)}
 
 
@@ -77,7 +77,7 @@ def test_a_newest_value_that_is_refused_leaves_the_one_before_it(start, makers, 
     add_many(redis, [("plant/1", "first"), ("plant/1", "second"), ("plant/1", "choke"), ("plant/2", "other")])
     start(url=proxy.url, publish="latest", window="200ms")
     wait_acknowledged(redis)
-    assert [event.payload for event in sse.events if event.document["topic"] == "plant/1"] == ["second"]
+    assert [event.payload for event in sse.caught_up() if event.document["topic"] == "plant/1"] == ["second"]
     [row] = failed_rows(database)
     assert "choke" in row["body"]
 
@@ -90,7 +90,7 @@ def test_a_topic_whose_newest_values_are_never_taken_holds_up_no_other(start, re
         add_many(redis, [(f"bad/{number % 3}", "1") for number in range(50)] + numbered(1000)[begin:begin + 50])
         time.sleep(0.02)  # several windows: no condition to wait for
     wait_acknowledged(redis)
-    newest = {event.document["topic"]: event.payload for event in sse.events}
+    newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 995 + topic for topic in range(5)}
     assert 3 <= len(failed_rows(database)) < 500
 
@@ -130,7 +130,7 @@ def test_a_batch_has_every_message_in_its_order(start, redis, sse, database):
     start(publish="batch", window="200ms", batch_topic="plants", batch_max="500")
     wait_acknowledged(redis)
     assert [(document["topic"], str(document["payload"])) for document in documents(sse)] == sent
-    sizes = [len(json.loads(event.data)) for event in sse.events]
+    sizes = [len(json.loads(event.data)) for event in sse.caught_up()]
     assert max(sizes) == 500 and len(sizes) <= 12
     assert failed_rows(database) == []
 
@@ -148,7 +148,7 @@ def test_a_batch_holds_more_than_may_be_open_without_a_window(start, redis, sse)
     add_many(redis, numbered(5000))
     start(publish="batch", window="3s", batch_topic="plants", batch_max="10000", batch_bytes="3M")
     wait_acknowledged(redis)
-    assert len(sse.events) == 1 and len(documents(sse)) == 5000
+    assert len(sse.caught_up()) == 1 and len(documents(sse)) == 5000
 
 
 def test_of_a_refused_batch_only_the_message_to_blame_goes_aside(start, makers, redis, hub, sse, database):
@@ -175,7 +175,7 @@ def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, mak
     wait_acknowledged(redis)
     seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
     assert seen == sent[:30] + sent[31:] + numbered(500)[400:]
-    assert max(len(json.loads(event.data)) for event in sse.events[-3:]) > 1
+    assert max(len(json.loads(event.data)) for event in sse.caught_up()[-3:]) > 1
     assert len(failed_rows(database)) == 1
 
 
@@ -218,7 +218,7 @@ def test_kills_with_open_windows_lose_nothing(start, redis, sse, publish):
                    "every message is seen")
     def newest():
         values = {}
-        for document in documents(sse) if publish == "batch" else [event.document for event in sse.events]:
+        for document in documents(sse) if publish == "batch" else [event.document for event in sse.caught_up()]:
             values[document["topic"]] = max(values.get(document["topic"], -1), document["payload"])
         return values
     wait_until(lambda: newest() == {f"plant/{topic}": 19950 + topic for topic in range(50)}, 15,

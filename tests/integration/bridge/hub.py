@@ -89,4 +89,4 @@ class Hub(Server):
 
     def subscribe(self, *topics, last_event_id=None, token=None, reconnect=True):
         """A connected SseClient; the caller closes it (the sse fixture does so by itself)."""
-        return SseClient(self.port, topics or ("*",), last_event_id, token, reconnect).connect()
+        return SseClient(self.port, topics or ("*",), last_event_id, token, reconnect, self.publish).connect()

@@ -1,6 +1,7 @@
 """A subscriber: what a page's EventSource sees, every event kept."""
 
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -9,6 +10,9 @@ import urllib.parse
 from typing import NamedTuple
 
 from .process import wait_until
+
+MARKER = "urn:mqtt-bridge-tests:marker"  # a topic, and the type of its updates
+MARKERS = itertools.count(1)
 
 
 class Event(NamedTuple):
@@ -28,11 +32,15 @@ class Event(NamedTuple):
 
 
 class SseClient:
-    """Reads in a thread of its own. Reconnects as a browser does, with Last-Event-ID, unless told not to."""
+    """Reads in a thread of its own. Reconnects as a browser does, with Last-Event-ID, unless told not to.
+    publish(topic, data, type=...) publishes at the same hub."""
 
-    def __init__(self, port, topics, last_event_id=None, token=None, reconnect=True):
+    def __init__(self, port, topics, last_event_id=None, token=None, reconnect=True, publish=None):
         self.port = port
-        self.path = "/.well-known/mercure?" + urllib.parse.urlencode([("topic", topic) for topic in topics])
+        self.path = "/.well-known/mercure?" + urllib.parse.urlencode(
+            [("topic", topic) for topic in [*topics, MARKER]])
+        self.publish = publish
+        self._marker = 0
         self.last_event_id = last_event_id
         self.token = token
         self.reconnect = reconnect
@@ -64,6 +72,20 @@ class SseClient:
     def events(self):
         """What has arrived so far, in order; a copy."""
         return self._events[:]
+
+    def caught_up(self, timeout=15.0):
+        """All events of updates that the hub has taken before this call: it hands them on in their order."""
+        wanted = next(MARKERS)
+        next_try = 0.0
+
+        def has_come():
+            nonlocal next_try
+            if time.monotonic() >= next_try:  # again: the connection may have been lost meanwhile
+                self.publish(MARKER, str(wanted), type=MARKER)
+                next_try = time.monotonic() + 1
+            return self._marker >= wanted
+        wait_until(has_come, timeout, "the subscriber has seen all updates so far")
+        return self.events
 
     def __len__(self):
         return len(self._events)
@@ -138,5 +160,7 @@ class SseClient:
                 fields[name] = value
         if fields["id"] is not None:
             self.last_event_id = fields["id"]
-        if lines:
+        if fields["event"] == MARKER:
+            self._marker = max(self._marker, int(lines[0]))
+        elif lines:
             self._events.append(Event(fields["id"], fields["event"], "\n".join(lines), time.monotonic()))
