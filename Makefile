@@ -180,6 +180,12 @@ bench: ## speed as ratios against other programs on the same work
 	@$(MAKE) --no-print-directory all $(BENCHES)
 	@tests/bench/run
 
+.PHONY: bench-fanout
+bench-fanout: ## what reaches a thousand pages at once, by the way of publishing
+	@tools/deps.sh test
+	@$(MAKE) --no-print-directory all $(BENCHES)
+	@tests/bench/fanout
+
 .PHONY: lint
 lint: ## format, includes, static analysis, shell scripts
 	@tools/lint.sh

@@ -94,8 +94,8 @@ class Lab:
         code = process.wait(LIMIT)
         assert code == 0, f"{process.name} ended with {code}\n{process.log_tail()}"
 
-    def _publish(self, broker, count):
-        self._finish(self._tool("publish", broker.port, count, TOPICS))
+    def _publish(self, broker, count, topics=TOPICS):
+        self._finish(self._tool("publish", broker.port, count, topics))
 
     def _report(self, process, machine=None):
         """Of a tool that measures itself and then waits. machine: since it was started."""

@@ -1,10 +1,12 @@
-/* A device that publishes as fast as the broker takes it: QoS 1, MQTT 3.1.1, on a bare socket, so that
+/* A device that publishes at a rate, or as fast as the broker takes it: MQTT 3.1.1 on a bare socket, so that
  * its own cost stays small beside what is measured.
  *
- *     build/tests/bench/publish PORT COUNT [TOPICS]       1000 topics; to 127.0.0.1
+ *     build/tests/bench/publish PORT COUNT [TOPICS [RATE [QOS]]]       to 127.0.0.1; 1000 topics, rate 0: no limit, QoS 1
  *
- * Payloads are JSON of 100 bytes. Ends when the broker has acknowledged every message. */
+ * Payloads are JSON of 100 bytes, with a number from 0 on and the time of sending in unix us. Ends when the broker has
+ * acknowledged every message; at QoS 0, when it has read them. Prints the seconds that it took. */
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -18,6 +20,18 @@
 #define WRITE_MESSAGES 128  /* in one write */
 #define WINDOW         1024 /* unacknowledged; small enough that neither side's socket fills up */
 #define ACK_SIZE       4    /* CONNACK and PUBACK alike (MQTT 3.1.1, sections 3.2 and 3.4) */
+#define PACE_US        5000 /* with a rate: what is due is sent so often */
+
+struct device {
+    int fd;
+    size_t count;
+    size_t topics;
+    size_t rate; /* messages a second; 0: no limit */
+    bool qos_1;
+    size_t sent;
+    size_t acknowledged; /* QoS 0: always as many as sent */
+    int64_t started_us;
+};
 
 static _Noreturn void die(const char *text)
 {
@@ -78,49 +92,99 @@ static void say_hello(int fd)
         die("CONNACK");
 }
 
-static void append_publish(struct buf *out, size_t number, size_t topics)
+static void append_publish(struct buf *out, const struct device *device)
 {
     char topic[40], payload[PAYLOAD_SIZE + 1];
-    size_t room = number % topics;
-    size_t topic_len = (size_t)snprintf(topic, sizeof(topic), "bench/room%zu/climate", room);
-    int filled =
-        snprintf(payload, sizeof(payload),
-                 "{\"temperature\":21.5,\"humidity\":48,\"sequence\":%zu,\"note\":\"", number);
-    size_t remaining = 2 + topic_len + 2 + PAYLOAD_SIZE;
+    size_t topic_len = (size_t)snprintf(topic, sizeof(topic), "bench/room%zu/climate",
+                                        device->sent % device->topics);
+    int filled = snprintf(payload, sizeof(payload),
+                          "{\"temperature\":21.5,\"sequence\":%zu,\"at\":%lld,\"note\":\"",
+                          device->sent, (long long)clock_wall_us());
+    size_t remaining = 2 + topic_len + (device->qos_1 ? 2 : 0) + PAYLOAD_SIZE;
 
     memset(payload + filled, 'x', (size_t)(PAYLOAD_SIZE - filled));
     memcpy(payload + PAYLOAD_SIZE - 2, "\"}", 2);
-    buf_append_char(out, 0x32);
+    buf_append_char(out, device->qos_1 ? 0x32 : 0x30);
     buf_append_char(out, (char)(remaining % 128 | 128));
     buf_append_char(out, (char)(remaining / 128));
     append_u16(out, topic_len);
     buf_append(out, (struct bytes){topic, topic_len});
-    append_u16(out, 1 + number % 65535);
+    if (device->qos_1)
+        append_u16(out, 1 + device->sent % 65535);
     buf_append(out, (struct bytes){payload, PAYLOAD_SIZE});
+}
+
+/* How many may have been sent by now. */
+static size_t due(const struct device *device)
+{
+    if (device->rate == 0)
+        return device->count;
+    int64_t passed_us = clock_monotonic_us() - device->started_us;
+    size_t allowed = (size_t)((double)passed_us * (double)device->rate / 1e6);
+    return allowed < device->count ? allowed : device->count;
+}
+
+/* Sends what is due and fits. True if the window is full, or all is sent. */
+static bool send_some(struct device *device, struct buf *out)
+{
+    size_t until = due(device);
+
+    buf_clear(out);
+    for (int i = 0;
+         i < WRITE_MESSAGES && device->sent < until && device->sent - device->acknowledged < WINDOW;
+         i++) {
+        append_publish(out, device);
+        device->sent++;
+        device->acknowledged += !device->qos_1;
+    }
+    write_all(device->fd, buf_bytes(out));
+    if (device->sent == until && until < device->count)
+        usleep(PACE_US);
+    return device->sent == device->count || device->sent - device->acknowledged == WINDOW;
+}
+
+/* What was sent before it has been read when it is answered. */
+static void ping(int fd)
+{
+    char answer[2];
+
+    write_all(fd, (struct bytes){"\xc0\0", 2});
+    for (size_t got = 0; got < sizeof(answer);) {
+        ssize_t len = read(fd, answer + got, sizeof(answer) - got);
+
+        if (len <= 0)
+            die("the broker ended the connection");
+        got += (size_t)len;
+    }
+}
+
+static size_t argument(int argc, char **argv, int index, size_t without)
+{
+    return argc > index ? strtoul(argv[index], NULL, 10) : without;
 }
 
 int main(int argc, char **argv)
 {
-    size_t count = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
-    size_t topics = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
-    size_t sent = 0, acknowledged = 0;
+    struct device device = {.count = argument(argc, argv, 2, 0),
+                            .topics = argument(argc, argv, 3, 1000),
+                            .rate = argument(argc, argv, 4, 0),
+                            .qos_1 = argument(argc, argv, 5, 1) == 1};
     struct buf out = {0};
 
-    if (count == 0 || topics == 0) {
-        fprintf(stderr, "usage: publish PORT COUNT [TOPICS]\n");
+    if (device.count == 0 || device.topics == 0) {
+        fprintf(stderr, "usage: publish PORT COUNT [TOPICS [RATE [QOS]]]\n");
         return 2;
     }
-    int fd = connect_to(atoi(argv[1]));
-    say_hello(fd);
-    while (acknowledged < count) {
-        buf_clear(&out);
-        for (int i = 0; i < WRITE_MESSAGES && sent < count && sent - acknowledged < WINDOW; i++)
-            append_publish(&out, sent++, topics);
-        write_all(fd, buf_bytes(&out));
-        if (sent == count || sent - acknowledged == WINDOW)
-            acknowledged += read_acks(fd);
-    }
+    device.fd = connect_to(atoi(argv[1]));
+    say_hello(device.fd);
+    device.started_us = clock_monotonic_us();
+    while (device.sent < device.count || device.acknowledged < device.count)
+        if (send_some(&device, &out) && device.qos_1)
+            device.acknowledged += read_acks(device.fd);
+    if (!device.qos_1)
+        ping(device.fd);
+    printf("%.3f\n", (double)(clock_monotonic_us() - device.started_us) / 1e6);
     buf_free(&out);
-    close(fd);
+    close(device.fd);
     return 0;
 }
