@@ -28,7 +28,9 @@ struct queue_reader {
  * never is. */
 struct queue_entry {
     struct stream_id id;
-    struct bytes value;  /* data NULL: left out, or, with len 0, gone (trimmed, deleted) */
+    /* The field `message`, or a list of all fields where there are others (wire/fields.h).
+     * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
+    struct bytes value;
     uint32_t deliveries; /* as the group counts them; 1 for a new entry */
 };
 
@@ -50,6 +52,9 @@ typedef void queue_names_read(void *context, int result, const struct bytes *nam
 void queue_create_group(struct queue *queue, queue_done *done, void *context);
 /* The same; number: 2 stream and group were made, 1 the group alone, 0 both were there. */
 void queue_set_up(struct queue *queue, queue_number_read *done, void *context);
+
+/* The names of the stream's groups. What one of them acknowledges with XDEL, or trims, is gone for all. */
+void queue_read_groups(struct queue *queue, queue_names_read *done, void *context);
 
 /* number: 0 somebody else holds it (wait), 1 taken, 2 taken, and it had not been given back. first: this
  * process has not had it yet, so that one of our instance is a dead predecessor's; afterwards only one

@@ -2,6 +2,7 @@
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
 #include "common/client/queue_internal.h"
+#include "common/wire/fields.h"
 
 #include <stdlib.h>
 
@@ -56,24 +57,55 @@ static void collection_fail(struct collection *collection, const redisReply *rep
                   queue->dsn.group);
 }
 
-/* The value of the field `message` in an entry's list of fields. PHP writes that one field only; what
- * has another is handed on as it is, to be found undecodable. */
-static struct bytes message_field(const redisReply *fields)
+/* A field was left out for want of room: so is the whole entry, with that many bytes. */
+static bool is_left_out(const redisReply *fields, size_t *len)
 {
-    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2)
-        return BYTES_NONE;
-    for (size_t i = 0; i + 1 < fields->elements; i += 2)
-        if (bytes_equal(redis_text(fields->element[i]), BYTES("message")))
-            return redis_text(fields->element[i + 1]);
-    return redis_text(fields->element[1]);
+    bool left_out = false;
+
+    *len = 0;
+    for (size_t i = 0; i < fields->elements; i++) {
+        *len += (size_t)fields->element[i]->len;
+        left_out = left_out || fields->element[i]->str == NULL;
+    }
+    return left_out;
 }
 
-static bool read_entry(const redisReply *row, struct queue_entry *entry)
+static struct bytes encode_fields(struct arena *arena, const redisReply *fields)
+{
+    struct bytes *words = xcalloc(fields->elements, sizeof(*words));
+    struct buf list = {0};
+
+    for (size_t i = 0; i < fields->elements; i++)
+        words[i] = redis_text(fields->element[i]);
+    fields_encode(&list, words, fields->elements);
+    free(words);
+    struct bytes value = arena_copy(arena, buf_bytes(&list));
+    buf_free(&list);
+    return value;
+}
+
+/* The field `message`, where it is the only one, as Symfony writes it; else all fields as a list. */
+static struct bytes value_of(struct arena *arena, const redisReply *fields)
+{
+    size_t len;
+
+    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2)
+        return BYTES_NONE;
+    if (is_left_out(fields, &len))
+        return (struct bytes){NULL, len};
+    struct bytes value = redis_text(fields->element[1]);
+    if (fields->elements == 2 && bytes_equal_text(redis_text(fields->element[0]), "message") &&
+        !fields_is_list(value))
+        return value;
+    return encode_fields(arena, fields);
+}
+
+static bool read_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry)
 {
     if (row->type != REDIS_REPLY_ARRAY || row->elements < 2 ||
         !stream_id_parse(redis_text(row->element[0]), &entry->id))
         return false;
-    entry->value = message_field(row->element[1]);
+    entry->value = value_of(arena, row->element[1]);
     entry->deliveries = 1;
     return true;
 }
@@ -90,7 +122,8 @@ static void new_read(void *context, const redisReply *reply, const struct error 
 
         collection->entries = xcalloc(rows->elements + 1, sizeof(struct queue_entry));
         for (size_t i = 0; i < rows->elements; i++)
-            if (read_entry(rows->element[i], &collection->entries[collection->len]))
+            if (read_entry(&collection->arena, rows->element[i],
+                           &collection->entries[collection->len]))
                 collection->len++;
     }
     collection_finish(collection);
@@ -132,7 +165,7 @@ static void range_read(void *context, const redisReply *reply, const struct erro
     if (err != NULL)
         collection_fail(collection, reply, err);
     else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-             read_entry(reply->element[0], &found))
+             read_entry(&collection->arena, reply->element[0], &found))
         entry->value =
             found.value.data != NULL ? arena_copy(&collection->arena, found.value) : found.value;
     if (collection->answered == collection->len)

@@ -81,12 +81,22 @@ void redis_free(struct redis *redis)
 
 /* Values that are not kept ------------------------------------------------------------------------- */
 
-static bool is_beyond(struct redis_budget *budget, size_t len)
+/* The list of fields that the string stands in: a list within others. NULL: a list of strings alone. */
+static const void *entry_of(const redisReadTask *task)
 {
-    if (budget->used && len > budget->left) {
+    return task->parent != NULL && task->parent->parent != NULL ? task->parent->obj : NULL;
+}
+
+static bool is_beyond(struct redis_budget *budget, const void *entry, size_t len)
+{
+    bool first = !budget->used || (entry != NULL && entry == budget->first);
+
+    if (!first && len > budget->left) {
         budget->left = 0; /* nothing behind it either: they keep their order */
         return true;
     }
+    if (!budget->used)
+        budget->first = entry;
     budget->used = true;
     budget->left -= len < budget->left ? len : budget->left;
     return false;
@@ -99,7 +109,7 @@ static void *create_string(const redisReadTask *task, char *text, size_t len)
     char empty[] = "";
 
     if (budget == NULL || task->type != REDIS_REPLY_STRING || len <= SMALL_MAX ||
-        !is_beyond(budget, len))
+        !is_beyond(budget, entry_of(task), len))
         return redis->plain_string(task, text, len);
     redisReply *reply = redis->plain_string(task, empty, 0);
     if (reply != NULL) {
@@ -289,6 +299,8 @@ static void finish_oldest(struct redis *redis, const redisReply *reply, const st
 {
     struct request request = take_oldest(redis);
 
+    if (request.budget != NULL)
+        request.budget->first = NULL;
     begin_time(redis);
     if (request.done != NULL)
         request.done(request.context, reply, err);

@@ -44,10 +44,12 @@ void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, v
 void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
                 redis_replied *done, void *context);
 /* The values of one reading, all its requests together: what goes beyond `left` bytes is not kept. The first one
- * is, whatever its size, and small ones always. */
+ * is, whatever its size, and with it what stands in one list with it, an entry's other fields; and small ones
+ * always. */
 struct redis_budget {
     size_t left;
     bool used;
+    const void *first; /* the list of the first one, while its reply comes in */
 };
 /* Of the next request. A string that is not kept comes with its length, and str NULL. */
 void redis_limit_next(struct redis *redis, struct redis_budget *budget);

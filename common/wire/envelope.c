@@ -3,6 +3,7 @@
 #include "common/base/clock.h"
 #include "common/wire/envelope_names.h"
 #include "common/wire/envelope_php.h"
+#include "common/wire/fields.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
@@ -177,7 +178,8 @@ int envelope_decode_parts(struct envelope *envelope, struct bytes body, struct b
         envelope->retry_count = 0;
     envelope->mqtt_id = metadata.id;
     envelope->received_us = envelope_time(metadata.received_at);
-    envelope->raw = bytes_equal_text(metadata.raw, "1");
+    envelope->raw_fields = bytes_equal_text(metadata.raw, RAW_FIELDS);
+    envelope->raw = envelope->raw_fields || bytes_equal_text(metadata.raw, RAW_MESSAGE);
     envelope->redriven = metadata.redriven.len > 0;
     return 0;
 }
@@ -197,8 +199,8 @@ static int unwrap(struct bytes *json, struct bytes value)
     return 0;
 }
 
-int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
-                    struct error *err)
+static int decode_message(struct envelope *envelope, struct bytes value, struct arena *arena,
+                          struct error *err)
 {
     struct bytes body = BYTES_NONE;
     struct bytes headers = BYTES_NONE;
@@ -222,6 +224,34 @@ int envelope_decode(struct envelope *envelope, struct bytes value, struct arena 
     if (body.len == 0 || json_unquote(&body, body, arena) < 0)
         return error_set(err, ERR_FORMAT, "the entry has no string body");
     return envelope_decode_parts(envelope, body, headers, arena, err);
+}
+
+/* As Symfony 8.2 reads what others add. php-redis may have wrapped both. */
+static int decode_body(struct envelope *envelope, const struct fields *fields, struct arena *arena,
+                       struct error *err)
+{
+    struct bytes body, headers;
+
+    if (unwrap(&body, fields->body) < 0 || unwrap(&headers, fields->headers) < 0)
+        return error_set(err, ERR_FORMAT,
+                         "body or headers is not the serialized string it begins as");
+    return envelope_decode_parts(envelope, body, headers, arena, err);
+}
+
+int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
+                    struct error *err)
+{
+    struct fields fields;
+
+    if (!fields_is_list(value))
+        return decode_message(envelope, value, arena, err);
+    if (fields_decode(&fields, value) < 0)
+        return error_set(err, ERR_FORMAT, "the entry is not the list of fields it begins as");
+    if (fields.message.data != NULL)
+        return decode_message(envelope, fields.message, arena, err);
+    if (fields.body.data != NULL)
+        return decode_body(envelope, &fields, arena, err);
+    return error_set(err, ERR_FORMAT, "the entry has neither a field message nor a field body");
 }
 
 int envelope_join(struct buf *value, struct bytes body, struct bytes headers, bool redis_serialized,

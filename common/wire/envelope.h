@@ -1,4 +1,4 @@
-/* One stream entry's `message` field: Symfony Messenger's envelope around MqttMessage(topic, payload).
+/* One stream entry: Symfony Messenger's envelope around MqttMessage(topic, payload), in the field `message`.
  *
  * Source: Symfony's PhpSerializer and Serializer, and the Redis transport's Connection; their own bytes
  * are in tests/vectors (5.4, 6.4, 7.4), the layers in docs/WIRE.md. Pure; a template belongs to one
@@ -68,10 +68,12 @@ struct envelope {
     int64_t retry_count;  /* the last RedeliveryStamp's; 0 without */
     struct bytes message_class;
     bool raw; /* X-Mqtt-Raw: payload is an entry that could not be decoded (stamp_undecodable) */
-    bool redriven; /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
+    bool raw_fields; /* and not its field `message` alone, but all its fields (fields.h) */
+    bool redriven;   /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
 };
 
-/* Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
+/* The value is that of the field `message`, or a list of all fields (fields.h): of that `message` is read, else `body`
+ * with `headers`. Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
  * bodies, and the failed rows' body and headers alike. -ERR_FORMAT with what is wrong. */
 MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
                                struct error *err);

@@ -12,11 +12,14 @@
 #define HEADER_RETAIN      "X-Mqtt-Retain"
 #define HEADER_ENCODING    "X-Mqtt-Encoding" /* base64: the JSON body's payload is */
 #define HEADER_TOPIC       "X-Mqtt-Topic"    /* base64 of a topic that is not UTF-8 */
-#define HEADER_RAW         "X-Mqtt-Raw"      /* 1: the payload is a whole entry's field */
+#define HEADER_RAW         "X-Mqtt-Raw"      /* the payload is an entry as it was: */
 #define HEADER_ENTRY       "X-Mqtt-Entry"    /* which entry a failed row comes from */
 
 #define HEADER_REDRIVEN                                                                            \
     "X-Mqtt-Redriven" /* the failed message that an operator sent again as this */
+
+#define RAW_MESSAGE "1"      /* its field `message`, which is its only one */
+#define RAW_FIELDS  "fields" /* all its fields: fields.h */
 
 #define UNDECODABLE_TOPIC "$undecodable"
 

@@ -2,6 +2,7 @@
 
 #include "common/wire/envelope_names.h"
 #include "common/wire/envelope_php.h"
+#include "common/wire/fields.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 #include "common/wire/stamp_body.h"
@@ -191,6 +192,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
                        struct bytes value, const struct stamp_failure *failure)
 {
     struct envelope_message message = {.topic = BYTES(UNDECODABLE_TOPIC), .payload = value};
+    struct bytes form = fields_is_list(value) ? BYTES(RAW_FIELDS) : BYTES(RAW_MESSAGE);
     struct envelope_format plain = *format;
     struct envelope_template *template;
     struct arena arena = {0};
@@ -205,7 +207,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
 
     /* What was just written can be read, or this program is wrong. */
     if (envelope_decode(&envelope, buf_bytes(&entry), &arena, NULL) < 0 ||
-        set_header(&marked, envelope.headers, HEADER_RAW, BYTES("1"), &arena) < 0)
+        set_header(&marked, envelope.headers, HEADER_RAW, form, &arena) < 0)
         abort();
     envelope.headers = buf_bytes(&marked);
     if (stamp_failure(body, headers, &envelope, failure, NULL) < 0)

@@ -1,6 +1,7 @@
 /* Entries from outside, and messages of any bytes in every format. The first byte says which:
  * bit 7 set, the rest is an entry's field; else bits 0-5 are the format, the next byte the topic's length. */
 #include "common/wire/envelope.h"
+#include "common/wire/fields.h"
 #include "common/wire/json.h"
 
 #include <stdlib.h>
@@ -78,16 +79,33 @@ static void encode_any(uint8_t flags, struct bytes topic, struct bytes payload, 
     buf_free(&out);
 }
 
+/* Every entry that Redis may hold: what Messenger reads of it is found again. */
+static void list_any(struct bytes name, struct bytes value)
+{
+    const struct bytes words[] = {name, value, BYTES("body"), value};
+    struct fields fields;
+    struct buf list = {0};
+
+    fields_encode(&list, words, 4);
+    require(fields_is_list(buf_bytes(&list)));
+    require(fields_decode(&fields, buf_bytes(&list)) == 0);
+    require(bytes_equal(fields.body, value));
+    require((fields.message.data != NULL) == bytes_equal_text(name, "message"));
+    buf_free(&list);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes input = {(const char *)data, size};
     struct arena arena = {0};
 
-    if (size >= 1 && (data[0] & 0x80) != 0)
+    if (size >= 1 && (data[0] & 0x80) != 0) {
         decode_any(bytes_slice(input, 1, size), &arena);
-    else if (size >= 2)
+    } else if (size >= 2) {
+        list_any(bytes_slice(input, 2, data[1]), bytes_slice(input, 2 + (size_t)data[1], size));
         encode_any(data[0], bytes_slice(input, 2, data[1]),
                    bytes_slice(input, 2 + (size_t)data[1], size), &arena);
+    }
     arena_free(&arena);
     return 0;
 }

@@ -453,6 +453,36 @@ static void test_a_value_behind_one_that_was_left_out_is_left_out_too(void **sta
     assert_left_out(&read, 3, 1);
 }
 
+static void test_fields_of_one_entry_are_kept_or_left_out_together(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer read = {0};
+    char line[500];
+
+    make_group(fixture);
+    snprintf(line, sizeof(line), "XADD messages * a %0100d b %0100d", 0, 0);
+    for (int i = 0; i < 3; i++)
+        command(fixture, line);
+    queue_read_new(fixture->queue, "w-1", 10, 350, 0, on_entries, &read);
+    wait_for(fixture->queue, &read);
+    assert_left_out(&read, 3, 1);
+    assert_true(bytes_starts_with(bytes_of(read.text), BYTES("a:4:{i:0;s:1:\"a\";i:1;s:100:\"0")));
+    struct answer pending = read_pending(fixture, 1);
+    assert_left_out(&pending, 3, 1);
+    struct answer again = read_ids(fixture, &read, 400);
+    assert_left_out(&again, 3, 2);
+}
+
+static void test_a_message_that_looks_like_a_list_of_fields_is_put_into_one(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_group(fixture);
+    command(fixture, "XADD messages * message a:0:{}");
+    struct answer read = read_new(fixture, "w-1", 2);
+    assert_string_equal(read.text, "a:2:{i:0;s:7:\"message\";i:1;s:6:\"a:0:{}\";}");
+}
+
 static void on_members(void *context, int result, const struct bytes *members, size_t len,
                        const struct error *err)
 {
@@ -595,6 +625,8 @@ int main(void)
         WITH_REDIS(test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied),
         WITH_REDIS(test_the_delivery_count_of_one_entry_is_set),
         WITH_REDIS(test_values_beyond_the_bytes_of_a_reading_are_left_out),
+        WITH_REDIS(test_fields_of_one_entry_are_kept_or_left_out_together),
+        WITH_REDIS(test_a_message_that_looks_like_a_list_of_fields_is_put_into_one),
         WITH_REDIS(test_the_first_value_of_a_reading_is_kept_whatever_its_size),
         WITH_REDIS(test_a_value_behind_one_that_was_left_out_is_left_out_too),
         WITH_REDIS(test_due_members_beyond_the_bytes_are_left_out_but_for_the_first),

@@ -206,11 +206,11 @@ static void test_foreign_headers_stay_byte_for_byte(void **state)
 
 static void test_an_undecodable_entry_is_kept_whole_and_marked(void **state)
 {
-    static const struct bytes values[] = {BYTES("not an envelope"), BYTES("\xFF\0\xFE"),
-                                          BYTES_NONE};
+    static const struct bytes values[] = {BYTES("not an envelope"), BYTES("\xFF\0\xFE"), BYTES_NONE,
+                                          BYTES("a:2:{i:0;s:1:\"k\";i:1;s:1:\"\0\";}")};
 
     (void)state;
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 8; i++) {
         struct envelope_format format = {
             .serializer = i % 2 == 0 ? ENVELOPE_PHP : ENVELOPE_JSON,
             .visibility = ENVELOPE_PRIVATE,
@@ -228,6 +228,7 @@ static void test_an_undecodable_entry_is_kept_whole_and_marked(void **state)
         stamp_undecodable(&subject.body, &subject.headers, &format, values[i / 2], &failure);
         subject_decode(&subject);
         assert_true(subject.envelope.raw);
+        assert_int_equal(subject.envelope.raw_fields, i / 2 == 3);
         assert_text(subject.envelope.topic, "$undecodable");
         assert_bytes(subject.envelope.payload, values[i / 2]);
         assert_int_equal(subject.envelope.mqtt_id.len, 0);
