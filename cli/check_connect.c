@@ -29,7 +29,8 @@ static void check_mqtt(const struct settings_mqtt *mqtt, struct check_servers *s
     free(name);
 }
 
-static void check_transport(const struct settings_transport *transport,
+static void check_transport(const struct settings *settings,
+                            const struct settings_transport *transport,
                             struct check_servers *servers)
 {
     struct buf address = {0};
@@ -39,7 +40,7 @@ static void check_transport(const struct settings_transport *transport,
     if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0)
         return; /* said by check_settings */
     dsn_redacted(&address, transport->dsn);
-    check_redis(transport, &dsn, check_server_add(servers, "redis", buf_text(&address)));
+    check_redis(settings, transport, &dsn, check_server_add(servers, "redis", buf_text(&address)));
     dsn_redis_free(&dsn);
     buf_free(&address);
 }
@@ -57,7 +58,9 @@ static void check_failure(const struct settings_failure *failure, struct check_s
     if (failure_new(&rows, failure, &err) < 0 ||
         failure_count(rows, CHECK_TIMEOUT_MS, &count, &err) < 0) {
         check_server_fail(server, check_server_words(server, &err),
-                          "see [failure] dsn (DATABASE_URL)");
+                          dsn_is_redis(failure->dsn)
+                              ? "see [failure] dsn (MESSENGER_FAILURE_TRANSPORT_DSN)"
+                              : "see [failure] dsn (DATABASE_URL)");
     }
     failure_free(rows);
     buf_free(&address);
@@ -86,7 +89,7 @@ void check_connect(const struct settings *settings, struct check_servers *server
     for (size_t i = 0; i < settings->consumers_len; i++)
         check_mqtt(&settings->consumers[i], servers);
     for (size_t i = 0; i < settings->transports_len; i++)
-        check_transport(&settings->transports[i], servers);
+        check_transport(settings, &settings->transports[i], servers);
     if (settings->failure.dsn[0])
         check_failure(&settings->failure, servers);
 }

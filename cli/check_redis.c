@@ -1,5 +1,6 @@
 #include "cli/check_redis.h"
 
+#include "cli/check_groups.h"
 #include "common/base/alloc.h"
 #include "common/base/random.h"
 #include "common/client/redis_connect.h"
@@ -394,8 +395,8 @@ static void nothing_broken(void *context, const struct error *err)
     (void)err;
 }
 
-void check_redis(const struct settings_transport *transport, const struct dsn_redis *dsn,
-                 struct check_server *server)
+void check_redis(const struct settings *settings, const struct settings_transport *transport,
+                 const struct dsn_redis *dsn, struct check_server *server)
 {
     struct trial trial = {.transport = transport, .dsn = dsn, .server = server};
     struct error err = {0};
@@ -408,8 +409,10 @@ void check_redis(const struct settings_transport *transport, const struct dsn_re
         bool whole = try_all(&trial);
 
         say_forbidden(&trial);
-        if (whole && server->ok)
+        if (whole && server->ok) {
             read_settings(&trial);
+            check_groups(trial.redis, settings, dsn, server);
+        }
     }
     redis_free(trial.redis);
     free(trial.nobody);

@@ -11,7 +11,7 @@
 #include "common/settings/settings.h"
 #include "common/wire/dsn.h"
 
-void check_redis(const struct settings_transport *transport, const struct dsn_redis *dsn,
-                 struct check_server *server);
+void check_redis(const struct settings *settings, const struct settings_transport *transport,
+                 const struct dsn_redis *dsn, struct check_server *server);
 
 #endif

@@ -227,6 +227,22 @@ static void summary_line(struct buf *out, const cJSON *status)
     buf_printf(out, " · hub %s\n", hub_word(status));
 }
 
+/* "1 other consumer group on the stream of async: what is acknowledged here ..." */
+static void group_line(struct buf *out, const cJSON *status, bool color)
+{
+    const cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
+    double count = control_client_number(transport, "other_groups");
+
+    if (count <= 0)
+        return;
+    buf_append_text(out, color ? RED : "");
+    render_count(out, count);
+    buf_printf(out,
+               " other consumer group%s on the stream of %s: what is acknowledged here is deleted "
+               "for all%s (docs/DSN.md, \"One group a stream\")\n",
+               count > 1 ? "s" : "", control_client_text(transport, "name"), color ? PLAIN : "");
+}
+
 static void reason_lines(struct buf *out, const cJSON *status, bool color)
 {
     const cJSON *reasons = cJSON_GetObjectItemCaseSensitive(status, "reasons");
@@ -303,6 +319,7 @@ void render_status(struct buf *out, const cJSON *status, bool color)
         absence_line(out, process);
     }
     summary_line(out, status);
+    group_line(out, status, color);
     reason_lines(out, status, color);
 }
 

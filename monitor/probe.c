@@ -30,13 +30,14 @@ struct queue_probe {
 
 /* -1 where Redis does not tell. */
 struct queue_numbers {
-    int64_t ready;     /* entries that the group has not read */
-    int64_t pending;   /* read and not acknowledged */
-    int64_t delayed;   /* in the delayed set */
-    int64_t oldest_ms; /* age of the oldest entry that is not done; 0: there is none */
+    int64_t ready;        /* entries that the group has not read */
+    int64_t pending;      /* read and not acknowledged */
+    int64_t delayed;      /* in the delayed set */
+    int64_t oldest_ms;    /* age of the oldest entry that is not done; 0: there is none */
+    int64_t other_groups; /* where acknowledged entries are deleted, for them as well */
 };
 
-static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1};
+static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1, -1};
 
 static int queue_new(struct queue_probe **probe, const struct settings_transport *transport,
                      int64_t limit_ms, struct error *err)
@@ -123,6 +124,9 @@ static void ask_group(struct queue_probe *probe, int64_t entries, struct queue_n
     if (groups == NULL)
         return;
     const redisReply *group = find_group(groups, probe->dsn.group);
+    int64_t others = (int64_t)groups->elements - (group != NULL);
+    bool deletes = probe->dsn.delete_after_ack || probe->dsn.delete_after_reject;
+    numbers->other_groups = deletes ? others : 0;
     if (group == NULL) {
         numbers->ready = entries;
         numbers->pending = 0;
@@ -267,6 +271,7 @@ static void ask_redis(struct probe *probe)
     atomic_store(&stats->pending, numbers.pending);
     atomic_store(&stats->delayed, numbers.delayed);
     atomic_store(&stats->oldest_ms, numbers.oldest_ms);
+    atomic_store(&stats->other_groups, numbers.other_groups);
     atomic_store(&stats->redis_ok, result == 0);
 }
 

@@ -236,10 +236,12 @@ static void group_made(void *context, int result, const struct error *err)
     reader->asked = false;
     if (reader->phase != GROUP)
         return;
-    if (result < 0)
+    if (result < 0) {
         fail(reader, result, err);
-    else
-        reader->phase = LEASE;
+        return;
+    }
+    reader->phase = LEASE;
+    source_look_for_groups(reader->source);
 }
 
 /* A connection that ended by itself; the next step sees to it. */

@@ -299,6 +299,37 @@ void source_mark_healthy(struct source *source)
     stats_set(source->child->slot, STATS_REDIS_CONNECTED, 1);
 }
 
+static void groups_read(void *context, int result, const struct bytes *names, size_t len,
+                        const struct error *err)
+{
+    struct source *source = context;
+    const char *ours = queue_dsn(source->writer)->group;
+    struct buf others = {0};
+
+    (void)err; /* a server that does not tell is not pressed */
+    for (size_t i = 0; result == 0 && i < len; i++)
+        if (!bytes_equal_text(names[i], ours))
+            buf_printf(&others, "%s%.*s", others.len > 0 ? ", " : "", BYTES_ARG(names[i]));
+    if (others.len > 0)
+        log_fault(&source->group_fault, LOG_LEVEL_ERROR, LOG_PLAIN,
+                  "%s: %.200s reads the stream beside our group %s, and loses each entry that we "
+                  "acknowledge: it is deleted for all groups. Give each group a stream of its own, "
+                  "or set delete_after_ack=0&delete_after_reject=0 in every DSN of this one",
+                  queue_address(source->writer), buf_text(&others), ours);
+    else
+        log_fault_over(&source->group_fault, LOG_PLAIN, "%s: no other group reads the stream now",
+                       queue_address(source->writer));
+    buf_free(&others);
+}
+
+void source_look_for_groups(struct source *source)
+{
+    const struct dsn_redis *dsn = queue_dsn(source->writer);
+
+    if (dsn->delete_after_ack || dsn->delete_after_reject)
+        queue_read_groups(source->writer, groups_read, source);
+}
+
 void source_report_error(struct source *source, enum source_error about, const struct error *err)
 {
     /* A connection that broke is dealt with as a whole. */

@@ -79,6 +79,7 @@ struct source {
     struct log_fault fault;
     char error[SOURCE_ERRORS][160];
     struct log_fault error_fault[SOURCE_ERRORS];
+    struct log_fault group_fault;
 };
 
 /* instance: the first part of the consumer's name, where the DSN has none. total: shared by all sources. */
@@ -130,6 +131,8 @@ void source_learn_size(struct source *source, size_t largest);
 
 void source_fail(struct source *source, int result, const struct error *err);
 void source_mark_healthy(struct source *source);
+/* Says loudly if another consumer group reads the stream, whose entries we delete. */
+void source_look_for_groups(struct source *source);
 void source_report_error(struct source *source, enum source_error about, const struct error *err);
 void source_clear_error(struct source *source, enum source_error about);
 const char *source_trouble(const struct source *source); /* "" : none */

@@ -102,6 +102,34 @@ void queue_set_up(struct queue *queue, queue_number_read *done, void *context)
                   queue->dsn.stream);
 }
 
+static struct bytes group_name(const redisReply *group)
+{
+    for (size_t i = 0; i + 1 < group->elements; i += 2)
+        if (bytes_equal_text(redis_text(group->element[i]), "name"))
+            return redis_text(group->element[i + 1]);
+    return BYTES_NONE;
+}
+
+static void answer_groups(void *context, const redisReply *reply, const struct error *err)
+{
+    struct queue_call call = queue_call_take(context);
+    size_t len = err == NULL ? reply->elements : 0;
+    struct bytes *names = xcalloc(len + 1, sizeof(*names));
+
+    for (size_t i = 0; i < len; i++)
+        names[i] = group_name(reply->element[i]);
+    call.names(call.context, queue_result(err), names, len, err);
+    free(names);
+}
+
+void queue_read_groups(struct queue *queue, queue_names_read *done, void *context)
+{
+    struct queue_call *call =
+        queue_call_new((struct queue_call){.queue = queue, .names = done, .context = context});
+
+    redis_command(queue->redis, 0, answer_groups, call, "XINFO GROUPS %s", queue->dsn.stream);
+}
+
 void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context)
 {

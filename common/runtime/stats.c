@@ -68,6 +68,7 @@ static struct stats *initialise(char *memory, size_t slots)
     atomic_store(&probe->pending, -1);
     atomic_store(&probe->delayed, -1);
     atomic_store(&probe->oldest_ms, -1);
+    atomic_store(&probe->other_groups, -1);
     atomic_store(&probe->failed, -1);
     atomic_store(&probe->redis_ok, -1);
     atomic_store(&probe->failure_ok, -1);

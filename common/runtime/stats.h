@@ -142,8 +142,9 @@ struct stats_probe {
     _Atomic int64_t ready;      /* entries in the stream that no worker has read */
     _Atomic int64_t pending;    /* read, not yet acknowledged */
     _Atomic int64_t delayed;
-    _Atomic int64_t oldest_ms;                 /* age of the oldest entry in the stream */
-    _Atomic int64_t failed;                    /* rows in the failure transport */
+    _Atomic int64_t oldest_ms;    /* age of the oldest entry in the stream */
+    _Atomic int64_t other_groups; /* that read the stream, and lose what is acknowledged here */
+    _Atomic int64_t failed;       /* messages in the failure transport */
     struct stats_answer answer[STATS_SERVERS]; /* why a server is not well; "" when it is */
 } __attribute__((aligned(64)));
 

@@ -233,6 +233,7 @@ static void add_queues(cJSON *to, const struct settings *settings, const struct 
     add_number(transport, "pending", atomic_load(&probe->pending));
     add_number(transport, "delayed", atomic_load(&probe->delayed));
     add_number(transport, "oldest_ms", atomic_load(&probe->oldest_ms));
+    add_number(transport, "other_groups", atomic_load(&probe->other_groups));
     cJSON *failure = cJSON_AddObjectToObject(to, "failure");
     cJSON_AddStringToObject(failure, "queue", settings->failure.queue_name);
     add_number(failure, "messages", atomic_load(&probe->failed));

@@ -426,6 +426,33 @@ def test_trying_changes_nothing(guarded, check_redis):
     wait_until(lambda: snapshot(guarded) == before, 10, lambda: f"{snapshot(guarded)} is {before}")
 
 
+def test_another_group_on_the_stream_is_a_fault(guarded, check_redis):
+    allow(guarded, "+@all", "allkeys")
+    for group in ("symfony", "analytics"):
+        guarded.client.xgroup_create("messages", group, 0, mkstream=True)
+    answer = check_redis()
+    assert not answer["ok"]
+    assert "has another consumer group beside symfony: analytics. What one acknowledges is deleted" in answer["text"]
+    assert check_redis(delete_after_ack="false", delete_after_reject="false")["ok"]
+    guarded.client.xgroup_destroy("messages", "analytics")
+    assert check_redis()["ok"]
+
+
+def test_other_streams_with_a_group_are_named(guarded, check_redis, folder, mosquitto):
+    """The DSN may lack what messenger.yaml says."""
+    allow(guarded, "+@all", "allkeys")
+    client = guarded.client
+    client.xgroup_create("orders", "symfony", 0, mkstream=True)
+    client.xadd("no group", {"a": "b"})
+    client.set("no stream", "x")
+    client.execute_command("SELECT", 3)
+    client.xgroup_create("messages", "php", 0, mkstream=True)
+    answer = check_redis()
+    assert answer["ok"] and re.search(r"other streams with a consumer group on this server: orders \(group symfony\), "
+                                      r"messages \(group php, dbindex 3\); if PHP", answer["text"]), answer
+    assert "orders (" not in check_redis("/orders")["text"]
+
+
 @pytest.mark.parametrize("key, kind", [("messages", "stream"), ("messages__queue", "sorted set")])
 def test_a_key_of_another_kind_is_said_once(guarded, check_redis, key, kind):
     allow(guarded, "+@all", *KEYS)

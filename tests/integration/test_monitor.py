@@ -163,7 +163,7 @@ def test_status_counts_what_waits_in_redis(bridge, monitor, redis):
 
 def test_status_of_an_absent_stream_is_zeros(bridge, monitor):
     assert request(bridge, "/status").json["transport"] == {
-        "name": "async", "ready": 0, "pending": 0, "delayed": 0, "oldest_ms": 0}
+        "name": "async", "ready": 0, "pending": 0, "delayed": 0, "oldest_ms": 0, "other_groups": 0}
 
 
 def test_status_lists_the_processes(bridge, monitor):

@@ -121,6 +121,25 @@ static void test_depths_that_are_not_fresh_say_their_age(void **test)
     cJSON_Delete(status);
 }
 
+static void test_other_groups_on_the_stream_are_told(void **test)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
+    struct buf out = {0};
+
+    (void)test;
+    cJSON_AddNumberToObject(transport, "other_groups", 0);
+    render_status(&out, status, false);
+    assert_null(strstr(buf_text(&out), "consumer group"));
+    cJSON_ReplaceItemInObject(transport, "other_groups", cJSON_CreateNumber(2));
+    buf_clear(&out);
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), "\n2 other consumer groups on the stream of async: what "
+                                           "is acknowledged here is deleted for all"));
+    buf_free(&out);
+    cJSON_Delete(status);
+}
+
 static void test_colour_changes_no_column(void **test)
 {
     cJSON *status = cJSON_Parse(STATUS);
@@ -217,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_counts_are_whole_unless_a_small_rate),
         cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
         cmocka_unit_test(test_depths_that_are_not_fresh_say_their_age),
+        cmocka_unit_test(test_other_groups_on_the_stream_are_told),
         cmocka_unit_test(test_colour_changes_no_column),
         cmocka_unit_test(test_processes_are_sorted_by_any_column),
         cmocka_unit_test(test_a_picture_is_cut_to_the_screen_by_characters),
