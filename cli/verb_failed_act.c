@@ -263,6 +263,10 @@ static int encode(struct item *item, const struct failure_message *message,
     struct buf body = {0}, headers = {0};
     int result;
 
+    if (failed->envelope.raw_fields)
+        return error_set(err, ERR_USAGE,
+                         "it is a stream entry with fields of its own, which goes back by XADD: "
+                         "docs/WIRE.md, \"Entries with fields of their own\"");
     if (failed->envelope.raw) {
         buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
         return 0;

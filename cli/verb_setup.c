@@ -72,6 +72,7 @@ static void set_up_transport(struct target *target, const struct settings_transp
 
 static void set_up_failure(struct target *target, const struct settings_failure *settings)
 {
+    bool is_redis = dsn_is_redis(settings->dsn);
     struct failure *failure = NULL;
     bool made = false;
 
@@ -82,7 +83,8 @@ static void set_up_failure(struct target *target, const struct settings_failure 
     if (target->result == 0)
         target->result = failure_set_up(failure, CHECK_TIMEOUT_MS, &made, &target->err);
     if (target->result == 0)
-        add_part(target, "table", settings->table, made);
+        add_part(target, is_redis ? "stream" : "table",
+                 is_redis ? settings->queue_name : settings->table, made);
     failure_free(failure);
 }
 

@@ -61,7 +61,7 @@ bool failure_take(struct failure *failure, int *result, struct error *err);
  * thread: the next one waits for its end and uses its connection. Not on one that rows are written with. */
 MUST_CHECK int failure_count(struct failure *failure, int64_t timeout_ms, int64_t *count,
                              struct error *err);
-/* Likewise: makes the table if it is missing, whatever auto_setup says; *made: it was. */
+/* Likewise: makes the table, or stream and group, if it is missing, whatever auto_setup says; *made: it was. */
 MUST_CHECK int failure_set_up(struct failure *failure, int64_t timeout_ms, bool *made,
                               struct error *err);
 

@@ -5,6 +5,7 @@
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/settings/settings_verify.h"
+#include "common/wire/dsn.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,6 +33,11 @@ int failure_admin_new(struct failure_admin **admin, const struct settings_failur
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
+    if (dsn_is_redis(settings->dsn))
+        return error_set(
+            err, ERR_USAGE,
+            "[failure] dsn is a stream in Redis: what failed can be listed and retried "
+            "only where it lies in PostgreSQL; here PHP's messenger:consume handles it");
     result = settings_verify_failure(settings, NULL, err);
     if (result < 0)
         return result;

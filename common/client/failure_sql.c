@@ -105,21 +105,28 @@ static char *make_setup(const char *table, const char *quoted, const char *funct
     return take_text(&sql);
 }
 
+/* A time that is given in UTC, as the rows have it: in the zone of $5. */
+#define LOCAL(time) "(" time "::timestamp AT TIME ZONE 'UTC' AT TIME ZONE $5::text)"
+
 static void make_statements(struct failure_sql *sql, const char *quoted)
 {
     static const char columns[] = "(body, headers, queue_name, created_at, available_at)";
 
-    sql->insert = xasprintf("INSERT INTO %s %s VALUES ($1, $2, $3, $4, $4)", quoted, columns);
+    sql->insert = xasprintf(
+        "INSERT INTO %s %s VALUES ($1, $2, $3, " LOCAL("$4") ", " LOCAL("$4") ")", quoted, columns);
     /* available_at is what the index has. */
-    sql->insert_unless =
-        xasprintf("INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, $4::timestamp, "
-                  "$5::timestamp WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
-                  "AND available_at IN ($5::timestamp, $6::timestamp) "
-                  "AND position($7::text IN headers) > 0) "
-                  "AND ($8::text = '' OR NOT EXISTS (SELECT 1 FROM (SELECT queue_name, headers "
-                  "FROM %s ORDER BY id DESC LIMIT %d) AS latest WHERE queue_name = $3::varchar "
-                  "AND position($8::text IN headers) > 0))",
-                  quoted, columns, quoted, quoted, FAILURE_ROWS_LOOKED_THROUGH);
+    sql->insert_unless = xasprintf(
+        "INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, " LOCAL("$4") ", " LOCAL(
+            "$6") " WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
+                  "AND available_at IN (" LOCAL("$6") ", " LOCAL(
+                      "$7") ") "
+                            "AND position($8::text IN headers) > 0) "
+                            "AND ($9::text = '' OR NOT EXISTS (SELECT 1 FROM (SELECT queue_name, "
+                            "headers "
+                            "FROM %s ORDER BY id DESC LIMIT %d) AS latest WHERE queue_name = "
+                            "$3::varchar "
+                            "AND position($9::text IN headers) > 0))",
+        quoted, columns, quoted, quoted, FAILURE_ROWS_LOOKED_THROUGH);
     sql->count_on = xasprintf("SELECT setval(pg_get_serial_sequence('%s', 'id'), greatest((SELECT "
                               "max(id) FROM %s), 1))",
                               quoted, quoted);

@@ -7,13 +7,15 @@
 #include "common/base/error.h"
 
 struct failure_sql {
-    char *insert;        /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC) */
-    char *insert_unless; /* ... $5 available at; not if a row's headers have $7, there or at $6,
-                          * or one of the last rows' headers $8 */
-    char *setup;         /* table, index, trigger; in one transaction, one at a time */
-    char *count_on;      /* the next id is above those of the rows */
-    char *exists;        /* 1 if the table is there, else 0 */
-    char *count;         /* $1 queue */
+    /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC), $5 the rows' zone */
+    char *insert;
+    /* ... $6 available at; not if a row's headers have $8, there or at $7, or one of the last rows'
+     * headers $9 */
+    char *insert_unless;
+    char *setup;    /* table, index, trigger; in one transaction, one at a time */
+    char *count_on; /* the next id is above those of the rows */
+    char *exists;   /* 1 if the table is there, else 0 */
+    char *count;    /* $1 queue */
     /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies
      * of so many bytes at most.
      * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it. */

@@ -224,4 +224,23 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                              "end\n"
                              "redis.call('SET', KEYS[2], '1', 'EX', 604800)\n"
                              "return 1\n",
+
+    /* KEYS stream, guard of the entry, guard of the identity or the same again; ARGV maxlen, s that guards stand, value.
+     * 0: it was added before. The first write changes nothing, and fails where a guard could not be set. A guard
+     * holds the id of what was added. */
+    [QUEUE_SCRIPT_ADD_FAILED] =
+        "local id = redis.call('GET', KEYS[3])\n"
+        "if redis.call('EXISTS', KEYS[2]) == 1 or\n"
+        "   id and #redis.call('XRANGE', KEYS[1], id, id) > 0 then\n"
+        "  return 0\n"
+        "end\n"
+        "redis.call('SET', KEYS[2], '', 'XX')\n"
+        "if ARGV[1] ~= '0' then\n"
+        "  id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'message', ARGV[3])\n"
+        "else\n"
+        "  id = redis.call('XADD', KEYS[1], '*', 'message', ARGV[3])\n"
+        "end\n"
+        "redis.call('SET', KEYS[2], id, 'EX', ARGV[2])\n"
+        "redis.call('SET', KEYS[3], id, 'EX', ARGV[2])\n"
+        "return 1\n",
 };

@@ -106,10 +106,13 @@ struct settings_retry {
 };
 
 struct settings_failure {
-    char *dsn; /* "" : no failure transport */
-    char *queue_name;
+    char *
+        dsn; /* Redis or PostgreSQL; "" : no failure transport. doctrine:// is derived: of database */
+    char *database;
+    char *queue_name; /* of Redis: the stream */
     char *table;
     bool auto_setup;
+    char *timezone;
 };
 
 struct settings_mercure {

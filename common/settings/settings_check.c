@@ -248,6 +248,27 @@ static void check_worker(const struct checking *checking)
     check_handler_name(checking, settings->worker.handler);
 }
 
+/* What is failed would be read as new. */
+static void check_failure_is_apart(const struct checking *checking, const char *dsn)
+{
+    struct buf place = {0}, other = {0};
+
+    dsn_redacted(&place, dsn);
+    for (size_t i = 0; i < checking->settings->transports_len; i++) {
+        const struct settings_transport *transport = &checking->settings->transports[i];
+
+        buf_clear(&other);
+        dsn_redacted(&other, transport->dsn);
+        if (bytes_equal(buf_bytes(&place), buf_bytes(&other)))
+            FAULT(checking, "dsn",
+                  "is the stream of [transport:%.60s]: failed messages would be read from it "
+                  "again; name another, such as /failed",
+                  transport->name);
+    }
+    buf_free(&place);
+    buf_free(&other);
+}
+
 static void check_failure(const struct checking *checking)
 {
     const struct settings_failure *failure = checking->view.base;
@@ -259,6 +280,8 @@ static void check_failure(const struct checking *checking)
     else if (overlooked.len > 0)
         NOTICE(checking, "dsn", "overlooked, as PHP does: the options %s", buf_text(&overlooked));
     buf_free(&overlooked);
+    if (dsn_is_redis(failure->dsn))
+        check_failure_is_apart(checking, failure->dsn);
     if (!only_holds(failure->table, "_."))
         FAULT(
             checking, "table",

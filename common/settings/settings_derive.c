@@ -5,6 +5,7 @@
 #include "common/base/alloc.h"
 #include "common/settings/broker_address.h"
 #include "common/settings/settings_env.h"
+#include "common/wire/dsn.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -312,6 +313,99 @@ static void derive_route(struct settings *settings, struct settings_route *route
     }
 }
 
+static void take_text(struct settings *settings, char **field, const char *value,
+                      const char *origin)
+{
+    if (value != NULL)
+        derive_text(settings, field, value, origin);
+}
+
+/* What the DSN says goes before the keys. */
+static void take_doctrine(struct settings *settings, const struct dsn_doctrine *dsn,
+                          const char *origin)
+{
+    struct settings_failure *failure = &settings->failure;
+    bool has_queue = settings_get_origin(settings, &failure->queue_name) != NULL;
+
+    if (dsn->queue_name == NULL && !has_queue)
+        derive_text(settings, &failure->queue_name, "default", "default of doctrine://");
+    take_text(settings, &failure->queue_name, dsn->queue_name, origin);
+    take_text(settings, &failure->table, dsn->table_name, origin);
+    if (dsn->has_auto_setup) {
+        failure->auto_setup = dsn->auto_setup;
+        settings_set_origin(settings, &failure->auto_setup, origin);
+    }
+}
+
+static void take_database(struct settings *settings)
+{
+    struct settings_failure *failure = &settings->failure;
+    const char *origin = settings_get_origin(settings, &failure->database);
+
+    take_text(settings, &failure->dsn, failure->database, origin != NULL ? origin : "default");
+}
+
+static void derive_doctrine(struct settings *settings, const struct setting_view *view,
+                            const char *origin, struct buf *faults)
+{
+    struct settings_failure *failure = &settings->failure;
+    struct dsn_doctrine dsn;
+    struct error err;
+
+    if (dsn_doctrine_parse(&dsn, failure->dsn, &err) < 0) {
+        settings_fault(faults, settings, view, "dsn", "%s", err.text);
+    } else {
+        if (strcmp(dsn.connection, "default") != 0)
+            settings_fault(faults, settings, view, "dsn",
+                           "only the connection `default` is known, which DATABASE_URL names: "
+                           "write postgresql:// for another");
+        else if (failure->database[0] == '\0')
+            settings_fault(faults, settings, view, "dsn",
+                           "doctrine://default is what database (DATABASE_URL) names, which is not "
+                           "set");
+        take_doctrine(settings, &dsn, origin);
+        dsn_doctrine_free(&dsn);
+    }
+    take_database(settings);
+}
+
+static bool is_from_environment(const char *origin, const char *variable)
+{
+    struct bytes text = bytes_of(origin != NULL ? origin : "");
+
+    return bytes_starts_with(text, BYTES("environment ")) ||
+           bytes_starts_with(text, bytes_of(variable));
+}
+
+/* A database that the file names gives way to DATABASE_URL, as every value of the file does to its variable. */
+static void derive_failure(struct settings *settings, struct buf *faults)
+{
+    struct settings_failure *failure = &settings->failure;
+    const struct setting_view view = {SETTING_FAILURE, "", failure};
+    const char *given = settings_get_origin(settings, &failure->dsn);
+    const char *database = settings_get_origin(settings, &failure->database);
+    char *origin = xstrdup(given != NULL ? given : "default");
+    struct dsn_redis redis;
+
+    if (dsn_is_doctrine(failure->dsn)) {
+        derive_doctrine(settings, &view, origin, faults);
+    } else if (dsn_is_redis(failure->dsn)) {
+        if (dsn_redis_parse(&redis, failure->dsn, NULL) == 0) {
+            derive_text(settings, &failure->queue_name, redis.stream, origin);
+            dsn_redis_free(&redis);
+        }
+    } else if (failure->dsn[0] == '\0') {
+        if (failure->database[0] != '\0')
+            take_database(settings);
+    } else if (is_from_environment(database, "DATABASE_URL") &&
+               !is_from_environment(given, "MESSENGER_FAILURE_TRANSPORT_DSN") &&
+               strcmp(failure->database, failure->dsn) != 0) {
+        buf_printf(&settings->notices, "%s: goes before `dsn` in %s\n", database, origin);
+        take_database(settings);
+    }
+    free(origin);
+}
+
 void settings_derive(struct settings *settings, struct buf *faults)
 {
     struct settings_mercure *mercure = &settings->mercure;
@@ -322,6 +416,7 @@ void settings_derive(struct settings *settings, struct buf *faults)
         settings->http.listen[0] = '\0';
     for (size_t i = 0; i < settings->routes_len; i++)
         derive_route(settings, &settings->routes[i]);
+    derive_failure(settings, faults);
     derive_state_dir(settings, faults);
     derive_socket(settings);
     derive_log(settings);

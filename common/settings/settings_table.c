@@ -242,17 +242,29 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(RETRY, "jitter", REAL, W), .standard = "0.1", RANGE(0, 1), AT(retry, jitter),
      .description = "share by which each wait is moved at random, either way"},
 
-    {KEY(FAILURE, "dsn", TEXT, W | M), .env = "DATABASE_URL", .standard = "", AT(failure, dsn),
-     .flags = SETTING_DSN,
+    {KEY(FAILURE, "dsn", TEXT, W | M), .env = "MESSENGER_FAILURE_TRANSPORT_DSN", .standard = "",
+     AT(failure, dsn), .flags = SETTING_DSN, .derived = "the value of database",
+     .description =
+         "where failed messages go: `redis://host:6379/failed`, a stream; "
+         "`doctrine://default?queue_name=failed`, a table of database; or "
+         "`postgresql://user:password@host:port/name` itself; neither this nor database: no "
+         "failure transport"},
+    {KEY(FAILURE, "database", TEXT, S), .env = "DATABASE_URL", .standard = "",
+     AT(failure, database), .flags = SETTING_DSN,
      .description = "PostgreSQL, as Doctrine has it: "
-                    "`postgresql://user:password@host:port/database?serverVersion=15`; empty: no "
-                    "failure transport"},
+                    "`postgresql://user:password@host:port/database?serverVersion=15`"},
     {KEY(FAILURE, "queue_name", TEXT, W | M), .standard = "failed", AT(failure, queue_name),
-     .flags = SETTING_REQUIRED, .description = "queue_name of the rows"},
+     .flags = SETTING_REQUIRED, .derived = "what dsn says, if it says it",
+     .description = "queue_name of the rows"},
     {KEY(FAILURE, "table", TEXT, W | M), .standard = "messenger_messages", AT(failure, table),
-     .flags = SETTING_REQUIRED, .description = "the table"},
+     .flags = SETTING_REQUIRED, .derived = "what dsn says, if it says it",
+     .description = "the table"},
     {KEY(FAILURE, "auto_setup", BOOL, W), .standard = "yes", AT(failure, auto_setup),
-     .description = "make the table if it is missing"},
+     .derived = "what dsn says, if it says it", .description = "make the table if it is missing"},
+    {KEY(FAILURE, "timezone", TEXT, W), .standard = "UTC", AT(failure, timezone),
+     .flags = SETTING_REQUIRED,
+     .description = "zone of the rows' times, such as `America/New_York`, as PostgreSQL knows it: "
+                    "Symfony before 6.3 reads them in PHP's date.timezone, later ones in UTC"},
 
     {KEY(MERCURE, "url", TEXT, W | M), .env = "MERCURE_URL", .standard = "", AT(mercure, url),
      .description = "the hub, as the workers reach it: `http://mercure/.well-known/mercure`; no "

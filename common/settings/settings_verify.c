@@ -5,19 +5,26 @@
 
 #include <string.h>
 
+static int verify_redis(const char *text, struct error *err)
+{
+    struct dsn_redis dsn;
+
+    if (dsn_redis_parse(&dsn, text, err) < 0)
+        return error_wrap(err, "[failure] dsn (MESSENGER_FAILURE_TRANSPORT_DSN)");
+    dsn_redis_free(&dsn);
+    return 0;
+}
+
 int settings_verify_failure(const struct settings_failure *failure, struct buf *overlooked,
                             struct error *err)
 {
     struct buf conninfo = {0};
-    int result = 0;
 
     if (failure->dsn[0] == '\0')
         return 0;
-    if (strncmp(failure->dsn, "redis", 5) == 0 || strncmp(failure->dsn, "valkey", 6) == 0)
-        return error_set(err, ERR_USAGE,
-                         "[failure] dsn (DATABASE_URL): a Redis queue as the failure "
-                         "transport is not supported: use postgresql://");
-    result = dsn_postgres_to_conninfo(&conninfo, failure->dsn, overlooked, err);
+    if (dsn_is_redis(failure->dsn))
+        return verify_redis(failure->dsn, err);
+    int result = dsn_postgres_to_conninfo(&conninfo, failure->dsn, overlooked, err);
     if (result < 0)
         error_wrap(err, "[failure] dsn (DATABASE_URL)");
     buf_free(&conninfo);

@@ -33,6 +33,19 @@ static bool scheme_is(struct bytes scheme, const char *name)
     return scheme.len == strlen(name) && strncasecmp(scheme.data, name, scheme.len) == 0;
 }
 
+bool dsn_is_redis(const char *text)
+{
+    static const char *const SCHEMES[] = {"redis", "rediss", "valkey", "valkeys"};
+    struct bytes scheme, behind;
+
+    if (!bytes_split(bytes_of(text), ':', &scheme, &behind))
+        return false;
+    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++)
+        if (scheme_is(scheme, SCHEMES[i]))
+            return true;
+    return false;
+}
+
 /* What other transports have. Anything else may be the front of a password. */
 static bool is_other_scheme(struct bytes scheme)
 {

@@ -52,6 +52,8 @@ struct dsn_redis {
     char *tls_peer_name;
 };
 
+/* Is it one of its schemes? */
+bool dsn_is_redis(const char *text);
 MUST_CHECK int dsn_redis_parse(struct dsn_redis *dsn, const char *text, struct error *err);
 void dsn_redis_free(struct dsn_redis *dsn);
 
@@ -61,6 +63,20 @@ void dsn_redis_free(struct dsn_redis *dsn);
  * overlooked, as PHP does: overlooked, unless it is NULL, gets the names. */
 MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *overlooked,
                                         struct error *err);
+
+/* doctrine://CONNECTION[?queue_name=…&table_name=…&auto_setup=…]: Messenger's transport in the application's own
+ * database. Where that is, Doctrine's connection knows: DATABASE_URL for `default`. Strings are owned. */
+struct dsn_doctrine {
+    char *connection;
+    char *queue_name; /* NULL if the DSN has none, likewise the next */
+    char *table_name;
+    bool has_auto_setup;
+    bool auto_setup;
+};
+
+bool dsn_is_doctrine(const char *text);
+MUST_CHECK int dsn_doctrine_parse(struct dsn_doctrine *dsn, const char *text, struct error *err);
+void dsn_doctrine_free(struct dsn_doctrine *dsn);
 
 /* "redis://redis:6379/messages?dbindex=1": which place it is, for messages to people and to tell places
  * apart: no user, no password, no options but those that say where. */

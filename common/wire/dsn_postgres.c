@@ -208,10 +208,11 @@ static int check_scheme(struct bytes scheme, struct error *err)
                          "write postgresql://");
     for (size_t i = 0; i < COUNT(others); i++)
         if (bytes_equal_text(scheme, others[i]))
-            return error_set(err, ERR_USAGE,
-                             "the failure transport is kept in PostgreSQL, not in %s; leave it "
-                             "empty to go without one",
-                             others[i]);
+            return error_set(
+                err, ERR_USAGE,
+                "the failure transport is kept in PostgreSQL or Redis, not in %s; leave it "
+                "empty to go without one",
+                others[i]);
     return error_set(err, ERR_USAGE,
                      "the database's DSN begins with postgresql://; leave it empty to go without "
                      "a failure transport");

@@ -143,6 +143,21 @@ def test_failed_show_lists_the_message_with_its_error(failed, peer):
     assert "well-known/mercure" in listed, "the error's message"
 
 
+@pytest.mark.parametrize("zone, shown", [("America/New_York", True), ("UTC", False)])
+def test_a_php_west_of_greenwich_shows_rows_in_its_own_zone(bridge, redis, hub, database, make_php_peer, zone, shown):
+    """Symfony before 6.3 takes the rows' times for local ones."""
+    bridge.settings["failure"]["timezone"] = zone
+    redis.client.xadd("messages", {"message": php_value(REFUSED_TOPIC, "poison")})
+    bridge.run_program("worker")
+    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    peer = make_php_peer(env={"PHP_TIMEZONE": "America/New_York"})
+    listed = peer.run("messenger:failed:show").stdout
+    assert (f" {row['id']} " in listed) == shown, listed
+    if shown:
+        peer.run("messenger:failed:retry", row["id"], "--force")
+        assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": b"poison"}]
+
+
 def test_failed_show_shows_one_message_whole(failed, peer):
     row, = failed("poison")
     shown = peer.run("messenger:failed:show", row["id"], "-vv").stdout

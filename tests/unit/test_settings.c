@@ -101,6 +101,7 @@ static void test_every_variable_is_honoured(void **state)
             continue;
         value = strcmp(row->key, "listen") == 0       ? "0.0.0.0:80"
                 : strcmp(row->key, "dsn") == 0        ? dsn_of(row->section)
+                : strcmp(row->key, "database") == 0   ? dsn_of(row->section)
                 : strcmp(row->key, "level") == 0      ? "debug"
                 : strcmp(row->key, "options") == 0    ? "--limit=3"
                 : strcmp(row->key, "transports") == 0 ? ", async"

@@ -82,8 +82,8 @@ static void test_faults_of_form_and_of_meaning_come_in_one_run_in_the_files_orde
            "x.ini:5: [mqtt] port: must be a whole number from 1 to 65535, not `0`\n"
            "x.ini:6: [mqtt] topics: the MQTT filter \"a/#/b\" is not valid: `#` is only allowed "
            "alone in the last level\n"
-           "x.ini:8: [failure] dsn (DATABASE_URL): the failure transport is kept in PostgreSQL, "
-           "not in mysql; leave it empty to go without one\n"
+           "x.ini:8: [failure] dsn (DATABASE_URL): the failure transport is kept in PostgreSQL or "
+           "Redis, not in mysql; leave it empty to go without one\n"
            "x.ini:10: [worker] count: must be auto or a whole number from 0 to 200, not `many`\n");
 }
 

@@ -172,10 +172,11 @@ static void test_a_secret_is_never_in_a_fault(void **state)
     (void)state;
     setenv("DATABASE_URL", "postgresql://u:hunter2@db/\x01", 1);
     setenv("MQTT_PASSWORD", "hunter2", 1);
-    expect_faults("[transport:async]\ndsn = \"redis://:hunter2@h\"\n",
-                  "x.ini:2: [transport:async] dsn: must be written without quotes around it\n"
-                  "environment DATABASE_URL: [failure] dsn: must not hold a control character\n"
-                  "environment MQTT_PASSWORD: [mqtt] password: needs a username with it\n");
+    expect_faults(
+        "[transport:async]\ndsn = \"redis://:hunter2@h\"\n",
+        "x.ini:2: [transport:async] dsn: must be written without quotes around it\n"
+        "environment DATABASE_URL: [failure] database: must not hold a control character\n"
+        "environment MQTT_PASSWORD: [mqtt] password: needs a username with it\n");
 }
 
 #define NO_USER                                                                                    \

@@ -1,6 +1,8 @@
 /* What container tools, Kubernetes, Symfony's recipes and people's .env files put into the variables. */
 #include "tests/unit/settings_case.h"
 
+#include "common/base/alloc.h"
+
 /* The broker ------------------------------------------------------------------------------------- */
 
 static void expect_broker(const char *host, const char *bare, int port, bool tls)
@@ -106,6 +108,75 @@ static void test_an_option_of_database_url_that_php_overlooks_is_a_notice(void *
         "environment DATABASE_URL: [failure] dsn: overlooked, as PHP does: the options "
         "`schema`, "
         "`sslmod` (did you mean `sslmode`?)\n");
+    settings_free(settings);
+}
+
+static void assert_failure(const char *dsn, const char *queue, const char *table, bool auto_setup)
+{
+    struct settings *settings = load("[failure]\ntable = of_file\n");
+    const struct settings_failure *failure = &settings->failure;
+
+    assert_string_equal(failure->dsn, dsn);
+    assert_string_equal(failure->queue_name, queue);
+    assert_string_equal(failure->table, table);
+    assert_int_equal(failure->auto_setup, auto_setup);
+    settings_free(settings);
+}
+
+static void test_doctrine_s_dsn_is_a_table_of_database_url(void **state)
+{
+    (void)state;
+    setenv("DATABASE_URL", "postgresql://u:p@h/d", 1);
+    assert_failure("postgresql://u:p@h/d", "failed", "of_file", true);
+    setenv("MESSENGER_FAILURE_TRANSPORT_DSN", "doctrine://default", 1);
+    assert_failure("postgresql://u:p@h/d", "default", "of_file", true);
+    setenv("MESSENGER_FAILURE_TRANSPORT_DSN",
+           "doctrine://default?queue_name=q&table_name=s.t&auto_setup=0&redeliver_timeout=5", 1);
+    assert_failure("postgresql://u:p@h/d", "q", "s.t", false);
+    setenv("MESSENGER_FAILURE_TRANSPORT_DSN", "postgresql://other/x", 1);
+    assert_failure("postgresql://other/x", "failed", "of_file", true);
+    setenv("MESSENGER_FAILURE_TRANSPORT_DSN", "redis://h/broken", 1);
+    assert_failure("redis://h/broken", "broken", "of_file", true);
+}
+
+static void test_a_failure_transport_that_can_not_be_is_named(void **state)
+{
+    static const struct {
+        const char *dsn, *fault;
+    } cases[] = {
+        {"doctrine://default", "doctrine://default is what database (DATABASE_URL) names, which is "
+                               "not set"},
+        {"doctrine://other", "only the connection `default` is known, which DATABASE_URL names: "
+                             "write postgresql:// for another"},
+        {"doctrine://default?queue_nam=x",
+         "doctrine:// has no option \"queue_nam\"; did you mean `queue_name`?"},
+        {"redis://127.0.0.1:6379/messages",
+         "is the stream of [transport:async]: failed messages would be read from it again; name "
+         "another, such as /failed"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *expected = xasprintf(
+            "environment MESSENGER_FAILURE_TRANSPORT_DSN: [failure] dsn: %s\n", cases[i].fault);
+
+        setenv("MESSENGER_FAILURE_TRANSPORT_DSN", cases[i].dsn, 1);
+        expect_faults("", expected);
+        free(expected);
+    }
+}
+
+static void test_database_url_goes_before_a_database_of_the_file(void **state)
+{
+    (void)state;
+    setenv("DATABASE_URL", "postgresql://u:p@h/d", 1);
+    struct settings *settings = load("[failure]\ndsn = postgresql://of/file\n");
+    assert_string_equal(settings->failure.dsn, "postgresql://u:p@h/d");
+    assert_string_equal(buf_text(&settings->notices),
+                        "environment DATABASE_URL: goes before `dsn` in x.ini:2\n");
+    settings_free(settings);
+    settings = load("[failure]\ndsn = redis://of/file\n");
+    assert_string_equal(settings->failure.dsn, "redis://of/file");
     settings_free(settings);
 }
 
@@ -338,6 +409,9 @@ int main(void)
         TEST(test_a_host_that_can_never_be_reached_is_a_fault),
         TEST(test_a_further_consumer_may_have_its_own_address),
         TEST(test_an_option_of_database_url_that_php_overlooks_is_a_notice),
+        TEST(test_doctrine_s_dsn_is_a_table_of_database_url),
+        TEST(test_a_failure_transport_that_can_not_be_is_named),
+        TEST(test_database_url_goes_before_a_database_of_the_file),
         TEST(test_quotes_and_white_space_around_a_value_are_taken_away),
         TEST(test_a_secret_that_may_not_be_meant_so_is_a_fault),
         TEST(test_a_reference_or_a_comment_that_nobody_has_taken_out_is_a_fault),

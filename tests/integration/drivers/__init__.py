@@ -8,7 +8,7 @@ from pathlib import Path
 from bridge import Process, build_folder, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-LIBRARIES = ["libpq", "libcurl", "libcrypto"]
+LIBRARIES = ["libpq", "libcurl", "libssl", "libcrypto", "hiredis"]
 
 
 def _sanitizers(archive):

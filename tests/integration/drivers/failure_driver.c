@@ -1,6 +1,7 @@
-/* Drives client/failure: DSN TABLE QUEUE AUTO_SETUP.
+/* Drives client/failure: DSN TABLE QUEUE AUTO_SETUP TIMEZONE.
  *
- *     write BODY HEADERS LOOK_FOR ENTRY_US      hexadecimal, "-" for empty; answers "<0 or -code> <text>"
+ *     write BODY HEADERS LOOK_FOR ENTRY_US [IDENTITY]
+ *                                               hexadecimal, "-" for empty; answers "<0 or -code> <text>"
  *     count TIMEOUT_MS                          "<result> <count> <text>"
  *     abandon BODY HEADERS LOOK_FOR ENTRY_US    begins to write, frees it all and ends: "0 " */
 #include "common/base/buf.h"
@@ -24,22 +25,28 @@ static void from_hex(struct buf *out, const char *hex)
 
 static int begin_row(struct failure *failure, char *arguments, struct error *err)
 {
-    struct buf body = {0}, headers = {0}, look_for = {0};
+    struct buf body = {0}, headers = {0}, look_for = {0}, identity = {0};
+    const char *entry_us, *more;
     char *save;
 
     from_hex(&body, strtok_r(arguments, " ", &save));
     from_hex(&headers, strtok_r(NULL, " ", &save));
     from_hex(&look_for, strtok_r(NULL, " ", &save));
+    entry_us = strtok_r(NULL, " \n", &save);
+    more = strtok_r(NULL, " \n", &save);
+    from_hex(&identity, more != NULL ? more : "-");
     const struct failure_row row = {
         .body = buf_bytes(&body),
         .headers = buf_bytes(&headers),
         .look_for = buf_bytes(&look_for),
-        .entry_us = strtoll(strtok_r(NULL, " ", &save), NULL, 10),
+        .identity = buf_bytes(&identity),
+        .entry_us = strtoll(entry_us, NULL, 10),
     };
     int result = failure_write(failure, &row, err);
     buf_free(&body);
     buf_free(&headers);
     buf_free(&look_for);
+    buf_free(&identity);
     return result;
 }
 
@@ -75,13 +82,14 @@ int main(int argc, char **argv)
     struct error err = {0};
     bool abandoned = false;
 
-    if (argc != 5)
+    if (argc != 6)
         return 2;
     const struct settings_failure settings = {
         .dsn = argv[1],
         .table = argv[2],
         .queue_name = argv[3],
         .auto_setup = argv[4][0] == '1',
+        .timezone = argv[5],
     };
     if (failure_new(&failure, &settings, &err) < 0 || failure_new(&counting, &settings, &err) < 0) {
         printf("%d %s\n", -(int)err.code, err.text);

@@ -1,11 +1,12 @@
 <?php
 
 // bin/console of a small Symfony application, wired by hand from Debian's packages (5.4 and later): the
-// Redis transport `async`, the Doctrine transport `failed`, and Messenger's own commands.
+// Redis transport `async`, the transport `failed` (Doctrine's, or Redis'), and Messenger's own commands.
 //
 //     MESSENGER_TRANSPORT_DSN=redis://… DATABASE_URL=postgresql://… php bridge.php COMMAND …
+//     MESSENGER_TRANSPORT_DSN=redis://… MESSENGER_FAILURE_TRANSPORT_DSN=redis://…/failed php bridge.php COMMAND …
 //
-// MESSENGER_SERIALIZER php or json · RETRY_MAX, RETRY_DELAY, RETRY_MULTIPLIER · and what message.php takes.
+// MESSENGER_SERIALIZER php or json · PHP_TIMEZONE, in place of date.timezone · RETRY_MAX, RETRY_DELAY, RETRY_MULTIPLIER · and what message.php takes.
 
 use App\Message\MqttMessage;
 use App\MessageHandler\MqttMessageHandler;
@@ -50,6 +51,8 @@ require_once __DIR__.'/message.php';
 
 $setting = fn (string $name, string $default): string => false === getenv($name) ? $default : getenv($name);
 
+date_default_timezone_set($setting('PHP_TIMEZONE', 'UTC'));
+
 $locator = fn (array $factories) => new class($factories) implements ServiceProviderInterface {
     use ServiceLocatorTrait;
 };
@@ -83,7 +86,10 @@ function json_serializer(): Serializer
 $serializer = 'json' === $setting('MESSENGER_SERIALIZER', 'php') ? json_serializer() : new PhpSerializer();
 $dsn = $setting('MESSENGER_TRANSPORT_DSN', 'redis://127.0.0.1:6379/messages');
 $makeAsync = fn () => (new RedisTransportFactory())->createTransport($dsn, [], $serializer);
-$makeFailed = fn () => failure_transport($setting('DATABASE_URL', ''), $serializer);
+$failedDsn = $setting('MESSENGER_FAILURE_TRANSPORT_DSN', '');
+$makeFailed = fn () => '' !== $failedDsn
+    ? (new RedisTransportFactory())->createTransport($failedDsn, [], $serializer)
+    : failure_transport($setting('DATABASE_URL', ''), $serializer);
 $transports = $locator(['async' => $makeAsync, 'failed' => $makeFailed]);
 $failureTransports = $locator(['failed' => $makeFailed]);
 $failureByReceiver = $locator(['async' => $makeFailed]);

@@ -1,0 +1,22 @@
+/* What the failure transport is kept in, as failure.c needs it: functions that block, called in a thread beside the
+ * loop, one at a time. For failure*.c only. */
+#ifndef COMMON_CLIENT_FAILURE_STORE_H
+#define COMMON_CLIENT_FAILURE_STORE_H
+
+#include "common/client/failure.h"
+
+struct failure_store {
+    /* Connects to nothing yet. -ERR_USAGE names the setting. */
+    int (*new)(void **state, const struct settings_failure *settings, struct error *err);
+    /* 0, -ERR_UNREACHABLE or -ERR_REFUSED, as failure_take and failure_count say them. */
+    int (*write)(void *state, const struct failure_row *row, struct error *err);
+    int (*count)(void *state, int64_t *count, struct error *err);
+    /* Makes what is missing; *made: something was. */
+    int (*set_up)(void *state, bool *made, struct error *err);
+    void (*free)(void *state);
+};
+
+extern const struct failure_store FAILURE_TABLE;  /* failure_table.c: PostgreSQL */
+extern const struct failure_store FAILURE_STREAM; /* failure_stream.c: Redis */
+
+#endif
