@@ -49,7 +49,7 @@ static void test_every_secret_may_come_from_a_file(void **state)
         settings_free(settings);
         unsetenv(name);
     }
-    assert_int_equal(tried, 6);
+    assert_int_equal(tried, 7);
 }
 
 static void test_a_secret_and_its_file_together_are_a_fault(void **state)
