@@ -359,6 +359,7 @@ void check_settings(const struct settings *settings, struct check_report *report
         case SETTING_SPOOL:
         case SETTING_WORKER:
         case SETTING_RETRY:
+        case SETTING_PAGE:
         case SETTING_LOG:
         case SETTING_SUPERVISOR:
         case SETTING_ENVIRONMENT:

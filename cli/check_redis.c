@@ -18,6 +18,7 @@ enum which_key { STREAM, DELAYED, OWN, KEYS };
 enum wanted_by {
     ANY,
     KEEPING, /* only where acknowledged entries stay in the stream */
+    LATEST,  /* only where last values are kept */
 };
 
 enum outcome {
@@ -58,6 +59,12 @@ static const struct attempt {
     {OWN, ANY, PASSES, "+del", "DEL KEY"},
     {OWN, ANY, PASSES, "+srem", "SREM KEY RANDOM"},
     {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
+    {OWN, LATEST, PASSES, "+hget", "HGET KEY RANDOM"},
+    {OWN, LATEST, FAILS, "+hset", "HSET KEY RANDOM RANDOM RANDOM"}, /* a value is missing */
+    {OWN, LATEST, PASSES, "+hlen", "HLEN KEY"},
+    {OWN, LATEST, PASSES, "+hdel", "HDEL KEY RANDOM"},
+    {OWN, LATEST, PASSES, "+hrandfield", "HRANDFIELD KEY 1"},
+    {OWN, LATEST, PASSES, "+hscan", "HSCAN KEY 0"},
     /* Now the key is there, until one of these three takes it away. */
     {OWN, ANY, PASSES, "+sadd", "SADD KEY RANDOM"},
     {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
@@ -70,6 +77,7 @@ static const struct attempt {
 struct trial {
     const struct settings_transport *transport;
     const struct dsn_redis *dsn;
+    bool keeps_latest;
     struct check_server *server;
     struct redis *redis;
     char *key[KEYS];
@@ -228,13 +236,23 @@ static bool may_leave_a_key(const struct trial *trial, size_t i)
            is_forbidden(trial, "+srem") && is_forbidden(trial, "+pexpire");
 }
 
+static bool is_wanted(const struct trial *trial, enum wanted_by wanted_by)
+{
+    switch (wanted_by) {
+    case ANY:
+        break;
+    case KEEPING:
+        return !trial->dsn->delete_after_ack || !trial->dsn->delete_after_reject;
+    case LATEST:
+        return trial->keeps_latest;
+    }
+    return true;
+}
+
 static bool try_all(struct trial *trial)
 {
-    const struct dsn_redis *dsn = trial->dsn;
-    bool keeps = !dsn->delete_after_ack || !dsn->delete_after_reject;
-
     for (size_t i = 0; i < ATTEMPTS_LEN; i++) {
-        if (ATTEMPTS[i].wanted_by == KEEPING && !keeps)
+        if (!is_wanted(trial, ATTEMPTS[i].wanted_by))
             continue;
         if (may_leave_a_key(trial, i))
             trial->forbidden[i] = true; /* as far as can be told */
@@ -398,7 +416,11 @@ static void nothing_broken(void *context, const struct error *err)
 void check_redis(const struct settings *settings, const struct settings_transport *transport,
                  const struct dsn_redis *dsn, struct check_server *server)
 {
-    struct trial trial = {.transport = transport, .dsn = dsn, .server = server};
+    struct trial trial = {.transport = transport,
+                          .dsn = dsn,
+                          .keeps_latest =
+                              transport == settings->transports && settings->page.last_values > 0,
+                          .server = server};
     struct error err = {0};
 
     name_keys(&trial);

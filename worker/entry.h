@@ -53,6 +53,7 @@ struct entry {
     uint32_t failures;      /* of a route with `latest`: how often it was put off for a window */
     enum entry_state state; /* source_set_state changes it */
     bool redelivered;       /* a worker may have died of it */
+    bool shown;             /* published to everybody, as a message document */
     bool counted;           /* its delivery count stands one higher, in case we die of it */
     struct entry *next; /* in its lane, or in the list of those handled one at a time; utlist.h */
     struct entry *prev;

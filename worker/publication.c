@@ -125,7 +125,7 @@ static int make_update(struct publication *publication, const struct entry *entr
     return routes_update(publication->routes, &message, update, err);
 }
 
-int publication_update(struct publication *publication, const struct entry *entry,
+int publication_update(struct publication *publication, struct entry *entry,
                        const struct settings_route *route, struct buf *form, struct bytes *id,
                        struct error *err)
 {
@@ -134,6 +134,7 @@ int publication_update(struct publication *publication, const struct entry *entr
 
     if (result < 0)
         return result;
+    entry->shown = routes_shows_documents(publication->routes, entry->envelope.topic);
     update_form(form, &update);
     *id = update.id;
     return 0;

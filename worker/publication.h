@@ -26,9 +26,9 @@ struct bytes publication_lane(struct publication *publication, const struct entr
 size_t publication_append_document(const struct entry *entry, struct buf *documents);
 
 /* Of an entry that is not dropped, with what it carries. Appends the publish form to `form` and leaves the update's id
- * in *id, valid until the next call. -ERR_REFUSED: the hub would refuse it whoever asks; err says why, and no form was
- * made. */
-MUST_CHECK int publication_update(struct publication *publication, const struct entry *entry,
+ * in *id, valid until the next call; entry->shown says who sees it. -ERR_REFUSED: the hub would refuse it whoever asks;
+ * err says why, and no form was made. */
+MUST_CHECK int publication_update(struct publication *publication, struct entry *entry,
                                   const struct settings_route *route, struct buf *form,
                                   struct bytes *id, struct error *err);
 

@@ -8,6 +8,7 @@
 #include "common/wire/json.h"
 #include "common/wire/retry.h"
 #include "common/wire/stamp.h"
+#include "worker/latest.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -43,6 +44,8 @@ struct settle {
     struct queue *queue; /* the source's writer */
     const char *transport;
     struct failures *failures;
+    struct latest *latest; /* NULL: no last values are kept */
+    bool forget_latest;    /* nor are those that were, from when it is connected */
     struct envelope_format format;
     struct retry_strategy strategy;
     struct acknowledgements done;
@@ -57,6 +60,17 @@ struct settle {
     struct log_fault trimmed_fault;
 };
 
+/* The consumer dispatches to the first transport. What others bring has no last value: the monitor reads one hash. */
+static void open_latest(struct settle *settle, const struct settings_transport *transport)
+{
+    const struct settings *settings = settle->source->child->settings;
+
+    if (transport != &settings->transports[0])
+        return;
+    settle->latest = latest_new(settings->page.last_values);
+    settle->forget_latest = settle->latest == NULL;
+}
+
 struct settle *settle_new(struct source *source, const struct settings_transport *transport,
                           struct failures *failures)
 {
@@ -69,6 +83,7 @@ struct settle *settle_new(struct source *source, const struct settings_transport
     settle->queue = queue;
     settle->transport = transport->name;
     settle->failures = failures;
+    open_latest(settle, transport);
     settle->format =
         (struct envelope_format){.serializer = transport->serializer,
                                  .visibility = transport->properties,
@@ -93,6 +108,7 @@ void settle_free(struct settle *settle)
         return;
     free(settle->done.ids);
     free(settle->rejected.ids);
+    latest_free(settle->latest);
     buf_free(&settle->body);
     buf_free(&settle->headers);
     buf_free(&settle->member);
@@ -140,6 +156,7 @@ void settle_carried(struct entry *entry)
 
 static void done(struct settle *settle, struct entry *entry)
 {
+    latest_add(settle->latest, entry);
     settle_carried(entry);
     if (entry->envelope.received_us > 0)
         stats_observe(settle->source->child->slot, STATS_END_TO_END_US,
@@ -390,6 +407,8 @@ static void acknowledged(void *context, int result, const struct error *err)
         return;
     }
     source_clear_error(list->settle->source, ERROR_ACKNOWLEDGE);
+    if (list == &list->settle->done)
+        latest_acknowledged(list->settle->latest);
     memmove(list->ids, list->ids + sent, (list->len - sent) * sizeof(*list->ids));
     list->len -= sent;
 }
@@ -405,6 +424,8 @@ static void send_acknowledgements(struct acknowledgements *list, int64_t now_ms,
         return;
     if (!last && list->len < TOGETHER && now_ms < list->due_ms)
         return;
+    if (list == &list->settle->done)
+        latest_send(list->settle->latest, list->settle->queue);
     list->under_way = list->len < QUEUE_ACKNOWLEDGE_MAX ? list->len : QUEUE_ACKNOWLEDGE_MAX;
     queue_acknowledge(list->settle->queue, list->ids, list->under_way, list->remove, acknowledged,
                       list);
@@ -412,6 +433,10 @@ static void send_acknowledgements(struct acknowledgements *list, int64_t now_ms,
 
 void settle_step(struct settle *settle, int64_t now_ms, bool last)
 {
+    if (settle->forget_latest && queue_is_connected(settle->queue)) {
+        settle->forget_latest = false;
+        queue_forget_latest(settle->queue, NULL, NULL);
+    }
     send_acknowledgements(&settle->done, now_ms, last);
     send_acknowledgements(&settle->rejected, now_ms, last);
 }

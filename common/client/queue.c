@@ -101,6 +101,7 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
     buf_free(&redacted);
     made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
                                                   : xasprintf("{%s}__", made->dsn.stream);
+    made->latest = xasprintf("%slatest", made->prefix);
     made->names = xasprintf("%sconsumers:%s", made->prefix, made->dsn.group);
     made->last = xasprintf("%slast:%s", made->prefix, made->dsn.group);
     made->since = xasprintf("%ssince:%s", made->prefix, made->dsn.group);
@@ -126,6 +127,7 @@ void queue_free(struct queue *queue)
     redis_free(queue->redis);
     dsn_redis_free(&queue->dsn);
     free(queue->address);
+    free(queue->latest);
     free(queue->prefix);
     free(queue->names);
     free(queue->last);
@@ -271,23 +273,31 @@ static void evaluated(void *context, const redisReply *reply, const struct error
         redis_close(queue->redis, ERR_UNREACHABLE, "the server forgets our scripts");
 }
 
-void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
-                int keys, const char *format, ...)
+void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
+                        redis_replied *done, void *context)
 {
     struct eval_request *request = xcalloc(1, sizeof(*request));
-    char *whole = xasprintf("EVALSHA %s %d %s", queue->sha[script], keys, format);
-    va_list arguments;
 
-    *request =
-        (struct eval_request){.queue = queue, .script = script, .done = done, .context = context};
-    va_start(arguments, format);
-    redis_format(&request->resp, whole, arguments);
-    va_end(arguments);
-    free(whole);
+    *request = (struct eval_request){
+        .queue = queue, .script = script, .resp = resp, .done = done, .context = context};
     if (request->resp.len >= LARGE_REQUEST)
         request->extra_ms = (int64_t)request->resp.len / SLOW_LINK_BYTES_PER_MS;
     redis_send_formatted(queue->redis, buf_bytes(&request->resp), request->extra_ms, evaluated,
                          request);
+}
+
+void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
+                int keys, const char *format, ...)
+{
+    char *whole = xasprintf("EVALSHA %s %d %s", queue->sha[script], keys, format);
+    struct buf resp = {0};
+    va_list arguments;
+
+    va_start(arguments, format);
+    redis_format(&resp, whole, arguments);
+    va_end(arguments);
+    free(whole);
+    queue_eval_written(queue, script, resp, done, context);
 }
 
 struct queue_call *queue_call_new(struct queue_call call)

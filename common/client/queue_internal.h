@@ -3,6 +3,7 @@
 #define COMMON_CLIENT_QUEUE_INTERNAL_H
 
 #include "common/client/queue_group.h"
+#include "common/client/queue_latest.h"
 #include "common/client/redis.h"
 
 #include <inttypes.h>
@@ -21,6 +22,7 @@ enum queue_script {
     QUEUE_SCRIPT_MOVE,
     QUEUE_SCRIPT_REDRIVE,
     QUEUE_SCRIPT_ADD_FAILED,
+    QUEUE_SCRIPT_KEEP_LATEST,
     QUEUE_SCRIPTS
 };
 
@@ -39,6 +41,7 @@ struct queue {
     char sha[QUEUE_SCRIPTS][41];
     char *delayed; /* <stream>__queue */
     char *prefix;  /* of our own keys: {<stream>}__ */
+    char *latest;  /* <prefix>latest */
     char *names;   /* <prefix>consumers:<group> */
     char *last;    /* <prefix>last:<group> */
     char *since;   /* <prefix>since:<group> */
@@ -54,6 +57,7 @@ struct queue_call {
     struct queue *queue;
     union {
         queue_done *done; /* may be NULL */
+        queue_latest_read *latest;
         queue_number_read *number;
         queue_names_read *names;
         queue_ids_read *ids;
@@ -78,6 +82,9 @@ void queue_answer_number(void *call, const redisReply *reply, const struct error
  * it forgets at once again, the connection is closed. */
 void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
                 int keys, const char *format, ...);
+/* The same of a request that is written already, EVALSHA and all, whose memory it takes. */
+void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
+                        redis_replied *done, void *context);
 
 static inline bool queue_has_forgotten(const redisReply *reply, const struct error *err)
 {

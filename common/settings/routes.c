@@ -176,6 +176,15 @@ const struct settings_route *routes_find(struct routes *routes, struct bytes top
     return found.route->settings;
 }
 
+bool routes_shows_documents(struct routes *routes, struct bytes topic)
+{
+    const struct route *route = find_filter(routes, topic).route;
+    bool drops = route->settings != NULL && route->settings->drop;
+
+    return !drops && route->handler == NULL && !route->private_updates &&
+           route->data == UPDATE_DATA_MESSAGE;
+}
+
 const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic)
 {
     return find_filter(routes, topic).route->handler;

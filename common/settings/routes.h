@@ -27,6 +27,9 @@ enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
 const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
                                          struct bytes *filter);
 
+/* Its messages are published to everybody, as message documents: what they hold is no secret of some subscribers, nor
+ * replaced by what a handler answers. */
+bool routes_shows_documents(struct routes *routes, struct bytes topic);
 /* The handler that is given messages of the topic; NULL: none. */
 const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic);
 

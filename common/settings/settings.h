@@ -160,6 +160,10 @@ struct settings_handler {
     char *pass_env; /* names of variables, separated by commas or white space */
 };
 
+struct settings_page {
+    int64_t last_values; /* topics; 0: none are kept */
+};
+
 struct settings_http {
     char *listen; /* "" : no HTTP */
     char *hosts;
@@ -200,6 +204,7 @@ struct settings {
     size_t routes_len;
     struct settings_handler *handlers; /* the [handler:NAME] sections, in the file's order */
     size_t handlers_len;
+    struct settings_page page;
     struct settings_http http;
     struct settings_log log;
     struct settings_supervisor supervisor;

@@ -491,10 +491,10 @@ static void check_http(const struct checking *checking)
         FAULT(checking, "listen",
               "must be an address and a port, such as 127.0.0.1:9080 or [::1]:9080, or `off`");
     else if (http->listen[0] && !http->token_file[0] && is_reached_from_elsewhere(http->listen))
-        NOTICE(
-            checking, "listen",
-            "whoever reaches %s reads status and metrics: set token_file, or listen on 127.0.0.1",
-            http->listen);
+        NOTICE(checking, "listen",
+               "whoever reaches %s reads status, metrics and last values: set token_file, "
+               "or listen on 127.0.0.1",
+               http->listen);
     while (bytes_next_item(&rest, &name)) {
         char *text = xstrndup(name.data, name.len);
 
@@ -543,6 +543,7 @@ static void check_view(const struct checking *checking)
         check_supervisor(checking);
         break;
     case SETTING_RETRY:
+    case SETTING_PAGE:
     case SETTING_LOG:
     case SETTING_ENVIRONMENT:
     case SETTING_SECTIONS:

@@ -46,6 +46,7 @@ const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS] = {
         {"handler", "",
          "A program of your own, which is given messages and says what is published "
          "of them: see docs/HANDLERS.md."},
+    [SETTING_PAGE] = {"page", NULL, "The live page."},
     [SETTING_HTTP] = {"http", NULL, "Health, readiness, status and the live page."},
     [SETTING_LOG] = {"log", NULL, "The log, in Monolog's formats, channel `mqtt`."},
     [SETTING_SUPERVISOR] = {"supervisor", NULL, "The parent of all processes."},
@@ -309,7 +310,7 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(MERCURE, "connections", NUMBER, W), .standard = "16", RANGE(1, 256),
      AT(mercure, connections), .description = "requests to the hub at once, for each worker"},
 
-    {KEY(ROUTE, "match", TEXT, W), .standard = "", AT(route, match),
+    {KEY(ROUTE, "match", TEXT, W | M), .standard = "", AT(route, match),
      .description = "topic filters, separated by commas or spaces; must be given"},
     {KEY(ROUTE, "topic", TEXT, W), .standard = "{topic}", AT(route, topic),
      .flags = SETTING_REQUIRED, .derived = "topic_template of [mercure]",
@@ -319,18 +320,18 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(ROUTE, "alternates", TEXT, W), .standard = "", AT(route, alternates),
      .description = "further topics of the update, under which it is received as well, separated "
                     "by commas or spaces"},
-    {KEY(ROUTE, "data", TEXT, W), .standard = "message", AT(route, data), .flags = SETTING_REQUIRED,
-     .derived = "data of [mercure]",
+    {KEY(ROUTE, "data", TEXT, W | M), .standard = "message", AT(route, data),
+     .flags = SETTING_REQUIRED, .derived = "data of [mercure]",
      .description = "message, payload, or `field:NAME`: a field of the payload, which is a JSON "
                     "object"},
-    {KEY(ROUTE, "private", BOOL, W), .standard = "no", AT(route, private_updates),
+    {KEY(ROUTE, "private", BOOL, W | M), .standard = "no", AT(route, private_updates),
      .derived = "private of [mercure]",
      .description = "private updates: only subscribers whose token names the topic see them"},
     {KEY(ROUTE, "type", TEXT, W), .standard = "", AT(route, type),
      .description = "the event's type, which a page listens for by name; empty: `message`"},
     {KEY(ROUTE, "retry", DURATION, W), .standard = "0", RANGE(0, DAY), AT(route, retry_ms),
      .description = "how long a page waits before it connects again; 0: its own default"},
-    {KEY(ROUTE, "drop", BOOL, W), .standard = "no", AT(route, drop),
+    {KEY(ROUTE, "drop", BOOL, W | M), .standard = "no", AT(route, drop),
      .description = "publish nothing: the message is acknowledged, and counted as dropped"},
     {KEY(ROUTE, "publish", CHOICE, W), .standard = "each", .words = PUBLISH_WORDS,
      AT(route, publish),
@@ -366,6 +367,12 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(HANDLER, "pass_env", TEXT, W), .standard = "", AT(handler, pass_env),
      .description = "names of variables that it is given although they are settings or secrets of "
                     "the bridge, separated by commas or spaces"},
+
+    {KEY(PAGE, "last_values", NUMBER, W | M), .standard = "10000", RANGE(0, 1000000),
+     AT(page, last_values),
+     .description =
+         "of so many topics Redis keeps the newest message, which a page that opens shows "
+         "at once; 0: none"},
 
     {KEY(HTTP, "listen", TEXT, M), .env = "HTTP_LISTEN", .standard = "127.0.0.1:9080",
      AT(http, listen), .description = "address and port; `off`, or empty in the ini file: no HTTP"},
@@ -497,6 +504,7 @@ static const struct part {
     ONCE(RETRY, retry),
     ONCE(FAILURE, failure),
     ONCE(MERCURE, mercure),
+    ONCE(PAGE, page),
     ONCE(HTTP, http),
     ONCE(LOG, log),
     ONCE(SUPERVISOR, supervisor),

@@ -17,6 +17,7 @@ enum setting_section {
     SETTING_MERCURE,
     SETTING_ROUTE,   /* [route:NAME] */
     SETTING_HANDLER, /* [handler:NAME] */
+    SETTING_PAGE,
     SETTING_HTTP,
     SETTING_LOG,
     SETTING_SUPERVISOR,

@@ -298,9 +298,10 @@ def guarded(make_redis):
 
 @pytest.fixture
 def check_redis(folder, mosquitto, guarded):
-    def check(path="/messages", **options):
+    def check(path="/messages", last_values=10000, **options):
         dsn = guarded.dsn(path, **options).replace("redis://", "redis://bridge:secret@")
-        answer = Check(folder, f"[mqtt]\nport = {mosquitto.port}\n[transport:async]\ndsn = {dsn}\n")
+        answer = Check(folder, f"[mqtt]\nport = {mosquitto.port}\n[transport:async]\ndsn = {dsn}\n"
+                               f"[page]\nlast_values = {last_values}\n")
         assert "secret" not in answer.printed
         assert answer.code == (0 if answer.of("redis")["ok"] else 1)
         return answer.of("redis")
@@ -334,6 +335,11 @@ def test_no_command_that_the_programs_send_is_left_out(check_redis):
     assert {"XADD", "XREADGROUP", "XLEN", "ZRANGEBYSCORE", "SMEMBERS", "SCRIPT", "EVALSHA"} <= sent
     tried = {rule[1:].split("|")[0].upper() for rule in rules_of(check_redis(delete_after_ack="false"))}
     assert sent - informing - tried == set()
+
+
+def test_what_last_values_need_is_asked_where_they_are_kept(check_redis):
+    with_them, without = (set(rules_of(check_redis(last_values=number))) for number in (1, 0))
+    assert with_them - without == {"+hget", "+hset", "+hlen", "+hdel", "+hrandfield", "+hscan"} and without < with_them
 
 
 def test_a_stream_with_a_hash_tag_has_its_keys_under_it(guarded, check_redis):

@@ -36,7 +36,7 @@ struct fixture {
 };
 
 /* What a callback was told. */
-struct answer {
+struct queue_answer {
     int calls;
     int result;
     int64_t number;
@@ -101,7 +101,7 @@ static inline void turn(struct queue *queue)
     queue_process(queue, poll_fd.revents);
 }
 
-static inline void wait_for(struct queue *queue, const struct answer *answer)
+static inline void wait_for(struct queue *queue, const struct queue_answer *answer)
 {
     int64_t deadline = clock_monotonic_ms() + 10000;
 
@@ -112,7 +112,7 @@ static inline void wait_for(struct queue *queue, const struct answer *answer)
 
 static inline void on_done(void *context, int result, const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     answer->calls++;
     answer->result = result;
@@ -122,13 +122,13 @@ static inline void on_done(void *context, int result, const struct error *err)
 static inline void on_number(void *context, int result, int64_t number, const struct error *err)
 {
     on_done(context, result, err);
-    ((struct answer *)context)->number = number;
+    ((struct queue_answer *)context)->number = number;
 }
 
 static inline void on_entries(void *context, int result, const struct queue_entry *entries,
                               size_t len, const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_done(context, result, err);
     answer->len = len;
@@ -144,7 +144,7 @@ static inline void on_entries(void *context, int result, const struct queue_entr
 static inline void on_ids(void *context, int result, const struct stream_id *ids, size_t len,
                           const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_done(context, result, err);
     answer->len = len;
@@ -154,7 +154,7 @@ static inline void on_ids(void *context, int result, const struct stream_id *ids
 
 static inline void connect_queue(struct fixture *fixture, struct queue **queue)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
     struct error err;
 
     assert_int_equal(queue_new(queue, &fixture->transport, &err), 0);
@@ -216,7 +216,7 @@ static inline int append(struct fixture *fixture, const char *expected, const ch
                          int values)
 {
     struct queue_batch batch = {0};
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     for (int i = 0; i < values; i++) {
         buf_clear(&batch.value);
@@ -232,16 +232,17 @@ static inline int append(struct fixture *fixture, const char *expected, const ch
 
 static inline void make_group(struct fixture *fixture)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_create_group(fixture->queue, on_done, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
 }
 
-static inline struct answer read_new(struct fixture *fixture, const char *consumer, size_t count)
+static inline struct queue_answer read_new(struct fixture *fixture, const char *consumer,
+                                           size_t count)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_read_new(fixture->queue, consumer, count, SIZE_MAX, 0, on_entries, &answer);
     wait_for(fixture->queue, &answer);

@@ -3,7 +3,7 @@
 
 static void on_mark(void *context, int result, struct bytes mark, const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_done(context, result, err);
     snprintf(answer->text, sizeof(answer->text), "%.*s", BYTES_ARG(mark));
@@ -12,7 +12,7 @@ static void on_mark(void *context, int result, struct bytes mark, const struct e
 static void test_an_append_adds_all_values_and_moves_the_mark(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     assert_int_equal(append(fixture, "", "00ff:3", 3), 0);
     assert_int_equal(command(fixture, "XLEN messages"), 3);
@@ -62,7 +62,7 @@ static void test_an_append_whose_mark_is_refused_adds_nothing(void **state)
 static void test_scripts_that_the_server_forgot_break_the_connection(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     command(fixture, "SCRIPT FLUSH");
     assert_int_equal(append(fixture, "", "00ff:1", 1), -ERR_UNREACHABLE);
@@ -93,7 +93,7 @@ static void test_a_value_that_the_server_never_takes_is_told_apart(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_batch batch = {0};
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     signal(SIGPIPE, SIG_IGN); /* as our programs do */
     command(fixture, "CONFIG SET proto-max-bulk-len 1048576");
@@ -116,9 +116,9 @@ static void test_an_append_may_move_the_mark_alone(void **state)
     assert_int_equal(command(fixture, "XLEN messages"), 0);
 }
 
-static struct answer redrive(struct fixture *fixture, const char *id)
+static struct queue_answer redrive(struct fixture *fixture, const char *id)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_redrive(fixture->queue, id, BYTES("value"), on_number, &answer);
     wait_for(fixture->queue, &answer);
@@ -202,11 +202,11 @@ static void test_pending_entries_are_read_without_counting_as_delivered(void **s
 
     make_group(fixture);
     append(fixture, "", "00ff:5", 5);
-    struct answer first = read_new(fixture, "w-1", 3);
+    struct queue_answer first = read_new(fixture, "w-1", 3);
     assert_int_equal(first.len, 3);
     assert_string_equal(first.text, "value 0");
     for (int i = 0; i < 3; i++) {
-        struct answer answer = {0};
+        struct queue_answer answer = {0};
 
         queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX,
                            on_entries, &answer);
@@ -220,12 +220,12 @@ static void test_pending_entries_are_read_without_counting_as_delivered(void **s
 static void test_a_pending_entry_whose_body_is_gone_is_told_apart(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
     char line[100], id[STREAM_ID_TEXT_SIZE];
 
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
-    struct answer read = read_new(fixture, "w-1", 2);
+    struct queue_answer read = read_new(fixture, "w-1", 2);
     stream_id_format(read.ids[0], id);
     snprintf(line, sizeof(line), "XDEL messages %s", id);
     command(fixture, line);
@@ -240,11 +240,11 @@ static void test_a_pending_entry_whose_body_is_gone_is_told_apart(void **state)
 static void test_an_acknowledged_entry_is_gone(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:5", 5);
-    struct answer read = read_new(fixture, "w-1", 3);
+    struct queue_answer read = read_new(fixture, "w-1", 3);
     queue_acknowledge(fixture->queue, read.ids, 3, true, on_done, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(command(fixture, "XLEN messages"), 2);
@@ -254,7 +254,7 @@ static void test_an_acknowledged_entry_is_gone(void **state)
 static void test_a_lost_group_goes_on_behind_the_last_acknowledged_entry(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer first = {0}, second = {0};
+    struct queue_answer first = {0}, second = {0};
     char dsn[250];
 
     snprintf(dsn, sizeof(dsn), "%s?delete_after_ack=0", fixture->dsn);
@@ -263,7 +263,7 @@ static void test_a_lost_group_goes_on_behind_the_last_acknowledged_entry(void **
     connect_queue(fixture, &fixture->queue);
     make_group(fixture);
     append(fixture, "", "00ff:5", 5);
-    struct answer read = read_new(fixture, "w-1", 3);
+    struct queue_answer read = read_new(fixture, "w-1", 3);
     queue_acknowledge(fixture->queue, &read.ids[1], 2, false, on_done, &first);
     wait_for(fixture->queue, &first);
     queue_acknowledge(fixture->queue, &read.ids[0], 1, false, on_done, &second);
@@ -272,12 +272,12 @@ static void test_a_lost_group_goes_on_behind_the_last_acknowledged_entry(void **
     assert_int_equal(command(fixture, "XLEN messages"), 5);
     command(fixture, "XGROUP DESTROY messages symfony");
     make_group(fixture);
-    struct answer rest = read_new(fixture, "w-1", 10);
+    struct queue_answer rest = read_new(fixture, "w-1", 10);
     assert_int_equal(rest.len, 2);
     assert_string_equal(rest.text, "value 3");
 
     /* One in the middle is still pending: it must come again, and those behind it may. */
-    struct answer third = {0};
+    struct queue_answer third = {0};
     queue_acknowledge(fixture->queue, &rest.ids[1], 1, false, on_done, &third);
     wait_for(fixture->queue, &third);
     command(fixture, "XGROUP DESTROY messages symfony");
@@ -288,7 +288,7 @@ static void test_a_lost_group_goes_on_behind_the_last_acknowledged_entry(void **
 static void test_a_frozen_server_is_given_up_at_the_deadline(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
     struct queue *queue = NULL;
     char dsn[250];
     struct error err;
@@ -308,7 +308,7 @@ static void test_a_frozen_server_is_given_up_at_the_deadline(void **state)
 static void test_a_wrong_password_is_said_in_the_servers_words(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
     struct queue *queue = NULL;
     struct error err;
     char dsn[250];

@@ -6,7 +6,7 @@
 static void on_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
                           struct stream_id next, const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_ids(context, result, ids, len, err);
     answer->next = next;
@@ -15,7 +15,7 @@ static void on_idle_taken(void *context, int result, const struct stream_id *ids
 static void on_names(void *context, int result, const struct bytes *names, size_t len,
                      const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_done(context, result, err);
     answer->len = len;
@@ -25,7 +25,7 @@ static void on_names(void *context, int result, const struct bytes *names, size_
 
 static int64_t retry(struct fixture *fixture, const char *consumer, struct stream_id id)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_retry(fixture->queue, consumer, id, 1000, BYTES("member"), on_number, &answer);
     wait_for(fixture->queue, &answer);
@@ -44,7 +44,7 @@ static void test_a_retry_moves_the_entry_in_one_step_and_only_its_owners(void **
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
-    struct answer read = read_new(fixture, "w-1", 1);
+    struct queue_answer read = read_new(fixture, "w-1", 1);
     assert_int_equal(retry(fixture, "w-2", read.ids[0]), 0);
     assert_int_equal(command(fixture, "ZCARD messages__queue"), 0);
     assert_int_equal(command(fixture, "XLEN messages"), 1);
@@ -57,7 +57,7 @@ static void test_a_retry_moves_the_entry_in_one_step_and_only_its_owners(void **
 
 static int64_t move(struct fixture *fixture)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_move(fixture->queue, BYTES("member"), BYTES("value"), 1000, on_number, &answer);
     wait_for(fixture->queue, &answer);
@@ -80,7 +80,7 @@ static void test_a_move_that_is_refused_half_way_leaves_the_member_where_it_was(
 
     make_group(fixture);
     for (size_t i = 0; i < 2; i++) {
-        struct answer answer = {0};
+        struct queue_answer answer = {0};
 
         command(fixture, "ZADD messages__queue 1000 member");
         forbid(fixture, COMMANDS[i]);
@@ -115,9 +115,9 @@ static void test_a_retry_that_is_refused_half_way_leaves_the_entry_pending(void 
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
-    struct answer read = read_new(fixture, "w-1", 1);
+    struct queue_answer read = read_new(fixture, "w-1", 1);
     for (size_t i = 0; i < 3; i++) {
-        struct answer answer = {0};
+        struct queue_answer answer = {0};
 
         forbid(fixture, COMMANDS[i]);
         queue_retry(fixture->queue, "w-1", read.ids[0], 1000, BYTES("member"), on_number, &answer);
@@ -136,9 +136,9 @@ static void test_an_acknowledgement_refused_half_way_leaves_the_entry_pending(vo
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
-    struct answer read = read_new(fixture, "w-1", 1);
+    struct queue_answer read = read_new(fixture, "w-1", 1);
     for (size_t i = 0; i < 2; i++) {
-        struct answer answer = {0};
+        struct queue_answer answer = {0};
 
         forbid(fixture, COMMANDS[i]);
         queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &answer);
@@ -153,7 +153,7 @@ static void test_an_acknowledgement_refused_half_way_leaves_the_entry_pending(vo
 static void test_a_due_member_is_moved_once(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer due = {0}, later = {0}, next = {0};
+    struct queue_answer due = {0}, later = {0}, next = {0};
 
     command(fixture, "ZADD messages__queue 1000 member");
     command(fixture, "ZADD messages__queue 9000 later");
@@ -175,7 +175,7 @@ static void test_a_due_member_is_moved_once(void **state)
 static int64_t take(struct fixture *fixture, const char *instance, const char *token, bool first)
 {
     struct queue_reader reader = {.consumer = "w-1", .instance = instance, .token = token};
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_take_lease(fixture->queue, &reader, first, on_number, &answer);
     wait_for(fixture->queue, &answer);
@@ -192,7 +192,7 @@ static void test_a_lease_is_one_instances_until_it_is_given_back(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_reader reader = {.consumer = "w-1", .instance = "here", .token = "here:1"};
-    struct answer renewed = {0}, released = {0};
+    struct queue_answer renewed = {0}, released = {0};
 
     make_group(fixture);
     assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
@@ -213,11 +213,11 @@ static void test_scripts_that_the_server_forgot_are_loaded_again(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_reader reader = {.consumer = "w-1", .instance = "here", .token = "here:0"};
-    struct answer first = {0}, second = {0}, renewed = {0}, taken = {0};
+    struct queue_answer first = {0}, second = {0}, renewed = {0}, taken = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:3", 3);
-    struct answer read = read_new(fixture, "w-1", 3);
+    struct queue_answer read = read_new(fixture, "w-1", 3);
     assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
     command(fixture, "SCRIPT FLUSH");
     queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &first);
@@ -237,7 +237,7 @@ static void test_scripts_that_the_server_forgot_are_loaded_again(void **state)
 static void test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer read, answer = {0};
+    struct queue_answer read, answer = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 1);
@@ -251,9 +251,9 @@ static void test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever(voi
     command(fixture, "ACL SETUSER default +@all");
 }
 
-static struct answer take_over_dead(struct fixture *fixture, const char *me, const char *name)
+static struct queue_answer take_over_dead(struct fixture *fixture, const char *me, const char *name)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_take_over_dead(fixture->queue, me, bytes_of(name), 2, on_ids, &answer);
     wait_for(fixture->queue, &answer);
@@ -268,11 +268,11 @@ static void test_entries_are_taken_over_only_when_no_lease_stands(void **state)
     make_group(fixture);
     append(fixture, "", "00ff:3", 3);
     assert_int_equal(take_lease(fixture, "here", "here:0"), 1);
-    struct answer read = read_new(fixture, "w-1", 3);
+    struct queue_answer read = read_new(fixture, "w-1", 3);
     assert_int_equal(read.len, 3);
     assert_int_equal(take_over_dead(fixture, "w-2", "w-1").len, 0);
     command(fixture, "DEL {messages}__owner:symfony:w-1");
-    struct answer taken = take_over_dead(fixture, "w-2", "w-1");
+    struct queue_answer taken = take_over_dead(fixture, "w-2", "w-1");
     assert_int_equal(taken.len, 2);
     assert_true(is_same_id(taken.ids[0], read.ids[0]));
     assert_int_equal(take_over_dead(fixture, "w-2", "w-1").len, 1);
@@ -282,10 +282,10 @@ static void test_entries_are_taken_over_only_when_no_lease_stands(void **state)
     assert_int_equal(command(fixture, "XPENDING messages symfony - + 10 w-2"), 3);
 }
 
-static struct answer take_over_idle(struct fixture *fixture, const char *me, int64_t idle_ms,
-                                    struct stream_id after, size_t count)
+static struct queue_answer take_over_idle(struct fixture *fixture, const char *me, int64_t idle_ms,
+                                          struct stream_id after, size_t count)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_take_over_idle(fixture->queue, me, idle_ms, after, count, on_idle_taken, &answer);
     wait_for(fixture->queue, &answer);
@@ -313,13 +313,13 @@ static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(v
 
     make_group(fixture);
     append(fixture, "", "00ff:301", 301);
-    struct answer own = read_new(fixture, "w-2", 300);
-    struct answer others = read_new(fixture, "w-1", 1);
+    struct queue_answer own = read_new(fixture, "w-2", 300);
+    struct queue_answer others = read_new(fixture, "w-1", 1);
     assert_int_equal(own.len, 300);
-    struct answer first = take_over_idle(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
+    struct queue_answer first = take_over_idle(fixture, "w-2", 0, (struct stream_id){0, 0}, 10);
     assert_int_equal(first.len, 0);
     assert_true(first.next.ms > 0);
-    struct answer second = take_over_idle(fixture, "w-2", 0, first.next, 10);
+    struct queue_answer second = take_over_idle(fixture, "w-2", 0, first.next, 10);
     assert_int_equal(second.len, 1);
     assert_true(is_same_id(second.ids[0], others.ids[0]));
     assert_true(is_same_id(second.next, (struct stream_id){0, 0}));
@@ -328,11 +328,11 @@ static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(v
 static void test_the_delivery_count_of_one_entry_is_set(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer set = {0}, read = {0};
+    struct queue_answer set = {0}, read = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
-    struct answer first = read_new(fixture, "w-1", 2);
+    struct queue_answer first = read_new(fixture, "w-1", 2);
     queue_set_deliveries(fixture->queue, "w-1", first.ids[1], 4, on_done, &set);
     wait_for(fixture->queue, &set);
     queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
@@ -345,11 +345,11 @@ static void test_the_delivery_count_of_one_entry_is_set(void **state)
 static void test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
-    struct answer read = read_new(fixture, "w-1", 2);
+    struct queue_answer read = read_new(fixture, "w-1", 2);
     command(fixture, "ZADD messages__queue 1000 member");
     command(fixture, "CONFIG SET maxmemory 1");
     assert_true(append(fixture, "00ff:2", "00ff:3", 1) < 0);
@@ -376,7 +376,7 @@ static void add_large(struct fixture *fixture, int count)
     }
 }
 
-static void assert_left_out(const struct answer *answer, size_t len, size_t kept)
+static void assert_left_out(const struct queue_answer *answer, size_t len, size_t kept)
 {
     assert_int_equal(answer->result, 0);
     assert_int_equal(answer->len, len);
@@ -384,18 +384,19 @@ static void assert_left_out(const struct answer *answer, size_t len, size_t kept
         assert_int_equal(answer->gone[i], i >= kept);
 }
 
-static struct answer read_ids(struct fixture *fixture, const struct answer *read, size_t bytes)
+static struct queue_answer read_ids(struct fixture *fixture, const struct queue_answer *read,
+                                    size_t bytes)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_read_ids(fixture->queue, read->ids, read->len, bytes, on_entries, &answer);
     wait_for(fixture->queue, &answer);
     return answer;
 }
 
-static struct answer read_pending(struct fixture *fixture, size_t bytes)
+static struct queue_answer read_pending(struct fixture *fixture, size_t bytes)
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, bytes, on_entries,
                        &answer);
@@ -406,16 +407,16 @@ static struct answer read_pending(struct fixture *fixture, size_t bytes)
 static void test_values_beyond_the_bytes_of_a_reading_are_left_out(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer read = {0};
+    struct queue_answer read = {0};
 
     make_group(fixture);
     add_large(fixture, 4);
     queue_read_new(fixture->queue, "w-1", 10, 250, 0, on_entries, &read);
     wait_for(fixture->queue, &read);
     assert_left_out(&read, 4, 2);
-    struct answer pending = read_pending(fixture, 250);
+    struct queue_answer pending = read_pending(fixture, 250);
     assert_left_out(&pending, 4, 2);
-    struct answer again = read_ids(fixture, &read, 350);
+    struct queue_answer again = read_ids(fixture, &read, 350);
     assert_left_out(&again, 4, 3);
     again = read_ids(fixture, &read, 400);
     assert_left_out(&again, 4, 4);
@@ -424,23 +425,23 @@ static void test_values_beyond_the_bytes_of_a_reading_are_left_out(void **state)
 static void test_the_first_value_of_a_reading_is_kept_whatever_its_size(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer read = {0};
+    struct queue_answer read = {0};
 
     make_group(fixture);
     add_large(fixture, 3);
     queue_read_new(fixture->queue, "w-1", 10, 1, 0, on_entries, &read);
     wait_for(fixture->queue, &read);
     assert_left_out(&read, 3, 1);
-    struct answer pending = read_pending(fixture, 1);
+    struct queue_answer pending = read_pending(fixture, 1);
     assert_left_out(&pending, 3, 1);
-    struct answer again = read_ids(fixture, &read, 1);
+    struct queue_answer again = read_ids(fixture, &read, 1);
     assert_left_out(&again, 3, 1);
 }
 
 static void test_a_value_behind_one_that_was_left_out_is_left_out_too(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer read = {0};
+    struct queue_answer read = {0};
     char line[300];
 
     make_group(fixture);
@@ -486,7 +487,7 @@ static void test_a_message_that_looks_like_a_list_of_fields_is_put_into_one(void
 static void on_members(void *context, int result, const struct bytes *members, size_t len,
                        const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_names(context, result, members, len, err);
     for (size_t i = 0; i < len; i++)
@@ -504,13 +505,13 @@ static void test_due_members_beyond_the_bytes_are_left_out_but_for_the_first(voi
         command(fixture, line);
     }
     for (size_t kept = 1; kept <= 4; kept++) {
-        struct answer due = {0};
+        struct queue_answer due = {0};
 
         queue_read_due(fixture->queue, 5000, 10, kept * 100, on_members, &due);
         wait_for(fixture->queue, &due);
         assert_left_out(&due, 4, kept);
     }
-    struct answer due = {0};
+    struct queue_answer due = {0};
     queue_read_due(fixture->queue, 5000, 10, 1, on_members, &due);
     wait_for(fixture->queue, &due);
     assert_left_out(&due, 4, 1);
@@ -519,7 +520,7 @@ static void test_due_members_beyond_the_bytes_are_left_out_but_for_the_first(voi
 static void on_swept(void *context, int result, struct bytes until, int64_t removed,
                      const struct error *err)
 {
-    struct answer *answer = context;
+    struct queue_answer *answer = context;
 
     on_number(context, result, removed, err);
     snprintf(answer->text, sizeof(answer->text), "%.*s", BYTES_ARG(until));
@@ -528,7 +529,7 @@ static void on_swept(void *context, int result, struct bytes until, int64_t remo
 /* One look; until: what the last one gave, and what this one gives. Returns how many went. */
 static int64_t sweep(struct fixture *fixture, char until[QUEUE_UNTIL_SIZE])
 {
-    struct answer answer = {0};
+    struct queue_answer answer = {0};
 
     queue_sweep(fixture->queue, until, on_swept, &answer);
     wait_for(fixture->queue, &answer);
@@ -553,7 +554,7 @@ static void test_what_others_acknowledged_and_left_is_removed_at_the_second_look
 
     make_group(fixture);
     append(fixture, "", "00ff:1", 5);
-    struct answer read = read_new(fixture, "consumer", 4);
+    struct queue_answer read = read_new(fixture, "consumer", 4);
     acknowledge_only(fixture, read.ids[0]);
     assert_int_equal(sweep(fixture, until), 0); /* from now on the keys are in our care */
     acknowledge_only(fixture, read.ids[2]);
@@ -575,7 +576,7 @@ static void test_nothing_is_swept_that_the_group_may_read_again(void **state)
     make_group(fixture);
     sweep(fixture, until);
     append(fixture, "", "00ff:1", 2);
-    struct answer read = read_new(fixture, "consumer", 2);
+    struct queue_answer read = read_new(fixture, "consumer", 2);
     acknowledge_only(fixture, read.ids[0]);
     acknowledge_only(fixture, read.ids[1]);
     sweep(fixture, until);
@@ -592,7 +593,7 @@ static void test_nothing_is_swept_beside_another_group(void **state)
     make_group(fixture);
     sweep(fixture, until);
     append(fixture, "", "00ff:1", 1);
-    struct answer read = read_new(fixture, "consumer", 1);
+    struct queue_answer read = read_new(fixture, "consumer", 1);
     acknowledge_only(fixture, read.ids[0]);
     sweep(fixture, until);
     command(fixture, "XGROUP CREATE messages another 0");

@@ -247,6 +247,56 @@ static void test_a_batch_is_of_documents_and_has_one_topic(void **state)
         "filter of `match` has\n");
 }
 
+static void expect_shown(const char *topic, bool shown)
+{
+    if (routes_shows_documents(routes, bytes_of(topic)) != shown)
+        fail_msg("%s: %d", topic, !shown);
+}
+
+static void test_documents_are_shown_where_everybody_gets_them(void **state)
+{
+    (void)state;
+    open_routes("[route:p]\nmatch = private/#\nprivate = yes\n"
+                "[route:o]\nmatch = open/#\npublish = batch\n"
+                "[route:b]\nmatch = bare/#\ndata = payload\n"
+                "[route:f]\nmatch = field/#\ndata = field:x\n"
+                "[route:d]\nmatch = drop/#\ndrop = yes\n");
+    expect_shown("any/topic", true);
+    expect_shown("open/a", true);
+    expect_shown("private/a", false);
+    expect_shown("bare/a", false);
+    expect_shown("field/a", false);
+    expect_shown("drop/a", false);
+    close_routes();
+    open_routes("[mercure]\nprivate = yes\n[route:o]\nmatch = open/#\nprivate = no\n");
+    expect_shown("any/topic", false);
+    expect_shown("open/a", true);
+    close_routes();
+    open_routes("[mercure]\ndata = payload\n[route:o]\nmatch = open/#\ndata = message\n");
+    expect_shown("any/topic", false);
+    expect_shown("open/a", true);
+    close_routes();
+}
+
+/* The monitor does not read all of a route, and comes to the same. */
+static void test_the_monitor_knows_what_is_shown(void **state)
+{
+    struct buf packed = {0};
+    struct error err;
+
+    (void)state;
+    open_routes(INI);
+    settings_pack(settings, "monitor", &packed);
+    close_routes();
+    assert_int_equal(settings_unpack(&settings, buf_bytes(&packed), &err), 0);
+    routes = routes_new(settings);
+    expect_shown("plant/x/secret", false);
+    expect_shown("plant/x/temp", false);
+    expect_shown("other", true);
+    close_routes();
+    buf_free(&packed);
+}
+
 static void test_routes_are_the_same_for_a_child(void **state)
 {
     struct buf packed = {0};
@@ -423,6 +473,8 @@ int main(void)
         TEST(test_a_wrong_route_is_named_with_its_section_key_and_character),
         TEST(test_a_batch_is_an_array_on_its_topic),
         TEST(test_a_batch_is_of_documents_and_has_one_topic),
+        TEST(test_documents_are_shown_where_everybody_gets_them),
+        TEST(test_the_monitor_knows_what_is_shown),
         TEST(test_routes_are_the_same_for_a_child),
         TEST(test_a_topic_has_the_handler_of_its_route_or_of_the_worker),
         TEST(test_a_handlers_update_has_of_its_route_what_it_does_not_say),

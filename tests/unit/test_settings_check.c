@@ -45,8 +45,8 @@ static void test_a_page_that_anybody_may_read_is_a_notice(void **state)
         expect_notices(ini, "");
     }
     expect_notices(HUB "[http]\nlisten = [::]:9080\n",
-                   "x.ini:5: [http] listen: whoever reaches [::]:9080 reads status and metrics: "
-                   "set token_file, or listen on 127.0.0.1\n");
+                   "x.ini:5: [http] listen: whoever reaches [::]:9080 reads status, metrics and "
+                   "last values: set token_file, or listen on 127.0.0.1\n");
 }
 
 static void test_a_secret_that_everybody_knows_is_a_notice(void **state)
