@@ -10,6 +10,7 @@
 #include "monitor/connections.h"
 #include "monitor/failed_list.h"
 #include "monitor/host.h"
+#include "monitor/last_values.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
 #include "monitor/pages.h"
@@ -33,6 +34,7 @@ struct http {
     const struct settings *settings;
     const struct stats *stats;
     struct pages *pages;
+    struct last_values *last_values;
     struct MHD_Daemon *daemon;
     struct connections connections;
     char *token; /* NULL: none needed */
@@ -45,6 +47,14 @@ struct reply {
     const char *content_type;
     struct buf body;
 };
+
+/* Where a request stands, as the library keeps it for us: NULL: it is new; HEADERS_READ; else it waits for last values. */
+struct waiting {
+    struct MHD_Connection *connection;
+    struct reply reply;
+    bool is_answered;
+};
+static const struct waiting HEADERS_READ;
 
 static struct readiness_limits limits_now(const struct http *http)
 {
@@ -121,6 +131,7 @@ static void answer_page_config(const struct http *http, struct reply *reply)
     cJSON_AddItemToArray(topics, cJSON_CreateString("*"));
     cJSON_AddStringToObject(json, "data", setting_word(UPDATE_DATA_WORDS, mercure->data));
     cJSON_AddBoolToObject(json, "private", mercure->private_updates);
+    cJSON_AddNumberToObject(json, "last_values", (double)http->settings->page.last_values);
     print_json(&reply->body, json);
 }
 
@@ -135,11 +146,15 @@ static const struct route {
     const char *path;
     bool guarded;  /* by the token */
     bool any_host; /* whatever name it is called by: it tells nothing */
-    void (*answer)(const struct http *http, struct reply *reply);
+    void (*answer)(const struct http *http, struct reply *reply); /* NULL: with last values */
 } ROUTES[] = {
-    {"/healthz", false, true, answer_health},          {"/readyz", false, false, answer_readiness},
-    {"/status", true, false, answer_status},           {"/metrics", true, false, answer_metrics},
-    {"/config.json", true, false, answer_page_config}, {"/failures", true, false, answer_failures},
+    {"/healthz", false, true, answer_health},
+    {"/readyz", false, false, answer_readiness},
+    {"/status", true, false, answer_status},
+    {"/metrics", true, false, answer_metrics},
+    {"/config.json", true, false, answer_page_config},
+    {"/failures", true, false, answer_failures},
+    {"/latest", true, false, NULL},
 };
 
 static const struct route *find_route(const char *path)
@@ -153,6 +168,12 @@ static const struct route *find_route(const char *path)
 static struct bytes header_of(struct MHD_Connection *connection, const char *name)
 {
     return bytes_of(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name));
+}
+
+/* A value of the query; NULL: it is not there. */
+static const char *argument_of(struct MHD_Connection *connection, const char *name)
+{
+    return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
 /* Comparing takes as long for a wrong token as for the right one. */
@@ -271,8 +292,32 @@ static enum MHD_Result refuse_host(struct MHD_Connection *connection)
     return send_reply(connection, &reply);
 }
 
+static void take_last_values(void *context, unsigned status, struct buf body)
+{
+    struct waiting *waiting = context;
+
+    waiting->reply =
+        (struct reply){.status = status, .content_type = "application/json", .body = body};
+    waiting->is_answered = true;
+    MHD_resume_connection(waiting->connection); /* `answer` is called again */
+}
+
+/* The connection rests until Redis has answered. */
+static enum MHD_Result ask_last_values(const struct http *http, struct MHD_Connection *connection,
+                                       struct waiting **under_way)
+{
+    struct waiting *waiting = xcalloc(1, sizeof *waiting);
+
+    waiting->connection = connection;
+    *under_way = waiting;
+    MHD_suspend_connection(connection);
+    last_values_ask(http->last_values, argument_of(connection, "filter"),
+                    argument_of(connection, "cursor"), take_last_values, waiting);
+    return MHD_YES;
+}
+
 static enum MHD_Result respond(const struct http *http, struct MHD_Connection *connection,
-                               const char *path, const char *method)
+                               const char *path, const char *method, struct waiting **under_way)
 {
     struct reply reply = {.status = MHD_HTTP_OK, .content_type = "application/json"};
     const struct route *route = find_route(path);
@@ -292,28 +337,50 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
     if (route->guarded && !reply.trusted)
         return send_text(connection, MHD_HTTP_UNAUTHORIZED,
                          "the token of [http] token_file is needed\n");
+    if (route->answer == NULL)
+        return ask_last_values(http, connection, under_way);
     route->answer(http, &reply);
     return send_reply(connection, &reply);
 }
 
-/* Called once for the headers and, where no answer is queued then, for the end of the request; under_way is NULL
- * the first time. An answer that is queued the first time ends the connection with the body unread. */
+/* The reply's body goes with it. */
+static enum MHD_Result send_last_values(struct MHD_Connection *connection, struct waiting *waiting)
+{
+    struct reply reply = waiting->reply;
+
+    waiting->reply.body = (struct buf){0};
+    return send_reply(connection, &reply);
+}
+
+static void forget_waiting(struct waiting *waiting)
+{
+    if (waiting == NULL || waiting == &HEADERS_READ)
+        return;
+    buf_free(&waiting->reply.body);
+    free(waiting);
+}
+
+/* Called once for the headers and, where no answer is queued then, for the end of the request, and once more when
+ * last values are there; under_way is NULL the first time. An answer that is queued the first time ends the connection
+ * with the body unread. */
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *upload,
                               size_t *upload_len, void **under_way)
 {
-    static const char HEADERS_READ;
     struct http *http = context;
+    struct waiting *waiting = *under_way;
 
     (void)version;
     (void)upload;
     (void)upload_len;
-    if (*under_way == NULL && !brings_body(connection)) {
+    if (waiting == NULL && !brings_body(connection)) {
         *under_way = (void *)(uintptr_t)&HEADERS_READ;
         return MHD_YES;
     }
+    if (waiting != NULL && waiting->is_answered)
+        return send_last_values(connection, waiting);
     connections_answer(&http->connections, socket_of(connection), true, clock_monotonic_ms());
-    return respond(http, connection, path, method);
+    return respond(http, connection, path, method, (struct waiting **)under_way);
 }
 
 static void notice_answered(void *context, struct MHD_Connection *connection, void **under_way,
@@ -322,6 +389,7 @@ static void notice_answered(void *context, struct MHD_Connection *connection, vo
     struct http *http = context;
 
     (void)code;
+    forget_waiting(*under_way);
     *under_way = NULL;
     connections_answer(&http->connections, socket_of(connection), false, clock_monotonic_ms());
 }
@@ -385,11 +453,11 @@ static int start_daemon(struct http *http, struct error *err)
     if (listen_open(&fd, http->settings->http.listen, &bound, err) < 0)
         return -(int)err->code;
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL, 0, NULL, NULL, answer, http, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX + CONNECTIONS_ENDING,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_SIZE_MAX, MHD_OPTION_NOTIFY_CONNECTION,
-        notice_connection, http, MHD_OPTION_NOTIFY_COMPLETED, notice_answered, http,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, http,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+        CONNECTIONS_MAX + CONNECTIONS_ENDING, MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_SIZE_MAX,
+        MHD_OPTION_NOTIFY_CONNECTION, notice_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
+        notice_answered, http, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_END);
     const char *folder = pages_folder(http->pages);
     int result = 0;
 
@@ -417,6 +485,8 @@ int http_start(struct http **http, const struct settings *settings, const struct
     if (settings->http.token_file[0] != '\0')
         result = read_token(&made->token, settings->http.token_file, err);
     if (result == 0)
+        result = last_values_new(&made->last_values, settings, err);
+    if (result == 0)
         result = start_daemon(made, err);
     if (result < 0) {
         http_stop(made);
@@ -429,11 +499,14 @@ int http_start(struct http **http, const struct settings *settings, const struct
     return 0;
 }
 
-int http_fd(const struct http *http)
+void http_poll(const struct http *http, struct pollfd fds[HTTP_FDS])
 {
+    fds[0] = fds[1] = (struct pollfd){.fd = -1};
     if (http == NULL)
-        return -1;
-    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        return;
+    fds[0].fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    fds[0].events = POLLIN;
+    fds[1] = last_values_poll(http->last_values);
 }
 
 int64_t http_deadline(const struct http *http, int64_t now_ms)
@@ -442,18 +515,21 @@ int64_t http_deadline(const struct http *http, int64_t now_ms)
 
     if (http == NULL)
         return -1;
-    int64_t deadline = connections_deadline(&http->connections);
+    int64_t deadline = clock_earlier_ms(connections_deadline(&http->connections),
+                                        last_values_deadline(http->last_values));
     if (MHD_get_timeout(http->daemon, &library_ms) == MHD_YES)
         deadline = clock_earlier_ms(deadline, now_ms + (int64_t)library_ms);
     return deadline;
 }
 
-void http_process(struct http *http)
+void http_process(struct http *http, const struct pollfd fds[HTTP_FDS])
 {
     int overdue;
 
     if (http == NULL)
         return;
+    last_values_process(http->last_values,
+                        fds[1].revents); /* resumes connections, which run then */
     MHD_run(http->daemon);
     while ((overdue = connections_take_overdue(&http->connections, clock_monotonic_ms())) >= 0)
         disconnect(overdue);
@@ -463,6 +539,7 @@ void http_stop(struct http *http)
 {
     if (http == NULL)
         return;
+    last_values_free(http->last_values); /* the library ends when no connection rests */
     if (http->daemon != NULL)
         MHD_stop_daemon(http->daemon);
     pages_free(http->pages);

@@ -4,14 +4,18 @@
  *     /readyz                         200 or 503; why, with the token
  *     /status, /metrics, /config.json, /failures (202: ask again soon)
  *                                     with [http] token_file, only with `Authorization: Bearer <token>`
+ *     /latest                         likewise: last_values.h
  *     /                               the page's files
  * All but /healthz only under a name of [http] hosts (host.h). connections.h says who is disconnected. It reads
- * shared memory and the last probe; nothing here waits for a server or a client. */
+ * shared memory and the last probe, and for /latest Redis, until which only that connection rests; nothing here waits for a
+ * server or a client. */
 #ifndef MONITOR_HTTP_H
 #define MONITOR_HTTP_H
 
 #include "common/runtime/stats.h"
 #include "common/settings/settings.h"
+
+#include <poll.h>
 
 struct http;
 
@@ -21,9 +25,10 @@ MUST_CHECK int http_start(struct http **http, const struct settings *settings,
                           const struct stats *stats, struct error *err);
 void http_stop(struct http *http); /* NULL is allowed, here and below */
 
-/* The loop polls fd for POLLIN, and calls http_process then and at the deadline. -1: there is none. */
-int http_fd(const struct http *http);
+/* The loop polls these, and calls http_process then and at the deadline. fd -1, and -1: there is none. */
+#define HTTP_FDS 2
+void http_poll(const struct http *http, struct pollfd fds[HTTP_FDS]);
 int64_t http_deadline(const struct http *http, int64_t now_ms);
-void http_process(struct http *http);
+void http_process(struct http *http, const struct pollfd fds[HTTP_FDS]);
 
 #endif

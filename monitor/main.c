@@ -91,17 +91,17 @@ static enum child_signal wait_for_signal(struct child *child, const struct quest
 {
     int64_t now = clock_monotonic_ms();
     int64_t wake_ms = now + child_beat_ms(child);
-    struct pollfd fds[] = {{.fd = child->signal_fd, .events = POLLIN},
-                           {.fd = -1, .events = POLLIN},
-                           {.fd = http_fd(http), .events = POLLIN}};
+    struct pollfd fds[2 + HTTP_FDS] = {{.fd = child->signal_fd, .events = POLLIN},
+                                       {.fd = -1, .events = POLLIN}};
 
+    http_poll(http, fds + 2);
     if (question->call != NULL)
         fds[1].fd = offload_fd(question->call);
     else
         wake_ms = clock_earlier_ms(wake_ms, question->due_ms);
     wake_ms = clock_earlier_ms(wake_ms, http_deadline(http, now));
     int ready = poll(fds, sizeof fds / sizeof fds[0], clock_poll_timeout(wake_ms, now));
-    http_process(http);
+    http_process(http, fds + 2);
     return ready > 0 && fds[0].revents != 0 ? child_read_signal(child) : CHILD_NONE;
 }
 

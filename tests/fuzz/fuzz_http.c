@@ -1,9 +1,12 @@
 /* What our own code does with a request. The first lines are a header Host, [http] hosts and a path: only names that
- * are listed, `localhost` and addresses pass, and no path names anything but a plain file. The rest is what
- * connections do: none is above its limits, the newest stays, and each has a deadline. */
+ * are listed, `localhost` and addresses pass, and no path names anything but a plain file. The same two are the query of
+ * /latest: no filter passes that a broker would refuse. The rest is what connections do: none is above its limits, the newest
+ * stays, and each has a deadline. */
+#include "common/wire/topic_filter.h"
 #include "monitor/connections.h"
 #include "monitor/host.h"
 #include "monitor/pages.h"
+#include "monitor/query.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -79,6 +82,20 @@ static void check_path(const char *path)
     if (!pages_name_is_safe(path))
         return;
     require(path[0] != '\0' && path[0] != '.' && strpbrk(path, "/\\%:~") == NULL);
+}
+
+static void check_query(const char *filter, const char *cursor)
+{
+    struct query query;
+    struct error err;
+
+    if (query_read(&query, filter, cursor, &err) < 0) {
+        require(err.code == ERR_USAGE && err.text[0] != '\0');
+        return;
+    }
+    require(topic_filter_check(bytes_of(query.filter), &err) == 0);
+    require(strlen(query.filter) <= strlen(filter));
+    free(query.filter);
 }
 
 static size_t count_of(const struct connections *connections, const struct connection *like)
@@ -163,6 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_host(bytes_of(header), list);
     check_host(host, list);
     check_path(target);
+    check_query(list, header);
+    check_query(target, "0");
     check_connections(rest);
     free(header);
     free(list);

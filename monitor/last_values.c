@@ -1,0 +1,254 @@
+#include "monitor/last_values.h"
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/client/queue_latest.h"
+#include "common/settings/routes.h"
+#include "common/wire/json.h"
+#include "common/wire/topic_filter.h"
+#include "monitor/query.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#define PAGE_BYTES ((size_t)256 * 1024)
+/* A page is read in so many steps at the most: with a filter most of them may bring nothing. */
+#define SCANS_MAX    50
+#define SCAN_COUNT   100
+#define DOCUMENT_MAX ((size_t)64 * 1024)       /* what workers keep is shorter */
+#define SCAN_BYTES   ((size_t)4 * 1024 * 1024) /* of one step: what workers keep is never as much */
+#define ASKERS_MAX   16
+
+struct asker {
+    struct last_values *values;
+    struct query query;
+    struct buf messages;
+    size_t scans;
+    int64_t deadline_ms;
+    last_values_answer *answer;
+    void *context;
+    struct asker *next; /* utlist.h */
+    struct asker *prev;
+};
+
+struct last_values {
+    const struct settings *settings;
+    struct routes *routes;
+    struct queue *queue;
+    bool connecting;
+    const char *ending;   /* why all are answered now that wait; NULL: they are not */
+    struct asker *askers; /* in the order of their deadlines */
+    size_t askers_len;
+};
+
+int last_values_new(struct last_values **values, const struct settings *settings, struct error *err)
+{
+    struct last_values *made = xcalloc(1, sizeof(*made));
+    int result = queue_new(&made->queue, &settings->transports[0], err);
+
+    if (result < 0) {
+        free(made);
+        return result;
+    }
+    made->settings = settings;
+    made->routes = routes_new(settings);
+    *values = made;
+    return 0;
+}
+
+static void refuse(last_values_answer *answer, void *context, unsigned status, const char *why)
+{
+    struct buf text = {0}, body = {0};
+
+    json_make_utf8(&text, bytes_of(why));
+    buf_append(&body, BYTES("{\"error\":"));
+    json_quote(&body, buf_bytes(&text));
+    buf_append(&body, BYTES("}\n"));
+    buf_free(&text);
+    answer(context, status, body);
+}
+
+/* why NULL: with what was read. */
+static void finish(struct asker *asker, const char *why)
+{
+    struct buf body = {0};
+
+    DL_DELETE(asker->values->askers, asker);
+    asker->values->askers_len--;
+    if (why != NULL) {
+        refuse(asker->answer, asker->context, 503, why);
+    } else {
+        buf_append(&body, BYTES("{\"cursor\":"));
+        if (asker->query.cursor != 0) {
+            buf_append_char(&body, '"');
+            buf_append_u64(&body, asker->query.cursor);
+            buf_append_char(&body, '"');
+        } else {
+            buf_append(&body, BYTES("null"));
+        }
+        buf_append(&body, BYTES(",\"messages\":["));
+        buf_append(&body, buf_bytes(&asker->messages));
+        buf_append(&body, BYTES("]}\n"));
+        asker->answer(asker->context, 200, body);
+    }
+    buf_free(&asker->messages);
+    free(asker->query.filter);
+    free(asker);
+}
+
+static void finish_waiting(struct last_values *values, const char *why)
+{
+    while (values->askers != NULL)
+        finish(values->askers, why);
+}
+
+/* The connection goes with them: its answers would come too late. */
+static void finish_all(struct last_values *values, const char *why)
+{
+    values->connecting = false;
+    values->ending = why;
+    queue_disconnect(values->queue);
+    values->ending = NULL;
+    finish_waiting(values, why);
+}
+
+void last_values_free(struct last_values *values)
+{
+    if (values == NULL)
+        return;
+    finish_all(values, "the monitor ends");
+    queue_free(values->queue);
+    routes_free(values->routes);
+    free(values);
+}
+
+/* Whoever can write to Redis may have put in anything. */
+static bool is_wanted(const struct asker *asker, const struct queue_latest *latest)
+{
+    struct bytes document = latest->document;
+
+    return document.len > 0 && document.len <= DOCUMENT_MAX && document.data != NULL &&
+           document.data[0] == '{' &&
+           (asker->query.filter == NULL ||
+            topic_filter_matches(bytes_of(asker->query.filter), latest->topic)) &&
+           routes_shows_documents(asker->values->routes, latest->topic) && json_is_valid(document);
+}
+
+static void scanned(void *context, int result, uint64_t cursor, const struct queue_latest *latest,
+                    size_t len, const struct error *err);
+
+static void scan(struct asker *asker)
+{
+    asker->scans++;
+    queue_scan_latest(asker->values->queue, asker->query.cursor, SCAN_COUNT, SCAN_BYTES, scanned,
+                      asker);
+}
+
+static void scanned(void *context, int result, uint64_t cursor, const struct queue_latest *latest,
+                    size_t len, const struct error *err)
+{
+    struct asker *asker = context;
+
+    if (result < 0) {
+        const char *ending = asker->values->ending;
+
+        finish(asker, ending != NULL ? ending : err->text);
+        return;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (!is_wanted(asker, &latest[i]))
+            continue;
+        if (asker->messages.len > 0)
+            buf_append(&asker->messages, BYTES(",\n"));
+        buf_append(&asker->messages, latest[i].document);
+    }
+    asker->query.cursor = cursor;
+    if (cursor == 0 || asker->messages.len >= PAGE_BYTES || asker->scans >= SCANS_MAX)
+        finish(asker, NULL);
+    else
+        scan(asker);
+}
+
+static void connected(void *context, int result, const struct error *err)
+{
+    struct last_values *values = context;
+    struct asker *asker, *next;
+
+    values->connecting = false;
+    if (result < 0) {
+        finish_waiting(values, err->text);
+        return;
+    }
+    DL_FOREACH_SAFE(values->askers, asker, next)
+    scan(asker);
+}
+
+static void enqueue(struct last_values *values, struct asker *asker)
+{
+    asker->deadline_ms = clock_monotonic_ms() + LAST_VALUES_LIMIT_MS;
+    DL_APPEND(values->askers, asker);
+    values->askers_len++;
+    if (queue_is_connected(values->queue)) {
+        scan(asker);
+    } else if (!values->connecting) {
+        values->connecting = true;
+        queue_connect(values->queue, connected, values);
+    }
+}
+
+void last_values_ask(struct last_values *values, const char *filter, const char *cursor,
+                     last_values_answer *answer, void *context)
+{
+    struct query query;
+    struct error err;
+
+    if (values->settings->page.last_values == 0) {
+        refuse(answer, context, 404, "[page] last_values is 0: none are kept");
+        return;
+    }
+    if (query_read(&query, filter, cursor, &err) < 0) {
+        refuse(answer, context, 400, err.text);
+        return;
+    }
+    if (values->askers_len >= ASKERS_MAX) {
+        free(query.filter);
+        refuse(answer, context, 503, "too many ask at once");
+        return;
+    }
+    struct asker *asker = xcalloc(1, sizeof(*asker));
+    *asker = (struct asker){.values = values, .query = query, .answer = answer, .context = context};
+    enqueue(values, asker);
+}
+
+struct pollfd last_values_poll(const struct last_values *values)
+{
+    int fd = queue_fd(values->queue);
+
+    return (struct pollfd){.fd = fd, .events = fd >= 0 ? queue_events(values->queue) : 0};
+}
+
+int64_t last_values_deadline(const struct last_values *values)
+{
+    int64_t deadline = queue_deadline_ms(values->queue);
+
+    return values->askers != NULL ? clock_earlier_ms(deadline, values->askers->deadline_ms)
+                                  : deadline;
+}
+
+/* A server that does not answer one of them answers none: the connection is made anew. */
+static void give_up_if_overdue(struct last_values *values)
+{
+    if (values->askers == NULL || clock_monotonic_ms() < values->askers->deadline_ms)
+        return;
+    struct buf why = {0};
+    buf_printf(&why, "%s: no answer within %d s", queue_address(values->queue),
+               LAST_VALUES_LIMIT_MS / 1000);
+    finish_all(values, buf_text(&why));
+    buf_free(&why);
+}
+
+void last_values_process(struct last_values *values, short revents)
+{
+    queue_process(values->queue, revents);
+    give_up_if_overdue(values);
+}
