@@ -4,6 +4,7 @@ import { BridgeStatus, describePipeline } from "./bridge.js";
 import { DetailPanel } from "./detail.js";
 import { FailuresList } from "./failures.js";
 import { formatCount, formatRate } from "./format.js";
+import { LastValues } from "./latest.js";
 import { choices } from "./memory.js";
 import { TopicStore, parseUpdate } from "./store.js";
 import { HubStream } from "./stream.js";
@@ -32,6 +33,8 @@ const page = {
   framePending: false,
   strangers: 0, /* updates on the hub that are not ours */
   hubState: "connecting",
+  openedAt: null, /* when the hub's connection first stood, by the bridge's clock */
+  latest: { state: "none", why: "" }, /* the last values: "none", "loading", "loaded" or "failed" */
   bridge: { state: "asking", status: null, rates: {} },
 };
 
@@ -44,17 +47,35 @@ function takeUpdate(data) {
     showNotices();
   }
   for (const message of messages) {
-    const known = store.topics.has(message.topic);
-    if (store.add(message, Date.now()) === "repeat") {
-      continue;
-    }
-    page.held += page.paused ? 1 : 0;
-    if (!known) {
-      tree.add(store.topics.get(message.topic));
-      page.rowsStale = true;
-    }
+    page.held += take(message, "add") && page.paused ? 1 : 0;
   }
   requestDraw();
+}
+
+function takePast(messages) {
+  for (const message of messages) {
+    take(message, "addPast");
+  }
+  requestDraw();
+}
+
+/* False: it was known. */
+function take(message, add) {
+  const known = store.topics.has(message.topic);
+  if (store[add](message, Date.now()) === "repeat") {
+    return false;
+  }
+  if (!known) {
+    tree.add(store.topics.get(message.topic));
+    page.rowsStale = true;
+  }
+  return true;
+}
+
+/* Of the hub's history: null if the connection brings it as well. */
+function readPast(data) {
+  const messages = parseUpdate(data);
+  return messages.some((message) => message.receivedUs / 1000 >= page.openedAt) ? null : messages;
 }
 
 /* Drawing ---------------------------------------------------------------------------------------- */
@@ -99,8 +120,19 @@ function makeRows() {
   if (store.topics.size > 0) {
     empty.textContent = "No topic matches.";
   } else {
-    empty.textContent = page.config === null && page.bridge.state === "locked" ? "Values come with the token." : "Waiting for the first message …";
+    empty.textContent = whyEmpty();
   }
+}
+
+function whyEmpty() {
+  if (page.config === null && page.bridge.state === "locked") {
+    return "Values come with the token.";
+  }
+  if (page.latest.state === "loading") {
+    return "Loading the last values …";
+  }
+  return page.config?.last_values === 0 ? "Waiting for the first message … No last values are kept ([page] last_values)." :
+    "Waiting for the first message …";
 }
 
 function remakeRows() {
@@ -171,6 +203,14 @@ function onHubState(state) {
   showNotices();
 }
 
+function onLatest(state, why) {
+  page.latest = { state, why: state === "loading" ? page.latest.why : why };
+  if (store.topics.size === 0) {
+    remakeRows(); /* what the empty table says */
+  }
+  showNotices();
+}
+
 function onBridge(view) {
   page.bridge = view;
   page.clockOffset = view.clockOffset;
@@ -214,6 +254,9 @@ function findNotices() {
   }
   if (page.hubState === "lost") {
     notices.push(["bad", "Hub", `${config.hub} can't be reached from this browser. If that is not its address here, set [mercure] public_url; if it is, the hub's cors_origins must name ${location.origin}.`]);
+  }
+  if (page.latest.why !== "" && bridge.state !== "unreachable") {
+    notices.push(["", "Last values", `Not loaded: ${page.latest.why}. Topics appear with their next messages.`]);
   }
   if (bridge.state === "unreachable") {
     notices.push(["bad", "Bridge", "Its monitor does not answer. Values still arrive as long as the hub is live."]);
@@ -387,19 +430,44 @@ async function loadConfig(bridge) {
   if (page.config !== null) {
     byId("version").textContent = page.config.version;
     remakeRows();
-    openStream();
+    openStream(openLatest(bridge));
   }
 }
 
-function openStream() {
+/* Null: none are kept. */
+function openLatest(bridge) {
+  if (!page.config.last_values) {
+    return null;
+  }
+  const latest = new LastValues(() => bridge.headers(), takePast, onLatest);
+  latest.load();
+  return latest;
+}
+
+function openStream(latest) {
   if (page.config.hub === null) {
     onHubState("none");
     return;
   }
-  const stream = new HubStream(page.config, takeUpdate, onHubState);
+  const stream = new HubStream(page.config, takeUpdate, (state) => {
+    onHubState(state);
+    if (state === "live") {
+      latest?.refresh();
+      loadPast(stream);
+    }
+  });
   stream.open();
   window.addEventListener("pagehide", () => stream.close());
   window.addEventListener("pageshow", (event) => event.persisted && stream.open());
+}
+
+/* Once: what comes after a break the browser asks for by itself. */
+async function loadPast(stream) {
+  if (page.openedAt !== null) {
+    return;
+  }
+  page.openedAt = Date.now() + page.clockOffset;
+  takePast((await stream.readPast(readPast)).flat());
 }
 
 function start() {

@@ -56,7 +56,7 @@ export class DetailPanel {
     }
     const view = viewOf(this.entry, moment.arrivedNow);
     this.drawFacts(view);
-    const key = `${view.version} ${view.count}`;
+    const key = `${view.version} ${view.count} ${this.entry.history.length}`;
     if (this.drawn !== key) {
       this.drawn = key;
       byId("detail-topic").textContent = this.entry.topic;

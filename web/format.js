@@ -79,6 +79,9 @@ export function describeValue(message, most = 240) {
   if (message.kind === "binary") {
     return { kind: "binary", text: `${whole.format(message.value.length)} bytes  ${hex(message.value, 16)}` };
   }
+  if (message.kind === "omitted") {
+    return { kind: "empty", text: `${whole.format(message.value)} bytes, too long to be kept` };
+  }
   if (message.kind === "text") {
     const line = oneLine(message.text, most);
     return line === "" ? { kind: "empty", text: "empty" } : { kind: "text", text: line };
@@ -89,6 +92,9 @@ export function describeValue(message, most = 240) {
 
 /* The whole of it, for the panel: up to `most` characters. */
 export function describeWhole(message, indent, most = 60000) {
+  if (message.kind === "omitted") {
+    return `${whole.format(message.value)} bytes: too long to be kept as a last value.\nThe next one is shown whole.`;
+  }
   if (message.kind === "binary") {
     const lines = [];
     for (let at = 0; at < Math.min(message.value.length, 1024); at += 16) {

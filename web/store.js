@@ -78,7 +78,7 @@ function decodeBase64(text) {
 
 function toMessage(document, text) {
   if (document === null || typeof document !== "object" || typeof document.id !== "string" ||
-      typeof document.topic !== "string" || !("payload" in document)) {
+      typeof document.topic !== "string" || !("payload" in document || Number.isInteger(document.bytes))) {
     return null;
   }
   const identity = parseIdentity(document.id);
@@ -89,7 +89,11 @@ function toMessage(document, text) {
   if (message.receivedUs === null && identity.spool === null) {
     message.receivedUs = identity.ms * 1000;
   }
-  if (document.encoding === "base64") {
+  if (!("payload" in document)) {
+    message.kind = "omitted"; /* a last value that was too long to be kept */
+    message.value = document.bytes;
+    message.text = "";
+  } else if (document.encoding === "base64") {
     message.kind = "binary";
     message.value = decodeBase64(document.payload);
     message.text = "";
@@ -107,6 +111,34 @@ function toMessage(document, text) {
   return message;
 }
 
+/* The elements of a list, each as its own text. */
+function elementTexts(list) {
+  const texts = [];
+  let depth = 0;
+  let from = 0;
+  for (const { 0: token, index } of list.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},]/g)) {
+    if (token === "[" || token === "{") {
+      depth += 1;
+      from = depth === 1 ? index + 1 : from;
+    } else if (token === "]" || token === "}") {
+      depth -= 1;
+    }
+    if ((token === "," && depth === 1) || (token === "]" && depth === 0)) {
+      texts.push(list.slice(from, index));
+      from = index + 1;
+    }
+  }
+  return texts;
+}
+
+function readMessage(document, text) {
+  try {
+    return toMessage(document, text);
+  } catch {
+    return null; /* base64 that is none */
+  }
+}
+
 /* The messages in one update's data: one document, or a list of them. Empty if it is not one of ours. */
 export function parseUpdate(data) {
   let parsed;
@@ -115,12 +147,11 @@ export function parseUpdate(data) {
   } catch {
     return [];
   }
-  try {
-    const list = Array.isArray(parsed) ? parsed.map((one) => toMessage(one, "")) : [toMessage(parsed, data)];
-    return list.filter((message) => message !== null);
-  } catch {
-    return []; /* base64 that is none */
+  if (!Array.isArray(parsed)) {
+    return [readMessage(parsed, data)].filter((message) => message !== null);
   }
+  const texts = elementTexts(data);
+  return parsed.map((one, i) => readMessage(one, texts[i])).filter((message) => message !== null);
 }
 
 /* JSON text over several lines without changing a character of its values. */
@@ -226,9 +257,13 @@ export class SeenIds {
     this.old = new Set();
   }
 
+  has(id) {
+    return this.young.has(id) || this.old.has(id);
+  }
+
   /* True if it was there already. */
   add(id) {
-    if (this.young.has(id) || this.old.has(id)) {
+    if (this.has(id)) {
       return true;
     }
     this.young.add(id);
@@ -259,19 +294,38 @@ export class TopicStore {
   /* Takes a message that arrived at `now`. Returns "new" (it is shown), "late" (counted, a newer one stays)
    * or "repeat" (nothing happened). */
   add(message, now) {
+    const result = this.take(message, now, true);
+    this.repeats += result === "repeat" ? 1 : 0;
+    this.late += result === "late" ? 1 : 0;
+    return result;
+  }
+
+  /* The same of one that was published before: neither counted nor part of a rate. */
+  addPast(message, now) {
+    return this.take(message, now, false);
+  }
+
+  take(message, now, counts) {
     const existing = this.topics.get(message.topic);
-    if (this.seen.add(message.identity.text) || existing?.latest.identity.text === message.identity.text) {
-      this.repeats += 1;
+    const id = message.identity.text;
+    const omitted = message.kind === "omitted";
+    const stands = existing?.latest.identity.text === id;
+    const completes = stands && !omitted && existing.latest.kind === "omitted";
+    const seen = omitted ? this.seen.has(id) : this.seen.add(id);
+    if (!completes && (seen || stands)) {
       return "repeat";
     }
     const entry = existing ?? this.insert(message);
-    this.count += 1;
-    this.rate.add(now);
-    entry.count += 1;
-    entry.rate.add(now);
-    this.remember(entry, message, now);
-    if (existing && !isNewer(message, existing.latest)) {
-      this.late += 1;
+    if (counts) {
+      this.count += 1;
+      this.rate.add(now);
+      entry.count += 1;
+      entry.rate.add(now);
+    }
+    if (!omitted) {
+      this.remember(entry, message, now);
+    }
+    if (existing && !completes && !isNewer(message, existing.latest)) {
       return "late";
     }
     entry.latest = message;

@@ -68,7 +68,8 @@ export class TopicTable {
     }
     set(shown, "display", "", (text) => (element.style.display = text));
     set(shown, "top", `translateY(${index * ROW_HEIGHT}px)`, (text) => (element.style.transform = text));
-    set(shown, "class", `row ${row.kind}${row.folded ? " folded" : ""}`, (text) => (element.className = text));
+    const past = row.kind === "topic" && row.entry.count === 0; /* nothing has come since the page was opened */
+    set(shown, "class", `row ${row.kind}${row.folded ? " folded" : ""}${past ? " past" : ""}`, (text) => (element.className = text));
     set(shown, "depth", Math.min(row.depth, DEPTH_MOST), (depth) => element.style.setProperty("--depth", depth));
     set(shown, "index", index + 1, (number) => element.setAttribute("aria-rowindex", number));
     set(shown, "name", row.label, (text) => {

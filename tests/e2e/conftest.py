@@ -3,7 +3,8 @@
 browser       one for the run; what a test stored in it is gone for the next
 page          the page, opened on a monitor of its own and the hub (to which the test publishes updates); the
               console must be free of errors at the end
-make_page     make_page(hub=, settings=, ...).open(): on other servers; .show() where there is no hub
+make_page     make_page(hub=, settings=, ...).open(): on other servers; .show() where there is no hub. Without redis= it
+              knows of no last values
 """
 
 import shutil
@@ -53,6 +54,8 @@ def browser(browser_program):
 @pytest.fixture
 def make_page(browser, make_bridge, hub):
     def make(hub=hub, settings=None, **parts):
+        if "redis" not in parts:
+            settings = {"page": {"last_values": 0}, **(settings or {})}
         bridge = make_bridge(hub=hub, settings=settings, **parts)
         monitor = bridge.run_program("monitor")
         wait_until(lambda: "Listening" in monitor.log() or not monitor.is_running(), 10, "the monitor listens")

@@ -136,6 +136,39 @@ def test_text_binary_and_lists_of_documents_are_understood(page):
     assert [(one["id"][-1], one["text"]) for one in found] == [("3", "1"), ("4", "null")]
 
 
+def test_each_document_of_a_list_keeps_its_own_text(page):
+    payloads = ["1.0", '"a]b,{\\"c"', "[]", "{}", '[1, [2.50], "]"]', '{"x": {"y": [1.0]}}', "-0", '"\\\\"', "null", '""']
+    documents = [f'{{"id":"{SPOOL}-{number}","topic":"t]\\"[,","payload":{payload}}}' for number, payload in enumerate(payloads)]
+    for between in (",", ",\n", " , "):
+        found = parsed(page, f" [{between.join(documents)}]")
+        assert [(one["kind"], one["text"]) for one in found] == \
+            [("text", json.loads(payload)) if payload[0] == '"' else ("json", payload) for payload in payloads]
+
+
+def test_a_last_value_that_was_too_long_gives_way_to_the_message_itself(page):
+    long = json.dumps({"id": f"{SPOOL}-2", "topic": "a/b", "bytes": 34567, "receivedAt": at(2)})
+    found = page.module("/store.js", """
+        const store = new m.TopicStore();
+        const take = (how, data) => m.parseUpdate(data).map((message) => store[how](message, 1000))[0];
+        const shown = () => store.topics.get("a/b").latest;
+        const results = [take("add", args[0]), take("addPast", args[1]), take("addPast", args[1]), shown().kind, shown().value,
+                         take("addPast", args[2]), shown().text, take("add", args[2]), take("addPast", args[1])];
+        return [...results, store.topics.get("a/b").history.length, store.count];
+        """, document(f"{SPOOL}-1", 1, at(1)), long, document(f"{SPOOL}-2", "whole", at(2)))
+    assert found == ["new", "new", "repeat", "omitted", 34567, "new", "whole", "repeat", "repeat", 2, 1]
+
+
+def test_what_was_before_is_shown_and_charted_and_not_counted(page):
+    found = page.module("/store.js", """
+        const store = new m.TopicStore();
+        const [past, live, older] = args.map((data) => m.parseUpdate(data)[0]);
+        const results = [store.addPast(past, 1000), store.add(live, 2000), store.addPast(older, 3000), store.add(live, 4000)];
+        const entry = store.topics.get("a/b");
+        return [results, entry.latest.text, entry.count, store.count, store.late, entry.history.map((one) => one.text), entry.rate.at(4000)];
+        """, document(f"{SPOOL}-2", 2, at(2)), document(f"{SPOOL}-3", 3, at(3)), document(f"{SPOOL}-1", 1, at(1)))
+    assert found == [["new", "new", "late", "repeat"], "3", 1, 1, 0, ["1", "2", "3"], None]
+
+
 @pytest.mark.parametrize("data", ["", "21.5", "hello", "null", "[]", "{}", '{"id":"x","topic":"t","payload":1}',
                                   '{"id":"abc-1","topic":5,"payload":1}', f'{{"id":"{SPOOL}-1","topic":"t"}}',
                                   f'{{"id":"{SPOOL}-1","topic":"t","payload":"*","encoding":"base64"}}', "[1,null]"])

@@ -1,0 +1,94 @@
+/* The last values: what the bridge keeps of each topic, so that a page that opens shows all of them at once.
+ *
+ * They are loaded at the start, and once more whenever the hub's connection stands (anew): what was published just before
+ * it did is in them then, and everything later comes over it. A message that comes both ways is known by its id. */
+
+import { parseUpdate } from "./store.js";
+
+const SETTLE_MS = 300; /* by then Redis has what was published just before the hub's connection stood */
+const AGAIN_LEAST_MS = 2000;
+const AGAIN_MOST_MS = 60000;
+const ANSWER_MS = 10000;
+
+export class LastValues {
+  /* headers(): what a request has to carry. onMessages(list): of one part. onState("loading" | "loaded" | "failed", why). */
+  constructor(headers, onMessages, onState) {
+    this.headers = headers;
+    this.onMessages = onMessages;
+    this.onState = onState;
+    this.wait = AGAIN_LEAST_MS;
+    this.timer = null;
+    this.turn = 0; /* an older load ends where a newer one has begun */
+  }
+
+  /* The hub's connection stands. */
+  refresh() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(), SETTLE_MS);
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    this.turn += 1;
+    const turn = this.turn;
+    this.onState("loading", "");
+    const why = await this.loadParts(turn);
+    if (turn !== this.turn) {
+      return;
+    }
+    if (why === "") {
+      this.wait = AGAIN_LEAST_MS;
+      this.onState("loaded", "");
+      return;
+    }
+    this.onState("failed", why);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(), this.wait);
+    this.wait = Math.min(this.wait * 2, AGAIN_MOST_MS);
+  }
+
+  /* Resolves to why it failed, "" if it did not. */
+  async loadParts(turn) {
+    let cursor = "";
+    do {
+      const part = await this.ask(cursor);
+      if (turn !== this.turn) {
+        return "";
+      }
+      if (part.why) {
+        return part.why;
+      }
+      this.onMessages(part.messages);
+      cursor = part.cursor;
+    } while (cursor !== "");
+    return "";
+  }
+
+  async ask(cursor) {
+    try {
+      const response = await fetch(cursor === "" ? "latest" : `latest?cursor=${cursor}`,
+        { headers: this.headers(), cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
+      const text = await response.text();
+      return response.ok ? readPart(text) : { why: readError(text) ?? `status ${response.status}` };
+    } catch {
+      return { why: "the monitor does not answer" };
+    }
+  }
+}
+
+/* {"cursor":null,"messages":[...]}: the documents are read as those of an update, each from its own text. */
+function readPart(text) {
+  const head = /^\{"cursor":(?:null|"(\d+)"),"messages":/.exec(text);
+  if (!head) {
+    return { why: "the monitor's answer is none" };
+  }
+  return { cursor: head[1] ?? "", messages: parseUpdate(text.slice(head[0].length, text.lastIndexOf("}"))) };
+}
+
+function readError(text) {
+  try {
+    return JSON.parse(text).error ?? null;
+  } catch {
+    return null;
+  }
+}
