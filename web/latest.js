@@ -9,6 +9,7 @@ const SETTLE_MS = 300; /* by then Redis has what was published just before the h
 const AGAIN_LEAST_MS = 2000;
 const AGAIN_MOST_MS = 60000;
 const ANSWER_MS = 10000;
+const SLICE = 250; /* messages at a time, so that no frame waits for a whole part */
 
 export class LastValues {
   /* headers(): what a request has to carry. onMessages(list): of one part. onState("loading" | "loaded" | "failed", why). */
@@ -58,7 +59,10 @@ export class LastValues {
       if (part.why) {
         return part.why;
       }
-      this.onMessages(part.messages);
+      for (let at = 0; at < part.messages.length; at += SLICE) {
+        this.onMessages(part.messages.slice(at, at + SLICE));
+        await new Promise((next) => setTimeout(next));
+      }
       cursor = part.cursor;
     } while (cursor !== "");
     return "";

@@ -252,9 +252,13 @@ class Lab:
         return self.worker(count, {"worker": {"handler": "example", "prefetch": 1024},
                                    "handler:example": {"command": command, "inflight": 512}})
 
+    def worker_without_last_values(self, count):
+        return self.worker(count, {"page": {"last_values": 0}})
+
     def worker(self, count, settings=None):
         """One worker from a full stream to the hub; done is what is acknowledged and deleted."""
         client = self.redis.client
+        client.delete("{messages}__latest")  # the same messages would not be written again
         client.execute_command("COPY", "template", "messages", "REPLACE")
         bridge = self._bridge("worker", redis=self.redis, hub=self.hub, settings=settings)
         with contextlib.closing(bridge):
