@@ -172,15 +172,17 @@ static void scanned(void *context, int result, uint64_t cursor, const struct que
 static void connected(void *context, int result, const struct error *err)
 {
     struct last_values *values = context;
-    struct asker *asker, *next;
+    struct asker *next;
 
     values->connecting = false;
     if (result < 0) {
         finish_waiting(values, err->text);
         return;
     }
-    DL_FOREACH_SAFE(values->askers, asker, next)
-    scan(asker);
+    for (struct asker *asker = values->askers; asker != NULL; asker = next) {
+        next = asker->next;
+        scan(asker);
+    }
 }
 
 static void enqueue(struct last_values *values, struct asker *asker)

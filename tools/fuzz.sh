@@ -41,7 +41,7 @@ fi
 broken=()
 for name in "${names[@]}"; do
     clang "${flags[@]}" -fsanitize=fuzzer,address,undefined -o "$out/$name" \
-        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -linih -lcjson -lm
+        "tests/fuzz/fuzz_$name.c" "${objects[@]}" -lcjson -lm
     mkdir -p "$out/found/$name" "tests/fuzz/corpus/$name"
     if "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$out/$name-" "$out/found/$name" "tests/fuzz/corpus/$name" \

@@ -96,10 +96,10 @@ static void release(struct entry *entry)
 
 static void release_waiting(struct handler *handler, const struct source *source)
 {
-    struct entry *entry, *next;
+    struct entry *next;
 
-    DL_FOREACH_SAFE(handler->waiting, entry, next)
-    {
+    for (struct entry *entry = handler->waiting; entry != NULL; entry = next) {
+        next = entry->next;
         if (source != NULL && entry->source != source)
             continue;
         DL_DELETE(handler->waiting, entry);

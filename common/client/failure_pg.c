@@ -151,7 +151,7 @@ static bool give_row(struct failure_pg *pg, const PGresult *result)
         if (!PQgetisnull(result, 0, i))
             columns[i] =
                 (struct bytes){PQgetvalue(result, 0, i), (size_t)PQgetlength(result, 0, i)};
-    return pg->row(pg->row_context, columns);
+    return pg->row == NULL || pg->row(pg->row_context, columns);
 }
 
 static void take_result(struct failure_pg *pg, const PGresult *result,

@@ -205,7 +205,7 @@ static int compare_listed(const void *left, const void *right)
 static void add_processes(cJSON *to, const struct stats *stats,
                           const struct readiness_limits *limits)
 {
-    struct listed listed[STATS_SLOTS_MAX];
+    struct listed listed[STATS_SLOTS_MAX] = {0};
     size_t len = 0;
     cJSON *processes = cJSON_AddArrayToObject(to, "processes");
 

@@ -140,12 +140,12 @@ static int read_update(struct handler_update *update, struct bytes raw, struct a
     struct json_object object;
     struct bytes key, value;
     bool has_data = false;
-    int more, result = 0;
+    int result = 0;
 
     *update = (struct handler_update){0};
     if (raw.data[0] != '{' || json_object_begin(&object, raw, arena) < 0)
         return wrong(err, "updates", "a list of objects");
-    while (result == 0 && (more = json_object_next(&object, &key, &value)) > 0) {
+    while (result == 0 && json_object_next(&object, &key, &value) > 0) {
         has_data = has_data || bytes_equal_text(key, "data");
         result = read_member(update, key, value, arena, err);
     }
