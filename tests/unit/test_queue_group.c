@@ -457,7 +457,7 @@ static void test_a_value_behind_one_that_was_left_out_is_left_out_too(void **sta
 static void test_fields_of_one_entry_are_kept_or_left_out_together(void **state)
 {
     struct fixture *fixture = *state;
-    struct answer read = {0};
+    struct queue_answer read = {0};
     char line[500];
 
     make_group(fixture);
@@ -468,9 +468,9 @@ static void test_fields_of_one_entry_are_kept_or_left_out_together(void **state)
     wait_for(fixture->queue, &read);
     assert_left_out(&read, 3, 1);
     assert_true(bytes_starts_with(bytes_of(read.text), BYTES("a:4:{i:0;s:1:\"a\";i:1;s:100:\"0")));
-    struct answer pending = read_pending(fixture, 1);
+    struct queue_answer pending = read_pending(fixture, 1);
     assert_left_out(&pending, 3, 1);
-    struct answer again = read_ids(fixture, &read, 400);
+    struct queue_answer again = read_ids(fixture, &read, 400);
     assert_left_out(&again, 3, 2);
 }
 
@@ -480,7 +480,7 @@ static void test_a_message_that_looks_like_a_list_of_fields_is_put_into_one(void
 
     make_group(fixture);
     command(fixture, "XADD messages * message a:0:{}");
-    struct answer read = read_new(fixture, "w-1", 2);
+    struct queue_answer read = read_new(fixture, "w-1", 2);
     assert_string_equal(read.text, "a:2:{i:0;s:7:\"message\";i:1;s:6:\"a:0:{}\";}");
 }
 
