@@ -81,10 +81,13 @@ void redis_free(struct redis *redis)
 
 /* Values that are not kept ------------------------------------------------------------------------- */
 
-/* The list of fields that the string stands in: a list within others. NULL: a list of strings alone. */
+/* The list of fields that the string stands in: a list of an entry, which is one of a list. NULL: any other list, as
+ * HSCAN's of a hash. */
 static const void *entry_of(const redisReadTask *task)
 {
-    return task->parent != NULL && task->parent->parent != NULL ? task->parent->obj : NULL;
+    const redisReadTask *entry = task->parent != NULL ? task->parent->parent : NULL;
+
+    return entry != NULL && entry->parent != NULL ? task->parent->obj : NULL;
 }
 
 static bool is_beyond(struct redis_budget *budget, const void *entry, size_t len)
