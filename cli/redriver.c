@@ -110,9 +110,12 @@ static int add(struct redriver *redriver, struct bytes name, struct error *err)
 int redriver_open(struct redriver *redriver, struct bytes name,
                   struct redriver_transport **transport, struct error *err)
 {
-    if (find(redriver, name) == NULL && add(redriver, name, err) < 0)
-        return -(int)err->code;
     *transport = find(redriver, name);
+    if (*transport == NULL) {
+        if (add(redriver, name, err) < 0)
+            return -(int)err->code;
+        *transport = redriver->transports[redriver->len - 1];
+    }
     return connect_to(*transport, err);
 }
 

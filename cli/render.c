@@ -369,7 +369,7 @@ bool render_sort(cJSON *status, char key, bool reverse)
 
     if (column == NULL)
         return false;
-    cJSON **sorted = xcalloc(len + 1, sizeof(*sorted));
+    cJSON **sorted = xcalloc(len + 1, sizeof(*sorted)); // NOLINT(bugprone-sizeof-expression)
     for (size_t i = 0; i < len; i++) {
         cJSON *one = cJSON_DetachItemFromArray(processes, 0);
         size_t to = i;

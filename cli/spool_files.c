@@ -195,7 +195,7 @@ static int read_whole(int fd, struct buf *data, size_t len)
 /* A segment that is freed is used again, under another name and number. */
 static bool is_still(const struct spool_files *files, const struct spool_segment *segment, int fd)
 {
-    struct segment_header header;
+    struct segment_header header = {0};
     struct stat opened, named;
     struct error err;
 
@@ -320,5 +320,6 @@ void spool_files_id(const unsigned char id[16], char text[33])
 void spool_files_time(int64_t wall_us, char text[CLOCK_TEXT_SIZE + 1])
 {
     clock_format_us(wall_us, text);
-    strcat(text, "Z");
+    text[CLOCK_TEXT_SIZE - 1] = 'Z';
+    text[CLOCK_TEXT_SIZE] = '\0';
 }

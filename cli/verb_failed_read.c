@@ -105,7 +105,8 @@ static void add_time(cJSON *object, const char *name, int64_t us)
     char text[CLOCK_TEXT_SIZE + 1];
 
     clock_format_us(us, text);
-    strcpy(text + CLOCK_TEXT_SIZE - 1, "Z");
+    text[CLOCK_TEXT_SIZE - 1] = 'Z';
+    text[CLOCK_TEXT_SIZE] = '\0';
     cJSON_AddStringToObject(object, name, text);
 }
 
@@ -581,7 +582,7 @@ static void free_counts(struct count *counts)
 
     HASH_ITER(hh, counts, count, next)
     {
-        HASH_DEL(counts, count);
+        HASH_DEL(counts, count); // NOLINT(clang-analyzer-unix.Malloc): not yet freed
         free(count->name);
         free(count);
     }

@@ -99,7 +99,7 @@ static void finish(struct asker *asker, const char *why)
 static void finish_waiting(struct last_values *values, const char *why)
 {
     while (values->askers != NULL)
-        finish(values->askers, why);
+        finish(values->askers, why); // NOLINT(clang-analyzer-unix.Malloc): it is out of the list
 }
 
 /* The connection goes with them: its answers would come too late. */

@@ -99,7 +99,7 @@ int failure_admin_count(struct failure_admin *admin, int64_t *count, struct erro
 {
     const char *values[] = {admin->queue_name};
     struct failure_pg_answer answer;
-    bool exists;
+    bool exists = false;
 
     *count = 0;
     if (look_for_table(admin, &exists, err) < 0)
@@ -169,7 +169,7 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
     const char *sql = query->newest_first ? admin->sql.list_newest : admin->sql.list_oldest;
     struct reading reading = {visit, context};
     struct failure_pg_answer answer = {0};
-    bool exists;
+    bool exists = false;
 
     snprintf(since, sizeof(since), "%" PRId64, query->since_us);
     snprintf(until, sizeof(until), "%" PRId64, query->until_us);
