@@ -265,8 +265,9 @@ static int encode(struct item *item, const struct failure_message *message,
 
     if (failed->envelope.raw_fields)
         return error_set(err, ERR_USAGE,
-                         "it is a stream entry with fields of its own, which goes back by XADD: "
-                         "docs/WIRE.md, \"Entries with fields of their own\"");
+                         "it is a stream entry with fields of its own: give XADD the words that "
+                         "`failed show` prints (docs/WIRE.md), then `failed remove`; PHP's retry "
+                         "would hand it to a handler");
     if (failed->envelope.raw) {
         buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
         return 0;
@@ -320,8 +321,12 @@ static void prepare(struct action *action, struct item *item, const struct failu
         return;
     }
     if (encode(item, message, &failed, &err) < 0) {
-        snprintf(text, sizeof(text), "%s; `bin/console messenger:failed:retry %s` can handle it",
-                 err.text, item->id);
+        if (failed.envelope.raw)
+            snprintf(text, sizeof(text), "%s", err.text);
+        else
+            snprintf(text, sizeof(text),
+                     "%s; `bin/console messenger:failed:retry %s` can handle it", err.text,
+                     item->id);
         item_fail(action, item, text);
         return;
     }

@@ -71,7 +71,7 @@ static const struct verb_action FAILED_ACTIONS[] = {
      "class-filter topic since until limit"},
     {"show", "ID", "its stamps, error and payload", ""},
     {"stats", "", "how many by class, topic, error and hour", "class-filter topic since until"},
-    {"retry", "ID...|--all", "handle it anew: once, however often it is tried",
+    {"retry", "ID...|--all", "handle it anew: once for a transport, however often it is tried",
      "all yes class-filter topic since until limit rate taken transport"},
     {"remove", "ID...|--all", "delete it: nobody else has it",
      "all yes class-filter topic since until limit taken"},

@@ -81,7 +81,7 @@ export class FailuresList {
     this.shown = key;
     byId("failures-table").hidden = false;
     byId("failures-rows").replaceChildren(...messages.map(makeRow));
-    byId("failures-note").textContent = more ? `The newest ${messages.length}. \`mqtt-bridge failed list\` has all.` : "";
+    byId("failures-note").textContent = more ? `The newest ${messages.length}. \`mqtt-bridge failed list --limit 0\` has all.` : "";
   }
 }
 

@@ -95,6 +95,17 @@ static void drop_rows(struct failures *failures, struct row **rows, const struct
     }
 }
 
+/* Nothing of ours waits any more: another worker will see how the failure transport does. */
+static void forget_trouble(struct failures *failures)
+{
+    if (failures->waiting != NULL || failures->refused != NULL || failures->under_way != NULL)
+        return;
+    failures->trouble[0] = '\0';
+    failures->fault = (struct log_fault){0};
+    failures->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
+    backoff_reset(&failures->backoff);
+}
+
 /* The row under way is written all the same. */
 void failures_forget(struct failures *failures, const struct source *source)
 {
@@ -102,6 +113,7 @@ void failures_forget(struct failures *failures, const struct source *source)
     drop_rows(failures, &failures->refused, source);
     if (failures->under_way != NULL)
         drop_entry(failures->under_way, source);
+    forget_trouble(failures);
 }
 
 void failures_free(struct failures *failures)
@@ -176,6 +188,7 @@ static void finish_row(struct failures *failures, int result, const struct error
     }
     if (result < 0) {
         note_trouble(failures, result, err);
+        forget_trouble(failures);
         return;
     }
     note_success(failures);

@@ -204,14 +204,20 @@ int failure_admin_take(struct failure_admin *admin, const struct failure_wanted 
     return result < 0 ? tell(&answer, err) : 0;
 }
 
-/* Over a new connection, where the one with the locks was lost: what was sent must go all the same. */
+/* Over a new connection and without the transaction, where the one with the locks was lost: what was sent must go all
+ * the same. */
 static int commit(struct failure_admin *admin, const char *array, int64_t *removed,
                   struct failure_pg_answer *answer)
 {
     const char *values[] = {admin->queue_name, array};
+    int result = failure_pg_run(admin->pg, admin->sql.remove, values, 2, answer);
 
-    if (failure_pg_run(admin->pg, admin->sql.remove, values, 2, answer) < 0)
-        return -(int)answer->err.code;
+    if (result == -ERR_UNREACHABLE) {
+        failure_pg_close(admin->pg);
+        result = failure_pg_run(admin->pg, admin->sql.remove, values, 2, answer);
+    }
+    if (result < 0)
+        return result;
     *removed = answer->number;
     return failure_pg_run(admin->pg, "COMMIT", NULL, -1, answer);
 }

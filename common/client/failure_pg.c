@@ -201,6 +201,15 @@ static void close_if_stale(struct failure_pg *pg)
             failure_pg_close(pg);
 }
 
+/* What the transaction has done so far is rolled back: over a new connection COMMIT would seem to succeed. */
+static bool is_lost_within_transaction(struct failure_pg *pg)
+{
+    bool within = pg->connection != NULL && PQtransactionStatus(pg->connection) != PQTRANS_IDLE;
+
+    close_if_stale(pg);
+    return within && pg->connection == NULL;
+}
+
 /* Sends what is not sent yet, and takes all results. */
 static void finish_statement(struct failure_pg *pg, struct failure_pg_answer *answer)
 {
@@ -250,7 +259,10 @@ int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *va
     int sent;
 
     *answer = (struct failure_pg_answer){0};
-    close_if_stale(pg);
+    if (is_lost_within_transaction(pg)) {
+        set_error(pg, &answer->err, ERR_UNREACHABLE, "the connection broke within a transaction");
+        return -ERR_UNREACHABLE;
+    }
     if (pg->connection == NULL)
         connect_to_any(pg, &answer->err);
     if (pg->connection == NULL)

@@ -31,7 +31,7 @@ void failure_pg_free(struct failure_pg *pg);
 /* Closes the connection, and so rolls back; the next statement makes a new one. */
 void failure_pg_close(struct failure_pg *pg);
 
-/* Connects first, if there is no connection. values ($1, $2, ...) are texts, NUL-terminated. count -1: no values,
+/* Connects first, if there is no connection; -ERR_UNREACHABLE once, if it was lost within a transaction. values ($1, $2, ...) are texts, NUL-terminated. count -1: no values,
  * and sql may be several statements, which are one transaction. Returns 0, -ERR_UNREACHABLE (also: shutting
  * down, no room, a deadlock) or -ERR_REFUSED. */
 int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *values, int count,

@@ -265,23 +265,27 @@ void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
     failed->is_readable = result == 0;
 }
 
-int64_t failed_came_us(struct bytes headers, struct arena *arena)
+/* When the entry of that name, "<ms>-<sequence>-<hash>", was added; 0: it is no such name. */
+static int64_t added_us(struct bytes name)
 {
-    int64_t us = envelope_time(header_of(headers, HEADER_RECEIVED_AT, arena));
-    struct bytes entry = header_of(headers, HEADER_ENTRY, arena);
     struct bytes part;
     struct bytes rest;
     uint64_t ms;
     uint64_t sequence;
 
-    if (us > 0)
-        return us;
-    /* "<ms>-<sequence>-<hash>" */
-    bytes_split(entry, '-', &part, &rest);
-    if (!bytes_to_u64(part, &ms) || ms > INT64_MAX / 1000 - 1)
+    if (!bytes_split(name, '-', &part, &rest) || !bytes_to_u64(part, &ms) ||
+        ms > INT64_MAX / 1000 - 1)
         return 0;
-    bytes_split(rest, '-', &part, &rest);
-    if (!bytes_to_u64(part, &sequence))
+    if (!bytes_split(rest, '-', &part, &rest) || !bytes_to_u64(part, &sequence))
         return 0;
     return (int64_t)ms * 1000 + (int64_t)(sequence < 999 ? sequence : 999);
+}
+
+int64_t failed_came_us(struct bytes headers, struct arena *arena)
+{
+    int64_t us = envelope_time(header_of(headers, HEADER_RECEIVED_AT, arena));
+
+    if (us <= 0) /* the identity names the entry that failed first */
+        us = added_us(header_of(headers, HEADER_ID, arena));
+    return us > 0 ? us : added_us(header_of(headers, HEADER_ENTRY, arena));
 }

@@ -34,7 +34,7 @@ static void send_again(const struct failed *failed, struct arena *arena)
     if (stamp_redriven(&body, &headers, &failed->envelope, BYTES("7"), 1, NULL) == 0) {
         failed_read(&sent, buf_bytes(&body), buf_bytes(&headers), NULL, NULL, arena);
         require(sent.is_readable && sent.transport.len == 0);
-        require(sent.is_message == failed->is_message);
+        require(sent.is_message || !failed->is_message); /* a count that was missing is there now */
         if (failed->is_message &&
             envelope_join(&value, buf_bytes(&body), buf_bytes(&headers), true, NULL) == 0) {
             require(envelope_decode(&envelope, buf_bytes(&value), arena, NULL) == 0);

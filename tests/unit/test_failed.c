@@ -120,6 +120,10 @@ static void test_messages_are_ordered_by_when_they_came(void **state)
                      INT64_C(86400000005));
     assert_int_equal(failed_came_us(BYTES("{\"X-Mqtt-Entry\":\"5-7-0a0b0c0d\"}"), &arena), 5007);
     assert_int_equal(failed_came_us(BYTES("{\"X-Mqtt-Entry\":\"x\"}"), &arena), 0);
+    assert_int_equal(
+        failed_came_us(BYTES("{\"X-Mqtt-Id\":\"3-0-0a0b0c0d\",\"X-Mqtt-Entry\":\"5-7-0a0b0c0d\"}"),
+                       &arena),
+        3000);
     assert_int_equal(failed_came_us(BYTES("[]"), &arena), 0);
     assert_int_equal(failed_came_us(BYTES("no JSON"), &arena), 0);
     arena_free(&arena);
