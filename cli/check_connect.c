@@ -9,6 +9,7 @@
 #include "common/wire/dsn.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +84,7 @@ static void check_hub(const struct settings_mercure *mercure, struct check_serve
 /* The hub before the brokers: libcurl heeds http_proxy, which check_login takes away. */
 void check_connect(const struct settings *settings, struct check_servers *servers)
 {
+    signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
     if (settings->mercure.url[0])
         check_hub(&settings->mercure, servers);
     check_mqtt(&settings->mqtt, servers);

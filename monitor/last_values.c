@@ -127,8 +127,8 @@ static bool is_wanted(const struct asker *asker, const struct queue_latest *late
 {
     struct bytes document = latest->document;
 
-    return document.len > 0 && document.len <= DOCUMENT_MAX && document.data != NULL &&
-           document.data[0] == '{' &&
+    return latest->topic.data != NULL && document.len > 0 && document.len <= DOCUMENT_MAX &&
+           document.data != NULL && document.data[0] == '{' &&
            (asker->query.filter == NULL ||
             topic_filter_matches(bytes_of(asker->query.filter), latest->topic)) &&
            routes_shows_documents(asker->values->routes, latest->topic) && json_is_valid(document);
@@ -163,7 +163,8 @@ static void scanned(void *context, int result, uint64_t cursor, const struct que
         buf_append(&asker->messages, latest[i].document);
     }
     asker->query.cursor = cursor;
-    if (cursor == 0 || asker->messages.len >= PAGE_BYTES || asker->scans >= SCANS_MAX)
+    bool is_late = clock_monotonic_ms() >= asker->deadline_ms - LAST_VALUES_LIMIT_MS / 2;
+    if (cursor == 0 || asker->messages.len >= PAGE_BYTES || asker->scans >= SCANS_MAX || is_late)
         finish(asker, NULL);
     else
         scan(asker);

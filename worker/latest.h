@@ -3,7 +3,7 @@
  *
  * They go out just before the acknowledgements of their entries, in the same write, and are kept until those are
  * answered: what is acknowledged has its last value in Redis, also after a kill. Nothing waits for them: where Redis
- * refuses them they are dropped, and told once.
+ * refuses them they are dropped, and told once; and what comes while 4 MB of them are unanswered is not kept.
  *
  * A document of more than LATEST_DOCUMENT_MAX bytes is kept without its payload: `bytes` in its place says how long that
  * was. So Redis holds `last_values` times twice that at the most. */

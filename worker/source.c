@@ -306,8 +306,10 @@ static void groups_read(void *context, int result, const struct bytes *names, si
     const char *ours = queue_dsn(source->writer)->group;
     struct buf others = {0};
 
-    (void)err; /* a server that does not tell is not pressed */
-    for (size_t i = 0; result == 0 && i < len; i++)
+    (void)err;
+    if (result < 0)
+        return; /* a server that does not tell is not pressed, and what it told before stands */
+    for (size_t i = 0; i < len; i++)
         if (!bytes_equal_text(names[i], ours))
             buf_printf(&others, "%s%.*s", others.len > 0 ? ", " : "", BYTES_ARG(names[i]));
     if (others.len > 0)

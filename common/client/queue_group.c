@@ -53,6 +53,13 @@ static bool keeps_entries(const struct queue *queue)
     return !queue->dsn.delete_after_ack || !queue->dsn.delete_after_reject;
 }
 
+/* Where nothing is kept the script leaves that key alone, and the stream stands for it: a key that does not exist would make
+ * a Cluster put the script off for as long as the slot moves. */
+static const char *last_key(const struct queue *queue)
+{
+    return keeps_entries(queue) ? queue->last : queue->dsn.stream;
+}
+
 static struct queue_call *call_done(struct queue *queue, queue_done *done, void *context)
 {
     return queue_call_new((struct queue_call){.queue = queue, .done = done, .context = context});
@@ -175,7 +182,7 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
     char *format = with_ids("%s %s %s %d %d", ids, len, "");
 
     queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_done, call_done(queue, done, context),
-               2, format, queue->dsn.stream, queue->last, queue->dsn.group, remove,
+               2, format, queue->dsn.stream, last_key(queue), queue->dsn.group, remove,
                keeps_entries(queue));
     free(format);
 }
@@ -186,8 +193,8 @@ void queue_retry(struct queue *queue, const char *consumer, struct stream_id id,
 {
     queue_eval(queue, QUEUE_SCRIPT_RETRY, queue_answer_number, call_number(queue, done, context), 3,
                "%s %s %s %s %s " STREAM_ID_FORMAT " %" PRId64 " %b %d %d", queue->dsn.stream,
-               queue->delayed, queue->last, queue->dsn.group, consumer, id.ms, id.sequence, due_ms,
-               REDIS_BYTES(member), queue->dsn.delete_after_reject, keeps_entries(queue));
+               queue->delayed, last_key(queue), queue->dsn.group, consumer, id.ms, id.sequence,
+               due_ms, REDIS_BYTES(member), queue->dsn.delete_after_reject, keeps_entries(queue));
 }
 
 void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, size_t bytes,

@@ -150,7 +150,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('XDEL', KEYS[1], '0-0')\n"
         "local last = group['last-delivered-id']\n"
         "local oldest = redis.call('XPENDING', KEYS[1], ARGV[1])[2]\n"
-        "redis.call('SET', KEYS[2], oldest or '(' .. last, 'NX')\n"
+        "redis.call('SET', KEYS[2], '(' .. last, 'NX')\n"
         "local removed = 0\n"
         "if ARGV[2] ~= '' then\n"
         "  local since = redis.call('GET', KEYS[2])\n"

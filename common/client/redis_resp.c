@@ -71,7 +71,8 @@ enum error_code redis_classify(struct bytes text)
 
 bool redis_is_elsewhere(struct bytes text)
 {
-    static const char *const ELSEWHERE[] = {"READONLY", "MASTERDOWN", "UNBLOCKED", "MOVED "};
+    static const char *const ELSEWHERE[] = {"READONLY", "MASTERDOWN", "UNBLOCKED force unblock",
+                                            "MOVED "};
 
     return begins_with_one(text, ELSEWHERE, COUNT(ELSEWHERE));
 }

@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -115,6 +116,13 @@ int redis_socket_connect(struct redis_socket *socket, struct error *err)
     return result < 0 ? result : 1;
 }
 
+/* Others of this thread (libcurl) leave errors of OpenSSL behind, which the next call would be blamed for. */
+static void forget_errors(void)
+{
+    errno = 0;
+    ERR_clear_error();
+}
+
 /* What a call on the TLS connection came to: 0 it waits for *wants, or negative. */
 static int judge(struct redis_socket *socket, int result, short *wants, struct error *err)
 {
@@ -133,7 +141,7 @@ int redis_socket_shake_hands(struct redis_socket *socket, struct error *err)
 {
     if (socket->ssl == NULL)
         return 1;
-    errno = 0;
+    forget_errors();
     int result = SSL_do_handshake(socket->ssl);
     if (result != 1)
         return judge(socket, result, &socket->read_wants, err);
@@ -146,7 +154,7 @@ static ssize_t read_tls(struct redis_socket *socket, char *data, size_t size, st
 {
     size_t read = 0;
 
-    errno = 0;
+    forget_errors();
     int result = SSL_read_ex(socket->ssl, data, size, &read);
     if (result != 1)
         return judge(socket, result, &socket->read_wants, err);
@@ -190,7 +198,7 @@ static ssize_t write_tls(struct redis_socket *socket, struct bytes data, struct 
 {
     size_t written = 0;
 
-    errno = 0;
+    forget_errors();
     int result = SSL_write_ex(socket->ssl, data.data, data.len, &written);
     if (result != 1)
         return judge(socket, result, &socket->write_wants, err);
