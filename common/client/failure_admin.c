@@ -44,7 +44,7 @@ int failure_admin_new(struct failure_admin **admin, const struct settings_failur
     made = xcalloc(1, sizeof(*made));
     made->queue_name = xstrdup(settings->queue_name);
     result = failure_sql_make(&made->sql, settings->table, err);
-    if (result == 0 && failure_pg_new(&made->pg, settings->dsn, err) < 0)
+    if (result == 0 && failure_pg_new(&made->pg, settings->dsn, settings->timezone, err) < 0)
         result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
     if (result < 0) {
         failure_admin_free(made);

@@ -14,6 +14,7 @@
 struct failure_pg {
     struct buf conninfo; /* with the password */
     struct buf address;  /* without it */
+    char *timezone;      /* of the session; NULL: the server's */
     PGconn *connection;  /* NULL: closed */
     failure_pg_row *row; /* takes the rows of the statement under way; NULL: nobody does */
     void *row_context;
@@ -43,7 +44,7 @@ static int check_conninfo(const char *conninfo, struct error *err)
 
 /* Of an option that is given twice libpq takes the last: the DSN's own target_session_attrs counts, its
  * connect_timeout does not. */
-int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err)
+int failure_pg_new(struct failure_pg **pg, const char *dsn, const char *timezone, struct error *err)
 {
     struct failure_pg *made = xcalloc(1, sizeof(*made));
     int result;
@@ -59,6 +60,7 @@ int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err)
         failure_pg_free(made);
         return result;
     }
+    made->timezone = timezone != NULL ? xstrdup(timezone) : NULL;
     dsn_redacted(&made->address, dsn);
     buf_text(&made->address);
     *pg = made;
@@ -79,6 +81,7 @@ void failure_pg_free(struct failure_pg *pg)
     explicit_bzero(pg->conninfo.data, pg->conninfo.capacity);
     buf_free(&pg->conninfo);
     buf_free(&pg->address);
+    free(pg->timezone);
     free(pg);
 }
 
@@ -174,12 +177,32 @@ static void take_result(struct failure_pg *pg, const PGresult *result,
     }
 }
 
+static void set_timezone(struct failure_pg *pg, struct error *err)
+{
+    const char *values[] = {pg->timezone};
+    PGresult *result = PQexecParams(pg->connection, "SELECT set_config('TimeZone', $1, false)", 1,
+                                    NULL, values, NULL, NULL, 0);
+    bool is_refused = PQresultErrorField(result, PG_DIAG_SQLSTATE) != NULL;
+    bool is_set = PQresultStatus(result) == PGRES_TUPLES_OK;
+
+    PQclear(result);
+    if (is_set)
+        return;
+    if (is_refused)
+        set_error(pg, err, ERR_REFUSED, "[failure] timezone is none that the server knows");
+    fail_connection(pg, err, PQerrorMessage(pg->connection));
+}
+
 static void connect_to_any(struct failure_pg *pg, struct error *err)
 {
     pg->connection = PQconnectdb(buf_text(&pg->conninfo));
     if (pg->connection == NULL)
         abort(); /* only for want of memory */
     PQsetNoticeReceiver(pg->connection, ignore_notice, NULL);
+    if (PQstatus(pg->connection) == CONNECTION_OK && pg->timezone != NULL)
+        set_timezone(pg, err);
+    if (pg->connection == NULL)
+        return;
     /* A statement must not block in a send either: the time-out is ours. */
     if (PQstatus(pg->connection) != CONNECTION_OK || PQsetnonblocking(pg->connection, 1) < 0)
         fail_connection(pg, err, PQerrorMessage(pg->connection));

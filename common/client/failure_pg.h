@@ -25,8 +25,9 @@ struct failure_pg_answer {
     struct error err; /* set if the statement failed; begins with the server's address */
 };
 
-/* dsn: Doctrine's URL. Connects to nothing yet. -ERR_USAGE. */
-MUST_CHECK int failure_pg_new(struct failure_pg **pg, const char *dsn, struct error *err);
+/* dsn: Doctrine's URL. timezone: of its sessions; NULL: the server's own. Connects to nothing yet. -ERR_USAGE. */
+MUST_CHECK int failure_pg_new(struct failure_pg **pg, const char *dsn, const char *timezone,
+                              struct error *err);
 void failure_pg_free(struct failure_pg *pg);
 /* Closes the connection, and so rolls back; the next statement makes a new one. */
 void failure_pg_close(struct failure_pg *pg);

@@ -134,27 +134,27 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
-/* Times as numbers, whatever type the columns have: one without a zone is UTC. */
+/* Times as numbers, whatever type the columns have: one without a zone is of the session's. */
 static char *admin_columns(int body_most, const char *taken)
 {
     return xasprintf("id, headers, CASE WHEN octet_length(body) <= $%d::bigint THEN body END, "
                      "octet_length(body) + octet_length(headers), "
-                     "floor(extract(epoch FROM created_at) * 1000000)::bigint, %s",
+                     "floor(extract(epoch FROM created_at::timestamptz) * 1000000)::bigint, %s",
                      body_most, taken);
 }
 
 static void make_admin_statements(struct failure_sql *sql, const char *quoted)
 {
-    char *taken = xasprintf("coalesce(extract(epoch FROM delivered_at) > "
+    char *taken = xasprintf("coalesce(extract(epoch FROM delivered_at::timestamptz) > "
                             "extract(epoch FROM now()) - %d, false)",
                             FAILURE_TAKEN_S);
     char *listed = admin_columns(6, taken);
     char *locked = admin_columns(4, taken);
     char *wanted = xasprintf("FROM %s WHERE queue_name = $1::varchar "
                              "AND ($2::bigint = 0 OR "
-                             "extract(epoch FROM created_at) * 1000000 >= $2::bigint) "
+                             "extract(epoch FROM created_at::timestamptz) * 1000000 >= $2::bigint) "
                              "AND ($3::bigint = 0 OR "
-                             "extract(epoch FROM created_at) * 1000000 < $3::bigint) "
+                             "extract(epoch FROM created_at::timestamptz) * 1000000 < $3::bigint) "
                              "AND ($4::bigint[] IS NULL OR id = ANY ($4::bigint[]))",
                              quoted);
 

@@ -76,7 +76,7 @@ static int table_new(void **state, const struct settings_failure *settings, stru
     table->timezone = xstrdup(settings->timezone);
     table->auto_setup = settings->auto_setup;
     if (result == 0) {
-        result = failure_pg_new(&table->pg, settings->dsn, err);
+        result = failure_pg_new(&table->pg, settings->dsn, NULL, err);
         if (result < 0)
             error_wrap(err, "[failure] dsn (DATABASE_URL)");
     }

@@ -262,7 +262,7 @@ const struct setting SETTINGS_TABLE[] = {
      .description = "the table"},
     {KEY(FAILURE, "auto_setup", BOOL, W), .standard = "yes", AT(failure, auto_setup),
      .derived = "what dsn says, if it says it", .description = "make the table if it is missing"},
-    {KEY(FAILURE, "timezone", TEXT, W), .standard = "UTC", AT(failure, timezone),
+    {KEY(FAILURE, "timezone", TEXT, W | M), .standard = "UTC", AT(failure, timezone),
      .flags = SETTING_REQUIRED,
      .description = "zone of the rows' times, such as `America/New_York`, as PostgreSQL knows it: "
                     "Symfony before 6.3 reads them in PHP's date.timezone, later ones in UTC"},

@@ -293,6 +293,16 @@ def test_other_types_of_the_time_columns_do(bridge, database, redis, time_type):
     assert len(entries(redis)) == 1 and failed_rows(database) == []
 
 
+def test_times_of_rows_are_of_the_zone_of_the_settings(bridge, database):
+    bridge.settings["failure"]["timezone"] = "America/New_York"
+    add_rows(database, [php_row("old", "1")], created_at="2026-01-20 10:00:00")
+    add_rows(database, [php_row("new", "1")])
+    database.query("UPDATE messenger_messages SET created_at = now() AT TIME ZONE 'America/New_York' WHERE id = 2")
+    assert [each["topic"] for each in listed(bridge, "--since", "1h")] == ["new"]
+    [old] = listed(bridge, "--until", "2026-02-01")
+    assert old["failedAt"].startswith("2026-01-20T15:00:00")
+
+
 def test_remove_takes_away_what_is_named_and_no_more(bridge, database, redis):
     add_rows(database, [php_row("a/1", "1"), php_row("b", "2"), php_row("a/2", "3"), php_row("b", "4")])
     assert bridge.cli("failed", "remove", 2).stdout == "1 message removed\n"
