@@ -339,7 +339,9 @@ void retention_release(struct spool *spool)
             retention_spare(spool);
         }
     }
-    if (cursor_bytes(&reader->committed) - reader->hinted_bytes >= HINT_BYTES)
+    /* At once where Redis has less than the hint says: what it lost would not be sent to the next server. */
+    int64_t ahead = cursor_bytes(&reader->committed) - reader->hinted_bytes;
+    if (ahead < 0 || ahead >= HINT_BYTES)
         retention_hint(spool);
     retention_spare(spool);
 }
@@ -373,19 +375,21 @@ void spool_remove_segments(struct spool *spool)
 
 /* For the next start --------------------------------------------------------------------------------- */
 
-/* The last committed record, named as the mark in Redis names it; false if it is kept no more. */
+/* The last committed record, named as the mark in Redis names it. Where nothing that is kept is committed it is the one
+ * before: no segment has it, so the next start begins at the oldest. False: nothing is kept. */
 static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 {
     uint64_t records = cursor_records(&reader->committed);
-    const struct segment *found = NULL;
+    const struct segment *first = reader->first;
 
-    for (const struct segment *s = reader->first; s != NULL && s->header.records_before < records;
-         s = s->next)
-        found = s;
-    if (found == NULL)
+    if (first == NULL)
         return false;
-    mark->run = found->header.run;
-    mark->sequence = found->header.first_sequence + records - found->header.records_before - 1;
+    *mark = (struct mark){first->header.run, first->header.previous_sequence};
+    for (const struct segment *s = first; s != NULL && s->header.records_before < records;
+         s = s->next) {
+        mark->run = s->header.run;
+        mark->sequence = s->header.first_sequence + records - s->header.records_before - 1;
+    }
     return true;
 }
 

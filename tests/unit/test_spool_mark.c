@@ -138,6 +138,24 @@ static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
     spool_case_expect(c, oldest, 5000);
 }
 
+static void test_what_a_redis_has_lost_is_unsent_after_a_kill_too(void **state)
+{
+    struct spool_case *c = *state;
+
+    spool_case_open(c);
+    int oldest = commit_more_than_is_kept(c, 5000);
+    assert_int_equal(spool_case_rewind(c, c->spool->run, 4500).kind, MARK_BEHIND);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_state(c).unsent_records, 500);
+    /* All of it: the next server gets everything that is kept. */
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).kind, MARK_GAP);
+    spool_case_reopen_killed(c);
+    assert_int_equal(spool_case_state(c).unsent_records, 5001 - oldest);
+    spool_redirect(c->spool);
+    assert_int_equal(spool_apply_mark(c->spool, BYTES_NONE).missing, 0);
+    spool_case_expect(c, oldest, 5000);
+}
+
 static void test_a_gap_in_a_run_that_is_gone_altogether(void **state)
 {
     struct spool_case *c = *state;
@@ -473,6 +491,7 @@ int main(void)
         TEST(test_replay_reaches_records_of_former_runs),
         TEST(test_a_flushed_redis_gets_all_that_is_kept),
         TEST(test_what_is_no_longer_kept_is_a_gap_with_its_size),
+        TEST(test_what_a_redis_has_lost_is_unsent_after_a_kill_too),
         TEST(test_a_gap_in_a_run_that_is_gone_altogether),
         TEST(test_a_mark_above_our_last_sends_all_and_goes_on_above_both),
         TEST(test_a_mark_of_an_unknown_run_sends_all),
