@@ -14,6 +14,7 @@
 #define WHOLE       UINT64_MAX
 #define FLUSH_BYTES ((size_t)64 * 1024)
 #define SHOWN_BYTES 160 /* of a payload, to people */
+#define LOOKS_MAX   4   /* at a segment that seems damaged */
 
 struct dump {
     bool json;
@@ -21,6 +22,7 @@ struct dump {
     uint64_t left;       /* messages that may still be printed */
     bool unsent_only;
     bool printed;
+    bool unreadable;  /* a segment, or a part of one */
     uint64_t damaged; /* messages that can't be shown */
     struct buf out;
 };
@@ -99,32 +101,73 @@ static void dump_record(struct dump *dump, const struct spool_files *files,
         dump->printed = cli_print(&dump->out) && dump->printed;
 }
 
-/* What can't be read is told, and the rest dumped. */
-static void dump_segment(struct dump *dump, const struct spool_files *files,
-                         const struct spool_segment *segment)
+/* Messages of which the headers tell, and which the scan has not met. */
+static uint64_t missing_at_end(const struct spool_files *files, size_t index,
+                               const struct segment_scan *scan)
+{
+    int64_t expected = spool_files_messages(files, index);
+    int64_t seen = (int64_t)(scan->messages + scan->missing);
+
+    return expected > seen ? (uint64_t)(expected - seen) : 0;
+}
+
+static uint64_t count_missing(const struct spool_files *files, size_t index, struct bytes data)
 {
     struct segment_scan scan;
     struct segment_item item;
-    enum segment_found found;
+
+    segment_scan_begin(&scan, &files->segments[index].header, data);
+    while (segment_scan_next(&scan, &item) != SEGMENT_END)
+        continue;
+    return scan.missing + missing_at_end(files, index, &scan);
+}
+
+/* Read again where it seems damaged, until two readings agree: it may have been written meanwhile. As
+ * spool_files_load. */
+static int load_settled(const struct spool_files *files, size_t index, struct buf *data,
+                        struct error *err)
+{
+    uint64_t missing = 0;
+    int result = 0;
+
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        uint64_t before = missing;
+
+        result = spool_files_load(files, &files->segments[index], WHOLE, data, err);
+        missing = result >= 0 ? count_missing(files, index, buf_bytes(data)) : 0;
+        if (missing == 0 || missing == before)
+            break;
+    }
+    return result;
+}
+
+/* What can't be read is told, and the rest dumped. */
+static void dump_segment(struct dump *dump, const struct spool_files *files, size_t index)
+{
+    const struct spool_segment *segment = &files->segments[index];
+    struct segment_scan scan;
+    struct segment_item item;
+    enum segment_found found = SEGMENT_RECORD;
     struct buf data = {0};
     struct error err = segment->fault;
     int result = -(int)err.code;
 
     if (result == 0)
-        result = spool_files_load(files, segment, WHOLE, &data, &err);
-    if (result < 0 && result != -ERR_NOT_FOUND)
+        result = load_settled(files, index, &data, &err);
+    if (result == 1)
+        error_set(&err, ERR_SYSTEM, "the disk can't read all of it");
+    if (result != 0 && result != -ERR_NOT_FOUND) {
         cli_fail(CLI_FAILED, "%s/%s: %s", files->name, segment->name, err.text);
-    if (result < 0) {
-        dump->printed = dump->printed && result == -ERR_NOT_FOUND;
-        buf_free(&data);
-        return;
+        dump->unreadable = true;
     }
     segment_scan_begin(&scan, &segment->header, buf_bytes(&data));
-    while (dump->left > 0 && (found = segment_scan_next(&scan, &item)) != SEGMENT_END) {
+    while (result >= 0 && dump->left > 0 &&
+           (found = segment_scan_next(&scan, &item)) != SEGMENT_END) {
         dump->damaged += found == SEGMENT_DAMAGE ? item.missing : 0;
         if (found == SEGMENT_RECORD)
             dump_record(dump, files, segment, &item.record);
     }
+    dump->damaged += found == SEGMENT_END ? missing_at_end(files, index, &scan) : 0;
     buf_free(&data);
 }
 
@@ -133,7 +176,7 @@ static bool dump_spool(struct spool_files *files, void *context)
     struct dump *dump = context;
 
     for (size_t i = 0; i < files->len && dump->left > 0; i++)
-        dump_segment(dump, files, &files->segments[i]);
+        dump_segment(dump, files, i);
     return dump->left > 0;
 }
 
@@ -167,5 +210,5 @@ int spool_dump_print(struct cli *cli, const struct settings *settings, int count
                  "%" PRIu64 " damaged message%s left out: `mqtt-bridge spool verify` says where",
                  dump.damaged, dump.damaged == 1 ? " is" : "s are");
     buf_free(&dump.out);
-    return printed ? code : CLI_FAILED;
+    return printed && !dump.unreadable && dump.damaged == 0 ? code : CLI_FAILED;
 }

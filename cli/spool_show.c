@@ -65,14 +65,11 @@ static void count_by_headers(struct segment_summary *summary, const struct spool
     summary->unsent_bytes = unsent ? bytes : 0;
 }
 
-/* Only the segment in which the mark lies, and the last, are read whole. */
-static void summarize(struct segment_summary *summary, const struct spool_files *files,
-                      size_t index)
+/* Its first `limit` bytes; false if they can't be read. */
+static bool count_records(struct segment_summary *summary, const struct spool_files *files,
+                          size_t index, uint64_t limit)
 {
-    const struct segment_header *header = &files->segments[index].header;
-    int64_t messages = spool_files_messages(files, index);
-    bool split = messages > 0 && !spool_files_is_unsent(files, header->first_sequence) &&
-                 spool_files_is_unsent(files, header->first_sequence + (uint64_t)messages - 1);
+    const struct spool_segment *segment = &files->segments[index];
     struct segment_scan scan;
     struct segment_item item;
     struct buf data = {0};
@@ -80,19 +77,34 @@ static void summarize(struct segment_summary *summary, const struct spool_files 
     enum segment_found found;
 
     *summary = (struct segment_summary){0};
-    if (!spool_files_is_readable(&files->segments[index]) ||
-        spool_files_load(files, &files->segments[index], messages < 0 || split ? WHOLE : FIRST_ONLY,
-                         &data, &err) < 0) {
-        buf_free(&data);
-        return;
-    }
-    segment_scan_begin(&scan, header, buf_bytes(&data));
-    while ((found = segment_scan_next(&scan, &item)) != SEGMENT_END)
+    bool loaded = spool_files_load(files, segment, limit, &data, &err) >= 0;
+    segment_scan_begin(&scan, &segment->header, buf_bytes(&data));
+    while (loaded && (found = segment_scan_next(&scan, &item)) != SEGMENT_END)
         if (found == SEGMENT_RECORD)
             count_record(summary, files, &item);
-    if (messages >= 0 && !split)
-        count_by_headers(summary, files, index, (uint64_t)messages);
     buf_free(&data);
+    return loaded;
+}
+
+/* Read whole are only the segment in which the mark lies, the last, and those that begin with a large message. */
+static void summarize(struct segment_summary *summary, const struct spool_files *files,
+                      size_t index)
+{
+    const struct segment_header *header = &files->segments[index].header;
+    int64_t messages = spool_files_messages(files, index);
+    bool split = messages > 0 && !spool_files_is_unsent(files, header->first_sequence) &&
+                 spool_files_is_unsent(files, header->first_sequence + (uint64_t)messages - 1);
+    bool whole = messages < 0 || split;
+
+    *summary = (struct segment_summary){0};
+    if (!spool_files_is_readable(&files->segments[index]) ||
+        !count_records(summary, files, index, whole ? WHOLE : FIRST_ONLY))
+        return;
+    if (!whole && messages > 0 && summary->first_us == 0 &&
+        !count_records(summary, files, index, WHOLE))
+        return;
+    if (!whole)
+        count_by_headers(summary, files, index, (uint64_t)messages);
 }
 
 static const char *state_of(const struct spool_files *files, const struct spool_segment *segment,
@@ -190,6 +202,8 @@ static void print_unsent(struct buf *out, const struct segment_summary *total, b
     if (total->unsent > 0) {
         buf_append_text(out, ", ");
         render_size(out, (double)total->unsent_bytes);
+    }
+    if (total->unsent > 0 && total->first_unsent_us > 0) {
         buf_append_text(out, ", the oldest came ");
         render_duration(out, (double)(clock_wall_us() - total->first_unsent_us) / 1000);
         buf_append_text(out, " ago");
@@ -248,7 +262,7 @@ static cJSON *spool_json(const struct spool_files *files, const struct spool_sum
     cJSON_AddNumberToObject(object, "messages", (double)whole->total.messages);
     cJSON_AddNumberToObject(object, "unsent", (double)whole->total.unsent);
     cJSON_AddNumberToObject(object, "unsent_bytes", (double)whole->total.unsent_bytes);
-    if (whole->total.unsent > 0) {
+    if (whole->total.unsent > 0 && whole->total.first_unsent_us > 0) {
         spool_files_time(whole->total.first_unsent_us, text);
         cJSON_AddStringToObject(object, "oldest_unsent", text);
     }

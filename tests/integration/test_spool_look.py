@@ -108,7 +108,8 @@ def test_damage_is_found_by_file_and_offset(idle):
     assert damage["file"] == path.name and damage["offset"] <= at < damage["offset"] + damage["bytes"]
     text = spool(idle, "verify", code=1)
     assert f"{path.name}: offset {damage['offset']}, {damage['bytes']} bytes: " in text and "1 message lost" in text
-    answer = idle.bridge.cli("spool", "dump", "--json")
+    answer = idle.bridge.cli("spool", "dump", "--json", check=False)
+    assert answer.returncode == 1, "what is incomplete is no success"
     assert len(answer.stdout.splitlines()) == 39 and "1 damaged message is left out" in answer.stderr
 
 
@@ -143,6 +144,18 @@ def test_a_segment_that_is_missing_is_told(make_consumer, publisher, redis):
     assert "no damage" in spool(consumer, "verify")
     segments(consumer)[2].unlink()
     assert "lost" in spool(consumer, "verify", code=1)
+    assert "damaged messages are left out" in spool(consumer, "dump", code=1)
+
+
+def test_the_time_of_a_large_first_message_is_told(make_consumer, publisher, redis):
+    consumer = make_consumer().set("mqtt", maximum_packet_size="1M").set("spool", size="8M", retain="1M").start()
+    redis.stop()
+    publisher.publish_all([("big", "x" * 400_000)] * 8)
+    wait_until(lambda: len(segments(consumer)) > 2, 20, consumer.process.log_tail)
+    consumer.kill()
+    one = show(consumer)
+    times = [segment["first_received"] for segment in one["segments"] if segment["messages"] > 0]
+    assert len(times) > 1 and one["oldest_unsent"] == min(times) and min(times) > "2000"
 
 
 def test_damaged_oversized_files_are_found(make_consumer, publisher):
