@@ -152,6 +152,20 @@ static int refuse_listener(const struct sockaddr_un *address, struct error *err)
     return 0;
 }
 
+/* A socket that was left behind; nothing else that a setting names by mistake. */
+static int remove_left(const char *path, struct error *err)
+{
+    struct stat info;
+
+    if (lstat(path, &info) < 0)
+        return 0; /* bind says what is wrong */
+    if (!S_ISSOCK(info.st_mode))
+        return error_set(err, ERR_USAGE,
+                         "[supervisor] socket: %s is not a socket: name another path", path);
+    unlink(path);
+    return 0;
+}
+
 static int open_socket(const char *path, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -162,12 +176,13 @@ static int open_socket(const char *path, struct error *err)
                          sizeof(address.sun_path) - 1);
     memcpy(address.sun_path, path, strlen(path));
     int refused = refuse_listener(&address, err);
+    if (refused == 0)
+        refused = remove_left(path, err);
     if (refused < 0)
         return refused;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_system(err, "socket");
-    unlink(path);
     mode_t mask = umask(0177);
     int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
     umask(mask);

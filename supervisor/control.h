@@ -70,7 +70,7 @@ cJSON *control_refuse(const char *text);
 
 struct control;
 
-/* Replaces a socket file that no program listens on; -ERR_LOCKED if one does. */
+/* Replaces a socket that no program listens on; -ERR_LOCKED if one does, -ERR_USAGE if it is no socket. */
 MUST_CHECK int control_open(struct control **control, const char *path, control_answer *answer,
                             void *context, struct error *err);
 int control_fd(const struct control *control);

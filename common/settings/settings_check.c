@@ -468,6 +468,8 @@ static void check_supervisor(const struct checking *checking)
         FAULT(checking, "hang_timeout", "must be 0, for never, or a duration from 1s to 1d");
     if (strlen(supervisor->socket) >= sizeof(address.sun_path))
         FAULT(checking, "socket", "is too long for a socket's path (107 bytes)");
+    if (supervisor->socket[0] && strcmp(supervisor->socket, supervisor->pid_file) == 0)
+        FAULT(checking, "socket", "must be another file than pid_file");
     if (!only_holds(supervisor->instance, "_.-") || strlen(supervisor->instance) > 64)
         FAULT(checking, "instance", "must be at most 64 letters, digits, `_`, `-` and `.`");
 }

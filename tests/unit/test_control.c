@@ -3,6 +3,7 @@
 
 #include "common/base/alloc.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -463,6 +464,20 @@ static void test_a_socket_file_that_was_left_behind_is_replaced(void **test)
     free(path);
 }
 
+static void test_a_file_that_is_no_socket_is_refused_and_left(void **test)
+{
+    const struct server *server = *test;
+    struct control *second = NULL;
+    struct error err = {0};
+    char *path = xasprintf("%s/file", server->dir);
+
+    close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    assert_int_equal(control_open(&second, path, answer, NULL, &err), -ERR_USAGE);
+    assert_non_null(strstr(err.text, "is not a socket: name another path"));
+    assert_int_equal(unlink(path), 0);
+    free(path);
+}
+
 static void test_a_path_that_is_too_long_is_said(void **test)
 {
     struct control *control = NULL;
@@ -500,6 +515,7 @@ int main(void)
         WITH_SOCKET(test_who_waits_for_the_end_is_not_pushed_out),
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
+        WITH_SOCKET(test_a_file_that_is_no_socket_is_refused_and_left),
         cmocka_unit_test(test_a_path_that_is_too_long_is_said),
     };
 

@@ -151,6 +151,8 @@ static void test_bad_values_say_what_they_must_be(void **state)
         {"http", "listen = a:0",
          "listen: must be an address and a port, such as 127.0.0.1:9080 or [::1]:9080, or `off`"},
         {"supervisor", "state_dir = var", "state_dir: must be an absolute path"},
+        {"supervisor", "socket = /run/control.sock\npid_file = /run/control.sock",
+         "socket: must be another file than pid_file"},
         {"supervisor", "instance = a b",
          "instance: must be at most 64 letters, digits, `_`, `-` and `.`"},
         {"transport:b", "serializer = php", NULL},
