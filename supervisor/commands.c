@@ -118,7 +118,7 @@ static cJSON *find_affected(const struct service *service, struct control_reques
         snprintf(name, sizeof(name), "%.*s", BYTES_ARG(item));
         known = add_named(service, request, name);
     }
-    if (known)
+    if (known && request->affected.len > 0) /* a target may be blanks alone */
         return NULL;
     buf_printf(&text, "there is no process \"%s\"; there are:", name);
     for (size_t i = 0; i < service->processes_len; i++)

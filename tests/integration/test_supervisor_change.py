@@ -97,6 +97,7 @@ def test_several_names_and_a_star_are_taken_at_once(stubs):
     result = stubs.run_cli("start", "worker:1", "worker:9")
     assert result.returncode == 2 and 'there is no process "worker:9"' in result.stderr
     assert stubs.find("worker:1")["state"] == "stopped", "a wrong name changes nothing"
+    assert stubs.ask("restart", target="  ").get("unknown"), "blanks name nobody"
 
 
 def test_events_tell_what_happened_newest_last(stubs):
