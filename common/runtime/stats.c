@@ -211,10 +211,19 @@ void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE])
                        STATS_NAME_SIZE);
 }
 
+/* They tell of files, which are there as well when the process is not. */
+static bool outlives_its_process(enum stats_gauge gauge)
+{
+    return gauge == STATS_SPOOL_BYTES || gauge == STATS_SPOOL_MESSAGES ||
+           gauge == STATS_SPOOL_LIMIT || gauge == STATS_OVERSIZED_MESSAGES ||
+           gauge == STATS_OVERSIZED_BYTES;
+}
+
 void stats_clear_gauges(struct stats_slot *slot)
 {
     for (size_t i = 0; i < STATS_GAUGES; i++)
-        stats_set(slot, (enum stats_gauge)i, 0);
+        if (!outlives_its_process((enum stats_gauge)i))
+            stats_set(slot, (enum stats_gauge)i, 0);
     make_even(&slot->reason_turn);
     stats_reason(slot, "");
 }

@@ -193,7 +193,7 @@ void stats_reason(struct stats_slot *slot, const char *text);
 void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE]);
 /* Copies the name: likewise, whatever a child has written over it. */
 void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE]);
-/* What a replaced child must not leave behind: gauges and reason. */
+/* What an ended child must not leave behind: the reason, and the gauges but those of the spool's files. */
 void stats_clear_gauges(struct stats_slot *slot);
 /* Empties a slot for another process. */
 void stats_clear(struct stats_slot *slot);

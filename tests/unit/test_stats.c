@@ -39,8 +39,12 @@ static void test_an_ended_childs_totals_stay_and_its_gauges_go(void **state)
     (void)state;
     stats_add(slot, STATS_HANDLED_DONE, 7);
     stats_set(slot, STATS_PREFETCHED, 9);
+    stats_set(slot, STATS_SPOOL_MESSAGES, 3);
+    stats_set(slot, STATS_SPOOL_PAUSED, 1);
     stats_reason(slot, "x");
     stats_clear_gauges(slot);
+    assert_int_equal(stats_gauge(slot, STATS_SPOOL_MESSAGES), 3); /* the files are still there */
+    assert_int_equal(stats_gauge(slot, STATS_SPOOL_PAUSED), 0);
     assert_int_equal(stats_counter(slot, STATS_HANDLED_DONE), 7);
     assert_int_equal(stats_gauge(slot, STATS_PREFETCHED), 0);
     assert_string_equal(slot->reason, "");
