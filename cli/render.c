@@ -184,14 +184,18 @@ static void append_broker(struct buf *out, const cJSON *status)
     buf_append_text(out, connected > 0 ? "connected" : "not connected");
 }
 
+/* Why it is not ok is among the reasons. */
 static const char *hub_word(const cJSON *status)
 {
+    double age_ms = control_client_number(status, "asked_ms_ago");
     const cJSON *parts = cJSON_GetObjectItemCaseSensitive(status, "parts");
     const cJSON *hub = cJSON_GetObjectItemCaseSensitive(parts, "hub");
 
     if (hub == NULL || cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(hub, "configured")))
         return "-";
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hub, "ok")) ? "ok" : "unreachable";
+    if (age_ms < 0 || age_ms > READINESS_STALE_MS)
+        return "not asked";
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hub, "ok")) ? "ok" : "not ok";
 }
 
 /* How old the depths are is said where the monitor hangs or is gone:

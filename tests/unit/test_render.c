@@ -77,7 +77,7 @@ static const char STATUS[] =
     "40},\"failure\":{\"messages\":null},\"spool\":{\"messages\":0,\"bytes\":0,\"limit_bytes\":1,"
     "\"paused\":false,"
     "\"oversized_messages\":2},"
-    "\"parts\":{\"hub\":{\"ok\":true}}}";
+    "\"asked_ms_ago\":900,\"parts\":{\"hub\":{\"ok\":true}}}";
 
 static void test_the_status_is_a_table_a_summary_and_the_reasons(void **test)
 {
@@ -110,13 +110,36 @@ static void test_depths_that_are_not_fresh_say_their_age(void **test)
     struct buf out = {0};
 
     (void)test;
-    cJSON_AddNumberToObject(status, "asked_ms_ago", 4000);
+    cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNumber(4000));
     render_status(&out, status, false);
     assert_non_null(strstr(buf_text(&out), "\nasync: ready 12,"));
     cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNumber(125000));
     buf_clear(&out);
     render_status(&out, status, false);
     assert_non_null(strstr(buf_text(&out), "\nasync, 2m05s ago: ready 12,"));
+    buf_free(&out);
+    cJSON_Delete(status);
+}
+
+static void test_the_hub_is_ok_only_where_it_was_asked(void **test)
+{
+    cJSON *status = cJSON_Parse(STATUS);
+    cJSON *parts = cJSON_GetObjectItemCaseSensitive(status, "parts");
+    struct buf out = {0};
+
+    (void)test;
+    cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNumber(125000));
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), " · hub not asked\n"));
+    cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNull());
+    buf_clear(&out);
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), " · hub not asked\n"));
+    cJSON_ReplaceItemInObject(status, "asked_ms_ago", cJSON_CreateNumber(900));
+    cJSON_ReplaceItemInObject(parts, "hub", cJSON_Parse("{\"ok\":false}"));
+    buf_clear(&out);
+    render_status(&out, status, false);
+    assert_non_null(strstr(buf_text(&out), " · hub not ok\n"));
     buf_free(&out);
     cJSON_Delete(status);
 }
@@ -236,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_counts_are_whole_unless_a_small_rate),
         cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
         cmocka_unit_test(test_depths_that_are_not_fresh_say_their_age),
+        cmocka_unit_test(test_the_hub_is_ok_only_where_it_was_asked),
         cmocka_unit_test(test_other_groups_on_the_stream_are_told),
         cmocka_unit_test(test_colour_changes_no_column),
         cmocka_unit_test(test_processes_are_sorted_by_any_column),
