@@ -372,7 +372,7 @@ write_message(enum log_level level, const struct log_field *context, const struc
     if (more != NULL)
         all[len] = *more;
     buf_vprintf(&message, format, arguments);
-    if (taker != NULL)
+    if (taker != NULL && level >= LOG_LEVEL_INFO)
         give(now_us, level, all, buf_bytes(&message));
     if (is_written(level)) {
         log_format_line(&line, &current, now_us, (int)getpid(), level, all, buf_bytes(&message));

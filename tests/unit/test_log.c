@@ -211,6 +211,29 @@ static void test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_man
     assert_a_full_stream_loses_lines(fds);
 }
 
+static void count_line(void *context, const char *line)
+{
+    (void)line;
+    ++*(int *)context;
+}
+
+static void test_debug_lines_push_no_others_out_of_what_is_kept(void **state)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int taken = 0;
+
+    (void)state;
+    log_open(&(struct log_options){.level = LOG_LEVEL_DEBUG, .fd = fd});
+    log_give_to(count_line, &taken);
+    log_debug(LOG_PLAIN, "a message came");
+    assert_int_equal(taken, 0);
+    log_info(LOG_PLAIN, "connected");
+    assert_int_equal(taken, 1);
+    log_give_to(NULL, NULL);
+    log_reopen(STDERR_FILENO);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
         cmocka_unit_test(test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many),
         cmocka_unit_test(test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many),
+        cmocka_unit_test(test_debug_lines_push_no_others_out_of_what_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
