@@ -115,7 +115,7 @@ if (1 !== $argc - $rest) {
 answer(['ready' => true, 'payload' => 'text']);
 
 while (false !== $line = fgets(\STDIN)) {
-    $message = json_decode($line, true, 512, \JSON_THROW_ON_ERROR);
+    $message = json_decode($line, true, 1024, \JSON_THROW_ON_ERROR);
     $payload = 'base64' === ($message['encoding'] ?? '') ? base64_decode($message['payload']) : $message['payload'];
     $stamps = [new ReceivedStamp($transport), new ConsumedByWorkerStamp()];
     try {

@@ -30,21 +30,46 @@ def log(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
-dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+
+
+def dump(document):
+    try:
+        return encode(document).encode()
+    except (TypeError, ValueError) as error:
+        raise Refused(f"its updates are no JSON: {error}") from error
+
+
+def to_number(digits):
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python takes
+        return float(digits)
+
+
+def load(line):
+    try:
+        return json.loads(line)
+    except ValueError:  # the bridge sends nothing but JSON: it is a number
+        return json.loads(line, parse_int=to_number)
+
+
+def fail(message, why, retry):
+    return dump({"id": message["id"], "error": why.encode(errors="replace").decode(), "retry": retry})
 
 
 def answer(line):
-    message = json.loads(line)
+    message = load(line)
     try:
         return dump({"id": message["id"], "updates": handle(message)})
     except Refused as error:
-        return dump({"id": message["id"], "error": str(error), "retry": False})
+        return fail(message, str(error), retry=False)
     except Exception as error:  # whatever it is: this message has failed, and the next one may not
-        return dump({"id": message["id"], "error": f"{type(error).__name__}: {error}"})
+        return fail(message, f"{type(error).__name__}: {error}", retry=True)
 
 
 def write(lines):
-    data = "".join(line + "\n" for line in lines).encode()
+    data = b"".join(line + b"\n" for line in lines)
     while data:
         data = data[os.write(sys.stdout.fileno(), data):]
 
@@ -60,7 +85,7 @@ def answer_all(lines):
 
 
 def main():
-    write(['{"ready":true}'])
+    write([b'{"ready":true}'])
     rest = b""
     # All that has come is read at once: a system call or two for many messages.
     while data := os.read(sys.stdin.fileno(), 1 << 18):

@@ -391,14 +391,17 @@ def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, 
 
 # Examples --------------------------------------------------------------------------------------------------
 
-def test_the_python_example_publishes_what_its_function_returns(bridge, redis, sse):
+def test_the_python_example_publishes_what_its_function_returns(bridge, redis, sse, database):
     bridge.settings["worker"]["handler"] = "example"
     bridge.settings["handler:example"] = {"command": f"{sys.executable} {ROOT}/examples/python/handler.py"}
-    add_many(redis, [(f"plant/{number}", str(number)) for number in range(500)])
+    messages = [(f"plant/{number}", str(number)) for number in range(500)]
+    add_many(redis, [*messages[:250], ("plant/digits", "9" * 5000), *messages[250:]])
     process = bridge.run_program("worker")
     wait_acknowledged(redis)
     assert sorted(json.loads(event.data)["value"] for event in sse.wait_count(500)) == list(range(500))
-    assert process.stop() == 0
+    [row] = failed_rows(database)
+    assert "plant/digits" in row["body"] and "its updates are no JSON" in row["body"]
+    assert "[handler:example] died" not in process.log() and process.stop() == 0
 
 
 @pytest.mark.parametrize("application", ["bus", "kernel"])
