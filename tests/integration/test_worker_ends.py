@@ -31,9 +31,9 @@ def hang(bridge, pid):
 
 def restart(bridge):
     """Without waiting for the successor, as the command does."""
-    with socket.socket(socket.AF_UNIX) as connection:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(str(bridge.socket))
-        connection.sendall(b'{"verb":"restart","target":"worker:1"}\n')
+        connection.sendall(b'{"verb":"restart","target":"worker:1","wait":false}')
         assert json.loads(connection.recv(65536))["ok"]
 
 
