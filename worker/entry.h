@@ -11,7 +11,8 @@ struct source;
 
 enum entry_state {
     ENTRY_QUEUED,   /* redelivered, and waits for its turn */
-    ENTRY_HANDLING, /* with its handler, or waits for it */
+    ENTRY_WAITING,  /* for its handler */
+    ENTRY_HANDLING, /* its handler has it in hand */
     ENTRY_CURRENT,  /* with the publisher, or about to leave */
     ENTRY_ASIDE,    /* waits for the hub, and others need not wait with it */
     ENTRY_GATHERED, /* of a window, that is over or not: published with what it carries */
@@ -33,6 +34,7 @@ struct answer {
     struct arena arena; /* owner of the line's bytes */
     struct handler_line line;
     size_t published; /* of the updates */
+    size_t bytes;     /* of memory that it holds, itself included */
 };
 
 void answer_free(struct answer *answer); /* NULL is allowed */

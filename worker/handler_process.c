@@ -309,6 +309,16 @@ void handler_process_finish(struct handler_process *process)
     close_end(&process->in);
 }
 
+void handler_process_terminate(struct handler_process *process)
+{
+    int64_t now_ms = clock_monotonic_ms();
+
+    handler_process_finish(process);
+    if (process->state == HANDLER_FINISHING && process->term_ms > now_ms &&
+        process->term_ms != INT64_MAX)
+        process->term_ms = now_ms;
+}
+
 static void explain_end(struct handler_process *process, const siginfo_t *info)
 {
     const char *name = sigabbrev_np(info->si_status);

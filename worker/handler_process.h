@@ -4,7 +4,7 @@
  * and dies with the worker. What it writes to standard error goes to the log, line by line. Nothing here blocks.
  *
  *   DOWN       start -> RUNNING
- *   RUNNING    end of its output, kill -> ENDING · finish -> FINISHING
+ *   RUNNING    end of its output, kill -> ENDING · finish, terminate -> FINISHING
  *   FINISHING  standard input is closed; SIGTERM, then SIGKILL to its group, where it does not end · its end -> ENDING
  *   ENDING     SIGKILL to its group; once it is reaped -> DOWN
  *
@@ -36,6 +36,8 @@ enum handler_process_state handler_process_state(const struct handler_process *p
 MUST_CHECK int handler_process_start(struct handler_process *process, struct error *err);
 void handler_process_kill(struct handler_process *process, const char *why);
 void handler_process_finish(struct handler_process *process);
+/* The same, with SIGTERM at once. */
+void handler_process_terminate(struct handler_process *process);
 /* Why it is DOWN: what handler_process_kill was told, else exit code or signal; with its last line on standard error. */
 const char *handler_process_cause(const struct handler_process *process);
 

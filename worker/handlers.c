@@ -90,7 +90,7 @@ struct handlers *handlers_new(const struct child *child, handlers_answered *answ
 /* Nobody died of it. */
 static void release(struct entry *entry)
 {
-    source_set_aside(entry);
+    source_uncount(entry);
     source_release(entry);
 }
 
@@ -156,7 +156,7 @@ void handlers_add(struct handlers *handlers, const struct settings_handler *sett
         release(entry);
         return;
     }
-    source_set_state(entry, ENTRY_HANDLING);
+    source_set_state(entry, ENTRY_WAITING);
     DL_APPEND(handler->waiting, entry);
 }
 
@@ -173,6 +173,14 @@ void handlers_stop(struct handlers *handlers)
     handlers->stopping = true;
     for (size_t i = 0; i < handlers->len; i++)
         release_waiting(&handlers->all[i], NULL);
+}
+
+void handlers_end(struct handlers *handlers)
+{
+    for (size_t i = 0; i < handlers->len; i++) {
+        forget_calls(&handlers->all[i], NULL);
+        handler_process_terminate(handlers->all[i].process);
+    }
 }
 
 /* Answers ---------------------------------------------------------------------------------------------*/
@@ -213,8 +221,7 @@ static void take_answer(struct handler *handler, struct entry *entry, struct ans
         settle_entry(entry, VERDICT_DONE, "");
     } else {
         entry->answer = answer;
-        source_add_bytes(entry, sizeof(*answer) + answer->arena.held +
-                                    answer->line.updates_len * sizeof(*answer->line.updates));
+        source_add_bytes(entry, answer->bytes);
         source_wait_for_hub(entry);
         handlers->answered(handlers->context, entry);
         return;
@@ -263,17 +270,29 @@ static void become_ready(struct handler *handler, const struct handler_line *lin
         log_info(LOG_PLAIN, "[handler:%s] is ready", handler->settings->name);
 }
 
+static size_t lists_bytes(const struct handler_line *line)
+{
+    size_t bytes = line->updates_len * sizeof(*line->updates);
+
+    for (size_t i = 0; i < line->updates_len; i++)
+        bytes += line->updates[i].topics_len * sizeof(*line->updates[i].topics);
+    return bytes;
+}
+
 static void take_line(struct handler *handler, const char *text, size_t len)
 {
     struct answer *answer = xcalloc(1, sizeof(*answer));
+    size_t size = 2 * len + 1; /* the line, and strings of it without their escapes */
     struct error err = {0};
 
-    arena_reserve(&answer->arena, len + 1);
+    arena_reserve(&answer->arena, size);
     struct bytes copy = arena_copy(&answer->arena, (struct bytes){text, len});
     int result =
         handler_line_read(&answer->line, (char *)copy.data, copy.len, &answer->arena, &err);
     bool says_ready = result == 0 && answer->line.kind == HANDLER_READY;
 
+    answer->bytes = sizeof(*answer) + (answer->arena.held > size ? answer->arena.held : size) +
+                    lists_bytes(&answer->line);
     if (handler->ready && !says_ready) {
         take_outcome(handler, answer, result, &err);
         return;
@@ -306,6 +325,15 @@ static bool is_in_hand(const struct handler *handler, const struct entry *entry)
     return call != NULL;
 }
 
+/* Answers are kept until the hub has taken them. */
+static bool has_room_for_answers(const struct handler *handler, const struct entry *entry)
+{
+    size_t limit = (size_t)handler->handlers->child->settings->worker.prefetch_bytes;
+    const struct load *total = entry->source->total;
+
+    return total->bytes[ENTRY_CURRENT] < limit && !load_is_crowded(total, limit);
+}
+
 /* A redelivered entry is in hand alone. */
 static bool may_be_sent(const struct handler *handler, struct entry *entry)
 {
@@ -314,7 +342,8 @@ static bool may_be_sent(const struct handler *handler, struct entry *entry)
                     (entry->redelivered || (first->entry != NULL && first->entry->redelivered));
 
     return !is_alone && HASH_COUNT(handler->calls) < (size_t)handler->settings->inflight &&
-           !is_in_hand(handler, entry) && source_count_delivery(entry);
+           !is_in_hand(handler, entry) && has_room_for_answers(handler, entry) &&
+           source_count_delivery(entry);
 }
 
 static void hand_over(struct handler *handler, struct entry *entry, struct arena *arena)
@@ -330,6 +359,7 @@ static void hand_over(struct handler *handler, struct entry *entry, struct arena
                                                        (entry->redelivered ? 1 : 0)};
     struct call *call = xcalloc(1, sizeof(*call) + entry->identity.len);
 
+    source_set_state(entry, ENTRY_HANDLING);
     handler_line_write(handler_process_out(handler->process), &message, arena);
     call->entry = entry;
     call->sent_us = clock_monotonic_us();
@@ -398,10 +428,20 @@ static void give_back(struct handler *handler, const char *cause)
     }
 }
 
+/* Without those that were forgotten. */
+static size_t count_in_hand(const struct handler *handler)
+{
+    size_t count = 0;
+
+    for (const struct call *call = handler->calls; call != NULL; call = call->hh.next)
+        count += call->entry != NULL;
+    return count;
+}
+
 static void note_end(struct handler *handler, const char *cause)
 {
     int64_t wait_ms = backoff_next(&handler->backoff);
-    size_t in_hand = HASH_COUNT(handler->calls);
+    size_t in_hand = count_in_hand(handler);
 
     handler->ready = false;
     handler->started = false;
@@ -409,6 +449,8 @@ static void note_end(struct handler *handler, const char *cause)
     if (!handler->handlers->stopping || in_hand > 0)
         tell_end(handler, cause, in_hand, wait_ms);
     give_back(handler, cause);
+    if (handler->waiting != NULL)
+        source_uncount(handler->waiting); /* it may have been counted to be the next one */
 }
 
 static void start(struct handler *handler)
@@ -463,6 +505,8 @@ static void step(struct handler *handler, int64_t now_ms)
         return;
     case HANDLER_RUNNING:
         check_overdue(handler, now_ms);
+        if (handler_process_state(process) != HANDLER_RUNNING)
+            break;
         if (handler->ready)
             send_waiting(handler);
         if (stopping && handler->calls == NULL)

@@ -20,7 +20,7 @@
 
 #define TRANSPORTS_MAX    16
 #define READING_BYTES_MAX ((size_t)16 * 1024 * 1024)
-#define RELEASE_MS        1000 /* for giving leases back, out of half of stop_timeout */
+#define RELEASE_MS        1000 /* for leases and handlers, out of half of stop_timeout */
 
 enum phase { WORKING, DRAINING, RELEASING, ENDED };
 
@@ -294,7 +294,7 @@ static bool is_released(const struct worker *worker)
     for (size_t i = 0; i < worker->readers_len; i++)
         if (!reader_is_released(worker->readers[i]))
             return false;
-    return true;
+    return handlers_have_ended(publisher_handlers(worker->publisher));
 }
 
 static void advance_end(struct worker *worker, int64_t now_ms)
@@ -307,6 +307,7 @@ static void advance_end(struct worker *worker, int64_t now_ms)
         worker->deadline_ms = now_ms + RELEASE_MS;
         for (size_t i = 0; i < worker->readers_len; i++)
             reader_release(worker->readers[i]);
+        handlers_end(publisher_handlers(worker->publisher));
     }
     if (worker->phase == RELEASING && (is_released(worker) || now_ms >= worker->deadline_ms))
         worker->phase = ENDED;

@@ -115,9 +115,15 @@ static void add_to_lane(void *context, struct entry *entry)
     lanes_add(&publisher->lanes, entry, clock_monotonic_ms());
 }
 
+const struct settings_handler *publisher_handler(struct publisher *publisher,
+                                                 const struct entry *entry)
+{
+    return publication_handler(publisher->publication, entry);
+}
+
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    const struct settings_handler *handler = publication_handler(publisher->publication, entry);
+    const struct settings_handler *handler = publisher_handler(publisher, entry);
 
     if (handler != NULL)
         handlers_add(publisher->handlers, handler, entry);

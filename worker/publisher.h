@@ -24,6 +24,9 @@ struct handlers *publisher_handlers(struct publisher *publisher);
 
 /* The settings have it dropped: it is settled without the hub. */
 bool publisher_drops(struct publisher *publisher, const struct entry *entry);
+/* NULL: it has none. */
+const struct settings_handler *publisher_handler(struct publisher *publisher,
+                                                 const struct entry *entry);
 /* To its handler first, if it has one. */
 void publisher_add(struct publisher *publisher, struct entry *entry);
 /* Sends what may be sent now. */

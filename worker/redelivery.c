@@ -26,20 +26,27 @@ void redelivery_forget(struct redelivery *redelivery)
         source_release(take_head(redelivery));
 }
 
+static bool is_for_handler(const struct entry *entry)
+{
+    return entry != NULL && (entry->state == ENTRY_WAITING || entry->state == ENTRY_HANDLING);
+}
+
 int64_t redelivery_deadline_ms(const struct redelivery *redelivery)
 {
     const struct source *source = redelivery->source;
 
     if (source->counted == NULL || !source->leased || !queue_is_connected(source->writer))
         return -1;
-    if (source->counted->state == ENTRY_HANDLING)
+    if (is_for_handler(source->counted))
         return -1; /* however long that takes, it may die of it */
     return source->counted_ms + WAITING_MS;
 }
 
+/* What waits for its handler is at work from when it is counted: before that the handler may not even run. */
 static bool is_at_work(const struct source *source)
 {
-    return source->load.entries[ENTRY_CURRENT] + source->load.entries[ENTRY_HANDLING] > 0;
+    return source->load.entries[ENTRY_CURRENT] + source->load.entries[ENTRY_HANDLING] > 0 ||
+           is_for_handler(source->counted) || is_for_handler(source->counting);
 }
 
 bool redelivery_is_busy(struct redelivery *redelivery)
@@ -57,9 +64,10 @@ static void hand_on(struct redelivery *redelivery)
 
     source_set_state(entry, ENTRY_CURRENT);
     if ((int64_t)entry->deliveries > limit) {
-        snprintf(cause, sizeof(cause), "its %s died %u times%s%.*s",
-                 entry->death.len > 0 ? "handler" : "worker", entry->deliveries - 1,
-                 entry->death.len > 0 ? ", the last time: " : "", BYTES_ARG(entry->death));
+        snprintf(cause, sizeof(cause), "its worker%s died %u times%s%.*s",
+                 publisher_handler(redelivery->publisher, entry) != NULL ? " or handler" : "",
+                 entry->deliveries - 1, entry->death.len > 0 ? ", the last time: " : "",
+                 BYTES_ARG(entry->death));
         settle_entry(entry, VERDICT_REJECT, cause);
         return;
     }

@@ -1,5 +1,5 @@
 /* Redelivered entries, which a worker may have died of: handled one at a time, each counted before (source.h).
- * An entry that merely waits for the hub holds up the next one no longer. One thread. */
+ * An entry that merely waits for the hub, or for its handler, holds up the next one no longer. One thread. */
 #ifndef WORKER_REDELIVERY_H
 #define WORKER_REDELIVERY_H
 

@@ -170,8 +170,9 @@ bool source_count_delivery(struct entry *entry)
         return true;
     if (source->is_counting || !can_count(source))
         return false;
-    /* One at a time, as entries that wait for no window are: the next one did not kill the worker. */
-    if (entry->state == ENTRY_GATHERED && source->counted != NULL)
+    /* One at a time, as all others are by the order of reading: the next one did not kill the worker. */
+    if ((entry->state == ENTRY_GATHERED || entry->state == ENTRY_WAITING) &&
+        source->counted != NULL)
         return false;
     source->is_counting = true;
     source->counting = entry;
@@ -185,7 +186,7 @@ bool source_may_settle(struct entry *entry)
     return !can_count(entry->source) || source_count_delivery(entry);
 }
 
-static void uncount_delivery(struct entry *entry)
+void source_uncount(struct entry *entry)
 {
     struct source *source = entry->source;
     bool may_be_counted = entry->counted || source->counting == entry;
@@ -198,10 +199,12 @@ static void uncount_delivery(struct entry *entry)
                          NULL);
 }
 
-void source_wait_for_hub(const struct entry *entry)
+void source_wait_for_hub(struct entry *entry)
 {
-    if (entry->source->counted == entry)
-        entry->source->counted_ms = clock_monotonic_ms();
+    if (!entry->counted)
+        return;
+    entry->source->counted = entry; /* again, if others were counted meanwhile */
+    entry->source->counted_ms = clock_monotonic_ms();
 }
 
 void source_charge_delivery(struct entry *entry)
@@ -215,7 +218,7 @@ void source_charge_delivery(struct entry *entry)
 void source_uncount_all(struct source *source)
 {
     for (struct entry *entry = source->open; entry != NULL; entry = entry->open_next)
-        uncount_delivery(entry);
+        source_uncount(entry);
 }
 
 static void carry(struct entry *entry, struct stream_id id)
@@ -227,7 +230,7 @@ static void carry(struct entry *entry, struct stream_id id)
 
 void source_carry(struct entry *entry, struct entry *other)
 {
-    uncount_delivery(other);
+    source_uncount(other);
     if (entry->carried.len ==
         0) /* a newer value takes the place of the newest: no copy of thousands */
         entry_swap_ids(entry, other);
@@ -243,14 +246,14 @@ void source_carry(struct entry *entry, struct entry *other)
 
 void source_set_aside(struct entry *entry)
 {
-    uncount_delivery(entry);
+    source_uncount(entry);
     if (entry->state != ENTRY_ASIDE)
         source_set_state(entry, ENTRY_ASIDE);
 }
 
 void source_set_gathered(struct entry *entry)
 {
-    uncount_delivery(entry);
+    source_uncount(entry);
     if (entry->state != ENTRY_GATHERED)
         source_set_state(entry, ENTRY_GATHERED);
 }

@@ -26,7 +26,8 @@ struct load {
 /* Neither set aside, nor of a window, nor waiting for a row. */
 static inline size_t load_at_hand(const size_t by_state[ENTRY_STATES])
 {
-    return by_state[ENTRY_QUEUED] + by_state[ENTRY_HANDLING] + by_state[ENTRY_CURRENT];
+    return by_state[ENTRY_QUEUED] + by_state[ENTRY_WAITING] + by_state[ENTRY_HANDLING] +
+           by_state[ENTRY_CURRENT];
 }
 
 /* What is set aside has twice as many bytes as it may have: each lane keeps its first entry, whatever the limit. */
@@ -117,9 +118,11 @@ bool source_count_delivery(struct entry *entry);
 /* The same before the hub's answer is acted on; without Redis, where nothing can be counted, true. */
 bool source_may_settle(struct entry *entry);
 /* It is only now that it waits for the hub. */
-void source_wait_for_hub(const struct entry *entry);
+void source_wait_for_hub(struct entry *entry);
 /* Who had it in hand has died: its count stands, and from now on it is a redelivered one. */
 void source_charge_delivery(struct entry *entry);
+/* It is not begun after all: its count is taken back. */
+void source_uncount(struct entry *entry);
 /* The lease is about to be given back: no count stands. */
 void source_uncount_all(struct source *source);
 

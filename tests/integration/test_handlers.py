@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, failed_rows
+from bridge.entries import add_many, failed_rows, pend
 from bridge.faulty import PROBE, RESET, FaultyHub
 from bridge.process import is_alive
 
@@ -28,6 +28,11 @@ with open(sys.argv[1] + "/starts", "a") as file:
 if os.path.exists(sys.argv[1] + "/never-ready"):
     print("not today", file=sys.stderr, flush=True)
     sys.exit(3)
+def end(how):
+    with open(sys.argv[1] + "/ended", "w") as file:
+        file.write(how + "\\n")
+    os._exit(0)
+signal.signal(signal.SIGTERM, lambda *_: end("SIGTERM"))
 write('{"ready":true}')
 held = []
 for line in sys.stdin:
@@ -56,14 +61,15 @@ for line in sys.stdin:
         out.write("x" * (17 << 20))
         out.flush()
         time.sleep(60)
+    elif do == "large":
+        write(json.dumps({"id": id, "updates": [{"data": "x" * what["bytes"]}]}))
     elif do == "hold":
         held.append(id)
     elif do == "release":
         for one in [*reversed(held), id]:
             write(json.dumps({"id": one, "updates": [{"data": one}]}))
         held.clear()
-with open(sys.argv[1] + "/ended", "w") as file:
-    file.write("end of input\\n")
+end("end of input")
 '''
 
 
@@ -209,7 +215,7 @@ def test_a_message_that_kills_its_handler_goes_aside_and_others_pass(start, brid
              [(f"plant/{number}", "2") for number in range(20)])
     wait_acknowledged(redis, 60)
     [row] = failed_rows(database)
-    assert "its handler died 2 times, the last time: " in row["body"] and why in row["body"]
+    assert "its worker or handler died 2 times, the last time: " in row["body"] and why in row["body"]
     seen = {(event.document["topic"], event.document["payload"]) for event in sse.events}
     assert seen == {(f"plant/{number}", value) for number in range(20) for value in (1, 2)}
     assert len(starts()) == 4, "once with others in hand, then twice alone"
@@ -229,6 +235,23 @@ def test_nothing_is_charged_while_a_handler_does_not_start(start, bridge, folder
     wait_acknowledged(redis)
     assert failed_rows(database) == []
     assert "[handler:test] is ready again" in process.log()
+
+
+def test_a_pending_message_whose_handler_does_not_run_holds_up_no_other(start, bridge, folder, redis, sse, database,
+                                                                       given):
+    (folder / "never-ready").write_text("")
+    bridge.settings["route:plain"] = {"match": "plain/#"}
+    first, *_ = pend(redis, [("plant/1", "1"), ("plain/1", "1")])
+    add_many(redis, [(f"plain/{number}", "2") for number in range(20)])
+    start()
+    assert {event.document["topic"].split("/")[0] for event in sse.wait_count(21)} == {"plain"}
+    wait_until(lambda: redis.pending() == 1, 20, "all others are acknowledged")
+    [entry] = redis.client.xpending_range("messages", "symfony", "-", "+", 10)
+    assert entry["message_id"].decode() == first and entry["times_delivered"] == 1
+    (folder / "never-ready").unlink()
+    sse.wait_topic("plant/1")
+    wait_acknowledged(redis)
+    assert [message["attempt"] for message in given()] == [2] and failed_rows(database) == []
 
 
 def test_check_and_status_say_what_is_wrong_with_a_handler(bridge):
@@ -295,6 +318,23 @@ def test_a_slow_handler_is_given_no_more_than_inflight_and_little_is_read_ahead(
     assert len(given()) == 8
 
 
+def test_a_handler_is_given_nothing_while_its_answers_wait_for_the_hub(start, bridge, redis, given):
+    hub = FaultyHub(lambda update: 500)
+    bridge.settings["mercure"]["url"] = hub.url
+    bridge.settings["worker"]["prefetch_bytes"] = "1M"
+    try:
+        process = start(inflight="2")
+        add_many(redis, [(f"plant/{number}", do("large", bytes=400_000)) for number in range(40)])
+        wait_until(lambda: "The hub takes no updates" in process.log(), 20, "the hub is down")
+        wait_until(lambda: hub.seen[PROBE] >= 5, 20, lambda: f"it is asked again and again: {hub.seen}")
+        assert len(given()) <= 10, "of 40: what `prefetch_bytes` has room for, and what was in hand"
+        hub.script = lambda update: None
+        wait_acknowledged(redis)
+        assert len(hub.topics()) == 40
+    finally:
+        hub.close()
+
+
 def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, folder, redis, sse, given, starts):
     bridge.settings["supervisor"]["stop_timeout"] = "12s"
     process = start(inflight="2")
@@ -307,13 +347,16 @@ def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, fol
     assert not is_alive(starts()[0])
 
 
-def test_what_a_handler_does_not_answer_before_the_end_stays_pending_uncharged(start, bridge, redis, given, starts):
+def test_what_a_handler_does_not_answer_before_the_end_stays_pending_uncharged(start, bridge, folder, redis, given,
+                                                                               starts):
     bridge.settings["supervisor"]["stop_timeout"] = "4s"
     process = start()
     add_many(redis, [("plant/1", do("sleep", seconds=60))])
     wait_given(given, 1)
     assert process.stop() == 0
     wait_until(lambda: not is_alive(starts()[0]), 10, "the handler is ended as well")
+    assert (folder / "ended").read_text() == "SIGTERM\n", "it is asked first"
+    assert "[handler:test] died" not in process.log()
     [entry] = redis.client.xpending_range("messages", "symfony", "-", "+", 10)
     assert entry["times_delivered"] == 1
 
