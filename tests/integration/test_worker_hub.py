@@ -27,6 +27,7 @@ def resident_bytes(process):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
+@pytest.mark.timeout(300)
 def test_updates_that_are_too_large_for_the_hub_leave_no_memory_behind(bridge, redis, hub, database):
     """Each becomes six times as long in a form, on all connections."""
     process = bridge.run_program("worker")
