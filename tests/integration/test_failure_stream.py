@@ -141,6 +141,7 @@ def test_a_connection_that_was_cut_is_made_anew_at_once(driver, redis):
 
 
 def test_a_redis_that_is_away_or_frozen_is_given_up_and_used_again(make_driver, redis):
+    redis.client.config_set("appendfsync", "always")  # a killed server keeps what it has acknowledged
     driver = make_driver(redis.dsn("/failed", timeout=1))
     assert driver.write(look_for="17-1") == (0, "")
     redis.freeze()

@@ -99,6 +99,8 @@ class FaultyHub:
 
     def _look_at(self, body):
         form = parse_qs(body.decode(), keep_blank_values=True)
+        if "id" not in form:
+            raise OSError("the connection ended within a request")
         with self.lock:
             self.seen[form["id"][0]] += 1
             return Update(form["topic"][0], form["id"][0], self.seen[form["id"][0]])
