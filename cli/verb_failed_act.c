@@ -7,7 +7,9 @@
 #include "cli/verb_failed.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/client/queue.h"
 #include "common/wire/crc32c.h"
+#include "common/wire/fields.h"
 #include "common/wire/stamp.h"
 
 #include <cjson/cJSON.h>
@@ -256,6 +258,17 @@ static void draw_bar(struct action *action, size_t at)
 
 /* Sending -------------------------------------------------------------------------------------- */
 
+static bool can_be_added(struct bytes fields)
+{
+    struct bytes *words;
+    size_t len;
+
+    if (fields_words(&words, &len, fields) < 0)
+        return false;
+    free(words);
+    return len >= 2 && len <= QUEUE_WORDS_MAX;
+}
+
 /* The value of a stream entry for a message that failed. */
 static int encode(struct item *item, const struct failure_message *message,
                   const struct failed *failed, struct error *err)
@@ -263,11 +276,12 @@ static int encode(struct item *item, const struct failure_message *message,
     struct buf body = {0}, headers = {0};
     int result;
 
-    if (failed->envelope.raw_fields)
-        return error_set(err, ERR_USAGE,
-                         "it is a stream entry with fields of its own: give XADD the words that "
-                         "`failed show` prints (docs/WIRE.md), then `failed remove`; PHP's retry "
-                         "would hand it to a handler");
+    if (failed->envelope.raw_fields && !can_be_added(failed->envelope.payload))
+        return error_set(
+            err, ERR_USAGE,
+            "it is a stream entry with fields of its own, but no list of at most %d of "
+            "them: docs/WIRE.md, \"Entries with fields of their own\"",
+            QUEUE_WORDS_MAX / 2);
     if (failed->envelope.raw) {
         buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
         return 0;
@@ -325,8 +339,8 @@ static void prepare(struct action *action, struct item *item, const struct failu
             snprintf(text, sizeof(text), "%s", err.text);
         else
             snprintf(text, sizeof(text),
-                     "%s; `bin/console messenger:failed:retry %s` can handle it", err.text,
-                     item->id);
+                     "%s; PHP can: messenger:failed:retry %s, or of a stream messenger:consume",
+                     err.text, item->id);
         item_fail(action, item, text);
         return;
     }

@@ -94,7 +94,9 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
                   queue_done *done, void *context);
 
 /* Adds one value under an identity, once in seven days however often it is asked for: number is 0 if
- * it was done before, else 1. The mark does not matter. */
+ * it was done before, else 1. The mark does not matter. A list of fields (wire/fields.h), of QUEUE_WORDS_MAX words at
+ * most, is added as these. */
+#define QUEUE_WORDS_MAX 4000
 void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
                    void *context);
 

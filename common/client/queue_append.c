@@ -1,6 +1,7 @@
 /* The consumer's side of a queue: the mark and the append script; and what the command line re-sends. */
 #include "common/base/alloc.h"
 #include "common/client/queue_internal.h"
+#include "common/wire/fields.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -121,13 +122,37 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
     free(key);
 }
 
+static void send_redrive(struct queue *queue, const char *id, const struct bytes *words, size_t len,
+                         struct queue_call *call)
+{
+    char *key = xasprintf("%sredriven:%s", queue->prefix, id);
+    struct buf resp = {0}, maxlen = {0};
+
+    buf_append_u64(&maxlen, (uint64_t)queue->dsn.stream_max_entries);
+    redis_write_count(&resp, 6 + len);
+    redis_write_argument(&resp, BYTES("EVALSHA"));
+    redis_write_argument(&resp, (struct bytes){queue->sha[QUEUE_SCRIPT_REDRIVE], 40});
+    redis_write_argument(&resp, BYTES("2"));
+    redis_write_argument(&resp, bytes_of(queue->dsn.stream));
+    redis_write_argument(&resp, bytes_of(key));
+    redis_write_argument(&resp, buf_bytes(&maxlen));
+    for (size_t i = 0; i < len; i++)
+        redis_write_argument(&resp, words[i]);
+    buf_free(&maxlen);
+    free(key);
+    queue_eval_written(queue, QUEUE_SCRIPT_REDRIVE, resp, queue_answer_number, call);
+}
+
 void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
                    void *context)
 {
     struct queue_call *call =
         queue_call_new((struct queue_call){.queue = queue, .number = done, .context = context});
+    struct bytes message[] = {BYTES("message"), value};
+    struct bytes *words;
+    size_t len;
 
-    queue_eval(queue, QUEUE_SCRIPT_REDRIVE, queue_answer_number, call, 2,
-               "%s %sredriven:%s %" PRId64 " %b", queue->dsn.stream, queue->prefix, id,
-               queue->dsn.stream_max_entries, REDIS_BYTES(value));
+    bool has_fields = fields_words(&words, &len, value) == 0 && len > 0;
+    send_redrive(queue, id, has_fields ? words : message, has_fields ? len : 2, call);
+    free(words);
 }

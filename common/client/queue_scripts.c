@@ -210,17 +210,17 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                           "redis.call('ZREM', KEYS[1], ARGV[1])\n"
                           "return 1\n",
 
-    /* KEYS stream, guard; ARGV maxlen, value. 0: it was added before. The first write changes nothing, and
-     * fails where the guard could not be set. */
+    /* KEYS stream, guard; ARGV maxlen, then the fields. 0: it was added before. The first write changes nothing,
+     * and fails where the guard could not be set. */
     [QUEUE_SCRIPT_REDRIVE] = "if redis.call('EXISTS', KEYS[2]) == 1 then\n"
                              "  return 0\n"
                              "end\n"
                              "redis.call('SET', KEYS[2], '', 'XX')\n"
                              "if ARGV[1] ~= '0' then\n"
                              "  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*',"
-                             " 'message', ARGV[2])\n"
+                             " unpack(ARGV, 2))\n"
                              "else\n"
-                             "  redis.call('XADD', KEYS[1], '*', 'message', ARGV[2])\n"
+                             "  redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2))\n"
                              "end\n"
                              "redis.call('SET', KEYS[2], '1', 'EX', 604800)\n"
                              "return 1\n",

@@ -1,6 +1,9 @@
 #include "common/wire/fields.h"
 
+#include "common/base/alloc.h"
 #include "common/wire/php.h"
+
+#include <stdlib.h>
 
 bool fields_is_list(struct bytes value)
 {
@@ -39,20 +42,41 @@ static void take(struct fields *fields, struct bytes name, struct bytes value)
         fields->headers = value;
 }
 
-int fields_decode(struct fields *fields, struct bytes value)
+int fields_words(struct bytes **words, size_t *len, struct bytes value)
 {
     struct php_reader reader = {.text = value};
     struct php_value list;
 
-    *fields = (struct fields){0};
+    *words = NULL;
+    *len = 0;
     if (php_read(&reader, &list) < 0 || list.type != PHP_ARRAY || list.count % 2 != 0)
         return -ERR_FORMAT;
-    for (size_t i = 0; i < list.count; i += 2) {
-        struct bytes name, content;
-
-        if (read_word(&reader, &name) < 0 || read_word(&reader, &content) < 0)
-            return -ERR_FORMAT;
-        take(fields, name, content);
+    for (size_t i = 0; i < list.count; i++) {
+        if ((i & (i - 1)) == 0) /* the count is not to be trusted */
+            *words = xrealloc(*words, (2 * i + 1) * sizeof(**words));
+        if (read_word(&reader, &(*words)[i]) < 0)
+            goto malformed;
+        *len = i + 1;
     }
-    return php_read_end(&reader) < 0 || !php_at_end(&reader) ? -ERR_FORMAT : 0;
+    if (php_read_end(&reader) == 0 && php_at_end(&reader))
+        return 0;
+malformed:
+    free(*words);
+    *words = NULL;
+    *len = 0;
+    return -ERR_FORMAT;
+}
+
+int fields_decode(struct fields *fields, struct bytes value)
+{
+    struct bytes *words;
+    size_t len;
+
+    *fields = (struct fields){0};
+    if (fields_words(&words, &len, value) < 0)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < len; i += 2)
+        take(fields, words[i], words[i + 1]);
+    free(words);
+    return 0;
 }

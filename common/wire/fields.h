@@ -21,7 +21,10 @@ struct fields {
 
 bool fields_is_list(struct bytes value);
 void fields_encode(struct buf *out, const struct bytes *words, size_t len);
-/* -ERR_FORMAT: it only begins as a list. The bytes point into the value. */
+/* The reverse of fields_encode: allocates the list, which is the caller's to free; its bytes point into the value.
+ * -ERR_FORMAT: it only begins as a list. */
+MUST_CHECK int fields_words(struct bytes **words, size_t *len, struct bytes value);
+/* -ERR_FORMAT likewise. The bytes point into the value. */
 MUST_CHECK int fields_decode(struct fields *fields, struct bytes value);
 
 #endif

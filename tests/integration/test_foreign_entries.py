@@ -73,15 +73,18 @@ def test_an_entry_that_is_delivered_again_goes_aside_whole(bridge, redis, hub, d
     assert [read_fields(php_peer, row) for row in failed_rows(database)] == ENTRIES[:4]
 
 
-def test_an_entry_that_is_put_back_by_hand_is_the_same(bridge, redis, hub, database, php_peer):
-    """The recipe of docs/WIRE.md."""
+@pytest.mark.parametrize("by", ["hand", "failed retry"])
+def test_an_entry_that_is_put_back_is_the_same(bridge, redis, hub, database, php_peer, by):
+    """The recipes of docs/WIRE.md."""
     xadd(redis, ENTRIES[1])
     bridge.run_program("worker")
     row, = wait_until(lambda: failed_rows(database), 20, "it goes aside")
-    words = read_fields(php_peer, row)
-    xadd(redis, words)
-    wait_until(lambda: failed_rows(database), 20, "it goes aside again")
-    again, = failed_rows(database)
+    if by == "hand":
+        xadd(redis, read_fields(php_peer, row))
+    else:
+        bridge.cli("failed", "retry", row["id"])
+    again, = wait_until(lambda: [other for other in failed_rows(database) if other["id"] != row["id"]], 20,
+                        "it goes aside again")
     assert read_fields(php_peer, again) == ENTRIES[1]
 
 

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -30,6 +31,30 @@ static void test_a_list_is_what_php_unserializes_into_xadd_s_words(void **state)
                        "\";i:3;s:0:\"\";i:4;s:6:\"device\";i:5;s:5:\"again\";}"));
     assert_true(fields_is_list(buf_bytes(&list)));
     buf_free(&list);
+}
+
+static void test_xadd_s_words_come_out_of_a_list_as_they_went_in(void **state)
+{
+    static const struct bytes words[] = {BYTES("device"), BYTES("probe-7"), BYTES("\0\xFF"),
+                                         BYTES(""),       BYTES("device"),  BYTES("again")};
+    static const char *const malformed[] = {"a:2:{i:0;s:1:\"x\";i:1;i:5;}", "a:1:{i:0;s:1:\"x\";}",
+                                            "a:2:{i:0;s:1:\"x\";i:1;s:1:\"y\";}z", "a:2:{", "x"};
+    struct buf list = {0};
+    struct bytes *out;
+    size_t len;
+
+    (void)state;
+    fields_encode(&list, words, 6);
+    assert_int_equal(fields_words(&out, &len, buf_bytes(&list)), 0);
+    assert_int_equal(len, 6);
+    for (size_t i = 0; i < len; i++)
+        assert_bytes(out[i], words[i]);
+    free(out);
+    buf_free(&list);
+    for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+        assert_int_equal(fields_words(&out, &len, bytes_of(malformed[i])), -ERR_FORMAT);
+        assert_null(out);
+    }
 }
 
 static void test_what_messenger_reads_is_found_and_the_last_of_a_name_counts(void **state)
@@ -130,6 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_is_what_php_unserializes_into_xadd_s_words),
+        cmocka_unit_test(test_xadd_s_words_come_out_of_a_list_as_they_went_in),
         cmocka_unit_test(test_what_messenger_reads_is_found_and_the_last_of_a_name_counts),
         cmocka_unit_test(test_what_only_begins_as_a_list_is_refused),
         cmocka_unit_test(test_an_entry_of_body_and_headers_is_an_envelope),
