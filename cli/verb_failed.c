@@ -123,7 +123,8 @@ static int check_ids(const struct failure_admin *admin, const struct failed_want
     for (size_t i = 0; i < wanted->ids_len; i++)
         if (!failure_admin_is_id(admin, wanted->ids[i]))
             return cli_fail(CLI_USAGE,
-                            "failed: `%.*s` is no message's id, which is a number; `mqtt-bridge "
+                            "failed: `%.*s` is no message's id, which is a number (of a stream "
+                            "in Redis two with a dash: 1764467168000-0); `mqtt-bridge "
                             "failed list` lists them",
                             BYTES_ARG(wanted->ids[i]));
     return CLI_DONE;

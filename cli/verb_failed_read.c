@@ -134,11 +134,12 @@ struct listing {
     struct arena arena;
     cJSON *array; /* for --json */
     struct buf out;
+    int id_columns;
     int64_t shown;
     bool more; /* there is one that was not shown */
 };
 
-static void list_row(struct buf *out, const struct failure_message *message,
+static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
     char *topic =
@@ -149,8 +150,10 @@ static void list_row(struct buf *out, const struct failure_message *message,
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
-    buf_printf(out, "%-8s  %s  %-32s  %-24s  %s%s\n", id, when, topic, class,
-               message->taken ? "[in a worker's hands] " : "", error);
+    if (listing->id_columns == 0)
+        listing->id_columns = message->id.len > 8 ? (int)message->id.len : 8;
+    buf_printf(&listing->out, "%-*s  %s  %-32s  %-24s  %s%s\n", listing->id_columns, id, when,
+               topic, class, message->taken ? "[in a worker's hands] " : "", error);
     free(topic);
     free(class);
     free(error);
@@ -172,7 +175,7 @@ static bool list_one(void *context, const struct failure_message *message)
     }
     listing->shown++;
     if (listing->array == NULL) {
-        list_row(&listing->out, message, &failed);
+        list_row(listing, message, &failed);
         return true;
     }
     cJSON *object = cJSON_CreateObject();
@@ -191,8 +194,8 @@ static int list_print(struct listing *listing)
                                   ? "no failed message is like that\n"
                                   : "there are no failed messages\n");
     } else {
-        buf_printf(&out, "%-8s  %-19s  %-32s  %-24s  %s\n", "ID", "WHEN (UTC)", "TOPIC", "CLASS",
-                   "ERROR");
+        buf_printf(&out, "%-*s  %-19s  %-32s  %-24s  %s\n", listing->id_columns, "ID", "WHEN (UTC)",
+                   "TOPIC", "CLASS", "ERROR");
         buf_append(&out, buf_bytes(&listing->out));
     }
     if (listing->more)

@@ -4,6 +4,8 @@
 #include "common/base/buf.h"
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
+#include "common/client/failure_store.h"
+#include "common/client/failure_stream.h"
 #include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 
@@ -18,34 +20,40 @@
 enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN };
 
 struct failure_admin {
+    void *stream; /* FAILURE_STREAM's; NULL: it is a table, and the rest is set */
     struct failure_pg *pg;
     struct failure_sql sql;
     char *queue_name;
 };
 
+static int open_table(struct failure_admin *admin, const struct settings_failure *settings,
+                      struct error *err)
+{
+    int result = failure_sql_make(&admin->sql, settings->table, err);
+
+    admin->queue_name = xstrdup(settings->queue_name);
+    if (result == 0 && failure_pg_new(&admin->pg, settings->dsn, settings->timezone, err) < 0)
+        result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
+    return result;
+}
+
 int failure_admin_new(struct failure_admin **admin, const struct settings_failure *settings,
                       struct error *err)
 {
     struct failure_admin *made;
-    int result;
 
     if (settings->dsn[0] == '\0')
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
-    if (dsn_is_redis(settings->dsn))
-        return error_set(
-            err, ERR_USAGE,
-            "[failure] dsn is a stream in Redis: what failed can be listed and retried "
-            "only where it lies in PostgreSQL; here PHP's messenger:consume handles it");
-    result = settings_verify_failure(settings, NULL, err);
+    int result = settings_verify_failure(settings, NULL, err);
     if (result < 0)
         return result;
     made = xcalloc(1, sizeof(*made));
-    made->queue_name = xstrdup(settings->queue_name);
-    result = failure_sql_make(&made->sql, settings->table, err);
-    if (result == 0 && failure_pg_new(&made->pg, settings->dsn, settings->timezone, err) < 0)
-        result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
+    if (dsn_is_redis(settings->dsn))
+        result = FAILURE_STREAM.new(&made->stream, settings, err);
+    else
+        result = open_table(made, settings, err);
     if (result < 0) {
         failure_admin_free(made);
         return result;
@@ -58,6 +66,8 @@ void failure_admin_free(struct failure_admin *admin)
 {
     if (admin == NULL)
         return;
+    if (admin->stream != NULL)
+        FAILURE_STREAM.free(admin->stream);
     failure_pg_free(admin->pg);
     failure_sql_free(&admin->sql);
     free(admin->queue_name);
@@ -68,7 +78,8 @@ bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id)
 {
     uint64_t number;
 
-    (void)admin;
+    if (admin->stream != NULL)
+        return failure_stream_is_id(id);
     return bytes_to_u64(id, &number) && number <= INT64_MAX;
 }
 
@@ -101,6 +112,8 @@ int failure_admin_count(struct failure_admin *admin, int64_t *count, struct erro
     struct failure_pg_answer answer;
     bool exists = false;
 
+    if (admin->stream != NULL)
+        return FAILURE_STREAM.count(admin->stream, count, err);
     *count = 0;
     if (look_for_table(admin, &exists, err) < 0)
         return -(int)err->code;
@@ -155,8 +168,8 @@ static bool give(void *context, const struct bytes *columns)
     return reading->visit(reading->context, &message);
 }
 
-int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
-                       failure_visit *visit, void *context, struct error *err)
+static int list_rows(struct failure_admin *admin, const struct failure_query *query,
+                     failure_visit *visit, void *context, struct error *err)
 {
     char *ids = query->ids != NULL ? array_of(query->ids, query->ids_len) : NULL;
     char since[24], until[24], limit[24], body_most[24];
@@ -186,8 +199,15 @@ int failure_admin_list(struct failure_admin *admin, const struct failure_query *
     return result;
 }
 
-int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
+int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
                        failure_visit *visit, void *context, struct error *err)
+{
+    return admin->stream != NULL ? failure_stream_list(admin->stream, query, visit, context, err)
+                                 : list_rows(admin, query, visit, context, err);
+}
+
+static int lock_rows(struct failure_admin *admin, const struct failure_wanted *wanted,
+                     failure_visit *visit, void *context, struct error *err)
 {
     char *ids = array_of(wanted->ids, wanted->len);
     const char *values[] = {admin->queue_name, ids, wanted->taken_too ? "t" : "f",
@@ -202,6 +222,13 @@ int failure_admin_take(struct failure_admin *admin, const struct failure_wanted 
     if (result < 0)
         failure_admin_release(admin);
     return result < 0 ? tell(&answer, err) : 0;
+}
+
+int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
+                       failure_visit *visit, void *context, struct error *err)
+{
+    return admin->stream != NULL ? failure_stream_take(admin->stream, wanted, visit, context, err)
+                                 : lock_rows(admin, wanted, visit, context, err);
 }
 
 /* Over a new connection and without the transaction, where the one with the locks was lost: what was sent must go all
@@ -222,8 +249,8 @@ static int commit(struct failure_admin *admin, const char *array, int64_t *remov
     return failure_pg_run(admin->pg, "COMMIT", NULL, -1, answer);
 }
 
-int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, size_t len,
-                         int64_t *removed, struct error *err)
+static int remove_rows(struct failure_admin *admin, const struct bytes *ids, size_t len,
+                       int64_t *removed, struct error *err)
 {
     char *array = array_of(ids, len);
     struct failure_pg_answer answer;
@@ -235,7 +262,15 @@ int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, s
     return result < 0 ? tell(&answer, err) : 0;
 }
 
+int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, size_t len,
+                         int64_t *removed, struct error *err)
+{
+    return admin->stream != NULL ? failure_stream_remove(admin->stream, ids, len, removed, err)
+                                 : remove_rows(admin, ids, len, removed, err);
+}
+
 void failure_admin_release(struct failure_admin *admin)
 {
-    failure_pg_close(admin->pg);
+    if (admin->pg != NULL)
+        failure_pg_close(admin->pg);
 }

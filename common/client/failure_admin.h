@@ -6,11 +6,14 @@
  *     failure_admin_settle(admin, sent, sent_len, &removed, &err);      those go, the others are free again
  *
  * Where they lie is the DSN's business: an id is a text that nobody looks into, and whoever asks sees no table
- * and no stream. This is Doctrine's table in PostgreSQL; a queue in Redis has the same calls behind its own DSN.
+ * and no stream.
  *
- * Taking is a transaction with FOR UPDATE SKIP LOCKED: what another operator or messenger:consume has in hand is
- * passed over, and a process that dies gives its rows back. messenger:failed:retry ID locks nothing before it
- * handles a row (Symfony's Connection::find): beside that, a row may be handled twice.
+ * In Doctrine's table taking is a transaction with FOR UPDATE SKIP LOCKED: what another operator or messenger:consume
+ * has in hand is passed over, and a process that dies gives its rows back. messenger:failed:retry ID locks nothing
+ * before it handles a row (Symfony's Connection::find): beside that, a row may be handled twice.
+ * In a stream nothing can be locked. What a consumer of the group has pending is passed over; two operators may take
+ * the same, and the guard under which they send makes it one message; an entry that messenger:consume reads between
+ * taking and settling is handled twice.
  * One thread at a time. */
 #ifndef COMMON_CLIENT_FAILURE_ADMIN_H
 #define COMMON_CLIENT_FAILURE_ADMIN_H

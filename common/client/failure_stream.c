@@ -1,9 +1,11 @@
-/* The failure transport in Redis: a queue, as Messenger's own transport has it. The queue's requests are waited for
- * here, one at a time; its connection is kept for the next. */
-#include "common/client/failure_store.h"
+/* The failure transport in Redis: a queue, as Messenger's own transport has it. The queue's answers are waited for
+ * here; its connection is kept for the next request. */
+#include "common/client/failure_stream.h"
 
 #include "common/base/alloc.h"
+#include "common/base/arena.h"
 #include "common/base/clock.h"
+#include "common/client/failure_store.h"
 #include "common/client/queue_failed.h"
 #include "common/client/queue_group.h"
 #include "common/wire/base64.h"
@@ -11,15 +13,23 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#define PAGE_ENTRIES 128
+#define PAGE_BYTES   (16 * 1024 * 1024)
+#define IDS_AT_ONCE  50
+#define LATEST_US    253402300799999999 /* the year 9999 */
+
 struct failure_stream {
     struct queue *queue;
-    bool answered;
-    int result;
+    size_t under_way; /* requests that are waited for */
+    int result;       /* of the first that failed */
     int64_t number;
     struct error err;
+    struct queue_failed_entry *entries; /* that were read; their values lie in the arena */
+    size_t len;
+    struct arena arena;
 };
 
-/* A request to the queue, with take_number as its callback. */
+/* One request or, where it says so, several, with take_number or take_entries as their callback. */
 typedef void send_request(struct failure_stream *stream, const void *what);
 
 static int stream_new(void **state, const struct settings_failure *settings, struct error *err)
@@ -40,6 +50,8 @@ static void stream_free(void *state)
     struct failure_stream *stream = state;
 
     queue_free(stream->queue);
+    free(stream->entries);
+    arena_free(&stream->arena);
     free(stream);
 }
 
@@ -47,11 +59,28 @@ static void take_number(void *context, int result, int64_t number, const struct 
 {
     struct failure_stream *stream = context;
 
-    stream->answered = true;
-    stream->result = result;
+    stream->under_way--;
     stream->number = number;
-    if (result < 0)
+    if (result < 0 && stream->result == 0) {
+        stream->result = result;
         stream->err = *err;
+    }
+}
+
+static void take_entries(void *context, int result, const struct queue_failed_entry *entries,
+                         size_t len, const struct error *err)
+{
+    struct failure_stream *stream = context;
+
+    stream->entries = xrealloc(stream->entries, (stream->len + len + 1) * sizeof(*stream->entries));
+    for (size_t i = 0; i < len; i++) {
+        struct queue_failed_entry *entry = &stream->entries[stream->len++];
+
+        *entry = entries[i];
+        if (entry->value.data != NULL)
+            entry->value = arena_copy(&stream->arena, entry->value);
+    }
+    take_number(context, result, 0, err);
 }
 
 static void take_done(void *context, int result, const struct error *err)
@@ -59,30 +88,32 @@ static void take_done(void *context, int result, const struct error *err)
     take_number(context, result, 0, err);
 }
 
-static int wait_for_answer(struct failure_stream *stream)
+static int wait_for_answers(struct failure_stream *stream)
 {
     struct queue *queue = stream->queue;
 
-    while (!stream->answered) {
+    while (stream->under_way > 0) {
         struct pollfd waiting = {.fd = queue_fd(queue), .events = queue_events(queue)};
         int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
 
         poll(&waiting, 1, timeout);
         queue_process(queue, waiting.revents);
     }
-    stream->answered = false;
     return stream->result;
 }
 
 static int ask_once(struct failure_stream *stream, send_request *send, const void *what)
 {
+    stream->result = 0;
+    stream->under_way = 1;
     if (!queue_is_connected(stream->queue)) {
         queue_connect(stream->queue, take_done, stream);
-        if (wait_for_answer(stream) < 0)
+        if (wait_for_answers(stream) < 0)
             return stream->result;
+        stream->under_way = 1;
     }
     send(stream, what);
-    return wait_for_answer(stream);
+    return wait_for_answers(stream);
 }
 
 /* A kept connection may have broken since, which says nothing about the server now: it is asked again, which
@@ -178,6 +209,233 @@ static int stream_set_up(void *state, bool *made, struct error *err)
 
     *made = result == 0 && stream->number > 0;
     return result;
+}
+
+/* What an operator does --------------------------------------------------------------------------- */
+
+bool failure_stream_is_id(struct bytes id)
+{
+    char text[STREAM_ID_TEXT_SIZE];
+    struct stream_id parsed;
+
+    if (!stream_id_parse(id, &parsed))
+        return false;
+    stream_id_format(parsed, text);
+    return bytes_equal_text(id, text);
+}
+
+static void forget_entries(struct failure_stream *stream)
+{
+    stream->len = 0;
+    arena_clear(&stream->arena);
+}
+
+static void send_page(struct failure_stream *stream, const void *what)
+{
+    forget_entries(stream);
+    queue_read_failed(stream->queue, what, take_entries, stream);
+}
+
+struct ids {
+    struct stream_id ids[IDS_AT_ONCE];
+    size_t len;
+};
+
+static void send_ids(struct failure_stream *stream, const void *what)
+{
+    const struct ids *ids = what;
+
+    forget_entries(stream);
+    stream->under_way = ids->len;
+    for (size_t i = 0; i < ids->len; i++) {
+        const struct queue_failed_range range = {ids->ids[i], ids->ids[i], false, 1, PAGE_BYTES};
+
+        queue_read_failed(stream->queue, &range, take_entries, stream);
+    }
+}
+
+static int64_t time_of(struct stream_id id)
+{
+    return id.ms <= LATEST_US / 1000 ? (int64_t)id.ms * 1000 : LATEST_US;
+}
+
+static bool is_taken(const struct queue_failed_entry *entry)
+{
+    return entry->idle_ms >= 0 && entry->idle_ms < (int64_t)FAILURE_TAKEN_S * 1000;
+}
+
+/* What is no envelope is shown whole, as a body. body_most 0: any. False: no more are wanted. */
+static bool give(const struct failure_stream *stream, const struct queue_failed_entry *entry,
+                 int64_t body_most, failure_visit *visit, void *context)
+{
+    struct envelope envelope = {0};
+    struct arena arena = {0};
+    char id[STREAM_ID_TEXT_SIZE];
+
+    if (entry->value.data != NULL && envelope_decode(&envelope, entry->value, &arena, NULL) < 0 &&
+        envelope.body.data == NULL)
+        envelope.body = entry->value;
+    if (body_most > 0 && envelope.body.len > (uint64_t)body_most)
+        envelope.body = BYTES_NONE;
+    stream_id_format(entry->id, id);
+    char *guard = xasprintf("%s-%s", queue_dsn(stream->queue)->stream, id);
+    const struct failure_message message = {
+        .id = bytes_of(id),
+        .body = envelope.body,
+        .headers = envelope.headers,
+        .size = entry->value.len,
+        .failed_us = time_of(entry->id),
+        .taken = is_taken(entry),
+        .guard = bytes_of(guard),
+    };
+    bool more = visit(context, &message);
+    free(guard);
+    arena_free(&arena);
+    return more;
+}
+
+static bool has_id(const struct ids *ids, struct stream_id id)
+{
+    for (size_t i = 0; i < ids->len; i++)
+        if (ids->ids[i].ms == id.ms && ids->ids[i].sequence == id.sequence)
+            return true;
+    return false;
+}
+
+/* So many of them, from *at on, each once. */
+static struct ids next_ids(const struct bytes *ids, size_t len, size_t *at)
+{
+    struct ids next = {.len = 0};
+    struct stream_id id;
+
+    for (; *at < len && next.len < IDS_AT_ONCE; (*at)++)
+        if (stream_id_parse(ids[*at], &id) && !has_id(&next, id))
+            next.ids[next.len++] = id;
+    return next;
+}
+
+/* free_only: nobody has them in hand. */
+static int give_ids(struct failure_stream *stream, const struct bytes *ids, size_t len,
+                    bool free_only, failure_visit *visit, void *context, struct error *err)
+{
+    for (size_t at = 0; at < len;) {
+        const struct ids next = next_ids(ids, len, &at);
+
+        if (next.len == 0)
+            continue;
+        if (ask(stream, send_ids, &next, err) < 0)
+            return -(int)err->code;
+        for (size_t i = 0; i < stream->len; i++) {
+            const struct queue_failed_entry *entry = &stream->entries[i];
+
+            if (entry->handled || (free_only && is_taken(entry)))
+                continue;
+            if (!give(stream, entry, 0, visit, context))
+                return 0;
+        }
+    }
+    return 0;
+}
+
+static uint64_t ms_from(int64_t us)
+{
+    return (uint64_t)us / 1000 + (us % 1000 != 0);
+}
+
+static struct stream_id next_id(struct stream_id id)
+{
+    return id.sequence < UINT64_MAX ? (struct stream_id){id.ms, id.sequence + 1}
+                                    : (struct stream_id){id.ms + 1, 0};
+}
+
+static struct stream_id previous_id(struct stream_id id)
+{
+    return id.sequence > 0 ? (struct stream_id){id.ms, id.sequence - 1}
+                           : (struct stream_id){id.ms - 1, UINT64_MAX};
+}
+
+/* Of a page: how many can be given. What was left out for want of room is the next page's first, which never is;
+ * unless its body is too large to be wanted. */
+static size_t count_readable(const struct failure_stream *stream, int64_t body_most)
+{
+    size_t len = 1;
+
+    while (len < stream->len &&
+           (stream->entries[len].value.data != NULL ||
+            (body_most > 0 && stream->entries[len].value.len > (uint64_t)body_most)))
+        len++;
+    return len;
+}
+
+int failure_stream_list(void *state, const struct failure_query *query, failure_visit *visit,
+                        void *context, struct error *err)
+{
+    struct failure_stream *stream = state;
+    struct queue_failed_range range = {.first = {ms_from(query->since_us), 0},
+                                       .last = {UINT64_MAX, UINT64_MAX},
+                                       .newest_first = query->newest_first,
+                                       .count = PAGE_ENTRIES,
+                                       .bytes = PAGE_BYTES};
+    int64_t given = 0;
+
+    if (query->ids != NULL)
+        return give_ids(stream, query->ids, query->ids_len, false, visit, context, err);
+    if (query->until_us > 0)
+        range.last = previous_id((struct stream_id){ms_from(query->until_us), 0});
+    for (;;) {
+        if (ask(stream, send_page, &range, err) < 0)
+            return -(int)err->code;
+        if (stream->len == 0)
+            return 0;
+        size_t readable = count_readable(stream, query->body_most);
+        for (size_t i = 0; i < readable; i++) {
+            const struct queue_failed_entry *entry = &stream->entries[i];
+
+            if (entry->handled)
+                continue;
+            if ((query->limit > 0 && given == query->limit) ||
+                !give(stream, entry, query->body_most, visit, context))
+                return 0;
+            given++;
+        }
+        if (readable == stream->len && readable < PAGE_ENTRIES)
+            return 0;
+        if (query->newest_first)
+            range.last = previous_id(stream->entries[readable - 1].id);
+        else
+            range.first = next_id(stream->entries[readable - 1].id);
+    }
+}
+
+int failure_stream_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,
+                        void *context, struct error *err)
+{
+    return give_ids(state, wanted->ids, wanted->len, !wanted->taken_too, visit, context, err);
+}
+
+static void send_removal(struct failure_stream *stream, const void *what)
+{
+    const struct ids *ids = what;
+
+    queue_remove_failed(stream->queue, ids->ids, ids->len, take_number, stream);
+}
+
+int failure_stream_remove(void *state, const struct bytes *ids, size_t len, int64_t *removed,
+                          struct error *err)
+{
+    struct failure_stream *stream = state;
+
+    *removed = 0;
+    for (size_t at = 0; at < len;) {
+        const struct ids next = next_ids(ids, len, &at);
+
+        if (next.len == 0)
+            continue;
+        if (ask(stream, send_removal, &next, err) < 0)
+            return -(int)err->code;
+        *removed += stream->number;
+    }
+    return 0;
 }
 
 const struct failure_store FAILURE_STREAM = {.new = stream_new,

@@ -162,9 +162,8 @@ void queue_release_lease(struct queue *queue, const struct queue_reader *reader,
                queue->names, queue->dsn.stream, reader->token, reader->consumer, queue->dsn.group);
 }
 
-/* A format of ids between two others. Free it. */
-static char *with_ids(const char *before, const struct stream_id *ids, size_t len,
-                      const char *behind)
+char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
+                       const char *behind)
 {
     struct buf whole = {0};
 
@@ -179,7 +178,7 @@ static char *with_ids(const char *before, const struct stream_id *ids, size_t le
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context)
 {
-    char *format = with_ids("%s %s %s %d %d", ids, len, "");
+    char *format = queue_format_ids("%s %s %s %d %d", ids, len, "");
 
     queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_done, call_done(queue, done, context),
                2, format, queue->dsn.stream, last_key(queue), queue->dsn.group, remove,
@@ -298,7 +297,7 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context)
 {
-    char *format = with_ids("XCLAIM %s %s %s 0", ids, len, " JUSTID");
+    char *format = queue_format_ids("XCLAIM %s %s %s 0", ids, len, " JUSTID");
 
     redis_command(queue->redis, 0, queue_answer_done, call_done(queue, done, context), format,
                   queue->dsn.stream, queue->dsn.group, consumer);

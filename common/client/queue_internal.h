@@ -2,6 +2,7 @@
 #ifndef COMMON_CLIENT_QUEUE_INTERNAL_H
 #define COMMON_CLIENT_QUEUE_INTERNAL_H
 
+#include "common/base/arena.h"
 #include "common/client/queue_group.h"
 #include "common/client/queue_latest.h"
 #include "common/client/redis.h"
@@ -22,6 +23,7 @@ enum queue_script {
     QUEUE_SCRIPT_MOVE,
     QUEUE_SCRIPT_REDRIVE,
     QUEUE_SCRIPT_ADD_FAILED,
+    QUEUE_SCRIPT_REMOVE_FAILED,
     QUEUE_SCRIPT_KEEP_LATEST,
     QUEUE_SCRIPTS
 };
@@ -85,6 +87,12 @@ void queue_eval(struct queue *queue, enum queue_script script, redis_replied *do
 /* The same of a request that is written already, EVALSHA and all, whose memory it takes. */
 void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
                         redis_replied *done, void *context);
+
+/* A row of XRANGE and the like; false: it is none. What lies neither in the row nor in the entry, in the arena. */
+bool queue_parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry);
+/* A format of ids between two others. Free it. */
+char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
+                       const char *behind);
 
 static inline bool queue_has_forgotten(const redisReply *reply, const struct error *err)
 {

@@ -100,7 +100,7 @@ static struct bytes value_of(struct arena *arena, const redisReply *fields)
     return encode_fields(arena, fields);
 }
 
-static bool read_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry)
+bool queue_parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry)
 {
     if (row->type != REDIS_REPLY_ARRAY || row->elements < 2 ||
         !stream_id_parse(redis_text(row->element[0]), &entry->id))
@@ -122,8 +122,8 @@ static void new_read(void *context, const redisReply *reply, const struct error 
 
         collection->entries = xcalloc(rows->elements + 1, sizeof(struct queue_entry));
         for (size_t i = 0; i < rows->elements; i++)
-            if (read_entry(&collection->arena, rows->element[i],
-                           &collection->entries[collection->len]))
+            if (queue_parse_entry(&collection->arena, rows->element[i],
+                                  &collection->entries[collection->len]))
                 collection->len++;
     }
     collection_finish(collection);
@@ -165,7 +165,7 @@ static void range_read(void *context, const redisReply *reply, const struct erro
     if (err != NULL)
         collection_fail(collection, reply, err);
     else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-             read_entry(&collection->arena, reply->element[0], &found))
+             queue_parse_entry(&collection->arena, reply->element[0], &found))
         entry->value =
             found.value.data != NULL ? arena_copy(&collection->arena, found.value) : found.value;
     if (collection->answered == collection->len)

@@ -244,6 +244,15 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('SET', KEYS[3], id, 'EX', ARGV[2])\n"
         "return 1\n",
 
+    /* KEYS stream; ARGV group, id... How many were there. */
+    [QUEUE_SCRIPT_REMOVE_FAILED] = "redis.call('XDEL', KEYS[1], '0-0')\n"
+                                   "local removed = 0\n"
+                                   "for i = 2, #ARGV do\n"
+                                   "  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])\n"
+                                   "  removed = removed + redis.call('XDEL', KEYS[1], ARGV[i])\n"
+                                   "end\n"
+                                   "return removed\n",
+
     /* KEYS latest; ARGV limit, then a topic and its document each. What is compared stands in the documents, whose
      * members have a fixed order: the identity first, the time last. A Redis without room refuses this, and no value
      * is kept. */

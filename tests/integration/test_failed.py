@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from bridge import wait_until
 from bridge.entries import failed_rows, php_value
-from bridge.failures import add_rows, json_row, make_table, php_row
+from bridge.failures import (add_rows, entries, json_row, listed, make_table, numbered, php_row, refuses, sent,
+                             start_cli)
 from bridge.program import build_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,28 +22,6 @@ REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it
 @pytest.fixture
 def bridge(make_bridge, redis, database):
     return make_bridge(redis=redis, database=database)
-
-
-def listed(bridge, *options):
-    return json.loads(bridge.cli("failed", "list", "--json", *options).stdout)
-
-
-def entries(redis):
-    return [fields[b"message"] for _, fields in redis.client.xrange("messages")]
-
-
-def refuses(bridge, *arguments, code=1, **options):
-    """What it says."""
-    result = bridge.cli("failed", *arguments, check=False, **options)
-    assert result.returncode == code, (arguments, result)
-    return result.stderr
-
-
-def start_cli(bridge, *arguments):
-    bridge.write_config()
-    return subprocess.Popen([build_folder() / "mqtt-bridge", "failed", *map(str, arguments)], text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=bridge.environment(), cwd=bridge.folder)
 
 
 # What is there -----------------------------------------------------------------------------------------
@@ -336,20 +315,6 @@ def test_a_database_that_is_away_is_said(bridge, redis, makers):
 
 
 # Once --------------------------------------------------------------------------------------------------
-
-def numbered(count):
-    """Two topics' messages, each with its number, newest time last though not in the order of the ids."""
-    rows = []
-    for number in range(count):
-        received = f"2026-11-24T10:{number // 60000:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}000Z"
-        rows.append(php_row(f"t/{number % 2}", str(number), headers=json.dumps({"X-Mqtt-Received-At": received})))
-    rows[0::2], rows[1::2] = rows[1::2], rows[0::2]
-    return rows
-
-
-def sent(redis):
-    return [int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\")) for value in entries(redis)]
-
 
 def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, database, redis):
     add_rows(database, numbered(3000))

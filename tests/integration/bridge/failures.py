@@ -1,7 +1,11 @@
-"""Rows of the failure transport as Symfony 6.4 writes them, for tests that need many, or such as no program makes."""
+"""Rows of the failure transport as Symfony 6.4 writes them, for tests that need many, or such as no program makes; and
+what `mqtt-bridge failed` says of them."""
 
 import base64
 import json
+import subprocess
+
+from .program import build_folder
 
 STAMP = "Symfony\\Component\\Messenger\\Stamp\\"
 ENVELOPE = "Symfony\\Component\\Messenger\\Envelope"
@@ -92,3 +96,39 @@ def add_rows(database, rows, created_at="2026-11-24 10:00:00", delivered_at=None
         return ids
     finally:
         connection.close()
+
+
+def listed(bridge, *options):
+    return json.loads(bridge.cli("failed", "list", "--json", *options).stdout)
+
+
+def entries(redis):
+    return [fields[b"message"] for _, fields in redis.client.xrange("messages")]
+
+
+def refuses(bridge, *arguments, code=1, **options):
+    """What it says."""
+    result = bridge.cli("failed", *arguments, check=False, **options)
+    assert result.returncode == code, (arguments, result)
+    return result.stderr
+
+
+def start_cli(bridge, *arguments):
+    bridge.write_config()
+    return subprocess.Popen([build_folder() / "mqtt-bridge", "failed", *map(str, arguments)], text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=bridge.environment(), cwd=bridge.folder)
+
+
+def numbered(count):
+    """Two topics' messages, each with its number, newest time last though not in the order of the ids."""
+    rows = []
+    for number in range(count):
+        received = f"2026-11-24T10:{number // 60000:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}000Z"
+        rows.append(php_row(f"t/{number % 2}", str(number), headers=json.dumps({"X-Mqtt-Received-At": received})))
+    rows[0::2], rows[1::2] = rows[1::2], rows[0::2]
+    return rows
+
+
+def sent(redis):
+    return [int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\")) for value in entries(redis)]
