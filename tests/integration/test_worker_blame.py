@@ -226,6 +226,7 @@ def test_a_hub_whose_token_is_for_some_topics_only_is_healthy(bridge, hub):
 
 # Both --------------------------------------------------------------------------------------------------
 
+NOISE = 0.005  # what two rates without faults differ by
 COUNT = 1000
 BATCH = 10  # every 25 ms: 400 messages a second, which relay and hub carry easily
 
@@ -258,10 +259,11 @@ def test_faults_of_some_requests_cost_the_others_no_more_than_their_share(start,
         return fault if first and next(counter) * percent % 100 < percent else None
 
     process = start(timeout="2s")
+    wanted = 1 - 2 * percent / 100 - NOISE
     ratios = []
-    while len(ratios) < 5 and (not ratios or ratios[-1] < 1 - 2 * percent / 100):
+    while len(ratios) < 5 and (not ratios or ratios[-1] < wanted):
         without = rate_of(faulty, redis, lambda update: None, f"without/{len(ratios)}")
         ratios.append(rate_of(faulty, redis, faults, f"with/{len(ratios)}") / without)
     assert faulty.answers[fault] >= COUNT * percent // 100
-    assert max(ratios) >= 1 - 2 * percent / 100, ratios
+    assert max(ratios) >= wanted, ratios
     assert failed_rows(database) == [] and "Retry " not in process.log()
