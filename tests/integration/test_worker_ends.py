@@ -211,10 +211,12 @@ def test_what_a_php_worker_acknowledged_and_left_is_removed(bridge, redis):
     """It was killed between its XACK and its XDEL."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=1000)
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
-    entry = add(redis, "php/x", "1")
-    redis.client.xreadgroup("symfony", "consumer", {"messages": ">"})
     worker = bridge.run_program("worker")
     wait_until(lambda: redis.client.exists("{messages}__since:symfony"), 15, "it has looked")
+    added = redis.client.pipeline()  # in one step, so that the worker does not read it
+    added.xadd("messages", {"message": "x"})
+    added.xreadgroup("symfony", "consumer", {"messages": ">"})
+    entry = added.execute()[0]
     redis.client.xack("messages", "symfony", entry)
     wait_until(lambda: "Removed 1 entries that others had acknowledged and left in the stream" in worker.log(), 15,
                worker.log_tail)
