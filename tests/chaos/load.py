@@ -62,12 +62,10 @@ class Load:
             f"by the broker, {self.waiting()}; missing: {account(self.sent, self.sse.events).missing[:5]}"))
 
     def wait_drained(self):
-        wait_until(lambda: self.redis.is_drained(self.stream), PATIENCE, self.waiting)
+        self.redis.wait_drained(PATIENCE, self.stream)
 
     def waiting(self):
-        client = self.redis.client
-        return (f"{client.xlen(self.stream)} in the stream, {self.redis.pending(self.stream)} pending, "
-                f"{client.zcard(self.stream + '__queue')} delayed")
+        return "{} in the stream, {} pending, {} delayed".format(*self.redis.waiting(self.stream))
 
     def finish(self):
         """Until everything has been published and seen, and Redis is empty; returns the account."""

@@ -100,11 +100,6 @@ def starts(folder):
     return lambda: [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def wait_acknowledged(redis, timeout=20):
-    wait_until(lambda: redis.client.xlen("messages") == 0 and redis.client.zcard("messages__queue") == 0, timeout,
-               lambda: f"all is acknowledged; {redis.client.xlen('messages')} are not")
-
-
 def do(what, **more):
     return json.dumps({"do": what, **more})
 
@@ -146,7 +141,7 @@ def test_an_answer_may_have_many_updates_or_none(start, redis, make_sse, databas
     assert event.data == '{"a": [1, null]}' and event.id == "urn:mine:7"
     last = everything.wait_count(3)[-1]
     assert last.data == "last" and last.id == base + "-4"
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert len(everything.events) == 3 and failed_rows(database) == []
 
 
@@ -159,7 +154,7 @@ def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(star
             updates = [{"topic": f"before {last}", "data": 1}, {"topic": last, "data": 2}, {"topic": "behind", "data": 3}]
             add_many(redis, [(f"plant/{last}", do("updates", updates=updates))])
         add_many(redis, [(f"plant/{number}", "1") for number in range(20)])
-        wait_acknowledged(redis)
+        redis.wait_drained()
     finally:
         hub.close()
     attempts = {topic: [message["attempt"] for message in given() if message["topic"] == f"plant/{topic}"]
@@ -177,7 +172,7 @@ def test_answers_may_come_in_any_order(start, redis, sse):
     add_many(redis, [(f"plant/{number}", do("hold")) for number in range(10)])
     add_many(redis, [("plant/x", do("release"))])
     assert len({event.data for event in sse.wait_count(11)}) == 11
-    wait_acknowledged(redis)
+    redis.wait_drained()
 
 
 @pytest.mark.parametrize("line, retried, why", [
@@ -192,7 +187,7 @@ def test_a_message_that_is_answered_with_a_fault_goes_aside_alone(start, redis, 
     start()
     add_many(redis, [("plant/1", do("line", line=line)), ("plant/2", "1")])
     sse.wait_topic("plant/2")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     [row] = failed_rows(database)
     assert why in row["body"]
     assert [message["attempt"] for message in given() if message["topic"] == "plant/1"] == [1, 2][:1 + retried]
@@ -213,7 +208,7 @@ def test_a_message_that_kills_its_handler_goes_aside_and_others_pass(start, brid
     process = start(timeout="1500ms" if "timeout" in why else "30s", inflight="8")
     add_many(redis, [(f"plant/{number}", "1") for number in range(20)] + [("bad", bad)] +
              [(f"plant/{number}", "2") for number in range(20)])
-    wait_acknowledged(redis, 60)
+    redis.wait_drained(60)
     [row] = failed_rows(database)
     assert "its worker or handler died 2 times, the last time: " in row["body"] and why in row["body"]
     seen = {(event.document["topic"], event.document["payload"]) for event in sse.events}
@@ -232,7 +227,7 @@ def test_nothing_is_charged_while_a_handler_does_not_start(start, bridge, folder
     assert "[handler:test] does not run: exit code 3 (not today)" in process.log()
     (folder / "never-ready").unlink()
     sse.wait_count(20)
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert failed_rows(database) == []
     assert "[handler:test] is ready again" in process.log()
 
@@ -250,7 +245,7 @@ def test_a_pending_message_whose_handler_does_not_run_holds_up_no_other(start, b
     assert entry["message_id"].decode() == first and entry["times_delivered"] == 1
     (folder / "never-ready").unlink()
     sse.wait_topic("plant/1")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert [message["attempt"] for message in given()] == [2] and failed_rows(database) == []
 
 
@@ -329,7 +324,7 @@ def test_a_handler_is_given_nothing_while_its_answers_wait_for_the_hub(start, br
         wait_until(lambda: hub.seen[PROBE] >= 5, 20, lambda: f"it is asked again and again: {hub.seen}")
         assert len(given()) <= 10, "of 40: what `prefetch_bytes` has room for, and what was in hand"
         hub.script = lambda update: None
-        wait_acknowledged(redis)
+        redis.wait_drained()
         assert len(hub.topics()) == 40
     finally:
         hub.close()
@@ -369,7 +364,7 @@ def test_a_handler_dies_with_its_worker_and_what_it_had_is_charged(start, redis,
     wait_until(lambda: not is_alive(starts()[0]), 10, "the handler dies with the worker")
     start()
     sse.wait_count(1)
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert [message["attempt"] for message in given()] == [1, 2]
 
 
@@ -380,7 +375,7 @@ def test_answers_for_what_was_lost_with_redis_are_dropped(start, redis, given, s
     redis.stop()
     redis.start()
     sse.wait_count(3, timeout=30)
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert len(starts()) == 1 and failed_rows(database) == []
     by_topic = {}
     for event in sse.events:
@@ -422,7 +417,7 @@ def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, 
                 redis.stop()
                 wait_random(rng)
                 redis.start()
-        wait_acknowledged(redis, 90)
+        redis.wait_drained(90)
     finally:
         hub.close()
     passed = [topic for topic, _ in list(hub.passed.values()) if topic != PROBE]
@@ -440,7 +435,7 @@ def test_the_python_example_publishes_what_its_function_returns(bridge, redis, s
     messages = [(f"plant/{number}", str(number)) for number in range(500)]
     add_many(redis, [*messages[:250], ("plant/digits", "9" * 5000), *messages[250:]])
     process = bridge.run_program("worker")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert sorted(json.loads(event.data)["value"] for event in sse.wait_count(500)) == list(range(500))
     [row] = failed_rows(database)
     assert "plant/digits" in row["body"] and "its updates are no JSON" in row["body"]
@@ -458,7 +453,7 @@ def test_the_php_example_dispatches_into_the_bus_of_an_application(bridge, folde
         "command": f"php {ROOT}/examples/php/handler.php {ROOT}/tests/integration/php/{application}.php"}
     add_many(redis, [("plant/1", '{"temp": 21.50}\n'), ("plant/2", "été"), ("fail/3", "1"), ("poison/4", "1")])
     process = bridge.run_program("worker")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     lines = [json.loads(line) for line in handled.read_text().splitlines()]
     assert {(line["topic"], bytes.fromhex(line["payload_hex"]).decode()) for line in lines} == \
         {("plant/1", '{"temp": 21.50}\n'), ("plant/2", "été")}

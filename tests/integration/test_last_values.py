@@ -33,11 +33,6 @@ def add_numbered(redis, topic, numbers, spool=SPOOL, second=0):
     pipeline.execute()
 
 
-def wait_acknowledged(redis, timeout=20):
-    wait_until(lambda: redis.client.xlen("messages") == 0, timeout,
-               lambda: f"all is acknowledged; {redis.client.xlen('messages')} are not")
-
-
 def write(redis, documents):
     redis.client.hset(HASH, mapping=documents)
 
@@ -63,7 +58,7 @@ def start(bridge):
 def test_the_newest_document_of_each_topic_is_kept(start, redis, sse, publish):
     add_many(redis, [(f"plant/{number % 7}", str(number)) for number in range(500)])
     start(publish=publish, window="100ms")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert values(redis) == {f"plant/{number % 7}": number for number in range(493, 500)}
     published = [document for event in sse.events for document in
                  (event.document if publish == "batch" else [event.document])]
@@ -79,12 +74,12 @@ def test_two_workers_and_older_messages_that_come_late_leave_the_newest(start, r
         for topic in ("a", "b"):
             add_numbered(redis, topic, some)
     add_numbered(redis, "a", [999, 3, 998])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert values(redis) == {"a": 1000, "b": 1000}
     # Of another spool the time decides.
     add_numbered(redis, "a", [7], "f" * 32, second=1)
     add_numbered(redis, "b", [5000], "e" * 32, second=0)
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert values(redis)["a"] == 7
 
 
@@ -93,7 +88,7 @@ def test_what_only_some_may_see_is_not_kept(bridge, start, redis):
                         "route:b": {"match": "bare", "data": "payload"}, "route:f": {"match": "field", "data": "field:x"}}
     start()
     add_many(redis, [("private/a", "1"), ("dropped", "1"), ("bare", "1"), ("field", '{"x":1,"secret":2}'), ("shown", "1")])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert values(redis) == {"shown": 1}
 
 
@@ -102,7 +97,7 @@ def test_what_the_hub_does_not_take_is_not_kept(start, redis, database):
     add(redis, "a", "1")
     add(redis, ".well-known/mercure/a", "1")
     add(redis, "/.well-known/mercure/a", "1")  # 403 for anybody
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert set(values(redis)) == {"a", ".well-known/mercure/a"}
 
 
@@ -110,7 +105,7 @@ def test_so_many_topics_are_kept_and_the_oldest_go(bridge, start, redis):
     bridge.settings["page"] = {"last_values": 100}
     start()
     add_many(redis, [(f"t/{number}", str(number)) for number in range(2000)])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     found = values(redis)
     assert len(found) == 100 and found["t/1999"] == 1999
     bridge.processes[-1].stop()
@@ -118,14 +113,14 @@ def test_so_many_topics_are_kept_and_the_oldest_go(bridge, start, redis):
     start()
     wait_until(lambda: not redis.client.exists(HASH), 10, "with none wanted those that were are deleted")
     add(redis, "t/1", "1")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert not redis.client.exists(HASH)
 
 
 def test_long_payloads_are_kept_as_their_length(start, redis):
     start()
     add_many(redis, [("long", json.dumps("x" * 20000)), ("longer", "y" * 1000000), ("short", '"z"'), ("t" * 20000, "1")])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     found = kept(redis)
     assert set(found) == {"long", "longer", "short"}
     assert (found["long"]["bytes"], found["longer"]["bytes"]) == (20002, 1000000) and "payload" not in found["long"]
@@ -145,7 +140,7 @@ def test_a_worker_that_is_killed_again_and_again_leaves_no_value_behind(bridge, 
         wait_until(lambda: redis.client.xlen("messages") <= left, 20, "some of it is done")
         worker.kill()
     start(publish=publish, window="50ms")
-    wait_acknowledged(redis, 40)
+    redis.wait_drained(40)
     assert values(redis) == {"a": sent, **{f"t/{number}": sent - 100 + number for number in range(50)}}
 
 
@@ -153,7 +148,7 @@ def test_a_redis_that_was_emptied_gets_the_values_of_what_it_had_not_acknowledge
     """Restarted with its append-only file: what was published and could not be acknowledged is kept then."""
     start()
     add(redis, "first", "1")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     hub.freeze()
     add_many(redis, [(f"t/{number}", "1") for number in range(10)])
     wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 10, 10, "they are on their way")
@@ -161,7 +156,7 @@ def test_a_redis_that_was_emptied_gets_the_values_of_what_it_had_not_acknowledge
     hub.thaw()
     redis.kill()
     redis.start()
-    wait_acknowledged(redis, 30)
+    redis.wait_drained(30)
     assert set(values(redis)) == {"first", *(f"t/{number}" for number in range(10))}
 
 
@@ -174,7 +169,7 @@ def test_a_redis_that_was_emptied_gets_the_values_of_what_it_had_not_acknowledge
 def test_a_redis_that_refuses_values_holds_up_no_message(start, redis, sse, refuse, allow):
     worker = start()
     add(redis, "before", "1")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     entries = [(f"t/{number}", str(number)) for number in range(300)]
     add_many(redis, entries[:150])
     redis.client.execute_command("DEL", HASH)
@@ -182,7 +177,7 @@ def test_a_redis_that_refuses_values_holds_up_no_message(start, redis, sse, refu
     wait_until(lambda: redis.client.xlen("messages") == 0, 20, "they are acknowledged all the same")
     redis.client.execute_command(*allow)
     add_many(redis, entries[150:])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     wait_until(lambda: set(values(redis)) >= {topic for topic, _ in entries[150:]}, 10, "values are kept again")
     sse.wait_count(301)
     assert worker.log().count("refuses last values") <= 1

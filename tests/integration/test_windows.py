@@ -31,17 +31,12 @@ def numbered(count, topics=5):
     return [(f"plant/{number % topics}", str(number)) for number in range(count)]
 
 
-def wait_acknowledged(redis, timeout=20):
-    wait_until(lambda: redis.client.xlen("messages") == 0, timeout,
-               lambda: f"all is acknowledged; {redis.client.xlen('messages')} are not")
-
-
 # latest ------------------------------------------------------------------------------------------------
 
 def test_latest_publishes_the_newest_value_of_each_topic(start, redis, sse, database):
     add_many(redis, numbered(2000))
     start(publish="latest", window="1s")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 1995 + topic for topic in range(5)}
     assert len(sse.caught_up()) <= 3 * 5 and failed_rows(database) == []
@@ -52,7 +47,7 @@ def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, ss
     for begin in range(0, 3000, 100):
         add_many(redis, numbered(3000)[begin:begin + 100])
         time.sleep(0.01)  # several windows: no condition to wait for
-    wait_acknowledged(redis)
+    redis.wait_drained()
     for topic in range(5):
         values = [event.payload for event in sse.caught_up() if event.document["topic"] == f"plant/{topic}"]
         assert values == sorted(values) and values[-1] == 2995 + topic
@@ -61,13 +56,13 @@ def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, ss
 def test_latest_catches_up_with_the_newest_value_after_an_outage_of_the_hub(start, redis, hub, make_sse):
     start(publish="latest", window="100ms")
     add_many(redis, numbered(10))
-    wait_acknowledged(redis)
+    redis.wait_drained()
     hub.stop()
     add_many(redis, numbered(3000)[10:])
     hub.start()
     seen = make_sse("*")
     add_many(redis, [(f"plant/{topic}", str(5000 + topic)) for topic in range(5)])
-    wait_acknowledged(redis, 40)
+    redis.wait_drained(40)
     newest = {event.document["topic"]: event.payload for event in seen.caught_up()}
     assert newest == {f"plant/{topic}": 5000 + topic for topic in range(5)}
 
@@ -76,7 +71,7 @@ def test_a_newest_value_that_is_refused_leaves_the_one_before_it(start, makers, 
     proxy = choking_proxy(makers, hub, status=400).start()
     add_many(redis, [("plant/1", "first"), ("plant/1", "second"), ("plant/1", "choke"), ("plant/2", "other")])
     start(url=proxy.url, publish="latest", window="200ms")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert [event.payload for event in sse.caught_up() if event.document["topic"] == "plant/1"] == ["second"]
     [row] = failed_rows(database)
     assert "choke" in row["body"]
@@ -89,7 +84,7 @@ def test_a_topic_whose_newest_values_are_never_taken_holds_up_no_other(start, re
     for begin in range(0, 1000, 50):
         add_many(redis, [(f"bad/{number % 3}", "1") for number in range(50)] + numbered(1000)[begin:begin + 50])
         time.sleep(0.02)  # several windows: no condition to wait for
-    wait_acknowledged(redis)
+    redis.wait_drained()
     newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 995 + topic for topic in range(5)}
     assert 3 <= len(failed_rows(database)) < 500
@@ -114,7 +109,7 @@ def test_a_redelivered_message_that_kills_its_worker_goes_aside_alone(start, red
             wait_until(lambda: not process.is_running() or redis.client.xlen("messages") == 0, 20, "it dies or is done")
             if process.is_running():
                 break
-        wait_acknowledged(redis)
+        redis.wait_drained()
         [row] = failed_rows(database)
         assert "its worker died 5 times" in row["body"] and "plant/7" in row["body"]
         assert set(hub.topics()) == {f"plant/{number}" for number in range(20) if number != 7}
@@ -128,7 +123,7 @@ def test_a_batch_has_every_message_in_its_order(start, redis, sse, database):
     sent = numbered(3000)
     add_many(redis, sent)
     start(publish="batch", window="200ms", batch_topic="plants", batch_max="500")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert [(document["topic"], str(document["payload"])) for document in documents(sse)] == sent
     sizes = [len(json.loads(event.data)) for event in sse.caught_up()]
     assert max(sizes) == 500 and len(sizes) <= 12
@@ -139,7 +134,7 @@ def test_batches_are_made_for_each_batch_topic(start, redis, make_sse):
     one, two = make_sse("batch/1"), make_sse("batch/2")
     add_many(redis, numbered(100, topics=3))
     start(publish="batch", window="300ms", batch_topic="batch/{level:2}")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     for seen, topic in ((one, 1), (two, 2)):
         assert [document["payload"] for document in documents(seen)] == list(range(topic, 100, 3))
 
@@ -147,7 +142,7 @@ def test_batches_are_made_for_each_batch_topic(start, redis, make_sse):
 def test_a_batch_holds_more_than_may_be_open_without_a_window(start, redis, sse):
     add_many(redis, numbered(5000))
     start(publish="batch", window="3s", batch_topic="plants", batch_max="10000", batch_bytes="3M")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     assert len(sse.caught_up()) == 1 and len(documents(sse)) == 5000
 
 
@@ -157,7 +152,7 @@ def test_of_a_refused_batch_only_the_message_to_blame_goes_aside(start, makers, 
     sent[77] = ("plant/x", "choke")
     add_many(redis, sent)
     start(url=proxy.url, publish="batch", window="200ms", batch_topic="plants")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
     assert sorted(seen) == sorted(sent[:77] + sent[78:])
     [row] = failed_rows(database)
@@ -170,9 +165,9 @@ def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, mak
     sent[30] = ("plant/x", "choke")
     add_many(redis, sent)
     start(url=proxy.url, publish="batch", window="100ms", batch_topic="plants", batch_max="50")
-    wait_acknowledged(redis)
+    redis.wait_drained()
     add_many(redis, numbered(500)[400:])
-    wait_acknowledged(redis)
+    redis.wait_drained()
     seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
     assert seen == sent[:30] + sent[31:] + numbered(500)[400:]
     assert max(len(json.loads(event.data)) for event in sse.caught_up()[-3:]) > 1
@@ -212,7 +207,7 @@ def test_kills_with_open_windows_lose_nothing(start, redis, sse, publish):
         time.sleep(chance.uniform(0.1, 0.6))  # the moment of the kill
         process.kill()
     start(publish=publish, window="100ms", batch_topic="plants/{level:2}")
-    wait_acknowledged(redis, 60)
+    redis.wait_drained(60)
     if publish == "batch":
         wait_until(lambda: {document["payload"] for document in documents(sse)} == set(range(20000)), 15,
                    "every message is seen")
@@ -230,7 +225,7 @@ def test_what_is_gathered_is_counted(bridge, redis, sse):
     bridge.settings["route:rest"] = {"match": "#", "publish": "batch", "window": "1s", "batch_topic": "plants"}
     add_many(redis, numbered(100, topics=2))
     bridge.start()
-    wait_acknowledged(redis)
+    redis.wait_drained()
     text = wait_until(lambda: (lambda text: text if "mqtt_bridge_batch_messages_sum" in text and
                                "mqtt_bridge_messages_conflated_total" in text else None)(bridge.get("/metrics")[1]),
                       10, "the metrics are there")

@@ -110,15 +110,22 @@ class Redis(Server):
         except redis.ResponseError:
             return 0
 
+    def waiting(self, stream="messages", group="symfony"):
+        """(entries in the stream, pending, delayed), all of one moment: an entry moves between the three."""
+        look = self.client.pipeline(transaction=True)
+        look.xlen(stream)
+        look.xpending(stream, group)
+        look.zcard(f"{stream}__queue")
+        length, pending, delayed = look.execute(raise_on_error=False)
+        return length, 0 if isinstance(pending, redis.ResponseError) else pending["pending"], delayed
+
     def is_drained(self, stream="messages", group="symfony"):
         """Nothing waits: not in the stream, not pending, not delayed."""
-        client = self.client
-        return (client.xlen(stream) == 0 and self.pending(stream, group) == 0
-                and client.zcard(f"{stream}__queue") == 0)
+        return self.waiting(stream, group) == (0, 0, 0)
 
-    def wait_drained(self, timeout=40.0):
-        wait_until(self.is_drained, timeout, lambda: f"the stream is empty; XLEN {self.client.xlen('messages')}, "
-                   f"pending {self.pending()}, delayed {self.client.zcard('messages__queue')}")
+    def wait_drained(self, timeout=40.0, stream="messages"):
+        wait_until(lambda: self.is_drained(stream), timeout, lambda: (
+            "nothing waits; in the stream, pending, delayed: {}, {}, {}".format(*self.waiting(stream))))
 
 
 class Postgres(Server):
