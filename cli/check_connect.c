@@ -46,24 +46,35 @@ static void check_transport(const struct settings *settings,
     buf_free(&address);
 }
 
-static void check_failure(const struct settings_failure *failure, struct check_servers *servers)
+static void check_rows(const struct settings_failure *failure, struct check_server *server)
 {
-    struct buf address = {0};
     struct error err = {0};
     struct failure *rows = NULL;
     int64_t count;
 
-    dsn_redacted(&address, failure->dsn);
-    struct check_server *server =
-        check_server_add(servers, "failure transport", buf_text(&address));
     if (failure_new(&rows, failure, &err) < 0 ||
         failure_count(rows, CHECK_TIMEOUT_MS, &count, &err) < 0) {
         check_server_fail(server, check_server_words(server, &err),
-                          dsn_is_redis(failure->dsn)
-                              ? "see [failure] dsn (MESSENGER_FAILURE_TRANSPORT_DSN)"
-                              : "see [failure] dsn (DATABASE_URL)");
+                          "see [failure] dsn (DATABASE_URL)");
     }
     failure_free(rows);
+}
+
+static void check_failure(const struct settings_failure *failure, struct check_servers *servers)
+{
+    struct buf address = {0};
+    struct dsn_redis dsn;
+    struct error err = {0};
+
+    dsn_redacted(&address, failure->dsn);
+    struct check_server *server =
+        check_server_add(servers, "failure transport", buf_text(&address));
+    if (!dsn_is_redis(failure->dsn)) {
+        check_rows(failure, server);
+    } else if (dsn_redis_parse(&dsn, failure->dsn, &err) == 0) { /* else said by check_settings */
+        check_redis_failed(&dsn, server);
+        dsn_redis_free(&dsn);
+    }
     buf_free(&address);
 }
 

@@ -16,8 +16,10 @@
 enum which_key { STREAM, DELAYED, OWN, KEYS };
 
 enum wanted_by {
-    ANY,
-    LATEST, /* only where last values are kept */
+    QUEUE = 1,  /* consumer, workers and monitor on a transport's stream */
+    LATEST = 2, /* the same where last values are kept */
+    FAILED = 4, /* workers and `mqtt-bridge failed` on the failure transport's stream */
+    BOTH = QUEUE | FAILED,
 };
 
 enum outcome {
@@ -28,36 +30,37 @@ enum outcome {
 /* In words: KEY is the key, RANDOM a name that nobody has. */
 static const struct attempt {
     enum which_key key;
-    enum wanted_by wanted_by;
+    int wanted_by; /* of enum wanted_by */
     enum outcome outcome;
     const char *rule;
     const char *words;
 } ATTEMPTS[] = {
-    {STREAM, ANY, PASSES, "+xlen", "XLEN KEY"},
-    {STREAM, ANY, FAILS, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no entry may have that id */
-    {STREAM, ANY, PASSES, "+xdel", "XDEL KEY 0-0"},
-    {STREAM, ANY, PASSES, "+xack", "XACK KEY RANDOM 0-0"},
-    {STREAM, ANY, PASSES, "+xrange", "XRANGE KEY 0-0 0-0"},
-    {STREAM, ANY, FAILS, "+xpending", "XPENDING KEY RANDOM - + 1"},
-    {STREAM, ANY, FAILS, "+xclaim", "XCLAIM KEY RANDOM RANDOM 0 0-0 JUSTID"},
-    {STREAM, ANY, FAILS, "+xreadgroup", "XREADGROUP GROUP RANDOM RANDOM COUNT 1 STREAMS KEY >"},
-    {STREAM, ANY, FAILS, "+xgroup|delconsumer", "XGROUP DELCONSUMER KEY RANDOM RANDOM"},
-    {STREAM, ANY, FAILS, "+xinfo|groups", "XINFO GROUPS KEY"},
-    {OWN, ANY, FAILS, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* there is no such stream */
-    {DELAYED, ANY, PASSES, "+zcard", "ZCARD KEY"},
-    {DELAYED, ANY, PASSES, "+zadd", "ZADD KEY XX 1 RANDOM"},
-    {DELAYED, ANY, PASSES, "+zrem", "ZREM KEY RANDOM"},
-    {DELAYED, ANY, PASSES, "+zscore", "ZSCORE KEY RANDOM"},
-    {DELAYED, ANY, PASSES, "+zrange", "ZRANGE KEY 1 0 WITHSCORES"},
-    {DELAYED, ANY, PASSES, "+zrangebyscore", "ZRANGEBYSCORE KEY 0 (0 LIMIT 0 1"},
-    {OWN, ANY, FAILS, "+evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"},
-    {KEYS, ANY, FAILS, "+script|load", "SCRIPT LOAD )"}, /* is none, so none is kept */
-    {OWN, ANY, PASSES, "+get", "GET KEY"},
-    {OWN, ANY, PASSES, "+set", "SET KEY RANDOM XX"},
-    {OWN, ANY, PASSES, "+exists", "EXISTS KEY"},
-    {OWN, ANY, PASSES, "+del", "DEL KEY"},
-    {OWN, ANY, PASSES, "+srem", "SREM KEY RANDOM"},
-    {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
+    {STREAM, BOTH, PASSES, "+xlen", "XLEN KEY"},
+    {STREAM, BOTH, FAILS, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no entry may have that id */
+    {STREAM, BOTH, PASSES, "+xdel", "XDEL KEY 0-0"},
+    {STREAM, BOTH, PASSES, "+xack", "XACK KEY RANDOM 0-0"},
+    {STREAM, BOTH, PASSES, "+xrange", "XRANGE KEY 0-0 0-0"},
+    {STREAM, FAILED, PASSES, "+xrevrange", "XREVRANGE KEY 0-0 0-0"},
+    {STREAM, BOTH, FAILS, "+xpending", "XPENDING KEY RANDOM - + 1"},
+    {STREAM, QUEUE, FAILS, "+xclaim", "XCLAIM KEY RANDOM RANDOM 0 0-0 JUSTID"},
+    {STREAM, QUEUE, FAILS, "+xreadgroup", "XREADGROUP GROUP RANDOM RANDOM COUNT 1 STREAMS KEY >"},
+    {STREAM, QUEUE, FAILS, "+xgroup|delconsumer", "XGROUP DELCONSUMER KEY RANDOM RANDOM"},
+    {STREAM, BOTH, FAILS, "+xinfo|groups", "XINFO GROUPS KEY"},
+    {OWN, QUEUE, FAILS, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* no stream */
+    {DELAYED, BOTH, PASSES, "+zcard", "ZCARD KEY"},
+    {DELAYED, QUEUE, PASSES, "+zadd", "ZADD KEY XX 1 RANDOM"},
+    {DELAYED, QUEUE, PASSES, "+zrem", "ZREM KEY RANDOM"},
+    {DELAYED, QUEUE, PASSES, "+zscore", "ZSCORE KEY RANDOM"},
+    {DELAYED, QUEUE, PASSES, "+zrange", "ZRANGE KEY 1 0 WITHSCORES"},
+    {DELAYED, QUEUE, PASSES, "+zrangebyscore", "ZRANGEBYSCORE KEY 0 (0 LIMIT 0 1"},
+    {OWN, BOTH, FAILS, "+evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"},
+    {KEYS, BOTH, FAILS, "+script|load", "SCRIPT LOAD )"}, /* is none, so none is kept */
+    {OWN, BOTH, PASSES, "+get", "GET KEY"},
+    {OWN, BOTH, PASSES, "+set", "SET KEY RANDOM XX"},
+    {OWN, BOTH, PASSES, "+exists", "EXISTS KEY"},
+    {OWN, QUEUE, PASSES, "+del", "DEL KEY"},
+    {OWN, QUEUE, PASSES, "+srem", "SREM KEY RANDOM"},
+    {OWN, QUEUE, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
     {OWN, LATEST, PASSES, "+hget", "HGET KEY RANDOM"},
     {OWN, LATEST, FAILS, "+hset", "HSET KEY RANDOM RANDOM RANDOM"}, /* a value is missing */
     {OWN, LATEST, PASSES, "+hlen", "HLEN KEY"},
@@ -65,18 +68,19 @@ static const struct attempt {
     {OWN, LATEST, PASSES, "+hrandfield", "HRANDFIELD KEY 1"},
     {OWN, LATEST, PASSES, "+hscan", "HSCAN KEY 0"},
     /* Now the key is there, until one of these three takes it away. */
-    {OWN, ANY, PASSES, "+sadd", "SADD KEY RANDOM"},
-    {OWN, ANY, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
-    {OWN, ANY, PASSES, "+smembers", "SMEMBERS KEY"},
-    {OWN, ANY, PASSES, "+srem", "SREM KEY RANDOM"},
-    {OWN, ANY, PASSES, "+del", "DEL KEY"},
+    {OWN, QUEUE, PASSES, "+sadd", "SADD KEY RANDOM"},
+    {OWN, QUEUE, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
+    {OWN, QUEUE, PASSES, "+smembers", "SMEMBERS KEY"},
+    {OWN, QUEUE, PASSES, "+srem", "SREM KEY RANDOM"},
+    {OWN, QUEUE, PASSES, "+del", "DEL KEY"},
 };
 #define ATTEMPTS_LEN (sizeof(ATTEMPTS) / sizeof(ATTEMPTS[0]))
 
 struct trial {
-    const struct settings_transport *transport;
     const struct dsn_redis *dsn;
-    bool keeps_latest;
+    const char *setting; /* "[transport:async] dsn" */
+    const char *variable;
+    int wants; /* of enum wanted_by */
     struct check_server *server;
     struct redis *redis;
     char *key[KEYS];
@@ -98,11 +102,8 @@ static const char *user_of(const struct trial *trial)
 
 static void fail(struct trial *trial, struct bytes no)
 {
-    const char *name = trial->transport->name;
-    bool has_variable = strcmp(name, "async") == 0;
     char *what = xasprintf("%.*s", BYTES_ARG(no));
-    char *mend = xasprintf("see [transport:%s] dsn%s: user, password, stream", name,
-                           has_variable ? " (MESSENGER_TRANSPORT_DSN)" : "");
+    char *mend = xasprintf("see %s%s: user, password, stream", trial->setting, trial->variable);
 
     check_server_fail(trial->server, what, mend);
     free(what);
@@ -152,7 +153,7 @@ static void say_wrong_type(struct trial *trial, enum which_key key)
         xasprintf("the key %s is %s%s, not a %s", trial->key[key], reply ? "a " : "something else",
                   reply ? reply->str : "", key == STREAM ? "stream" : "sorted set");
     redis_reply_free(reply);
-    char *mend = xasprintf("name another stream in [transport:%s] dsn", trial->transport->name);
+    char *mend = xasprintf("name another stream in %s", trial->setting);
     check_server_fail(trial->server, what, mend);
     free(what);
     free(mend);
@@ -235,15 +236,10 @@ static bool may_leave_a_key(const struct trial *trial, size_t i)
            is_forbidden(trial, "+srem") && is_forbidden(trial, "+pexpire");
 }
 
-static bool is_wanted(const struct trial *trial, enum wanted_by wanted_by)
-{
-    return wanted_by != LATEST || trial->keeps_latest;
-}
-
 static bool try_all(struct trial *trial)
 {
     for (size_t i = 0; i < ATTEMPTS_LEN; i++) {
-        if (!is_wanted(trial, ATTEMPTS[i].wanted_by))
+        if ((ATTEMPTS[i].wanted_by & trial->wants) == 0)
             continue;
         if (may_leave_a_key(trial, i))
             trial->forbidden[i] = true; /* as far as can be told */
@@ -404,33 +400,62 @@ static void nothing_broken(void *context, const struct error *err)
     (void)err;
 }
 
+/* True if the server's settings could be read: all that is needed is allowed. */
+static bool try_dsn(struct trial *trial)
+{
+    struct error err = {0};
+    bool whole = false;
+
+    name_keys(trial);
+    trial->redis = redis_new(trial->server->address, CHECK_TIMEOUT_MS, nothing_broken, NULL);
+    if (redis_open_dsn(trial->redis, trial->dsn, &err) < 0) {
+        check_server_fail(trial->server, check_server_words(trial->server, &err), "");
+    } else {
+        whole = try_all(trial);
+        say_forbidden(trial);
+        whole = whole && trial->server->ok;
+        if (whole)
+            read_settings(trial);
+    }
+    return whole;
+}
+
+static void free_trial(struct trial *trial)
+{
+    redis_free(trial->redis);
+    free(trial->nobody);
+    for (size_t i = 0; i < KEYS; i++) {
+        free(trial->key[i]);
+        free(trial->pattern[i]);
+    }
+}
+
 void check_redis(const struct settings *settings, const struct settings_transport *transport,
                  const struct dsn_redis *dsn, struct check_server *server)
 {
-    struct trial trial = {.transport = transport,
-                          .dsn = dsn,
-                          .keeps_latest =
-                              transport == settings->transports && settings->page.last_values > 0,
+    bool keeps_latest = transport == settings->transports && settings->page.last_values > 0;
+    char *setting = xasprintf("[transport:%s] dsn", transport->name);
+    struct trial trial = {
+        .dsn = dsn,
+        .setting = setting,
+        .variable = strcmp(transport->name, "async") == 0 ? " (MESSENGER_TRANSPORT_DSN)" : "",
+        .wants = keeps_latest ? QUEUE | LATEST : QUEUE,
+        .server = server};
+
+    if (try_dsn(&trial))
+        check_groups(trial.redis, settings, dsn, server);
+    free_trial(&trial);
+    free(setting);
+}
+
+void check_redis_failed(const struct dsn_redis *dsn, struct check_server *server)
+{
+    struct trial trial = {.dsn = dsn,
+                          .setting = "[failure] dsn",
+                          .variable = " (MESSENGER_FAILURE_TRANSPORT_DSN)",
+                          .wants = FAILED,
                           .server = server};
-    struct error err = {0};
 
-    name_keys(&trial);
-    trial.redis = redis_new(server->address, CHECK_TIMEOUT_MS, nothing_broken, NULL);
-    if (redis_open_dsn(trial.redis, dsn, &err) < 0) {
-        check_server_fail(server, check_server_words(server, &err), "");
-    } else {
-        bool whole = try_all(&trial);
-
-        say_forbidden(&trial);
-        if (whole && server->ok) {
-            read_settings(&trial);
-            check_groups(trial.redis, settings, dsn, server);
-        }
-    }
-    redis_free(trial.redis);
-    free(trial.nobody);
-    for (size_t i = 0; i < KEYS; i++) {
-        free(trial.key[i]);
-        free(trial.pattern[i]);
-    }
+    (void)try_dsn(&trial);
+    free_trial(&trial);
 }
