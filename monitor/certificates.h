@@ -11,8 +11,9 @@ double certificates_expiry(const char *path, bool authorities);
 
 typedef void certificates_found(void *context, const char *name, double expiry_s);
 
-/* Calls back for each file that the settings name and that can be read, as "mqtt cert_file". Under the supervisor a
- * monitor knows those of [mqtt] and [mercure]. */
+/* Calls back for each file that the settings name and that can be read, as "mqtt cert_file", or an
+ * option of a DSN, as "transport:async ssl[cafile]". Under the supervisor a monitor knows those that it reads: of
+ * [mqtt], [mercure], the first transport and the failure transport. */
 void certificates_each(const struct settings *settings, certificates_found *found, void *context);
 
 #endif

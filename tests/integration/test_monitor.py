@@ -193,15 +193,20 @@ def test_metrics_are_prometheus_text(bridge, monitor):
 
 
 def test_the_metrics_tell_when_a_certificate_expires(bridge, folder):
-    pem = folder / "own.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                    "/CN=bridge", "-days", "10", "-keyout", folder / "own.key", "-out", pem], check=True,
-                   capture_output=True)
-    bridge.settings["mqtt"]["ca_file"] = pem
+    for name, days in (("mqtt", 10), ("redis", 20), ("own", 30)):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                        "/CN=bridge", "-days", str(days), "-keyout", folder / f"{name}.key", "-out",
+                        folder / f"{name}.pem"], check=True, capture_output=True)
+    bridge.settings["mqtt"]["ca_file"] = folder / "mqtt.pem"
+    bridge.settings["transport:async"]["dsn"] = (f"rediss://127.0.0.1:1/messages?ssl[cafile]={folder}/redis.pem"
+                                                 f"&ssl[local_cert]={folder}/own.pem&ssl[local_pk]={folder}/own.key")
     monitor = bridge.run_program("monitor")
     wait_until(lambda: port_is_open(bridge.http_port), 10, monitor.log_tail)
-    found = re.search(r'certificate_expiry_timestamp_seconds{name="mqtt ca_file"} (\d+)', request(bridge, "/metrics").text)
-    assert abs(int(found[1]) - time.time() - 10 * 86400) < 86400
+    found = re.findall(r'certificate_expiry_timestamp_seconds{name="(.*)"} (\d+)', request(bridge, "/metrics").text)
+    assert [name for name, _ in found] == ["mqtt ca_file", "transport:async ssl[cafile]",
+                                           "transport:async ssl[local_cert]"]
+    for days, (_, end) in zip((10, 20, 30), found):
+        assert abs(int(end) - time.time() - days * 86400) < 86400
 
 
 def test_the_metrics_tell_start_restarts_and_memory_of_each_process(bridge):
