@@ -82,12 +82,19 @@ class TlsRedis(Redis):
 
 
 class Sentinel(Server):
-    def __init__(self, folder, primary, quorum=2, lines=(), password=None):
+    """authority: it and the servers speak TLS."""
+
+    def __init__(self, folder, primary, quorum=2, lines=(), password=None, authority=None):
         self.port = free_port()
         self.password = password
+        self.tls = {"ssl": True, "ssl_ca_certs": authority.certificate} if authority else {}
         config = Path(folder) / "sentinel.conf"
+        ports = [f"port {self.port}"] if not authority else [
+            "port 0", f"tls-port {self.port}", "tls-replication yes", "tls-auth-clients no",
+            f"tls-ca-cert-file {authority.certificate}", f"tls-cert-file {authority.folder}/server.pem",
+            f"tls-key-file {authority.folder}/server.key"]
         config.write_text("\n".join([
-            f"port {self.port}", "bind 127.0.0.1", f"dir {folder}",
+            *ports, "bind 127.0.0.1", f"dir {folder}",
             f"sentinel monitor mymaster 127.0.0.1 {primary.port} {quorum}",
             "sentinel down-after-milliseconds mymaster 500", "sentinel failover-timeout mymaster 3000",
             *([f'requirepass "{password}"', f'sentinel sentinel-pass "{password}"'] if password else []), *lines]) + "\n")
@@ -95,7 +102,7 @@ class Sentinel(Server):
 
     @property
     def client(self):
-        return redis.Redis(port=self.port, password=self.password, socket_timeout=10)
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self.password, socket_timeout=10, **self.tls)
 
     def answers(self):
         try:
@@ -117,16 +124,16 @@ class Sentinel(Server):
 
 
 class SentinelGroup:
-    """A primary, a replica and three Sentinels."""
+    """A primary, a replica and three Sentinels. authority: of what speaks TLS, as make_redis must then as well."""
 
-    def __init__(self, make_redis, makers, password=None):
+    def __init__(self, make_redis, makers, password=None, authority=None):
         self.primary = make_redis("--repl-diskless-sync-delay", "0")
         self.replica = make_redis("--repl-diskless-sync-delay", "0")
         self.replica.client.replicaof("127.0.0.1", self.primary.port)
         wait_until(lambda: self.replica.client.info("replication")["master_link_status"] == "up", 20,
                    "the replica follows")
-        self.sentinels = [makers.keep(Sentinel(makers.new_folder("sentinel"), self.primary, password=password)).start()
-                          for _ in range(3)]
+        self.sentinels = [makers.keep(Sentinel(makers.new_folder("sentinel"), self.primary, password=password,
+                                               authority=authority)).start() for _ in range(3)]
         wait_until(lambda: all(sentinel.knows(1, 2) for sentinel in self.sentinels), 20,
                    "the Sentinels know all others", every=0.1)
 
