@@ -243,8 +243,8 @@ static int failure_code(const struct cli *cli, const struct error *err, const cJ
 /* Those that change something are answered when it is done, which the supervisor bounds. */
 static int patience_for(const struct verb *verb)
 {
-    static const char *const CHANGES[] = {"start",   "stop",  "shutdown",
-                                          "restart", "scale", "reload"};
+    static const char *const CHANGES[] = {"start", "stop",   "shutdown", "restart",
+                                          "scale", "reload", "upgrade"};
 
     for (size_t i = 0; i < sizeof(CHANGES) / sizeof(CHANGES[0]); i++)
         if (strcmp(verb->name, CHANGES[i]) == 0)

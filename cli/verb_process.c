@@ -1,4 +1,4 @@
-/* What the supervisor is asked for: start, stop, restart, scale, reload and signal, which it answers when it is done;
+/* What the supervisor is asked for: start, stop, restart, scale, reload, upgrade and signal, which it answers when it is done;
  * events, log and health. */
 #include "cli/control_client.h"
 #include "cli/render.h"
@@ -116,6 +116,20 @@ int verb_reload(struct cli *cli, int argc, char **argv)
     int code = ask(cli, control_client_request(cli, "reload"), &answer);
     if (code == CLI_DONE && !cli->json)
         printf("settings reloaded, restarted: %.0f\n", control_client_number(answer, "restarted"));
+    cJSON_Delete(answer);
+    return code;
+}
+
+int verb_upgrade(struct cli *cli, int argc, char **argv)
+{
+    cJSON *answer = NULL;
+
+    (void)argc;
+    (void)argv;
+    int code = ask(cli, control_client_request(cli, "upgrade"), &answer);
+    if (code == CLI_DONE && !cli->json)
+        printf("upgraded to %s from %s\n", control_client_text(answer, "version"),
+               control_client_text(answer, "former"));
     cJSON_Delete(answer);
     return code;
 }

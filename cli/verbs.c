@@ -250,6 +250,20 @@ const struct verb VERBS[] = {
         .run = verb_reload,
     },
     {
+        .name = "upgrade",
+        .group = VERB_STEER,
+        .arguments = "",
+        .summary = "become the version that has been installed over the running one",
+        .help =
+            "The new program first checks the settings, and whether all its programs can be run. "
+            "If it refuses,\nnothing changes. Else the processes drain and end, and the "
+            "supervisor, which keeps its process id,\nexecutes the new program. The broker and "
+            "the spool keep what comes meanwhile. Statistics count from 0.\n\n"
+            "Exit code: 0 all processes of the new version run, 1 not, and why, 3 not running.",
+        .json = true,
+        .run = verb_upgrade,
+    },
+    {
         .name = "route",
         .group = VERB_MESSAGES,
         .arguments = "TOPIC [PAYLOAD]",

@@ -68,6 +68,7 @@ int verb_events(struct cli *cli, int argc, char **argv);
 int verb_log(struct cli *cli, int argc, char **argv);
 int verb_signal(struct cli *cli, int argc, char **argv);
 int verb_reload(struct cli *cli, int argc, char **argv);
+int verb_upgrade(struct cli *cli, int argc, char **argv);
 int verb_route(struct cli *cli, int argc, char **argv);
 int verb_spool(struct cli *cli, int argc, char **argv);
 int verb_failed(struct cli *cli, int argc, char **argv);

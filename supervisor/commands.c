@@ -376,6 +376,70 @@ static cJSON *stop_service(struct service *service, struct control_request *requ
     return answer;
 }
 
+static cJSON *answer_upgrade(const char *former, const char *version)
+{
+    cJSON *answer = cJSON_CreateObject();
+
+    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON_AddStringToObject(answer, "former", former);
+    cJSON_AddStringToObject(answer, "version", version);
+    return answer;
+}
+
+static cJSON *refuse_upgrade(const char *why)
+{
+    struct buf text = {0};
+
+    buf_printf(&text, "not upgraded, the bridge is %s as before: %s", MQTT_BRIDGE_VERSION, why);
+    cJSON *answer = control_refuse(buf_text(&text));
+    buf_free(&text);
+    return answer;
+}
+
+/* Of the new program: {"ok":true,"former":"1.0","version":"1.1"} when all processes run. */
+static cJSON *finish_upgrade(const struct service *service, struct control_request *request)
+{
+    struct progress progress = {.verdict = DONE};
+    cJSON *answer = NULL;
+    struct buf text = {0};
+
+    if (request->affected.len == 0)
+        (void)add_named(service, request, "");
+    judge_processes(&progress, service, request);
+    if (progress.verdict == DONE) {
+        answer = answer_upgrade(request->former, MQTT_BRIDGE_VERSION);
+    } else if (progress.verdict == FAILED || request->deadline_ms <= clock_monotonic_ms()) {
+        buf_printf(&text, "upgraded to " MQTT_BRIDGE_VERSION " from %s, but ", request->former);
+        buf_append(&text, buf_bytes(&progress.obstacle));
+        answer = control_refuse(buf_text(&text));
+    }
+    buf_free(&progress.obstacle);
+    buf_free(&progress.left);
+    buf_free(&text);
+    return answer;
+}
+
+/* Until the new program is executed; a client that waits is handed over to it then. */
+static cJSON *upgrade(struct service *service, struct control_request *request)
+{
+    const struct upgrade *upgrade = &service->upgrade;
+    struct error err = {0};
+
+    if (request->former[0] != '\0')
+        return service->phase == PHASE_RUNNING ? finish_upgrade(service, request)
+                                               : control_refuse(service_ending(service));
+    if (!request->begun && service_upgrade(service, &err) < 0)
+        return refuse_upgrade(err.text);
+    request->begun = true;
+    if (upgrade->state == UPGRADE_REFUSED)
+        return refuse_upgrade(buf_text(&service->upgrade.refusal));
+    if (service->phase == PHASE_RUNNING)
+        return NULL;
+    if (!service->upgrading)
+        return refuse_upgrade(service_ending(service));
+    return request->wait ? NULL : answer_upgrade(MQTT_BRIDGE_VERSION, upgrade->version);
+}
+
 /* NULL: it means this one. */
 static cJSON *refuse_other_bridge(const struct service *service, const char *bridge)
 {
@@ -409,8 +473,10 @@ cJSON *commands_answer(void *context, struct control_request *request)
         return answer_events(service);
     if (request->verb == CONTROL_STOP && request->target[0] == '\0')
         return stop_service(service, request);
+    if (request->verb == CONTROL_UPGRADE)
+        return upgrade(service, request);
     if (service->phase != PHASE_RUNNING && request->verb != CONTROL_LOG)
-        return control_refuse("the service is stopping");
+        return control_refuse(service_ending(service));
     if (!request->begun)
         refusal = begin(service, request);
     if (refusal != NULL || request->verb == CONTROL_LOG || request->verb == CONTROL_SIGNAL)

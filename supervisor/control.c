@@ -91,7 +91,7 @@ static bool parse_object(const cJSON *object, struct control_request *request, s
 {
     static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start",  "stop",
                                                          "restart", "scale",  "reload", "events",
-                                                         "log",     "signal"};
+                                                         "log",     "signal", "upgrade"};
     const cJSON *verb = cJSON_GetObjectItemCaseSensitive(object, "verb");
     size_t i = 0;
 
@@ -315,6 +315,21 @@ static bool make_room(struct control *control)
     return true;
 }
 
+/* NULL, and fd is closed, if it can't be watched. */
+static struct client *add_client(struct control *control, int fd, int64_t deadline_ms)
+{
+    struct client *client = xcalloc(1, sizeof(*client));
+
+    *client = (struct client){.fd = fd, .deadline_ms = deadline_ms};
+    if (watch(control, EPOLL_CTL_ADD, fd, EPOLLIN, client) < 0) {
+        close(fd);
+        free(client);
+        return NULL;
+    }
+    control->clients[control->clients_len++] = client;
+    return client;
+}
+
 static void accept_client(struct control *control, int64_t now_ms)
 {
     int fd = accept4(control->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -330,15 +345,7 @@ static void accept_client(struct control *control, int64_t now_ms)
         close(fd);
         return;
     }
-    struct client *client = xcalloc(1, sizeof(*client));
-    client->fd = fd;
-    client->deadline_ms = now_ms + CONTROL_TIMEOUT_MS;
-    if (watch(control, EPOLL_CTL_ADD, fd, EPOLLIN, client) < 0) {
-        close(fd);
-        free(client);
-        return;
-    }
-    control->clients[control->clients_len++] = client;
+    (void)add_client(control, fd, now_ms + CONTROL_TIMEOUT_MS);
 }
 
 /* Those that wait for the end of the service are bounded by CONTROL_CLIENTS_MAX alone: it must be stoppable. */
@@ -355,7 +362,7 @@ static bool may_wait(const struct control *control, const struct control_request
 static bool changes_something(enum control_verb verb)
 {
     return verb == CONTROL_START || verb == CONTROL_STOP || verb == CONTROL_RESTART ||
-           verb == CONTROL_SCALE || verb == CONTROL_RELOAD;
+           verb == CONTROL_SCALE || verb == CONTROL_RELOAD || verb == CONTROL_UPGRADE;
 }
 
 /* The answer; NULL: the client waits. */
@@ -455,6 +462,35 @@ int64_t control_deadline(const struct control *control)
             first = clock_earlier_ms(first, client->request->deadline_ms);
     }
     return first;
+}
+
+int control_hand_over(const struct control *control, enum control_verb verb)
+{
+    for (size_t i = 0; i < control->clients_len; i++) {
+        const struct client *client = control->clients[i];
+
+        if (client->request != NULL && client->request->verb == verb)
+            return fcntl(client->fd, F_DUPFD, STDERR_FILENO + 1);
+    }
+    return -1;
+}
+
+void control_adopt(struct control *control, int fd, const struct control_request *request)
+{
+    struct client *client = add_client(control, fd, -1);
+
+    if (client == NULL)
+        return;
+    client->request = xcalloc(1, sizeof(*request));
+    *client->request = *request;
+}
+
+void control_give_up(int fd, const char *text)
+{
+    if (fd < 0)
+        return;
+    send_answer(fd, control_refuse(text));
+    close(fd);
 }
 
 void control_retire(struct control *control)

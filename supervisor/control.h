@@ -15,6 +15,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/error.h"
+#include "supervisor/upgrade.h"
 
 #include <cjson/cJSON.h>
 #include <limits.h>
@@ -38,6 +39,7 @@ enum control_verb {
     CONTROL_EVENTS,
     CONTROL_LOG,
     CONTROL_SIGNAL,
+    CONTROL_UPGRADE,
     CONTROL_VERBS_LEN
 };
 
@@ -51,10 +53,11 @@ struct control_request {
 
     /* Of who answers, for a request that waits. */
     bool begun;
-    int64_t deadline_ms; /* asked again then at the latest; -1: none */
-    uint64_t since;      /* who was started later was started for it */
-    int64_t restarted;   /* of reload */
-    struct buf affected; /* titles of processes with spaces between */
+    int64_t deadline_ms;               /* asked again then at the latest; -1: none */
+    uint64_t since;                    /* who was started later was started for it */
+    int64_t restarted;                 /* of reload */
+    struct buf affected;               /* titles of processes with spaces between */
+    char former[UPGRADE_VERSION_SIZE]; /* of upgrade, in the new program: which it was before */
 };
 
 /* Pure. -ERR_FORMAT, or -ERR_USAGE for a verb or an argument that does not exist. Of another request than that of a
@@ -78,6 +81,13 @@ void control_process(struct control *control, int64_t now_ms);
 /* Asks anew for each client that waits. Call it after everything that happens. */
 void control_check(struct control *control);             /* NULL is allowed */
 int64_t control_deadline(const struct control *control); /* -1: none */
+/* A second descriptor of the connection of the oldest client that waits for an answer to verb, which control_close leaves
+ * open and a program that we become inherits; -1: there is none. */
+int control_hand_over(const struct control *control, enum control_verb verb);
+/* Such a connection in the program that we have become. The request is copied. Takes the descriptor. */
+void control_adopt(struct control *control, int fd, const struct control_request *request);
+/* Such a connection that can't be served: says why, and ends it. -1: nothing is done. */
+void control_give_up(int fd, const char *text);
 /* Stops listening and removes the file. Clients that wait keep their connection. */
 void control_retire(struct control *control); /* NULL is allowed */
 void control_close(struct control *control);  /* likewise */

@@ -379,6 +379,12 @@ int files_write_pid(struct files *files, const struct settings *settings, struct
     return 0;
 }
 
+void files_keep_pid(struct files *files)
+{
+    free(files->pid_file);
+    files->pid_file = NULL;
+}
+
 /* Another supervisor may use the same pid file. */
 static bool is_our_pid(const char *path)
 {
@@ -457,6 +463,28 @@ int files_open_log(const struct settings *settings, struct error *err)
         return -ERR_SYSTEM;
     }
     return fd;
+}
+
+int files_check(const struct settings *settings, struct error *err)
+{
+    const struct settings_supervisor *own = &settings->supervisor;
+    struct account account;
+    int result = find(&account, own->user, err);
+
+    if (result < 0)
+        return result;
+    if (account.change)
+        return error_set(err, ERR_USAGE,
+                         "[supervisor] user: %s: the bridge runs as root: restart it instead",
+                         own->user);
+    if (access(own->state_dir, R_OK | W_OK | X_OK) < 0)
+        return error_set(err, ERR_USAGE,
+                         "[supervisor] state_dir: %s: %s: restart the bridge instead",
+                         own->state_dir, strerror(errno));
+    int fd = files_open_log(settings, err);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 ? fd : 0;
 }
 
 int files_open_own_log(const struct files *files, int fd)

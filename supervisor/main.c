@@ -3,6 +3,7 @@
  * Here is its one wait, epoll: signals, the control socket, the children's pipes, deadlines. It takes one event
  * at a time, so that nothing that an event frees has another event waiting. As PID 1 or subreaper it reaps
  * every process that ends. */
+#include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -16,6 +17,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -33,6 +35,8 @@ static const char HELP[] =
             "  --config FILE  the settings (default: $MQTT_BRIDGE_CONFIG, else\n"
             "                 " DEFAULT_CONFIG " if it is there, else the\n"
             "                 environment and the defaults)\n"
+            "  --upgrade VERSION  says whether this program could take over from a running\n"
+            "                 bridge of that version, with these settings; does nothing else\n"
             "  --version\n\n"
             "It stays in the foreground. SIGTERM, SIGINT drain and stop; SIGQUIT stops at once;\n"
             "SIGHUP reloads the settings, or stops it if its terminal was closed; SIGUSR1 reopens\n"
@@ -140,6 +144,15 @@ static struct process *find_pid(const struct service *service, pid_t pid)
     return NULL;
 }
 
+static void finish_check(struct service *service, const siginfo_t *info)
+{
+    struct upgrade *upgrade = &service->upgrade;
+
+    upgrade_handle_exit(upgrade, info);
+    if (upgrade->state == UPGRADE_REFUSED)
+        log_error(LOG_PLAIN, "Not upgraded, the bridge goes on: %s", buf_text(&upgrade->refusal));
+}
+
 static void reap(struct service *service)
 {
     for (;;) {
@@ -151,6 +164,8 @@ static void reap(struct service *service)
         struct process *process = find_pid(service, info.si_pid);
         if (process != NULL)
             process_handle_exit(process, &info);
+        else if (service->upgrade.pid == info.si_pid)
+            finish_check(service, &info);
         else
             waitpid(info.si_pid, NULL, 0);
     }
@@ -188,7 +203,7 @@ static void read_signal(struct service *service)
         break;
     case SIGINT:
         /* The second Ctrl-C of an impatient person. */
-        if (service->phase != PHASE_RUNNING)
+        if (service->phase != PHASE_RUNNING && !service->upgrading)
             service_quit(service);
         else
             service_stop(service, 0);
@@ -277,6 +292,7 @@ static void check_deadlines(struct service *service, int64_t now_ms)
 {
     for (size_t i = 0; i < service->processes_len; i++)
         process_check_deadlines(service->processes[i], now_ms);
+    upgrade_check_deadline(&service->upgrade, now_ms);
     int64_t patience = control_deadline(service->control);
     if (patience >= 0 && patience <= now_ms)
         control_process(service->control, now_ms);
@@ -288,6 +304,7 @@ static int64_t next_deadline(const struct service *service)
 
     for (size_t i = 0; i < service->processes_len; i++)
         first = clock_earlier_ms(first, process_deadline(service->processes[i]));
+    first = clock_earlier_ms(first, upgrade_deadline(&service->upgrade));
     if (service->phase == PHASE_CONSUMERS)
         first = clock_earlier_ms(first, service->workers_by_ms);
     return clock_earlier_ms(first, control_deadline(service->control));
@@ -333,32 +350,111 @@ static void announce(const struct service *service)
     settings_log_notices(service->settings);
 }
 
+/* --upgrade: what a start would refuse, and the programs beside us. */
+static int answer_upgrade(const struct settings *settings)
+{
+    struct error err = {0};
+    char *folder = NULL;
+    int result = files_check(settings, &err);
+
+    if (result == 0)
+        result = files_locate_programs(&folder, &err);
+    if (result == 0)
+        result = upgrade_programs(folder, &err);
+    free(folder);
+    if (result < 0)
+        return fail(&err);
+    puts(PROGRAM " " MQTT_BRIDGE_VERSION);
+    return 0;
+}
+
+/* The rest of an upgrade, in the new program. */
+static void take_over(struct service *service, const struct upgrade_handed *handed)
+{
+    struct control_request request = {.verb = CONTROL_UPGRADE, .wait = true, .begun = true};
+
+    log_notice(LOG_PLAIN, "Upgraded to " MQTT_BRIDGE_VERSION " from %s", handed->former);
+    request.deadline_ms = clock_monotonic_ms() + COMMANDS_START_MS;
+    snprintf(request.former, sizeof(request.former), "%s", handed->former);
+    if (handed->client_fd >= 0)
+        control_adopt(service->control, handed->client_fd, &request);
+}
+
+/* Returns the exit code, if nothing can be executed. */
+static int become_new(struct service *service)
+{
+    struct upgrade_handed handed = {.workers = service->workers,
+                                    .configured = service->settings->worker.count,
+                                    .former = MQTT_BRIDGE_VERSION};
+    char *program = xstrdup(service->upgrade.program);
+    char **arguments = service->arguments;
+    char text[256];
+
+    handed.client_fd = control_hand_over(service->control, CONTROL_UPGRADE);
+    files_keep_pid(&service->files);
+    service_close(service);
+    upgrade_execute(program, arguments, &handed);
+    snprintf(text, sizeof(text),
+             "not upgraded, the bridge starts as " MQTT_BRIDGE_VERSION " anew: %s: %s", program,
+             strerror(errno));
+    log_critical(LOG_PLAIN, "%s", text);
+    control_give_up(handed.client_fd, text);
+    handed.client_fd = -1;
+    upgrade_execute("/proc/self/exe", arguments, &handed); /* also if its file is gone */
+    log_critical(LOG_PLAIN, "Nor can it start anew: %s", strerror(errno));
+    free(program);
+    return CHILD_EXIT_FAILED;
+}
+
+static int run(const char *config, struct settings *settings, char **argv,
+               const struct upgrade_handed *handed)
+{
+    struct service service;
+    struct error err = {0};
+    bool upgraded = handed->former[0] != '\0';
+
+    if (service_open(&service, config, settings, &err) < 0 || open_loop(&service, &err) < 0) {
+        service_close(&service);
+        control_give_up(handed->client_fd, err.text);
+        return fail(&err);
+    }
+    service.arguments = argv;
+    announce(&service);
+    if (upgraded && handed->configured == settings->worker.count &&
+        handed->workers <= service.workers_max)
+        service.workers = handed->workers;
+    if (upgraded)
+        take_over(&service, handed);
+    service_follow_roster(&service);
+    run_loop(&service);
+    log_info(LOG_PLAIN, "Stopped");
+    if (service.upgrading)
+        return become_new(&service);
+    service_close(&service);
+    return service.exit_code;
+}
+
 int main(int argc, char **argv)
 {
-    struct command_line line = {.program = PROGRAM, .help = HELP};
-    struct service service;
+    struct command_line line = {.program = PROGRAM, .help = HELP, .option = UPGRADE_OPTION};
+    struct upgrade_handed handed;
     struct settings *settings = NULL;
     struct buf faults = {0};
-    struct error err = {0};
 
+    upgrade_inherit(&handed);
     command_line_read(&line, argc, argv);
     if (line.config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
         line.config = DEFAULT_CONFIG;
     fill_standard_descriptors();
-    if (settings_load(&settings, line.config, true, &faults) < 0) {
+    int loaded = settings_load(&settings, line.config, true, &faults);
+    if (loaded < 0) {
         settings_print_lines(PROGRAM, "", &faults);
-        buf_free(&faults);
-        return CHILD_EXIT_SETTINGS;
+        control_give_up(handed.client_fd, buf_text(&faults));
     }
     buf_free(&faults);
-    if (service_open(&service, line.config, settings, &err) < 0 || open_loop(&service, &err) < 0) {
-        service_close(&service);
-        return fail(&err);
-    }
-    announce(&service);
-    service_follow_roster(&service);
-    run_loop(&service);
-    log_info(LOG_PLAIN, "Stopped");
-    service_close(&service);
-    return service.exit_code;
+    if (loaded < 0)
+        return CHILD_EXIT_SETTINGS;
+    if (line.value != NULL)
+        return answer_upgrade(settings);
+    return run(line.config, settings, argv, &handed);
 }

@@ -22,9 +22,9 @@
 /* Where the child finds its descriptors. */
 enum { SETTINGS_FD = 3, STATS_FD, NOTIFY_FD, LOG_FD, FIRST_FREE_FD };
 
-static const char *const PROGRAMS[] = {[PROCESS_CONSUMER] = "mqtt-bridge-consumer",
-                                       [PROCESS_WORKER] = "mqtt-bridge-worker",
-                                       [PROCESS_MONITOR] = "mqtt-bridge-monitor"};
+const char *const PROCESS_PROGRAMS[PROCESS_KINDS] = {[PROCESS_CONSUMER] = "mqtt-bridge-consumer",
+                                                     [PROCESS_WORKER] = "mqtt-bridge-worker",
+                                                     [PROCESS_MONITOR] = "mqtt-bridge-monitor"};
 
 static bool is_blank(const char *line)
 {
@@ -257,7 +257,7 @@ static __attribute__((noreturn)) void run(const struct process *process, const s
                                           pid_t supervisor)
 {
     const struct launch *launch = process->launch;
-    const char *program = PROGRAMS[process->kind];
+    const char *program = PROCESS_PROGRAMS[process->kind];
     char *path = xasprintf("%s/%s", launch->bin_dir, program);
     char *argv[] = {path, NULL};
 

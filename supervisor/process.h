@@ -32,6 +32,8 @@
 #define PROCESS_LINES_PER_WINDOW 100
 
 enum process_kind { PROCESS_CONSUMER, PROCESS_WORKER, PROCESS_MONITOR };
+#define PROCESS_KINDS 3
+extern const char *const PROCESS_PROGRAMS[PROCESS_KINDS]; /* "mqtt-bridge-consumer" */
 
 struct process;
 

@@ -180,6 +180,7 @@ void service_close(struct service *service)
     control_check(service->control);
     control_close(service->control);
     log_give_to(NULL, NULL);
+    upgrade_close(&service->upgrade);
     settings_free(service->settings);
     free(service->slots);
     stats_free(service->stats);
@@ -294,6 +295,9 @@ static void shorten_stops(struct service *service)
 
 void service_stop(struct service *service, int exit_code)
 {
+    if (service->upgrading)
+        log_notice(LOG_PLAIN, "No upgrade: the service is to end");
+    service->upgrading = false;
     if (service->phase != PHASE_RUNNING)
         return;
     log_info(LOG_PLAIN, "Stopping: the consumers first, then the workers, then the monitor");
@@ -313,10 +317,37 @@ void service_quit(struct service *service)
         return;
     log_notice(LOG_PLAIN, "Stopping at once: every process is killed");
     service->quitting = true;
+    service->upgrading = false;
     service->phase = PHASE_MONITOR;
     announce_shutdown(service);
     for (size_t i = 0; i < service->processes_len; i++)
         process_signal(service->processes[i], SIGKILL);
+}
+
+int service_upgrade(struct service *service, struct error *err)
+{
+    if (service->upgrade.state == UPGRADE_CHECKING || service->upgrading)
+        return error_set(err, ERR_USAGE, "an upgrade is under way");
+    if (service->phase != PHASE_RUNNING)
+        return error_set(err, ERR_USAGE, "the service is stopping");
+    int result = upgrade_begin(&service->upgrade, service->launch.bin_dir, service->arguments,
+                               clock_monotonic_ms(), err);
+    if (result == 0)
+        log_info(LOG_WITH(log_text("program", service->upgrade.program)),
+                 "Upgrade: the new program checks whether it can take over");
+    return result;
+}
+
+static void advance_upgrade(struct service *service)
+{
+    const struct upgrade *upgrade = &service->upgrade;
+
+    if (service->phase != PHASE_RUNNING || upgrade->state != UPGRADE_PASSED)
+        return;
+    log_notice(LOG_PLAIN, "Upgrade to %s from " MQTT_BRIDGE_VERSION ": the processes end before it",
+               upgrade->version);
+    service_stop(service, 0);
+    service->upgrading = true;
 }
 
 int service_scale(struct service *service, int64_t workers, struct error *err)
@@ -496,6 +527,11 @@ static void handle_fatal(struct service *service)
     }
 }
 
+const char *service_ending(const struct service *service)
+{
+    return service->upgrading ? "the service is being upgraded" : "the service is stopping";
+}
+
 void service_publish(const struct service *service)
 {
     bool unready = service->settings->supervisor.on_fatal == ON_FATAL_UNREADY;
@@ -512,7 +548,7 @@ void service_publish(const struct service *service)
         snprintf(text, sizeof(text), "%s was given up: %s", process->title, reason);
     }
     if (service->phase != PHASE_RUNNING)
-        snprintf(text, sizeof(text), "the service is stopping");
+        snprintf(text, sizeof(text), "%s", service_ending(service));
     stats_reason(service->launch.own, text);
 }
 
@@ -520,6 +556,7 @@ void service_advance(struct service *service)
 {
     handle_fatal(service);
     forget_unwanted(service);
+    advance_upgrade(service);
     if (service->phase == PHASE_RUNNING) {
         advance_rolling_restart(service);
         log_when_all_run(service);

@@ -13,6 +13,9 @@
  * The number of workers follows the file if the file's number has changed; else `scale` stays in force.
  * [supervisor] state_dir, socket, pid_file and user stay until the next start, which is logged.
  *
+ * Upgrade (upgrade.h): when the new program has passed its check the service is shut down as above, and main becomes the
+ * new one. Whoever asks for the end meanwhile gets the end.
+ *
  * Statistics: a process gets the slot of its predecessor, so that totals go on. A slot whose process is gone keeps its
  * numbers until another process needs it. */
 #ifndef SUPERVISOR_SERVICE_H
@@ -22,6 +25,7 @@
 #include "supervisor/control.h"
 #include "supervisor/files.h"
 #include "supervisor/process.h"
+#include "supervisor/upgrade.h"
 
 #define SERVICE_RESTART_FAILURE_SIZE 256
 #define SERVICE_RESTART_TIMEOUT_MS   30000
@@ -53,7 +57,10 @@ struct service {
     enum phase phase;
     int64_t workers_by_ms; /* of PHASE_CONSUMERS: the workers are asked to end then at the latest */
     bool quitting;
-    bool closed; /* it has ended, and holds nothing any more */
+    struct upgrade upgrade;
+    bool upgrading;   /* the shutdown is for the upgrade */
+    char **arguments; /* of main */
+    bool closed;      /* it has ended, and holds nothing any more */
     bool all_running;
     int exit_code;
     bool on_terminal; /* a SIGHUP may say that it was closed */
@@ -75,6 +82,8 @@ void service_follow_roster(struct service *service);
 
 void service_stop(struct service *service, int exit_code);
 void service_quit(struct service *service); /* at once */
+/* -ERR_USAGE: not now; -ERR_SYSTEM: the new program can't be run. */
+MUST_CHECK int service_upgrade(struct service *service, struct error *err);
 /* -ERR_USAGE if there is no room for so many. */
 MUST_CHECK int service_scale(struct service *service, int64_t workers, struct error *err);
 /* A running worker joins the rolling restart; every other process is restarted at once. */
@@ -88,6 +97,7 @@ MUST_CHECK int service_reload(struct service *service, struct buf *faults);
 /* The next step of a rolling restart and of the shutdown; on_fatal; forgets processes that are gone and not wanted; logs
  * when everything runs; publishes in the statistics what the supervisor knows. Call it after everything that happens. */
 void service_advance(struct service *service);
+const char *service_ending(const struct service *service); /* why it takes no orders */
 /* What the monitor and `status` read: each process, and why the service itself is not ready. */
 void service_publish(const struct service *service);
 

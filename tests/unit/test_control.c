@@ -33,7 +33,7 @@ static void test_every_verb_is_understood(void **test)
 {
     static const char *const VERBS[CONTROL_VERBS_LEN] = {"status",  "health", "start",  "stop",
                                                          "restart", "scale",  "reload", "events",
-                                                         "log",     "signal"};
+                                                         "log",     "signal", "upgrade"};
     struct control_request request;
 
     (void)test;

@@ -17,6 +17,12 @@ PROGRAMS = ("consumer", "worker", "monitor")
 ROOMS = ("base", "wire", "settings", "runtime")  # of common/, what a stub links
 
 
+def version():
+    """Of the programs under test: an upgrade wants them all to be of one."""
+    result = subprocess.run([build_folder() / "mqtt-bridge", "version"], text=True, capture_output=True, check=True)
+    return result.stdout.split()[1]
+
+
 @pytest.fixture(scope="session")
 def stub_folder(workspace):
     """The supervisor and the command beside stubs under the children's names."""
@@ -25,7 +31,7 @@ def stub_folder(workspace):
     for name in ("mqtt-bridge-supervisor", "mqtt-bridge"):
         shutil.copy(build_folder() / name, folder / name)
     stub = folder / "mqtt-bridge-worker"
-    subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"', f"-I{ROOT}", "-o",
+    subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", f'-DMQTT_BRIDGE_VERSION="{version()}"', f"-I{ROOT}", "-o",
                     stub, ROOT / "tests/integration/helpers/child_stub.c",
                     *(source for room in ROOMS for source in (ROOT / "common" / room).glob("*.c")),
                     "-lcjson", "-lm", "-lpthread"], check=True)

@@ -1,0 +1,66 @@
+/* The bridge becomes the program that has replaced its own on disk: the same process, another program.
+ *
+ *     the running supervisor                             the program on disk
+ *     upgrade_begin runs its check                       --upgrade VERSION: settings, user, folder, log and the
+ *                                                        programs beside it; prints the new version
+ *     upgrade_handle_exit: PASSED, or REFUSED with why
+ *     the service drains and ends (service.h)
+ *     upgrade_execute                                    upgrade_inherit: takes over in the same process
+ *
+ * A refusal changes nothing. Handed over are the arguments and the environment, the connection of the client that waits,
+ * and the number of workers, in one variable. All else starts anew, as after a stop: statistics count from 0.
+ * A program that does not know --upgrade refuses it, and so is never executed. Nothing here waits, but upgrade_programs. */
+#ifndef SUPERVISOR_UPGRADE_H
+#define SUPERVISOR_UPGRADE_H
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define UPGRADE_OPTION       "upgrade" /* with the version of the running program */
+#define UPGRADE_VERSION_SIZE 64
+#define UPGRADE_CHECK_MS     10000 /* a check that takes longer has failed */
+
+/* Zero-initialised: none. */
+struct upgrade {
+    enum { UPGRADE_NONE, UPGRADE_CHECKING, UPGRADE_PASSED, UPGRADE_REFUSED } state;
+    char *program;
+    pid_t pid;     /* of the check; 0: none */
+    int output_fd; /* memory that the check writes into; while there is a pid */
+    int64_t deadline_ms;
+    char version[UPGRADE_VERSION_SIZE]; /* PASSED: of the new program */
+    struct buf refusal;                 /* REFUSED: why, perhaps in several lines */
+};
+
+/* What the former program hands over. */
+struct upgrade_handed {
+    int client_fd; /* who waits for the answer; -1: nobody */
+    int64_t workers;
+    int64_t configured; /* [worker] count when it was `workers` */
+    char former[UPGRADE_VERSION_SIZE];
+};
+
+/* Runs the check of the supervisor in bin_dir with our arguments. A negative error: it can't be run. */
+MUST_CHECK int upgrade_begin(struct upgrade *upgrade, const char *bin_dir, char *const *arguments,
+                             int64_t now_ms, struct error *err);
+/* The check has ended; info is waitid's, with WNOWAIT. Reaps it. */
+void upgrade_handle_exit(struct upgrade *upgrade, const siginfo_t *info);
+void upgrade_check_deadline(struct upgrade *upgrade, int64_t now_ms);
+int64_t upgrade_deadline(const struct upgrade *upgrade); /* -1: none */
+void upgrade_close(struct upgrade *upgrade);
+
+/* Becomes the program; returns only if that fails, with errno. */
+void upgrade_execute(const char *program, char *const *arguments,
+                     const struct upgrade_handed *handed);
+/* `former` is "" where we were started in the usual way. */
+void upgrade_inherit(struct upgrade_handed *handed);
+
+/* Of the check: can the programs in the folder be run, and are they of our version? -ERR_USAGE names the first that is
+ * not. */
+MUST_CHECK int upgrade_programs(const char *folder, struct error *err);
+
+#endif
