@@ -32,14 +32,6 @@ static redisReply *call(struct redis *redis, const struct bytes *words, size_t c
     return redis_call(redis, words, count, &ignored);
 }
 
-static struct bytes group_name(const redisReply *group)
-{
-    for (size_t i = 0; i + 1 < group->elements; i += 2)
-        if (bytes_equal_text(redis_text(group->element[i]), "name"))
-            return redis_text(group->element[i + 1]);
-    return BYTES_NONE;
-}
-
 static void check_stream(struct redis *redis, const struct dsn_redis *dsn,
                          struct check_server *server)
 {
@@ -47,7 +39,7 @@ static void check_stream(struct redis *redis, const struct dsn_redis *dsn,
     struct buf others = {0};
 
     for (size_t i = 0; groups != NULL && i < groups->elements; i++) {
-        struct bytes name = group_name(groups->element[i]);
+        struct bytes name = redis_member_text(groups->element[i], "name");
 
         if (!bytes_equal_text(name, dsn->group))
             buf_printf(&others, "%s%.*s", others.len > 0 ? ", " : "", BYTES_ARG(name));
@@ -102,7 +94,7 @@ static void look_at_stream(struct search *search, struct bytes stream)
         search->found++;
         if (search->found <= NAMED_MAX) {
             buf_printf(&search->names, "%s%.*s (group %.*s", search->names.len > 0 ? ", " : "",
-                       BYTES_ARG(printable), BYTES_ARG(group_name(groups->element[0])));
+                       BYTES_ARG(printable), BYTES_ARG(redis_member_text(groups->element[0], "name")));
             if (search->database != search->dsn->dbindex)
                 buf_printf(&search->names, ", dbindex %lld", (long long)search->database);
             buf_append_char(&search->names, ')');

@@ -74,12 +74,6 @@ static redisReply *call(struct queue_probe *probe, const struct bytes *arguments
     return redis_call(probe->redis, arguments, count, err);
 }
 
-/* The reply's number; -1 for nil and every other type. */
-static int64_t number_of(const redisReply *reply)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_INTEGER ? reply->integer : -1;
-}
-
 static int ask_number(struct queue_probe *probe, const char *command, const char *key,
                       int64_t *number, struct error *err)
 {
@@ -87,30 +81,9 @@ static int ask_number(struct queue_probe *probe, const char *command, const char
 
     if (reply == NULL)
         return -(int)err->code;
-    *number = number_of(reply);
+    *number = reply->type == REDIS_REPLY_INTEGER ? reply->integer : -1;
     redis_reply_free(reply);
     return 0;
-}
-
-/* A map as RESP2 has it: name, value, name, value. */
-static const redisReply *member(const redisReply *map, const char *name)
-{
-    for (size_t i = 0; i + 1 < map->elements; i += 2)
-        if (redis_is_string(map->element[i]) && bytes_equal_text(redis_text(map->element[i]), name))
-            return map->element[i + 1];
-    return NULL;
-}
-
-static const redisReply *find_group(const redisReply *groups, const char *name)
-{
-    for (size_t i = 0; i < groups->elements; i++) {
-        const redisReply *group_name = member(groups->element[i], "name");
-
-        if (group_name != NULL && redis_is_string(group_name) &&
-            bytes_equal_text(redis_text(group_name), name))
-            return groups->element[i];
-    }
-    return NULL;
 }
 
 /* The group's pending entries and its lag. Redis before 7 knows no lag and a later one not always: then ready is
@@ -123,7 +96,7 @@ static void ask_group(struct queue_probe *probe, int64_t entries, struct queue_n
 
     if (groups == NULL)
         return;
-    const redisReply *group = find_group(groups, probe->dsn.group);
+    const redisReply *group = redis_find_group(groups, probe->dsn.group);
     int64_t others = (int64_t)groups->elements - (group != NULL);
     bool deletes = probe->dsn.delete_after_ack || probe->dsn.delete_after_reject;
     numbers->other_groups = deletes ? others : 0;
@@ -131,8 +104,8 @@ static void ask_group(struct queue_probe *probe, int64_t entries, struct queue_n
         numbers->ready = entries;
         numbers->pending = 0;
     } else {
-        numbers->pending = number_of(member(group, "pending"));
-        numbers->ready = number_of(member(group, "lag"));
+        numbers->pending = redis_member_number(group, "pending");
+        numbers->ready = redis_member_number(group, "lag");
         if (numbers->ready < 0 && probe->dsn.delete_after_ack)
             numbers->ready = entries > numbers->pending ? entries - numbers->pending : 0;
     }

@@ -340,9 +340,10 @@ void queue_answer_number(void *context, const redisReply *reply, const struct er
 /* The value behind a name in a flat CONFIG GET answer. */
 static void copy_config(const redisReply *reply, const char *name, char *out, size_t size)
 {
-    for (size_t i = 0; i + 1 < reply->elements; i += 2)
-        if (bytes_equal_text(redis_text(reply->element[i]), name))
-            snprintf(out, size, "%s", reply->element[i + 1]->str);
+    const redisReply *value = redis_member(reply, name);
+
+    if (value != NULL)
+        snprintf(out, size, "%s", value->str);
 }
 
 static void read_config(void *context, const redisReply *reply, const struct error *err)

@@ -39,36 +39,19 @@ static void entries_counted(void *context, const redisReply *reply, const struct
     take_number(context, reply, err);
 }
 
-/* A number of a group in XINFO's answer, name and value in turns; -1: it is not known. */
-static int64_t member(const redisReply *group, const char *name)
-{
-    for (size_t i = 0; i + 1 < group->elements; i += 2)
-        if (bytes_equal_text(redis_text(group->element[i]), name) &&
-            group->element[i + 1]->type == REDIS_REPLY_INTEGER)
-            return group->element[i + 1]->integer;
-    return -1;
-}
-
-static bool is_group(const redisReply *group, const char *name)
-{
-    for (size_t i = 0; i + 1 < group->elements; i += 2)
-        if (bytes_equal_text(redis_text(group->element[i]), "name"))
-            return bytes_equal_text(redis_text(group->element[i + 1]), name);
-    return false;
-}
-
 /* Where acknowledged entries stay in the stream its group alone knows how many do not count. */
 static void group_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct count *count = context;
+    const redisReply *group =
+        err == NULL ? redis_find_group(reply, count->queue->dsn.group) : NULL;
 
-    for (size_t i = 0; err == NULL && i < reply->elements; i++) {
-        const redisReply *group = reply->element[i];
-        int64_t pending = member(group, "pending"), lag = member(group, "lag");
-
-        if (is_group(group, count->queue->dsn.group) && pending >= 0 && lag >= 0)
-            count->entries = pending + lag;
-    }
+    if (group == NULL)
+        return;
+    int64_t pending = redis_member_number(group, "pending");
+    int64_t lag = redis_member_number(group, "lag");
+    if (pending >= 0 && lag >= 0)
+        count->entries = pending + lag;
 }
 
 static void delayed_counted(void *context, const redisReply *reply, const struct error *err)
@@ -135,14 +118,9 @@ static void delivered_read(void *context, const redisReply *reply, const struct 
         page_note(page, err);
         return;
     }
-    for (size_t i = 0; i < reply->elements; i++) {
-        const redisReply *group = reply->element[i];
-
-        for (size_t j = 0; is_group(group, page->queue->dsn.group) && j + 1 < group->elements;
-             j += 2)
-            if (bytes_equal_text(redis_text(group->element[j]), "last-delivered-id"))
-                (void)stream_id_parse(redis_text(group->element[j + 1]), &page->delivered);
-    }
+    const redisReply *group = redis_find_group(reply, page->queue->dsn.group);
+    if (group != NULL)
+        (void)stream_id_parse(redis_member_text(group, "last-delivered-id"), &page->delivered);
 }
 
 static bool is_behind(struct stream_id id, struct stream_id other)

@@ -109,14 +109,6 @@ void queue_set_up(struct queue *queue, queue_number_read *done, void *context)
                   queue->dsn.stream);
 }
 
-static struct bytes group_name(const redisReply *group)
-{
-    for (size_t i = 0; i + 1 < group->elements; i += 2)
-        if (bytes_equal_text(redis_text(group->element[i]), "name"))
-            return redis_text(group->element[i + 1]);
-    return BYTES_NONE;
-}
-
 static void answer_groups(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
@@ -124,7 +116,7 @@ static void answer_groups(void *context, const redisReply *reply, const struct e
     struct bytes *names = xcalloc(len + 1, sizeof(*names));
 
     for (size_t i = 0; i < len; i++)
-        names[i] = group_name(reply->element[i]);
+        names[i] = redis_member_text(reply->element[i], "name");
     call.names(call.context, queue_result(err), names, len, err);
     free(names);
 }

@@ -76,3 +76,33 @@ bool redis_is_elsewhere(struct bytes text)
 
     return begins_with_one(text, ELSEWHERE, COUNT(ELSEWHERE));
 }
+
+const redisReply *redis_member(const redisReply *list, const char *name)
+{
+    for (size_t i = 0; i + 1 < list->elements; i += 2)
+        if (bytes_equal_text(redis_text(list->element[i]), name))
+            return list->element[i + 1];
+    return NULL;
+}
+
+struct bytes redis_member_text(const redisReply *list, const char *name)
+{
+    const redisReply *member = redis_member(list, name);
+
+    return member != NULL ? redis_text(member) : BYTES_NONE;
+}
+
+int64_t redis_member_number(const redisReply *list, const char *name)
+{
+    const redisReply *member = redis_member(list, name);
+
+    return member != NULL && member->type == REDIS_REPLY_INTEGER ? member->integer : -1;
+}
+
+const redisReply *redis_find_group(const redisReply *groups, const char *name)
+{
+    for (size_t i = 0; i < groups->elements; i++)
+        if (bytes_equal_text(redis_member_text(groups->element[i], "name"), name))
+            return groups->element[i];
+    return NULL;
+}

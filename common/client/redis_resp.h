@@ -34,6 +34,14 @@ static inline struct bytes redis_text(const redisReply *reply)
     return (struct bytes){reply->str, (size_t)reply->len};
 }
 
+/* Of a flat list of names and values, as XINFO and CONFIG GET answer: the value behind that name; NULL: there is
+ * none. */
+const redisReply *redis_member(const redisReply *list, const char *name);
+struct bytes redis_member_text(const redisReply *list, const char *name);
+int64_t redis_member_number(const redisReply *list, const char *name); /* -1: there is none */
+/* Of XINFO GROUPS' answer: the group of that name, or NULL. */
+const redisReply *redis_find_group(const redisReply *groups, const char *name);
+
 /* What PHP's client and ours put in front of a string: nothing more. */
 static inline bool redis_is_string(const redisReply *reply)
 {
