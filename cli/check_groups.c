@@ -1,7 +1,7 @@
 #include "cli/check_groups.h"
 
 #include "common/base/alloc.h"
-#include "common/client/redis_connect.h"
+#include "common/client/redis.h"
 
 #include <stdio.h>
 #include <stdlib.h>

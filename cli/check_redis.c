@@ -3,7 +3,7 @@
 #include "cli/check_groups.h"
 #include "common/base/alloc.h"
 #include "common/base/random.h"
-#include "common/client/redis_connect.h"
+#include "common/client/redis.h"
 
 #include <ctype.h>
 #include <inttypes.h>

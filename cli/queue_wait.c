@@ -1,9 +1,5 @@
 #include "cli/queue_wait.h"
 
-#include "common/base/clock.h"
-
-#include <poll.h>
-
 void queue_wait_done(void *context, int result, const struct error *err)
 {
     struct queue_wait *wait = context;
@@ -22,14 +18,8 @@ void queue_wait_number(void *context, int result, int64_t number, const struct e
 
 int queue_wait(struct queue *queue, const struct queue_wait *wait, struct error *err)
 {
-    while (!wait->there) {
-        struct pollfd fd = {.fd = queue_fd(queue), .events = queue_events(queue)};
-        int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
-
-        if (poll(&fd, 1, timeout) <= 0)
-            fd.revents = 0;
-        queue_process(queue, fd.revents);
-    }
+    while (!wait->there)
+        queue_wait_once(queue);
     *err = wait->err;
     return wait->result;
 }

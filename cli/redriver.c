@@ -1,10 +1,8 @@
 #include "cli/redriver.h"
 
 #include "common/base/alloc.h"
-#include "common/base/clock.h"
 #include "common/client/queue.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 struct redriver_transport {
@@ -41,16 +39,8 @@ void redriver_free(struct redriver *redriver)
 
 static void wait_for(struct redriver_transport *transport)
 {
-    struct queue *queue = transport->queue;
-
-    while (transport->under_way > 0) {
-        struct pollfd fd = {.fd = queue_fd(queue), .events = queue_events(queue)};
-        int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
-
-        if (poll(&fd, 1, timeout) <= 0)
-            fd.revents = 0;
-        queue_process(queue, fd.revents);
-    }
+    while (transport->under_way > 0)
+        queue_wait_once(transport->queue);
 }
 
 static void on_connected(void *context, int result, const struct error *err)

@@ -5,7 +5,7 @@
 #include "common/base/log.h"
 #include "common/client/failure.h"
 #include "common/client/hub_probe.h"
-#include "common/client/redis_connect.h"
+#include "common/client/redis.h"
 #include "common/runtime/readiness.h"
 #include "common/wire/dsn.h"
 

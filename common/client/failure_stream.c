@@ -4,13 +4,11 @@
 
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
-#include "common/base/clock.h"
 #include "common/client/failure_store.h"
 #include "common/client/queue_failed.h"
 #include "common/client/queue_group.h"
 #include "common/wire/base64.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 #define PAGE_ENTRIES 128
@@ -90,15 +88,8 @@ static void take_done(void *context, int result, const struct error *err)
 
 static int wait_for_answers(struct failure_stream *stream)
 {
-    struct queue *queue = stream->queue;
-
-    while (stream->under_way > 0) {
-        struct pollfd waiting = {.fd = queue_fd(queue), .events = queue_events(queue)};
-        int timeout = clock_poll_timeout(queue_deadline_ms(queue), clock_monotonic_ms());
-
-        poll(&waiting, 1, timeout);
-        queue_process(queue, waiting.revents);
-    }
+    while (stream->under_way > 0)
+        queue_wait_once(stream->queue);
     return stream->result;
 }
 

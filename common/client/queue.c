@@ -2,7 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/client/queue_internal.h"
-#include "common/client/redis_connect.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -240,6 +239,11 @@ int64_t queue_deadline_ms(const struct queue *queue)
 void queue_process(struct queue *queue, short revents)
 {
     redis_process(queue->redis, revents);
+}
+
+void queue_wait_once(struct queue *queue)
+{
+    redis_wait(queue->redis);
 }
 
 /* A request kept until it is answered: a server that has forgotten the script gets both again. */

@@ -60,6 +60,8 @@ short queue_events(const struct queue *queue);
 int64_t queue_deadline_ms(const struct queue *queue);
 /* After poll, and at the deadline. revents as poll gave them, or 0. */
 void queue_process(struct queue *queue, short revents);
+/* Both, for who may wait: polls once, until the deadline at most, and processes what comes. */
+void queue_wait_once(struct queue *queue);
 
 /* The consumer's side ------------------------------------------------------------------------- */
 

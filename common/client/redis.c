@@ -51,6 +51,11 @@ struct redis {
     bool asking; /* the oldest request is aside */
 };
 
+int64_t redis_dsn_timeout_ms(const struct dsn_redis *dsn)
+{
+    return dsn->timeout_s > 0 ? (int64_t)(dsn->timeout_s * 1000) : REDIS_TIMEOUT_MS;
+}
+
 struct redis *redis_new(const char *address, int64_t timeout_ms, redis_broken *broken,
                         void *context)
 {
@@ -571,4 +576,53 @@ void redis_process(struct redis *redis, short revents)
         give_up_answer(redis);
     else if (has_output(redis))
         write_requests(redis);
+}
+
+/* For those who may wait ----------------------------------------------------------------------------- */
+
+void redis_wait(struct redis *redis)
+{
+    struct pollfd waiting = {.fd = redis_fd(redis), .events = redis_events(redis)};
+    int timeout = clock_poll_timeout(redis_deadline_ms(redis), clock_monotonic_ms());
+
+    if (poll(&waiting, 1, timeout) <= 0)
+        waiting.revents = 0;
+    redis_process(redis, waiting.revents);
+}
+
+struct call {
+    struct redis *redis;
+    bool answered;
+    redisReply *reply;
+    struct error err;
+};
+
+static void call_answered(void *context, const redisReply *reply, const struct error *err)
+{
+    struct call *call = context;
+
+    (void)reply;
+    call->answered = true;
+    if (err != NULL)
+        call->err = *err;
+    else
+        call->reply = redis_keep_reply(call->redis);
+}
+
+redisReply *redis_call(struct redis *redis, const struct bytes *arguments, size_t count,
+                       struct error *err)
+{
+    struct call call = {.redis = redis};
+
+    redis_send(redis, arguments, count, 0, call_answered, &call);
+    while (!call.answered)
+        redis_wait(redis);
+    if (call.reply == NULL && err != NULL)
+        *err = call.err;
+    return call.reply;
+}
+
+void redis_reply_free(redisReply *reply)
+{
+    freeReplyObject(reply);
 }

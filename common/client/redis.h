@@ -1,6 +1,7 @@
 /* One connection to Redis: non-blocking, requests answered in order, each by its callback.
  *
- * How the server is found, connected and greeted: redis_dial.h. Nothing here blocks, and one thread uses it.
+ * How the server is found, connected and greeted: redis_dial.h. Nothing here blocks but redis_wait and redis_call, for
+ * programs that may wait (the monitor, the command line). One thread uses it.
  *
  * A frozen server is noticed by the deadline of the oldest request; the connection is then broken by us. The
  * deadline is about silence: while its answer still comes in, its time begins anew. How long a large request
@@ -16,6 +17,10 @@
 
 #include "common/client/redis_resp.h"
 #include "common/wire/dsn.h"
+
+#define REDIS_TIMEOUT_MS 5000
+/* Connect and answer time-out of a DSN in ms. */
+int64_t redis_dsn_timeout_ms(const struct dsn_redis *dsn);
 
 struct redis;
 
@@ -66,6 +71,14 @@ int redis_fd(const struct redis *redis); /* -1: none; another one after redis_pr
 short redis_events(const struct redis *redis);
 int64_t redis_deadline_ms(const struct redis *redis); /* monotonic; -1: none */
 void redis_process(struct redis *redis, short revents);
+
+/* Waits for what comes next, or the deadline, and processes it. Not while it is closed. */
+void redis_wait(struct redis *redis);
+/* Waits for the answer to one request; NULL with err when there is none or it is an error. Free it with
+ * redis_reply_free. */
+redisReply *redis_call(struct redis *redis, const struct bytes *arguments, size_t count,
+                       struct error *err);
+void redis_reply_free(redisReply *reply);
 
 /* Of the callback that runs: the reply is its own from now on. Free it with freeReplyObject. */
 redisReply *redis_keep_reply(struct redis *redis);

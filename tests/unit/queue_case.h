@@ -5,7 +5,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/client/queue_group.h"
-#include "common/client/redis_connect.h"
+#include "common/client/redis.h"
 
 #include <errno.h>
 #include <poll.h>
