@@ -1,6 +1,7 @@
 #include "cli/check_tls.h"
 
 #include "common/base/clock.h"
+#include "common/client/tls.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -11,32 +12,11 @@
 /* With TLS 1.3 a broker that misses our certificate says so only after the handshake. */
 #define ALERT_WAIT_MS 1000
 
-/* OpenSSL's first complaint, which is the cause of the others. */
-static const char *reason(void)
-{
-    unsigned long code = ERR_peek_error();
-    const char *text =
-        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-
-    return code != 0 && text ? text : "no reason is known";
-}
-
 static bool fault(struct buf *why, const char *key, const char *file, const char *hint)
 {
-    buf_printf(why, "%s %s: %s%s", key, file, reason(), hint);
+    buf_printf(why, "%s %s: %s%s", key, file, tls_reason(), hint);
     ERR_clear_error();
     return false;
-}
-
-static int give_password(char *out, int size, int writing, void *password)
-{
-    size_t len = strlen(password);
-
-    (void)writing;
-    if (len > (size_t)size)
-        return -1;
-    memcpy(out, password, len);
-    return (int)len;
 }
 
 static bool load_files(const struct settings_mqtt *mqtt, SSL_CTX *context, struct buf *why)
@@ -49,7 +29,7 @@ static bool load_files(const struct settings_mqtt *mqtt, SSL_CTX *context, struc
         return true;
     if (SSL_CTX_use_certificate_chain_file(context, mqtt->cert_file) != 1)
         return fault(why, "cert_file", mqtt->cert_file, "; it must hold our certificate (PEM)");
-    SSL_CTX_set_default_passwd_cb(context, give_password);
+    SSL_CTX_set_default_passwd_cb(context, tls_give_passphrase);
     SSL_CTX_set_default_passwd_cb_userdata(context, mqtt->key_password);
     if (SSL_CTX_use_PrivateKey_file(context, mqtt->key_file, SSL_FILETYPE_PEM) != 1) {
         return fault(why, "key_file", mqtt->key_file,
@@ -94,7 +74,7 @@ static bool wait_for(SSL *ssl, int result, int64_t deadline_ms)
 
 static void say_handshake(const struct settings_mqtt *mqtt, struct buf *why)
 {
-    const char *text = reason();
+    const char *text = tls_reason();
     bool ended = ERR_peek_error() == 0 || strstr(text, "unexpected eof");
     bool no_tls = strstr(text, "wrong version number") || strstr(text, "packet length too long");
 
@@ -109,24 +89,6 @@ static void say_handshake(const struct settings_mqtt *mqtt, struct buf *why)
         buf_append_text(why, "; does the broker take our certificate? See cert_file and key_file");
     }
     ERR_clear_error();
-}
-
-/* "DNS:broker.example.org, IP Address:10.0.0.1", or its subject. */
-static void append_names(struct buf *out, X509 *certificate)
-{
-    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-    BIO *text = BIO_new(BIO_s_mem());
-    char *data;
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        BIO_puts(text, i > 0 ? ", " : "");
-        GENERAL_NAME_print(text, sk_GENERAL_NAME_value(names, i));
-    }
-    if (!names)
-        X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE);
-    long len = BIO_get_mem_data(text, &data);
-    buf_append(out, (struct bytes){data, len > 0 ? (size_t)len : 0});
-    BIO_free(text);
-    GENERAL_NAMES_free(names);
 }
 
 static bool judge_certificate(const struct settings_mqtt *mqtt, const char *host, SSL *ssl,
@@ -150,7 +112,7 @@ static bool judge_certificate(const struct settings_mqtt *mqtt, const char *host
     } else if (X509_check_host(certificate, host, 0, 0, NULL) != 1 &&
                X509_check_ip_asc(certificate, host, 0) != 1) {
         buf_printf(why, "TLS: the broker's certificate is not for %s, but for ", host);
-        append_names(why, certificate);
+        tls_append_names(why, certificate);
         buf_append_text(why, "; see [mqtt] host (MQTT_HOST)");
     } else {
         good = true;

@@ -1,6 +1,8 @@
 #include "monitor/metrics.h"
 
-#include "monitor/certificates.h"
+#include "common/client/tls.h"
+#include "common/settings/settings_table.h"
+#include "common/wire/dsn.h"
 
 #include <string.h>
 
@@ -325,13 +327,67 @@ static void write_probe(struct buf *out, const struct settings *settings, const 
                  atomic_load(&probe->failed), 0);
 }
 
-static void write_certificate(void *context, const char *name, double expiry_s)
+/* When the certificates of a file expire that the settings name. key: as the setting or the DSN's option has it. */
+static void write_certificate(struct buf *out, const struct setting_view *view, const char *key,
+                              const char *path, bool authorities)
 {
-    struct buf *out = context;
+    double expiry = path != NULL && path[0] != '\0' ? tls_file_expiry(path, authorities) : -1;
+    struct buf name = {0};
 
+    if (expiry < 0)
+        return;
+    setting_view_title(view, &name);
+    buf_printf(&name, " %s", key);
     buf_append_text(out, PREFIX "certificate_expiry_timestamp_seconds{name=\"");
-    write_label_value(out, name);
-    buf_printf(out, "\"} %.0f\n", expiry_s);
+    write_label_value(out, buf_text(&name));
+    buf_printf(out, "\"} %.0f\n", expiry);
+    buf_free(&name);
+}
+
+static void write_certificates_of_dsn(struct buf *out, const struct setting_view *view,
+                                      const char *text)
+{
+    struct dsn_redis dsn;
+    struct error ignored;
+
+    if (dsn_redis_parse(&dsn, text, &ignored) < 0)
+        return;
+    if (dsn.tls) {
+        write_certificate(out, view, "ssl[cafile]", dsn.tls_ca_file, true);
+        write_certificate(out, view, "ssl[local_cert]", dsn.tls_cert_file, false);
+    }
+    dsn_redis_free(&dsn);
+}
+
+static void write_certificates_of_row(struct buf *out, const struct setting_view *view,
+                                      const struct setting *row)
+{
+    bool is_dsn = strcmp(row->key, "dsn") == 0;
+    bool authorities = strcmp(row->key, "ca_file") == 0;
+
+    if (!is_dsn && !authorities && strcmp(row->key, "cert_file") != 0)
+        return;
+    const char *text = *setting_text(row, view->base);
+    if (!is_dsn)
+        write_certificate(out, view, row->key, text, authorities);
+    else if (text != NULL && dsn_is_redis(text))
+        write_certificates_of_dsn(out, view, text);
+}
+
+/* Of each file that the settings name and that can be read, as "mqtt cert_file", or an option of a DSN, as
+ * "transport:async ssl[cafile]". Under the supervisor a monitor knows those that it reads: of [mqtt], [mercure], the
+ * first transport and the failure transport. */
+static void write_certificates(struct buf *out, const struct settings *settings)
+{
+    write_head(out, "certificate_expiry_timestamp_seconds", "gauge",
+               "When the certificates of a file that the settings name expire.");
+    for (size_t i = 0; i < settings_views_len(settings); i++) {
+        const struct setting_view view = settings_view(settings, i);
+
+        for (size_t k = 0; k < SETTINGS_TABLE_LEN; k++)
+            if (SETTINGS_TABLE[k].section == view.section)
+                write_certificates_of_row(out, &view, &SETTINGS_TABLE[k]);
+    }
 }
 
 void metrics_write(struct buf *out, const struct settings *settings, const struct stats *stats,
@@ -342,7 +398,5 @@ void metrics_write(struct buf *out, const struct settings *settings, const struc
     write_rows(out, stats, GAUGES, LENGTH_OF(GAUGES), "gauge");
     write_histograms(out, stats);
     write_probe(out, settings, stats);
-    write_head(out, "certificate_expiry_timestamp_seconds", "gauge",
-               "When the certificates of a file that the settings name expire.");
-    certificates_each(settings, write_certificate, out);
+    write_certificates(out, settings);
 }

@@ -1,6 +1,6 @@
 #include "common/client/redis_tls.h"
 
-#include "common/base/buf.h"
+#include "common/client/tls.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -10,35 +10,13 @@
 /* Of the names in a certificate, for an error's text. */
 #define NAMES_MAX 80
 
-/* OpenSSL's first complaint, which is the cause of the others. */
-static const char *reason(void)
-{
-    unsigned long code = ERR_peek_error();
-    const char *text =
-        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-
-    return code != 0 && text != NULL ? text : "no reason is known";
-}
-
 static int fail_file(struct error *err, const char *option, const char *file, const char *must)
 {
     int result = error_set(err, ERR_REFUSED, "TLS: ssl[%s] %s: %s; it must hold %s", option, file,
-                           reason(), must);
+                           tls_reason(), must);
 
     ERR_clear_error();
     return result;
-}
-
-static int give_passphrase(char *out, int size, int writing, void *passphrase)
-{
-    size_t len = passphrase != NULL ? strlen(passphrase) : 0;
-
-    (void)writing;
-    if (len > (size_t)size)
-        return -1;
-    if (len > 0)
-        memcpy(out, passphrase, len);
-    return (int)len;
 }
 
 static int load_authorities(const struct dsn_redis *dsn, SSL_CTX *context, struct error *err)
@@ -62,7 +40,7 @@ static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, s
         return 0;
     if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
         return fail_file(err, "local_cert", certificate, "our certificate (PEM)");
-    SSL_CTX_set_default_passwd_cb(context, give_passphrase);
+    SSL_CTX_set_default_passwd_cb(context, tls_give_passphrase);
     SSL_CTX_set_default_passwd_cb_userdata(context, dsn->tls_passphrase);
     if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
         return fail_file(err, key == certificate ? "local_cert" : "local_pk", key,
@@ -103,7 +81,7 @@ int redis_tls_new(struct ssl_st **ssl, const struct dsn_redis *dsn, const char *
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (context == NULL)
-        return error_set(err, ERR_REFUSED, "TLS: %s", reason());
+        return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 #ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
     /* A server that ends says no good-bye. No answer can be cut short so: RESP says how long each is. */
@@ -117,7 +95,7 @@ int redis_tls_new(struct ssl_st **ssl, const struct dsn_redis *dsn, const char *
     if (result < 0)
         return result;
     if (*ssl == NULL || SSL_set_fd(*ssl, fd) != 1)
-        return error_set(err, ERR_REFUSED, "TLS: %s", reason());
+        return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
     SSL_set_app_data(*ssl, (void *)(uintptr_t)dsn);
     SSL_set_verify(*ssl, dsn->tls_verify_peer ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify);
     if (dsn->tls_sni && !is_address(name_of_peer(dsn, host)))
@@ -125,25 +103,6 @@ int redis_tls_new(struct ssl_st **ssl, const struct dsn_redis *dsn, const char *
     SSL_set_connect_state(*ssl);
     ERR_clear_error();
     return 0;
-}
-
-/* "DNS:redis.example.org, IP Address:10.0.0.1", or its subject. */
-static void append_names(struct buf *out, X509 *certificate)
-{
-    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-    BIO *text = BIO_new(BIO_s_mem());
-    char *data;
-
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        BIO_puts(text, i > 0 ? ", " : "");
-        GENERAL_NAME_print(text, sk_GENERAL_NAME_value(names, i));
-    }
-    if (names == NULL)
-        X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE);
-    long len = BIO_get_mem_data(text, &data);
-    buf_append(out, (struct bytes){data, len > 0 ? (size_t)len : 0});
-    BIO_free(text);
-    GENERAL_NAMES_free(names);
 }
 
 int redis_tls_check_name(struct ssl_st *ssl, const struct dsn_redis *dsn, const char *host,
@@ -160,7 +119,7 @@ int redis_tls_check_name(struct ssl_st *ssl, const struct dsn_redis *dsn, const 
         return error_set(err, ERR_REFUSED, "TLS: the server has no certificate");
     if (X509_check_host(certificate, name, 0, 0, NULL) != 1 &&
         X509_check_ip_asc(certificate, name, 0) != 1) {
-        append_names(&names, certificate);
+        tls_append_names(&names, certificate);
         result = error_set(err, ERR_REFUSED,
                            "TLS: the server's certificate is not for %s, but for %.*s; name the "
                            "server so, or give ssl[peer_name]",
@@ -195,7 +154,7 @@ static bool is_about_ours(const char *text)
 
 static int explain_reason(const struct dsn_redis *dsn, struct error *err)
 {
-    const char *text = reason();
+    const char *text = tls_reason();
 
     if (strstr(text, "wrong version number") != NULL ||
         strstr(text, "packet length too long") != NULL)

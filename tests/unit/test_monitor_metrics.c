@@ -1,4 +1,4 @@
-#include "monitor/certificates.h"
+#include "common/client/tls.h"
 #include "monitor/metrics.h"
 
 #include <setjmp.h>
@@ -169,8 +169,8 @@ static void test_a_certificate_tells_when_it_expires(void **state)
                            "mqtt_bridge_certificate_expiry_timestamp_seconds{name=\"mqtt "
                            "cert_file\"} 2000000000\n"));
     assert_non_null(strstr(buf_text(&out), "{name=\"mercure ca_file\"} 2100000000\n"));
-    assert_true(certificates_expiry("/nonexistent", false) < 0);
-    assert_true(certificates_expiry("LICENSE", true) < 0);
+    assert_true(tls_file_expiry("/nonexistent", false) < 0);
+    assert_true(tls_file_expiry("LICENSE", true) < 0);
     buf_free(&out);
     EVP_PKEY_free(key);
     unlink(path);
