@@ -109,7 +109,7 @@ static bool log_enabled(enum log_level level)
     return is_written(level) || (taker != NULL && level >= LOG_LEVEL_INFO);
 }
 
-const char *log_level_name(enum log_level level)
+static const char *level_name(enum log_level level)
 {
     for (size_t i = 0; i < LEVELS_LEN; i++)
         if (LEVELS[i].level == level)
@@ -252,7 +252,7 @@ void log_format_line(struct buf *out, const struct log_options *options, int64_t
     }
     clock_format_us(wall_us, when);
     if (options->format == LOG_FORMAT_LINE) {
-        buf_printf(out, "[%s+00:00] mqtt.%s: ", when, log_level_name(level));
+        buf_printf(out, "[%s+00:00] mqtt.%s: ", when, level_name(level));
         append_message(out, message);
         buf_append_char(out, ' ');
         append_map(out, context, LOG_FORMAT_LINE);
@@ -266,7 +266,7 @@ void log_format_line(struct buf *out, const struct log_options *options, int64_t
         buf_printf(out,
                    ",\"level\":%d,\"level_name\":\"%s\",\"channel\":\"mqtt\","
                    "\"datetime\":\"%s+00:00\",\"extra\":",
-                   (int)level, log_level_name(level), when);
+                   (int)level, level_name(level), when);
         append_map(out, extra, LOG_FORMAT_JSON);
         buf_append_char(out, '}');
     }
@@ -345,7 +345,7 @@ static void give(int64_t wall_us, enum log_level level, const struct log_field *
     char when[CLOCK_TEXT_SIZE];
 
     clock_format_us(wall_us, when);
-    buf_printf(&line, "%s %s ", when, log_level_name(level));
+    buf_printf(&line, "%s %s ", when, level_name(level));
     append_message(&line, message);
     if (context[0].kind != LOG_FIELD_END) {
         buf_append_char(&line, ' ');

@@ -77,7 +77,6 @@ void log_reopen(int fd); /* after SIGUSR1: lines go there from now on */
  * {<context>}" without an end of line. Any thread calls it. */
 typedef void log_taker(void *context, const char *line);
 void log_give_to(log_taker *take, void *context);
-const char *log_level_name(enum log_level level); /* "WARNING" */
 
 void log_write(enum log_level level, const struct log_field *context, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

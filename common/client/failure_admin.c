@@ -106,25 +106,6 @@ static int look_for_table(struct failure_admin *admin, bool *exists, struct erro
     return 0;
 }
 
-int failure_admin_count(struct failure_admin *admin, int64_t *count, struct error *err)
-{
-    const char *values[] = {admin->queue_name};
-    struct failure_pg_answer answer;
-    bool exists = false;
-
-    if (admin->stream != NULL)
-        return FAILURE_STREAM.count(admin->stream, count, err);
-    *count = 0;
-    if (look_for_table(admin, &exists, err) < 0)
-        return -(int)err->code;
-    if (!exists)
-        return 0;
-    if (failure_pg_run(admin->pg, admin->sql.count, values, 1, &answer) < 0)
-        return tell(&answer, err);
-    *count = answer.number;
-    return 0;
-}
-
 /* PostgreSQL's array of numbers: "{1,2}". They were ids before. */
 static char *array_of(const struct bytes *ids, size_t len)
 {
@@ -220,7 +201,7 @@ static int lock_rows(struct failure_admin *admin, const struct failure_wanted *w
         result = failure_pg_rows(admin->pg, admin->sql.take, values, 4, give, &reading, &answer);
     free(ids);
     if (result < 0)
-        failure_admin_release(admin);
+        failure_pg_close(admin->pg);
     return result < 0 ? tell(&answer, err) : 0;
 }
 
@@ -258,7 +239,7 @@ static int remove_rows(struct failure_admin *admin, const struct bytes *ids, siz
 
     free(array);
     if (result < 0)
-        failure_admin_release(admin);
+        failure_pg_close(admin->pg);
     return result < 0 ? tell(&answer, err) : 0;
 }
 
@@ -267,10 +248,4 @@ int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, s
 {
     return admin->stream != NULL ? failure_stream_remove(admin->stream, ids, len, removed, err)
                                  : remove_rows(admin, ids, len, removed, err);
-}
-
-void failure_admin_release(struct failure_admin *admin)
-{
-    if (admin->pg != NULL)
-        failure_pg_close(admin->pg);
 }

@@ -1,4 +1,4 @@
-/* The failed messages, for an operator: count, list, take and remove them. Blocking, for the command line and for
+/* The failed messages, for an operator: list, take and remove them. Blocking, for the command line and for
  * a thread of the monitor's.
  *
  *     failure_admin_take(admin, &wanted, visit, context, &err);         locked, each given to visit
@@ -59,7 +59,6 @@ void failure_admin_free(struct failure_admin *admin);
 bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id);
 
 /* Results: 0, -ERR_UNREACHABLE (waiting may help), -ERR_REFUSED. A table that is not there yet is empty. */
-MUST_CHECK int failure_admin_count(struct failure_admin *admin, int64_t *count, struct error *err);
 /* In the order in which they came here, or the reverse. */
 MUST_CHECK int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
                                   failure_visit *visit, void *context, struct error *err);
@@ -71,7 +70,7 @@ struct failure_wanted {
     bool without_body;
 };
 
-/* Locks those of the ids that are there and free, until failure_admin_settle or failure_admin_release, and gives
+/* Locks those of the ids that are there and free, until failure_admin_settle or failure_admin_free, and gives
  * each to visit, in no order. */
 MUST_CHECK int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
                                   failure_visit *visit, void *context, struct error *err);
@@ -79,6 +78,5 @@ MUST_CHECK int failure_admin_take(struct failure_admin *admin, const struct fail
  * gone, or still there and free. */
 MUST_CHECK int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids,
                                     size_t len, int64_t *removed, struct error *err);
-void failure_admin_release(struct failure_admin *admin);
 
 #endif

@@ -32,7 +32,9 @@ void redis_write_argument(struct buf *resp, struct bytes argument)
     buf_append(resp, BYTES("\r\n"));
 }
 
-struct bytes redis_inner_error(struct bytes text)
+/* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
+ * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
+static struct bytes inner_error(struct bytes text)
 {
     static const struct bytes where = BYTES("@user_script:");
     const char *found;
@@ -48,7 +50,7 @@ struct bytes redis_inner_error(struct bytes text)
 
 static bool begins_with_one(struct bytes text, const char *const *words, size_t count)
 {
-    struct bytes error = redis_inner_error(text);
+    struct bytes error = inner_error(text);
 
     for (size_t i = 0; i < count; i++)
         if (bytes_starts_with(error, bytes_of(words[i])))

@@ -19,9 +19,6 @@ void redis_format(struct buf *resp, const char *format, va_list arguments);
 void redis_write_count(struct buf *resp, size_t count);
 void redis_write_argument(struct buf *resp, struct bytes argument);
 
-/* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
- * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
-struct bytes redis_inner_error(struct bytes text);
 /* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN, OOM, BUSY,
  * MISCONF, NOREPLICAS, UNBLOCKED, too many clients; of a Cluster MOVED, ASK, TRYAGAIN, CLUSTERDOWN), else
  * -ERR_REFUSED. */
