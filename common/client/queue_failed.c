@@ -43,8 +43,7 @@ static void entries_counted(void *context, const redisReply *reply, const struct
 static void group_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct count *count = context;
-    const redisReply *group =
-        err == NULL ? redis_find_group(reply, count->queue->dsn.group) : NULL;
+    const redisReply *group = err == NULL ? redis_find_group(reply, count->queue->dsn.group) : NULL;
 
     if (group == NULL)
         return;
