@@ -5,7 +5,6 @@
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/client/failure_store.h"
-#include "common/client/failure_stream.h"
 #include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 

@@ -1,9 +1,10 @@
-/* What the failure transport is kept in, as failure.c needs it: functions that block, called in a thread beside the
- * loop, one at a time. For failure*.c only. */
+/* What the failure transport is kept in, as failure.c and failure_admin.c need it: functions that block, called in a
+ * thread beside the loop, one at a time. For failure*.c only. */
 #ifndef COMMON_CLIENT_FAILURE_STORE_H
 #define COMMON_CLIENT_FAILURE_STORE_H
 
 #include "common/client/failure.h"
+#include "common/client/failure_admin.h"
 
 struct failure_store {
     /* Connects to nothing yet. -ERR_USAGE names the setting. */
@@ -18,5 +19,16 @@ struct failure_store {
 
 extern const struct failure_store FAILURE_TABLE;  /* failure_table.c: PostgreSQL */
 extern const struct failure_store FAILURE_STREAM; /* failure_stream.c: Redis */
+
+/* What an operator does with one in Redis: failure_admin.h has what the calls mean; `state` is FAILURE_STREAM's. */
+/* "1764467168000-0", as Redis writes it. */
+bool failure_stream_is_id(struct bytes id);
+MUST_CHECK int failure_stream_list(void *state, const struct failure_query *query,
+                                   failure_visit *visit, void *context, struct error *err);
+MUST_CHECK int failure_stream_take(void *state, const struct failure_wanted *wanted,
+                                   failure_visit *visit, void *context, struct error *err);
+/* XACK and XDEL. */
+MUST_CHECK int failure_stream_remove(void *state, const struct bytes *ids, size_t len,
+                                     int64_t *removed, struct error *err);
 
 #endif

@@ -1,10 +1,9 @@
 /* The failure transport in Redis: a queue, as Messenger's own transport has it. The queue's answers are waited for
  * here; its connection is kept for the next request. */
-#include "common/client/failure_stream.h"
+#include "common/client/failure_store.h"
 
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
-#include "common/client/failure_store.h"
 #include "common/client/queue_failed.h"
 #include "common/client/queue_group.h"
 #include "common/wire/base64.h"

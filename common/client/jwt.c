@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/settings/settings_verify.h"
-#include "common/wire/jwt_claims.h"
+#include "common/wire/base64.h"
 
 #include <errno.h>
 #include <openssl/bn.h>
@@ -218,6 +218,20 @@ static bool der_to_raw(struct buf *signature)
     return true;
 }
 
+void jwt_encode_claims(struct buf *out, const char *algorithm, int64_t expires_s)
+{
+    struct buf json = {0};
+
+    buf_printf(&json, "{\"typ\":\"JWT\",\"alg\":\"%s\"}", algorithm);
+    base64_encode_url(out, buf_bytes(&json));
+    buf_append_char(out, '.');
+    buf_clear(&json);
+    buf_printf(&json, "{\"exp\":%lld,\"mercure\":{\"publish\":[\"*\"],\"subscribe\":[]}}",
+               (long long)expires_s);
+    base64_encode_url(out, buf_bytes(&json));
+    buf_free(&json);
+}
+
 static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
 {
     struct buf signature = {0};
@@ -225,7 +239,7 @@ static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
 
     ERR_clear_error();
     buf_clear(&jwt->token);
-    jwt_claims_encode(&jwt->token, jwt->algorithm->name, now_s + LIFETIME_S);
+    jwt_encode_claims(&jwt->token, jwt->algorithm->name, now_s + LIFETIME_S);
     if (jwt->algorithm->kind == KEY_SECRET)
         done = sign_with_secret(jwt, buf_bytes(&jwt->token), &signature);
     else
@@ -233,7 +247,7 @@ static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
     if (done && jwt->algorithm->kind == KEY_EC)
         done = der_to_raw(&signature);
     buf_append_char(&jwt->token, '.');
-    base64url_encode(&jwt->token, buf_bytes(&signature));
+    base64_encode_url(&jwt->token, buf_bytes(&signature));
     buf_text(&jwt->token);
     buf_free(&signature);
     jwt->renewed_s = done ? now_s + RENEWED_AFTER_S : 0;

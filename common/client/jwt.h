@@ -3,6 +3,7 @@
 #ifndef COMMON_CLIENT_JWT_H
 #define COMMON_CLIENT_JWT_H
 
+#include "common/base/buf.h"
 #include "common/base/error.h"
 #include "common/settings/settings.h"
 
@@ -16,5 +17,9 @@ void jwt_free(struct jwt *jwt);
 /* Valid now; owned by jwt until the next call. NULL with err if signing fails. */
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err);
 void jwt_renew(struct jwt *jwt); /* a 401: mint at the next call (no effect on a given one) */
+
+/* Header and claims, as hubs 0.x and 1.0 accept them; pure.
+ * base64url({"typ":"JWT","alg":…}) "." base64url({"exp":…,"mercure":{"publish":["*"],"subscribe":[]}}) */
+void jwt_encode_claims(struct buf *out, const char *algorithm, int64_t expires_s);
 
 #endif

@@ -33,6 +33,20 @@ void base64_encode(struct buf *out, struct bytes data)
     out->len += len;
 }
 
+void base64_encode_url(struct buf *out, struct bytes data)
+{
+    size_t from = out->len;
+
+    base64_encode(out, data);
+    while (out->len > from && out->data[out->len - 1] == '=')
+        out->len--;
+    for (size_t i = from; i < out->len; i++)
+        if (out->data[i] == '+')
+            out->data[i] = '-';
+        else if (out->data[i] == '/')
+            out->data[i] = '_';
+}
+
 static void count_group(struct base64_count *count, uint32_t word, unsigned digits)
 {
     count->len += 4;

@@ -7,6 +7,8 @@
 #include "common/base/error.h"
 
 void base64_encode(struct buf *out, struct bytes data);
+/* With + and / replaced and no padding: RFC 4648, section 5. */
+void base64_encode_url(struct buf *out, struct bytes data);
 
 /* How long the base64 of bytes that come in parts would be, without writing it, and how many `/` it has,
  * which other codecs escape. Zero-initialised is empty; nothing may be added behind base64_count_end. */

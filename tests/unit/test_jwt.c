@@ -309,6 +309,30 @@ static void test_a_key_of_the_wrong_kind_is_refused(void **state)
     EVP_PKEY_free(rsa);
 }
 
+static void test_base64url_has_no_padding(void **state)
+{
+    struct buf out = {0};
+
+    (void)state;
+    base64_encode_url(&out, BYTES("\xFB\xEF\xFF\xFE"));
+    assert_string_equal(buf_text(&out), "--___g");
+    buf_free(&out);
+}
+
+/* {"typ":"JWT","alg":"HS256"} and {"exp":1700003600,"mercure":{"publish":["*"],"subscribe":[]}} */
+static void test_the_claims_are_symfonys(void **state)
+{
+    struct buf out = {0};
+
+    (void)state;
+    jwt_encode_claims(&out, "HS256", 1700003600);
+    assert_string_equal(buf_text(&out),
+                        "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9."
+                        "eyJleHAiOjE3MDAwMDM2MDAsIm1lcmN1cmUiOnsicHVibGlzaCI6WyIqIl0sInN1YnNj"
+                        "cmliZSI6W119fQ");
+    buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +344,8 @@ int main(void)
         cmocka_unit_test(test_a_given_token_stays_what_it_is),
         cmocka_unit_test(test_faulty_settings_are_named),
         cmocka_unit_test(test_a_key_of_the_wrong_kind_is_refused),
+        cmocka_unit_test(test_base64url_has_no_padding),
+        cmocka_unit_test(test_the_claims_are_symfonys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
