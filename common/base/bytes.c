@@ -109,15 +109,19 @@ bool bytes_to_port(struct bytes text, uint16_t *port)
     return true;
 }
 
+static bool is_separator(char c)
+{
+    return c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 bool bytes_next_item(struct bytes *list, struct bytes *item)
 {
-    static const char SEPARATORS[] = ", \t\r\n";
     size_t from = 0;
 
-    while (from < list->len && strchr(SEPARATORS, list->data[from]) != NULL)
+    while (from < list->len && is_separator(list->data[from]))
         from++;
     size_t to = from;
-    while (to < list->len && strchr(SEPARATORS, list->data[to]) == NULL)
+    while (to < list->len && !is_separator(list->data[to]))
         to++;
     *item = bytes_slice(*list, from, to - from);
     *list = bytes_slice(*list, to, list->len);

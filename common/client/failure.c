@@ -48,20 +48,23 @@ static void free_job(void *data)
     free(job);
 }
 
-int failure_new(struct failure **failure, const struct settings_failure *settings,
-                struct error *err)
+int failure_check(const struct settings_failure *settings, struct error *err)
 {
-    struct job *job;
-    int result;
-
     if (settings->dsn[0] == '\0')
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
-    result = settings_verify_failure(settings, NULL, err);
+    return settings_verify_failure(settings, NULL, err);
+}
+
+int failure_new(struct failure **failure, const struct settings_failure *settings,
+                struct error *err)
+{
+    int result = failure_check(settings, err);
+
     if (result < 0)
         return result;
-    job = xcalloc(1, sizeof(*job));
+    struct job *job = xcalloc(1, sizeof(*job));
     job->store = dsn_is_redis(settings->dsn) ? &FAILURE_STREAM : &FAILURE_TABLE;
     result = job->store->new (&job->state, settings, err);
     if (result < 0) {

@@ -5,7 +5,6 @@
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/client/failure_store.h"
-#include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 
 #include <inttypes.h>
@@ -41,11 +40,7 @@ int failure_admin_new(struct failure_admin **admin, const struct settings_failur
 {
     struct failure_admin *made;
 
-    if (settings->dsn[0] == '\0')
-        return error_set(err, ERR_USAGE,
-                         "[failure] dsn (DATABASE_URL) is not set: there is no failure "
-                         "transport");
-    int result = settings_verify_failure(settings, NULL, err);
+    int result = failure_check(settings, err);
     if (result < 0)
         return result;
     made = xcalloc(1, sizeof(*made));

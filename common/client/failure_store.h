@@ -17,6 +17,9 @@ struct failure_store {
     void (*free)(void *state);
 };
 
+/* That the settings name one, and rightly. -ERR_USAGE names the setting. */
+MUST_CHECK int failure_check(const struct settings_failure *settings, struct error *err);
+
 extern const struct failure_store FAILURE_TABLE;  /* failure_table.c: PostgreSQL */
 extern const struct failure_store FAILURE_STREAM; /* failure_stream.c: Redis */
 

@@ -190,25 +190,6 @@ unsigned topic_filter_wildcards(struct bytes filter)
     return wildcards;
 }
 
-static bool is_separator(char c)
-{
-    return c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
-static struct bytes next_word(struct bytes *rest)
-{
-    size_t from = 0;
-
-    while (from < rest->len && is_separator(rest->data[from]))
-        from++;
-    size_t to = from;
-    while (to < rest->len && !is_separator(rest->data[to]))
-        to++;
-    struct bytes word = bytes_slice(*rest, from, to - from);
-    *rest = bytes_slice(*rest, to, rest->len);
-    return word;
-}
-
 /* Takes a number behind the last `@` away from the word. An `@` with anything else belongs to the
  * filter: devices have addresses. */
 static int take_qos(struct bytes *word, int *qos, struct error *err)
@@ -233,12 +214,12 @@ static int take_qos(struct bytes *word, int *qos, struct error *err)
 int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos, int default_qos,
                       struct error *err)
 {
-    struct bytes word = next_word(rest);
+    struct bytes word;
     int result;
 
     *filter = BYTES_NONE;
     *qos = default_qos;
-    if (word.len == 0)
+    if (!bytes_next_item(rest, &word))
         return 0;
     result = take_qos(&word, qos, err);
     if (result < 0)
