@@ -278,6 +278,15 @@ static void evaluated(void *context, const redisReply *reply, const struct error
         redis_close(queue->redis, ERR_UNREACHABLE, "the server forgets our scripts");
 }
 
+void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
+                      size_t keys, size_t arguments)
+{
+    redis_write_count(resp, 3 + keys + arguments);
+    redis_write_argument(resp, BYTES("EVALSHA"));
+    redis_write_argument(resp, bytes_of(queue->sha[script]));
+    redis_write_number(resp, (int64_t)keys);
+}
+
 void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
                         redis_replied *done, void *context)
 {
@@ -439,8 +448,7 @@ static void mark_read(void *context, const redisReply *reply, const struct error
 void queue_read_mark(struct queue *queue, const char *spool_id, queue_mark_read *done,
                      void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .mark = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .mark = done);
 
     redis_command(queue->redis, 0, mark_read, call, "GET %sspool:%s", queue->prefix, spool_id);
 }
@@ -502,25 +510,18 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
                   struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
                   queue_done *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .done = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .done = done);
     char *key = xasprintf("%sspool:%s", queue->prefix, spool_id);
     struct buf head = {0};
 
-    redis_write_count(&head, 8 + batch->count);
-    redis_write_argument(&head, BYTES("EVALSHA"));
-    redis_write_argument(&head, (struct bytes){queue->sha[QUEUE_SCRIPT_APPEND], 40});
-    redis_write_argument(&head, BYTES("2"));
+    queue_begin_eval(queue, &head, QUEUE_SCRIPT_APPEND, 2, 3 + batch->count);
     redis_write_argument(&head, bytes_of(queue->dsn.stream));
     redis_write_argument(&head, bytes_of(key));
     redis_write_argument(&head, expected);
     redis_write_argument(&head, next);
-    struct buf maxlen = {0};
-    buf_append_u64(&maxlen, (uint64_t)queue->dsn.stream_max_entries);
-    redis_write_argument(&head, buf_bytes(&maxlen));
+    redis_write_number(&head, queue->dsn.stream_max_entries);
     buf_append(&head, buf_bytes(&batch->resp));
     redis_send_formatted(queue->redis, buf_bytes(&head), extra_ms, appended, call);
-    buf_free(&maxlen);
     buf_free(&head);
     free(key);
 }
@@ -529,19 +530,14 @@ static void send_redrive(struct queue *queue, const char *id, const struct bytes
                          struct queue_call *call)
 {
     char *key = xasprintf("%sredriven:%s", queue->prefix, id);
-    struct buf resp = {0}, maxlen = {0};
+    struct buf resp = {0};
 
-    buf_append_u64(&maxlen, (uint64_t)queue->dsn.stream_max_entries);
-    redis_write_count(&resp, 6 + len);
-    redis_write_argument(&resp, BYTES("EVALSHA"));
-    redis_write_argument(&resp, (struct bytes){queue->sha[QUEUE_SCRIPT_REDRIVE], 40});
-    redis_write_argument(&resp, BYTES("2"));
+    queue_begin_eval(queue, &resp, QUEUE_SCRIPT_REDRIVE, 2, 1 + len);
     redis_write_argument(&resp, bytes_of(queue->dsn.stream));
     redis_write_argument(&resp, bytes_of(key));
-    redis_write_argument(&resp, buf_bytes(&maxlen));
+    redis_write_number(&resp, queue->dsn.stream_max_entries);
     for (size_t i = 0; i < len; i++)
         redis_write_argument(&resp, words[i]);
-    buf_free(&maxlen);
     free(key);
     queue_eval_written(queue, QUEUE_SCRIPT_REDRIVE, resp, queue_answer_number, call);
 }
@@ -549,8 +545,7 @@ static void send_redrive(struct queue *queue, const char *id, const struct bytes
 void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
                    void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .number = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .number = done);
     struct bytes message[] = {BYTES("message"), value};
     struct bytes *words;
     size_t len;

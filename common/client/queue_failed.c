@@ -8,8 +8,7 @@
 void queue_add_failed(struct queue *queue, struct bytes entry, struct bytes identity,
                       struct bytes value, queue_number_read *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .number = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .number = done);
     struct bytes one = identity.len > 0 ? identity : entry;
 
     queue_eval(queue, QUEUE_SCRIPT_ADD_FAILED, queue_answer_number, call, 3,
@@ -205,11 +204,10 @@ void queue_read_failed(struct queue *queue, const struct queue_failed_range *ran
 void queue_remove_failed(struct queue *queue, const struct stream_id *ids, size_t len,
                          queue_number_read *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .number = done, .context = context});
-    char *format = queue_format_ids("%s %s", ids, len, "");
+    struct queue_call *call = QUEUE_CALL(queue, context, .number = done);
+    char *format = queue_format_ids("%s %s %s 1 0", ids, len, "");
 
-    queue_eval(queue, QUEUE_SCRIPT_REMOVE_FAILED, queue_answer_number, call, 1, format,
-               queue->dsn.stream, queue->dsn.group);
+    queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_number, call, 2, format,
+               queue->dsn.stream, queue->dsn.stream, queue->dsn.group);
     free(format);
 }

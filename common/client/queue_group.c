@@ -8,14 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of strings, or of groups as XINFO has them. */
 static void answer_names(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
     size_t len = err == NULL ? reply->elements : 0;
     struct bytes *names = xcalloc(len + 1, sizeof(*names));
 
-    for (size_t i = 0; i < len; i++)
-        names[i] = redis_text(reply->element[i]);
+    for (size_t i = 0; i < len; i++) {
+        const redisReply *element = reply->element[i];
+
+        names[i] = element->type == REDIS_REPLY_ARRAY ? redis_member_text(element, "name")
+                                                      : redis_text(element);
+    }
     call.names(call.context, queue_result(err), names, len, err);
     free(names);
 }
@@ -42,13 +47,6 @@ static void answer_ids(void *context, const redisReply *reply, const struct erro
     free(ids);
 }
 
-static void group_created(void *context, const redisReply *reply, const struct error *err)
-{
-    bool exists = err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
-
-    queue_answer_done(context, reply, exists ? NULL : err);
-}
-
 /* Some acknowledged entries stay in the stream. */
 static bool keeps_entries(const struct queue *queue)
 {
@@ -62,30 +60,35 @@ static const char *last_key(const struct queue *queue)
     return keeps_entries(queue) ? queue->last : queue->dsn.stream;
 }
 
-static struct queue_call *call_done(struct queue *queue, queue_done *done, void *context)
+static void make_group(struct queue_call *call, redis_replied *made)
 {
-    return queue_call_new((struct queue_call){.queue = queue, .done = done, .context = context});
+    const struct queue *queue = call->queue;
+
+    queue_eval(call->queue, QUEUE_SCRIPT_GROUP, made, call, 2, "%s %s %s %d", queue->dsn.stream,
+               queue->last, queue->dsn.group, !keeps_entries(queue));
 }
 
-static struct queue_call *call_number(struct queue *queue, queue_number_read *number, void *context)
+/* A group that is there is fine. */
+static bool is_there(const redisReply *reply, const struct error *err)
 {
-    return queue_call_new(
-        (struct queue_call){.queue = queue, .number = number, .context = context});
+    return err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
+}
+
+static void group_made(void *context, const redisReply *reply, const struct error *err)
+{
+    queue_answer_done(context, reply, is_there(reply, err) ? NULL : err);
 }
 
 void queue_create_group(struct queue *queue, queue_done *done, void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_GROUP, group_created, call_done(queue, done, context), 2,
-               "%s %s %s %d", queue->dsn.stream, queue->last, queue->dsn.group,
-               !keeps_entries(queue));
+    make_group(QUEUE_CALL(queue, context, .done = done), group_made);
 }
 
 static void set_up_group(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
-    bool exists = err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
 
-    if (exists)
+    if (is_there(reply, err))
         call.number(call.context, 0, 0, NULL);
     else
         call.number(call.context, queue_result(err), call.without_stream ? 2 : 1, err);
@@ -94,66 +97,53 @@ static void set_up_group(void *context, const redisReply *reply, const struct er
 static void set_up_stream(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call *call = context;
-    struct queue *queue = call->queue;
 
     if (err != NULL) {
         queue_answer_number(call, reply, err);
         return;
     }
     call->without_stream = reply->integer == 0;
-    queue_eval(queue, QUEUE_SCRIPT_GROUP, set_up_group, call, 2, "%s %s %s %d", queue->dsn.stream,
-               queue->last, queue->dsn.group, !keeps_entries(queue));
+    make_group(call, set_up_group);
 }
 
 void queue_set_up(struct queue *queue, queue_number_read *done, void *context)
 {
-    redis_command(queue->redis, 0, set_up_stream, call_number(queue, done, context), "EXISTS %s",
-                  queue->dsn.stream);
-}
-
-static void answer_groups(void *context, const redisReply *reply, const struct error *err)
-{
-    struct queue_call call = queue_call_take(context);
-    size_t len = err == NULL ? reply->elements : 0;
-    struct bytes *names = xcalloc(len + 1, sizeof(*names));
-
-    for (size_t i = 0; i < len; i++)
-        names[i] = redis_member_text(reply->element[i], "name");
-    call.names(call.context, queue_result(err), names, len, err);
-    free(names);
+    redis_command(queue->redis, 0, set_up_stream, QUEUE_CALL(queue, context, .number = done),
+                  "EXISTS %s", queue->dsn.stream);
 }
 
 void queue_read_groups(struct queue *queue, queue_names_read *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .names = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .names = done);
 
-    redis_command(queue->redis, 0, answer_groups, call, "XINFO GROUPS %s", queue->dsn.stream);
+    redis_command(queue->redis, 0, answer_names, call, "XINFO GROUPS %s", queue->dsn.stream);
 }
 
 void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_LEASE, queue_answer_number, call_number(queue, done, context), 2,
-               LEASE_FORMAT " %s %s%s %s %d %s", queue->prefix, queue->dsn.group, reader->consumer,
-               queue->names, first ? reader->instance : reader->token, first ? ":" : "",
-               reader->token, QUEUE_LEASE_MS, reader->consumer);
+    queue_eval(queue, QUEUE_SCRIPT_LEASE, queue_answer_number,
+               QUEUE_CALL(queue, context, .number = done), 2, LEASE_FORMAT " %s %s%s %s %d %s",
+               queue->prefix, queue->dsn.group, reader->consumer, queue->names,
+               first ? reader->instance : reader->token, first ? ":" : "", reader->token,
+               QUEUE_LEASE_MS, reader->consumer);
 }
 
 void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
                        queue_number_read *done, void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_RENEW, queue_answer_number, call_number(queue, done, context), 1,
-               LEASE_FORMAT " %s %d", queue->prefix, queue->dsn.group, reader->consumer,
-               reader->token, QUEUE_LEASE_MS);
+    queue_eval(queue, QUEUE_SCRIPT_RENEW, queue_answer_number,
+               QUEUE_CALL(queue, context, .number = done), 1, LEASE_FORMAT " %s %d", queue->prefix,
+               queue->dsn.group, reader->consumer, reader->token, QUEUE_LEASE_MS);
 }
 
 void queue_release_lease(struct queue *queue, const struct queue_reader *reader, queue_done *done,
                          void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_RELEASE, queue_answer_done, call_done(queue, done, context), 3,
-               LEASE_FORMAT " %s %s %s %s %s", queue->prefix, queue->dsn.group, reader->consumer,
-               queue->names, queue->dsn.stream, reader->token, reader->consumer, queue->dsn.group);
+    queue_eval(queue, QUEUE_SCRIPT_RELEASE, queue_answer_done,
+               QUEUE_CALL(queue, context, .done = done), 3, LEASE_FORMAT " %s %s %s %s %s",
+               queue->prefix, queue->dsn.group, reader->consumer, queue->names, queue->dsn.stream,
+               reader->token, reader->consumer, queue->dsn.group);
 }
 
 char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
@@ -174,9 +164,9 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
 {
     char *format = queue_format_ids("%s %s %s %d %d", ids, len, "");
 
-    queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_done, call_done(queue, done, context),
-               2, format, queue->dsn.stream, last_key(queue), queue->dsn.group, remove,
-               keeps_entries(queue));
+    queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_done,
+               QUEUE_CALL(queue, context, .done = done), 2, format, queue->dsn.stream,
+               last_key(queue), queue->dsn.group, remove, keeps_entries(queue));
     free(format);
 }
 
@@ -184,7 +174,8 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
 void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
                  struct bytes member, queue_number_read *done, void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_RETRY, queue_answer_number, call_number(queue, done, context), 3,
+    queue_eval(queue, QUEUE_SCRIPT_RETRY, queue_answer_number,
+               QUEUE_CALL(queue, context, .number = done), 3,
                "%s %s %s %s %s " STREAM_ID_FORMAT " %" PRId64 " %b %d %d", queue->dsn.stream,
                queue->delayed, last_key(queue), queue->dsn.group, consumer, id.ms, id.sequence,
                due_ms, REDIS_BYTES(member), queue->dsn.delete_after_reject, keeps_entries(queue));
@@ -193,8 +184,7 @@ void queue_retry(struct queue *queue, const char *consumer, struct stream_id id,
 void queue_read_due(struct queue *queue, int64_t now_ms, size_t count, size_t bytes,
                     queue_names_read *done, void *context)
 {
-    struct queue_call *call = queue_call_new((struct queue_call){
-        .queue = queue, .names = done, .context = context, .budget = {.left = bytes}});
+    struct queue_call *call = QUEUE_CALL(queue, context, .names = done, .budget = {.left = bytes});
 
     redis_limit_next(queue->redis, &call->budget);
     redis_command(queue->redis, 0, answer_names, call,
@@ -214,22 +204,22 @@ static void answer_next_due(void *context, const redisReply *reply, const struct
 
 void queue_next_due(struct queue *queue, queue_number_read *done, void *context)
 {
-    redis_command(queue->redis, 0, answer_next_due, call_number(queue, done, context),
+    redis_command(queue->redis, 0, answer_next_due, QUEUE_CALL(queue, context, .number = done),
                   "ZRANGE %s 0 0 WITHSCORES", queue->delayed);
 }
 
 void queue_move(struct queue *queue, struct bytes member, struct bytes value, int64_t now_ms,
                 queue_number_read *done, void *context)
 {
-    queue_eval(queue, QUEUE_SCRIPT_MOVE, queue_answer_number, call_number(queue, done, context), 2,
-               "%s %s %b %b %" PRId64 " %" PRId64, queue->delayed, queue->dsn.stream,
-               REDIS_BYTES(member), REDIS_BYTES(value), queue->dsn.stream_max_entries, now_ms);
+    queue_eval(queue, QUEUE_SCRIPT_MOVE, queue_answer_number,
+               QUEUE_CALL(queue, context, .number = done), 2, "%s %s %b %b %" PRId64 " %" PRId64,
+               queue->delayed, queue->dsn.stream, REDIS_BYTES(member), REDIS_BYTES(value),
+               queue->dsn.stream_max_entries, now_ms);
 }
 
 void queue_read_names(struct queue *queue, queue_names_read *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .names = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .names = done);
 
     redis_command(queue->redis, 0, answer_names, call, "SMEMBERS %s", queue->names);
 }
@@ -237,8 +227,7 @@ void queue_read_names(struct queue *queue, queue_names_read *done, void *context
 void queue_take_over_dead(struct queue *queue, const char *consumer, struct bytes name,
                           size_t count, queue_ids_read *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .ids = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .ids = done);
 
     queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_DEAD, answer_ids, call, 3,
                "%sowner:%s:%b %s %s %s %s %b %lu", queue->prefix, queue->dsn.group,
@@ -261,8 +250,7 @@ void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idl
                           struct stream_id after, size_t count, queue_idle_taken *done,
                           void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .idle = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .idle = done);
 
     queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_IDLE, answer_idle, call, 1,
                "%s %s %s %" PRId64 " " STREAM_ID_FORMAT " %lu %d", queue->dsn.stream,
@@ -281,8 +269,7 @@ static void answer_swept(void *context, const redisReply *reply, const struct er
 
 void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .swept = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .swept = done);
 
     queue_eval(queue, QUEUE_SCRIPT_SWEEP, answer_swept, call, 2, "%s %s %s %s %d",
                queue->dsn.stream, queue->since, queue->dsn.group, until, QUEUE_SWEEP_MAX);
@@ -293,15 +280,15 @@ void queue_touch(struct queue *queue, const char *consumer, const struct stream_
 {
     char *format = queue_format_ids("XCLAIM %s %s %s 0", ids, len, " JUSTID");
 
-    redis_command(queue->redis, 0, queue_answer_done, call_done(queue, done, context), format,
-                  queue->dsn.stream, queue->dsn.group, consumer);
+    redis_command(queue->redis, 0, queue_answer_done, QUEUE_CALL(queue, context, .done = done),
+                  format, queue->dsn.stream, queue->dsn.group, consumer);
     free(format);
 }
 
 void queue_set_deliveries(struct queue *queue, const char *consumer, struct stream_id id,
                           uint32_t count, queue_done *done, void *context)
 {
-    redis_command(queue->redis, 0, queue_answer_done, call_done(queue, done, context),
+    redis_command(queue->redis, 0, queue_answer_done, QUEUE_CALL(queue, context, .done = done),
                   "XCLAIM %s %s %s 0 " STREAM_ID_FORMAT " RETRYCOUNT %u JUSTID", queue->dsn.stream,
                   queue->dsn.group, consumer, id.ms, id.sequence, count);
 }

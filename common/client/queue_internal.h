@@ -23,7 +23,6 @@ enum queue_script {
     QUEUE_SCRIPT_MOVE,
     QUEUE_SCRIPT_REDRIVE,
     QUEUE_SCRIPT_ADD_FAILED,
-    QUEUE_SCRIPT_REMOVE_FAILED,
     QUEUE_SCRIPT_KEEP_LATEST,
     QUEUE_SCRIPTS
 };
@@ -72,6 +71,9 @@ struct queue_call {
     bool without_stream; /* queue_set_up: it is not there yet */
 };
 struct queue_call *queue_call_new(struct queue_call call);
+/* QUEUE_CALL(queue, context, .done = done) */
+#define QUEUE_CALL(its_queue, its_context, ...)                                                    \
+    queue_call_new((struct queue_call){.queue = (its_queue), .context = (its_context), __VA_ARGS__})
 struct queue_call queue_call_take(void *call); /* frees it */
 int queue_result(const struct error *err);     /* for the callback: 0, or -err->code */
 
@@ -79,12 +81,15 @@ int queue_result(const struct error *err);     /* for the callback: 0, or -err->
 void queue_answer_done(void *call, const redisReply *reply, const struct error *err);
 void queue_answer_number(void *call, const redisReply *reply, const struct error *err);
 
+/* A request by hand: writes EVALSHA and the script, behind which so many keys and then so many arguments follow. */
+void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
+                      size_t keys, size_t arguments);
 /* EVALSHA of a script; format: its keys, so many, and its arguments, as redis_command has it. If the server has
  * forgotten it (SCRIPT FLUSH), it is loaded again and the request repeated, behind those that were sent since; if
  * it forgets at once again, the connection is closed. */
 void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
                 int keys, const char *format, ...);
-/* The same of a request that is written already, EVALSHA and all, whose memory it takes. */
+/* The same of a request that was begun with queue_begin_eval, whose memory it takes. */
 void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
                         redis_replied *done, void *context);
 

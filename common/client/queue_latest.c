@@ -8,26 +8,19 @@
 void queue_keep_latest(struct queue *queue, int64_t limit, const struct queue_batch *pairs,
                        queue_done *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .done = done, .context = context});
-    struct buf resp = {0}, number = {0};
+    struct queue_call *call = QUEUE_CALL(queue, context, .done = done);
+    struct buf resp = {0};
 
-    buf_append_u64(&number, (uint64_t)limit);
-    redis_write_count(&resp, 5 + pairs->count);
-    redis_write_argument(&resp, BYTES("EVALSHA"));
-    redis_write_argument(&resp, (struct bytes){queue->sha[QUEUE_SCRIPT_KEEP_LATEST], 40});
-    redis_write_argument(&resp, BYTES("1"));
+    queue_begin_eval(queue, &resp, QUEUE_SCRIPT_KEEP_LATEST, 1, 1 + pairs->count);
     redis_write_argument(&resp, bytes_of(queue->latest));
-    redis_write_argument(&resp, buf_bytes(&number));
+    redis_write_number(&resp, limit);
     buf_append(&resp, buf_bytes(&pairs->resp));
-    buf_free(&number);
     queue_eval_written(queue, QUEUE_SCRIPT_KEEP_LATEST, resp, queue_answer_done, call);
 }
 
 void queue_forget_latest(struct queue *queue, queue_done *done, void *context)
 {
-    struct queue_call *call =
-        queue_call_new((struct queue_call){.queue = queue, .done = done, .context = context});
+    struct queue_call *call = QUEUE_CALL(queue, context, .done = done);
 
     redis_command(queue->redis, 0, queue_answer_done, call, "DEL %s", queue->latest);
 }
@@ -67,8 +60,7 @@ static void answer_scan(void *context, const redisReply *reply, const struct err
 void queue_scan_latest(struct queue *queue, uint64_t cursor, size_t count, size_t bytes,
                        queue_latest_read *done, void *context)
 {
-    struct queue_call *call = queue_call_new((struct queue_call){
-        .queue = queue, .latest = done, .context = context, .budget = {.left = bytes}});
+    struct queue_call *call = QUEUE_CALL(queue, context, .latest = done, .budget = {.left = bytes});
 
     redis_limit_next(queue->redis, &call->budget);
     redis_command(queue->redis, 0, answer_scan, call, "HSCAN %s %" PRIu64 " COUNT %lu",

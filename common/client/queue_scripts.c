@@ -164,8 +164,10 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return {oldest and '(' .. oldest or last, removed}\n",
 
-    /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. */
+    /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. Returns how many
+     * were deleted. */
     [QUEUE_SCRIPT_ACKNOWLEDGE] = "local ids = {}\n"
+                                 "local deleted = 0\n"
                                  "for i = 4, #ARGV do\n"
                                  "  ids[i - 3] = ARGV[i]\n"
                                  "end\n"
@@ -174,8 +176,8 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                                  "end\n"
                                  "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))\n"
                                  "if ARGV[2] == '1' then\n"
-                                 "  redis.call('XDEL', KEYS[1], unpack(ids))\n"
-                                 "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return #ids\n",
+                                 "  deleted = redis.call('XDEL', KEYS[1], unpack(ids))\n"
+                                 "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return deleted\n",
 
     /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours. */
     [QUEUE_SCRIPT_RETRY] =
@@ -243,15 +245,6 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('SET', KEYS[2], id, 'EX', ARGV[2])\n"
         "redis.call('SET', KEYS[3], id, 'EX', ARGV[2])\n"
         "return 1\n",
-
-    /* KEYS stream; ARGV group, id... How many were there. */
-    [QUEUE_SCRIPT_REMOVE_FAILED] = "redis.call('XDEL', KEYS[1], '0-0')\n"
-                                   "local removed = 0\n"
-                                   "for i = 2, #ARGV do\n"
-                                   "  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])\n"
-                                   "  removed = removed + redis.call('XDEL', KEYS[1], ARGV[i])\n"
-                                   "end\n"
-                                   "return removed\n",
 
     /* KEYS latest; ARGV limit, then a topic and its document each. What is compared stands in the documents, whose
      * members have a fixed order: the identity first, the time last. A Redis without room refuses this, and no value

@@ -32,6 +32,15 @@ void redis_write_argument(struct buf *resp, struct bytes argument)
     buf_append(resp, BYTES("\r\n"));
 }
 
+void redis_write_number(struct buf *resp, int64_t number)
+{
+    struct buf digits = {0};
+
+    buf_append_u64(&digits, (uint64_t)number);
+    redis_write_argument(resp, buf_bytes(&digits));
+    buf_free(&digits);
+}
+
 /* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
  * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
 static struct bytes inner_error(struct bytes text)

@@ -18,6 +18,7 @@ void redis_format(struct buf *resp, const char *format, va_list arguments);
 /* The same by hand: redis_write_count, then so many times redis_write_argument. */
 void redis_write_count(struct buf *resp, size_t count);
 void redis_write_argument(struct buf *resp, struct bytes argument);
+void redis_write_number(struct buf *resp, int64_t number); /* one argument; not negative */
 
 /* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN, OOM, BUSY,
  * MISCONF, NOREPLICAS, UNBLOCKED, too many clients; of a Cluster MOVED, ASK, TRYAGAIN, CLUSTERDOWN), else
