@@ -1,5 +1,6 @@
 #include "common/wire/delayed.h"
 
+#include "common/wire/envelope.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
@@ -7,19 +8,15 @@ int delayed_encode(struct buf *member, struct bytes body, struct bytes headers, 
                    struct error *err)
 {
     struct buf json = {0};
-    int failed = 0;
+    int failed = envelope_join(&json, body, headers, false, err);
 
-    buf_append(&json, BYTES("{\"body\":"));
-    if (json_quote_php(&json, body) < 0)
-        failed = error_set(err, ERR_FORMAT, "the body is not UTF-8");
-    else if (!json_is_valid(headers))
-        failed = error_set(err, ERR_FORMAT, "the headers are no JSON");
-    buf_append(&json, BYTES(",\"headers\":"));
-    buf_append(&json, headers);
-    buf_append(&json, BYTES(",\"uniqid\":"));
-    if (failed == 0 && json_quote_php(&json, uniqid) < 0)
-        failed = error_set(err, ERR_FORMAT, "the uniqid is not UTF-8");
-    buf_append_char(&json, '}');
+    if (failed == 0) {
+        json.len--; /* the brace goes behind one more member */
+        buf_append(&json, BYTES(",\"uniqid\":"));
+        if (json_quote_php(&json, uniqid) < 0)
+            failed = error_set(err, ERR_FORMAT, "the uniqid is not UTF-8");
+        buf_append_char(&json, '}');
+    }
     if (failed == 0)
         buf_append(member, buf_bytes(&json));
     buf_free(&json);

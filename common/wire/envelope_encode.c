@@ -217,26 +217,13 @@ static void json_pieces(struct pieces *pieces)
     buf_append(&pieces->finish, BYTES("\"}"));
 }
 
-/* A text of ours or the settings'; these are checked to be UTF-8. */
-static void quote(struct buf *out, struct bytes text)
-{
-    struct buf mended = {0};
-
-    if (json_quote_php(out, text) == 0)
-        return;
-    json_make_utf8(&mended, text);
-    if (json_quote_php(out, buf_bytes(&mended)) < 0)
-        abort();
-    buf_free(&mended);
-}
-
 static void append_member(struct buf *out, const char *name, struct bytes value)
 {
     if (out->len > 0)
         buf_append_char(out, ',');
-    quote(out, bytes_of(name));
+    json_quote_php_mended(out, bytes_of(name));
     buf_append_char(out, ':');
-    quote(out, value);
+    json_quote_php_mended(out, value);
 }
 
 static void json_headers(struct buf *headers, const struct envelope_format *format)
@@ -244,7 +231,7 @@ static void json_headers(struct buf *headers, const struct envelope_format *form
     struct buf stamps = {0};
 
     buf_append(&stamps, BYTES("[{\"busName\":"));
-    quote(&stamps, format->bus);
+    json_quote_php_mended(&stamps, format->bus);
     buf_append(&stamps, BYTES("}]"));
     append_member(headers, "type", format->message_class);
     append_member(headers, ENVELOPE_STAMP_HEADER ENVELOPE_STAMP_CLASS("BusNameStamp"),
@@ -265,7 +252,7 @@ static void escape_piece(struct buf *plain, struct buf *escaped,
         buf_clear(plain);
         buf_append(plain, buf_bytes(&slashed));
     }
-    quote(&quoted, buf_bytes(plain));
+    json_quote_php_mended(&quoted, buf_bytes(plain));
     buf_append(escaped, bytes_slice(buf_bytes(&quoted), 1, quoted.len - 2));
     buf_free(&slashed);
     buf_free(&quoted);
@@ -366,9 +353,9 @@ static void append_base64_member(struct buf *out, const char *name, struct bytes
 
     base64_encode(&text, value);
     buf_append_char(out, ',');
-    quote(out, bytes_of(name));
+    json_quote_php_mended(out, bytes_of(name));
     buf_append_char(out, ':');
-    quote(out, buf_bytes(&text));
+    json_quote_php_mended(out, buf_bytes(&text));
     buf_free(&text);
 }
 

@@ -1,5 +1,6 @@
 #include "common/wire/json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Where a scan stands; nothing at or behind `end` is read. */
@@ -578,4 +579,16 @@ void json_make_utf8(struct buf *out, struct bytes text)
         buf_append(out, bytes_slice(text, i, len));
         i += len;
     }
+}
+
+void json_quote_php_mended(struct buf *out, struct bytes text)
+{
+    struct buf mended = {0};
+
+    if (json_quote_php(out, text) == 0)
+        return;
+    json_make_utf8(&mended, text);
+    if (json_quote_php(out, buf_bytes(&mended)) < 0)
+        abort();
+    buf_free(&mended);
 }

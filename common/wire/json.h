@@ -57,6 +57,8 @@ MUST_CHECK int json_unquote(struct bytes *text, struct bytes raw, struct arena *
 /* Quoted as PHP's json_encode does by default: `/` as `\/`, non-ASCII as \uXXXX (lower-case hex,
  * surrogate pairs). -ERR_FORMAT, with nothing appended, if text is not UTF-8. */
 MUST_CHECK int json_quote_php(struct buf *out, struct bytes text);
+/* The same, with U+FFFD where text is not UTF-8. */
+void json_quote_php_mended(struct buf *out, struct bytes text);
 /* Quoted with the least escaping (`"`, `\`, control characters); text must be UTF-8. */
 void json_quote(struct buf *out, struct bytes text);
 

@@ -6,17 +6,6 @@
 
 #include <stdlib.h>
 
-/* Our own texts; what comes from a server may hold anything. */
-static void quote(struct buf *out, struct bytes text)
-{
-    struct buf mended = {0};
-
-    json_make_utf8(&mended, text);
-    if (json_quote_php(out, buf_bytes(&mended)) < 0)
-        abort();
-    buf_free(&mended);
-}
-
 static void append_i64(struct buf *out, int64_t value)
 {
     buf_printf(out, "%lld", (long long)value);
@@ -25,11 +14,11 @@ static void append_i64(struct buf *out, int64_t value)
 static void write_error(struct buf *out, const struct stamp_failure *failure)
 {
     buf_append(out, BYTES("{\"exceptionClass\":"));
-    quote(out, failure->exception_class);
+    json_quote_php_mended(out, failure->exception_class);
     buf_append(out, BYTES(",\"exceptionCode\":"));
     append_i64(out, failure->exception_code);
     buf_append(out, BYTES(",\"exceptionMessage\":"));
-    quote(out, failure->exception_message);
+    json_quote_php_mended(out, failure->exception_message);
     buf_append(out, BYTES(",\"flattenException\":null}"));
 }
 
@@ -42,7 +31,7 @@ static void write_stamp(struct buf *out, enum stamp_class which,
     switch (which) {
     case STAMP_MESSAGE_ID:
         buf_append(out, BYTES("{\"id\":"));
-        quote(out, failure->stream_id);
+        json_quote_php_mended(out, failure->stream_id);
         buf_append_char(out, '}');
         break;
     case STAMP_ERROR:
@@ -50,7 +39,7 @@ static void write_stamp(struct buf *out, enum stamp_class which,
         break;
     case STAMP_SENT:
         buf_append(out, BYTES("{\"originalReceiverName\":"));
-        quote(out, failure->receiver);
+        json_quote_php_mended(out, failure->receiver);
         buf_append_char(out, '}');
         break;
     case STAMP_DELAY:
@@ -153,7 +142,7 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
     }
     write_stamp(&longer, which, failure);
     buf_append_char(&longer, ']');
-    quote(out, buf_bytes(&longer));
+    json_quote_php_mended(out, buf_bytes(&longer));
     buf_free(&longer);
     return 0;
 }
@@ -162,7 +151,7 @@ static void append_key(struct buf *out, struct bytes key)
 {
     if (out->len > 1)
         buf_append_char(out, ',');
-    quote(out, key);
+    json_quote_php_mended(out, key);
     buf_append_char(out, ':');
 }
 
@@ -193,7 +182,7 @@ static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
         buf_append_char(&text, '[');
         write_stamp(&text, which, failure);
         buf_append_char(&text, ']');
-        quote(out, buf_bytes(&text));
+        json_quote_php_mended(out, buf_bytes(&text));
     }
     buf_free(&text);
 }
