@@ -94,7 +94,8 @@ static void look_at_stream(struct search *search, struct bytes stream)
         search->found++;
         if (search->found <= NAMED_MAX) {
             buf_printf(&search->names, "%s%.*s (group %.*s", search->names.len > 0 ? ", " : "",
-                       BYTES_ARG(printable), BYTES_ARG(redis_member_text(groups->element[0], "name")));
+                       BYTES_ARG(printable),
+                       BYTES_ARG(redis_member_text(groups->element[0], "name")));
             if (search->database != search->dsn->dbindex)
                 buf_printf(&search->names, ", dbindex %lld", (long long)search->database);
             buf_append_char(&search->names, ')');
