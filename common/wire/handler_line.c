@@ -1,7 +1,6 @@
 #include "common/wire/handler_line.h"
 
 #include "common/base/alloc.h"
-#include "common/wire/json.h"
 #include "common/wire/update.h"
 
 #include <inttypes.h>
@@ -145,6 +144,7 @@ static int read_update(struct handler_update *update, struct bytes raw, struct a
     *update = (struct handler_update){0};
     if (raw.data[0] != '{' || json_object_begin(&object, raw, arena) < 0)
         return wrong(err, "updates", "a list of objects");
+    object.depth_max = HANDLER_DEPTH_MAX;
     while (result == 0 && json_object_next(&object, &key, &value) > 0) {
         has_data = has_data || bytes_equal_text(key, "data");
         result = read_member(update, key, value, arena, err);
@@ -161,6 +161,7 @@ static int read_updates(struct handler_line *line, struct bytes raw, struct aren
 
     if (json_array_begin(&array, raw) < 0)
         return wrong(err, "updates", "a list");
+    array.depth_max = HANDLER_DEPTH_MAX;
     while (result == 0 && json_array_next(&array, &value) > 0) {
         line->updates = xrealloc(line->updates, (line->updates_len + 1) * sizeof(*line->updates));
         result = read_update(&line->updates[line->updates_len++], value, arena, err);
@@ -177,6 +178,7 @@ struct members {
     struct bytes error;
     struct bytes retry;
     struct bytes unknown;
+    bool too_deep; /* the next one is, and what comes behind it is not known */
 };
 
 static void sort_member(struct members *members, struct bytes key, struct bytes value)
@@ -205,10 +207,19 @@ static int split_members(struct members *members, struct bytes text, struct aren
     int more = -1;
 
     if (bytes_starts_with(bytes_trim(text), BYTES("{")) &&
-        json_object_begin(&object, text, arena) == 0)
+        json_object_begin(&object, text, arena) == 0) {
+        object.depth_max = HANDLER_DEPTH_MAX;
         while ((more = json_object_next(&object, &key, &value)) > 0)
             sort_member(members, key, value);
-    return more < 0 ? error_set(err, ERR_FORMAT, "it is no JSON object") : 0;
+    }
+    members->too_deep = more == -ERR_TOO_LARGE;
+    return more < 0 && !members->too_deep ? error_set(err, ERR_FORMAT, "it is no JSON object") : 0;
+}
+
+static int too_deep(struct error *err)
+{
+    return error_set(err, ERR_FORMAT, "it is nested deeper than %d lists and objects",
+                     HANDLER_DEPTH_MAX);
 }
 
 static int read_ready(struct handler_line *line, const struct members *members, struct error *err)
@@ -225,6 +236,8 @@ static int read_ready(struct handler_line *line, const struct members *members, 
 static int read_outcome(struct handler_line *line, const struct members *members,
                         struct arena *arena, struct error *err)
 {
+    if (members->too_deep)
+        return too_deep(err);
     if (members->unknown.len > 0)
         return unknown(err, "it", members->unknown);
     if ((members->updates.len > 0) == (members->error.len > 0) || members->ready.len > 0 ||
@@ -252,6 +265,8 @@ int handler_line_read(struct handler_line *line, char *text, size_t len, struct 
         *at = ' ';
     if (split_members(&members, (struct bytes){text, len}, arena, err) < 0)
         return -ERR_FORMAT;
+    if (members.id.len == 0 && members.too_deep)
+        return too_deep(err);
     if (members.id.len == 0 && bytes_equal_text(members.ready, "true"))
         return read_ready(line, &members, err);
     if (members.id.len == 0)

@@ -11,6 +11,10 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
+#include "common/wire/json.h"
+
+/* Lists and objects within each other in a member of an answer: a document that was given, and as many levels again. */
+#define HANDLER_DEPTH_MAX JSON_DEPTH_LIMIT
 
 struct handler_message {
     struct bytes id;

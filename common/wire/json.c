@@ -178,11 +178,12 @@ static bool scan_name(struct cursor *cursor)
 
 /* The lists and objects that a scan is inside of, outermost first. */
 struct nest {
-    char closer[JSON_DEPTH_MAX]; /* `]` or `}` */
+    char closer[JSON_DEPTH_LIMIT]; /* `]` or `}` */
     size_t depth;
+    size_t depth_max;
 };
 
-enum step { STEP_VALUE, STEP_END, STEP_WRONG };
+enum step { STEP_VALUE, STEP_END, STEP_WRONG, STEP_TOO_DEEP };
 
 /* A value has ended: closes what ends with it, up to the next value or the end of the whole. */
 static enum step scan_behind_value(struct cursor *cursor, struct nest *nest)
@@ -212,8 +213,8 @@ static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
         closer = '}';
     else
         return scan_scalar(cursor) ? scan_behind_value(cursor, nest) : STEP_WRONG;
-    if (nest->depth == JSON_DEPTH_MAX)
-        return STEP_WRONG;
+    if (nest->depth == nest->depth_max)
+        return STEP_TOO_DEEP;
     skip_space(cursor);
     if (take(cursor, closer))
         return scan_behind_value(cursor, nest);
@@ -222,16 +223,19 @@ static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
 }
 
 /* Over one value of any kind. Not recursive: its depth is bounded by `nest`, not by the stack. */
-static bool scan_value(struct cursor *cursor)
+static int scan_value(struct cursor *cursor, size_t depth_max)
 {
     struct nest nest;
     enum step step;
 
     nest.depth = 0;
+    nest.depth_max = depth_max;
     do {
         step = scan_at_value(cursor, &nest);
     } while (step == STEP_VALUE);
-    return step == STEP_END;
+    if (step == STEP_TOO_DEEP)
+        return -ERR_TOO_LARGE;
+    return step == STEP_END ? 0 : -ERR_FORMAT;
 }
 
 static bool at_end(struct cursor *cursor)
@@ -244,18 +248,17 @@ bool json_is_valid(struct bytes text)
 {
     struct cursor cursor = cursor_of(text);
 
-    return scan_value(&cursor) && at_end(&cursor);
+    return scan_value(&cursor, JSON_DEPTH_MAX) == 0 && at_end(&cursor);
 }
 
 /* One value, as raw text without the white space around it. */
-static bool scan_raw(struct cursor *cursor, struct bytes *raw)
+static int scan_raw(struct cursor *cursor, size_t depth_max, struct bytes *raw)
 {
     skip_space(cursor);
     const char *start = cursor->at;
-    if (!scan_value(cursor))
-        return false;
+    int result = scan_value(cursor, depth_max);
     *raw = (struct bytes){start, (size_t)(cursor->at - start)};
-    return true;
+    return result;
 }
 
 int json_object_begin(struct json_object *object, struct bytes text, struct arena *arena)
@@ -272,7 +275,7 @@ int json_object_begin(struct json_object *object, struct bytes text, struct aren
         if (!take(&cursor, ']') || !at_end(&cursor))
             return -ERR_FORMAT;
     }
-    *object = (struct json_object){cursor_rest(&cursor), arena, true, list};
+    *object = (struct json_object){cursor_rest(&cursor), arena, JSON_DEPTH_MAX, true, list};
     return 0;
 }
 
@@ -294,8 +297,11 @@ int json_object_next(struct json_object *object, struct bytes *key, struct bytes
         return -ERR_FORMAT;
     name.len = (size_t)(cursor.at - name.data);
     skip_space(&cursor);
-    if (!take(&cursor, ':') || !scan_raw(&cursor, value))
+    if (!take(&cursor, ':'))
         return -ERR_FORMAT;
+    int result = scan_raw(&cursor, object->depth_max, value);
+    if (result < 0)
+        return result;
     object->first = false;
     object->rest = cursor_rest(&cursor);
     if (json_unquote(key, name, object->arena) < 0)
@@ -326,7 +332,7 @@ int json_array_begin(struct json_array *array, struct bytes text)
     skip_space(&cursor);
     if (!take(&cursor, '['))
         return -ERR_FORMAT;
-    *array = (struct json_array){cursor_rest(&cursor), true};
+    *array = (struct json_array){cursor_rest(&cursor), JSON_DEPTH_MAX, true};
     return 0;
 }
 
@@ -339,8 +345,9 @@ int json_array_next(struct json_array *array, struct bytes *value)
         return at_end(&cursor) ? 0 : -ERR_FORMAT;
     if (!array->first && !take(&cursor, ','))
         return -ERR_FORMAT;
-    if (!scan_raw(&cursor, value))
-        return -ERR_FORMAT;
+    int result = scan_raw(&cursor, array->depth_max, value);
+    if (result < 0)
+        return result;
     array->first = false;
     array->rest = cursor_rest(&cursor);
     return 1;

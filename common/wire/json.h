@@ -2,7 +2,7 @@
  * byte of what is passed on. cJSON is for the control protocol; here it would cut strings at \u0000,
  * rewrite numbers and accept invalid text.
  *
- * Pure: bytes in, bytes out. Depth is limited to JSON_DEPTH_MAX. */
+ * Pure: bytes in, bytes out. Depth is limited to JSON_DEPTH_MAX, unless a reader is given another limit. */
 #ifndef COMMON_WIRE_JSON_H
 #define COMMON_WIRE_JSON_H
 
@@ -11,7 +11,8 @@
 #include "common/base/error.h"
 #include "common/wire/base64.h"
 
-#define JSON_DEPTH_MAX 512 /* PHP's json_decode default */
+#define JSON_DEPTH_MAX   512  /* PHP's json_decode default */
+#define JSON_DEPTH_LIMIT 1024 /* no reader may be given more */
 
 /* The whole of text is one JSON value, perhaps with white space around it, and valid UTF-8. Escaped
  * surrogates must be pairs: PHP and most parsers refuse a lone one, though RFC 8259 lets it pass. */
@@ -22,10 +23,12 @@ bool json_is_valid(struct bytes text);
  *     struct json_object object;
  *     if (json_object_begin(&object, text, arena) < 0) ... not an object (an empty list counts as an
  *         empty object: PHP's encoding of an empty map)
- *     while ((more = json_object_next(&object, &key, &value)) > 0) ...; more < 0: malformed */
+ *     while ((more = json_object_next(&object, &key, &value)) > 0) ...; more < 0: malformed, or
+ *         -ERR_TOO_LARGE: a value is nested deeper than depth_max, which json_object_begin sets */
 struct json_object {
     struct bytes rest;
     struct arena *arena;
+    size_t depth_max;
     bool first;
     bool empty_list;
 };
@@ -41,6 +44,7 @@ struct bytes json_object_get(struct bytes text, const char *key, struct arena *a
 /* The elements of a list, in order, as raw JSON text; used as json_object is. */
 struct json_array {
     struct bytes rest;
+    size_t depth_max;
     bool first;
 };
 

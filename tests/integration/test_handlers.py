@@ -167,6 +167,16 @@ def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(star
     assert "plant/refused" in row["body"] and "400" in row["body"]
 
 
+def test_the_deepest_payload_may_be_echoed(start, redis, sse, database, starts):
+    start()
+    deep = 512 * "[" + 512 * "]"
+    add_many(redis, [("plant/deep", deep), ("plant/deeper", f"[{deep}]"), ("plant/flat", "1")])
+    payloads = {event.document["topic"]: event.document["payload"] for event in sse.wait_count(3)}
+    assert payloads == {"plant/deep": json.loads(deep), "plant/deeper": f"[{deep}]", "plant/flat": 1}
+    redis.wait_drained()
+    assert len(starts()) == 1 and failed_rows(database) == []
+
+
 def test_answers_may_come_in_any_order(start, redis, sse):
     start()
     add_many(redis, [(f"plant/{number}", do("hold")) for number in range(10)])
@@ -181,6 +191,7 @@ def test_answers_may_come_in_any_order(start, redis, sse):
     ('{"id":"ID"}', False, "either `updates` or `error`"),
     ('{"id":"ID","updates":[{"data":1,"privat":true}]}', False, "an unknown member `privat`"),
     ('{"id":"ID","updates":[{"topic":"x/.well-known/mercure","data":1}]}', False, "keeps for itself"),
+    ('{"id":"ID","updates":[{"data":' + 1100 * "[" + 1100 * "]" + '}]}', False, "nested deeper than 1024"),
 ])
 def test_a_message_that_is_answered_with_a_fault_goes_aside_alone(start, redis, sse, database, given, starts,
                                                                   line, retried, why):

@@ -190,6 +190,61 @@ static void test_what_is_wrong_is_named_and_of_which_message(void **state)
     }
 }
 
+/* `before`, so many lists within each other, `behind`. */
+static char *nest(const char *before, int depth, const char *behind)
+{
+    struct buf text = {0};
+
+    buf_append_text(&text, before);
+    for (int i = 0; i < depth; i++)
+        buf_append_char(&text, '[');
+    for (int i = 0; i < depth; i++)
+        buf_append_char(&text, ']');
+    buf_append_text(&text, behind);
+    char *copied = xstrdup(buf_text(&text));
+    buf_free(&text);
+    return copied;
+}
+
+static void test_an_answer_may_hold_any_payload_that_was_given(void **state)
+{
+    char *payload = nest("", JSON_DEPTH_MAX, "");
+    char *answer =
+        nest("{\"id\":\"1\",\"updates\":[{\"data\":{\"payload\":", JSON_DEPTH_MAX, "}}]}");
+
+    (void)state;
+    assert_true(json_is_valid(bytes_of(payload)));
+    assert_int_equal(read_line(answer), 0);
+    assert_int_equal(line.updates[0].data.len, strlen("{\"payload\":}") + strlen(payload));
+    done();
+    free(answer);
+    free(payload);
+}
+
+static void test_an_answer_that_is_nested_too_deep_is_its_message_s_fault(void **state)
+{
+    static const struct {
+        const char *before;
+        const char *behind;
+        const char *id;
+    } rows[] = {
+        {"{\"id\":\"1\",\"updates\":[{\"data\":", "}]}", "1"},
+        {"{\"updates\":[{\"data\":", "}],\"id\":\"1\"}", ""},
+        {"{\"ready\":true,\"payload\":", "}", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *answer = nest(rows[i].before, HANDLER_DEPTH_MAX + 1, rows[i].behind);
+
+        assert_int_equal(read_line(answer), -ERR_FORMAT);
+        assert_string_equal(err.text, "it is nested deeper than 1024 lists and objects");
+        expect_bytes(line.id, rows[i].id);
+        done();
+        free(answer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +254,8 @@ int main(void)
         cmocka_unit_test(test_an_answer_has_updates_with_what_they_say),
         cmocka_unit_test(test_an_error_may_be_retried_unless_it_says_otherwise),
         cmocka_unit_test(test_what_is_wrong_is_named_and_of_which_message),
+        cmocka_unit_test(test_an_answer_may_hold_any_payload_that_was_given),
+        cmocka_unit_test(test_an_answer_that_is_nested_too_deep_is_its_message_s_fault),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
