@@ -112,12 +112,11 @@ class Redis(Server):
 
     def waiting(self, stream="messages", group="symfony"):
         """(entries in the stream, pending, delayed), all of one moment: an entry moves between the three."""
-        look = self.client.pipeline(transaction=True)
-        look.xlen(stream)
-        look.xpending(stream, group)
-        look.zcard(f"{stream}__queue")
-        length, pending, delayed = look.execute(raise_on_error=False)
-        return length, 0 if isinstance(pending, redis.ResponseError) else pending["pending"], delayed
+        # Not a transaction: one above maxmemory refuses to begin, whatever it reads.
+        return tuple(self.client.eval("""
+            local pending = redis.pcall("XPENDING", KEYS[1], ARGV[1])
+            return {redis.call("XLEN", KEYS[1]), pending.err and 0 or pending[1], redis.call("ZCARD", KEYS[2])}
+            """, 2, stream, f"{stream}__queue", group))
 
     def is_drained(self, stream="messages", group="symfony"):
         """Nothing waits: not in the stream, not pending, not delayed."""
