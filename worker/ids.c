@@ -58,6 +58,13 @@ void ids_push_front(struct ids *ids, struct left left)
     *ids_at(ids, 0) = left;
 }
 
+void ids_move(struct ids *to, struct ids *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ids_push_left(to, *ids_at(from, i));
+    ids_drop(from, count);
+}
+
 void ids_drop(struct ids *ids, size_t count)
 {
     if (count >= ids->len) {
@@ -100,5 +107,5 @@ void ids_each(const struct ids *ids, const struct source *source, ids_visit *vis
 {
     for (size_t i = 0; i < ids->len; i++)
         if (ids_at(ids, i)->source == source)
-            visit(context, ids_at(ids, i)->id);
+            visit(context, ids_at(ids, i));
 }

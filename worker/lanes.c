@@ -159,8 +159,8 @@ void lanes_take_handled(struct lanes *lanes, const struct source *source, struct
         next = lane->next;
         while (lane->is_handled && len < lane->left.len &&
                ids_at(&lane->left, len)->source == source)
-            ids_push_left(ids, *ids_at(&lane->left, len++));
-        ids_drop(&lane->left, len);
+            len++;
+        ids_move(ids, &lane->left, len);
         if (len > 0)
             lanes_place(lanes, lane);
     }
@@ -210,9 +210,20 @@ void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
     lanes_place(lanes, lane);
 }
 
-void lanes_each_left(const struct lanes *lanes, const struct source *source, ids_visit *visit,
-                     void *context)
+void lanes_each_pending(const struct lanes *lanes, const struct source *source, ids_visit *visit,
+                        void *context)
 {
+    for (const struct entry *entry = source->open; entry != NULL; entry = entry->open_next) {
+        struct left left = {entry->source, entry->id, entry->redelivered, false};
+
+        visit(context, &left);
+        for (size_t i = 0; i < entry->carried.len; i++) {
+            left.id = entry->carried.ids[i];
+            visit(context, &left);
+        }
+    }
+    ids_each(&source->unread, source, visit, context);
+    ids_each(&source->unwritten, source, visit, context);
     for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
         ids_each(&lane->left, source, visit, context);
 }

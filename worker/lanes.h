@@ -54,7 +54,8 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
                         size_t max, bool *redelivered, struct lane **lane);
 void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms); /* ENTRY_ASIDE */
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read);
-void lanes_each_left(const struct lanes *lanes, const struct source *source, ids_visit *visit,
-                     void *context);
+/* All that is pending and this worker's: what is open, what that carries, and what is left to be read again. */
+void lanes_each_pending(const struct lanes *lanes, const struct source *source, ids_visit *visit,
+                        void *context);
 
 #endif

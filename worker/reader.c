@@ -10,7 +10,6 @@
 #include "worker/takeover.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -68,7 +67,7 @@ struct reader {
     int64_t renew_ms, touch_ms; /* when next, monotonic */
 
     struct stream_id pending_after; /* how far pending entries are read */
-    struct ids unread;              /* read before anything new */
+    bool pending_is_ours;           /* all were new to this process, which has not died of them */
     struct page unread_page;
     struct page lane_page;
     bool active;          /* the last step was free to read: only then are its deadlines ours */
@@ -108,7 +107,7 @@ int reader_new(struct reader **reader, const struct child *child,
                                      .token = xasprintf("%s:%016" PRIx64, instance, random_u64())};
     made->redelivery = (struct redelivery){.source = made->source, .publisher = publisher};
     made->due = (struct due){.source = made->source};
-    made->takeover = (struct takeover){.source = made->source, .found = &made->unread};
+    made->takeover = (struct takeover){.source = made->source};
     made->unread_page.reader = made;
     made->lane_page.reader = made;
     made->backoff =
@@ -134,7 +133,6 @@ void reader_free(struct reader *reader)
     queue_disconnect(source->writer);
     settle_free(source->settle);
     source_free(source);
-    ids_free(&reader->unread);
     free((char *)reader->me.instance);
     free((char *)reader->me.token);
     free(reader);
@@ -153,16 +151,28 @@ static void forget_all(struct reader *reader)
     redelivery_forget(&reader->redelivery);
     publisher_forget(reader->publisher, reader->source, clock_monotonic_ms());
     failures_forget(reader->failures, reader->source);
-    ids_free(&reader->unread);
+    ids_free(&reader->source->unread);
     ids_free(&reader->source->unwritten);
     reader->lane_page.lane = NULL;
 }
 
+/* What was new to us is so still when it is read again: neither a worker nor a handler has died of it. */
+static bool is_pending_ours(const struct reader *reader)
+{
+    if (reader->phase < PENDING)
+        return reader->pending_is_ours; /* as when the last connection ended */
+    return (reader->phase == RUNNING || reader->pending_is_ours) &&
+           !takeover_is_in_doubt(&reader->takeover) &&
+           !redelivery_may_be_pending(&reader->redelivery);
+}
+
+/* why: valid until the connections are closed. */
 static void break_off(struct reader *reader, const char *why)
 {
     struct source *source = reader->source;
 
     source->leased = false;
+    reader->pending_is_ours = is_pending_ours(reader);
     if (reader->phase == RELEASING || reader->phase == RELEASED) {
         reader->phase = RELEASED;
         return;
@@ -187,13 +197,12 @@ static void break_off(struct reader *reader, const char *why)
 static void fail(void *context, int result, const struct error *err)
 {
     struct reader *reader = context;
-    struct error copy = *err;
 
     if (reader->phase == DOWN)
         return;
     if (result == -ERR_REFUSED)
         reader->backoff.next_ms = reader->backoff.maximum_ms; /* time alone does not mend it */
-    break_off(reader, copy.text);
+    break_off(reader, err->text);
 }
 
 static void redeliver(void *context, struct entry *entry)
@@ -260,6 +269,7 @@ static void wait_for_lease(struct reader *reader)
     struct source *source = reader->source;
 
     reader->again_ms = clock_monotonic_ms() + LEASE_WAIT_MS;
+    reader->pending_is_ours = false;
     snprintf(source->trouble, sizeof(source->trouble),
              "%s: another worker reads as consumer %s; waiting for its lease to end",
              queue_address(source->writer), source->consumer);
@@ -330,11 +340,11 @@ static void send_touches(struct touches *touches)
     touches->len = 0;
 }
 
-static void touch(void *context, struct stream_id id)
+static void touch(void *context, const struct left *left)
 {
     struct touches *touches = context;
 
-    touches->ids[touches->len++] = id;
+    touches->ids[touches->len++] = left->id;
     if (touches->len == PAGE)
         send_touches(touches);
 }
@@ -348,14 +358,7 @@ static void touch_all(struct reader *reader)
 
     reader->touch_ms =
         clock_monotonic_ms() + (every_ms > TOUCH_LEAST_MS ? every_ms : TOUCH_LEAST_MS);
-    for (const struct entry *entry = source->open; entry != NULL; entry = entry->open_next) {
-        touch(&touches, entry->id);
-        for (size_t i = 0; i < entry->carried.len; i++)
-            touch(&touches, entry->carried.ids[i]);
-    }
-    ids_each(&reader->unread, source, touch, &touches);
-    ids_each(&source->unwritten, source, touch, &touches);
-    lanes_each_left(publisher_lanes(reader->publisher), source, touch, &touches);
+    lanes_each_pending(publisher_lanes(reader->publisher), source, touch, &touches);
     send_touches(&touches);
 }
 
@@ -389,7 +392,8 @@ static void pending_read(void *context, int result, const struct queue_entry *en
         return;
     }
     source_mark_healthy(reader->source);
-    size_t read = delivery_hand_on(&reader->redelivery, entries, len, true, NULL);
+    size_t read =
+        delivery_hand_on(&reader->redelivery, entries, len, !reader->pending_is_ours, NULL);
     if (read > 0)
         reader->pending_after = entries[read - 1].id;
 }
@@ -427,7 +431,7 @@ static void page_read(void *context, int result, const struct queue_entry *entri
     if (lane != NULL)
         lanes_end_page(publisher_lanes(reader->publisher), lane, read);
     else
-        ids_drop(&reader->unread, read);
+        ids_drop(&reader->source->unread, read);
 }
 
 static void read_page(struct page *page, const struct stream_id *ids, size_t len, size_t bytes)
@@ -439,9 +443,9 @@ static void read_page(struct page *page, const struct stream_id *ids, size_t len
 static void read_unread(struct reader *reader, size_t count, const struct credit *credit)
 {
     struct stream_id ids[PAGE];
-    size_t len = ids_page(&reader->unread, ids, count);
+    size_t len = ids_page(&reader->source->unread, ids, count);
 
-    reader->unread_page.redelivered = ids_at(&reader->unread, 0)->redelivered;
+    reader->unread_page.redelivered = ids_at(&reader->source->unread, 0)->redelivered;
     set_requested(reader, len);
     read_page(&reader->unread_page, ids, len, credit->bytes);
 }
@@ -454,7 +458,7 @@ static void read_lane(struct reader *reader, const struct credit *credit)
 
     if (page->under_way || reader->stopped)
         return;
-    lanes_take_handled(publisher_lanes(reader->publisher), reader->source, &reader->unread);
+    lanes_take_handled(publisher_lanes(reader->publisher), reader->source, &reader->source->unread);
     size_t len = lanes_begin_page(publisher_lanes(reader->publisher), reader->source, ids,
                                   source_page_size(reader->source, PAGE, credit->aside_bytes),
                                   &page->redelivered, &page->lane);
@@ -483,7 +487,8 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     }
     reader->dry = len == 0;
     for (size_t i = delivery_hand_on(&reader->redelivery, entries, len, false, NULL); i < len; i++)
-        ids_push_left(&reader->unread, (struct left){reader->source, entries[i].id, false, false});
+        ids_push_left(&reader->source->unread,
+                      (struct left){reader->source, entries[i].id, false, false});
 }
 
 static void read_new(struct reader *reader, size_t count, const struct credit *credit)
@@ -501,11 +506,9 @@ static void take_unwritten(struct reader *reader)
     struct ids *ids = &reader->source->unwritten;
     size_t len = ids->len < PAGE ? ids->len : PAGE;
 
-    if (reader->unread.len > 0 || len == 0 || !failures_have_room(reader->failures))
+    if (reader->source->unread.len > 0 || len == 0 || !failures_have_room(reader->failures))
         return;
-    for (size_t i = 0; i < len; i++)
-        ids_push_left(&reader->unread, *ids_at(ids, i));
-    ids_drop(ids, len);
+    ids_move(&reader->source->unread, ids, len);
 }
 
 /* The order of reading, once connected: see the header. */
@@ -519,11 +522,11 @@ static void read_on(struct reader *reader, int64_t now_ms, const struct credit *
         return;
     size_t count = source_page_size(reader->source, room, credit->bytes);
     take_unwritten(reader);
-    if (reader->unread.len == 0)
+    if (reader->source->unread.len == 0)
         takeover_step(&reader->takeover, now_ms, count);
     if (reader->unread_page.under_way || (reader->reading && !reader->dry))
         return;
-    if (reader->unread.len > 0)
+    if (reader->source->unread.len > 0)
         read_unread(reader, count, credit);
     else if (!reader->reading)
         read_new(reader, count, credit);
@@ -616,10 +619,8 @@ void reader_step(struct reader *reader, int64_t now_ms, const struct credit *cre
     if (is_broken(reader)) {
         const struct queue *ended =
             queue_is_connected(source->writer) ? reader->queue : source->writer;
-        char why[200];
 
-        snprintf(why, sizeof(why), "%.199s", queue_last_error(ended)->text);
-        break_off(reader, why);
+        break_off(reader, queue_last_error(ended)->text);
     }
     do {
         before = reader->phase;
@@ -720,7 +721,7 @@ static int64_t phase_deadline_ms(const struct reader *reader)
     }
     if (reader->phase == RUNNING && reader->active) {
         deadline = clock_earlier_ms(deadline, due_deadline_ms(&reader->due));
-        if (reader->had_room && reader->unread.len == 0)
+        if (reader->had_room && reader->source->unread.len == 0)
             deadline = clock_earlier_ms(deadline, takeover_deadline_ms(&reader->takeover));
     }
     if ((reader->phase == DOWN || reader->phase == LEASE) && !reader->asked && wants_redis(reader))
@@ -775,7 +776,7 @@ bool reader_is_quiet(const struct reader *reader)
     case PENDING:
         return false;
     case RUNNING:
-        return reader->reading && reader->dry && reader->unread.len == 0 &&
+        return reader->reading && reader->dry && reader->source->unread.len == 0 &&
                load_at_hand(load->entries) == 0;
     }
     return true;

@@ -56,6 +56,22 @@ bool redelivery_is_busy(struct redelivery *redelivery)
     return redelivery->active;
 }
 
+static void note_redelivered(void *context, const struct left *left)
+{
+    bool *found = context;
+
+    *found = *found || left->redelivered;
+}
+
+bool redelivery_may_be_pending(const struct redelivery *redelivery)
+{
+    bool found = false;
+
+    lanes_each_pending(publisher_lanes(redelivery->publisher), redelivery->source, note_redelivered,
+                       &found);
+    return found;
+}
+
 static void hand_on(struct redelivery *redelivery)
 {
     struct entry *entry = take_head(redelivery);

@@ -65,6 +65,7 @@ struct source {
     struct entry *open; /* all that is read and not settled */
     struct load load;
     struct load *total;   /* of all sources */
+    struct ids unread;    /* to be read before anything new */
     struct ids unwritten; /* rejected while no more rows could wait */
     struct entry
         *counted; /* the last one whose delivery was counted, until it is settled or waits */

@@ -26,6 +26,7 @@ void takeover_begin(struct takeover *takeover)
     takeover->dead_ms = 0;
     takeover->idle_ms = next_search_ms(takeover);
     takeover->sweeping = false;
+    takeover->unanswered = false;
     takeover->sweep_ms = 0;
     takeover->swept_until[0] = '\0';
 }
@@ -40,7 +41,14 @@ static void add_found(struct takeover *takeover, const struct stream_id *ids, si
                whose);
     takeover->dead_ms = 0; /* there may be more */
     for (size_t i = 0; i < len; i++)
-        ids_push_left(takeover->found, (struct left){takeover->source, ids[i], true, false});
+        ids_push_left(&takeover->source->unread,
+                      (struct left){takeover->source, ids[i], true, false});
+}
+
+static void report(struct takeover *takeover, enum source_error about, const struct error *err)
+{
+    takeover->unanswered = true;
+    source_report_error(takeover->source, about, err);
 }
 
 static void dead_taken(void *context, int result, const struct stream_id *ids, size_t len,
@@ -50,7 +58,7 @@ static void dead_taken(void *context, int result, const struct stream_id *ids, s
 
     takeover->names_left--;
     if (result < 0)
-        source_report_error(takeover->source, ERROR_DEAD, err);
+        report(takeover, ERROR_DEAD, err);
     else
         add_found(takeover, ids, len, "of a consumer that is gone");
 }
@@ -88,7 +96,7 @@ static void idle_taken(void *context, int result, const struct stream_id *ids, s
 
     takeover->searching = false;
     if (result < 0) {
-        source_report_error(takeover->source, ERROR_IDLE, err);
+        report(takeover, ERROR_IDLE, err);
         return;
     }
     source_clear_error(takeover->source, ERROR_IDLE);
@@ -161,6 +169,11 @@ void takeover_step(struct takeover *takeover, int64_t now_ms, size_t count)
         search(takeover);
     }
     sweep(takeover, now_ms);
+}
+
+bool takeover_is_in_doubt(const struct takeover *takeover)
+{
+    return takeover->unanswered || takeover->names_left > 0 || takeover->searching;
 }
 
 int64_t takeover_deadline_ms(const struct takeover *takeover)

@@ -220,6 +220,18 @@ def test_kills_with_open_windows_lose_nothing(start, redis, sse, publish):
                lambda: f"the newest values are seen: {newest()}")
 
 
+def test_a_new_connection_to_redis_divides_no_batch(start, redis, sse):
+    process = start(publish="batch", window="3s", batch_topic="plants", batch_max="500")
+    sent = numbered(100)
+    add_many(redis, sent)
+    wait_until(lambda: redis.pending() == 100, 15, "all are gathered")
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    redis.wait_drained()
+    [batch] = sse.caught_up()
+    assert [(document["topic"], str(document["payload"])) for document in json.loads(batch.data)] == sent
+    assert "Nothing can be read" in process.log()
+
+
 def test_what_is_gathered_is_counted(bridge, redis, sse):
     bridge.settings["route:all"] = {"match": "plant/0", "publish": "latest", "window": "1s"}
     bridge.settings["route:rest"] = {"match": "#", "publish": "batch", "window": "1s", "batch_topic": "plants"}
