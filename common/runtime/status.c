@@ -1,11 +1,13 @@
 #include "common/runtime/status.h"
 
 #include "common/base/clock.h"
+#include "common/base/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define SMAPS_MAX        65536
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static const struct {
@@ -137,6 +139,27 @@ static void add_work(cJSON *to, const struct stats_slot *slot)
                                 : -1);
 }
 
+/* Its proportional set size: shared pages count by their share. The kernel walks through the whole process for it, so it is
+ * read only for whoever asks for the status. Where it may not be read, the anonymous memory. */
+static int64_t memory_of(const struct stats_slot *slot)
+{
+    unsigned long long pid = stats_gauge(slot, STATS_PID);
+    char path[48];
+    struct buf text = {0};
+    struct error ignored;
+    long long pss_kb = -1;
+
+    snprintf(path, sizeof(path), "/proc/%llu/smaps_rollup", pid);
+    if (pid > 0 && file_read(path, SMAPS_MAX, &text, &ignored) == 0) {
+        const char *line = strstr(buf_text(&text), "\nPss:");
+
+        if (line == NULL || sscanf(line, "\nPss: %lld", &pss_kb) != 1)
+            pss_kb = -1;
+    }
+    buf_free(&text);
+    return pss_kb >= 0 ? (int64_t)pss_kb * 1024 : stats_memory(slot);
+}
+
 /* What the supervisor says of the process; null and "" where there is none. */
 static void add_life(cJSON *to, const struct stats_slot *slot, int64_t now_ms)
 {
@@ -153,7 +176,7 @@ static void add_life(cJSON *to, const struct stats_slot *slot, int64_t now_ms)
     add_number(to, "uptime_ms", pid > 0 ? now_ms - started_ms : -1);
     add_number(to, "restarts", (int64_t)stats_counter(slot, STATS_RESTARTS));
     add_number(to, "crashes", (int64_t)stats_counter(slot, STATS_CRASHES));
-    add_number(to, "memory_bytes", stats_memory(slot));
+    add_number(to, "memory_bytes", memory_of(slot));
     cJSON_AddStringToObject(to, "reason", reason);
     cJSON_AddStringToObject(to, "last_exit", last_exit);
     add_number(to, "next_try_ms", next_ms > 0 ? (next_ms > now_ms ? next_ms - now_ms : 0) : -1);

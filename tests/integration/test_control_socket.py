@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -177,6 +178,24 @@ def test_status_and_health_commands(stubs):
     assert result.returncode == 1 and "consumer: stopped" in result.stderr
     result = stubs.run_cli("health", "--quiet")
     assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
+
+
+def pss(pid):
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def test_memory_is_the_proportional_set_size(stubs):
+    stubs.start()
+    processes = stubs.ask("status")["processes"]
+    for process in processes:
+        assert abs(process["memory_bytes"] - pss(process["pid"])) < 200_000, process["name"]
+        anonymous = int(re.search(r"RssAnon:\s+(\d+)", pathlib.Path(f"/proc/{process['pid']}/status").read_text())[1])
+        assert process["memory_bytes"] > anonymous * 1024, "its part of the libraries is in it"
+    shown = [line.split()[-1] for line in stubs.run_cli("status").stdout.splitlines()[2:6]]
+    assert len(shown) == len(processes) == 4 and all(re.fullmatch(r"[\d.]+[KM]", size) for size in shown), shown
 
 
 def test_top_redraws_until_it_is_ended(stubs):

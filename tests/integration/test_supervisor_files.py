@@ -69,6 +69,27 @@ def test_the_supervisor_and_its_children_have_no_right_of_roots(owned):
     owned.stop()
 
 
+def test_an_upgrade_goes_on_as_the_user_that_root_has_become(owned):
+    root_folder = owned.folder / "roots"
+    root_folder.mkdir()
+    owned.settings["supervisor"]["pid_file"] = root_folder / "bridge.pid"
+    owned.start()
+    before = owned.find("consumer")["pid"]
+    result = owned.run_cli("upgrade")
+    assert result.returncode == 0, result.stderr
+    process = owned.find("consumer")
+    assert process["pid"] != before
+    assert process["memory_bytes"] > 1024 * int(status_of(process["pid"])["RssAnon"][0]), "PSS may be read"
+    assert set(status_of(owned.supervisor.pid)["Uid"]) == {str(pwd.getpwnam("nobody").pw_uid)}
+    assert (root_folder / "bridge.pid").read_text() == f"{owned.supervisor.pid}\n"
+    owned.settings["supervisor"]["user"] = "daemon"
+    owned.write_config()
+    result = owned.run_cli("upgrade")
+    assert result.returncode == 1 and "only root can run the bridge as daemon" in result.stderr
+    assert owned.find("consumer")["pid"] == process["pid"]
+    owned.stop()
+
+
 def test_nobody_gains_rights_without_a_user_either(stubs):
     stubs.start()
     for pid in [stubs.supervisor.pid, *(p["pid"] for p in stubs.ask("status")["processes"])]:
