@@ -31,7 +31,7 @@ struct control {
     char *path;
     control_answer *answer;
     void *context;
-    struct client *clients[CONTROL_CLIENTS_MAX]; /* the oldest first */
+    struct client *clients[CONTROL_CLIENTS_MAX + 1]; /* the oldest first; not all of them wait */
     size_t clients_len;
     int64_t resume_ms; /* out of descriptors: does not listen until then; -1: listens */
 };
@@ -301,18 +301,16 @@ static bool is_allowed(int fd)
 }
 
 /* Drops the oldest client for a new one, but none that waits for its answer. */
-static bool make_room(struct control *control)
+static void make_room(struct control *control)
 {
     size_t oldest = 0;
 
     if (control->clients_len < CONTROL_CLIENTS_MAX)
-        return true;
+        return;
     while (oldest < control->clients_len && control->clients[oldest]->request != NULL)
         oldest++;
-    if (oldest == control->clients_len)
-        return false;
-    drop(control, control->clients[oldest]);
-    return true;
+    if (oldest < control->clients_len)
+        drop(control, control->clients[oldest]);
 }
 
 /* NULL, and fd is closed, if it can't be watched. */
@@ -341,22 +339,40 @@ static void accept_client(struct control *control, int64_t now_ms)
         }
         return;
     }
-    if (!is_allowed(fd) || !make_room(control)) {
+    if (!is_allowed(fd)) {
         close(fd);
         return;
     }
+    make_room(control);
     (void)add_client(control, fd, now_ms + CONTROL_TIMEOUT_MS);
 }
 
-/* Those that wait for the end of the service are bounded by CONTROL_CLIENTS_MAX alone: it must be stoppable. */
+static bool ends_service(const struct control_request *request)
+{
+    return request->verb == CONTROL_STOP && request->target[0] == '\0';
+}
+
+/* The service must be stoppable: who asks for its end finds room besides. */
 static bool may_wait(const struct control *control, const struct control_request *request)
 {
-    bool ends = request->verb == CONTROL_STOP && request->target[0] == '\0';
+    size_t most = ends_service(request) ? CONTROL_CLIENTS_MAX : CONTROL_WAITING_MAX;
     size_t waiting = 0;
 
     for (size_t i = 0; i < control->clients_len; i++)
         waiting += control->clients[i]->request != NULL;
-    return ends || waiting < CONTROL_WAITING_MAX;
+    return waiting < most;
+}
+
+/* The end is asked for all the same. */
+static cJSON *refuse_to_wait(const struct control *control, struct control_request *request)
+{
+    if (!ends_service(request))
+        return control_refuse("too many commands wait for their end already: nothing was done");
+    request->wait = false;
+    cJSON_Delete(control->answer(control->context, request));
+    return control_refuse(
+        "the service is stopping, but too many commands wait for its end already: "
+        "`mqtt-bridge status` says whether it still runs");
 }
 
 static bool changes_something(enum control_verb verb)
@@ -377,7 +393,7 @@ static cJSON *take_request(struct control *control, struct client *client, struc
     else if (control_parse(packet, request, &err) < 0)
         answer = control_refuse(err.text);
     else if (request->wait && changes_something(request->verb) && !may_wait(control, request))
-        answer = control_refuse("too many commands wait for their end already: nothing was done");
+        answer = refuse_to_wait(control, request);
     else
         answer = control->answer(control->context, request);
     client->request = request;

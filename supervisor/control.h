@@ -6,9 +6,10 @@
  * packet, and nothing is kept here for a client that does not read.
  *
  * Nothing here blocks. A client that has not asked within CONTROL_TIMEOUT_MS is dropped. One client more than
- * CONTROL_CLIENTS_MAX pushes out the oldest that does not wait for its answer. CONTROL_WAITING_MAX may wait, and those
- * that wait for the end of the service; the next is refused before anything is done for it. A client that goes away
- * while it waits takes nothing back.
+ * CONTROL_CLIENTS_MAX pushes out the oldest that does not wait for its answer; where all wait there is a place for one
+ * more. CONTROL_WAITING_MAX may wait; the next is refused before anything is done for it. Those that wait for the end of
+ * the service may be CONTROL_CLIENTS_MAX with them; the next is told that it is under way. A client that goes away while it
+ * waits takes nothing back.
  * One thread. Watch control_fd for input and call control_process; call it at control_deadline too. */
 #ifndef SUPERVISOR_CONTROL_H
 #define SUPERVISOR_CONTROL_H

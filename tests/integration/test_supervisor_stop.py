@@ -1,6 +1,7 @@
 """How the supervisor ends its children and itself."""
 
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -117,6 +118,24 @@ def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
     assert command.communicate(timeout=20) == ("stopped\n", None) and command.returncode == 0
     assert len(stubs.events(what="end")) == 4, "all had ended before it said so"
     for connection in crowd:
+        connection.close()
+    assert stubs.supervisor.wait() == 0
+
+
+def test_many_that_wait_for_the_end_keep_nobody_from_asking(make_stubs):
+    stubs = make_stubs()
+    stubs.behave("worker", "slow-stop 2500")
+    stubs.start()
+    crowd = [stubs.connect(timeout=20) for _ in range(16)]
+    for connection in crowd:
+        connection.send(b'{"verb":"stop"}')
+    wait_until(lambda: stubs.events("worker:1", "term"), 10, "the workers drain")
+    for _ in range(3):
+        assert stubs.run_cli("status").returncode == 0
+    one_more = stubs.run_cli("stop")
+    assert one_more.returncode == 1 and "the service is stopping, but too many commands wait" in one_more.stderr
+    for connection in crowd:
+        assert json.loads(connection.recv(1000))["ok"], "none of them gave way"
         connection.close()
     assert stubs.supervisor.wait() == 0
 

@@ -436,6 +436,30 @@ static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
     process(server, 2 * CONTROL_CLIENTS_MAX, 0);
 }
 
+static void test_who_waits_keeps_nobody_from_asking(void **test)
+{
+    struct server *server = *test;
+    int fds[CONTROL_CLIENTS_MAX + 3];
+    char reply[200] = "";
+
+    for (int i = 0; i < CONTROL_CLIENTS_MAX + 3; i++) {
+        fds[i] = client(server);
+        process(server, 2, 0);
+        ask(server, fds[i],
+            i <= CONTROL_CLIENTS_MAX ? "{\"verb\":\"stop\"}" : "{\"verb\":\"status\"}");
+        process(server, 4, 0);
+    }
+    assert_true(recv(fds[CONTROL_CLIENTS_MAX], reply, sizeof(reply) - 1, 0) > 0);
+    assert_non_null(strstr(reply, "the service is stopping, but too many commands wait"));
+    for (int i = CONTROL_CLIENTS_MAX + 1; i < CONTROL_CLIENTS_MAX + 3; i++)
+        assert_true(recv(fds[i], reply, sizeof(reply), 0) > 0);
+    for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+        assert_int_equal(recv(fds[i], reply, sizeof(reply), 0), -1);
+    for (int i = 0; i < CONTROL_CLIENTS_MAX + 3; i++)
+        close(fds[i]);
+    process(server, 2 * CONTROL_CLIENTS_MAX, 0);
+}
+
 static void test_a_socket_that_somebody_listens_on_is_not_taken(void **test)
 {
     struct server *server = *test;
@@ -513,6 +537,7 @@ int main(void)
         WITH_SOCKET(test_a_huge_request_is_refused_not_kept),
         WITH_SOCKET(test_more_clients_than_room_push_out_the_oldest),
         WITH_SOCKET(test_who_waits_for_the_end_is_not_pushed_out),
+        WITH_SOCKET(test_who_waits_keeps_nobody_from_asking),
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
         WITH_SOCKET(test_a_file_that_is_no_socket_is_refused_and_left),
