@@ -13,8 +13,9 @@
 #include <string.h>
 #include <uthash.h>
 
-#define TEXT_MOST  1000
-#define STATS_ROWS 20
+#define TEXT_MOST   1000
+#define STATS_ROWS  20
+#define COLUMN_MOST 80 /* what is longer stands out of line */
 
 /* What a text may look like ---------------------------------------------------------------------- */
 
@@ -129,35 +130,79 @@ static void add_summary(cJSON *object, const struct failure_message *message,
 
 /* list ----------------------------------------------------------------------------------------- */
 
+/* Columns that are lined up, the error behind them is not. */
+enum { ID, WHEN, TOPIC, CLASS, LINED_UP };
+
 struct listing {
     const struct failed_wanted *wanted;
     struct arena arena;
-    cJSON *array; /* for --json */
-    struct buf out;
-    int id_columns;
+    cJSON *array;          /* for --json */
+    struct buf rows;       /* a line each, with tabs between: no text has one */
+    size_t most[LINED_UP]; /* of each column the most characters, up to COLUMN_MOST */
     int64_t shown;
     bool more; /* there is one that was not shown */
 };
 
+static size_t characters(struct bytes text)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < text.len; i++)
+        count += ((unsigned char)text.data[i] & 0xC0) != 0x80;
+    return count;
+}
+
+static void list_cell(struct listing *listing, size_t column, struct bytes text)
+{
+    char *shown = failed_printable(text, TEXT_MOST);
+    size_t len = characters(bytes_of(shown));
+
+    if (len > listing->most[column])
+        listing->most[column] = len < COLUMN_MOST ? len : COLUMN_MOST;
+    buf_printf(&listing->rows, "%s\t", shown);
+    free(shown);
+}
+
+static void list_head(struct listing *listing)
+{
+    list_cell(listing, ID, BYTES("ID"));
+    list_cell(listing, WHEN, BYTES("WHEN (UTC)"));
+    list_cell(listing, TOPIC, BYTES("TOPIC"));
+    list_cell(listing, CLASS, BYTES("CLASS"));
+    buf_append_text(&listing->rows, "ERROR\n");
+}
+
 static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
-    char *topic =
-        failed->is_message ? failed_printable(failed->envelope.topic, TEXT_MOST) : xstrdup("-");
-    char *class = failed_printable(failed_class(failed), TEXT_MOST);
     char *error = failed_printable(failed_error(failed), TEXT_MOST);
-    char *id = failed_printable(message->id, TEXT_MOST);
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
-    if (listing->id_columns == 0)
-        listing->id_columns = message->id.len > 8 ? (int)message->id.len : 8;
-    buf_printf(&listing->out, "%-*s  %s  %-32s  %-24s  %s%s\n", listing->id_columns, id, when,
-               topic, class, message->taken ? "[in a worker's hands] " : "", error);
-    free(topic);
-    free(class);
+    list_cell(listing, ID, message->id);
+    list_cell(listing, WHEN, bytes_of(when));
+    list_cell(listing, TOPIC, failed->is_message ? failed->envelope.topic : BYTES("-"));
+    list_cell(listing, CLASS, failed_class(failed));
+    buf_printf(&listing->rows, "%s%s\n", message->taken ? "[in a worker's hands] " : "", error);
     free(error);
-    free(id);
+}
+
+static void line_up(struct buf *out, const struct listing *listing)
+{
+    struct bytes rest = buf_bytes(&listing->rows);
+    struct bytes cell;
+
+    while (rest.len > 0) {
+        for (size_t i = 0; i < LINED_UP; i++) {
+            bytes_split(rest, '\t', &cell, &rest);
+            size_t len = characters(cell);
+            int blanks = len < listing->most[i] ? (int)(listing->most[i] - len) : 0;
+
+            buf_printf(out, "%.*s%*s", BYTES_ARG(cell), blanks + 2, "");
+        }
+        bytes_split(rest, '\n', &cell, &rest);
+        buf_printf(out, "%.*s\n", BYTES_ARG(cell));
+    }
 }
 
 static bool list_one(void *context, const struct failure_message *message)
@@ -194,9 +239,7 @@ static int list_print(struct listing *listing)
                                   ? "no failed message is like that\n"
                                   : "there are no failed messages\n");
     } else {
-        buf_printf(&out, "%-*s  %-19s  %-32s  %-24s  %s\n", listing->id_columns, "ID", "WHEN (UTC)",
-                   "TOPIC", "CLASS", "ERROR");
-        buf_append(&out, buf_bytes(&listing->out));
+        line_up(&out, listing);
     }
     if (listing->more)
         buf_printf(&out, "there are more than these %" PRId64 "; --limit 0 lists all\n",
@@ -216,13 +259,14 @@ int failed_list(const struct cli *cli, struct failure_admin *admin,
     if (wanted->limit > 0 && wanted->limit < INT64_MAX && !failed_needs_body(wanted))
         query.limit = wanted->limit + 1;
     listing.array = cli->json ? cJSON_CreateArray() : NULL;
+    list_head(&listing);
     if (failure_admin_list(admin, &query, list_one, &listing, &err) < 0) {
         code = cli_fail(CLI_FAILED, "%s", err.text);
         cJSON_Delete(listing.array);
     } else {
         code = cli->json ? print_json(listing.array) : list_print(&listing);
     }
-    buf_free(&listing.out);
+    buf_free(&listing.rows);
     arena_free(&listing.arena);
     return code;
 }

@@ -77,7 +77,8 @@ static void set_up_failure(struct target *target, const struct settings_failure 
     bool made = false;
 
     target->name = "failure transport";
-    target->see = "see [failure] dsn (DATABASE_URL)";
+    target->see = is_redis ? "see [failure] dsn (MESSENGER_FAILURE_TRANSPORT_DSN)"
+                           : "see [failure] dsn (DATABASE_URL)";
     dsn_redacted(&target->address, settings->dsn);
     target->result = failure_new(&failure, settings, &target->err);
     if (target->result == 0)

@@ -45,6 +45,18 @@ def test_the_newest_come_first_with_topic_class_error_and_time(bridge, database)
     assert "a/old" in text[2] and len(text) == 3
 
 
+def test_the_list_is_lined_up_whatever_the_length_of_topics_and_classes(bridge, database):
+    add_rows(database, [php_row("a", "1"), php_row("plant/\u00e9/" + "x" * 40, "1"),
+                        php_row(None, None, message=("App\\Message\\" + "Y" * 30, {"to": "x"}))])
+    head, *rows = bridge.cli("failed", "list").stdout.splitlines()
+    assert len(rows) == 3
+    assert {row.index("App\\") for row in rows} == {head.index("CLASS")}
+    assert {row.index("The hub answered 503") for row in rows} == {head.index("ERROR")}
+    add_rows(database, [php_row("t" * 200, "1")])
+    head, longest, *rows = bridge.cli("failed", "list").stdout.splitlines()
+    assert "t" * 200 + "  App" in longest and {row.index("App\\") for row in rows} == {head.index("CLASS")}
+
+
 def test_a_long_list_is_cut_and_says_so(bridge, database):
     add_rows(database, [php_row(f"t/{number}", "1") for number in range(60)])
     lines = bridge.cli("failed", "list").stdout.splitlines()

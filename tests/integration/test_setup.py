@@ -53,6 +53,13 @@ def test_a_server_that_is_away_does_not_hold_up_the_others(bridge, database):
     assert not redis_answer["ok"] and "refused" in redis_answer["error"] and table["ok"]
 
 
+def test_the_variable_of_a_failure_transport_that_is_away_is_named(bridge):
+    for dsn, variable in [(f"redis://127.0.0.1:{free_port()}/failed", "MESSENGER_FAILURE_TRANSPORT_DSN"),
+                          (f"postgresql://bridge@127.0.0.1:{free_port()}/postgres", "DATABASE_URL")]:
+        bridge.settings["failure"]["dsn"] = dsn
+        assert f"see [failure] dsn ({variable})" in set_up(bridge, code=1)
+
+
 def test_a_key_of_another_type_is_named(bridge, redis):
     redis.client.set("messages", "something else")
     assert "WRONGTYPE" in set_up(bridge, code=1)
