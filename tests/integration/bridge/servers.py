@@ -110,13 +110,13 @@ class Redis(Server):
         except redis.ResponseError:
             return 0
 
+    # A script, for a full Redis refuses MULTI.
+    WAITING = """local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+    return {redis.call('XLEN', KEYS[1]), pending.err and 0 or pending[1], redis.call('ZCARD', KEYS[2])}"""
+
     def waiting(self, stream="messages", group="symfony"):
         """(entries in the stream, pending, delayed), all of one moment: an entry moves between the three."""
-        # Not a transaction: one above maxmemory refuses to begin, whatever it reads.
-        return tuple(self.client.eval("""
-            local pending = redis.pcall("XPENDING", KEYS[1], ARGV[1])
-            return {redis.call("XLEN", KEYS[1]), pending.err and 0 or pending[1], redis.call("ZCARD", KEYS[2])}
-            """, 2, stream, f"{stream}__queue", group))
+        return tuple(self.client.eval(self.WAITING, 2, stream, f"{stream}__queue", group))
 
     def is_drained(self, stream="messages", group="symfony"):
         """Nothing waits: not in the stream, not pending, not delayed."""
