@@ -201,10 +201,26 @@ static int watch(const struct control *control, int operation, int fd, uint32_t 
     return epoll_ctl(control->epoll_fd, operation, fd, &event);
 }
 
-int control_open(struct control **control, const char *path, control_answer *answer, void *context,
-                 struct error *err)
+/* A socket that was handed over and has another path is closed, and removed. */
+static bool listens_on(int fd, const char *path)
 {
-    int fd = open_socket(path, err);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(address);
+
+    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
+        strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0)
+        return true;
+    close(fd);
+    if (address.sun_path[0] != '\0')
+        unlink(address.sun_path);
+    return false;
+}
+
+int control_open(struct control **control, const char *path, int listen_fd, control_answer *answer,
+                 void *context, struct error *err)
+{
+    bool handed = listen_fd >= 0 && listens_on(listen_fd, path);
+    int fd = handed ? listen_fd : open_socket(path, err);
 
     if (fd < 0)
         return fd;
@@ -480,7 +496,7 @@ int64_t control_deadline(const struct control *control)
     return first;
 }
 
-int control_hand_over(const struct control *control, enum control_verb verb)
+int control_hand_over_client(const struct control *control, enum control_verb verb)
 {
     for (size_t i = 0; i < control->clients_len; i++) {
         const struct client *client = control->clients[i];
@@ -489,6 +505,16 @@ int control_hand_over(const struct control *control, enum control_verb verb)
             return fcntl(client->fd, F_DUPFD, STDERR_FILENO + 1);
     }
     return -1;
+}
+
+int control_hand_over(struct control *control)
+{
+    free(control->path);
+    control->path = NULL;
+    watch(control, EPOLL_CTL_DEL, control->listen_fd, 0, NULL);
+    for (size_t i = control->clients_len; i > 0; i--)
+        control_process(control, clock_monotonic_ms());
+    return fcntl(control->listen_fd, F_DUPFD, STDERR_FILENO + 1);
 }
 
 void control_adopt(struct control *control, int fd, const struct control_request *request)
@@ -513,7 +539,8 @@ void control_retire(struct control *control)
 {
     if (control == NULL || control->listen_fd < 0)
         return;
-    unlink(control->path);
+    if (control->path != NULL)
+        unlink(control->path);
     close(control->listen_fd);
     control->listen_fd = -1;
 }

@@ -74,9 +74,10 @@ cJSON *control_refuse(const char *text);
 
 struct control;
 
-/* Replaces a socket that no program listens on; -ERR_LOCKED if one does, -ERR_USAGE if it is no socket. */
-MUST_CHECK int control_open(struct control **control, const char *path, control_answer *answer,
-                            void *context, struct error *err);
+/* listen_fd: of a listening socket that was handed over, which is taken, or -1. Else replaces a socket that no program
+ * listens on; -ERR_LOCKED if one does, -ERR_USAGE if it is no socket. */
+MUST_CHECK int control_open(struct control **control, const char *path, int listen_fd,
+                            control_answer *answer, void *context, struct error *err);
 int control_fd(const struct control *control);
 void control_process(struct control *control, int64_t now_ms);
 /* Asks anew for each client that waits. Call it after everything that happens. */
@@ -84,7 +85,10 @@ void control_check(struct control *control);             /* NULL is allowed */
 int64_t control_deadline(const struct control *control); /* -1: none */
 /* A second descriptor of the connection of the oldest client that waits for an answer to verb, which control_close leaves
  * open and a program that we become inherits; -1: there is none. */
-int control_hand_over(const struct control *control, enum control_verb verb);
+int control_hand_over_client(const struct control *control, enum control_verb verb);
+/* Likewise of the listening socket, on which new clients wait from now on; who has asked is answered. control_retire leaves
+ * the file. */
+int control_hand_over(struct control *control);
 /* Such a connection in the program that we have become. The request is copied. Takes the descriptor. */
 void control_adopt(struct control *control, int fd, const struct control_request *request);
 /* Such a connection that can't be served: says why, and ends it. -1: nothing is done. */

@@ -331,11 +331,26 @@ static int lock_failed(const char *state_dir, const char *path, struct error *er
     return result < 0 ? result : error_system(err, "[supervisor] state_dir: %s", path);
 }
 
-int files_open(struct files *files, const struct settings *settings, struct error *err)
+/* Has the lock already, or is the lock of another folder. */
+static int take_handed(int lock_fd, int fd)
+{
+    bool same = fd >= 0 && file_is_same(lock_fd, fd);
+
+    if (same)
+        close(fd);
+    else
+        close(lock_fd);
+    return same ? lock_fd : fd;
+}
+
+int files_open(struct files *files, const struct settings *settings, int lock_fd, struct error *err)
 {
     const struct settings_supervisor *own = &settings->supervisor;
     char *path = xasprintf("%s/%s", own->state_dir, LOCK_NAME);
     int fd = open(path, O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0600);
+
+    if (lock_fd >= 0)
+        fd = take_handed(lock_fd, fd);
     int result = fd < 0 ? lock_failed(own->state_dir, path, err) : wait_for_lock(fd, own, err);
 
     if (result == 0)
@@ -379,10 +394,11 @@ int files_write_pid(struct files *files, const struct settings *settings, struct
     return 0;
 }
 
-void files_keep_pid(struct files *files)
+int files_hand_over(struct files *files)
 {
     free(files->pid_file);
     files->pid_file = NULL;
+    return fcntl(files->lock_fd, F_DUPFD, STDERR_FILENO + 1);
 }
 
 /* Another supervisor may use the same pid file. */

@@ -28,14 +28,15 @@ MUST_CHECK int files_refuse_foreign(const char *key, const char *path, struct er
  * nothing but that a missing log file is made. -ERR_USAGE. */
 MUST_CHECK int files_check(const struct settings *settings, struct error *err);
 
-/* Locks the state directory. -ERR_LOCKED names the supervisor that has it; -ERR_USAGE: it is another user's. */
-MUST_CHECK int files_open(struct files *files, const struct settings *settings, struct error *err);
+/* Locks the state directory; lock_fd is one that was handed over, which is taken, or -1. -ERR_LOCKED names the supervisor that has it; -ERR_USAGE: it is another user's. */
+MUST_CHECK int files_open(struct files *files, const struct settings *settings, int lock_fd,
+                          struct error *err);
 /* Writes the pid file, if the settings name one. Call it once the control socket is ours: a supervisor that
  * finds another on the socket must not touch the other's pid file. */
 MUST_CHECK int files_write_pid(struct files *files, const struct settings *settings,
                                struct error *err);
-/* The program that we become writes the pid file anew: files_close leaves it. */
-void files_keep_pid(struct files *files);
+/* For the program that we become: a second descriptor of the lock, which it inherits. files_close leaves lock and pid file. */
+int files_hand_over(struct files *files);
 /* Removes the pid file if it still names us; where its folder does not allow that, empties it. */
 void files_close(struct files *files);
 

@@ -119,7 +119,7 @@ static int watch(struct service *service, int fd, struct watch *who, enum watch_
     return 0;
 }
 
-static int open_loop(struct service *service, struct error *err)
+static int open_loop(struct service *service, int listen_fd, struct error *err)
 {
     int result;
 
@@ -128,7 +128,7 @@ static int open_loop(struct service *service, struct error *err)
     if ((result = open_signals(service, err)) < 0 ||
         (result = watch(service, service->signal_fd, &service->signal_watch, WATCH_SIGNALS, err)) <
             0 ||
-        (result = control_open(&service->control, service->settings->supervisor.socket,
+        (result = control_open(&service->control, service->settings->supervisor.socket, listen_fd,
                                commands_answer, service, err)) < 0 ||
         (result = files_write_pid(&service->files, service->settings, err)) < 0)
         return result;
@@ -381,17 +381,18 @@ static void take_over(struct service *service, const struct upgrade_handed *hand
 }
 
 /* Returns the exit code, if nothing can be executed. */
-static int become_new(struct service *service)
+static int become_new(struct service *service, int listen_fd)
 {
-    struct upgrade_handed handed = {.workers = service->workers,
+    struct upgrade_handed handed = {.listen_fd = listen_fd,
+                                    .workers = service->workers,
                                     .configured = service->settings->worker.count,
                                     .former = MQTT_BRIDGE_VERSION};
     char *program = xstrdup(service->upgrade.program);
     char **arguments = service->arguments;
     char text[256];
 
-    handed.client_fd = control_hand_over(service->control, CONTROL_UPGRADE);
-    files_keep_pid(&service->files);
+    handed.client_fd = control_hand_over_client(service->control, CONTROL_UPGRADE);
+    handed.lock_fd = files_hand_over(&service->files);
     service_close(service);
     upgrade_execute(program, arguments, &handed);
     snprintf(text, sizeof(text),
@@ -413,7 +414,8 @@ static int run(const char *config, struct settings *settings, char **argv,
     struct error err = {0};
     bool upgraded = handed->former[0] != '\0';
 
-    if (service_open(&service, config, settings, &err) < 0 || open_loop(&service, &err) < 0) {
+    if (service_open(&service, config, settings, handed->lock_fd, &err) < 0 ||
+        open_loop(&service, handed->listen_fd, &err) < 0) {
         service_close(&service);
         control_give_up(handed->client_fd, err.text);
         return fail(&err);
@@ -428,8 +430,9 @@ static int run(const char *config, struct settings *settings, char **argv,
     service_follow_roster(&service);
     run_loop(&service);
     log_info(LOG_PLAIN, "Stopped");
-    if (service.upgrading)
-        return become_new(&service);
+    int listen_fd = service.upgrading ? control_hand_over(service.control) : -1;
+    if (service.upgrading) /* still: nobody asks for the end any more */
+        return become_new(&service, listen_fd);
     service_close(&service);
     return service.exit_code;
 }

@@ -124,7 +124,7 @@ static void give_slot_back(struct service *service, const struct process *proces
 }
 
 int service_open(struct service *service, const char *config, struct settings *settings,
-                 struct error *err)
+                 int lock_fd, struct error *err)
 {
     int result;
 
@@ -145,7 +145,7 @@ int service_open(struct service *service, const char *config, struct settings *s
     service->files.error_fd = files_open_own_log(&service->files, STDERR_FILENO);
     if ((result = files_locate_programs(&service->launch.bin_dir, err)) < 0 ||
         (result = files_become_user(settings, err)) < 0 ||
-        (result = files_open(&service->files, settings, err)) < 0 ||
+        (result = files_open(&service->files, settings, lock_fd, err)) < 0 ||
         (result = open_slots(service, err)) < 0 || (result = files_open_log(settings, err)) < 0)
         return result;
     use_log(service, result);

@@ -72,10 +72,10 @@ struct service {
     struct control *control;
 };
 
-/* Gives up root, locks the state directory, makes the shared memory and the epoll descriptor; starts no process. settings
+/* lock_fd: handed over by the program that we were before, or -1. Gives up root, locks the state directory, makes the shared memory and the epoll descriptor; starts no process. settings
  * becomes the service's, also on failure. */
 MUST_CHECK int service_open(struct service *service, const char *config, struct settings *settings,
-                            struct error *err);
+                            int lock_fd, struct error *err);
 void service_close(struct service *service);
 /* Makes the processes those of the settings and of the number of workers: starts and stops what differs. */
 void service_follow_roster(struct service *service);

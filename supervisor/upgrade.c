@@ -162,32 +162,45 @@ void upgrade_close(struct upgrade *upgrade)
 void upgrade_execute(const char *program, char *const *arguments,
                      const struct upgrade_handed *handed)
 {
-    char *text = xasprintf("%d %lld %lld %s", handed->client_fd, (long long)handed->workers,
-                           (long long)handed->configured, handed->former);
+    char *text =
+        xasprintf("%d %d %d %lld %lld %s", handed->client_fd, handed->listen_fd, handed->lock_fd,
+                  (long long)handed->workers, (long long)handed->configured, handed->former);
 
     if (setenv(VARIABLE, text, 1) == 0)
         execv(program, arguments);
     free(text);
 }
 
+/* Ours alone from now on; -1 if it is no such descriptor. */
+static int inherited(int fd, mode_t type)
+{
+    struct stat info;
+    bool good = fd > STDERR_FILENO && fstat(fd, &info) == 0 && (info.st_mode & S_IFMT) == type &&
+                fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+
+    return good ? fd : -1;
+}
+
 void upgrade_inherit(struct upgrade_handed *handed)
 {
+    const struct upgrade_handed none = {.client_fd = -1, .listen_fd = -1, .lock_fd = -1};
     const char *text = getenv(VARIABLE);
-    struct stat info;
     long long workers = 0;
     long long configured = 0;
 
-    *handed = (struct upgrade_handed){.client_fd = -1};
+    *handed = none;
     if (text == NULL)
         return;
-    bool known = sscanf(text, "%d %lld %lld %63s", &handed->client_fd, &workers, &configured,
-                        handed->former) == 4;
+    int known = sscanf(text, "%d %d %d %lld %lld %63s", &handed->client_fd, &handed->listen_fd,
+                       &handed->lock_fd, &workers, &configured, handed->former);
     unsetenv(VARIABLE);
-    if (!known)
-        handed->former[0] = '\0';
-    if (!known || handed->client_fd <= STDERR_FILENO || fstat(handed->client_fd, &info) < 0 ||
-        !S_ISSOCK(info.st_mode) || fcntl(handed->client_fd, F_SETFD, FD_CLOEXEC) < 0)
-        handed->client_fd = -1;
+    if (known != 6) {
+        *handed = none;
+        return;
+    }
+    handed->client_fd = inherited(handed->client_fd, S_IFSOCK);
+    handed->listen_fd = inherited(handed->listen_fd, S_IFSOCK);
+    handed->lock_fd = inherited(handed->lock_fd, S_IFREG);
     handed->workers = workers;
     handed->configured = configured;
 }

@@ -7,8 +7,10 @@
  *     the service drains and ends (service.h)
  *     upgrade_execute                                    upgrade_inherit: takes over in the same process
  *
- * A refusal changes nothing. Handed over are the arguments and the environment, the connection of the client that waits,
- * and the number of workers, in one variable. All else starts anew, as after a stop: statistics count from 0.
+ * A refusal changes nothing. Handed over are the arguments and the environment, and in one variable the number of workers
+ * and three descriptors: of the client that waits, of the control socket, on which clients may ask meanwhile, and of the
+ * lock, so that no supervisor that waits for it gets between. All else starts anew, as after a stop: statistics count
+ * from 0.
  * A program that does not know --upgrade refuses it, and so is never executed. Nothing here waits, but upgrade_programs. */
 #ifndef SUPERVISOR_UPGRADE_H
 #define SUPERVISOR_UPGRADE_H
@@ -39,6 +41,8 @@ struct upgrade {
 /* What the former program hands over. */
 struct upgrade_handed {
     int client_fd; /* who waits for the answer; -1: nobody */
+    int listen_fd; /* -1: none */
+    int lock_fd;   /* -1: none */
     int64_t workers;
     int64_t configured; /* [worker] count when it was `workers` */
     char former[UPGRADE_VERSION_SIZE];

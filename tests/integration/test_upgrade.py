@@ -220,6 +220,35 @@ def test_who_ends_the_bridge_during_an_upgrade_ends_it(installed, next_folder, e
     stubs.assert_nothing_left()
 
 
+def test_the_control_socket_answers_and_the_lock_is_kept_all_the_time(installed, makers, next_folder):
+    stubs, programs = installed
+    stubs.start()
+    other = makers.keep(Stubs(programs.folder, makers.new_folder("other")))
+    other.settings["supervisor"] |= {"state_dir": stubs.state_dir, "lock_wait": "60s"}
+    other.start(wait=False)
+    wait_until(lambda: "waiting up to 60 s" in other.log(), 10, "another supervisor waits for the lock")
+    programs.install(next_folder)
+    ended, answers, errors = threading.Event(), [], []
+
+    def ask():
+        while not ended.is_set():
+            try:
+                answers.append(stubs.ask("status")["version"])
+            except (OSError, ValueError) as error:
+                errors.append(error)
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    results = [stubs.run_cli("upgrade") for _ in range(3)]
+    ended.set()
+    for thread in asking:
+        thread.join()
+    assert [result.returncode for result in results] == [0, 0, 0], results
+    assert not errors and {VERSION, NEXT} == set(answers)
+    assert other.supervisor.is_running() and "starts" not in other.log()
+    other.supervisor.stop()
+
+
 def test_a_process_that_does_not_come_back_after_an_upgrade_is_named(make_installed, next_folder):
     stubs, programs = make_installed(settings={"supervisor": {"start_retries": 0}})
     stubs.start()

@@ -185,7 +185,7 @@ static int set_up(void **test)
     strcpy(server->dir, "/tmp/test-control-XXXXXX");
     assert_non_null(mkdtemp(server->dir));
     snprintf(server->path, sizeof(server->path), "%s/socket", server->dir);
-    assert_int_equal(control_open(&server->control, server->path, answer, server, &err), 0);
+    assert_int_equal(control_open(&server->control, server->path, -1, answer, server, &err), 0);
     *test = server;
     return 0;
 }
@@ -466,7 +466,7 @@ static void test_a_socket_that_somebody_listens_on_is_not_taken(void **test)
     struct control *second = NULL;
     struct error err = {0};
 
-    assert_int_equal(control_open(&second, server->path, answer, server, &err), -ERR_LOCKED);
+    assert_int_equal(control_open(&second, server->path, -1, answer, server, &err), -ERR_LOCKED);
     assert_null(second);
 }
 
@@ -482,7 +482,7 @@ static void test_a_socket_file_that_was_left_behind_is_replaced(void **test)
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     close(fd);
-    assert_int_equal(control_open(&second, path, answer, server, &err), 0);
+    assert_int_equal(control_open(&second, path, -1, answer, server, &err), 0);
     control_close(second);
     assert_int_equal(access(path, F_OK), -1);
     free(path);
@@ -496,7 +496,7 @@ static void test_a_file_that_is_no_socket_is_refused_and_left(void **test)
     char *path = xasprintf("%s/file", server->dir);
 
     close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    assert_int_equal(control_open(&second, path, answer, NULL, &err), -ERR_USAGE);
+    assert_int_equal(control_open(&second, path, -1, answer, NULL, &err), -ERR_USAGE);
     assert_non_null(strstr(err.text, "is not a socket: name another path"));
     assert_int_equal(unlink(path), 0);
     free(path);
@@ -511,7 +511,7 @@ static void test_a_path_that_is_too_long_is_said(void **test)
     (void)test;
     memset(path, 'x', sizeof(path));
     path[sizeof(path) - 1] = '\0';
-    assert_int_equal(control_open(&control, path, answer, NULL, &err), -ERR_USAGE);
+    assert_int_equal(control_open(&control, path, -1, answer, NULL, &err), -ERR_USAGE);
     assert_non_null(strstr(err.text, "socket"));
 }
 
