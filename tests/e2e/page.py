@@ -53,6 +53,15 @@ class Page:
         return wait_until(lambda: part in (found := self.text(selector) or "") and found, timeout,
                           lambda: f"{part!r} in {selector}: {self.text(selector)!r}")
 
+    def wait_ready(self, timeout=10):
+        """Until it says that the bridge is ready; "not ready" has the word as well."""
+        self.wait_text('#bridge-state[data-health="good"]', "ready", timeout)
+
+    def alarms(self):
+        """What it shows in red: the text of each."""
+        return self.browser.execute_script("""
+            return [...document.querySelectorAll('[data-health="bad"], .notices.bad')].map((each) => each.innerText)""")
+
     def rows(self):
         """What the visible topic rows show: path to (value, rate, age, count)."""
         return {path: tuple(cells) for path, *cells in self.browser.execute_script("""

@@ -267,7 +267,7 @@ def test_without_storage_the_page_works_and_keeps_choices_until_a_reload(page, b
         theme = page.browser.execute_script("return document.documentElement.dataset.theme")
         page.click("#theme")
         assert page.browser.execute_script("return document.documentElement.dataset.theme") != theme
-        page.wait_text("#bridge-state", "ready")
+        page.wait_text("#bridge-state", "not ready")
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script["identifier"]})
         page.open()
@@ -281,7 +281,7 @@ def test_behind_a_reverse_proxy_the_page_works_under_a_path(make_page, makers, f
     for value in range(3):
         page.publish("a/b", str(value))
     page.wait_value("a/b", "2")
-    page.wait_text("#bridge-state", "ready")
+    page.wait_text("#bridge-state", "not ready")
     page.click_row("a/b")
     wait_until(lambda: page.browser.execute_script("return document.querySelectorAll('#detail-chart canvas').length") > 0,
                10, "the chart's library comes through the proxy")
@@ -305,6 +305,7 @@ def test_updates_of_others_are_told_and_not_shown(page, hub):
 def test_the_state_of_the_bridge_is_shown_with_its_reasons(page):
     page.wait_text("#bridge-state", "not ready")
     page.wait_text("#notices", "no worker is running")
+    assert any("no worker is running" in text for text in page.alarms())
     page.bridge.processes[-1].stop()
     page.wait_text("#bridge-state", "unreachable")
     page.publish("t", "1")
@@ -410,7 +411,7 @@ def test_what_is_not_configured_is_neither_well_nor_missed(browser, make_page, m
 def test_a_device_message_reaches_the_page(browser, bridge, hub, publisher):
     bridge.start()
     page = Page(browser, bridge, hub).open()
-    page.wait_text("#bridge-state", "ready", 20)
+    page.wait_ready(20)
     publisher.publish("sensors/salle été/temp", '{"temp": 21.50}')
     page.wait_value("sensors/salle été/temp", '{"temp": 21.50}')
     publisher.publish("sensors/raw", b"\x00\xff")
