@@ -78,7 +78,8 @@ def test_without_a_verb_a_terminal_gets_help_and_a_service_the_bridge(ini, folde
 def test_the_program_names_itself_before_each_error(ini, verb):
     result = run("--config", ini(BAD), verb)
     assert result.returncode == 2
-    assert all(line.startswith("mqtt-bridge") for line in result.stderr.splitlines()), result.stderr
+    lines = result.stderr.splitlines()
+    assert lines and all(line.startswith("mqtt-bridge") for line in lines), result.stderr
 
 
 @pytest.mark.parametrize("count", ["-1", "many", "1.5"])

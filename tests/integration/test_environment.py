@@ -455,7 +455,9 @@ def test_options_unknown_to_messenger_are_refused_by_name(configured, option):
 def test_app_env_prod_logs_json_on_standard_error(configured):
     bridge = configured(APP_ENV="prod").start(timeout=PATIENCE)
     bridge.stop()
-    for line in bridge.log().splitlines():
+    lines = bridge.log().splitlines()
+    assert lines
+    for line in lines:
         record = json.loads(line)
         assert record["channel"] == "mqtt" and set(record) == {"message", "context", "level", "level_name", "channel",
                                                                "datetime", "extra"}

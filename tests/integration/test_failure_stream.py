@@ -98,7 +98,8 @@ def test_a_copy_of_a_message_is_written_unless_it_is_still_there(driver, redis):
     redis.client.xtrim("failed", 0)
     assert driver.write(look_for="17-3", identity="abc-1") == (0, "")
     assert redis.client.xlen("failed") == 1, "it was retried and has failed again"
-    assert all(redis.client.ttl(key) > 600000 for key in redis.client.keys("{failed}__failed:*"))
+    marks = redis.client.keys("{failed}__failed:*")
+    assert marks and all(redis.client.ttl(mark) > 600000 for mark in marks)
 
 
 def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, redis):
@@ -116,7 +117,7 @@ def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, redis)
 def test_what_redis_refuses_in_part_is_not_written_at_all(driver, redis, refusing):
     redis.client.execute_command("ACL", "SETUSER", "default", refusing)
     result, text = driver.write()
-    assert result == REFUSED and "permission" in text.lower() or "can't run" in text
+    assert result == REFUSED and re.search("permission|can't run", text), text
     redis.client.execute_command("ACL", "SETUSER", "default", "+@all")
     assert redis.client.keys("*failed*") == []
     assert driver.write() == (0, "")

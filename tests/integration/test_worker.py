@@ -144,11 +144,11 @@ def test_a_frozen_hub_then_a_kill_loses_nothing(worker, redis, make_hub, bridge)
 def test_what_the_hub_refuses_goes_to_the_failure_transport_at_once(worker, redis, sse, database):
     entry = add(redis, REFUSED_TOPIC, "poison")
     add(redis, "good/one", "1")
-    worker()
+    process = worker()
     sse.wait_topic("good/one")
-    rows = wait_until(lambda: failed_rows(database), 15, "a row")
+    rows = wait_until(lambda: database.failures(), 15, "a row")
     redis.wait_drained()
-    assert len(rows) == 1
+    assert len(rows) == 1 and "Retry" not in process.log()
     assert rows[0]["queue_name"] == "failed"
     assert rows[0]["delivered_at"] is None
     assert "UnrecoverableMessageHandlingException" in rows[0]["body"]
@@ -314,7 +314,7 @@ def test_a_worker_that_stops_hands_its_entries_over_at_once(make_bridge, redis, 
     add_many(redis, sent)
     wait_until(lambda: redis.pending() > 0, 15, "the first holds some")
     assert first.stop() == 0
-    assert redis.client.exists(*redis.client.keys("*__owner:*") or ["none"]) == 0
+    assert redis.client.keys("*__owner:*") == []
     hub.start()
     bridges[1].run_program("worker")
     redis.wait_drained(12)  # less than a lease's 15 s
@@ -332,9 +332,10 @@ def test_an_entry_that_its_worker_dies_of_goes_aside_and_only_that(worker, redis
     for death in range(3):
         process.kill()
         process = worker()
-        wait_until(lambda: deliveries(redis).get(entries[0], 0) == death + 2 or failed_rows(database), 15,
+        wait_until(lambda: deliveries(redis).get(entries[0], 0) == death + 2 or database.failures(), 15,
                    "the first is charged before it is handled")
-        assert all(count == 1 for entry, count in deliveries(redis).items() if entry != entries[0])
+        others = [count for entry, count in deliveries(redis).items() if entry != entries[0]]
+        assert others == [1] * 4
     process.kill()
     hub.thaw()
     worker()
@@ -378,7 +379,7 @@ def test_a_worker_whose_hub_token_cannot_work_says_so_and_ends(worker, bridge):
     bridge.settings["mercure"]["jwt_secret"] = "short"
     process = worker()
     assert process.wait(10) == 2
-    assert "jwt_secret" in process.log() or "MERCURE_JWT_SECRET" in process.log()
+    assert "jwt_secret (MERCURE_JWT_SECRET) is 5 bytes long" in process.log()
 
 
 def test_a_wrong_token_waits_and_never_fails_messages(worker, redis, bridge, database):

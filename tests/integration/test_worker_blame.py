@@ -92,8 +92,8 @@ def test_a_message_that_always_fails_takes_its_retry_and_no_other_does(start, re
     add_many(redis, [*OTHERS[:50], ("bad/1", "x"), *OTHERS[50:], ("bad/1", "y")])
     start(timeout="1s")
     redis.wait_drained(60)
-    assert len(failed_rows(database)) == 2
-    assert all("again and again, and not on others" in row["body"] for row in failed_rows(database))
+    rows = database.failures()
+    assert len(rows) == 2 and all("again and again, and not on others" in row["body"] for row in rows)
     assert len(faulty.topics()) == len(OTHERS)
     assert faulty.answers[fault] >= 6  # libcurl itself sends once more what a kept connection was reset for
 
@@ -167,7 +167,7 @@ def test_faults_by_chance_charge_no_message(start, redis, faulty, database):
     for first in range(0, 3000, 100):
         add_many(redis, [(f"good/{first + number}", "x") for number in range(100)])
     redis.wait_drained(60)
-    assert failed_rows(database) == [] and "Retry " not in process.log()
+    assert database.failures() == [] and "Retry " not in process.log()
 
 
 # The hub -----------------------------------------------------------------------------------------------
@@ -266,4 +266,4 @@ def test_faults_of_some_requests_cost_the_others_no_more_than_their_share(start,
         ratios.append(rate_of(faulty, redis, faults, f"with/{len(ratios)}") / without)
     assert faulty.answers[fault] >= COUNT * percent // 100
     assert max(ratios) >= wanted, ratios
-    assert failed_rows(database) == [] and "Retry " not in process.log()
+    assert database.failures() == [] and "Retry " not in process.log()

@@ -58,10 +58,11 @@ def see_others_pass(redis, sse, database, refused):
     """In every lane, also behind those that are refused; which then count as failures of their own."""
     add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
     sse.wait_count(40, timeout=30)
-    wait_until(lambda: add(redis, "sensors/0", "x") and len(failed_rows(database)) == refused, 30,
+    wait_until(lambda: add(redis, "sensors/0", "x") and len(database.failures()) == refused, 30,
                "what is refused is told apart", every=0.2)
     redis.wait_drained(30)
-    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
+    rows = database.failures()
+    assert len(rows) == refused and all("for this message and not for others" in row["body"] for row in rows)
 
 
 def test_a_topic_that_the_token_is_not_for_holds_up_no_other(start, redis, sse, database):
@@ -134,8 +135,8 @@ def test_refused_messages_that_were_pending_hold_up_no_other(start, redis, sse, 
     for number in range(2, 4):
         add(redis, f"sensors/{number}", "x")
     redis.wait_drained(60)
-    assert len(failed_rows(database)) == 60
-    assert all("for this message and not for others" in row["body"] for row in failed_rows(database))
+    rows = database.failures()
+    assert len(rows) == 60 and all("for this message and not for others" in row["body"] for row in rows)
 
 
 def test_refused_topics_that_were_pending_hold_up_no_other(start, redis, sse):
