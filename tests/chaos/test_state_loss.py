@@ -159,7 +159,7 @@ def test_redis_set_back_to_a_state_in_which_entries_wait_loses_nothing(fragile, 
     shutil.copytree(data, redis.folder / "older")
     own_hub.start()
     own_load.publish(400)
-    wait_until(redis.is_drained, PATIENCE, own_load.waiting)
+    own_load.wait_drained()
     wait_dispatched(fragile)
     redis.kill()
     shutil.rmtree(data)

@@ -146,14 +146,14 @@ def test_search_narrows_and_escape_widens(page):
         page.publish(topic, "1")
     wait_until(lambda: len(page.rows()) == 4, 10, "four topics")
     page.search("temp")
-    wait_until(lambda: set(page.rows()) == {"home/bath/temp", "home/attic/temp"}, 5, lambda: page.rows())
+    wait_until(lambda: set(page.rows()) == {"home/bath/temp", "home/attic/temp"}, 15, lambda: page.rows())
     page.search("home/+/light")
-    wait_until(lambda: set(page.rows()) == {"home/attic/light"}, 5, lambda: page.rows())
+    wait_until(lambda: set(page.rows()) == {"home/attic/light"}, 15, lambda: page.rows())
     page.search("nowhere")
     page.wait_text("#empty", "No topic matches")
     page.browser.execute_script("document.querySelector('#search').focus()")
     page.press("\ue00c")
-    wait_until(lambda: len(page.rows()) == 4, 5, "all topics again")
+    wait_until(lambda: len(page.rows()) == 4, 15, "all topics again")
 
 
 def test_levels_fold_and_unfold(page):
@@ -162,13 +162,13 @@ def test_levels_fold_and_unfold(page):
     wait_until(lambda: len(page.rows()) == 5, 10, "five topics")
     assert page.groups() == ["home", "bath", "plant"]
     page.click_row("home")
-    wait_until(lambda: set(page.rows()) == {"plant/a", "plant/b"}, 5, lambda: page.rows())
+    wait_until(lambda: set(page.rows()) == {"plant/a", "plant/b"}, 15, lambda: page.rows())
     page.wait_text("#fold", "Unfold all")
     page.click_row("home")
-    wait_until(lambda: page.text("#fold") == "Fold all", 5, lambda: page.text("#fold"))
-    wait_until(lambda: len(page.rows()) == 5, 5, "unfolded")
+    wait_until(lambda: page.text("#fold") == "Fold all", 15, lambda: page.text("#fold"))
+    wait_until(lambda: len(page.rows()) == 5, 15, "unfolded")
     page.click("#fold")
-    wait_until(lambda: page.rows() == {}, 5, "all folded")
+    wait_until(lambda: page.rows() == {}, 15, "all folded")
     page.publish("plant/a", "2")
     page.click("#fold")
     page.wait_value("plant/a", "2")
@@ -190,7 +190,7 @@ def test_a_topic_opens_with_its_value_history_and_chart(page):
     page.publish("room", "5")
     page.wait_text("#detail-value", "5")
     page.press("\ue00c")
-    wait_until(lambda: page.browser.execute_script("return document.querySelector('#detail').hidden"), 5, "closed")
+    wait_until(lambda: page.browser.execute_script("return document.querySelector('#detail').hidden"), 15, "closed")
 
 
 def test_a_link_to_a_topic_opens_it_when_it_comes(page):
@@ -209,7 +209,7 @@ def test_the_theme_is_kept_over_a_reload(page):
     after = page.browser.execute_script(theme)
     assert {before, after} == {"dark", "light"}
     page.browser.refresh()
-    wait_until(lambda: page.browser.execute_script(theme) == after, 5, "the same theme")
+    wait_until(lambda: page.browser.execute_script(theme) == after, 15, "the same theme")
 
 
 def test_arrow_keys_walk_through_the_topics(page):
@@ -496,7 +496,7 @@ def test_the_failure_card_lists_what_failed_as_plain_text(make_page, database):
     add_rows(database, [json_row("b/second", "2")])
     page.wait_text("#failures-rows", "b/second")
     page.click("#failures-close")
-    wait_until(lambda: not page.browser.execute_script("return document.querySelector('#failures').open"), 5, "it closes")
+    wait_until(lambda: not page.browser.execute_script("return document.querySelector('#failures').open"), 15, "it closes")
     page.browser.execute_script("document.querySelector('#failures-open').focus()")
     page.press("\ue007")  # Enter
     page.wait_text("#failures-rows", "b/second")

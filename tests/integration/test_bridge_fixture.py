@@ -29,5 +29,5 @@ def test_a_worker_by_itself_publishes_what_php_dispatched(bridge, php_peer, sse,
     worker = bridge.run_program("worker")
     php_peer.dispatch("sensors/room1/temp", "21.5")
     assert sse.wait_count(1)[0].document["payload"] == 21.5
-    wait_until(redis.is_drained, 5, "the entry is acknowledged")
+    wait_until(redis.is_drained, 15, "the entry is acknowledged")
     assert worker.stop() == 0

@@ -125,13 +125,13 @@ def test_the_status_topic_says_online_and_offline(make_consumer, mosquitto):
     consumer = make_consumer(status_topic="status", topics="a")
     with watching(mosquitto.port, "status") as seen:
         consumer.start()
-        wait_until(lambda: seen == [b"online"], 5, lambda: str(seen))
+        wait_until(lambda: seen == [b"online"], 15, lambda: str(seen))
         consumer.stop()
-        wait_until(lambda: seen == [b"online", b"offline"], 5, lambda: str(seen))
+        wait_until(lambda: seen == [b"online", b"offline"], 15, lambda: str(seen))
         consumer.start()
-        wait_until(lambda: len(seen) == 3, 5, lambda: str(seen))
+        wait_until(lambda: len(seen) == 3, 15, lambda: str(seen))
         consumer.kill()
-        wait_until(lambda: seen[2:] == [b"online", b"offline"], 5, lambda: str(seen))
+        wait_until(lambda: seen[2:] == [b"online", b"offline"], 15, lambda: str(seen))
 
 
 def test_a_second_consumer_has_its_own_filters_and_spool(make_consumer, publisher):

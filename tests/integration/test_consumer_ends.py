@@ -12,7 +12,7 @@ from bridge.consumer import READY, VERSIONS, assert_all, numbered
 
 def wait_left(mosquitto):
     """Until the broker has read the consumer's DISCONNECT. One that merely hangs up "closed its connection"."""
-    wait_until(lambda: "Client bridge disconnected." in mosquitto.log(), 5,
+    wait_until(lambda: "Client bridge disconnected." in mosquitto.log(), 15,
                lambda: f"the consumer has left\n{mosquitto.log_tail(20)}")
 
 

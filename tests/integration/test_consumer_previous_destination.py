@@ -247,7 +247,7 @@ def test_an_orphan_spool_waiting_for_redis_leaves_ours_connected(make_consumer, 
         except OSError:
             return None  # the monitor is not there yet
         return next((process for process in processes if process["name"] == "consumer"), None)
-    wait_until(lambda: own() and own()["connected"], 20, bridge.supervisor.log_tail)
+    wait_until(lambda: (found := own()) and found["connected"], 20, bridge.supervisor.log_tail)
     before = former.tries
     wait_until(lambda: former.tries > before + 1, 20, "the orphan is tried again, and has failed again")
     assert own()["gauges"]["redis_connected"] == 1

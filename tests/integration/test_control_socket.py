@@ -329,7 +329,7 @@ def test_log_shows_a_process_last_lines_over_its_end(stubs):
     stubs.behave("worker:1", "ready-exit 3 1")
     stubs.start(wait=False)
     stubs.wait_listening()
-    wait_until(lambda: stubs.find("worker:1") and stubs.find("worker:1")["crashes"] >= 2, 10, "it has died twice")
+    wait_until(lambda: (found := stubs.find("worker:1")) and found["crashes"] >= 2, 10, "it has died twice")
     result = stubs.run_cli("log", "worker:1")
     assert result.returncode == 0, result.stderr
     lines = [line.split("  ", 1)[1] for line in result.stdout.splitlines()]

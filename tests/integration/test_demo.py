@@ -56,7 +56,7 @@ def test_the_demo_ends_by_itself_and_leaves_no_process_and_no_file(start_demo):
     assert code == 0, text
     assert "first value on the hub after" in text and '"topic":' in text
     assert not DEMO.exists()
-    wait_until(lambda: not demo_processes(), 5, lambda: f"nothing is left: {demo_processes()}")
+    wait_until(lambda: not demo_processes(), 15, lambda: f"nothing is left: {demo_processes()}")
 
 
 def test_the_demos_devices_send_bytes_that_are_no_text_as_well(mosquitto):

@@ -433,8 +433,11 @@ def test_consumer_options_limit_ends_a_worker_which_is_replaced(configured, publ
     first = bridge.pids("worker")
     publisher.publish_all([("a/b", str(number)) for number in range(35)])
     sse.wait_count(35, timeout=PATIENCE)
-    wait_until(lambda: bridge.pids("worker") and bridge.pids("worker") != first, PATIENCE, "another worker runs")
-    assert all(process["state"] == "running" for process in bridge.status()["processes"] if process["pid"])
+    wait_until(lambda: (found := bridge.pids("worker")) and found != first, PATIENCE, "another worker runs")
+
+    def states():
+        return {process["state"] for process in bridge.status()["processes"] if process["pid"]}
+    wait_until(lambda: states() == {"running"}, PATIENCE, lambda: f"all run: {states()}")
 
 
 def test_consumer_options_time_limit_ends_a_worker_which_is_replaced(configured):

@@ -33,10 +33,10 @@ def is_on_its_own(pid):
 def test_a_process_that_outlives_the_bridge_is_a_failure_and_is_ended(stub):
     bridge = stub("setsid sleep 300 & wait")
     bridge.start()
-    left = wait_until(lambda: [pid for pid in bridge.left_over() if is_on_its_own(pid)], 5, "its sleep runs")
+    left = wait_until(lambda: [pid for pid in bridge.left_over() if is_on_its_own(pid)], 15, "its sleep runs")
     with pytest.raises(AssertionError, match="no process of the bridge is left"):
         bridge.close()
-    wait_until(lambda: not bridge.left_over(), 5, f"{left} ended")
+    wait_until(lambda: not bridge.left_over(), 15, f"{left} ended")
 
 
 def test_a_sanitizer_report_is_a_failure(stub):
@@ -69,8 +69,8 @@ def test_settings_become_an_ini_without_the_callers_environment(stub, monkeypatc
 def test_a_killed_process_takes_its_children_along(stub):
     bridge = stub("sleep 300 & wait")
     bridge.start()
-    wait_until(lambda: len(bridge.left_over()) == 2, 5, "the stub and its child run")
+    wait_until(lambda: len(bridge.left_over()) == 2, 15, "the stub and its child run")
     bridge.supervisor.kill()
     assert bridge.supervisor.exit_code == -signal.SIGKILL
-    wait_until(lambda: not bridge.left_over(), 5, "both are gone")
+    wait_until(lambda: not bridge.left_over(), 15, "both are gone")
     assert not os.path.exists(f"/proc/{bridge.supervisor.pid}")

@@ -220,9 +220,9 @@ def test_a_message_that_kills_its_handler_goes_aside_and_others_pass(start, brid
     add_many(redis, [(f"plant/{number}", "1") for number in range(20)] + [("bad", bad)] +
              [(f"plant/{number}", "2") for number in range(20)])
     redis.wait_drained(60)
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert "its worker or handler died 2 times, the last time: " in row["body"] and why in row["body"]
-    seen = {(event.document["topic"], event.document["payload"]) for event in sse.events}
+    seen = {(event.document["topic"], event.document["payload"]) for event in sse.caught_up()}
     assert seen == {(f"plant/{number}", value) for number in range(20) for value in (1, 2)}
     wait_until(lambda: len(starts()) == 4, 20, "it is started again: once with others in hand, then twice alone")
     assert [message["attempt"] for message in given() if message["topic"] == "bad"] == [1, 2, 3]
@@ -387,9 +387,9 @@ def test_answers_for_what_was_lost_with_redis_are_dropped(start, redis, given, s
     redis.start()
     sse.wait_count(3, timeout=30)
     redis.wait_drained()
-    assert len(starts()) == 1 and failed_rows(database) == []
+    assert len(starts()) == 1 and database.failures() == []
     by_topic = {}
-    for event in sse.events:
+    for event in sse.caught_up():
         by_topic.setdefault(event.document["topic"], set()).add(event.id)
     assert [len(ids) for ids in by_topic.values()] == [1, 1, 1]
 
@@ -468,7 +468,7 @@ def test_the_php_example_dispatches_into_the_bus_of_an_application(bridge, folde
     lines = [json.loads(line) for line in handled.read_text().splitlines()]
     assert {(line["topic"], bytes.fromhex(line["payload_hex"]).decode()) for line in lines} == \
         {("plant/1", '{"temp": 21.50}\n'), ("plant/2", "été")}
-    fail, poison = sorted((row["body"] for row in failed_rows(database)), key=lambda body: "poison/4" in body)
+    fail, poison = sorted((row["body"] for row in database.failures()), key=lambda body: "poison/4" in body)
     assert "the handler fails on fail/3" in fail and "RedeliveryStamp" in fail
     assert "the handler can never take poison/4" in poison and 'retryCount\\";i:1' not in poison
-    assert sse.events == [] and ("[handler:app] handling plant/1" in process.log()) == (application == "kernel")
+    assert sse.caught_up() == [] and ("[handler:app] handling plant/1" in process.log()) == (application == "kernel")

@@ -131,7 +131,7 @@ def failed(bridge, publisher, database):
         bridge.start()
         for payload in payloads:
             publisher.publish(REFUSED_TOPIC, payload)
-        rows = wait_until(lambda: len(failed_rows(database)) == len(payloads) and failed_rows(database), PATIENCE,
+        rows = wait_until(lambda: len(found := database.failures()) == len(payloads) and found, PATIENCE,
                           "the rows")
         bridge.stop()
         return rows

@@ -51,7 +51,7 @@ def test_a_frozen_redis_is_silent_and_thaws(redis):
     redis.freeze()
     assert not redis.answers()
     redis.thaw()
-    wait_until(redis.answers, 5, "redis answers again")
+    wait_until(redis.answers, 15, "redis answers again")
 
 
 def test_each_test_has_a_database_of_its_own(postgres, database):

@@ -188,7 +188,7 @@ def test_children_of_another_user_still_die_with_the_supervisor(make_stubs):
         uids = next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
         assert set(uids) == {str(os.stat(stubs.state_dir).st_uid)} and uids[0] != "0"
     stubs.kill()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 5, "no child outlives it")
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 15, "no child outlives it")
 
 
 def test_a_log_that_nobody_reads_does_not_hold_the_supervisor_up(make_stubs):
@@ -224,8 +224,8 @@ def test_as_pid_1_it_reaps_strangers_and_takes_all_with_it(make_stubs):
     inner = next(pid for pid in children_of(stubs.supervisor.pid)
                  if os.readlink(f"/proc/{pid}/exe").endswith("supervisor"))
     try:
-        wait_until((stubs.stub_dir / "stranger.pid").exists, 5, "the stranger runs")
-        wait_until(lambda: len(children_of(inner)) == 5, 5, "four children and the stranger")
+        wait_until((stubs.stub_dir / "stranger.pid").exists, 15, "the stranger runs")
+        wait_until(lambda: len(children_of(inner)) == 5, 15, "four children and the stranger")
         wait_until(lambda: len(children_of(inner)) == 4, 10, "the stranger has ended and was reaped")
         states = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
                   for pid in children_of(inner)]
@@ -239,7 +239,7 @@ def test_as_pid_1_it_reaps_strangers_and_takes_all_with_it(make_stubs):
 def test_strangers_are_reaped_without_being_pid_1_too(stubs):
     stubs.behave("worker:1", "stranger")
     stubs.start()
-    wait_until((stubs.stub_dir / "stranger.pid").exists, 5, "the stranger runs")
-    stranger = int(wait_until((stubs.stub_dir / "stranger.pid").read_text, 5, "its pid"))
-    wait_until(lambda: stranger in children_of(stubs.supervisor.pid), 5, "it has become the supervisor's")
+    wait_until((stubs.stub_dir / "stranger.pid").exists, 15, "the stranger runs")
+    stranger = int(wait_until((stubs.stub_dir / "stranger.pid").read_text, 15, "its pid"))
+    wait_until(lambda: stranger in children_of(stubs.supervisor.pid), 15, "it has become the supervisor's")
     wait_until(lambda: not pathlib.Path(f"/proc/{stranger}").exists(), 10, "no zombie of it is left")

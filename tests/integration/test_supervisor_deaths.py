@@ -24,7 +24,7 @@ def test_a_killed_child_is_replaced_at_once_and_its_counters_go_on(stubs):
     assert successor["restarts"] == 1 and successor["done"] == 10
     # Nor do they fall when a worker goes and comes.
     stubs.ask("scale", count=0)
-    wait_until(lambda: workers(stubs) == [], 5, "no worker is left")
+    wait_until(lambda: workers(stubs) == [], 15, "no worker is left")
     stubs.ask("scale", count=1)
     assert stubs.wait_state("worker:1", "running")["done"] == 15
     assert "worker:1 ended (signal SIGKILL); started again at once" in stubs.log()
@@ -43,7 +43,7 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(stubs):
     stubs.start()
     pids = [p["pid"] for p in stubs.ask("status")["processes"]]
     stubs.kill()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 5, "no child outlives it")
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 15, "no child outlives it")
     stubs.start()
     assert stubs.ask("health")["ready"]
 
@@ -51,9 +51,9 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(stubs):
 def test_a_childs_own_child_goes_with_it(stubs):
     stubs.behave("worker:1", "helper")
     stubs.start()
-    helper = int(wait_until((stubs.stub_dir / "helper.pid").read_text, 5, "the helper runs"))
+    helper = int(wait_until((stubs.stub_dir / "helper.pid").read_text, 15, "the helper runs"))
     os.kill(stubs.find("worker:1")["pid"], signal.SIGKILL)
-    wait_until(lambda: not is_alive(helper), 5, "the helper is gone")
+    wait_until(lambda: not is_alive(helper), 15, "the helper is gone")
 
 
 def test_a_crash_loop_backs_off_and_becomes_fatal_with_its_last_output(make_stubs):
@@ -246,7 +246,7 @@ def test_a_child_that_is_not_ready_makes_the_service_unready(stubs):
     stubs.start(wait=False)
     stubs.wait_listening()
     stubs.wait_state("worker:1", "running")
-    wait_until(lambda: stubs.ask("health")["reasons"] == ["broker: consumer: the broker refuses the password"], 5,
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["broker: consumer: the broker refuses the password"], 15,
                lambda: stubs.ask("health"))
     assert stubs.find("consumer")["state"] == "starting"
 
@@ -255,7 +255,7 @@ def test_workers_that_all_have_a_reason_make_the_service_unready(stubs):
     stubs.behave("worker", "reason the hub does not answer")
     stubs.start(wait=False)
     stubs.wait_listening()
-    wait_until(lambda: stubs.ask("health")["reasons"] == ["worker: worker:2: the hub does not answer"], 5,
+    wait_until(lambda: stubs.ask("health")["reasons"] == ["worker: worker:2: the hub does not answer"], 15,
                lambda: stubs.ask("health"))
 
 

@@ -55,5 +55,5 @@ def test_a_restarted_child_is_given_what_it_reads_again(recorded):
     copy.unlink()
     recorded.ask("restart", target="consumer")
     recorded.wait_successor("consumer", before)
-    wait_until(copy.exists, 5, "it was copied again")
+    wait_until(copy.exists, 15, "it was copied again")
     assert "broker-secret" in copy.read_text()

@@ -67,7 +67,7 @@ def test_nobody_is_replaced_while_the_service_ends(make_stubs):
     stubs.start()
     pid = wait_proven(stubs, "worker:1")
     stubs.supervisor.send(signal.SIGTERM)
-    wait_until(lambda: stubs.events("consumer:1", "term"), 5, "the consumer is asked to end")
+    wait_until(lambda: stubs.events("consumer:1", "term"), 15, "the consumer is asked to end")
     os.kill(pid, signal.SIGKILL)
     assert stubs.supervisor.wait() == 0
     assert len(stubs.events("worker:1", "start")) == 1
@@ -89,7 +89,7 @@ def test_a_second_sigint_ends_at_once(make_stubs):
     stubs.behave("consumer", "ignore-term")
     stubs.start()
     stubs.supervisor.send(signal.SIGINT)
-    wait_until(lambda: stubs.events("consumer:1", "term"), 5, "the consumer is asked to end")
+    wait_until(lambda: stubs.events("consumer:1", "term"), 15, "the consumer is asked to end")
     began = time.monotonic()
     assert stubs.stop(with_signal=signal.SIGINT) == 0
     assert time.monotonic() - began < 2

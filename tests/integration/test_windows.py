@@ -39,7 +39,7 @@ def test_latest_publishes_the_newest_value_of_each_topic(start, redis, sse, data
     redis.wait_drained()
     newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 1995 + topic for topic in range(5)}
-    assert len(sse.caught_up()) <= 3 * 5 and failed_rows(database) == []
+    assert len(sse.caught_up()) <= 3 * 5 and database.failures() == []
 
 
 def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, sse):

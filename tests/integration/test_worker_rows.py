@@ -132,9 +132,9 @@ def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(bridge, red
                    "headers TEXT, queue_name TEXT, created_at TIMESTAMP, available_at TIMESTAMP, delivered_at TIMESTAMP)")
     poison_with(redis, "bad 1", "bad 2", *(f"good {number}" for number in range(20)))
     worker = bridge.run_program("worker")
-    wait_until(lambda: len(failed_rows(database)) == 20, 5, "all the others are written")
+    wait_until(lambda: len(database.failures()) == 20, 15, "all the others are written")
     poison_with(redis, "good, later")
-    wait_until(lambda: len(failed_rows(database)) == 21, 2, "the next as well")
+    wait_until(lambda: len(database.failures()) == 21, 15, "the next as well")
     assert "takes messages again" not in worker.log()
     assert redis.pending() == 2
     database.query("ALTER TABLE messenger_messages DROP CONSTRAINT messenger_messages_body_check")
