@@ -32,7 +32,7 @@ class PhpPeer:
         self.processes = []
 
     def run(self, *arguments, check=True, timeout=30, env=None, text=None):
-        """`bin/console ARGUMENTS`: dispatch TOPIC PAYLOAD, messenger:consume async --limit=1,
+        """`bin/console ARGUMENTS`: dispatch, messenger:consume async --limit=1,
         messenger:failed:show, messenger:failed:retry ID --force, messenger:failed:remove ID --force ...
         text: on its standard input. Returns the CompletedProcess; stdout holds both streams (Messenger's commands
         write to the second)."""
@@ -45,14 +45,13 @@ class PhpPeer:
 
     def dispatch(self, topic, payload):
         """Through Symfony's bus; payload may be bytes."""
-        raw = payload if isinstance(payload, bytes) else payload.encode()
-        self.run("dispatch", topic, raw.hex(), "--hex")
+        self.dispatch_all([(topic, payload if isinstance(payload, bytes) else payload.encode(), None)])
 
     def dispatch_all(self, messages):
         """Topic, payload and trace (of a stamp of the application's own; None: without) of each; one process."""
         lines = [json.dumps({"topic": topic, "payload_hex": payload.hex(), "trace": trace})
                  for topic, payload, trace in messages]
-        self.run("dispatch-all", text="\n".join(lines) + "\n", timeout=60)
+        self.run("dispatch", text="\n".join(lines) + "\n", timeout=60)
 
     def consume(self, limit, time_limit=20, env=None):
         """Handles that many messages, then ends; what it handled is in handled()."""

@@ -14,9 +14,7 @@ use App\Stamp\TraceStamp;
 use Doctrine\DBAL\DriverManager;
 use Symfony\Component\Console\Application;
 use Symfony\Component\Console\Command\Command;
-use Symfony\Component\Console\Input\InputArgument;
 use Symfony\Component\Console\Input\InputInterface;
-use Symfony\Component\Console\Input\InputOption;
 use Symfony\Component\Console\Output\OutputInterface;
 use Symfony\Component\EventDispatcher\EventDispatcher;
 use Symfony\Component\Messenger\Bridge\Doctrine\Transport\DoctrineTransport;
@@ -124,37 +122,11 @@ if (!is_subclass_of(MessengerCommand\ConsumeMessagesCommand::class,
     $dispatcher->addSubscriber(new EventListener\StopWorkerOnSigtermSignalListener());
 }
 
-$dispatch = new class($bus) extends Command {
-    public function __construct(private MessageBus $bus)
-    {
-        parent::__construct('dispatch');
-    }
-
-    protected function configure(): void
-    {
-        $this->addArgument('topic', InputArgument::REQUIRED)
-            ->addArgument('payload', InputArgument::REQUIRED)
-            ->addOption('hex', null, InputOption::VALUE_NONE, 'The payload is hexadecimal')
-            ->addOption('repeat', null, InputOption::VALUE_REQUIRED, 'So many messages', '1');
-    }
-
-    protected function execute(InputInterface $input, OutputInterface $output): int
-    {
-        $payload = $input->getArgument('payload');
-        $payload = $input->getOption('hex') ? hex2bin($payload) : $payload;
-        for ($number = 0; $number < (int) $input->getOption('repeat'); ++$number) {
-            $this->bus->dispatch(new MqttMessage($input->getArgument('topic'), $payload));
-        }
-
-        return 0;
-    }
-};
-
-// What stands on standard input, a JSON line a message: topic, payload_hex, and trace, which may be missing.
-$dispatchAll = new class($bus, 'json' !== $setting('MESSENGER_SERIALIZER', 'php')) extends Command {
+// Dispatches what stands on standard input, a JSON line a message: topic, payload_hex and trace, which may be null.
+$dispatch = new class($bus, 'json' !== $setting('MESSENGER_SERIALIZER', 'php')) extends Command {
     public function __construct(private MessageBus $bus, private bool $stampsMayHoldTheMessage)
     {
-        parent::__construct('dispatch-all');
+        parent::__construct('dispatch');
     }
 
     protected function execute(InputInterface $input, OutputInterface $output): int
@@ -173,7 +145,6 @@ $dispatchAll = new class($bus, 'json' !== $setting('MESSENGER_SERIALIZER', 'php'
 $application = new Application('bridge.php');
 $application->addCommands([
     $dispatch,
-    $dispatchAll,
     new MessengerCommand\ConsumeMessagesCommand($routable, $transports, $dispatcher, null, ['async', 'failed']),
     new MessengerCommand\FailedMessagesShowCommand('failed', $failureTransports),
     new MessengerCommand\FailedMessagesRetryCommand('failed', $failureTransports, $routable, $dispatcher),
