@@ -11,10 +11,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from measure import Machine, Sample, cpu_seconds, pss_bytes
+from measure import Machine, Sample, cpu_seconds
 
 from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Redis, build_folder, jwt, wait_until
-from bridge.redis_kinds import Authority, TlsRedis
+from bridge.authority import Authority
+from bridge.process import pss_bytes
+from bridge.redis_kinds import TlsRedis
 
 ROOT = Path(__file__).resolve().parents[2]
 FILTER = "bench/#"
@@ -77,8 +79,7 @@ class Lab:
         return self._running(Redis(self._new_folder("redis"), REDIS))
 
     def _tls_redis(self):
-        authority = Authority(self._new_folder("authority"))
-        authority.sign("server")
+        authority = Authority(self._new_folder("authority")).sign()
         redis = TlsRedis(self._new_folder("redis"), authority, arguments=REDIS)
         redis.dsn = functools.partial(redis.dsn, ssl_cafile=authority.certificate)
         return self._running(redis)
@@ -186,13 +187,13 @@ class Lab:
     @staticmethod
     def _wait_quiet(process, machine):
         """Until it has done nothing for a while; its CPU time, and the machine's idle share before."""
-        cpu, idle = 0.0, 0.0
-        while True:
-            now, idle_now = cpu_seconds(process.pid), machine.idle()
-            if cpu > 0.1 and now - cpu < 0.02:
-                return cpu, idle
-            cpu, idle = now, idle_now
-            time.sleep(0.2)
+        last = (0.0, 0.0)
+
+        def is_quiet():
+            nonlocal last
+            before, last = last, (cpu_seconds(process.pid), machine.idle())
+            return before[0] > 0.1 and last[0] - before[0] < 0.02 and before
+        return wait_until(is_quiet, LIMIT, lambda: f"{process.name} rests\n{process.log_tail()}", every=0.2)
 
     def consumer_live(self, count):
         return self._consumer_live(self._redis(), count)
@@ -312,8 +313,8 @@ class Lab:
 
 
 @contextlib.contextmanager
-def open_lab():
+def open_lab(kind=Lab):
     """Everything lies in one folder that is gone at the end; nothing listens but on loopback."""
     with tempfile.TemporaryDirectory(prefix="mqtt-bridge-bench-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user
-        yield Lab(folder)
+        yield kind(folder)

@@ -22,14 +22,6 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def pss_bytes(pid):
-    """Its private memory and its share of what it has in common with others."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"no Pss in smaps_rollup of {pid}")
-
-
 class Machine:
     """How much of the machine others took since this was made: a number beside others is only worth
     something when the machine was ours."""

@@ -11,6 +11,7 @@ import time
 import pytest
 import redis as redis_py
 from bridge import free_port, wait_until
+from bridge.authority import Authority
 from bridge.consumer import READY, VERSIONS
 from bridge.names import LOOK_UP_S, Names
 from bridge.program import ROOT, build_folder
@@ -153,39 +154,10 @@ def test_a_silent_name_server_is_not_waited_for_long(folder, makers):
 
 # Broker: TLS ---------------------------------------------------------------------------------------------
 
-class Authority:
-    def __init__(self, folder):
-        self.folder = folder
-        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days",
-                     2, "-subj", "/CN=authority")
-
-    def openssl(self, *arguments):
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=self.folder)
-
-    def sign(self, name, alternative="IP:127.0.0.1"):
-        """Makes name.pem and name.key."""
-        self.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
-                     f"/CN={name}")
-        (self.folder / "names").write_text(f"subjectAltName={alternative}\n")
-        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                     "-out", f"{name}.pem", "-days", 2, "-extfile", "names")
-
-    def options(self, name="server"):
-        """Mosquitto's."""
-        return {"certfile": self.folder / f"{name}.pem", "keyfile": self.folder / f"{name}.key"}
-
-
-@pytest.fixture
-def authority(makers):
-    made = Authority(makers.new_folder("authority"))
-    made.sign("server")
-    return made
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_tls_is_tried_to_the_end(check_broker, make_mosquitto, authority, version):
     broker = make_mosquitto(options=authority.options(), users={"bridge": "right"})
-    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.folder / "ca.pem", "username": "bridge",
+    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.certificate, "username": "bridge",
                 "version": version}
     assert check_broker(**settings, password="right") == (True, "")
     ok, text = check_broker(**settings, password="hunter2")
@@ -194,7 +166,7 @@ def test_tls_is_tried_to_the_end(check_broker, make_mosquitto, authority, versio
 
 def test_an_authority_that_is_not_the_brokers_is_named(check_broker, make_mosquitto, makers, authority):
     broker = make_mosquitto(options=authority.options())
-    other = Authority(makers.new_folder("other")).folder / "ca.pem"
+    other = Authority(makers.new_folder("other")).certificate
     ok, text = check_broker(port=broker.port, tls="yes", ca_file=other)
     assert not ok and "certificate is not trusted" in text and text.endswith(f"it is {other}")
     ok, text = check_broker(port=broker.port, tls="yes")
@@ -206,7 +178,7 @@ def test_an_authority_that_is_not_the_brokers_is_named(check_broker, make_mosqui
 def test_a_certificate_for_another_name_is_said_with_its_names(check_broker, make_mosquitto, authority):
     authority.sign("other", "DNS:broker.example.org,IP:127.0.0.9")
     broker = make_mosquitto(options=authority.options("other"))
-    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.folder / "ca.pem"}
+    settings = {"port": broker.port, "tls": "yes", "ca_file": authority.certificate}
     ok, text = check_broker(**settings)
     assert not ok and ("certificate is not for 127.0.0.1, but for DNS:broker.example.org, IP Address:127.0.0.9; see "
                        "[mqtt] host (MQTT_HOST)") in text
@@ -217,7 +189,7 @@ def test_an_ipv6_address_can_not_be_compared_with_a_certificate(check_broker, ma
     authority.sign("server", "IP:::1,DNS:localhost")
     port = free_port()
     make_mosquitto(options={"listener": f"{port} ::1", **authority.options()})
-    settings = {"host": "::1", "port": port, "tls": "yes", "ca_file": authority.folder / "ca.pem"}
+    settings = {"host": "::1", "port": port, "tls": "yes", "ca_file": authority.certificate}
     ok, text = check_broker(**settings)
     assert not ok and "IPv6" in text
     assert check_broker(**settings, tls_verify="no") == (True, "")
@@ -232,10 +204,10 @@ def test_tls_where_there_is_none_and_none_where_there_is_tls(check_broker, mosqu
 
 
 def test_a_certificate_of_ours_is_given_and_a_missing_one_is_said(check_broker, make_mosquitto, authority):
-    ca = authority.folder / "ca.pem"
+    ca = authority.certificate
     broker = make_mosquitto(options={**authority.options(), "cafile": ca, "require_certificate": "true"})
     authority.sign("client")
-    authority.openssl("rsa", "-in", "client.key", "-aes256", "-passout", "pass:right", "-out", "locked.key")
+    authority.openssl("ec", "-in", "client.key", "-aes256", "-passout", "pass:right", "-out", "locked.key")
     settings = {"port": broker.port, "tls": "yes", "ca_file": ca}
     ok, text = check_broker(**settings)
     assert not ok and "the broker wants a certificate of ours: give it in cert_file and key_file" in text

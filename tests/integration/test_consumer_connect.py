@@ -190,24 +190,9 @@ def test_the_consumer_ends_while_its_broker_is_looked_up(start_named, names):
 
 # TLS ------------------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def tls_files(folder):
-    """An authority and a certificate for 127.0.0.1 and two.test that it signed."""
-    def openssl(*arguments):
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=folder)
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", 2,
-            "-subj", "/CN=authority")
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj",
-            "/CN=broker")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:two.test\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-            "server.pem", "-days", 2, "-extfile", "names")
-    return folder
-
-
-def test_a_certificate_is_checked_against_the_name_and_not_the_address(start_named, names, make_mosquitto, tls_files):
-    broker = make_mosquitto(options={"certfile": tls_files / "server.pem", "keyfile": tls_files / "server.key"})
-    consumer = start_named(broker.port, "127.0.0.1", tls="yes", ca_file=tls_files / "ca.pem")
+def test_a_certificate_is_checked_against_the_name_and_not_the_address(start_named, names, make_mosquitto, authority):
+    broker = make_mosquitto(options=authority.sign("server", "IP:127.0.0.1,DNS:two.test").options())
+    consumer = start_named(broker.port, "127.0.0.1", tls="yes", ca_file=authority.certificate)
     consumer.wait_log(READY)
     consumer.stop()
     names.set_hosts("127.0.0.1 other.test")
@@ -217,12 +202,12 @@ def test_a_certificate_is_checked_against_the_name_and_not_the_address(start_nam
     assert consumer.log().count(READY) == 1
 
 
-def test_tls_with_its_authority_works_and_without_it_says_why(make_consumer, make_mosquitto, tls_files):
-    broker = make_mosquitto(options={"certfile": tls_files / "server.pem", "keyfile": tls_files / "server.key"})
+def test_tls_with_its_authority_works_and_without_it_says_why(make_consumer, make_mosquitto, authority):
+    broker = make_mosquitto(options=authority.options())
     consumer = make_consumer(broker, tls="yes").start(wait=False)
     consumer.wait_log("TLS: certificate verify failed")
     consumer.stop()
-    consumer.set("mqtt", ca_file=tls_files / "ca.pem").start()
-    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-h", "127.0.0.1", "--cafile", tls_files / "ca.pem",
+    consumer.set("mqtt", ca_file=authority.certificate).start()
+    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-h", "127.0.0.1", "--cafile", authority.certificate,
                     "-t", "a", "-m", "1", "-q", "1"], check=True)
     assert consumer.wait_entries(1)[0].payload == b"1"

@@ -10,7 +10,7 @@ from bridge import build_folder, wait_until
 from bridge.consumer import READY, VERSIONS, assert_all, numbered
 from bridge.device import Device
 from bridge.link import MqttLink
-from bridge.process import cpu_ticks
+from bridge.process import cpu_ticks, peak_bytes
 
 pytestmark = pytest.mark.waits
 MEGABYTE = 1_000_000
@@ -57,12 +57,6 @@ def wait_all(consumer, sent, timeout=60):
         f"{consumer.process.log_tail(30)}"))
     settle(consumer)
     return consumer.entries()
-
-
-def peak_memory(process):
-    """In bytes, of its life so far."""
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
 
 
 # A replica in place of its primary ------------------------------------------------------------------------
@@ -179,7 +173,7 @@ def assert_put_aside(consumer, payload, others, device):
         f"{others} messages behind it; there are {length(consumer) - before}\n{consumer.process.log_tail(30)}"))
     path, = oversized_files(consumer)
     assert payload in path.read_bytes()
-    memory = peak_memory(consumer.process)
+    memory = peak_bytes(consumer.process)
     consumer.restart()
     device.publish([("small", "last")])
     wait_until(lambda: length(consumer) > before + others, 15, "it goes on")

@@ -3,13 +3,13 @@
 import http.server
 import os
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from bridge import jwt, wait_until
+from bridge.authority import Authority
 from drivers import Driver, build_driver, drivers_of
 
 PASSED, FAILED, LIMITED, REFUSED, UNAUTHORIZED = range(5)
@@ -246,11 +246,9 @@ def test_the_request_is_plain_http_1_1_without_expect(make_driver, stranger):
 
 
 def test_a_certificate_that_nobody_signed_is_not_accepted(make_driver, stranger, folder):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days",
-                    "1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"], check=True,
-                   capture_output=True)
+    alone = Authority(folder, "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.load_cert_chain(alone.certificate, folder / "ca.key")
     stranger.socket = context.wrap_socket(stranger.socket, server_side=True)
     outcome, status, text = make_driver(stranger.url.replace("http:", "https:"), secret="s" * 32).send()
     assert (outcome, status) == (FAILED, 0) and "certificate" in text

@@ -2,12 +2,12 @@
 
 import re
 import signal
-import subprocess
 import time
 from urllib.parse import quote
 
 import pytest
 from bridge import free_port, wait_until
+from bridge.authority import Authority
 from bridge.monitor import request, start_monitor
 from bridge.names import SlowNames, named, start_among
 from bridge.process import port_is_open
@@ -192,14 +192,12 @@ def test_metrics_are_prometheus_text(bridge, monitor):
     assert 'mqtt_bridge_process_up{name="monitor",slot="1"} 1' in answer.text
 
 
-def test_the_metrics_tell_when_a_certificate_expires(bridge, folder):
-    for name, days in (("mqtt", 10), ("redis", 20), ("own", 30)):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                        "/CN=bridge", "-days", str(days), "-keyout", folder / f"{name}.key", "-out",
-                        folder / f"{name}.pem"], check=True, capture_output=True)
-    bridge.settings["mqtt"]["ca_file"] = folder / "mqtt.pem"
-    bridge.settings["transport:async"]["dsn"] = (f"rediss://127.0.0.1:1/messages?ssl[cafile]={folder}/redis.pem"
-                                                 f"&ssl[local_cert]={folder}/own.pem&ssl[local_pk]={folder}/own.key")
+def test_the_metrics_tell_when_a_certificate_expires(bridge, makers):
+    mqtt, redis, own = (Authority(makers.new_folder("authority"), days=days) for days in (10, 20, 30))
+    bridge.settings["mqtt"]["ca_file"] = mqtt.certificate
+    bridge.settings["transport:async"]["dsn"] = (
+        f"rediss://127.0.0.1:1/messages?ssl[cafile]={redis.certificate}"
+        f"&ssl[local_cert]={own.certificate}&ssl[local_pk]={own.folder / 'ca.key'}")
     monitor = bridge.run_program("monitor")
     wait_until(lambda: port_is_open(bridge.http_port), 10, monitor.log_tail)
     found = re.findall(r'certificate_expiry_timestamp_seconds{name="(.*)"} (\d+)', request(bridge, "/metrics").text)

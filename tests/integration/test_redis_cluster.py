@@ -6,7 +6,7 @@ import pytest
 import redis as redis_py
 from bridge import wait_until
 from bridge.consumer import assert_all, numbered
-from bridge.redis_kinds import Cluster, check_redis
+from bridge.redis_kinds import Cluster
 
 STREAM = "{messages}"
 
@@ -14,16 +14,6 @@ STREAM = "{messages}"
 @pytest.fixture
 def cluster(make_redis):
     return Cluster(make_redis)
-
-
-@pytest.fixture
-def check(make_bridge):
-    return lambda dsn: check_redis(make_bridge(), dsn)
-
-
-def assert_drained(node):
-    client = node.client
-    assert client.xlen(STREAM) == 0 and client.xpending(STREAM, "symfony")["pending"] == 0
 
 
 def move_there_and_back(cluster, moves, faults):
@@ -105,8 +95,7 @@ def test_the_whole_bridge_goes_on_while_its_slot_moves(make_bridge, cluster, mos
     assert not faults
     wait_until(lambda: len({event.id for event in sse.events}) >= 3000, 40,
                lambda: f"3000 updates; there are {len(sse)}\n{bridge.supervisor.log_tail(40)}")
-    wait_until(lambda: cluster.owner().client.xlen(STREAM) == 0, 20, "the stream is empty")
-    assert_drained(cluster.owner())
+    cluster.owner().wait_drained(20, STREAM)
     assert bridge.get("/readyz")[0] == 200
 
 

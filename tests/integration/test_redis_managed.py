@@ -7,15 +7,9 @@ import pytest
 import redis as redis_py
 from bridge import Process, wait_until
 from bridge.consumer import numbered
-from bridge.redis_kinds import check_redis
 
 RENAMED = [word for command in ("CONFIG", "CLIENT", "ROLE", "ACL", "DEBUG", "MONITOR", "SHUTDOWN", "FLUSHALL")
            for word in ("--rename-command", command, "")]
-
-
-@pytest.fixture
-def check(make_bridge):
-    return lambda dsn: check_redis(make_bridge(), dsn)
 
 
 def test_a_redis_without_config_client_and_role_works(make_redis, make_bridge, mosquitto, hub, database, publisher, sse,

@@ -6,7 +6,7 @@ import threading
 import pytest
 from bridge import wait_until
 from bridge.consumer import assert_all, numbered
-from bridge.redis_kinds import SentinelGroup, check_redis
+from bridge.redis_kinds import SentinelGroup
 
 SENTINEL_PASSWORD = "watch men"
 
@@ -14,11 +14,6 @@ SENTINEL_PASSWORD = "watch men"
 @pytest.fixture
 def group(make_redis, makers):
     return SentinelGroup(make_redis, makers)
-
-
-@pytest.fixture
-def check(make_bridge):
-    return lambda dsn: check_redis(make_bridge(), dsn)
 
 
 def large(count):

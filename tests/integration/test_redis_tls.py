@@ -5,28 +5,21 @@ import socket
 import time
 
 import pytest
+from bridge.authority import Authority
 from bridge.consumer import assert_all, numbered
 from bridge.process import port_is_open
-from bridge.redis_kinds import Authority, TlsRedis, check_redis
+from bridge.redis_kinds import TlsRedis
 
 
 @pytest.fixture
-def authority(makers):
-    made = Authority(makers.new_folder("authority"))
-    made.sign("server")
-    made.sign("client")
-    return made
+def authority(authority):
+    return authority.sign("client")
 
 
 @pytest.fixture
 def make_tls_redis(makers, authority):
     return lambda *arguments, **options: makers.keep(
         TlsRedis(makers.new_folder("redis"), options.pop("signed_by", authority), arguments=arguments, **options)).start()
-
-
-@pytest.fixture
-def check(make_bridge):
-    return lambda dsn: check_redis(make_bridge(), dsn)
 
 
 def test_the_whole_bridge_runs_over_tls_with_client_certificates(make_bridge, make_tls_redis, authority, mosquitto,

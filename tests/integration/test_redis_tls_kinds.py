@@ -3,14 +3,7 @@
 import pytest
 from bridge import wait_until
 from bridge.consumer import assert_all, numbered
-from bridge.redis_kinds import Authority, Cluster, SentinelGroup, TlsRedis, check_redis
-
-
-@pytest.fixture
-def authority(makers):
-    made = Authority(makers.new_folder("authority"))
-    made.sign("server")
-    return made
+from bridge.redis_kinds import Cluster, SentinelGroup, TlsRedis
 
 
 @pytest.fixture
@@ -22,11 +15,6 @@ def make_redis(makers, authority):
             *arguments, "--tls-replication", "yes", *(["--tls-cluster", "yes"] if "--cluster-enabled" in arguments else [])
         ])).start()
     return make
-
-
-@pytest.fixture
-def check(make_bridge):
-    return lambda dsn: check_redis(make_bridge(), dsn)
 
 
 def secured(dsn, authority):

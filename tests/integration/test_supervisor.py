@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from bridge import wait_until
-from bridge.process import children_of, is_alive
+from bridge.process import children_of, is_alive, pss_bytes, sanitizers
 
 
 def test_everything_starts_and_the_status_lists_it(stubs):
@@ -65,11 +65,7 @@ def test_the_supervisor_is_small(stubs):
     stubs.start()
     for _ in range(50):
         stubs.ask("status")
-    rollup = pathlib.Path(f"/proc/{stubs.supervisor.pid}/smaps_rollup").read_text()
-    pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    maps = pathlib.Path(f"/proc/{stubs.supervisor.pid}/maps").read_text()
-    sanitized = "asan" in maps or "tsan" in maps
-    assert sanitized or pss <= 2048
+    assert pss_bytes(stubs.supervisor.pid) <= 2048 * 1024 or sanitizers(stubs.supervisor)
 
 
 def test_the_pid_file_is_there_while_it_runs(make_stubs):

@@ -5,8 +5,9 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add, add_many, failed_rows, pend, php_value, wait_until_kept
+from bridge.entries import add, add_many, pend, php_value, wait_until_kept
 from bridge.faulty import HANG, FaultyHub
+from bridge.process import peak_bytes, sanitizers
 from bridge.proxy import Proxy
 
 MIB = 1024 * 1024
@@ -14,17 +15,6 @@ MIB = 1024 * 1024
 
 def refused(number):
     return f"devices/.well-known/mercure/{number % 20}"  # the hub answers 403 to it, whoever asks
-
-
-def peak_bytes(process):
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-
-def is_sanitized(process):
-    """A sanitizer keeps what was freed for a while."""
-    with open(f"/proc/{process.pid}/maps", encoding="ascii") as maps:
-        return "libasan" in maps.read()
 
 
 def payloads(sse, start):
@@ -60,7 +50,7 @@ def test_a_topic_never_answered_stops_no_other_and_keeps_its_order(bridge, redis
     add(redis, "hang/x", "last")
     add(redis, "good/x", "last")
     sse.wait_topic("good/x")
-    assert peak_bytes(worker) < 48 * MIB or is_sanitized(worker)
+    assert peak_bytes(worker) < 48 * MIB or "asan" in sanitizers(worker)
     hanging.thaw()
     redis.wait_drained(60)
     events.wait_count(count + 1)
@@ -140,7 +130,7 @@ def test_good_messages_pass_while_more_fail_than_rows_may_wait(bridge, redis, ss
     wait_until(lambda: redis.pending() == 3000, 30, lambda: f"{redis.pending()} are pending")
     postgres.start()
     redis.wait_drained(120)
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 3000 and len({row["headers"] for row in rows}) == 3000
 
 
@@ -166,7 +156,7 @@ def test_large_messages_of_many_topics_that_hang_do_not_fill_the_memory(bridge, 
     worker = bridge.run_program("worker")
     wait_until(lambda: len(faulty.topics()) == 480, 120, lambda: f"all others pass; {len(faulty.topics())} have")
     peak = peak_bytes(worker)
-    assert peak < 160 * MIB or is_sanitized(worker), f"{peak // MIB} MiB"
+    assert peak < 160 * MIB or "asan" in sanitizers(worker), f"{peak // MIB} MiB"
     faulty.close()
 
 
@@ -179,7 +169,7 @@ def test_a_waiting_message_keeps_no_others_of_its_read_in_memory(bridge, redis):
     wait_until(lambda: sum(topic.startswith("large/") for topic in faulty.topics()) == 200, 60, "all large ones pass")
     assert redis.pending() > 20, "slow ones wait"
     peak = peak_bytes(worker)
-    assert peak < 128 * MIB or is_sanitized(worker), f"{peak // MIB} MiB, and the large messages alone are 200"
+    assert peak < 128 * MIB or "asan" in sanitizers(worker), f"{peak // MIB} MiB, and the large messages alone are 200"
     faulty.script = lambda update: None
     redis.wait_drained(60)
     faulty.close()
@@ -198,5 +188,5 @@ def test_large_messages_behind_small_ones_do_not_fill_the_memory(bridge, redis, 
     assert payloads(sse, "order") == [str(number) for number in range(128)]
     redis.wait_drained(60)
     peak = peak_bytes(worker)
-    assert peak < 128 * MIB or is_sanitized(worker), f"{peak // MIB} MiB, and the large messages alone are 128"
+    assert peak < 128 * MIB or "asan" in sanitizers(worker), f"{peak // MIB} MiB, and the large messages alone are 128"
     sse.close()

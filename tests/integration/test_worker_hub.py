@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from bridge import account_when_seen, jwt, wait_until
-from bridge.entries import add_many, failed_rows, php_value
+from bridge.entries import add_many, php_value
 from bridge.nginx import Limiter
+from bridge.process import resident_bytes, sanitizers
 from bridge.proxy import choking_proxy
 
 MIB = 1024 * 1024
@@ -14,17 +15,6 @@ MIB = 1024 * 1024
 
 def messages(count, topics=8):
     return [(f"sensors/{number % topics}", f"message {number}") for number in range(count)]
-
-
-def is_sanitized(process):
-    """A sanitizer keeps what was freed for a while."""
-    with open(f"/proc/{process.pid}/maps", encoding="ascii") as maps:
-        return "libasan" in maps.read()
-
-
-def resident_bytes(process):
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
 @pytest.mark.timeout(300)
@@ -37,8 +27,8 @@ def test_updates_that_are_too_large_for_the_hub_leave_no_memory_behind(bridge, r
         for number in range(count):
             redis.client.xadd("messages", {"message": value.replace(b"TOPIC", b"%05d" % number)})
         redis.wait_drained(120)
-    assert len(failed_rows(database)) == 34
-    wait_until(lambda: resident_bytes(process) < 64 * MIB + 128 * MIB or is_sanitized(process), 10,
+    assert len(database.failures()) == 34
+    wait_until(lambda: resident_bytes(process) < 64 * MIB + 128 * MIB or "asan" in sanitizers(process), 10,
                lambda: f"prefetch_bytes and something: {resident_bytes(process) // MIB} MiB")
 
 
@@ -56,7 +46,7 @@ def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, d
     wait_until(lambda: "does not accept the token (HTTP 401)" in process.log(), 15, "it says why")
     wait_until(lambda: process.log().count("does not accept the token") > 1, 30, "and again, ten seconds later")
     assert set(counter.statuses()) == {401} and len(counter.statuses()) < 60
-    assert failed_rows(database) == [] and redis.client.xlen("messages") == 40
+    assert database.failures() == [] and redis.client.xlen("messages") == 40
 
 
 @pytest.fixture
@@ -75,7 +65,7 @@ def test_a_limit_of_requests_costs_no_retry(bridge, redis, hub, sse, database, m
     start_worker(bridge, limiter)
     redis.wait_drained(90)
     assert set(limiter.statuses()) == {200, status}
-    assert failed_rows(database) == []
+    assert database.failures() == []
     result = account_when_seen(sent, sse)
     result.assert_exactly_once()
     result.assert_ordered()
@@ -90,7 +80,7 @@ def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, r
     add_many(redis, [("bad/1", "choke"), *sent[:40], ("bad/2", "choke"), *sent[40:]])
     start_worker(bridge, limiter)
     redis.wait_drained(90)
-    assert len(failed_rows(database)) == 2
+    assert len(database.failures()) == 2
     account_when_seen(sent, sse).assert_exactly_once()
 
 

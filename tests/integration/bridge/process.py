@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -183,6 +184,33 @@ def assert_rests(process):
     before = cpu_ticks(process)
     time.sleep(2)
     assert cpu_ticks(process) - before < 20, "of 200"
+
+
+def _memory(process, name):
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+
+def resident_bytes(process):
+    """What it has in memory."""
+    return _memory(process, "VmRSS")
+
+
+def peak_bytes(process):
+    """The most that it has had in memory."""
+    return _memory(process, "VmHWM")
+
+
+def pss_bytes(pid):
+    """Its private memory and its share of what it has in common with others."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+        return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
+
+
+def sanitizers(process):
+    """"asan" keeps what was freed for a while, "tsan" multiplies memory; empty for what is built without."""
+    with open(f"/proc/{process.pid}/maps", encoding="ascii") as maps:
+        return set(re.findall(r"lib(asan|tsan)\b", maps.read()))
 
 
 class Server(Process):

@@ -1,10 +1,10 @@
-"""Redis behind TLS, Sentinels and a Cluster: the real servers, with certificates of the test's own."""
+"""Redis behind TLS, Sentinels and a Cluster: the real servers."""
 
 import json
-import subprocess
 import time
 from pathlib import Path
 
+import pytest
 import redis
 
 from .process import Server, free_port, wait_until
@@ -13,39 +13,17 @@ from .servers import Redis
 SLOTS = 16384
 
 
-def check_redis(bridge, dsn):
-    """What `check --connect` says of a transport at that DSN: is it well, and the text. bridge: a new one, without
-    servers."""
-    bridge.settings["worker"]["count"] = 0
-    bridge.settings["transport:async"]["dsn"] = dsn
-    said = json.loads(bridge.cli("check", "--connect", "--json", check=False).stdout)
-    assert "servers" in said and not said["faults"], said
-    return next((server["ok"], server["text"]) for server in said["servers"] if server["name"] == "redis")
-
-
-class Authority:
-    """A certificate authority; sign() makes NAME.pem and NAME.key beside its ca.pem."""
-
-    def __init__(self, folder, name="authority"):
-        self.folder = Path(folder)
-        self.certificate = self.folder / "ca.pem"
-        self._make_key("ca")
-        self.openssl("req", "-x509", "-key", "ca.key", "-out", "ca.pem", "-days", 2, "-subj", f"/CN={name}")
-
-    def openssl(self, *arguments):
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=self.folder)
-
-    def _make_key(self, name):
-        self.openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
-
-    def sign(self, name, alternative="IP:127.0.0.1", days=2):
-        """days below 0: it has expired."""
-        self._make_key(name)
-        self.openssl("req", "-key", f"{name}.key", "-new", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (self.folder / "names").write_text(f"subjectAltName={alternative}\n")
-        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                     "-out", f"{name}.pem", "-days", days, "-extfile", "names")
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+@pytest.fixture
+def check(make_bridge):
+    """check(dsn): what `check --connect` says of a transport there: is it well, and the text."""
+    def check(dsn):
+        bridge = make_bridge()
+        bridge.settings["worker"]["count"] = 0
+        bridge.settings["transport:async"]["dsn"] = dsn
+        said = json.loads(bridge.cli("check", "--connect", "--json", check=False).stdout)
+        assert "servers" in said and not said["faults"], said
+        return next((server["ok"], server["text"]) for server in said["servers"] if server["name"] == "redis")
+    return check
 
 
 class TlsRedis(Redis):
