@@ -5,11 +5,9 @@ import signal
 
 import pytest
 from bridge import account_when_seen, wait_until
-from bridge.entries import failed_rows
+from bridge.hub import REFUSED_TOPIC
 from bridge.process import children_of
 from load import PATIENCE
-
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
 
 @pytest.mark.parametrize("program", ["consumer", "worker", "monitor"])
@@ -22,7 +20,7 @@ def test_a_child_killed_at_random_moments_loses_nothing(bridge, load, database, 
         kills += 1
     result = load.finish()
     assert kills >= 3
-    assert failed_rows(database) == []
+    assert database.failures() == []
     if program == "monitor":
         result.assert_exactly_once()
     result.assert_repeats_recognisable()
@@ -48,7 +46,7 @@ def test_all_children_killed_at_once_again_and_again_lose_nothing(bridge, load, 
         for pid in children_of(bridge.supervisor.pid):
             os.kill(pid, signal.SIGKILL)
     load.finish().assert_repeats_recognisable()
-    assert failed_rows(database) == []
+    assert database.failures() == []
     bridge.wait_ready(PATIENCE)
     assert bridge.stop() == 0
 
@@ -65,7 +63,7 @@ def test_a_supervisor_killed_under_load_ends_all_and_loses_nothing(bridge, load,
         deaths += 1
     load.finish().assert_repeats_recognisable()
     assert deaths >= 1
-    assert failed_rows(database) == []
+    assert database.failures() == []
     assert bridge.stop() == 0
 
 
@@ -95,7 +93,7 @@ def test_everything_but_the_broker_killed_at_once_loses_nothing(fragile, own_loa
         fragile.assert_nothing_left(PATIENCE)
         fragile.start(timeout=PATIENCE)
     own_load.finish_by_history(own_hub).assert_repeats_recognisable()
-    assert failed_rows(fragile.database) == []
+    assert fragile.database.failures() == []
 
 
 def test_ten_thousand_messages_survive_a_consumer_kill_and_a_worker_kill(bridge, load, database):
@@ -105,7 +103,7 @@ def test_ten_thousand_messages_survive_a_consumer_kill_and_a_worker_kill(bridge,
         assert load.goes_on(after)
         bridge.kill_child(program)
     result = load.finish()
-    assert failed_rows(database) == []
+    assert database.failures() == []
     result.assert_repeats_recognisable()
     # What the broker had no answer for, and what a worker had in hand.
     assert sum(result.repeated.values()) - len(result.repeated) <= 100 + 256
@@ -124,7 +122,7 @@ def test_workers_killed_among_refused_messages_double_no_row(bridge, publisher, 
         bridge.kill_child("worker")
     publisher.wait_confirmed()
     redis.wait_drained(PATIENCE)
-    rows = failed_rows(database)
+    rows = database.failures()
     payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in rows]
     assert sorted(payloads, key=int) == [str(number) for number in range(300)]
     account_when_seen(good, sse).assert_repeats_recognisable()

@@ -6,10 +6,8 @@ import signal
 from bridge import wait_until
 from load import PATIENCE
 
-MESSAGES = 2500
 
-
-def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, publisher, sse, redis, make_php_peer, rng):
+def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, load, redis, make_php_peer, rng):
     """PHP's workers share a consumer name, as they do by default; what they leave is taken over or swept."""
     options = {"redeliver_timeout": 3, "claim_interval": 1000, "delete_after_ack": 1}
     bridge.settings["transport:async"]["dsn"] = redis.dsn(**options)
@@ -17,16 +15,9 @@ def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, publishe
     bridge.start()
     peer = make_php_peer(dsn=redis.dsn(**options))
     theirs = [peer.start_consumer(), peer.start_consumer()]
-    sent = [(f"load/{number % 8}", f"message {number}") for number in range(MESSAGES)]
-    thread = publisher.start_all(sent, rate=350)
-
-    def goes_on(messages):
-        wanted = publisher.sent + messages
-        wait_until(lambda: publisher.sent >= wanted or not thread.is_alive(), PATIENCE, "the device publishes")
-        return thread.is_alive()
-
+    load.start(2500, rate=350)
     kills = 0
-    while goes_on(rng.randint(50, 300)):
+    while load.goes_on(rng.randint(50, 300)):
         kills += 1
         if rng.random() < 0.5:
             os.kill(rng.choice(wait_until(lambda: bridge.pids("worker"), PATIENCE, "a worker runs")), signal.SIGKILL)
@@ -34,14 +25,15 @@ def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, publishe
         victim = rng.choice(theirs)
         victim.kill()
         victim.start()
-    publisher.wait_confirmed(PATIENCE)
+    load.wait_published()
 
     def handled():
-        by_ours = {event.payload for event in sse.events}
+        by_ours = {event.payload for event in load.sse.events}
         by_php = {message["payload"].decode() for message in peer.handled()}
         return by_ours, by_php
-    wait_until(lambda: len(set.union(*handled())) == MESSAGES, PATIENCE, every=0.2,
-               what=lambda: f"{MESSAGES} are handled; {[len(part) for part in handled()]} so far")
-    redis.wait_drained(PATIENCE)
+    sent = {payload for _, payload in load.sent}
+    wait_until(lambda: set.union(*handled()) == sent, PATIENCE, every=0.2,
+               what=lambda: f"{len(sent)} are handled; {[len(part) for part in handled()]} so far")
+    load.wait_drained()
     ours, php = handled()
     assert kills >= 5 and ours and php, "both took part"

@@ -6,10 +6,9 @@ import signal
 
 import pytest
 from bridge import account, account_when_seen, wait_until
-from bridge.entries import failed_rows
+from bridge.hub import REFUSED_TOPIC
 from load import PATIENCE, identities, wait_away
 
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 HOW = ["stopped", "killed", "frozen"]
 
 
@@ -57,7 +56,7 @@ def test_redis_away_under_load_loses_nothing_and_doubles_no_entry(keeping, load,
     load.goes_on(rng.randint(100, 1000))
     assert str(redis.port) in outage(keeping, redis, how, "redis")
     assert_one_entry_each(load, redis)
-    assert failed_rows(database) == []
+    assert database.failures() == []
     assert keeping.stop() == 0
 
 
@@ -107,7 +106,7 @@ def test_the_hub_away_under_load_loses_nothing_and_costs_no_retry(fragile, own_l
     assert redis.client.zcard("messages__queue") == 0
     own_load.finish_by_history(own_hub).assert_repeats_recognisable()
     assert '"retry":' not in fragile.log()
-    assert failed_rows(fragile.database) == []
+    assert fragile.database.failures() == []
 
 
 # The broker --------------------------------------------------------------------------------------------
@@ -121,7 +120,7 @@ def test_the_broker_away_under_load_loses_nothing(bridge, load, mosquitto, datab
     load.goes_on(rng.randint(100, 1000))
     assert str(mosquitto.port) in outage(bridge, mosquitto, how, "broker")
     load.finish().assert_repeats_recognisable()
-    assert failed_rows(database) == []
+    assert database.failures() == []
     assert bridge.stop() == 0
 
 
@@ -171,7 +170,7 @@ def test_postgresql_away_loses_no_refused_message_and_doubles_no_row(fragile, ow
     thread.join()
     publisher.wait_confirmed(PATIENCE)
     redis.wait_drained(PATIENCE)
-    payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in failed_rows(fragile.database)]
+    payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in fragile.database.failures()]
     assert sorted(payloads, key=int) == [str(number) for number in range(300)]
     account_when_seen(good, own_load.sse).assert_exactly_once()
     wait_away(fragile)

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows
 from bridge.proxy import choking_proxy
 from load import PATIENCE, wait_away
 
@@ -85,7 +84,7 @@ def test_redis_flushed_under_load_loses_nothing(bridge, load, redis, database, r
     while load.goes_on(rng.randint(400, 1500)):
         redis.client.flushall()
     load.finish().assert_repeats_recognisable()
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_redis_flushed_while_entries_wait_in_it_loses_nothing(fragile, own_load, redis, own_hub):

@@ -2,13 +2,11 @@
 failed the other handles. PHP is this machine's, or that of MQTT_BRIDGE_PHP_ROOT (tests/compat/run)."""
 
 import base64
-import json
 import subprocess
 import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows
 from bridge.php import PHP
 from bridge.proxy import choking_proxy
 
@@ -33,14 +31,6 @@ def messages(serializer, prefix="site \u00e9"):
     """Topic and payload of all that Symfony can dispatch: under its JSON serializer only UTF-8."""
     return {f"{prefix}/{name}": payload for name, payload in PAYLOADS.items()
             if serializer == "php" or payload != ALL_BYTES}
-
-
-def payload_of(document):
-    """The bytes that a message document stands for; of JSON, its compact form."""
-    payload = document["payload"]
-    if document.get("encoding") == "base64":
-        return base64.b64decode(payload)
-    return payload.encode() if isinstance(payload, str) else json.dumps(payload, separators=(",", ":")).encode()
 
 
 class Fleet:
@@ -77,12 +67,12 @@ class Fleet:
         self.redis.client.zadd("messages__queue", {member: now for member, _ in members})
 
     def wait_failed(self):
-        wait_until(lambda: len(failed_rows(self.database)) == len(self.sent), PATIENCE,
-                   lambda: f"{len(failed_rows(self.database))} of {len(self.sent)} rows")
+        wait_until(lambda: len(self.database.failures()) == len(self.sent), PATIENCE,
+                   lambda: f"{len(self.database.failures())} of {len(self.sent)} rows")
 
     def assert_ours_handled(self):
         events = self.sse.wait_count(len(self.sent), PATIENCE)
-        assert {event.document["topic"]: payload_of(event.document) for event in events} == self.sent
+        assert {event.document["topic"]: event.payload_bytes for event in events} == self.sent
         self.redis.wait_drained(PATIENCE)
 
     def assert_php_handled(self, trace=True):
@@ -144,7 +134,7 @@ def test_what_ours_failed_for_good_php_handles(fleet):
     assert worker.stop() == 0
     fleet.php.run("messenger:consume", "failed", f"--limit={len(fleet.sent)}", "--time-limit=20")
     fleet.assert_php_handled()
-    assert failed_rows(fleet.database) == []
+    assert fleet.database.failures() == []
 
 
 def test_what_php_failed_for_good_ours_handles(fleet):
@@ -154,7 +144,7 @@ def test_what_php_failed_for_good_ours_handles(fleet):
     fleet.bridge.run_program("worker")
     fleet.bridge.cli("failed", "retry", "--all", "-y")
     fleet.assert_ours_handled()
-    assert failed_rows(fleet.database) == []
+    assert fleet.database.failures() == []
 
 
 DEFAULT = r"""

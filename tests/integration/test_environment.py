@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 from bridge import Bridge, Process, build_folder, wait_until
-from bridge.entries import add, failed_rows
+from bridge.entries import add
+from bridge.hub import REFUSED_TOPIC
 from bridge.process import free_port, is_alive
 from bridge.program import ROOT
 
 PATIENCE = 60.0
 PROGRAMS = ("supervisor", "consumer", "worker", "monitor")
 USER = "daemon"  # where the tests run as root: any that is not
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +122,7 @@ def test_the_environment_alone_makes_a_whole_bridge(configured, publisher, sse, 
     publisher.publish("sensors/room1/temp", '{"temp":21.5}')
     publisher.publish(REFUSED_TOPIC, "poison")
     assert sse.wait_topic("sensors/room1/temp", PATIENCE).payload == {"temp": 21.5}
-    wait_until(lambda: len(failed_rows(database)) == 1, PATIENCE, "the refused one is in the table")
+    wait_until(lambda: len(database.failures()) == 1, PATIENCE, "the refused one is in the table")
     assert len(bridge.pids("worker")) == 3
     assert bridge.get("/readyz")[0] == 200
     assert (bridge.state_dir / "spool" / "from-the-environment").is_dir()
@@ -235,38 +235,9 @@ def test_mqtt_client_id_names_session_and_spool(configured, mosquitto):
 
 # TLS ---------------------------------------------------------------------------------------------------
 
-class Authority:
-    """An own certificate authority, and certificates that it has signed."""
-
-    def __init__(self, folder, name="authority"):
-        self.folder = folder
-        self.certificate = folder / f"{name}.pem"
-        self.key = folder / f"{name}.key"
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                      self.key, "-out", self.certificate, "-days", 2, "-subj", f"/CN={name}")
-        self.certificate.chmod(0o644)
-
-    def _openssl(self, *arguments):
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=self.folder)
-
-    def broker_options(self, names, days=2):
-        """Lines of mosquitto.conf with a certificate for these names ("IP:127.0.0.1,DNS:localhost")."""
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key",
-                      "-out", "server.csr", "-subj", "/CN=broker")
-        (self.folder / "names").write_text(f"subjectAltName={names}\n")
-        self._openssl("x509", "-req", "-in", "server.csr", "-CA", self.certificate, "-CAkey", self.key,
-                      "-CAcreateserial", "-out", "server.pem", "-days", days, "-extfile", "names")
-        return {"certfile": self.folder / "server.pem", "keyfile": self.folder / "server.key"}
-
-
-@pytest.fixture
-def authority(folder):
-    return Authority(folder)
-
-
 def test_mqtt_tls_is_honoured(configured, make_mosquitto, authority, redis):
     """The authority is one of the system's, as OpenSSL's own variable names them."""
-    broker = make_mosquitto(options=authority.broker_options("IP:127.0.0.1"))
+    broker = make_mosquitto(options=authority.options())
     bridge = configured(MQTT_PORT=broker.port, MQTT_TLS="yes", SSL_CERT_FILE=authority.certificate)
     bridge.run_program("consumer")
     bridge.wait_log("connected and subscribed", "consumer")
@@ -276,7 +247,7 @@ def test_mqtt_tls_is_honoured(configured, make_mosquitto, authority, redis):
 
 
 def test_mqtt_tls_reaches_a_browser_under_the_supervisor(configured, make_mosquitto, authority, sse):
-    broker = make_mosquitto(options=authority.broker_options("DNS:localhost"))
+    broker = make_mosquitto(options=authority.sign("server", "DNS:localhost").options())
     bridge = configured(MQTT_HOST="localhost", MQTT_PORT=broker.port, MQTT_TLS="1",
                         SSL_CERT_FILE=authority.certificate).start(timeout=PATIENCE)
     subprocess.run(["mosquitto_pub", "-h", "localhost", "-p", str(broker.port), "--cafile", authority.certificate,
@@ -291,7 +262,7 @@ def test_mqtt_tls_reaches_a_browser_under_the_supervisor(configured, make_mosqui
 ], ids=["an unknown authority", "another host's certificate"])
 def test_a_certificate_that_does_not_verify_is_refused_and_said(configured, make_mosquitto, authority, names, trusted,
                                                                 reason):
-    broker = make_mosquitto(options=authority.broker_options(names))
+    broker = make_mosquitto(options=authority.sign("server", names).options())
     trust = {"SSL_CERT_FILE": authority.certificate} if trusted else {}
     bridge = configured(MQTT_PORT=broker.port, MQTT_TLS="yes", **trust)
     consumer = bridge.run_program("consumer")
@@ -309,7 +280,7 @@ def test_a_broker_without_tls_is_never_spoken_to_in_the_clear(configured, mosqui
 
 
 def test_a_broker_that_wants_tls_is_told_from_one_that_is_away(configured, make_mosquitto, authority):
-    broker = make_mosquitto(options=authority.broker_options("IP:127.0.0.1"))
+    broker = make_mosquitto(options=authority.options())
     bridge = configured(MQTT_PORT=broker.port, MQTT_TLS="no")
     bridge.run_program("consumer")
     bridge.wait_log(rf"127\.0\.0\.1:{broker.port}.*does it want TLS", "consumer")
@@ -362,7 +333,7 @@ def test_database_url_is_where_failures_go(configured, postgres, publisher):
     other = postgres.create_database()
     configured(DATABASE_URL=other.dsn).start(timeout=PATIENCE)
     publisher.publish(REFUSED_TOPIC, "poison")
-    wait_until(lambda: len(failed_rows(other)) == 1, PATIENCE, "the row")
+    wait_until(lambda: len(other.failures()) == 1, PATIENCE, "the row")
 
 
 def test_an_option_of_database_url_that_php_overlooks_is_said(configured, database, publisher):
@@ -370,7 +341,7 @@ def test_an_option_of_database_url_that_php_overlooks_is_said(configured, databa
     bridge = configured(DATABASE_URL=f"{joined}serverVersion=16&schema=public&unix_socket=/x").start(timeout=PATIENCE)
     bridge.wait_log("DATABASE_URL: .failure. dsn: overlooked, as PHP does: the options `schema`, `unix_socket`")
     publisher.publish(REFUSED_TOPIC, "poison")
-    wait_until(lambda: len(failed_rows(database)) == 1, PATIENCE, "the row")
+    wait_until(lambda: len(database.failures()) == 1, PATIENCE, "the row")
 
 
 def test_database_url_of_another_database_is_refused(configured):
@@ -394,7 +365,7 @@ def test_a_wrong_mercure_jwt_secret_is_told_and_loses_nothing(configured, publis
     bridge.wait_log("401")
     wait_until(lambda: "HTTP 401" in bridge.get("/readyz")[1], PATIENCE, "the readiness says so")
     wait_until(lambda: redis.pending() == 1, PATIENCE, "the message is kept")
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_mercure_jwt_secret_that_is_too_short_is_refused(configured):

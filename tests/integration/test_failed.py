@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows, php_value
-from bridge.failures import (add_rows, entries, json_row, listed, make_table, numbered, php_row, refuses, sent,
+from bridge.entries import entries, php_value
+from bridge.failures import (add_rows, json_row, listed, make_table, numbered, php_row, refuses, sent,
                              start_cli)
+from bridge.hub import REFUSED_TOPIC
 from bridge.program import build_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_row_of_symfony_s_is_shown_and_sent_again(bridge, database, redis, ver
     bridge.cli("failed", "retry", number)
     entry, = entries(redis)
     assert b"SentToFailureTransport" not in entry and b"sensors" in entry
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 @pytest.mark.parametrize("payload, shown", [
@@ -155,7 +155,7 @@ def test_an_unknown_id_is_named_and_nothing_is_done(bridge, database, redis):
     for action in ("retry", "remove"):
         assert "77: there is no such failed message" in refuses(bridge, action, number, 77)
     assert "77: there is no such failed message" in refuses(bridge, "show", 77)
-    assert len(failed_rows(database)) == 1 and entries(redis) == []
+    assert len(database.failures()) == 1 and entries(redis) == []
 
 
 def test_without_a_failure_transport_it_says_so(make_bridge, redis):
@@ -166,7 +166,7 @@ def test_nobody_is_asked_without_a_terminal(bridge, database, redis):
     add_rows(database, [php_row("a", "1")])
     for action in ("retry", "remove"):
         assert "1 messages, and nobody can be asked" in refuses(bridge, action, "--all", code=2)
-    assert len(failed_rows(database)) == 1 and entries(redis) == []
+    assert len(database.failures()) == 1 and entries(redis) == []
 
 
 @pytest.mark.parametrize("answer, left", [("n\n", 3), ("y\n", 0)])
@@ -189,7 +189,7 @@ def test_on_a_terminal_it_asks_and_draws_a_bar(bridge, database, answer, left):
     os.close(here)
     assert process.wait(20) == (0 if left == 0 else 1)
     assert b"retry 3 failed messages?" in seen and (b"[####" in seen) == (left == 0)
-    assert len(failed_rows(database)) == left
+    assert len(database.failures()) == left
 
 
 # Again -------------------------------------------------------------------------------------------------
@@ -200,12 +200,12 @@ def test_what_php_failed_is_published_by_ours(bridge, redis, database, hub, make
     peer = make_php_peer(serializer=serializer)
     peer.dispatch("poison/x", '{"a":1}')
     peer.consume(1)
-    row, = failed_rows(database)
+    row, = database.failures()
     assert "1 message dispatched" in bridge.cli("failed", "retry", row["id"]).stdout
     bridge.settings["mercure"] |= {"url": hub.url, "jwt_secret": hub.publisher_key}
     bridge.run_program("worker")
     assert sse.wait_topic("poison/x", PATIENCE).payload == {"a": 1}
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
@@ -214,11 +214,11 @@ def test_what_fails_in_php_once_more_is_kept_once_more(bridge, redis, database, 
     peer = make_php_peer(serializer=serializer, env={"RETRY_MAX": "1", "RETRY_DELAY": "1"})
     peer.dispatch("fail/x", "1")
     peer.consume(2)
-    first, = failed_rows(database)
+    first, = database.failures()
     bridge.cli("failed", "retry", first["id"])
-    assert failed_rows(database) == []
+    assert database.failures() == []
     peer.consume(2)
-    second, = failed_rows(database)
+    second, = database.failures()
     stamps = json.loads(bridge.cli("failed", "show", second["id"], "--json").stdout)["stamps"]
     counts = [stamp["properties"]["retryCount"] for stamp in stamps if stamp["class"].endswith("RedeliveryStamp")]
     assert counts == ["1", "0", "0", "1", "0"], "its retries were counted anew"
@@ -228,7 +228,7 @@ def test_what_ours_failed_is_handled_by_php(bridge, redis, database, hub, make_p
     bridge.settings["mercure"] |= {"url": hub.url, "jwt_secret": hub.publisher_key}
     redis.client.xadd("messages", {"message": php_value(REFUSED_TOPIC, bytes(range(256)))})
     worker = bridge.run_program("worker")
-    wait_until(lambda: failed_rows(database), PATIENCE, worker.log_tail)
+    wait_until(lambda: database.failures(), PATIENCE, worker.log_tail)
     worker.stop()
     bridge.cli("failed", "retry", "--all", "-y")
     peer = make_php_peer()
@@ -240,11 +240,11 @@ def test_an_entry_that_nobody_could_decode_goes_back_as_it_was(bridge, redis, da
     bridge.settings["mercure"] |= {"url": hub.url, "jwt_secret": hub.publisher_key}
     redis.client.xadd("messages", {"message": b"garbage \xff"})
     worker = bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), PATIENCE, worker.log_tail)
+    row, = wait_until(lambda: database.failures(), PATIENCE, worker.log_tail)
     worker.stop()
     assert "could not be decoded" in bridge.cli("failed", "show", row["id"]).stdout
     bridge.cli("failed", "retry", row["id"])
-    assert entries(redis) == [b"garbage \xff"] and failed_rows(database) == []
+    assert entries(redis) == [b"garbage \xff"] and database.failures() == []
 
 
 def test_an_unknown_transport_leaves_the_row_and_says_the_mend(bridge, database, redis):
@@ -254,12 +254,12 @@ def test_an_unknown_transport_leaves_the_row_and_says_the_mend(bridge, database,
     assert '1: it came from the transport "mail"' in text and "add [transport:mail]" in text
     assert "3: nothing in it says" in text and "4: it can't be read" in text
     assert len(entries(redis)) == 1, "the others go"
-    assert [row["id"] for row in failed_rows(database)] == [1, 3, 4]
+    assert [row["id"] for row in database.failures()] == [1, 3, 4]
     bridge.cli("failed", "retry", 1, 3, "--transport", "async")
-    assert len(entries(redis)) == 3 and [row["id"] for row in failed_rows(database)] == [4]
+    assert len(entries(redis)) == 3 and [row["id"] for row in database.failures()] == [4]
     assert "garbage" in bridge.cli("failed", "show", 4).stdout
     bridge.cli("failed", "remove", 4)
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_what_a_php_worker_has_in_hand_is_left_and_said(bridge, database, redis):
@@ -271,7 +271,7 @@ def test_what_a_php_worker_has_in_hand_is_left_and_said(bridge, database, redis)
     assert "--taken" in refuses(bridge, "remove", 1)
     assert listed(bridge)[0]["taken"] is True
     bridge.cli("failed", "retry", 1, "--taken")
-    assert len(entries(redis)) == 2 and failed_rows(database) == []
+    assert len(entries(redis)) == 2 and database.failures() == []
 
 
 @pytest.mark.parametrize("time_type", ["TIMESTAMP(0) WITH TIME ZONE", "TIMESTAMP(6) WITHOUT TIME ZONE"])
@@ -281,7 +281,7 @@ def test_other_types_of_the_time_columns_do(bridge, database, redis, time_type):
     assert listed(bridge)[0]["failedAt"].startswith("2026-11-24T10:00:00")
     assert listed(bridge, "--since", "2026-11-24T10:00:01") == []
     bridge.cli("failed", "retry", "--all", "-y", "--until", "2026-11-24T10:00:01")
-    assert len(entries(redis)) == 1 and failed_rows(database) == []
+    assert len(entries(redis)) == 1 and database.failures() == []
 
 
 def test_times_of_rows_are_of_the_zone_of_the_settings(bridge, database):
@@ -299,7 +299,7 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, database, redis):
     assert bridge.cli("failed", "remove", 2).stdout == "1 message removed\n"
     assert json.loads(bridge.cli("failed", "remove", "--all", "-y", "--topic", "a/+", "--json").stdout) == {
         "removed": 2, "inHand": 0, "errors": []}
-    assert [row["id"] for row in failed_rows(database)] == [4] and entries(redis) == []
+    assert [row["id"] for row in database.failures()] == [4] and entries(redis) == []
 
 
 # A server that is away ---------------------------------------------------------------------------------
@@ -308,12 +308,12 @@ def test_a_redis_that_refuses_leaves_the_rows(bridge, database, redis):
     add_rows(database, [php_row("a", "1"), php_row("a", "2")])
     redis.client.set("messages", "no stream")
     text = refuses(bridge, "retry", "--all", "-y")
-    assert "WRONGTYPE" in text and len(failed_rows(database)) == 2
+    assert "WRONGTYPE" in text and len(database.failures()) == 2
     told = json.loads(bridge.cli("failed", "retry", "--all", "-y", "--json", check=False).stdout)
     assert told["dispatched"] == 0 and "WRONGTYPE" in told["errors"][0]["error"] and told["errors"][0]["id"] is None
     redis.client.delete("messages")
     redis.stop()
-    assert "redis://" in refuses(bridge, "retry", "--all", "-y") and len(failed_rows(database)) == 2
+    assert "redis://" in refuses(bridge, "retry", "--all", "-y") and len(database.failures()) == 2
     redis.start()
     bridge.cli("failed", "retry", "--all", "-y")
     assert len(entries(redis)) == 2
@@ -335,9 +335,9 @@ def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, dat
         wait_until(lambda: redis.client.xlen("messages") >= least, PATIENCE, "it is under way", every=0.001)
         process.kill()
         process.communicate()
-    assert 0 < len(failed_rows(database)) < 3000
+    assert 0 < len(database.failures()) < 3000
     result = bridge.cli("failed", "retry", "--all", "-y", "--rate", 4000, timeout=60)
-    assert "dispatched" in result.stdout and failed_rows(database) == []
+    assert "dispatched" in result.stdout and database.failures() == []
     numbers = sent(redis)
     assert sorted(numbers) == list(range(3000))
     for topic in (0, 1):
@@ -349,7 +349,7 @@ def test_two_operators_never_send_one_message_twice(bridge, database, redis):
     add_rows(database, numbered(2000))
     both = [start_cli(bridge, "retry", "--all", "-y", "--json") for _ in range(2)]
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(sent(redis)) == list(range(2000)) and failed_rows(database) == []
+    assert sorted(sent(redis)) == list(range(2000)) and database.failures() == []
     assert sum(answer["dispatched"] for answer in answers) == 2000
 
 
@@ -359,7 +359,7 @@ def test_ours_and_a_php_worker_share_the_failure_transport(bridge, database, red
     php = php_peer.start_consumer("failed", "--time-limit=60")
     wait_until(lambda: len(php_peer.handled()) >= 5, PATIENCE, php.log_tail)
     bridge.cli("failed", "retry", "--all", "-y", "--rate", 400)
-    wait_until(lambda: failed_rows(database) == [], PATIENCE, "PHP ends what it has in hand")
+    wait_until(lambda: database.failures() == [], PATIENCE, "PHP ends what it has in hand")
     theirs = [int(message["payload"]) for message in php_peer.handled()]
     assert len(theirs) >= 5
     # The consumer reads the stream, too: what ours sent is among what it handled, or still there.
@@ -392,14 +392,14 @@ def test_a_message_that_fails_again_before_its_row_is_gone_is_kept(bridge, datab
     process = start_cli(bridge, "retry", first)
     wait_until(lambda: redis.client.xlen("messages") == 1, PATIENCE, "it is sent")
     worker = bridge.run_program("worker")
-    wait_until(lambda: len(failed_rows(database)) == 2, PATIENCE, worker.log_tail)
+    wait_until(lambda: len(database.failures()) == 2, PATIENCE, worker.log_tail)
     redis.wait_drained(PATIENCE)
     worker.stop()
     process.kill()
     process.communicate()
     slow_delete.end()
     assert "had been dispatched before" in bridge.cli("failed", "retry", first).stdout
-    second, = failed_rows(database)
+    second, = database.failures()
     assert redis.client.xlen("messages") == 0, "the first is not sent a second time"
     bridge.cli("failed", "retry", second["id"])
-    assert redis.client.xlen("messages") == 1 and failed_rows(database) == []
+    assert redis.client.xlen("messages") == 1 and database.failures() == []

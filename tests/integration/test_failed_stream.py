@@ -5,12 +5,12 @@ import re
 
 import pytest
 from bridge import wait_until
-from bridge.entries import php_value
+from bridge.entries import php_value, stored
 from bridge.failures import json_row, listed, numbered, php_row, refuses, sent, start_cli
+from bridge.hub import REFUSED_TOPIC
 from bridge.monitor import request, start_monitor
 
 PATIENCE = 30.0
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it
 MS = 1_764_000_000_000  # 2025-11-24T16:00:00Z
 
 
@@ -25,8 +25,7 @@ def add(redis, rows, ms=MS):
     """rows: (body, headers) pairs, one a second. Returns their ids."""
     pipeline = redis.client.pipeline()
     for number, (body, headers) in enumerate(rows):
-        value = json.dumps({"body": body, "headers": json.loads(headers)})
-        pipeline.xadd("failed", {"message": b's:%d:"%s";' % (len(value), value.encode())}, id=f"{ms + 1000 * number}-0")
+        pipeline.xadd("failed", {"message": stored(body, json.loads(headers))}, id=f"{ms + 1000 * number}-0")
     return [entry.decode() for entry in pipeline.execute()]
 
 

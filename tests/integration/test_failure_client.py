@@ -9,38 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from bridge import wait_until
-from drivers import Driver, build_driver, drivers_of
-
-UNREACHABLE, REFUSED, USAGE = -5, -6, -2
-BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
+from drivers import REFUSED, UNREACHABLE, USAGE, FailureDriver, build_driver, drivers_of
 
 
 @pytest.fixture(scope="module")
 def program(workspace):
     return build_driver("failure_driver", workspace)
-
-
-class FailureDriver(Driver):
-    def __init__(self, program, folder, dsn, table="messenger_messages", queue="failed", auto_setup=True,
-                 timezone="UTC", name="driver"):
-        super().__init__(program, [dsn, table, queue, int(auto_setup), timezone], folder, name)
-
-    @staticmethod
-    def _hex(value):
-        raw = value if isinstance(value, bytes) else value.encode()
-        return raw.hex() or "-"
-
-    def command(self, body, headers="[]", look_for="", entry_us=0):
-        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), entry_us]
-
-    def write(self, body=BODY, *arguments, timeout=15.0, **options):
-        """Result and text."""
-        result, text = self.ask(*self.command(body, *arguments, **options), timeout=timeout).split(" ", 1)
-        return int(result), text
-
-    def count(self, timeout_ms=2000):
-        result, count, text = self.ask("count", timeout_ms).split(" ", 2)
-        return int(result), int(count), text
 
 
 @pytest.fixture

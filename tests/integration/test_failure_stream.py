@@ -7,14 +7,11 @@ import threading
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, json_value, php_value
+from bridge.entries import add_many, entries, json_value, php_value, string
+from bridge.hub import REFUSED_TOPIC
 from bridge.monitor import request, start_monitor
 from bridge.proxy import choking_proxy
-from drivers import Driver, build_driver, drivers_of
-
-UNREACHABLE, REFUSED, USAGE = -5, -6, -2
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
-BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
+from drivers import BODY, REFUSED, UNREACHABLE, FailureDriver, build_driver, drivers_of
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +19,9 @@ def program(workspace):
     return build_driver("failure_driver", workspace)
 
 
-class StreamDriver(Driver):
-    def __init__(self, program, folder, dsn, name="driver"):
-        super().__init__(program, [dsn, "messenger_messages", "failed", 1, "UTC"], folder, name)
-
-    def write(self, body=BODY, headers="[]", look_for="17-1", identity="", timeout=20.0):
-        words = [text.encode().hex() or "-" for text in (body, headers, look_for)]
-        result, text = self.ask("write", *words, 0, identity.encode().hex() or "-", timeout=timeout).split(" ", 1)
-        return int(result), text
-
-    def count(self, timeout_ms=2000):
-        result, count, text = self.ask("count", timeout_ms).split(" ", 2)
-        return int(result), int(count), text
+class StreamDriver(FailureDriver):
+    def write(self, body=BODY, headers="[]", look_for="17-1", timeout=20.0, **options):
+        return super().write(body, headers, look_for, timeout=timeout, **options)
 
 
 @pytest.fixture
@@ -54,13 +42,9 @@ def failing(bridge, redis, hub):
     return bridge
 
 
-def values(redis, stream="failed"):
-    return [fields[b"message"] for _, fields in redis.client.xrange(stream)]
-
-
 def poisons(redis):
     """The numbers of the failed messages."""
-    return sorted(int(re.search(rb"poison (\d+)", value)[1]) for value in values(redis))
+    return sorted(int(re.search(rb"poison (\d+)", value)[1]) for value in entries(redis, "failed"))
 
 
 def poison(redis, *numbers):
@@ -71,14 +55,14 @@ def poison(redis, *numbers):
 
 def test_an_entry_is_what_symfony_writes(driver, redis):
     assert driver.write() == (0, "")
-    value, = values(redis)
+    value, = entries(redis, "failed")
     text = b'{"body":"' + BODY.replace("\\", "\\\\").replace('"', '\\"').encode() + b'","headers":[]}'
-    assert value == b's:%d:"%s";' % (len(text), text)
+    assert value == string(text)
 
 
 def test_a_bare_entry_is_written_where_the_dsn_says_so(make_driver, redis):
     assert make_driver(redis.dsn("/failed", serializer=0)).write(headers='{"a":"\\u00e9"}') == (0, "")
-    assert json.loads(values(redis)[0]) == {"body": BODY, "headers": {"a": "\u00e9"}}
+    assert json.loads(entries(redis, "failed")[0]) == {"body": BODY, "headers": {"a": "\u00e9"}}
 
 
 def test_an_entry_that_was_written_is_never_written_again(driver, redis):
@@ -174,8 +158,8 @@ def test_what_was_handled_and_kept_does_not_count(make_driver, redis):
         driver.write(look_for=f"17-{number}")
     assert driver.count() == (0, 3, "")
     redis.client.xgroup_create("failed", "symfony", "0")
-    (_, entries), = redis.client.xreadgroup("symfony", "php", {"failed": ">"}, count=2)
-    redis.client.xack("failed", "symfony", entries[0][0])
+    (_, read), = redis.client.xreadgroup("symfony", "php", {"failed": ">"}, count=2)
+    redis.client.xack("failed", "symfony", read[0][0])
     assert driver.count() == (0, 2, "")
 
 
@@ -243,7 +227,7 @@ def test_a_failure_redis_that_is_away_costs_no_message_and_no_retry(bridge, redi
     assert redis.client.zcard("messages__queue") == 0, "nothing is spent"
     failures.thaw() if how == "freeze" else failures.start()
     redis.wait_drained()
-    found = collections.Counter(re.search(rb"choke (\d+)", value)[1] for value in values(failures)[1:])
+    found = collections.Counter(re.search(rb"choke (\d+)", value)[1] for value in entries(failures, "failed")[1:])
     assert set(found.values()) == {1} and len(found) == 100
     assert "The failure transport takes messages again" in worker.log()
 

@@ -8,10 +8,9 @@ import subprocess
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows, php_value
+from bridge.entries import php_value
 from bridge.proxy import choking_proxy
 
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 BODY = json.loads(php_value("a/b", '{"x":1}').split(b'"', 1)[1].rsplit(b'"', 1)[0])["body"]
 ENTRIES = [
     [b"device", b"probe-7", b"temp", b"21.5"],
@@ -49,11 +48,11 @@ def test_an_entry_with_fields_of_its_own_goes_aside_whole(bridge, redis, hub, da
         xadd(redis, words)
     bridge.run_program("worker")
     redis.wait_drained()
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == len(ENTRIES)
     peer = make_php_peer(serializer=serializer)
     assert peer.run("messenger:failed:show").stdout.count("App\\Message\\MqttMessage") == len(ENTRIES)
-    assert failed_rows(database) == rows, "looking at them deletes nothing"
+    assert database.failures() == rows, "looking at them deletes nothing"
     assert [read_fields(peer, row) for row in rows] == ENTRIES
 
 
@@ -70,7 +69,7 @@ def test_an_entry_that_is_delivered_again_goes_aside_whole(bridge, redis, hub, d
         redis.client.sadd("{messages}__consumers:symfony", left_by)
     bridge.run_program("worker")
     redis.wait_drained()
-    assert [read_fields(php_peer, row) for row in failed_rows(database)] == ENTRIES[:4]
+    assert [read_fields(php_peer, row) for row in database.failures()] == ENTRIES[:4]
 
 
 @pytest.mark.parametrize("by", ["hand", "failed retry"])
@@ -78,12 +77,12 @@ def test_an_entry_that_is_put_back_is_the_same(bridge, redis, hub, database, php
     """The recipes of docs/WIRE.md."""
     xadd(redis, ENTRIES[1])
     bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), 20, "it goes aside")
+    row, = wait_until(lambda: database.failures(), 20, "it goes aside")
     if by == "hand":
         xadd(redis, read_fields(php_peer, row))
     else:
         bridge.cli("failed", "retry", row["id"])
-    again, = wait_until(lambda: [other for other in failed_rows(database) if other["id"] != row["id"]], 20,
+    again, = wait_until(lambda: [other for other in database.failures() if other["id"] != row["id"]], 20,
                         "it goes aside again")
     assert read_fields(php_peer, again) == ENTRIES[1]
 
@@ -109,7 +108,7 @@ def test_a_body_that_fails_is_retried_and_goes_aside_as_an_envelope(bridge, redi
     body = json.loads(php_value("a/b", "choke").split(b'"', 1)[1].rsplit(b'"', 1)[0])["body"]
     xadd(redis, [b"body", body.encode(), b"headers", b'{"trace":"7"}'])
     worker = bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), 20, "the row")
+    row, = wait_until(lambda: database.failures(), 20, "the row")
     redis.wait_drained()
     assert worker.log().count("Retry 1 of 1") == 1
     assert re.search(r'"trace":"7"', row["headers"])

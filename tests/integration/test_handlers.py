@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, failed_rows, pend
+from bridge.entries import add_many, pend
 from bridge.faulty import PROBE, RESET, FaultyHub
 from bridge.process import is_alive
 
@@ -142,7 +142,7 @@ def test_an_answer_may_have_many_updates_or_none(start, redis, make_sse, databas
     last = everything.wait_count(3)[-1]
     assert last.data == "last" and last.id == base + "-4"
     redis.wait_drained()
-    assert len(everything.events) == 3 and failed_rows(database) == []
+    assert len(everything.events) == 3 and database.failures() == []
 
 
 def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(start, bridge, redis, database, given):
@@ -163,7 +163,7 @@ def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(star
     [first] = [id for id, (topic, _) in hub.passed.items() if topic == "before flaky"]
     assert hub.seen[first] == 2 and hub.seen[first + "-2"] == 4 and hub.seen[first + "-3"] == 1
     assert hub.topics().count("behind") == 1, "nothing behind the refused one is published"
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert "plant/refused" in row["body"] and "400" in row["body"]
 
 
@@ -199,7 +199,7 @@ def test_a_message_that_is_answered_with_a_fault_goes_aside_alone(start, redis, 
     add_many(redis, [("plant/1", do("line", line=line)), ("plant/2", "1")])
     sse.wait_topic("plant/2")
     redis.wait_drained()
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert why in row["body"]
     assert [message["attempt"] for message in given() if message["topic"] == "plant/1"] == [1, 2][:1 + retried]
     assert len(starts()) == 1
@@ -239,7 +239,7 @@ def test_nothing_is_charged_while_a_handler_does_not_start(start, bridge, folder
     (folder / "never-ready").unlink()
     sse.wait_count(20)
     redis.wait_drained()
-    assert failed_rows(database) == []
+    assert database.failures() == []
     assert "[handler:test] is ready again" in process.log()
 
 
@@ -257,7 +257,7 @@ def test_a_pending_message_whose_handler_does_not_run_holds_up_no_other(start, b
     (folder / "never-ready").unlink()
     sse.wait_topic("plant/1")
     redis.wait_drained()
-    assert [message["attempt"] for message in given()] == [2] and failed_rows(database) == []
+    assert [message["attempt"] for message in given()] == [2] and database.failures() == []
 
 
 def test_check_and_status_say_what_is_wrong_with_a_handler(bridge):
@@ -434,7 +434,7 @@ def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, 
     passed = [topic for topic, _ in list(hub.passed.values()) if topic != PROBE]
     assert sorted(passed) == sorted(topic for topic, _ in messages if topic.startswith("plant/")), \
         "each message once by its ids, however often it was published"
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 3 and all("bad/" in row["body"] and "died 5 times" in row["body"] for row in rows)
 
 
@@ -448,7 +448,7 @@ def test_the_python_example_publishes_what_its_function_returns(bridge, redis, s
     process = bridge.run_program("worker")
     redis.wait_drained()
     assert sorted(json.loads(event.data)["value"] for event in sse.wait_count(500)) == list(range(500))
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert "plant/digits" in row["body"] and "its updates are no JSON" in row["body"]
     assert "[handler:example] died" not in process.log() and process.stop() == 0
 

@@ -10,10 +10,10 @@ import psycopg2
 import pytest
 import redis as redis_py
 from bridge import Hub, Postgres, Redis, wait_until
-from bridge.entries import add, failed_rows
+from bridge.entries import add
+from bridge.hub import REFUSED_TOPIC
 from bridge.names import LOOK_UP_S, Names, SlowNames, named, start_among
 
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 ENDS_WITHIN_S = 2.5
 ELSEWHERE = "127.0.0.99"
 
@@ -114,7 +114,7 @@ def test_a_message_arrives_where_all_servers_have_names(bridge, names, publisher
     publisher.publish("a/x", "1")
     sse.wait_topic("a/x")
     add(redis, REFUSED_TOPIC, "poison")
-    wait_until(lambda: failed_rows(database), 20, "the row is written")
+    wait_until(lambda: database.failures(), 20, "the row is written")
     assert bridge.stop() == 0
 
 
@@ -158,7 +158,7 @@ def test_every_address_of_a_name_is_tried_before_an_attempt_has_failed(bridge, m
     add(redis, "a/x", "1")
     worker = start("worker")
     sse.wait_topic("a/x")
-    wait_until(lambda: failed_rows(database), 20, "the row is written")
+    wait_until(lambda: database.failures(), 20, "the row is written")
     assert_ends_soon(worker)
     assert "refused" not in worker.log(), worker.log_tail()
 

@@ -1,20 +1,18 @@
 """Symfony Messenger beside the bridge, on the same Redis and the same table: each handles what the other has
 dispatched, and Messenger's own commands work on what ours has failed."""
 
-import base64
-import json
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows, json_value, php_value
+from bridge.entries import json_value, php_value
+from bridge.hub import REFUSED_TOPIC
 from bridge.php import PHP, ROOT, PhpPeer
 from bridge.proxy import choking_proxy
 
 PATIENCE = 60.0
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 PAYLOADS = [b'{"temp":21.5}', b"", "Gr\u00fc\u00dfe \u2603 \U0001f600".encode(),
             b"it's \"quoted\" \\ and /slashed/\n\t", b"21.50", b"a:1:{i:0;O:8:\"stdClass\":0:{}}"]
 BINARY = [bytes(range(256)), b"\xff\xfe\x00", b"\x00"]
@@ -29,14 +27,6 @@ def serializer(request, bridge):
 @pytest.fixture
 def peer(make_php_peer, serializer):
     return make_php_peer(serializer=serializer)
-
-
-def as_payload(document):
-    """The bytes that a message document stands for; of JSON, its compact form."""
-    payload = document["payload"]
-    if document.get("encoding") == "base64":
-        return base64.b64decode(payload)
-    return payload.encode() if isinstance(payload, str) else json.dumps(payload, separators=(",", ":")).encode()
 
 
 def start_consumer(bridge):
@@ -81,7 +71,7 @@ def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer)
     publisher.publish_all(sent, rate=400)
 
     def seen():
-        ours = {as_payload(event.document) for event in sse.caught_up()}
+        ours = {event.payload_bytes for event in sse.caught_up()}
         return ours, {message["payload"] for message in peer.handled()}
     wait_until(lambda: len(set.union(*seen())) == 600, PATIENCE, lambda: f"{[len(part) for part in seen()]} handled")
     redis.wait_drained(PATIENCE)
@@ -96,7 +86,7 @@ def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer)
 def test_our_worker_reads_any_visibility(bridge, sse, make_php_peer, properties):
     bridge.run_program("worker")
     make_php_peer(env={"MESSAGE_PROPERTIES": properties}).dispatch("a/b", BINARY[0])
-    assert as_payload(sse.wait_topic("a/b", PATIENCE).document) == BINARY[0]
+    assert sse.wait_topic("a/b", PATIENCE).payload_bytes == BINARY[0]
 
 
 def test_what_php_failed_and_delayed_is_handled_by_ours_when_it_is_due(bridge, sse, redis, peer):
@@ -117,7 +107,7 @@ def test_ours_goes_on_counting_php_s_retries(bridge, redis, hub, database, peer,
     bridge.settings["mercure"]["url"] = choking_proxy(makers, hub).start().url
     bridge.settings["retry"] = {"max_retries": 2, "delay": "100ms", "jitter": 0}
     bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    row, = wait_until(lambda: database.failures(), PATIENCE, "the row")
     shown = peer.run("messenger:failed:show", row["id"], "-vv").stdout
     assert shown.count("was redelivered") == 3, "PHP's retry, ours, and the way into the table"
 
@@ -163,7 +153,7 @@ def test_a_php_west_of_greenwich_shows_rows_in_its_own_zone(bridge, redis, hub, 
     bridge.settings["failure"]["timezone"] = zone
     redis.client.xadd("messages", {"message": php_value(REFUSED_TOPIC, "poison")})
     bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    row, = wait_until(lambda: database.failures(), PATIENCE, "the row")
     peer = make_php_peer(env={"PHP_TIMEZONE": "America/New_York"})
     listed = peer.run("messenger:failed:show").stdout
     assert (f" {row['id']} " in listed) == shown, listed
@@ -186,7 +176,7 @@ def test_failed_retry_lets_php_handle_it(failed, peer, database, payload):
     row, = failed(payload)
     peer.run("messenger:failed:retry", row["id"], "--force")
     assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": payload}]
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
@@ -196,7 +186,7 @@ def test_php_handles_a_row_of_a_database_that_lacks_its_characters(makers, bridg
     value = php_value if serializer == "php" else json_value
     redis.client.xadd("messages", {"message": value(REFUSED_TOPIC, "5 \u20ac, \u00fc")})
     bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    row, = wait_until(lambda: database.failures(), PATIENCE, "the row")
     peer = makers.keep(PhpPeer(makers.new_folder("php"), redis, database, serializer))
     peer.run("messenger:failed:retry", row["id"], "--force")
     assert peer.handled() == [{"topic": REFUSED_TOPIC, "payload": "5 \u20ac, \u00fc".encode()}]
@@ -218,14 +208,14 @@ def test_a_repeated_retry_of_ours_is_read_by_php(bridge, redis, hub, make_php_pe
 def test_failed_remove_removes_it(failed, peer, database):
     first, second = failed("one", "two")
     peer.run("messenger:failed:remove", first["id"], "--force")
-    assert [row["id"] for row in failed_rows(database)] == [second["id"]]
+    assert [row["id"] for row in database.failures()] == [second["id"]]
 
 
 def test_rows_of_php_and_of_ours_are_listed_together(failed, peer, database):
     failed("ours")
     peer.dispatch("poison/x", "theirs")
     peer.consume(1)
-    ids = [row["id"] for row in failed_rows(database)]
+    ids = [row["id"] for row in database.failures()]
     assert len(ids) == 2
     listed = peer.run("messenger:failed:show").stdout
     assert all(f" {number} " in listed for number in ids)
@@ -239,14 +229,14 @@ def test_setup_by_php_is_what_ours_works_with(bridge, publisher, sse, peer, redi
     publisher.publish("a/b", "1")
     publisher.publish(REFUSED_TOPIC, "poison")
     sse.wait_topic("a/b", PATIENCE)
-    wait_until(lambda: len(failed_rows(database)) == 1, PATIENCE, "the row")
+    wait_until(lambda: len(database.failures()) == 1, PATIENCE, "the row")
     assert len(redis.client.xinfo_groups("messages")) == 1
 
 
 def test_a_message_that_cannot_be_decoded_is_seen_by_failed_show(bridge, redis, database, make_php_peer):
     redis.client.xadd("messages", {"message": b"garbage"})
     bridge.run_program("worker")
-    row, = wait_until(lambda: failed_rows(database), PATIENCE, "the row")
+    row, = wait_until(lambda: database.failures(), PATIENCE, "the row")
     shown = make_php_peer().run("messenger:failed:show", row["id"], "-vv").stdout
     assert "no JSON object" in shown and "garbage" in shown
-    assert failed_rows(database) == [row], "PHP deletes rows that it can't decode"
+    assert database.failures() == [row], "PHP deletes rows that it can't decode"

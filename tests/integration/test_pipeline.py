@@ -4,7 +4,6 @@ import json
 
 import pytest
 from bridge import account_when_seen, wait_until
-from bridge.entries import failed_rows
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -60,7 +59,7 @@ def test_only_a_refused_message_gets_a_row_in_the_failure_table(bridge, publishe
     publisher.publish("x/.well-known/mercure", "poison", qos=1)
     publisher.publish("good/x", "1", qos=1)
     sse.wait_topic("good/x")
-    rows = wait_until(lambda: failed_rows(database), 15, "a row")
+    rows = wait_until(lambda: database.failures(), 15, "a row")
     assert len(rows) == 1
     assert "poison" in rows[0]["body"]
     assert json.loads(rows[0]["headers"])["X-Mqtt-Id"]

@@ -2,7 +2,7 @@
 
 import json
 
-from bridge.entries import add_many, failed_rows
+from bridge.entries import add_many
 
 ROUTES = {
     "route:secret": {"match": "plant/+/secret, private/#", "drop": "yes"},
@@ -28,7 +28,7 @@ def test_each_route_publishes_as_it_says(bridge, redis, make_sse, database):
     assert data_of(temps.events) == data_of(alternates.wait_count(2)) == ["21.5", "22"]
     assert {event.type for event in temps.events} == {"temp"}
     assert sorted(event.type for event in everything.wait_count(3)) == ["message", "temp", "temp"]
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_payload_that_a_route_can_not_publish_goes_aside(bridge, redis, make_sse, database):
@@ -38,7 +38,7 @@ def test_a_payload_that_a_route_can_not_publish_goes_aside(bridge, redis, make_s
     add_many(redis, [("plant/press/temp", "21"), ("plant/press/temp", '{"t":1}')])
     assert everything.wait_count(1)[0].data == "1"
     redis.wait_drained(15)
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert 'the payload is no JSON object with a field' in row["body"]
 
 

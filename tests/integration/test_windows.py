@@ -6,7 +6,7 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, failed_rows, pend
+from bridge.entries import add_many, pend
 from bridge.faulty import HANG, FaultyHub
 from bridge.proxy import choking_proxy
 
@@ -73,7 +73,7 @@ def test_a_newest_value_that_is_refused_leaves_the_one_before_it(start, makers, 
     start(url=proxy.url, publish="latest", window="200ms")
     redis.wait_drained()
     assert [event.payload for event in sse.caught_up() if event.document["topic"] == "plant/1"] == ["second"]
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert "choke" in row["body"]
 
 
@@ -87,7 +87,7 @@ def test_a_topic_whose_newest_values_are_never_taken_holds_up_no_other(start, re
     redis.wait_drained()
     newest = {event.document["topic"]: event.payload for event in sse.caught_up()}
     assert newest == {f"plant/{topic}": 995 + topic for topic in range(5)}
-    assert 3 <= len(failed_rows(database)) < 500
+    assert 3 <= len(database.failures()) < 500
 
 
 @pytest.mark.parametrize("publish", ["each", "latest", "batch"])
@@ -110,7 +110,7 @@ def test_a_redelivered_message_that_kills_its_worker_goes_aside_alone(start, red
             if process.is_running():
                 break
         redis.wait_drained()
-        [row] = failed_rows(database)
+        [row] = database.failures()
         assert "its worker died 5 times" in row["body"] and "plant/7" in row["body"]
         assert set(hub.topics()) == {f"plant/{number}" for number in range(20) if number != 7}
     finally:
@@ -127,7 +127,7 @@ def test_a_batch_has_every_message_in_its_order(start, redis, sse, database):
     assert [(document["topic"], str(document["payload"])) for document in documents(sse)] == sent
     sizes = [len(json.loads(event.data)) for event in sse.caught_up()]
     assert max(sizes) == 500 and len(sizes) <= 12
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_batches_are_made_for_each_batch_topic(start, redis, make_sse):
@@ -155,7 +155,7 @@ def test_of_a_refused_batch_only_the_message_to_blame_goes_aside(start, makers, 
     redis.wait_drained()
     seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
     assert sorted(seen) == sorted(sent[:77] + sent[78:])
-    [row] = failed_rows(database)
+    [row] = database.failures()
     assert "choke" in row["body"]
 
 
@@ -171,7 +171,7 @@ def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, mak
     seen = [(document["topic"], str(document["payload"])) for document in documents(sse)]
     assert seen == sent[:30] + sent[31:] + numbered(500)[400:]
     assert max(len(json.loads(event.data)) for event in sse.caught_up()[-3:]) > 1
-    assert len(failed_rows(database)) == 1
+    assert len(database.failures()) == 1
 
 
 @pytest.mark.parametrize("publish", ["latest", "batch"])

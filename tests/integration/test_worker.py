@@ -5,11 +5,10 @@ import time
 
 import pytest
 from bridge import account, account_when_seen, wait_until
-from bridge.entries import add, add_many, failed_rows, json_value, php_value
+from bridge.entries import add, add_many, json_value, php_value
+from bridge.hub import REFUSED_TOPIC
 from bridge.process import free_port
 from bridge.proxy import choking_proxy
-
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_a_hub_that_is_away_costs_no_retry(worker, redis, make_hub, bridge, data
     hub.start()
     redis.wait_drained(60)
     result = account(sent, [event for event in sse.caught_up() if event.document["topic"] != "h/before"])
-    assert failed_rows(database) == []
+    assert database.failures() == []
     assert not result.strange
 
 
@@ -167,7 +166,7 @@ def test_a_failure_store_that_is_away_loses_nothing_and_doubles_nothing(worker, 
     wait_until(lambda: redis.pending() == 20, 15, "the refused ones stay pending")
     postgres.start()
     redis.wait_drained()
-    assert len(failed_rows(database)) == 20
+    assert len(database.failures()) == 20
 
 
 def test_a_worker_killed_while_it_writes_failures_doubles_none(worker, redis, database, rng):
@@ -177,12 +176,12 @@ def test_a_worker_killed_while_it_writes_failures_doubles_none(worker, redis, da
     while written < count - 60:
         process = worker()
         target = min(written + rng.randint(20, 150), count - 1)
-        wait_until(lambda: len(failed_rows(database)) >= target or redis.is_drained(), 30, "rows")
+        wait_until(lambda: len(database.failures()) >= target or redis.is_drained(), 30, "rows")
         process.kill()
-        written = len(failed_rows(database))
+        written = len(database.failures())
     worker()
     redis.wait_drained(60)
-    rows = failed_rows(database)
+    rows = database.failures()
     payloads = [row["body"].split("poison ")[1].split("\\")[0] for row in rows]
     assert sorted(payloads, key=int) == [str(number) for number in range(count)]
 
@@ -195,7 +194,7 @@ def test_another_server_at_the_hubs_address_costs_nothing(worker, redis, hub, br
     wait_until(lambda: "something else than the hub answered" in process.log(), 15, "it says why")
     wait_until(lambda: "repeats" in process.log(), 30, "it asks again")
     assert redis.client.xlen("messages") == 40 and redis.client.zcard("messages__queue") == 0
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_message_that_the_hub_fails_on_costs_retries_and_then_a_row(worker, redis, hub, makers, bridge, database):
@@ -203,7 +202,7 @@ def test_a_message_that_the_hub_fails_on_costs_retries_and_then_a_row(worker, re
     bridge.settings["retry"] = {"max_retries": 2, "delay": "100ms", "jitter": 0}
     add(redis, "r/x", "choke")
     worker()
-    rows = wait_until(lambda: failed_rows(database), 30, "a row")
+    rows = wait_until(lambda: database.failures(), 30, "a row")
     redis.wait_drained()
     assert len(rows) == 1
     assert rows[0]["body"].count("DelayStamp\\0delay") == 3  # 100, 200, 0
@@ -228,7 +227,7 @@ def test_an_entry_that_cannot_be_decoded_goes_to_the_failure_transport(worker, r
     worker()
     sse.wait_topic("good/one")
     redis.wait_drained()
-    assert len(failed_rows(database)) == 7
+    assert len(database.failures()) == 7
 
 
 def test_a_flushed_stream_is_made_anew(worker, redis, sse):
@@ -340,7 +339,7 @@ def test_an_entry_that_its_worker_dies_of_goes_aside_and_only_that(worker, redis
     hub.thaw()
     worker()
     redis.wait_drained()
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 1
     assert "its worker died 3 times" in rows[0]["body"]
 
@@ -388,7 +387,7 @@ def test_a_wrong_token_waits_and_never_fails_messages(worker, redis, bridge, dat
     process = worker()
     wait_until(lambda: "(HTTP 401)" in process.log(), 15, "the hub's answer is logged")
     assert redis.pending() == 1
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_hub_that_is_not_there_at_start_is_waited_for(worker, redis, bridge, make_hub):

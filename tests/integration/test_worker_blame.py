@@ -7,7 +7,7 @@ import time
 
 import pytest
 from bridge import account_when_seen, jwt, wait_until
-from bridge.entries import add_many, failed_rows, pend
+from bridge.entries import add_many, pend
 from bridge.faulty import HANG, PROBE, RESET, STRANGER, FaultyHub
 
 OTHERS = [(f"good/{number % 40}", f"message {number}") for number in range(400)]
@@ -47,7 +47,7 @@ def test_a_message_that_is_never_answered_holds_up_no_other_topic(start, redis, 
     start(timeout="60s")
     wait_others(faulty)
     wait_until(lambda: redis.pending() == 1, 10, "all others are acknowledged")
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_what_waits_behind_such_a_message_takes_no_room_from_others(start, redis, faulty):
@@ -104,7 +104,7 @@ def test_a_refusal_is_final_once_another_message_has_passed(start, redis, faulty
     add_many(redis, [("bad/1", "x"), *OTHERS])
     start()
     redis.wait_drained(30)
-    assert len(failed_rows(database)) == 1 and faulty.answers[fault] == 1
+    assert len(database.failures()) == 1 and faulty.answers[fault] == 1
 
 
 def test_a_lonely_message_is_told_from_the_hub_by_our_own_probe(start, redis, faulty, database):
@@ -112,7 +112,7 @@ def test_a_lonely_message_is_told_from_the_hub_by_our_own_probe(start, redis, fa
     add_many(redis, [("bad/1", "x")])
     start()
     redis.wait_drained(30)
-    assert len(failed_rows(database)) == 1 and faulty.seen[PROBE] >= 3
+    assert len(database.failures()) == 1 and faulty.seen[PROBE] >= 3
 
 
 def test_our_own_probe_tells_while_redis_does_not_count_the_next_delivery(start, redis, faulty):
@@ -140,7 +140,7 @@ def test_order_holds_behind_what_fails_now_and_then(start, redis, hub, faulty, s
     result = account_when_seen(sent, sse)
     result.assert_exactly_once()
     result.assert_ordered()
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_message_that_brings_the_hub_down_is_found(start, redis, faulty, database):
@@ -154,7 +154,7 @@ def test_a_message_that_brings_the_hub_down_is_found(start, redis, faulty, datab
     add_many(redis, [*OTHERS[:50], ("bad/1", "x"), *OTHERS[50:]])
     start()
     redis.wait_drained(60)
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 1 and "bad" in rows[0]["body"]
     wait_others(faulty)
 
@@ -183,10 +183,10 @@ def test_a_hub_that_takes_nothing_charges_nobody(start, redis, hub, faulty, sse,
     asked = sum(faulty.answers.values())
     assert asked < 150, "without haste"
     assert redis.client.xlen("messages") == len(OTHERS) and redis.client.zcard("messages__queue") == 0
-    assert failed_rows(database) == []
+    assert database.failures() == []
     faulty.script = lambda update: None
     redis.wait_drained(30)
-    assert failed_rows(database) == []
+    assert database.failures() == []
     result = account_when_seen(OTHERS, sse)
     result.assert_exactly_once()
     result.assert_ordered()

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from bridge import account_when_seen, wait_until
-from bridge.entries import add, add_many, failed_rows, pend
+from bridge.entries import add, add_many, pend
 from bridge.proxy import Proxy
 
 WORKER = {"count": 1, "delivery_limit": 2}
@@ -64,7 +64,7 @@ def test_a_worker_killed_while_it_waits_for_the_hub_charges_no_entry(
     wait_until(lambda: bridge.log().count("SIGKILL") >= WORKER["delivery_limit"] + 2, 10, bridge.supervisor.log_tail)
     hub.thaw()
     redis.wait_drained()
-    assert failed_rows(database) == []
+    assert database.failures() == []
     account_when_seen(sent, sse).assert_nothing_lost()
     sse.close()
 
@@ -86,7 +86,7 @@ def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, re
     assert set(charges()) == {1, 2}
     hub.thaw()
     redis.wait_drained()
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def two_hubs(makers, choking, hub):
@@ -114,7 +114,7 @@ def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, 
         process.kill()
     bridge.run_program("worker")
     redis.wait_drained()
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 1
     assert f"its worker died {WORKER['delivery_limit']} times" in rows[0]["body"]
 
@@ -130,7 +130,7 @@ def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, 
     pend(redis, [("a/x", "choke")])
     bridge.run_program("worker")
     redis.wait_drained()
-    rows = failed_rows(database)
+    rows = database.failures()
     assert len(rows) == 1
     assert "again and again" in rows[0]["body"]
     assert charges() == [2, 1, 2, 1, 2, 1, 2]

@@ -6,9 +6,8 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import failed_rows, json_value, php_value
-
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
+from bridge.entries import json_value, php_value
+from bridge.hub import REFUSED_TOPIC
 
 
 def names(rows):
@@ -38,7 +37,7 @@ def test_entries_of_two_streams_that_share_an_id_have_a_row_each(bridge, redis, 
         put(redis, stream, entry, value)
     bridge.run_program("worker")
     wait_until(lambda: not redis.client.xlen("messages") and not redis.client.xlen("low"), 30, "both have left")
-    found = names(failed_rows(database))
+    found = names(database.failures())
     assert len(set(found)) == 2 and all(name.startswith(f"{entry}-") for name in found), found
 
 
@@ -50,7 +49,7 @@ def test_entries_of_two_servers_that_share_stream_and_id_have_a_row_each(make_br
         make_bridge(redis=server, hub=hub, database=database).run_program("worker")
     for server in servers:
         server.wait_drained()
-    assert len(set(names(failed_rows(database)))) == 2
+    assert len(set(names(database.failures()))) == 2
 
 
 def test_a_row_is_found_again_however_the_dsn_is_spelled(bridge, redis, hub, database):
@@ -64,15 +63,15 @@ def test_a_row_is_found_again_however_the_dsn_is_spelled(bridge, redis, hub, dat
     redis.client.execute_command("ACL", "SETUSER", "default", "-xack")
     bridge.settings["transport:async"]["dsn"] = redis.dsn(auto_setup="false")
     worker = bridge.run_program("worker")
-    wait_until(lambda: len(failed_rows(database)) == 6, 30, "a row for each")
+    wait_until(lambda: len(database.failures()) == 6, 30, "a row for each")
     worker.kill()
-    rows = failed_rows(database)
+    rows = database.failures()
     bridge.settings["transport:async"]["dsn"] = redis.dsn("", stream="messages", auto_setup="false").replace("127.0.0.1", "localhost")
     worker = bridge.run_program("worker")
     wait_until(lambda: worker.log().count("goes to the failure transport") == 12, 30, "it comes to all of them again")
     redis.client.execute_command("ACL", "SETUSER", "default", "+@all")
     redis.wait_drained()
-    assert failed_rows(database) == rows
+    assert database.failures() == rows
 
 
 @pytest.mark.parametrize("value", [php_value, json_value])
@@ -88,7 +87,7 @@ def test_copies_of_one_message_have_one_row(make_bridge, redis, hub, database, v
     for _ in range(2):
         make_bridge(redis=redis, hub=hub, database=database).run_program("worker")
     redis.wait_drained()
-    found = [re.search(r'"X-Mqtt-Id":"([^"]*)"', row["headers"]).group(1) for row in failed_rows(database)]
+    found = [re.search(r'"X-Mqtt-Id":"([^"]*)"', row["headers"]).group(1) for row in database.failures()]
     assert sorted(found) == sorted(f"{7:032x}-{number}" for number in range(1, 41))
 
 
@@ -99,7 +98,7 @@ def test_messages_to_which_another_program_gives_one_id_have_a_row_each(bridge, 
         redis.client.xadd("messages", {"message": json.dumps(text)})
     bridge.run_program("worker")
     redis.wait_drained()
-    assert len(failed_rows(database)) == 5
+    assert len(database.failures()) == 5
 
 
 def poison_with(redis, *payloads):
@@ -124,7 +123,7 @@ def test_rows_go_into_a_database_that_lacks_their_characters(bridge, redis, hub,
     poison_with(redis, "5 €", "1", "6 €", "2")
     bridge.run_program("worker")
     redis.wait_drained()
-    assert len(failed_rows(database)) == 4
+    assert len(database.failures()) == 4
 
 
 def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(bridge, redis, hub, database, sse):
@@ -139,7 +138,7 @@ def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(bridge, red
     assert redis.pending() == 2
     database.query("ALTER TABLE messenger_messages DROP CONSTRAINT messenger_messages_body_check")
     redis.wait_drained()
-    assert len(failed_rows(database)) == 23
+    assert len(database.failures()) == 23
 
 
 @pytest.mark.parametrize("end", ["stop", "freeze"])
@@ -155,7 +154,7 @@ def test_a_worker_ends_at_once_though_a_row_can_not_be_written(bridge, redis, hu
     postgres.thaw() if end == "freeze" else postgres.start()
     bridge.run_program("worker", name="successor")
     redis.wait_drained()
-    assert len(failed_rows(database)) == 2
+    assert len(database.failures()) == 2
 
 
 def test_a_row_that_is_being_written_while_redis_is_lost_is_written_once(bridge, redis, hub, make_postgres):
@@ -167,5 +166,5 @@ def test_a_row_that_is_being_written_while_redis_is_lost_is_written_once(bridge,
     wait_until(lambda: worker.log().count("goes to the failure transport") == 5, 15, "they are read again")
     postgres.thaw()
     redis.wait_drained()
-    assert len(failed_rows(database)) == 3
+    assert len(database.failures()) == 3
     assert worker.stop() == 0

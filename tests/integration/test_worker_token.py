@@ -3,7 +3,7 @@ whatever order, number and place it comes."""
 
 import pytest
 from bridge import account_when_seen, jwt, wait_until
-from bridge.entries import add, add_many, failed_rows, pend
+from bridge.entries import add, add_many, pend
 from bridge.proxy import choking_proxy
 
 
@@ -51,7 +51,7 @@ def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, m
     wait_until(lambda: "takes no updates" in process.log(), 15, "the worker notices")
     hub.start()
     redis.wait_drained(60)
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def see_others_pass(redis, sse, database, refused):
@@ -91,7 +91,7 @@ def test_a_message_that_fails_the_hub_is_charged_with_any_token(bridge, makers, 
     bridge.run_program("worker")
     add(redis, "sensors/a", "choke")
     redis.wait_drained(60)
-    assert len(failed_rows(database)) == 1
+    assert len(database.failures()) == 1
 
 
 @pytest.mark.waits
@@ -101,7 +101,7 @@ def test_what_comes_long_after_a_refused_message_went_aside_is_read(start, redis
     add(redis, "elsewhere", "1")
     wait_refused(process)
     add(redis, "sensors/1", "x")
-    wait_until(lambda: len(failed_rows(database)) == 1, 30, "it is told apart")
+    wait_until(lambda: len(database.failures()) == 1, 30, "it is told apart")
     for name in ("sensors/2", "sensors/3"):
         wait_for_another_read(redis)
         add(redis, name, "x")
@@ -164,7 +164,7 @@ def test_order_holds_behind_what_was_refused(start, redis, sse, database):
     result = account_when_seen(sent, sse)
     result.assert_exactly_once()
     result.assert_ordered()
-    assert len(failed_rows(database)) == 20
+    assert len(database.failures()) == 20
 
 
 def test_a_wrong_token_costs_nothing_once_the_hub_takes_it(bridge, redis, make_hub, database):
@@ -184,7 +184,7 @@ def test_a_wrong_token_costs_nothing_once_the_hub_takes_it(bridge, redis, make_h
     sse = make_hub(port=wrong.port).subscribe("*")
     worker.thaw()
     redis.wait_drained(60)
-    assert failed_rows(database) == []
+    assert database.failures() == []
     result = account_when_seen(sent, sse)
     result.assert_exactly_once()
     result.assert_ordered()
@@ -220,14 +220,14 @@ def test_workers_that_come_and_go_beside_a_redis_that_breaks_lose_nothing(make_b
         """Nobody is to blame until another message passes: one passes beside."""
         sent.append(("sensors/0", str(len(sent))))
         add_many(redis, sent[-1:])
-        return len(failed_rows(database)) == len(refused)
+        return len(database.failures()) == len(refused)
 
     wait_until(all_are_told_apart, 90, "what is refused is in the failure table", every=0.5)
     redis.wait_drained(30)
     result = account_when_seen(sent, sse)
     result.assert_nothing_lost()
     result.assert_repeats_recognisable()
-    assert len(failed_rows(database)) == 60
+    assert len(database.failures()) == 60
     for worker in workers[2:]:
         assert worker.stop() == 0
 

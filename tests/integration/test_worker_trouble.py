@@ -6,10 +6,10 @@ import socket
 
 import pytest
 from bridge import account_when_seen, wait_until
-from bridge.entries import add, add_many, failed_rows, pend, php_value
+from bridge.entries import add, add_many, pend, php_value
+from bridge.hub import REFUSED_TOPIC
+from bridge.process import peak_bytes
 from bridge.proxy import choking_proxy
-
-REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 
 
 def messages(count, topics=8, prefix="w"):
@@ -27,7 +27,7 @@ def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, 
     sse.wait_count(100, timeout=60)
     redis.wait_drained(60)
     account_when_seen(sent, sse).assert_exactly_once()
-    assert len(failed_rows(database)) == 3
+    assert len(database.failures()) == 3
 
 
 def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redis, sse, make_postgres):
@@ -48,7 +48,7 @@ def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redi
     wait_until(lambda: redis.pending() == 301, 10, lambda: f"{redis.pending()} are pending")
     postgres.start()
     redis.wait_drained()
-    assert len(failed_rows(database)) == 301
+    assert len(database.failures()) == 301
 
 
 def test_a_redis_that_never_answers_holds_up_no_lower_transport(bridge, make_redis, redis, sse):
@@ -80,14 +80,14 @@ def test_a_worker_that_slept_through_a_takeover_writes_no_second_row(make_bridge
     sleeper.send(signal.SIGSTOP)
     hub.thaw()
     successor = bridges[1].run_program("worker")
-    rows = wait_until(lambda: failed_rows(database), 40, "the successor writes the row")
+    rows = wait_until(lambda: database.failures(), 40, "the successor writes the row")
     sleeper.send(signal.SIGCONT)
     wait_until(lambda: "the lease on our consumer name has ended" in sleeper.log() or
                "goes to the failure transport" in sleeper.log(), 20, "the sleeper is awake")
     redis.wait_drained()
     sleeper.stop()
     successor.stop()
-    assert failed_rows(database) == rows
+    assert database.failures() == rows
 
 
 @pytest.mark.waits
@@ -120,9 +120,7 @@ def test_large_entries_do_not_fill_the_memory(bridge, redis, sse):
         redis.client.xadd("messages", {"message": php_value(f"large/{number}", payload)})
     process = bridge.run_program("worker")
     sse.wait_count(100, timeout=200)
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    assert peak_kb < 900_000  # all of them at once would take more than twice that
+    assert peak_bytes(process) < 900_000 * 1024  # all of them at once would take more than twice that
     redis.wait_drained()
 
 
@@ -148,7 +146,7 @@ def test_a_command_that_redis_refuses_is_said_and_nothing_is_lost(bridge, redis,
     client.execute_command("ACL", "SETUSER", "default", "+@all")
     redis.wait_drained(40)
     account_when_seen(sent, sse).assert_nothing_lost()
-    assert failed_rows(database) == []
+    assert database.failures() == []
 
 
 def test_a_redis_that_is_full_can_be_emptied(bridge, makers, redis, hub, sse, database):

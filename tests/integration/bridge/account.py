@@ -4,6 +4,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from .process import wait_until
+from .sse import compact
 
 
 class Account(NamedTuple):
@@ -37,7 +38,7 @@ def account(sent, events):
     for event in events:
         document = event.document
         payload = document["payload"]
-        key = (document["topic"], payload if isinstance(payload, str) else event_text(payload))
+        key = (document["topic"], payload if isinstance(payload, str) else compact(payload))
         seen[key] += 1
         ids.setdefault(key, set()).add(event.id)
         if seen[key] > 1 or key not in wanted:
@@ -59,9 +60,3 @@ def account_when_seen(sent, sse, timeout=30.0):
     wait_until(lambda: not account(sent, sse.events).missing, timeout,
                lambda: f"every message is seen; missing: {account(sent, sse.events).missing[:10]}", every=0.1)
     return account(sent, sse.events)
-
-
-def event_text(payload):
-    """A payload that was JSON, as the text that a test sent: numbers and compact objects only."""
-    import json
-    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Stream entries as a PHP application writes them, and what stands in the failure transport."""
+"""Stream entries as a PHP application writes them, and as they stand in Redis."""
 
 import base64
 import collections
@@ -7,16 +7,25 @@ import json
 from .process import wait_until
 
 
-def _string(data):
+def string(data):
+    """As PHP serializes it; so php-redis stores the field `message`."""
     return b's:%d:"%s";' % (len(data), data)
 
 
-def _is_utf8(data):
+def serialized_body(serialized):
+    """The body under PhpSerializer: with slashes, and in base64 where it is no UTF-8."""
+    for plain, escaped in ((b"\\", b"\\\\"), (b"'", b"\\'"), (b'"', b'\\"'), (b"\0", b"\\0")):
+        serialized = serialized.replace(plain, escaped)
     try:
-        data.decode()
-        return True
+        return serialized.decode()
     except UnicodeDecodeError:
-        return False
+        return base64.b64encode(serialized).decode()
+
+
+def stored(body, headers):
+    """The field `message` of an entry with that body and those headers."""
+    text = json.dumps({"body": body, "headers": headers}, separators=(",", ":")).replace("/", "\\/")
+    return string(text.encode())
 
 
 def php_value(topic, payload, headers=None):
@@ -26,19 +35,13 @@ def php_value(topic, payload, headers=None):
     envelope = b"Symfony\\Component\\Messenger\\Envelope"
     serialized = (
         b'O:%d:"%s":2:{' % (len(envelope), envelope)
-        + _string(b"\0" + envelope + b"\0stamps") + b"a:1:{" + _string(stamp)
+        + string(b"\0" + envelope + b"\0stamps") + b"a:1:{" + string(stamp)
         + b'a:1:{i:0;O:%d:"%s":1:{' % (len(stamp), stamp)
-        + _string(b"\0" + stamp + b"\0busName") + _string(b"messenger.bus.default") + b"}}}"
-        + _string(b"\0" + envelope + b"\0message")
-        + b'O:23:"App\\Message\\MqttMessage":2:{' + _string(b"topic") + _string(topic)
-        + _string(b"payload") + _string(payload) + b"}}")
-    slashed = serialized.translate(None)
-    for plain, escaped in ((b"\\", b"\\\\"), (b"'", b"\\'"), (b'"', b'\\"'), (b"\0", b"\\0")):
-        slashed = slashed.replace(plain, escaped)
-    body = slashed.decode() if _is_utf8(slashed) else base64.b64encode(slashed).decode()
-    text = json.dumps({"body": body, "headers": headers or []}, separators=(",", ":"))
-    text = text.replace("/", "\\/").encode()
-    return _string(text)
+        + string(b"\0" + stamp + b"\0busName") + string(b"messenger.bus.default") + b"}}}"
+        + string(b"\0" + envelope + b"\0message")
+        + b'O:23:"App\\Message\\MqttMessage":2:{' + string(b"topic") + string(topic)
+        + string(b"payload") + string(payload) + b"}}")
+    return stored(serialized_body(serialized), headers or [])
 
 
 def json_value(topic, payload):
@@ -47,7 +50,7 @@ def json_value(topic, payload):
     bus = "X-Message-Stamp-Symfony\\Component\\Messenger\\Stamp\\BusNameStamp"
     headers = {"type": "App\\Message\\MqttMessage", bus: '[{"busName":"messenger.bus.default"}]',
                "Content-Type": "application/json"}
-    return _string(json.dumps({"body": body, "headers": headers}, separators=(",", ":")).encode())
+    return stored(body, headers)
 
 
 def add(redis, topic, payload, stream="messages"):
@@ -62,18 +65,16 @@ def add_many(redis, messages, stream="messages"):
     return [entry.decode() for entry in pipeline.execute()]
 
 
-def failed_rows(database, queue="failed"):
-    """Empty while the table does not exist."""
-    if not database.query("SELECT to_regclass('messenger_messages') AS name")[0]["name"]:
-        return []
-    return database.query("SELECT * FROM messenger_messages WHERE queue_name = %s ORDER BY id", queue)
+def entries(redis, stream="messages"):
+    """The field `message` of each entry, oldest first."""
+    return [fields[b"message"] for _, fields in redis.client.xrange(stream)]
 
 
-def pend(redis, entries, consumer="here-1"):
-    """The entries are in the hands of a worker that died; its successor has the instance `here`."""
+def pend(redis, messages, consumer="here-1"):
+    """They are in the hands of a worker that died; its successor has the instance `here`."""
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
-    ids = add_many(redis, entries)
-    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(entries))
+    ids = add_many(redis, messages)
+    redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(messages))
     return ids
 
 

@@ -1,10 +1,10 @@
 """Rows of the failure transport as Symfony 6.4 writes them, for tests that need many, or such as no program makes; and
 what `mqtt-bridge failed` says of them."""
 
-import base64
 import json
 import subprocess
 
+from .entries import entries, serialized_body, string
 from .program import build_folder
 
 STAMP = "Symfony\\Component\\Messenger\\Stamp\\"
@@ -12,8 +12,7 @@ ENVELOPE = "Symfony\\Component\\Messenger\\Envelope"
 
 
 def _text(data):
-    data = data.encode() if isinstance(data, str) else data
-    return b's:%d:"%s";' % (len(data), data)
+    return string(data.encode() if isinstance(data, str) else data)
 
 
 def _value(value):
@@ -52,12 +51,7 @@ def php_row(topic, payload, transport="async", error="The hub answered 503", mes
     text = (b'O:%d:"%s":2:{' % (len(ENVELOPE), ENVELOPE.encode()) + _text(key + b"stamps")
             + b"a:%d:{%s}" % (len(stamps), lists) + _text(key + b"message")
             + _object(class_name, properties, private=False) + b"}")
-    for plain, escaped in ((b"\\", b"\\\\"), (b"'", b"\\'"), (b'"', b'\\"'), (b"\0", b"\\0")):
-        text = text.replace(plain, escaped)
-    try:
-        return text.decode(), headers
-    except UnicodeDecodeError:
-        return base64.b64encode(text).decode(), headers
+    return serialized_body(text), headers
 
 
 def json_row(topic, payload, transport="async", error="The hub answered 503"):
@@ -100,10 +94,6 @@ def add_rows(database, rows, created_at="2026-11-24 10:00:00", delivered_at=None
 
 def listed(bridge, *options):
     return json.loads(bridge.cli("failed", "list", "--json", *options).stdout)
-
-
-def entries(redis):
-    return [fields[b"message"] for _, fields in redis.client.xrange("messages")]
 
 
 def refuses(bridge, *arguments, code=1, **options):

@@ -17,6 +17,7 @@ from .sse import SseClient
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHER_KEY = "publisher-key-of-the-tests-0123456789abcdef"
 SUBSCRIBER_KEY = "subscriber-key-of-the-tests-0123456789abcd"
+REFUSED_TOPIC = "devices/.well-known/mercure/x"  # the hub answers 403 to it, whoever asks
 # A history that Last-Event-ID can use: without cleanup_frequency the size does nothing.
 BOLT = "transport bolt {\n path %s\n size %d\n cleanup_frequency 0.3\n}"
 

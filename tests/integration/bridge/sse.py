@@ -1,5 +1,6 @@
 """A subscriber: what a page's EventSource sees, every event kept."""
 
+import base64
 import http.client
 import itertools
 import json
@@ -13,6 +14,11 @@ from .process import wait_until
 
 MARKER = "urn:mqtt-bridge-tests:marker"  # a topic, and the type of its updates
 MARKERS = itertools.count(1)
+
+
+def compact(value):
+    """As JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 class Event(NamedTuple):
@@ -29,6 +35,15 @@ class Event(NamedTuple):
     @property
     def payload(self):
         return self.document["payload"]
+
+    @property
+    def payload_bytes(self):
+        """What the device sent; of JSON, its compact form."""
+        document = self.document
+        payload = document["payload"]
+        if document.get("encoding") == "base64":
+            return base64.b64decode(payload)
+        return (payload if isinstance(payload, str) else compact(payload)).encode()
 
 
 class SseClient:

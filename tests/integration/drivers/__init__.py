@@ -8,6 +8,9 @@ from pathlib import Path
 from bridge import Process, build_folder, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
+# What failure_driver answers; the codes are common/base/error.h's.
+UNREACHABLE, REFUSED, USAGE = -5, -6, -2
+BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
 LIBRARIES = ["libpq", "libcurl", "libssl", "libcrypto", "hiredis"]
 
 
@@ -70,6 +73,31 @@ class Driver(Process):
         if not self.popen.stdin.closed:
             self.popen.stdin.close()
         assert self.wait(15) == 0, self.log_tail()
+
+
+class FailureDriver(Driver):
+    """failure_driver.c: writes to a failure transport and counts what is there."""
+
+    def __init__(self, program, folder, dsn, table="messenger_messages", queue="failed", auto_setup=True,
+                 timezone="UTC", name="driver"):
+        super().__init__(program, [dsn, table, queue, int(auto_setup), timezone], folder, name)
+
+    @staticmethod
+    def _hex(value):
+        raw = value if isinstance(value, bytes) else value.encode()
+        return raw.hex() or "-"
+
+    def command(self, body, headers="[]", look_for="", entry_us=0, identity=""):
+        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), entry_us, self._hex(identity)]
+
+    def write(self, body=BODY, *arguments, timeout=15.0, **options):
+        """Result and text."""
+        result, text = self.ask(*self.command(body, *arguments, **options), timeout=timeout).split(" ", 1)
+        return int(result), text
+
+    def count(self, timeout_ms=2000):
+        result, count, text = self.ask("count", timeout_ms).split(" ", 2)
+        return int(result), int(count), text
 
 
 @contextlib.contextmanager
