@@ -174,7 +174,7 @@ def test_the_deepest_payload_may_be_echoed(start, redis, sse, database, starts):
     payloads = {event.document["topic"]: event.document["payload"] for event in sse.wait_count(3)}
     assert payloads == {"plant/deep": json.loads(deep), "plant/deeper": f"[{deep}]", "plant/flat": 1}
     redis.wait_drained()
-    assert len(starts()) == 1 and failed_rows(database) == []
+    assert len(starts()) == 1 and database.failures() == []
 
 
 def test_answers_may_come_in_any_order(start, redis, sse):

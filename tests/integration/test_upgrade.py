@@ -113,10 +113,10 @@ def test_the_new_program_has_the_arguments_and_no_variable_of_the_upgrade(make_i
         with open(f"/proc/{pid}/environ", "rb") as environment:
             assert (b"MQTT_BRIDGE_UPGRADE" in environment.read()) == (pid == stubs.supervisor.pid)
     assert stubs.ask("status")["config"] == str(stubs.config)
-    wait_until(lambda: descriptors(stubs).count("socket") == 1, 5, "only the control socket is open")
+    wait_until(lambda: descriptors(stubs).count("socket") == 1, 15, "only the control socket is open")
     before = descriptors(stubs)
     assert stubs.run_cli("upgrade").returncode == 0
-    wait_until(lambda: descriptors(stubs) == before, 5, lambda: f"none is left over: {before} {descriptors(stubs)}")
+    wait_until(lambda: descriptors(stubs) == before, 15, lambda: f"none is left over: {before} {descriptors(stubs)}")
 
 
 def missing(installed, _stubs, _next):
@@ -193,7 +193,7 @@ def test_a_check_without_end_is_ended_and_keeps_nobody_waiting(installed):
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(stubs.run_cli("upgrade")))
     waiting.start()
-    wait_until(lambda: "checks whether it can take over" in stubs.log(), 5, "the check runs")
+    wait_until(lambda: "checks whether it can take over" in stubs.log(), 15, "the check runs")
     assert "an upgrade is under way" in stubs.ask("upgrade", wait=True)["error"]
     assert stubs.ask("health")["ready"] and stubs.run_cli("restart", "worker:1").returncode == 0
     waiting.join(30)

@@ -121,11 +121,13 @@ class Makers:
     def __init__(self, folder, item):
         self.folder = folder
         self.item = item
+        self.folders = 0
         self.made = []
         item.bridge_processes = getattr(item, "bridge_processes", [])
 
     def new_folder(self, name):
-        path = self.folder / f"{name}-{len(self.made)}"
+        self.folders += 1
+        path = self.folder / f"{name}-{self.folders}"
         path.mkdir()
         return path
 
