@@ -95,3 +95,12 @@ const char *buf_text(struct buf *buf)
     *buf_reserve(buf, 1) = '\0';
     return buf->data;
 }
+
+char *buf_take_text(struct buf *buf)
+{
+    (void)buf_text(buf);
+    char *text = buf->data;
+
+    *buf = (struct buf){0};
+    return text;
+}

@@ -29,5 +29,6 @@ void buf_vprintf(struct buf *buf, const char *format, va_list arguments)
 
 struct bytes buf_bytes(const struct buf *buf); /* valid until the next append */
 const char *buf_text(struct buf *buf);         /* puts a NUL behind it; likewise */
+char *buf_take_text(struct buf *buf); /* the same, the caller's to free; the buf is empty */
 
 #endif

@@ -112,9 +112,7 @@ static char *array_of(const struct bytes *ids, size_t len)
         buf_append(&array, ids[i]);
     }
     buf_append_char(&array, '}');
-    char *text = xstrdup(buf_text(&array));
-    buf_free(&array);
-    return text;
+    return buf_take_text(&array);
 }
 
 struct reading {

@@ -60,14 +60,6 @@ static void append_index_name(struct buf *out, const char *table)
         buf_printf(out, "%x", crc32_of(columns[i]));
 }
 
-static char *take_text(struct buf *buf)
-{
-    char *text = xstrdup(buf_text(buf));
-
-    buf_free(buf);
-    return text;
-}
-
 /* The id is a serial, as Doctrine's DBAL 2 and 3 make it: of an identity they would make a serial, and fail, for its
  * sequence has the name that they give theirs. DBAL 4 makes an identity of a serial, which begins at 1 again: count_on. */
 static char *make_setup(const char *table, const char *quoted, const char *function)
@@ -102,7 +94,7 @@ static char *make_setup(const char *table, const char *quoted, const char *funct
                "CREATE TRIGGER notify_trigger AFTER INSERT OR UPDATE ON %s "
                "FOR EACH ROW EXECUTE PROCEDURE %s();",
                quoted, function);
-    return take_text(&sql);
+    return buf_take_text(&sql);
 }
 
 /* A time that is given in UTC, as the rows have it: in the zone of $5. */

@@ -97,8 +97,7 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
         return error_wrap(err, "[transport:%s] dsn", transport->name);
     }
     dsn_redacted(&redacted, address != NULL ? address : transport->dsn);
-    made->address = xstrdup(buf_text(&redacted));
-    buf_free(&redacted);
+    made->address = buf_take_text(&redacted);
     made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
                                                   : xasprintf("{%s}__", made->dsn.stream);
     made->latest = xasprintf("%slatest", made->prefix);

@@ -155,8 +155,7 @@ char *queue_format_ids(const char *before, const struct stream_id *ids, size_t l
     for (size_t i = 0; i < len; i++)
         buf_printf(&whole, " " STREAM_ID_FORMAT, ids[i].ms, ids[i].sequence);
     buf_append_text(&whole, behind);
-    buf_text(&whole);
-    return whole.data;
+    return buf_take_text(&whole);
 }
 
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,

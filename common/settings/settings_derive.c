@@ -116,8 +116,7 @@ static void derive_share(struct settings_mqtt *mqtt)
                    shared ? "" : mqtt->share_name, shared ? "" : "/", BYTES_ARG(item));
     }
     free(mqtt->topics);
-    mqtt->topics = xstrdup(buf_text(&list));
-    buf_free(&list);
+    mqtt->topics = buf_take_text(&list);
 }
 
 void settings_derive_broker(struct settings *settings, const struct setting_view *view,

@@ -44,9 +44,7 @@ char *spool_path(const struct settings *settings, const char *client_id, const c
         buf_append_char(&path, '/');
         append_encoded(&path, destination);
     }
-    char *text = xstrdup(buf_text(&path));
-    buf_free(&path);
-    return text;
+    return buf_take_text(&path);
 }
 
 /* The folder above dir; and in *name the rest. */
