@@ -16,9 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENT_MAX     ((uint64_t)RECORD_BYTES_MAX + (1 << 20)) /* the largest message and its topic */
-#define UNREADABLE_UNIT ((size_t)4096)
-#define MARK_SIZE       64
+#define SEGMENT_MAX ((uint64_t)RECORD_BYTES_MAX + (1 << 20)) /* the largest message and its topic */
+#define MARK_SIZE   64
 
 /* A file of that name, which is no link, nor anything that could block. -1 with errno. */
 static int open_file(int dir, const char *name, struct stat *status)
@@ -162,36 +161,6 @@ bool spool_files_is_spool(const struct spool_files *files)
     return files->len > 0 || files->spare_bytes > 0 || files->has_mark;
 }
 
-/* Up to len bytes from the file's end of `data` on; what the disk can't read is zeros. */
-static int read_whole(int fd, struct buf *data, size_t len)
-{
-    int result = 0;
-
-    buf_clear(data);
-    char *into = buf_reserve(data, len + 1);
-    while (data->len < len) {
-        size_t want = result == 0 ? len - data->len : UNREADABLE_UNIT;
-        ssize_t got;
-
-        want = want < len - data->len ? want : len - data->len;
-        got = sys_pread(fd, into + data->len, want, (off_t)data->len);
-        if (got < 0 && want > UNREADABLE_UNIT)
-            want = UNREADABLE_UNIT;
-        if (got < 0) {
-            result = 1; /* in blocks from here on, so that one bad sector costs one block */
-            got = sys_pread(fd, into + data->len, want, (off_t)data->len);
-        }
-        if (got < 0) {
-            memset(into + data->len, 0, want);
-            got = (ssize_t)want;
-        }
-        if (got == 0)
-            break;
-        data->len += (size_t)got;
-    }
-    return result;
-}
-
 /* A segment that is freed is used again, under another name and number. */
 static bool is_still(const struct spool_files *files, const struct spool_segment *segment, int fd)
 {
@@ -222,7 +191,7 @@ int spool_files_load(const struct spool_files *files, const struct spool_segment
         close(fd);
         return error_set(err, ERR_TOO_LARGE, "%s is larger than any segment", segment->name);
     }
-    result = read_whole(fd, data, (size_t)size);
+    result = file_read_around(fd, data, (size_t)size);
     if (!is_still(files, segment, fd))
         result = error_set(err, ERR_NOT_FOUND, "%s is gone", segment->name);
     close(fd);

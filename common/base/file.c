@@ -12,7 +12,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define CHUNK 4096
+#define CHUNK           4096
+#define UNREADABLE_UNIT 4096
 
 static int read_open(int fd, const char *path, size_t limit, struct buf *out, struct error *err)
 {
@@ -162,4 +163,41 @@ int file_in_memory(const char *name, struct bytes content)
     lseek(fd, 0, SEEK_SET);
     fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
     return fd;
+}
+
+/* Reads up to len bytes; what can't be read is zeros, and *unreadable is set. 0 at the end of the file. */
+static size_t read_around(int fd, char *data, size_t len, uint64_t offset, bool *unreadable)
+{
+    ssize_t got = sys_pread(fd, data, len, (off_t)offset);
+
+    if (got >= 0)
+        return (size_t)got;
+    /* Block by block then, so that one bad sector costs one block. */
+    size_t block = len < UNREADABLE_UNIT ? len : UNREADABLE_UNIT;
+    got = sys_pread(fd, data, block, (off_t)offset);
+    if (got >= 0)
+        return (size_t)got;
+    memset(data, 0, block);
+    *unreadable = true;
+    return block;
+}
+
+int file_read_around(int fd, struct buf *into, size_t len)
+{
+    bool unreadable = false;
+
+    buf_clear(into);
+    char *data = buf_reserve(into, len + 1); /* never none, even of an empty file */
+    while (into->len < len) {
+        size_t want = len - into->len;
+
+        /* After a failure in blocks, up to the next good one and on from there. */
+        if (unreadable && want > UNREADABLE_UNIT)
+            want = UNREADABLE_UNIT;
+        size_t got = read_around(fd, data + into->len, want, into->len, &unreadable);
+        if (got == 0)
+            break;
+        into->len += got;
+    }
+    return unreadable ? 1 : 0;
 }

@@ -13,6 +13,10 @@
  * -ERR_USAGE: it is no such file, or -ERR_TOO_LARGE above limit bytes; err names the path. */
 MUST_CHECK int file_read(const char *path, size_t limit, struct buf *out, struct error *err);
 
+/* The first len bytes of the file, or all that it has, replace what is in `into`. What the disk can't read is zeros,
+ * block by block; then the result is 1, else 0. */
+int file_read_around(int fd, struct buf *into, size_t len);
+
 /* Replaces the file `name` in the folder `dir` (a descriptor or AT_FDCWD): the data are written into `name`.new,
  * which is then renamed. A crash leaves the former file or the whole new one; with sync a power cut does, too.
  * -1 with errno: the former file stands, or the new one that a power cut may take back. */

@@ -1,6 +1,7 @@
 #include "consumer/spool/segment.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/base/sys.h"
 #include "common/wire/record.h"
 
@@ -12,8 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define UNREADABLE_UNIT 4096
 
 int segment_file(int dir, uint64_t number, int flags)
 {
@@ -115,45 +114,15 @@ int segment_open(struct segment **segment, int dir, uint64_t number, struct erro
     return 0;
 }
 
-/* Reads up to len bytes; what can't be read is zeros, and *unreadable is set. 0 at the end of the file. */
-static size_t read_around(int fd, char *data, size_t len, uint64_t offset, bool *unreadable)
-{
-    ssize_t got = sys_pread(fd, data, len, (off_t)offset);
-
-    if (got >= 0)
-        return (size_t)got;
-    /* Block by block then, so that one bad sector costs one block. */
-    size_t block = len < UNREADABLE_UNIT ? len : UNREADABLE_UNIT;
-    got = sys_pread(fd, data, block, (off_t)offset);
-    if (got >= 0)
-        return (size_t)got;
-    memset(data, 0, block);
-    *unreadable = true;
-    return block;
-}
-
 int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len, struct error *err)
 {
     int fd = segment_file(dir, number, O_RDONLY);
-    bool unreadable = false;
 
     if (fd < 0)
         return error_system(err, "opening segment %" PRIu64, number);
-    buf_clear(into);
-    char *data = buf_reserve(into, (size_t)len + 1); /* never none, even of an empty file */
-    while (into->len < len) {
-        size_t want = (size_t)len - into->len;
-
-        /* After a failure in blocks, up to the next good one and on from there. */
-        if (unreadable && want > UNREADABLE_UNIT)
-            want = UNREADABLE_UNIT;
-        size_t got = read_around(fd, data + into->len, want, into->len, &unreadable);
-        if (got == 0)
-            break;
-        into->len += got;
-    }
+    int result = file_read_around(fd, into, (size_t)len);
     close(fd);
-    return unreadable ? 1 : 0;
+    return result;
 }
 
 int segment_remove(int dir, const struct segment *segment)
