@@ -21,21 +21,11 @@ struct search {
     struct buf names;
 };
 
-#define CALL(redis, ...)                                                                           \
-    call((redis), (const struct bytes[]){__VA_ARGS__},                                             \
-         sizeof((const struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes))
-
-static redisReply *call(struct redis *redis, const struct bytes *words, size_t count)
-{
-    struct error ignored = {0};
-
-    return redis_call(redis, words, count, &ignored);
-}
-
 static void check_stream(struct redis *redis, const struct dsn_redis *dsn,
                          struct check_server *server)
 {
-    redisReply *groups = CALL(redis, BYTES("XINFO"), BYTES("GROUPS"), bytes_of(dsn->stream));
+    redisReply *groups =
+        REDIS_CALL(redis, NULL, BYTES("XINFO"), BYTES("GROUPS"), bytes_of(dsn->stream));
     struct buf others = {0};
 
     for (size_t i = 0; groups != NULL && i < groups->elements; i++) {
@@ -89,7 +79,7 @@ static void look_at_stream(struct search *search, struct bytes stream)
 
     if (is_configured(search, stream))
         return;
-    redisReply *groups = CALL(search->redis, BYTES("XINFO"), BYTES("GROUPS"), stream);
+    redisReply *groups = REDIS_CALL(search->redis, NULL, BYTES("XINFO"), BYTES("GROUPS"), stream);
     if (groups != NULL && groups->elements > 0) {
         search->found++;
         if (search->found <= NAMED_MAX) {
@@ -109,8 +99,9 @@ static void look_through_database(struct search *search)
     char cursor[32] = "0";
 
     for (int page = 0; page < PAGES_MAX; page++) {
-        redisReply *reply = CALL(search->redis, BYTES("SCAN"), bytes_of(cursor), BYTES("COUNT"),
-                                 BYTES(SCAN_COUNT), BYTES("TYPE"), BYTES("stream"));
+        redisReply *reply =
+            REDIS_CALL(search->redis, NULL, BYTES("SCAN"), bytes_of(cursor), BYTES("COUNT"),
+                       BYTES(SCAN_COUNT), BYTES("TYPE"), BYTES("stream"));
 
         if (reply == NULL || reply->elements != 2) {
             redis_reply_free(reply);
@@ -128,7 +119,7 @@ static void look_through_database(struct search *search)
 /* The databases that hold keys: lines "db3:keys=1,..." of INFO. */
 static void look_through_others(struct search *search)
 {
-    redisReply *reply = CALL(search->redis, BYTES("INFO"), BYTES("keyspace"));
+    redisReply *reply = REDIS_CALL(search->redis, NULL, BYTES("INFO"), BYTES("keyspace"));
     const char *at = reply != NULL && redis_is_string(reply) ? reply->str : "";
 
     for (int i = 0; i < DATABASES_MAX && (at = strstr(at, "\ndb")) != NULL; i++) {
@@ -139,7 +130,7 @@ static void look_through_others(struct search *search)
         snprintf(number, sizeof(number), "%lld", (long long)search->database);
         if (search->database == search->dsn->dbindex)
             continue;
-        redisReply *selected = CALL(search->redis, BYTES("SELECT"), bytes_of(number));
+        redisReply *selected = REDIS_CALL(search->redis, NULL, BYTES("SELECT"), bytes_of(number));
         if (selected != NULL)
             look_through_database(search);
         redis_reply_free(selected);

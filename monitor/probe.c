@@ -16,9 +16,7 @@
 _Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PROBE_LIMIT_MS),
                "the age at which answers are stale");
 
-#define CALL(probe, err, ...)                                                                      \
-    call((probe), (const struct bytes[]){__VA_ARGS__},                                             \
-         sizeof((const struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes), (err))
+#define CALL(probe, err, ...) REDIS_CALL((probe)->redis, err, __VA_ARGS__)
 
 /* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. */
 struct queue_probe {
@@ -66,12 +64,6 @@ static void queue_free(struct queue_probe *probe)
     dsn_redis_free(&probe->dsn);
     free(probe->delayed_set);
     free(probe);
-}
-
-static redisReply *call(struct queue_probe *probe, const struct bytes *arguments, size_t count,
-                        struct error *err)
-{
-    return redis_call(probe->redis, arguments, count, err);
 }
 
 static int ask_number(struct queue_probe *probe, const char *command, const char *key,

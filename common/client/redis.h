@@ -74,10 +74,14 @@ void redis_process(struct redis *redis, short revents);
 
 /* Waits for what comes next, or the deadline, and processes it. Not while it is closed. */
 void redis_wait(struct redis *redis);
-/* Waits for the answer to one request; NULL with err when there is none or it is an error. Free it with
+/* Waits for the answer to one request; NULL with err (may be NULL) when there is none or it is an error. Free it with
  * redis_reply_free. */
 redisReply *redis_call(struct redis *redis, const struct bytes *arguments, size_t count,
                        struct error *err);
+/* The same with its words: REDIS_CALL(redis, &err, BYTES("XLEN"), bytes_of(stream)) */
+#define REDIS_CALL(redis, err, ...)                                                                \
+    redis_call((redis), (const struct bytes[]){__VA_ARGS__},                                       \
+               sizeof((const struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes), (err))
 void redis_reply_free(redisReply *reply);
 
 /* Of the callback that runs: the reply is its own from now on. Free it with freeReplyObject. */

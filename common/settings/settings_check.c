@@ -204,6 +204,17 @@ static void check_queue_is_new(const struct checking *checking,
     }
 }
 
+/* No section of that kind has the name; the nearest one that there is comes with it. */
+static void fault_unknown(const struct checking *checking, const char *key, const char *kind,
+                          const struct nearest *nearest)
+{
+    struct bytes name = bytes_slice(nearest->name, 0, 60);
+
+    FAULT(checking, key, "there is no [%s:%.*s]%s%s%s", kind, BYTES_ARG(name),
+          nearest->best ? "; did you mean `" : "", nearest->best ? nearest->best : "",
+          nearest->best ? "`?" : "");
+}
+
 /* The name of a [handler:NAME], if it is not empty. */
 static void check_handler_name(const struct checking *checking, const char *name)
 {
@@ -214,9 +225,7 @@ static void check_handler_name(const struct checking *checking, const char *name
         return;
     for (size_t i = 0; i < settings->handlers_len; i++)
         nearest_consider(&nearest, settings->handlers[i].name);
-    FAULT(checking, "handler", "there is no [handler:%.60s]%s%s%s", name,
-          nearest.best ? "; did you mean `" : "", nearest.best ? nearest.best : "",
-          nearest.best ? "`?" : "");
+    fault_unknown(checking, "handler", "handler", &nearest);
 }
 
 static void check_worker(const struct checking *checking)
@@ -238,10 +247,7 @@ static void check_worker(const struct checking *checking)
         }
         for (size_t i = 0; i < settings->transports_len; i++)
             nearest_consider(&nearest, settings->transports[i].name);
-        FAULT(checking, "transports", "there is no [transport:%.*s]%s%s%s",
-              (int)(name.len < 60 ? name.len : 60), name.data,
-              nearest.best ? "; did you mean `" : "", nearest.best ? nearest.best : "",
-              nearest.best ? "`?" : "");
+        fault_unknown(checking, "transports", "transport", &nearest);
     }
     if (!named && all.len > 0)
         FAULT(checking, "transports", "names no transport");
