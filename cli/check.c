@@ -250,15 +250,6 @@ static bool can_be_run(const char *program)
     return found;
 }
 
-static bool is_used(const struct settings *settings, const struct settings_handler *handler)
-{
-    bool used = strcmp(settings->worker.handler, handler->name) == 0;
-
-    for (size_t i = 0; i < settings->routes_len && !used; i++)
-        used = strcmp(settings->routes[i].handler, handler->name) == 0;
-    return used;
-}
-
 /* Only warnings, as for files. */
 static void check_handler(const struct checking *checking)
 {
@@ -266,7 +257,7 @@ static void check_handler(const struct checking *checking)
     char **words;
     struct error err;
 
-    if (!is_used(checking->settings, handler))
+    if (!settings_handler_is_used(checking->settings, handler))
         WARN(checking, "command", "is never run: neither a route nor [worker] names this handler");
     if (words_split(&words, bytes_of(handler->command), &err) < 0)
         return;

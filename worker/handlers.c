@@ -51,15 +51,6 @@ struct handlers {
     size_t len;
 };
 
-static bool is_used(const struct settings *settings, const struct settings_handler *handler)
-{
-    bool used = strcmp(settings->worker.handler, handler->name) == 0;
-
-    for (size_t i = 0; i < settings->routes_len && !used; i++)
-        used = strcmp(settings->routes[i].handler, handler->name) == 0;
-    return used;
-}
-
 static void open_handler(struct handlers *handlers, const struct settings_handler *settings)
 {
     struct handler *handler = &handlers->all[handlers->len++];
@@ -82,7 +73,7 @@ struct handlers *handlers_new(const struct child *child, handlers_answered *answ
     handlers->context = context;
     handlers->all = xcalloc(settings->handlers_len + 1, sizeof(*handlers->all));
     for (size_t i = 0; i < settings->handlers_len; i++)
-        if (is_used(settings, &settings->handlers[i]))
+        if (settings_handler_is_used(settings, &settings->handlers[i]))
             open_handler(handlers, &settings->handlers[i]);
     return handlers;
 }

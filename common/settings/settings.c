@@ -623,6 +623,16 @@ const struct settings_handler *settings_handler(const struct settings *settings,
     return NULL;
 }
 
+bool settings_handler_is_used(const struct settings *settings,
+                              const struct settings_handler *handler)
+{
+    bool used = strcmp(settings->worker.handler, handler->name) == 0;
+
+    for (size_t i = 0; i < settings->routes_len && !used; i++)
+        used = strcmp(settings->routes[i].handler, handler->name) == 0;
+    return used;
+}
+
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err)
 {

@@ -258,6 +258,9 @@ void settings_log_unreadable(const struct settings *settings);
 const struct settings_transport *settings_transport(const struct settings *settings,
                                                     struct bytes name);
 const struct settings_handler *settings_handler(const struct settings *settings, const char *name);
+/* By [worker] or by a route. */
+bool settings_handler_is_used(const struct settings *settings,
+                              const struct settings_handler *handler);
 /* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err);
