@@ -4,7 +4,6 @@
 #include "common/client/queue_internal.h"
 #include "common/wire/fields.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
-    snprintf(text, STREAM_ID_TEXT_SIZE, "%" PRIu64 "-%" PRIu64, id.ms, id.sequence);
+    snprintf(text, STREAM_ID_TEXT_SIZE, STREAM_ID_FORMAT, id.ms, id.sequence);
 }
 
 bool stream_id_parse(struct bytes text, struct stream_id *id)
@@ -257,11 +256,16 @@ struct eval_request {
     void *context;
 };
 
+static bool has_forgotten(const redisReply *reply, const struct error *err)
+{
+    return err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT"));
+}
+
 static void evaluated(void *context, const redisReply *reply, const struct error *err)
 {
     struct eval_request *request = context;
     struct queue *queue = request->queue;
-    bool forgotten = queue_has_forgotten(reply, err);
+    bool forgotten = has_forgotten(reply, err);
 
     if (forgotten && !request->repeated) {
         request->repeated = true;
@@ -501,7 +505,7 @@ static void appended(void *context, const redisReply *reply, const struct error 
     }
     call.done(call.context, queue_result(err), err);
     /* What was sent behind it must not go before it: the whole is loaded anew. */
-    if (queue_has_forgotten(reply, err))
+    if (has_forgotten(reply, err))
         redis_close(call.queue->redis, ERR_UNREACHABLE, "the server has forgotten our scripts");
 }
 

@@ -152,13 +152,8 @@ static void ask_who_has_them(struct page *page)
 
     if (!queue->dsn.delete_after_ack)
         redis_command(queue->redis, 0, delivered_read, page, "XINFO GROUPS %s", queue->dsn.stream);
-    for (size_t i = 0; i < len; i++) {
-        struct stream_id id = entries[i].id;
-
-        redis_command(queue->redis, 0, pending_read, page,
-                      "XPENDING %s %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT " 1",
-                      queue->dsn.stream, queue->dsn.group, id.ms, id.sequence, id.ms, id.sequence);
-    }
+    for (size_t i = 0; i < len; i++)
+        queue_ask_pending(queue, entries[i].id, pending_read, page);
 }
 
 static void page_read(void *context, const redisReply *reply, const struct error *err)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEASE_FORMAT "%sowner:%s:%s" /* prefix, group, consumer */
+
 /* Of strings, or of groups as XINFO has them. */
 static void answer_names(void *context, const redisReply *reply, const struct error *err)
 {
@@ -434,6 +436,13 @@ void queue_read_new(struct queue *queue, const char *consumer, size_t count, siz
                       (unsigned long)count, queue->dsn.stream);
 }
 
+void queue_ask_pending(struct queue *queue, struct stream_id id, redis_replied *done, void *context)
+{
+    redis_command(queue->redis, 0, done, context,
+                  "XPENDING %s %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT " 1", queue->dsn.stream,
+                  queue->dsn.group, id.ms, id.sequence, id.ms, id.sequence);
+}
+
 /* Comes before the body of the same entry. */
 static void count_read(void *context, const redisReply *reply, const struct error *err)
 {
@@ -479,10 +488,7 @@ static void read_bodies(struct collection *collection)
         struct stream_id id = entries[i].id;
 
         if (counts)
-            redis_command(queue->redis, 0, count_read, collection,
-                          "XPENDING %s %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT " 1",
-                          queue->dsn.stream, queue->dsn.group, id.ms, id.sequence, id.ms,
-                          id.sequence);
+            queue_ask_pending(queue, id, count_read, collection);
         redis_limit_next(queue->redis, budget);
         redis_command(queue->redis, 0, range_read, collection,
                       "XRANGE %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT, queue->dsn.stream, id.ms,

@@ -51,7 +51,6 @@ struct queue {
 };
 
 #define STREAM_ID_FORMAT "%" PRIu64 "-%" PRIu64
-#define LEASE_FORMAT     "%sowner:%s:%s" /* prefix, group, consumer */
 
 /* A request under way; which of the callbacks it is, the function knows that reads the answer. */
 struct queue_call {
@@ -95,13 +94,11 @@ void queue_eval_written(struct queue *queue, enum queue_script script, struct bu
 
 /* A row of XRANGE and the like; false: it is none. What lies neither in the row nor in the entry, in the arena. */
 bool queue_parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry);
+/* XPENDING of that one id. */
+void queue_ask_pending(struct queue *queue, struct stream_id id, redis_replied *done,
+                       void *context);
 /* A format of ids between two others. Free it. */
 char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
                        const char *behind);
-
-static inline bool queue_has_forgotten(const redisReply *reply, const struct error *err)
-{
-    return err != NULL && reply != NULL && bytes_starts_with(redis_text(reply), BYTES("NOSCRIPT"));
-}
 
 #endif
