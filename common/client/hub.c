@@ -2,7 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/client/hub_excerpt.h"
 #include "common/client/jwt.h"
 #include "common/client/resolve.h"
 
@@ -66,7 +65,7 @@ struct slot {
     int64_t sent_us;
     size_t body_len;
     bool body_is_id; /* so far */
-    struct hub_excerpt excerpt;
+    struct hub_answer_excerpt excerpt;
     char why[CURL_ERROR_SIZE];
 };
 
@@ -325,7 +324,7 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
     slot->body_is_id = slot->body_is_id && bytes_equal(chunk, expected);
     slot->body_len += chunk.len;
     if (!slot->body_is_id)
-        hub_excerpt_add(&slot->excerpt, chunk);
+        hub_answer_excerpt_add(&slot->excerpt, chunk);
     return slot->body_len > BODY_LENGTH_MAX ? 0 : chunk.len;
 }
 
@@ -588,7 +587,7 @@ static void describe(const struct slot *slot, struct hub_result *result)
     }
     snprintf(result->text, sizeof(result->text), "%.80s: %s (HTTP %ld)", hub->shown_url,
              result->answer.meaning, result->status);
-    hub_excerpt_append(&slot->excerpt, hub->token, result->text, sizeof(result->text));
+    hub_answer_excerpt_append(&slot->excerpt, hub->token, result->text, sizeof(result->text));
 }
 
 static void finish(struct slot *slot, CURLcode code)

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -59,6 +60,48 @@ static void test_all_else_is_a_failure(void **state)
     expect(504, 999, false, HUB_FAILED);
 }
 
+static void expect_shown(const char *body, const char *token, const char *expected)
+{
+    struct hub_answer_excerpt excerpt = {0};
+    char text[64] = "answer";
+
+    /* In two chunks, as a network has it. */
+    hub_answer_excerpt_add(&excerpt, bytes_slice(bytes_of(body), 0, 5));
+    hub_answer_excerpt_add(&excerpt, bytes_slice(bytes_of(body), 5, strlen(body)));
+    hub_answer_excerpt_append(&excerpt, token, text, sizeof(text));
+    assert_string_equal(text, expected);
+}
+
+static void test_white_space_and_control_bytes_become_one_space(void **state)
+{
+    (void)state;
+    expect_shown("  \r\n<b>Bad\t\x01\n Gateway</b>", "token", "answer: <b>Bad Gateway</b>");
+    expect_shown("", "token", "answer");
+    expect_shown("\n", "token", "answer");
+}
+
+static void test_what_may_hold_the_token_is_not_shown(void **state)
+{
+    (void)state;
+    expect_shown("you sent eyJ0eXAiOi", "eyJ0eXAiOiJKV1Qi.x.y", "answer");
+    expect_shown("Authorization: Bearer abc", "zzzzzzzzz", "answer");
+    expect_shown("authorization: bearer abc", "zzzzzzzzz", "answer");
+    expect_shown("nothing of the kind", "", "answer: nothing of the kind");
+}
+
+static void test_a_long_body_is_cut(void **state)
+{
+    char body[4096], expected[64];
+
+    (void)state;
+    memset(body, 'x', sizeof(body) - 1);
+    body[sizeof(body) - 1] = '\0';
+    memset(expected, 'x', sizeof(expected) - 1);
+    expected[sizeof(expected) - 1] = '\0';
+    memcpy(expected, "answer: ", 8);
+    expect_shown(body, "token", expected);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -67,6 +110,9 @@ int main(void)
         cmocka_unit_test(test_a_401_is_the_tokens),
         cmocka_unit_test(test_429_and_503_are_a_limiters),
         cmocka_unit_test(test_all_else_is_a_failure),
+        cmocka_unit_test(test_white_space_and_control_bytes_become_one_space),
+        cmocka_unit_test(test_what_may_hold_the_token_is_not_shown),
+        cmocka_unit_test(test_a_long_body_is_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
