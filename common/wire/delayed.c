@@ -26,25 +26,11 @@ int delayed_encode(struct buf *member, struct bytes body, struct bytes headers, 
 int delayed_to_value(struct buf *value, struct bytes member, bool redis_serialized,
                      struct arena *arena, struct error *err)
 {
-    struct bytes body = BYTES_NONE;
-    struct bytes headers = BYTES("[]");
-    struct json_object object;
+    struct bytes body, headers = BYTES("[]");
     struct buf json = {0};
-    struct bytes key;
-    struct bytes raw;
-    int more;
 
-    if (json_object_begin(&object, member, arena) < 0)
-        return error_set(err, ERR_FORMAT, "the delayed member is no JSON object");
-    while ((more = json_object_next(&object, &key, &raw)) > 0)
-        if (bytes_equal_text(key, "body"))
-            body = raw;
-        else if (bytes_equal_text(key, "headers"))
-            headers = raw;
-    if (more < 0)
-        return error_set(err, ERR_FORMAT, "the delayed member is not well-formed JSON");
-    if (!bytes_starts_with(body, BYTES("\"")))
-        return error_set(err, ERR_FORMAT, "the delayed member has no string body");
+    if (envelope_split(member, "the delayed member", &body, &headers, arena, err) < 0)
+        return -ERR_FORMAT;
 
     /* Both texts as they are: nothing is changed by a delay. */
     buf_append(&json, BYTES("{\"body\":"));

@@ -199,29 +199,38 @@ static int unwrap(struct bytes *json, struct bytes value)
     return 0;
 }
 
+int envelope_split(struct bytes json, const char *what, struct bytes *body, struct bytes *headers,
+                   struct arena *arena, struct error *err)
+{
+    struct json_object object;
+    struct bytes name, raw;
+    int more;
+
+    *body = BYTES_NONE;
+    if (json_object_begin(&object, json, arena) < 0)
+        return error_set(err, ERR_FORMAT, "%s is no JSON object", what);
+    while ((more = json_object_next(&object, &name, &raw)) > 0)
+        if (bytes_equal_text(name, "body"))
+            *body = raw;
+        else if (bytes_equal_text(name, "headers"))
+            *headers = raw;
+    if (more < 0)
+        return error_set(err, ERR_FORMAT, "%s is not well-formed JSON", what);
+    if (!bytes_starts_with(*body, BYTES("\"")))
+        return error_set(err, ERR_FORMAT, "%s has no string body", what);
+    return 0;
+}
+
 static int decode_message(struct envelope *envelope, struct bytes value, struct arena *arena,
                           struct error *err)
 {
-    struct bytes body = BYTES_NONE;
-    struct bytes headers = BYTES_NONE;
-    struct json_object object;
-    struct bytes json;
-    struct bytes name;
-    struct bytes raw;
-    int more;
+    struct bytes json, body, headers = BYTES_NONE;
 
     if (unwrap(&json, value) < 0)
         return error_set(err, ERR_FORMAT, "the entry is not the serialized string it begins as");
-    if (json_object_begin(&object, json, arena) < 0)
-        return error_set(err, ERR_FORMAT, "the entry is no JSON object");
-    while ((more = json_object_next(&object, &name, &raw)) > 0)
-        if (bytes_equal_text(name, "body"))
-            body = raw;
-        else if (bytes_equal_text(name, "headers"))
-            headers = raw;
-    if (more < 0)
-        return error_set(err, ERR_FORMAT, "the entry is not well-formed JSON");
-    if (body.len == 0 || json_unquote(&body, body, arena) < 0)
+    if (envelope_split(json, "the entry", &body, &headers, arena, err) < 0)
+        return -ERR_FORMAT;
+    if (json_unquote(&body, body, arena) < 0)
         return error_set(err, ERR_FORMAT, "the entry has no string body");
     return envelope_decode_parts(envelope, body, headers, arena, err);
 }

@@ -86,5 +86,9 @@ int64_t envelope_time(struct bytes text);
  * headers are no JSON. */
 MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes headers,
                              bool redis_serialized, struct error *err);
+/* The raw texts of the members `body`, which is a string, and `headers` of a JSON object; *headers stays as it is where
+ * there are none. what: "the entry", for err. -ERR_FORMAT. */
+MUST_CHECK int envelope_split(struct bytes json, const char *what, struct bytes *body,
+                              struct bytes *headers, struct arena *arena, struct error *err);
 
 #endif
