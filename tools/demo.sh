@@ -180,6 +180,7 @@ transport bolt {
 }
 
 start_bridge() {
+    (umask 077 && : >"$demo/mqtt-bridge.ini") # a secret is in it
     cat >"$demo/mqtt-bridge.ini" <<INI
 [mqtt]
 host = 127.0.0.1
@@ -235,7 +236,8 @@ cat <<TEXT
             MQTT_BRIDGE_CONFIG=demo/mqtt-bridge.ini $build/mqtt-bridge status
   hub       http://127.0.0.1:$hub_port/.well-known/mercure?topic=*
   devices   mosquitto_pub -p $mqtt_port -t room/lamp -m '{"on":true}'
-  failures  psql -h 127.0.0.1 -p $postgres_port -U bridge postgres -c 'TABLE messenger_messages'
+  failures  MQTT_BRIDGE_CONFIG=demo/mqtt-bridge.ini $build/mqtt-bridge failed list    or as rows:
+            psql -h 127.0.0.1 -p $postgres_port -U bridge postgres -c 'TABLE messenger_messages'
   log       demo/bridge.log
 
   Ctrl-C stops everything.

@@ -74,6 +74,10 @@ def test_a_refused_message_of_the_demo_is_counted_as_failed(start_demo):
     demo, output = start_demo()
     wait_until(lambda: "· failed 1 ·" in output.read_text() or demo.poll() is not None, 60,
                lambda: f"a failure is counted:\n{output.read_text()[-2000:]}")
+    assert (DEMO / "mqtt-bridge.ini").stat().st_mode & 0o077 == 0, "a secret is in it"
+    listed = subprocess.run([build_folder() / "mqtt-bridge", "failed", "list"], text=True, capture_output=True, check=True,
+                            env={**os.environ, "MQTT_BRIDGE_CONFIG": str(DEMO / "mqtt-bridge.ini")})
+    assert len(listed.stdout.splitlines()) >= 2 and "mqtt-bridge failed list" in output.read_text()
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(60) == 0, output.read_text()
     assert not DEMO.exists()
