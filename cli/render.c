@@ -130,33 +130,41 @@ static const char *paint_of(const char *state, bool color)
 
 typedef void renderer(struct buf *out, double value);
 
-static void number_cell(struct render_table *table, renderer *render, const cJSON *process,
-                        const char *name)
-{
-    struct buf text = {0};
-
-    render(&text, control_client_number(process, name));
-    render_cell(table, NULL, "%s", buf_text(&text));
-    buf_free(&text);
-}
+/* The table's columns, and by which `top` sorts. */
+static const struct column {
+    char key; /* '\0': by none */
+    const char *head;
+    const char *word;
+    const char *member;
+    renderer *render; /* of a number */
+} COLUMNS[] = {
+    {'n', "NAME", "name", "name", NULL},
+    {'s', "STATE", "state", "state", NULL},
+    {'\0', "PID", "pid", "pid", render_count},
+    {'u', "UPTIME", "uptime", "uptime_ms", render_duration},
+    {'t', "RESTARTS", "restarts", "restarts", render_count},
+    {'c', "CRASHES", "crashes", "crashes", render_count},
+    {'r', "RATE/S", "rate", "rate", render_count},
+    {'d', "DONE", "done", "done", render_count},
+    {'f', "FAILED", "failed", "failed", render_count},
+    {'m', "MEMORY", "memory", "memory_bytes", render_size},
+};
+#define COLUMNS_LEN (sizeof(COLUMNS) / sizeof(COLUMNS[0]))
 
 static void process_row(struct render_table *table, const cJSON *process, bool color)
 {
     const char *state = control_client_text(process, "state");
-    struct buf title = {0};
+    struct buf text = {0};
 
-    render_title(&title, process);
-    render_cell(table, NULL, "%s", buf_text(&title));
+    render_title(&text, process);
+    render_cell(table, NULL, "%s", buf_text(&text));
     render_cell(table, paint_of(state, color), "%s", state);
-    number_cell(table, render_count, process, "pid");
-    number_cell(table, render_duration, process, "uptime_ms");
-    number_cell(table, render_count, process, "restarts");
-    number_cell(table, render_count, process, "crashes");
-    number_cell(table, render_count, process, "rate");
-    number_cell(table, render_count, process, "done");
-    number_cell(table, render_count, process, "failed");
-    number_cell(table, render_size, process, "memory_bytes");
-    buf_free(&title);
+    for (size_t i = 2; i < COLUMNS_LEN; i++) {
+        buf_clear(&text);
+        COLUMNS[i].render(&text, control_client_number(process, COLUMNS[i].member));
+        render_cell(table, NULL, "%s", buf_text(&text));
+    }
+    buf_free(&text);
 }
 
 static void append_count(struct buf *out, const char *label, const cJSON *object, const char *name)
@@ -303,15 +311,13 @@ static void absence_line(struct buf *out, const cJSON *process)
 
 void render_status(struct buf *out, const cJSON *status, bool color)
 {
-    static const char *const HEADS[] = {"NAME",    "STATE",  "PID",  "UPTIME", "RESTARTS",
-                                        "CRASHES", "RATE/S", "DONE", "FAILED", "MEMORY"};
-    struct render_table table = {.columns = sizeof(HEADS) / sizeof(HEADS[0])};
+    struct render_table table = {.columns = COLUMNS_LEN};
     const cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
     const cJSON *process;
 
     head_line(out, status);
     for (size_t i = 0; i < table.columns; i++)
-        render_cell(&table, color ? BOLD : NULL, "%s", HEADS[i]);
+        render_cell(&table, color ? BOLD : NULL, "%s", COLUMNS[i].head);
     cJSON_ArrayForEach(process, processes)
     {
         process_row(&table, process, color);
@@ -327,20 +333,10 @@ void render_status(struct buf *out, const cJSON *status, bool color)
     reason_lines(out, status, color);
 }
 
-static const struct column {
-    char key;
-    const char *word;
-    const char *member;
-} COLUMNS[] = {
-    {'n', "name", "name"},         {'s', "state", "state"},     {'u', "uptime", "uptime_ms"},
-    {'t', "restarts", "restarts"}, {'c', "crashes", "crashes"}, {'r', "rate", "rate"},
-    {'d', "done", "done"},         {'f', "failed", "failed"},   {'m', "memory", "memory_bytes"},
-};
-
 static const struct column *find_column(char key)
 {
-    for (size_t i = 0; i < sizeof(COLUMNS) / sizeof(COLUMNS[0]); i++)
-        if (COLUMNS[i].key == key)
+    for (size_t i = 0; i < COLUMNS_LEN; i++)
+        if (COLUMNS[i].key == key && key != '\0')
             return &COLUMNS[i];
     return NULL;
 }
