@@ -4,6 +4,7 @@
 #include "common/base/alloc.h"
 #include "common/base/nearest.h"
 #include "common/runtime/command_line.h"
+#include "common/wire/json.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -38,17 +39,56 @@ bool cli_print(struct buf *out)
     return true;
 }
 
-bool cli_print_json(struct cJSON *root)
+int cli_print_free(struct buf *out)
 {
-    struct buf out = {0};
+    bool printed = cli_print(out);
+
+    buf_free(out);
+    return printed ? CLI_DONE : CLI_FAILED;
+}
+
+void cli_append_json(struct buf *out, struct cJSON *root)
+{
     char *text = cJSON_Print(root);
 
-    buf_printf(&out, "%s\n", text);
+    buf_printf(out, "%s\n", text);
     cJSON_free(text);
     cJSON_Delete(root);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed;
+}
+
+int cli_print_json(struct cJSON *root)
+{
+    struct buf out = {0};
+
+    cli_append_json(&out, root);
+    return cli_print_free(&out);
+}
+
+void cli_add_text(struct cJSON *object, const char *name, struct bytes text)
+{
+    struct buf mended = {0};
+
+    json_make_utf8(&mended, text);
+    cJSON_AddStringToObject(object, name, buf_text(&mended));
+    buf_free(&mended);
+}
+
+int cli_confirm(const struct cli *cli, const char *action, const char *what, size_t count)
+{
+    const char *verb = cli->verb->name;
+    char answer[8] = "";
+
+    if (cli_option(cli, "yes") != NULL)
+        return CLI_DONE;
+    if (!isatty(STDIN_FILENO))
+        return cli_fail(CLI_USAGE,
+                        "%s %s: %zu messages, and nobody can be asked: standard input is no "
+                        "terminal; give --yes",
+                        verb, action, count);
+    fprintf(stderr, "%s %zu %s%s? [y/N] ", action, count, what, count == 1 ? "" : "s");
+    if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
+        return CLI_DONE;
+    return cli_fail(CLI_FAILED, "%s %s: not confirmed, nothing was done", verb, action);
 }
 
 const char *cli_option(const struct cli *cli, const char *name)
@@ -255,9 +295,7 @@ static int print_help(const struct line *line)
         verb_describe(&out, line->cli->verb);
     else
         verbs_help(&out);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }
 
 /* What the action's row says. */

@@ -67,8 +67,18 @@ const char *cli_socket(struct cli *cli);
 /* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
 bool cli_print(struct buf *out);
 
-/* The same of a JSON value in lines, and deletes it. */
-bool cli_print_json(struct cJSON *root);
+/* The same, and frees out. Returns CLI_DONE or CLI_FAILED. */
+int cli_print_free(struct buf *out);
+
+/* Appends a JSON value in lines, and deletes it. */
+void cli_append_json(struct buf *out, struct cJSON *root);
+int cli_print_json(struct cJSON *root); /* likewise; prints as cli_print_free */
+/* A member, whatever bytes the text has: what is no UTF-8 is mended. */
+void cli_add_text(struct cJSON *object, const char *name, struct bytes text);
+
+/* Asks whether the action ("remove") is to be done to so many of what ("failed message"), unless --yes was given. CLI_DONE: it is; else what
+ * is wrong has been said. */
+int cli_confirm(const struct cli *cli, const char *action, const char *what, size_t count);
 
 /* The options that the command has before a verb (NULL), or that every verb like this one has. */
 const struct command_line_option *cli_general_options(const struct verb *verb);

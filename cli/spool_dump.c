@@ -63,12 +63,12 @@ static void dump_json(struct dump *dump, const struct spool_files *files,
 static void dump_text(struct dump *dump, const struct spool_segment *segment,
                       const struct record *record)
 {
-    char received[CLOCK_TEXT_SIZE + 1], shown[SHOWN_BYTES + 1];
+    char received[CLOCK_UTC_SIZE], shown[SHOWN_BYTES + 1];
     struct bytes payload = bytes_slice(record->payload, 0, SHOWN_BYTES);
     size_t topic_size = record->topic.len + 1;
     char *topic = xmalloc(topic_size);
 
-    spool_files_time(record->received_us, received);
+    clock_format_utc(record->received_us, received);
     bytes_to_printable(record->topic, topic, topic_size);
     buf_printf(&dump->out, "%s  ", received);
     append_id(&dump->out, &segment->header, record);

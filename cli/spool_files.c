@@ -285,10 +285,3 @@ void spool_files_id(const unsigned char id[16], char text[33])
     for (size_t i = 0; i < 16; i++)
         snprintf(text + 2 * i, 3, "%02x", id[i]);
 }
-
-void spool_files_time(int64_t wall_us, char text[CLOCK_TEXT_SIZE + 1])
-{
-    clock_format_us(wall_us, text);
-    text[CLOCK_TEXT_SIZE - 1] = 'Z';
-    text[CLOCK_TEXT_SIZE] = '\0';
-}

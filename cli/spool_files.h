@@ -56,6 +56,5 @@ int64_t spool_files_messages(const struct spool_files *files, size_t index);
 bool spool_files_is_unsent(const struct spool_files *files, uint64_t sequence);
 /* As identities have it. */
 void spool_files_id(const unsigned char id[16], char text[33]);
-void spool_files_time(int64_t wall_us, char text[CLOCK_TEXT_SIZE + 1]); /* with its Z */
 
 #endif

@@ -146,7 +146,7 @@ static void add_segment_json(cJSON *array, const struct spool_files *files,
                              const struct segment_summary *summary)
 {
     cJSON *object = cJSON_CreateObject();
-    char received[CLOCK_TEXT_SIZE + 1];
+    char received[CLOCK_UTC_SIZE];
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "file", segment->name);
@@ -158,7 +158,7 @@ static void add_segment_json(cJSON *array, const struct spool_files *files,
         cJSON_AddNumberToObject(object, "last_sequence", (double)summary->last_sequence);
     }
     if (summary->first_us > 0) {
-        spool_files_time(summary->first_us, received);
+        clock_format_utc(summary->first_us, received);
         cJSON_AddStringToObject(object, "first_received", received);
     }
     cJSON_AddStringToObject(object, "state", state_of(files, segment, summary));
@@ -263,7 +263,7 @@ static cJSON *spool_json(const struct spool_files *files, const struct spool_sum
     cJSON_AddNumberToObject(object, "unsent", (double)whole->total.unsent);
     cJSON_AddNumberToObject(object, "unsent_bytes", (double)whole->total.unsent_bytes);
     if (whole->total.unsent > 0 && whole->total.first_unsent_us > 0) {
-        spool_files_time(whole->total.first_unsent_us, text);
+        clock_format_utc(whole->total.first_unsent_us, text);
         cJSON_AddStringToObject(object, "oldest_unsent", text);
     }
     cJSON_AddNumberToObject(object, "disk_bytes", (double)whole->disk_bytes);
@@ -311,7 +311,6 @@ int spool_show_print(struct cli *cli, const struct settings *settings, int count
 
     if (show.array == NULL && show.spools == 0 && code == CLI_DONE)
         buf_printf(&show.out, "there is no spool in %s\n", settings->supervisor.state_dir);
-    bool printed = show.array != NULL ? cli_print_json(show.array) : cli_print(&show.out);
-    buf_free(&show.out);
-    return printed ? code : CLI_FAILED;
+    int printed = show.array != NULL ? cli_print_json(show.array) : cli_print_free(&show.out);
+    return printed == CLI_DONE ? code : printed;
 }

@@ -223,7 +223,7 @@ int spool_verify_print(struct cli *cli, const struct settings *settings, int cou
     struct buf out = {0};
 
     if (verify.array != NULL)
-        verify.printed = cli_print_json(verify.array);
+        verify.printed = cli_print_json(verify.array) == CLI_DONE;
     else if (verify.spools == 0 && code == CLI_DONE)
         buf_printf(&out, "there is no spool in %s\n", settings->supervisor.state_dir);
     verify.printed = cli_print(&out) && verify.printed;

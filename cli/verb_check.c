@@ -51,10 +51,7 @@ static void print_json(struct buf *out, const struct cli *cli, int exit_code,
     cJSON_AddItemToObject(root, "warnings", json_lines(&report->warnings));
     if (cli_option(cli, "connect"))
         cJSON_AddItemToObject(root, "servers", json_servers(servers));
-    char *text = cJSON_Print(root);
-    buf_printf(out, "%s\n", text);
-    free(text);
-    cJSON_Delete(root);
+    cli_append_json(out, root);
 }
 
 static void print_servers(struct buf *out, struct check_servers *servers)

@@ -91,10 +91,7 @@ static void print_json(struct buf *out, const struct settings *settings)
         }
         buf_free(&title);
     }
-    char *text = cJSON_Print(root);
-    buf_printf(out, "%s\n", text);
-    free(text);
-    cJSON_Delete(root);
+    cli_append_json(out, root);
 }
 
 int verb_config(struct cli *cli, int argc, char **argv)
@@ -119,7 +116,5 @@ int verb_config(struct cli *cli, int argc, char **argv)
         else
             print_text(&out, settings);
     }
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }

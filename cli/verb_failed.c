@@ -14,17 +14,16 @@
 #define LIST_LIMIT 50
 #define RATE_MAX   1000000
 
-/* Each action; what it takes is in its row in verbs.c. */
+/* Each action; which options it takes, and whether an ID at all, is in its row in verbs.c. */
 static const struct action {
     const char *name;
-    int (*read)(const struct cli *cli, struct failure_admin *admin,
-                const struct failed_wanted *wanted);
-    int (*act)(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
-    bool takes_ids;
+    int (*run)(const struct cli *cli, struct failure_admin *admin,
+               const struct failed_wanted *wanted);
+    enum { OF_NONE, OF_ONE, OF_WHICH } of; /* messages; OF_WHICH: of ids, or --all */
 } ACTIONS[] = {
-    {"list", failed_list, NULL, false},    {"show", failed_show, NULL, true},
-    {"stats", failed_stats, NULL, false},  {"retry", NULL, failed_retry, true},
-    {"remove", NULL, failed_remove, true},
+    {"list", failed_list, OF_NONE},      {"show", failed_show, OF_ONE},
+    {"stats", failed_stats, OF_NONE},    {"retry", failed_retry, OF_WHICH},
+    {"remove", failed_remove, OF_WHICH},
 };
 #define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
 
@@ -98,13 +97,9 @@ static bool has_filter(const struct cli *cli)
 static int check_which(const struct cli *cli, const struct action *action,
                        const struct failed_wanted *wanted)
 {
-    if (!action->takes_ids)
-        return wanted->ids_len == 0
-                   ? CLI_DONE
-                   : cli_fail(CLI_USAGE,
-                              "failed %s takes no ID; `failed show ID` shows one message",
-                              action->name);
-    if (action->read != NULL)
+    if (action->of == OF_NONE)
+        return CLI_DONE;
+    if (action->of == OF_ONE)
         return wanted->ids_len == 1 ? CLI_DONE
                                     : cli_fail(CLI_USAGE, "failed show takes one ID; `mqtt-bridge "
                                                           "failed list` lists them");
@@ -130,7 +125,7 @@ static int check_ids(const struct failure_admin *admin, const struct failed_want
     return CLI_DONE;
 }
 
-static int run(struct cli *cli, const struct action *action, const struct settings *settings,
+static int run(const struct cli *cli, const struct action *action, const struct settings *settings,
                const struct failed_wanted *wanted)
 {
     struct failure_admin *admin;
@@ -140,8 +135,7 @@ static int run(struct cli *cli, const struct action *action, const struct settin
         return cli_fail(CLI_USAGE, "%s", err.text);
     int code = check_ids(admin, wanted);
     if (code == CLI_DONE)
-        code = action->read != NULL ? action->read(cli, admin, wanted)
-                                    : action->act(cli, admin, wanted);
+        code = action->run(cli, admin, wanted);
     failure_admin_free(admin);
     return code;
 }
@@ -151,7 +145,7 @@ int verb_failed(struct cli *cli, int argc, char **argv)
     const struct action *action = argc > 0 ? find_action(argv[0]) : &ACTIONS[0];
     struct failed_wanted wanted = {0};
 
-    if (action->read == failed_list)
+    if (action->run == failed_list)
         wanted.limit = LIST_LIMIT;
     struct bytes *ids = xcalloc((size_t)argc + 1, sizeof(*ids));
     for (int i = 1; i < argc; i++)

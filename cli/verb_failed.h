@@ -33,8 +33,10 @@ int failed_show(const struct cli *cli, struct failure_admin *admin,
                 const struct failed_wanted *wanted);
 int failed_stats(const struct cli *cli, struct failure_admin *admin,
                  const struct failed_wanted *wanted);
-int failed_retry(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
-int failed_remove(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted);
+int failed_retry(const struct cli *cli, struct failure_admin *admin,
+                 const struct failed_wanted *wanted);
+int failed_remove(const struct cli *cli, struct failure_admin *admin,
+                  const struct failed_wanted *wanted);
 
 /* "a/b" for a terminal: no control characters, at most `most` bytes; for JSON: valid UTF-8. Freed by the caller. */
 char *failed_printable(struct bytes text, size_t most);

@@ -44,7 +44,7 @@ struct item {
     struct redriver_transport *transport;
     char *guard;
     struct buf value;
-    struct redriver_answer answer;
+    struct queue_wait answer; /* number: 0: it had been sent before */
 };
 
 struct action {
@@ -161,24 +161,6 @@ static int check_ids(const struct action *action)
     return CLI_DONE;
 }
 
-static int confirm(const struct action *action)
-{
-    char answer[8] = "";
-
-    if (!action->wanted->all || cli_option(action->cli, "yes") != NULL)
-        return CLI_DONE;
-    if (!isatty(STDIN_FILENO))
-        return cli_fail(CLI_USAGE,
-                        "failed %s --all: %zu messages, and nobody can be asked: standard input is "
-                        "no terminal; give --yes",
-                        name_of(action), action->len);
-    fprintf(stderr, "%s %zu failed message%s? [y/N] ", name_of(action), action->len,
-            action->len == 1 ? "" : "s");
-    if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
-        return CLI_DONE;
-    return cli_fail(CLI_FAILED, "failed %s: not confirmed, nothing was done", name_of(action));
-}
-
 /* Telling -------------------------------------------------------------------------------------- */
 
 static void clear_bar(const struct action *action)
@@ -289,7 +271,7 @@ static int encode(struct item *item, const struct failure_message *message,
     result = stamp_redriven(&body, &headers, &failed->envelope, message->id, clock_wall_us(), err);
     if (result == 0)
         result = envelope_join(&item->value, buf_bytes(&body), buf_bytes(&headers),
-                               redriver_wraps(item->transport), err);
+                               queue_dsn(item->transport->queue)->redis_serialized, err);
     buf_free(&body);
     buf_free(&headers);
     return result;
@@ -344,7 +326,7 @@ static void prepare(struct action *action, struct item *item, const struct failu
         item_fail(action, item, text);
         return;
     }
-    int64_t most = redriver_max_entry(item->transport);
+    int64_t most = item->transport->settings->max_entry;
     if ((int64_t)item->value.len > most) {
         snprintf(text, sizeof(text),
                  "its entry has %zu bytes: raise [transport:%.*s] max_entry above that, and see "
@@ -385,20 +367,21 @@ static void send_batch(struct action *action)
         struct item *item = &action->items[i];
 
         if (item->state == READY)
-            redriver_send(item->transport, item->guard, buf_bytes(&item->value), &item->answer);
+            queue_redrive(item->transport->queue, item->guard, buf_bytes(&item->value),
+                          queue_wait_number, &item->answer);
     }
-    redriver_wait(action->redriver);
     for (size_t i = action->batch; i < action->batch_end; i++) {
         struct item *item = &action->items[i];
+        struct error err;
 
         if (item->state != READY)
             continue;
-        if (item->answer.result == 0) {
+        if (queue_wait(item->transport->queue, &item->answer, &err) == 0) {
             item->state = SENT;
         } else {
             item->state = FAILED;
             if (!action->stopped)
-                stop(action, item->answer.err.text);
+                stop(action, err.text);
         }
     }
 }
@@ -433,7 +416,7 @@ static void settle_batch(struct action *action)
             continue;
         item->state = REMOVED;
         action->done++;
-        action->before += action->redriver != NULL && !item->answer.added;
+        action->before += action->redriver != NULL && item->answer.number == 0;
     }
 }
 
@@ -521,7 +504,6 @@ static size_t count_untouched(const struct action *action)
 static int print_json(const struct action *action, size_t left)
 {
     cJSON *root = cJSON_CreateObject();
-    struct buf out = {0};
 
     cJSON_AddNumberToObject(root, action->redriver != NULL ? "dispatched" : "removed",
                             (double)(action->done - action->before));
@@ -529,13 +511,7 @@ static int print_json(const struct action *action, size_t left)
         cJSON_AddNumberToObject(root, "dispatchedBefore", (double)action->before);
     cJSON_AddNumberToObject(root, "inHand", (double)(action->in_hand + left));
     cJSON_AddItemReferenceToObject(root, "errors", action->told);
-    char *text = cJSON_Print(root);
-    buf_printf(&out, "%s\n", text);
-    free(text);
-    cJSON_Delete(root);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_json(root);
 }
 
 static int print_text(const struct action *action, size_t left)
@@ -558,9 +534,7 @@ static int print_text(const struct action *action, size_t left)
                    "%zu left to PHP workers that have them in hand; --taken takes them all the "
                    "same, if these are dead\n",
                    action->in_hand);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }
 
 static int finish(const struct action *action)
@@ -580,8 +554,8 @@ static int act(struct action *action)
     action->told = action->cli->json ? cJSON_CreateArray() : NULL;
     int code =
         find_wanted(action, &err) < 0 ? cli_fail(CLI_FAILED, "%s", err.text) : check_ids(action);
-    if (code == CLI_DONE && action->len > 0)
-        code = confirm(action);
+    if (code == CLI_DONE && action->len > 0 && action->wanted->all)
+        code = cli_confirm(action->cli, name_of(action), "failed message", action->len);
     if (code == CLI_DONE) {
         signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
         run(action);
@@ -595,7 +569,8 @@ static int act(struct action *action)
     return code;
 }
 
-int failed_retry(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted)
+int failed_retry(const struct cli *cli, struct failure_admin *admin,
+                 const struct failed_wanted *wanted)
 {
     struct action action = {
         .cli = cli, .wanted = wanted, .admin = admin, .redriver = redriver_new(cli->settings)};
@@ -610,7 +585,8 @@ int failed_retry(struct cli *cli, struct failure_admin *admin, const struct fail
     return code;
 }
 
-int failed_remove(struct cli *cli, struct failure_admin *admin, const struct failed_wanted *wanted)
+int failed_remove(const struct cli *cli, struct failure_admin *admin,
+                  const struct failed_wanted *wanted)
 {
     struct action action = {.cli = cli, .wanted = wanted, .admin = admin};
 

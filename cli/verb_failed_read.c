@@ -74,40 +74,11 @@ static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
     text[19] = '\0';
 }
 
-static int print_and_free(struct buf *out)
-{
-    bool printed = cli_print(out);
-
-    buf_free(out);
-    return printed ? CLI_DONE : CLI_FAILED;
-}
-
-static int print_json(cJSON *json)
-{
-    struct buf out = {0};
-    char *text = cJSON_Print(json);
-
-    buf_printf(&out, "%s\n", text);
-    free(text);
-    cJSON_Delete(json);
-    return print_and_free(&out);
-}
-
-static void add_text(cJSON *object, const char *name, struct bytes text)
-{
-    char *copy = failed_utf8(text);
-
-    cJSON_AddStringToObject(object, name, copy);
-    free(copy);
-}
-
 static void add_time(cJSON *object, const char *name, int64_t us)
 {
-    char text[CLOCK_TEXT_SIZE + 1];
+    char text[CLOCK_UTC_SIZE];
 
-    clock_format_us(us, text);
-    text[CLOCK_TEXT_SIZE - 1] = 'Z';
-    text[CLOCK_TEXT_SIZE] = '\0';
+    clock_format_utc(us, text);
     cJSON_AddStringToObject(object, name, text);
 }
 
@@ -115,16 +86,16 @@ static void add_time(cJSON *object, const char *name, int64_t us)
 static void add_summary(cJSON *object, const struct failure_message *message,
                         const struct failed *failed)
 {
-    add_text(object, "id", message->id);
+    cli_add_text(object, "id", message->id);
     if (failed->is_message)
-        add_text(object, "topic", failed->envelope.topic);
+        cli_add_text(object, "topic", failed->envelope.topic);
     else
         cJSON_AddNullToObject(object, "topic");
-    add_text(object, "class", failed_class(failed));
-    add_text(object, "error", failed_error(failed));
-    add_text(object, "errorClass", failed->error_class);
+    cli_add_text(object, "class", failed_class(failed));
+    cli_add_text(object, "error", failed_error(failed));
+    cli_add_text(object, "errorClass", failed->error_class);
     add_time(object, "failedAt", message->failed_us);
-    add_text(object, "transport", failed->transport);
+    cli_add_text(object, "transport", failed->transport);
     cJSON_AddBoolToObject(object, "taken", message->taken);
 }
 
@@ -244,7 +215,7 @@ static int list_print(struct listing *listing)
     if (listing->more)
         buf_printf(&out, "there are more than these %" PRId64 "; --limit 0 lists all\n",
                    listing->shown);
-    return print_and_free(&out);
+    return cli_print_free(&out);
 }
 
 int failed_list(const struct cli *cli, struct failure_admin *admin,
@@ -264,7 +235,7 @@ int failed_list(const struct cli *cli, struct failure_admin *admin,
         code = cli_fail(CLI_FAILED, "%s", err.text);
         cJSON_Delete(listing.array);
     } else {
-        code = cli->json ? print_json(listing.array) : list_print(&listing);
+        code = cli->json ? cli_print_json(listing.array) : list_print(&listing);
     }
     buf_free(&listing.rows);
     arena_free(&listing.arena);
@@ -299,7 +270,7 @@ static void show_stamp(void *context, const struct failed_stamp *stamp)
     if (showing->json) {
         object = cJSON_CreateObject();
         cJSON_AddItemToArray(showing->stamps_json, object);
-        add_text(object, "class", stamp->class);
+        cli_add_text(object, "class", stamp->class);
         object = cJSON_AddObjectToObject(object, "properties");
     }
     char *class = failed_printable(short_class(stamp->class), TEXT_MOST);
@@ -314,7 +285,7 @@ static void show_stamp(void *context, const struct failed_stamp *stamp)
         if (value[0] != '\0')
             buf_printf(&showing->stamps, "  %s: %s", name, value);
         if (object != NULL)
-            add_text(object, name, stamp->properties[i].value);
+            cli_add_text(object, name, stamp->properties[i].value);
         free(name);
         free(value);
     }
@@ -428,7 +399,7 @@ static void add_payload(cJSON *object, struct bytes payload)
         buf_append(&text, payload);
         cJSON_AddRawToObject(object, "payload", buf_text(&text));
     } else if (plain) {
-        add_text(object, "payload", payload);
+        cli_add_text(object, "payload", payload);
     } else {
         base64_encode(&text, payload);
         cJSON_AddStringToObject(object, "payload", buf_text(&text));
@@ -449,14 +420,14 @@ static bool show_one(void *context, const struct failure_message *message)
         return true;
     }
     add_summary(showing->object, message, &failed);
-    add_text(showing->object, "identity", failed.envelope.mqtt_id);
-    add_text(showing->object, "serializer",
-             failed.envelope.serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
+    cli_add_text(showing->object, "identity", failed.envelope.mqtt_id);
+    cli_add_text(showing->object, "serializer",
+                 failed.envelope.serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
     cJSON_AddBoolToObject(showing->object, "undecodableEntry", failed.envelope.raw);
     if (failed.is_message)
         add_payload(showing->object, failed.envelope.payload);
     else
-        add_text(showing->object, "body", message->body);
+        cli_add_text(showing->object, "body", message->body);
     return true;
 }
 
@@ -479,7 +450,7 @@ int failed_show(const struct cli *cli, struct failure_admin *admin,
                         BYTES_ARG(wanted->ids[0]));
     cJSON_AddItemToObject(showing.object, "stamps", showing.stamps_json);
     if (code == CLI_DONE && cli->json) {
-        code = print_json(showing.object);
+        code = cli_print_json(showing.object);
     } else {
         if (code == CLI_DONE && !cli_print(&showing.out))
             code = CLI_FAILED;
@@ -598,7 +569,7 @@ static int stats_text(const struct statistics *statistics)
     buf_append_char(&out, '\n');
     for (size_t i = 0; i < GROUPINGS && statistics->total > 0; i++)
         stats_table(&out, statistics->counts[i], GROUPING_NAMES[i].title);
-    return print_and_free(&out);
+    return cli_print_free(&out);
 }
 
 static int stats_json(const struct statistics *statistics)
@@ -619,7 +590,7 @@ static int stats_json(const struct statistics *statistics)
             cJSON_AddNumberToObject(object, "count", (double)count->count);
         }
     }
-    return print_json(root);
+    return cli_print_json(root);
 }
 
 static void free_counts(struct count *counts)

@@ -18,7 +18,5 @@ int verb_help(struct cli *cli, int argc, char **argv)
         verb_describe(&out, verb);
     else
         verbs_help(&out);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }

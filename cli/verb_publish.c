@@ -74,30 +74,26 @@ static int read_standard_input(struct buf *data)
     return CLI_DONE;
 }
 
-static bool print_done(const struct cli *cli, const struct update *update,
-                       const struct hub_result *result)
+static int print_done(const struct cli *cli, const struct update *update,
+                      const struct hub_result *result)
 {
-    char time[CLOCK_TEXT_SIZE];
+    char time[CLOCK_UTC_SIZE];
     struct buf out = {0};
 
-    clock_format_us(clock_wall_us(), time);
+    clock_format_utc(clock_wall_us(), time);
     if (cli->json) {
         cJSON *root = cJSON_CreateObject();
 
         cJSON_AddStringToObject(root, "id", update->id.data);
         cJSON_AddStringToObject(root, "topic", update->topic.data);
         cJSON_AddBoolToObject(root, "private", update->private_update);
-        buf_printf(&out, "%sZ", time);
-        cJSON_AddStringToObject(root, "time", buf_text(&out));
+        cJSON_AddStringToObject(root, "time", time);
         cJSON_AddNumberToObject(root, "took_ms", (double)result->took_us / 1000);
-        buf_free(&out);
         return cli_print_json(root);
     }
-    buf_printf(&out, "%s published at %sZ in %.1f ms\n", update->id.data, time,
+    buf_printf(&out, "%s published at %s in %.1f ms\n", update->id.data, time,
                (double)result->took_us / 1000);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed;
+    return cli_print_free(&out);
 }
 
 static int publish(struct cli *cli, const struct settings_mercure *mercure,
@@ -117,7 +113,7 @@ static int publish(struct cli *cli, const struct settings_mercure *mercure,
         return cli_fail(CLI_USAGE, "publish: %s", err.text);
     if (result.answer.outcome != HUB_PASSED)
         return cli_fail(CLI_FAILED, "publish: %s; %s", result.text, mend_of(result.status));
-    return print_done(cli, update, &result) ? CLI_DONE : CLI_FAILED;
+    return print_done(cli, update, &result);
 }
 
 int verb_publish(struct cli *cli, int argc, char **argv)

@@ -78,21 +78,12 @@ static void print_text(struct buf *out, const struct answer *answer)
     describe_window(out, answer->route);
 }
 
-static void add_bytes(cJSON *object, const char *name, struct bytes value)
-{
-    struct buf text = {0};
-
-    json_make_utf8(&text, value);
-    cJSON_AddStringToObject(object, name, buf_text(&text));
-    buf_free(&text);
-}
-
 static void add_update(cJSON *updates, const struct update *update)
 {
     cJSON *object = cJSON_CreateObject();
 
     cJSON_AddItemToArray(updates, object);
-    add_bytes(object, "topic", update->topic);
+    cli_add_text(object, "topic", update->topic);
     cJSON *alternates = cJSON_AddArrayToObject(object, "alternates");
     for (size_t i = 0; i < update->alternates_len; i++) {
         struct buf text = {0};
@@ -101,11 +92,11 @@ static void add_update(cJSON *updates, const struct update *update)
         cJSON_AddItemToArray(alternates, cJSON_CreateString(buf_text(&text)));
         buf_free(&text);
     }
-    add_bytes(object, "id", update->id);
+    cli_add_text(object, "id", update->id);
     cJSON_AddBoolToObject(object, "private", update->private_update);
-    add_bytes(object, "type", update->type);
-    add_bytes(object, "retry", update->retry);
-    add_bytes(object, "data", update->data);
+    cli_add_text(object, "type", update->type);
+    cli_add_text(object, "retry", update->retry);
+    cli_add_text(object, "data", update->data);
 }
 
 static void print_json(struct buf *out, const struct answer *answer)
@@ -117,7 +108,7 @@ static void print_json(struct buf *out, const struct answer *answer)
         cJSON_AddStringToObject(root, "route", answer->route->name);
     else
         cJSON_AddNullToObject(root, "route");
-    add_bytes(root, "filter", answer->filter);
+    cli_add_text(root, "filter", answer->filter);
     if (answer->handler != NULL)
         cJSON_AddStringToObject(root, "handler", answer->handler->name);
     else
@@ -172,8 +163,6 @@ int verb_route(struct cli *cli, int argc, char **argv)
         print_json(&out, &answer);
     else
         print_text(&out, &answer);
-    bool printed = cli_print(&out);
     routes_free(routes);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }

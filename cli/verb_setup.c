@@ -180,7 +180,7 @@ int verb_setup(struct cli *cli, int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
     int code = set_up_all(settings, root);
-    if (root && !cli_print_json(root))
+    if (root && cli_print_json(root) != CLI_DONE)
         code = CLI_FAILED;
     if (!root && !settings->failure.dsn[0])
         cli_fail(CLI_DONE,

@@ -185,8 +185,7 @@ static void print_table(struct buf *out, const struct folders *folders)
 static void add_json(cJSON *array, const struct folder *folder, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
-    char received[CLOCK_TEXT_SIZE];
-    struct buf topic = {0}, time = {0};
+    char received[CLOCK_UTC_SIZE];
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "id", entry->id);
@@ -195,24 +194,12 @@ static void add_json(cJSON *array, const struct folder *folder, const struct ent
     cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
     if (entry->damaged)
         return;
-    json_make_utf8(&topic, entry->message.topic);
-    clock_format_us(entry->message.received_us, received);
-    buf_printf(&time, "%sZ", received);
-    cJSON_AddStringToObject(object, "topic", buf_text(&topic));
-    cJSON_AddStringToObject(object, "received", buf_text(&time));
+    clock_format_utc(entry->message.received_us, received);
+    cli_add_text(object, "topic", entry->message.topic);
+    cJSON_AddStringToObject(object, "received", received);
     cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
     cJSON_AddNumberToObject(object, "qos", entry->message.qos);
     cJSON_AddBoolToObject(object, "retained", entry->message.retained);
-    buf_free(&topic);
-    buf_free(&time);
-}
-
-static int print_and_free(struct buf *out)
-{
-    bool printed = cli_print(out);
-
-    buf_free(out);
-    return printed ? CLI_DONE : CLI_FAILED;
 }
 
 static int list(const struct cli *cli, const struct folders *folders)
@@ -221,13 +208,13 @@ static int list(const struct cli *cli, const struct folders *folders)
 
     if (!cli->json) {
         print_table(&out, folders);
-        return print_and_free(&out);
+        return cli_print_free(&out);
     }
     cJSON *array = cJSON_CreateArray();
     for (size_t i = 0; i < folders->len; i++)
         for (size_t j = 0; j < folders->list[i].len; j++)
             add_json(array, &folders->list[i], &folders->list[i].list[j]);
-    return cli_print_json(array) ? CLI_DONE : CLI_FAILED;
+    return cli_print_json(array);
 }
 
 /* resend --------------------------------------------------------------------------------------- */
@@ -367,20 +354,6 @@ static int check_ids(const struct folders *folders, int argc, char **argv)
     return CLI_DONE;
 }
 
-static int confirm(const struct cli *cli, const char *what, size_t count)
-{
-    char answer[8] = "";
-
-    if (cli_option(cli, "yes") != NULL)
-        return CLI_DONE;
-    if (!isatty(STDIN_FILENO))
-        return cli_fail(CLI_USAGE, "%s: standard input is no terminal: give --yes", what);
-    fprintf(stderr, "%s %zu message%s? [y/N] ", what, count, count == 1 ? "" : "s");
-    if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
-        return CLI_DONE;
-    return cli_fail(CLI_FAILED, "%s: not confirmed, nothing was done", what);
-}
-
 static int for_each(const struct cli *cli, const struct folders *folders, struct sender *sender,
                     int argc, char **argv)
 {
@@ -399,7 +372,7 @@ static int for_each(const struct cli *cli, const struct folders *folders, struct
             code = one != CLI_DONE ? one : code;
         }
     }
-    if (results != NULL && !cli_print_json(results))
+    if (results != NULL && cli_print_json(results) != CLI_DONE)
         code = CLI_FAILED;
     return code;
 }
@@ -419,7 +392,7 @@ static int act(struct cli *cli, const struct folders *folders, int argc, char **
     if (code != CLI_DONE)
         return code;
     if (all || !resend)
-        code = confirm(cli, action, all ? folders->messages : (size_t)argc);
+        code = cli_confirm(cli, action, "message", all ? folders->messages : (size_t)argc);
     if (code != CLI_DONE)
         return code;
     if (!resend)

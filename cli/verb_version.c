@@ -8,7 +8,5 @@ int verb_version(struct cli *cli, int argc, char **argv)
     (void)argv;
     buf_printf(&out, cli->json ? "{\"version\":\"%s\"}\n" : "mqtt-bridge %s\n",
                MQTT_BRIDGE_VERSION);
-    bool printed = cli_print(&out);
-    buf_free(&out);
-    return printed ? CLI_DONE : CLI_FAILED;
+    return cli_print_free(&out);
 }

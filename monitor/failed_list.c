@@ -77,11 +77,9 @@ static void add_text(cJSON *object, const char *name, struct bytes text)
 
 static void add_time(cJSON *object, const char *name, int64_t us)
 {
-    char text[CLOCK_TEXT_SIZE];
-    char zoned[CLOCK_TEXT_SIZE + 1];
+    char zoned[CLOCK_UTC_SIZE];
 
-    clock_format_us(us, text);
-    snprintf(zoned, sizeof(zoned), "%sZ", text);
+    clock_format_utc(us, zoned);
     cJSON_AddStringToObject(object, name, zoned);
 }
 

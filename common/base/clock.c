@@ -38,6 +38,13 @@ void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE])
     snprintf(text, CLOCK_TEXT_SIZE, "%.19s.%06d", date, (int)(wall_us % 1000000));
 }
 
+void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE])
+{
+    clock_format_us(wall_us, text);
+    text[CLOCK_TEXT_SIZE - 1] = 'Z';
+    text[CLOCK_TEXT_SIZE] = '\0';
+}
+
 /* Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
  * days_from_civil, for years after 0. */
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day)

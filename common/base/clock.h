@@ -12,6 +12,8 @@ int64_t clock_monotonic_ms(void);
 /* "2026-11-24T10:00:00.123456" in UTC without a zone (26 characters): callers add "Z" or "+00:00". */
 #define CLOCK_TEXT_SIZE 27
 void clock_format_us(int64_t wall_us, char text[CLOCK_TEXT_SIZE]);
+#define CLOCK_UTC_SIZE (CLOCK_TEXT_SIZE + 1)
+void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE]); /* with "Z" */
 
 /* Days from 1970-01-01 to that date of the Gregorian calendar, for years after 0. */
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day);

@@ -304,14 +304,12 @@ cJSON *status_document(const struct settings *settings, const struct stats *stat
 {
     cJSON *json = cJSON_CreateObject();
     struct readiness readiness;
-    char now[CLOCK_TEXT_SIZE];
-    char zoned[CLOCK_TEXT_SIZE + 1];
+    char now[CLOCK_UTC_SIZE];
 
-    clock_format_us(clock_wall_us(), now);
-    snprintf(zoned, sizeof(zoned), "%sZ", now);
+    clock_format_utc(clock_wall_us(), now);
     readiness_judge(&readiness, settings, stats, limits);
     cJSON_AddStringToObject(json, "version", MQTT_BRIDGE_VERSION);
-    cJSON_AddStringToObject(json, "time", zoned);
+    cJSON_AddStringToObject(json, "time", now);
     cJSON_AddStringToObject(json, "listen", settings->http.listen);
     add_readiness(json, &readiness, true);
     add_processes(json, stats, limits);
