@@ -20,6 +20,7 @@ static cJSON *answer_health(const struct service *service)
     struct readiness_limits limits = limits_now(service);
     struct readiness readiness;
 
+    service_publish(service);
     readiness_judge(&readiness, service->settings, service->stats, &limits);
     cJSON *answer = status_readiness(&readiness, true);
     cJSON_AddBoolToObject(answer, "ok", true);
@@ -31,6 +32,8 @@ static cJSON *answer_status(const struct service *service)
     struct readiness_limits limits = limits_now(service);
     char *config = service->config != NULL ? realpath(service->config, NULL) : NULL;
     int64_t uptime_s = (limits.now_ms - service->started_ms) / 1000;
+
+    service_publish(service);
     cJSON *answer = status_document(service->settings, service->stats, &limits);
 
     cJSON_AddBoolToObject(answer, "ok", true);
@@ -464,7 +467,6 @@ cJSON *commands_answer(void *context, struct control_request *request)
 
     if (refusal != NULL)
         return refusal;
-    service_publish(service);
     if (request->verb == CONTROL_STATUS)
         return answer_status(service);
     if (request->verb == CONTROL_HEALTH)
