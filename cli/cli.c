@@ -177,7 +177,7 @@ int cli_unknown_verb(const char *name)
     return cli_fail(CLI_USAGE, "unknown verb `%s`; `mqtt-bridge --help` lists them", name);
 }
 
-int cli_unknown_action(const struct verb *verb, const char *name)
+static int unknown_action(const struct verb *verb, const char *name)
 {
     struct nearest nearest = {.name = bytes_of(name)};
     struct buf names = {0};
@@ -305,7 +305,7 @@ static bool fits_action(const struct cli *cli, int count, char **words)
     const struct verb_action *action = verb_action_find(verb, count > 0 ? words[0] : NULL);
 
     if (!action) {
-        cli_unknown_action(verb, words[0]);
+        unknown_action(verb, words[0]);
         return false;
     }
     for (size_t i = 0; i < cli->options_len; i++) {

@@ -83,9 +83,8 @@ int cli_confirm(const struct cli *cli, const char *action, const char *what, siz
 /* The options that the command has before a verb (NULL), or that every verb like this one has. */
 const struct command_line_option *cli_general_options(const struct verb *verb);
 
-/* Says so, with the nearest verb, or action of that verb; returns CLI_USAGE. */
+/* Says so, with the nearest verb; returns CLI_USAGE. */
 int cli_unknown_verb(const char *name);
-int cli_unknown_action(const struct verb *verb, const char *name);
 
 /* "mqtt-bridge: <text>" on standard error; returns exit_code. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));

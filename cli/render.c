@@ -60,19 +60,33 @@ void render_count(struct buf *out, double value)
             value);
 }
 
-void render_cell(struct render_table *table, const char *paint, const char *format, ...)
+struct cell {
+    char text[48];
+    const char *paint; /* the escape sequence before it, or NULL */
+};
+
+/* Lines up its columns by the widest cell. Zero-initialised but for columns is empty. */
+struct table {
+    size_t columns;
+    size_t len; /* cells so far, `columns` a row */
+    struct cell *cells;
+};
+
+/* printf's arguments make the cell. */
+static __attribute__((format(printf, 3, 4))) void add_cell(struct table *table, const char *paint,
+                                                           const char *format, ...)
 {
     va_list arguments;
 
     table->cells = xrealloc(table->cells, (table->len + 1) * sizeof(*table->cells));
-    struct render_cell *cell = &table->cells[table->len++];
+    struct cell *cell = &table->cells[table->len++];
     cell->paint = paint;
     va_start(arguments, format);
     vsnprintf(cell->text, sizeof(cell->text), format, arguments);
     va_end(arguments);
 }
 
-static size_t width_of(const struct render_table *table, size_t column)
+static size_t width_of(const struct table *table, size_t column)
 {
     size_t width = 0;
 
@@ -82,10 +96,10 @@ static size_t width_of(const struct render_table *table, size_t column)
     return width;
 }
 
-void render_table(struct buf *out, const struct render_table *table)
+static void append_table(struct buf *out, const struct table *table)
 {
     for (size_t i = 0; i < table->len; i++) {
-        const struct render_cell *cell = &table->cells[i];
+        const struct cell *cell = &table->cells[i];
         size_t column = i % table->columns;
         bool ends = column == table->columns - 1;
 
@@ -101,7 +115,7 @@ void render_table(struct buf *out, const struct render_table *table)
     }
 }
 
-void render_table_free(struct render_table *table)
+static void table_free(struct table *table)
 {
     free(table->cells);
     table->cells = NULL;
@@ -151,18 +165,18 @@ static const struct column {
 };
 #define COLUMNS_LEN (sizeof(COLUMNS) / sizeof(COLUMNS[0]))
 
-static void process_row(struct render_table *table, const cJSON *process, bool color)
+static void process_row(struct table *table, const cJSON *process, bool color)
 {
     const char *state = control_client_text(process, "state");
     struct buf text = {0};
 
     render_title(&text, process);
-    render_cell(table, NULL, "%s", buf_text(&text));
-    render_cell(table, paint_of(state, color), "%s", state);
+    add_cell(table, NULL, "%s", buf_text(&text));
+    add_cell(table, paint_of(state, color), "%s", state);
     for (size_t i = 2; i < COLUMNS_LEN; i++) {
         buf_clear(&text);
         COLUMNS[i].render(&text, control_client_number(process, COLUMNS[i].member));
-        render_cell(table, NULL, "%s", buf_text(&text));
+        add_cell(table, NULL, "%s", buf_text(&text));
     }
     buf_free(&text);
 }
@@ -311,19 +325,19 @@ static void absence_line(struct buf *out, const cJSON *process)
 
 void render_status(struct buf *out, const cJSON *status, bool color)
 {
-    struct render_table table = {.columns = COLUMNS_LEN};
+    struct table table = {.columns = COLUMNS_LEN};
     const cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
     const cJSON *process;
 
     head_line(out, status);
     for (size_t i = 0; i < table.columns; i++)
-        render_cell(&table, color ? BOLD : NULL, "%s", COLUMNS[i].head);
+        add_cell(&table, color ? BOLD : NULL, "%s", COLUMNS[i].head);
     cJSON_ArrayForEach(process, processes)
     {
         process_row(&table, process, color);
     }
-    render_table(out, &table);
-    render_table_free(&table);
+    append_table(out, &table);
+    table_free(&table);
     cJSON_ArrayForEach(process, processes)
     {
         absence_line(out, process);

@@ -11,25 +11,6 @@ void render_duration(struct buf *out, double ms); /* "40ms", "12s", "3m02s", "2h
 void render_size(struct buf *out, double bytes);  /* "812K", "1.6M", "24M" */
 void render_count(struct buf *out, double value); /* "0", "3812"; below ten with a decimal: "0.5" */
 
-struct render_cell {
-    char text[48];
-    const char *paint;
-};
-
-/* Cells that are columns wide and then some; the text of each row is `columns` cells. Lines up columns by
- * the widest cell. paint: the escape sequence for a cell, or NULL. */
-struct render_table {
-    size_t columns;
-    size_t len; /* cells so far */
-    struct render_cell *cells;
-};
-
-/* Zero-initialised but for columns is empty. printf's arguments make the cell. */
-void render_cell(struct render_table *table, const char *paint, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-void render_table(struct buf *out, const struct render_table *table);
-void render_table_free(struct render_table *table);
-
 /* "worker:2", "consumer:garden": what an operator types for this process. */
 void render_title(struct buf *out, const cJSON *process);
 

@@ -38,12 +38,7 @@ int failed_retry(const struct cli *cli, struct failure_admin *admin,
 int failed_remove(const struct cli *cli, struct failure_admin *admin,
                   const struct failed_wanted *wanted);
 
-/* "a/b" for a terminal: no control characters, at most `most` bytes; for JSON: valid UTF-8. Freed by the caller. */
+/* "a/b" for a terminal: no control characters, at most `most` bytes. Freed by the caller. */
 char *failed_printable(struct bytes text, size_t most);
-char *failed_utf8(struct bytes text);
-/* "App\Message\MqttMessage", or what is known in its place. */
-struct bytes failed_class(const struct failed *failed);
-/* The error that a person is shown of it. */
-struct bytes failed_error(const struct failed *failed);
 
 #endif

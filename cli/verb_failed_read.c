@@ -27,7 +27,8 @@ char *failed_printable(struct bytes text, size_t most)
     return out;
 }
 
-char *failed_utf8(struct bytes text)
+/* For JSON; freed by the caller. */
+static char *make_utf8(struct bytes text)
 {
     struct buf mended = {0};
 
@@ -37,12 +38,14 @@ char *failed_utf8(struct bytes text)
     return copy;
 }
 
-struct bytes failed_class(const struct failed *failed)
+/* "App\Message\MqttMessage", or what is known in its place. */
+static struct bytes class_of(const struct failed *failed)
 {
     return failed->class.len > 0 ? failed->class : BYTES("?");
 }
 
-struct bytes failed_error(const struct failed *failed)
+/* What a person is shown of it. */
+static struct bytes error_of(const struct failed *failed)
 {
     if (failed->error.len > 0)
         return failed->error;
@@ -91,8 +94,8 @@ static void add_summary(cJSON *object, const struct failure_message *message,
         cli_add_text(object, "topic", failed->envelope.topic);
     else
         cJSON_AddNullToObject(object, "topic");
-    cli_add_text(object, "class", failed_class(failed));
-    cli_add_text(object, "error", failed_error(failed));
+    cli_add_text(object, "class", class_of(failed));
+    cli_add_text(object, "error", error_of(failed));
     cli_add_text(object, "errorClass", failed->error_class);
     add_time(object, "failedAt", message->failed_us);
     cli_add_text(object, "transport", failed->transport);
@@ -146,14 +149,14 @@ static void list_head(struct listing *listing)
 static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
-    char *error = failed_printable(failed_error(failed), TEXT_MOST);
+    char *error = failed_printable(error_of(failed), TEXT_MOST);
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
     list_cell(listing, ID, message->id);
     list_cell(listing, WHEN, bytes_of(when));
     list_cell(listing, TOPIC, failed->is_message ? failed->envelope.topic : BYTES("-"));
-    list_cell(listing, CLASS, failed_class(failed));
+    list_cell(listing, CLASS, class_of(failed));
     buf_printf(&listing->rows, "%s%s\n", message->taken ? "[in a worker's hands] " : "", error);
     free(error);
 }
@@ -357,13 +360,13 @@ static void show_text(struct showing *showing, const struct failure_message *mes
 
     write_time(message->failed_us, when);
     show_line(out, "Message", message->id);
-    show_line(out, "Class", failed_class(failed));
+    show_line(out, "Class", class_of(failed));
     if (failed->is_message)
         show_line(out, "Topic", envelope->topic);
     buf_printf(out, "%-11s %s UTC%s\n", "Failed", when,
                message->taken ? ", in a PHP worker's hands" : "");
     show_line(out, "Transport", failed->transport);
-    show_line(out, "Error", failed_error(failed));
+    show_line(out, "Error", error_of(failed));
     show_line(out, "Error class", failed->error_class);
     if (failed->is_message && envelope->received_us > 0) {
         write_time(envelope->received_us, when);
@@ -492,7 +495,7 @@ struct statistics {
 
 static void count_name(struct count **counts, struct bytes text)
 {
-    char *name = failed_utf8(text);
+    char *name = make_utf8(text);
     struct count *found;
 
     HASH_FIND_STR(*counts, name, found);
@@ -519,10 +522,10 @@ static bool count_one(void *context, const struct failure_message *message)
     statistics->total++;
     statistics->taken += message->taken;
     write_time(message->failed_us, when);
-    count_name(&statistics->counts[BY_CLASS], failed_class(&failed));
+    count_name(&statistics->counts[BY_CLASS], class_of(&failed));
     count_name(&statistics->counts[BY_TOPIC],
                failed.is_message ? failed.envelope.topic : BYTES("-"));
-    count_name(&statistics->counts[BY_ERROR], failed_error(&failed));
+    count_name(&statistics->counts[BY_ERROR], error_of(&failed));
     count_name(&statistics->counts[BY_HOUR], bytes_slice(bytes_of(when), 0, 13));
     return true;
 }
