@@ -22,7 +22,7 @@ enum entry_state {
 
 /* What is published with an entry, or by it: entries that are still pending in Redis, and ours. */
 struct carried {
-    struct stream_id *ids; /* in their order */
+    struct stream_id *ids; /* in their order; of a newest value the last one is the one before it */
     size_t len;
     size_t capacity;
     struct buf

@@ -54,16 +54,17 @@ static void open_window(struct lane *lane, struct entry *entry, int64_t now_ms)
     source_set_gathered(entry);
 }
 
+/* The last one that an entry carries is published if the entry is refused: no value that comes late may become it. */
 static void add_latest(struct lane *lane, struct entry *entry)
 {
     struct entry *other = lane->gathered;
 
     if (!gather_is_newer(entry, other)) {
-        source_carry(other, entry);
+        source_conflate(other, entry);
         return;
     }
     source_set_gathered(entry);
-    source_carry(entry, other);
+    source_conflate(entry, other);
     lane->gathered = entry;
 }
 

@@ -222,27 +222,39 @@ void source_uncount_all(struct source *source)
         source_uncount(entry);
 }
 
-static void carry(struct entry *entry, struct stream_id id)
+static void count_carried(struct source *source, size_t more)
 {
-    entry_carry(entry, id);
-    entry->source->load.carried++;
-    entry->source->total->carried++;
+    source->load.carried += more;
+    source->total->carried += more;
+}
+
+/* The entry stands for the other one, whose ids it has taken over. */
+static void replace(struct entry *entry, struct entry *other)
+{
+    entry->redelivered = entry->redelivered || other->redelivered;
+    if (entry->failures < other->failures)
+        entry->failures = other->failures;
+    source_release(other);
 }
 
 void source_carry(struct entry *entry, struct entry *other)
 {
     source_uncount(other);
-    if (entry->carried.len ==
-        0) /* a newer value takes the place of the newest: no copy of thousands */
-        entry_swap_ids(entry, other);
+    entry_carry(entry, other->id);
+    count_carried(entry->source, 1);
+    replace(entry, other);
+}
+
+void source_conflate(struct entry *entry, struct entry *other)
+{
+    source_uncount(other);
+    entry_swap_ids(entry, other);
+    entry_carry(entry, other->id);
     for (size_t i = 0; i < other->carried.len; i++)
-        carry(entry, other->carried.ids[i]);
-    source_uncarry(other);
-    carry(entry, other->id);
-    entry->redelivered = entry->redelivered || other->redelivered;
-    if (entry->failures < other->failures)
-        entry->failures = other->failures;
-    source_release(other);
+        entry_carry(entry, other->carried.ids[i]);
+    other->carried.len = 0;
+    count_carried(entry->source, 1);
+    replace(entry, other);
 }
 
 void source_set_aside(struct entry *entry)

@@ -101,8 +101,11 @@ void source_set_aside(struct entry *entry);
 void source_set_gathered(struct entry *entry); /* the same until its window ends */
 /* It waits for its row, without its value. */
 void source_set_failing(struct entry *entry);
-/* The entry is published with `other` of the same source, or by it, and so is what it carries. It is released. */
+/* Of a batch: `other` of the same source, which carries nothing, is published with the entry. It is released. */
 void source_carry(struct entry *entry, struct entry *other);
+/* Of `latest`: the entry is published in place of `other` of the same source, and of what that carries. They stand
+ * before all that the entry carries already. `other` is released. */
+void source_conflate(struct entry *entry, struct entry *other);
 void source_add_bytes(struct entry *entry, size_t bytes); /* it holds so many more */
 /* What it carries is forgotten: it is acknowledged, or read again. */
 void source_uncarry(struct entry *entry);

@@ -6,8 +6,8 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, pend
-from bridge.faulty import HANG, FaultyHub
+from bridge.entries import add_many, pend, php_value
+from bridge.faulty import HANG, PROBE, FaultyHub
 from bridge.proxy import choking_proxy
 
 
@@ -29,6 +29,10 @@ def documents(sse):
 
 def numbered(count, topics=5):
     return [(f"plant/{number % topics}", str(number)) for number in range(count)]
+
+
+def number_of(identity):
+    return int(identity.rsplit("-", 1)[1])
 
 
 # latest ------------------------------------------------------------------------------------------------
@@ -75,6 +79,35 @@ def test_a_newest_value_that_is_refused_leaves_the_one_before_it(start, makers, 
     assert [event.payload for event in sse.caught_up() if event.document["topic"] == "plant/1"] == ["second"]
     [row] = database.failures()
     assert "choke" in row["body"]
+
+
+def test_of_several_values_the_one_before_a_refused_one_is_published(start, redis):
+    """The hub puts 2 off; 3, 4 and 5 are gathered meanwhile, and 5 is refused."""
+    hub = FaultyHub()
+    asked = []
+
+    def script(update):
+        if update.id == PROBE:
+            return None
+        asked.append(number_of(update.id))
+        return {2: None if 5 in asked else 429, 5: 403}.get(asked[-1])
+
+    def add_value(number):
+        headers = {"X-Mqtt-Id": f"{7:032x}-{number}"}
+        redis.client.xadd("messages", {"message": php_value("plant/1", str(number), headers)})
+
+    hub.script = script
+    try:
+        start(url=hub.url, publish="latest", window="20ms")
+        for number in (1, 2):
+            add_value(number)
+            wait_until(lambda number=number: number in asked, 15, f"{number} is sent")
+        for number in (3, 4, 5):
+            add_value(number)
+        redis.wait_drained()
+        assert [number_of(identity) for identity in hub.passed if identity != PROBE][-1] == 4
+    finally:
+        hub.close()
 
 
 def test_a_topic_whose_newest_values_are_never_taken_holds_up_no_other(start, redis, sse, bridge, database):

@@ -55,10 +55,24 @@ static void test_the_newest_entry_carries_those_before_it(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_false(gather_add(lane, new_entry(&here, order[i]), 1000));
     assert_int_equal(lane->gathered->id.ms, 7);
-    assert_carried(lane->gathered, (const uint64_t[]){5, 6}, 2);
+    assert_carried(lane->gathered, (const uint64_t[]){6, 5}, 2);
     assert_int_equal(lane->window_ms, 1500);
     assert_int_equal(total.entries[ENTRY_GATHERED], 1);
     assert_int_equal(total.carried, 2);
+    end(lane);
+}
+
+static void test_a_value_that_comes_late_is_not_the_one_before(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+    const uint64_t order[] = {5, 7, 3, 9, 1};
+
+    (void)state;
+    for (size_t i = 0; i < 5; i++)
+        (void)gather_add(lane, new_entry(&here, order[i]), 1000);
+    assert_int_equal(lane->gathered->id.ms, 9);
+    assert_carried(lane->gathered, (const uint64_t[]){1, 3, 5, 7}, 4);
+    assert_int_equal(total.carried, 4);
     end(lane);
 }
 
@@ -118,7 +132,7 @@ static void test_a_value_that_waits_gives_way_to_a_newer_one(void **state)
     gather_refresh(lane);
     assert_null(lane->gathered);
     assert_int_equal(lane->head->id.ms, 3);
-    assert_carried(lane->head, (const uint64_t[]){2, 1}, 2);
+    assert_carried(lane->head, (const uint64_t[]){1, 2}, 2);
     gather_refresh(lane);
     assert_int_equal(lane->head->id.ms, 3);
     end(lane);
@@ -257,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_newest_entry_carries_those_before_it),
+        cmocka_unit_test(test_a_value_that_comes_late_is_not_the_one_before),
         cmocka_unit_test(test_a_batch_is_carried_by_its_first_entry_until_it_is_full),
         cmocka_unit_test(test_a_batch_is_full_with_its_bytes),
         cmocka_unit_test(test_entries_of_two_sources_are_not_carried_together),
