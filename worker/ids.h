@@ -9,7 +9,7 @@ struct left {
     struct source *source;
     struct stream_id id;
     bool redelivered;
-    bool alone; /* of a batch that failed: it is published by itself */
+    bool alone; /* of a batch that failed: by itself; in place of a refused value: at once */
 };
 
 struct ids {

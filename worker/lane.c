@@ -155,14 +155,52 @@ void lane_leave_batches(struct lane *lane)
     leave_first(lane, first, true);
 }
 
+static void leave_with_rest(struct lane *lane, struct entry *before)
+{
+    ids_push_front(&lane->left,
+                   (struct left){before->source, before->id, before->redelivered, true});
+    lane->rest = source_take_carried(before);
+    source_release(before);
+}
+
 void lane_leave_one_before(struct lane *lane)
 {
-    struct entry *head = lane->head;
-    size_t len = head->carried.len;
+    struct entry *before = source_take_carried(lane->head);
 
-    if (len > 0)
-        ids_push_front(&lane->left, carried_at(head, len - 1, false));
-    source_uncarry_last(head);
+    if (before == NULL)
+        return;
+    if (lane->rest == NULL)
+        leave_with_rest(lane, before);
+    else
+        leave_first(lane, before, false); /* two transports have one topic */
+}
+
+/* Its page has only ones that are published in place of others, and the first of them has the rest. */
+static bool has_rest_of(const struct lane *lane, const struct source *source)
+{
+    return lane->reading_alone && lane->rest != NULL && lane->rest->source == source;
+}
+
+void lane_take_rest(struct lane *lane, struct entry *entry)
+{
+    if (!has_rest_of(lane, entry->source))
+        return;
+    source_conflate(entry, lane->rest);
+    lane->rest = NULL;
+}
+
+void lane_skip_one_before(struct lane *lane)
+{
+    if (has_rest_of(lane, lane->reading))
+        leave_with_rest(lane, lane->rest);
+}
+
+void lane_forget_left(struct lane *lane)
+{
+    ids_free(&lane->left);
+    if (lane->rest != NULL)
+        source_release(lane->rest);
+    lane->rest = NULL;
 }
 
 void lane_set_aside(struct lane *lane, size_t limit)
@@ -199,6 +237,15 @@ void lane_add(struct lane *lane, struct entry *entry, size_t limit)
         source_set_aside(entry);
 }
 
+static void forget_left_of(struct lane *lane, const struct source *source)
+{
+    ids_forget(&lane->left, source);
+    if (lane->rest == NULL || lane->rest->source != source)
+        return;
+    source_release(lane->rest);
+    lane->rest = NULL;
+}
+
 void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
 {
     struct entry *first = lane->head, *next;
@@ -220,9 +267,9 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
         lane->gathered = NULL;
     }
     if (source == NULL)
-        ids_free(&lane->left);
+        lane_forget_left(lane);
     else
-        ids_forget(&lane->left, source);
+        forget_left_of(lane, source);
     if (source == NULL || lane->reading == source)
         lane->reading = NULL;
 }

@@ -19,6 +19,7 @@ struct lane_list {
 struct lane {
     struct entry *head; /* utlist.h; those that are set aside (ENTRY_ASIDE) are the first ones */
     struct ids left;    /* behind them: left in Redis */
+    struct entry *rest; /* what the first of those carries: source_take_carried; NULL: nothing */
     struct entry *gathered; /* behind those: see gather.h */
     int64_t window_ms;
     const struct settings_route *route; /* has entries wait for a window; NULL: none wait */
@@ -70,8 +71,13 @@ void lane_explain(struct lane *lane, const char *why);
 void lane_set_aside(struct lane *lane, size_t limit);
 /* A batch has failed: all that the lane has is left, in its order, and what the first one carries is published alone. */
 void lane_leave_batches(struct lane *lane);
-/* The newest value goes aside: the one before it, which it carries, is left instead. */
+/* The newest value is refused: the one before it is left, to be published in its place with all the others (rest). */
 void lane_leave_one_before(struct lane *lane);
+/* The one before has been read again, and carries the rest. */
+void lane_take_rest(struct lane *lane, struct entry *entry);
+/* It is not there to be published: the one before that is left, with what remains of the rest. */
+void lane_skip_one_before(struct lane *lane);
+void lane_forget_left(struct lane *lane);
 /* Releases what is of that source (NULL: of any), but not the first one if keep_head, and forgets what is left. */
 void lane_forget(struct lane *lane, const struct source *source, bool keep_head);
 

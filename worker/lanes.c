@@ -143,7 +143,7 @@ void lanes_forget_waiting(struct lanes *lanes)
         if (lane->aside || lane->list == &lanes->paused)
             lane_forget(lane, NULL, lanes_is_in_flight(lanes, lane));
         else
-            ids_free(&lane->left);
+            lane_forget_left(lane);
         if (lane->head == NULL)
             lanes_place(lanes, lane);
     }
@@ -192,9 +192,10 @@ static void append(struct lane *lane, struct entry *entry)
 void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms)
 {
     enum publish_mode publish = lane_publish(lane);
-    bool is_alone = publish == PUBLISH_EACH || lane->reading_alone ||
-                    (publish == PUBLISH_BATCH && entry->redelivered);
+    bool is_alone = publish == PUBLISH_EACH ||
+                    (publish == PUBLISH_BATCH && (lane->reading_alone || entry->redelivered));
 
+    lane_take_rest(lane, entry);
     if (is_alone || !gather_fits(lane, entry)) {
         append(lane, gather_take(lane));
         append(lane, entry);
@@ -205,8 +206,13 @@ void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms)
 
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
 {
-    lane->reading = NULL;
     ids_drop(&lane->left, read);
+    if (read > 0)
+        lane_skip_one_before(lane);
+    /* It has waited for its window, in the place of the one that was refused. */
+    if (lane_publish(lane) == PUBLISH_LATEST && lane->reading_alone && lane->left.len == 0)
+        append(lane, gather_take(lane));
+    lane->reading = NULL;
     lanes_place(lanes, lane);
 }
 

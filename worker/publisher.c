@@ -148,8 +148,8 @@ static void divide_batch(struct publisher *publisher, struct lane *lane, const c
 }
 
 /* What becomes of messages that were published together. True: they stay with the publisher. A newest value that failed
- * waits for another window, where a newer one may take its place. In the end it goes aside alone: the one before it is
- * published, and those before that have a newer one in their place. */
+ * waits for another window, where a newer one may take its place. In the end it leaves alone, and the one before it is
+ * published in place of all the others. */
 static bool keep_carried(struct publisher *publisher, struct lane *lane, enum verdict *verdict,
                          const char *why)
 {
@@ -170,7 +170,6 @@ static bool keep_carried(struct publisher *publisher, struct lane *lane, enum ve
     }
     *verdict = VERDICT_REJECT;
     lane_leave_one_before(lane);
-    settle_carried(lane->head);
     return false;
 }
 

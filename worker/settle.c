@@ -137,7 +137,8 @@ static void leave(struct settle *settle, struct entry *entry, enum stats_counter
     source_release(entry);
 }
 
-void settle_carried(struct entry *entry)
+/* What the entry carries was published with it, or has it in its place. */
+static void settle_carried(struct entry *entry)
 {
     struct settle *settle = entry->source->settle;
     const struct carried *carried = &entry->carried;

@@ -27,8 +27,6 @@ void settle_free(struct settle *settle);
 
 /* cause: for people. */
 void settle_entry(struct entry *entry, enum verdict verdict, const char *cause);
-/* What the entry carries is done, and with it no longer: it was published, or has a newer one in its place. */
-void settle_carried(struct entry *entry);
 /* Its value can't be decoded: likewise, as it is. */
 void settle_undecodable(struct entry *entry, const char *cause);
 /* A pending id whose body is gone. */

@@ -97,15 +97,6 @@ void source_uncarry(struct entry *entry)
     entry->carried.len = 0;
 }
 
-void source_uncarry_last(struct entry *entry)
-{
-    if (entry->carried.len == 0)
-        return;
-    entry->carried.len--;
-    entry->source->load.carried--;
-    entry->source->total->carried--;
-}
-
 void source_add_bytes(struct entry *entry, size_t bytes)
 {
     remove_load(entry);
@@ -255,6 +246,21 @@ void source_conflate(struct entry *entry, struct entry *other)
     other->carried.len = 0;
     count_carried(entry->source, 1);
     replace(entry, other);
+}
+
+struct entry *source_take_carried(struct entry *entry)
+{
+    struct carried *carried = &entry->carried;
+
+    if (carried->len == 0)
+        return NULL;
+    struct entry *last = entry_new(entry->source, carried->ids[carried->len - 1]);
+    last->redelivered = entry->redelivered;
+    carried->len--;
+    entry_swap_ids(last, entry);
+    source_open(entry->source, last, ENTRY_ASIDE);
+    count_carried(entry->source, (size_t)-1);
+    return last;
 }
 
 void source_set_aside(struct entry *entry)

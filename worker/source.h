@@ -109,7 +109,9 @@ void source_conflate(struct entry *entry, struct entry *other);
 void source_add_bytes(struct entry *entry, size_t bytes); /* it holds so many more */
 /* What it carries is forgotten: it is acknowledged, or read again. */
 void source_uncarry(struct entry *entry);
-void source_uncarry_last(struct entry *entry);
+/* An entry without its value in place of what that one carries: the last of it, which carries the others; it is aside.
+ * NULL: that one carries nothing. */
+struct entry *source_take_carried(struct entry *entry);
 void source_release(struct entry *entry); /* it is open no longer, and its memory is given back */
 /* It has left with an outcome. */
 void source_handled(struct source *source, bool done);

@@ -165,7 +165,7 @@ static void test_all_batches_of_a_lane_are_left_in_their_order(void **state)
     end(lane);
 }
 
-static void test_only_the_value_before_the_newest_is_left(void **state)
+static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
@@ -175,8 +175,76 @@ static void test_only_the_value_before_the_newest_is_left(void **state)
     lane_leave_one_before(lane);
     assert_int_equal(lane->left.len, 1);
     assert_int_equal(ids_at(&lane->left, 0)->id.ms, 3);
-    assert_carried(lane->head, (const uint64_t[]){1, 2}, 2);
-    assert_int_equal(total.carried, 2);
+    assert_carried(lane->head, NULL, 0);
+    assert_int_equal(lane->rest->id.ms, 2);
+    assert_carried(lane->rest, (const uint64_t[]){1}, 1);
+    assert_int_equal(total.carried, 1);
+    source_release(lane_pop(lane));
+    end(lane);
+}
+
+static void test_the_value_before_is_read_again_and_carries_the_rest(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+
+    (void)state;
+    gather(lane, 1, 4);
+    lane_add(lane, gather_take(lane), 1000);
+    lane_leave_one_before(lane);
+    source_release(lane_pop(lane));
+    lane->reading = &here;
+    lane->reading_alone = true;
+    ids_drop(&lane->left, 1);
+    struct entry *before = new_entry(&here, 3);
+    lane_take_rest(lane, before);
+    lane_skip_one_before(lane);
+    assert_null(lane->rest);
+    assert_int_equal(lane->left.len, 0);
+    assert_carried(before, (const uint64_t[]){1, 2}, 2);
+    source_release(before);
+    end(lane);
+}
+
+static void test_a_value_before_that_is_gone_leaves_the_one_before_it(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+
+    (void)state;
+    gather(lane, 1, 4);
+    lane_add(lane, gather_take(lane), 1000);
+    lane_leave_one_before(lane);
+    source_release(lane_pop(lane));
+    lane->reading = &here;
+    lane->reading_alone = true;
+    for (uint64_t number = 2; number >= 1; number--) {
+        ids_drop(&lane->left, 1);
+        lane_skip_one_before(lane);
+        assert_int_equal(lane->left.len, 1);
+        assert_int_equal(ids_at(&lane->left, 0)->id.ms, number);
+    }
+    assert_null(lane->rest);
+    end(lane);
+}
+
+static void test_two_transports_leave_what_their_values_carry(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+
+    (void)state;
+    gather(lane, 1, 4);
+    lane_add(lane, gather_take(lane), 1000);
+    lane_leave_one_before(lane);
+    source_release(lane_pop(lane));
+    for (uint64_t number = 5; number <= 8; number++)
+        (void)gather_add(lane, new_entry(&elsewhere, number), 0);
+    DL_APPEND(lane->head, gather_take(lane));
+    lane_leave_one_before(lane);
+    assert_int_equal(lane->left.len, 4);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(ids_at(&lane->left, i)->id.ms, 5 + i);
+    lane_forget(lane, &here, false);
+    assert_null(lane->rest);
+    assert_int_equal(lane->left.len, 3);
     end(lane);
 }
 
@@ -277,7 +345,10 @@ int main(void)
         cmocka_unit_test(test_entries_of_two_sources_are_not_carried_together),
         cmocka_unit_test(test_a_value_that_waits_gives_way_to_a_newer_one),
         cmocka_unit_test(test_all_batches_of_a_lane_are_left_in_their_order),
-        cmocka_unit_test(test_only_the_value_before_the_newest_is_left),
+        cmocka_unit_test(test_the_value_before_the_newest_is_left_with_the_rest),
+        cmocka_unit_test(test_the_value_before_is_read_again_and_carries_the_rest),
+        cmocka_unit_test(test_a_value_before_that_is_gone_leaves_the_one_before_it),
+        cmocka_unit_test(test_two_transports_leave_what_their_values_carry),
         cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_what_is_carried_counts_as_open_until_it_is_released),
