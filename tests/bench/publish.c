@@ -1,10 +1,11 @@
 /* A device that publishes at a rate, or as fast as the broker takes it: MQTT 3.1.1 on a bare socket, so that
  * its own cost stays small beside what is measured.
  *
- *     build/tests/bench/publish PORT COUNT [TOPICS [RATE [QOS]]]       to 127.0.0.1; 1000 topics, rate 0: no limit, QoS 1
+ *     build/tests/bench/publish PORT COUNT [TOPICS [RATE [QOS [SIZE]]]]
  *
- * Payloads are JSON of 100 bytes, with a number from 0 on and the time of sending in unix us. Ends when the broker has
- * acknowledged every message; at QoS 0, when it has read them. Prints the seconds that it took. */
+ * To 127.0.0.1. 1000 topics, rate 0: no limit, QoS 1. Payloads are JSON of SIZE bytes (100; 0: as short as they are),
+ * with a number from 0 on and the time of sending in unix us. Ends when the broker has acknowledged every message; at
+ * QoS 0, when it has read them. Prints the seconds that it took. */
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 
@@ -16,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PAYLOAD_SIZE   100
+#define PAYLOAD_MAX    120
 #define WRITE_MESSAGES 128  /* in one write */
 #define WINDOW         1024 /* unacknowledged; small enough that neither side's socket fills up */
 #define ACK_SIZE       4    /* CONNACK and PUBACK alike (MQTT 3.1.1, sections 3.2 and 3.4) */
@@ -28,6 +29,7 @@ struct device {
     size_t topics;
     size_t rate; /* messages a second; 0: no limit */
     bool qos_1;
+    size_t size; /* of a payload, at least */
     size_t sent;
     size_t acknowledged; /* QoS 0: always as many as sent */
     int64_t started_us;
@@ -92,26 +94,48 @@ static void say_hello(int fd)
         die("CONNACK");
 }
 
+static void append_length(struct buf *out, size_t length)
+{
+    if (length >= 128) {
+        buf_append_char(out, (char)(length % 128 | 128));
+        length /= 128;
+    }
+    buf_append_char(out, (char)length);
+}
+
+static size_t write_payload(char payload[PAYLOAD_MAX], const struct device *device)
+{
+    static const char NOTE[] = ",\"note\":\"";
+    size_t len =
+        (size_t)snprintf(payload, PAYLOAD_MAX, "{\"temp\":21.5,\"sequence\":%zu,\"at\":%lld",
+                         device->sent, (long long)clock_wall_us());
+
+    if (len + sizeof(NOTE) + 1 <= device->size) {
+        size_t filled = len + sizeof(NOTE) - 1;
+
+        memcpy(payload + len, NOTE, sizeof(NOTE) - 1);
+        memset(payload + filled, 'x', device->size - 2 - filled);
+        payload[device->size - 2] = '"';
+        len = device->size - 1;
+    }
+    payload[len] = '}';
+    return len + 1;
+}
+
 static void append_publish(struct buf *out, const struct device *device)
 {
-    char topic[40], payload[PAYLOAD_SIZE + 1];
+    char topic[40], payload[PAYLOAD_MAX];
     size_t topic_len = (size_t)snprintf(topic, sizeof(topic), "bench/room%zu/climate",
                                         device->sent % device->topics);
-    int filled = snprintf(payload, sizeof(payload),
-                          "{\"temperature\":21.5,\"sequence\":%zu,\"at\":%lld,\"note\":\"",
-                          device->sent, (long long)clock_wall_us());
-    size_t remaining = 2 + topic_len + (device->qos_1 ? 2 : 0) + PAYLOAD_SIZE;
+    size_t payload_len = write_payload(payload, device);
 
-    memset(payload + filled, 'x', (size_t)(PAYLOAD_SIZE - filled));
-    memcpy(payload + PAYLOAD_SIZE - 2, "\"}", 2);
     buf_append_char(out, device->qos_1 ? 0x32 : 0x30);
-    buf_append_char(out, (char)(remaining % 128 | 128));
-    buf_append_char(out, (char)(remaining / 128));
+    append_length(out, 2 + topic_len + (device->qos_1 ? 2 : 0) + payload_len);
     append_u16(out, topic_len);
     buf_append(out, (struct bytes){topic, topic_len});
     if (device->qos_1)
         append_u16(out, 1 + device->sent % 65535);
-    buf_append(out, (struct bytes){payload, PAYLOAD_SIZE});
+    buf_append(out, (struct bytes){payload, payload_len});
 }
 
 /* How many may have been sent by now. */
@@ -168,11 +192,12 @@ int main(int argc, char **argv)
     struct device device = {.count = argument(argc, argv, 2, 0),
                             .topics = argument(argc, argv, 3, 1000),
                             .rate = argument(argc, argv, 4, 0),
-                            .qos_1 = argument(argc, argv, 5, 1) == 1};
+                            .qos_1 = argument(argc, argv, 5, 1) == 1,
+                            .size = argument(argc, argv, 6, 100)};
     struct buf out = {0};
 
-    if (device.count == 0 || device.topics == 0) {
-        fprintf(stderr, "usage: publish PORT COUNT [TOPICS [RATE [QOS]]]\n");
+    if (device.count == 0 || device.topics == 0 || device.size > PAYLOAD_MAX) {
+        fprintf(stderr, "usage: publish PORT COUNT [TOPICS [RATE [QOS [SIZE]]]]\n");
         return 2;
     }
     device.fd = connect_to(atoi(argv[1]));

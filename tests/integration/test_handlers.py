@@ -191,7 +191,8 @@ def test_answers_may_come_in_any_order(start, redis, sse):
     ('{"id":"ID"}', False, "either `updates` or `error`"),
     ('{"id":"ID","updates":[{"data":1,"privat":true}]}', False, "an unknown member `privat`"),
     ('{"id":"ID","updates":[{"topic":"x/.well-known/mercure","data":1}]}', False, "keeps for itself"),
-    ('{"id":"ID","updates":[{"data":' + 1100 * "[" + 1100 * "]" + '}]}', False, "nested deeper than 1024"),
+    pytest.param('{"id":"ID","updates":[{"data":' + 1100 * "[" + 1100 * "]" + '}]}', False, "nested deeper than 1024",
+                 id="nested too deep"),
 ])
 def test_a_message_that_is_answered_with_a_fault_goes_aside_alone(start, redis, sse, database, given, starts,
                                                                   line, retried, why):
