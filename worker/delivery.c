@@ -32,7 +32,10 @@ static void hand_on(struct redelivery *redelivery, const struct queue_entry *fou
     if (entry_fill(entry, found->value, source_stream(source), &err) < 0) {
         source_open(source, entry, ENTRY_CURRENT);
         settle_undecodable(entry, err.text);
-    } else if (publisher_drops(redelivery->publisher, entry)) {
+        return;
+    }
+    publisher_match(redelivery->publisher, entry);
+    if (publication_drops(entry)) {
         source_open(source, entry, ENTRY_CURRENT);
         settle_entry(entry, VERDICT_DROPPED, "");
     } else if (lane != NULL) {

@@ -8,6 +8,7 @@
 #include "common/wire/handler_line.h"
 
 struct source;
+struct routes_match;
 
 enum entry_state {
     ENTRY_QUEUED,   /* redelivered, and waits for its turn */
@@ -41,13 +42,14 @@ void answer_free(struct answer *answer); /* NULL is allowed */
 
 struct entry {
     struct stream_id id;
-    struct source *source;    /* where it came from, and where it is acknowledged */
-    struct arena arena;       /* owner of the bytes below */
-    struct bytes value;       /* the field as it was */
-    struct envelope envelope; /* decoded; topic and payload are in it */
-    struct bytes identity;    /* X-Mqtt-Id, or its name where another program dispatched it */
-    size_t bytes;             /* of memory that it holds, itself included */
-    int64_t read_us;          /* monotonic */
+    struct source *source;            /* where it came from, and where it is acknowledged */
+    struct arena arena;               /* owner of the bytes below */
+    struct bytes value;               /* the field as it was */
+    struct envelope envelope;         /* decoded; topic and payload are in it */
+    const struct routes_match *match; /* the publisher's; of the topic */
+    struct bytes identity; /* X-Mqtt-Id, or its name where another program dispatched it */
+    size_t bytes;          /* of memory that it holds, itself included */
+    int64_t read_us;       /* monotonic */
     struct carried carried;
     struct answer *answer; /* NULL: none; the route alone says what is published */
     struct bytes death;    /* why a handler that had it ended; empty: none did */

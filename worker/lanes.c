@@ -21,7 +21,7 @@ void lanes_free(struct lanes *lanes)
 
 static struct lane *find_or_make(struct lanes *lanes, const struct entry *entry)
 {
-    const struct settings_route *route = publication_route(lanes->publication, entry);
+    const struct settings_route *route = publication_route(entry);
     struct bytes key = publication_lane(lanes->publication, entry, route);
     struct lane *lane;
 

@@ -1,13 +1,11 @@
 #include "worker/publication.h"
 
 #include "common/base/alloc.h"
-#include "common/settings/routes.h"
 
 #include <stdlib.h>
 
 struct publication {
     struct routes *routes;
-    bool has_handlers;
     struct buf lane;
     struct buf document;
 };
@@ -17,7 +15,6 @@ struct publication *publication_new(const struct settings *settings)
     struct publication *publication = xcalloc(1, sizeof(*publication));
 
     publication->routes = routes_new(settings);
-    publication->has_handlers = settings->handlers_len > 0;
     return publication;
 }
 
@@ -31,27 +28,19 @@ void publication_free(struct publication *publication)
     free(publication);
 }
 
-bool publication_drops(struct publication *publication, const struct entry *entry)
+void publication_match(struct publication *publication, struct entry *entry)
 {
-    const struct settings_route *route =
-        routes_find(publication->routes, entry->envelope.topic, NULL);
-
-    return route != NULL && route->drop;
+    entry->match = routes_match(publication->routes, entry->envelope.topic);
 }
 
-const struct settings_handler *publication_handler(struct publication *publication,
-                                                   const struct entry *entry)
+bool publication_drops(const struct entry *entry)
 {
-    if (!publication->has_handlers)
-        return NULL;
-    return routes_handler(publication->routes, entry->envelope.topic);
+    return entry->match->settings != NULL && entry->match->settings->drop;
 }
 
-const struct settings_route *publication_route(struct publication *publication,
-                                               const struct entry *entry)
+const struct settings_route *publication_route(const struct entry *entry)
 {
-    const struct settings_route *route =
-        routes_find(publication->routes, entry->envelope.topic, NULL);
+    const struct settings_route *route = entry->match->settings;
 
     return route != NULL && route->publish != PUBLISH_EACH ? route : NULL;
 }
@@ -65,7 +54,7 @@ struct bytes publication_lane(struct publication *publication, const struct entr
     buf_append_char(&publication->lane, '\0'); /* no topic begins like this */
     buf_append_text(&publication->lane, route->name);
     buf_append_char(&publication->lane, '\0');
-    routes_append_batch_topic(publication->routes, entry->envelope.topic, &publication->lane);
+    routes_append_batch_topic(entry->match, entry->envelope.topic, &publication->lane);
     return buf_bytes(&publication->lane);
 }
 
@@ -74,7 +63,8 @@ static struct routes_message message_of(const struct entry *entry)
     return (struct routes_message){.identity = entry->identity,
                                    .topic = entry->envelope.topic,
                                    .payload = entry->envelope.payload,
-                                   .received_us = entry->envelope.received_us};
+                                   .received_us = entry->envelope.received_us,
+                                   .match = entry->match};
 }
 
 size_t publication_append_document(const struct entry *entry, struct buf *documents)
@@ -134,7 +124,7 @@ int publication_update(struct publication *publication, struct entry *entry,
 
     if (result < 0)
         return result;
-    entry->shown = routes_shows_documents(publication->routes, entry->envelope.topic);
+    entry->shown = entry->match->shows_documents;
     update_form(form, &update);
     *id = update.id;
     return 0;

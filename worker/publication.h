@@ -1,8 +1,10 @@
-/* What is published of an entry: the Mercure update that its route says (common/settings/routes.h). One thread. */
+/* What is published of an entry: the Mercure update that its route says (common/settings/routes.h). One thread.
+ *
+ *   entry->match   the route that takes its topic, found once; the publication owns it */
 #ifndef WORKER_PUBLICATION_H
 #define WORKER_PUBLICATION_H
 
-#include "common/settings/settings.h"
+#include "common/settings/routes.h"
 #include "worker/entry.h"
 
 struct publication;
@@ -10,15 +12,11 @@ struct publication;
 struct publication *publication_new(const struct settings *settings); /* they outlive it */
 void publication_free(struct publication *publication);
 
+void publication_match(struct publication *publication, struct entry *entry);
 /* Its route has `drop`: nothing is published. */
-bool publication_drops(struct publication *publication, const struct entry *entry);
-
-/* The handler that says what is published of it; NULL: none, its route does. */
-const struct settings_handler *publication_handler(struct publication *publication,
-                                                   const struct entry *entry);
+bool publication_drops(const struct entry *entry);
 /* The route that has the entry wait for a window; NULL: it is published by itself. */
-const struct settings_route *publication_route(struct publication *publication,
-                                               const struct entry *entry);
+const struct settings_route *publication_route(const struct entry *entry);
 /* Entries of one lane are published in their order; those of a batch have one. Valid until the next call. */
 struct bytes publication_lane(struct publication *publication, const struct entry *entry,
                               const struct settings_route *route);

@@ -102,9 +102,9 @@ static void wake_at(struct publisher *publisher, int64_t when_ms)
     publisher->wake_ms = clock_earlier_ms(publisher->wake_ms, when_ms);
 }
 
-bool publisher_drops(struct publisher *publisher, const struct entry *entry)
+void publisher_match(struct publisher *publisher, struct entry *entry)
 {
-    return publication_drops(publisher->publication, entry);
+    publication_match(publisher->publication, entry);
 }
 
 static void add_to_lane(void *context, struct entry *entry)
@@ -115,18 +115,10 @@ static void add_to_lane(void *context, struct entry *entry)
     lanes_add(&publisher->lanes, entry, clock_monotonic_ms());
 }
 
-const struct settings_handler *publisher_handler(struct publisher *publisher,
-                                                 const struct entry *entry)
-{
-    return publication_handler(publisher->publication, entry);
-}
-
 void publisher_add(struct publisher *publisher, struct entry *entry)
 {
-    const struct settings_handler *handler = publisher_handler(publisher, entry);
-
-    if (handler != NULL)
-        handlers_add(publisher->handlers, handler, entry);
+    if (entry->match->handler != NULL)
+        handlers_add(publisher->handlers, entry->match->handler, entry);
     else
         add_to_lane(publisher, entry);
 }

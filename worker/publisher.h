@@ -22,11 +22,8 @@ struct hub *publisher_hub(struct publisher *publisher);
 struct lanes *publisher_lanes(struct publisher *publisher);
 struct handlers *publisher_handlers(struct publisher *publisher);
 
-/* The settings have it dropped: it is settled without the hub. */
-bool publisher_drops(struct publisher *publisher, const struct entry *entry);
-/* NULL: it has none. */
-const struct settings_handler *publisher_handler(struct publisher *publisher,
-                                                 const struct entry *entry);
+/* Finds the entry's route, which says whether it is dropped: publication_drops. */
+void publisher_match(struct publisher *publisher, struct entry *entry);
 /* To its handler first, if it has one. */
 void publisher_add(struct publisher *publisher, struct entry *entry);
 /* Sends what may be sent now. */

@@ -81,9 +81,8 @@ static void hand_on(struct redelivery *redelivery)
     source_set_state(entry, ENTRY_CURRENT);
     if ((int64_t)entry->deliveries > limit) {
         snprintf(cause, sizeof(cause), "its worker%s died %u times%s%.*s",
-                 publisher_handler(redelivery->publisher, entry) != NULL ? " or handler" : "",
-                 entry->deliveries - 1, entry->death.len > 0 ? ", the last time: " : "",
-                 BYTES_ARG(entry->death));
+                 entry->match->handler != NULL ? " or handler" : "", entry->deliveries - 1,
+                 entry->death.len > 0 ? ", the last time: " : "", BYTES_ARG(entry->death));
         settle_entry(entry, VERDICT_REJECT, cause);
         return;
     }

@@ -27,16 +27,11 @@ struct route {
     struct topic_template *batch_topic; /* NULL: it makes no batches */
 };
 
-struct filter {
-    struct bytes text;
-    const struct route *route;
-};
-
 struct routes {
     struct route *routes; /* in the file's order; the last is what [mercure] says */
     size_t len;
-    struct filter *filters;
-    size_t filters_len;
+    struct routes_match *matches; /* one for each filter; the last is that of [mercure] */
+    size_t matches_len;
     struct topic_trie *trie; /* of their indexes */
     struct buf id;
     struct buf data;
@@ -100,15 +95,28 @@ static void open_default(struct route *route, const struct settings_mercure *mer
     route->private_updates = mercure->private_updates;
 }
 
+static void add_match(struct routes *routes, const struct route *route, struct bytes filter)
+{
+    bool drops = route->settings != NULL && route->settings->drop;
+
+    routes->matches =
+        xrealloc(routes->matches, (routes->matches_len + 1) * sizeof(*routes->matches));
+    routes->matches[routes->matches_len++] = (struct routes_match){
+        .filter = filter,
+        .settings = route->settings,
+        .handler = route->handler,
+        .shows_documents = !drops && route->handler == NULL && !route->private_updates &&
+                           route->data == UPDATE_DATA_MESSAGE,
+        .route = route};
+}
+
 static void add_filters(struct routes *routes, const struct route *route)
 {
     struct bytes list = bytes_of(route->settings->match), item;
 
     while (bytes_next_item(&list, &item)) {
-        topic_trie_add(routes->trie, item, (uint32_t)routes->filters_len);
-        routes->filters =
-            xrealloc(routes->filters, (routes->filters_len + 1) * sizeof(*routes->filters));
-        routes->filters[routes->filters_len++] = (struct filter){item, route};
+        topic_trie_add(routes->trie, item, (uint32_t)routes->matches_len);
+        add_match(routes, route, item);
     }
 }
 
@@ -131,6 +139,7 @@ struct routes *routes_new(const struct settings *settings)
     open_default(&routes->routes[settings->routes_len], &settings->mercure, uri);
     routes->routes[settings->routes_len].handler =
         settings_handler(settings, settings->worker.handler);
+    add_match(routes, &routes->routes[settings->routes_len], BYTES("#"));
     routes->expanded = xcalloc(most, sizeof(*routes->expanded));
     return routes;
 }
@@ -146,7 +155,7 @@ void routes_free(struct routes *routes)
         topic_template_free(routes->routes[i].batch_topic);
     }
     free(routes->routes);
-    free(routes->filters);
+    free(routes->matches);
     topic_trie_free(routes->trie);
     buf_free(&routes->id);
     buf_free(&routes->data);
@@ -157,48 +166,49 @@ void routes_free(struct routes *routes)
 }
 
 /* With no route there is nothing to be looked for. */
-static struct filter find_filter(struct routes *routes, struct bytes topic)
+const struct routes_match *routes_match(struct routes *routes, struct bytes topic)
 {
     uint32_t order = routes->len > 1 ? topic_trie_find(routes->trie, topic) : TOPIC_TRIE_NONE;
 
-    if (order == TOPIC_TRIE_NONE)
-        return (struct filter){BYTES("#"), &routes->routes[routes->len - 1]};
-    return routes->filters[order];
+    return &routes->matches[order != TOPIC_TRIE_NONE ? order : routes->matches_len - 1];
+}
+
+static const struct routes_match *match_of(struct routes *routes,
+                                           const struct routes_message *message)
+{
+    return message->match != NULL ? message->match : routes_match(routes, message->topic);
 }
 
 const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
                                          struct bytes *filter)
 {
-    struct filter found = find_filter(routes, topic);
+    const struct routes_match *match = routes_match(routes, topic);
 
     if (filter != NULL)
-        *filter = found.text;
-    return found.route->settings;
+        *filter = match->filter;
+    return match->settings;
 }
 
 bool routes_shows_documents(struct routes *routes, struct bytes topic)
 {
-    const struct route *route = find_filter(routes, topic).route;
-    bool drops = route->settings != NULL && route->settings->drop;
-
-    return !drops && route->handler == NULL && !route->private_updates &&
-           route->data == UPDATE_DATA_MESSAGE;
+    return routes_match(routes, topic)->shows_documents;
 }
 
 const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic)
 {
-    return find_filter(routes, topic).route->handler;
+    return routes_match(routes, topic)->handler;
 }
 
-static void expand_topics(struct routes *routes, const struct filter *filter, struct bytes topic)
+static void expand_topics(struct routes *routes, const struct routes_match *match,
+                          struct bytes topic)
 {
-    const struct route *route = filter->route;
+    const struct route *route = match->route;
 
     buf_clear(&routes->topics);
     for (size_t i = 0; i < route->topics_len; i++) {
         size_t from = routes->topics.len;
 
-        topic_template_expand(route->topics[i], topic, filter->text, &routes->topics);
+        topic_template_expand(route->topics[i], topic, match->filter, &routes->topics);
         routes->expanded[i].len = routes->topics.len - from;
     }
     const char *from = routes->topics.data;
@@ -276,8 +286,8 @@ static void fill_update(const struct routes *routes, const struct route *route,
 int routes_update(struct routes *routes, const struct routes_message *message,
                   struct update *update, struct error *err)
 {
-    struct filter filter = find_filter(routes, message->topic);
-    const struct route *route = filter.route;
+    const struct routes_match *match = match_of(routes, message);
+    const struct route *route = match->route;
     int result;
 
     if (route->settings != NULL && route->settings->drop)
@@ -288,7 +298,7 @@ int routes_update(struct routes *routes, const struct routes_message *message,
     if (result < 0)
         return result;
     make_id(routes, message->identity);
-    expand_topics(routes, &filter, message->topic);
+    expand_topics(routes, match, message->topic);
     fill_update(routes, route, update);
     update->alternates = routes->expanded + 1;
     update->alternates_len = route->topics_len - 1;
@@ -304,17 +314,16 @@ void routes_append_document(struct buf *documents, const struct routes_message *
                     message->received_us);
 }
 
-void routes_append_batch_topic(struct routes *routes, struct bytes topic, struct buf *out)
+void routes_append_batch_topic(const struct routes_match *match, struct bytes topic,
+                               struct buf *out)
 {
-    struct filter filter = find_filter(routes, topic);
-
-    topic_template_expand(filter.route->batch_topic, topic, filter.text, out);
+    topic_template_expand(match->route->batch_topic, topic, match->filter, out);
 }
 
 int routes_batch(struct routes *routes, const struct routes_message *first, struct bytes documents,
                  size_t count, struct update *update, struct error *err)
 {
-    const struct route *route = find_filter(routes, first->topic).route;
+    const struct routes_match *match = match_of(routes, first);
 
     clear_data(routes);
     buf_append_char(&routes->data, '[');
@@ -323,9 +332,9 @@ int routes_batch(struct routes *routes, const struct routes_message *first, stru
     make_id(routes, first->identity);
     buf_printf(&routes->id, "+%zu", count - 1);
     buf_clear(&routes->topics);
-    routes_append_batch_topic(routes, first->topic, &routes->topics);
+    routes_append_batch_topic(match, first->topic, &routes->topics);
     routes->expanded[0] = buf_bytes(&routes->topics);
-    fill_update(routes, route, update);
+    fill_update(routes, match->route, update);
     return update_check(update, err);
 }
 
@@ -333,15 +342,15 @@ int routes_handled(struct routes *routes, const struct routes_message *message,
                    const struct handler_update *given, size_t number, struct update *update,
                    struct error *err)
 {
-    struct filter filter = find_filter(routes, message->topic);
+    const struct routes_match *match = match_of(routes, message);
 
     make_id(routes, message->identity);
     if (number > 1)
         buf_printf(&routes->id, "-%zu", number);
-    expand_topics(routes, &filter, message->topic);
-    fill_update(routes, filter.route, update);
+    expand_topics(routes, match, message->topic);
+    fill_update(routes, match->route, update);
     update->alternates = routes->expanded + 1;
-    update->alternates_len = filter.route->topics_len - 1;
+    update->alternates_len = match->route->topics_len - 1;
     update->data = given->data;
     if (given->topics_len > 0) {
         update->topic = given->topics[0];

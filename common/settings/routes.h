@@ -13,25 +13,34 @@ struct routes;
 struct routes *routes_new(const struct settings *settings);
 void routes_free(struct routes *routes); /* NULL is allowed */
 
+/* What takes a topic. */
+struct routes_match {
+    struct bytes filter;                    /* "#" where no section does */
+    const struct settings_route *settings;  /* NULL: none does, [mercure] says what is published */
+    const struct settings_handler *handler; /* is given the messages; NULL: none is */
+    /* They are published to everybody, as message documents: what they hold is no secret of some subscribers, nor replaced
+     * by what a handler answers. */
+    bool shows_documents;
+    const struct route *route;
+};
+
+/* Valid as long as the routes. */
+const struct routes_match *routes_match(struct routes *routes, struct bytes topic);
+/* The same, one by one; filter may be NULL. */
+const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
+                                         struct bytes *filter);
+bool routes_shows_documents(struct routes *routes, struct bytes topic);
+const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic);
+
 struct routes_message {
     struct bytes identity;
     struct bytes topic;
     struct bytes payload;
-    int64_t received_us; /* since 1970; 0: not known */
+    int64_t received_us;              /* since 1970; 0: not known */
+    const struct routes_match *match; /* of its topic; NULL: it is looked for */
 };
 
 enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
-
-/* The section that takes the topic, and its filter that does; NULL: none does, [mercure] says what is published.
- * filter may be NULL. */
-const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
-                                         struct bytes *filter);
-
-/* Its messages are published to everybody, as message documents: what they hold is no secret of some subscribers, nor
- * replaced by what a handler answers. */
-bool routes_shows_documents(struct routes *routes, struct bytes topic);
-/* The handler that is given messages of the topic; NULL: none. */
-const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic);
 
 /* ROUTES_PUBLISH: *update is filled, valid until the next call. ROUTES_DROP: nothing is published. -ERR_REFUSED: it
  * can't be published whoever asks; err says why. */
@@ -40,7 +49,8 @@ MUST_CHECK int routes_update(struct routes *routes, const struct routes_message 
 
 /* Of a route that publishes in batches. The topic for which messages are gathered; their documents, with commas between;
  * and the update with `count` of them. -ERR_REFUSED as routes_update. */
-void routes_append_batch_topic(struct routes *routes, struct bytes topic, struct buf *out);
+void routes_append_batch_topic(const struct routes_match *match, struct bytes topic,
+                               struct buf *out);
 void routes_append_document(struct buf *documents, const struct routes_message *message);
 MUST_CHECK int routes_batch(struct routes *routes, const struct routes_message *first,
                             struct bytes documents, size_t count, struct update *update,

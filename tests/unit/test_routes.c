@@ -223,7 +223,7 @@ static void test_a_batch_is_an_array_on_its_topic(void **state)
     open_routes("[route:b]\nmatch=plant/+/#\npublish=batch\nbatch_topic=plants/{1}\ntype=batch\n");
     routes_append_document(&documents, &first);
     routes_append_document(&documents, &second);
-    routes_append_batch_topic(routes, second.topic, &topic);
+    routes_append_batch_topic(routes_match(routes, second.topic), second.topic, &topic);
     expect_bytes(buf_bytes(&topic), "plants/a");
     assert_int_equal(routes_batch(routes, &first, buf_bytes(&documents), 2, &update, &refused), 0);
     expect_bytes(update.topic, "plants/a");
