@@ -98,7 +98,7 @@ static void drop_rows(struct failures *failures, struct row **rows, const struct
 /* Nothing of ours waits any more: another worker will see how the failure transport does. */
 static void forget_trouble(struct failures *failures)
 {
-    if (failures->waiting != NULL || failures->refused != NULL || failures->under_way != NULL)
+    if (failures->len > 0)
         return;
     failures->trouble[0] = '\0';
     failures->fault = (struct log_fault){0};

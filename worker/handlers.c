@@ -78,13 +78,6 @@ struct handlers *handlers_new(const struct child *child, handlers_answered *answ
     return handlers;
 }
 
-/* Nobody died of it. */
-static void release(struct entry *entry)
-{
-    source_uncount(entry);
-    source_release(entry);
-}
-
 static void release_waiting(struct handler *handler, const struct source *source)
 {
     struct entry *next;
@@ -94,7 +87,7 @@ static void release_waiting(struct handler *handler, const struct source *source
         if (source != NULL && entry->source != source)
             continue;
         DL_DELETE(handler->waiting, entry);
-        release(entry);
+        source_put_back(entry);
     }
 }
 
@@ -144,7 +137,7 @@ void handlers_add(struct handlers *handlers, const struct settings_handler *sett
     while (handler->settings != settings)
         handler++;
     if (handlers->stopping) {
-        release(entry);
+        source_put_back(entry);
         return;
     }
     source_set_state(entry, ENTRY_WAITING);

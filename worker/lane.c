@@ -106,13 +106,6 @@ static struct left carried_at(const struct entry *entry, size_t number, bool alo
     return (struct left){entry->source, entry->carried.ids[number], entry->redelivered, alone};
 }
 
-/* The worker did not die of it. */
-static void release(struct entry *entry)
-{
-    source_uncount(entry);
-    source_release(entry);
-}
-
 /* Before those that are left already. A batch is carried by its first message, a newest value by the last one. */
 static void leave_first(struct lane *lane, struct entry *entry, bool alone)
 {
@@ -124,7 +117,7 @@ static void leave_first(struct lane *lane, struct entry *entry, bool alone)
         ids_push_front(&lane->left, carried_at(entry, i, alone));
     if (entry_is_batch(entry))
         ids_push_front(&lane->left, own);
-    release(entry);
+    source_put_back(entry);
 }
 
 /* Behind those that are left already. */
@@ -136,7 +129,7 @@ static void leave_last(struct lane *lane, struct entry *entry)
         ids_push_left(&lane->left, carried_at(entry, i, false));
     if (!entry_is_batch(entry))
         ids_push(&lane->left, entry);
-    release(entry);
+    source_put_back(entry);
 }
 
 void lane_leave_batches(struct lane *lane)
@@ -256,7 +249,7 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
             continue;
         DL_DELETE(lane->head, entry);
         if (source == NULL)
-            release(entry);
+            source_put_back(entry);
         else
             source_release(entry);
     }

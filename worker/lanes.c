@@ -105,7 +105,8 @@ int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms)
     return lane != NULL ? lane->window_ms : -1;
 }
 
-bool lanes_is_in_flight(const struct lanes *lanes, const struct lane *lane)
+/* Its head is on the wire, or its answer is not yet acted on. */
+static bool is_in_flight(const struct lanes *lanes, const struct lane *lane)
 {
     return lane->list == &lanes->flight || lane->list == &lanes->overdue ||
            lane->list == &lanes->held;
@@ -116,7 +117,7 @@ size_t lanes_count_in_flight(const struct lanes *lanes, const struct source *sou
     size_t count = 0;
 
     for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
-        count += lanes_is_in_flight(lanes, lane) && lane->head->source == source;
+        count += is_in_flight(lanes, lane) && lane->head->source == source;
     return count;
 }
 
@@ -128,7 +129,7 @@ void lanes_forget(struct lanes *lanes, const struct source *source)
         const struct entry *head = lane->head;
 
         next = lane->hh.next;
-        lane_forget(lane, source, lanes_is_in_flight(lanes, lane));
+        lane_forget(lane, source, is_in_flight(lanes, lane));
         if (lane->head == NULL || lane->head != head)
             lanes_place(lanes, lane);
     }
@@ -141,7 +142,7 @@ void lanes_forget_waiting(struct lanes *lanes)
     for (struct lane *lane = lanes->all; lane != NULL; lane = next) {
         next = lane->hh.next;
         if (lane->aside || lane->list == &lanes->paused)
-            lane_forget(lane, NULL, lanes_is_in_flight(lanes, lane));
+            lane_forget(lane, NULL, is_in_flight(lanes, lane));
         else
             lane_forget_left(lane);
         if (lane->head == NULL)

@@ -37,8 +37,7 @@ void lanes_put_off(struct lanes *lanes, struct lane *lane, int64_t now_ms);
 /* Windows that are over. Returns when the next one is; -1: none is waited for. */
 int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms);
 
-/* Its head is on the wire, or its answer is not yet acted on. */
-bool lanes_is_in_flight(const struct lanes *lanes, const struct lane *lane);
+/* Of how many the head is on the wire, or its answer not yet acted on. */
 size_t lanes_count_in_flight(const struct lanes *lanes, const struct source *source);
 /* Releases what is not in flight of that source, and forgets what is left of it. */
 void lanes_forget(struct lanes *lanes, const struct source *source);

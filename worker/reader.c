@@ -760,7 +760,7 @@ bool reader_is_running(const struct reader *reader)
 
 bool reader_is_quiet(const struct reader *reader)
 {
-    const struct load *load = &reader->source->load;
+    const size_t *entries = reader->source->entries;
 
     switch (reader->phase) {
     case DOWN:
@@ -777,14 +777,14 @@ bool reader_is_quiet(const struct reader *reader)
         return false;
     case RUNNING:
         return reader->reading && reader->dry && reader->source->unread.len == 0 &&
-               load_at_hand(load->entries) == 0;
+               load_at_hand(entries) == 0;
     }
     return true;
 }
 
 bool reader_is_idle(const struct reader *reader, bool without_rows)
 {
-    const size_t *entries = reader->source->load.entries;
+    const size_t *entries = reader->source->entries;
 
     return load_at_hand(entries) + entries[ENTRY_GATHERED] == 0 &&
            (without_rows || entries[ENTRY_FAILING] == 0) && !reader->reading &&
@@ -793,7 +793,7 @@ bool reader_is_idle(const struct reader *reader, bool without_rows)
 
 bool reader_is_lost(const struct reader *reader, int64_t now_ms)
 {
-    const size_t *entries = reader->source->load.entries;
+    const size_t *entries = reader->source->entries;
 
     return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->give_up_ms &&
            load_at_hand(entries) + entries[ENTRY_GATHERED] + entries[ENTRY_FAILING] == 0;

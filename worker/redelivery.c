@@ -35,7 +35,7 @@ int64_t redelivery_deadline_ms(const struct redelivery *redelivery)
 {
     const struct source *source = redelivery->source;
 
-    if (source->counted == NULL || !source->leased || !queue_is_connected(source->writer))
+    if (source->counted == NULL || !source_can_count(source))
         return -1;
     if (is_for_handler(source->counted))
         return -1; /* however long that takes, it may die of it */
@@ -45,7 +45,7 @@ int64_t redelivery_deadline_ms(const struct redelivery *redelivery)
 /* What waits for its handler is at work from when it is counted: before that the handler may not even run. */
 static bool is_at_work(const struct source *source)
 {
-    return source->load.entries[ENTRY_CURRENT] + source->load.entries[ENTRY_HANDLING] > 0 ||
+    return source->entries[ENTRY_CURRENT] + source->entries[ENTRY_HANDLING] > 0 ||
            is_for_handler(source->counted) || is_for_handler(source->counting);
 }
 

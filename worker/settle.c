@@ -30,6 +30,7 @@
 /* Ids on their way out. */
 struct acknowledgements {
     struct settle *settle;
+    struct latest *latest; /* goes before them; NULL: none is kept */
     struct stream_id *ids;
     size_t len;
     size_t capacity;
@@ -44,8 +45,7 @@ struct settle {
     struct queue *queue; /* the source's writer */
     const char *transport;
     struct failures *failures;
-    struct latest *latest; /* NULL: no last values are kept */
-    bool forget_latest;    /* nor are those that were, from when it is connected */
+    bool forget_latest; /* last values are no longer kept: those in Redis go once it is connected */
     struct envelope_format format;
     struct retry_strategy strategy;
     struct acknowledgements done;
@@ -67,8 +67,8 @@ static void open_latest(struct settle *settle, const struct settings_transport *
 
     if (transport != &settings->transports[0])
         return;
-    settle->latest = latest_new(settings->page.last_values);
-    settle->forget_latest = settle->latest == NULL;
+    settle->done.latest = latest_new(settings->page.last_values);
+    settle->forget_latest = settle->done.latest == NULL;
 }
 
 struct settle *settle_new(struct source *source, const struct settings_transport *transport,
@@ -83,7 +83,6 @@ struct settle *settle_new(struct source *source, const struct settings_transport
     settle->queue = queue;
     settle->transport = transport->name;
     settle->failures = failures;
-    open_latest(settle, transport);
     settle->format =
         (struct envelope_format){.serializer = transport->serializer,
                                  .visibility = transport->properties,
@@ -99,6 +98,7 @@ struct settle *settle_new(struct source *source, const struct settings_transport
         (struct acknowledgements){.settle = settle, .remove = queue_dsn(queue)->delete_after_ack};
     settle->rejected = (struct acknowledgements){.settle = settle,
                                                  .remove = queue_dsn(queue)->delete_after_reject};
+    open_latest(settle, transport);
     return settle;
 }
 
@@ -108,7 +108,7 @@ void settle_free(struct settle *settle)
         return;
     free(settle->done.ids);
     free(settle->rejected.ids);
-    latest_free(settle->latest);
+    latest_free(settle->done.latest);
     buf_free(&settle->body);
     buf_free(&settle->headers);
     buf_free(&settle->member);
@@ -157,7 +157,7 @@ static void settle_carried(struct entry *entry)
 
 static void done(struct settle *settle, struct entry *entry)
 {
-    latest_add(settle->latest, entry);
+    latest_add(settle->done.latest, entry);
     settle_carried(entry);
     if (entry->envelope.received_us > 0)
         stats_observe(settle->source->child->slot, STATS_END_TO_END_US,
@@ -408,8 +408,7 @@ static void acknowledged(void *context, int result, const struct error *err)
         return;
     }
     source_clear_error(list->settle->source, ERROR_ACKNOWLEDGE);
-    if (list == &list->settle->done)
-        latest_acknowledged(list->settle->latest);
+    latest_acknowledged(list->latest);
     memmove(list->ids, list->ids + sent, (list->len - sent) * sizeof(*list->ids));
     list->len -= sent;
 }
@@ -425,8 +424,7 @@ static void send_acknowledgements(struct acknowledgements *list, int64_t now_ms,
         return;
     if (!last && list->len < TOGETHER && now_ms < list->due_ms)
         return;
-    if (list == &list->settle->done)
-        latest_send(list->settle->latest, list->settle->queue);
+    latest_send(list->latest, list->settle->queue);
     list->under_way = list->len < QUEUE_ACKNOWLEDGE_MAX ? list->len : QUEUE_ACKNOWLEDGE_MAX;
     queue_acknowledge(list->settle->queue, list->ids, list->under_way, list->remove, acknowledged,
                       list);

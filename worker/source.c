@@ -49,8 +49,7 @@ static void add_load(struct entry *entry)
 {
     struct source *source = entry->source;
 
-    source->load.entries[entry->state]++;
-    source->load.bytes[entry->state] += entry->bytes;
+    source->entries[entry->state]++;
     source->total->entries[entry->state]++;
     source->total->bytes[entry->state] += entry->bytes;
 }
@@ -59,8 +58,7 @@ static void remove_load(struct entry *entry)
 {
     struct source *source = entry->source;
 
-    source->load.entries[entry->state]--;
-    source->load.bytes[entry->state] -= entry->bytes;
+    source->entries[entry->state]--;
     source->total->entries[entry->state]--;
     source->total->bytes[entry->state] -= entry->bytes;
 }
@@ -92,7 +90,6 @@ static void forget_count(struct entry *entry)
 
 void source_uncarry(struct entry *entry)
 {
-    entry->source->load.carried -= entry->carried.len;
     entry->source->total->carried -= entry->carried.len;
     entry->carried.len = 0;
 }
@@ -115,6 +112,12 @@ void source_release(struct entry *entry)
     entry_free(entry);
 }
 
+void source_put_back(struct entry *entry)
+{
+    source_uncount(entry);
+    source_release(entry);
+}
+
 void source_handled(struct source *source, bool done)
 {
     source->handled++;
@@ -131,7 +134,7 @@ void source_will_be_due(struct source *source, int64_t due_ms)
 
 /* Delivery counts -------------------------------------------------------------------------------------*/
 
-static bool can_count(const struct source *source)
+bool source_can_count(const struct source *source)
 {
     return source->leased && queue_is_connected(source->writer);
 }
@@ -147,7 +150,7 @@ static void counted(void *context, int result, const struct error *err)
         source_fail(source, result, err); /* it is pending, and will be read again */
         return;
     }
-    if (entry == NULL || !can_count(source))
+    if (entry == NULL || !source_can_count(source))
         return;
     entry->counted = true;
     source->counted = entry;
@@ -160,7 +163,7 @@ bool source_count_delivery(struct entry *entry)
 
     if (!entry->redelivered || entry->counted)
         return true;
-    if (source->is_counting || !can_count(source))
+    if (source->is_counting || !source_can_count(source))
         return false;
     /* One at a time, as all others are by the order of reading: the next one did not kill the worker. */
     if ((entry->state == ENTRY_GATHERED || entry->state == ENTRY_WAITING) &&
@@ -175,7 +178,7 @@ bool source_count_delivery(struct entry *entry)
 
 bool source_may_settle(struct entry *entry)
 {
-    return !can_count(entry->source) || source_count_delivery(entry);
+    return !source_can_count(entry->source) || source_count_delivery(entry);
 }
 
 void source_uncount(struct entry *entry)
@@ -184,7 +187,7 @@ void source_uncount(struct entry *entry)
     bool may_be_counted = entry->counted || source->counting == entry;
 
     forget_count(entry);
-    if (!may_be_counted || !can_count(source))
+    if (!may_be_counted || !source_can_count(source))
         return;
     entry->counted = false;
     queue_set_deliveries(source->writer, source->consumer, entry->id, entry->deliveries, NULL,
@@ -215,7 +218,6 @@ void source_uncount_all(struct source *source)
 
 static void count_carried(struct source *source, size_t more)
 {
-    source->load.carried += more;
     source->total->carried += more;
 }
 

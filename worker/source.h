@@ -15,7 +15,7 @@
 
 struct settle;
 
-/* Open entries and their bytes, by state. */
+/* Open entries of all sources and their bytes, by state. */
 struct load {
     size_t entries[ENTRY_STATES];
     size_t bytes[ENTRY_STATES];
@@ -62,9 +62,9 @@ struct source {
     void *context;
     struct settle *settle;
 
-    struct entry *open; /* all that is read and not settled */
-    struct load load;
-    struct load *total;   /* of all sources */
+    struct entry *open;           /* all that is read and not settled */
+    size_t entries[ENTRY_STATES]; /* that are open, by state */
+    struct load *total;
     struct ids unread;    /* to be read before anything new */
     struct ids unwritten; /* rejected while no more rows could wait */
     struct entry
@@ -113,11 +113,15 @@ void source_uncarry(struct entry *entry);
  * NULL: that one carries nothing. */
 struct entry *source_take_carried(struct entry *entry);
 void source_release(struct entry *entry); /* it is open no longer, and its memory is given back */
+/* The same, and nobody died of it: it stays pending. */
+void source_put_back(struct entry *entry);
 /* It has left with an outcome. */
 void source_handled(struct source *source, bool done);
 /* The delayed set has one more, due then (wall ms). */
 void source_will_be_due(struct source *source, int64_t due_ms);
 
+/* The consumer name is ours, and Redis is there. */
+bool source_can_count(const struct source *source);
 /* Before anything is done with the entry: true if it is counted, or needs no count. Else that is asked for; ask
  * again with the next step. */
 bool source_count_delivery(struct entry *entry);

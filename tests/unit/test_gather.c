@@ -291,9 +291,9 @@ static void test_what_is_carried_counts_as_open_until_it_is_released(void **stat
     (void)state;
     for (uint64_t number = 0; number < 100; number++)
         (void)gather_add(lane, new_entry(&here, number), 0);
-    assert_int_equal(here.load.carried, 99);
+    assert_int_equal(here.total->carried, 99);
     lane_forget(lane, &here, false);
-    assert_int_equal(here.load.carried, 0);
+    assert_int_equal(here.total->carried, 0);
     end(lane);
 }
 

@@ -114,7 +114,7 @@ static void test_entries_of_a_source_are_forgotten_and_others_keep_their_order(v
     fill(lane, entries);
     lane->suspicion.state = SUSPICION_PAUSED;
     lane_forget(lane, &here, false);
-    assert_int_equal(here.load.entries[ENTRY_CURRENT], 0);
+    assert_int_equal(here.entries[ENTRY_CURRENT], 0);
     assert_int_equal(lane->suspicion.state, SUSPICION_CLEAR);
     assert_ptr_equal(lane->head, entries[1]);
     assert_ptr_equal(lane->head->next, entries[3]);
@@ -131,7 +131,7 @@ static void test_a_head_that_is_in_flight_stays(void **state)
     fill(lane, entries);
     lane->suspicion.state = SUSPICION_SENT;
     lane_forget(lane, &here, true);
-    assert_int_equal(here.load.entries[ENTRY_CURRENT], 1);
+    assert_int_equal(here.entries[ENTRY_CURRENT], 1);
     assert_int_equal(lane->suspicion.state, SUSPICION_SENT);
     assert_ptr_equal(lane->head, entries[0]);
     assert_ptr_equal(lane->head->prev, entries[3]);
