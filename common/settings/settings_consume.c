@@ -1,7 +1,7 @@
 /* Symfony's ArgvInput for the options that ConsumeMessagesCommand defines: "--name=value", "--name
  * value", "-n value", "-nvalue"; a value is never taken from a word that begins with `-`. Words are
  * separated by white space; there are no quotes. */
-#include "common/settings/settings_consume.h"
+#include "common/settings/settings_internal.h"
 
 #include "common/base/nearest.h"
 

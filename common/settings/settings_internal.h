@@ -20,6 +20,10 @@ const char *settings_get_origin(const struct settings *settings, const void *fie
 void settings_derive_broker(struct settings *settings, const struct setting_view *view,
                             struct buf *faults);
 void settings_derive(struct settings *settings, struct buf *faults);
+/* Reads `options` of [worker], those of messenger:consume with PHP's meaning. Appends one line a fault to faults, each
+ * behind `prefix`, and goes on; true if there was none. */
+bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
+                            const char *prefix, struct buf *faults);
 /* Notices of variables that are not read, but look like ours. */
 void settings_note_misnamed(struct settings *settings);
 /* What no single key can tell, and what the values mean to the codecs. to_publish: as in settings_load. */

@@ -10,7 +10,6 @@
 #include "common/settings/settings_table.h"
 
 #include "common/base/alloc.h"
-#include "common/settings/settings_consume.h"
 #include "common/settings/settings_internal.h"
 
 #include <inttypes.h>

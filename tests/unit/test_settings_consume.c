@@ -1,5 +1,5 @@
 /* The options of messenger:consume. */
-#include "common/settings/settings_consume.h"
+#include "common/settings/settings_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
