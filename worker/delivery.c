@@ -3,6 +3,110 @@
 #include "common/base/clock.h"
 #include "worker/settle.h"
 
+#include <stdio.h>
+#include <utlist.h>
+
+/* A hub that takes longer is what we wait for: a kill from then on costs the entry nothing. */
+#define WAITING_MS 1000
+
+/* One at a time ---------------------------------------------------------------------------------------*/
+
+void delivery_redeliver(struct delivery *delivery, struct entry *entry)
+{
+    DL_APPEND(delivery->head, entry);
+    delivery->active = true;
+}
+
+static struct entry *take_head(struct delivery *delivery)
+{
+    struct entry *entry = delivery->head;
+
+    DL_DELETE(delivery->head, entry);
+    return entry;
+}
+
+void delivery_forget(struct delivery *delivery)
+{
+    while (delivery->head != NULL)
+        source_release(take_head(delivery));
+}
+
+static bool is_for_handler(const struct entry *entry)
+{
+    return entry != NULL && (entry->state == ENTRY_WAITING || entry->state == ENTRY_HANDLING);
+}
+
+int64_t delivery_deadline_ms(const struct delivery *delivery)
+{
+    const struct source *source = delivery->source;
+
+    if (source->counted == NULL || !source_can_count(source))
+        return -1;
+    if (is_for_handler(source->counted))
+        return -1; /* however long that takes, it may die of it */
+    return source->counted_ms + WAITING_MS;
+}
+
+/* What waits for its handler is at work from when it is counted: before that the handler may not even run. */
+static bool is_at_work(const struct source *source)
+{
+    return source->entries[ENTRY_CURRENT] + source->entries[ENTRY_HANDLING] > 0 ||
+           is_for_handler(source->counted) || is_for_handler(source->counting);
+}
+
+bool delivery_is_busy(struct delivery *delivery)
+{
+    delivery->active = delivery->active && (delivery->head != NULL || is_at_work(delivery->source));
+    return delivery->active;
+}
+
+static void note_redelivered(void *context, const struct left *left)
+{
+    bool *found = context;
+
+    *found = *found || left->redelivered;
+}
+
+bool delivery_has_redelivered(const struct delivery *delivery)
+{
+    bool found = false;
+
+    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, note_redelivered,
+                       &found);
+    return found;
+}
+
+static void hand_on_next(struct delivery *delivery)
+{
+    struct entry *entry = take_head(delivery);
+    int64_t limit = delivery->source->child->settings->worker.delivery_limit;
+    char cause[400];
+
+    source_set_state(entry, ENTRY_CURRENT);
+    if ((int64_t)entry->deliveries > limit) {
+        snprintf(cause, sizeof(cause), "its worker%s died %u times%s%.*s",
+                 entry->match->handler != NULL ? " or handler" : "", entry->deliveries - 1,
+                 entry->death.len > 0 ? ", the last time: " : "", BYTES_ARG(entry->death));
+        settle_entry(entry, VERDICT_REJECT, cause);
+        return;
+    }
+    publisher_add(delivery->publisher, entry);
+}
+
+void delivery_step(struct delivery *delivery, int64_t now_ms)
+{
+    struct publisher *publisher = delivery->publisher;
+    int64_t waiting_ms = delivery_deadline_ms(delivery);
+
+    if (waiting_ms >= 0 && now_ms >= waiting_ms)
+        source_set_aside(delivery->source->counted);
+    while (delivery->head != NULL && !is_at_work(delivery->source) &&
+           (!publisher_is_blocked(publisher) || publisher_wants_another(publisher)))
+        hand_on_next(delivery);
+}
+
+/* What was read ----------------------------------------------------------------------------------------*/
+
 /* How many come before the first one that was left out. */
 static size_t count_whole(struct source *source, const struct queue_entry *entries, size_t len)
 {
@@ -20,10 +124,10 @@ static size_t count_whole(struct source *source, const struct queue_entry *entri
     return whole;
 }
 
-static void hand_on(struct redelivery *redelivery, const struct queue_entry *found,
-                    bool redelivered, struct lane *lane)
+static void hand_on(struct delivery *delivery, const struct queue_entry *found, bool redelivered,
+                    struct lane *lane)
 {
-    struct source *source = redelivery->source;
+    struct source *source = delivery->source;
     struct entry *entry = entry_new(source, found->id);
     struct error err;
 
@@ -34,7 +138,7 @@ static void hand_on(struct redelivery *redelivery, const struct queue_entry *fou
         settle_undecodable(entry, err.text);
         return;
     }
-    publisher_match(redelivery->publisher, entry);
+    publisher_match(delivery->publisher, entry);
     if (publication_drops(entry)) {
         source_open(source, entry, ENTRY_CURRENT);
         settle_entry(entry, VERDICT_DROPPED, "");
@@ -43,22 +147,22 @@ static void hand_on(struct redelivery *redelivery, const struct queue_entry *fou
         lanes_add_again(lane, entry, clock_monotonic_ms());
     } else if (redelivered) {
         source_open(source, entry, ENTRY_QUEUED);
-        redelivery_add(redelivery, entry);
+        delivery_redeliver(delivery, entry);
     } else {
         source_open(source, entry, ENTRY_CURRENT);
-        publisher_add(redelivery->publisher, entry);
+        publisher_add(delivery->publisher, entry);
     }
 }
 
-size_t delivery_hand_on(struct redelivery *redelivery, const struct queue_entry *entries,
-                        size_t len, bool redelivered, struct lane *lane)
+size_t delivery_hand_on(struct delivery *delivery, const struct queue_entry *entries, size_t len,
+                        bool redelivered, struct lane *lane)
 {
-    size_t whole = count_whole(redelivery->source, entries, len);
+    size_t whole = count_whole(delivery->source, entries, len);
 
     for (size_t i = 0; i < whole; i++)
         if (entries[i].value.data != NULL)
-            hand_on(redelivery, &entries[i], redelivered, lane);
+            hand_on(delivery, &entries[i], redelivered, lane);
         else
-            settle_trimmed(redelivery->source->settle, entries[i].id);
+            settle_trimmed(delivery->source->settle, entries[i].id);
     return whole;
 }

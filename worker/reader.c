@@ -51,7 +51,7 @@ struct reader {
     struct failures *failures;
     struct queue *queue; /* the connection that may block */
     struct queue_reader me;
-    struct redelivery redelivery;
+    struct delivery delivery;
     struct due due;
     struct takeover takeover;
 
@@ -105,7 +105,7 @@ int reader_new(struct reader **reader, const struct child *child,
     made->me = (struct queue_reader){.consumer = made->source->consumer,
                                      .instance = xstrdup(instance),
                                      .token = xasprintf("%s:%016" PRIx64, instance, random_u64())};
-    made->redelivery = (struct redelivery){.source = made->source, .publisher = publisher};
+    made->delivery = (struct delivery){.source = made->source, .publisher = publisher};
     made->due = (struct due){.source = made->source};
     made->takeover = (struct takeover){.source = made->source};
     made->unread_page.reader = made;
@@ -128,7 +128,7 @@ void reader_free(struct reader *reader)
                     "once more",
                     queue_address(source->writer), lost);
     reader->phase = RELEASED;
-    redelivery_forget(&reader->redelivery);
+    delivery_forget(&reader->delivery);
     queue_free(reader->queue);
     queue_disconnect(source->writer);
     settle_free(source->settle);
@@ -148,7 +148,7 @@ static void set_requested(struct reader *reader, size_t requested)
 
 static void forget_all(struct reader *reader)
 {
-    redelivery_forget(&reader->redelivery);
+    delivery_forget(&reader->delivery);
     publisher_forget(reader->publisher, reader->source, clock_monotonic_ms());
     failures_forget(reader->failures, reader->source);
     ids_free(&reader->source->unread);
@@ -162,8 +162,7 @@ static bool is_pending_ours(const struct reader *reader)
     if (reader->phase < PENDING)
         return reader->pending_is_ours; /* as when the last connection ended */
     return (reader->phase == RUNNING || reader->pending_is_ours) &&
-           !takeover_is_in_doubt(&reader->takeover) &&
-           !redelivery_may_be_pending(&reader->redelivery);
+           !takeover_is_in_doubt(&reader->takeover) && !delivery_has_redelivered(&reader->delivery);
 }
 
 /* why: valid until the connections are closed. */
@@ -210,7 +209,7 @@ static void redeliver(void *context, struct entry *entry)
     struct reader *reader = context;
 
     source_set_state(entry, ENTRY_QUEUED);
-    redelivery_add(&reader->redelivery, entry);
+    delivery_redeliver(&reader->delivery, entry);
 }
 
 static void connected(void *context, int result, const struct error *err)
@@ -392,15 +391,14 @@ static void pending_read(void *context, int result, const struct queue_entry *en
         return;
     }
     source_mark_healthy(reader->source);
-    size_t read =
-        delivery_hand_on(&reader->redelivery, entries, len, !reader->pending_is_ours, NULL);
+    size_t read = delivery_hand_on(&reader->delivery, entries, len, !reader->pending_is_ours, NULL);
     if (read > 0)
         reader->pending_after = entries[read - 1].id;
 }
 
 static void read_pending(struct reader *reader, const struct credit *credit)
 {
-    if (reader->asked || redelivery_is_busy(&reader->redelivery))
+    if (reader->asked || delivery_is_busy(&reader->delivery))
         return;
     reader->asked = true;
     queue_read_pending(reader->source->writer, reader->source->consumer, reader->pending_after,
@@ -427,7 +425,7 @@ static void page_read(void *context, int result, const struct queue_entry *entri
         set_requested(reader, 0);
     else if (lane == NULL)
         return;
-    size_t read = delivery_hand_on(&reader->redelivery, entries, len, page->redelivered, lane);
+    size_t read = delivery_hand_on(&reader->delivery, entries, len, page->redelivered, lane);
     if (lane != NULL)
         lanes_end_page(publisher_lanes(reader->publisher), lane, read);
     else
@@ -486,7 +484,7 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
         source_mark_healthy(reader->source);
     }
     reader->dry = len == 0;
-    for (size_t i = delivery_hand_on(&reader->redelivery, entries, len, false, NULL); i < len; i++)
+    for (size_t i = delivery_hand_on(&reader->delivery, entries, len, false, NULL); i < len; i++)
         ids_push_left(&reader->source->unread,
                       (struct left){reader->source, entries[i].id, false, false});
 }
@@ -537,14 +535,14 @@ static void run(struct reader *reader, int64_t now_ms, const struct credit *cred
     reader->active = false;
     reader->had_room = credit->entries > 0;
     hold(reader, now_ms);
-    redelivery_step(&reader->redelivery, now_ms);
+    delivery_step(&reader->delivery, now_ms);
     if (!credit->may_read || !credit->is_its_turn)
         source_mark_healthy(reader->source); /* it is others that we wait for */
     if (credit->may_read)
         read_lane(reader, credit);
     if (reader->stopped || !credit->may_read || !credit->is_its_turn)
         return;
-    if (reader->phase == RUNNING && !redelivery_is_busy(&reader->redelivery))
+    if (reader->phase == RUNNING && !delivery_is_busy(&reader->delivery))
         read_on(reader, now_ms, credit);
     else if (reader->phase == PENDING && credit->entries > 0)
         read_pending(reader, credit);
@@ -646,7 +644,7 @@ void reader_stop(struct reader *reader)
     if (reader->phase == DOWN)
         reader->again_ms = now_ms;
     backoff_reset(&reader->backoff);
-    redelivery_forget(&reader->redelivery);
+    delivery_forget(&reader->delivery);
     reader->lane_page.lane = NULL;
 }
 
@@ -717,7 +715,7 @@ static int64_t phase_deadline_ms(const struct reader *reader)
         deadline = reader->renewing ? -1 : reader->renew_ms;
     if (reader->phase == PENDING || reader->phase == RUNNING) {
         deadline = clock_earlier_ms(deadline, reader->touch_ms);
-        deadline = clock_earlier_ms(deadline, redelivery_deadline_ms(&reader->redelivery));
+        deadline = clock_earlier_ms(deadline, delivery_deadline_ms(&reader->delivery));
     }
     if (reader->phase == RUNNING && reader->active) {
         deadline = clock_earlier_ms(deadline, due_deadline_ms(&reader->due));
