@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define TRANSPORTS_MAX    16
@@ -44,18 +43,16 @@ struct worker {
 static void open_readers(struct worker *worker, const char *instance)
 {
     const struct settings *settings = worker->child.settings;
-    char *names = xstrdup(settings->worker.transports);
-    char *rest = NULL;
+    struct bytes rest = bytes_of(settings->worker.transports), name;
     struct error err;
 
-    for (char *name = strtok_r(names, ", \t", &rest); name != NULL;
-         name = strtok_r(NULL, ", \t", &rest)) {
-        const struct settings_transport *transport = settings_transport(settings, bytes_of(name));
+    while (bytes_next_item(&rest, &name)) {
+        const struct settings_transport *transport = settings_transport(settings, name);
 
         if (transport == NULL) {
             error_set(&err, ERR_USAGE,
-                      "[worker] transports: \"%s\": there is no section [transport:%s]", name,
-                      name);
+                      "[worker] transports: \"%.*s\": there is no section [transport:%.*s]",
+                      BYTES_ARG(name), BYTES_ARG(name));
             child_fail_start(&worker->child, &err);
         }
         if (worker->readers_len == TRANSPORTS_MAX) {
@@ -67,7 +64,6 @@ static void open_readers(struct worker *worker, const char *instance)
             child_fail_start(&worker->child, &err);
         worker->readers_len++;
     }
-    free(names);
     if (worker->readers_len == 0) {
         error_set(&err, ERR_USAGE, "[worker] transports: none given");
         child_fail_start(&worker->child, &err);

@@ -268,15 +268,13 @@ struct entry *source_take_carried(struct entry *entry)
 void source_set_aside(struct entry *entry)
 {
     source_uncount(entry);
-    if (entry->state != ENTRY_ASIDE)
-        source_set_state(entry, ENTRY_ASIDE);
+    source_set_state(entry, ENTRY_ASIDE);
 }
 
 void source_set_gathered(struct entry *entry)
 {
     source_uncount(entry);
-    if (entry->state != ENTRY_GATHERED)
-        source_set_state(entry, ENTRY_GATHERED);
+    source_set_state(entry, ENTRY_GATHERED);
 }
 
 void source_set_failing(struct entry *entry)

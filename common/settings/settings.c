@@ -48,6 +48,13 @@ const char *settings_get_origin(const struct settings *settings, const void *fie
     return NULL;
 }
 
+bool settings_is_given(const struct settings *settings, const void *field)
+{
+    const char *origin = settings_get_origin(settings, field);
+
+    return origin && origin[0] != '[' && !bytes_starts_with(bytes_of(origin), BYTES("default"));
+}
+
 const char *settings_origin(const struct settings *settings, const struct setting *row,
                             const struct setting_view *view)
 {
@@ -521,12 +528,10 @@ char *settings_socket(const char *path)
 /* A variable of that name, or the file of one. */
 static bool is_listed(struct bytes list, struct bytes name)
 {
-    struct bytes item, file = BYTES("_FILE");
+    struct bytes item;
 
     while (bytes_next_item(&list, &item))
-        if (bytes_equal(item, name) ||
-            (name.len == item.len + file.len && bytes_starts_with(name, item) &&
-             bytes_ends_with(name, file)))
+        if (bytes_equal(item, name) || bytes_equal(item, settings_env_without_file(name)))
             return true;
     return false;
 }

@@ -165,26 +165,33 @@ static void check_transport(const struct checking *checking)
     dsn_redis_free(&dsn);
 }
 
+/* One server and one stream, whatever else the DSNs say. */
+static bool is_one_place(const char *dsn, const char *other)
+{
+    struct buf place = {0}, other_place = {0};
+
+    dsn_redacted(&place, dsn);
+    dsn_redacted(&other_place, other);
+    bool same = bytes_equal(buf_bytes(&place), buf_bytes(&other_place));
+    buf_free(&place);
+    buf_free(&other_place);
+    return same;
+}
+
 static bool is_one_queue(const struct settings_transport *a, const struct settings_transport *b)
 {
     struct dsn_redis one, other;
-    struct buf place = {0}, other_place = {0};
     bool same = false;
 
     if (dsn_redis_parse(&one, a->dsn, NULL) < 0)
         return a == b;
     if (dsn_redis_parse(&other, b->dsn, NULL) == 0) {
-        dsn_redacted(&place, a->dsn);
-        dsn_redacted(&other_place, b->dsn);
-        same = strcmp(buf_text(&place), buf_text(&other_place)) == 0 &&
-               strcmp(one.group, other.group) == 0 &&
+        same = is_one_place(a->dsn, b->dsn) && strcmp(one.group, other.group) == 0 &&
                strcmp(one.consumer != NULL ? one.consumer : "",
                       other.consumer != NULL ? other.consumer : "") == 0;
         dsn_redis_free(&other);
     }
     dsn_redis_free(&one);
-    buf_free(&place);
-    buf_free(&other_place);
     return same;
 }
 
@@ -257,22 +264,15 @@ static void check_worker(const struct checking *checking)
 /* What is failed would be read as new. */
 static void check_failure_is_apart(const struct checking *checking, const char *dsn)
 {
-    struct buf place = {0}, other = {0};
-
-    dsn_redacted(&place, dsn);
     for (size_t i = 0; i < checking->settings->transports_len; i++) {
         const struct settings_transport *transport = &checking->settings->transports[i];
 
-        buf_clear(&other);
-        dsn_redacted(&other, transport->dsn);
-        if (bytes_equal(buf_bytes(&place), buf_bytes(&other)))
+        if (is_one_place(dsn, transport->dsn))
             FAULT(checking, "dsn",
                   "is the stream of [transport:%.60s]: failed messages would be read from it "
                   "again; name another, such as /failed",
                   transport->name);
     }
-    buf_free(&place);
-    buf_free(&other);
 }
 
 static void check_failure(const struct checking *checking)
@@ -397,14 +397,6 @@ static void check_batch(const struct checking *checking, const struct settings_r
         FAULT(checking, "alternates", "a batch has one topic, batch_topic");
 }
 
-/* Written for this section, and not derived. */
-static bool is_given(const struct checking *checking, const void *field)
-{
-    const char *origin = settings_get_origin(checking->settings, field);
-
-    return origin && origin[0] != '[' && !bytes_starts_with(bytes_of(origin), BYTES("default"));
-}
-
 /* What a handler answers is not combined, nor is there data but its own. */
 static void check_route_handler(const struct checking *checking, const struct settings_route *route)
 {
@@ -416,7 +408,7 @@ static void check_route_handler(const struct checking *checking, const struct se
     if (route->publish != PUBLISH_EACH)
         FAULT(checking, "publish",
               "must be each with a handler: several of its updates are not published as one");
-    if (is_given(checking, &route->data))
+    if (settings_is_given(checking->settings, &route->data))
         FAULT(checking, "data", "makes no sense with a handler: its updates hold their data");
 }
 

@@ -25,15 +25,6 @@ static void derive_text(struct settings *settings, char **field, const char *val
     settings_set_origin(settings, field, why);
 }
 
-/* Was the value of this section's field written for it, and not inherited or derived? */
-static bool is_given(const struct settings *settings, const void *field)
-{
-    const char *origin = settings_get_origin(settings, field);
-
-    return origin && strcmp(origin, "[mqtt]") != 0 &&
-           !bytes_starts_with(bytes_of(origin), BYTES("default"));
-}
-
 /* A host that is written as an address says port and tls too. */
 static void take_address(struct settings *settings, const struct setting_view *view,
                          struct broker_address *address, struct buf *faults)
@@ -43,7 +34,7 @@ static void take_address(struct settings *settings, const struct setting_view *v
     uint64_t port;
 
     if (address->has_port && bytes_to_u64(bytes_of(address->port), &port)) {
-        if (is_given(settings, &mqtt->port) && mqtt->port != (int64_t)port)
+        if (settings_is_given(settings, &mqtt->port) && mqtt->port != (int64_t)port)
             settings_fault(faults, settings, view, "host",
                            "its port is %s, but port (MQTT_PORT) is %d: give one of them",
                            address->port, (int)mqtt->port);
@@ -51,7 +42,7 @@ static void take_address(struct settings *settings, const struct setting_view *v
         settings_set_origin(settings, &mqtt->port, origin);
     }
     if (address->has_scheme) {
-        if (is_given(settings, &mqtt->tls) && mqtt->tls != address->tls)
+        if (settings_is_given(settings, &mqtt->tls) && mqtt->tls != address->tls)
             settings_fault(faults, settings, view, "host",
                            "its scheme says %s, but tls (MQTT_TLS) is %s: write %s://%s",
                            address->tls ? "TLS" : "no TLS", mqtt->tls ? "yes" : "no",
@@ -73,7 +64,7 @@ static void derive_address(struct settings *settings, const struct setting_view 
     bool bare_ipv6 =
         colon && strchr(colon + 1, ':') && mqtt->host[0] != '[' && !strstr(mqtt->host, "://");
 
-    if (!is_given(settings, &mqtt->host) || mqtt->host[0] == '\0' || bare_ipv6)
+    if (!settings_is_given(settings, &mqtt->host) || mqtt->host[0] == '\0' || bare_ipv6)
         return;
     if (broker_address_read(&address, bytes_of(mqtt->host), mqtt->tls, &err) < 0) {
         settings_fault(faults, settings, view, "host", "%s", err.text);

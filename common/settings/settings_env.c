@@ -281,11 +281,11 @@ static const struct {
               {"MERCURE_JWT_TOKEN", "MERCURE_JWT"},
               {"MERCURE_PUBLISHER_JWT_KEY", "MERCURE_JWT_SECRET"}};
 
-static struct bytes without_file(struct bytes name)
+struct bytes settings_env_without_file(struct bytes name)
 {
     struct bytes file = BYTES("_FILE");
 
-    if (name.len > file.len && bytes_equal(bytes_slice(name, name.len - file.len, file.len), file))
+    if (name.len > file.len && bytes_ends_with(name, file))
         name.len -= file.len;
     return name;
 }
@@ -297,7 +297,7 @@ static bool is_read(struct bytes name)
         const struct setting *row = &SETTINGS_TABLE[i];
         bool secret = (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
 
-        if (row->env && bytes_equal_text(secret ? without_file(name) : name, row->env))
+        if (row->env && bytes_equal_text(secret ? settings_env_without_file(name) : name, row->env))
             return true;
     }
     return false;
@@ -305,7 +305,7 @@ static bool is_read(struct bytes name)
 
 static const char *find_ours(struct bytes name)
 {
-    struct nearest nearest = {.name = without_file(name)};
+    struct nearest nearest = {.name = settings_env_without_file(name)};
 
     for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
         if (bytes_equal_text(name, OTHERS[i].name))

@@ -43,5 +43,7 @@ MUST_CHECK int settings_env_expand(struct bytes text, bool secret, struct buf *o
                                    struct buf *notices, struct buf *names, struct error *err);
 
 bool settings_env_is_name(struct bytes name); /* of a variable */
+/* NAME of a NAME_FILE; else the name as it is. */
+struct bytes settings_env_without_file(struct bytes name);
 
 #endif

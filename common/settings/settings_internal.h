@@ -14,6 +14,8 @@ void settings_add_view(struct settings *settings, enum setting_section section, 
 void settings_set_origin(struct settings *settings, const void *field, const char *origin);
 /* NULL: default. */
 const char *settings_get_origin(const struct settings *settings, const void *field);
+/* Its value was written for this section, and not inherited or derived. */
+bool settings_is_given(const struct settings *settings, const void *field);
 
 /* Defaults that depend on who runs the program, and on other settings. settings_derive_broker is called
  * by itself as well, before the consumers copy [mqtt]. */

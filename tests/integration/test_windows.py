@@ -298,6 +298,22 @@ def test_a_new_connection_to_redis_divides_no_batch(start, redis, sse):
     assert "Nothing can be read" in process.log()
 
 
+def test_what_a_worker_may_have_died_of_stays_alone_after_a_new_connection(start, redis):
+    hub = FaultyHub(lambda update: 503)
+    try:
+        pend(redis, numbered(20))
+        process = start(url=hub.url, publish="batch", window="50ms", batch_topic="plants")
+        wait_until(lambda: hub.answers[503] > 0, 15, "the first one is tried")
+        redis.client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: "Nothing can be read" in process.log(), 15, "the connection is lost")
+        hub.script = lambda update: None
+        redis.wait_drained()
+        batches = [id for id in hub.passed if id != PROBE]
+        assert len(batches) == 20 and all(id.endswith("+0") for id in batches), batches
+    finally:
+        hub.close()
+
+
 def test_what_is_gathered_is_counted(bridge, redis, sse):
     bridge.settings["route:all"] = {"match": "plant/0", "publish": "latest", "window": "1s"}
     bridge.settings["route:rest"] = {"match": "#", "publish": "batch", "window": "1s", "batch_topic": "plants"}

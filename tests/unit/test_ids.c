@@ -75,6 +75,21 @@ static void test_a_page_is_of_one_source_and_one_kind(void **state)
     ids_free(&ids);
 }
 
+static void test_the_first_ones_move_behind_others(void **state)
+{
+    struct ids from = {0}, to = {0};
+
+    (void)state;
+    for (uint64_t ms = 0; ms < 40; ms++)
+        ids_push_left(ms < 20 ? &to : &from, left_of(A, ms, false));
+    ids_move(&to, &from, 15);
+    assert_order(&to, 0, 35);
+    assert_order(&from, 35, 5);
+    ids_move(&to, &from, 5);
+    assert_int_equal(from.len, 0);
+    ids_free(&to);
+}
+
 static void test_a_source_is_forgotten_and_the_others_keep_their_order(void **state)
 {
     struct ids ids = {0};
@@ -118,6 +133,7 @@ int main(void)
         cmocka_unit_test(test_ids_come_out_in_the_order_in_which_they_went_in),
         cmocka_unit_test(test_what_is_pushed_to_the_front_comes_first),
         cmocka_unit_test(test_a_page_is_of_one_source_and_one_kind),
+        cmocka_unit_test(test_the_first_ones_move_behind_others),
         cmocka_unit_test(test_a_source_is_forgotten_and_the_others_keep_their_order),
         cmocka_unit_test(test_the_total_of_several_is_kept),
     };
