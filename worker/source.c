@@ -216,11 +216,6 @@ void source_uncount_all(struct source *source)
         source_uncount(entry);
 }
 
-static void count_carried(struct source *source, size_t more)
-{
-    source->total->carried += more;
-}
-
 /* The entry stands for the other one, whose ids it has taken over. */
 static void replace(struct entry *entry, struct entry *other)
 {
@@ -234,7 +229,7 @@ void source_carry(struct entry *entry, struct entry *other)
 {
     source_uncount(other);
     entry_carry(entry, other->id);
-    count_carried(entry->source, 1);
+    entry->source->total->carried++;
     replace(entry, other);
 }
 
@@ -246,7 +241,7 @@ void source_conflate(struct entry *entry, struct entry *other)
     for (size_t i = 0; i < other->carried.len; i++)
         entry_carry(entry, other->carried.ids[i]);
     other->carried.len = 0;
-    count_carried(entry->source, 1);
+    entry->source->total->carried++;
     replace(entry, other);
 }
 
@@ -261,7 +256,7 @@ struct entry *source_take_carried(struct entry *entry)
     carried->len--;
     entry_swap_ids(last, entry);
     source_open(entry->source, last, ENTRY_ASIDE);
-    count_carried(entry->source, (size_t)-1);
+    entry->source->total->carried--;
     return last;
 }
 
