@@ -2,8 +2,9 @@
 
 #include "common/base/clock.h"
 
-#define SECOND_US INT64_C(1000000)
-#define DAY_S     INT64_C(86400)
+#define SECOND_US   INT64_C(1000000)
+#define DAY_S       INT64_C(86400)
+#define EARLIEST_US 1 /* before 1970 nothing failed, and 0 is no time */
 
 /* What is left to read. */
 struct rest {
@@ -169,6 +170,8 @@ static bool read_absolute(struct bytes text, int64_t *us)
          !read_zone(&rest, &seconds)))
         return false;
     *us = seconds * SECOND_US + fraction_us;
+    if (*us < EARLIEST_US)
+        *us = EARLIEST_US;
     return rest.text.len == 0;
 }
 
@@ -197,8 +200,7 @@ int moment_parse(struct bytes text, int64_t now_us, int64_t *us, struct error *e
     if (read_name(text, now_us, us) || read_absolute(text, us))
         return 0;
     if (read_ago(ago, &seconds)) {
-        /* Before 1970 nothing failed. */
-        *us = seconds < now_us / SECOND_US ? now_us - seconds * SECOND_US : 1;
+        *us = seconds < now_us / SECOND_US ? now_us - seconds * SECOND_US : EARLIEST_US;
         return 0;
     }
     return error_set(err, ERR_USAGE,

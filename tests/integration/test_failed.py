@@ -302,6 +302,13 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, database, redis):
     assert [row["id"] for row in database.failures()] == [4] and entries(redis) == []
 
 
+@pytest.mark.parametrize("until", ["1970-01-01", "1970-01-01T00:00+02:00"])
+def test_nothing_is_removed_of_before_1970(bridge, database, until):
+    add_rows(database, [php_row("a", "1")])
+    assert bridge.cli("failed", "remove", "--all", "-y", "--until", until).stdout == "0 messages removed\n"
+    assert len(database.failures()) == 1
+
+
 # A server that is away ---------------------------------------------------------------------------------
 
 def test_a_redis_that_refuses_leaves_the_rows(bridge, database, redis):

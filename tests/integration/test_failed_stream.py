@@ -189,6 +189,13 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, redis):
     assert [row["id"] for row in listed(bridge)] == ids[3:] and redis.client.xlen("messages") == 0
 
 
+@pytest.mark.parametrize("until", ["1970-01-01", "1970-01-01T00:00+02:00"])
+def test_nothing_is_removed_of_before_1970(bridge, redis, until):
+    add(redis, [php_row("a", "1")])
+    assert bridge.cli("failed", "remove", "--all", "-y", "--until", until).stdout == "0 messages removed\n"
+    assert redis.client.xlen("failed") == 1
+
+
 def test_a_redis_that_refuses_or_is_away_is_said(bridge, redis, make_redis):
     failures = make_redis()
     bridge.settings["failure"]["dsn"] = failures.dsn("/failed")

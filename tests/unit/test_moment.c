@@ -46,6 +46,15 @@ static void test_a_date_is_utc_unless_it_has_a_zone(void **state)
     assert_int_equal(at("2028-02-29"), (INT64_C(461) * 86400 + 14 * 3600) * SECOND - 123456);
 }
 
+/* 0 would be no time at all: whoever asks for what was before then must not get everything. */
+static void test_the_earliest_moment_is_behind_1970(void **state)
+{
+    (void)state;
+    assert_int_equal(at("1970-01-01"), 1 - NOW);
+    assert_int_equal(at("1970-01-01T00:00+02:00"), 1 - NOW);
+    assert_int_equal(at("1970-01-01T00:00:00.000002"), 2 - NOW);
+}
+
 static void test_what_is_no_time_is_refused_with_the_forms(void **state)
 {
     static const char *const texts[] = {"",
@@ -85,6 +94,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_duration_is_so_long_ago),
         cmocka_unit_test(test_a_date_is_utc_unless_it_has_a_zone),
+        cmocka_unit_test(test_the_earliest_moment_is_behind_1970),
         cmocka_unit_test(test_what_is_no_time_is_refused_with_the_forms),
     };
 
