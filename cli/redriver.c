@@ -1,9 +1,13 @@
 #include "cli/redriver.h"
 
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
 #include "common/client/queue.h"
 
 #include <stdlib.h>
+#include <time.h>
+
+#define AGAIN_EVERY_MS 100
 
 struct redriver {
     const struct settings *settings;
@@ -25,6 +29,7 @@ void redriver_free(struct redriver *redriver)
         return;
     for (size_t i = 0; i < redriver->len; i++) {
         queue_free(redriver->transports[i]->queue);
+        free(redriver->transports[i]->sent);
         free(redriver->transports[i]);
     }
     free(redriver->transports);
@@ -66,4 +71,82 @@ int redriver_open(struct redriver *redriver, struct bytes name,
         *transport = redriver->transports[redriver->len - 1];
     }
     return queue_wait_connected((*transport)->queue, err);
+}
+
+static void send_one(struct redriver_transport *transport, size_t i)
+{
+    struct redriver_message *message = transport->sent[i];
+
+    message->answer = (struct queue_wait){0};
+    queue_redrive(transport->queue, message->guard, i > 0 ? transport->sent[i - 1]->guard : NULL,
+                  message->value, queue_wait_number, &message->answer);
+}
+
+void redriver_send(struct redriver_transport *transport, struct redriver_message *message)
+{
+    size_t len = transport->sent_len;
+
+    if ((len & (len - 1)) == 0)
+        transport->sent = xrealloc(transport->sent, (len * 2 + 1) * sizeof(*transport->sent));
+    transport->sent[transport->sent_len++] = message;
+    send_one(transport, len);
+}
+
+/* Once all are answered. From there on nothing was added: each is refused where the one before it was. */
+static size_t first_refused(const struct redriver_transport *transport)
+{
+    size_t refused = transport->sent_len;
+    struct error err;
+
+    for (size_t i = transport->sent_len; i-- > 0;)
+        if (queue_wait(transport->queue, &transport->sent[i]->answer, &err) < 0)
+            refused = i;
+    return refused;
+}
+
+/* The reason may pass: another connection finds the node that a slot has moved to, and a replica that was promoted. */
+static bool may_be_taken_later(const struct redriver_message *message)
+{
+    int result = message->answer.result;
+
+    return result == -ERR_UNREACHABLE || result == -ERR_FULL || result == -ERR_FENCED;
+}
+
+static void send_again(struct redriver_transport *transport, size_t from)
+{
+    struct error err;
+
+    if (queue_wait_connected(transport->queue, &err) < 0)
+        return;
+    for (size_t i = from; i < transport->sent_len; i++)
+        send_one(transport, i);
+}
+
+/* What was refused is sent again as long as one is taken within the time-out. */
+static void settle(struct redriver_transport *transport)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + queue_timeout_ms(transport->queue);
+    size_t refused = first_refused(transport);
+
+    while (refused < transport->sent_len && may_be_taken_later(transport->sent[refused]) &&
+           clock_monotonic_ms() < deadline_ms) {
+        size_t before = refused;
+
+        nanosleep(&(struct timespec){0, AGAIN_EVERY_MS * 1000000}, NULL);
+        send_again(transport, refused);
+        refused = first_refused(transport);
+        if (refused > before)
+            deadline_ms = clock_monotonic_ms() + queue_timeout_ms(transport->queue);
+    }
+    if (refused < transport->sent_len)
+        queue_disconnect(transport->queue);
+    transport->sent_len = 0;
+}
+
+void redriver_wait(struct redriver *redriver)
+{
+    for (size_t i = 0; i < redriver->len; i++)
+        (void)first_refused(redriver->transports[i]);
+    for (size_t i = 0; i < redriver->len; i++)
+        settle(redriver->transports[i]);
 }

@@ -44,7 +44,7 @@ struct item {
     struct redriver_transport *transport;
     char *guard;
     struct buf value;
-    struct queue_wait answer; /* number: 0: it had been sent before */
+    struct redriver_message message;
 };
 
 struct action {
@@ -360,28 +360,39 @@ static bool take_one(void *context, const struct failure_message *message)
     return true;
 }
 
-/* In the items' order. */
+static void stop_sending(struct action *action, const struct queue_wait *answer)
+{
+    char text[400];
+
+    snprintf(text, sizeof(text), "%s%s", answer->err.text,
+             answer->result == -ERR_FULL ? ", or take fewer with --limit" : "");
+    stop(action, text);
+}
+
+/* In the items' order: nothing goes before what was refused. */
 static void send_batch(struct action *action)
 {
     for (size_t i = action->batch; i < action->batch_end; i++) {
         struct item *item = &action->items[i];
 
-        if (item->state == READY)
-            queue_redrive(item->transport->queue, item->guard, buf_bytes(&item->value),
-                          queue_wait_number, &item->answer);
+        if (item->state == READY) {
+            item->message =
+                (struct redriver_message){.guard = item->guard, .value = buf_bytes(&item->value)};
+            redriver_send(item->transport, &item->message);
+        }
     }
+    redriver_wait(action->redriver);
     for (size_t i = action->batch; i < action->batch_end; i++) {
         struct item *item = &action->items[i];
-        struct error err;
 
         if (item->state != READY)
             continue;
-        if (queue_wait(item->transport->queue, &item->answer, &err) == 0) {
+        if (item->message.answer.result == 0) {
             item->state = SENT;
         } else {
             item->state = FAILED;
             if (!action->stopped)
-                stop(action, err.text);
+                stop_sending(action, &item->message.answer);
         }
     }
 }
@@ -416,7 +427,7 @@ static void settle_batch(struct action *action)
             continue;
         item->state = REMOVED;
         action->done++;
-        action->before += action->redriver != NULL && item->answer.number == 0;
+        action->before += action->redriver != NULL && item->message.answer.number == 0;
     }
 }
 

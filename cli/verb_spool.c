@@ -1,7 +1,7 @@
 /* spool: shows, verifies and dumps what spools hold (spool_show, spool_verify, spool_dump); lists, sends again and
  * removes the messages that were too large for a segment or for Redis, each in a file of its own beside the segments.
  * The consumer may run meanwhile or not. */
-#include "cli/queue_wait.h"
+#include "cli/redriver.h"
 #include "cli/render.h"
 #include "cli/spool_dump.h"
 #include "cli/spool_show.h"
@@ -220,26 +220,24 @@ static int list(const struct cli *cli, const struct folders *folders)
 /* resend --------------------------------------------------------------------------------------- */
 
 struct sender {
-    const struct settings_transport *transport;
-    struct queue *queue;
+    struct redriver *redriver;
+    struct redriver_transport *transport;
     struct envelope_template *template;
 };
 
 static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
 {
-    sender->transport = settings_transport(settings, BYTES("async"));
-    if (sender->transport == NULL)
-        return error_set(err, ERR_USAGE, "there is no [transport:async]");
-    int result = queue_new(&sender->queue, sender->transport, err);
-    if (result < 0)
-        return result;
-    sender->template = queue_envelope_new(sender->queue, sender->transport);
-    return queue_wait_connected(sender->queue, err);
+    sender->redriver = redriver_new(settings);
+    int result = redriver_open(sender->redriver, BYTES("async"), &sender->transport, err);
+    if (result == 0)
+        sender->template =
+            queue_envelope_new(sender->transport->queue, sender->transport->settings);
+    return result;
 }
 
 static void sender_close(struct sender *sender)
 {
-    queue_free(sender->queue);
+    redriver_free(sender->redriver);
     if (sender->template != NULL)
         envelope_template_free(sender->template);
 }
@@ -254,25 +252,25 @@ static int send_message(struct sender *sender, const char *id, const struct over
                                        .qos = file->qos,
                                        .retained = file->retained};
     size_t size = envelope_size(sender->template, &message);
-    struct queue_wait wait = {0};
+    struct redriver_message sent = {.guard = id};
     struct buf value = {0};
 
-    if ((int64_t)size > sender->transport->max_entry)
+    if ((int64_t)size > sender->transport->settings->max_entry)
         return error_set(err, ERR_TOO_LARGE,
                          "its entry has %zu bytes: raise [transport:async] max_entry above that, "
                          "and see that Redis takes it (proto-max-bulk-len)",
                          size);
-    int result = queue_wait_connected(sender->queue, err);
+    int result = redriver_open(sender->redriver, BYTES("async"), &sender->transport, err);
     if (result < 0)
         return result;
     envelope_encode(sender->template, &message, &value);
-    queue_redrive(sender->queue, id, buf_bytes(&value), queue_wait_number, &wait);
+    sent.value = buf_bytes(&value);
+    redriver_send(sender->transport, &sent);
+    redriver_wait(sender->redriver);
     buf_free(&value);
-    result = queue_wait(sender->queue, &wait, err);
-    if (result < 0)
-        queue_disconnect(sender->queue); /* it may be on its way out: the next one connects anew */
-    *added = wait.number != 0;
-    return result;
+    *added = sent.answer.number != 0;
+    *err = sent.answer.err;
+    return sent.answer.result;
 }
 
 static int resend_one(struct sender *sender, const struct folder *folder, const struct entry *entry,

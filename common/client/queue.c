@@ -529,24 +529,51 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
     free(key);
 }
 
-static void send_redrive(struct queue *queue, const char *id, const struct bytes *words, size_t len,
-                         struct queue_call *call)
+static void redriven(void *context, const redisReply *reply, const struct error *err)
 {
-    char *key = xasprintf("%sredriven:%s", queue->prefix, id);
+    const struct queue_call *call = context;
+    struct bytes text = err != NULL && reply != NULL ? redis_text(reply) : BYTES_NONE;
+    struct error told;
+
+    if (bytes_starts_with(text, BYTES("FULL"))) {
+        error_set(&told, ERR_FULL,
+                  "%s: the stream keeps %" PRId64
+                  " entries (`stream_max_entries`), and those wait to be handled: start workers",
+                  call->queue->address, call->queue->dsn.stream_max_entries);
+        err = &told;
+    } else if (bytes_starts_with(text, BYTES("BEHIND"))) {
+        error_set(&told, ERR_FENCED, "%s: what goes before it was refused", call->queue->address);
+        err = &told;
+    }
+    queue_answer_number(context, reply, err);
+}
+
+static char *redrive_key(const struct queue *queue, const char *id)
+{
+    return xasprintf("%sredriven:%s", queue->prefix, id);
+}
+
+static void send_redrive(struct queue *queue, const char *id, const char *behind,
+                         const struct bytes *words, size_t len, struct queue_call *call)
+{
+    char *key = redrive_key(queue, id);
+    char *key_behind = behind != NULL ? redrive_key(queue, behind) : xstrdup(queue->dsn.stream);
     struct buf resp = {0};
 
-    queue_begin_eval(queue, &resp, QUEUE_SCRIPT_REDRIVE, 2, 1 + len);
+    queue_begin_eval(queue, &resp, QUEUE_SCRIPT_REDRIVE, 3, 1 + len);
     redis_write_argument(&resp, bytes_of(queue->dsn.stream));
     redis_write_argument(&resp, bytes_of(key));
+    redis_write_argument(&resp, bytes_of(key_behind));
     redis_write_number(&resp, queue->dsn.stream_max_entries);
     for (size_t i = 0; i < len; i++)
         redis_write_argument(&resp, words[i]);
     free(key);
-    queue_eval_written(queue, QUEUE_SCRIPT_REDRIVE, resp, queue_answer_number, call);
+    free(key_behind);
+    queue_eval_written(queue, QUEUE_SCRIPT_REDRIVE, resp, redriven, call);
 }
 
-void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
-                   void *context)
+void queue_redrive(struct queue *queue, const char *id, const char *behind, struct bytes value,
+                   queue_number_read *done, void *context)
 {
     struct queue_call *call = QUEUE_CALL(queue, context, .number = done);
     struct bytes message[] = {BYTES("message"), value};
@@ -554,6 +581,6 @@ void queue_redrive(struct queue *queue, const char *id, struct bytes value, queu
     size_t len;
 
     bool has_fields = fields_words(&words, &len, value) == 0 && len > 0;
-    send_redrive(queue, id, has_fields ? words : message, has_fields ? len : 2, call);
+    send_redrive(queue, id, behind, has_fields ? words : message, has_fields ? len : 2, call);
     free(words);
 }

@@ -97,10 +97,11 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
 
 /* Adds one value under an identity, once in seven days however often it is asked for: number is 0 if
  * it was done before, else 1. The mark does not matter. A list of fields (wire/fields.h), of QUEUE_WORDS_MAX words at
- * most, is added as these. */
+ * most, is added as these. -ERR_FULL: it would push out of the stream what waits there (stream_max_entries).
+ * behind, unless NULL, is the identity of the one that goes before it: -ERR_FENCED while that has not been added. */
 #define QUEUE_WORDS_MAX 4000
-void queue_redrive(struct queue *queue, const char *id, struct bytes value, queue_number_read *done,
-                   void *context);
+void queue_redrive(struct queue *queue, const char *id, const char *behind, struct bytes value,
+                   queue_number_read *done, void *context);
 
 /* What the guarantee in force depends on: CONFIG GET, INFO, the DSN. "" where the server does not say. */
 struct queue_server {

@@ -212,10 +212,38 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                           "redis.call('ZREM', KEYS[1], ARGV[1])\n"
                           "return 1\n",
 
-    /* KEYS stream, guard; ARGV maxlen, then the fields. 0: it was added before. The first write changes nothing,
-     * and fails where the guard could not be set. */
-    [QUEUE_SCRIPT_REDRIVE] = "if redis.call('EXISTS', KEYS[2]) == 1 then\n"
+    /* KEYS stream, guard, guard of what goes before it or the stream; ARGV maxlen, then the fields. 0: it was added
+     * before. Refused while what goes before it is not there, and where trimming to maxlen would take an entry that
+     * a group still needs. The first write changes nothing, and fails where the guard could not be set. */
+    [QUEUE_SCRIPT_REDRIVE] = "local function is_full(maxlen)\n"
+                             "  local over = redis.call('XLEN', KEYS[1]) + 1 - maxlen\n"
+                             "  if over <= 0 then\n"
+                             "    return false\n"
+                             "  end\n"
+                             "  local groups = redis.call('XINFO', 'GROUPS', KEYS[1])\n"
+                             "  for _, group in ipairs(groups) do\n"
+                             "    local fields = {}\n"
+                             "    for i = 1, #group, 2 do\n"
+                             "      fields[group[i]] = group[i + 1]\n"
+                             "    end\n"
+                             "    local oldest = redis.call('XPENDING', KEYS[1], fields.name)[2]\n"
+                             "    local done = redis.call('XRANGE', KEYS[1], '-',"
+                             " oldest and '(' .. oldest or fields['last-delivered-id'],"
+                             " 'COUNT', math.min(over, 1000))\n"
+                             "    if #done < over then\n"
+                             "      return true\n"
+                             "    end\n"
+                             "  end\n"
+                             "  return #groups == 0\n"
+                             "end\n"
+                             "if redis.call('EXISTS', KEYS[2]) == 1 then\n"
                              "  return 0\n"
+                             "end\n"
+                             "if KEYS[3] ~= KEYS[1] and redis.call('EXISTS', KEYS[3]) == 0 then\n"
+                             "  return redis.error_reply('BEHIND what was refused')\n"
+                             "end\n"
+                             "if ARGV[1] ~= '0' and is_full(tonumber(ARGV[1])) then\n"
+                             "  return redis.error_reply('FULL of what waits')\n"
                              "end\n"
                              "redis.call('SET', KEYS[2], '', 'XX')\n"
                              "if ARGV[1] ~= '0' then\n"

@@ -77,6 +77,19 @@ def test_set_aside_messages_are_listed_resent_once_and_removed(small, publisher,
     spool(small, "resend", two["id"], code=1)
 
 
+def test_a_resend_pushes_nothing_out_of_a_bounded_stream(small, publisher, redis):
+    small.start()
+    publisher.publish("big/one", CONTROL, qos=2)
+    wait_until(lambda: len(files(small)) == 1, 10, small.process.log_tail)
+    one, = listed(small)
+    waiting = redis.client.xadd("messages", {"message": "x"})
+    small.set("transport:async", max_entry="4M", dsn=redis.dsn(stream_max_entries=1, timeout=1, read_timeout=1))
+    assert "the stream keeps 1 entries (`stream_max_entries`)" in spool(small, "resend", one["id"], code=1)
+    assert redis.client.xlen("messages") == 1 and len(files(small)) == 1
+    redis.client.xdel("messages", waiting)
+    assert f"{one['id']}: sent" in spool(small, "resend", one["id"])
+
+
 def test_resend_and_remove_answer_in_json_too(small, publisher, redis):
     small.start()
     publisher.publish_all([("big/one", CONTROL), ("big/two", CONTROL)])

@@ -4,13 +4,14 @@ import json
 import os
 import pty
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from bridge import wait_until
 from bridge.entries import entries, php_value
-from bridge.failures import (add_rows, json_row, listed, make_table, numbered, php_row, refuses, sent,
+from bridge.failures import (add_rows, json_row, listed, make_table, number_of, numbered, php_row, refuses, sent,
                              start_cli)
 from bridge.hub import REFUSED_TOPIC
 from bridge.program import build_folder
@@ -324,6 +325,59 @@ def test_a_redis_that_refuses_leaves_the_rows(bridge, database, redis):
     redis.start()
     bridge.cli("failed", "retry", "--all", "-y")
     assert len(entries(redis)) == 2
+
+
+def in_order(numbers):
+    return all(mine == sorted(mine) for mine in ([each for each in numbers if each % 2 == topic] for topic in (0, 1)))
+
+
+def test_a_retry_pushes_nothing_out_of_a_bounded_stream(bridge, database, redis):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(stream_max_entries=100)
+    add_rows(database, numbered(700))
+    text = refuses(bridge, "retry", "--all", "-y")
+    assert "the stream keeps 100 entries (`stream_max_entries`)" in text and "--limit" in text
+    assert redis.client.xlen("messages") == 100 and len(database.failures()) == 600
+
+
+def test_a_retry_waits_for_room_in_a_bounded_stream(bridge, database, redis):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(stream_max_entries=100)
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    add_rows(database, numbered(700))
+    process = start_cli(bridge, "retry", "--all", "-y")
+    handled = []
+    while len(handled) < 700:
+        found = redis.client.xreadgroup("symfony", "consumer", {"messages": ">"}, count=50, block=60_000)
+        for entry, fields in found[0][1]:
+            handled.append(number_of(fields[b"message"]))
+            redis.client.xack("messages", "symfony", entry)
+            redis.client.xdel("messages", entry)
+    assert "700 messages dispatched\n" in process.communicate(timeout=PATIENCE)[0]
+    assert sorted(handled) == list(range(700)) and in_order(handled) and database.failures() == []
+
+
+def test_what_redis_refuses_now_and_then_is_sent_in_its_order(bridge, database, redis):
+    """A batch is sent at once: what lies behind a refused message of it must not go before that."""
+    add_rows(database, numbered(1000))
+    ended = threading.Event()
+
+    def flap():
+        for number in range(1_000_000):
+            if ended.is_set():
+                break
+            redis.client.config_set("min-replicas-to-write", number % 2)
+        redis.client.config_set("min-replicas-to-write", 0)
+    thread = threading.Thread(target=flap)
+    thread.start()
+    try:
+        for _ in range(20):
+            if bridge.cli("failed", "retry", "--all", "-y", check=False).returncode == 0:
+                break
+    finally:
+        ended.set()
+        thread.join()
+    bridge.cli("failed", "retry", "--all", "-y")
+    numbers = sent(redis)
+    assert sorted(numbers) == list(range(1000)) and in_order(numbers)
 
 
 def test_a_database_that_is_away_is_said(bridge, redis, makers):

@@ -120,9 +120,65 @@ static struct queue_answer redrive(struct fixture *fixture, const char *id)
 {
     struct queue_answer answer = {0};
 
-    queue_redrive(fixture->queue, id, BYTES("value"), on_number, &answer);
+    queue_redrive(fixture->queue, id, NULL, BYTES("value"), on_number, &answer);
     wait_for(fixture->queue, &answer);
     return answer;
+}
+
+static void test_nothing_is_redriven_before_what_was_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct queue_answer second = {0};
+
+    queue_redrive(fixture->queue, "two", "one", BYTES("value"), on_number, &second);
+    wait_for(fixture->queue, &second);
+    assert_int_equal(second.result, -ERR_FENCED);
+    assert_int_equal(command(fixture, "EXISTS messages"), 0);
+    assert_int_equal(redrive(fixture, "one").number, 1);
+    second = (struct queue_answer){0};
+    queue_redrive(fixture->queue, "two", "one", BYTES("value"), on_number, &second);
+    wait_for(fixture->queue, &second);
+    assert_int_equal(second.number, 1);
+}
+
+/* Another queue on the same stream, whose DSN bounds it. */
+static struct queue_answer redrive_bounded(struct fixture *fixture, const char *id)
+{
+    struct queue_answer answer = {0}, connected = {0};
+    struct settings_transport transport = fixture->transport;
+    char dsn[300];
+    struct error err;
+    struct queue *queue;
+
+    snprintf(dsn, sizeof(dsn), "%s%cstream_max_entries=2", fixture->dsn,
+             strchr(fixture->dsn, '?') != NULL ? '&' : '?');
+    transport.dsn = dsn;
+    assert_int_equal(queue_new(&queue, &transport, &err), 0);
+    queue_connect(queue, on_done, &connected);
+    wait_for(queue, &connected);
+    queue_redrive(queue, id, NULL, BYTES("value"), on_number, &answer);
+    wait_for(queue, &answer);
+    queue_free(queue);
+    return answer;
+}
+
+static void test_a_redrive_pushes_out_nothing_that_waits(void **state)
+{
+    struct fixture *fixture = *state;
+
+    command(fixture, "CONFIG SET stream-node-max-entries 1"); /* ~ is exact, then */
+    command(fixture, "XADD messages 1-1 message x");
+    assert_int_equal(redrive_bounded(fixture, "one").number, 1);
+    assert_int_equal(redrive_bounded(fixture, "two").result, -ERR_FULL); /* no group: all wait */
+    command(fixture, "XGROUP CREATE messages symfony 0");
+    assert_int_equal(redrive_bounded(fixture, "two").result, -ERR_FULL);
+    command(fixture, "XREADGROUP GROUP symfony c COUNT 1 STREAMS messages >");
+    assert_int_equal(redrive_bounded(fixture, "two").result, -ERR_FULL);
+    command(fixture, "XACK messages symfony 1-1"); /* kept: delete_after_ack=0 */
+    assert_int_equal(redrive_bounded(fixture, "two").number, 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 2);
+    assert_int_equal(redrive_bounded(fixture, "three").result, -ERR_FULL);
+    assert_int_equal(command(fixture, "EXISTS {messages}__redriven:three"), 0);
 }
 
 static void test_a_message_is_redriven_once_under_its_identity(void **state)
@@ -352,6 +408,8 @@ int main(void)
         WITH_REDIS(test_an_append_may_move_the_mark_alone),
         WITH_REDIS(test_a_message_is_redriven_once_under_its_identity),
         WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
+        WITH_REDIS(test_nothing_is_redriven_before_what_was_refused),
+        WITH_REDIS(test_a_redrive_pushes_out_nothing_that_waits),
         cmocka_unit_test(test_another_place_gets_today_s_credentials_and_options),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),

@@ -120,5 +120,10 @@ def numbered(count):
     return rows
 
 
+def number_of(value):
+    """Of an entry, as numbered() made it."""
+    return int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\"))
+
+
 def sent(redis):
-    return [int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\")) for value in entries(redis)]
+    return [number_of(value) for value in entries(redis)]
