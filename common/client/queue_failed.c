@@ -38,7 +38,8 @@ static void entries_counted(void *context, const redisReply *reply, const struct
     take_number(context, reply, err);
 }
 
-/* Where acknowledged entries stay in the stream its group alone knows how many do not count. */
+/* Acknowledged entries that stayed in the stream do not count: how many wait, its group alone knows. Its lag may be too
+ * large beside entries that were removed unread, in Redis 7. */
 static void group_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct count *count = context;
@@ -48,7 +49,7 @@ static void group_read(void *context, const redisReply *reply, const struct erro
         return;
     int64_t pending = redis_member_number(group, "pending");
     int64_t lag = redis_member_number(group, "lag");
-    if (pending >= 0 && lag >= 0)
+    if (pending >= 0 && lag >= 0 && pending + lag < count->entries)
         count->entries = pending + lag;
 }
 
@@ -68,8 +69,7 @@ void queue_count_failed(struct queue *queue, queue_number_read *done, void *cont
 
     *count = (struct count){.queue = queue, .done = done, .context = context};
     redis_command(queue->redis, 0, entries_counted, count, "XLEN %s", queue->dsn.stream);
-    if (!queue->dsn.delete_after_ack)
-        redis_command(queue->redis, 0, group_read, count, "XINFO GROUPS %s", queue->dsn.stream);
+    redis_command(queue->redis, 0, group_read, count, "XINFO GROUPS %s", queue->dsn.stream);
     redis_command(queue->redis, 0, delayed_counted, count, "ZCARD %s", queue->delayed);
 }
 
@@ -83,8 +83,7 @@ struct page {
     struct queue_failed_entry *entries;
     size_t len;
     size_t answered;
-    struct stream_id
-        delivered; /* by the group; 0-0: not asked, for none is kept that was handled */
+    struct stream_id delivered; /* by the group; 0-0: it can't be told */
     struct redis_budget budget;
     struct error err; /* the first that went wrong */
 };
@@ -108,12 +107,15 @@ static void page_note(struct page *page, const struct error *err)
         page->err = *err;
 }
 
+/* Whoever reads the stream may keep what it has handled, or die before it removes it, whatever our DSN says. Where that
+ * says that entries are removed, a user who may not ask is no fault. */
 static void delivered_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct page *page = context;
 
     if (err != NULL) {
-        page_note(page, err);
+        if (reply == NULL || !page->queue->dsn.delete_after_ack)
+            page_note(page, err);
         return;
     }
     const redisReply *group = redis_find_group(reply, page->queue->dsn.group);
@@ -150,8 +152,7 @@ static void ask_who_has_them(struct page *page)
     const struct queue_failed_entry *entries = page->entries;
     size_t len = page->len;
 
-    if (!queue->dsn.delete_after_ack)
-        redis_command(queue->redis, 0, delivered_read, page, "XINFO GROUPS %s", queue->dsn.stream);
+    redis_command(queue->redis, 0, delivered_read, page, "XINFO GROUPS %s", queue->dsn.stream);
     for (size_t i = 0; i < len; i++)
         queue_ask_pending(queue, entries[i].id, pending_read, page);
 }

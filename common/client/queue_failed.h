@@ -21,7 +21,7 @@ struct queue_failed_entry {
     struct stream_id id;
     struct bytes value; /* as queue_entry has it (queue_group.h) */
     int64_t idle_ms;    /* a consumer of the group has had it in hand for so long; -1: none has */
-    bool handled;       /* acknowledged, and kept in the stream (delete_after_ack=0) */
+    bool handled;       /* the group is through with it, and it stayed in the stream */
 };
 
 struct queue_failed_range {
@@ -41,7 +41,8 @@ void queue_read_failed(struct queue *queue, const struct queue_failed_range *ran
 void queue_remove_failed(struct queue *queue, const struct stream_id *ids, size_t len,
                          queue_number_read *done, void *context);
 
-/* How many wait for whoever handles failures, those that are delayed included. */
+/* How many wait for whoever handles failures, those that are delayed included. What was handled and stayed is not
+ * counted, where Redis tells (7 and later). */
 void queue_count_failed(struct queue *queue, queue_number_read *done, void *context);
 
 #endif

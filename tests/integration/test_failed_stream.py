@@ -169,9 +169,11 @@ def test_what_a_php_worker_has_pending_is_left_and_said(bridge, redis):
     assert redis.client.xlen("messages") == 3 and redis.is_drained("failed")
 
 
-def test_what_was_handled_and_kept_is_not_sent_again(bridge, redis):
-    """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise."""
-    bridge.settings["failure"]["dsn"] = redis.dsn("/failed", delete_after_ack=0)
+@pytest.mark.parametrize("options", [{}, {"delete_after_ack": 0}], ids=["deleting", "keeping"])
+def test_what_was_handled_and_kept_is_not_sent_again(bridge, redis, options):
+    """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise, whatever ours says; and any version keeps
+    one that is killed between XACK and XDEL."""
+    bridge.settings["failure"]["dsn"] = redis.dsn("/failed", **options)
     ids = add(redis, [php_row(f"t/{number}", "1") for number in range(4)])
     read(redis, "php", 2)
     redis.client.xack("failed", "symfony", ids[0])
@@ -179,6 +181,14 @@ def test_what_was_handled_and_kept_is_not_sent_again(bridge, redis):
     assert "there is no such" in refuses(bridge, "retry", ids[0])
     assert "2 messages dispatched" in bridge.cli("failed", "retry", "--all", "-y").stdout
     assert [entry.decode() for entry, _ in redis.client.xrange("failed")] == ids[:2]
+
+
+def test_a_user_who_may_not_ask_about_groups_still_lists_and_sends(bridge, redis):
+    add(redis, [php_row(f"t/{number}", "1") for number in range(2)])
+    read(redis, "php", 1)
+    redis.client.execute_command("ACL", "SETUSER", "default", "-xinfo")
+    assert [row["taken"] for row in listed(bridge)] == [False, True]
+    assert "1 message dispatched" in bridge.cli("failed", "retry", "--all", "-y").stdout
 
 
 def test_remove_takes_away_what_is_named_and_no_more(bridge, redis):

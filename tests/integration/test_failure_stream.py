@@ -151,9 +151,10 @@ def test_the_count_is_of_what_waits(make_driver, redis):
     assert driver.count() == (0, 4, "")
 
 
-def test_what_was_handled_and_kept_does_not_count(make_driver, redis):
-    """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise."""
-    driver = make_driver(redis.dsn("/failed", delete_after_ack=0))
+@pytest.mark.parametrize("options", [{}, {"delete_after_ack": 0}], ids=["deleting", "keeping"])
+def test_what_was_handled_and_kept_does_not_count(make_driver, redis, options):
+    """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise, whatever ours says."""
+    driver = make_driver(redis.dsn("/failed", **options))
     for number in range(3):
         driver.write(look_for=f"17-{number}")
     assert driver.count() == (0, 3, "")
