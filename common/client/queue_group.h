@@ -106,9 +106,10 @@ void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idl
                           void *context);
 /* Removes up to QUEUE_SWEEP_MAX entries that somebody acknowledged and left in the stream, as a PHP worker does that dies
  * between its XACK and its XDEL. What goes is what the group has delivered and nobody has pending, if that was so
- * already at the look that gave `until` (empty: only look). It stays if there is another group, and what was there
- * before the first look of all stays too: since then the keys are in our care (`{<stream>}__since:<group>`). Only where
- * both delete_after options are on. */
+ * already at the look that gave `until` (empty: only look). It stays if there is another group, and where it can't be
+ * told that it was acknowledged: what the group was through with before a first look, which `{<stream>}__since:<group>`
+ * keeps, and before a look that finds that XGROUP was called since (SETID, DELCONSUMER, DESTROY, of any stream of the
+ * server) or another server. Not without a right to INFO. Only where both delete_after options are on. */
 void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context);
 /* Resets the idle time of entries that are still being worked on. */
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,

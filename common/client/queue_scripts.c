@@ -131,29 +131,46 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "return taken\n",
 
     /* KEYS stream, since; ARGV group, until, count. Removes what the stream's only group is through with (delivered,
-     * and no longer pending) between since and until, up to count entries. since: where the first look of all found
-     * the group; until: where an earlier one of this caller did, empty at first. Both are ends of an XRANGE.
-     * Returns where the group is now, empty if there is another group, and how many were removed. */
+     * and no longer pending) between since and until, up to count entries. since: "<position> <witness>", where a look
+     * found the group, and what the server had counted then; until: where an earlier look of this caller found the
+     * group, empty at first. Both are ends of an XRANGE. Returns where the group is now, empty if there is another
+     * group, and how many were removed.
+     * An acknowledgement leaves no trace, but each other way past an entry or out of what is pending is an XGROUP, and
+     * the server counts those. Unless the server and its count are what they were at since, which is set anew else,
+     * what lies in between was acknowledged. A CREATE that finds the group there fails, and is not counted. */
     [QUEUE_SCRIPT_SWEEP] =
         "local function padded(id)\n"
         "  local ms, sequence = string.match(id, '(%d+)-(%d+)')\n"
         "  return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #sequence) .. sequence\n"
+        "end\n"
+        "local function witness()\n"
+        "  local info = redis.call('INFO', 'commandstats')\n"
+        "  local count, resets = 0, string.match(info, 'resetstat:calls=(%d+)') or 0\n"
+        "  for line in string.gmatch(info, 'cmdstat_xgroup[^\\r\\n]+') do\n"
+        "    count = count + string.match(line, ':calls=(%d+)') -\n"
+        "            (string.match(line, 'failed_calls=(%d+)') or 0)\n"
+        "  end\n"
+        "  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')\n"
+        "  return run_id and string.find(info, 'cmdstat_xinfo', 1, true) and\n"
+        "         run_id .. '-' .. count .. '-' .. resets\n"
         "end\n"
         "local groups = redis.call('XINFO', 'GROUPS', KEYS[1])\n"
         "local group = {}\n"
         "for i = 1, #groups == 1 and #groups[1] or 0, 2 do\n"
         "  group[groups[1][i]] = groups[1][i + 1]\n"
         "end\n"
-        "if group.name ~= ARGV[1] then\n"
+        "local seen = witness()\n"
+        "if group.name ~= ARGV[1] or not seen then\n"
         "  return {'', 0}\n"
         "end\n"
         "redis.call('XDEL', KEYS[1], '0-0')\n"
         "local last = group['last-delivered-id']\n"
         "local oldest = redis.call('XPENDING', KEYS[1], ARGV[1])[2]\n"
-        "redis.call('SET', KEYS[2], '(' .. last, 'NX')\n"
+        "local since, then_seen = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%S+)$')\n"
         "local removed = 0\n"
-        "if ARGV[2] ~= '' then\n"
-        "  local since = redis.call('GET', KEYS[2])\n"
+        "if then_seen ~= seen then\n"
+        "  redis.call('SET', KEYS[2], '(' .. last .. ' ' .. seen)\n"
+        "elseif ARGV[2] ~= '' then\n"
         "  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], since, ARGV[2], 'COUNT', ARGV[3])) "
         "do\n"
         "    local id = padded(entry[1])\n"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 import pytest
 from bridge import account_when_seen, wait_until
@@ -221,3 +222,25 @@ def test_what_a_php_worker_acknowledged_and_left_is_removed(bridge, redis):
     wait_until(lambda: "Removed 1 entries that others had acknowledged and left in the stream" in worker.log(), 15,
                worker.log_tail)
     assert redis.is_drained()
+
+
+@pytest.mark.parametrize("while_away", ["skipped", "dropped"])
+def test_what_nobody_acknowledged_stays_though_it_is_not_pending(bridge, redis, while_away):
+    """An operator made the group skip a backlog, or deleted the name of a consumer with pending entries."""
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=1000)
+    redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
+    worker = bridge.run_program("worker")
+    wait_until(lambda: redis.client.exists("{messages}__since:symfony"), 15, "it has looked")
+    added = redis.client.pipeline()  # in one step, so that the worker does not read them
+    for number in range(5):
+        added.xadd("messages", {"message": str(number)})
+    if while_away == "skipped":
+        added.xgroup_setid("messages", "symfony", "$")
+    else:
+        added.xreadgroup("symfony", "consumer", {"messages": ">"})
+        added.xgroup_delconsumer("messages", "symfony", "consumer")
+    added.execute()
+    known = redis.client.get("{messages}__since:symfony")
+    wait_until(lambda: redis.client.get("{messages}__since:symfony") != known, 15, "it has looked again")
+    time.sleep(3)
+    assert redis.client.xlen("messages") == 5, worker.log_tail()

@@ -603,8 +603,59 @@ static void test_nothing_is_swept_beside_another_group(void **state)
     assert_string_equal(until, "");
     assert_int_equal(command(fixture, "XLEN messages"), 1);
     command(fixture, "XGROUP DESTROY messages another");
+    read = read_new(fixture, "consumer", 1);
+    sweep(fixture, until); /* from now on again */
+    append(fixture, "00ff:1", "00ff:2", 1);
+    read = read_new(fixture, "consumer", 1);
+    acknowledge_only(fixture, read.ids[0]);
     sweep(fixture, until);
     assert_int_equal(sweep(fixture, until), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 1);
+}
+
+/* As PHP's workers do whenever they start. */
+static void create_group_that_is_there(struct fixture *fixture)
+{
+    const struct bytes words[] = {BYTES("XGROUP"), BYTES("CREATE"), BYTES("messages"),
+                                  BYTES("symfony"), BYTES("0")};
+    struct error err;
+
+    assert_null(redis_call(fixture->redis, words, 5, &err));
+    assert_non_null(strstr(err.text, "BUSYGROUP"));
+}
+
+/* Of the group's entries: delivered, not pending, and nobody has handled them. */
+static void test_nothing_is_swept_that_was_skipped_or_dropped(void **state)
+{
+    struct fixture *fixture = *state;
+    char until[QUEUE_UNTIL_SIZE] = "";
+
+    make_group(fixture);
+    sweep(fixture, until);
+    append(fixture, "", "00ff:1", 3);
+    command(fixture, "XGROUP SETID messages symfony $");
+    append(fixture, "00ff:1", "00ff:2", 2);
+    read_new(fixture, "consumer", 2);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sweep(fixture, until), 0);
+    command(fixture, "XGROUP DELCONSUMER messages symfony consumer");
+    append(fixture, "00ff:2", "00ff:3", 1);
+    struct queue_answer read = read_new(fixture, "consumer", 1); /* of that name, as before */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sweep(fixture, until), 0);
+    assert_int_equal(command(fixture, "XLEN messages"), 6);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+    assert_int_equal(sweep(fixture, until),
+                     0); /* it was delivered before the look that began anew */
+    append(fixture, "00ff:3", "00ff:4", 1);
+    read = read_new(fixture, "consumer", 1);
+    create_group_that_is_there(fixture); /* that skips nothing */
+    make_group(fixture);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+    assert_int_equal(sweep(fixture, until), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 6);
 }
 
 int main(void)
@@ -618,6 +669,7 @@ int main(void)
         WITH_REDIS(test_what_others_acknowledged_and_left_is_removed_at_the_second_look),
         WITH_REDIS(test_nothing_is_swept_that_the_group_may_read_again),
         WITH_REDIS(test_nothing_is_swept_beside_another_group),
+        WITH_REDIS(test_nothing_is_swept_that_was_skipped_or_dropped),
         WITH_REDIS(test_scripts_that_the_server_forgot_are_loaded_again),
         WITH_REDIS(test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever),
         WITH_REDIS(test_a_due_member_is_moved_once),
