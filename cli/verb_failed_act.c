@@ -58,6 +58,7 @@ struct action {
     size_t batch; /* the items of this batch begin here */
     size_t batch_end;
     size_t in_hand; /* left to PHP workers */
+    size_t gone;    /* when they were to be removed: of a stream nothing is locked */
     int64_t done;
     int64_t before; /* of these: had been sent before */
     int64_t errors;
@@ -429,6 +430,10 @@ static void settle_batch(struct action *action)
         action->done++;
         action->before += action->redriver != NULL && item->message.answer.number == 0;
     }
+    if (action->redriver == NULL && removed < (int64_t)len) {
+        action->done -= (int64_t)len - removed;
+        action->gone += len - (size_t)removed;
+    }
 }
 
 static size_t batch_most(const struct action *action)
@@ -503,9 +508,9 @@ static void run(struct action *action)
 
 /* The end -------------------------------------------------------------------------------------- */
 
-static size_t count_untouched(const struct action *action)
+static size_t count_left(const struct action *action)
 {
-    size_t count = 0;
+    size_t count = action->gone;
 
     for (size_t i = 0; i < action->len; i++)
         count += action->items[i].state == UNTOUCHED;
@@ -550,7 +555,7 @@ static int print_text(const struct action *action, size_t left)
 
 static int finish(const struct action *action)
 {
-    size_t left = action->stopped ? 0 : count_untouched(action);
+    size_t left = action->stopped ? 0 : count_left(action);
     int code = action->cli->json ? print_json(action, left) : print_text(action, left);
 
     if (action->errors > 0 || (left > 0 && action->wanted->ids_len > 0))

@@ -199,6 +199,14 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, redis):
     assert [row["id"] for row in listed(bridge)] == ids[3:] and redis.client.xlen("messages") == 0
 
 
+def test_of_two_who_remove_each_counts_its_own(bridge, redis):
+    add(redis, numbered(3000))
+    both = [start_cli(bridge, "remove", "--all", "-y", "--json") for _ in range(2)]
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert sum(answer["removed"] for answer in answers) == 3000, answers
+    assert redis.client.xlen("failed") == 0
+
+
 @pytest.mark.parametrize("until", ["1970-01-01", "1970-01-01T00:00+02:00"])
 def test_nothing_is_removed_of_before_1970(bridge, redis, until):
     add(redis, [php_row("a", "1")])
