@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define ALL_OF_IT "9223372036854775807"
+#define TAKE_MS   9000 /* below FAILURE_PG_STATEMENT_MS */
 
 /* Columns of failure_sql's list and take. */
 enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN };
@@ -22,6 +23,7 @@ struct failure_admin {
     struct failure_pg *pg;
     struct failure_sql sql;
     char *queue_name;
+    char *begin; /* a transaction that one operator at a time has for these rows */
 };
 
 static int open_table(struct failure_admin *admin, const struct settings_failure *settings,
@@ -29,7 +31,10 @@ static int open_table(struct failure_admin *admin, const struct settings_failure
 {
     int result = failure_sql_make(&admin->sql, settings->table, err);
 
+    char *rows = xasprintf("%s %s", settings->table, settings->queue_name);
     admin->queue_name = xstrdup(settings->queue_name);
+    admin->begin = failure_sql_begin(rows, TAKE_MS);
+    free(rows);
     if (result == 0 && failure_pg_new(&admin->pg, settings->dsn, settings->timezone, err) < 0)
         result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
     return result;
@@ -65,6 +70,7 @@ void failure_admin_free(struct failure_admin *admin)
     failure_pg_free(admin->pg);
     failure_sql_free(&admin->sql);
     free(admin->queue_name);
+    free(admin->begin);
     free(admin);
 }
 
@@ -187,8 +193,12 @@ static int lock_rows(struct failure_admin *admin, const struct failure_wanted *w
                             wanted->without_body ? "-1" : ALL_OF_IT};
     struct reading reading = {visit, context};
     struct failure_pg_answer answer;
-    int result = failure_pg_run(admin->pg, FAILURE_SQL_BEGIN, NULL, -1, &answer);
+    int result = failure_pg_run(admin->pg, admin->begin, NULL, -1, &answer);
 
+    if (answered(&answer, "55P03")) /* lock_not_available */
+        error_set(&answer.err, ERR_UNREACHABLE,
+                  "another `failed retry` or `failed remove` has rows in hand, and does not go on: "
+                  "wait for its end, or end it");
     if (result == 0)
         result = failure_pg_rows(admin->pg, admin->sql.take, values, 4, give, &reading, &answer);
     free(ids);

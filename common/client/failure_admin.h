@@ -8,8 +8,9 @@
  * Where they lie is the DSN's business: an id is a text that nobody looks into, and whoever asks sees no table
  * and no stream.
  *
- * In Doctrine's table taking is a transaction with FOR UPDATE SKIP LOCKED: what another operator or messenger:consume
- * has in hand is passed over, and a process that dies gives its rows back. messenger:failed:retry ID locks nothing
+ * In Doctrine's table taking is a transaction, which one operator at a time has for a queue: who passed over what another
+ * sends would send later messages of a topic before them. What messenger:consume has in hand is passed over (FOR UPDATE
+ * SKIP LOCKED), and a process that dies gives its rows back. messenger:failed:retry ID locks nothing
  * before it handles a row (Symfony's Connection::find): beside that, a row may be handled twice.
  * In a stream nothing can be locked. What a consumer of the group has pending is passed over; two operators may take
  * the same, and the guard under which they send makes it one message; an entry that messenger:consume reads between

@@ -26,15 +26,11 @@ struct failure_sql {
     char *remove; /* $1 queue, $2 ids; how many went */
 };
 
-/* A transaction that sees what is committed when a statement begins, and is not waited for when its asker
- * has gone. */
-#define FAILURE_SQL_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 9000"
-
 /* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. */
 MUST_CHECK int failure_sql_make(struct failure_sql *sql, const char *table, struct error *err);
 void failure_sql_free(struct failure_sql *sql);
 /* A transaction that only one at a time has for this identity, and whose statements see what is committed
- * when they begin, whatever the database's default. Free it. */
+ * when they begin, whatever the database's default. It is not waited for when its asker has gone. Free it. */
 char *failure_sql_begin(const char *identity, int timeout_ms);
 
 #endif

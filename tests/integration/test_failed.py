@@ -406,12 +406,26 @@ def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, dat
         assert mine == sorted(mine), "a topic's messages are in their order"
 
 
-def test_two_operators_never_send_one_message_twice(bridge, database, redis):
+def test_two_operators_send_each_message_once_and_in_order(bridge, database, redis):
     add_rows(database, numbered(2000))
     both = [start_cli(bridge, "retry", "--all", "-y", "--json") for _ in range(2)]
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(sent(redis)) == list(range(2000)) and database.failures() == []
+    numbers = sent(redis)
+    assert sorted(numbers) == list(range(2000)) and database.failures() == []
+    assert in_order(numbers)
     assert sum(answer["dispatched"] for answer in answers) == 2000
+
+
+def test_an_operator_who_holds_rows_is_named_to_the_next(bridge, database, redis):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=60, read_timeout=60)
+    add_rows(database, numbered(10))
+    redis.client.config_set("min-replicas-to-write", 1)
+    first = start_cli(bridge, "retry", "--all", "-y")  # it waits for a replica
+    holding = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    wait_until(lambda: database.query(holding, database.name), PATIENCE, "it has taken them")
+    assert "another `failed retry`" in refuses(bridge, "remove", "--all", "-y")
+    redis.client.config_set("min-replicas-to-write", 0)
+    assert "10 messages dispatched" in first.communicate(timeout=PATIENCE)[0]
 
 
 def test_ours_and_a_php_worker_share_the_failure_transport(bridge, database, redis, php_peer):
