@@ -16,7 +16,7 @@
 #define TAKE_MS   9000 /* below FAILURE_PG_STATEMENT_MS */
 
 /* Columns of failure_sql's list and take. */
-enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN };
+enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN, WRITTEN_US };
 
 struct failure_admin {
     void *stream; /* FAILURE_STREAM's; NULL: it is a table, and the rest is set */
@@ -134,7 +134,7 @@ static bool give(void *context, const struct bytes *columns)
 
     (void)bytes_to_u64(columns[SIZE], &size);
     snprintf(guard, sizeof(guard), "%.*s-%.*s", BYTES_ARG(columns[ID]),
-             BYTES_ARG(columns[CREATED_US]));
+             BYTES_ARG(columns[WRITTEN_US]));
     const struct failure_message message = {
         .id = columns[ID],
         .body = columns[BODY],

@@ -126,12 +126,13 @@ static void make_statements(struct failure_sql *sql, const char *quoted)
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
-/* Times as numbers, whatever type the columns have: one without a zone is of the session's. */
+/* Times as numbers, whatever type the columns have: one without a zone is of the session's, but for the last column. */
 static char *admin_columns(int body_most, const char *taken)
 {
     return xasprintf("id, headers, CASE WHEN octet_length(body) <= $%d::bigint THEN body END, "
                      "octet_length(body) + octet_length(headers), "
-                     "floor(extract(epoch FROM created_at::timestamptz) * 1000000)::bigint, %s",
+                     "floor(extract(epoch FROM created_at::timestamptz) * 1000000)::bigint, %s, "
+                     "floor(extract(epoch FROM created_at) * 1000000)::bigint",
                      body_most, taken);
 }
 

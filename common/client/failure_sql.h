@@ -18,7 +18,8 @@ struct failure_sql {
     char *count;    /* $1 queue */
     /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies
      * of so many bytes at most.
-     * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it. */
+     * Columns: id, headers, body, size of both, created (µs), whether a worker has taken it, created as it stands
+     * there (µs), whatever the session's zone. */
     char *list_newest;
     char *list_oldest;
     char *

@@ -478,3 +478,17 @@ def test_a_message_that_fails_again_before_its_row_is_gone_is_kept(bridge, datab
     assert redis.client.xlen("messages") == 0, "the first is not sent a second time"
     bridge.cli("failed", "retry", second["id"])
     assert redis.client.xlen("messages") == 1 and database.failures() == []
+
+
+def test_another_zone_of_the_settings_sends_nothing_twice(bridge, database, redis, slow_delete):
+    first, = add_rows(database, [php_row("a", "1")])
+    slow_delete()
+    process = start_cli(bridge, "retry", first)
+    wait_until(lambda: redis.client.xlen("messages") == 1, PATIENCE, "it is sent")
+    process.kill()
+    process.communicate()
+    slow_delete.end()
+    bridge.settings["failure"]["timezone"] = "America/New_York"
+    bridge.write_config()
+    assert "had been dispatched before" in bridge.cli("failed", "retry", first).stdout
+    assert redis.client.xlen("messages") == 1 and database.failures() == []
