@@ -1,5 +1,5 @@
 /* setup: what the bridge needs on its servers and would make by itself when it first needs it: each transport's stream
- * and consumer group, and the table of the failure transport. As messenger:setup-transports does; what is there stays
+ * and consumer group, and those or the table of the failure transport. As messenger:setup-transports does; what is there stays
  * as it is. */
 #include "cli/check_server.h"
 #include "cli/queue_wait.h"
@@ -37,6 +37,19 @@ static void add_part(struct target *target, const char *kind, const char *name, 
     target->parts_len++;
 }
 
+/* made: as queue_set_up says it. */
+static void add_stream(struct target *target, const char *text, int64_t made)
+{
+    struct dsn_redis dsn;
+
+    target->result = dsn_redis_parse(&dsn, text, &target->err);
+    if (target->result < 0)
+        return;
+    add_part(target, "stream", dsn.stream, made == 2);
+    add_part(target, "group", dsn.group, made > 0);
+    dsn_redis_free(&dsn);
+}
+
 static int ask_queue(struct queue *queue, int64_t *made, struct error *err)
 {
     struct queue_wait wait = {0};
@@ -63,10 +76,8 @@ static void set_up_transport(struct target *target, const struct settings_transp
     target->result = queue_new(&queue, transport, &target->err);
     if (target->result == 0)
         target->result = ask_queue(queue, &made, &target->err);
-    if (target->result == 0) {
-        add_part(target, "stream", queue_dsn(queue)->stream, made == 2);
-        add_part(target, "group", queue_dsn(queue)->group, made > 0);
-    }
+    if (target->result == 0)
+        add_stream(target, transport->dsn, made);
     queue_free(queue);
 }
 
@@ -74,7 +85,7 @@ static void set_up_failure(struct target *target, const struct settings_failure 
 {
     bool is_redis = dsn_is_redis(settings->dsn);
     struct failure *failure = NULL;
-    bool made = false;
+    int64_t made = 0;
 
     target->name = "failure transport";
     target->see = is_redis ? "see [failure] dsn (MESSENGER_FAILURE_TRANSPORT_DSN)"
@@ -83,9 +94,10 @@ static void set_up_failure(struct target *target, const struct settings_failure 
     target->result = failure_new(&failure, settings, &target->err);
     if (target->result == 0)
         target->result = failure_set_up(failure, CHECK_TIMEOUT_MS, &made, &target->err);
-    if (target->result == 0)
-        add_part(target, is_redis ? "stream" : "table",
-                 is_redis ? settings->queue_name : settings->table, made);
+    if (target->result == 0 && is_redis)
+        add_stream(target, settings->dsn, made);
+    else if (target->result == 0)
+        add_part(target, "table", settings->table, made > 0);
     failure_free(failure);
 }
 

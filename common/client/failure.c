@@ -19,7 +19,7 @@ struct job {
     struct buf body, headers, look_for, identity;
     int64_t entry_us;
     int64_t count;
-    bool made; /* of set_up */
+    int64_t made; /* by set_up */
     int result;
     struct error err;
 };
@@ -175,7 +175,7 @@ static void set_up(void *data)
 {
     struct job *job = data;
 
-    job->made = false;
+    job->made = 0;
     job->result = job->store->set_up(job->state, &job->made, &job->err);
 }
 
@@ -209,10 +209,10 @@ int failure_count(struct failure *failure, int64_t timeout_ms, int64_t *count, s
     return result;
 }
 
-int failure_set_up(struct failure *failure, int64_t timeout_ms, bool *made, struct error *err)
+int failure_set_up(struct failure *failure, int64_t timeout_ms, int64_t *made, struct error *err)
 {
     int result = run_and_wait(failure, set_up, timeout_ms, err);
 
-    *made = result == 0 && failure->job->made;
+    *made = result == 0 ? failure->job->made : 0;
     return result;
 }

@@ -61,8 +61,9 @@ bool failure_take(struct failure *failure, int *result, struct error *err);
  * thread: the next one waits for its end and uses its connection. Not on one that rows are written with. */
 MUST_CHECK int failure_count(struct failure *failure, int64_t timeout_ms, int64_t *count,
                              struct error *err);
-/* Likewise: makes the table, or stream and group, if it is missing, whatever auto_setup says; *made: it was. */
-MUST_CHECK int failure_set_up(struct failure *failure, int64_t timeout_ms, bool *made,
+/* Likewise: makes the table, or stream and group, if it is missing, whatever auto_setup says. *made: 0 it was there, 1 the
+ * table, or the group alone, 2 stream and group. */
+MUST_CHECK int failure_set_up(struct failure *failure, int64_t timeout_ms, int64_t *made,
                               struct error *err);
 
 #endif

@@ -12,8 +12,8 @@ struct failure_store {
     /* 0, -ERR_UNREACHABLE or -ERR_REFUSED, as failure_take and failure_count say them. */
     int (*write)(void *state, const struct failure_row *row, struct error *err);
     int (*count)(void *state, int64_t *count, struct error *err);
-    /* Makes what is missing; *made: something was. */
-    int (*set_up)(void *state, bool *made, struct error *err);
+    /* Makes what is missing; *made as failure_set_up says it. */
+    int (*set_up)(void *state, int64_t *made, struct error *err);
     void (*free)(void *state);
 };
 

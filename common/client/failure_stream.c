@@ -192,12 +192,12 @@ static void send_set_up(struct failure_stream *stream, const void *what)
 }
 
 /* Stream and consumer group, as Symfony's setup makes them. */
-static int stream_set_up(void *state, bool *made, struct error *err)
+static int stream_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_stream *stream = state;
     int result = ask(stream, send_set_up, NULL, err);
 
-    *made = result == 0 && stream->number > 0;
+    *made = result == 0 ? stream->number : 0;
     return result;
 }
 

@@ -317,7 +317,7 @@ static int table_count(void *state, int64_t *count, struct error *err)
 }
 
 /* Leaves a table that is there as it is: Doctrine makes it in more ways than one. */
-static int table_set_up(void *state, bool *made, struct error *err)
+static int table_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_table *table = state;
     int result = failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);

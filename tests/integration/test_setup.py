@@ -43,6 +43,16 @@ def test_setup_makes_the_group_alone_where_the_stream_has_entries(bridge, redis)
     assert redis.client.xinfo_groups("messages")[0]["last-delivered-id"] == b"0-0", "what waits is not passed over"
 
 
+def test_of_a_failure_stream_what_was_made_is_named(bridge, redis):
+    bridge.settings["failure"]["dsn"] = redis.dsn("/failed/retries")
+    redis.client.xadd("failed", {"message": php_value("a", "1")})
+    assert "stream `failed` was there, group `retries` made" in set_up(bridge)
+    assert "stream `failed` was there, group `retries` was there" in set_up(bridge)
+    redis.client.delete("failed")
+    _, failed = set_up_json(bridge)
+    assert (failed["stream"], failed["group"], failed["made"]) == ("failed", "retries", ["stream", "group"])
+
+
 def test_a_server_that_is_away_does_not_hold_up_the_others(bridge, database):
     bridge.settings["transport:async"]["dsn"] = f"redis://127.0.0.1:{free_port()}/messages"
     said = set_up(bridge, code=1)
