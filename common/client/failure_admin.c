@@ -80,7 +80,7 @@ bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id)
 
     if (admin->stream != NULL)
         return failure_stream_is_id(id);
-    return bytes_to_u64(id, &number) && number <= INT64_MAX;
+    return bytes_to_u64(id, &number) && number <= INT64_MAX && (id.data[0] != '0' || id.len == 1);
 }
 
 static bool answered(const struct failure_pg_answer *answer, const char *sqlstate)

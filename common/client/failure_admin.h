@@ -56,7 +56,7 @@ typedef bool failure_visit(void *context, const struct failure_message *message)
 MUST_CHECK int failure_admin_new(struct failure_admin **admin,
                                  const struct settings_failure *settings, struct error *err);
 void failure_admin_free(struct failure_admin *admin);
-/* Could a message have that id? */
+/* Could a message have that id, as it is listed? */
 bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id);
 
 /* Results: 0, -ERR_UNREACHABLE (waiting may help), -ERR_REFUSED. A table that is not there yet is empty. */

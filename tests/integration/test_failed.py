@@ -139,7 +139,8 @@ def test_statistics_count_by_class_topic_error_and_hour(bridge, database):
 
 @pytest.mark.parametrize("arguments, part", [
     (["lst"], "did you mean `list`?"), (["show"], "one ID"), (["show", 1, 2], "one ID"),
-    (["show", "x1"], "`x1` is no message's id"), (["retry"], "say which"), (["retry", 1, "--all"], "say which"),
+    (["show", "x1"], "`x1` is no message's id"), (["show", "001"], "`001` is no message's id"),
+    (["retry", "001"], "`001` is no message's id"), (["retry"], "say which"), (["retry", 1, "--all"], "say which"),
     (["retry", 1, "--topic", "a"], "go with --all"), (["remove", "1x"], "is a number"), (["list", 1], "takes no ID"),
     (["list", "--topic", "a/#/b"], "--topic"), (["list", "--topic", ""], "--topic"), (["list", "--since", "soon"], "`soon` is no time"),
     (["list", "--since", "1h", "--until", "2h"], "nothing lies between"), (["list", "--limit", "many"], "--limit"),
