@@ -1,11 +1,14 @@
 """A Cluster: the node of our slot is found, also when the slot moves under load and when nodes fail."""
 
+import subprocess
 import threading
 
 import pytest
 import redis as redis_py
 from bridge import wait_until
 from bridge.consumer import assert_all, numbered
+from bridge.failures import add_rows, start_cli
+from bridge.failures import numbered as numbered_rows
 from bridge.redis_kinds import Cluster
 
 STREAM = "{messages}"
@@ -79,6 +82,23 @@ def test_what_has_moved_already_is_reached_before_its_slot_has(make_consumer, cl
     wait_until(lambda: length_at_importer(target) == 300, 20, lambda: f"ASK is followed\n{consumer.process.log_tail()}")
     cluster.end_move(source, target)
     assert_all(sent, consumer_entries(consumer, target))
+
+
+def test_a_retry_waits_while_a_slot_moves(make_bridge, cluster, database):
+    bridge = make_bridge(database=database)
+    bridge.settings["transport:async"]["dsn"] = cluster.dsn()
+    add_rows(database, numbered_rows(10))
+    source = cluster.owner()
+    target = next(node for node in cluster.nodes if node is not source)
+    source.client.xadd(STREAM, {"message": "x"})
+    cluster.begin_move(source, target)  # its scripts are told TRYAGAIN: one of their keys is not there yet
+    retry = start_cli(bridge, "retry", "--all", "-y")
+    with pytest.raises(subprocess.TimeoutExpired):
+        retry.wait(1)
+    cluster.move_keys(source, target)
+    cluster.end_move(source, target)
+    assert "10 messages dispatched" in retry.communicate(timeout=20)[0]
+    assert target.client.xlen(STREAM) == 11 and database.failures() == []
 
 
 def test_the_whole_bridge_goes_on_while_its_slot_moves(make_bridge, cluster, mosquitto, hub, database, publisher, sse):
