@@ -285,14 +285,15 @@ export class TopicStore {
   constructor() {
     this.topics = new Map(); /* topic → entry */
     this.seen = new SeenIds();
+    this.counted = new SeenIds();
     this.rate = new Rate();
     this.count = 0;
     this.repeats = 0;
     this.late = 0; /* older than what was shown */
   }
 
-  /* Takes a message that arrived at `now`. Returns "new" (it is shown), "late" (counted, a newer one stays)
-   * or "repeat" (nothing happened). */
+  /* Takes a message that arrived at `now`. Returns "new" (it is shown), "late" (counted, a newer one stays), "counted"
+   * (addPast had it already) or "repeat" (nothing happened). */
   add(message, now) {
     const result = this.take(message, now, true);
     this.repeats += result === "repeat" ? 1 : 0;
@@ -312,15 +313,17 @@ export class TopicStore {
     const stands = existing?.latest.identity.text === id;
     const completes = stands && !omitted && existing.latest.kind === "omitted";
     const seen = omitted ? this.seen.has(id) : this.seen.add(id);
+    const counted = !counts || this.counted.add(id);
     if (!completes && (seen || stands)) {
-      return "repeat";
+      if (counted || !existing) {
+        return "repeat";
+      }
+      this.countOne(existing, now);
+      return "counted";
     }
     const entry = existing ?? this.insert(message);
-    if (counts) {
-      this.count += 1;
-      this.rate.add(now);
-      entry.count += 1;
-      entry.rate.add(now);
+    if (!counted) {
+      this.countOne(entry, now);
     }
     if (!omitted) {
       this.remember(entry, message, now);
@@ -332,6 +335,13 @@ export class TopicStore {
     entry.arrived = now;
     entry.version += 1;
     return "new";
+  }
+
+  countOne(entry, now) {
+    this.count += 1;
+    this.rate.add(now);
+    entry.count += 1;
+    entry.rate.add(now);
   }
 
   insert(message) {

@@ -45,6 +45,18 @@ def test_a_repeat_changes_nothing(page):
     assert found == {"results": ["new", "new", "repeat", "repeat"], "text": "2", "count": 2, "repeats": 2, "late": 0}
 
 
+def test_what_the_history_had_first_is_counted_when_the_connection_brings_it(page):
+    found = page.module("/store.js", """
+        const store = new m.TopicStore();
+        const [message] = m.parseUpdate(args[0]);
+        const results = [store.addPast(message, 1000), store.add(message, 1001), store.add(message, 1002),
+                         store.addPast(message, 1003)];
+        const entry = store.topics.get("a/b");
+        return { results, count: entry.count, history: entry.history.length };
+        """, document(f"{SPOOL}-1", 1, at(1)))
+    assert found == {"results": ["new", "counted", "repeat", "repeat"], "count": 1, "history": 1}
+
+
 def test_the_same_id_with_and_without_its_prefix_is_one_message(page):
     found = shown_after(page, document(f"{SPOOL}-1", 1, at(1)), document(f"urn:mqtt-bridge:{SPOOL}-1", 1, at(1)))
     assert found["results"] == ["new", "repeat"]
@@ -155,7 +167,7 @@ def test_a_last_value_that_was_too_long_gives_way_to_the_message_itself(page):
                          take("addPast", args[2]), shown().text, take("add", args[2]), take("addPast", args[1])];
         return [...results, store.topics.get("a/b").history.length, store.count];
         """, document(f"{SPOOL}-1", 1, at(1)), long, document(f"{SPOOL}-2", "whole", at(2)))
-    assert found == ["new", "new", "repeat", "omitted", 34567, "new", "whole", "repeat", "repeat", 2, 1]
+    assert found == ["new", "new", "repeat", "omitted", 34567, "new", "whole", "counted", "repeat", 2, 2]
 
 
 def test_what_was_before_is_shown_and_charted_and_not_counted(page):
