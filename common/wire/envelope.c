@@ -113,13 +113,27 @@ static int read_json_redeliveries(struct bytes list, int64_t *retry_count, struc
     return json_to_i64(json_object_get(stamp, "retryCount", arena), retry_count);
 }
 
-static int read_json_text(struct bytes *text, struct bytes body, const char *name,
-                          struct arena *arena, struct error *err)
+/* The message's properties. */
+static int read_json_message(struct envelope *envelope, struct arena *arena, struct error *err)
 {
-    struct bytes raw = json_object_get(body, name, arena);
+    struct bytes topic = BYTES_NONE, payload = BYTES_NONE;
+    struct json_object object;
+    struct bytes name;
+    struct bytes raw;
+    int more = -ERR_FORMAT;
 
-    if (raw.len == 0 || json_unquote(text, raw, arena) < 0)
-        return error_set(err, ERR_FORMAT, "the JSON body has no string %s", name);
+    if (json_object_begin(&object, envelope->body, arena) == 0)
+        while ((more = json_object_next(&object, &name, &raw)) > 0) {
+            envelope->properties++;
+            if (bytes_equal_text(name, "topic"))
+                topic = raw;
+            else if (bytes_equal_text(name, "payload"))
+                payload = raw;
+        }
+    if (more < 0 || topic.len == 0 || json_unquote(&envelope->topic, topic, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the JSON body has no string topic");
+    if (payload.len == 0 || json_unquote(&envelope->payload, payload, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the JSON body has no string payload");
     return 0;
 }
 
@@ -130,8 +144,7 @@ static int decode_json_body(struct envelope *envelope, const struct metadata *me
     if (metadata->type.len == 0)
         return error_set(err, ERR_FORMAT, "the headers have no type");
     envelope->message_class = metadata->type;
-    if (read_json_text(&envelope->topic, envelope->body, "topic", arena, err) < 0 ||
-        read_json_text(&envelope->payload, envelope->body, "payload", arena, err) < 0)
+    if (read_json_message(envelope, arena, err) < 0)
         return -ERR_FORMAT;
     if (metadata->redeliveries.len > 0 &&
         read_json_redeliveries(metadata->redeliveries, &envelope->retry_count, arena) < 0)

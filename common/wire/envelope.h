@@ -67,6 +67,7 @@ struct envelope {
     int64_t received_us;  /* X-Mqtt-Received-At, or 0 */
     int64_t retry_count;  /* the last RedeliveryStamp's; 0 without */
     struct bytes message_class;
+    size_t properties; /* of the message, topic and payload among them */
     bool raw; /* X-Mqtt-Raw: payload is an entry that could not be decoded (stamp_undecodable) */
     bool raw_fields; /* and not its field `message` alone, but all its fields (fields.h) */
     bool redriven;   /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */

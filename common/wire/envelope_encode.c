@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/wire/envelope_names.h"
+#include "common/wire/envelope_php.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
@@ -163,28 +164,6 @@ struct envelope_template {
     char date[CLOCK_TEXT_SIZE];
 };
 
-/* `s:5:"topic";` and the like: a property's key as its visibility has it. */
-static void append_key(struct buf *out, const struct envelope_format *format, const char *name)
-{
-    struct buf key = {0};
-
-    switch (format->visibility) {
-    case ENVELOPE_PUBLIC:
-        break;
-    case ENVELOPE_PROTECTED:
-        buf_append(&key, BYTES("\0*\0"));
-        break;
-    case ENVELOPE_PRIVATE:
-        buf_append_char(&key, '\0');
-        buf_append(&key, format->message_class);
-        buf_append_char(&key, '\0');
-        break;
-    }
-    buf_append_text(&key, name);
-    php_write_string(out, buf_bytes(&key));
-    buf_free(&key);
-}
-
 static void php_pieces(struct pieces *pieces, const struct envelope_format *format)
 {
     static const struct bytes stamp = BYTES(ENVELOPE_STAMP_CLASS("BusNameStamp"));
@@ -201,11 +180,11 @@ static void php_pieces(struct pieces *pieces, const struct envelope_format *form
     buf_append(start, BYTES("}}}"));
     php_write_string(start, BYTES("\0" ENVELOPE_CLASS "\0message"));
     php_write_object(start, format->message_class, 2);
-    append_key(start, format, "topic");
+    envelope_php_key(start, format->visibility, format->message_class, "topic");
     buf_append(start, BYTES("s:"));
     buf_append(&pieces->open, BYTES(":\""));
     buf_append(&pieces->between, BYTES("\";"));
-    append_key(&pieces->between, format, "payload");
+    envelope_php_key(&pieces->between, format->visibility, format->message_class, "payload");
     buf_append(&pieces->between, BYTES("s:"));
     buf_append(&pieces->finish, BYTES("\";}}"));
 }

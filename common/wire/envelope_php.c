@@ -12,6 +12,40 @@ int envelope_php_text(struct bytes *text, struct bytes body, struct arena *arena
     return 0;
 }
 
+void envelope_php_body(struct buf *body, struct bytes text)
+{
+    struct buf slashed = {0};
+
+    php_addslashes(&slashed, text);
+    if (bytes_is_utf8(buf_bytes(&slashed)))
+        buf_append(body, buf_bytes(&slashed));
+    else
+        base64_encode(body, buf_bytes(&slashed));
+    buf_free(&slashed);
+}
+
+void envelope_php_key(struct buf *out, enum envelope_visibility visibility, struct bytes class,
+                      const char *name)
+{
+    struct buf key = {0};
+
+    switch (visibility) {
+    case ENVELOPE_PUBLIC:
+        break;
+    case ENVELOPE_PROTECTED:
+        buf_append(&key, BYTES("\0*\0"));
+        break;
+    case ENVELOPE_PRIVATE:
+        buf_append_char(&key, '\0');
+        buf_append(&key, class);
+        buf_append_char(&key, '\0');
+        break;
+    }
+    buf_append_text(&key, name);
+    php_write_string(out, buf_bytes(&key));
+    buf_free(&key);
+}
+
 int envelope_php_begin(struct php_reader *reader, size_t *pairs)
 {
     struct php_value value;
@@ -101,6 +135,7 @@ static int read_properties(struct php_reader *reader, const struct php_value *ob
     struct php_value value;
 
     envelope->message_class = object->text;
+    envelope->properties = object->count;
     for (size_t i = 0; i < object->count; i++) {
         if (php_read_key(reader, &key) < 0 || php_read(reader, &value) < 0 ||
             php_skip_rest(reader, &value) < 0)

@@ -114,22 +114,15 @@ static int stamp_php(struct buf *body, const struct envelope *envelope,
                      const struct stamp_failure *failure, struct arena *arena, struct error *err)
 {
     struct buf serialized = {0};
-    struct buf slashed = {0};
     struct bytes text;
     int failed;
 
     if (envelope_php_text(&text, envelope->body, arena) < 0)
         return error_set(err, ERR_FORMAT, "the body is neither serialized nor base64");
     failed = stamp_php_text(&serialized, text, failure, err);
-    if (failed == 0) {
-        php_addslashes(&slashed, buf_bytes(&serialized));
-        if (bytes_is_utf8(buf_bytes(&slashed)))
-            buf_append(body, buf_bytes(&slashed));
-        else
-            base64_encode(body, buf_bytes(&slashed));
-    }
+    if (failed == 0)
+        envelope_php_body(body, buf_bytes(&serialized));
     buf_free(&serialized);
-    buf_free(&slashed);
     return failed;
 }
 

@@ -59,14 +59,7 @@ struct edits {
 
 static void write_property(struct buf *out, enum stamp_class which, const char *name)
 {
-    struct buf key = {0};
-
-    buf_append_char(&key, '\0');
-    buf_append(&key, STAMP_NAMES[which]);
-    buf_append_char(&key, '\0');
-    buf_append_text(&key, name);
-    php_write_string(out, buf_bytes(&key));
-    buf_free(&key);
+    envelope_php_key(out, ENVELOPE_PRIVATE, STAMP_NAMES[which], name);
 }
 
 static void write_date(struct buf *out, int64_t us)
