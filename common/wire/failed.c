@@ -24,11 +24,13 @@ static struct bytes property_of(const struct failed_stamp *stamp, const char *na
     return BYTES_NONE;
 }
 
-static void add_property(struct failed_stamp *stamp, struct bytes name, struct bytes value)
+static void add_property(struct failed_stamp *stamp, struct bytes name, enum failed_kind kind,
+                         struct bytes value)
 {
     if (stamp->len == FAILED_PROPERTIES_MAX)
         return;
     stamp->properties[stamp->len].name = name;
+    stamp->properties[stamp->len].kind = kind;
     stamp->properties[stamp->len++].value = value;
 }
 
@@ -47,37 +49,67 @@ static void take_stamp(struct reading *reading, const struct failed_stamp *stamp
         reading->visit(reading->context, stamp);
 }
 
+static struct bytes join_words(struct bytes left, struct bytes right, struct arena *arena)
+{
+    char *text = arena_alloc(arena, left.len + 1 + right.len);
+
+    memcpy(text, left.data, left.len);
+    text[left.len] = ' ';
+    memcpy(text + left.len + 1, right.data, right.len);
+    return (struct bytes){text, left.len + 1 + right.len};
+}
+
+static struct bytes header_of(struct bytes headers, const char *name, struct arena *arena)
+{
+    struct bytes text;
+    struct bytes raw = json_object_get(headers, name, arena);
+
+    return raw.len > 0 && json_unquote(&text, raw, arena) == 0 ? text : BYTES_NONE;
+}
+
 /* PHP ------------------------------------------------------------------------------------------ */
 
 /* An object's property that is an object: of a DateTimeImmutable its date. The reader ends behind it. */
 static int read_nested(struct php_reader *reader, const struct php_value *outer,
-                       struct bytes *value)
+                       enum failed_kind *kind, struct bytes *text, struct arena *arena)
 {
+    struct bytes zone = BYTES_NONE;
     struct php_value key;
     struct php_value inner;
 
-    *value = NESTED;
+    *text = NESTED;
     if (outer->type != PHP_OBJECT)
         return php_skip_rest(reader, outer);
     for (size_t i = 0; i < outer->count; i++) {
         if (php_read_key(reader, &key) < 0 || php_read(reader, &inner) < 0 ||
             php_skip_rest(reader, &inner) < 0)
             return -ERR_FORMAT;
-        if (inner.type == PHP_STRING && bytes_equal_text(key.text, "date"))
-            *value = inner.text;
+        if (inner.type == PHP_STRING && bytes_equal_text(key.text, "date")) {
+            *kind = FAILED_TIME;
+            *text = inner.text;
+        } else if (inner.type == PHP_STRING && bytes_equal_text(key.text, "timezone")) {
+            zone = inner.text;
+        }
     }
+    if (*kind == FAILED_TIME && zone.len > 0 && !bytes_equal_text(zone, "UTC"))
+        *text = join_words(*text, zone, arena);
     return php_read_end(reader);
 }
 
-static int read_php_value(struct php_reader *reader, struct bytes *text)
+static int read_php_value(struct php_reader *reader, enum failed_kind *kind, struct bytes *text,
+                          struct arena *arena)
 {
     size_t start = reader->at;
     struct php_value value;
 
+    *kind = FAILED_OTHER;
     if (php_read(reader, &value) < 0)
         return -ERR_FORMAT;
     switch (value.type) {
     case PHP_STRING:
+        *kind = FAILED_TEXT;
+        *text = value.text;
+        return 0;
     case PHP_ENUM:
         *text = value.text;
         return 0;
@@ -89,11 +121,12 @@ static int read_php_value(struct php_reader *reader, struct bytes *text)
         return 0;
     case PHP_INT:
     case PHP_FLOAT: /* i:5; */
+        *kind = value.type == PHP_INT ? FAILED_NUMBER : FAILED_OTHER;
         *text = bytes_slice(reader->text, start + 2, reader->at - start - 3);
         return 0;
     case PHP_ARRAY:
     case PHP_OBJECT:
-        return read_nested(reader, &value, text);
+        return read_nested(reader, &value, kind, text, arena);
     case PHP_CUSTOM:
     case PHP_REPEATED:
     case PHP_REFERENCE:
@@ -108,6 +141,7 @@ static int read_php_stamp(struct reading *reading, struct php_reader *reader, st
     struct failed_stamp stamp = {.class = class};
     struct php_value object;
     struct php_value key;
+    enum failed_kind kind;
     struct bytes text;
 
     if (php_read(reader, &object) < 0)
@@ -119,9 +153,10 @@ static int read_php_stamp(struct reading *reading, struct php_reader *reader, st
         return 0;
     }
     for (size_t i = 0; i < object.count; i++) {
-        if (php_read_key(reader, &key) < 0 || read_php_value(reader, &text) < 0)
+        if (php_read_key(reader, &key) < 0 ||
+            read_php_value(reader, &kind, &text, reading->arena) < 0)
             return -ERR_FORMAT;
-        add_property(&stamp, php_property_name(key.text), text);
+        add_property(&stamp, php_property_name(key.text), kind, text);
     }
     take_stamp(reading, &stamp);
     return php_read_end(reader);
@@ -180,14 +215,22 @@ static int read_php(struct reading *reading)
 
 /* JSON ----------------------------------------------------------------------------------------- */
 
-static struct bytes json_text(struct bytes raw, struct arena *arena)
+static struct bytes json_text(struct bytes raw, enum failed_kind *kind, struct arena *arena)
 {
     struct bytes text;
+    int64_t number;
 
-    if (bytes_starts_with(raw, BYTES("\"")))
-        return json_unquote(&text, raw, arena) == 0 ? text : NESTED;
+    *kind = FAILED_OTHER;
+    if (bytes_starts_with(raw, BYTES("\""))) {
+        if (json_unquote(&text, raw, arena) < 0)
+            return NESTED;
+        *kind = FAILED_TEXT;
+        return text;
+    }
     if (bytes_starts_with(raw, BYTES("{")) || bytes_starts_with(raw, BYTES("[")))
         return NESTED;
+    if (json_to_i64(raw, &number) == 0)
+        *kind = FAILED_NUMBER;
     return raw;
 }
 
@@ -206,12 +249,16 @@ static int read_json_stamps(struct reading *reading, struct bytes class, struct 
         return -ERR_FORMAT;
     while ((more = json_array_next(&array, &element)) > 0) {
         struct failed_stamp stamp = {.class = class};
+        enum failed_kind kind;
         int members;
 
         if (json_object_begin(&object, element, reading->arena) < 0)
             return -ERR_FORMAT;
-        while ((members = json_object_next(&object, &name, &value)) > 0)
-            add_property(&stamp, name, json_text(value, reading->arena));
+        while ((members = json_object_next(&object, &name, &value)) > 0) {
+            struct bytes text = json_text(value, &kind, reading->arena);
+
+            add_property(&stamp, name, kind, text);
+        }
         if (members < 0)
             return -ERR_FORMAT;
         take_stamp(reading, &stamp);
@@ -219,7 +266,7 @@ static int read_json_stamps(struct reading *reading, struct bytes class, struct 
     return more;
 }
 
-static int read_json(struct reading *reading)
+static int read_stamp_headers(struct reading *reading)
 {
     static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
     struct json_object object;
@@ -227,27 +274,26 @@ static int read_json(struct reading *reading)
     struct bytes raw;
     int more;
 
-    if (!json_is_valid(reading->failed->envelope.body) ||
-        json_object_begin(&object, reading->failed->envelope.headers, reading->arena) < 0)
+    if (json_object_begin(&object, reading->failed->envelope.headers, reading->arena) < 0)
         return -ERR_FORMAT;
     while ((more = json_object_next(&object, &name, &raw)) > 0)
-        if (bytes_equal_text(name, "type"))
-            reading->failed->class = json_text(raw, reading->arena);
-        else if (bytes_starts_with(name, prefix) &&
-                 read_json_stamps(reading, bytes_slice(name, prefix.len, name.len), raw) < 0)
+        if (bytes_starts_with(name, prefix) &&
+            read_json_stamps(reading, bytes_slice(name, prefix.len, name.len), raw) < 0)
             return -ERR_FORMAT;
     return more;
 }
 
-/* Both ----------------------------------------------------------------------------------------- */
-
-static struct bytes header_of(struct bytes headers, const char *name, struct arena *arena)
+static int read_json(struct reading *reading)
 {
-    struct bytes text;
-    struct bytes raw = json_object_get(headers, name, arena);
+    struct failed *failed = reading->failed;
 
-    return raw.len > 0 && json_unquote(&text, raw, arena) == 0 ? text : BYTES_NONE;
+    if (!json_is_valid(failed->envelope.body) || read_stamp_headers(reading) < 0)
+        return -ERR_FORMAT;
+    failed->class = header_of(failed->envelope.headers, "type", reading->arena);
+    return 0;
 }
+
+/* Both ----------------------------------------------------------------------------------------- */
 
 void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
                  failed_visit *visit, void *context, struct arena *arena)
@@ -260,9 +306,12 @@ void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
     failed->envelope.serializer =
         bytes_starts_with(body, BYTES("{")) ? ENVELOPE_JSON : ENVELOPE_PHP;
     failed->entry = header_of(failed->envelope.headers, HEADER_ENTRY, arena);
-    int result =
-        failed->envelope.serializer == ENVELOPE_JSON ? read_json(&reading) : read_php(&reading);
-    failed->is_readable = result == 0;
+    if (failed->envelope.serializer == ENVELOPE_JSON) {
+        failed->is_readable = read_json(&reading) == 0;
+    } else {
+        failed->is_readable = read_php(&reading) == 0;
+        read_stamp_headers(&reading); /* that envelope_convert left there */
+    }
 }
 
 /* When the entry of that name, "<ms>-<sequence>-<hash>", was added; 0: it is no such name. */

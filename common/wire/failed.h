@@ -10,12 +10,20 @@
 
 #define FAILED_PROPERTIES_MAX 8
 
-/* A stamp of any class. Values are texts: strings without quotes, dates as they are written there, numbers, `true`;
- * what is nested is `…`. */
+enum failed_kind {
+    FAILED_OTHER,
+    FAILED_TEXT, /* under JSON a time as well */
+    FAILED_NUMBER,
+    FAILED_TIME,
+};
+
+/* A stamp of any class. Values are texts: strings without quotes, dates as they are written there, with their zone if
+ * that is not UTC, numbers, `true`; what is nested is `…`. */
 struct failed_stamp {
     struct bytes class; /* Symfony\Component\Messenger\Stamp\RedeliveryStamp */
     struct {
         struct bytes name;
+        enum failed_kind kind;
         struct bytes value;
     } properties[FAILED_PROPERTIES_MAX];
     size_t len;

@@ -1,7 +1,8 @@
 /* Rows of the failure transport from anybody. Input: body, a NUL byte, headers. What can be read and sent again is the
- * same message in the stream, counted anew, and can fail and be sent again. Without a NUL: a point in time as an
+ * same message in the stream, counted anew, and can fail and be sent again; with the other serializer as well. Without a NUL: a point in time as an
  * operator writes it. */
 #include "cli/moment.h"
+#include "common/wire/envelope_convert.h"
 #include "common/wire/failed.h"
 #include "common/wire/stamp.h"
 
@@ -48,6 +49,29 @@ static void send_again(const struct failed *failed, struct arena *arena)
     buf_free(&value);
 }
 
+static enum envelope_serializer other(enum envelope_serializer serializer)
+{
+    return serializer == ENVELOPE_JSON ? ENVELOPE_PHP : ENVELOPE_JSON;
+}
+
+/* What can be written with the other serializer is the same message, and can be written with its own again. */
+static void convert(const struct envelope *envelope, struct arena *arena)
+{
+    struct envelope_format format = {.serializer = other(envelope->serializer),
+                                     .message_class = BYTES("App\\Message\\MqttMessage")};
+    struct envelope converted, back;
+
+    if (envelope_convert(&converted, envelope, &format, arena, NULL) < 0)
+        return;
+    require(converted.serializer == format.serializer);
+    require(bytes_equal(converted.mqtt_id, envelope->mqtt_id));
+    format.serializer = envelope->serializer;
+    require(envelope_convert(&back, &converted, &format, arena, NULL) == 0);
+    require(bytes_equal(back.topic, envelope->topic));
+    require(bytes_equal(back.payload, envelope->payload));
+    require(back.retry_count == converted.retry_count);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes input = {(const char *)data, size};
@@ -65,6 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     failed_read(&failed, body, headers, touch, &sum, &arena);
     (void)failed_came_us(failed.envelope.headers, &arena);
+    if (failed.is_message)
+        convert(&failed.envelope, &arena);
     if (failed.is_readable)
         send_again(&failed, &arena);
     arena_free(&arena);

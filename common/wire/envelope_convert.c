@@ -1,0 +1,530 @@
+#include "common/wire/envelope_convert.h"
+
+#include "common/wire/envelope_names.h"
+#include "common/wire/envelope_php.h"
+#include "common/wire/failed.h"
+#include "common/wire/json.h"
+#include "common/wire/php.h"
+
+#include <string.h>
+
+#define PROPERTIES_MAX 4
+#define DATE_LEN       19 /* 2026-11-24 10:00:00 */
+
+enum form {
+    FORM_NONE,
+    FORM_TEXT,
+    FORM_NUMBER,
+    FORM_CODE, /* a number or a text */
+    FORM_TIME,
+    FORM_NULL, /* left out */
+};
+
+static const struct known_stamp {
+    struct bytes class;
+    struct {
+        const char *name;
+        enum form form;
+    } properties[PROPERTIES_MAX];
+} KNOWN_STAMPS[] = {
+    {BYTES(ENVELOPE_STAMP_CLASS("BusNameStamp")), {{"busName", FORM_TEXT}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("TransportMessageIdStamp")), {{"id", FORM_CODE}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("ErrorDetailsStamp")),
+     {{"exceptionClass", FORM_TEXT},
+      {"exceptionCode", FORM_CODE},
+      {"exceptionMessage", FORM_TEXT},
+      {"flattenException", FORM_NULL}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("SentToFailureTransportStamp")),
+     {{"originalReceiverName", FORM_TEXT}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("DelayStamp")), {{"delay", FORM_NUMBER}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("RedeliveryStamp")),
+     {{"retryCount", FORM_NUMBER}, {"redeliveredAt", FORM_TIME}}},
+    {BYTES(ENVELOPE_STAMP_CLASS("HandledStamp")),
+     {{"result", FORM_NULL}, {"handlerName", FORM_TEXT}}},
+};
+
+#define KNOWN_STAMPS_LEN (sizeof(KNOWN_STAMPS) / sizeof(*KNOWN_STAMPS))
+
+/* A property's value as it is written. */
+struct value {
+    enum form form; /* FORM_CODE has become number or text */
+    struct bytes text;
+    int64_t number;
+    struct bytes fraction; /* of the time's second, ".123456"; empty: none */
+    struct bytes zone;     /* "+02:00" or "Europe/Berlin"; empty: UTC */
+};
+
+struct conversion {
+    const struct envelope_format *format;
+    struct arena *arena;
+    const struct known_stamp *known; /* whose list is open; NULL: none is */
+    struct buf list;                 /* its stamps */
+    size_t list_len;
+    struct buf stamps; /* the lists: pairs of PHP's map, or members of the headers */
+    size_t stamps_len;
+    const char *bad; /* the property that can't be converted */
+    const struct known_stamp *bad_stamp;
+};
+
+static const struct known_stamp *find_known(struct bytes class)
+{
+    for (size_t i = 0; i < KNOWN_STAMPS_LEN; i++)
+        if (bytes_equal(class, KNOWN_STAMPS[i].class))
+            return &KNOWN_STAMPS[i];
+    return NULL;
+}
+
+/* Values --------------------------------------------------------------------------------------- */
+
+static bool is_offset(struct bytes zone)
+{
+    uint64_t number;
+
+    return zone.len == 6 && (zone.data[0] == '+' || zone.data[0] == '-') && zone.data[3] == ':' &&
+           bytes_to_u64(bytes_slice(zone, 1, 2), &number) &&
+           bytes_to_u64(bytes_slice(zone, 4, 2), &number);
+}
+
+static bool is_utc(struct bytes zone)
+{
+    return zone.len == 0 || bytes_equal_text(zone, "Z") || bytes_equal_text(zone, "UTC") ||
+           bytes_equal_text(zone, "+00:00");
+}
+
+/* Such as PHP knows: Europe/Berlin. It unserializes no time with a zone that it does not know. */
+static bool is_zone_name(struct bytes zone)
+{
+    bool has_slash = false;
+
+    for (size_t i = 0; i < zone.len; i++) {
+        char c = zone.data[i];
+        bool is_letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+
+        has_slash = has_slash || c == '/';
+        if (!is_letter && !(c >= '0' && c <= '9') && c != '/' && c != '_' && c != '+' && c != '-')
+            return false;
+    }
+    return has_slash;
+}
+
+static bool is_date(struct bytes date)
+{
+    char text[] = "0000-00-00T00:00:00.000000Z";
+
+    if (date.len != DATE_LEN)
+        return false;
+    memcpy(text, date.data, DATE_LEN);
+    if (text[10] == ' ')
+        text[10] = 'T';
+    return envelope_time(bytes_of(text)) != 0;
+}
+
+/* "2026-11-24 10:00:00.123456", "2026-11-24T10:00:00+00:00", with a zone's name behind a space. */
+static bool read_time(struct value *value, struct bytes text)
+{
+    struct bytes rest = bytes_slice(text, DATE_LEN, text.len);
+    size_t digits = 1;
+
+    value->text = bytes_slice(text, 0, DATE_LEN);
+    if (!is_date(value->text))
+        return false;
+    if (bytes_starts_with(rest, BYTES("."))) {
+        while (digits < rest.len && rest.data[digits] >= '0' && rest.data[digits] <= '9')
+            digits++;
+        value->fraction = bytes_slice(rest, 0, digits < 7 ? digits : 7);
+        rest = bytes_slice(rest, digits, rest.len);
+    }
+    if (bytes_starts_with(rest, BYTES(" ")))
+        rest = bytes_slice(rest, 1, rest.len);
+    value->zone = is_utc(rest) ? BYTES_NONE : rest;
+    return value->zone.len == 0 || is_offset(rest) || is_zone_name(rest);
+}
+
+/* The property `name` of the stamp, of that form. */
+static bool read_value(struct value *value, const struct failed_stamp *stamp, const char *name,
+                       enum form form)
+{
+    size_t i = 0;
+
+    *value = (struct value){.form = form};
+    if (form == FORM_NULL)
+        return true;
+    while (i < stamp->len && !bytes_equal_text(stamp->properties[i].name, name))
+        i++;
+    if (i == stamp->len)
+        return false;
+    enum failed_kind kind = stamp->properties[i].kind;
+    if (form == FORM_CODE)
+        value->form = kind == FAILED_NUMBER ? FORM_NUMBER : FORM_TEXT;
+    value->text = stamp->properties[i].value;
+    switch (value->form) {
+    case FORM_TEXT:
+        return kind == FAILED_TEXT;
+    case FORM_NUMBER:
+        return kind == FAILED_NUMBER && json_to_i64(value->text, &value->number) == 0;
+    case FORM_TIME:
+        return (kind == FAILED_TEXT || kind == FAILED_TIME) && read_time(value, value->text);
+    case FORM_NONE:
+    case FORM_CODE:
+    case FORM_NULL:
+        break;
+    }
+    return false;
+}
+
+static void write_php_time(struct buf *out, const struct value *value)
+{
+    struct bytes fraction = value->fraction.len > 1 ? value->fraction : BYTES(".000000");
+    struct buf date = {0};
+
+    buf_append(&date, bytes_slice(value->text, 0, 10));
+    buf_append_char(&date, ' ');
+    buf_append(&date, bytes_slice(value->text, 11, 8));
+    buf_append(&date, fraction);
+    php_write_object(out, BYTES("DateTimeImmutable"), 3);
+    php_write_string(out, BYTES("date"));
+    php_write_string(out, buf_bytes(&date));
+    php_write_string(out, BYTES("timezone_type"));
+    php_write_int(out, is_offset(value->zone) ? 1 : 3);
+    php_write_string(out, BYTES("timezone"));
+    php_write_string(out, value->zone.len > 0 ? value->zone : BYTES("UTC"));
+    buf_append_char(out, '}');
+    buf_free(&date);
+}
+
+static void write_php_value(struct buf *out, const struct value *value)
+{
+    switch (value->form) {
+    case FORM_TEXT:
+        php_write_string(out, value->text);
+        break;
+    case FORM_NUMBER:
+        php_write_int(out, value->number);
+        break;
+    case FORM_TIME:
+        write_php_time(out, value);
+        break;
+    case FORM_NONE:
+    case FORM_CODE:
+    case FORM_NULL:
+        buf_append(out, BYTES("N;"));
+        break;
+    }
+}
+
+/* RFC 3339, and a zone's name, which PHP reads as well, behind a space. */
+static void write_json_time(struct buf *out, const struct value *value)
+{
+    struct buf text = {0};
+
+    buf_append(&text, bytes_slice(value->text, 0, 10));
+    buf_append_char(&text, 'T');
+    buf_append(&text, bytes_slice(value->text, 11, 8));
+    if (value->zone.len == 0)
+        buf_append(&text, BYTES("+00:00"));
+    else if (!is_offset(value->zone))
+        buf_append_char(&text, ' ');
+    buf_append(&text, value->zone);
+    json_quote_php_mended(out, buf_bytes(&text));
+    buf_free(&text);
+}
+
+static void write_json_value(struct buf *out, const struct value *value)
+{
+    switch (value->form) {
+    case FORM_TEXT:
+        json_quote_php_mended(out, value->text);
+        break;
+    case FORM_NUMBER:
+        buf_printf(out, "%lld", (long long)value->number);
+        break;
+    case FORM_TIME:
+        write_json_time(out, value);
+        break;
+    case FORM_NONE:
+    case FORM_CODE:
+    case FORM_NULL:
+        buf_append(out, BYTES("null"));
+        break;
+    }
+}
+
+/* Stamps --------------------------------------------------------------------------------------- */
+
+static void append_member(struct buf *out, struct bytes name, struct bytes value)
+{
+    if (out->len > 0)
+        buf_append_char(out, ',');
+    json_quote_php_mended(out, name);
+    buf_append_char(out, ':');
+    json_quote_php_mended(out, value);
+}
+
+static void close_list(struct conversion *conversion)
+{
+    struct buf name = {0};
+
+    if (conversion->known == NULL)
+        return;
+    switch (conversion->format->serializer) {
+    case ENVELOPE_PHP:
+        php_write_string(&conversion->stamps, conversion->known->class);
+        buf_printf(&conversion->stamps, "a:%zu:{", conversion->list_len);
+        buf_append(&conversion->stamps, buf_bytes(&conversion->list));
+        buf_append_char(&conversion->stamps, '}');
+        break;
+    case ENVELOPE_JSON:
+        buf_append(&name, BYTES(ENVELOPE_STAMP_HEADER));
+        buf_append(&name, conversion->known->class);
+        buf_append_char(&conversion->list, ']');
+        append_member(&conversion->stamps, buf_bytes(&name), buf_bytes(&conversion->list));
+        break;
+    }
+    buf_free(&name);
+    buf_clear(&conversion->list);
+    conversion->known = NULL;
+    conversion->list_len = 0;
+    conversion->stamps_len++;
+}
+
+/* What stands before the stamp's first property. */
+static void open_stamp(struct conversion *conversion, const struct known_stamp *known,
+                       size_t properties)
+{
+    struct buf *list = &conversion->list;
+
+    switch (conversion->format->serializer) {
+    case ENVELOPE_PHP:
+        php_write_int(list, (int64_t)conversion->list_len);
+        php_write_object(list, known->class, properties);
+        break;
+    case ENVELOPE_JSON:
+        buf_append(list, conversion->list_len == 0 ? BYTES("[{") : BYTES(",{"));
+        break;
+    }
+    conversion->list_len++;
+}
+
+static void write_property(struct conversion *conversion, const struct known_stamp *known,
+                           size_t index, const struct value *value)
+{
+    struct buf *list = &conversion->list;
+    const char *name = known->properties[index].name;
+
+    switch (conversion->format->serializer) {
+    case ENVELOPE_PHP:
+        envelope_php_key(list, ENVELOPE_PRIVATE, known->class, name);
+        write_php_value(list, value);
+        break;
+    case ENVELOPE_JSON:
+        if (index > 0)
+            buf_append_char(list, ',');
+        json_quote_php_mended(list, bytes_of(name));
+        buf_append_char(list, ':');
+        write_json_value(list, value);
+        break;
+    }
+}
+
+static void convert_stamp(void *context, const struct failed_stamp *stamp)
+{
+    struct conversion *conversion = context;
+    const struct known_stamp *known = find_known(stamp->class);
+    struct value values[PROPERTIES_MAX];
+    size_t len = 0;
+
+    if (known == NULL)
+        return;
+    for (; len < PROPERTIES_MAX && known->properties[len].form != FORM_NONE; len++)
+        if (!read_value(&values[len], stamp, known->properties[len].name,
+                        known->properties[len].form)) {
+            conversion->bad = known->properties[len].name;
+            conversion->bad_stamp = known;
+            return;
+        }
+    if (known != conversion->known)
+        close_list(conversion);
+    conversion->known = known;
+    open_stamp(conversion, known, len);
+    for (size_t i = 0; i < len; i++)
+        write_property(conversion, known, i, &values[i]);
+    buf_append_char(&conversion->list, '}');
+}
+
+/* Headers and body ----------------------------------------------------------------------------- */
+
+static bool stays(struct bytes name)
+{
+    static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
+
+    if (bytes_starts_with(name, prefix))
+        return find_known(bytes_slice(name, prefix.len, name.len)) == NULL;
+    return !bytes_equal_text(name, "type") && !bytes_equal_text(name, "Content-Type") &&
+           !bytes_equal_text(name, HEADER_ENCODING) && !bytes_equal_text(name, HEADER_TOPIC);
+}
+
+static int append_others(struct buf *out, struct bytes headers, struct arena *arena)
+{
+    struct json_object object;
+    struct bytes name;
+    struct bytes raw;
+    int more;
+
+    if (json_object_begin(&object, headers, arena) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_object_next(&object, &name, &raw)) > 0) {
+        if (!stays(name))
+            continue;
+        if (out->len > 0)
+            buf_append_char(out, ',');
+        json_quote_php_mended(out, name);
+        buf_append_char(out, ':');
+        buf_append(out, raw);
+    }
+    return more;
+}
+
+static void write_php_body(struct buf *body, const struct conversion *conversion,
+                           const struct envelope *envelope)
+{
+    const struct envelope_format *format = conversion->format;
+    struct buf text = {0};
+
+    php_write_object(&text, BYTES(ENVELOPE_CLASS), 2);
+    php_write_string(&text, BYTES("\0" ENVELOPE_CLASS "\0stamps"));
+    buf_printf(&text, "a:%zu:{", conversion->stamps_len);
+    buf_append(&text, buf_bytes(&conversion->stamps));
+    buf_append_char(&text, '}');
+    php_write_string(&text, BYTES("\0" ENVELOPE_CLASS "\0message"));
+    php_write_object(&text, format->message_class, 2);
+    envelope_php_key(&text, format->visibility, format->message_class, "topic");
+    php_write_string(&text, envelope->topic);
+    envelope_php_key(&text, format->visibility, format->message_class, "payload");
+    php_write_string(&text, envelope->payload);
+    buf_append(&text, BYTES("}}"));
+    envelope_php_body(body, buf_bytes(&text));
+    buf_free(&text);
+}
+
+/* The headers that say what of the body is not as it stands there. */
+static void append_encoding(struct buf *headers, const struct envelope *envelope)
+{
+    struct buf text = {0};
+
+    if (!bytes_is_utf8(envelope->payload))
+        append_member(headers, BYTES(HEADER_ENCODING), BYTES("base64"));
+    if (!bytes_is_utf8(envelope->topic)) {
+        base64_encode(&text, envelope->topic);
+        append_member(headers, BYTES(HEADER_TOPIC), buf_bytes(&text));
+    }
+    buf_free(&text);
+}
+
+static void write_json_body(struct buf *body, const struct envelope *envelope)
+{
+    struct buf payload = {0};
+
+    if (bytes_is_utf8(envelope->payload))
+        buf_append(&payload, envelope->payload);
+    else
+        base64_encode(&payload, envelope->payload);
+    buf_append(body, BYTES("{\"topic\":"));
+    json_quote_php_mended(body, envelope->topic);
+    buf_append(body, BYTES(",\"payload\":"));
+    json_quote_php_mended(body, buf_bytes(&payload));
+    buf_append_char(body, '}');
+    buf_free(&payload);
+}
+
+/* Braces included; an empty map is PHP's empty list. */
+static int write_headers(struct buf *headers, const struct conversion *conversion,
+                         const struct envelope *envelope)
+{
+    bool is_json = conversion->format->serializer == ENVELOPE_JSON;
+    struct buf members = {0};
+
+    if (is_json) {
+        append_member(&members, BYTES("type"), envelope->message_class);
+        if (conversion->stamps.len > 0)
+            buf_append_char(&members, ',');
+        buf_append(&members, buf_bytes(&conversion->stamps));
+        append_member(&members, BYTES("Content-Type"), BYTES("application/json"));
+    }
+    int failed = append_others(&members, envelope->headers, conversion->arena);
+    if (is_json)
+        append_encoding(&members, envelope);
+    buf_append_char(headers, members.len > 0 ? '{' : '[');
+    buf_append(headers, buf_bytes(&members));
+    buf_append_char(headers, members.len > 0 ? '}' : ']');
+    buf_free(&members);
+    return failed;
+}
+
+static void write_body(struct buf *body, const struct conversion *conversion,
+                       const struct envelope *envelope)
+{
+    switch (conversion->format->serializer) {
+    case ENVELOPE_PHP:
+        write_php_body(body, conversion, envelope);
+        break;
+    case ENVELOPE_JSON:
+        write_json_body(body, envelope);
+        break;
+    }
+}
+
+/* PHP will be able to read it, and it is the same message; else the original stays where it is. */
+static int read_back(struct envelope *converted, const struct envelope *envelope, struct bytes body,
+                     struct bytes headers, struct arena *arena, struct error *err)
+{
+    struct failed failed;
+
+    failed_read(&failed, arena_copy(arena, body), arena_copy(arena, headers), NULL, NULL, arena);
+    *converted = failed.envelope;
+    if (failed.is_message && failed.is_readable && bytes_equal(converted->topic, envelope->topic) &&
+        bytes_equal(converted->payload, envelope->payload))
+        return 0;
+    return error_set(err, ERR_FORMAT, "it would not be the same message: %s",
+                     failed.is_message ? "its headers are not well-formed" : failed.why.text);
+}
+
+static int check_message(const struct envelope *envelope, const struct envelope_format *format,
+                         struct error *err)
+{
+    if (!bytes_equal(envelope->message_class, format->message_class))
+        return error_set(err, ERR_FORMAT, "it is a %.*s, and only %.*s can be converted",
+                         envelope->message_class.len > 60 ? 60 : (int)envelope->message_class.len,
+                         envelope->message_class.data, BYTES_ARG(format->message_class));
+    if (envelope->properties != 2)
+        return error_set(err, ERR_FORMAT, "its message has not only topic and payload");
+    return 0;
+}
+
+int envelope_convert(struct envelope *converted, const struct envelope *envelope,
+                     const struct envelope_format *format, struct arena *arena, struct error *err)
+{
+    struct conversion conversion = {.format = format, .arena = arena};
+    struct buf body = {0}, headers = {0};
+    struct failed failed;
+    int result;
+
+    if (check_message(envelope, format, err) < 0)
+        return -ERR_FORMAT;
+    failed_read(&failed, envelope->body, envelope->headers, convert_stamp, &conversion, arena);
+    close_list(&conversion);
+    write_body(&body, &conversion, envelope);
+    if (!failed.is_readable)
+        result = error_set(err, ERR_FORMAT, "its stamps are not well-formed");
+    else if (conversion.bad != NULL)
+        result = error_set(err, ERR_FORMAT, "%s of its %s is not as Symfony writes it",
+                           conversion.bad, strrchr(conversion.bad_stamp->class.data, '\\') + 1);
+    else if (write_headers(&headers, &conversion, envelope) < 0)
+        result = error_set(err, ERR_FORMAT, "its headers are no JSON object");
+    else
+        result = read_back(converted, envelope, buf_bytes(&body), buf_bytes(&headers), arena, err);
+    buf_free(&body);
+    buf_free(&headers);
+    buf_free(&conversion.list);
+    buf_free(&conversion.stamps);
+    return result;
+}
