@@ -284,6 +284,26 @@ static void check_transport(const struct checking *checking)
     dsn_redis_free(&dsn);
 }
 
+/* In Symfony each transport has a serializer of its own, and the default of all is PhpSerializer. */
+static void check_failure_serializer(const struct checking *checking)
+{
+    const struct settings *settings = checking->settings;
+    const struct setting *row = setting_find(SETTING_FAILURE, BYTES("serializer"));
+
+    if (strcmp(settings_origin(settings, row, &checking->view), "default") != 0)
+        return;
+    for (size_t i = 0; i < settings->transports_len; i++) {
+        if (settings->transports[i].serializer != ENVELOPE_JSON)
+            continue;
+        WARN(checking, "serializer",
+             "is not set, and [transport:%s] has serializer = json: PHP's failure transport must "
+             "have the same serializer, or it deletes these rows; else set serializer = php here "
+             "(`transport`: it has the same)",
+             settings->transports[i].name);
+        return;
+    }
+}
+
 static void check_failure(const struct checking *checking)
 {
     const struct settings_failure *failure = checking->view.base;
@@ -297,6 +317,7 @@ static void check_failure(const struct checking *checking)
         fault_named(checking, "table", &err);
     } else {
         failure_free(made);
+        check_failure_serializer(checking);
     }
 }
 

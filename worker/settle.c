@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/random.h"
 #include "common/wire/delayed.h"
+#include "common/wire/envelope_convert.h"
 #include "common/wire/json.h"
 #include "common/wire/retry.h"
 #include "common/wire/stamp.h"
@@ -46,7 +47,8 @@ struct settle {
     const char *transport;
     struct failures *failures;
     bool forget_latest; /* last values are no longer kept: those in Redis go once it is connected */
-    struct envelope_format format;
+    struct envelope_format format; /* of what is written into the failure transport */
+    bool as_it_came;               /* in the serializer of the entry */
     struct retry_strategy strategy;
     struct acknowledgements done;
     struct acknowledgements rejected;
@@ -71,6 +73,21 @@ static void open_latest(struct settle *settle, const struct settings_transport *
     settle->forget_latest = settle->done.latest == NULL;
 }
 
+static void choose_serializer(struct settle *settle, enum failure_serializer serializer)
+{
+    switch (serializer) {
+    case FAILURE_SERIALIZER_TRANSPORT:
+        settle->as_it_came = true;
+        break;
+    case FAILURE_SERIALIZER_PHP:
+        settle->format.serializer = ENVELOPE_PHP;
+        break;
+    case FAILURE_SERIALIZER_JSON:
+        settle->format.serializer = ENVELOPE_JSON;
+        break;
+    }
+}
+
 struct settle *settle_new(struct source *source, const struct settings_transport *transport,
                           struct failures *failures)
 {
@@ -89,6 +106,7 @@ struct settle *settle_new(struct source *source, const struct settings_transport
                                  .message_class = bytes_of(transport->message_class),
                                  .bus = bytes_of(transport->bus),
                                  .redis_serialized = queue_dsn(queue)->redis_serialized};
+    choose_serializer(settle, settle->source->child->settings->failure.serializer);
     settle->strategy = (struct retry_strategy){.max_retries = retry->max_retries,
                                                .delay_ms = retry->delay_ms,
                                                .multiplier = retry->multiplier,
@@ -311,6 +329,29 @@ static struct stamp_failure describe_row(const struct entry *entry, const char *
     return failure;
 }
 
+/* The row's body and headers, into settle->body and settle->headers. */
+static int write_row(struct settle *settle, const struct envelope *envelope,
+                     const struct stamp_failure *failure, struct error *err)
+{
+    struct envelope converted;
+    struct arena arena = {0};
+    struct error why;
+    int result;
+
+    if (settle->as_it_came || envelope->serializer == settle->format.serializer)
+        return stamp_failure(&settle->body, &settle->headers, envelope, failure, err);
+    if (envelope_convert(&converted, envelope, &settle->format, &arena, &why) == 0)
+        result = stamp_failure(&settle->body, &settle->headers, &converted, failure, err);
+    else
+        result = error_set(err, ERR_FORMAT,
+                           "its entry is kept as it was: [failure] serializer is %s, and %s. It "
+                           "failed with: %.*s",
+                           settle->format.serializer == ENVELOPE_JSON ? "json" : "php", why.text,
+                           BYTES_ARG(failure->exception_message));
+    arena_free(&arena);
+    return result;
+}
+
 static void reject(struct settle *settle, struct entry *entry, const char *cause)
 {
     char id[STREAM_ID_TEXT_SIZE];
@@ -327,7 +368,7 @@ static void reject(struct settle *settle, struct entry *entry, const char *cause
     struct stamp_failure failure = describe_row(entry, cause, id, name);
     if (retry_is_allowed(&settle->strategy, entry->envelope.retry_count))
         failure.exception_class = EXCEPTION_FINAL;
-    if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0)
+    if (write_row(settle, &entry->envelope, &failure, &err) < 0)
         settle_undecodable(entry, err.text);
     else
         reject_with(settle, entry, name, cause);

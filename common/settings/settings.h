@@ -105,6 +105,13 @@ struct settings_retry {
     double jitter;
 };
 
+/* Of failed messages. TRANSPORT: as they came. */
+enum failure_serializer {
+    FAILURE_SERIALIZER_TRANSPORT,
+    FAILURE_SERIALIZER_PHP,
+    FAILURE_SERIALIZER_JSON,
+};
+
 struct settings_failure {
     char *
         dsn; /* Redis or PostgreSQL; "" : no failure transport. doctrine:// is derived: of database */
@@ -112,6 +119,7 @@ struct settings_failure {
     char *queue_name; /* of Redis: the stream */
     char *table;
     bool auto_setup;
+    enum failure_serializer serializer;
     char *timezone;
 };
 

@@ -63,6 +63,11 @@ static const struct setting_word SPOOL_FORMER_WORDS[] = {
     {"drain", SPOOL_FORMER_DRAIN}, {"redirect", SPOOL_FORMER_REDIRECT}, {NULL, 0}};
 static const struct setting_word SERIALIZER_WORDS[] = {
     {"php", ENVELOPE_PHP}, {"json", ENVELOPE_JSON}, {NULL, 0}};
+static const struct setting_word FAILURE_SERIALIZER_WORDS[] = {
+    {"transport", FAILURE_SERIALIZER_TRANSPORT},
+    {"php", FAILURE_SERIALIZER_PHP},
+    {"json", FAILURE_SERIALIZER_JSON},
+    {NULL, 0}};
 static const struct setting_word VISIBILITY_WORDS[] = {{"public", ENVELOPE_PUBLIC},
                                                        {"protected", ENVELOPE_PROTECTED},
                                                        {"private", ENVELOPE_PRIVATE},
@@ -262,6 +267,11 @@ const struct setting SETTINGS_TABLE[] = {
      .description = "the table"},
     {KEY(FAILURE, "auto_setup", BOOL, W), .standard = "yes", AT(failure, auto_setup),
      .derived = "what dsn says, if it says it", .description = "make the table if it is missing"},
+    {KEY(FAILURE, "serializer", CHOICE, W), .standard = "transport",
+     .words = FAILURE_SERIALIZER_WORDS, AT(failure, serializer),
+     .description =
+         "what the application's failure transport is set to: php or json; transport: the same as "
+         "the transport that a message comes from. PHP deletes rows of the other serializer"},
     {KEY(FAILURE, "timezone", TEXT, W | M), .standard = "UTC", AT(failure, timezone),
      .flags = SETTING_REQUIRED,
      .description = "zone of the rows' times, such as `America/New_York`, as PostgreSQL knows it: "

@@ -76,6 +76,20 @@ static void test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning(void **state)
         "of the same authority can pose as Redis\n");
 }
 
+#define SERIALIZERS                                                                                \
+    "[failure] serializer: is not set, and [transport:low] has serializer = json: PHP's failure "  \
+    "transport must have the same serializer, or it deletes these rows; else set serializer = "    \
+    "php here (`transport`: it has the same)\n"
+
+static void test_a_failure_transport_that_may_have_another_serializer_is_told(void **state)
+{
+    (void)state;
+    expect(GOOD "[transport:low]\ndsn = redis://h/low\nserializer = json\n", SERIALIZERS);
+    expect(GOOD "serializer = php\n[transport:low]\ndsn = redis://h/low\nserializer = json\n", "");
+    expect(GOOD "serializer = transport\n[transport:low]\ndsn = redis://h/low\nserializer = json\n",
+           "");
+}
+
 #define NO_IPV6                                                                                    \
     ": the MQTT library compares no certificate with an IPv6 address: give the broker's name\n"
 
@@ -136,6 +150,7 @@ int main(void)
         TEST(test_a_key_that_cannot_be_used_is_a_fault),
         TEST(test_what_is_weaker_than_it_looks_is_a_warning),
         TEST(test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning),
+        TEST(test_a_failure_transport_that_may_have_another_serializer_is_told),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_filters_that_overlap_in_part_are_a_warning),
