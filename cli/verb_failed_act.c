@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/client/queue.h"
 #include "common/wire/crc32c.h"
+#include "common/wire/envelope_convert.h"
 #include "common/wire/fields.h"
 #include "common/wire/stamp.h"
 
@@ -252,11 +253,41 @@ static bool can_be_added(struct bytes fields)
     return len >= 2 && len <= QUEUE_WORDS_MAX;
 }
 
+static const char *serializer_name(enum envelope_serializer serializer)
+{
+    return serializer == ENVELOPE_JSON ? "json" : "php";
+}
+
+/* The message as the transport's workers read it. */
+static int convert(struct envelope *converted, const struct failed *failed,
+                   const struct settings_transport *transport, struct arena *arena,
+                   struct error *err)
+{
+    const struct envelope *envelope = &failed->envelope;
+    const struct envelope_format format = {.serializer = transport->serializer,
+                                           .visibility = transport->properties,
+                                           .message_class = bytes_of(transport->message_class)};
+    struct error why = failed->why;
+
+    *converted = *envelope;
+    if (envelope->serializer == transport->serializer)
+        return 0;
+    if (failed->is_message && envelope_convert(converted, envelope, &format, arena, &why) == 0)
+        return 0;
+    return error_set(err, ERR_FORMAT,
+                     "its serializer is %s, that of [transport:%.30s] is %s, and it can't be "
+                     "converted (%.90s); give --transport a NAME with serializer = %s",
+                     serializer_name(envelope->serializer), transport->name,
+                     serializer_name(transport->serializer), why.text,
+                     serializer_name(envelope->serializer));
+}
+
 /* The value of a stream entry for a message that failed. */
 static int encode(struct item *item, const struct failure_message *message,
-                  const struct failed *failed, struct error *err)
+                  const struct failed *failed, struct arena *arena, struct error *err)
 {
     struct buf body = {0}, headers = {0};
+    struct envelope converted;
     int result;
 
     if (failed->envelope.raw_fields && !can_be_added(failed->envelope.payload))
@@ -269,7 +300,9 @@ static int encode(struct item *item, const struct failure_message *message,
         buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
         return 0;
     }
-    result = stamp_redriven(&body, &headers, &failed->envelope, message->id, clock_wall_us(), err);
+    result = convert(&converted, failed, item->transport->settings, arena, err);
+    if (result == 0)
+        result = stamp_redriven(&body, &headers, &converted, message->id, clock_wall_us(), err);
     if (result == 0)
         result = envelope_join(&item->value, buf_bytes(&body), buf_bytes(&headers),
                                queue_dsn(item->transport->queue)->redis_serialized, err);
@@ -317,7 +350,7 @@ static void prepare(struct action *action, struct item *item, const struct failu
             stop(action, err.text);
         return;
     }
-    if (encode(item, message, &failed, &err) < 0) {
+    if (encode(item, message, &failed, &action->arena, &err) < 0) {
         if (failed.envelope.raw)
             snprintf(text, sizeof(text), "%s", err.text);
         else

@@ -89,6 +89,7 @@ def test_a_row_of_symfony_s_is_shown_and_sent_again(bridge, database, redis, ver
     folder = ROOT / "tests/vectors" / version / serializer
     row = [(folder / f"failed-after-retries.{part}").read_text() for part in ("body", "headers")]
     number, = add_rows(database, [row])
+    bridge.settings["transport:async"]["serializer"] = serializer
     text = bridge.cli("failed", "show", number).stdout
     for part in ("sensors/room1/temp", "App\\Message\\MqttMessage", "The hub answered 503", "RuntimeException",
                  "async", '{"temp":21.5}', "13 bytes, JSON", "retryCount: 3", "redeliveredAt: 2026-11-24"):
@@ -198,6 +199,7 @@ def test_on_a_terminal_it_asks_and_draws_a_bar(bridge, database, answer, left):
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
 def test_what_php_failed_is_published_by_ours(bridge, redis, database, hub, make_sse, make_php_peer, serializer):
+    bridge.settings["transport:async"]["serializer"] = serializer
     sse = make_sse("*")
     peer = make_php_peer(serializer=serializer)
     peer.dispatch("poison/x", '{"a":1}')
@@ -213,6 +215,7 @@ def test_what_php_failed_is_published_by_ours(bridge, redis, database, hub, make
 @pytest.mark.parametrize("serializer", ["php", "json"])
 def test_what_fails_in_php_once_more_is_kept_once_more(bridge, redis, database, make_php_peer, serializer):
     """Symfony never sends an envelope with SentToFailureTransportStamp to the failure transport."""
+    bridge.settings["transport:async"]["serializer"] = serializer
     peer = make_php_peer(serializer=serializer, env={"RETRY_MAX": "1", "RETRY_DELAY": "1"})
     peer.dispatch("fail/x", "1")
     peer.consume(2)
