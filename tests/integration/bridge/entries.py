@@ -44,12 +44,12 @@ def php_value(topic, payload, headers=None):
     return stored(serialized_body(serialized), headers or [])
 
 
-def json_value(topic, payload):
-    """The same under Symfony's JSON serializer."""
+def json_value(topic, payload, more=None):
+    """The same under Symfony's JSON serializer; more: headers."""
     body = json.dumps({"topic": topic, "payload": payload}, separators=(",", ":")).replace("/", "\\/")
     bus = "X-Message-Stamp-Symfony\\Component\\Messenger\\Stamp\\BusNameStamp"
     headers = {"type": "App\\Message\\MqttMessage", bus: '[{"busName":"messenger.bus.default"}]',
-               "Content-Type": "application/json"}
+               "Content-Type": "application/json", **(more or {})}
     return stored(body, headers)
 
 

@@ -16,7 +16,7 @@ SCRIPTS = Path("/srv/php") if ROOT else Path(__file__).resolve().parents[1] / "p
 
 
 class PhpPeer:
-    """env: MESSENGER_SERIALIZER (php or json) and whatever the script takes."""
+    """env: MESSENGER_FAILURE_SERIALIZER (php or json), if `failed` has another, and whatever the script takes."""
 
     def __init__(self, folder, redis, database=None, serializer="php", env=None, dsn=None):
         self.folder = Path(folder)

@@ -6,7 +6,7 @@
 //     MESSENGER_TRANSPORT_DSN=redis://… DATABASE_URL=postgresql://… php bridge.php COMMAND …
 //     MESSENGER_TRANSPORT_DSN=redis://… MESSENGER_FAILURE_TRANSPORT_DSN=redis://…/failed php bridge.php COMMAND …
 //
-// MESSENGER_SERIALIZER php or json · PHP_TIMEZONE, in place of date.timezone · RETRY_MAX, RETRY_DELAY, RETRY_MULTIPLIER · and what message.php takes.
+// MESSENGER_SERIALIZER php or json, MESSENGER_FAILURE_SERIALIZER of `failed`, if that has another · PHP_TIMEZONE, in place of date.timezone · RETRY_MAX, RETRY_DELAY, RETRY_MULTIPLIER · and what message.php takes.
 
 use App\Message\MqttMessage;
 use App\MessageHandler\MqttMessageHandler;
@@ -81,13 +81,15 @@ function json_serializer(): Serializer
 }
 
 // Transports, each made when it is first asked for.
-$serializer = 'json' === $setting('MESSENGER_SERIALIZER', 'php') ? json_serializer() : new PhpSerializer();
+$named = fn (string $name) => 'json' === $name ? json_serializer() : new PhpSerializer();
+$serializer = $named($setting('MESSENGER_SERIALIZER', 'php'));
+$failureSerializer = $named($setting('MESSENGER_FAILURE_SERIALIZER', $setting('MESSENGER_SERIALIZER', 'php')));
 $dsn = $setting('MESSENGER_TRANSPORT_DSN', 'redis://127.0.0.1:6379/messages');
 $makeAsync = fn () => (new RedisTransportFactory())->createTransport($dsn, [], $serializer);
 $failedDsn = $setting('MESSENGER_FAILURE_TRANSPORT_DSN', '');
 $makeFailed = fn () => '' !== $failedDsn
-    ? (new RedisTransportFactory())->createTransport($failedDsn, [], $serializer)
-    : failure_transport($setting('DATABASE_URL', ''), $serializer);
+    ? (new RedisTransportFactory())->createTransport($failedDsn, [], $failureSerializer)
+    : failure_transport($setting('DATABASE_URL', ''), $failureSerializer);
 $transports = $locator(['async' => $makeAsync, 'failed' => $makeFailed]);
 $failureTransports = $locator(['failed' => $makeFailed]);
 $failureByReceiver = $locator(['async' => $makeFailed]);
