@@ -87,7 +87,8 @@ void redriver_send(struct redriver_transport *transport, struct redriver_message
     size_t len = transport->sent_len;
 
     if ((len & (len - 1)) == 0)
-        transport->sent = xrealloc(transport->sent, (len * 2 + 1) * sizeof(*transport->sent));
+        transport->sent =
+            xrealloc(transport->sent, (len * 2 + 1) * sizeof(struct redriver_message *));
     transport->sent[transport->sent_len++] = message;
     send_one(transport, len);
 }
