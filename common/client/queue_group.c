@@ -139,13 +139,24 @@ void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
                queue->dsn.group, reader->consumer, reader->token, QUEUE_LEASE_MS);
 }
 
+/* Where nothing is swept the scripts leave that key alone, and the lease stands for it. Free it. */
+static char *since_key(const struct queue *queue, struct bytes consumer)
+{
+    return keeps_entries(queue)
+               ? xasprintf("%sowner:%s:%.*s", queue->prefix, queue->dsn.group, BYTES_ARG(consumer))
+               : xstrdup(queue->since);
+}
+
 void queue_release_lease(struct queue *queue, const struct queue_reader *reader, queue_done *done,
                          void *context)
 {
+    char *since = since_key(queue, bytes_of(reader->consumer));
+
     queue_eval(queue, QUEUE_SCRIPT_RELEASE, queue_answer_done,
-               QUEUE_CALL(queue, context, .done = done), 3, LEASE_FORMAT " %s %s %s %s %s",
+               QUEUE_CALL(queue, context, .done = done), 4, LEASE_FORMAT " %s %s %s %s %s %s",
                queue->prefix, queue->dsn.group, reader->consumer, queue->names, queue->dsn.stream,
-               reader->token, reader->consumer, queue->dsn.group);
+               since, reader->token, reader->consumer, queue->dsn.group);
+    free(since);
 }
 
 char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
@@ -229,11 +240,13 @@ void queue_take_over_dead(struct queue *queue, const char *consumer, struct byte
                           size_t count, queue_ids_read *done, void *context)
 {
     struct queue_call *call = QUEUE_CALL(queue, context, .ids = done);
+    char *since = since_key(queue, name);
 
-    queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_DEAD, answer_ids, call, 3,
-               "%sowner:%s:%b %s %s %s %s %b %lu", queue->prefix, queue->dsn.group,
-               REDIS_BYTES(name), queue->names, queue->dsn.stream, queue->dsn.group, consumer,
-               REDIS_BYTES(name), (unsigned long)count);
+    queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_DEAD, answer_ids, call, 4,
+               "%sowner:%s:%b %s %s %b %s %s %b %lu", queue->prefix, queue->dsn.group,
+               REDIS_BYTES(name), queue->names, queue->dsn.stream, REDIS_BYTES(bytes_of(since)),
+               queue->dsn.group, consumer, REDIS_BYTES(name), (unsigned long)count);
+    free(since);
 }
 
 static void answer_idle(void *context, const redisReply *reply, const struct error *err)

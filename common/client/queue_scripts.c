@@ -35,6 +35,13 @@
     "  redis.call('SET', " key ", last)\n"                                                         \
     "end\n"
 
+/* Our own XGROUP takes nothing away from the group: the sweep's witness goes on with the server's count. */
+#define COUNT_OWN_XGROUP                                                                           \
+    "  local head, count = string.match(redis.call('GET', KEYS[4]) or '', '^(.+) (%d+)$')\n"       \
+    "  if head then\n"                                                                             \
+    "    redis.call('SET', KEYS[4], head .. ' ' .. (count + 1))\n"                                 \
+    "  end\n"
+
 const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     /* KEYS stream, mark; ARGV expected mark, new mark, maxlen, value... */
     [QUEUE_SCRIPT_APPEND] = "local mark = redis.call('GET', KEYS[2]) or ''\n"
@@ -77,7 +84,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                            "end\n"
                            "return redis.call('PEXPIRE', KEYS[1], ARGV[2])\n",
 
-    /* KEYS lease, names, stream; ARGV token, consumer name, group. A name with nothing pending goes. */
+    /* KEYS lease, names, stream, since or the lease; ARGV token, consumer name, group. A name with nothing pending goes. */
     [QUEUE_SCRIPT_RELEASE] =
         "if redis.call('GET', KEYS[1]) ~= ARGV[1] then\n"
         "  return 0\n"
@@ -86,11 +93,10 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "if redis.call('EXISTS', KEYS[3]) == 1 and\n"
         "   #redis.call('XPENDING', KEYS[3], ARGV[3], '-', '+', 1, ARGV[2]) == 0 then\n"
         "  redis.call('XGROUP', 'DELCONSUMER', KEYS[3], ARGV[3], ARGV[2])\n"
-        "  redis.call('SREM', KEYS[2], ARGV[2])\n"
-        "end\n"
+        "  redis.call('SREM', KEYS[2], ARGV[2])\n" COUNT_OWN_XGROUP "end\n"
         "return 1\n",
 
-    /* KEYS lease of the name, names, stream; ARGV group, me, name, count.
+    /* KEYS lease of the name, names, stream, since or the lease; ARGV group, me, name, count.
      * Takes over what a consumer without a lease left; once it has nothing more, its name goes. */
     [QUEUE_SCRIPT_TAKE_OVER_DEAD] =
         "if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[3]) == 0 then\n"
@@ -99,8 +105,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "local pending = redis.call('XPENDING', KEYS[3], ARGV[1], '-', '+', ARGV[4], ARGV[3])\n"
         "if #pending == 0 then\n"
         "  redis.call('XGROUP', 'DELCONSUMER', KEYS[3], ARGV[1], ARGV[3])\n"
-        "  redis.call('SREM', KEYS[2], ARGV[3])\n"
-        "  return {}\n"
+        "  redis.call('SREM', KEYS[2], ARGV[3])\n" COUNT_OWN_XGROUP "  return {}\n"
         "end\n"
         "local ids = {}\n"
         "for i, entry in ipairs(pending) do\n"
@@ -137,7 +142,8 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
      * group, and how many were removed.
      * An acknowledgement leaves no trace, but each other way past an entry or out of what is pending is an XGROUP, and
      * the server counts those. Unless the server and its count are what they were at since, which is set anew else,
-     * what lies in between was acknowledged. A CREATE that finds the group there fails, and is not counted. */
+     * what lies in between was acknowledged. A CREATE that finds the group there fails, and is not counted; our own
+     * scripts delete no name that has anything pending, and say so there. */
     [QUEUE_SCRIPT_SWEEP] =
         "local function padded(id)\n"
         "  local ms, sequence = string.match(id, '(%d+)-(%d+)')\n"
@@ -152,7 +158,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "  end\n"
         "  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')\n"
         "  return run_id and string.find(info, 'cmdstat_xinfo', 1, true) and\n"
-        "         run_id .. '-' .. count .. '-' .. resets\n"
+        "         run_id .. ' ' .. resets .. ' ' .. count\n"
         "end\n"
         "local groups = redis.call('XINFO', 'GROUPS', KEYS[1])\n"
         "local group = {}\n"
@@ -166,7 +172,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('XDEL', KEYS[1], '0-0')\n"
         "local last = group['last-delivered-id']\n"
         "local oldest = redis.call('XPENDING', KEYS[1], ARGV[1])[2]\n"
-        "local since, then_seen = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%S+)$')\n"
+        "local since, then_seen = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (.+)$')\n"
         "local removed = 0\n"
         "if then_seen ~= seen then\n"
         "  redis.call('SET', KEYS[2], '(' .. last .. ' ' .. seen)\n"

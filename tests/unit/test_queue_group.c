@@ -613,6 +613,36 @@ static void test_nothing_is_swept_beside_another_group(void **state)
     assert_int_equal(command(fixture, "XLEN messages"), 1);
 }
 
+/* Ours deletes names with nothing pending, whenever a worker ends: no entry is dropped so. */
+static void test_the_sweep_goes_on_when_a_worker_of_ours_ends(void **state)
+{
+    struct fixture *fixture = *state;
+    struct queue_answer answer = {0};
+    char until[QUEUE_UNTIL_SIZE] = "";
+
+    make_group(fixture);
+    sweep(fixture, until);
+    append(fixture, "", "00ff:1", 1);
+    struct queue_answer read = read_new(fixture, "consumer", 1);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+    const struct queue_reader reader = {.consumer = "w-1", .instance = "i", .token = "i:t"};
+    assert_int_equal(take_lease(fixture, reader.instance, reader.token), 1);
+    queue_release_lease(fixture->queue, &reader, on_done, &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(sweep(fixture, until), 1);
+    command(fixture, "SADD {messages}__consumers:symfony gone");
+    answer = (struct queue_answer){0};
+    queue_take_over_dead(fixture->queue, "w-1", BYTES("gone"), 10, on_ids, &answer);
+    wait_for(fixture->queue, &answer);
+    append(fixture, "00ff:1", "00ff:2", 1);
+    read = read_new(fixture, "consumer", 1);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+    assert_int_equal(sweep(fixture, until), 1);
+    assert_int_equal(command(fixture, "XLEN messages"), 0);
+}
+
 /* As PHP's workers do whenever they start. */
 static void create_group_that_is_there(struct fixture *fixture)
 {
@@ -670,6 +700,7 @@ int main(void)
         WITH_REDIS(test_nothing_is_swept_that_the_group_may_read_again),
         WITH_REDIS(test_nothing_is_swept_beside_another_group),
         WITH_REDIS(test_nothing_is_swept_that_was_skipped_or_dropped),
+        WITH_REDIS(test_the_sweep_goes_on_when_a_worker_of_ours_ends),
         WITH_REDIS(test_scripts_that_the_server_forgot_are_loaded_again),
         WITH_REDIS(test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever),
         WITH_REDIS(test_a_due_member_is_moved_once),
