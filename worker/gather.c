@@ -51,7 +51,10 @@ static void open_window(struct lane *lane, struct entry *entry, int64_t now_ms)
 {
     lane->gathered = entry;
     lane->window_ms = now_ms + lane->route->window_ms;
-    source_set_gathered(entry);
+    if (lane->aside)
+        source_set_aside(entry);
+    else
+        source_set_gathered(entry);
 }
 
 /* The last one that an entry carries is published if the entry is refused: no value that comes late may become it. */

@@ -2,7 +2,8 @@
  * others; of one with `batch` the first one carries their documents. What is carried stays pending in Redis: it is
  * acknowledged with the entry that carries it, or read again. Source: docs/ROUTES.md. One thread.
  *
- *   lane->gathered   the entry that carries the others (ENTRY_GATHERED); NULL: none since the last window
+ *   lane->gathered   the entry that carries the others (ENTRY_GATHERED, or ENTRY_ASIDE if the lane is);
+ *                    NULL: none since the last window
  *   lane->window_ms  when its window ends; it then joins the lane's queue */
 #ifndef WORKER_GATHER_H
 #define WORKER_GATHER_H

@@ -98,7 +98,9 @@ void lane_explain(struct lane *lane, const char *why)
 
 static bool fits_aside(const struct entry *entry, size_t limit)
 {
-    return entry->source->total->bytes[ENTRY_ASIDE] + entry->bytes <= limit;
+    size_t held = entry->source->total->bytes[ENTRY_ASIDE];
+
+    return held + (entry->state == ENTRY_ASIDE ? 0 : entry->bytes) <= limit;
 }
 
 static struct left carried_at(const struct entry *entry, size_t number, bool alone)
@@ -196,6 +198,27 @@ void lane_forget_left(struct lane *lane)
     lane->rest = NULL;
 }
 
+bool lane_is_full(const struct lane *lane, const struct entry *entry, size_t limit)
+{
+    return lane->aside && !fits_aside(entry, limit);
+}
+
+/* Of a topic the newest value is kept, whatever the limit. */
+static void set_gathered_aside(struct lane *lane, size_t limit)
+{
+    struct entry *gathered = lane->gathered;
+
+    if (gathered == NULL)
+        return;
+    if (lane_publish(lane) == PUBLISH_LATEST ||
+        (lane->left.len == 0 && fits_aside(gathered, limit))) {
+        source_set_aside(gathered);
+        return;
+    }
+    leave_last(lane, gathered);
+    lane->gathered = NULL;
+}
+
 void lane_set_aside(struct lane *lane, size_t limit)
 {
     struct entry *last = lane->head;
@@ -215,11 +238,12 @@ void lane_set_aside(struct lane *lane, size_t limit)
         DL_DELETE(lane->head, beyond);
         leave_first(lane, beyond, false);
     }
+    set_gathered_aside(lane, limit);
 }
 
 void lane_add(struct lane *lane, struct entry *entry, size_t limit)
 {
-    bool is_left = lane->left.len > 0 || (lane->aside && !fits_aside(entry, limit));
+    bool is_left = lane->left.len > 0 || lane_is_full(lane, entry, limit);
 
     if (is_left) {
         leave_last(lane, entry);

@@ -69,6 +69,8 @@ void lane_go_on(struct lane *lane);
 void lane_explain(struct lane *lane, const char *why);
 /* Sets the first one aside, and the others while `limit` bytes of all lanes hold them. The rest is left. */
 void lane_set_aside(struct lane *lane, size_t limit);
+/* It is aside, and the entry goes beyond the limit. */
+bool lane_is_full(const struct lane *lane, const struct entry *entry, size_t limit);
 /* A batch has failed: all that the lane has is left, in its order, and what the first one carries is published alone. */
 void lane_leave_batches(struct lane *lane);
 /* The newest value is refused: the one before it is left, to be published in its place with all the others (rest). */

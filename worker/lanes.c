@@ -44,16 +44,20 @@ static void end_window(struct lanes *lanes, struct lane *lane)
 }
 
 /* A redelivered message may be what killed its worker: a batch would hide which of them it was. Behind those that are
- * left it would be published before them. */
-static bool waits_for_window(const struct lane *lane, const struct entry *entry)
+ * left it would be published before them. What goes beyond what lanes that are aside may hold is left, but for a value
+ * that takes the place of another. */
+static bool waits_for_window(const struct lanes *lanes, const struct lane *lane,
+                             const struct entry *entry)
 {
+    bool is_full = lane_is_full(lane, entry, lanes->aside_max);
+
     switch (lane_publish(lane)) {
     case PUBLISH_EACH:
         return false;
     case PUBLISH_LATEST:
-        return true;
+        return !is_full || lane->gathered != NULL;
     case PUBLISH_BATCH:
-        return !entry->redelivered && lane->left.len == 0;
+        return !is_full && !entry->redelivered && lane->left.len == 0;
     }
     return false;
 }
@@ -62,9 +66,10 @@ void lanes_add(struct lanes *lanes, struct entry *entry, int64_t now_ms)
 {
     struct lane *lane = find_or_make(lanes, entry);
 
-    if (lane->gathered != NULL && (!gather_fits(lane, entry) || !waits_for_window(lane, entry)))
+    if (lane->gathered != NULL &&
+        (!gather_fits(lane, entry) || !waits_for_window(lanes, lane, entry)))
         end_window(lanes, lane);
-    if (!waits_for_window(lane, entry))
+    if (!waits_for_window(lanes, lane, entry))
         lane_add(lane, entry, lanes->aside_max);
     else if (gather_add(lane, entry, now_ms))
         end_window(lanes, lane);

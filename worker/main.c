@@ -20,6 +20,7 @@
 #define TRANSPORTS_MAX    16
 #define READING_BYTES_MAX ((size_t)16 * 1024 * 1024)
 #define RELEASE_MS        1000 /* for leases and handlers, out of half of stop_timeout */
+#define FULL_MS           5000 /* what waits may fill a limit for a moment */
 
 enum phase { WORKING, DRAINING, RELEASING, ENDED };
 
@@ -37,6 +38,9 @@ struct worker {
     int64_t started_ms;
     int64_t beat_ms;
     bool ready;
+    int64_t full_ms; /* since when what waits for the hub fills a limit; -1: it does not */
+    char full[120];  /* which one; "" : none, or not for long */
+    struct log_fault full_fault;
 };
 
 /* [worker] transports: names separated by commas or spaces. */
@@ -139,7 +143,13 @@ static size_t count_open(const struct worker *worker)
 /* They wait for the end of their windows, and then for the hub. */
 static size_t count_gathered(const struct worker *worker)
 {
-    return worker->load.entries[ENTRY_GATHERED] + worker->load.carried;
+    return worker->load.entries[ENTRY_GATHERED] + worker->load.carried[ENTRY_GATHERED];
+}
+
+/* Read and not settled, though nothing but ids is kept of them. */
+static size_t count_ids(const struct worker *worker)
+{
+    return worker->load.carried[ENTRY_ASIDE] + publisher_lanes(worker->publisher)->left;
 }
 
 static size_t window_left(const struct worker *worker)
@@ -184,8 +194,7 @@ static size_t room(const struct worker *worker)
 
         if (left < limit)
             limit = (size_t)left;
-        open += count_gathered(worker);
-        open += publisher_lanes(worker->publisher)->left;
+        open += count_gathered(worker) + count_ids(worker);
         /* Of several transports each may be asked before another has answered. */
         if (worker->readers_len > 1 && limit > open + 1)
             limit = open + 1;
@@ -207,19 +216,64 @@ static size_t bytes_left(size_t limit, size_t held)
     return left < READING_BYTES_MAX ? left : READING_BYTES_MAX;
 }
 
-/* What is set aside has as many bytes to itself as all the others, and so have the ids of what lanes have left. */
+/* What is set aside has as many bytes to itself as all the others, and so have the ids of what lanes have left, or carry
+ * while they are aside. */
+static bool is_aside_full(const struct worker *worker)
+{
+    size_t limit = (size_t)worker->child.settings->worker.prefetch_bytes;
+
+    return load_is_crowded(&worker->load, limit) ||
+           worker->load.carried[ENTRY_ASIDE] * sizeof(struct stream_id) +
+                   publisher_lanes(worker->publisher)->left * sizeof(struct left) >=
+               limit;
+}
+
 static struct credit credit_of(const struct worker *worker)
 {
     size_t limit = (size_t)worker->child.settings->worker.prefetch_bytes;
     const size_t *held = worker->load.bytes;
     size_t others = load_at_hand(held) + held[ENTRY_GATHERED];
-
-    bool is_full = others >= limit || load_is_crowded(&worker->load, limit) ||
-                   publisher_lanes(worker->publisher)->left * sizeof(struct left) >= limit;
+    bool is_full = others >= limit || is_aside_full(worker);
 
     return (struct credit){.entries = is_full ? 0 : room(worker),
                            .bytes = bytes_left(limit, others),
                            .aside_bytes = bytes_left(limit, held[ENTRY_ASIDE])};
+}
+
+/* The setting that what waits for the hub has filled; NULL: there is room. */
+static const char *full_limit(const struct worker *worker)
+{
+    const struct settings_worker *settings = &worker->child.settings->worker;
+
+    if (is_aside_full(worker) ||
+        worker->load.bytes[ENTRY_GATHERED] >= (size_t)settings->prefetch_bytes)
+        return "prefetch_bytes";
+    return window_left(worker) < page_least(settings) ? "prefetch_window" : NULL;
+}
+
+/* The breaker says for itself that nothing is read. */
+static void say_full(struct worker *worker, int64_t now_ms)
+{
+    const char *limit = publisher_is_blocked(worker->publisher) ? NULL : full_limit(worker);
+
+    if (limit == NULL) {
+        if (worker->full[0] != '\0')
+            log_fault_over(&worker->full_fault, LOG_PLAIN, "New messages are read again");
+        worker->full[0] = '\0';
+        worker->full_ms = -1;
+        return;
+    }
+    if (worker->full_ms < 0)
+        worker->full_ms = now_ms;
+    if (now_ms - worker->full_ms < FULL_MS)
+        return;
+    snprintf(worker->full, sizeof(worker->full),
+             "messages that wait for the hub fill [worker] %s: nothing new is read", limit);
+    log_fault(
+        &worker->full_fault, LOG_LEVEL_WARNING, LOG_WITH(log_text("limit", limit)),
+        "Messages that wait for the hub fill [worker] %s: nothing new is read until some have "
+        "left",
+        limit);
 }
 
 static void begin_draining(struct worker *worker, int64_t now_ms, int exit_code)
@@ -324,11 +378,14 @@ static void tell_state(struct worker *worker, int64_t now_ms)
         trouble = publisher_trouble(worker->publisher);
     if (trouble[0] == '\0')
         trouble = failures_trouble(worker->failures);
+    if (trouble[0] == '\0')
+        trouble = worker->full;
     stats_reason(slot, trouble);
     stats_set(slot, STATS_CONNECTED,
               running && !publisher_is_blocked(worker->publisher) &&
                   handlers_trouble(publisher_handlers(worker->publisher))[0] == '\0');
-    stats_set(slot, STATS_PREFETCHED, count_open(worker) + count_gathered(worker));
+    stats_set(slot, STATS_PREFETCHED,
+              count_open(worker) + count_gathered(worker) + worker->load.carried[ENTRY_ASIDE]);
     if (running && !worker->ready) {
         worker->ready = true;
         child_ready(&worker->child);
@@ -361,6 +418,7 @@ static void step(struct worker *worker, int64_t now_ms)
     publisher_lanes(worker->publisher)->crowded = is_crowded(worker);
     publisher_step(worker->publisher, now_ms);
     advance_end(worker, now_ms);
+    say_full(worker, now_ms);
     tell_state(worker, now_ms);
 }
 
@@ -430,7 +488,7 @@ static void close_worker(struct worker *worker)
 
 int main(int argc, char **argv)
 {
-    struct worker worker = {.phase = WORKING};
+    struct worker worker = {.phase = WORKING, .full_ms = -1};
 
     open_worker(&worker, argc, argv);
     while (worker.phase != ENDED) {

@@ -47,20 +47,22 @@ const char *source_stream(const struct source *source)
 
 static void add_load(struct entry *entry)
 {
-    struct source *source = entry->source;
+    struct load *total = entry->source->total;
 
-    source->entries[entry->state]++;
-    source->total->entries[entry->state]++;
-    source->total->bytes[entry->state] += entry->bytes;
+    entry->source->entries[entry->state]++;
+    total->entries[entry->state]++;
+    total->bytes[entry->state] += entry->bytes;
+    total->carried[entry->state] += entry->carried.len;
 }
 
 static void remove_load(struct entry *entry)
 {
-    struct source *source = entry->source;
+    struct load *total = entry->source->total;
 
-    source->entries[entry->state]--;
-    source->total->entries[entry->state]--;
-    source->total->bytes[entry->state] -= entry->bytes;
+    entry->source->entries[entry->state]--;
+    total->entries[entry->state]--;
+    total->bytes[entry->state] -= entry->bytes;
+    total->carried[entry->state] -= entry->carried.len;
 }
 
 void source_open(struct source *source, struct entry *entry, enum entry_state state)
@@ -90,8 +92,9 @@ static void forget_count(struct entry *entry)
 
 void source_uncarry(struct entry *entry)
 {
-    entry->source->total->carried -= entry->carried.len;
+    remove_load(entry);
     entry->carried.len = 0;
+    add_load(entry);
 }
 
 void source_add_bytes(struct entry *entry, size_t bytes)
@@ -228,20 +231,26 @@ static void replace(struct entry *entry, struct entry *other)
 void source_carry(struct entry *entry, struct entry *other)
 {
     source_uncount(other);
+    remove_load(entry);
     entry_carry(entry, other->id);
-    entry->source->total->carried++;
+    add_load(entry);
     replace(entry, other);
 }
 
 void source_conflate(struct entry *entry, struct entry *other)
 {
     source_uncount(other);
+    remove_load(entry);
+    remove_load(other);
     entry_swap_ids(entry, other);
     entry_carry(entry, other->id);
     for (size_t i = 0; i < other->carried.len; i++)
         entry_carry(entry, other->carried.ids[i]);
     other->carried.len = 0;
-    entry->source->total->carried++;
+    add_load(entry);
+    add_load(other);
+    if (other->state == ENTRY_ASIDE)
+        source_set_aside(entry);
     replace(entry, other);
 }
 
@@ -253,10 +262,11 @@ struct entry *source_take_carried(struct entry *entry)
         return NULL;
     struct entry *last = entry_new(entry->source, carried->ids[carried->len - 1]);
     last->redelivered = entry->redelivered;
+    remove_load(entry);
     carried->len--;
     entry_swap_ids(last, entry);
+    add_load(entry);
     source_open(entry->source, last, ENTRY_ASIDE);
-    entry->source->total->carried--;
     return last;
 }
 
@@ -269,7 +279,8 @@ void source_set_aside(struct entry *entry)
 void source_set_gathered(struct entry *entry)
 {
     source_uncount(entry);
-    source_set_state(entry, ENTRY_GATHERED);
+    if (entry->state != ENTRY_ASIDE)
+        source_set_state(entry, ENTRY_GATHERED);
 }
 
 void source_set_failing(struct entry *entry)

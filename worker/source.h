@@ -15,11 +15,11 @@
 
 struct settle;
 
-/* Open entries of all sources and their bytes, by state. */
+/* Open entries of all sources, their bytes, and how many they carry, by state. */
 struct load {
     size_t entries[ENTRY_STATES];
     size_t bytes[ENTRY_STATES];
-    size_t carried;   /* by those that are open */
+    size_t carried[ENTRY_STATES];
     size_t requested; /* asked for and not yet here */
 };
 
@@ -98,13 +98,14 @@ void source_set_state(struct entry *entry, enum entry_state state);
 /* It waits for the hub: its count is taken back until it is sent again, and others go on beside it, for all the
  * time until it is settled. */
 void source_set_aside(struct entry *entry);
-void source_set_gathered(struct entry *entry); /* the same until its window ends */
+/* Its count is taken back until its window is over. What is aside stays aside. */
+void source_set_gathered(struct entry *entry);
 /* It waits for its row, without its value. */
 void source_set_failing(struct entry *entry);
 /* Of a batch: `other` of the same source, which carries nothing, is published with the entry. It is released. */
 void source_carry(struct entry *entry, struct entry *other);
 /* Of `latest`: the entry is published in place of `other` of the same source, and of what that carries. They stand
- * before all that the entry carries already. `other` is released. */
+ * before all that the entry carries already. Aside if either is. `other` is released. */
 void source_conflate(struct entry *entry, struct entry *other);
 void source_add_bytes(struct entry *entry, size_t bytes); /* it holds so many more */
 /* What it carries is forgotten: it is acknowledged, or read again. */

@@ -248,6 +248,39 @@ def test_windows_end_early_where_no_more_may_be_gathered(start, redis, sse, brid
     wait_until(lambda: redis.client.xlen("messages") < 100, 20, "all but what fits into a window is acknowledged")
 
 
+@pytest.mark.parametrize("answer", [429, HANG])
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_a_topic_that_fails_leaves_the_window_to_the_others(start, redis, bridge, publish, answer):
+    hub = FaultyHub(lambda update: answer if update.topic == "bad" else None)
+    bridge.settings["worker"]["prefetch_window"] = "1000"
+    try:
+        start(url=hub.url, publish=publish, window="50ms", batch_topic="{level:1}")
+        for number in range(100):
+            add_many(redis, [("bad", "1")] * 40 + [(f"other/{number}" if publish == "latest" else f"other{number}", "1")])
+            time.sleep(0.04)  # some 1,000 a second: no condition to wait for
+        wait_until(lambda: len(set(hub.topics()) - {"bad"}) == 100, 5, "the others are published")
+        assert redis.client.xlen("messages") == 4000
+        hub.script = lambda update: None
+        redis.wait_drained(60)
+    finally:
+        hub.close()
+
+
+def test_a_limit_that_is_full_is_said(start, redis, bridge):
+    hub = FaultyHub(lambda update: 429 if update.topic == "bad" else None)
+    bridge.settings["worker"]["prefetch_bytes"] = "1M"
+    bridge.settings["worker"]["prefetch_window"] = "1000"
+    try:
+        process = start(url=hub.url, publish="latest", window="50ms")
+        add_many(redis, [("bad", "1")] * 100000)
+        wait_until(lambda: "fill [worker] prefetch_bytes" in process.log(), 40, "it is said")
+        hub.script = lambda update: None
+        redis.wait_drained(60)
+        assert "New messages are read again" in process.log()
+    finally:
+        hub.close()
+
+
 # Ends --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("publish", ["latest", "batch"])

@@ -34,9 +34,8 @@ static void end(struct lane *lane)
 {
     lane_forget(lane, NULL, false);
     lane_free(lane);
-    assert_int_equal(total.carried, 0);
     for (size_t i = 0; i < ENTRY_STATES; i++)
-        assert_int_equal(total.entries[i] + total.bytes[i], 0);
+        assert_int_equal(total.entries[i] + total.bytes[i] + total.carried[i], 0);
 }
 
 static void assert_carried(const struct entry *entry, const uint64_t *numbers, size_t len)
@@ -58,7 +57,7 @@ static void test_the_newest_entry_carries_those_before_it(void **state)
     assert_carried(lane->gathered, (const uint64_t[]){6, 5}, 2);
     assert_int_equal(lane->window_ms, 1500);
     assert_int_equal(total.entries[ENTRY_GATHERED], 1);
-    assert_int_equal(total.carried, 2);
+    assert_int_equal(total.carried[ENTRY_GATHERED], 2);
     end(lane);
 }
 
@@ -72,7 +71,7 @@ static void test_a_value_that_comes_late_is_not_the_one_before(void **state)
         (void)gather_add(lane, new_entry(&here, order[i]), 1000);
     assert_int_equal(lane->gathered->id.ms, 9);
     assert_carried(lane->gathered, (const uint64_t[]){1, 3, 5, 7}, 4);
-    assert_int_equal(total.carried, 4);
+    assert_int_equal(total.carried[ENTRY_GATHERED], 4);
     end(lane);
 }
 
@@ -178,7 +177,7 @@ static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
     assert_carried(lane->head, NULL, 0);
     assert_int_equal(lane->rest->id.ms, 2);
     assert_carried(lane->rest, (const uint64_t[]){1}, 1);
-    assert_int_equal(total.carried, 1);
+    assert_int_equal(total.carried[ENTRY_ASIDE], 1);
     source_release(lane_pop(lane));
     end(lane);
 }
@@ -248,6 +247,43 @@ static void test_two_transports_leave_what_their_values_carry(void **state)
     end(lane);
 }
 
+static void test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+
+    (void)state;
+    gather(lane, 1, 1);
+    lane_add(lane, gather_take(lane), 1000);
+    gather(lane, 2, 4);
+    assert_int_equal(total.carried[ENTRY_GATHERED], 2);
+    lane_set_aside(lane, 1000);
+    assert_int_equal(lane->gathered->state, ENTRY_ASIDE);
+    gather(lane, 5, 6);
+    assert_int_equal(total.entries[ENTRY_ASIDE], 2);
+    assert_int_equal(total.carried[ENTRY_ASIDE], 4);
+    assert_int_equal(total.entries[ENTRY_GATHERED] + total.carried[ENTRY_GATHERED], 0);
+    gather_refresh(lane);
+    assert_int_equal(lane->head->state, ENTRY_ASIDE);
+    assert_int_equal(total.carried[ENTRY_ASIDE], 5);
+    end(lane);
+}
+
+static void test_a_batch_that_goes_beyond_the_limit_is_left(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &batch);
+
+    (void)state;
+    gather(lane, 1, 3);
+    lane_add(lane, gather_take(lane), 1000);
+    gather(lane, 4, 5);
+    lane_set_aside(lane, 200);
+    assert_null(lane->gathered);
+    assert_int_equal(lane->left.len, 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(ids_at(&lane->left, i)->id.ms, 4 + i);
+    end(lane);
+}
+
 static void test_failures_go_over_to_the_value_that_takes_the_place(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
@@ -291,9 +327,9 @@ static void test_what_is_carried_counts_as_open_until_it_is_released(void **stat
     (void)state;
     for (uint64_t number = 0; number < 100; number++)
         (void)gather_add(lane, new_entry(&here, number), 0);
-    assert_int_equal(here.total->carried, 99);
+    assert_int_equal(total.carried[ENTRY_GATHERED], 99);
     lane_forget(lane, &here, false);
-    assert_int_equal(here.total->carried, 0);
+    assert_int_equal(total.carried[ENTRY_GATHERED], 0);
     end(lane);
 }
 
@@ -349,6 +385,8 @@ int main(void)
         cmocka_unit_test(test_the_value_before_is_read_again_and_carries_the_rest),
         cmocka_unit_test(test_a_value_before_that_is_gone_leaves_the_one_before_it),
         cmocka_unit_test(test_two_transports_leave_what_their_values_carry),
+        cmocka_unit_test(test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too),
+        cmocka_unit_test(test_a_batch_that_goes_beyond_the_limit_is_left),
         cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_what_is_carried_counts_as_open_until_it_is_released),
