@@ -163,6 +163,9 @@ static int read_updates(struct handler_line *line, struct bytes raw, struct aren
         return wrong(err, "updates", "a list");
     array.depth_max = HANDLER_DEPTH_MAX;
     while (result == 0 && json_array_next(&array, &value) > 0) {
+        if (line->updates_len == HANDLER_UPDATES_MAX)
+            return error_set(err, ERR_FORMAT, "`updates` must be no more than %d",
+                             HANDLER_UPDATES_MAX);
         line->updates = xrealloc(line->updates, (line->updates_len + 1) * sizeof(*line->updates));
         result = read_update(&line->updates[line->updates_len++], value, arena, err);
     }

@@ -15,6 +15,8 @@
 
 /* Lists and objects within each other in a member of an answer: a document that was given, and as many levels again. */
 #define HANDLER_DEPTH_MAX JSON_DEPTH_LIMIT
+/* A line of 16 MB could name over a million, each of eight times its length in memory. */
+#define HANDLER_UPDATES_MAX 10000
 
 struct handler_message {
     struct bytes id;

@@ -221,6 +221,32 @@ static void test_an_answer_may_hold_any_payload_that_was_given(void **state)
     free(payload);
 }
 
+/* Result of a line with so many updates. */
+static int read_updates(int count)
+{
+    struct buf text = {0};
+
+    buf_append_text(&text, "{\"id\":\"1\",\"updates\":[{\"data\":0}");
+    for (int i = 1; i < count; i++)
+        buf_append_text(&text, ",{\"data\":0}");
+    buf_append_text(&text, "]}");
+    int result = read_line(buf_text(&text));
+    buf_free(&text);
+    return result;
+}
+
+static void test_an_answer_has_no_more_updates_than_the_limit(void **state)
+{
+    (void)state;
+    assert_int_equal(read_updates(HANDLER_UPDATES_MAX), 0);
+    assert_int_equal(line.updates_len, HANDLER_UPDATES_MAX);
+    done();
+    assert_int_equal(read_updates(HANDLER_UPDATES_MAX + 1), -ERR_FORMAT);
+    expect_bytes(line.id, "1");
+    assert_string_equal(err.text, "`updates` must be no more than 10000");
+    done();
+}
+
 static void test_an_answer_that_is_nested_too_deep_is_its_message_s_fault(void **state)
 {
     static const struct {
@@ -255,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_an_error_may_be_retried_unless_it_says_otherwise),
         cmocka_unit_test(test_what_is_wrong_is_named_and_of_which_message),
         cmocka_unit_test(test_an_answer_may_hold_any_payload_that_was_given),
+        cmocka_unit_test(test_an_answer_has_no_more_updates_than_the_limit),
         cmocka_unit_test(test_an_answer_that_is_nested_too_deep_is_its_message_s_fault),
     };
 
