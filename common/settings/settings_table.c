@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define SECOND 1e3
-#define MINUTE 60e3
 #define HOUR   3600e3
 #define DAY    86400e3
 #define KIB    1024.0
