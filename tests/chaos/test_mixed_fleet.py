@@ -14,7 +14,8 @@ def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, load, re
     bridge.settings["worker"]["count"] = 2
     bridge.start()
     peer = make_php_peer(dsn=redis.dsn(**options))
-    theirs = [peer.start_consumer(), peer.start_consumer()]
+    # Without it a consumer of PHP's that finds nothing sleeps for a second, while ours take everything.
+    theirs = [peer.start_consumer("--sleep=0.001"), peer.start_consumer("--sleep=0.001")]
     load.start(2500, rate=350)
     kills = 0
     while load.goes_on(rng.randint(50, 300)):
