@@ -31,27 +31,19 @@ void delivery_forget(struct delivery *delivery)
         source_release(take_head(delivery));
 }
 
-static bool is_for_handler(const struct entry *entry)
-{
-    return entry != NULL && (entry->state == ENTRY_WAITING || entry->state == ENTRY_HANDLING);
-}
-
 int64_t delivery_deadline_ms(const struct delivery *delivery)
 {
     const struct source *source = delivery->source;
 
     if (source->counted == NULL || !source_can_count(source))
         return -1;
-    if (is_for_handler(source->counted))
-        return -1; /* however long that takes, it may die of it */
     return source->counted_ms + WAITING_MS;
 }
 
-/* What waits for its handler is at work from when it is counted: before that the handler may not even run. */
+/* Not what a handler has, or will have: its count stands until the handler has answered, whatever goes on beside. */
 static bool is_at_work(const struct source *source)
 {
-    return source->entries[ENTRY_CURRENT] + source->entries[ENTRY_HANDLING] > 0 ||
-           is_for_handler(source->counted) || is_for_handler(source->counting);
+    return source->entries[ENTRY_CURRENT] > 0;
 }
 
 bool delivery_is_busy(struct delivery *delivery)

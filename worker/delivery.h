@@ -1,6 +1,6 @@
 /* What a reading brought becomes entries, and is handed on: to the lane that had left them, or to the publisher. Those that
  * a worker may have died of are handled one at a time, each counted before (source.h). An entry that merely waits for the
- * hub, or for its handler, holds up the next one no longer. One thread. */
+ * hub, or that a handler has, holds up the next one no longer. One thread. */
 #ifndef WORKER_DELIVERY_H
 #define WORKER_DELIVERY_H
 

@@ -113,6 +113,7 @@ static void add_to_lane(void *context, struct entry *entry)
 
     publisher->refused_lately = false;
     lanes_add(&publisher->lanes, entry, clock_monotonic_ms());
+    wake_at(publisher, clock_monotonic_ms());
 }
 
 void publisher_add(struct publisher *publisher, struct entry *entry)
@@ -688,7 +689,6 @@ static void answered(void *context, void *owner, const struct hub_result *result
 
 void publisher_step(struct publisher *publisher, int64_t now_ms)
 {
-    handlers_step(publisher->handlers, now_ms);
     finish_held(publisher);
     if (publisher->lanes.ending)
         lanes_forget_waiting(&publisher->lanes);
@@ -696,6 +696,8 @@ void publisher_step(struct publisher *publisher, int64_t now_ms)
     resume_paused(publisher, now_ms);
     note_overdue(publisher, now_ms);
     advance(publisher, now_ms);
+    /* Behind what is sent at once: a handler may have for long what is counted for it, and a death is to be of one. */
+    handlers_step(publisher->handlers, now_ms);
     stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_blocked(publisher));
 }
 

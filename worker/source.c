@@ -142,6 +142,18 @@ bool source_can_count(const struct source *source)
     return source->leased && queue_is_connected(source->writer);
 }
 
+/* The one before it holds up others no longer. */
+static void set_counted(struct entry *entry)
+{
+    struct source *source = entry->source;
+    struct entry *before = source->counted;
+
+    if (before != NULL && before != entry && before->state == ENTRY_CURRENT)
+        source_set_aside(before);
+    source->counted = entry;
+    source->counted_ms = clock_monotonic_ms();
+}
+
 static void counted(void *context, int result, const struct error *err)
 {
     struct source *source = context;
@@ -156,8 +168,8 @@ static void counted(void *context, int result, const struct error *err)
     if (entry == NULL || !source_can_count(source))
         return;
     entry->counted = true;
-    source->counted = entry;
-    source->counted_ms = clock_monotonic_ms();
+    if (entry->state != ENTRY_WAITING)
+        set_counted(entry);
 }
 
 bool source_count_delivery(struct entry *entry)
@@ -199,10 +211,8 @@ void source_uncount(struct entry *entry)
 
 void source_wait_for_hub(struct entry *entry)
 {
-    if (!entry->counted)
-        return;
-    entry->source->counted = entry; /* again, if others were counted meanwhile */
-    entry->source->counted_ms = clock_monotonic_ms();
+    if (entry->counted)
+        set_counted(entry);
 }
 
 void source_charge_delivery(struct entry *entry)

@@ -65,10 +65,10 @@ struct source {
     struct entry *open;           /* all that is read and not settled */
     size_t entries[ENTRY_STATES]; /* that are open, by state */
     struct load *total;
-    struct ids unread;    /* to be read before anything new */
-    struct ids unwritten; /* rejected while no more rows could wait */
-    struct entry
-        *counted; /* the last one whose delivery was counted, until it is settled or waits */
+    struct ids unread;      /* to be read before anything new */
+    struct ids unwritten;   /* rejected while no more rows could wait */
+    struct entry *counted;  /* the last one whose delivery was counted, until it is settled, waits,
+                               or is a handler's */
     struct entry *counting; /* is being counted; NULL: none, or it is gone */
     bool is_counting;       /* the answer is not here yet */
     int64_t counted_ms;
@@ -128,7 +128,7 @@ bool source_can_count(const struct source *source);
 bool source_count_delivery(struct entry *entry);
 /* The same before the hub's answer is acted on; without Redis, where nothing can be counted, true. */
 bool source_may_settle(struct entry *entry);
-/* It is only now that it waits for the hub. */
+/* Its handler has answered: from now on it waits for the hub. */
 void source_wait_for_hub(struct entry *entry);
 /* Who had it in hand has died: its count stands, and from now on it is a redelivered one. */
 void source_charge_delivery(struct entry *entry);

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, pend
-from bridge.faulty import PROBE, RESET, FaultyHub
+from bridge.entries import add_many, pend, php_value
+from bridge.faulty import HANG, PROBE, RESET, FaultyHub
 from bridge.process import is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,12 +75,15 @@ end("end of input")
 
 @pytest.fixture
 def start(bridge, folder):
-    """start(**keys): a worker whose messages all go to that script, with those keys in its section."""
-    def start_worker(count=None, **keys):
+    """start(**keys): a worker whose messages all go to that script, with those keys in its section. handlers: names of
+    others with the same script."""
+    def start_worker(handlers=(), **keys):
         script = folder / "handler.py"
         script.write_text(SCRIPT)
         bridge.settings["worker"] |= {"handler": "test"}
-        bridge.settings["handler:test"] = {"command": shlex.join([sys.executable, str(script), str(folder)]), **keys}
+        for name in ("test", *handlers):
+            bridge.settings[f"handler:{name}"] = {
+                "command": shlex.join([sys.executable, str(script), str(folder)]), **keys}
         bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
         bridge.settings["supervisor"]["instance"] = "here"
         return bridge.run_program("worker")
@@ -259,6 +262,59 @@ def test_a_pending_message_whose_handler_does_not_run_holds_up_no_other(start, b
     sse.wait_topic("plant/1")
     redis.wait_drained()
     assert [message["attempt"] for message in given()] == [2] and database.failures() == []
+
+
+@pytest.mark.parametrize("count", [1, 600])
+def test_a_pending_message_that_hangs_its_handler_holds_up_no_other(start, bridge, redis, sse, database, given, starts,
+                                                                    count):
+    """Neither what is pending, nor what is new, nor what another handler has to do."""
+    bridge.settings["worker"]["delivery_limit"] = 2
+    bridge.settings["route:plain"] = {"match": "plain/#"}
+    bridge.settings["route:other"] = {"match": "other/#", "handler": "other"}
+    pend(redis, [("bad", do("sleep", seconds=600)), *((f"plain/{number}", "1") for number in range(count)),
+                 ("other/1", "1")])
+    start(timeout="8s", handlers=["other"])
+    wait_until(lambda: "bad" in [message["topic"] for message in given()], 20, "it is in its handler's hands")
+    add_many(redis, [("plain/new", "2"), ("other/new", "2")])
+    published = [event.document["topic"] for event in sse.wait_count(count + 3)]
+    assert set(published) == {*(f"plain/{number}" for number in range(count)), "plain/new", "other/1", "other/new"}
+    assert len(starts()) == 2 and len(given()) == 3, "it is still there"
+    redis.wait_drained(60)
+    [row] = database.failures()
+    assert "its worker or handler died 2 times, the last time: a message was not answered" in row["body"]
+
+
+def leave_pending(redis, messages, consumer):
+    """All at once in the hands of a worker of another host that is gone."""
+    pipeline = redis.client.pipeline()
+    for topic, payload in messages:
+        pipeline.xadd("messages", {"message": php_value(topic, payload)})
+    pipeline.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(messages))
+    pipeline.sadd("{messages}__consumers:symfony", consumer)
+    pipeline.execute()
+
+
+def test_what_kills_its_worker_before_a_handler_is_given_more_is_charged_alone(start, bridge, redis, database, given):
+    """The worker is killed once the hub has been asked for the second message."""
+    bridge.settings["worker"]["delivery_limit"] = 2
+    bridge.settings["route:plain"] = {"match": "plain/#"}
+    hub = FaultyHub(lambda update: HANG if update.topic == "plain/bad" else None)
+    bridge.settings["mercure"]["url"] = hub.url
+    try:
+        process = start()
+        wait_until(lambda: "[handler:test] is ready" in process.log() and "Worker 1 is ready" in process.log(), 20, "both")
+        leave_pending(redis, [("slow", do("sleep", seconds=1)), ("plain/bad", "1")], "elsewhere-1")
+        for kill in range(1, 3):
+            wait_until(lambda kill=kill: sum(hub.seen.values()) >= kill, 20, "it is published")
+            process.kill()
+            assert given() == []
+            process = start()
+        redis.wait_drained()
+    finally:
+        hub.close()
+    [row] = database.failures()
+    assert "plain/bad" in row["body"] and "its worker died 2 times" in row["body"]
+    assert [message["attempt"] for message in given()] == [2]
 
 
 def test_check_and_status_say_what_is_wrong_with_a_handler(bridge):
