@@ -65,6 +65,14 @@ void lane_move_by_window(struct lane *lane, struct lane_list *list)
     list->len++;
 }
 
+bool lane_list_has_unrefused(const struct lane_list *list)
+{
+    for (const struct lane *lane = list->head; lane != NULL; lane = lane->next)
+        if (lane->refused_at == 0)
+            return true;
+    return false;
+}
+
 static void forgive(struct lane *lane)
 {
     lane->suspicion = (struct suspicion){0};

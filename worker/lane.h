@@ -60,6 +60,7 @@ void lane_free(struct lane *lane);                                           /* 
 void lane_move(struct lane *lane, struct lane_list *list);
 /* The same into a list in the order of window_ms. */
 void lane_move_by_window(struct lane *lane, struct lane_list *list);
+bool lane_list_has_unrefused(const struct lane_list *list); /* refused_at */
 /* Behind all others: set aside if they are, left if some are left. limit: see lane_set_aside. */
 void lane_add(struct lane *lane, struct entry *entry, size_t limit);
 /* Nothing is held against the next one. */

@@ -1,5 +1,6 @@
 #include "worker/lanes.h"
 
+#include "common/base/clock.h"
 #include "worker/gather.h"
 
 static void remove_lane(struct lanes *lanes, struct lane *lane)
@@ -110,6 +111,21 @@ int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms)
     return lane != NULL ? lane->window_ms : -1;
 }
 
+int64_t lanes_resume(struct lanes *lanes, int64_t now_ms)
+{
+    int64_t deadline = -1;
+    struct lane *next;
+
+    for (struct lane *lane = lanes->paused.head; lane != NULL; lane = next) {
+        next = lane->next;
+        if (lane->due_ms <= now_ms)
+            lane_move(lane, &lanes->ready);
+        else
+            deadline = clock_earlier_ms(deadline, lane->due_ms);
+    }
+    return deadline;
+}
+
 /* Its head is on the wire, or its answer is not yet acted on. */
 static bool is_in_flight(const struct lanes *lanes, const struct lane *lane)
 {
@@ -124,6 +140,15 @@ size_t lanes_count_in_flight(const struct lanes *lanes, const struct source *sou
     for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
         count += is_in_flight(lanes, lane) && lane->head->source == source;
     return count;
+}
+
+const struct lane *lanes_find_late(const struct lanes *lanes, const struct source *source,
+                                   int64_t now_ms)
+{
+    for (const struct lane *lane = lanes->overdue.head; lane != NULL; lane = lane->next)
+        if (lane->head->source == source && now_ms >= lane->due_ms)
+            return lane;
+    return NULL;
 }
 
 void lanes_forget(struct lanes *lanes, const struct source *source)

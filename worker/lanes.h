@@ -36,9 +36,14 @@ void lanes_place(struct lanes *lanes, struct lane *lane);
 void lanes_put_off(struct lanes *lanes, struct lane *lane, int64_t now_ms);
 /* Windows that are over. Returns when the next one is; -1: none is waited for. */
 int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms);
+/* The same for pauses. */
+int64_t lanes_resume(struct lanes *lanes, int64_t now_ms);
 
 /* Of how many the head is on the wire, or its answer not yet acted on. */
 size_t lanes_count_in_flight(const struct lanes *lanes, const struct source *source);
+/* An overdue request that is waited for no longer; NULL: none. */
+const struct lane *lanes_find_late(const struct lanes *lanes, const struct source *source,
+                                   int64_t now_ms);
 /* Releases what is not in flight of that source, and forgets what is left of it. */
 void lanes_forget(struct lanes *lanes, const struct source *source);
 /* Of a worker that ends: what waits for the hub. */

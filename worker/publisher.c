@@ -25,6 +25,10 @@
 #define WHY_SIZE      300
 #define LIMIT_DOUBLES 4 /* a limiter's pause: FIRST_PAUSE_MS, doubled so often */
 
+/* The next probe where a limiter opened the breaker: a message, for ours would use up what the limiter allows. Where two are
+ * refused they may be limited alone: two of ours follow, the second of which a limiter of all would refuse. */
+enum limited { NOT_LIMITED, FIRST_MESSAGE, SECOND_MESSAGE, FIRST_PROBE, SECOND_PROBE };
+
 struct publisher {
     const struct child *child;
     struct hub *hub;
@@ -45,7 +49,7 @@ struct publisher {
     bool giving_up; /* a request ends because others are to be sent: the hub has not failed */
     unsigned probe_timeouts; /* in a row: the next one waits longer */
     bool probe_refused;      /* with 401 or 403: messages are the probes */
-    bool limited; /* the breaker opened for a limiter: likewise, ours would use up what it allows */
+    enum limited limited;
     bool refused_lately; /* the hub has refused since the last entry came */
     struct lane *trial;  /* in flight as a probe, or as the only one; NULL: none */
     int64_t trial_ms;
@@ -313,8 +317,8 @@ static void open_breaker(struct publisher *publisher, struct bytes topic,
     bool was_closed = publisher->breaker.state == BREAKER_CLOSED;
 
     breaker_failed(&publisher->breaker, clock_monotonic_ms(), result->retry_after_ms);
-    publisher->limited = result->answer.outcome == HUB_LIMITED;
-    if (was_closed && publisher->limited)
+    publisher->limited = result->answer.outcome == HUB_LIMITED ? FIRST_MESSAGE : NOT_LIMITED;
+    if (was_closed && publisher->limited != NOT_LIMITED)
         window_shrink(&publisher->window);
     window_forget_failing(&publisher->window);
     publisher->trial = NULL;
@@ -339,10 +343,10 @@ static void note_passed(struct publisher *publisher, uint64_t serial, bool was_p
         (publisher->successes < publisher->window.size && !nothing_left))
         return;
     breaker_works(&publisher->breaker);
-    if (publisher->trouble[0] == '\0')
-        return;
     publisher->trouble[0] = '\0';
-    log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
+    /* Not for our own probe alone: beside messages that a limiter never lets pass it would be said each second. */
+    if (publisher->fault.standing && publisher->successes > 0)
+        log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
 }
 
 /* So many in a row, and none passed: this is not one message. */
@@ -384,8 +388,11 @@ static void lane_failed(struct publisher *publisher, struct lane *lane, bool was
     if (was_probe && !refused)
         publisher->probe_refused = false; /* the hub may be away: ours is enough */
     tell(publisher, lane, event, result->retry_after_ms);
+    enum limited before = publisher->limited;
     if (was_probe || (publisher->breaker.state == BREAKER_CLOSED && are_too_many(publisher)))
         open_breaker(publisher, topic, result);
+    if (was_probe && event == SUSPICION_ON_LIMITED)
+        publisher->limited = before == FIRST_MESSAGE ? SECOND_MESSAGE : FIRST_PROBE;
     if (topic_is_refused && (!counts || !are_too_many(publisher)))
         tell(publisher, lane, SUSPICION_ON_CONTRAST, 0);
     if (publisher->breaker.state != BREAKER_CLOSED)
@@ -415,6 +422,35 @@ static void lane_answered(struct publisher *publisher, struct lane *lane,
     tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
 }
 
+/* Our own probes passed where a message was refused: what is limited lets the others go first. */
+static void pause_all_limited(struct publisher *publisher)
+{
+    struct lane *next;
+
+    breaker_works(&publisher->breaker);
+    for (struct lane *lane = publisher->lanes.ready.head; lane != NULL; lane = next) {
+        next = lane->next;
+        if (lane->limits == 0)
+            continue;
+        set_aside(publisher, lane);
+        pause_lane(publisher, lane, (int64_t)FIRST_PAUSE_MS << LIMIT_DOUBLES);
+    }
+}
+
+static void probe_passed(struct publisher *publisher)
+{
+    bool is_half_open = publisher->breaker.state == BREAKER_HALF_OPEN;
+
+    if (is_half_open && publisher->limited == FIRST_PROBE) {
+        publisher->limited = SECOND_PROBE;
+        return;
+    }
+    note_passed(publisher, publisher->probe_serial, is_half_open);
+    if (is_half_open && publisher->limited == SECOND_PROBE)
+        pause_all_limited(publisher);
+    tell_aside(publisher, SUSPICION_ON_CONTRAST, publisher->probe_serial);
+}
+
 static void probe_answered(struct publisher *publisher, const struct hub_result *result)
 {
     uint64_t serial = publisher->probe_serial;
@@ -424,8 +460,7 @@ static void probe_answered(struct publisher *publisher, const struct hub_result 
     publisher->refused_lately = publisher->refused_lately || publisher->probe_refused;
     publisher->probe_timeouts = result->status == 0 ? publisher->probe_timeouts + 1 : 0;
     if (result->answer.outcome == HUB_PASSED) {
-        note_passed(publisher, serial, publisher->breaker.state == BREAKER_HALF_OPEN);
-        tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
+        probe_passed(publisher);
         return;
     }
     bool is_closed = publisher->breaker.state == BREAKER_CLOSED;
@@ -503,19 +538,11 @@ static void send_ready(struct publisher *publisher)
     }
 }
 
-static bool has_unrefused(const struct lane_list *list)
-{
-    for (const struct lane *lane = list->head; lane != NULL; lane = lane->next)
-        if (lane->refused_at == 0)
-            return true;
-    return false;
-}
-
 /* Sends the first of them that may be sent, and waits for its answer. One that was never refused comes first,
  * even if its delivery must be counted first. */
 static void send_trial(struct publisher *publisher, const struct lane_list *list)
 {
-    bool refused = !has_unrefused(list);
+    bool refused = !lane_list_has_unrefused(list);
 
     for (struct lane *lane = list->head; lane != NULL; lane = lane->next) {
         if ((lane->refused_at > 0) != refused)
@@ -537,13 +564,15 @@ static void send_trial(struct publisher *publisher, const struct lane_list *list
 static void send_probe(struct publisher *publisher)
 {
     size_t waiting = publisher->lanes.ready.len + publisher->lanes.recalled.len;
+    bool is_message = publisher->limited == FIRST_MESSAGE || publisher->limited == SECOND_MESSAGE;
 
-    if (publisher->limited)
+    if (is_message)
         waiting += publisher->lanes.paused.len;
-    if (waiting == 0 || (!publisher->probe_refused && !publisher->limited))
+    if (waiting == 0 || (!publisher->probe_refused && !is_message))
         send_own_probe(publisher);
     else if (publisher->lanes.ready.len == 0 ||
-             (!has_unrefused(&publisher->lanes.ready) && has_unrefused(&publisher->lanes.recalled)))
+             (!lane_list_has_unrefused(&publisher->lanes.ready) &&
+              lane_list_has_unrefused(&publisher->lanes.recalled)))
         send_trial(publisher, &publisher->lanes.recalled);
     else
         send_trial(publisher, &publisher->lanes.ready);
@@ -601,21 +630,6 @@ static void send_closed(struct publisher *publisher, int64_t now_ms)
 }
 
 /* Time ------------------------------------------------------------------------------------------------*/
-
-static void resume_paused(struct publisher *publisher, int64_t now_ms)
-{
-    struct lane *lane = publisher->lanes.paused.head;
-
-    while (lane != NULL) {
-        struct lane *next = lane->next;
-
-        if (lane->due_ms <= now_ms)
-            lane_move(lane, &publisher->lanes.ready);
-        else
-            wake_at(publisher, lane->due_ms);
-        lane = next;
-    }
-}
 
 static void give_up(struct publisher *publisher, const struct lane *lane)
 {
@@ -693,7 +707,7 @@ void publisher_step(struct publisher *publisher, int64_t now_ms)
     if (publisher->lanes.ending)
         lanes_forget_waiting(&publisher->lanes);
     publisher->wake_ms = lanes_end_windows(&publisher->lanes, now_ms);
-    resume_paused(publisher, now_ms);
+    wake_at(publisher, lanes_resume(&publisher->lanes, now_ms));
     note_overdue(publisher, now_ms);
     advance(publisher, now_ms);
     /* Behind what is sent at once: a handler may have for long what is counted for it, and a death is to be of one. */
@@ -701,21 +715,11 @@ void publisher_step(struct publisher *publisher, int64_t now_ms)
     stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_blocked(publisher));
 }
 
-/* An overdue request that is waited for no longer; NULL: none. */
-static const struct lane *find_late(const struct publisher *publisher, const struct source *source,
-                                    int64_t now_ms)
-{
-    for (const struct lane *lane = publisher->lanes.overdue.head; lane != NULL; lane = lane->next)
-        if (lane->head->source == source && now_ms >= lane->due_ms)
-            return lane;
-    return NULL;
-}
-
 void publisher_forget(struct publisher *publisher, const struct source *source, int64_t now_ms)
 {
     const struct lane *late;
 
-    while ((late = find_late(publisher, source, now_ms)) != NULL)
+    while ((late = lanes_find_late(&publisher->lanes, source, now_ms)) != NULL)
         give_up(publisher, late);
     lanes_forget(&publisher->lanes, source);
     handlers_forget(publisher->handlers, source);
@@ -755,7 +759,7 @@ bool publisher_wants_another(const struct publisher *publisher)
 {
     if (!publisher_is_blocked(publisher) || !publisher->probe_refused || publisher->trial != NULL)
         return false;
-    return !has_unrefused(&publisher->lanes.ready) && publisher->lanes.recalled.len == 0;
+    return !lane_list_has_unrefused(&publisher->lanes.ready) && publisher->lanes.recalled.len == 0;
 }
 
 bool publisher_wants_beyond(const struct publisher *publisher)

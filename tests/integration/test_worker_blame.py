@@ -170,6 +170,34 @@ def test_faults_by_chance_charge_no_message(start, redis, faulty, database):
     assert database.failures() == [] and "Retry " not in process.log()
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("topics, count", [(1, 1), (1, 1500), (40, 1500)])
+def test_topics_that_a_limiter_never_lets_pass_hold_up_no_other_after_a_silence(start, redis, faulty, database, status,
+                                                                                topics, count):
+    """With two connections a few refusals in a row are taken for the hub's."""
+    faulty.script = lambda update: status if is_bad(update) else None
+    add_many(redis, [(f"bad/{number % topics}", "x") for number in range(count)])
+    process = start(connections="2")
+    wait_until(lambda: "The hub takes no updates" in process.log(), 15, "they are taken for the hub's")
+    for number in range(3):
+        wait_until(lambda asked=faulty.answers[status]: faulty.answers[status] > asked + 3, 15, "it goes on")
+        add_many(redis, [(f"good/{number}", "x")])
+        wait_others(faulty, number + 1, timeout=5)
+    assert database.failures() == [] and redis.client.xlen("messages") == count
+
+
+def test_one_that_is_limited_alone_is_asked_for_without_haste_and_not_called_the_hubs_trouble(start, redis, faulty):
+    faulty.script = lambda update: 429 if is_bad(update) else None
+    add_many(redis, [("bad/1", "x")])
+    process = start(connections="2")
+    wait_until(lambda: faulty.answers[429] > 20, 30, "it is asked for again and again")
+    assert faulty.answers[200] <= 10 and process.log().count("The hub takes no updates") <= 3
+    assert "The hub takes updates again" not in process.log(), "it is no news each second"
+    faulty.script = lambda update: None
+    redis.wait_drained()
+    wait_until(lambda: "The hub takes updates again" in process.log(), 10, "once a message has passed")
+
+
 # The hub -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("fault", [400, 403, 404, 407, 413, 500, 503, 307, 401, STRANGER, RESET])
