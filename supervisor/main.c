@@ -350,13 +350,14 @@ static void announce(const struct service *service)
     settings_log_notices(service->settings);
 }
 
-/* --upgrade: what a start would refuse, and the programs beside us. */
-static int answer_upgrade(const struct settings *settings)
+/* --upgrade: what a start would refuse, and the programs beside us. Frees the settings. */
+static int answer_upgrade(struct settings *settings)
 {
     struct error err = {0};
     char *folder = NULL;
     int result = files_check(settings, &err);
 
+    settings_free(settings);
     if (result == 0)
         result = files_locate_programs(&folder, &err);
     if (result == 0)
