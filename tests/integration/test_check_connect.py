@@ -11,6 +11,7 @@ import time
 import pytest
 import redis as redis_py
 from bridge import free_port, wait_until
+from bridge.access_rules import allow, guard, rules_of
 from bridge.authority import Authority
 from bridge.consumer import READY, VERSIONS
 from bridge.names import LOOK_UP_S, Names
@@ -262,10 +263,7 @@ ADMIN = "root"
 
 @pytest.fixture
 def guarded(make_redis):
-    """A Redis with a user `bridge` who may do nothing yet."""
-    redis = make_redis()
-    redis.client.execute_command("ACL", "SETUSER", "bridge", "on", ">secret")
-    return redis
+    return guard(make_redis(), "secret")
 
 
 @pytest.fixture
@@ -280,20 +278,11 @@ def check_redis(folder, mosquitto, guarded):
     return check
 
 
-def allow(redis, *rules):
-    redis.client.execute_command("ACL", "SETUSER", "bridge", *rules)
-
-
-def rules_of(answer):
-    """What it says that would mend it."""
-    return re.search(r"allow it: ACL SETUSER bridge ([^;]*)", answer["text"])[1].split()
-
-
 @pytest.mark.parametrize("options", [{}, {"delete_after_ack": "false"}], ids=["deleting", "keeping"])
 def test_the_rules_that_it_names_are_enough(guarded, check_redis, options):
     answer = check_redis(**options)
     assert not answer["ok"] and "NOPERM: the user bridge may not run XLEN, XADD, " in answer["text"]
-    allow(guarded, *rules_of(answer))
+    allow(guarded, *rules_of(answer["text"]))
     assert check_redis(**options)["ok"]
 
 
@@ -305,17 +294,17 @@ def test_no_command_that_the_programs_send_is_left_out(check_redis):
     sent |= set(re.findall(r"""\s"([A-Z]+) [%A-Z]""", text))
     informing = {"CONFIG", "INFO"}
     assert {"XADD", "XREADGROUP", "XLEN", "ZRANGEBYSCORE", "SMEMBERS", "SCRIPT", "EVALSHA"} <= sent
-    tried = {rule[1:].split("|")[0].upper() for rule in rules_of(check_redis(delete_after_ack="false"))}
+    tried = {rule[1:].split("|")[0].upper() for rule in rules_of(check_redis(delete_after_ack="false")["text"])}
     assert sent - informing - tried == set()
 
 
 def test_what_last_values_need_is_asked_where_they_are_kept(check_redis):
-    with_them, without = (set(rules_of(check_redis(last_values=number))) for number in (1, 0))
+    with_them, without = (set(rules_of(check_redis(last_values=number)["text"])) for number in (1, 0))
     assert with_them - without == {"+hget", "+hset", "+hlen", "+hdel", "+hrandfield", "+hscan"} and without < with_them
 
 
 def test_a_stream_with_a_hash_tag_has_its_keys_under_it(guarded, check_redis):
-    rules = rules_of(check_redis("/{m}"))
+    rules = rules_of(check_redis("/{m}")["text"])
     assert rules[-3:] == ["~{m}", "~{m}__queue", "~{m}__*"]
     allow(guarded, *rules)
     assert check_redis("/{m}")["ok"]
@@ -324,11 +313,11 @@ def test_a_stream_with_a_hash_tag_has_its_keys_under_it(guarded, check_redis):
 def test_what_was_enough_once_is_not(guarded, check_redis):
     allow(guarded, *KEYS, "+ping", "+type", "+xlen", "+zcard", "+eval", "+exists")
     answer = check_redis()
-    assert not answer["ok"] and {"+xadd", "+xreadgroup", "+script|load"} <= set(rules_of(answer))
+    assert not answer["ok"] and {"+xadd", "+xreadgroup", "+script|load"} <= set(rules_of(answer["text"]))
 
 
 def test_every_single_command_is_missed(guarded, check_redis):
-    needed = [rule for rule in rules_of(check_redis()) if rule.startswith("+")]
+    needed = [rule for rule in rules_of(check_redis()["text"]) if rule.startswith("+")]
     assert len(needed) > 20
     for rule in needed:
         allow(guarded, "resetkeys", "-@all", *KEYS, *needed)
@@ -351,12 +340,12 @@ def test_keys_that_may_only_be_read_are_not_enough(guarded, check_redis):
         allow(guarded, "+@all", "%R~messages", *KEYS[1:])
     except redis_py.ResponseError:
         pytest.skip("this Redis has no rules for reading alone")
-    assert rules_of(check_redis()) == ["~messages"]
+    assert rules_of(check_redis()["text"]) == ["~messages"]
 
 
 def test_a_database_that_may_not_be_selected_is_said(guarded, check_redis):
     allow(guarded, "+@all", "-select", *KEYS)
-    assert rules_of(check_redis(dbindex=1)) == ["+select"]
+    assert rules_of(check_redis(dbindex=1)["text"]) == ["+select"]
 
 
 def test_a_wrong_password_is_said(guarded, check_redis):
@@ -367,7 +356,7 @@ def test_a_wrong_password_is_said(guarded, check_redis):
 
 def test_a_bridge_with_those_rules_alone_works(guarded, check_redis, make_bridge, mosquitto, hub, database, publisher,
                                                sse):
-    allow(guarded, *rules_of(check_redis()))
+    allow(guarded, *rules_of(check_redis()["text"]))
     client = guarded.client
     client.acl_log_reset()
     bridge = make_bridge(mosquitto=mosquitto, redis=guarded, hub=hub, database=database)

@@ -1,10 +1,10 @@
 """`check --connect` where the failure transport is a stream of a Redis with access rules."""
 
 import json
-import re
 
 import pytest
 from bridge import wait_until
+from bridge.access_rules import allow, guard, rules_of
 from bridge.entries import php_value
 from bridge.hub import REFUSED_TOPIC
 
@@ -14,10 +14,7 @@ INFORMING = {"config", "config|get", "info", "xinfo", "xinfo|groups"}
 
 @pytest.fixture
 def failures(make_redis):
-    """A Redis with a user `bridge` who may do nothing yet."""
-    failures = make_redis()
-    failures.client.execute_command("ACL", "SETUSER", "bridge", "on", ">hush-7")
-    return failures
+    return guard(make_redis(), "hush-7")
 
 
 @pytest.fixture
@@ -32,14 +29,6 @@ def check(bridge):
     assert "hush-7" not in said
     server, = (server for server in json.loads(said)["servers"] if server["name"] == "failure transport")
     return server["ok"], server["text"]
-
-
-def rules_of(text):
-    return re.search(r"allow it: ACL SETUSER bridge ([^;]*)", text)[1].split()
-
-
-def allow(failures, *rules):
-    failures.client.execute_command("ACL", "SETUSER", "bridge", *rules)
 
 
 def test_a_right_that_is_missing_is_named_with_its_rule(bridge, failures):

@@ -182,15 +182,21 @@ static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
     end(lane);
 }
 
+/* Of so many values the newest is refused: the one before it is left, to be read again. */
+static void refuse_newest_of(struct lane *lane, uint64_t values)
+{
+    gather(lane, 1, values);
+    lane_add(lane, gather_take(lane), 1000);
+    lane_leave_one_before(lane);
+    source_release(lane_pop(lane));
+}
+
 static void test_the_value_before_is_read_again_and_carries_the_rest(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
     (void)state;
-    gather(lane, 1, 4);
-    lane_add(lane, gather_take(lane), 1000);
-    lane_leave_one_before(lane);
-    source_release(lane_pop(lane));
+    refuse_newest_of(lane, 4);
     lane->reading = &here;
     lane->reading_alone = true;
     ids_drop(&lane->left, 1);
@@ -209,10 +215,7 @@ static void test_a_value_before_that_is_gone_leaves_the_one_before_it(void **sta
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
     (void)state;
-    gather(lane, 1, 4);
-    lane_add(lane, gather_take(lane), 1000);
-    lane_leave_one_before(lane);
-    source_release(lane_pop(lane));
+    refuse_newest_of(lane, 4);
     lane->reading = &here;
     lane->reading_alone = true;
     for (uint64_t number = 2; number >= 1; number--) {
@@ -230,10 +233,7 @@ static void test_two_transports_leave_what_their_values_carry(void **state)
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
     (void)state;
-    gather(lane, 1, 4);
-    lane_add(lane, gather_take(lane), 1000);
-    lane_leave_one_before(lane);
-    source_release(lane_pop(lane));
+    refuse_newest_of(lane, 4);
     for (uint64_t number = 5; number <= 8; number++)
         (void)gather_add(lane, new_entry(&elsewhere, number), 0);
     DL_APPEND(lane->head, gather_take(lane));

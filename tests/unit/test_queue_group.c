@@ -587,6 +587,16 @@ static void test_nothing_is_swept_that_the_group_may_read_again(void **state)
     assert_int_equal(command(fixture, "XLEN messages"), 2);
 }
 
+/* One more entry that was acknowledged and is in the stream, and a look that finds it. */
+static void leave_acknowledged(struct fixture *fixture, const char *before, const char *mark,
+                               char until[QUEUE_UNTIL_SIZE])
+{
+    append(fixture, before, mark, 1);
+    struct queue_answer read = read_new(fixture, "consumer", 1);
+    acknowledge_only(fixture, read.ids[0]);
+    sweep(fixture, until);
+}
+
 static void test_nothing_is_swept_beside_another_group(void **state)
 {
     struct fixture *fixture = *state;
@@ -594,21 +604,15 @@ static void test_nothing_is_swept_beside_another_group(void **state)
 
     make_group(fixture);
     sweep(fixture, until);
-    append(fixture, "", "00ff:1", 1);
-    struct queue_answer read = read_new(fixture, "consumer", 1);
-    acknowledge_only(fixture, read.ids[0]);
-    sweep(fixture, until);
+    leave_acknowledged(fixture, "", "00ff:1", until);
     command(fixture, "XGROUP CREATE messages another 0");
     assert_int_equal(sweep(fixture, until), 0);
     assert_string_equal(until, "");
     assert_int_equal(command(fixture, "XLEN messages"), 1);
     command(fixture, "XGROUP DESTROY messages another");
-    read = read_new(fixture, "consumer", 1);
+    (void)read_new(fixture, "consumer", 1);
     sweep(fixture, until); /* from now on again */
-    append(fixture, "00ff:1", "00ff:2", 1);
-    read = read_new(fixture, "consumer", 1);
-    acknowledge_only(fixture, read.ids[0]);
-    sweep(fixture, until);
+    leave_acknowledged(fixture, "00ff:1", "00ff:2", until);
     assert_int_equal(sweep(fixture, until), 1);
     assert_int_equal(command(fixture, "XLEN messages"), 1);
 }
@@ -622,10 +626,7 @@ static void test_the_sweep_goes_on_when_a_worker_of_ours_ends(void **state)
 
     make_group(fixture);
     sweep(fixture, until);
-    append(fixture, "", "00ff:1", 1);
-    struct queue_answer read = read_new(fixture, "consumer", 1);
-    acknowledge_only(fixture, read.ids[0]);
-    sweep(fixture, until);
+    leave_acknowledged(fixture, "", "00ff:1", until);
     const struct queue_reader reader = {.consumer = "w-1", .instance = "i", .token = "i:t"};
     assert_int_equal(take_lease(fixture, reader.instance, reader.token), 1);
     queue_release_lease(fixture->queue, &reader, on_done, &answer);
@@ -635,10 +636,7 @@ static void test_the_sweep_goes_on_when_a_worker_of_ours_ends(void **state)
     answer = (struct queue_answer){0};
     queue_take_over_dead(fixture->queue, "w-1", BYTES("gone"), 10, on_ids, &answer);
     wait_for(fixture->queue, &answer);
-    append(fixture, "00ff:1", "00ff:2", 1);
-    read = read_new(fixture, "consumer", 1);
-    acknowledge_only(fixture, read.ids[0]);
-    sweep(fixture, until);
+    leave_acknowledged(fixture, "00ff:1", "00ff:2", until);
     assert_int_equal(sweep(fixture, until), 1);
     assert_int_equal(command(fixture, "XLEN messages"), 0);
 }
