@@ -253,11 +253,6 @@ static bool can_be_added(struct bytes fields)
     return len >= 2 && len <= QUEUE_WORDS_MAX;
 }
 
-static const char *serializer_name(enum envelope_serializer serializer)
-{
-    return serializer == ENVELOPE_JSON ? "json" : "php";
-}
-
 /* The message as the transport's workers read it. */
 static int convert(struct envelope *converted, const struct failed *failed,
                    const struct settings_transport *transport, struct arena *arena,
@@ -277,9 +272,9 @@ static int convert(struct envelope *converted, const struct failed *failed,
     return error_set(err, ERR_FORMAT,
                      "its serializer is %s, that of [transport:%.30s] is %s, and it can't be "
                      "converted (%.90s); give --transport a NAME with serializer = %s",
-                     serializer_name(envelope->serializer), transport->name,
-                     serializer_name(transport->serializer), why.text,
-                     serializer_name(envelope->serializer));
+                     envelope_serializer_name(envelope->serializer), transport->name,
+                     envelope_serializer_name(transport->serializer), why.text,
+                     envelope_serializer_name(envelope->serializer));
 }
 
 /* The value of a stream entry for a message that failed. */

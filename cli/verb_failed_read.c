@@ -374,8 +374,7 @@ static void show_text(struct showing *showing, const struct failure_message *mes
     }
     show_line(out, "Identity", envelope->mqtt_id);
     show_line(out, "Entry", failed->entry);
-    show_line(out, "Serializer",
-              envelope->serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
+    show_line(out, "Serializer", bytes_of(envelope_serializer_name(envelope->serializer)));
     if (envelope->raw)
         buf_append_text(out, "The payload is a stream entry that could not be decoded.\n");
     if (showing->stamps.len > 0)
@@ -425,7 +424,7 @@ static bool show_one(void *context, const struct failure_message *message)
     add_summary(showing->object, message, &failed);
     cli_add_text(showing->object, "identity", failed.envelope.mqtt_id);
     cli_add_text(showing->object, "serializer",
-                 failed.envelope.serializer == ENVELOPE_JSON ? BYTES("json") : BYTES("php"));
+                 bytes_of(envelope_serializer_name(failed.envelope.serializer)));
     cJSON_AddBoolToObject(showing->object, "undecodableEntry", failed.envelope.raw);
     if (failed.is_message)
         add_payload(showing->object, failed.envelope.payload);

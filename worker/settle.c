@@ -346,7 +346,7 @@ static int write_row(struct settle *settle, const struct envelope *envelope,
         result = error_set(err, ERR_FORMAT,
                            "its entry is kept as it was: [failure] serializer is %s, and %s. It "
                            "failed with: %.*s",
-                           settle->format.serializer == ENVELOPE_JSON ? "json" : "php", why.text,
+                           envelope_serializer_name(settle->format.serializer), why.text,
                            BYTES_ARG(failure->exception_message));
     arena_free(&arena);
     return result;

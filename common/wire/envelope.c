@@ -9,6 +9,11 @@
 
 #include <string.h>
 
+const char *envelope_serializer_name(enum envelope_serializer serializer)
+{
+    return serializer == ENVELOPE_JSON ? "json" : "php";
+}
+
 /* What our own headers say. All are strings; one that is not is as good as absent. */
 struct metadata {
     struct bytes type;

@@ -13,6 +13,9 @@
 enum envelope_serializer { ENVELOPE_PHP, ENVELOPE_JSON };
 enum envelope_visibility { ENVELOPE_PUBLIC, ENVELOPE_PROTECTED, ENVELOPE_PRIVATE };
 
+/* As the settings say it: "php" or "json". */
+const char *envelope_serializer_name(enum envelope_serializer serializer);
+
 /* How the application wants its messages written. */
 struct envelope_format {
     enum envelope_serializer serializer;
