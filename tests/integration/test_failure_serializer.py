@@ -9,22 +9,13 @@ from bridge import wait_until
 from bridge.entries import entries, json_value, php_value
 from bridge.failures import add_rows, json_row, listed, php_row, refuses
 from bridge.hub import REFUSED_TOPIC
+from bridge.payloads import ALL_BYTES, PAYLOADS, TRACE
 from bridge.proxy import choking_proxy
 
 PATIENCE = 30.0
-ALL_BYTES = bytes(range(256))
-PAYLOADS = {
-    "empty": b"",
-    "quoted": b"it's \"quoted\" \\ and /slashed/ \\\\0 \\' \n\t",
-    "control": bytes(range(128)),
-    "emoji": "Gr\u00fc\u00dfe \u2603 \U0001f600 \u2028".encode(),
-    "nested": b'{"a":[' * 200 + b"1" + b"]}" * 200,
-    "serialized": b'O:8:"stdClass":1:{s:1:"a";R:1;}',
-    "json": b'{"topic":"x","payload":"y"}',
-}
-SENT = {f"site \u00e9/{name}": payload for name, payload in PAYLOADS.items()}
+NAMES = ("empty", "quoted", "control", "emoji", "nested", "serialized", "json")
+SENT = {f"site \u00e9/{name}": PAYLOADS[name] for name in NAMES}
 BYTES_TOPIC = "site \u00e9/bytes"
-TRACE = 'the "shop"\'s \\ own \u00e9'
 
 
 class Sides:
