@@ -92,7 +92,7 @@ static void check_hub(const struct settings_mercure *mercure, struct check_serve
     buf_free(&address);
 }
 
-/* The hub before the brokers: libcurl heeds http_proxy, which check_login takes away. */
+/* The hub before the brokers: libcurl heeds http_proxy, which check_broker takes away. */
 void check_connect(const struct settings *settings, struct check_servers *servers)
 {
     signal(SIGPIPE, SIG_IGN); /* a server that hangs up */

@@ -135,10 +135,10 @@ static void test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker(v
         {"1234567890\xc3\xa9x", "1234567890-check-abcde"},
         {"a-consumer-with-a-name-of-40-characters-", "a-consumer-with-a-name-of-40-check-abcde"},
     };
-    char client_id[CHECK_CLIENT_ID_SIZE];
+    char client_id[CHECK_BROKER_CLIENT_ID_SIZE];
     (void)state;
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
-        check_client_id(CASES[i].client_id, 0x123456789abcde, client_id);
+        check_broker_client_id(CASES[i].client_id, 0x123456789abcde, client_id);
         assert_string_equal(client_id, CASES[i].expected);
     }
 }
