@@ -1,5 +1,4 @@
-#include "cli/man_page.h"
-#include "cli/settings_docs.h"
+#include "cli/manual.h"
 #include "cli/verbs.h"
 #include "common/settings/settings_table.h"
 
@@ -101,11 +100,11 @@ int verb_config(struct cli *cli, int argc, char **argv)
     (void)argc;
     (void)argv;
     if (cli_option(cli, "template")) {
-        settings_docs_template(&out);
+        manual_template(&out);
     } else if (cli_option(cli, "reference")) {
-        settings_docs_reference(&out);
+        manual_reference(&out);
     } else if (cli_option(cli, "man")) {
-        man_page_settings(&out);
+        manual_settings_page(&out);
     } else {
         const struct settings *settings = cli_settings(cli);
 

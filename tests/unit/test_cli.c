@@ -1,7 +1,6 @@
 /* The command line: what is taken, what is refused and how that is said. */
 #include "cli/cli.h"
-#include "cli/completion.h"
-#include "cli/man_page.h"
+#include "cli/manual.h"
 #include "cli/verbs.h"
 #include "common/settings/settings_table.h"
 
@@ -248,8 +247,8 @@ static void test_man_page_and_completion_have_what_help_has(void **state)
     struct buf page = {0}, completion = {0};
 
     (void)state;
-    man_page_command(&page);
-    completion_bash(&completion);
+    manual_command_page(&page);
+    manual_completion(&completion);
     for (size_t i = 0; i < VERBS_LEN; i++) {
         char name[64];
 
@@ -269,7 +268,7 @@ static void test_man_page_and_completion_have_what_help_has(void **state)
         }
     }
     buf_free(&page);
-    man_page_settings(&page);
+    manual_settings_page(&page);
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
         expect_in_page(&page,
                        SETTINGS_TABLE[i].key ? SETTINGS_TABLE[i].key : SETTINGS_TABLE[i].env);

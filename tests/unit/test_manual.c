@@ -1,7 +1,7 @@
 /* The generated files are what the table says, and the commented ini is good as it stands. */
 #include "tests/unit/settings_case.h"
 
-#include "cli/settings_docs.h"
+#include "cli/manual.h"
 #include "common/base/file.h"
 
 static void expect_file(const char *path, struct buf *expected)
@@ -21,7 +21,7 @@ static void test_the_ini_in_etc_is_the_table(void **state)
 {
     (void)state;
     struct buf expected = {0};
-    settings_docs_template(&expected);
+    manual_template(&expected);
     expect_file("etc/mqtt-bridge.ini", &expected);
 }
 
@@ -29,7 +29,7 @@ static void test_the_reference_in_docs_is_the_table(void **state)
 {
     (void)state;
     struct buf expected = {0};
-    settings_docs_reference(&expected);
+    manual_reference(&expected);
     expect_file("docs/SETTINGS.md", &expected);
 }
 
@@ -65,7 +65,7 @@ static void test_the_ini_changes_nothing_as_it_stands_or_uncommented(void **stat
     (void)state;
     struct buf template = {0};
     struct buf uncommented = {0};
-    settings_docs_template(&template);
+    manual_template(&template);
     expect_defaults(buf_text(&template));
     struct bytes rest = buf_bytes(&template);
     size_t keys = 0;
@@ -93,8 +93,8 @@ static void test_every_key_and_variable_is_documented(void **state)
     (void)state;
     struct buf template = {0};
     struct buf reference = {0};
-    settings_docs_template(&template);
-    settings_docs_reference(&reference);
+    manual_template(&template);
+    manual_reference(&reference);
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
         const struct setting *row = &SETTINGS_TABLE[i];
         char text[128];

@@ -1,0 +1,557 @@
+#include "cli/manual.h"
+
+#include "cli/verbs.h"
+#include "common/settings/settings_table.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define WIDTH 100
+
+static const char TEMPLATE_HEAD[] =
+    "; Settings of mqtt-bridge. Every key is here with its default; take away the `;` to change "
+    "one.\n"
+    "; A variable named in brackets goes before this file, unless it is empty. ${NAME} and\n"
+    "; ${NAME:-default} stand for environment variables. `mqtt-bridge check` says what is wrong,\n"
+    "; `mqtt-bridge config` what is in force, docs/SETTINGS.md has it all in tables.\n"
+    "; A comment begins a line with `;` or `#`, or stands within one behind white space and `;`.\n";
+
+static const char REFERENCE_HEAD[] =
+    "# Settings\n"
+    "\n"
+    "Settings come from an ini file and from environment variables; without either, the defaults "
+    "below\n"
+    "hold. The file is `--config FILE`, else `MQTT_BRIDGE_CONFIG`, else "
+    "`/etc/mqtt-bridge/mqtt-bridge.ini`\n"
+    "if it is there. A variable goes before the file. **A variable that is empty counts as not "
+    "set**, since\n"
+    "container tools pass variables through empty.\n"
+    "\n"
+    "`mqtt-bridge check` names every fault at once, with file, line and key, and the nearest name "
+    "for a\n"
+    "mistyped one; nothing starts with a faulty setting (exit code 2). `mqtt-bridge config` prints "
+    "what is in\n"
+    "force and where each value comes from, secrets masked.\n"
+    "\n"
+    "## Variables\n"
+    "\n"
+    "- `docker run --env-file` hands on what stands behind the `=` of a `.env` file as it is. "
+    "White "
+    "space and\n"
+    "  quotes around a value are taken away; around a secret they are a fault, as they may belong "
+    "to it. So are\n"
+    "  ` # ` in a value that is no secret, and a `${NAME}` that nobody has replaced.\n"
+    "- Kubernetes sets `MQTT_PORT=tcp://10.0.0.1:1883` in every pod for a Service called `mqtt`. "
+    "That is passed\n"
+    "  over with a notice (in a `${NAME_PORT}` of the file too); `enableServiceLinks: false` in "
+    "the "
+    "pod's spec\n"
+    "  ends it.\n"
+    "- `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are heeded for the hub, which is "
+    "said, and not for\n"
+    "  the broker.\n"
+    "\n"
+    "## The file\n"
+    "\n"
+    "    [mqtt]\n"
+    "    host = broker.example.org     ; behind white space, `;` begins a comment\n"
+    "    topics = sensors/#, alarms/+@2\n"
+    "    password = ${BROKER_PASSWORD}\n"
+    "\n"
+    "- A line is a `[section]`, a `key = value`, a comment (`;` or `#` first) or blank. White "
+    "space around the\n"
+    "  parts does not count; a value ends with its line, and there are no quotes and no escapes. A "
+    "value that\n"
+    "  holds white space and `;` belongs into a variable; behind a secret no comment may stand.\n"
+    "- A file with secrets in it that everybody may read is warned of, and so is a key that a "
+    "variable goes before.\n"
+    "- `${NAME}` stands for an environment variable, which must be set; `${NAME:-default}` gives "
+    "it a default\n"
+    "  for when it is not set or empty; `$${` stands for `${` itself.\n"
+    "- An unknown or doubled key, an unknown section and a malformed line are faults. A section "
+    "may be opened\n"
+    "  twice.\n"
+    "- Durations are a number and `ms`, `s`, `m`, `h` or `d`; sizes a number of bytes, or one with "
+    "`K`, `M` or\n"
+    "  `G` (1024). yes, true, on and 1 mean yes; no, false, off and 0 mean no.\n"
+    "\n"
+    "## Secrets\n"
+    "\n"
+    "For the variables marked *secret*, `NAME_FILE` may name a file that holds the value (its line "
+    "ends at the\n"
+    "end do not count): `MQTT_PASSWORD_FILE=/run/secrets/mqtt_password`. Both at once is a fault. "
+    "`${NAME}` in\n"
+    "a secret's key looks for `NAME_FILE` as well.\n"
+    "\n"
+    "## Several consumers and transports\n"
+    "\n"
+    "`[consumer:NAME]` is one more consumer process with its own session and filters. It takes any "
+    "key of\n"
+    "`[mqtt]` and begins as a copy of it, variables included, except that `client_id` is that of "
+    "`[mqtt]` with\n"
+    "`-NAME` behind it and `topics` must be given. NAME has at most 22 letters, digits, `_`, `-` "
+    "and `.`.\n"
+    "\n"
+    "`[transport:NAME]` is one more Redis stream that workers may consume, if `[worker] "
+    "transports` names it;\n"
+    "its `dsn` must be given. What the consumers receive goes to `[transport:async]`.\n";
+
+static bool has_file_variable(const struct setting *row)
+{
+    return row->env && (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
+}
+
+/* The settings: the ini and docs/SETTINGS.md ------------------------------------------------------ */
+
+/* Appends text in lines of at most WIDTH, each behind prefix. */
+static void append_wrapped(struct buf *out, const char *prefix, struct bytes text)
+{
+    size_t column = 0;
+
+    while (text.len > 0) {
+        struct bytes word;
+
+        bytes_split(text, ' ', &word, &text);
+        if (column > 0 && column + 1 + word.len > WIDTH) {
+            buf_append_char(out, '\n');
+            column = 0;
+        }
+        if (column == 0) {
+            buf_append_text(out, prefix);
+            column = strlen(prefix);
+        } else {
+            buf_append_char(out, ' ');
+            column++;
+        }
+        buf_append(out, word);
+        column += word.len;
+    }
+    buf_append_char(out, '\n');
+}
+
+static void append_key_comment(struct buf *out, const struct setting *row)
+{
+    struct buf text = {0};
+
+    buf_append_text(&text, row->description);
+    if (row->type != SETTING_TEXT) {
+        buf_append_text(&text, "; ");
+        setting_describe_type(row, &text);
+    }
+    if (row->derived)
+        buf_printf(&text, "; default: %s", row->derived);
+    if (has_file_variable(row))
+        buf_printf(&text, " (%s, %s_FILE)", row->env, row->env);
+    else if (row->env)
+        buf_printf(&text, " (%s)", row->env);
+    append_wrapped(out, "; ", buf_bytes(&text));
+    buf_free(&text);
+}
+
+static void append_template_section(struct buf *out, enum setting_section section)
+{
+    const struct setting_section_info *info = &SETTINGS_SECTIONS[section];
+
+    buf_append_char(out, '\n');
+    append_wrapped(out, "; ", bytes_of(info->about));
+    if (info->named && info->named[0])
+        buf_printf(out, "[%s:%s]\n", info->name, info->named);
+    else if (info->named)
+        buf_printf(out, ";[%s:garden]\n", info->name);
+    else
+        buf_printf(out, "[%s]\n", info->name);
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
+        const struct setting *row = &SETTINGS_TABLE[i];
+
+        if (row->section == section) {
+            append_key_comment(out, row);
+            buf_printf(out, ";%s =%s%s\n", row->key, row->standard[0] ? " " : "", row->standard);
+        }
+    }
+    if (section == SETTING_MQTT) {
+        buf_append_text(
+            out, "\n; One more consumer, with its own filters and session; any key of [mqtt].\n"
+                 ";[consumer:garden]\n;topics = garden/#\n");
+    }
+}
+
+void manual_template(struct buf *out)
+{
+    buf_append_text(out, TEMPLATE_HEAD);
+    for (int section = 0; section < SETTING_ENVIRONMENT; section++)
+        append_template_section(out, (enum setting_section)section);
+}
+
+/* A table's cell: a bar would end it. */
+static void append_cell(struct buf *out, struct bytes text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] == '|')
+            buf_append_char(out, '\\');
+        buf_append_char(out, text.data[i]);
+    }
+}
+
+static void append_row(struct buf *out, const struct setting *row, bool with_key)
+{
+    struct buf type = {0};
+
+    setting_describe_type(row, &type);
+    if (has_file_variable(row))
+        buf_append_text(&type, ", secret");
+    buf_append_text(out, "| ");
+    if (with_key)
+        buf_printf(out, "`%s` | ", row->key);
+    buf_printf(out, "%s%s%s | ", row->env ? "`" : "", row->env ? row->env : "",
+               row->env ? "`" : "");
+    append_cell(out, buf_bytes(&type));
+    buf_append_text(out, " | ");
+    if (row->derived)
+        append_cell(out, bytes_of(row->derived));
+    else if (row->standard[0])
+        buf_printf(out, "`%s`", row->standard);
+    buf_append_text(out, " | ");
+    append_cell(out, bytes_of(row->description));
+    buf_append_text(out, " |\n");
+    buf_free(&type);
+}
+
+static void append_reference_section(struct buf *out, enum setting_section section)
+{
+    const struct setting_section_info *info = &SETTINGS_SECTIONS[section];
+
+    if (section == SETTING_MQTT)
+        buf_append_text(out, "\n## [mqtt] and [consumer:NAME]\n\n");
+    else if (info->named && !info->named[0])
+        buf_printf(out, "\n## [%s:NAME]\n\n", info->name);
+    else if (info->named)
+        buf_printf(out, "\n## [%s:%s] and [%s:NAME]\n\n", info->name, info->named, info->name);
+    else
+        buf_printf(out, "\n## [%s]\n\n", info->name);
+    append_wrapped(out, "", bytes_of(info->about));
+    buf_append_text(out,
+                    "\n| key | variable | value | default | meaning |\n|---|---|---|---|---|\n");
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].section == section)
+            append_row(out, &SETTINGS_TABLE[i], true);
+}
+
+static void append_reference_environment(struct buf *out)
+{
+    buf_append_text(out, "\n## Variables without a key\n\n"
+                         "| variable | value | default | meaning |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].section == SETTING_ENVIRONMENT)
+            append_row(out, &SETTINGS_TABLE[i], false);
+    buf_append_text(out,
+                    "| `MQTT_BRIDGE_CONFIG` | text |  | the ini file, unless --config names one |\n"
+                    "| `NO_COLOR` | text |  | if not empty, no colour is printed |\n");
+}
+
+void manual_reference(struct buf *out)
+{
+    buf_append_text(out, REFERENCE_HEAD);
+    for (int section = 0; section < SETTING_ENVIRONMENT; section++)
+        append_reference_section(out, (enum setting_section)section);
+    append_reference_environment(out);
+}
+
+/* The man pages --------------------------------------------------------------------------------- */
+
+/* A text as roff takes it: no backslash or dash is a command, and no line begins with one. */
+static void man_text(struct buf *out, struct bytes text)
+{
+    bool at_start = true;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+
+        if (at_start && (c == '.' || c == '\''))
+            buf_append_text(out, "\\&");
+        if (c == '\\')
+            buf_append_text(out, "\\e");
+        else if (c == '-')
+            buf_append_text(out, "\\-");
+        else
+            buf_append_char(out, c);
+        at_start = c == '\n';
+    }
+}
+
+/* Paragraphs, with an empty line between two. */
+static void man_paragraphs(struct buf *out, const char *text)
+{
+    struct bytes rest = bytes_of(text), line;
+
+    if (rest.len > 0)
+        buf_append_text(out, ".PP\n");
+    while (rest.len > 0) {
+        bytes_split(rest, '\n', &line, &rest);
+        if (line.len > 0)
+            man_text(out, line);
+        else
+            buf_append_text(out, ".PP");
+        buf_append_char(out, '\n');
+    }
+}
+
+static void man_item(struct buf *out, const char *name, const char *argument, const char *text)
+{
+    buf_append_text(out, ".TP\n\\fB");
+    man_text(out, bytes_of(name));
+    buf_append_text(out, "\\fR");
+    if (argument && argument[0])
+        buf_append_text(out, " \\fI");
+    man_text(out, bytes_of(argument));
+    if (argument && argument[0])
+        buf_append_text(out, "\\fR");
+    buf_append_char(out, '\n');
+    man_text(out, bytes_of(text));
+    buf_append_text(out, "\n");
+}
+
+static void man_options(struct buf *out, const struct command_line_option *options)
+{
+    for (const struct command_line_option *option = options; option && option->name; option++) {
+        struct buf name = {0};
+
+        if (option->hidden)
+            continue;
+        if (option->letter)
+            buf_printf(&name, "-%c, ", option->letter);
+        buf_printf(&name, "--%s", option->name);
+        man_item(out, buf_text(&name), option->argument, option->summary);
+        buf_free(&name);
+    }
+}
+
+static void man_examples(struct buf *out, const char *examples)
+{
+    if (!examples)
+        return;
+    buf_append_text(out, ".PP\nExamples:\n.PP\n.RS 4\n.nf\n");
+    man_text(out, bytes_of(examples));
+    buf_append_text(out, "\n.fi\n.RE\n");
+}
+
+static void man_verb(struct buf *out, const struct verb *verb)
+{
+    buf_append_text(out, ".SS \"");
+    man_text(out, bytes_of(verb->name));
+    buf_printf(out, "%s", verb->arguments[0] ? " " : "");
+    man_text(out, bytes_of(verb->arguments));
+    buf_printf(out, "\"\n%c", toupper((unsigned char)verb->summary[0]));
+    man_text(out, bytes_of(verb->summary + 1));
+    buf_append_text(out, ".\n");
+    for (const struct verb_action *action = verb->actions; action && action->name; action++)
+        man_item(out, action->name, action->arguments, action->summary);
+    man_options(out, verb->options);
+    if (verb->json)
+        man_item(out, "--json", NULL, "print JSON");
+    man_paragraphs(out, verb->help);
+    man_examples(out, verb->examples);
+}
+
+void manual_command_page(struct buf *out)
+{
+    buf_append_text(
+        out,
+        ".TH MQTT\\-BRIDGE 1 \"\" \"mqtt-bridge " MQTT_BRIDGE_VERSION "\"\n"
+        ".SH NAME\nmqtt\\-bridge \\- bring MQTT messages to a Mercure hub\n"
+        ".SH SYNOPSIS\n\\fBmqtt\\-bridge\\fR [\\fB\\-\\-config\\fR \\fIFILE\\fR] "
+        "\\fIVERB\\fR [\\fIoptions\\fR] [\\fIarguments\\fR]\n"
+        ".SH DESCRIPTION\n"
+        "A bridge from an MQTT broker through a Symfony Messenger queue in Redis to a Mercure\n"
+        "hub. \\fBmqtt\\-bridge run\\fR runs it; the other verbs set it up, watch it and steer "
+        "it.\n"
+        "Without a verb it runs where standard input is no terminal, and prints its help "
+        "where it is.\n"
+        ".SH OPTIONS\n");
+    man_options(out, cli_general_options(NULL));
+    for (int group = 0; group < VERB_GROUPS; group++) {
+        buf_append_text(out, ".SH \"");
+        for (const char *c = VERB_GROUP_TITLES[group]; *c; c++)
+            buf_append_char(out, (char)toupper((unsigned char)*c));
+        buf_append_text(out, "\"\n");
+        for (size_t i = 0; i < VERBS_LEN; i++)
+            if ((int)VERBS[i].group == group)
+                man_verb(out, &VERBS[i]);
+    }
+    buf_append_text(out, ".SH \"EXIT STATUS\"\n");
+    man_item(out, "0", NULL, "done");
+    man_item(out, "1", NULL, "failed: a server, a process or the system said no");
+    man_item(out, "2", NULL, "the command line or the settings are wrong");
+    man_item(out, "3", NULL, "the bridge is not running");
+    buf_append_text(out, ".SH ENVIRONMENT\n");
+    man_item(out, "MQTT_BRIDGE_CONFIG", NULL, "the ini file, unless --config names one");
+    man_item(out, "NO_COLOR", NULL, "if not empty, no colour is printed");
+    buf_append_text(out, ".PP\nVariables of the settings: \\fBmqtt\\-bridge.ini\\fR(5).\n"
+                         ".SH FILES\n");
+    man_item(out, CLI_DEFAULT_CONFIG, NULL, "the settings, where neither names another");
+    buf_append_text(out, ".SH \"SEE ALSO\"\n\\fBmqtt\\-bridge.ini\\fR(5)\n");
+}
+
+static void man_setting(struct buf *out, const struct setting *row)
+{
+    struct buf text = {0};
+
+    man_text(&text, bytes_of(row->description));
+    buf_append_text(&text, ".\n.br\n");
+    struct buf form = {0};
+    setting_describe_type(row, &form);
+    if (row->derived)
+        buf_printf(&form, "; default: %s", row->derived);
+    else if (row->standard[0])
+        buf_printf(&form, "; default: %s", row->standard);
+    if (has_file_variable(row))
+        buf_printf(&form, "; %s, %s_FILE", row->env, row->env);
+    else if (row->env && row->key)
+        buf_printf(&form, "; %s", row->env);
+    man_text(&text, buf_bytes(&form));
+    man_item(out, row->key ? row->key : row->env, NULL, "");
+    out->len--; /* the item's empty text */
+    buf_append(out, buf_bytes(&text));
+    buf_append_char(out, '\n');
+    buf_free(&text);
+    buf_free(&form);
+}
+
+static void man_section(struct buf *out, enum setting_section section)
+{
+    const struct setting_section_info *info = &SETTINGS_SECTIONS[section];
+
+    buf_append_text(out, ".SH \"");
+    if (section == SETTING_ENVIRONMENT)
+        buf_append_text(out, "VARIABLES WITHOUT A KEY");
+    else if (section == SETTING_MQTT)
+        buf_append_text(out, "[mqtt] AND [consumer:NAME]");
+    else if (info->named)
+        buf_printf(out, "[%s:NAME]", info->name);
+    else
+        buf_printf(out, "[%s]", info->name);
+    buf_append_text(out, "\"\n");
+    man_text(out, bytes_of(info->about));
+    buf_append_char(out, '\n');
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].section == section)
+            man_setting(out, &SETTINGS_TABLE[i]);
+}
+
+void manual_settings_page(struct buf *out)
+{
+    buf_append_text(
+        out,
+        ".TH MQTT\\-BRIDGE.INI 5 \"\" \"mqtt-bridge " MQTT_BRIDGE_VERSION "\"\n"
+        ".SH NAME\nmqtt\\-bridge.ini \\- settings of mqtt\\-bridge\n"
+        ".SH DESCRIPTION\n"
+        "Sections of \\fIkey\\fR = \\fIvalue\\fR; `;` begins a comment. Every key is optional, and "
+        "a variable goes before\nthe file. ${NAME} and ${NAME:\\-default} stand for variables. "
+        "Durations take ms, s, m, h or d,\nsizes K, M or G. For a secret's variable, NAME_FILE may "
+        "name a file that holds it.\n"
+        "\\fBmqtt\\-bridge check\\fR names every fault, \\fBmqtt\\-bridge config\\fR prints what "
+        "is in force, and\n\\fBmqtt\\-bridge config \\-\\-template\\fR a file with all of them.\n");
+    for (int section = 0; section < SETTING_SECTIONS; section++)
+        man_section(out, (enum setting_section)section);
+    buf_append_text(out, ".SH \"SEE ALSO\"\n\\fBmqtt\\-bridge\\fR(1)\n");
+}
+
+/* The completion -------------------------------------------------------------------------------- */
+
+static void complete_options(struct buf *out, const struct command_line_option *options)
+{
+    for (const struct command_line_option *option = options; option && option->name; option++)
+        if (!option->hidden)
+            buf_printf(out, " --%s", option->name);
+}
+
+static void complete_names(struct buf *out)
+{
+    for (size_t i = 0; i < VERBS_LEN; i++)
+        buf_printf(out, " %s", VERBS[i].name);
+}
+
+/* The options that have a value, as a pattern: what follows one is for the user to write. */
+static void complete_valued(struct buf *out)
+{
+    buf_append_text(out, "--config");
+    for (size_t i = 0; i < VERBS_LEN; i++)
+        for (const struct command_line_option *o = VERBS[i].options; o && o->name; o++)
+            if (o->argument)
+                buf_printf(out, "|--%s", o->name);
+}
+
+static void complete_verb(struct buf *out, const struct verb *verb)
+{
+    buf_printf(out, "    %s) words='", verb->name);
+    for (const struct verb_action *action = verb->actions; action && action->name; action++)
+        buf_printf(out, " %s", action->name);
+    if (strcmp(verb->name, "help") == 0)
+        complete_names(out);
+    complete_options(out, verb->options);
+    complete_options(out, cli_general_options(verb));
+    buf_append_text(out, "' ;;\n");
+}
+
+void manual_completion(struct buf *out)
+{
+    buf_append_text(out, "# bash completion for mqtt-bridge\n"
+                         "_mqtt_bridge() {\n"
+                         "    local current=${COMP_WORDS[COMP_CWORD]} verb='' words i\n"
+                         "    COMPREPLY=()\n"
+                         "    case ${COMP_WORDS[COMP_CWORD - 1]} in\n"
+                         "    --config) mapfile -t COMPREPLY < <(compgen -f -- \"$current\"); "
+                         "return ;;\n"
+                         "    ");
+    complete_valued(out);
+    buf_append_text(out, ") return ;;\n"
+                         "    esac\n"
+                         "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+                         "        case ${COMP_WORDS[i]} in\n"
+                         "        --config) ((i++)) ;;\n"
+                         "        -*) ;;\n"
+                         "        *) verb=${COMP_WORDS[i]}; break ;;\n"
+                         "        esac\n"
+                         "    done\n"
+                         "    case $verb in\n"
+                         "    '') words='");
+    complete_names(out);
+    complete_options(out, cli_general_options(NULL));
+    buf_append_text(out, "' ;;\n");
+    for (size_t i = 0; i < VERBS_LEN; i++)
+        complete_verb(out, &VERBS[i]);
+    buf_append_text(out, "    esac\n"
+                         "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\")\n"
+                         "}\n"
+                         "complete -F _mqtt_bridge mqtt-bridge\n");
+}
+
+/* The verbs ------------------------------------------------------------------------------------- */
+
+int verb_help(struct cli *cli, int argc, char **argv)
+{
+    const struct verb *verb = argc > 0 ? verb_find(argv[0]) : NULL;
+    struct buf out = {0};
+
+    if (argc > 0 && !verb)
+        return cli_unknown_verb(argv[0]);
+    if (cli_option(cli, "man"))
+        manual_command_page(&out);
+    else if (cli_option(cli, "completion"))
+        manual_completion(&out);
+    else if (verb)
+        verb_describe(&out, verb);
+    else
+        verbs_help(&out);
+    return cli_print_free(&out);
+}
+
+int verb_version(struct cli *cli, int argc, char **argv)
+{
+    struct buf out = {0};
+
+    (void)argc;
+    (void)argv;
+    buf_printf(&out, cli->json ? "{\"version\":\"%s\"}\n" : "mqtt-bridge %s\n",
+               MQTT_BRIDGE_VERSION);
+    return cli_print_free(&out);
+}
