@@ -7,7 +7,7 @@
 #include "common/settings/broker_address.h"
 #include "common/settings/settings_table.h"
 #include "common/wire/dsn.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "common/base/alloc.h"
 #include "common/wire/json.h"
 #include "common/wire/segment_scan.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 #include "common/wire/update.h"
 
 #include <inttypes.h>

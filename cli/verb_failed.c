@@ -6,7 +6,7 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <stdlib.h>
 #include <string.h>

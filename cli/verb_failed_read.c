@@ -4,7 +4,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/wire/json.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>

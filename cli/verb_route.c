@@ -2,7 +2,7 @@
 #include "common/base/clock.h"
 #include "common/settings/routes.h"
 #include "common/wire/json.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include "common/client/queue_latest.h"
 #include "common/settings/routes.h"
 #include "common/wire/json.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 #include "monitor/query.h"
 
 #include <stdlib.h>

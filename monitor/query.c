@@ -1,7 +1,7 @@
 #include "monitor/query.h"
 
 #include "common/wire/dsn_parts.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <stdlib.h>
 

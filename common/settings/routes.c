@@ -2,8 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/wire/json.h"
-#include "common/wire/topic_template.h"
-#include "common/wire/topic_trie.h"
+#include "common/wire/topic.h"
 
 #include <inttypes.h>
 #include <stdio.h>

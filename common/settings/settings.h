@@ -144,7 +144,7 @@ struct settings_mercure {
 struct settings_route {
     char *name;
     char *match;      /* filters separated by commas or white space */
-    char *topic;      /* a template: common/wire/topic_template.h */
+    char *topic;      /* a template: common/wire/topic.h */
     char *alternates; /* templates, as match has filters */
     char *data;       /* "message", "payload" or "field:NAME" */
     bool private_updates;

@@ -11,8 +11,7 @@
 #include "common/settings/settings_env.h"
 #include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
-#include "common/wire/topic_filter.h"
-#include "common/wire/topic_template.h"
+#include "common/wire/topic.h"
 
 #include <limits.h>
 #include <stdlib.h>

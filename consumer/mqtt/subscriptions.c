@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -2,7 +2,7 @@
  * are listed, `localhost` and addresses pass, and no path names anything but a plain file. The same two are the query of
  * /latest: no filter passes that a broker would refuse. The rest is what connections do: none is above its limits, the newest
  * stays, and each has a deadline. */
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 #include "monitor/connections.h"
 #include "monitor/host.h"
 #include "monitor/pages.h"

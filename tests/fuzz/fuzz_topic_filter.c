@@ -1,6 +1,6 @@
 /* Filter, filter, topic, a line each: matching agrees with the definition written the slow way, and
  * whatever b matches, a matches if it is said to cover b, and they overlap if both match. The whole input is read as a list as well. */
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,6 @@
 /* Template, filter, topic, a line each: whatever the template is, an expansion ends, and with `:uri` everywhere it
  * holds no byte of the topic that must be encoded. The trie finds the filter exactly if it matches. */
-#include "common/wire/topic_filter.h"
-#include "common/wire/topic_template.h"
-#include "common/wire/topic_trie.h"
+#include "common/wire/topic.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "common/wire/topic_filter.h"
+#include "common/wire/topic.h"
 
 #include "common/base/alloc.h"
 

@@ -1,4 +1,4 @@
-#include "common/wire/topic_template.h"
+#include "common/wire/topic.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,6 @@
-#include "common/wire/topic_trie.h"
+#include "common/wire/topic.h"
 
 #include "common/base/buf.h"
-#include "common/wire/topic_filter.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
