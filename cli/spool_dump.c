@@ -3,7 +3,7 @@
 #include "cli/spool_files.h"
 #include "common/base/alloc.h"
 #include "common/wire/json.h"
-#include "common/wire/segment_scan.h"
+#include "common/wire/record.h"
 #include "common/wire/topic.h"
 #include "common/wire/update.h"
 
@@ -103,7 +103,7 @@ static void dump_record(struct dump *dump, const struct spool_files *files,
 
 /* Messages of which the headers tell, and which the scan has not met. */
 static uint64_t missing_at_end(const struct spool_files *files, size_t index,
-                               const struct segment_scan *scan)
+                               const struct record_scan *scan)
 {
     int64_t expected = spool_files_messages(files, index);
     int64_t seen = (int64_t)(scan->messages + scan->missing);
@@ -113,11 +113,11 @@ static uint64_t missing_at_end(const struct spool_files *files, size_t index,
 
 static uint64_t count_missing(const struct spool_files *files, size_t index, struct bytes data)
 {
-    struct segment_scan scan;
-    struct segment_item item;
+    struct record_scan scan;
+    struct record_item item;
 
-    segment_scan_begin(&scan, &files->segments[index].header, data);
-    while (segment_scan_next(&scan, &item) != SEGMENT_END)
+    record_scan_begin(&scan, &files->segments[index].header, data);
+    while (record_scan_next(&scan, &item) != RECORD_SCAN_END)
         continue;
     return scan.missing + missing_at_end(files, index, &scan);
 }
@@ -145,9 +145,9 @@ static int load_settled(const struct spool_files *files, size_t index, struct bu
 static void dump_segment(struct dump *dump, const struct spool_files *files, size_t index)
 {
     const struct spool_segment *segment = &files->segments[index];
-    struct segment_scan scan;
-    struct segment_item item;
-    enum segment_found found = SEGMENT_RECORD;
+    struct record_scan scan;
+    struct record_item item;
+    enum record_found found = RECORD_SCAN_RECORD;
     struct buf data = {0};
     struct error err = segment->fault;
     int result = -(int)err.code;
@@ -160,14 +160,14 @@ static void dump_segment(struct dump *dump, const struct spool_files *files, siz
         cli_fail(CLI_FAILED, "%s/%s: %s", files->name, segment->name, err.text);
         dump->unreadable = true;
     }
-    segment_scan_begin(&scan, &segment->header, buf_bytes(&data));
+    record_scan_begin(&scan, &segment->header, buf_bytes(&data));
     while (result >= 0 && dump->left > 0 &&
-           (found = segment_scan_next(&scan, &item)) != SEGMENT_END) {
-        dump->damaged += found == SEGMENT_DAMAGE ? item.missing : 0;
-        if (found == SEGMENT_RECORD)
+           (found = record_scan_next(&scan, &item)) != RECORD_SCAN_END) {
+        dump->damaged += found == RECORD_SCAN_DAMAGE ? item.missing : 0;
+        if (found == RECORD_SCAN_RECORD)
             dump_record(dump, files, segment, &item.record);
     }
-    dump->damaged += found == SEGMENT_END ? missing_at_end(files, index, &scan) : 0;
+    dump->damaged += found == RECORD_SCAN_END ? missing_at_end(files, index, &scan) : 0;
     buf_free(&data);
 }
 

@@ -4,7 +4,7 @@
 #include "cli/spool_files.h"
 #include "common/base/alloc.h"
 #include "common/client/oversized_file.h"
-#include "common/wire/segment_scan.h"
+#include "common/wire/record.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -31,7 +31,7 @@ struct show {
 };
 
 static void count_record(struct segment_summary *summary, const struct spool_files *files,
-                         const struct segment_item *item)
+                         const struct record_item *item)
 {
     const struct record *record = &item->record;
 
@@ -70,17 +70,17 @@ static bool count_records(struct segment_summary *summary, const struct spool_fi
                           size_t index, uint64_t limit)
 {
     const struct spool_segment *segment = &files->segments[index];
-    struct segment_scan scan;
-    struct segment_item item;
+    struct record_scan scan;
+    struct record_item item;
     struct buf data = {0};
     struct error err;
-    enum segment_found found;
+    enum record_found found;
 
     *summary = (struct segment_summary){0};
     bool loaded = spool_files_load(files, segment, limit, &data, &err) >= 0;
-    segment_scan_begin(&scan, &segment->header, buf_bytes(&data));
-    while (loaded && (found = segment_scan_next(&scan, &item)) != SEGMENT_END)
-        if (found == SEGMENT_RECORD)
+    record_scan_begin(&scan, &segment->header, buf_bytes(&data));
+    while (loaded && (found = record_scan_next(&scan, &item)) != RECORD_SCAN_END)
+        if (found == RECORD_SCAN_RECORD)
             count_record(summary, files, &item);
     buf_free(&data);
     return loaded;

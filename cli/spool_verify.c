@@ -3,7 +3,7 @@
 #include "cli/spool_files.h"
 #include "common/base/alloc.h"
 #include "common/client/oversized_file.h"
-#include "common/wire/segment_scan.h"
+#include "common/wire/record.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -56,13 +56,13 @@ static void scan_segment(struct damages *damages, const struct spool_files *file
 {
     const struct spool_segment *segment = &files->segments[index];
     int64_t expected = spool_files_messages(files, index);
-    struct segment_scan scan;
-    struct segment_item item;
-    enum segment_found found;
+    struct record_scan scan;
+    struct record_item item;
+    enum record_found found;
 
-    segment_scan_begin(&scan, &segment->header, data);
-    while ((found = segment_scan_next(&scan, &item)) != SEGMENT_END)
-        if (found == SEGMENT_DAMAGE)
+    record_scan_begin(&scan, &segment->header, data);
+    while ((found = record_scan_next(&scan, &item)) != RECORD_SCAN_END)
+        if (found == RECORD_SCAN_DAMAGE)
             note(damages, segment->name, item.offset, item.len, item.missing,
                  "no good record, and good ones follow");
     damages->messages += scan.messages;

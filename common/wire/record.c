@@ -144,3 +144,61 @@ size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowes
     }
     return data.len;
 }
+
+void record_scan_begin(struct record_scan *scan, const struct segment_header *header,
+                       struct bytes data)
+{
+    uint64_t first = header->first_sequence;
+    uint64_t room = data.len / RECORD_HEAD_SIZE;
+
+    *scan = (struct record_scan){
+        .data = data,
+        .seed = record_seed(header->spool_id, header->run, header->number),
+        .first_sequence = first,
+        .next_sequence = first,
+        .highest = first <= UINT64_MAX - 1 - room ? first + room : UINT64_MAX - 1,
+        .at = SEGMENT_HEADER_SIZE,
+    };
+}
+
+static struct bytes bytes_from(const struct record_scan *scan, size_t at)
+{
+    return at < scan->data.len ? (struct bytes){scan->data.data + at, scan->data.len - at}
+                               : BYTES_NONE;
+}
+
+static enum record_found end(const struct record_scan *scan, struct record_item *item)
+{
+    struct bytes rest = bytes_from(scan, scan->at);
+    struct record record;
+    uint64_t size = 0;
+
+    item->torn = rest.len >= RECORD_HEAD_SIZE &&
+                 (record_read(&record, &size, rest, scan->seed) == RECORD_CUT || size > 0);
+    return RECORD_SCAN_END;
+}
+
+enum record_found record_scan_next(struct record_scan *scan, struct record_item *item)
+{
+    *item = (struct record_item){.offset = scan->at};
+    if (scan->at >= scan->data.len)
+        return end(scan, item);
+    size_t at = record_find(scan->data, scan->at, scan->seed, scan->next_sequence, scan->highest);
+    uint64_t size = 0;
+    if (at >= scan->data.len ||
+        record_read(&item->record, &size, bytes_from(scan, at), scan->seed) != RECORD_GOOD)
+        return end(scan, item);
+    item->missing = item->record.sequence - scan->next_sequence;
+    if (at > scan->at || item->missing > 0) {
+        item->len = at - scan->at;
+        scan->at = at;
+        scan->next_sequence = item->record.sequence;
+        scan->missing += item->missing;
+        return RECORD_SCAN_DAMAGE;
+    }
+    item->len = (size_t)size;
+    scan->at = at + item->len;
+    scan->messages += item->record.type == RECORD_MESSAGE;
+    scan->next_sequence += item->record.type == RECORD_MESSAGE;
+    return RECORD_SCAN_RECORD;
+}

@@ -1,4 +1,4 @@
-/* One record of the spool as bytes: head, topic, payload, padding to 8. Pure; the layout is
+/* One record of the spool as bytes: head, topic, payload, padding to 8; and all those of a segment. Pure; the layout is
  * in docs/SPOOL.md, section "Record".
  *
  * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number), so that
@@ -8,8 +8,7 @@
 #define COMMON_WIRE_RECORD_H
 
 #include "common/base/bytes.h"
-
-#include <stdint.h>
+#include "common/wire/segment_header.h"
 
 #define RECORD_HEAD_SIZE 40
 #define RECORD_ALIGNMENT 8
@@ -67,5 +66,42 @@ enum record_verdict record_read(struct record *record, uint64_t *size, struct by
  * data.len if there is none. `from` is a multiple of 8. */
 size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowest,
                    uint64_t highest);
+
+/* What a segment's file holds: each record in turn, and each hole. Bounded by the file: a good record has the segment's
+ * checksums, whatever the bytes beside it are.
+ *
+ *     record_scan_begin(&scan, &header, data);
+ *     while ((found = record_scan_next(&scan, &item)) != RECORD_SCAN_END) ...
+ *
+ * The rules are those of docs/SPOOL.md, section "Recovery": bad bytes that a good record follows are damage, those that
+ * none follows are the end. */
+struct record_scan {
+    struct bytes data; /* of the file, header included */
+    uint32_t seed;
+    uint64_t first_sequence;
+    uint64_t next_sequence; /* above the last message */
+    uint64_t highest;       /* that there is room for */
+    size_t at;              /* behind the last record */
+    uint64_t messages;
+    uint64_t missing;
+};
+
+enum record_found {
+    RECORD_SCAN_END,    /* at `offset`; `torn`: a record was begun there, and is not whole */
+    RECORD_SCAN_RECORD, /* `record`, of any type */
+    RECORD_SCAN_DAMAGE, /* `len` bytes from `offset` on; `missing` messages are not there */
+};
+
+struct record_item {
+    size_t offset;
+    size_t len;
+    uint64_t missing;
+    bool torn;
+    struct record record; /* points into the data */
+};
+
+void record_scan_begin(struct record_scan *scan, const struct segment_header *header,
+                       struct bytes data);
+enum record_found record_scan_next(struct record_scan *scan, struct record_item *item);
 
 #endif

@@ -1,5 +1,5 @@
 /* A segment's records and holes, for those who only look. */
-#include "common/wire/segment_scan.h"
+#include "common/wire/record.h"
 
 #include "common/base/buf.h"
 #include "common/wire/mark.h"
@@ -58,33 +58,33 @@ static struct buf file_with(int messages)
     return file;
 }
 
-static struct segment_scan begin(const struct buf *file)
+static struct record_scan begin(const struct buf *file)
 {
     struct segment_header header;
-    struct segment_scan scan;
+    struct record_scan scan;
 
     assert_int_equal(segment_header_decode(&header, buf_bytes(file), NULL), 0);
-    segment_scan_begin(&scan, &header, buf_bytes(file));
+    record_scan_begin(&scan, &header, buf_bytes(file));
     return scan;
 }
 
-static void expect_messages(struct segment_scan *scan, uint64_t from, uint64_t to)
+static void expect_messages(struct record_scan *scan, uint64_t from, uint64_t to)
 {
-    struct segment_item item;
+    struct record_item item;
 
     for (uint64_t sequence = from; sequence <= to; sequence++) {
-        assert_int_equal(segment_scan_next(scan, &item), SEGMENT_RECORD);
+        assert_int_equal(record_scan_next(scan, &item), RECORD_SCAN_RECORD);
         assert_int_equal(item.record.sequence, sequence);
         assert_int_equal(item.len, LENGTH);
         assert_int_equal(item.offset, SEGMENT_HEADER_SIZE + (sequence - FIRST) * LENGTH);
     }
 }
 
-static void expect_end(struct segment_scan *scan, size_t offset, bool torn)
+static void expect_end(struct record_scan *scan, size_t offset, bool torn)
 {
-    struct segment_item item;
+    struct record_item item;
 
-    assert_int_equal(segment_scan_next(scan, &item), SEGMENT_END);
+    assert_int_equal(record_scan_next(scan, &item), RECORD_SCAN_END);
     assert_int_equal(item.offset, offset);
     assert_int_equal(item.torn, torn);
 }
@@ -97,7 +97,7 @@ static void test_records_are_given_in_order_up_to_the_reserved_space(void **stat
     (void)state;
     memset(buf_reserve(&file, 5000), 0, 5000);
     file.len += 5000;
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
     expect_messages(&scan, FIRST, FIRST + 2);
     expect_end(&scan, end, false);
     assert_int_equal(scan.messages, 3);
@@ -110,16 +110,16 @@ static void test_control_records_are_given_and_not_counted(void **state)
     struct buf file = file_with(1);
     struct record release = {.type = RECORD_RELEASE, .sequence = FIRST + 1, .packet_id = 9};
     struct record next = message_of(FIRST + 1);
-    struct segment_item item;
+    struct record_item item;
 
     (void)state;
     append_record(&file, &release);
     append_record(&file, &next);
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
     expect_messages(&scan, FIRST, FIRST);
-    assert_int_equal(segment_scan_next(&scan, &item), SEGMENT_RECORD);
+    assert_int_equal(record_scan_next(&scan, &item), RECORD_SCAN_RECORD);
     assert_int_equal(item.record.type, RECORD_RELEASE);
-    assert_int_equal(segment_scan_next(&scan, &item), SEGMENT_RECORD);
+    assert_int_equal(record_scan_next(&scan, &item), RECORD_SCAN_RECORD);
     assert_int_equal(item.record.sequence, FIRST + 1);
     assert_int_equal(scan.messages, 2);
     buf_free(&file);
@@ -128,14 +128,14 @@ static void test_control_records_are_given_and_not_counted(void **state)
 static void test_damage_is_told_with_its_place_and_what_is_missing(void **state)
 {
     struct buf file = file_with(6);
-    struct segment_item item;
+    struct record_item item;
 
     (void)state;
     file.data[SEGMENT_HEADER_SIZE + 2 * LENGTH + 50] ^= 1; /* the third's payload */
     file.data[SEGMENT_HEADER_SIZE + 3 * LENGTH + 8] ^= 1;  /* the fourth's sequence */
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
     expect_messages(&scan, FIRST, FIRST + 1);
-    assert_int_equal(segment_scan_next(&scan, &item), SEGMENT_DAMAGE);
+    assert_int_equal(record_scan_next(&scan, &item), RECORD_SCAN_DAMAGE);
     assert_int_equal(item.offset, SEGMENT_HEADER_SIZE + 2 * LENGTH);
     assert_int_equal(item.len, 2 * LENGTH);
     assert_int_equal(item.missing, 2);
@@ -152,7 +152,7 @@ static void test_a_record_that_is_not_whole_is_the_end(void **state)
 
     (void)state;
     file.len -= 10;
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
     expect_messages(&scan, FIRST, FIRST);
     expect_end(&scan, SEGMENT_HEADER_SIZE + LENGTH, true);
     expect_end(&scan, SEGMENT_HEADER_SIZE + LENGTH, true);
@@ -167,7 +167,7 @@ static void test_records_of_another_segment_are_none(void **state)
     (void)state;
     header.number++;
     segment_header_encode(&header, file.data);
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
     expect_end(&scan, SEGMENT_HEADER_SIZE, false);
     buf_free(&file);
 }
@@ -176,11 +176,11 @@ static void test_a_header_alone_and_less_are_no_fault(void **state)
 {
     struct buf file = file_with(0);
     struct segment_header header = header_of();
-    struct segment_scan scan = begin(&file);
+    struct record_scan scan = begin(&file);
 
     (void)state;
     expect_end(&scan, SEGMENT_HEADER_SIZE, false);
-    segment_scan_begin(&scan, &header, BYTES("short"));
+    record_scan_begin(&scan, &header, BYTES("short"));
     expect_end(&scan, SEGMENT_HEADER_SIZE, false);
     buf_free(&file);
 }
@@ -189,11 +189,11 @@ static void test_sequences_near_their_end_do_not_wrap(void **state)
 {
     struct buf file = file_with(2);
     struct segment_header header = header_of();
-    struct segment_scan scan;
+    struct record_scan scan;
 
     (void)state;
     header.first_sequence = UINT64_MAX - 3;
-    segment_scan_begin(&scan, &header, buf_bytes(&file));
+    record_scan_begin(&scan, &header, buf_bytes(&file));
     assert_int_equal(scan.highest, UINT64_MAX - 1);
     expect_end(&scan, SEGMENT_HEADER_SIZE, true); /* a record, but none of this segment's */
     buf_free(&file);

@@ -2,7 +2,7 @@
  * header. Whatever it is, the scan ends, its items lie one behind the other within the file, and what it takes for a
  * message is one that was written. An input that begins with 0xFE is a header, one with 0xFD a mark. */
 #include "common/wire/mark.h"
-#include "common/wire/segment_scan.h"
+#include "common/wire/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,20 +61,20 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void check_scan(const struct segment_header *of, struct bytes data)
 {
-    struct segment_scan scan;
-    struct segment_item item;
-    enum segment_found found;
+    struct record_scan scan;
+    struct record_item item;
+    enum record_found found;
     size_t at = SEGMENT_HEADER_SIZE;
     uint64_t next = of->first_sequence;
 
-    segment_scan_begin(&scan, of, data);
-    while ((found = segment_scan_next(&scan, &item)) != SEGMENT_END) {
+    record_scan_begin(&scan, of, data);
+    while ((found = record_scan_next(&scan, &item)) != RECORD_SCAN_END) {
         char payload[32];
 
         require(item.offset == at);
         at += item.len;
         require(at <= data.len);
-        if (found == SEGMENT_DAMAGE) {
+        if (found == RECORD_SCAN_DAMAGE) {
             require(item.len > 0 || item.missing > 0);
             next += item.missing;
             continue;
