@@ -6,9 +6,9 @@
 #include "cli/redriver.h"
 #include "cli/verb_failed.h"
 #include "common/base/alloc.h"
+#include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/client/queue.h"
-#include "common/wire/crc32c.h"
 #include "common/wire/envelope_convert.h"
 #include "common/wire/fields.h"
 #include "common/wire/stamp.h"
@@ -365,8 +365,8 @@ static void prepare(struct action *action, struct item *item, const struct failu
         return;
     }
     item->guard = xasprintf("failed-%.*s-%08" PRIx32, BYTES_ARG(message->guard),
-                            crc32c(crc32c(0, message->body.data, message->body.len),
-                                   message->headers.data, message->headers.len));
+                            bytes_crc32c(bytes_crc32c(0, message->body.data, message->body.len),
+                                         message->headers.data, message->headers.len));
     item->state = READY;
 }
 

@@ -1,9 +1,9 @@
 #include "supervisor/roster.h"
 
 #include "common/base/alloc.h"
+#include "common/base/bytes.h"
 #include "common/base/file.h"
 #include "common/settings/settings_table.h"
-#include "common/wire/crc32c.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,8 +99,8 @@ static uint32_t add_file(uint32_t sum, const char *path)
     if (file_read(path, FILE_MAX, &content, &ignored) < 0)
         buf_clear(&content);
 
-    sum = crc32c(sum, path, strlen(path) + 1);
-    sum = crc32c(sum, content.data, content.len);
+    sum = bytes_crc32c(sum, path, strlen(path) + 1);
+    sum = bytes_crc32c(sum, content.data, content.len);
     buf_free(&content);
     return sum;
 }

@@ -1,8 +1,8 @@
 #include "worker/entry.h"
 
 #include "common/base/alloc.h"
+#include "common/base/bytes.h"
 #include "common/base/clock.h"
-#include "common/wire/crc32c.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_NAME_SIZE])
 {
     char id[STREAM_ID_TEXT_SIZE];
-    uint32_t crc = crc32c(0, stream, strlen(stream) + 1);
+    uint32_t crc = bytes_crc32c(0, stream, strlen(stream) + 1);
 
-    crc = crc32c(crc, entry->value.data, entry->value.len);
+    crc = bytes_crc32c(crc, entry->value.data, entry->value.len);
     stream_id_format(entry->id, id);
     snprintf(name, ENTRY_NAME_SIZE, "%s-%08" PRIx32, id, crc);
 }

@@ -2,11 +2,11 @@
 #include "common/client/failure_store.h"
 
 #include "common/base/alloc.h"
+#include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/client/failure_pg.h"
 #include "common/client/failure_sql.h"
 #include "common/wire/base64.h"
-#include "common/wire/crc32c.h"
 #include "common/wire/json.h"
 
 #include <stdio.h>
@@ -114,7 +114,7 @@ static void copy_in_base64(struct buf *to, struct bytes bytes)
  * that is, others may see differently: both places are looked at. */
 static void place_row(struct failure_table *table, int64_t entry_us, int64_t now_us)
 {
-    uint32_t hash = crc32c(0, table->look_for.data, table->look_for.len);
+    uint32_t hash = bytes_crc32c(0, table->look_for.data, table->look_for.len);
     int64_t time_us = entry_us - (int64_t)(hash % SPREAD_S) * 1000000;
     int64_t former_us = (int64_t)(hash % FORMER_S) * 1000000;
     bool future = time_us > now_us;

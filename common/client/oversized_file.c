@@ -1,8 +1,7 @@
 #include "common/client/oversized_file.h"
 
-#include "common/base/little_endian.h"
+#include "common/base/bytes.h"
 #include "common/base/sys.h"
-#include "common/wire/crc32c.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,37 +44,37 @@ static void name_of(uint64_t sequence, const char *behind, char name[NAME_SIZE])
 static void encode_head(const struct oversized_message *message, char head[HEAD_SIZE])
 {
     memcpy(head, magic, sizeof(magic));
-    little_endian_put16(head + FLAGS, (uint16_t)((message->qos & FLAG_QOS) |
-                                                 (message->retained ? FLAG_RETAINED : 0) |
-                                                 (message->for_redis ? FLAG_REDIS : 0)));
-    little_endian_put16(head + PACKET_ID, message->packet_id);
+    bytes_put16(head + FLAGS,
+                (uint16_t)((message->qos & FLAG_QOS) | (message->retained ? FLAG_RETAINED : 0) |
+                           (message->for_redis ? FLAG_REDIS : 0)));
+    bytes_put16(head + PACKET_ID, message->packet_id);
     memcpy(head + SPOOL_ID, message->spool_id, 16);
-    little_endian_put64(head + SEQUENCE, message->sequence);
-    little_endian_put64(head + IDENTITY, message->identity);
-    little_endian_put64(head + RECEIVED, (uint64_t)message->received_us);
-    little_endian_put32(head + TOPIC_LEN, (uint32_t)message->topic.len);
-    little_endian_put32(head + PAYLOAD_LEN, (uint32_t)message->payload.len);
-    uint32_t crc = crc32c(0, head + FLAGS, HEAD_SIZE - FLAGS);
-    crc = crc32c(crc, message->topic.data, message->topic.len);
-    little_endian_put32(head + CRC, crc32c(crc, message->payload.data, message->payload.len));
+    bytes_put64(head + SEQUENCE, message->sequence);
+    bytes_put64(head + IDENTITY, message->identity);
+    bytes_put64(head + RECEIVED, (uint64_t)message->received_us);
+    bytes_put32(head + TOPIC_LEN, (uint32_t)message->topic.len);
+    bytes_put32(head + PAYLOAD_LEN, (uint32_t)message->payload.len);
+    uint32_t crc = bytes_crc32c(0, head + FLAGS, HEAD_SIZE - FLAGS);
+    crc = bytes_crc32c(crc, message->topic.data, message->topic.len);
+    bytes_put32(head + CRC, bytes_crc32c(crc, message->payload.data, message->payload.len));
 }
 
 /* The lengths have to be those of the file. */
 static bool decode_head(struct oversized_message *message, const char head[HEAD_SIZE],
                         uint64_t size)
 {
-    uint16_t flags = little_endian_get16(head + FLAGS);
+    uint16_t flags = bytes_get16(head + FLAGS);
 
     *message = (struct oversized_message){
-        .sequence = little_endian_get64(head + SEQUENCE),
-        .identity = little_endian_get64(head + IDENTITY),
-        .received_us = (int64_t)little_endian_get64(head + RECEIVED),
+        .sequence = bytes_get64(head + SEQUENCE),
+        .identity = bytes_get64(head + IDENTITY),
+        .received_us = (int64_t)bytes_get64(head + RECEIVED),
         .qos = flags & FLAG_QOS,
         .retained = (flags & FLAG_RETAINED) != 0,
         .for_redis = (flags & FLAG_REDIS) != 0,
-        .packet_id = little_endian_get16(head + PACKET_ID),
-        .topic.len = little_endian_get32(head + TOPIC_LEN),
-        .payload.len = little_endian_get32(head + PAYLOAD_LEN),
+        .packet_id = bytes_get16(head + PACKET_ID),
+        .topic.len = bytes_get32(head + TOPIC_LEN),
+        .payload.len = bytes_get32(head + PAYLOAD_LEN),
     };
     memcpy(message->spool_id, head + SPOOL_ID, 16);
     return memcmp(head, magic, sizeof(magic)) == 0 && message->topic.len <= TOPIC_MAX &&
@@ -197,7 +196,7 @@ static int load(int fd, struct buf *data, struct oversized_message *message)
         data->len += (size_t)got;
     }
     if (data->len < HEAD_SIZE || !decode_head(message, data->data, data->len) ||
-        little_endian_get32(data->data + CRC) != crc32c(0, data->data + FLAGS, data->len - FLAGS))
+        bytes_get32(data->data + CRC) != bytes_crc32c(0, data->data + FLAGS, data->len - FLAGS))
         return -ERR_FORMAT;
     message->topic.data = data->data + HEAD_SIZE;
     message->payload.data = message->topic.data + message->topic.len;

@@ -1,7 +1,6 @@
 #include "common/wire/record.h"
 
-#include "common/base/little_endian.h"
-#include "common/wire/crc32c.h"
+#include "common/base/bytes.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -29,9 +28,9 @@ uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t se
     char origin[32];
 
     memcpy(origin, spool_id, 16);
-    little_endian_put64(origin + 16, run);
-    little_endian_put64(origin + 24, segment);
-    return crc32c(0, origin, sizeof(origin));
+    bytes_put64(origin + 16, run);
+    bytes_put64(origin + 24, segment);
+    return bytes_crc32c(0, origin, sizeof(origin));
 }
 
 static uint64_t padded(uint64_t size)
@@ -51,9 +50,9 @@ uint64_t record_size(const struct record *record)
 
 static uint32_t body_crc(const struct record *record, uint32_t seed)
 {
-    uint32_t crc = crc32c(seed, record->topic.data, record->topic.len);
+    uint32_t crc = bytes_crc32c(seed, record->topic.data, record->topic.len);
 
-    return crc32c(crc, record->payload.data, record->payload.len);
+    return bytes_crc32c(crc, record->payload.data, record->payload.len);
 }
 
 void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
@@ -62,19 +61,18 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     static const char padding[RECORD_ALIGNMENT];
     uint64_t unpadded = RECORD_HEAD_SIZE + record->topic.len + record->payload.len;
 
-    little_endian_put32(head + BODY_CRC, body_crc(record, seed));
-    little_endian_put64(head + SEQUENCE, record->sequence);
-    little_endian_put64(head + RECEIVED, (uint64_t)record->received_us);
-    little_endian_put32(head + PAYLOAD_LEN, (uint32_t)record->payload.len);
-    little_endian_put32(head + REPEATS, record->repeats);
-    little_endian_put16(head + TOPIC_LEN, (uint16_t)record->topic.len);
-    little_endian_put16(head + PACKET_ID, record->packet_id);
+    bytes_put32(head + BODY_CRC, body_crc(record, seed));
+    bytes_put64(head + SEQUENCE, record->sequence);
+    bytes_put64(head + RECEIVED, (uint64_t)record->received_us);
+    bytes_put32(head + PAYLOAD_LEN, (uint32_t)record->payload.len);
+    bytes_put32(head + REPEATS, record->repeats);
+    bytes_put16(head + TOPIC_LEN, (uint16_t)record->topic.len);
+    bytes_put16(head + PACKET_ID, record->packet_id);
     head[TYPE] = (char)record->type;
     head[FLAGS] = (char)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0) |
                          (record->oversized ? FLAG_OVERSIZED : 0));
-    little_endian_put16(head + UNUSED, 0);
-    little_endian_put32(head + HEAD_CRC,
-                        crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
+    bytes_put16(head + UNUSED, 0);
+    bytes_put32(head + HEAD_CRC, bytes_crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC));
 
     parts[0] = (struct bytes){head, RECORD_HEAD_SIZE};
     parts[1] = record->topic;
@@ -87,15 +85,15 @@ static void read_head(struct record *record, const char *head)
 {
     *record = (struct record){
         .type = (unsigned char)head[TYPE],
-        .sequence = little_endian_get64(head + SEQUENCE),
-        .received_us = (int64_t)little_endian_get64(head + RECEIVED),
+        .sequence = bytes_get64(head + SEQUENCE),
+        .received_us = (int64_t)bytes_get64(head + RECEIVED),
         .qos = head[FLAGS] & FLAG_QOS,
         .retained = (head[FLAGS] & FLAG_RETAINED) != 0,
-        .packet_id = little_endian_get16(head + PACKET_ID),
+        .packet_id = bytes_get16(head + PACKET_ID),
         .oversized = (head[FLAGS] & FLAG_OVERSIZED) != 0,
-        .repeats = little_endian_get32(head + REPEATS),
-        .topic.len = little_endian_get16(head + TOPIC_LEN),
-        .payload.len = little_endian_get32(head + PAYLOAD_LEN),
+        .repeats = bytes_get32(head + REPEATS),
+        .topic.len = bytes_get16(head + TOPIC_LEN),
+        .payload.len = bytes_get32(head + PAYLOAD_LEN),
     };
 }
 
@@ -103,8 +101,8 @@ static bool head_is_good(const struct record *record, const char *head, uint32_t
 {
     return record->type != 0 && record->payload.len <= RECORD_BYTES_MAX &&
            (!record->oversized || record->payload.len == RECORD_OVERSIZED_SIZE) &&
-           little_endian_get32(head + HEAD_CRC) ==
-               crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC);
+           bytes_get32(head + HEAD_CRC) ==
+               bytes_crc32c(seed, head + BODY_CRC, RECORD_HEAD_SIZE - BODY_CRC);
 }
 
 enum record_verdict record_read(struct record *record, uint64_t *size, struct bytes data,
@@ -123,7 +121,7 @@ enum record_verdict record_read(struct record *record, uint64_t *size, struct by
 
     record->topic.data = data.data + RECORD_HEAD_SIZE;
     record->payload.data = record->topic.data + record->topic.len;
-    if (body_crc(record, seed) != little_endian_get32(data.data + BODY_CRC))
+    if (body_crc(record, seed) != bytes_get32(data.data + BODY_CRC))
         return RECORD_BAD;
     return RECORD_GOOD;
 }
@@ -134,7 +132,7 @@ size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowes
     uint64_t size;
 
     for (size_t at = from; at + RECORD_HEAD_SIZE <= data.len; at += RECORD_ALIGNMENT) {
-        uint64_t sequence = little_endian_get64(data.data + at + SEQUENCE);
+        uint64_t sequence = bytes_get64(data.data + at + SEQUENCE);
 
         if (sequence < lowest || sequence > highest)
             continue;

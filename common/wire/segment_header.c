@@ -1,7 +1,6 @@
 #include "common/wire/segment_header.h"
 
-#include "common/base/little_endian.h"
-#include "common/wire/crc32c.h"
+#include "common/base/bytes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,9 +47,9 @@ bool segment_name_parse(const char *name, const char *suffix, uint64_t *number)
 /* Over all of it but the field that holds it. */
 static uint32_t header_crc(const char data[SEGMENT_HEADER_SIZE])
 {
-    uint32_t crc = crc32c(0, data, CRC);
+    uint32_t crc = bytes_crc32c(0, data, CRC);
 
-    return crc32c(crc, data + SPOOL_ID, SEGMENT_HEADER_SIZE - SPOOL_ID);
+    return bytes_crc32c(crc, data + SPOOL_ID, SEGMENT_HEADER_SIZE - SPOOL_ID);
 }
 
 void segment_header_encode(const struct segment_header *header, char data[SEGMENT_HEADER_SIZE])
@@ -59,46 +58,46 @@ void segment_header_encode(const struct segment_header *header, char data[SEGMEN
 
     memset(data, 0, SEGMENT_HEADER_SIZE);
     memcpy(data + MAGIC, magic, sizeof(magic));
-    little_endian_put32(data + VERSION, FORMAT_VERSION);
+    bytes_put32(data + VERSION, FORMAT_VERSION);
     memcpy(data + SPOOL_ID, header->spool_id, 16);
     memcpy(data + BOOT_ID, header->boot_id, 16);
-    little_endian_put64(data + RUN, header->run);
-    little_endian_put64(data + NUMBER, header->number);
-    little_endian_put64(data + FIRST_SEQUENCE, header->first_sequence);
-    little_endian_put64(data + RECORDS_BEFORE, header->records_before);
-    little_endian_put64(data + BYTES_BEFORE, header->bytes_before);
-    little_endian_put64(data + PREVIOUS_SEQUENCE, header->previous_sequence);
-    little_endian_put16(data + DESTINATION_LEN, (uint16_t)destination_len);
-    little_endian_put64(data + BRANCH, header->branch);
-    little_endian_put32(data + DAMAGED, header->damaged);
+    bytes_put64(data + RUN, header->run);
+    bytes_put64(data + NUMBER, header->number);
+    bytes_put64(data + FIRST_SEQUENCE, header->first_sequence);
+    bytes_put64(data + RECORDS_BEFORE, header->records_before);
+    bytes_put64(data + BYTES_BEFORE, header->bytes_before);
+    bytes_put64(data + PREVIOUS_SEQUENCE, header->previous_sequence);
+    bytes_put16(data + DESTINATION_LEN, (uint16_t)destination_len);
+    bytes_put64(data + BRANCH, header->branch);
+    bytes_put32(data + DAMAGED, header->damaged);
     memcpy(data + TEXTS, header->destination, destination_len);
-    little_endian_put32(data + CRC, header_crc(data));
+    bytes_put32(data + CRC, header_crc(data));
 }
 
 int segment_header_decode(struct segment_header *header, struct bytes data, struct error *err)
 {
     if (data.len < SEGMENT_HEADER_SIZE || memcmp(data.data, magic, sizeof(magic)) != 0)
         return error_set(err, ERR_FORMAT, "no segment of a spool");
-    if (little_endian_get32(data.data + CRC) != header_crc(data.data))
+    if (bytes_get32(data.data + CRC) != header_crc(data.data))
         return error_set(err, ERR_FORMAT, "damaged header");
-    uint32_t version = little_endian_get32(data.data + VERSION);
+    uint32_t version = bytes_get32(data.data + VERSION);
     if (version != FORMAT_VERSION)
         return error_set(err, ERR_REFUSED, "format %" PRIu32 ", this program reads %d", version,
                          FORMAT_VERSION);
 
-    size_t skipped_len = little_endian_get16(data.data + SKIPPED_LEN);
-    size_t destination_len = little_endian_get16(data.data + DESTINATION_LEN);
+    size_t skipped_len = bytes_get16(data.data + SKIPPED_LEN);
+    size_t destination_len = bytes_get16(data.data + DESTINATION_LEN);
     if (skipped_len > SEGMENT_TEXT_MAX || destination_len > SEGMENT_TEXT_MAX)
         return error_set(err, ERR_FORMAT, "damaged header");
     *header = (struct segment_header){
-        .run = little_endian_get64(data.data + RUN),
-        .number = little_endian_get64(data.data + NUMBER),
-        .first_sequence = little_endian_get64(data.data + FIRST_SEQUENCE),
-        .records_before = little_endian_get64(data.data + RECORDS_BEFORE),
-        .bytes_before = little_endian_get64(data.data + BYTES_BEFORE),
-        .previous_sequence = little_endian_get64(data.data + PREVIOUS_SEQUENCE),
-        .branch = little_endian_get64(data.data + BRANCH),
-        .damaged = little_endian_get32(data.data + DAMAGED) != 0,
+        .run = bytes_get64(data.data + RUN),
+        .number = bytes_get64(data.data + NUMBER),
+        .first_sequence = bytes_get64(data.data + FIRST_SEQUENCE),
+        .records_before = bytes_get64(data.data + RECORDS_BEFORE),
+        .bytes_before = bytes_get64(data.data + BYTES_BEFORE),
+        .previous_sequence = bytes_get64(data.data + PREVIOUS_SEQUENCE),
+        .branch = bytes_get64(data.data + BRANCH),
+        .damaged = bytes_get32(data.data + DAMAGED) != 0,
     };
     memcpy(header->destination, data.data + TEXTS + skipped_len, destination_len);
     memcpy(header->spool_id, data.data + SPOOL_ID, 16);

@@ -2,10 +2,9 @@
 
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
+#include "common/base/bytes.h"
 #include "common/base/file.h"
-#include "common/base/little_endian.h"
 #include "common/base/sys.h"
-#include "common/wire/crc32c.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -41,10 +40,10 @@ struct recent {
 
 struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload)
 {
-    uint32_t crc = crc32c((uint32_t)topic.len, topic.data, topic.len);
+    uint32_t crc = bytes_crc32c((uint32_t)topic.len, topic.data, topic.len);
 
     return (struct fingerprint){.len = (uint32_t)(topic.len + payload.len),
-                                .crc = crc32c(crc, payload.data, payload.len)};
+                                .crc = bytes_crc32c(crc, payload.data, payload.len)};
 }
 
 struct recent *recent_new(void)
@@ -145,8 +144,8 @@ void recent_apply(struct recent *recent, const struct record *record)
             break;
         print = fingerprint_of(record->topic, record->payload);
         if (record->oversized)
-            print = (struct fingerprint){little_endian_get32(record->payload.data),
-                                         little_endian_get32(record->payload.data + 4)};
+            print = (struct fingerprint){bytes_get32(record->payload.data),
+                                         bytes_get32(record->payload.data + 4)};
         set(recent, record->packet_id,
             (record->sequence - record->repeats) << 1 | (record->qos == 2),
             (uint64_t)print.len << 32 | print.crc);
@@ -165,9 +164,9 @@ void recent_apply(struct recent *recent, const struct record *record)
 static bool is_whole(struct bytes file)
 {
     return file.len >= RECENT_SLOTS && memcmp(file.data, recent_magic, sizeof(recent_magic)) == 0 &&
-           file.len == RECENT_SLOTS + little_endian_get64(file.data + RECENT_USED) * SLOT_SIZE &&
-           little_endian_get64(file.data + RECENT_CRC) ==
-               crc32c(0, file.data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID);
+           file.len == RECENT_SLOTS + bytes_get64(file.data + RECENT_USED) * SLOT_SIZE &&
+           bytes_get64(file.data + RECENT_CRC) ==
+               bytes_crc32c(0, file.data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID);
 }
 
 bool recent_load(struct recent *recent, int dir, struct recent_start *start)
@@ -184,12 +183,12 @@ bool recent_load(struct recent *recent, int dir, struct recent_start *start)
     if (whole) {
         memcpy(start->spool_id, data + RECENT_SPOOL_ID, sizeof(start->spool_id));
         memcpy(start->boot_id, data + RECENT_BOOT_ID, sizeof(start->boot_id));
-        start->through = little_endian_get64(data + RECENT_THROUGH);
-        start->next_sequence = little_endian_get64(data + RECENT_NEXT_SEQUENCE);
-        start->branch = little_endian_get64(data + RECENT_BRANCH);
-        for (size_t i = 0; i < little_endian_get64(data + RECENT_USED); i++)
-            set(recent, i, little_endian_get64(data + RECENT_SLOTS + i * SLOT_SIZE),
-                little_endian_get64(data + RECENT_SLOTS + i * SLOT_SIZE + 8));
+        start->through = bytes_get64(data + RECENT_THROUGH);
+        start->next_sequence = bytes_get64(data + RECENT_NEXT_SEQUENCE);
+        start->branch = bytes_get64(data + RECENT_BRANCH);
+        for (size_t i = 0; i < bytes_get64(data + RECENT_USED); i++)
+            set(recent, i, bytes_get64(data + RECENT_SLOTS + i * SLOT_SIZE),
+                bytes_get64(data + RECENT_SLOTS + i * SLOT_SIZE + 8));
     }
     buf_free(&file);
     return whole;
@@ -205,18 +204,18 @@ int recent_save(const struct recent *recent, int dir, const struct recent_start 
     memcpy(data + RECENT_MAGIC, recent_magic, sizeof(recent_magic));
     memcpy(data + RECENT_SPOOL_ID, start->spool_id, sizeof(start->spool_id));
     memcpy(data + RECENT_BOOT_ID, start->boot_id, sizeof(start->boot_id));
-    little_endian_put64(data + RECENT_THROUGH, start->through);
-    little_endian_put64(data + RECENT_NEXT_SEQUENCE, start->next_sequence);
-    little_endian_put64(data + RECENT_BRANCH, start->branch);
-    little_endian_put64(data + RECENT_USED, used);
+    bytes_put64(data + RECENT_THROUGH, start->through);
+    bytes_put64(data + RECENT_NEXT_SEQUENCE, start->next_sequence);
+    bytes_put64(data + RECENT_BRANCH, start->branch);
+    bytes_put64(data + RECENT_USED, used);
     for (size_t i = 0; i < used; i++) {
         const struct slot *slot = &recent->slots[i];
 
-        little_endian_put64(data + RECENT_SLOTS + i * SLOT_SIZE, word_get(&slot->identity));
-        little_endian_put64(data + RECENT_SLOTS + i * SLOT_SIZE + 8, word_get(&slot->print));
+        bytes_put64(data + RECENT_SLOTS + i * SLOT_SIZE, word_get(&slot->identity));
+        bytes_put64(data + RECENT_SLOTS + i * SLOT_SIZE + 8, word_get(&slot->print));
     }
-    little_endian_put64(data + RECENT_CRC,
-                        crc32c(0, data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID));
+    bytes_put64(data + RECENT_CRC,
+                bytes_crc32c(0, data + RECENT_SPOOL_ID, file.len - RECENT_SPOOL_ID));
     int result = file_replace(dir, RECENT_NAME, buf_bytes(&file), 0600, sync);
     buf_free(&file);
     return result;

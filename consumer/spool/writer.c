@@ -1,5 +1,5 @@
 /* The receive thread's half: appends. See spool.h. */
-#include "common/base/little_endian.h"
+#include "common/base/bytes.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
 #include "consumer/spool/spool_internal.h"
@@ -307,8 +307,8 @@ static int write_file(struct spool *spool, const struct spool_message *message, 
 static void oversize(struct record *record, struct fingerprint print,
                      char body[RECORD_OVERSIZED_SIZE])
 {
-    little_endian_put32(body, print.len);
-    little_endian_put32(body + 4, print.crc);
+    bytes_put32(body, print.len);
+    bytes_put32(body + 4, print.crc);
     record->oversized = true;
     record->payload = (struct bytes){body, RECORD_OVERSIZED_SIZE};
 }

@@ -1,8 +1,7 @@
 /* Records and segment files: what is written is read, and nothing else is. */
 #include "spool_case.h"
 
-#include "common/base/little_endian.h"
-#include "common/wire/crc32c.h"
+#include "common/base/bytes.h"
 
 static const unsigned char spool_id_bytes[16] = "0123456789abcdef";
 
@@ -239,8 +238,8 @@ static void test_a_later_format_is_refused_not_taken_for_damage(void **state)
     make_sample(dir, &header);
     int fd = openat(dir, "000000000042.segment", O_RDWR);
     assert_int_equal(pread(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
-    little_endian_put32(data + 8, 3); /* version and checksum, as docs/SPOOL.md has them */
-    little_endian_put32(data + 12, crc32c(crc32c(0, data, 12), data + 16, sizeof(data) - 16));
+    bytes_put32(data + 8, 3); /* version and checksum, as docs/SPOOL.md has them */
+    bytes_put32(data + 12, bytes_crc32c(bytes_crc32c(0, data, 12), data + 16, sizeof(data) - 16));
     assert_int_equal(pwrite(fd, data, sizeof(data), 0), (ssize_t)sizeof(data));
     assert_int_equal(segment_open(&segment, dir, 42, &err), -ERR_REFUSED);
     unlinkat(dir, "000000000042.segment", 0);
