@@ -1,7 +1,6 @@
 #include "common/base/cpus.h"
 
 #include "common/base/alloc.h"
-#include "common/base/file.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -9,51 +8,47 @@
 #include <string.h>
 #include <sys/param.h>
 
-#define FILE_MAX 65536
+#define NUMBERS_SIZE    64
+#define MEMBERSHIP_SIZE 65536
 
 static int64_t round_up(long long quota, long long period)
 {
     return quota > 0 && period > 0 ? (quota + period - 1) / period : 0;
 }
 
-static bool read_text(const char *folder, const char *name, struct buf *out)
+static bool read_text(const char *folder, const char *name, char *text, size_t size)
 {
     char *path = xasprintf("%s/%s", folder, name);
-    struct error ignored;
-    bool there;
+    FILE *file = fopen(path, "re");
 
-    buf_clear(out);
-    there = file_read(path, FILE_MAX, out, &ignored) == 0;
     free(path);
-    return there;
+    if (file == NULL)
+        return false;
+    text[fread(text, 1, size - 1, file)] = '\0';
+    fclose(file);
+    return true;
 }
 
 /* "200000 100000" or "max 100000". */
 static int64_t quota_of_v2(const char *folder)
 {
-    struct buf text = {0};
-    long long quota = 0;
-    long long period = 0;
+    char text[NUMBERS_SIZE];
+    long long quota, period;
 
-    if (!read_text(folder, "cpu.max", &text) ||
-        sscanf(buf_text(&text), "%lld %lld", &quota, &period) != 2)
-        quota = 0;
-    buf_free(&text);
+    if (!read_text(folder, "cpu.max", text, sizeof(text)) ||
+        sscanf(text, "%lld %lld", &quota, &period) != 2)
+        return 0;
     return round_up(quota, period);
 }
 
 static int64_t quota_of_v1(const char *folder)
 {
-    struct buf quota = {0};
-    struct buf period = {0};
-    int64_t cpus = 0;
+    char quota[NUMBERS_SIZE], period[NUMBERS_SIZE];
 
-    if (read_text(folder, "cpu.cfs_quota_us", &quota) &&
-        read_text(folder, "cpu.cfs_period_us", &period))
-        cpus = round_up(atoll(buf_text(&quota)), atoll(buf_text(&period)));
-    buf_free(&quota);
-    buf_free(&period);
-    return cpus;
+    if (!read_text(folder, "cpu.cfs_quota_us", quota, sizeof(quota)) ||
+        !read_text(folder, "cpu.cfs_period_us", period, sizeof(period)))
+        return 0;
+    return round_up(atoll(quota), atoll(period));
 }
 
 /* The least of the group's and of those above it. Within a container the path may be one that only the host knows: then
@@ -116,15 +111,13 @@ int64_t cpus_quota(const char *root, struct bytes membership)
 
 int64_t cpus_count(void)
 {
-    struct buf membership = {0};
-
+    char membership[MEMBERSHIP_SIZE];
     cpu_set_t set;
     int64_t cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
     int64_t quota = 0;
 
-    if (read_text("/proc/self", "cgroup", &membership))
-        quota = cpus_quota("/sys/fs/cgroup", buf_bytes(&membership));
-    buf_free(&membership);
+    if (read_text("/proc/self", "cgroup", membership, sizeof(membership)))
+        quota = cpus_quota("/sys/fs/cgroup", bytes_of(membership));
     cpus = quota > 0 ? MIN(cpus, quota) : cpus;
     return MAX(cpus, 1);
 }
