@@ -3,7 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/offload.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "common/client/resolve.h"
 #include "common/client/tls.h"
 #include "common/settings/broker_address.h"
@@ -581,7 +581,7 @@ static void log_in(struct checking *checking)
     bool five = mqtt->version == MQTT_VERSION_5;
     int version = five ? 5 : 4;
 
-    check_broker_client_id(mqtt->client_id, random_u64(), client_id);
+    check_broker_client_id(mqtt->client_id, sys_random_u64(), client_id);
     struct login_answer answer = send_connect(mqtt, uri, client_id, version, CHECK_TIMEOUT_MS);
     if (five && (is_bad_version(&answer) || answer.result == LOGIN_ENDED)) {
         /* Some refuse MQTT 5 by hanging up. */

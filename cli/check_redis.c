@@ -1,7 +1,7 @@
 #include "cli/check_redis.h"
 
 #include "common/base/alloc.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "common/client/redis.h"
 
 #include <ctype.h>
@@ -546,7 +546,7 @@ static void name_keys(struct trial *trial)
     const char *stream = trial->dsn->stream;
     char *prefix = own_prefix(stream);
 
-    trial->nobody = xasprintf("check:%016" PRIx64, random_u64());
+    trial->nobody = xasprintf("check:%016" PRIx64, sys_random_u64());
     trial->key[STREAM] = xstrdup(stream);
     trial->key[DELAYED] = xasprintf("%s__queue", stream);
     trial->key[OWN] = xasprintf("%s%s", prefix, trial->nobody);

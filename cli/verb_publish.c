@@ -1,7 +1,7 @@
 /* publish: one update to the hub, to try it. Nothing of the bridge need run: the settings' hub and token are used. */
 #include "cli/verbs.h"
 #include "common/base/clock.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "common/client/hub.h"
 #include "common/wire/update.h"
 
@@ -50,7 +50,7 @@ static void make_id(char id[ID_SIZE])
 {
     unsigned char r[16];
 
-    random_bytes(r, sizeof(r));
+    sys_random(r, sizeof(r));
     r[6] = (unsigned char)((r[6] & 0x0F) | 0x40);
     r[8] = (unsigned char)((r[8] & 0x3F) | 0x80);
     snprintf(id, ID_SIZE,

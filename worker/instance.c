@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ static bool read_id(const char *path, char *id, size_t size)
 static int make_id(const char *path, struct error *err)
 {
     char id[24];
-    int len = snprintf(id, sizeof(id), "%016" PRIx64 "\n", random_u64());
+    int len = snprintf(id, sizeof(id), "%016" PRIx64 "\n", sys_random_u64());
 
     if (file_replace(AT_FDCWD, path, (struct bytes){id, (size_t)len}, 0666, true) < 0)
         return error_system(err, "%s", path);

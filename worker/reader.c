@@ -3,7 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "worker/delivery.h"
 #include "worker/due.h"
 #include "worker/settle.h"
@@ -102,9 +102,10 @@ int reader_new(struct reader **reader, const struct child *child,
     made->source->broken = fail;
     made->source->redeliver = redeliver;
     made->source->context = made;
-    made->me = (struct queue_reader){.consumer = made->source->consumer,
-                                     .instance = xstrdup(instance),
-                                     .token = xasprintf("%s:%016" PRIx64, instance, random_u64())};
+    made->me =
+        (struct queue_reader){.consumer = made->source->consumer,
+                              .instance = xstrdup(instance),
+                              .token = xasprintf("%s:%016" PRIx64, instance, sys_random_u64())};
     made->delivery = (struct delivery){.source = made->source, .publisher = publisher};
     made->due = (struct due){.source = made->source};
     made->takeover = (struct takeover){.source = made->source};

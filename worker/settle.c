@@ -3,7 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "common/wire/delayed.h"
 #include "common/wire/envelope_convert.h"
 #include "common/wire/json.h"
@@ -258,7 +258,7 @@ static void send_retry(struct settle *settle, struct entry *entry, const char *c
     struct stamp_failure failure = describe(entry, cause, id, NULL);
     failure.delay_ms = delay_ms;
     failure.retry_count = entry->envelope.retry_count + 1;
-    snprintf(uniqid, sizeof(uniqid), "%016" PRIx64, random_u64());
+    snprintf(uniqid, sizeof(uniqid), "%016" PRIx64, sys_random_u64());
     buf_clear(&settle->member);
     if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0 ||
         delayed_encode(&settle->member, buf_bytes(&settle->body), buf_bytes(&settle->headers),
@@ -382,7 +382,7 @@ static void retry(struct settle *settle, struct entry *entry, const char *cause)
         reject(settle, entry, cause);
         return;
     }
-    int64_t delay = retry_delay_ms(&settle->strategy, count, random_u64());
+    int64_t delay = retry_delay_ms(&settle->strategy, count, sys_random_u64());
     log_warning(LOG_WITH(log_bytes("topic", entry->envelope.topic),
                          log_bytes("id", entry->identity), log_number("retry", count + 1),
                          log_number("delay_ms", delay)),

@@ -1,6 +1,6 @@
 #include "common/base/backoff.h"
 
-#include "common/base/random.h"
+#include "common/base/sys.h"
 
 int64_t backoff_next(struct backoff *backoff)
 {
@@ -14,7 +14,7 @@ int64_t backoff_next(struct backoff *backoff)
 
     int64_t quarter = wait / 4;
     if (quarter > 0)
-        wait += (int64_t)(random_u64() % (uint64_t)(2 * quarter + 1)) - quarter;
+        wait += (int64_t)(sys_random_u64() % (uint64_t)(2 * quarter + 1)) - quarter;
     return wait > backoff->maximum_ms ? backoff->maximum_ms : wait;
 }
 

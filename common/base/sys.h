@@ -1,15 +1,16 @@
-/* The system calls that decide whether a message is safe, behind the one seam where a test makes the
- * n-th of them fail. Without a test each costs one predictable branch more than the call itself.
- *
- * Semantics are those of the calls: -1 and errno (posix_fallocate too, unlike the original). Any thread. */
+/* The kernel: calls that a test can make fail, random numbers, processors. Any thread. */
 #ifndef COMMON_BASE_SYS_H
 #define COMMON_BASE_SYS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "common/base/bytes.h"
+
 #include <sys/types.h>
 #include <sys/uio.h>
 
+/* The system calls that decide whether a message is safe, behind the one seam where a test makes the
+ * n-th of them fail. Without a test each costs one predictable branch more than the call itself.
+ *
+ * Semantics are those of the calls: -1 and errno (posix_fallocate too, unlike the original). */
 int sys_openat(int dir, const char *name, int flags, mode_t mode);
 ssize_t sys_pread(int fd, void *data, size_t len, off_t offset);
 ssize_t sys_pwrite(int fd, const void *data, size_t len, off_t offset);
@@ -41,5 +42,17 @@ void sys_cut_write(int nth, size_t len);
 /* How many of them there were since sys_heal; counted only while something is to fail. */
 int sys_calls(enum sys_call call);
 void sys_heal(void); /* all is well again */
+
+/* Random numbers: identities and jitter. Not for the hot path. Aborts if the kernel has none, which it always has. */
+void sys_random(void *data, size_t len);
+uint64_t sys_random_u64(void);
+
+/* How many processors this process may use: those that it may run on, and no more than its control groups pay for
+ * (docker run --cpus, a limit of Kubernetes, CPUQuota of systemd). At least 1. */
+int64_t sys_cpus(void);
+
+/* The quota alone, rounded up; 0: there is none. root: where the groups are mounted, /sys/fs/cgroup; membership: what
+ * /proc/self/cgroup holds, version 1 or 2. A group counts, and each that it is in. */
+int64_t sys_cpus_quota(const char *root, struct bytes membership);
 
 #endif

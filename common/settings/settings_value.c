@@ -2,7 +2,7 @@
 #include "common/settings/settings_table.h"
 
 #include "common/base/alloc.h"
-#include "common/base/cpus.h"
+#include "common/base/sys.h"
 #include "common/wire/dsn.h"
 
 #include <math.h>
@@ -168,7 +168,7 @@ static int parse_whole(const struct setting *row, void *base, struct bytes text,
 static int parse_count(const struct setting *row, void *base, struct bytes text, struct error *err)
 {
     if (text.len == 4 && strncasecmp(text.data, "auto", 4) == 0) {
-        int64_t cores = cpus_count();
+        int64_t cores = sys_cpus();
 
         *(int64_t *)field_of(row, base) =
             cores < (int64_t)row->maximum ? cores : (int64_t)row->maximum;

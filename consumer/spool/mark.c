@@ -1,5 +1,5 @@
 /* What a mark means. See spool.h; the rules with their reasons are in docs/SPOOL.md, "Mark". */
-#include "common/base/random.h"
+#include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
 
 #include <inttypes.h>
@@ -152,7 +152,7 @@ static void branch_off(struct spool *spool, uint64_t sequence)
     uint64_t above = atomic_load(&spool->shared.last_sequence);
 
     above = sequence > above ? sequence : above;
-    above += BRANCH_LEAST + random_u64() % BRANCH_MOST;
+    above += BRANCH_LEAST + sys_random_u64() % BRANCH_MOST;
     atomic_store(&spool->shared.branch, above);
     skip_to(spool, above);
     mark_write_id(spool);
@@ -182,8 +182,8 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     reader->foreign = *mark;
     /* At random, so that two copies don't give one identity to two messages until each has its own mark. */
     uint64_t last = atomic_load(&spool->shared.last_sequence);
-    skip_to(spool,
-            (mark->sequence > last ? mark->sequence : last) + 1 + random_u64() % FOREIGN_STEP_MOST);
+    skip_to(spool, (mark->sequence > last ? mark->sequence : last) + 1 +
+                       sys_random_u64() % FOREIGN_STEP_MOST);
     return move(spool, MARK_UNKNOWN_RUN, &start, 0);
 }
 

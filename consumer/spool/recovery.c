@@ -10,7 +10,6 @@
 #include "consumer/spool/spool_internal.h"
 
 #include "common/base/alloc.h"
-#include "common/base/random.h"
 #include "common/base/sys.h"
 
 #include <dirent.h>
@@ -191,7 +190,7 @@ static void set_id(struct recovery *recovery, const struct segment *known)
     else if (loaded && recovery->len == 0 && start.through == 0)
         memcpy(spool->id, start.spool_id, 16);
     else
-        random_bytes(spool->id, 16);
+        sys_random(spool->id, 16);
     spool->recent_is_whole = loaded && memcmp(spool->id, start.spool_id, 16) == 0;
     if (!spool->recent_is_whole) {
         recent_forget(spool->recent);

@@ -2,7 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
-#include "common/base/random.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
 #include "consumer/spool/spool_internal.h"
@@ -127,7 +126,7 @@ static bool begin_run(struct spool *spool)
     bool skips = may_lack_sequences(spool);
 
     set_id(spool, spool->id);
-    spool->run = random_u64();
+    spool->run = sys_random_u64();
     spool->shared.last_sequence = writer->last_stored;
     if (skips)
         writer->next_sequence += REBOOT_SKIP;
@@ -158,7 +157,7 @@ static void skip_oversized(void *context, const char *name, const struct oversiz
 static void go_on_from(struct spool *spool, const struct spool *previous)
 {
     struct spool_shared *shared = &spool->shared;
-    uint64_t floor = previous->writer.next_sequence + 1 + random_u64() % PREVIOUS_STEP_MOST;
+    uint64_t floor = previous->writer.next_sequence + 1 + sys_random_u64() % PREVIOUS_STEP_MOST;
     uint64_t last = atomic_load(&previous->shared.last_sequence);
     bool same = memcmp(spool->id, previous->id, sizeof(spool->id)) == 0;
 

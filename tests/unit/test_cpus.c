@@ -1,4 +1,4 @@
-#include "common/base/cpus.h"
+#include "common/base/sys.h"
 
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
@@ -46,7 +46,7 @@ static void write_group(const char *folder, const char *name, const char *text)
 
 static int64_t quota(const char *membership)
 {
-    return cpus_quota(root, bytes_of(membership));
+    return sys_cpus_quota(root, bytes_of(membership));
 }
 
 static void test_without_a_quota_there_is_none(void **state)
@@ -94,7 +94,7 @@ static void test_a_quota_of_version_1_is_seen(void **state)
 static void test_there_is_at_least_one(void **state)
 {
     (void)state;
-    assert_true(cpus_count() >= 1);
+    assert_true(sys_cpus() >= 1);
 }
 
 int main(void)
