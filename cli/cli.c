@@ -2,7 +2,7 @@
 
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 #include "common/runtime/command_line.h"
 #include "common/wire/json.h"
 
@@ -168,10 +168,10 @@ static int fail_arguments(const struct verb *verb, const char *text)
 
 int cli_unknown_verb(const char *name)
 {
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
 
     for (size_t i = 0; i < VERBS_LEN; i++)
-        nearest_consider(&nearest, VERBS[i].name);
+        words_consider(&nearest, VERBS[i].name);
     if (nearest.best)
         return cli_fail(CLI_USAGE, "unknown verb `%s`; did you mean `%s`?", name, nearest.best);
     return cli_fail(CLI_USAGE, "unknown verb `%s`; `mqtt-bridge --help` lists them", name);
@@ -179,13 +179,13 @@ int cli_unknown_verb(const char *name)
 
 static int unknown_action(const struct verb *verb, const char *name)
 {
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
     struct buf names = {0};
 
     for (const struct verb_action *action = verb->actions; action->name; action++) {
         const char *between = action == verb->actions ? "" : action[1].name ? ", " : " or ";
 
-        nearest_consider(&nearest, action->name);
+        words_consider(&nearest, action->name);
         buf_printf(&names, "%s%s", between, action->name);
     }
     if (nearest.best)

@@ -1,7 +1,7 @@
 #include "common/runtime/command_line.h"
 
 #include "common/base/buf.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -82,7 +82,7 @@ static void append_names(struct buf *out, const struct command_line_reader *read
 void command_line_refuse(const struct command_line_reader *reader, const char *word)
 {
     const struct command_line_option *option;
-    struct nearest nearest = {0};
+    struct words_nearest nearest = {0};
     struct bytes shown, rest;
     struct buf names = {0};
 
@@ -90,7 +90,7 @@ void command_line_refuse(const struct command_line_reader *reader, const char *w
     nearest.name = bytes_slice(shown, 2, shown.len);
     for (int i = 0; (option = option_at(reader, i)) != NULL; i++)
         if (!option->hidden && nearest.name.len > 0)
-            nearest_consider(&nearest, option->name);
+            words_consider(&nearest, option->name);
     append_names(&names, reader);
     if (nearest.best)
         fprintf(stderr, "%s: %s has no option `%.*s`; did you mean `--%s`?\n", reader->program,

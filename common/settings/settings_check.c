@@ -4,7 +4,6 @@
 #include "common/settings/settings_internal.h"
 
 #include "common/base/alloc.h"
-#include "common/base/nearest.h"
 #include "common/base/words.h"
 #include "common/settings/broker_address.h"
 #include "common/settings/routes.h"
@@ -212,7 +211,7 @@ static void check_queue_is_new(const struct checking *checking,
 
 /* No section of that kind has the name; the nearest one that there is comes with it. */
 static void fault_unknown(const struct checking *checking, const char *key, const char *kind,
-                          const struct nearest *nearest)
+                          const struct words_nearest *nearest)
 {
     struct bytes name = bytes_slice(nearest->name, 0, 60);
 
@@ -225,12 +224,12 @@ static void fault_unknown(const struct checking *checking, const char *key, cons
 static void check_handler_name(const struct checking *checking, const char *name)
 {
     const struct settings *settings = checking->settings;
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
 
     if (!name[0] || settings_handler(settings, name))
         return;
     for (size_t i = 0; i < settings->handlers_len; i++)
-        nearest_consider(&nearest, settings->handlers[i].name);
+        words_consider(&nearest, settings->handlers[i].name);
     fault_unknown(checking, "handler", "handler", &nearest);
 }
 
@@ -242,7 +241,7 @@ static void check_worker(const struct checking *checking)
     bool named = false;
 
     while (bytes_next_item(&rest, &name)) {
-        struct nearest nearest = {.name = name};
+        struct words_nearest nearest = {.name = name};
 
         named = true;
         transport = settings_transport(settings, name);
@@ -252,7 +251,7 @@ static void check_worker(const struct checking *checking)
             continue;
         }
         for (size_t i = 0; i < settings->transports_len; i++)
-            nearest_consider(&nearest, settings->transports[i].name);
+            words_consider(&nearest, settings->transports[i].name);
         fault_unknown(checking, "transports", "transport", &nearest);
     }
     if (!named && all.len > 0)

@@ -3,7 +3,7 @@
  * separated by white space; there are no quotes. */
 #include "common/settings/settings_internal.h"
 
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -134,10 +134,10 @@ static void fault(struct buf *faults, const char *prefix, struct bytes word, con
 static void fault_unknown(struct buf *faults, const char *prefix, struct bytes word,
                           struct bytes name)
 {
-    struct nearest nearest = {.name = name};
+    struct words_nearest nearest = {.name = name};
 
     for (size_t i = 0; i < OPTIONS_LEN; i++)
-        nearest_consider(&nearest, OPTIONS[i].name);
+        words_consider(&nearest, OPTIONS[i].name);
     if (bytes_equal_text(name, "queues")) {
         fault(faults, prefix, word, "can't be used: the Redis transport has no queues, as in PHP");
     } else if (nearest.best) {

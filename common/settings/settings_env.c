@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 #include "common/settings/settings_internal.h"
 
 #include <arpa/inet.h>
@@ -305,14 +305,14 @@ static bool is_read(struct bytes name)
 
 static const char *find_ours(struct bytes name)
 {
-    struct nearest nearest = {.name = settings_env_without_file(name)};
+    struct words_nearest nearest = {.name = settings_env_without_file(name)};
 
     for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
         if (bytes_equal_text(name, OTHERS[i].name))
             return OTHERS[i].ours;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
         if (SETTINGS_TABLE[i].env)
-            nearest_consider(&nearest, SETTINGS_TABLE[i].env);
+            words_consider(&nearest, SETTINGS_TABLE[i].env);
     return nearest.best;
 }
 

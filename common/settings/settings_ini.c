@@ -1,7 +1,7 @@
 #include "common/settings/settings_ini.h"
 
 #include "common/base/alloc.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -47,12 +47,12 @@ static const char *shown(struct bytes text, char out[64])
 static void fault_unknown_section(struct reading *reading, struct bytes heading)
 {
     char text[64];
-    struct nearest nearest = {.name = heading};
+    struct words_nearest nearest = {.name = heading};
 
     bytes_split(heading, ':', &nearest.name, &(struct bytes){0});
     for (size_t i = 0; i < SETTING_ENVIRONMENT; i++)
-        nearest_consider(&nearest, SETTINGS_SECTIONS[i].name);
-    nearest_consider(&nearest, "consumer");
+        words_consider(&nearest, SETTINGS_SECTIONS[i].name);
+    words_consider(&nearest, "consumer");
     if (nearest.best) {
         fault(reading, "[%s]: unknown section; did you mean `%s`?", shown(heading, text),
               nearest.best);
@@ -138,7 +138,7 @@ static void open_section(struct reading *reading, struct bytes heading)
 static void fault_unknown_key(struct reading *reading, const char *title, struct bytes key)
 {
     const struct settings_ini_section *section = &reading->ini->sections[reading->section];
-    struct nearest nearest = {.name = key};
+    struct words_nearest nearest = {.name = key};
     const struct setting *variable = NULL;
     const char *elsewhere = NULL;
     char text[64];
@@ -147,7 +147,7 @@ static void fault_unknown_key(struct reading *reading, const char *title, struct
         const struct setting *row = &SETTINGS_TABLE[i];
 
         if (row->section == section->section)
-            nearest_consider(&nearest, row->key);
+            words_consider(&nearest, row->key);
         else if (bytes_equal_text(key, row->key) && row->section != SETTING_ENVIRONMENT)
             elsewhere = SETTINGS_SECTIONS[row->section].name;
         if (row->env && bytes_equal_text(key, row->env))

@@ -1,7 +1,7 @@
 #include "common/wire/dsn.h"
 
 #include "common/base/alloc.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 #include "common/wire/dsn_parts.h"
 
 #include <errno.h>
@@ -197,10 +197,10 @@ static const struct option *find(const struct option *options, size_t count, con
 
 static const char *find_nearest(const struct option *options, size_t count, const char *name)
 {
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
 
     for (size_t i = 0; i < count; i++)
-        nearest_consider(&nearest, options[i].name);
+        words_consider(&nearest, options[i].name);
     return nearest.best;
 }
 

@@ -1,6 +1,6 @@
 /* DSNs of a database: postgresql:// for libpq, and doctrine:// of Messenger. */
 #include "common/base/alloc.h"
-#include "common/base/nearest.h"
+#include "common/base/words.h"
 #include "common/wire/dsn.h"
 #include "common/wire/dsn_parts.h"
 
@@ -74,12 +74,12 @@ static bool is_among(const char *name, const char *const names[])
 
 static const char *nearest_option(const char *name)
 {
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
 
     for (size_t i = 0; IGNORED[i] != NULL; i++)
-        nearest_consider(&nearest, IGNORED[i]);
+        words_consider(&nearest, IGNORED[i]);
     for (size_t i = 0; PASSED_ON[i] != NULL; i++)
-        nearest_consider(&nearest, PASSED_ON[i]);
+        words_consider(&nearest, PASSED_ON[i]);
     return nearest.best;
 }
 
@@ -282,7 +282,7 @@ static int read_option(struct dsn_doctrine *dsn, const char *name, const char *v
     static const char *const known[] = {"queue_name",        "table_name", "auto_setup",
                                         "redeliver_timeout", "use_notify", "check_delayed_interval",
                                         "get_notify_timeout"};
-    struct nearest nearest = {.name = bytes_of(name)};
+    struct words_nearest nearest = {.name = bytes_of(name)};
     char **text = strcmp(name, known[0]) == 0   ? &dsn->queue_name
                   : strcmp(name, known[1]) == 0 ? &dsn->table_name
                                                 : NULL;
@@ -300,7 +300,7 @@ static int read_option(struct dsn_doctrine *dsn, const char *name, const char *v
     for (size_t i = 0; i < COUNT(known); i++) {
         if (strcmp(name, known[i]) == 0)
             return 0;
-        nearest_consider(&nearest, known[i]);
+        words_consider(&nearest, known[i]);
     }
     return error_set(err, ERR_USAGE, "doctrine:// has no option \"%.40s\"%s%s%s",
                      dsn_is_option_name(name) ? name : "...",

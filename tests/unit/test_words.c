@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -70,6 +71,55 @@ static void test_what_has_no_end_is_refused(void **state)
     refuse(BYTES("'a\0b'"), "it holds a NUL byte");
 }
 
+static size_t distance(const char *a, const char *b)
+{
+    return words_distance(bytes_of(a), bytes_of(b));
+}
+
+static void test_distance_counts_edits_and_swaps(void **state)
+{
+    (void)state;
+    assert_int_equal(distance("", ""), 0);
+    assert_int_equal(distance("port", "port"), 0);
+    assert_int_equal(distance("PORT", "port"), 0);
+    assert_int_equal(distance("", "abc"), 3);
+    assert_int_equal(distance("abc", ""), 3);
+    assert_int_equal(distance("kitten", "sitting"), 3);
+    assert_int_equal(distance("prot", "port"), 1);
+    assert_int_equal(distance("tsop", "stop"), 1);
+    assert_int_equal(distance("flaw", "lawn"), 2);
+}
+
+static void test_distance_is_bounded_for_any_length(void **state)
+{
+    (void)state;
+    char longer[1000];
+    memset(longer, 'x', sizeof(longer));
+    assert_int_equal(words_distance((struct bytes){longer, sizeof(longer)}, BYTES("")), 63);
+}
+
+static const char *nearest_of(const char *name)
+{
+    static const char *const NAMES[] = {"host", "port", "topics", "tls"};
+    struct words_nearest nearest = {.name = bytes_of(name)};
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        words_consider(&nearest, NAMES[i]);
+    return nearest.best;
+}
+
+static void test_only_a_near_name_is_suggested(void **state)
+{
+    (void)state;
+    assert_string_equal(nearest_of("prot"), "port");
+    assert_string_equal(nearest_of("topic"), "topics");
+    assert_string_equal(nearest_of("TLS"), "tls");
+    assert_null(nearest_of("qos"));
+    assert_null(nearest_of("xyzzy"));
+    assert_null(nearest_of(""));
+    assert_null(nearest_of("x"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -77,6 +127,9 @@ int main(void)
         cmocka_unit_test(test_quotes_and_backslashes_are_those_of_a_shell),
         cmocka_unit_test(test_nothing_else_has_a_meaning),
         cmocka_unit_test(test_what_has_no_end_is_refused),
+        cmocka_unit_test(test_distance_counts_edits_and_swaps),
+        cmocka_unit_test(test_distance_is_bounded_for_any_length),
+        cmocka_unit_test(test_only_a_near_name_is_suggested),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
