@@ -22,7 +22,7 @@ static void reset_backoff(struct lifecycle *lifecycle)
 {
     lifecycle->at_once = 0;
     lifecycle->quick_deaths = 0;
-    backoff_reset(&lifecycle->backoff);
+    clock_backoff_reset(&lifecycle->backoff);
 }
 
 static unsigned start(struct lifecycle *lifecycle)
@@ -155,7 +155,7 @@ static unsigned retry_start(struct lifecycle *lifecycle)
     }
     if (short_lived && ++lifecycle->quick_deaths > lifecycle->rules->start_retries)
         return become_fatal(lifecycle);
-    return wait_ms(lifecycle, backoff_next(&lifecycle->backoff));
+    return wait_ms(lifecycle, clock_backoff_next(&lifecycle->backoff));
 }
 
 /* It was asked to end and has ended; how does not matter. */

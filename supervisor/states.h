@@ -21,7 +21,7 @@
 #ifndef SUPERVISOR_STATES_H
 #define SUPERVISOR_STATES_H
 
-#include "common/base/backoff.h"
+#include "common/base/clock.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -78,7 +78,7 @@ struct lifecycle {
     int64_t started_ms;  /* of the present or last process */
     int64_t ready_ms;    /* -1: not ready */
     int64_t deadline_ms; /* -1: none */
-    struct backoff backoff;
+    struct clock_backoff backoff;
     int64_t at_once; /* deaths that were followed by a start at once */
     int64_t quick_deaths;
     uint64_t starts;

@@ -12,7 +12,7 @@ void breaker_failed(struct breaker *breaker, int64_t now_ms, int64_t after_ms)
 
     /* Else it is one of those that were under way when it opened. */
     if (breaker->state != BREAKER_OPEN)
-        breaker->until_ms = now_ms + backoff_next(&breaker->backoff);
+        breaker->until_ms = now_ms + clock_backoff_next(&breaker->backoff);
     breaker->state = BREAKER_OPEN;
     if (breaker->until_ms < until_ms)
         breaker->until_ms = until_ms;
@@ -36,7 +36,7 @@ bool breaker_passed(struct breaker *breaker)
 
 void breaker_works(struct breaker *breaker)
 {
-    backoff_reset(&breaker->backoff);
+    clock_backoff_reset(&breaker->backoff);
 }
 
 bool breaker_probe_due(struct breaker *breaker, int64_t now_ms)

@@ -8,7 +8,7 @@
 #ifndef WORKER_BREAKER_H
 #define WORKER_BREAKER_H
 
-#include "common/base/backoff.h"
+#include "common/base/clock.h"
 
 #include <stdbool.h>
 
@@ -16,7 +16,7 @@ enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
 
 struct breaker {
     enum breaker_state state;
-    struct backoff backoff;
+    struct clock_backoff backoff;
     int64_t until_ms; /* while open: when to probe */
 };
 

@@ -1,7 +1,6 @@
 #include "worker/failures.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/client/failure.h"
@@ -40,7 +39,7 @@ struct failures {
     size_t bytes;
     bool stopped;
     int64_t give_up_ms; /* stopped: not waited for any longer */
-    struct backoff backoff;
+    struct clock_backoff backoff;
     char trouble[160];
     struct log_fault fault;
 };
@@ -51,7 +50,7 @@ int failures_new(struct failures **failures, const struct settings_failure *sett
     struct failures *made = xcalloc(1, sizeof(*made));
 
     made->done = done;
-    made->backoff = (struct backoff){.minimum_ms = 200, .maximum_ms = 10000};
+    made->backoff = (struct clock_backoff){.minimum_ms = 200, .maximum_ms = 10000};
     if (settings->dsn[0] != '\0' && failure_new(&made->failure, settings, err) < 0) {
         free(made);
         return -(int)err->code;
@@ -103,7 +102,7 @@ static void forget_trouble(struct failures *failures)
     failures->trouble[0] = '\0';
     failures->fault = (struct log_fault){0};
     failures->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
-    backoff_reset(&failures->backoff);
+    clock_backoff_reset(&failures->backoff);
 }
 
 /* The row under way is written all the same. */
@@ -150,7 +149,7 @@ void failures_add(struct failures *failures, struct entry *entry, const char *na
 /* While there is a row that is refused the trouble stays. */
 static void note_success(struct failures *failures)
 {
-    backoff_reset(&failures->backoff);
+    clock_backoff_reset(&failures->backoff);
     failures->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
     if (failures->trouble[0] == '\0' || failures->refused != NULL)
         return;
@@ -161,7 +160,8 @@ static void note_success(struct failures *failures)
 /* A row that the database refuses for good must not keep the others waiting for a back-off. */
 static void note_trouble(struct failures *failures, int result, const struct error *err)
 {
-    int64_t pause_ms = result == -ERR_REFUSED ? REFUSED_PAUSE_MS : backoff_next(&failures->backoff);
+    int64_t pause_ms =
+        result == -ERR_REFUSED ? REFUSED_PAUSE_MS : clock_backoff_next(&failures->backoff);
 
     failures->again_ms = clock_monotonic_ms() + pause_ms;
     failures->give_up_ms = 0;

@@ -1,7 +1,6 @@
 #include "worker/handlers.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "worker/handler_process.h"
 
@@ -34,7 +33,7 @@ struct handler {
     struct entry *waiting; /* utlist.h, in their order */
     struct call *calls;    /* uthash.h, the oldest first */
     int64_t oldest_ms;     /* since when the oldest is the oldest, or the start is waited for */
-    struct backoff backoff;
+    struct clock_backoff backoff;
     int64_t start_ms; /* DOWN: not before */
     bool started;     /* its end is still to be seen to */
     bool has_run;
@@ -58,7 +57,8 @@ static void open_handler(struct handlers *handlers, const struct settings_handle
     handler->handlers = handlers;
     handler->settings = settings;
     handler->process = handler_process_new(handlers->child->settings, settings);
-    handler->backoff = (struct backoff){.minimum_ms = BACKOFF_MIN_MS, .maximum_ms = BACKOFF_MAX_MS};
+    handler->backoff =
+        (struct clock_backoff){.minimum_ms = BACKOFF_MIN_MS, .maximum_ms = BACKOFF_MAX_MS};
     snprintf(handler->trouble, sizeof(handler->trouble), "[handler:%s] is not ready yet",
              settings->name);
 }
@@ -232,7 +232,7 @@ static void take_outcome(struct handler *handler, struct answer *answer, int res
     }
     stats_observe(handler->handlers->child->slot, STATS_HANDLER_US,
                   clock_monotonic_us() - call->sent_us);
-    backoff_reset(&handler->backoff);
+    clock_backoff_reset(&handler->backoff);
     if (call == handler->calls)
         handler->oldest_ms = clock_monotonic_ms();
     struct entry *entry = end_call(handler, call);
@@ -424,7 +424,7 @@ static size_t count_in_hand(const struct handler *handler)
 
 static void note_end(struct handler *handler, const char *cause)
 {
-    int64_t wait_ms = backoff_next(&handler->backoff);
+    int64_t wait_ms = clock_backoff_next(&handler->backoff);
     size_t in_hand = count_in_hand(handler);
 
     handler->ready = false;

@@ -1,7 +1,6 @@
 #include "worker/reader.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/sys.h"
 #include "worker/delivery.h"
@@ -56,7 +55,7 @@ struct reader {
     struct takeover takeover;
 
     enum phase phase;
-    struct backoff backoff;
+    struct clock_backoff backoff;
     int64_t again_ms;
     unsigned connected; /* of the two */
     bool asked;         /* a request of this phase is unanswered */
@@ -112,7 +111,7 @@ int reader_new(struct reader **reader, const struct child *child,
     made->unread_page.reader = made;
     made->lane_page.reader = made;
     made->backoff =
-        (struct backoff){.minimum_ms = RECONNECT_MIN_MS, .maximum_ms = RECONNECT_MAX_MS};
+        (struct clock_backoff){.minimum_ms = RECONNECT_MIN_MS, .maximum_ms = RECONNECT_MAX_MS};
     settle_new(made->source, transport, failures);
     *reader = made;
     return 0;
@@ -183,7 +182,7 @@ static void break_off(struct reader *reader, const char *why)
     snprintf(source->trouble, sizeof(source->trouble), "%s", why);
     log_fault(&source->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
               "Nothing can be read: %s. Trying again; what is queued is kept", why);
-    reader->again_ms = clock_monotonic_ms() + backoff_next(&reader->backoff);
+    reader->again_ms = clock_monotonic_ms() + clock_backoff_next(&reader->backoff);
     reader->asked = false;
     reader->proven = false;
     queue_disconnect(reader->queue);
@@ -481,7 +480,7 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     }
     if (!reader->proven) {
         reader->proven = true;
-        backoff_reset(&reader->backoff);
+        clock_backoff_reset(&reader->backoff);
         source_mark_healthy(reader->source);
     }
     reader->dry = len == 0;
@@ -644,7 +643,7 @@ void reader_stop(struct reader *reader)
     reader->give_up_ms = now_ms + GIVE_UP_MS;
     if (reader->phase == DOWN)
         reader->again_ms = now_ms;
-    backoff_reset(&reader->backoff);
+    clock_backoff_reset(&reader->backoff);
     delivery_forget(&reader->delivery);
     reader->lane_page.lane = NULL;
 }

@@ -1,5 +1,7 @@
 #include "common/base/clock.h"
 
+#include "common/base/sys.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <time.h>
@@ -73,4 +75,25 @@ int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms)
     if (deadline_ms - now_ms > INT_MAX)
         return INT_MAX;
     return (int)(deadline_ms - now_ms);
+}
+
+int64_t clock_backoff_next(struct clock_backoff *backoff)
+{
+    int64_t wait = backoff->next_ms;
+
+    if (wait < backoff->minimum_ms)
+        wait = backoff->minimum_ms;
+    if (wait > backoff->maximum_ms)
+        wait = backoff->maximum_ms;
+    backoff->next_ms = wait * 2;
+
+    int64_t quarter = wait / 4;
+    if (quarter > 0)
+        wait += (int64_t)(sys_random_u64() % (uint64_t)(2 * quarter + 1)) - quarter;
+    return wait > backoff->maximum_ms ? backoff->maximum_ms : wait;
+}
+
+void clock_backoff_reset(struct clock_backoff *backoff)
+{
+    backoff->next_ms = 0;
 }

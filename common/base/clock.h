@@ -1,4 +1,4 @@
-/* The two clocks. Wall time is for what people and other programs read; monotonic time is for
+/* The two clocks, and how long to wait. Wall time is for what people and other programs read; monotonic time is for
  * deadlines and durations, and means nothing outside this boot of this machine. */
 #ifndef COMMON_BASE_CLOCK_H
 #define COMMON_BASE_CLOCK_H
@@ -23,5 +23,17 @@ int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms);
 
 /* Milliseconds until the deadline for poll: 0 if it is past; a negative deadline means none: -1. */
 int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms);
+
+/* Exponential back-off with jitter: minimum, doubling up to maximum, each wait moved at random by up
+ * to a quarter either way so that a fleet does not come back in step. Reads no clock. */
+struct clock_backoff {
+    int64_t minimum_ms;
+    int64_t maximum_ms;
+    int64_t next_ms; /* 0 until the first wait */
+};
+
+/* How long to wait now, in ms; the next wait will be twice as long. Never above maximum_ms. */
+int64_t clock_backoff_next(struct clock_backoff *backoff);
+void clock_backoff_reset(struct clock_backoff *backoff); /* it worked: begin at the minimum again */
 
 #endif

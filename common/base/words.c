@@ -131,8 +131,8 @@ size_t words_distance(struct bytes a, struct bytes b)
 void words_consider(struct words_nearest *nearest, const char *candidate)
 {
     struct bytes other = bytes_of(candidate);
-    size_t longer = nearest->name.len > other.len ? nearest->name.len : other.len;
-    size_t allowed = longer / 3 > 0 ? longer / 3 : 1;
+    size_t longer = MAX(nearest->name.len, other.len);
+    size_t allowed = MAX(longer / 3, 1);
     size_t distance = words_distance(nearest->name, other);
 
     if (distance > allowed || distance >= longer)

@@ -1,7 +1,6 @@
 #include "consumer/dispatch/dispatch.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "consumer/dispatch/append_limit.h"
@@ -61,7 +60,7 @@ struct dispatch {
 
     enum dispatch_state state;
     int64_t retry_ms;
-    struct backoff backoff;
+    struct clock_backoff backoff;
     struct error trouble; /* the first one: FENCED answers or a lost connection follow from it */
     int fenced;           /* FENCED answers in a row */
     struct log_fault fault;
@@ -101,7 +100,7 @@ static void mark_healthy(struct dispatch *dispatch)
         append_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &degraded);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
              degraded.text);
-    backoff_reset(&dispatch->backoff);
+    clock_backoff_reset(&dispatch->backoff);
     dispatch->fenced = 0;
     log_fault_over(&dispatch->fault, LOG_PLAIN, "%s: takes messages again",
                    queue_address(dispatch->queue));
@@ -124,7 +123,7 @@ static void explain_trouble(struct dispatch *dispatch)
 
 static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
 {
-    int64_t wait_ms = backoff_next(&dispatch->backoff);
+    int64_t wait_ms = clock_backoff_next(&dispatch->backoff);
 
     explain_trouble(dispatch);
     log_fault(&dispatch->fault, LOG_LEVEL_ERROR, LOG_WITH(log_number("retry_ms", wait_ms)),
@@ -497,7 +496,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
     struct dispatch *made = xcalloc(1, sizeof(*made));
     *made = (struct dispatch){.settings = settings, .transport = transport, .slot = slot};
     made->queue = queue;
-    made->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
+    made->backoff = (struct clock_backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
     append_limit_init(&made->limit, queue_timeout_ms(made->queue));
     made->template = queue_envelope_new(made->queue, made->transport);
     made->destination = xstrdup(queue_address(made->queue));

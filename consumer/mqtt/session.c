@@ -1,7 +1,6 @@
 #include "consumer/mqtt/session.h"
 
 #include "common/base/alloc.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/mqtt_codes.h"
@@ -57,7 +56,7 @@ struct session {
     int lost_soon;           /* connections in a row, with none that could not be made between */
     bool had_session;
     int probed_version; /* of the attempt that is probed */
-    struct backoff backoff;
+    struct clock_backoff backoff;
     struct connack connack;
     struct session_facts facts;
     char reason[STATS_REASON_SIZE];
@@ -138,8 +137,8 @@ int session_new(struct session **session, const struct settings_mqtt *settings,
 
     *made = (struct session){
         .settings = settings, .filters = filters, .receiver = receiver, .slot = slot};
-    made->backoff = (struct backoff){.minimum_ms = settings->reconnect_min_ms,
-                                     .maximum_ms = settings->reconnect_max_ms};
+    made->backoff = (struct clock_backoff){.minimum_ms = settings->reconnect_min_ms,
+                                           .maximum_ms = settings->reconnect_max_ms};
     int result = endpoints_new(&made->endpoints, settings, err);
     if (result < 0) {
         session_free(made);
@@ -172,13 +171,13 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool take
     int64_t wait_ms = 0;
 
     if (good)
-        backoff_reset(&session->backoff);
+        clock_backoff_reset(&session->backoff);
     session->lost_soon = was_connected && !good ? session->lost_soon + 1 : 0;
     if (taken_over) /* coming back at once would throw the other client out, and so on for ever */
         session->backoff.next_ms = session->settings->reconnect_max_ms;
     if (all_tried || (was_connected && !good)) {
         endpoints_begin_round(session->endpoints);
-        wait_ms = backoff_next(&session->backoff);
+        wait_ms = clock_backoff_next(&session->backoff);
     }
     enter(session, AWAY, now_ms + wait_ms);
     return wait_ms;
@@ -340,7 +339,7 @@ static void on_subscribed(struct session *session, const struct session_event *e
         become_ready(session);
         return;
     }
-    int64_t wait_ms = backoff_next(&session->backoff);
+    int64_t wait_ms = clock_backoff_next(&session->backoff);
     snprintf(why, sizeof(why), "filter \"%.120s\" was refused (%s)", refused,
              mqtt_code_text(event->version, code));
     report_error(session, why, wait_ms);
@@ -352,7 +351,7 @@ static void on_alive(struct session *session, int64_t now_ms)
 {
     if (session->state != SUBSCRIBING || ++session->overtaken < OVERTAKEN_MAX)
         return;
-    int64_t wait_ms = backoff_next(&session->backoff);
+    int64_t wait_ms = clock_backoff_next(&session->backoff);
     report_error(session, "does not answer SUBSCRIBE, but what was sent after it", wait_ms);
     leave_now(session);
     session->away_until_ms = now_ms + wait_ms;

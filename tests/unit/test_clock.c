@@ -1,4 +1,4 @@
-#include "common/base/backoff.h"
+#include "common/base/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,9 +11,9 @@ static void test_waits_double_within_a_quarter_up_to_the_maximum(void **state)
     int64_t expected = 100;
 
     (void)state;
-    struct backoff backoff = {.minimum_ms = 100, .maximum_ms = 3000};
+    struct clock_backoff backoff = {.minimum_ms = 100, .maximum_ms = 3000};
     for (int i = 0; i < 20; i++) {
-        int64_t wait = backoff_next(&backoff);
+        int64_t wait = clock_backoff_next(&backoff);
 
         assert_true(wait >= expected - expected / 4);
         assert_true(wait <= expected + expected / 4);
@@ -24,13 +24,13 @@ static void test_waits_double_within_a_quarter_up_to_the_maximum(void **state)
 
 static void test_a_reset_begins_at_the_minimum(void **state)
 {
-    struct backoff backoff = {.minimum_ms = 100, .maximum_ms = 3000};
+    struct clock_backoff backoff = {.minimum_ms = 100, .maximum_ms = 3000};
 
     (void)state;
     for (int i = 0; i < 10; i++)
-        backoff_next(&backoff);
-    backoff_reset(&backoff);
-    assert_true(backoff_next(&backoff) <= 125);
+        clock_backoff_next(&backoff);
+    clock_backoff_reset(&backoff);
+    assert_true(clock_backoff_next(&backoff) <= 125);
 }
 
 int main(void)
