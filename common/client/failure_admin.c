@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/client/failure_pg.h"
-#include "common/client/failure_sql.h"
 #include "common/client/failure_store.h"
 #include "common/wire/dsn.h"
 
@@ -15,13 +14,10 @@
 #define ALL_OF_IT "9223372036854775807"
 #define TAKE_MS   9000 /* below FAILURE_PG_STATEMENT_MS */
 
-/* Columns of failure_sql's list and take. */
-enum column { ID, HEADERS, BODY, SIZE, CREATED_US, TAKEN, WRITTEN_US };
-
 struct failure_admin {
     void *stream; /* FAILURE_STREAM's; NULL: it is a table, and the rest is set */
     struct failure_pg *pg;
-    struct failure_sql sql;
+    struct failure_pg_sql sql;
     char *queue_name;
     char *begin; /* a transaction that one operator at a time has for these rows */
 };
@@ -29,11 +25,11 @@ struct failure_admin {
 static int open_table(struct failure_admin *admin, const struct settings_failure *settings,
                       struct error *err)
 {
-    int result = failure_sql_make(&admin->sql, settings->table, err);
+    int result = failure_pg_sql_make(&admin->sql, settings->table, err);
 
     char *rows = xasprintf("%s %s", settings->table, settings->queue_name);
     admin->queue_name = xstrdup(settings->queue_name);
-    admin->begin = failure_sql_begin(rows, TAKE_MS);
+    admin->begin = failure_pg_sql_begin(rows, TAKE_MS);
     free(rows);
     if (result == 0 && failure_pg_new(&admin->pg, settings->dsn, settings->timezone, err) < 0)
         result = error_wrap(err, "[failure] dsn (DATABASE_URL)");
@@ -68,7 +64,7 @@ void failure_admin_free(struct failure_admin *admin)
     if (admin->stream != NULL)
         FAILURE_STREAM.free(admin->stream);
     failure_pg_free(admin->pg);
-    failure_sql_free(&admin->sql);
+    failure_pg_sql_free(&admin->sql);
     free(admin->queue_name);
     free(admin->begin);
     free(admin);
@@ -132,16 +128,18 @@ static bool give(void *context, const struct bytes *columns)
     char guard[64];
     uint64_t size = 0;
 
-    (void)bytes_to_u64(columns[SIZE], &size);
-    snprintf(guard, sizeof(guard), "%.*s-%.*s", BYTES_ARG(columns[ID]),
-             BYTES_ARG(columns[WRITTEN_US]));
+    (void)bytes_to_u64(columns[FAILURE_PG_SIZE], &size);
+    snprintf(guard, sizeof(guard), "%.*s-%.*s", BYTES_ARG(columns[FAILURE_PG_ID]),
+             BYTES_ARG(columns[FAILURE_PG_WRITTEN_US]));
     const struct failure_message message = {
-        .id = columns[ID],
-        .body = columns[BODY],
-        .headers = columns[HEADERS],
+        .id = columns[FAILURE_PG_ID],
+        .body = columns[FAILURE_PG_BODY],
+        .headers = columns[FAILURE_PG_HEADERS],
         .size = (size_t)size,
-        .failed_us = columns[CREATED_US].len > 0 ? strtoll(columns[CREATED_US].data, NULL, 10) : 0,
-        .taken = bytes_equal_text(columns[TAKEN], "t"),
+        .failed_us = columns[FAILURE_PG_CREATED_US].len > 0
+                         ? strtoll(columns[FAILURE_PG_CREATED_US].data, NULL, 10)
+                         : 0,
+        .taken = bytes_equal_text(columns[FAILURE_PG_TAKEN], "t"),
         .guard = bytes_of(guard),
     };
     return reading->visit(reading->context, &message);

@@ -1,9 +1,11 @@
-/* One connection to PostgreSQL and one statement on it at a time; each call blocks. Used by failure, in a
- * thread beside the loop. One thread at a time.
+/* One connection to PostgreSQL and one statement on it at a time, and the statements about Doctrine's table. Each call
+ * blocks. Used by failure, in a thread beside the loop. One thread at a time.
  *
  * libpq looks names up, tries every address of every host for FAILURE_PG_CONNECT_S, and passes over a host that
  * takes no rows (a standby, a primary that was demoted) unless the DSN sets target_session_attrs itself. A
- * statement that has no answer within FAILURE_PG_STATEMENT_MS is given up, and the connection with it. */
+ * statement that has no answer within FAILURE_PG_STATEMENT_MS is given up, and the connection with it.
+ *
+ * Source of the statements: symfony/doctrine-messenger 6.4, Connection and PostgreSqlConnection, with DBAL 3. */
 #ifndef COMMON_CLIENT_FAILURE_PG_H
 #define COMMON_CLIENT_FAILURE_PG_H
 
@@ -44,5 +46,43 @@ typedef bool failure_pg_row(void *context, const struct bytes *columns);
  * silence. Where no more are wanted the connection is closed, and the result is 0. */
 int failure_pg_rows(struct failure_pg *pg, const char *sql, const char *const *values, int count,
                     failure_pg_row *row, void *context, struct failure_pg_answer *answer);
+
+/* What Doctrine's table is told. */
+struct failure_pg_sql {
+    /* $1 body, $2 headers, $3 queue, $4 now ("YYYY-MM-DD HH:MM:SS", UTC), $5 the rows' zone */
+    char *insert;
+    /* ... $6 available at; not if a row's headers have $8, there or at $7, or one of the last rows'
+     * headers $9 */
+    char *insert_unless;
+    char *setup;    /* table, index, trigger; in one transaction, one at a time */
+    char *count_on; /* the next id is above those of the rows */
+    char *exists;   /* 1 if the table is there, else 0 */
+    char *count;    /* $1 queue */
+    /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies
+     * of so many bytes at most. Columns: enum failure_pg_column. */
+    char *list_newest;
+    char *list_oldest;
+    char *
+        take; /* $1 queue, $2 ids, $3 those that a worker has taken too?, $4 bodies' bytes. The same columns */
+    char *remove; /* $1 queue, $2 ids; how many went */
+};
+
+enum failure_pg_column {
+    FAILURE_PG_ID,
+    FAILURE_PG_HEADERS,
+    FAILURE_PG_BODY,
+    FAILURE_PG_SIZE, /* of both */
+    FAILURE_PG_CREATED_US,
+    FAILURE_PG_TAKEN,     /* by a worker */
+    FAILURE_PG_WRITTEN_US /* created as it stands there, whatever the session's zone */
+};
+
+/* table: a name, or schema.name, as Doctrine takes it without quotes. -ERR_USAGE. Pure. */
+MUST_CHECK int failure_pg_sql_make(struct failure_pg_sql *sql, const char *table,
+                                   struct error *err);
+void failure_pg_sql_free(struct failure_pg_sql *sql);
+/* A transaction that only one at a time has for this identity, and whose statements see what is committed
+ * when they begin, whatever the database's default. It is not waited for when its asker has gone. Free it. */
+char *failure_pg_sql_begin(const char *identity, int timeout_ms);
 
 #endif

@@ -5,7 +5,6 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/client/failure_pg.h"
-#include "common/client/failure_sql.h"
 #include "common/wire/base64.h"
 #include "common/wire/json.h"
 
@@ -24,7 +23,7 @@
 
 struct failure_table {
     struct failure_pg *pg;
-    struct failure_sql sql;
+    struct failure_pg_sql sql;
     char *queue_name;
     char *timezone;
     bool auto_setup;
@@ -60,7 +59,7 @@ static void table_free(void *state)
     struct failure_table *table = state;
 
     failure_pg_free(table->pg);
-    failure_sql_free(&table->sql);
+    failure_pg_sql_free(&table->sql);
     free_row(table);
     free(table->queue_name);
     free(table->timezone);
@@ -70,7 +69,7 @@ static void table_free(void *state)
 static int table_new(void **state, const struct settings_failure *settings, struct error *err)
 {
     struct failure_table *table = xcalloc(1, sizeof(*table));
-    int result = failure_sql_make(&table->sql, settings->table, err);
+    int result = failure_pg_sql_make(&table->sql, settings->table, err);
 
     table->queue_name = xstrdup(settings->queue_name);
     table->timezone = xstrdup(settings->timezone);
@@ -187,7 +186,7 @@ static bool answered(const struct failure_table *table, const char *sqlstate)
 static int begin(struct failure_table *table)
 {
     const struct buf *one = table->identity.len > 0 ? &table->identity : &table->look_for;
-    char *sql = failure_sql_begin(one->data, STATEMENT_TIMEOUT_MS);
+    char *sql = failure_pg_sql_begin(one->data, STATEMENT_TIMEOUT_MS);
     int result = run(table, sql);
 
     free(sql);
