@@ -3,7 +3,7 @@
 #define CLI_VERB_FAILED_H
 
 #include "cli/cli.h"
-#include "common/client/failure_admin.h"
+#include "common/client/failure.h"
 #include "common/wire/failed.h"
 
 /* Of the command line, checked. */

@@ -3,7 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/offload.h"
-#include "common/client/failure_admin.h"
+#include "common/client/failure.h"
 #include "common/wire/failed.h"
 #include "common/wire/json.h"
 

@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/offload.h"
-#include "common/client/failure_store.h"
 #include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 
@@ -30,6 +29,11 @@ struct failure {
     struct buf address;
 };
 
+struct failure_admin {
+    const struct failure_store *store;
+    void *state;
+};
+
 static void free_row(struct job *job)
 {
     buf_free(&job->body);
@@ -48,7 +52,7 @@ static void free_job(void *data)
     free(job);
 }
 
-int failure_check(const struct settings_failure *settings, struct error *err)
+static int check(const struct settings_failure *settings, struct error *err)
 {
     if (settings->dsn[0] == '\0')
         return error_set(err, ERR_USAGE,
@@ -57,16 +61,21 @@ int failure_check(const struct settings_failure *settings, struct error *err)
     return settings_verify_failure(settings, NULL, err);
 }
 
+static const struct failure_store *store_of(const struct settings_failure *settings)
+{
+    return dsn_is_redis(settings->dsn) ? &FAILURE_STREAM : &FAILURE_TABLE;
+}
+
 int failure_new(struct failure **failure, const struct settings_failure *settings,
                 struct error *err)
 {
-    int result = failure_check(settings, err);
+    int result = check(settings, err);
 
     if (result < 0)
         return result;
     struct job *job = xcalloc(1, sizeof(*job));
-    job->store = dsn_is_redis(settings->dsn) ? &FAILURE_STREAM : &FAILURE_TABLE;
-    result = job->store->new (&job->state, settings, err);
+    job->store = store_of(settings);
+    result = job->store->new (&job->state, settings, NULL, err);
     if (result < 0) {
         free_job(job);
         return result;
@@ -215,4 +224,50 @@ int failure_set_up(struct failure *failure, int64_t timeout_ms, int64_t *made, s
 
     *made = result == 0 ? failure->job->made : 0;
     return result;
+}
+
+int failure_admin_new(struct failure_admin **admin, const struct settings_failure *settings,
+                      struct error *err)
+{
+    struct failure_admin made = {.store = store_of(settings)};
+    int result = check(settings, err);
+
+    if (result == 0)
+        result = made.store->new (&made.state, settings, settings->timezone, err);
+    if (result < 0)
+        return result;
+    *admin = xmalloc(sizeof(**admin));
+    **admin = made;
+    return 0;
+}
+
+void failure_admin_free(struct failure_admin *admin)
+{
+    if (admin == NULL)
+        return;
+    admin->store->free(admin->state);
+    free(admin);
+}
+
+bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id)
+{
+    return admin->store->is_id(id);
+}
+
+int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
+                       failure_visit *visit, void *context, struct error *err)
+{
+    return admin->store->list(admin->state, query, visit, context, err);
+}
+
+int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
+                       failure_visit *visit, void *context, struct error *err)
+{
+    return admin->store->take(admin->state, wanted, visit, context, err);
+}
+
+int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, size_t len,
+                         int64_t *removed, struct error *err)
+{
+    return admin->store->settle(admin->state, ids, len, removed, err);
 }

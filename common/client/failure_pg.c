@@ -4,7 +4,6 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/client/failure.h"
-#include "common/client/failure_admin.h"
 #include "common/wire/dsn.h"
 
 #include <ctype.h>

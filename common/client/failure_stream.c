@@ -1,6 +1,6 @@
 /* The failure transport in Redis: a queue, as Messenger's own transport has it. The queue's answers are waited for
  * here; its connection is kept for the next request. */
-#include "common/client/failure_store.h"
+#include "common/client/failure.h"
 
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
@@ -29,7 +29,8 @@ struct failure_stream {
 /* One request or, where it says so, several, with take_number or take_entries as their callback. */
 typedef void send_request(struct failure_stream *stream, const void *what);
 
-static int stream_new(void **state, const struct settings_failure *settings, struct error *err)
+static int stream_new(void **state, const struct settings_failure *settings, const char *timezone,
+                      struct error *err)
 {
     const struct settings_transport transport = {.name = (char *)"failed", .dsn = settings->dsn};
     struct failure_stream *stream = xcalloc(1, sizeof(*stream));
@@ -38,6 +39,7 @@ static int stream_new(void **state, const struct settings_failure *settings, str
         free(stream);
         return -(int)err->code;
     }
+    (void)timezone; /* ids have their time in UTC */
     *state = stream;
     return 0;
 }
@@ -203,7 +205,7 @@ static int stream_set_up(void *state, int64_t *made, struct error *err)
 
 /* What an operator does --------------------------------------------------------------------------- */
 
-bool failure_stream_is_id(struct bytes id)
+static bool stream_is_id(struct bytes id)
 {
     char text[STREAM_ID_TEXT_SIZE];
     struct stream_id parsed;
@@ -357,8 +359,8 @@ static size_t count_readable(const struct failure_stream *stream, int64_t body_m
     return len;
 }
 
-int failure_stream_list(void *state, const struct failure_query *query, failure_visit *visit,
-                        void *context, struct error *err)
+static int stream_list(void *state, const struct failure_query *query, failure_visit *visit,
+                       void *context, struct error *err)
 {
     struct failure_stream *stream = state;
     struct queue_failed_range range = {.first = {ms_from(query->since_us), 0},
@@ -397,8 +399,8 @@ int failure_stream_list(void *state, const struct failure_query *query, failure_
     }
 }
 
-int failure_stream_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,
-                        void *context, struct error *err)
+static int stream_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,
+                       void *context, struct error *err)
 {
     return give_ids(state, wanted->ids, wanted->len, !wanted->taken_too, visit, context, err);
 }
@@ -410,8 +412,8 @@ static void send_removal(struct failure_stream *stream, const void *what)
     queue_remove_failed(stream->queue, ids->ids, ids->len, take_number, stream);
 }
 
-int failure_stream_remove(void *state, const struct bytes *ids, size_t len, int64_t *removed,
-                          struct error *err)
+static int stream_settle(void *state, const struct bytes *ids, size_t len, int64_t *removed,
+                         struct error *err)
 {
     struct failure_stream *stream = state;
 
@@ -429,7 +431,11 @@ int failure_stream_remove(void *state, const struct bytes *ids, size_t len, int6
 }
 
 const struct failure_store FAILURE_STREAM = {.new = stream_new,
+                                             .free = stream_free,
                                              .write = stream_write,
                                              .count = stream_count,
                                              .set_up = stream_set_up,
-                                             .free = stream_free};
+                                             .is_id = stream_is_id,
+                                             .list = stream_list,
+                                             .take = stream_take,
+                                             .settle = stream_settle};

@@ -1,5 +1,5 @@
 /* The failure transport in PostgreSQL: Doctrine's table. */
-#include "common/client/failure_store.h"
+#include "common/client/failure.h"
 
 #include "common/base/alloc.h"
 #include "common/base/bytes.h"
@@ -8,6 +8,7 @@
 #include "common/wire/base64.h"
 #include "common/wire/json.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 /* The server gives a statement up before we give the server up: one that waits for a lock must not run
  * when its asker has gone. */
 #define STATEMENT_TIMEOUT_MS (FAILURE_PG_STATEMENT_MS - 1000)
+#define ALL_OF_IT            "9223372036854775807"
 
 struct failure_table {
     struct failure_pg *pg;
@@ -27,6 +29,7 @@ struct failure_table {
     char *queue_name;
     char *timezone;
     bool auto_setup;
+    char *begin_taking; /* a transaction that one operator at a time has for these rows */
 
     /* The row that is being written: */
     bool looks;
@@ -63,19 +66,24 @@ static void table_free(void *state)
     free_row(table);
     free(table->queue_name);
     free(table->timezone);
+    free(table->begin_taking);
     free(table);
 }
 
-static int table_new(void **state, const struct settings_failure *settings, struct error *err)
+static int table_new(void **state, const struct settings_failure *settings, const char *timezone,
+                     struct error *err)
 {
     struct failure_table *table = xcalloc(1, sizeof(*table));
+    char *rows = xasprintf("%s %s", settings->table, settings->queue_name);
     int result = failure_pg_sql_make(&table->sql, settings->table, err);
 
+    table->begin_taking = failure_pg_sql_begin(rows, STATEMENT_TIMEOUT_MS);
+    free(rows);
     table->queue_name = xstrdup(settings->queue_name);
     table->timezone = xstrdup(settings->timezone);
     table->auto_setup = settings->auto_setup;
     if (result == 0) {
-        result = failure_pg_new(&table->pg, settings->dsn, NULL, err);
+        result = failure_pg_new(&table->pg, settings->dsn, timezone, err);
         if (result < 0)
             error_wrap(err, "[failure] dsn (DATABASE_URL)");
     }
@@ -181,6 +189,19 @@ static int run(struct failure_table *table, const char *sql)
 static bool answered(const struct failure_table *table, const char *sqlstate)
 {
     return strcmp(table->answer.sqlstate, sqlstate) == 0;
+}
+
+static int tell(const struct failure_table *table, struct error *err)
+{
+    if (err != NULL)
+        *err = table->answer.err;
+    return -(int)table->answer.err.code;
+}
+
+/* answer.number says whether it is there. Asking a table that is not would be an error in the server's log. */
+static int look_for_table(struct failure_table *table)
+{
+    return failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);
 }
 
 static int begin(struct failure_table *table)
@@ -294,32 +315,28 @@ static int table_write(void *state, const struct failure_row *row, struct error 
     free_row(table);
     if (table->answer.err.code != ERR_NONE)
         failure_pg_close(table->pg);
-    *err = table->answer.err;
-    return -(int)err->code;
+    return tell(table, err);
 }
 
-/* Counting in a table that is not there yet would be an error in the server's log each time. */
 static int table_count(void *state, int64_t *count, struct error *err)
 {
     struct failure_table *table = state;
     const char *values[] = {table->queue_name};
 
     *count = 0;
-    if (failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer) == 0 &&
-        table->answer.number > 0)
+    if (look_for_table(table) == 0 && table->answer.number > 0)
         failure_pg_run(table->pg, table->sql.count, values, 1, &table->answer);
     if (answered(table, "42P01")) /* undefined_table: it has just been dropped */
         return 0;
     *count = table->answer.number;
-    *err = table->answer.err;
-    return -(int)err->code;
+    return tell(table, err);
 }
 
 /* Leaves a table that is there as it is: Doctrine makes it in more ways than one. */
 static int table_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_table *table = state;
-    int result = failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);
+    int result = look_for_table(table);
 
     if (result == 0 && table->answer.number == 0) {
         result = run(table, table->sql.setup);
@@ -327,12 +344,148 @@ static int table_set_up(void *state, int64_t *made, struct error *err)
         if (was_overtaken(table))
             return 0;
     }
-    *err = table->answer.err;
-    return result;
+    return tell(table, err);
+}
+
+/* What an operator does --------------------------------------------------------------------------- */
+
+static bool table_is_id(struct bytes id)
+{
+    uint64_t number;
+
+    return bytes_to_u64(id, &number) && number <= INT64_MAX && (id.data[0] != '0' || id.len == 1);
+}
+
+/* PostgreSQL's array of numbers: "{1,2}". They were ids before. */
+static char *array_of(const struct bytes *ids, size_t len)
+{
+    struct buf array = {0};
+
+    buf_append_char(&array, '{');
+    for (size_t i = 0; i < len; i++) {
+        if (i > 0)
+            buf_append_char(&array, ',');
+        buf_append(&array, ids[i]);
+    }
+    buf_append_char(&array, '}');
+    return buf_take_text(&array);
+}
+
+struct reading {
+    failure_visit *visit;
+    void *context;
+};
+
+static bool give(void *context, const struct bytes *columns)
+{
+    const struct reading *reading = context;
+    char guard[64];
+    uint64_t size = 0;
+
+    (void)bytes_to_u64(columns[FAILURE_PG_SIZE], &size);
+    snprintf(guard, sizeof(guard), "%.*s-%.*s", BYTES_ARG(columns[FAILURE_PG_ID]),
+             BYTES_ARG(columns[FAILURE_PG_WRITTEN_US]));
+    const struct failure_message message = {
+        .id = columns[FAILURE_PG_ID],
+        .body = columns[FAILURE_PG_BODY],
+        .headers = columns[FAILURE_PG_HEADERS],
+        .size = (size_t)size,
+        .failed_us = columns[FAILURE_PG_CREATED_US].len > 0
+                         ? strtoll(columns[FAILURE_PG_CREATED_US].data, NULL, 10)
+                         : 0,
+        .taken = bytes_equal_text(columns[FAILURE_PG_TAKEN], "t"),
+        .guard = bytes_of(guard),
+    };
+    return reading->visit(reading->context, &message);
+}
+
+static int table_list(void *state, const struct failure_query *query, failure_visit *visit,
+                      void *context, struct error *err)
+{
+    struct failure_table *table = state;
+    char *ids = query->ids != NULL ? array_of(query->ids, query->ids_len) : NULL;
+    char since[24], until[24], limit[24], body_most[24];
+    const char *values[] = {table->queue_name,
+                            since,
+                            until,
+                            ids,
+                            query->limit > 0 ? limit : NULL,
+                            query->without_body ? "-1" : body_most};
+    const char *sql = query->newest_first ? table->sql.list_newest : table->sql.list_oldest;
+    struct reading reading = {visit, context};
+
+    snprintf(since, sizeof(since), "%" PRId64, query->since_us);
+    snprintf(until, sizeof(until), "%" PRId64, query->until_us);
+    snprintf(limit, sizeof(limit), "%" PRId64, query->limit);
+    snprintf(body_most, sizeof(body_most), "%" PRId64,
+             query->body_most > 0 ? query->body_most : INT64_MAX);
+    if (look_for_table(table) == 0 && table->answer.number > 0)
+        (void)failure_pg_rows(table->pg, sql, values, 6, give, &reading, &table->answer);
+    free(ids);
+    return answered(table, "42P01")
+               ? 0
+               : tell(table, err); /* undefined_table: it has just been dropped */
+}
+
+static int table_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,
+                      void *context, struct error *err)
+{
+    struct failure_table *table = state;
+    char *ids = array_of(wanted->ids, wanted->len);
+    const char *values[] = {table->queue_name, ids, wanted->taken_too ? "t" : "f",
+                            wanted->without_body ? "-1" : ALL_OF_IT};
+    struct reading reading = {visit, context};
+    int result = run(table, table->begin_taking);
+
+    if (answered(table, "55P03")) /* lock_not_available */
+        error_set(&table->answer.err, ERR_UNREACHABLE,
+                  "another `failed retry` or `failed remove` has rows in hand, and does not go on: "
+                  "wait for its end, or end it");
+    if (result == 0)
+        result =
+            failure_pg_rows(table->pg, table->sql.take, values, 4, give, &reading, &table->answer);
+    free(ids);
+    if (result < 0)
+        failure_pg_close(table->pg);
+    return result < 0 ? tell(table, err) : 0;
+}
+
+/* Over a new connection and without the transaction, where the one with the locks was lost: what was sent must go all
+ * the same. */
+static int commit(struct failure_table *table, const char *array, int64_t *removed)
+{
+    const char *values[] = {table->queue_name, array};
+    int result = failure_pg_run(table->pg, table->sql.remove, values, 2, &table->answer);
+
+    if (result == -ERR_UNREACHABLE) {
+        failure_pg_close(table->pg);
+        result = failure_pg_run(table->pg, table->sql.remove, values, 2, &table->answer);
+    }
+    if (result < 0)
+        return result;
+    *removed = table->answer.number;
+    return failure_pg_run(table->pg, "COMMIT", NULL, -1, &table->answer);
+}
+
+static int table_settle(void *state, const struct bytes *ids, size_t len, int64_t *removed,
+                        struct error *err)
+{
+    struct failure_table *table = state;
+    char *array = array_of(ids, len);
+    int result = commit(table, array, removed);
+
+    free(array);
+    if (result < 0)
+        failure_pg_close(table->pg);
+    return result < 0 ? tell(table, err) : 0;
 }
 
 const struct failure_store FAILURE_TABLE = {.new = table_new,
+                                            .free = table_free,
                                             .write = table_write,
                                             .count = table_count,
                                             .set_up = table_set_up,
-                                            .free = table_free};
+                                            .is_id = table_is_id,
+                                            .list = table_list,
+                                            .take = table_take,
+                                            .settle = table_settle};
