@@ -6,7 +6,7 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/client/failure.h"
-#include "common/client/hub_probe.h"
+#include "common/client/hub.h"
 #include "common/settings/broker_address.h"
 #include "common/wire/dsn.h"
 

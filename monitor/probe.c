@@ -4,7 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/client/failure.h"
-#include "common/client/hub_probe.h"
+#include "common/client/hub.h"
 #include "common/client/redis.h"
 #include "common/runtime/readiness.h"
 #include "common/wire/dsn.h"

@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/client/hub_probe.h"
 #include "worker/breaker.h"
 #include "worker/gather.h"
 #include "worker/window.h"

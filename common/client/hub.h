@@ -56,4 +56,20 @@ MUST_CHECK int hub_publish_once(const struct settings_mercure *settings, struct 
                                 struct bytes id, int64_t timeout_ms, struct hub_result *result,
                                 struct error *err);
 
+/* The probe: one private update to a topic of our own that nobody reads. What passes for it passes for messages too. */
+
+/* Its topic, and its id as hub_send takes it. */
+#define HUB_PROBE_ID BYTES("urn:mqtt-bridge:probe")
+
+void hub_probe_form(struct buf *form);
+
+/* Can the hub be published to? Blocking. 0 if the probe passed, or if the token is for other topics. -ERR_UNREACHABLE: no
+ * answer within timeout_ms, or one that says "later" (408, 425, 429, 5xx); -ERR_REFUSED: any other answer; -ERR_USAGE: the
+ * token's settings can't work. err names the address and never shows a secret. */
+MUST_CHECK int hub_reachable(const struct settings_mercure *settings, int64_t timeout_ms,
+                             struct error *err);
+
+/* What a probe's result means: 0, -ERR_UNREACHABLE or -ERR_REFUSED. Pure. */
+MUST_CHECK int hub_probe_judge(const struct hub_result *result, struct error *err);
+
 #endif

@@ -1,4 +1,4 @@
-#include "common/client/hub_probe.h"
+#include "common/client/hub.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
