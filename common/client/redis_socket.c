@@ -1,7 +1,7 @@
 #include "common/client/redis_socket.h"
 
 #include "common/base/alloc.h"
-#include "common/client/redis_tls.h"
+#include "common/client/tls.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define TLS_ALERT 0x15 /* the first byte of such a record */
+#define NAMES_MAX 80   /* of the names in a certificate, for an error's text */
 
 struct redis_socket {
     int fd;
@@ -28,6 +30,196 @@ struct redis_socket {
     short write_wants;
     bool heard; /* the server has said something */
 };
+
+static int fail_file(struct error *err, const char *option, const char *file, const char *must)
+{
+    int result = error_set(err, ERR_REFUSED, "TLS: ssl[%s] %s: %s; it must hold %s", option, file,
+                           tls_reason(), must);
+
+    ERR_clear_error();
+    return result;
+}
+
+static int load_authorities(const struct dsn_redis *dsn, SSL_CTX *context, struct error *err)
+{
+    const char *file = dsn->tls_ca_file, *path = dsn->tls_ca_path;
+
+    if (file == NULL && path == NULL)
+        SSL_CTX_set_default_verify_paths(context);
+    else if (SSL_CTX_load_verify_locations(context, file, path) != 1)
+        return fail_file(err, file != NULL ? "cafile" : "capath", file != NULL ? file : path,
+                         "certificates (PEM)");
+    return 0;
+}
+
+static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, struct error *err)
+{
+    const char *certificate = dsn->tls_cert_file;
+    const char *key = dsn->tls_key_file != NULL ? dsn->tls_key_file : certificate;
+
+    if (certificate == NULL)
+        return 0;
+    if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
+        return fail_file(err, "local_cert", certificate, "our certificate (PEM)");
+    SSL_CTX_set_default_passwd_cb(context, tls_give_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, dsn->tls_passphrase);
+    if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+        return fail_file(err, key == certificate ? "local_cert" : "local_pk", key,
+                         "the private key of ssl[local_cert], ssl[passphrase] its passphrase");
+    return 0;
+}
+
+/* With allow_self_signed such a certificate is as good as a trusted one, as PHP has it. */
+static int verify(int good, X509_STORE_CTX *store)
+{
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const struct dsn_redis *dsn = SSL_get_app_data(ssl);
+
+    if (!good && dsn->tls_allow_self_signed &&
+        X509_STORE_CTX_get_error(store) == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) {
+        X509_STORE_CTX_set_error(store, X509_V_OK);
+        return 1;
+    }
+    return good;
+}
+
+/* The name or address that SNI says and the certificate must have. */
+static const char *name_of_peer(const struct redis_socket *socket)
+{
+    return socket->dsn->tls_peer_name != NULL ? socket->dsn->tls_peer_name : socket->host;
+}
+
+static bool is_address(const char *name)
+{
+    ASN1_OCTET_STRING *address = a2i_IPADDRESS(name);
+
+    ASN1_OCTET_STRING_free(address);
+    return address != NULL;
+}
+
+static int new_tls(struct redis_socket *socket, struct error *err)
+{
+    const struct dsn_redis *dsn = socket->dsn;
+
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    if (context == NULL)
+        return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+#ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
+    /* A server that ends says no good-bye. No answer can be cut short so: RESP says how long each is. */
+    SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+#endif
+    int result = load_authorities(dsn, context, err);
+    if (result == 0)
+        result = load_our_certificate(dsn, context, err);
+    SSL *ssl = result == 0 ? SSL_new(context) : NULL;
+    socket->ssl = ssl;
+    SSL_CTX_free(context); /* ssl has its own reference */
+    if (result < 0)
+        return result;
+    if (ssl == NULL || SSL_set_fd(ssl, socket->fd) != 1)
+        return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
+    SSL_set_app_data(ssl, (void *)(uintptr_t)dsn);
+    SSL_set_verify(ssl, dsn->tls_verify_peer ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify);
+    if (dsn->tls_sni && !is_address(name_of_peer(socket)))
+        SSL_set_tlsext_host_name(ssl, name_of_peer(socket));
+    SSL_set_connect_state(ssl);
+    ERR_clear_error();
+    return 0;
+}
+
+/* After the handshake, before anything is sent. */
+static int check_name(const struct redis_socket *socket, struct error *err)
+{
+    const char *name = name_of_peer(socket);
+    struct buf names = {0};
+    int result = 0;
+
+    if (!socket->dsn->tls_verify_peer || !socket->dsn->tls_verify_name)
+        return 0;
+    X509 *certificate = SSL_get_peer_certificate(socket->ssl);
+    if (certificate == NULL)
+        return error_set(err, ERR_REFUSED, "TLS: the server has no certificate");
+    if (X509_check_host(certificate, name, 0, 0, NULL) != 1 &&
+        X509_check_ip_asc(certificate, name, 0) != 1) {
+        tls_append_names(&names, certificate);
+        result = error_set(err, ERR_REFUSED,
+                           "TLS: the server's certificate is not for %s, but for %.*s; name the "
+                           "server so, or give ssl[peer_name]",
+                           name, NAMES_MAX, buf_text(&names));
+        buf_free(&names);
+    }
+    X509_free(certificate);
+    return result;
+}
+
+static int explain_certificate(const struct dsn_redis *dsn, long fault, struct error *err)
+{
+    const char *words = X509_verify_cert_error_string(fault);
+    const char *authority = dsn->tls_ca_file != NULL ? dsn->tls_ca_file : dsn->tls_ca_path;
+
+    if (fault == X509_V_ERR_CERT_HAS_EXPIRED || fault == X509_V_ERR_CERT_NOT_YET_VALID)
+        return error_set(err, ERR_REFUSED,
+                         "TLS: the server's %s; renew it, or set this machine's clock", words);
+    return error_set(err, ERR_REFUSED,
+                     "TLS: the server's certificate is not trusted (%s); ssl[cafile] must hold the "
+                     "authority that signed it, and is %s",
+                     words, authority != NULL ? authority : "not given: the system's authorities");
+}
+
+/* The server's alert is about our certificate. */
+static bool is_about_ours(const char *text)
+{
+    return strstr(text, "alert") != NULL &&
+           (strstr(text, "certificate") != NULL || strstr(text, "unknown ca") != NULL ||
+            strstr(text, "handshake failure") != NULL || strstr(text, "access denied") != NULL);
+}
+
+static int explain_reason(const struct dsn_redis *dsn, struct error *err)
+{
+    const char *text = tls_reason();
+
+    if (strstr(text, "wrong version number") != NULL ||
+        strstr(text, "packet length too long") != NULL)
+        return error_set(
+            err, ERR_REFUSED,
+            "TLS: there is none on that port; write redis://, or the port that has it");
+    if (is_about_ours(text) && dsn->tls_cert_file == NULL)
+        return error_set(err, ERR_REFUSED,
+                         "TLS: the server wants a certificate of ours (%s); give it with "
+                         "ssl[local_cert] and ssl[local_pk]",
+                         text);
+    if (is_about_ours(text))
+        return error_set(err, ERR_REFUSED,
+                         "TLS: the server does not take our certificate (%s); see ssl[local_cert], "
+                         "which is %s",
+                         text, dsn->tls_cert_file);
+    return error_set(err, ERR_UNREACHABLE, "TLS: %s", text);
+}
+
+/* A call on the TLS connection failed: err says why and what to do. saved_errno: of that call. */
+static int explain(struct redis_socket *socket, int saved_errno, struct error *err)
+{
+    long fault = SSL_get_verify_result(socket->ssl);
+    bool shaken = SSL_is_init_finished(socket->ssl);
+    int result;
+
+    if (!shaken && fault != X509_V_OK && socket->dsn->tls_verify_peer)
+        result = explain_certificate(socket->dsn, fault, err);
+    else if (ERR_peek_error() != 0)
+        result = explain_reason(socket->dsn, err);
+    else if (saved_errno != 0)
+        result = error_set(err, ERR_UNREACHABLE, "%s", strerror(saved_errno));
+    else if (!shaken)
+        result = error_set(err, ERR_UNREACHABLE,
+                           "TLS: the server ends the connection in the handshake; is there TLS on "
+                           "that port? redis:// has none");
+    else
+        result = error_set(err, ERR_UNREACHABLE, "the server closed the connection");
+    ERR_clear_error();
+    return result;
+}
 
 static int open_fd(struct redis_socket *made, const struct sockaddr *address, socklen_t len,
                    struct error *err)
@@ -112,7 +304,7 @@ int redis_socket_connect(struct redis_socket *socket, struct error *err)
         return error_set(err, ERR_UNREACHABLE, "%s", strerror(fault));
     if (!socket->dsn->tls)
         return 1;
-    int result = redis_tls_new(&socket->ssl, socket->dsn, socket->host, socket->fd, err);
+    int result = new_tls(socket, err);
     return result < 0 ? result : 1;
 }
 
@@ -133,8 +325,7 @@ static int judge(struct redis_socket *socket, int result, short *wants, struct e
         *wants = fault == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
         return 0;
     }
-    return redis_tls_explain(socket->ssl, socket->dsn, fault == SSL_ERROR_SYSCALL ? saved_errno : 0,
-                             err);
+    return explain(socket, fault == SSL_ERROR_SYSCALL ? saved_errno : 0, err);
 }
 
 int redis_socket_shake_hands(struct redis_socket *socket, struct error *err)
@@ -146,7 +337,7 @@ int redis_socket_shake_hands(struct redis_socket *socket, struct error *err)
     if (result != 1)
         return judge(socket, result, &socket->read_wants, err);
     socket->read_wants = POLLIN;
-    result = redis_tls_check_name(socket->ssl, socket->dsn, socket->host, err);
+    result = check_name(socket, err);
     return result < 0 ? result : 1;
 }
 

@@ -3,6 +3,7 @@
  *     redis_socket_open → poll for events, redis_socket_connect until 1 → redis_socket_shake_hands until 1
  *     → redis_socket_read, redis_socket_write
  *
+ * TLS is as the DSN asks for it. Its files are read for each socket: one that was replaced serves the next connection.
  * Errors have the words of the fault and the mend, without the server's address. */
 #ifndef COMMON_CLIENT_REDIS_SOCKET_H
 #define COMMON_CLIENT_REDIS_SOCKET_H
