@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/client/queue_latest.h"
+#include "common/client/queue.h"
 #include "common/settings/routes.h"
 #include "common/wire/json.h"
 #include "common/wire/topic.h"

@@ -1,4 +1,4 @@
-/* GET /latest: the last values of topics (common/client/queue_latest.h), read from Redis beside the other answers.
+/* GET /latest: the last values of topics (common/client/queue.h), read from Redis beside the other answers.
  *
  *     {"cursor":"1734","messages":[{"id":…},…]}     about PAGE_BYTES of documents, in no order
  *

@@ -1,5 +1,5 @@
 /* Last values on their way to Redis: of what was published to everybody as message documents, the newest of each topic
- * (common/client/queue_latest.h). A page shows them when it opens. One thread.
+ * (common/client/queue.h). A page shows them when it opens. One thread.
  *
  * They go out just before the acknowledgements of their entries, in the same write, and are kept until those are
  * answered: what is acknowledged has its last value in Redis, also after a kill. Nothing waits for them: where Redis
@@ -10,7 +10,7 @@
 #ifndef WORKER_LATEST_H
 #define WORKER_LATEST_H
 
-#include "common/client/queue_latest.h"
+#include "common/client/queue.h"
 #include "worker/entry.h"
 
 #define LATEST_DOCUMENT_MAX ((size_t)16 * 1024)

@@ -4,7 +4,6 @@
 
 #include "common/base/arena.h"
 #include "common/client/queue_group.h"
-#include "common/client/queue_latest.h"
 #include "common/client/redis.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 /* The hash of last values, against a real Redis: which of two documents stays, how many there are, how they are read. */
-#include "common/client/queue_latest.h"
+#include "common/client/queue.h"
 
 #include "tests/unit/queue_case.h"
 
