@@ -4,7 +4,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
-#include "common/client/queue_failed.h"
 #include "common/client/queue_group.h"
 #include "common/wire/base64.h"
 

@@ -91,13 +91,4 @@ void queue_eval(struct queue *queue, enum queue_script script, redis_replied *do
 void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
                         redis_replied *done, void *context);
 
-/* A row of XRANGE and the like; false: it is none. What lies neither in the row nor in the entry, in the arena. */
-bool queue_parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry);
-/* XPENDING of that one id. */
-void queue_ask_pending(struct queue *queue, struct stream_id id, redis_replied *done,
-                       void *context);
-/* A format of ids between two others. Free it. */
-char *queue_format_ids(const char *before, const struct stream_id *ids, size_t len,
-                       const char *behind);
-
 #endif
