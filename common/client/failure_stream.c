@@ -20,7 +20,7 @@ struct failure_stream {
     int result;       /* of the first that failed */
     int64_t number;
     struct error err;
-    struct queue_failed_entry *entries; /* that were read; their values lie in the arena */
+    struct queue_entry *entries; /* that were read; their values lie in the arena */
     size_t len;
     struct arena arena;
 };
@@ -65,14 +65,14 @@ static void take_number(void *context, int result, int64_t number, const struct 
     }
 }
 
-static void take_entries(void *context, int result, const struct queue_failed_entry *entries,
-                         size_t len, const struct error *err)
+static void take_entries(void *context, int result, const struct queue_entry *entries, size_t len,
+                         const struct error *err)
 {
     struct failure_stream *stream = context;
 
     stream->entries = xrealloc(stream->entries, (stream->len + len + 1) * sizeof(*stream->entries));
     for (size_t i = 0; i < len; i++) {
-        struct queue_failed_entry *entry = &stream->entries[stream->len++];
+        struct queue_entry *entry = &stream->entries[stream->len++];
 
         *entry = entries[i];
         if (entry->value.data != NULL)
@@ -250,13 +250,13 @@ static int64_t time_of(struct stream_id id)
     return id.ms <= LATEST_US / 1000 ? (int64_t)id.ms * 1000 : LATEST_US;
 }
 
-static bool is_taken(const struct queue_failed_entry *entry)
+static bool is_taken(const struct queue_entry *entry)
 {
     return entry->idle_ms >= 0 && entry->idle_ms < (int64_t)FAILURE_TAKEN_S * 1000;
 }
 
 /* What is no envelope is shown whole, as a body. body_most 0: any. False: no more are wanted. */
-static bool give(const struct failure_stream *stream, const struct queue_failed_entry *entry,
+static bool give(const struct failure_stream *stream, const struct queue_entry *entry,
                  int64_t body_most, failure_visit *visit, void *context)
 {
     struct envelope envelope = {0};
@@ -317,7 +317,7 @@ static int give_ids(struct failure_stream *stream, const struct bytes *ids, size
         if (ask(stream, send_ids, &next, err) < 0)
             return -(int)err->code;
         for (size_t i = 0; i < stream->len; i++) {
-            const struct queue_failed_entry *entry = &stream->entries[i];
+            const struct queue_entry *entry = &stream->entries[i];
 
             if (entry->handled || (free_only && is_taken(entry)))
                 continue;
@@ -380,7 +380,7 @@ static int stream_list(void *state, const struct failure_query *query, failure_v
             return 0;
         size_t readable = count_readable(stream, query->body_most);
         for (size_t i = 0; i < readable; i++) {
-            const struct queue_failed_entry *entry = &stream->entries[i];
+            const struct queue_entry *entry = &stream->entries[i];
 
             if (entry->handled)
                 continue;

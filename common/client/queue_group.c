@@ -310,7 +310,7 @@ void queue_set_deliveries(struct queue *queue, const char *consumer, struct stre
 
 /* Reading entries: new ones, pending ones, and ones whose ids are known --------------------------- */
 
-/* Collects entries over several answers (one XRANGE each), then calls back once. */
+/* Collects entries over several answers, then calls back once. */
 struct collection {
     struct queue *queue;
     queue_entries_read *done;
@@ -318,7 +318,9 @@ struct collection {
     struct queue_entry *entries;
     size_t len;
     size_t answered;
-    bool counts; /* how often each was delivered is asked for as well */
+    bool counts;                /* how often each was delivered is asked for as well */
+    redisReply *rows;           /* queue_read_failed: the values lie in it, or in the arena */
+    struct stream_id delivered; /* queue_read_failed: by the group; 0-0: it can't be told */
     struct arena arena;
     struct redis_budget budget;
     struct error err; /* the first that went wrong */
@@ -343,6 +345,8 @@ static void collection_finish(struct collection *collection)
                          &collection->err);
     else
         collection->done(collection->context, 0, collection->entries, collection->len, NULL);
+    if (collection->rows != NULL)
+        freeReplyObject(collection->rows);
     arena_free(&collection->arena);
     free(collection->entries);
     free(collection);
@@ -412,25 +416,28 @@ static bool parse_entry(struct arena *arena, const redisReply *row, struct queue
         return false;
     entry->value = value_of(arena, row->element[1]);
     entry->deliveries = 1;
+    entry->idle_ms = -1;
     return true;
+}
+
+static void take_rows(struct collection *collection, const redisReply *rows)
+{
+    collection->entries = xcalloc(rows->elements + 1, sizeof(struct queue_entry));
+    for (size_t i = 0; i < rows->elements; i++)
+        if (parse_entry(&collection->arena, rows->element[i],
+                        &collection->entries[collection->len]))
+            collection->len++;
 }
 
 static void new_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
 
-    if (err != NULL) {
+    if (err != NULL)
         collection_fail(collection, reply, err);
-    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-               reply->element[0]->elements == 2) {
-        const redisReply *rows = reply->element[0]->element[1];
-
-        collection->entries = xcalloc(rows->elements + 1, sizeof(struct queue_entry));
-        for (size_t i = 0; i < rows->elements; i++)
-            if (parse_entry(&collection->arena, rows->element[i],
-                            &collection->entries[collection->len]))
-                collection->len++;
-    }
+    else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+             reply->element[0]->elements == 2)
+        take_rows(collection, reply->element[0]->element[1]);
     collection_finish(collection);
 }
 
@@ -627,49 +634,17 @@ void queue_count_failed(struct queue *queue, queue_number_read *done, void *cont
     redis_command(queue->redis, 0, delayed_counted, count, "ZCARD %s", queue->delayed);
 }
 
-/* One page: its entries, then of each whether somebody has it in hand. */
-struct page {
-    struct queue *queue;
-    queue_failed_read *done;
-    void *context;
-    redisReply *rows; /* the values lie in it, or in the arena */
-    struct arena arena;
-    struct queue_failed_entry *entries;
-    size_t len;
-    size_t answered;
-    struct stream_id delivered; /* by the group; 0-0: it can't be told */
-    struct redis_budget budget;
-    struct error err; /* the first that went wrong */
-};
-
-static void page_finish(struct page *page)
-{
-    if (page->err.code != ERR_NONE)
-        page->done(page->context, -(int)page->err.code, NULL, 0, &page->err);
-    else
-        page->done(page->context, 0, page->entries, page->len, NULL);
-    if (page->rows != NULL)
-        freeReplyObject(page->rows);
-    arena_free(&page->arena);
-    free(page->entries);
-    free(page);
-}
-
-static void page_note(struct page *page, const struct error *err)
-{
-    if (page->err.code == ERR_NONE)
-        page->err = *err;
-}
+/* A page is a collection: its entries, and then of each whether somebody has it in hand. */
 
 /* Whoever reads the stream may keep what it has handled, or die before it removes it, whatever our DSN says. Where that
  * says that entries are removed, a user who may not ask is no fault. */
 static void delivered_read(void *context, const redisReply *reply, const struct error *err)
 {
-    struct page *page = context;
+    struct collection *page = context;
 
     if (err != NULL) {
         if (reply == NULL || !page->queue->dsn.delete_after_ack)
-            page_note(page, err);
+            collection_fail(page, reply, err);
         return;
     }
     const redisReply *group = redis_find_group(reply, page->queue->dsn.group);
@@ -683,67 +658,58 @@ static bool is_behind(struct stream_id id, struct stream_id other)
 }
 
 /* Without a group nobody has anything in hand. */
-static void page_pending_read(void *context, const redisReply *reply, const struct error *err)
+static void in_hand_read(void *context, const redisReply *reply, const struct error *err)
 {
-    struct page *page = context;
-    struct queue_failed_entry *entry = &page->entries[page->answered++];
+    struct collection *page = context;
+    struct queue_entry *entry = &page->entries[page->answered++];
 
     if (err == NULL && reply->elements == 1 && reply->element[0]->elements >= 4)
         entry->idle_ms = reply->element[0]->element[2]->integer;
     else if (err != NULL &&
              (reply == NULL || !bytes_starts_with(redis_text(reply), BYTES("NOGROUP"))))
-        page_note(page, err);
+        collection_fail(page, reply, err);
     entry->handled = entry->idle_ms < 0 && !is_behind(entry->id, page->delivered);
     if (page->answered == page->len)
-        page_finish(page);
+        collection_finish(page);
 }
 
 /* A connection that breaks under this loop answers each request at once: after the last answer the page is
  * gone, so nothing of it is touched behind that. */
-static void ask_who_has_them(struct page *page)
+static void ask_who_has_them(struct collection *page)
 {
     struct queue *queue = page->queue;
-    const struct queue_failed_entry *entries = page->entries;
+    const struct queue_entry *entries = page->entries;
     size_t len = page->len;
 
     redis_command(queue->redis, 0, delivered_read, page, "XINFO GROUPS %s", queue->dsn.stream);
     for (size_t i = 0; i < len; i++)
-        ask_pending(queue, entries[i].id, page_pending_read, page);
+        ask_pending(queue, entries[i].id, in_hand_read, page);
 }
 
 static void page_read(void *context, const redisReply *reply, const struct error *err)
 {
-    struct page *page = context;
+    struct collection *page = context;
 
     if (err != NULL) {
-        page_note(page, err);
-        page_finish(page);
+        collection_fail(page, reply, err);
+        collection_finish(page);
         return;
     }
     page->rows = redis_keep_reply(page->queue->redis);
-    page->entries = xcalloc(reply->elements + 1, sizeof(*page->entries));
-    for (size_t i = 0; i < reply->elements; i++) {
-        struct queue_entry entry;
-
-        if (parse_entry(&page->arena, reply->element[i], &entry))
-            page->entries[page->len++] =
-                (struct queue_failed_entry){.id = entry.id, .value = entry.value, .idle_ms = -1};
-    }
+    take_rows(page, reply);
     if (page->len == 0)
-        page_finish(page);
+        collection_finish(page);
     else
         ask_who_has_them(page);
 }
 
 void queue_read_failed(struct queue *queue, const struct queue_failed_range *range,
-                       queue_failed_read *done, void *context)
+                       queue_entries_read *done, void *context)
 {
-    struct page *page = xcalloc(1, sizeof(*page));
+    struct collection *page = collection_new(queue, range->bytes, done, context);
     struct stream_id from = range->newest_first ? range->last : range->first;
     struct stream_id to = range->newest_first ? range->first : range->last;
 
-    *page = (struct page){
-        .queue = queue, .done = done, .context = context, .budget = {.left = range->bytes}};
     redis_limit_next(queue->redis, &page->budget);
     redis_command(queue->redis, 0, page_read, page,
                   "%s %s " STREAM_ID_FORMAT " " STREAM_ID_FORMAT " COUNT %lu",

@@ -33,6 +33,9 @@ struct queue_entry {
      * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     struct bytes value;
     uint32_t deliveries; /* as the group counts them; 1 for a new entry */
+    /* queue_read_failed alone says: */
+    int64_t idle_ms; /* a consumer of the group has had it in hand for so long; -1: none has */
+    bool handled;    /* the group is through with it, and it stayed in the stream */
 };
 
 typedef void queue_entries_read(void *context, int result, const struct queue_entry *entries,
@@ -131,14 +134,6 @@ void queue_set_deliveries(struct queue *queue, const char *consumer, struct stre
 void queue_add_failed(struct queue *queue, struct bytes entry, struct bytes identity,
                       struct bytes value, queue_number_read *done, void *context);
 
-/* One that is there. */
-struct queue_failed_entry {
-    struct stream_id id;
-    struct bytes value; /* as queue_entry has it */
-    int64_t idle_ms;    /* a consumer of the group has had it in hand for so long; -1: none has */
-    bool handled;       /* the group is through with it, and it stayed in the stream */
-};
-
 struct queue_failed_range {
     struct stream_id first; /* both are in the range */
     struct stream_id last;
@@ -147,11 +142,9 @@ struct queue_failed_range {
     size_t bytes; /* as readings take them */
 };
 
-typedef void queue_failed_read(void *context, int result, const struct queue_failed_entry *entries,
-                               size_t len, const struct error *err);
 /* None where there is no stream yet. */
 void queue_read_failed(struct queue *queue, const struct queue_failed_range *range,
-                       queue_failed_read *done, void *context);
+                       queue_entries_read *done, void *context);
 /* XACK and XDEL of each; number: how many were there. At most QUEUE_ACKNOWLEDGE_MAX at a time. */
 void queue_remove_failed(struct queue *queue, const struct stream_id *ids, size_t len,
                          queue_number_read *done, void *context);

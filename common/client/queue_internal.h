@@ -2,7 +2,6 @@
 #ifndef COMMON_CLIENT_QUEUE_INTERNAL_H
 #define COMMON_CLIENT_QUEUE_INTERNAL_H
 
-#include "common/base/arena.h"
 #include "common/client/queue_group.h"
 #include "common/client/redis.h"
 
