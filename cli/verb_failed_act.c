@@ -9,7 +9,7 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/client/queue.h"
-#include "common/wire/envelope_convert.h"
+#include "common/wire/envelope.h"
 #include "common/wire/fields.h"
 #include "common/wire/stamp.h"
 

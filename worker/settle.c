@@ -5,7 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/sys.h"
 #include "common/wire/delayed.h"
-#include "common/wire/envelope_convert.h"
+#include "common/wire/envelope.h"
 #include "common/wire/json.h"
 #include "common/wire/retry.h"
 #include "common/wire/stamp.h"

@@ -1,4 +1,5 @@
-/* One stream entry: Symfony Messenger's envelope around MqttMessage(topic, payload), in the field `message`.
+/* One stream entry: Symfony Messenger's envelope around MqttMessage(topic, payload), in the field `message`:
+ * envelope_encode.c writes it, envelope.c reads it, envelope_convert.c changes its serializer.
  *
  * Source: Symfony's PhpSerializer and Serializer, and the Redis transport's Connection; their own bytes
  * are in tests/vectors (5.4, 6.4, 7.4), the layers in docs/WIRE.md. Pure; a template belongs to one
@@ -9,6 +10,23 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
+
+/* Names on the wire. */
+#define ENVELOPE_CLASS             "Symfony\\Component\\Messenger\\Envelope"
+#define ENVELOPE_STAMP_CLASS(name) "Symfony\\Component\\Messenger\\Stamp\\" name
+#define ENVELOPE_STAMP_HEADER      "X-Message-Stamp-"
+
+#define ENVELOPE_HEADER_ID          "X-Mqtt-Id"
+#define ENVELOPE_HEADER_RECEIVED_AT "X-Mqtt-Received-At"
+#define ENVELOPE_HEADER_QOS         "X-Mqtt-Qos"
+#define ENVELOPE_HEADER_RETAIN      "X-Mqtt-Retain"
+#define ENVELOPE_HEADER_ENCODING    "X-Mqtt-Encoding" /* base64: the JSON body's payload is */
+#define ENVELOPE_HEADER_TOPIC       "X-Mqtt-Topic"    /* base64 of a topic that is not UTF-8 */
+#define ENVELOPE_HEADER_RAW         "X-Mqtt-Raw"      /* the payload is an entry as it was: */
+#define ENVELOPE_RAW_MESSAGE        "1"            /* its field `message`, which is its only one */
+#define ENVELOPE_RAW_FIELDS         "fields"       /* all its fields: envelope_fields_encode */
+#define ENVELOPE_HEADER_ENTRY       "X-Mqtt-Entry" /* which entry a failed row comes from */
+#define ENVELOPE_HEADER_REDRIVEN    "X-Mqtt-Redriven" /* the failed message that it was */
 
 enum envelope_serializer { ENVELOPE_PHP, ENVELOPE_JSON };
 enum envelope_visibility { ENVELOPE_PUBLIC, ENVELOPE_PROTECTED, ENVELOPE_PRIVATE };
@@ -72,11 +90,12 @@ struct envelope {
     struct bytes message_class;
     size_t properties; /* of the message, topic and payload among them */
     bool raw; /* X-Mqtt-Raw: payload is an entry that could not be decoded (stamp_undecodable) */
-    bool raw_fields; /* and not its field `message` alone, but all its fields (fields.h) */
-    bool redriven;   /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
+    bool
+        raw_fields; /* and not its field `message` alone, but all its fields (envelope_fields_encode) */
+    bool redriven; /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
 };
 
-/* The value is that of the field `message`, or a list of all fields (fields.h): of that `message` is read, else `body`
+/* The value is that of the field `message`, or a list of all fields (envelope_fields_encode): of that `message` is read, else `body`
  * with `headers`. Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
  * bodies, and the failed rows' body and headers alike. -ERR_FORMAT with what is wrong. */
 MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
@@ -94,5 +113,36 @@ MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes 
  * there are none. what: "the entry", for err. -ERR_FORMAT. */
 MUST_CHECK int envelope_split(struct bytes json, const char *what, struct bytes *body,
                               struct bytes *headers, struct arena *arena, struct error *err);
+
+/* A message under the other one of Symfony's two serializers: a transport and its failure transport may have different
+ * ones, and PHP deletes what it can't decode.
+ *
+ *     of the envelope             under the other serializer
+ *     topic, payload              as envelope_encode writes them
+ *     stamps of Symfony's         written anew, as 6.4 does: bus name, stream id, error, failure transport, delay,
+ *                                 redelivery, handled; without the exception's trace and the handler's result
+ *     other stamps, JSON to PHP   stay headers, which PhpSerializer ignores; stamps again on the way back
+ *     other stamps, PHP to JSON   left out
+ *     other headers               stay
+ *
+ * *converted has the format's serializer, which is not the envelope's; it points into the arena. -ERR_FORMAT with what is
+ * in the way: the message is not of the format's class, has other properties beside topic and payload, or one of
+ * Symfony's stamps is not as Symfony writes it. */
+MUST_CHECK int envelope_convert(struct envelope *converted, const struct envelope *envelope,
+                                const struct envelope_format *format, struct arena *arena,
+                                struct error *err);
+
+/* The PhpSerializer's body, for the other codecs of common/wire. */
+struct php_reader;
+
+/* The serialize() text in a body: base64 undone, if it is in base64, and slashes stripped. */
+MUST_CHECK int envelope_php_text(struct bytes *text, struct bytes body, struct arena *arena);
+/* The reverse. */
+void envelope_php_body(struct buf *body, struct bytes text);
+/* `s:5:"topic";` and the like: a property's key as its visibility in the class has it. */
+void envelope_php_key(struct buf *out, enum envelope_visibility visibility, struct bytes class,
+                      const char *name);
+/* Positions a reader at the Envelope object's first pair; *pairs follow. */
+MUST_CHECK int envelope_php_begin(struct php_reader *reader, size_t *pairs);
 
 #endif

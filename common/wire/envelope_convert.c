@@ -1,7 +1,5 @@
-#include "common/wire/envelope_convert.h"
+#include "common/wire/envelope.h"
 
-#include "common/wire/envelope_names.h"
-#include "common/wire/envelope_php.h"
 #include "common/wire/failed.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
@@ -360,7 +358,8 @@ static bool stays(struct bytes name)
     if (bytes_starts_with(name, prefix))
         return find_known(bytes_slice(name, prefix.len, name.len)) == NULL;
     return !bytes_equal_text(name, "type") && !bytes_equal_text(name, "Content-Type") &&
-           !bytes_equal_text(name, HEADER_ENCODING) && !bytes_equal_text(name, HEADER_TOPIC);
+           !bytes_equal_text(name, ENVELOPE_HEADER_ENCODING) &&
+           !bytes_equal_text(name, ENVELOPE_HEADER_TOPIC);
 }
 
 static int append_others(struct buf *out, struct bytes headers, struct arena *arena)
@@ -412,10 +411,10 @@ static void append_encoding(struct buf *headers, const struct envelope *envelope
     struct buf text = {0};
 
     if (!bytes_is_utf8(envelope->payload))
-        append_member(headers, BYTES(HEADER_ENCODING), BYTES("base64"));
+        append_member(headers, BYTES(ENVELOPE_HEADER_ENCODING), BYTES("base64"));
     if (!bytes_is_utf8(envelope->topic)) {
         base64_encode(&text, envelope->topic);
-        append_member(headers, BYTES(HEADER_TOPIC), buf_bytes(&text));
+        append_member(headers, BYTES(ENVELOPE_HEADER_TOPIC), buf_bytes(&text));
     }
     buf_free(&text);
 }

@@ -2,8 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/wire/envelope_names.h"
-#include "common/wire/envelope_php.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
@@ -312,15 +310,15 @@ static void append_metadata(struct envelope_template *template, struct buf *out,
 {
     if (out->len > 1)
         buf_append_char(out, ',');
-    buf_append(out, BYTES("\"" HEADER_ID "\":\""));
+    buf_append(out, BYTES("\"" ENVELOPE_HEADER_ID "\":\""));
     char *start = buf_reserve(out, message->id.len * 6 + ESCAPE_SLACK);
     char *end = escape_put(start, &template->header_table, message->id);
     out->len += (size_t)(end - start);
-    buf_append(out, BYTES("\",\"" HEADER_RECEIVED_AT "\":\""));
+    buf_append(out, BYTES("\",\"" ENVELOPE_HEADER_RECEIVED_AT "\":\""));
     append_received_at(template, out, message->received_us);
-    buf_append(out, BYTES("\",\"" HEADER_QOS "\":\""));
+    buf_append(out, BYTES("\",\"" ENVELOPE_HEADER_QOS "\":\""));
     buf_append_char(out, (char)('0' + message->qos));
-    buf_append(out, BYTES("\",\"" HEADER_RETAIN "\":\""));
+    buf_append(out, BYTES("\",\"" ENVELOPE_HEADER_RETAIN "\":\""));
     buf_append_char(out, message->retained ? '1' : '0');
     buf_append_char(out, '"');
 }
@@ -344,9 +342,9 @@ static void mend_for_json(struct envelope_template *template, struct bytes *topi
                           struct bytes payload)
 {
     if (!bytes_is_utf8(payload))
-        buf_append(&template->all_headers, BYTES(",\"" HEADER_ENCODING "\":\"base64\""));
+        buf_append(&template->all_headers, BYTES(",\"" ENVELOPE_HEADER_ENCODING "\":\"base64\""));
     if (!bytes_is_utf8(*topic)) {
-        append_base64_member(&template->all_headers, HEADER_TOPIC, *topic);
+        append_base64_member(&template->all_headers, ENVELOPE_HEADER_TOPIC, *topic);
         buf_clear(&template->topic);
         json_make_utf8(&template->topic, *topic);
         *topic = buf_bytes(&template->topic);

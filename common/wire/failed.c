@@ -1,7 +1,6 @@
 #include "common/wire/failed.h"
 
-#include "common/wire/envelope_names.h"
-#include "common/wire/envelope_php.h"
+#include "common/wire/envelope.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
@@ -305,7 +304,7 @@ void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
         envelope_decode_parts(&failed->envelope, body, headers, arena, &failed->why) == 0;
     failed->envelope.serializer =
         bytes_starts_with(body, BYTES("{")) ? ENVELOPE_JSON : ENVELOPE_PHP;
-    failed->entry = header_of(failed->envelope.headers, HEADER_ENTRY, arena);
+    failed->entry = header_of(failed->envelope.headers, ENVELOPE_HEADER_ENTRY, arena);
     if (failed->envelope.serializer == ENVELOPE_JSON) {
         failed->is_readable = read_json(&reading) == 0;
     } else {
@@ -332,9 +331,9 @@ static int64_t added_us(struct bytes name)
 
 int64_t failed_came_us(struct bytes headers, struct arena *arena)
 {
-    int64_t us = envelope_time(header_of(headers, HEADER_RECEIVED_AT, arena));
+    int64_t us = envelope_time(header_of(headers, ENVELOPE_HEADER_RECEIVED_AT, arena));
 
     if (us <= 0) /* the identity names the entry that failed first */
-        us = added_us(header_of(headers, HEADER_ID, arena));
-    return us > 0 ? us : added_us(header_of(headers, HEADER_ENTRY, arena));
+        us = added_us(header_of(headers, ENVELOPE_HEADER_ID, arena));
+    return us > 0 ? us : added_us(header_of(headers, ENVELOPE_HEADER_ENTRY, arena));
 }

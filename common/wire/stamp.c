@@ -1,7 +1,6 @@
 #include "common/wire/stamp.h"
 
-#include "common/wire/envelope_names.h"
-#include "common/wire/envelope_php.h"
+#include "common/wire/envelope.h"
 #include "common/wire/fields.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
@@ -9,7 +8,8 @@
 
 #include <stdlib.h>
 
-#define HISTORY_SIZE 10 /* Symfony's default */
+#define HISTORY_SIZE      10 /* Symfony's default */
+#define UNDECODABLE_TOPIC "$undecodable"
 
 const struct bytes STAMP_NAMES[STAMP_CLASSES] = {
     [STAMP_MESSAGE_ID] = BYTES(ENVELOPE_STAMP_CLASS("TransportMessageIdStamp")),
@@ -131,14 +131,14 @@ static int name_headers(struct buf *headers, struct bytes stamped, const struct 
                         const struct stamp_failure *failure, struct arena *arena)
 {
     bool redriven = failure->redriven.len > 0;
-    const char *last = redriven ? HEADER_REDRIVEN : HEADER_ENTRY;
+    const char *last = redriven ? ENVELOPE_HEADER_REDRIVEN : ENVELOPE_HEADER_ENTRY;
     struct buf named = {0};
     int failed;
 
     if (redriven)
-        failed = set_header(&named, stamped, HEADER_ENTRY, BYTES_NONE, arena);
+        failed = set_header(&named, stamped, ENVELOPE_HEADER_ENTRY, BYTES_NONE, arena);
     else
-        failed = add_header(&named, stamped, HEADER_ID,
+        failed = add_header(&named, stamped, ENVELOPE_HEADER_ID,
                             envelope->mqtt_id.len == 0 ? failure->identity : BYTES_NONE, arena);
     if (failed == 0)
         failed = add_header(headers, buf_bytes(&named), last,
@@ -185,7 +185,8 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
                        struct bytes value, const struct stamp_failure *failure)
 {
     struct envelope_message message = {.topic = BYTES(UNDECODABLE_TOPIC), .payload = value};
-    struct bytes form = fields_is_list(value) ? BYTES(RAW_FIELDS) : BYTES(RAW_MESSAGE);
+    struct bytes form =
+        fields_is_list(value) ? BYTES(ENVELOPE_RAW_FIELDS) : BYTES(ENVELOPE_RAW_MESSAGE);
     struct envelope_format plain = *format;
     struct envelope_template *template;
     struct arena arena = {0};
@@ -200,7 +201,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
 
     /* What was just written can be read, or this program is wrong. */
     if (envelope_decode(&envelope, buf_bytes(&entry), &arena, NULL) < 0 ||
-        set_header(&marked, envelope.headers, HEADER_RAW, form, &arena) < 0)
+        set_header(&marked, envelope.headers, ENVELOPE_HEADER_RAW, form, &arena) < 0)
         abort();
     envelope.headers = buf_bytes(&marked);
     if (stamp_failure(body, headers, &envelope, failure, NULL) < 0)

@@ -1,7 +1,7 @@
 #include "common/wire/stamp_body.h"
 
 #include "common/base/clock.h"
-#include "common/wire/envelope_names.h"
+#include "common/wire/envelope.h"
 #include "common/wire/json.h"
 
 #include <stdlib.h>

@@ -2,8 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/wire/envelope_names.h"
-#include "common/wire/envelope_php.h"
+#include "common/wire/envelope.h"
 #include "common/wire/php.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * same message in the stream, counted anew, and can fail and be sent again; with the other serializer as well. Without a NUL: a point in time as an
  * operator writes it. */
 #include "cli/moment.h"
-#include "common/wire/envelope_convert.h"
+#include "common/wire/envelope.h"
 #include "common/wire/failed.h"
 #include "common/wire/stamp.h"
 

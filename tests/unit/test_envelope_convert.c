@@ -1,7 +1,6 @@
 /* A message under the other serializer, and back. */
-#include "common/wire/envelope_convert.h"
+#include "common/wire/envelope.h"
 
-#include "common/wire/envelope_names.h"
 #include "common/wire/failed.h"
 #include "tests/unit/envelope_case.h"
 

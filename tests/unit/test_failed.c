@@ -1,6 +1,6 @@
 #include "common/wire/failed.h"
 
-#include "common/wire/envelope_names.h"
+#include "common/wire/envelope.h"
 #include "common/wire/stamp.h"
 #include "tests/unit/vectors.h"
 
