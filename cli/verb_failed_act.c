@@ -10,7 +10,6 @@
 #include "common/base/clock.h"
 #include "common/client/queue.h"
 #include "common/wire/envelope.h"
-#include "common/wire/fields.h"
 #include "common/wire/stamp.h"
 
 #include <cjson/cJSON.h>
@@ -247,7 +246,7 @@ static bool can_be_added(struct bytes fields)
     struct bytes *words;
     size_t len;
 
-    if (fields_words(&words, &len, fields) < 0)
+    if (envelope_fields_words(&words, &len, fields) < 0)
         return false;
     free(words);
     return len >= 2 && len <= QUEUE_WORDS_MAX;

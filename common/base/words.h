@@ -18,9 +18,9 @@
 MUST_CHECK int words_split(char ***words, struct bytes text, struct error *err);
 void words_free(char **words); /* NULL is allowed */
 
-/* "Did you mean …?": the known name that is nearest to a mistyped one. Feed each candidate in turn; `best` is the nearest
- * so far, NULL while none is near enough to be worth naming (a third of the name's length, at least 1). Zero-initialise
- * but for `name`. */
+/* "Did you mean …?": the known name that is nearest to a mistyped one. Feed each candidate in turn; `best` is the
+ * nearest so far, NULL while none is near enough to be worth naming (a third of the name's length, at least 1).
+ * Zero-initialise but for `name`. */
 struct words_nearest {
     struct bytes name;
     const char *best;

@@ -2,7 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/client/queue_internal.h"
-#include "common/wire/fields.h"
+#include "common/wire/envelope.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -580,7 +580,7 @@ void queue_redrive(struct queue *queue, const char *id, const char *behind, stru
     struct bytes *words;
     size_t len;
 
-    bool has_fields = fields_words(&words, &len, value) == 0 && len > 0;
+    bool has_fields = envelope_fields_words(&words, &len, value) == 0 && len > 0;
     send_redrive(queue, id, behind, has_fields ? words : message, has_fields ? len : 2, call);
     free(words);
 }

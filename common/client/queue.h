@@ -96,8 +96,8 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
                   queue_done *done, void *context);
 
 /* Adds one value under an identity, once in seven days however often it is asked for: number is 0 if
- * it was done before, else 1. The mark does not matter. A list of fields (wire/fields.h), of QUEUE_WORDS_MAX words at
- * most, is added as these. -ERR_FULL: it would push out of the stream what waits there (stream_max_entries).
+ * it was done before, else 1. The mark does not matter. A list of fields (envelope_fields_encode), of
+ * QUEUE_WORDS_MAX words at most, is added as these. -ERR_FULL: it would push out of the stream what waits there (stream_max_entries).
  * behind, unless NULL, is the identity of the one that goes before it: -ERR_FENCED while that has not been added. */
 #define QUEUE_WORDS_MAX 4000
 void queue_redrive(struct queue *queue, const char *id, const char *behind, struct bytes value,

@@ -3,7 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/arena.h"
 #include "common/client/queue_internal.h"
-#include "common/wire/fields.h"
+#include "common/wire/envelope.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -385,7 +385,7 @@ static struct bytes encode_fields(struct arena *arena, const redisReply *fields)
 
     for (size_t i = 0; i < fields->elements; i++)
         words[i] = redis_text(fields->element[i]);
-    fields_encode(&list, words, fields->elements);
+    envelope_fields_encode(&list, words, fields->elements);
     free(words);
     struct bytes value = arena_copy(arena, buf_bytes(&list));
     buf_free(&list);
@@ -403,7 +403,7 @@ static struct bytes value_of(struct arena *arena, const redisReply *fields)
         return (struct bytes){NULL, len};
     struct bytes value = redis_text(fields->element[1]);
     if (fields->elements == 2 && bytes_equal_text(redis_text(fields->element[0]), "message") &&
-        !fields_is_list(value))
+        !envelope_fields_is_list(value))
         return value;
     return encode_fields(arena, fields);
 }

@@ -29,7 +29,7 @@ struct queue_reader {
  * never is. */
 struct queue_entry {
     struct stream_id id;
-    /* The field `message`, or a list of all fields where there are others (wire/fields.h).
+    /* The field `message`, or a list of all fields where there are others (envelope_fields_encode).
      * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     struct bytes value;
     uint32_t deliveries; /* as the group counts them; 1 for a new entry */

@@ -1,10 +1,11 @@
 #include "common/wire/envelope.h"
 
+#include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/wire/fields.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const char *envelope_serializer_name(enum envelope_serializer serializer)
@@ -455,8 +456,8 @@ static int decode_message(struct envelope *envelope, struct bytes value, struct 
 }
 
 /* As Symfony 8.2 reads what others add. php-redis may have wrapped both. */
-static int decode_body(struct envelope *envelope, const struct fields *fields, struct arena *arena,
-                       struct error *err)
+static int decode_body(struct envelope *envelope, const struct envelope_fields *fields,
+                       struct arena *arena, struct error *err)
 {
     struct bytes body, headers;
 
@@ -469,11 +470,11 @@ static int decode_body(struct envelope *envelope, const struct fields *fields, s
 int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
                     struct error *err)
 {
-    struct fields fields;
+    struct envelope_fields fields;
 
-    if (!fields_is_list(value))
+    if (!envelope_fields_is_list(value))
         return decode_message(envelope, value, arena, err);
-    if (fields_decode(&fields, value) < 0)
+    if (envelope_fields_decode(&fields, value) < 0)
         return error_set(err, ERR_FORMAT, "the entry is not the list of fields it begins as");
     if (fields.message.data != NULL)
         return decode_message(envelope, fields.message, arena, err);
@@ -504,4 +505,80 @@ int envelope_join(struct buf *value, struct bytes body, struct bytes headers, bo
         buf_append(value, buf_bytes(&json));
     buf_free(&json);
     return failed;
+}
+
+bool envelope_fields_is_list(struct bytes value)
+{
+    return bytes_starts_with(value, BYTES("a:"));
+}
+
+void envelope_fields_encode(struct buf *out, const struct bytes *words, size_t len)
+{
+    buf_append(out, BYTES("a:"));
+    buf_append_u64(out, len);
+    buf_append(out, BYTES(":{"));
+    for (size_t i = 0; i < len; i++) {
+        php_write_int(out, (int64_t)i);
+        php_write_string(out, words[i]);
+    }
+    buf_append_char(out, '}');
+}
+
+static int read_word(struct php_reader *reader, struct bytes *word)
+{
+    struct php_value key, value;
+
+    if (php_read_key(reader, &key) < 0 || php_read(reader, &value) < 0 || value.type != PHP_STRING)
+        return -ERR_FORMAT;
+    *word = value.text;
+    return 0;
+}
+
+static void take(struct envelope_fields *fields, struct bytes name, struct bytes value)
+{
+    if (bytes_equal_text(name, "message"))
+        fields->message = value;
+    else if (bytes_equal_text(name, "body"))
+        fields->body = value;
+    else if (bytes_equal_text(name, "headers"))
+        fields->headers = value;
+}
+
+int envelope_fields_words(struct bytes **words, size_t *len, struct bytes value)
+{
+    struct php_reader reader = {.text = value};
+    struct php_value list;
+
+    *words = NULL;
+    *len = 0;
+    if (php_read(&reader, &list) < 0 || list.type != PHP_ARRAY || list.count % 2 != 0)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < list.count; i++) {
+        if ((i & (i - 1)) == 0) /* the count is not to be trusted */
+            *words = xrealloc(*words, (2 * i + 1) * sizeof(**words));
+        if (read_word(&reader, &(*words)[i]) < 0)
+            goto malformed;
+        *len = i + 1;
+    }
+    if (php_read_end(&reader) == 0 && php_at_end(&reader))
+        return 0;
+malformed:
+    free(*words);
+    *words = NULL;
+    *len = 0;
+    return -ERR_FORMAT;
+}
+
+int envelope_fields_decode(struct envelope_fields *fields, struct bytes value)
+{
+    struct bytes *words;
+    size_t len;
+
+    *fields = (struct envelope_fields){0};
+    if (envelope_fields_words(&words, &len, value) < 0)
+        return -ERR_FORMAT;
+    for (size_t i = 0; i < len; i += 2)
+        take(fields, words[i], words[i + 1]);
+    free(words);
+    return 0;
 }

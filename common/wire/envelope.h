@@ -95,9 +95,9 @@ struct envelope {
     bool redriven; /* X-Mqtt-Redriven: it came from the failure transport (stamp_redriven) */
 };
 
-/* The value is that of the field `message`, or a list of all fields (envelope_fields_encode): of that `message` is read, else `body`
- * with `headers`. Accepts both Redis forms (wrapped or bare JSON), both serializers, any property visibility, base64
- * bodies, and the failed rows' body and headers alike. -ERR_FORMAT with what is wrong. */
+/* The value is that of the field `message`, or a list of all fields (envelope_fields_encode): of that `message` is
+ * read, else `body` with `headers`. Accepts both Redis forms (wrapped or bare JSON), both serializers, any property
+ * visibility, base64 bodies, and the failed rows' body and headers alike. -ERR_FORMAT with what is wrong. */
 MUST_CHECK int envelope_decode(struct envelope *envelope, struct bytes value, struct arena *arena,
                                struct error *err);
 /* The same from a body and a headers text (a row of messenger_messages). */
@@ -105,14 +105,37 @@ MUST_CHECK int envelope_decode_parts(struct envelope *envelope, struct bytes bod
                                      struct bytes headers, struct arena *arena, struct error *err);
 /* "2026-11-24T10:00:00.123456Z" in µs since 1970; 0 if it is not of that form. */
 int64_t envelope_time(struct bytes text);
-/* The reverse: the field's value of a body and a headers text, both as they are. -ERR_FORMAT: the body is not UTF-8, the
- * headers are no JSON. */
+/* The reverse: the field's value of a body and a headers text, both as they are. -ERR_FORMAT: the body is not UTF-8,
+ * the headers are no JSON. */
 MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes headers,
                              bool redis_serialized, struct error *err);
-/* The raw texts of the members `body`, which is a string, and `headers` of a JSON object; *headers stays as it is where
- * there are none. what: "the entry", for err. -ERR_FORMAT. */
+/* The raw texts of the members `body`, which is a string, and `headers` of a JSON object; *headers stays as it is
+ * where there are none. what: "the entry", for err. -ERR_FORMAT. */
 MUST_CHECK int envelope_split(struct bytes json, const char *what, struct bytes *body,
                               struct bytes *headers, struct arena *arena, struct error *err);
+
+/* All fields of a stream entry as one value, where it is more than the one field `message` that Symfony writes:
+ * PHP's serialized list of what XADD was given, names and values in turns,
+ *
+ *     a:4:{i:0;s:6:"device";i:1;s:7:"probe-7";i:2;s:4:"temp";i:3;s:4:"21.5";}
+ *
+ * Any bytes go into it and come out of it, and `XADD <stream> * ...unserialize($payload)` restores the entry. A
+ * `message` alone that begins as such a list does is written in this form, too: what begins like that is one. */
+bool envelope_fields_is_list(struct bytes value);
+void envelope_fields_encode(struct buf *out, const struct bytes *words, size_t len);
+/* The reverse: allocates the list, which is the caller's to free; its bytes point into the value. -ERR_FORMAT: it only
+ * begins as a list. */
+MUST_CHECK int envelope_fields_words(struct bytes **words, size_t *len, struct bytes value);
+
+/* What Messenger reads; data NULL: there is no such field. Of two with one name the last counts, as in PHP. */
+struct envelope_fields {
+    struct bytes message;
+    struct bytes body;    /* since Symfony 8.2, where there is no `message` */
+    struct bytes headers; /* beside `body` */
+};
+
+/* -ERR_FORMAT likewise. The bytes point into the value. */
+MUST_CHECK int envelope_fields_decode(struct envelope_fields *fields, struct bytes value);
 
 /* A message under the other one of Symfony's two serializers: a transport and its failure transport may have different
  * ones, and PHP deletes what it can't decode.
@@ -125,8 +148,8 @@ MUST_CHECK int envelope_split(struct bytes json, const char *what, struct bytes 
  *     other stamps, PHP to JSON   left out
  *     other headers               stay
  *
- * *converted has the format's serializer, which is not the envelope's; it points into the arena. -ERR_FORMAT with what is
- * in the way: the message is not of the format's class, has other properties beside topic and payload, or one of
+ * *converted has the format's serializer, which is not the envelope's; it points into the arena. -ERR_FORMAT with what
+ * is in the way: the message is not of the format's class, has other properties beside topic and payload, or one of
  * Symfony's stamps is not as Symfony writes it. */
 MUST_CHECK int envelope_convert(struct envelope *converted, const struct envelope *envelope,
                                 const struct envelope_format *format, struct arena *arena,

@@ -1,7 +1,6 @@
 #include "common/wire/stamp.h"
 
 #include "common/wire/envelope.h"
-#include "common/wire/fields.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 #include "common/wire/stamp_body.h"
@@ -186,7 +185,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
 {
     struct envelope_message message = {.topic = BYTES(UNDECODABLE_TOPIC), .payload = value};
     struct bytes form =
-        fields_is_list(value) ? BYTES(ENVELOPE_RAW_FIELDS) : BYTES(ENVELOPE_RAW_MESSAGE);
+        envelope_fields_is_list(value) ? BYTES(ENVELOPE_RAW_FIELDS) : BYTES(ENVELOPE_RAW_MESSAGE);
     struct envelope_format plain = *format;
     struct envelope_template *template;
     struct arena arena = {0};

@@ -43,10 +43,10 @@ MUST_CHECK int stamp_redriven(struct buf *body, struct buf *headers,
                               const struct envelope *envelope, struct bytes failed_id,
                               int64_t now_us, struct error *err);
 
-/* A stream entry that can't be decoded, as an envelope that PHP can show and ours can restore: a
- * MqttMessage with topic "$undecodable" whose payload is the entry's value as it was, the header
- * X-Mqtt-Raw (1, or `fields` for a list of all fields), and the failure's stamps. envelope_decode_parts sets `raw` for it. The format's
- * message_class is not empty. */
+/* A stream entry that can't be decoded, as an envelope that PHP can show and ours can restore: a MqttMessage with
+ * topic "$undecodable" whose payload is the entry's value as it was, the header X-Mqtt-Raw (1, or `fields` for a list
+ * of all fields), and the failure's stamps. envelope_decode_parts sets `raw` for it. The format's message_class is not
+ * empty. */
 void stamp_undecodable(struct buf *body, struct buf *headers, const struct envelope_format *format,
                        struct bytes value, const struct stamp_failure *failure);
 

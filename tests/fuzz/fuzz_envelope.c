@@ -1,7 +1,6 @@
 /* Entries from outside, and messages of any bytes in every format. The first byte says which:
  * bit 7 set, the rest is an entry's field; else bits 0-5 are the format, the next byte the topic's length. */
 #include "common/wire/envelope.h"
-#include "common/wire/fields.h"
 #include "common/wire/json.h"
 
 #include <stdlib.h>
@@ -83,12 +82,12 @@ static void encode_any(uint8_t flags, struct bytes topic, struct bytes payload, 
 static void list_any(struct bytes name, struct bytes value)
 {
     const struct bytes words[] = {name, value, BYTES("body"), value};
-    struct fields fields;
+    struct envelope_fields fields;
     struct buf list = {0};
 
-    fields_encode(&list, words, 4);
-    require(fields_is_list(buf_bytes(&list)));
-    require(fields_decode(&fields, buf_bytes(&list)) == 0);
+    envelope_fields_encode(&list, words, 4);
+    require(envelope_fields_is_list(buf_bytes(&list)));
+    require(envelope_fields_decode(&fields, buf_bytes(&list)) == 0);
     require(bytes_equal(fields.body, value));
     require((fields.message.data != NULL) == bytes_equal_text(name, "message"));
     buf_free(&list);

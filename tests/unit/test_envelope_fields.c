@@ -1,6 +1,5 @@
 /* A stream entry's fields as one value. */
 #include "common/wire/envelope.h"
-#include "common/wire/fields.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,11 +24,11 @@ static void test_a_list_is_what_php_unserializes_into_xadd_s_words(void **state)
     struct buf list = {0};
 
     (void)state;
-    fields_encode(&list, words, 6);
+    envelope_fields_encode(&list, words, 6);
     assert_bytes(buf_bytes(&list),
                  BYTES("a:6:{i:0;s:6:\"device\";i:1;s:7:\"probe-7\";i:2;s:2:\"\0\xFF"
                        "\";i:3;s:0:\"\";i:4;s:6:\"device\";i:5;s:5:\"again\";}"));
-    assert_true(fields_is_list(buf_bytes(&list)));
+    assert_true(envelope_fields_is_list(buf_bytes(&list)));
     buf_free(&list);
 }
 
@@ -44,15 +43,15 @@ static void test_xadd_s_words_come_out_of_a_list_as_they_went_in(void **state)
     size_t len;
 
     (void)state;
-    fields_encode(&list, words, 6);
-    assert_int_equal(fields_words(&out, &len, buf_bytes(&list)), 0);
+    envelope_fields_encode(&list, words, 6);
+    assert_int_equal(envelope_fields_words(&out, &len, buf_bytes(&list)), 0);
     assert_int_equal(len, 6);
     for (size_t i = 0; i < len; i++)
         assert_bytes(out[i], words[i]);
     free(out);
     buf_free(&list);
     for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
-        assert_int_equal(fields_words(&out, &len, bytes_of(malformed[i])), -ERR_FORMAT);
+        assert_int_equal(envelope_fields_words(&out, &len, bytes_of(malformed[i])), -ERR_FORMAT);
         assert_null(out);
     }
 }
@@ -63,17 +62,17 @@ static void test_what_messenger_reads_is_found_and_the_last_of_a_name_counts(voi
         BYTES("body"), BYTES("first"), BYTES("x"),    BYTES("y"),       BYTES("headers"),
         BYTES("{}"),   BYTES("body"),  BYTES("last"), BYTES("message"), BYTES("")};
     struct buf list = {0};
-    struct fields fields;
+    struct envelope_fields fields;
 
     (void)state;
-    fields_encode(&list, words, 6);
-    assert_int_equal(fields_decode(&fields, buf_bytes(&list)), 0);
+    envelope_fields_encode(&list, words, 6);
+    assert_int_equal(envelope_fields_decode(&fields, buf_bytes(&list)), 0);
     assert_bytes(fields.body, BYTES("first"));
     assert_bytes(fields.headers, BYTES("{}"));
     assert_null(fields.message.data);
     buf_clear(&list);
-    fields_encode(&list, words, 10);
-    assert_int_equal(fields_decode(&fields, buf_bytes(&list)), 0);
+    envelope_fields_encode(&list, words, 10);
+    assert_int_equal(envelope_fields_decode(&fields, buf_bytes(&list)), 0);
     assert_bytes(fields.body, BYTES("last"));
     assert_non_null(fields.message.data);
     buf_free(&list);
@@ -89,11 +88,11 @@ static void test_what_only_begins_as_a_list_is_refused(void **state)
                                          "a:2:{i:0;s:9:\"x\";i:1;s:1:\"y\";}",
                                          "a:4:{i:0;s:1:\"x\";i:1;s:1:\"y\";}",
                                          "a:99999999999:{i:0;s:1:\"x\";i:1;s:1:\"y\";}"};
-    struct fields fields;
+    struct envelope_fields fields;
 
     (void)state;
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
-        assert_int_equal(fields_decode(&fields, bytes_of(values[i])), -ERR_FORMAT);
+        assert_int_equal(envelope_fields_decode(&fields, bytes_of(values[i])), -ERR_FORMAT);
 }
 
 static int decode(struct envelope *envelope, const struct bytes *words, size_t len,
@@ -101,7 +100,7 @@ static int decode(struct envelope *envelope, const struct bytes *words, size_t l
 {
     struct buf list = {0};
 
-    fields_encode(&list, words, len);
+    envelope_fields_encode(&list, words, len);
     struct bytes value = arena_copy(arena, buf_bytes(&list));
     buf_free(&list);
     return envelope_decode(envelope, value, arena, NULL);
