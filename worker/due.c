@@ -1,7 +1,7 @@
 #include "worker/due.h"
 
 #include "common/base/clock.h"
-#include "common/wire/delayed.h"
+#include "common/wire/retry.h"
 
 #define PAGE     256
 #define EVERY_MS 1000 /* PHP's workers add to the delayed set as well */
@@ -54,7 +54,7 @@ static void move(struct due *due, struct bytes member, struct buf *value, struct
     struct error err;
 
     buf_clear(value);
-    if (delayed_to_value(value, member, queue_dsn(queue)->redis_serialized, arena, &err) < 0) {
+    if (retry_member_to_value(value, member, queue_dsn(queue)->redis_serialized, arena, &err) < 0) {
         buf_clear(value);
         buf_append(value, member);
     }

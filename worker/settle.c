@@ -4,7 +4,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/sys.h"
-#include "common/wire/delayed.h"
 #include "common/wire/envelope.h"
 #include "common/wire/json.h"
 #include "common/wire/retry.h"
@@ -261,8 +260,8 @@ static void send_retry(struct settle *settle, struct entry *entry, const char *c
     snprintf(uniqid, sizeof(uniqid), "%016" PRIx64, sys_random_u64());
     buf_clear(&settle->member);
     if (stamp_failure(&settle->body, &settle->headers, &entry->envelope, &failure, &err) < 0 ||
-        delayed_encode(&settle->member, buf_bytes(&settle->body), buf_bytes(&settle->headers),
-                       bytes_of(uniqid), &err) < 0) {
+        retry_member_encode(&settle->member, buf_bytes(&settle->body), buf_bytes(&settle->headers),
+                            bytes_of(uniqid), &err) < 0) {
         settle_undecodable(entry, err.text);
         return;
     }

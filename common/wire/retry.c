@@ -1,5 +1,9 @@
 #include "common/wire/retry.h"
 
+#include "common/wire/envelope.h"
+#include "common/wire/json.h"
+#include "common/wire/php.h"
+
 #include <math.h>
 
 bool retry_is_allowed(const struct retry_strategy *strategy, int64_t retry_count)
@@ -23,4 +27,46 @@ int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_coun
     if (!(delay < (double)RETRY_DELAY_MAX_MS))
         return RETRY_DELAY_MAX_MS;
     return delay > 0 ? (int64_t)ceil(delay) : 0;
+}
+
+int retry_member_encode(struct buf *member, struct bytes body, struct bytes headers,
+                        struct bytes uniqid, struct error *err)
+{
+    struct buf json = {0};
+    int failed = envelope_join(&json, body, headers, false, err);
+
+    if (failed == 0) {
+        json.len--; /* the brace goes behind one more member */
+        buf_append(&json, BYTES(",\"uniqid\":"));
+        if (json_quote_php(&json, uniqid) < 0)
+            failed = error_set(err, ERR_FORMAT, "the uniqid is not UTF-8");
+        buf_append_char(&json, '}');
+    }
+    if (failed == 0)
+        buf_append(member, buf_bytes(&json));
+    buf_free(&json);
+    return failed;
+}
+
+int retry_member_to_value(struct buf *value, struct bytes member, bool redis_serialized,
+                          struct arena *arena, struct error *err)
+{
+    struct bytes body, headers = BYTES("[]");
+    struct buf json = {0};
+
+    if (envelope_split(member, "the delayed member", &body, &headers, arena, err) < 0)
+        return -ERR_FORMAT;
+
+    /* Both texts as they are: nothing is changed by a delay. */
+    buf_append(&json, BYTES("{\"body\":"));
+    buf_append(&json, body);
+    buf_append(&json, BYTES(",\"headers\":"));
+    buf_append(&json, headers);
+    buf_append_char(&json, '}');
+    if (redis_serialized)
+        php_write_string(value, buf_bytes(&json));
+    else
+        buf_append(value, buf_bytes(&json));
+    buf_free(&json);
+    return 0;
 }

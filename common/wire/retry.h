@@ -1,9 +1,11 @@
-/* Symfony's MultiplierRetryStrategy: whether and when. Pure. */
+/* A message that is tried again: whether and when, by Symfony's MultiplierRetryStrategy, and the member of the delayed
+ * set in which it waits. Pure. */
 #ifndef COMMON_WIRE_RETRY_H
 #define COMMON_WIRE_RETRY_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "common/base/arena.h"
+#include "common/base/buf.h"
+#include "common/base/error.h"
 
 /* No wait is longer, whatever the settings say: a century, so that a time of day plus a wait always
  * fits. */
@@ -22,5 +24,15 @@ bool retry_is_allowed(const struct retry_strategy *strategy, int64_t retry_count
 /* The wait before retry number retry_count + 1: delay * multiplier ^ retry_count, jittered, at most
  * max_delay. `random` is any 64-bit number: the jitter's source. */
 int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_count, uint64_t random);
+
+/* A member of the delayed set `<stream>__queue`: {"body":…,"headers":…,"uniqid":"…"}, bare JSON; its score is the time
+ * it falls due, in ms. Source: Symfony's Redis transport, Connection::add. uniqid makes members that are otherwise
+ * equal two: any short ASCII text. body and headers as in struct envelope (headers is raw JSON). */
+MUST_CHECK int retry_member_encode(struct buf *member, struct bytes body, struct bytes headers,
+                                   struct bytes uniqid, struct error *err);
+
+/* The stream entry's `message` value for a member: without uniqid, wrapped or not. */
+MUST_CHECK int retry_member_to_value(struct buf *value, struct bytes member, bool redis_serialized,
+                                     struct arena *arena, struct error *err);
 
 #endif

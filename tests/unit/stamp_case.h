@@ -4,9 +4,9 @@
 
 #include "common/wire/stamp.h"
 
-#include "common/wire/delayed.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
+#include "common/wire/retry.h"
 #include "tests/unit/vectors.h"
 
 #include <time.h>

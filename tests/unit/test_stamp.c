@@ -146,9 +146,9 @@ static void test_a_first_retry_is_stamped_as_symfony_stamps_it(void **state)
         assert_bytes(buf_bytes(&subject.headers), expected.envelope.headers);
 
         /* And the member as a whole, where nothing had to be put in order. */
-        assert_int_equal(delayed_encode(&member, buf_bytes(&subject.body),
-                                        buf_bytes(&subject.headers), bytes_of(history->uniqid),
-                                        &err),
+        assert_int_equal(retry_member_encode(&member, buf_bytes(&subject.body),
+                                             buf_bytes(&subject.headers), bytes_of(history->uniqid),
+                                             &err),
                          0);
         if (bytes_equal(buf_bytes(&body), expected.envelope.body))
             assert_bytes(buf_bytes(&member), vector_read(&file, history->version,
@@ -384,11 +384,11 @@ static void test_binary_messages_and_metadata_survive_failures_and_delays(void *
             subject_stamp(&subject, &failure);
             buf_clear(&member);
             buf_clear(&value);
-            assert_int_equal(delayed_encode(&member, subject.envelope.body,
-                                            subject.envelope.headers, BYTES("u"), &err),
+            assert_int_equal(retry_member_encode(&member, subject.envelope.body,
+                                                 subject.envelope.headers, BYTES("u"), &err),
                              0);
             assert_int_equal(
-                delayed_to_value(&value, buf_bytes(&member), true, &subject.arena, &err), 0);
+                retry_member_to_value(&value, buf_bytes(&member), true, &subject.arena, &err), 0);
             assert_int_equal(envelope_decode(&subject.envelope,
                                              arena_copy(&subject.arena, buf_bytes(&value)),
                                              &subject.arena, &err),
