@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPOOL_ID_LENGTH 32
+
 /* What a value and all that is decoded of it take, in lengths of the value: no more than this but for values that
  * are base64 within escapes. */
 #define DECODED_MAX 3
@@ -141,4 +143,42 @@ void entry_free(struct entry *entry)
     drop_answer(entry);
     arena_free(&entry->arena);
     free(entry);
+}
+
+/* Of an identity `<spool id>-<sequence>`. */
+static bool read_sequence(struct bytes identity, uint64_t *sequence)
+{
+    return identity.len > SPOOL_ID_LENGTH + 1 && identity.data[SPOOL_ID_LENGTH] == '-' &&
+           bytes_to_u64(bytes_slice(identity, SPOOL_ID_LENGTH + 1, identity.len), sequence);
+}
+
+/* Of the first dispatch: a retried entry of another program keeps the name of that (entry_name). */
+static struct stream_id first_id(const struct entry *entry)
+{
+    struct bytes ms, rest, sequence, hash;
+    struct stream_id id;
+
+    bytes_split(entry->identity, '-', &ms, &rest);
+    bytes_split(rest, '-', &sequence, &hash);
+    if (hash.len > 0 &&
+        stream_id_parse(bytes_slice(entry->identity, 0, ms.len + 1 + sequence.len), &id))
+        return id;
+    return entry->id;
+}
+
+bool entry_is_newer(const struct entry *a, const struct entry *b)
+{
+    uint64_t a_sequence, b_sequence;
+    bool from_one_spool = read_sequence(a->identity, &a_sequence) &&
+                          read_sequence(b->identity, &b_sequence) &&
+                          bytes_equal(bytes_slice(a->identity, 0, SPOOL_ID_LENGTH),
+                                      bytes_slice(b->identity, 0, SPOOL_ID_LENGTH));
+    int64_t a_us = a->envelope.received_us, b_us = b->envelope.received_us;
+    struct stream_id a_id = first_id(a), b_id = first_id(b);
+
+    if (from_one_spool)
+        return a_sequence > b_sequence;
+    if (a_us != b_us && a_us > 0 && b_us > 0)
+        return a_us > b_us;
+    return a_id.ms != b_id.ms ? a_id.ms > b_id.ms : a_id.sequence > b_id.sequence;
 }

@@ -73,6 +73,9 @@ void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_N
 /* True of the identities that consumer and entry_name make: another program may give one id to many messages. */
 bool entry_identity_is_ours(struct bytes identity);
 
+/* By the sequence of their spool, else the time of their receipt, else the order of their dispatch. */
+bool entry_is_newer(const struct entry *a, const struct entry *b);
+
 /* Behind the update that is published now. */
 static inline bool entry_has_more_updates(const struct entry *entry)
 {

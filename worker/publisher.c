@@ -4,7 +4,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "worker/breaker.h"
-#include "worker/gather.h"
 #include "worker/window.h"
 
 #include <stdio.h>
@@ -525,7 +524,7 @@ static void send_ready(struct publisher *publisher)
            publisher->lanes.flight.len < publisher->window.size) {
         struct lane *lane = publisher->lanes.ready.head;
 
-        gather_refresh(lane);
+        lane_gather_refresh(lane);
         if (!source_count_delivery(lane->head)) {
             lane_move(lane, &publisher->lanes.ready);
             left--;
@@ -546,7 +545,7 @@ static void send_trial(struct publisher *publisher, const struct lane_list *list
     for (struct lane *lane = list->head; lane != NULL; lane = lane->next) {
         if ((lane->refused_at > 0) != refused)
             continue;
-        gather_refresh(lane);
+        lane_gather_refresh(lane);
         if (!source_count_delivery(lane->head))
             continue;
         if (send_lane(publisher, lane)) {

@@ -10,7 +10,7 @@
 #include "common/client/hub.h"
 #include "common/runtime/child.h"
 #include "worker/handlers.h"
-#include "worker/lanes.h"
+#include "worker/lane.h"
 
 struct publisher;
 

@@ -1,4 +1,4 @@
-#include "worker/gather.h"
+#include "worker/lane.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,7 +52,7 @@ static void test_the_newest_entry_carries_those_before_it(void **state)
 
     (void)state;
     for (size_t i = 0; i < 3; i++)
-        assert_false(gather_add(lane, new_entry(&here, order[i]), 1000));
+        assert_false(lane_gather_add(lane, new_entry(&here, order[i]), 1000));
     assert_int_equal(lane->gathered->id.ms, 7);
     assert_carried(lane->gathered, (const uint64_t[]){6, 5}, 2);
     assert_int_equal(lane->window_ms, 1500);
@@ -68,7 +68,7 @@ static void test_a_value_that_comes_late_is_not_the_one_before(void **state)
 
     (void)state;
     for (size_t i = 0; i < 5; i++)
-        (void)gather_add(lane, new_entry(&here, order[i]), 1000);
+        (void)lane_gather_add(lane, new_entry(&here, order[i]), 1000);
     assert_int_equal(lane->gathered->id.ms, 9);
     assert_carried(lane->gathered, (const uint64_t[]){1, 3, 5, 7}, 4);
     assert_int_equal(total.carried[ENTRY_GATHERED], 4);
@@ -80,11 +80,11 @@ static void test_a_batch_is_carried_by_its_first_entry_until_it_is_full(void **s
     struct lane *lane = lane_new(BYTES("t"), &batch);
 
     (void)state;
-    assert_false(gather_add(lane, new_entry(&here, 1), 1000));
-    assert_false(gather_add(lane, new_entry(&here, 2), 1100));
-    assert_true(gather_add(lane, new_entry(&here, 3), 1200));
+    assert_false(lane_gather_add(lane, new_entry(&here, 1), 1000));
+    assert_false(lane_gather_add(lane, new_entry(&here, 2), 1100));
+    assert_true(lane_gather_add(lane, new_entry(&here, 3), 1200));
     assert_int_equal(lane->window_ms, 1500);
-    struct entry *entry = gather_take(lane);
+    struct entry *entry = lane_gather_take(lane);
     assert_null(lane->gathered);
     assert_carried(entry, (const uint64_t[]){2, 3}, 2);
     assert_true(entry->bytes > 100);
@@ -102,7 +102,7 @@ static void test_a_batch_is_full_with_its_bytes(void **state)
     (void)state;
     memset(payload, '1', sizeof(payload));
     large->envelope.payload = (struct bytes){payload, sizeof(payload)};
-    assert_true(gather_add(lane, large, 0));
+    assert_true(lane_gather_add(lane, large, 0));
     end(lane);
 }
 
@@ -112,9 +112,9 @@ static void test_entries_of_two_sources_are_not_carried_together(void **state)
     struct entry *other = new_entry(&elsewhere, 2);
 
     (void)state;
-    assert_true(gather_fits(lane, other));
-    (void)gather_add(lane, new_entry(&here, 1), 0);
-    assert_false(gather_fits(lane, other));
+    assert_true(lane_gather_fits(lane, other));
+    (void)lane_gather_add(lane, new_entry(&here, 1), 0);
+    assert_false(lane_gather_fits(lane, other));
     source_release(other);
     end(lane);
 }
@@ -124,15 +124,15 @@ static void test_a_value_that_waits_gives_way_to_a_newer_one(void **state)
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
     (void)state;
-    (void)gather_add(lane, new_entry(&here, 1), 0);
-    lane_add(lane, gather_take(lane), 1000);
-    (void)gather_add(lane, new_entry(&here, 3), 0);
-    (void)gather_add(lane, new_entry(&here, 2), 0);
-    gather_refresh(lane);
+    (void)lane_gather_add(lane, new_entry(&here, 1), 0);
+    lane_add(lane, lane_gather_take(lane), 1000);
+    (void)lane_gather_add(lane, new_entry(&here, 3), 0);
+    (void)lane_gather_add(lane, new_entry(&here, 2), 0);
+    lane_gather_refresh(lane);
     assert_null(lane->gathered);
     assert_int_equal(lane->head->id.ms, 3);
     assert_carried(lane->head, (const uint64_t[]){1, 2}, 2);
-    gather_refresh(lane);
+    lane_gather_refresh(lane);
     assert_int_equal(lane->head->id.ms, 3);
     end(lane);
 }
@@ -140,7 +140,7 @@ static void test_a_value_that_waits_gives_way_to_a_newer_one(void **state)
 static void gather(struct lane *lane, uint64_t from, uint64_t to)
 {
     for (uint64_t number = from; number <= to; number++)
-        (void)gather_add(lane, new_entry(&here, number), 0);
+        (void)lane_gather_add(lane, new_entry(&here, number), 0);
 }
 
 static void test_all_batches_of_a_lane_are_left_in_their_order(void **state)
@@ -149,9 +149,9 @@ static void test_all_batches_of_a_lane_are_left_in_their_order(void **state)
 
     (void)state;
     gather(lane, 1, 3);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     gather(lane, 4, 6);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     gather(lane, 7, 8);
     lane_leave_batches(lane);
     assert_null(lane->head);
@@ -170,7 +170,7 @@ static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
 
     (void)state;
     gather(lane, 1, 4);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     lane_leave_one_before(lane);
     assert_int_equal(lane->left.len, 1);
     assert_int_equal(ids_at(&lane->left, 0)->id.ms, 3);
@@ -186,7 +186,7 @@ static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
 static void refuse_newest_of(struct lane *lane, uint64_t values)
 {
     gather(lane, 1, values);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     lane_leave_one_before(lane);
     source_release(lane_pop(lane));
 }
@@ -235,8 +235,8 @@ static void test_two_transports_leave_what_their_values_carry(void **state)
     (void)state;
     refuse_newest_of(lane, 4);
     for (uint64_t number = 5; number <= 8; number++)
-        (void)gather_add(lane, new_entry(&elsewhere, number), 0);
-    DL_APPEND(lane->head, gather_take(lane));
+        (void)lane_gather_add(lane, new_entry(&elsewhere, number), 0);
+    DL_APPEND(lane->head, lane_gather_take(lane));
     lane_leave_one_before(lane);
     assert_int_equal(lane->left.len, 4);
     for (size_t i = 0; i < 3; i++)
@@ -253,7 +253,7 @@ static void test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too(void 
 
     (void)state;
     gather(lane, 1, 1);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     gather(lane, 2, 4);
     assert_int_equal(total.carried[ENTRY_GATHERED], 2);
     lane_set_aside(lane, 1000);
@@ -262,7 +262,7 @@ static void test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too(void 
     assert_int_equal(total.entries[ENTRY_ASIDE], 2);
     assert_int_equal(total.carried[ENTRY_ASIDE], 4);
     assert_int_equal(total.entries[ENTRY_GATHERED] + total.carried[ENTRY_GATHERED], 0);
-    gather_refresh(lane);
+    lane_gather_refresh(lane);
     assert_int_equal(lane->head->state, ENTRY_ASIDE);
     assert_int_equal(total.carried[ENTRY_ASIDE], 5);
     end(lane);
@@ -274,7 +274,7 @@ static void test_a_batch_that_goes_beyond_the_limit_is_left(void **state)
 
     (void)state;
     gather(lane, 1, 3);
-    lane_add(lane, gather_take(lane), 1000);
+    lane_add(lane, lane_gather_take(lane), 1000);
     gather(lane, 4, 5);
     lane_set_aside(lane, 200);
     assert_null(lane->gathered);
@@ -326,7 +326,7 @@ static void test_what_is_carried_counts_as_open_until_it_is_released(void **stat
 
     (void)state;
     for (uint64_t number = 0; number < 100; number++)
-        (void)gather_add(lane, new_entry(&here, number), 0);
+        (void)lane_gather_add(lane, new_entry(&here, number), 0);
     assert_int_equal(total.carried[ENTRY_GATHERED], 99);
     lane_forget(lane, &here, false);
     assert_int_equal(total.carried[ENTRY_GATHERED], 0);
@@ -366,7 +366,7 @@ static void test_newer_is_told_by_sequence_then_receipt_then_dispatch(void **sta
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct entry newer = entry_of(&rows[i].newer), older = entry_of(&rows[i].older);
 
-        if (!gather_is_newer(&newer, &older) || gather_is_newer(&older, &newer))
+        if (!entry_is_newer(&newer, &older) || entry_is_newer(&older, &newer))
             fail_msg("row %zu", i);
     }
 }
