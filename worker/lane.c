@@ -199,14 +199,6 @@ void lane_skip_one_before(struct lane *lane)
         leave_with_rest(lane, lane->rest);
 }
 
-static void forget_left(struct lane *lane)
-{
-    ids_free(&lane->left);
-    if (lane->rest != NULL)
-        source_release(lane->rest);
-    lane->rest = NULL;
-}
-
 /* It is aside, and the entry goes beyond the limit. */
 static bool is_beyond(const struct lane *lane, const struct entry *entry, size_t limit)
 {
@@ -264,10 +256,14 @@ void lane_add(struct lane *lane, struct entry *entry, size_t limit)
         source_set_aside(entry);
 }
 
-static void forget_left_of(struct lane *lane, const struct source *source)
+/* source NULL: of any. */
+static void forget_left(struct lane *lane, const struct source *source)
 {
-    ids_forget(&lane->left, source);
-    if (lane->rest == NULL || lane->rest->source != source)
+    if (source == NULL)
+        ids_free(&lane->left);
+    else
+        ids_forget(&lane->left, source);
+    if (lane->rest == NULL || (source != NULL && lane->rest->source != source))
         return;
     source_release(lane->rest);
     lane->rest = NULL;
@@ -293,10 +289,7 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
         source_release(lane->gathered);
         lane->gathered = NULL;
     }
-    if (source == NULL)
-        forget_left(lane);
-    else
-        forget_left_of(lane, source);
+    forget_left(lane, source);
     if (source == NULL || lane->reading == source)
         lane->reading = NULL;
 }
@@ -552,7 +545,7 @@ void lanes_forget_waiting(struct lanes *lanes)
         if (lane->aside || lane->list == &lanes->paused)
             lane_forget(lane, NULL, is_in_flight(lanes, lane));
         else
-            forget_left(lane);
+            forget_left(lane, NULL);
         if (lane->head == NULL)
             lanes_place(lanes, lane);
     }
