@@ -4,7 +4,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "worker/breaker.h"
-#include "worker/window.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +32,7 @@ struct publisher {
     struct publication *publication;
     struct handlers *handlers;
     struct breaker breaker;
-    struct window window;
+    struct breaker_window window;
 
     struct lanes lanes;
 
@@ -77,7 +76,8 @@ int publisher_new(struct publisher **publisher, const struct child *child, struc
     made->lanes.publication = made->publication;
     made->handlers = handlers_new(child, add_to_lane, made);
     breaker_init(&made->breaker, BACKOFF_MIN_MS, BACKOFF_MAX_MS);
-    window_init(&made->window, settings->connections > 0 ? (size_t)settings->connections : 1);
+    breaker_window_init(&made->window,
+                        settings->connections > 0 ? (size_t)settings->connections : 1);
     made->wake_ms = -1;
     *publisher = made;
     return 0;
@@ -242,7 +242,7 @@ static void give_verdict(struct publisher *publisher, struct lane *lane, enum ve
     char text[WHY_SIZE];
 
     snprintf(text, sizeof(text), "%s: %s",
-             lane->suspicion.strikes >= window_strikes(&publisher->window)
+             lane->suspicion.strikes >= breaker_window_strikes(&publisher->window)
                  ? "the hub failed on this message again and again, and not on others"
                  : "for this message and not for others",
              lane->why);
@@ -253,7 +253,7 @@ static void give_verdict(struct publisher *publisher, struct lane *lane, enum ve
 static void tell(struct publisher *publisher, struct lane *lane, enum suspicion_event event,
                  int64_t after_ms)
 {
-    unsigned strikes = window_strikes(&publisher->window);
+    unsigned strikes = breaker_window_strikes(&publisher->window);
 
     switch (suspicion_step(&lane->suspicion, event, strikes)) {
     case SUSPICION_NOTHING:
@@ -317,8 +317,8 @@ static void open_breaker(struct publisher *publisher, struct bytes topic,
     breaker_failed(&publisher->breaker, clock_monotonic_ms(), result->retry_after_ms);
     publisher->limited = result->answer.outcome == HUB_LIMITED ? FIRST_MESSAGE : NOT_LIMITED;
     if (was_closed && publisher->limited != NOT_LIMITED)
-        window_shrink(&publisher->window);
-    window_forget_failing(&publisher->window);
+        breaker_window_shrink(&publisher->window);
+    breaker_window_forget_failing(&publisher->window);
     publisher->trial = NULL;
     snprintf(publisher->trouble, sizeof(publisher->trouble), "hub %s", result->text);
     log_fault(&publisher->fault, LOG_LEVEL_ERROR,
@@ -406,15 +406,15 @@ static void lane_answered(struct publisher *publisher, struct lane *lane,
 
     if (publisher->trial == lane)
         publisher->trial = NULL;
-    window_answered(&publisher->window, event == SUSPICION_ON_LIMITED);
+    breaker_window_answered(&publisher->window, event == SUSPICION_ON_LIMITED);
     if (lane->suspicion.state == SUSPICION_SENT && publisher->breaker.state == BREAKER_CLOSED)
-        window_tried(&publisher->window, event == SUSPICION_ON_FAILED);
+        breaker_window_tried(&publisher->window, event == SUSPICION_ON_FAILED);
     if (event != SUSPICION_ON_PASSED) {
         lane_failed(publisher, lane, was_probe, event, result);
         return;
     }
     if (lane->list == &publisher->lanes.flight)
-        window_took(&publisher->window, result->took_us);
+        breaker_window_took(&publisher->window, result->took_us);
     tell(publisher, lane, event, 0);
     note_passed(publisher, serial, was_probe);
     tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
@@ -477,8 +477,8 @@ static void probe_answered(struct publisher *publisher, const struct hub_result 
 
 static int64_t short_timeout_ms(const struct publisher *publisher)
 {
-    return window_short_timeout_ms(&publisher->window, publisher->probe_timeouts,
-                                   publisher->child->settings->mercure.timeout_ms);
+    return breaker_window_short_timeout_ms(&publisher->window, publisher->probe_timeouts,
+                                           publisher->child->settings->mercure.timeout_ms);
 }
 
 static void send_own_probe(struct publisher *publisher)
@@ -614,7 +614,7 @@ static bool is_probe_needed(struct publisher *publisher, int64_t now_ms)
         return true;
     int64_t since_ms =
         youngest->sent_ms > publisher->probed_ms ? youngest->sent_ms : publisher->probed_ms;
-    int64_t due_ms = since_ms + window_overdue_ms(&publisher->window);
+    int64_t due_ms = since_ms + breaker_window_overdue_ms(&publisher->window);
     wake_at(publisher, due_ms);
     return now_ms >= due_ms;
 }
@@ -649,7 +649,7 @@ static bool is_crowded(const struct publisher *publisher)
 /* What was sent later passes: such a request takes no place in the window. */
 static void note_overdue(struct publisher *publisher, int64_t now_ms)
 {
-    int64_t overdue_ms = window_overdue_ms(&publisher->window);
+    int64_t overdue_ms = breaker_window_overdue_ms(&publisher->window);
     struct lane *lane;
 
     while ((lane = publisher->lanes.flight.head) != NULL && lane->serial < publisher->passed) {

@@ -16,7 +16,7 @@
  *
  * What failed among others when the hub went down is RECALLED: tried first, with nothing else in flight. What
  * failed ALONE keeps its place: it may be what brings the hub down, and the first update that passes afterwards
- * tells. The last strike ends in RETRY (window_strikes). A limiter's answer blames nobody. */
+ * tells. The last strike ends in RETRY (breaker_window_strikes). A limiter's answer blames nobody. */
 #ifndef WORKER_SUSPICION_H
 #define WORKER_SUSPICION_H
 
