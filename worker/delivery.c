@@ -52,7 +52,7 @@ bool delivery_is_busy(struct delivery *delivery)
     return delivery->active;
 }
 
-static void note_redelivered(void *context, const struct left *left)
+static void note_redelivered(void *context, const struct entry_left *left)
 {
     bool *found = context;
 

@@ -43,7 +43,7 @@ bool entry_identity_is_ours(struct bytes identity)
 
     if (first >= identity.len || identity.data[first] != '-' || second == 0)
         return false;
-    if (first == 32 && third == identity.len) /* <spool id>-<sequence> */
+    if (first == SPOOL_ID_LENGTH && third == identity.len) /* <spool id>-<sequence> */
         return true;
     return span(identity, 0, digits) == first && third < identity.len &&
            identity.data[third] == '-' && span(identity, third + 1, hex) == 8 &&
@@ -181,4 +181,114 @@ bool entry_is_newer(const struct entry *a, const struct entry *b)
     if (a_us != b_us && a_us > 0 && b_us > 0)
         return a_us > b_us;
     return a_id.ms != b_id.ms ? a_id.ms > b_id.ms : a_id.sequence > b_id.sequence;
+}
+
+/* Those that are left in Redis ------------------------------------------------------------------------ */
+
+static void set_len(struct entry_ids *ids, size_t len)
+{
+    if (ids->total != NULL)
+        *ids->total += len - ids->len;
+    ids->len = len;
+}
+
+void entry_ids_free(struct entry_ids *ids)
+{
+    set_len(ids, 0);
+    free(ids->ring);
+    *ids = (struct entry_ids){.total = ids->total};
+}
+
+struct entry_left *entry_ids_at(const struct entry_ids *ids, size_t number)
+{
+    return &ids->ring[(ids->first + number) & (ids->capacity - 1)];
+}
+
+static void make_room(struct entry_ids *ids)
+{
+    size_t capacity = ids->capacity == 0 ? 16 : 2 * ids->capacity;
+
+    if (ids->len < ids->capacity)
+        return;
+    struct entry_left *ring = xcalloc(capacity, sizeof(*ring));
+    for (size_t i = 0; i < ids->len; i++)
+        ring[i] = *entry_ids_at(ids, i);
+    free(ids->ring);
+    ids->ring = ring;
+    ids->capacity = capacity;
+    ids->first = 0;
+}
+
+void entry_ids_push_left(struct entry_ids *ids, struct entry_left left)
+{
+    make_room(ids);
+    set_len(ids, ids->len + 1);
+    *entry_ids_at(ids, ids->len - 1) = left;
+}
+
+void entry_ids_push(struct entry_ids *ids, const struct entry *entry)
+{
+    entry_ids_push_left(ids,
+                        (struct entry_left){entry->source, entry->id, entry->redelivered, false});
+}
+
+void entry_ids_push_front(struct entry_ids *ids, struct entry_left left)
+{
+    make_room(ids);
+    ids->first = (ids->first - 1) & (ids->capacity - 1);
+    set_len(ids, ids->len + 1);
+    *entry_ids_at(ids, 0) = left;
+}
+
+void entry_ids_move(struct entry_ids *to, struct entry_ids *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        entry_ids_push_left(to, *entry_ids_at(from, i));
+    entry_ids_drop(from, count);
+}
+
+void entry_ids_drop(struct entry_ids *ids, size_t count)
+{
+    if (count >= ids->len) {
+        entry_ids_free(ids);
+        return;
+    }
+    ids->first = (ids->first + count) & (ids->capacity - 1);
+    set_len(ids, ids->len - count);
+}
+
+size_t entry_ids_page(const struct entry_ids *ids, struct stream_id *page, size_t max)
+{
+    size_t len = 0;
+
+    for (; len < ids->len && len < max; len++) {
+        const struct entry_left *left = entry_ids_at(ids, len);
+
+        if (left->source != entry_ids_at(ids, 0)->source ||
+            left->redelivered != entry_ids_at(ids, 0)->redelivered ||
+            left->alone != entry_ids_at(ids, 0)->alone)
+            break;
+        page[len] = left->id;
+    }
+    return len;
+}
+
+void entry_ids_forget(struct entry_ids *ids, const struct source *source)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < ids->len; i++)
+        if (entry_ids_at(ids, i)->source != source)
+            *entry_ids_at(ids, kept++) = *entry_ids_at(ids, i);
+    set_len(ids, kept);
+    if (kept == 0)
+        entry_ids_free(ids);
+}
+
+void entry_ids_each(const struct entry_ids *ids, const struct source *source,
+                    entry_ids_visit *visit, void *context)
+{
+    for (size_t i = 0; i < ids->len; i++)
+        if (entry_ids_at(ids, i)->source == source)
+            visit(context, entry_ids_at(ids, i));
 }

@@ -1,4 +1,5 @@
-/* A stream entry between being read and being settled. It owns its bytes. */
+/* A stream entry between being read and being settled, which owns its bytes; and what is kept of one that is left in
+ * Redis (struct entry_ids). */
 #ifndef WORKER_ENTRY_H
 #define WORKER_ENTRY_H
 
@@ -100,5 +101,41 @@ void entry_swap_ids(struct entry *a, struct entry *b);
 /* It keeps no more than id, times and counts. */
 void entry_drop_value(struct entry *entry);
 void entry_free(struct entry *entry);
+
+/* Entries that were read and are left pending in Redis: ids in their order, to be read again. They are ours,
+ * and are touched as open entries are. Zero-initialised is empty. */
+
+struct entry_left {
+    struct source *source;
+    struct stream_id id;
+    bool redelivered;
+    bool alone; /* of a batch that failed: by itself; in place of a refused value: at once */
+};
+
+struct entry_ids {
+    struct entry_left *ring;
+    size_t capacity; /* a power of two */
+    size_t first;
+    size_t len;
+    size_t *total; /* of several, with these; or NULL */
+};
+
+void entry_ids_free(struct entry_ids *ids); /* empty again */
+struct entry_left *entry_ids_at(const struct entry_ids *ids, size_t number);
+void entry_ids_push(struct entry_ids *ids, const struct entry *entry);
+void entry_ids_push_left(struct entry_ids *ids, struct entry_left left);
+void entry_ids_push_front(struct entry_ids *ids,
+                          struct entry_left left); /* becomes the first one */
+void entry_ids_move(struct entry_ids *to, struct entry_ids *from,
+                    size_t count); /* the first ones, behind all */
+void entry_ids_drop(struct entry_ids *ids,
+                    size_t count); /* the first ones; all if there are fewer */
+/* How many of the first ones, up to max, are of one source, and alike in the rest; their ids. */
+size_t entry_ids_page(const struct entry_ids *ids, struct stream_id *page, size_t max);
+void entry_ids_forget(struct entry_ids *ids, const struct source *source);
+
+typedef void entry_ids_visit(void *context, const struct entry_left *left);
+void entry_ids_each(const struct entry_ids *ids, const struct source *source,
+                    entry_ids_visit *visit, void *context);
 
 #endif

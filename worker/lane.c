@@ -33,7 +33,7 @@ void lane_move(struct lane *lane, struct lane_list *list)
 void lane_free(struct lane *lane)
 {
     lane_move(lane, NULL);
-    ids_free(&lane->left);
+    entry_ids_free(&lane->left);
     free(lane->why);
     free(lane);
 }
@@ -112,22 +112,23 @@ static bool fits_aside(const struct entry *entry, size_t limit)
     return held + (entry->state == ENTRY_ASIDE ? 0 : entry->bytes) <= limit;
 }
 
-static struct left carried_at(const struct entry *entry, size_t number, bool alone)
+static struct entry_left carried_at(const struct entry *entry, size_t number, bool alone)
 {
-    return (struct left){entry->source, entry->carried.ids[number], entry->redelivered, alone};
+    return (struct entry_left){entry->source, entry->carried.ids[number], entry->redelivered,
+                               alone};
 }
 
 /* Before those that are left already. A batch is carried by its first message, a newest value by the last one. */
 static void leave_first(struct lane *lane, struct entry *entry, bool alone)
 {
-    const struct left own = {entry->source, entry->id, entry->redelivered, alone};
+    const struct entry_left own = {entry->source, entry->id, entry->redelivered, alone};
 
     if (!entry_is_batch(entry))
-        ids_push_front(&lane->left, own);
+        entry_ids_push_front(&lane->left, own);
     for (size_t i = entry->carried.len; i-- > 0;)
-        ids_push_front(&lane->left, carried_at(entry, i, alone));
+        entry_ids_push_front(&lane->left, carried_at(entry, i, alone));
     if (entry_is_batch(entry))
-        ids_push_front(&lane->left, own);
+        entry_ids_push_front(&lane->left, own);
     source_put_back(entry);
 }
 
@@ -135,11 +136,11 @@ static void leave_first(struct lane *lane, struct entry *entry, bool alone)
 static void leave_last(struct lane *lane, struct entry *entry)
 {
     if (entry_is_batch(entry))
-        ids_push(&lane->left, entry);
+        entry_ids_push(&lane->left, entry);
     for (size_t i = 0; i < entry->carried.len; i++)
-        ids_push_left(&lane->left, carried_at(entry, i, false));
+        entry_ids_push_left(&lane->left, carried_at(entry, i, false));
     if (!entry_is_batch(entry))
-        ids_push(&lane->left, entry);
+        entry_ids_push(&lane->left, entry);
     source_put_back(entry);
 }
 
@@ -161,8 +162,8 @@ void lane_leave_batches(struct lane *lane)
 
 static void leave_with_rest(struct lane *lane, struct entry *before)
 {
-    ids_push_front(&lane->left,
-                   (struct left){before->source, before->id, before->redelivered, true});
+    entry_ids_push_front(
+        &lane->left, (struct entry_left){before->source, before->id, before->redelivered, true});
     lane->rest = source_take_carried(before);
     source_release(before);
 }
@@ -260,9 +261,9 @@ void lane_add(struct lane *lane, struct entry *entry, size_t limit)
 static void forget_left(struct lane *lane, const struct source *source)
 {
     if (source == NULL)
-        ids_free(&lane->left);
+        entry_ids_free(&lane->left);
     else
-        ids_forget(&lane->left, source);
+        entry_ids_forget(&lane->left, source);
     if (lane->rest == NULL || (source != NULL && lane->rest->source != source))
         return;
     source_release(lane->rest);
@@ -551,7 +552,7 @@ void lanes_forget_waiting(struct lanes *lanes)
     }
 }
 
-void lanes_take_handled(struct lanes *lanes, const struct source *source, struct ids *ids)
+void lanes_take_handled(struct lanes *lanes, const struct source *source, struct entry_ids *ids)
 {
     struct lane *next;
 
@@ -560,9 +561,9 @@ void lanes_take_handled(struct lanes *lanes, const struct source *source, struct
 
         next = lane->next;
         while (lane->is_handled && len < lane->left.len &&
-               ids_at(&lane->left, len)->source == source)
+               entry_ids_at(&lane->left, len)->source == source)
             len++;
-        ids_move(ids, &lane->left, len);
+        entry_ids_move(ids, &lane->left, len);
         if (len > 0)
             lanes_place(lanes, lane);
     }
@@ -572,14 +573,14 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
                         size_t max, bool *redelivered, struct lane **lane)
 {
     for (*lane = lanes->unloaded.head; *lane != NULL; *lane = (*lane)->next) {
-        const struct left *first = ids_at(&(*lane)->left, 0);
+        const struct entry_left *first = entry_ids_at(&(*lane)->left, 0);
 
         if ((*lane)->reading != NULL || first->source != source)
             continue;
         (*lane)->reading = source;
         (*lane)->reading_alone = first->alone;
         *redelivered = first->redelivered;
-        return ids_page(&(*lane)->left, ids, max);
+        return entry_ids_page(&(*lane)->left, ids, max);
     }
     return 0;
 }
@@ -608,7 +609,7 @@ void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms)
 
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
 {
-    ids_drop(&lane->left, read);
+    entry_ids_drop(&lane->left, read);
     if (read > 0)
         lane_skip_one_before(lane);
     /* It has waited for its window, in the place of the one that was refused. */
@@ -618,11 +619,11 @@ void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
     lanes_place(lanes, lane);
 }
 
-void lanes_each_pending(const struct lanes *lanes, const struct source *source, ids_visit *visit,
-                        void *context)
+void lanes_each_pending(const struct lanes *lanes, const struct source *source,
+                        entry_ids_visit *visit, void *context)
 {
     for (const struct entry *entry = source->open; entry != NULL; entry = entry->open_next) {
-        struct left left = {entry->source, entry->id, entry->redelivered, false};
+        struct entry_left left = {entry->source, entry->id, entry->redelivered, false};
 
         visit(context, &left);
         for (size_t i = 0; i < entry->carried.len; i++) {
@@ -630,8 +631,8 @@ void lanes_each_pending(const struct lanes *lanes, const struct source *source, 
             visit(context, &left);
         }
     }
-    ids_each(&source->unread, source, visit, context);
-    ids_each(&source->unwritten, source, visit, context);
+    entry_ids_each(&source->unread, source, visit, context);
+    entry_ids_each(&source->unwritten, source, visit, context);
     for (const struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next)
-        ids_each(&lane->left, source, visit, context);
+        entry_ids_each(&lane->left, source, visit, context);
 }

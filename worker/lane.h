@@ -19,9 +19,9 @@ struct lane_list {
 };
 
 struct lane {
-    struct entry *head; /* utlist.h; those that are set aside (ENTRY_ASIDE) are the first ones */
-    struct ids left;    /* behind them: left in Redis */
-    struct entry *rest; /* what the first of those carries: source_take_carried; NULL: nothing */
+    struct entry *head;    /* utlist.h; those that are set aside (ENTRY_ASIDE) are the first ones */
+    struct entry_ids left; /* behind them: left in Redis */
+    struct entry *rest;    /* what the first of those carries: source_take_carried; NULL: nothing */
     struct entry *
         gathered; /* behind those; it carries the others (ENTRY_GATHERED, or ENTRY_ASIDE if the lane is); NULL: none since the last window */
     int64_t window_ms; /* when the window of gathered ends; it then joins the lane's queue */
@@ -143,7 +143,7 @@ void lanes_forget(struct lanes *lanes, const struct source *source);
 void lanes_forget_waiting(struct lanes *lanes);
 
 /* What lanes of handlers have left of that source goes to `ids`: it takes their way once more, from the start. */
-void lanes_take_handled(struct lanes *lanes, const struct source *source, struct ids *ids);
+void lanes_take_handled(struct lanes *lanes, const struct source *source, struct entry_ids *ids);
 /* A page of what a lane has left of that source, to be read again; 0: none, or one is being read. The entries
  * that were found are given back, in their order, with lanes_add_again; lanes_end_page says how many of the page they
  * were taken from. After lanes_forget the lane may not be used. */
@@ -152,7 +152,7 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
 void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms); /* ENTRY_ASIDE */
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read);
 /* All that is pending and this worker's: what is open, what that carries, and what is left to be read again. */
-void lanes_each_pending(const struct lanes *lanes, const struct source *source, ids_visit *visit,
-                        void *context);
+void lanes_each_pending(const struct lanes *lanes, const struct source *source,
+                        entry_ids_visit *visit, void *context);
 
 #endif

@@ -224,7 +224,7 @@ static bool is_aside_full(const struct worker *worker)
 
     return load_is_crowded(&worker->load, limit) ||
            worker->load.carried[ENTRY_ASIDE] * sizeof(struct stream_id) +
-                   publisher_lanes(worker->publisher)->left * sizeof(struct left) >=
+                   publisher_lanes(worker->publisher)->left * sizeof(struct entry_left) >=
                limit;
 }
 

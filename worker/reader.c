@@ -151,8 +151,8 @@ static void forget_all(struct reader *reader)
     delivery_forget(&reader->delivery);
     publisher_forget(reader->publisher, reader->source, clock_monotonic_ms());
     failures_forget(reader->failures, reader->source);
-    ids_free(&reader->source->unread);
-    ids_free(&reader->source->unwritten);
+    entry_ids_free(&reader->source->unread);
+    entry_ids_free(&reader->source->unwritten);
     reader->lane_page.lane = NULL;
 }
 
@@ -339,7 +339,7 @@ static void send_touches(struct touches *touches)
     touches->len = 0;
 }
 
-static void touch(void *context, const struct left *left)
+static void touch(void *context, const struct entry_left *left)
 {
     struct touches *touches = context;
 
@@ -429,7 +429,7 @@ static void page_read(void *context, int result, const struct queue_entry *entri
     if (lane != NULL)
         lanes_end_page(publisher_lanes(reader->publisher), lane, read);
     else
-        ids_drop(&reader->source->unread, read);
+        entry_ids_drop(&reader->source->unread, read);
 }
 
 static void read_page(struct page *page, const struct stream_id *ids, size_t len, size_t bytes)
@@ -441,9 +441,9 @@ static void read_page(struct page *page, const struct stream_id *ids, size_t len
 static void read_unread(struct reader *reader, size_t count, const struct credit *credit)
 {
     struct stream_id ids[PAGE];
-    size_t len = ids_page(&reader->source->unread, ids, count);
+    size_t len = entry_ids_page(&reader->source->unread, ids, count);
 
-    reader->unread_page.redelivered = ids_at(&reader->source->unread, 0)->redelivered;
+    reader->unread_page.redelivered = entry_ids_at(&reader->source->unread, 0)->redelivered;
     set_requested(reader, len);
     read_page(&reader->unread_page, ids, len, credit->bytes);
 }
@@ -485,8 +485,8 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     }
     reader->dry = len == 0;
     for (size_t i = delivery_hand_on(&reader->delivery, entries, len, false, NULL); i < len; i++)
-        ids_push_left(&reader->source->unread,
-                      (struct left){reader->source, entries[i].id, false, false});
+        entry_ids_push_left(&reader->source->unread,
+                            (struct entry_left){reader->source, entries[i].id, false, false});
 }
 
 static void read_new(struct reader *reader, size_t count, const struct credit *credit)
@@ -501,12 +501,12 @@ static void read_new(struct reader *reader, size_t count, const struct credit *c
 /* Entries that were to be rejected, once a row of theirs may wait again. */
 static void take_unwritten(struct reader *reader)
 {
-    struct ids *ids = &reader->source->unwritten;
+    struct entry_ids *ids = &reader->source->unwritten;
     size_t len = ids->len < PAGE ? ids->len : PAGE;
 
     if (reader->source->unread.len > 0 || len == 0 || !failures_have_room(reader->failures))
         return;
-    ids_move(&reader->source->unread, ids, len);
+    entry_ids_move(&reader->source->unread, ids, len);
 }
 
 /* The order of reading, once connected: see the header. */

@@ -311,7 +311,7 @@ static bool leave_if_full(struct settle *settle, struct entry *entry)
               "%s: no more rows can wait for the failure transport: further messages that can't be "
               "handled stay pending, and are tried again once rows are written",
               queue_address(settle->queue));
-    ids_push(&entry->source->unwritten, entry);
+    entry_ids_push(&entry->source->unwritten, entry);
     source_release(entry);
     return true;
 }

@@ -34,8 +34,8 @@ int source_new(struct source **source, const struct child *child,
 void source_free(struct source *source)
 {
     queue_free(source->writer);
-    ids_free(&source->unread);
-    ids_free(&source->unwritten);
+    entry_ids_free(&source->unread);
+    entry_ids_free(&source->unwritten);
     free(source->consumer);
     free(source);
 }

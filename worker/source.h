@@ -11,7 +11,7 @@
 #include "common/base/log.h"
 #include "common/client/queue_group.h"
 #include "common/runtime/child.h"
-#include "worker/ids.h"
+#include "worker/entry.h"
 
 struct settle;
 
@@ -65,8 +65,8 @@ struct source {
     struct entry *open;           /* all that is read and not settled */
     size_t entries[ENTRY_STATES]; /* that are open, by state */
     struct load *total;
-    struct ids unread;      /* to be read before anything new */
-    struct ids unwritten;   /* rejected while no more rows could wait */
+    struct entry_ids unread;    /* to be read before anything new */
+    struct entry_ids unwritten; /* rejected while no more rows could wait */
     struct entry *counted;  /* the last one whose delivery was counted, until it is settled, waits,
                                or is a handler's */
     struct entry *counting; /* is being counted; NULL: none, or it is gone */

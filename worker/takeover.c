@@ -41,8 +41,8 @@ static void add_found(struct takeover *takeover, const struct stream_id *ids, si
                whose);
     takeover->dead_ms = 0; /* there may be more */
     for (size_t i = 0; i < len; i++)
-        ids_push_left(&takeover->source->unread,
-                      (struct left){takeover->source, ids[i], true, false});
+        entry_ids_push_left(&takeover->source->unread,
+                            (struct entry_left){takeover->source, ids[i], true, false});
 }
 
 static void report(struct takeover *takeover, enum source_error about, const struct error *err)

@@ -158,8 +158,8 @@ static void test_all_batches_of_a_lane_are_left_in_their_order(void **state)
     assert_null(lane->gathered);
     assert_int_equal(lane->left.len, 8);
     for (uint64_t number = 1; number <= 8; number++) {
-        assert_int_equal(ids_at(&lane->left, number - 1)->id.ms, number);
-        assert_int_equal(ids_at(&lane->left, number - 1)->alone, number <= 3);
+        assert_int_equal(entry_ids_at(&lane->left, number - 1)->id.ms, number);
+        assert_int_equal(entry_ids_at(&lane->left, number - 1)->alone, number <= 3);
     }
     end(lane);
 }
@@ -173,7 +173,7 @@ static void test_the_value_before_the_newest_is_left_with_the_rest(void **state)
     lane_add(lane, lane_gather_take(lane), 1000);
     lane_leave_one_before(lane);
     assert_int_equal(lane->left.len, 1);
-    assert_int_equal(ids_at(&lane->left, 0)->id.ms, 3);
+    assert_int_equal(entry_ids_at(&lane->left, 0)->id.ms, 3);
     assert_carried(lane->head, NULL, 0);
     assert_int_equal(lane->rest->id.ms, 2);
     assert_carried(lane->rest, (const uint64_t[]){1}, 1);
@@ -199,7 +199,7 @@ static void test_the_value_before_is_read_again_and_carries_the_rest(void **stat
     refuse_newest_of(lane, 4);
     lane->reading = &here;
     lane->reading_alone = true;
-    ids_drop(&lane->left, 1);
+    entry_ids_drop(&lane->left, 1);
     struct entry *before = new_entry(&here, 3);
     lane_take_rest(lane, before);
     lane_skip_one_before(lane);
@@ -219,10 +219,10 @@ static void test_a_value_before_that_is_gone_leaves_the_one_before_it(void **sta
     lane->reading = &here;
     lane->reading_alone = true;
     for (uint64_t number = 2; number >= 1; number--) {
-        ids_drop(&lane->left, 1);
+        entry_ids_drop(&lane->left, 1);
         lane_skip_one_before(lane);
         assert_int_equal(lane->left.len, 1);
-        assert_int_equal(ids_at(&lane->left, 0)->id.ms, number);
+        assert_int_equal(entry_ids_at(&lane->left, 0)->id.ms, number);
     }
     assert_null(lane->rest);
     end(lane);
@@ -240,7 +240,7 @@ static void test_two_transports_leave_what_their_values_carry(void **state)
     lane_leave_one_before(lane);
     assert_int_equal(lane->left.len, 4);
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(ids_at(&lane->left, i)->id.ms, 5 + i);
+        assert_int_equal(entry_ids_at(&lane->left, i)->id.ms, 5 + i);
     lane_forget(lane, &here, false);
     assert_null(lane->rest);
     assert_int_equal(lane->left.len, 3);
@@ -280,7 +280,7 @@ static void test_a_batch_that_goes_beyond_the_limit_is_left(void **state)
     assert_null(lane->gathered);
     assert_int_equal(lane->left.len, 2);
     for (size_t i = 0; i < 2; i++)
-        assert_int_equal(ids_at(&lane->left, i)->id.ms, 4 + i);
+        assert_int_equal(entry_ids_at(&lane->left, i)->id.ms, 4 + i);
     end(lane);
 }
 

@@ -142,7 +142,7 @@ static void assert_left(const struct lane *lane, const uint64_t *numbers, size_t
 {
     assert_int_equal(lane->left.len, len);
     for (size_t i = 0; i < len; i++)
-        assert_int_equal(ids_at(&lane->left, i)->id.ms, numbers[i]);
+        assert_int_equal(entry_ids_at(&lane->left, i)->id.ms, numbers[i]);
 }
 
 static void test_what_goes_beyond_the_limit_is_left_in_its_order(void **state)
