@@ -1,11 +1,10 @@
-/* spool: shows, verifies and dumps what spools hold (spool_show, spool_verify, spool_dump); lists, sends again and
- * removes the messages that were too large for a segment or for Redis, each in a file of its own beside the segments.
- * The consumer may run meanwhile or not. */
+/* spool: shows, verifies and dumps what spools hold (spool_look.h); lists, sends again and removes the messages that
+ * were too large for a segment or for Redis, each in a file of its own beside the segments. The consumer may run
+ * meanwhile or not. */
 #include "cli/redriver.h"
 #include "cli/render.h"
-#include "cli/spool_dump.h"
-#include "cli/spool_show.h"
-#include "cli/spool_verify.h"
+#include "cli/spool_files.h"
+#include "cli/spool_look.h"
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -53,9 +52,10 @@ struct folders {
 
 static void write_id(const struct oversized_message *message, char id[ID_SIZE])
 {
-    for (size_t i = 0; i < sizeof(message->spool_id); i++)
-        snprintf(id + 2 * i, 3, "%02x", message->spool_id[i]);
-    snprintf(id + 2 * sizeof(message->spool_id), 24, "-%" PRIu64, message->identity);
+    char spool_id[33];
+
+    spool_files_id(message->spool_id, spool_id);
+    snprintf(id, ID_SIZE, "%s-%" PRIu64, spool_id, message->identity);
 }
 
 static void add_entry(void *context, const char *name, const struct oversized_message *message)
@@ -429,10 +429,10 @@ int verb_spool(struct cli *cli, int argc, char **argv)
     if (settings == NULL)
         return CLI_USAGE;
     if (strcmp(action, "show") == 0)
-        return spool_show_print(cli, settings, argc - 1, argv + 1);
+        return spool_look_show(cli, settings, argc - 1, argv + 1);
     if (strcmp(action, "verify") == 0)
-        return spool_verify_print(cli, settings, argc - 1, argv + 1);
+        return spool_look_verify(cli, settings, argc - 1, argv + 1);
     if (strcmp(action, "dump") == 0)
-        return spool_dump_print(cli, settings, argc - 1, argv + 1);
+        return spool_look_dump(cli, settings, argc - 1, argv + 1);
     return handle_oversized(cli, settings, argc, argv);
 }
