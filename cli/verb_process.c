@@ -1,12 +1,53 @@
-/* What the supervisor is asked for: start, stop, restart, scale, reload, upgrade and signal, which it answers when it is done;
- * events, log and health. */
+/* run becomes the supervisor. The other verbs ask it: start, stop, restart, scale, reload, upgrade and signal, which it
+ * answers when it is done; events, log and health. */
 #include "cli/control_client.h"
 #include "cli/render.h"
 #include "cli/verbs.h"
+#include "common/base/alloc.h"
 #include "common/base/bytes.h"
+#include "common/base/file.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define SUPERVISOR "mqtt-bridge-supervisor"
+
+/* NULL: there is none. Owned by the caller. */
+static char *find_beside(void)
+{
+    char *folder = file_own_folder();
+    char *path = folder ? xasprintf("%s/%s", folder, SUPERVISOR) : NULL;
+
+    free(folder);
+    if (path && access(path, X_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
+}
+
+/* The supervisor beside this program, so that an unpacked archive runs its own, else the one in PATH. */
+int verb_run(struct cli *cli, int argc, char **argv)
+{
+    char *beside = find_beside();
+    char *config = cli->config ? xstrdup(cli->config) : NULL;
+    char program[] = SUPERVISOR;
+    char option[] = "--config";
+    char *words[] = {program, config ? option : NULL, config, NULL};
+
+    (void)argc;
+    (void)argv;
+    if (beside)
+        execv(beside, words);
+    else
+        execvp(SUPERVISOR, words);
+    cli_fail(CLI_FAILED, "%s: %s", beside ? beside : SUPERVISOR, strerror(errno));
+    free(beside);
+    free(config);
+    return CLI_FAILED;
+}
 
 static const cJSON *member(const cJSON *object, const char *name)
 {
