@@ -1,5 +1,8 @@
-/* What is still to be told of settings that are good by themselves, before anything starts: keys and files
- * that can't be used, and what is weaker than it looks. Nothing is connected to. */
+/* check: what is still to be told of settings that are good by themselves, before anything starts.
+ *
+ * check_settings finds keys and files that can't be used, and what is weaker than it looks; it connects to nothing. With
+ * --connect each server is tried in turn, blocking: check_broker.h, check_redis.h. One that is silent, or whose name is not
+ * looked up, costs some seconds and not more. */
 #ifndef CLI_CHECK_H
 #define CLI_CHECK_H
 
