@@ -2,7 +2,6 @@
  * changing verb_failed_act.c's. */
 #include "cli/verb_failed.h"
 
-#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -56,7 +55,7 @@ static int read_moment(const struct cli *cli, const char *option, int64_t *us)
     const char *text = cli_option(cli, option);
     struct error err;
 
-    if (text == NULL || moment_parse(bytes_of(text), clock_wall_us(), us, &err) == 0)
+    if (text == NULL || clock_parse(bytes_of(text), clock_wall_us(), us, &err) == 0)
         return CLI_DONE;
     return cli_fail(CLI_USAGE, "failed: --%s: %s", option, err.text);
 }

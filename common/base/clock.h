@@ -3,6 +3,9 @@
 #ifndef COMMON_BASE_CLOCK_H
 #define COMMON_BASE_CLOCK_H
 
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+
 #include <stdint.h>
 
 int64_t clock_wall_us(void);      /* µs since 1970-01-01 UTC */
@@ -17,6 +20,11 @@ void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE]); /* with "Z" *
 
 /* Days from 1970-01-01 to that date of the Gregorian calendar, for years after 0. */
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day);
+
+/* Points in time as an operator writes them: `90s`, `15m`, `2h`, `7d`, `1w`, `1d12h` (ago), `now`, `today`, `yesterday`,
+ * `2026-11-24`, `2026-11-24T10:00[:00[.5]]` (a blank for the T is as good), in UTC or with `Z`, `+02:00` behind. *us
+ * becomes µs after 1970. -ERR_USAGE names the text and the forms. Pure. */
+MUST_CHECK int clock_parse(struct bytes text, int64_t now_us, int64_t *us, struct error *err);
 
 /* Of two deadlines; a negative one means none. */
 int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms);

@@ -1,7 +1,7 @@
 /* Rows of the failure transport from anybody. Input: body, a NUL byte, headers. What can be read and sent again is the
  * same message in the stream, counted anew, and can fail and be sent again; with the other serializer as well. Without a NUL: a point in time as an
  * operator writes it. */
-#include "cli/moment.h"
+#include "common/base/clock.h"
 #include "common/wire/envelope.h"
 #include "common/wire/failed.h"
 #include "common/wire/stamp.h"
@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t us;
 
     if (!bytes_split(input, '\0', &body, &headers)) {
-        if (moment_parse(input, INT64_C(1795514400000000), &us, NULL) == 0)
+        if (clock_parse(input, INT64_C(1795514400000000), &us, NULL) == 0)
             require(us > 0);
         return 0;
     }
