@@ -1,13 +1,22 @@
 #include "worker/delivery.h"
 
 #include "common/base/clock.h"
+#include "common/wire/retry.h"
 #include "worker/settle.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <utlist.h>
 
 /* A hub that takes longer is what we wait for: a kill from then on costs the entry nothing. */
-#define WAITING_MS 1000
+#define WAITING_MS     1000
+#define DUE_PAGE       256
+#define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
+#define DEAD_EVERY_MS  5000
+#define IDLE_LEAST_MS  3000 /* what a live worker touches is never idle for so long */
+#define EVERY_LEAST_MS 100  /* claim_interval may be less, as under PHP: at each read */
+#define SWEEP_LEAST_MS 1000 /* a live worker of others acknowledges and removes in less */
+#define SEARCH_PAGES   16   /* looked through in one search; the next goes on behind them */
 
 /* One at a time ---------------------------------------------------------------------------------------*/
 
@@ -157,4 +166,284 @@ size_t delivery_hand_on(struct delivery *delivery, const struct queue_entry *ent
         else
             settle_trimmed(delivery->source->settle, entries[i].id);
     return whole;
+}
+
+/* What is due in the delayed set ----------------------------------------------------------------------*/
+
+static void refuse(struct delivery *delivery, const struct error *err)
+{
+    delivery->due.refused = true;
+    source_report_error(delivery->source, ERROR_DUE, err);
+}
+
+static void next_read(void *context, int result, int64_t due_ms, const struct error *err)
+{
+    struct delivery *delivery = context;
+
+    delivery->due.moving = false;
+    delivery->source->due_ms = clock_monotonic_ms() + DUE_EVERY_MS;
+    if (result < 0)
+        refuse(delivery, err);
+    if (!delivery->due.refused)
+        source_clear_error(delivery->source, ERROR_DUE);
+    /* One that is due and could not be moved must not keep us busy. */
+    if (result == 0 && due_ms >= 0 && (due_ms > clock_wall_us() / 1000 || delivery->due.moved > 0))
+        source_will_be_due(delivery->source, due_ms);
+}
+
+static void moved(void *context, int result, int64_t number, const struct error *err)
+{
+    struct delivery *delivery = context;
+
+    if (result < 0) {
+        refuse(delivery, err);
+        return;
+    }
+    delivery->due.moved++;
+    if (number == 1)
+        stats_add(delivery->source->child->slot, STATS_MOVED, 1);
+}
+
+/* A member that can't be read becomes an entry as it is, and so gets to the failure transport like any other
+ * that can't. */
+static void move(struct delivery *delivery, struct bytes member, struct buf *value,
+                 struct arena *arena)
+{
+    struct queue *queue = delivery->source->writer;
+    struct error err;
+
+    buf_clear(value);
+    if (retry_member_to_value(value, member, queue_dsn(queue)->redis_serialized, arena, &err) < 0) {
+        buf_clear(value);
+        buf_append(value, member);
+    }
+    queue_move(queue, member, buf_bytes(value), clock_wall_us() / 1000, moved, delivery);
+    arena_clear(arena);
+}
+
+static void members_read(void *context, int result, const struct bytes *members, size_t len,
+                         const struct error *err)
+{
+    struct delivery *delivery = context;
+    struct buf value = {0};
+    struct arena arena = {0};
+    size_t largest = 0;
+
+    if (result < 0)
+        refuse(delivery, err);
+    for (size_t i = 0; result == 0 && i < len; i++) {
+        if (members[i].len > largest)
+            largest = members[i].len;
+        if (members[i].data != NULL) /* else it comes in the next round */
+            move(delivery, members[i], &value, &arena);
+    }
+    if (len > 0)
+        source_learn_size(delivery->source, largest);
+    arena_free(&arena);
+    buf_free(&value);
+    queue_next_due(delivery->source->writer, next_read, delivery);
+}
+
+void delivery_move_due(struct delivery *delivery, int64_t now_ms, size_t bytes)
+{
+    if (delivery->due.moving || now_ms < delivery->source->due_ms)
+        return;
+    delivery->due.moving = true;
+    delivery->due.moved = 0;
+    delivery->due.refused = false;
+    queue_read_due(delivery->source->writer, clock_wall_us() / 1000,
+                   source_page_size(delivery->source, DUE_PAGE, bytes), bytes, members_read,
+                   delivery);
+}
+
+int64_t delivery_due_ms(const struct delivery *delivery)
+{
+    return delivery->due.moving ? -1 : delivery->source->due_ms;
+}
+
+/* What others have left ---------------------------------------------------------------------------------*/
+
+/* When idle entries of others are looked for next. */
+static int64_t next_search_ms(const struct delivery *delivery)
+{
+    int64_t interval_ms = queue_dsn(delivery->source->writer)->claim_interval_ms;
+
+    return clock_monotonic_ms() + (interval_ms > EVERY_LEAST_MS ? interval_ms : EVERY_LEAST_MS);
+}
+
+static void add_found(struct delivery *delivery, const struct stream_id *ids, size_t len,
+                      const char *whose)
+{
+    if (len == 0)
+        return;
+    stats_add(delivery->source->child->slot, STATS_CLAIMED, len);
+    log_notice(LOG_WITH(log_number("entries", (int64_t)len)), "Took over %zu entries %s", len,
+               whose);
+    delivery->takeover.dead_ms = 0; /* there may be more */
+    for (size_t i = 0; i < len; i++)
+        entry_ids_push_left(&delivery->source->unread,
+                            (struct entry_left){delivery->source, ids[i], true, false});
+}
+
+static void report(struct delivery *delivery, enum source_error about, const struct error *err)
+{
+    delivery->takeover.unanswered = true;
+    source_report_error(delivery->source, about, err);
+}
+
+static void dead_taken(void *context, int result, const struct stream_id *ids, size_t len,
+                       const struct error *err)
+{
+    struct delivery *delivery = context;
+
+    delivery->takeover.names_left--;
+    if (result < 0)
+        report(delivery, ERROR_DEAD, err);
+    else
+        add_found(delivery, ids, len, "of a consumer that is gone");
+}
+
+static void names_read(void *context, int result, const struct bytes *names, size_t len,
+                       const struct error *err)
+{
+    struct delivery *delivery = context;
+    struct delivery_takeover *takeover = &delivery->takeover;
+    struct source *source = delivery->source;
+
+    if (result < 0)
+        source_report_error(source, ERROR_DEAD, err);
+    else
+        source_clear_error(source, ERROR_DEAD);
+    if (len > 1)
+        takeover->count = takeover->count > len ? takeover->count / len : 1;
+    for (size_t i = 0; result == 0 && i < len; i++) {
+        if (bytes_equal_text(names[i], source->consumer))
+            continue;
+        takeover->names_left++;
+        queue_take_over_dead(source->writer, source->consumer, names[i], takeover->count,
+                             dead_taken, delivery);
+    }
+    takeover->names_left--;
+}
+
+static void search(struct delivery *delivery);
+
+/* One that can't be read stays pending, with us or with another, for ever: what comes behind such must be
+ * found all the same. */
+static void idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
+                       struct stream_id next, const struct error *err)
+{
+    struct delivery *delivery = context;
+    struct delivery_takeover *takeover = &delivery->takeover;
+
+    takeover->searching = false;
+    if (result < 0) {
+        report(delivery, ERROR_IDLE, err);
+        return;
+    }
+    source_clear_error(delivery->source, ERROR_IDLE);
+    takeover->after = next;
+    bool more = next.ms != 0 || next.sequence != 0;
+    if (len == 0 && more && --takeover->pages_left > 0) {
+        search(delivery);
+        return;
+    }
+    add_found(delivery, ids, len, "that were pending, and idle, for redeliver_timeout");
+    if (len > 0 && more)
+        takeover->idle_ms = 0;
+}
+
+static void search(struct delivery *delivery)
+{
+    struct delivery_takeover *takeover = &delivery->takeover;
+    struct source *source = delivery->source;
+    int64_t timeout_ms = queue_dsn(source->writer)->redeliver_timeout_ms;
+
+    takeover->searching = true;
+    queue_take_over_idle(source->writer, source->consumer,
+                         timeout_ms > IDLE_LEAST_MS ? timeout_ms : IDLE_LEAST_MS, takeover->after,
+                         takeover->search_count, idle_taken, delivery);
+}
+
+/* Whatever keeps it from being done, the entries are handled, and nobody has to be told. */
+static void swept(void *context, int result, struct bytes until, int64_t removed,
+                  const struct error *err)
+{
+    struct delivery *delivery = context;
+    struct delivery_takeover *takeover = &delivery->takeover;
+
+    takeover->sweeping = false;
+    if (result < 0) {
+        log_debug(LOG_PLAIN, "What others left in the stream was not looked for: %s", err->text);
+        return;
+    }
+    snprintf(takeover->swept_until, sizeof(takeover->swept_until), "%.*s", BYTES_ARG(until));
+    if (removed > 0)
+        log_notice(LOG_WITH(log_number("entries", removed)),
+                   "Removed %" PRId64
+                   " entries that others had acknowledged and left in the stream",
+                   removed);
+}
+
+static void sweep(struct delivery *delivery, int64_t now_ms)
+{
+    struct delivery_takeover *takeover = &delivery->takeover;
+    const struct dsn_redis *dsn = queue_dsn(delivery->source->writer);
+    int64_t interval_ms = dsn->claim_interval_ms;
+
+    if (!dsn->delete_after_ack || !dsn->delete_after_reject || takeover->sweeping ||
+        now_ms < takeover->sweep_ms)
+        return;
+    takeover->sweeping = true;
+    takeover->sweep_ms = now_ms + (interval_ms > SWEEP_LEAST_MS ? interval_ms : SWEEP_LEAST_MS);
+    queue_sweep(delivery->source->writer, takeover->swept_until, swept, delivery);
+}
+
+void delivery_take_over(struct delivery *delivery, int64_t now_ms, size_t count)
+{
+    struct delivery_takeover *takeover = &delivery->takeover;
+
+    if (takeover->names_left == 0 && now_ms >= takeover->dead_ms) {
+        takeover->names_left = 1; /* the reading of the names itself */
+        takeover->dead_ms = now_ms + DEAD_EVERY_MS;
+        takeover->count = count;
+        queue_read_names(delivery->source->writer, names_read, delivery);
+    }
+    if (!takeover->searching && now_ms >= takeover->idle_ms) {
+        takeover->idle_ms = next_search_ms(delivery);
+        takeover->search_count = count;
+        takeover->pages_left = SEARCH_PAGES;
+        search(delivery);
+    }
+    sweep(delivery, now_ms);
+}
+
+bool delivery_is_in_doubt(const struct delivery *delivery)
+{
+    const struct delivery_takeover *takeover = &delivery->takeover;
+
+    return takeover->unanswered || takeover->names_left > 0 || takeover->searching;
+}
+
+int64_t delivery_search_ms(const struct delivery *delivery)
+{
+    return delivery->takeover.searching ? -1 : delivery->takeover.idle_ms;
+}
+
+/* A new connection ------------------------------------------------------------------------------------*/
+
+void delivery_begin(struct delivery *delivery)
+{
+    struct delivery_takeover *takeover = &delivery->takeover;
+
+    delivery->due.moving = false;
+    delivery->source->due_ms = 0;
+    takeover->names_left = 0;
+    takeover->searching = false;
+    takeover->dead_ms = 0;
+    takeover->idle_ms = next_search_ms(delivery);
+    takeover->sweeping = false;
+    takeover->unanswered = false;
+    takeover->sweep_ms = 0;
+    takeover->swept_until[0] = '\0';
 }

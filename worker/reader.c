@@ -4,9 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/sys.h"
 #include "worker/delivery.h"
-#include "worker/due.h"
 #include "worker/settle.h"
-#include "worker/takeover.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -51,8 +49,6 @@ struct reader {
     struct queue *queue; /* the connection that may block */
     struct queue_reader me;
     struct delivery delivery;
-    struct due due;
-    struct takeover takeover;
 
     enum phase phase;
     struct clock_backoff backoff;
@@ -106,8 +102,6 @@ int reader_new(struct reader **reader, const struct child *child,
                               .instance = xstrdup(instance),
                               .token = xasprintf("%s:%016" PRIx64, instance, sys_random_u64())};
     made->delivery = (struct delivery){.source = made->source, .publisher = publisher};
-    made->due = (struct due){.source = made->source};
-    made->takeover = (struct takeover){.source = made->source};
     made->unread_page.reader = made;
     made->lane_page.reader = made;
     made->backoff =
@@ -162,7 +156,7 @@ static bool is_pending_ours(const struct reader *reader)
     if (reader->phase < PENDING)
         return reader->pending_is_ours; /* as when the last connection ended */
     return (reader->phase == RUNNING || reader->pending_is_ours) &&
-           !takeover_is_in_doubt(&reader->takeover) && !delivery_has_redelivered(&reader->delivery);
+           !delivery_is_in_doubt(&reader->delivery) && !delivery_has_redelivered(&reader->delivery);
 }
 
 /* why: valid until the connections are closed. */
@@ -386,8 +380,7 @@ static void pending_read(void *context, int result, const struct queue_entry *en
     if (len == 0) {
         reader->phase = RUNNING;
         reader->dry = false;
-        due_begin(&reader->due);
-        takeover_begin(&reader->takeover);
+        delivery_begin(&reader->delivery);
         return;
     }
     source_mark_healthy(reader->source);
@@ -515,13 +508,13 @@ static void read_on(struct reader *reader, int64_t now_ms, const struct credit *
     size_t room = credit->entries < PAGE ? credit->entries : PAGE;
 
     reader->active = true;
-    due_step(&reader->due, now_ms, credit->bytes);
+    delivery_move_due(&reader->delivery, now_ms, credit->bytes);
     if (room == 0)
         return;
     size_t count = source_page_size(reader->source, room, credit->bytes);
     take_unwritten(reader);
     if (reader->source->unread.len == 0)
-        takeover_step(&reader->takeover, now_ms, count);
+        delivery_take_over(&reader->delivery, now_ms, count);
     if (reader->unread_page.under_way || (reader->reading && !reader->dry))
         return;
     if (reader->source->unread.len > 0)
@@ -718,9 +711,9 @@ static int64_t phase_deadline_ms(const struct reader *reader)
         deadline = clock_earlier_ms(deadline, delivery_deadline_ms(&reader->delivery));
     }
     if (reader->phase == RUNNING && reader->active) {
-        deadline = clock_earlier_ms(deadline, due_deadline_ms(&reader->due));
+        deadline = clock_earlier_ms(deadline, delivery_due_ms(&reader->delivery));
         if (reader->had_room && reader->source->unread.len == 0)
-            deadline = clock_earlier_ms(deadline, takeover_deadline_ms(&reader->takeover));
+            deadline = clock_earlier_ms(deadline, delivery_search_ms(&reader->delivery));
     }
     if ((reader->phase == DOWN || reader->phase == LEASE) && !reader->asked && wants_redis(reader))
         deadline = clock_earlier_ms(deadline, reader->again_ms);
