@@ -1,6 +1,6 @@
 #include "monitor/query.h"
 
-#include "common/wire/dsn_parts.h"
+#include "common/wire/dsn.h"
 #include "common/wire/topic.h"
 
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/words.h"
-#include "common/wire/dsn_parts.h"
 
 #include <errno.h>
 #include <math.h>
