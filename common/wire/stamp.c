@@ -1,9 +1,9 @@
 #include "common/wire/stamp.h"
 
+#include "common/base/clock.h"
 #include "common/wire/envelope.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
-#include "common/wire/stamp_body.h"
 
 #include <stdlib.h>
 
@@ -109,6 +109,259 @@ static int add_header(struct buf *out, struct bytes headers, const char *name, s
     return 0;
 }
 
+static void append_i64(struct buf *out, int64_t value)
+{
+    buf_printf(out, "%lld", (long long)value);
+}
+
+static void write_error(struct buf *out, const struct stamp_failure *failure)
+{
+    buf_append(out, BYTES("{\"exceptionClass\":"));
+    json_quote_php_mended(out, failure->exception_class);
+    buf_append(out, BYTES(",\"exceptionCode\":"));
+    append_i64(out, failure->exception_code);
+    buf_append(out, BYTES(",\"exceptionMessage\":"));
+    json_quote_php_mended(out, failure->exception_message);
+    buf_append(out, BYTES(",\"flattenException\":null}"));
+}
+
+/* One stamp as an object of its header's list. */
+static void write_stamp(struct buf *out, enum stamp_class which,
+                        const struct stamp_failure *failure)
+{
+    char date[CLOCK_TEXT_SIZE];
+
+    switch (which) {
+    case STAMP_MESSAGE_ID:
+        buf_append(out, BYTES("{\"id\":"));
+        json_quote_php_mended(out, failure->stream_id);
+        buf_append_char(out, '}');
+        break;
+    case STAMP_ERROR:
+        write_error(out, failure);
+        break;
+    case STAMP_SENT:
+        buf_append(out, BYTES("{\"originalReceiverName\":"));
+        json_quote_php_mended(out, failure->receiver);
+        buf_append_char(out, '}');
+        break;
+    case STAMP_DELAY:
+        buf_append(out, BYTES("{\"delay\":"));
+        append_i64(out, failure->delay_ms);
+        buf_append_char(out, '}');
+        break;
+    case STAMP_REDELIVERY:
+        clock_format_us(failure->now_us, date);
+        buf_append(out, BYTES("{\"retryCount\":"));
+        append_i64(out, failure->retry_count);
+        /* RFC 3339 without fractions, as DateTimeNormalizer writes it. */
+        buf_printf(out, ",\"redeliveredAt\":\"%.19s+00:00\"}", date);
+        break;
+    case STAMP_CLASSES:
+        break;
+    }
+}
+
+static bool member_is(struct bytes object, const char *name, struct bytes value,
+                      struct arena *arena)
+{
+    struct buf mended = {0};
+    struct bytes text;
+
+    json_make_utf8(&mended, value);
+    bool same = json_unquote(&text, json_object_get(object, name, arena), arena) == 0 &&
+                bytes_equal(text, buf_bytes(&mended));
+    buf_free(&mended);
+    return same;
+}
+
+static bool is_same_error(struct bytes stamp, const struct stamp_failure *failure,
+                          struct arena *arena)
+{
+    int64_t code;
+
+    return member_is(stamp, "exceptionClass", failure->exception_class, arena) &&
+           member_is(stamp, "exceptionMessage", failure->exception_message, arena) &&
+           json_to_i64(json_object_get(stamp, "exceptionCode", arena), &code) == 0 &&
+           code == failure->exception_code;
+}
+
+static int find_elements(struct bytes list, size_t *count, struct bytes *first, struct bytes *last)
+{
+    struct json_array array;
+    struct bytes element;
+    int more;
+
+    if (json_array_begin(&array, list) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_array_next(&array, &element)) > 0) {
+        *last = element;
+        if ((*count)++ == 0)
+            *first = element;
+    }
+    return more;
+}
+
+/* Where the element ends that stands `surplus` behind the first. The list was found good before. */
+static size_t surplus_end(struct bytes list, size_t surplus)
+{
+    struct json_array array;
+    struct bytes element = BYTES_NONE;
+
+    if (json_array_begin(&array, list) < 0)
+        abort();
+    for (size_t i = 0; i <= surplus; i++)
+        if (json_array_next(&array, &element) <= 0)
+            abort();
+    return (size_t)(element.data + element.len - list.data);
+}
+
+/* A header's value with one stamp more: `raw` is a string that holds a list. */
+static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which,
+                       const struct stamp_failure *failure, struct arena *arena)
+{
+    struct bytes first = BYTES_NONE;
+    struct bytes last = BYTES_NONE;
+    struct bytes list;
+    struct buf longer = {0};
+    size_t count = 0;
+
+    if (json_unquote(&list, raw, arena) < 0 || find_elements(list, &count, &first, &last) < 0)
+        return -ERR_FORMAT;
+    if (which == STAMP_ERROR && last.len > 0 && is_same_error(last, failure, arena)) {
+        buf_append(out, raw);
+        return 0;
+    }
+    /* Up to the last element's end, so that what is there stays as it is. */
+    if (last.len > 0) {
+        size_t end = (size_t)(last.data + last.len - list.data);
+        size_t skipped = surplus_end(list, stamp_surplus(which, failure, count));
+
+        buf_append(&longer, bytes_slice(list, 0, (size_t)(first.data + first.len - list.data)));
+        buf_append(&longer, bytes_slice(list, skipped, end - skipped));
+        buf_append_char(&longer, ',');
+    } else {
+        buf_append_char(&longer, '[');
+    }
+    write_stamp(&longer, which, failure);
+    buf_append_char(&longer, ']');
+    json_quote_php_mended(out, buf_bytes(&longer));
+    buf_free(&longer);
+    return 0;
+}
+
+static void append_key(struct buf *out, struct bytes key)
+{
+    if (out->len > 1)
+        buf_append_char(out, ',');
+    json_quote_php_mended(out, key);
+    buf_append_char(out, ':');
+}
+
+/* The stamp class of a header; STAMP_CLASSES for any other header or class. */
+static enum stamp_class header_class(struct bytes key)
+{
+    static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
+
+    if (!bytes_starts_with(key, prefix))
+        return STAMP_CLASSES;
+    return stamp_class_of(bytes_slice(key, prefix.len, key.len));
+}
+
+/* Headers of the classes that the message does not have yet. */
+static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
+                       const struct stamp_failure *failure)
+{
+    struct buf text = {0};
+
+    for (enum stamp_class which = 0; which < STAMP_CLASSES; which++) {
+        if (present[which] || !stamp_is_due(which, failure))
+            continue;
+        buf_clear(&text);
+        buf_append(&text, BYTES(ENVELOPE_STAMP_HEADER));
+        buf_append(&text, STAMP_NAMES[which]);
+        append_key(out, buf_bytes(&text));
+        buf_clear(&text);
+        buf_append_char(&text, '[');
+        write_stamp(&text, which, failure);
+        buf_append_char(&text, ']');
+        json_quote_php_mended(out, buf_bytes(&text));
+    }
+    buf_free(&text);
+}
+
+/* Which classes are there, and behind which member new ones go: the last stamp, else the type. */
+static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *place,
+                  struct arena *arena)
+{
+    struct json_object object;
+    struct bytes key;
+    struct bytes raw;
+    size_t index = 0;
+    int more;
+
+    *place = 0;
+    if (json_object_begin(&object, headers, arena) < 0)
+        return -ERR_FORMAT;
+    while ((more = json_object_next(&object, &key, &raw)) > 0) {
+        enum stamp_class which = header_class(key);
+
+        index++;
+        if (which < STAMP_CLASSES)
+            present[which] = true;
+        if (bytes_starts_with(key, BYTES(ENVELOPE_STAMP_HEADER)) ||
+            (*place == 0 && bytes_equal_text(key, "type")))
+            *place = index;
+    }
+    return more;
+}
+
+/* The headers object with the stamps added. */
+static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_failure *failure,
+                      struct error *err)
+{
+    struct arena arena = {0};
+    struct json_object object;
+    struct bytes key;
+    struct bytes raw;
+    bool present[STAMP_CLASSES] = {false};
+    size_t place;
+    size_t index = 0;
+    int more = -ERR_FORMAT;
+
+    if (survey(headers, present, &place, &arena) < 0 ||
+        json_object_begin(&object, headers, &arena) < 0)
+        goto done;
+    /* The former message id goes and a new one comes at the end. */
+    present[STAMP_MESSAGE_ID] = false;
+    buf_append_char(out, '{');
+    if (place == 0)
+        append_new(out, present, failure);
+    while ((more = json_object_next(&object, &key, &raw)) > 0) {
+        enum stamp_class which = header_class(key);
+        bool due = which < STAMP_CLASSES && stamp_is_due(which, failure);
+        bool goes = which < STAMP_CLASSES && stamp_goes(which, failure);
+
+        if (!goes && (!due || which != STAMP_MESSAGE_ID))
+            append_key(out, key);
+        if (!due) {
+            buf_append(out, goes ? BYTES_NONE : raw);
+        } else if (which != STAMP_MESSAGE_ID && extend_list(out, raw, which, failure, &arena) < 0) {
+            more = -ERR_FORMAT;
+            break;
+        }
+        if (++index == place)
+            append_new(out, present, failure);
+    }
+    buf_append_char(out, '}');
+
+done:
+    arena_free(&arena);
+    if (more < 0)
+        return error_set(err, ERR_FORMAT, "the stamps in the headers are not well-formed");
+    return 0;
+}
+
 static int stamp_php(struct buf *body, const struct envelope *envelope,
                      const struct stamp_failure *failure, struct arena *arena, struct error *err)
 {
@@ -161,7 +414,7 @@ int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *
         buf_append(&stamped, envelope->headers);
         break;
     case ENVELOPE_JSON:
-        failed = stamp_json_headers(&stamped, envelope->headers, failure, err);
+        failed = stamp_json(&stamped, envelope->headers, failure, err);
         buf_append(body, envelope->body);
         break;
     }

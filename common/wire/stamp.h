@@ -50,4 +50,34 @@ MUST_CHECK int stamp_redriven(struct buf *body, struct buf *headers,
 void stamp_undecodable(struct buf *body, struct buf *headers, const struct envelope_format *format,
                        struct bytes value, const struct stamp_failure *failure);
 
+/* Between stamp.c, which has the JSON serializer's half, and stamp_php.c. Classes are in the order in which they are added. */
+enum stamp_class {
+    STAMP_MESSAGE_ID,
+    STAMP_ERROR,
+    STAMP_SENT,
+    STAMP_DELAY,
+    STAMP_REDELIVERY,
+    STAMP_CLASSES,
+};
+
+extern const struct bytes STAMP_NAMES[STAMP_CLASSES];
+
+/* Which one a class name is, or STAMP_CLASSES. */
+enum stamp_class stamp_class_of(struct bytes name);
+
+/* Does this failure add one (the last ErrorDetailsStamp being another)? */
+bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure);
+
+/* Do all stamps of that class go? */
+bool stamp_goes(enum stamp_class which, const struct stamp_failure *failure);
+
+/* How many stamps of that class go, those behind the first, before this failure's is added to `count`: of
+ * the two that a retry adds Symfony keeps the first and the last nine (withLimitedHistory in
+ * EventListener/SendFailedMessageForRetryListener.php; there the list moves to the end, here it stays). */
+size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure, size_t count);
+
+/* text: what envelope_php_text gives; the new text, slashes and base64 not yet put on, goes to out. */
+MUST_CHECK int stamp_php_text(struct buf *out, struct bytes text,
+                              const struct stamp_failure *failure, struct error *err);
+
 #endif

@@ -1,4 +1,4 @@
-#include "common/wire/stamp_body.h"
+#include "common/wire/stamp.h"
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
