@@ -249,15 +249,6 @@ static void write_json_value(struct buf *out, const struct value *value)
 
 /* Stamps --------------------------------------------------------------------------------------- */
 
-static void append_member(struct buf *out, struct bytes name, struct bytes value)
-{
-    if (out->len > 0)
-        buf_append_char(out, ',');
-    json_quote_php_mended(out, name);
-    buf_append_char(out, ':');
-    json_quote_php_mended(out, value);
-}
-
 static void close_list(struct conversion *conversion)
 {
     struct buf name = {0};
@@ -275,7 +266,7 @@ static void close_list(struct conversion *conversion)
         buf_append(&name, BYTES(ENVELOPE_STAMP_HEADER));
         buf_append(&name, conversion->known->class);
         buf_append_char(&conversion->list, ']');
-        append_member(&conversion->stamps, buf_bytes(&name), buf_bytes(&conversion->list));
+        json_member_text(&conversion->stamps, buf_bytes(&name), buf_bytes(&conversion->list));
         break;
     }
     buf_free(&name);
@@ -315,10 +306,7 @@ static void write_property(struct conversion *conversion, const struct known_sta
         write_php_value(list, value);
         break;
     case ENVELOPE_JSON:
-        if (index > 0)
-            buf_append_char(list, ',');
-        json_quote_php_mended(list, bytes_of(name));
-        buf_append_char(list, ':');
+        json_member(list, bytes_of(name));
         write_json_value(list, value);
         break;
     }
@@ -374,10 +362,7 @@ static int append_others(struct buf *out, struct bytes headers, struct arena *ar
     while ((more = json_object_next(&object, &name, &raw)) > 0) {
         if (!stays(name))
             continue;
-        if (out->len > 0)
-            buf_append_char(out, ',');
-        json_quote_php_mended(out, name);
-        buf_append_char(out, ':');
+        json_member(out, name);
         buf_append(out, raw);
     }
     return more;
@@ -411,10 +396,10 @@ static void append_encoding(struct buf *headers, const struct envelope *envelope
     struct buf text = {0};
 
     if (!bytes_is_utf8(envelope->payload))
-        append_member(headers, BYTES(ENVELOPE_HEADER_ENCODING), BYTES("base64"));
+        json_member_text(headers, BYTES(ENVELOPE_HEADER_ENCODING), BYTES("base64"));
     if (!bytes_is_utf8(envelope->topic)) {
         base64_encode(&text, envelope->topic);
-        append_member(headers, BYTES(ENVELOPE_HEADER_TOPIC), buf_bytes(&text));
+        json_member_text(headers, BYTES(ENVELOPE_HEADER_TOPIC), buf_bytes(&text));
     }
     buf_free(&text);
 }
@@ -443,11 +428,11 @@ static int write_headers(struct buf *headers, const struct conversion *conversio
     struct buf members = {0};
 
     if (is_json) {
-        append_member(&members, BYTES("type"), envelope->message_class);
+        json_member_text(&members, BYTES("type"), envelope->message_class);
         if (conversion->stamps.len > 0)
             buf_append_char(&members, ',');
         buf_append(&members, buf_bytes(&conversion->stamps));
-        append_member(&members, BYTES("Content-Type"), BYTES("application/json"));
+        json_member_text(&members, BYTES("Content-Type"), BYTES("application/json"));
     }
     int failed = append_others(&members, envelope->headers, conversion->arena);
     if (is_json)

@@ -194,15 +194,6 @@ static void json_pieces(struct pieces *pieces)
     buf_append(&pieces->finish, BYTES("\"}"));
 }
 
-static void append_member(struct buf *out, const char *name, struct bytes value)
-{
-    if (out->len > 0)
-        buf_append_char(out, ',');
-    json_quote_php_mended(out, bytes_of(name));
-    buf_append_char(out, ':');
-    json_quote_php_mended(out, value);
-}
-
 static void json_headers(struct buf *headers, const struct envelope_format *format)
 {
     struct buf stamps = {0};
@@ -210,10 +201,10 @@ static void json_headers(struct buf *headers, const struct envelope_format *form
     buf_append(&stamps, BYTES("[{\"busName\":"));
     json_quote_php_mended(&stamps, format->bus);
     buf_append(&stamps, BYTES("}]"));
-    append_member(headers, "type", format->message_class);
-    append_member(headers, ENVELOPE_STAMP_HEADER ENVELOPE_STAMP_CLASS("BusNameStamp"),
-                  buf_bytes(&stamps));
-    append_member(headers, "Content-Type", BYTES("application/json"));
+    json_member_text(headers, BYTES("type"), format->message_class);
+    json_member_text(headers, BYTES(ENVELOPE_STAMP_HEADER ENVELOPE_STAMP_CLASS("BusNameStamp")),
+                     buf_bytes(&stamps));
+    json_member_text(headers, BYTES("Content-Type"), BYTES("application/json"));
     buf_free(&stamps);
 }
 
@@ -323,28 +314,18 @@ static void append_metadata(struct envelope_template *template, struct buf *out,
     buf_append_char(out, '"');
 }
 
-/* `"name":"` base64 of value `"`; base64 needs no escape but for `/`. */
-static void append_base64_member(struct buf *out, const char *name, struct bytes value)
-{
-    struct buf text = {0};
-
-    base64_encode(&text, value);
-    buf_append_char(out, ',');
-    json_quote_php_mended(out, bytes_of(name));
-    buf_append_char(out, ':');
-    json_quote_php_mended(out, buf_bytes(&text));
-    buf_free(&text);
-}
-
 /* A text that is not UTF-8 can't stand in JSON: what stands for the topic then, and the headers that say
  * so. The payload becomes base64, where it is written. */
 static void mend_for_json(struct envelope_template *template, struct bytes *topic,
                           struct bytes payload)
 {
     if (!bytes_is_utf8(payload))
-        buf_append(&template->all_headers, BYTES(",\"" ENVELOPE_HEADER_ENCODING "\":\"base64\""));
+        json_member_text(&template->all_headers, BYTES(ENVELOPE_HEADER_ENCODING), BYTES("base64"));
     if (!bytes_is_utf8(*topic)) {
-        append_base64_member(&template->all_headers, ENVELOPE_HEADER_TOPIC, *topic);
+        buf_clear(&template->topic);
+        base64_encode(&template->topic, *topic);
+        json_member_text(&template->all_headers, BYTES(ENVELOPE_HEADER_TOPIC),
+                         buf_bytes(&template->topic));
         buf_clear(&template->topic);
         json_make_utf8(&template->topic, *topic);
         *topic = buf_bytes(&template->topic);

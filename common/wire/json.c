@@ -599,3 +599,17 @@ void json_quote_php_mended(struct buf *out, struct bytes text)
         abort();
     buf_free(&mended);
 }
+
+void json_member(struct buf *out, struct bytes name)
+{
+    if (out->len > 0 && out->data[out->len - 1] != '{')
+        buf_append_char(out, ',');
+    json_quote_php_mended(out, name);
+    buf_append_char(out, ':');
+}
+
+void json_member_text(struct buf *out, struct bytes name, struct bytes value)
+{
+    json_member(out, name);
+    json_quote_php_mended(out, value);
+}

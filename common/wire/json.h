@@ -63,6 +63,9 @@ MUST_CHECK int json_unquote(struct bytes *text, struct bytes raw, struct arena *
 MUST_CHECK int json_quote_php(struct buf *out, struct bytes text);
 /* The same, with U+FFFD where text is not UTF-8. */
 void json_quote_php_mended(struct buf *out, struct bytes text);
+/* The name of an object's member, so quoted, and its colon; with a comma where another stands before it in `out`. */
+void json_member(struct buf *out, struct bytes name);
+void json_member_text(struct buf *out, struct bytes name, struct bytes value); /* and a string */
 /* Quoted with the least escaping (`"`, `\`, control characters); text must be UTF-8. */
 void json_quote(struct buf *out, struct bytes text);
 

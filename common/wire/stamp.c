@@ -60,17 +60,6 @@ size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure
                : 0;
 }
 
-/* The name of an object's member, behind the members before it. */
-static int append_name(struct buf *out, struct bytes name)
-{
-    if (out->data[out->len - 1] != '{')
-        buf_append_char(out, ',');
-    if (json_quote_php(out, name) < 0)
-        return -ERR_FORMAT;
-    buf_append_char(out, ':');
-    return 0;
-}
-
 /* A copy of the headers object in which `name` is `value`, at the end; empty: in which it is not. Keys are ASCII or
  * PHP's escapes. */
 static int set_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
@@ -87,14 +76,16 @@ static int set_header(struct buf *out, struct bytes headers, const char *name, s
     while ((more = json_object_next(&object, &key, &raw)) > 0) {
         if (bytes_equal_text(key, name))
             continue;
-        if (append_name(out, key) < 0)
-            return -ERR_FORMAT;
+        json_member(out, key);
         buf_append(out, raw);
     }
     if (more < 0)
         return -ERR_FORMAT;
-    if (value.len > 0 && (append_name(out, bytes_of(name)) < 0 || json_quote_php(out, value) < 0))
-        return -ERR_FORMAT;
+    if (value.len > 0) {
+        json_member(out, bytes_of(name));
+        if (json_quote_php(out, value) < 0)
+            return -ERR_FORMAT;
+    }
     buf_append_char(out, '}');
     return 0;
 }
@@ -250,14 +241,6 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
     return 0;
 }
 
-static void append_key(struct buf *out, struct bytes key)
-{
-    if (out->len > 1)
-        buf_append_char(out, ',');
-    json_quote_php_mended(out, key);
-    buf_append_char(out, ':');
-}
-
 /* The stamp class of a header; STAMP_CLASSES for any other header or class. */
 static enum stamp_class header_class(struct bytes key)
 {
@@ -280,7 +263,7 @@ static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
         buf_clear(&text);
         buf_append(&text, BYTES(ENVELOPE_STAMP_HEADER));
         buf_append(&text, STAMP_NAMES[which]);
-        append_key(out, buf_bytes(&text));
+        json_member(out, buf_bytes(&text));
         buf_clear(&text);
         buf_append_char(&text, '[');
         write_stamp(&text, which, failure);
@@ -343,7 +326,7 @@ static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_
         bool goes = which < STAMP_CLASSES && stamp_goes(which, failure);
 
         if (!goes && (!due || which != STAMP_MESSAGE_ID))
-            append_key(out, key);
+            json_member(out, key);
         if (!due) {
             buf_append(out, goes ? BYTES_NONE : raw);
         } else if (which != STAMP_MESSAGE_ID && extend_list(out, raw, which, failure, &arena) < 0) {
