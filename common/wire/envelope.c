@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/wire/base64.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
 

@@ -1,5 +1,6 @@
 #include "common/wire/envelope.h"
 
+#include "common/wire/base64.h"
 #include "common/wire/failed.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"

@@ -9,7 +9,6 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
-#include "common/wire/base64.h"
 
 #define JSON_DEPTH_MAX   512  /* PHP's json_decode default */
 #define JSON_DEPTH_LIMIT 1024 /* no reader may be given more */

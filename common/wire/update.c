@@ -1,6 +1,7 @@
 #include "common/wire/update.h"
 
 #include "common/base/clock.h"
+#include "common/wire/base64.h"
 #include "common/wire/json.h"
 
 #include <string.h>

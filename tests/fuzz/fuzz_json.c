@@ -2,6 +2,7 @@
  *
  * The other parser is jansson, loaded if the machine has it (apt-get install libjansson4); without it
  * only the invariants of our own are checked. */
+#include "common/wire/base64.h"
 #include "common/wire/json.h"
 
 #include <dlfcn.h>

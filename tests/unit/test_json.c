@@ -1,3 +1,4 @@
+#include "common/wire/base64.h"
 #include "common/wire/json.h"
 
 #include "tests/unit/vectors.h"
