@@ -165,13 +165,13 @@ static struct bytes bytes_from(const struct record_scan *scan, size_t at)
                                : BYTES_NONE;
 }
 
-static enum record_found end(const struct record_scan *scan, struct record_item *item)
+static enum record_found end(struct record_scan *scan)
 {
     struct bytes rest = bytes_from(scan, scan->at);
     struct record record;
     uint64_t size = 0;
 
-    item->torn = rest.len >= RECORD_HEAD_SIZE &&
+    scan->torn = rest.len >= RECORD_HEAD_SIZE &&
                  (record_read(&record, &size, rest, scan->seed) == RECORD_CUT || size > 0);
     return RECORD_SCAN_END;
 }
@@ -180,12 +180,12 @@ enum record_found record_scan_next(struct record_scan *scan, struct record_item 
 {
     *item = (struct record_item){.offset = scan->at};
     if (scan->at >= scan->data.len)
-        return end(scan, item);
+        return end(scan);
     size_t at = record_find(scan->data, scan->at, scan->seed, scan->next_sequence, scan->highest);
     uint64_t size = 0;
     if (at >= scan->data.len ||
         record_read(&item->record, &size, bytes_from(scan, at), scan->seed) != RECORD_GOOD)
-        return end(scan, item);
+        return end(scan);
     item->missing = item->record.sequence - scan->next_sequence;
     if (at > scan->at || item->missing > 0) {
         item->len = at - scan->at;

@@ -83,11 +83,12 @@ struct record_scan {
     uint64_t highest;       /* that there is room for */
     size_t at;              /* behind the last record */
     uint64_t messages;
-    uint64_t missing;
+    uint64_t missing; /* that a good record follows */
+    bool torn;        /* at the end: a record was begun there, and is not whole */
 };
 
 enum record_found {
-    RECORD_SCAN_END,    /* at `offset`; `torn`: a record was begun there, and is not whole */
+    RECORD_SCAN_END,    /* at `offset` */
     RECORD_SCAN_RECORD, /* `record`, of any type */
     RECORD_SCAN_DAMAGE, /* `len` bytes from `offset` on; `missing` messages are not there */
 };
@@ -96,7 +97,6 @@ struct record_item {
     size_t offset;
     size_t len;
     uint64_t missing;
-    bool torn;
     struct record record; /* points into the data */
 };
 

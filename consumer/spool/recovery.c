@@ -32,15 +32,6 @@ struct recovery {
     struct buf scratch;
 };
 
-/* A run of bytes with records in it. */
-struct recover_scan {
-    uint64_t records;       /* good messages */
-    uint64_t missing;       /* that a good record follows */
-    uint64_t end;           /* offset behind the last good record */
-    uint64_t next_sequence; /* one above the last good message's */
-    bool torn;              /* at `end` there is the head of a record without its body */
-};
-
 /* A large spool takes long to read: whoever watches the process must see that it works. */
 static int read_segment(struct recovery *recovery, const struct segment *segment, struct error *err)
 {
@@ -52,40 +43,16 @@ static int read_segment(struct recovery *recovery, const struct segment *segment
 }
 
 /* recent: what it tells may come again is noted there; or NULL. */
-static void recover_scan(struct recover_scan *scan, struct bytes data, uint64_t from, uint32_t seed,
-                         uint64_t first_sequence, struct recent *recent)
+static void scan_records(struct record_scan *scan, const struct segment_header *header,
+                         struct bytes data, struct recent *recent)
 {
-    *scan = (struct recover_scan){.end = from, .next_sequence = first_sequence};
-    if (data.len <= from)
-        return;
-    /* As many as there is room for: keeps the search from trying what can't be. */
-    uint64_t highest = first_sequence + data.len / RECORD_HEAD_SIZE;
-    uint64_t at = from;
+    struct record_item item;
+    enum record_found found;
 
-    for (;;) {
-        struct record record;
-        uint64_t size = 0;
-
-        at = record_find(data, at, seed, scan->next_sequence, highest);
-        if (at == data.len)
-            break;
-        struct bytes rest = {data.data + at, data.len - at};
-        if (record_read(&record, &size, rest, seed) != RECORD_GOOD)
-            break;
-        bool is_message = record.type == RECORD_MESSAGE;
-        scan->records += is_message;
-        scan->missing += record.sequence - scan->next_sequence;
-        scan->next_sequence = record.sequence + is_message;
-        if (recent != NULL)
-            recent_apply(recent, &record);
-        at += size;
-        scan->end = at;
-    }
-    struct record torn;
-    uint64_t size = 0;
-    struct bytes rest = {data.data + scan->end, data.len - scan->end};
-    scan->torn = rest.len >= RECORD_HEAD_SIZE &&
-                 (record_read(&torn, &size, rest, seed) == RECORD_CUT || size > 0);
+    record_scan_begin(scan, header, data);
+    while ((found = record_scan_next(scan, &item)) != RECORD_SCAN_END)
+        if (found == RECORD_SCAN_RECORD && recent != NULL)
+            recent_apply(recent, &item.record);
 }
 
 /* Numbers are never used twice, not even those of files that were put aside. */
@@ -247,25 +214,18 @@ static struct bytes load(struct recovery *recovery, const struct segment *segmen
     return buf_bytes(&recovery->scratch);
 }
 
-static void scan_segment(struct recovery *recovery, struct recover_scan *scan,
-                         const struct segment *segment)
-{
-    recover_scan(scan, load(recovery, segment), SEGMENT_HEADER_SIZE, segment->seed,
-                 segment->header.first_sequence, NULL);
-}
-
 /* How many records were stored before this one began. Rather too many than too few: what is above the
  * truth is reported as missing, what is below it would be skipped. */
-static uint64_t rebuild_records_before(struct recovery *recovery, const struct recover_scan *scan,
+static uint64_t rebuild_records_before(struct recovery *recovery, const struct record_scan *scan,
                                        const struct segment *below, const struct segment *above)
 {
-    uint64_t count = scan->records + scan->missing;
-    struct recover_scan below_scan;
+    uint64_t count = scan->messages + scan->missing;
+    struct record_scan below_scan;
 
     if (above != NULL)
         return above->header.records_before > count ? above->header.records_before - count : 0;
-    scan_segment(recovery, &below_scan, below);
-    return below->header.records_before + below_scan.records + below_scan.missing;
+    scan_records(&below_scan, &below->header, load(recovery, below), NULL);
+    return below->header.records_before + below_scan.messages + below_scan.missing;
 }
 
 /* A segment whose header is gone, read as if it were of `like`'s run: true if that makes sense of it. */
@@ -276,14 +236,13 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     struct segment_header *header = &segment->header;
     uint32_t seed = record_seed(like->header.spool_id, like->header.run, header->number);
     struct bytes data = load(recovery, segment);
-    size_t at = SEGMENT_HEADER_SIZE;
     struct record record;
-    struct recover_scan scan;
+    struct record_scan scan;
     uint64_t size;
 
     if (data.len <= SEGMENT_HEADER_SIZE)
         return false;
-    at = record_find(data, at, seed, 1, UINT64_MAX - 1);
+    size_t at = record_find(data, SEGMENT_HEADER_SIZE, seed, 1, UINT64_MAX - 1);
     struct bytes rest = {data.data + at, data.len - at};
     if (rest.len == 0 || record_read(&record, &size, rest, seed) != RECORD_GOOD)
         return false;
@@ -294,7 +253,7 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     header->first_sequence = record.sequence;
     header->previous_sequence = record.sequence - 1; /* as it mostly is */
     segment->seed = seed;
-    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, record.sequence, NULL);
+    scan_records(&scan, header, data, NULL);
     header->records_before = rebuild_records_before(recovery, &scan, below, above);
     uint64_t bytes = segment->size - SEGMENT_HEADER_SIZE;
     if (above != NULL)
@@ -412,11 +371,10 @@ static void cut_tail(struct spool *spool, struct segment *tail, uint64_t end)
 
 /* The last segment, and those that the file `recent` does not cover: what they tell may come again. The scan is the
  * last one's. Returns as segment_load does, of the last one. */
-static int scan_segments(struct recovery *recovery, struct recover_scan *scan, struct error *err)
+static int scan_segments(struct recovery *recovery, struct record_scan *scan, struct error *err)
 {
     struct spool *spool = recovery->spool;
     const struct spool_reader *reader = &spool->reader;
-    struct buf *data = &recovery->scratch;
     int result = 0;
 
     if (!spool->recent_is_whole && reader->first->header.records_before > 0)
@@ -433,8 +391,8 @@ static int scan_segments(struct recovery *recovery, struct recover_scan *scan, s
             continue;
         result = read_segment(recovery, s, err);
         if (result >= 0)
-            recover_scan(scan, buf_bytes(data), SEGMENT_HEADER_SIZE, s->seed,
-                         s->header.first_sequence, covered ? NULL : spool->recent);
+            scan_records(scan, &s->header, buf_bytes(&recovery->scratch),
+                         covered ? NULL : spool->recent);
     }
     return result;
 }
@@ -445,7 +403,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
 {
     struct spool *spool = recovery->spool;
     struct segment *tail = spool->reader.last;
-    struct recover_scan scan = {0};
+    struct record_scan scan = {0};
     char name[SEGMENT_NAME_SIZE];
 
     if (tail == NULL)
@@ -453,18 +411,18 @@ static int recover_tail(struct recovery *recovery, struct error *err)
     int unreadable = scan_segments(recovery, &scan, err);
     if (unreadable < 0)
         return error_wrap(err, "spool %s", spool->path);
-    spool->shared.tail = tail_pack(tail->header.number, scan.end);
+    spool->shared.tail = tail_pack(tail->header.number, scan.at);
     spool->writer.last_stored = scan.next_sequence > tail->header.first_sequence
                                     ? scan.next_sequence - 1
                                     : tail->header.previous_sequence;
     if (spool->writer.next_sequence < scan.next_sequence)
         spool->writer.next_sequence = scan.next_sequence;
-    spool->shared.records = tail->header.records_before + scan.records + scan.missing;
-    spool->shared.bytes = tail->header.bytes_before + scan.end - SEGMENT_HEADER_SIZE;
+    spool->shared.records = tail->header.records_before + scan.messages + scan.missing;
+    spool->shared.bytes = tail->header.bytes_before + scan.at - SEGMENT_HEADER_SIZE;
     segment_name(tail->header.number, "segment", name);
     if (scan.torn)
         log_notice(LOG_WITH(log_text("spool", spool->path), log_text("file", name),
-                            log_number("offset", (int64_t)scan.end)),
+                            log_number("offset", (int64_t)scan.at)),
                    "Cut off a record that was not finished, and so not acknowledged");
 
     if (unreadable) {
@@ -475,7 +433,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
                   "The disk can't read all of the spool's last segment: records may be lost");
         return 0;
     }
-    cut_tail(spool, tail, scan.end);
+    cut_tail(spool, tail, scan.at);
     return 0;
 }
 

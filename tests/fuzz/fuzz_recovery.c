@@ -145,15 +145,16 @@ static void edit(struct image images[SEGMENTS], const uint8_t what[5])
 }
 
 /* What the scan takes for records: written ones, in order. */
-static void check_records(struct bytes data, uint32_t seed, uint64_t first_sequence)
+static void check_records(struct bytes data, const struct segment_header *header)
 {
-    struct recover_scan scan;
+    uint32_t seed = record_seed(header->spool_id, header->run, header->number);
+    struct record_scan scan;
     struct record record;
     uint64_t size, records = 0;
-    uint64_t next = first_sequence;
+    uint64_t next = header->first_sequence;
     char payload[32];
 
-    recover_scan(&scan, data, SEGMENT_HEADER_SIZE, seed, first_sequence, NULL);
+    scan_records(&scan, header, data, NULL);
     for (size_t at = SEGMENT_HEADER_SIZE; at < data.len;) {
         at = record_find(data, at, seed, next, next + data.len);
         if (at >= data.len)
@@ -167,9 +168,9 @@ static void check_records(struct bytes data, uint32_t seed, uint64_t first_seque
         at += size;
         records++;
     }
-    require(scan.records == records);
+    require(scan.messages == records);
     require(scan.next_sequence == next);
-    require(scan.records + scan.missing == next - first_sequence);
+    require(scan.messages + scan.missing == next - header->first_sequence);
 }
 
 static int recover_afresh(struct spool *spool, struct error *err)
@@ -198,7 +199,7 @@ static void check_recovered(const struct spool *spool)
 
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next) {
         require(segment_load(&data, dir, s->header.number, s->size, &err) == 0);
-        check_records(buf_bytes(&data), s->seed, s->header.first_sequence);
+        check_records(buf_bytes(&data), &s->header);
         if (s->next != NULL)
             require(s->header.records_before <= s->next->header.records_before);
     }
@@ -253,18 +254,21 @@ static void fuzz_directory(const uint8_t *data, size_t size)
 
 static void fuzz_records(const uint8_t *data, size_t size)
 {
-    struct recover_scan scan;
+    struct segment_header header;
+    struct record_scan scan;
     struct record record;
     uint64_t needed = 0;
 
     /* A copy of its own, so that a read behind it is seen. */
-    char *copy = malloc(size + 1);
+    char *copy = malloc(SEGMENT_HEADER_SIZE + size);
 
-    memcpy(copy, data, size);
-    struct bytes bytes = {copy, size};
-    recover_scan(&scan, bytes, 0, seeds[0], 1, recent);
-    require(scan.end <= size);
-    (void)record_read(&record, &needed, bytes, seeds[0]);
+    memcpy(copy, originals[0].data, SEGMENT_HEADER_SIZE);
+    memcpy(copy + SEGMENT_HEADER_SIZE, data, size);
+    struct bytes file = {copy, SEGMENT_HEADER_SIZE + size};
+    require(segment_header_decode(&header, file, NULL) == 0);
+    scan_records(&scan, &header, file, recent);
+    require(scan.at <= file.len);
+    (void)record_read(&record, &needed, bytes_slice(file, SEGMENT_HEADER_SIZE, size), seeds[0]);
     free(copy);
 }
 

@@ -86,7 +86,7 @@ static void expect_end(struct record_scan *scan, size_t offset, bool torn)
 
     assert_int_equal(record_scan_next(scan, &item), RECORD_SCAN_END);
     assert_int_equal(item.offset, offset);
-    assert_int_equal(item.torn, torn);
+    assert_int_equal(scan->torn, torn);
 }
 
 static void test_records_are_given_in_order_up_to_the_reserved_space(void **state)
