@@ -4,7 +4,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/runtime/child.h"
-#include "consumer/mqtt/publish_packet.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,14 +134,14 @@ static uint16_t packet_id_of(const char *key)
 
 static int put(void *handle, char *key, int count, char *buffers[], int lengths[])
 {
-    struct publish_packet publish;
+    struct receiver_publish publish;
     struct error err = {0};
     bool five;
 
     if (!is_received(key, &five))
         return 0; /* what we send needs no memory */
     if (count != 2 ||
-        !publish_packet_parse(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
+        !receiver_parse_publish(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
         error_set(&err, ERR_FORMAT, "the MQTT library gave a QoS 2 message that can't be read");
         die(&err);
     }
@@ -203,8 +202,8 @@ static int get(void *handle, char *key, char **buffer, int *length)
     (void)handle;
     if (!is_received(key, &five))
         return MQTTCLIENT_PERSISTENCE_ERROR;
-    *buffer = give(PUBLISH_PACKET_STUB_MAX);
-    *length = (int)publish_packet_stub((unsigned char *)*buffer, packet_id_of(key), five);
+    *buffer = give(RECEIVER_STUB_MAX);
+    *length = (int)receiver_make_stub((unsigned char *)*buffer, packet_id_of(key), five);
     return 0;
 }
 
@@ -289,4 +288,69 @@ void receiver_connected(struct receiver *receiver, bool session_present)
     receiver->watches_topics = receiver->watches_topics && session_present;
     if (!session_present && spool_begin_session(receiver->spool, &err) < 0)
         die(&err);
+}
+
+/* The bytes of a PUBLISH --------------------------------------------------------------------------- */
+
+static bool take(struct bytes *rest, size_t len, struct bytes *taken)
+{
+    if (rest->len < len)
+        return false;
+    *taken = bytes_slice(*rest, 0, len);
+    *rest = bytes_slice(*rest, len, rest->len);
+    return true;
+}
+
+static bool take_two_bytes(struct bytes *rest, uint16_t *value)
+{
+    struct bytes two;
+
+    if (!take(rest, 2, &two))
+        return false;
+    *value = (uint16_t)((unsigned char)two.data[0] << 8 | (unsigned char)two.data[1]);
+    return true;
+}
+
+/* A Variable Byte Integer: seven bits a byte, the lowest first, at most four bytes. */
+static bool take_variable(struct bytes *rest, uint32_t *value)
+{
+    struct bytes one;
+
+    *value = 0;
+    for (int shift = 0; shift < 28; shift += 7) {
+        if (!take(rest, 1, &one))
+            return false;
+        *value |= (uint32_t)(one.data[0] & 0x7f) << shift;
+        if ((one.data[0] & 0x80) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool receiver_parse_publish(struct receiver_publish *publish, struct bytes packet, bool five)
+{
+    struct bytes rest = packet, properties;
+    uint16_t topic_len;
+    uint32_t properties_len;
+
+    *publish = (struct receiver_publish){0};
+    if (!take_two_bytes(&rest, &topic_len) || !take(&rest, topic_len, &publish->topic) ||
+        !take_two_bytes(&rest, &publish->packet_id))
+        return false;
+    if (five &&
+        (!take_variable(&rest, &properties_len) || !take(&rest, properties_len, &properties)))
+        return false;
+    publish->payload = rest;
+    return true;
+}
+
+size_t receiver_make_stub(unsigned char stub[RECEIVER_STUB_MAX], uint16_t packet_id, bool five)
+{
+    const unsigned char bytes[RECEIVER_STUB_MAX] = {
+        0x34, five ? 6 : 5, 0, 1, '-', (unsigned char)(packet_id >> 8), (unsigned char)packet_id,
+        0};
+
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        stub[i] = bytes[i];
+    return five ? 8 : 7;
 }

@@ -54,4 +54,20 @@ int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
 /* For MQTTCLIENT_PERSISTENCE_USER, with either version. */
 MQTTClient_persistence *receiver_persistence(struct receiver *receiver);
 
+/* The bytes of a PUBLISH with a packet id: MQTT 3.1.1 and MQTT 5, section 3.3. Pure. */
+
+/* All of it points into the packet. */
+struct receiver_publish {
+    struct bytes topic;
+    uint16_t packet_id;
+    struct bytes payload;
+};
+
+/* packet: what is behind the fixed header. false: it is no PUBLISH. */
+bool receiver_parse_publish(struct receiver_publish *publish, struct bytes packet, bool five);
+
+/* The smallest QoS 2 PUBLISH with this packet id, fixed header and all. Returns its length. */
+#define RECEIVER_STUB_MAX 8
+size_t receiver_make_stub(unsigned char stub[RECEIVER_STUB_MAX], uint16_t packet_id, bool five);
+
 #endif

@@ -1,4 +1,4 @@
-#include "consumer/mqtt/publish_packet.h"
+#include "consumer/mqtt/receiver.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,37 +19,37 @@ static void assert_bytes(struct bytes bytes, struct bytes wanted)
 
 static void test_a_publish_of_3_1_1_is_topic_id_and_payload(void **state)
 {
-    struct publish_packet publish;
+    struct receiver_publish publish;
 
     (void)state;
-    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\0payload"), false));
+    assert_true(receiver_parse_publish(&publish, BYTES(HEAD "\0payload"), false));
     assert_bytes(publish.topic, BYTES("a/b"));
     assert_int_equal(publish.packet_id, 0x1234);
     assert_bytes(publish.payload, BYTES("\0payload"));
-    assert_true(publish_packet_parse(&publish, BYTES(HEAD), false));
+    assert_true(receiver_parse_publish(&publish, BYTES(HEAD), false));
     assert_int_equal(publish.payload.len, 0);
 }
 
 static void test_a_publish_of_5_has_properties_before_its_payload(void **state)
 {
-    struct publish_packet publish;
+    struct receiver_publish publish;
 
     (void)state;
-    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\0payload"), true));
+    assert_true(receiver_parse_publish(&publish, BYTES(HEAD "\0payload"), true));
     assert_bytes(publish.payload, BYTES("payload"));
-    assert_true(publish_packet_parse(&publish, BYTES(HEAD "\2\x01\x01payload"), true));
+    assert_true(receiver_parse_publish(&publish, BYTES(HEAD "\2\x01\x01payload"), true));
     assert_bytes(publish.payload, BYTES("payload"));
 }
 
 static void test_properties_may_be_longer_than_127_bytes(void **state)
 {
-    struct publish_packet publish;
+    struct receiver_publish publish;
     char packet[7 + 2 + 200 + 1] = HEAD "\xc8\x01"; /* 200 */
 
     (void)state;
 
     packet[sizeof(packet) - 1] = 'p';
-    assert_true(publish_packet_parse(&publish, (struct bytes){packet, sizeof(packet)}, true));
+    assert_true(receiver_parse_publish(&publish, (struct bytes){packet, sizeof(packet)}, true));
     assert_bytes(publish.payload, BYTES("p"));
 }
 
@@ -57,34 +57,34 @@ static void test_properties_may_be_longer_than_127_bytes(void **state)
 static void test_what_is_cut_off_anywhere_is_no_publish(void **state)
 {
     struct bytes whole = BYTES(HEAD "\2\x01\x01");
-    struct publish_packet publish;
+    struct receiver_publish publish;
 
     (void)state;
     for (size_t len = 0; len < whole.len; len++) {
         char *cut = malloc(len + 1);
 
         memcpy(cut, whole.data, len);
-        assert_false(publish_packet_parse(&publish, (struct bytes){cut, len}, true));
+        assert_false(receiver_parse_publish(&publish, (struct bytes){cut, len}, true));
         if (len < strlen("..a/b.."))
-            assert_false(publish_packet_parse(&publish, (struct bytes){cut, len}, false));
+            assert_false(receiver_parse_publish(&publish, (struct bytes){cut, len}, false));
         free(cut);
     }
-    assert_false(publish_packet_parse(&publish, BYTES(HEAD "\xff\xff\xff\xff\x01"), true));
+    assert_false(receiver_parse_publish(&publish, BYTES(HEAD "\xff\xff\xff\xff\x01"), true));
 }
 
 static void test_a_stub_is_a_qos_2_publish_of_its_packet_id(void **state)
 {
-    unsigned char stub[PUBLISH_PACKET_STUB_MAX];
-    struct publish_packet publish;
+    unsigned char stub[RECEIVER_STUB_MAX];
+    struct receiver_publish publish;
 
     (void)state;
     for (int five = 0; five < 2; five++) {
-        size_t len = publish_packet_stub(stub, 0xfedc, five == 1);
+        size_t len = receiver_make_stub(stub, 0xfedc, five == 1);
 
         assert_int_equal(stub[0], 0x34); /* PUBLISH, QoS 2 */
         assert_int_equal(stub[1], len - 2);
         struct bytes rest = {(const char *)stub + 2, len - 2};
-        assert_true(publish_packet_parse(&publish, rest, five == 1));
+        assert_true(receiver_parse_publish(&publish, rest, five == 1));
         assert_int_equal(publish.packet_id, 0xfedc);
         assert_int_equal(publish.payload.len, 0);
     }
