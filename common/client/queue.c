@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* A large request is waited for as long as a link takes that is as slow as that. (An append has a limit
- * that learns, consumer/dispatch/append_limit.) */
+ * that learns, struct dispatch_limit.) */
 #define LARGE_REQUEST          65536
 #define SLOW_LINK_BYTES_PER_MS 16
 

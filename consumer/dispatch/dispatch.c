@@ -3,12 +3,12 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "consumer/dispatch/append_limit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
@@ -70,8 +70,8 @@ struct dispatch {
     struct buf read_mark;     /* the last one that Redis gave */
     bool mark_is_known;       /* no append was accepted since it was read */
     uint64_t replay_until;    /* records up to here were in Redis once */
-    struct append_limit limit;
-    struct batch in_flight[APPEND_LIMIT_IN_FLIGHT]; /* the oldest first */
+    struct dispatch_limit limit;
+    struct batch in_flight[DISPATCH_LIMIT_IN_FLIGHT]; /* the oldest first */
     size_t in_flight_len;
     uint64_t one_by_one_until; /* sequence; one of the messages up to it may be too large */
     uint64_t too_large;        /* sequence of a message that was refused alone for its size */
@@ -96,8 +96,8 @@ static void mark_healthy(struct dispatch *dispatch)
 {
     struct error degraded = {0};
 
-    if (append_limit_is_degraded(&dispatch->limit))
-        append_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &degraded);
+    if (dispatch_limit_is_degraded(&dispatch->limit))
+        dispatch_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &degraded);
     snprintf(dispatch->reason, sizeof(dispatch->reason), "%.*s", (int)sizeof(dispatch->reason) - 1,
              degraded.text);
     clock_backoff_reset(&dispatch->backoff);
@@ -264,7 +264,7 @@ static int connect_to_previous(struct dispatch *dispatch, struct error *err)
         return result;
     queue_free(dispatch->queue);
     dispatch->queue = queue;
-    append_limit_init(&dispatch->limit, queue_timeout_ms(queue));
+    dispatch_limit_init(&dispatch->limit, queue_timeout_ms(queue));
     free(dispatch->previous);
     dispatch->previous = NULL;
     return 0;
@@ -325,8 +325,8 @@ static void note_failed_append(struct dispatch *dispatch, const struct batch *ba
     if (dispatch->state == DISPATCH_FAILING)
         return;
     if (queue_timed_out(dispatch->queue)) {
-        append_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
-        append_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &late);
+        dispatch_limit_timed_out(&dispatch->limit, batch->bytes, batch->count);
+        dispatch_limit_explain(&dispatch->limit, queue_address(dispatch->queue), &late);
         err = &late;
     }
     bool alone = batch->count + batch->oversized == 1;
@@ -359,7 +359,7 @@ static void on_appended(void *context, int result, const struct error *err)
         return;
     }
     int64_t took_us = clock_monotonic_us() - batch.sent_us;
-    append_limit_answered(&dispatch->limit, took_us / 1000);
+    dispatch_limit_answered(&dispatch->limit, took_us / 1000);
     spool_commit(dispatch->spool, &batch.position);
     dispatch->mark_is_known = false;
     dispatch->hang_ups = 0;
@@ -497,7 +497,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
     *made = (struct dispatch){.settings = settings, .transport = transport, .slot = slot};
     made->queue = queue;
     made->backoff = (struct clock_backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
-    append_limit_init(&made->limit, queue_timeout_ms(made->queue));
+    dispatch_limit_init(&made->limit, queue_timeout_ms(made->queue));
     made->template = queue_envelope_new(made->queue, made->transport);
     made->destination = xstrdup(queue_address(made->queue));
     snprintf(made->reason, sizeof(made->reason), "%s: not connected yet", made->destination);
@@ -562,7 +562,7 @@ void dispatch_process(struct dispatch *dispatch, short revents, int64_t now_ms)
 bool dispatch_can_send(const struct dispatch *dispatch)
 {
     return dispatch->state == DISPATCH_SENDING &&
-           dispatch->in_flight_len < append_limit_in_flight(&dispatch->limit);
+           dispatch->in_flight_len < dispatch_limit_in_flight(&dispatch->limit);
 }
 
 bool dispatch_is_done(const struct dispatch *dispatch)
@@ -582,9 +582,75 @@ struct dispatch_health dispatch_health(const struct dispatch *dispatch)
     return (struct dispatch_health){
         .reason = dispatch->reason,
         .connected = dispatch->state == DISPATCH_SENDING && !in_trouble,
-        .degraded = append_limit_is_degraded(&dispatch->limit) && !in_trouble,
+        .degraded = dispatch_limit_is_degraded(&dispatch->limit) && !in_trouble,
         .in_trouble = in_trouble,
         .sent = dispatch->sent,
         .server = queue_server(dispatch->queue),
     };
+}
+
+/* Limits of an append ------------------------------------------------------------------------------ */
+
+static bool is_normal(const struct dispatch_limit *limit)
+{
+    return limit->bytes == DISPATCH_LIMIT_BYTES && limit->answer_timeout_ms == limit->timeout_ms;
+}
+
+void dispatch_limit_init(struct dispatch_limit *limit, int64_t timeout_ms)
+{
+    *limit = (struct dispatch_limit){
+        .timeout_ms = timeout_ms, .answer_timeout_ms = timeout_ms, .bytes = DISPATCH_LIMIT_BYTES};
+}
+
+void dispatch_limit_timed_out(struct dispatch_limit *limit, size_t bytes, size_t messages)
+{
+    limit->late++;
+    limit->late_bytes = bytes;
+    limit->late_ms = limit->answer_timeout_ms;
+    /* The last message of an append may have gone far beyond the limit. */
+    if (messages <= 1 || bytes <= DISPATCH_LIMIT_BYTES_MIN ||
+        limit->bytes == DISPATCH_LIMIT_BYTES_MIN)
+        limit->answer_timeout_ms =
+            MIN(limit->answer_timeout_ms * 2, MAX(DISPATCH_LIMIT_TIMEOUT_MAX, limit->timeout_ms));
+    limit->bytes =
+        (size_t)MAX(MIN((int64_t)bytes, (int64_t)limit->bytes) / 2, DISPATCH_LIMIT_BYTES_MIN);
+}
+
+void dispatch_limit_answered(struct dispatch_limit *limit, int64_t took_ms)
+{
+    size_t more = 0;
+
+    if (took_ms > limit->timeout_ms)
+        return;
+    limit->answer_timeout_ms = MAX(limit->answer_timeout_ms / 2, limit->timeout_ms);
+    if (took_ms <= limit->timeout_ms / 3)
+        more = limit->bytes;
+    else if (took_ms <= limit->timeout_ms * 2 / 3)
+        more = limit->bytes / 8;
+    limit->bytes = (size_t)MIN((int64_t)(limit->bytes + more), DISPATCH_LIMIT_BYTES);
+    if (is_normal(limit))
+        limit->late = 0;
+}
+
+size_t dispatch_limit_in_flight(const struct dispatch_limit *limit)
+{
+    return is_normal(limit) ? DISPATCH_LIMIT_IN_FLIGHT : 1;
+}
+
+bool dispatch_limit_is_degraded(const struct dispatch_limit *limit)
+{
+    return limit->late > 1;
+}
+
+void dispatch_limit_explain(const struct dispatch_limit *limit, const char *destination,
+                            struct error *err)
+{
+    error_set(err, ERR_UNREACHABLE,
+              "%s: no answer in time to %zu bytes (%" PRId64 " ms)%s; now at most %zu bytes at "
+              "once, for %" PRId64 " ms",
+              destination, limit->late_bytes, limit->late_ms,
+              dispatch_limit_is_degraded(limit)
+                  ? ". If the link takes only so much: timeout=SECONDS in the DSN"
+                  : "",
+              limit->bytes, limit->answer_timeout_ms);
 }

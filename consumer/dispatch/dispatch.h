@@ -3,7 +3,7 @@
  *
  * A batch is what the spool has to send, up to 256 messages or 1 MB; two may be in flight. An idle queue thus
  * sends at once; a busy one batches, since the next batch grows while those before it are answered. On a slow
- * link batches are smaller (append_limit.h).
+ * link batches are smaller (struct dispatch_limit, below).
  *
  * Exactly once: Redis takes a batch only if its mark is the one that the batch before has set, and sets the
  * batch's own mark in the same step. The mark is read on every connect and after every error, and the spool
@@ -66,11 +66,53 @@ struct dispatch_health {
     /* "" when it works, else "redis://…: connection refused". Valid until dispatch_process. */
     const char *reason;
     bool connected;  /* the mark was read, and nothing was refused since */
-    bool degraded;   /* a slow link (append_limit.h); `reason` names what would help */
+    bool degraded;   /* a slow link (struct dispatch_limit); `reason` names what would help */
     bool in_trouble; /* an attempt has failed, and no append was accepted since */
     uint64_t sent;   /* messages, since the start */
     const struct queue_server *server; /* NULL until Redis has said it */
 };
 struct dispatch_health dispatch_health(const struct dispatch *dispatch);
+
+/* Limits of an append: how many bytes it carries, how many appends are in flight, how long an answer is waited
+ * for. A slow link to Redis is noticed by appends that are late, and by nothing else. Appends then get smaller,
+ * so that some are answered within the connection's time-out.
+ *
+ * | event                                   | bytes of an append      | answer time-out      |
+ * |-----------------------------------------|-------------------------|----------------------|
+ * | normal                                  | 1 MB, two in flight     | the connection's     |
+ * | late                                    | half of what was late   |                      |
+ * | late, and few bytes or one message only |                         | twice as long        |
+ * | answered within a third of the time-out | twice as many           | half as long         |
+ * | answered within two thirds              | an eighth more          | half as long         |
+ * | answered in time                        |                         | half as long         |
+ * | answered after the time-out             |                         |                      |
+ *
+ * Bytes stay between 16 kB and 1 MB, the answer time-out between the connection's and an hour. One late append
+ * may be due to a server that stood still: the link is degraded from the second one until all is normal. Pure. */
+#define DISPATCH_LIMIT_IN_FLIGHT   2
+#define DISPATCH_LIMIT_BYTES       1000000
+#define DISPATCH_LIMIT_BYTES_MIN   16384
+#define DISPATCH_LIMIT_TIMEOUT_MAX 3600000 /* ms */
+
+struct dispatch_limit {
+    int64_t timeout_ms;        /* the connection's */
+    int64_t answer_timeout_ms; /* an append's; not below timeout_ms */
+    size_t bytes;      /* an append is full when it has so many; one message may have more */
+    unsigned late;     /* late appends since all was normal */
+    size_t late_bytes; /* of the last late append */
+    int64_t late_ms;   /* the answer time-out that it had */
+};
+
+void dispatch_limit_init(struct dispatch_limit *limit, int64_t timeout_ms);
+/* The oldest append in flight, of so many messages, was not answered in time. */
+void dispatch_limit_timed_out(struct dispatch_limit *limit, size_t bytes, size_t messages);
+void dispatch_limit_answered(struct dispatch_limit *limit, int64_t took_ms);
+
+/* Appends that may be in flight at once. */
+size_t dispatch_limit_in_flight(const struct dispatch_limit *limit);
+bool dispatch_limit_is_degraded(const struct dispatch_limit *limit);
+/* What was late, and the limits now; for a degraded link also the option of the DSN that helps. */
+void dispatch_limit_explain(const struct dispatch_limit *limit, const char *destination,
+                            struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-#include "consumer/dispatch/append_limit.h"
+#include "consumer/dispatch/dispatch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,155 +8,155 @@
 
 #define TIMEOUT_MS 1000
 
-static void assert_normal(const struct append_limit *limit)
+static void assert_normal(const struct dispatch_limit *limit)
 {
-    assert_int_equal(limit->bytes, APPEND_LIMIT_BYTES);
+    assert_int_equal(limit->bytes, DISPATCH_LIMIT_BYTES);
     assert_int_equal(limit->answer_timeout_ms, TIMEOUT_MS);
-    assert_int_equal(append_limit_in_flight(limit), APPEND_LIMIT_IN_FLIGHT);
-    assert_false(append_limit_is_degraded(limit));
+    assert_int_equal(dispatch_limit_in_flight(limit), DISPATCH_LIMIT_IN_FLIGHT);
+    assert_false(dispatch_limit_is_degraded(limit));
 }
 
 static void test_answers_change_nothing_while_all_is_normal(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
     assert_normal(&limit);
-    append_limit_answered(&limit, 10);
-    append_limit_answered(&limit, 10 * TIMEOUT_MS); /* it came bit by bit */
+    dispatch_limit_answered(&limit, 10);
+    dispatch_limit_answered(&limit, 10 * TIMEOUT_MS); /* it came bit by bit */
     assert_normal(&limit);
 }
 
 static void test_what_is_late_is_halved_down_to_a_few_messages(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 1000900, 250);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, 1000900, 250);
     assert_int_equal(limit.bytes, 500000);
-    assert_int_equal(append_limit_in_flight(&limit), 1);
-    append_limit_timed_out(&limit, 80000, 100); /* all that there was */
+    assert_int_equal(dispatch_limit_in_flight(&limit), 1);
+    dispatch_limit_timed_out(&limit, 80000, 100); /* all that there was */
     assert_int_equal(limit.bytes, 40000);
-    append_limit_timed_out(&limit, 2000000, 2); /* a small one, then a large one */
+    dispatch_limit_timed_out(&limit, 2000000, 2); /* a small one, then a large one */
     assert_int_equal(limit.bytes, 20000);
-    append_limit_timed_out(&limit, 2000000, 2);
-    assert_int_equal(limit.bytes, APPEND_LIMIT_BYTES_MIN);
+    dispatch_limit_timed_out(&limit, 2000000, 2);
+    assert_int_equal(limit.bytes, DISPATCH_LIMIT_BYTES_MIN);
     assert_int_equal(limit.answer_timeout_ms, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 2000000, 2);
-    assert_int_equal(limit.bytes, APPEND_LIMIT_BYTES_MIN);
+    dispatch_limit_timed_out(&limit, 2000000, 2);
+    assert_int_equal(limit.bytes, DISPATCH_LIMIT_BYTES_MIN);
     assert_int_equal(limit.answer_timeout_ms, 2 * TIMEOUT_MS);
 }
 
 static void test_a_few_bytes_that_are_late_are_waited_for_longer(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 1500, 5);
-    assert_int_equal(limit.bytes, APPEND_LIMIT_BYTES_MIN);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, 1500, 5);
+    assert_int_equal(limit.bytes, DISPATCH_LIMIT_BYTES_MIN);
     assert_int_equal(limit.answer_timeout_ms, 2 * TIMEOUT_MS);
-    append_limit_timed_out(&limit, 0, 0); /* the mark alone */
-    assert_int_equal(limit.bytes, APPEND_LIMIT_BYTES_MIN);
+    dispatch_limit_timed_out(&limit, 0, 0); /* the mark alone */
+    assert_int_equal(limit.bytes, DISPATCH_LIMIT_BYTES_MIN);
     assert_int_equal(limit.answer_timeout_ms, 4 * TIMEOUT_MS);
 }
 
 static void test_a_way_that_is_long_takes_full_batches_all_the_same(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 1500, 5);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, 1500, 5);
     for (int i = 0; i < 50; i++)
-        append_limit_answered(&limit, 600);
+        dispatch_limit_answered(&limit, 600);
     assert_normal(&limit);
 }
 
 static void test_quick_answers_bring_it_back(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
     for (int i = 0; i < 3; i++)
-        append_limit_timed_out(&limit, APPEND_LIMIT_BYTES, 250);
+        dispatch_limit_timed_out(&limit, DISPATCH_LIMIT_BYTES, 250);
     assert_int_equal(limit.bytes, 125000);
-    append_limit_answered(&limit, 300);
+    dispatch_limit_answered(&limit, 300);
     assert_int_equal(limit.bytes, 250000);
-    append_limit_answered(&limit, 300);
+    dispatch_limit_answered(&limit, 300);
     assert_int_equal(limit.bytes, 500000);
-    assert_int_equal(append_limit_in_flight(&limit), 1);
-    assert_true(append_limit_is_degraded(&limit));
-    append_limit_answered(&limit, 300);
+    assert_int_equal(dispatch_limit_in_flight(&limit), 1);
+    assert_true(dispatch_limit_is_degraded(&limit));
+    dispatch_limit_answered(&limit, 300);
     assert_normal(&limit);
 }
 
 static void test_an_answer_in_time_but_not_quick_is_tried_with_little_more(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, APPEND_LIMIT_BYTES, 250);
-    append_limit_answered(&limit, 600);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, DISPATCH_LIMIT_BYTES, 250);
+    dispatch_limit_answered(&limit, 600);
     assert_int_equal(limit.bytes, 562500);
-    append_limit_answered(&limit, 700);
+    dispatch_limit_answered(&limit, 700);
     assert_int_equal(limit.bytes, 562500);
 }
 
 static void test_one_message_that_is_late_is_waited_for_longer(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 2000000, 1);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, 2000000, 1);
     assert_int_equal(limit.answer_timeout_ms, 2 * TIMEOUT_MS);
-    append_limit_timed_out(&limit, 2000000, 1);
+    dispatch_limit_timed_out(&limit, 2000000, 1);
     assert_int_equal(limit.answer_timeout_ms, 4 * TIMEOUT_MS);
-    append_limit_answered(&limit, 3 * TIMEOUT_MS);
+    dispatch_limit_answered(&limit, 3 * TIMEOUT_MS);
     assert_int_equal(limit.answer_timeout_ms,
                      4 * TIMEOUT_MS); /* the next one as large needs it too */
-    append_limit_answered(&limit, 500);
+    dispatch_limit_answered(&limit, 500);
     assert_int_equal(limit.answer_timeout_ms, 2 * TIMEOUT_MS);
     for (int i = 0; i < 3; i++)
-        append_limit_answered(&limit, 10);
+        dispatch_limit_answered(&limit, 10);
     assert_normal(&limit);
     for (int i = 0; i < 100; i++)
-        append_limit_timed_out(&limit, 2000000, 1);
-    assert_int_equal(limit.answer_timeout_ms, APPEND_LIMIT_TIMEOUT_MAX);
+        dispatch_limit_timed_out(&limit, 2000000, 1);
+    assert_int_equal(limit.answer_timeout_ms, DISPATCH_LIMIT_TIMEOUT_MAX);
     for (int i = 0; i < 30; i++)
-        append_limit_answered(&limit, 10);
+        dispatch_limit_answered(&limit, 10);
     assert_normal(&limit);
 }
 
 static void test_a_time_out_above_the_bound_stays_as_it_is(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
 
     (void)state;
-    append_limit_init(&limit, 2 * APPEND_LIMIT_TIMEOUT_MAX);
-    append_limit_timed_out(&limit, 2000000, 1);
-    assert_int_equal(limit.answer_timeout_ms, 2 * APPEND_LIMIT_TIMEOUT_MAX);
+    dispatch_limit_init(&limit, 2 * DISPATCH_LIMIT_TIMEOUT_MAX);
+    dispatch_limit_timed_out(&limit, 2000000, 1);
+    assert_int_equal(limit.answer_timeout_ms, 2 * DISPATCH_LIMIT_TIMEOUT_MAX);
 }
 
 static void test_only_the_second_is_taken_for_the_link(void **state)
 {
-    struct append_limit limit;
+    struct dispatch_limit limit;
     struct error err;
 
     (void)state;
-    append_limit_init(&limit, TIMEOUT_MS);
-    append_limit_timed_out(&limit, 2000000, 1);
-    assert_false(append_limit_is_degraded(&limit));
-    append_limit_explain(&limit, "redis://there:6379/messages", &err);
+    dispatch_limit_init(&limit, TIMEOUT_MS);
+    dispatch_limit_timed_out(&limit, 2000000, 1);
+    assert_false(dispatch_limit_is_degraded(&limit));
+    dispatch_limit_explain(&limit, "redis://there:6379/messages", &err);
     assert_null(strstr(err.text, "timeout=SECONDS"));
-    append_limit_timed_out(&limit, 2000000, 1);
-    assert_true(append_limit_is_degraded(&limit));
-    append_limit_explain(&limit, "redis://there:6379/messages", &err);
+    dispatch_limit_timed_out(&limit, 2000000, 1);
+    assert_true(dispatch_limit_is_degraded(&limit));
+    dispatch_limit_explain(&limit, "redis://there:6379/messages", &err);
     assert_int_equal(err.code, ERR_UNREACHABLE);
     assert_non_null(strstr(err.text, "redis://there:6379/messages: no answer in time to 2000000"));
     assert_non_null(strstr(err.text, "timeout=SECONDS in the DSN"));
