@@ -14,7 +14,6 @@
 #include "consumer/mqtt/subscriptions.h"
 #include "consumer/orphan_spools.h"
 #include "consumer/spool/spool.h"
-#include "consumer/spool/spool_path.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -6,7 +6,6 @@
 #include "common/client/oversized_file.h"
 #include "common/client/spool_folders.h"
 #include "consumer/spool/spool.h"
-#include "consumer/spool/spool_path.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

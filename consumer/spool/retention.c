@@ -3,7 +3,6 @@
 #include "common/base/clock.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
-#include "consumer/spool/spool_path.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -115,6 +115,12 @@ struct spool {
     struct spool_reader reader __attribute__((aligned(64)));
 };
 
+/* spool.c */
+/* The spool in dir has taken over. -1 and errno. */
+MUST_CHECK int spool_path_set_current(const char *dir);
+/* The disk failed, and what it holds is not known any more. Logs and _exits. */
+_Noreturn void spool_die(const struct spool *spool, const char *what);
+
 /* recovery.c */
 /* Reads the directory, mends what can be mended, puts aside, as NUMBER.damaged, what can't be read at all, and fills
  * in what the spool was. */
@@ -177,9 +183,6 @@ bool retention_read_hint(struct spool *spool, struct mark *mark);
 /* Where the record after the mark begins; false if no segment that is kept has it. */
 bool mark_locate(struct spool *spool, const struct mark *mark, struct cursor *after);
 void mark_write_id(struct spool *spool);
-
-/* The disk failed, and what it holds is not known any more. Logs and _exits. */
-_Noreturn void spool_die(const struct spool *spool, const char *what);
 
 /* Offsets are multiples of 8 below 4 GiB, numbers fit into 35 bits. */
 static inline uint64_t tail_pack(uint64_t number, uint64_t offset)

@@ -1,4 +1,4 @@
-#include "consumer/spool/spool_path.h"
+#include "consumer/spool/spool.h"
 
 #include <limits.h>
 #include <setjmp.h>

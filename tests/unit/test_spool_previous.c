@@ -1,8 +1,6 @@
 /* A spool that begins to receive takes over from the one that received before: docs/SPOOL.md, "Destination". */
 #include "spool_case.h"
 
-#include "consumer/spool/spool_path.h"
-
 #define PAYLOAD BYTES("21.5")
 
 /* Spool A or B of the client, receiving. */
