@@ -2,7 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/client/queue.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -61,6 +60,39 @@ static int add(struct redriver *redriver, struct bytes name, struct error *err)
     return 0;
 }
 
+void redriver_take_answer(void *context, int result, int64_t number, const struct error *err)
+{
+    struct redriver_answer *answer = context;
+
+    *answer = (struct redriver_answer){.there = true, .result = result, .number = number};
+    if (err != NULL)
+        answer->err = *err;
+}
+
+int redriver_await(const struct redriver_transport *transport, const struct redriver_answer *answer,
+                   struct error *err)
+{
+    while (!answer->there)
+        queue_wait_once(transport->queue);
+    *err = answer->err;
+    return answer->result;
+}
+
+static void connected(void *answer, int result, const struct error *err)
+{
+    redriver_take_answer(answer, result, 0, err);
+}
+
+static int connect_if_needed(const struct redriver_transport *transport, struct error *err)
+{
+    struct redriver_answer answer = {0};
+
+    if (queue_is_connected(transport->queue))
+        return 0;
+    queue_connect(transport->queue, connected, &answer);
+    return redriver_await(transport, &answer, err);
+}
+
 int redriver_open(struct redriver *redriver, struct bytes name,
                   struct redriver_transport **transport, struct error *err)
 {
@@ -70,16 +102,16 @@ int redriver_open(struct redriver *redriver, struct bytes name,
             return -(int)err->code;
         *transport = redriver->transports[redriver->len - 1];
     }
-    return queue_wait_connected((*transport)->queue, err);
+    return connect_if_needed(*transport, err);
 }
 
 static void send_one(struct redriver_transport *transport, size_t i)
 {
     struct redriver_message *message = transport->sent[i];
 
-    message->answer = (struct queue_wait){0};
+    message->answer = (struct redriver_answer){0};
     queue_redrive(transport->queue, message->guard, i > 0 ? transport->sent[i - 1]->guard : NULL,
-                  message->value, queue_wait_number, &message->answer);
+                  message->value, redriver_take_answer, &message->answer);
 }
 
 void redriver_send(struct redriver_transport *transport, struct redriver_message *message)
@@ -100,7 +132,7 @@ static size_t first_refused(const struct redriver_transport *transport)
     struct error err;
 
     for (size_t i = transport->sent_len; i-- > 0;)
-        if (queue_wait(transport->queue, &transport->sent[i]->answer, &err) < 0)
+        if (redriver_await(transport, &transport->sent[i]->answer, &err) < 0)
             refused = i;
     return refused;
 }
@@ -117,7 +149,7 @@ static void send_again(struct redriver_transport *transport, size_t from)
 {
     struct error err;
 
-    if (queue_wait_connected(transport->queue, &err) < 0)
+    if (connect_if_needed(transport, &err) < 0)
         return;
     for (size_t i = from; i < transport->sent_len; i++)
         send_one(transport, i);

@@ -3,11 +3,12 @@
  * Entries are sent under a guard, queue_redrive: whatever is sent twice under one guard within seven days is in the stream
  * once. What is sent between two waits goes into a stream in its order: where Redis refuses one, those behind it are
  * refused as well. A refusal that may pass (no room in the stream or in Redis, a slot that moves, no replica) is waited for
- * as long as one of them is taken within the transport's time-out, over a new connection where the old one is lost. */
+ * as long as one of them is taken within the transport's time-out, over a new connection where the old one is lost.
+ * SIGPIPE is for the caller to ignore. */
 #ifndef CLI_REDRIVER_H
 #define CLI_REDRIVER_H
 
-#include "cli/queue_wait.h"
+#include "common/client/queue.h"
 #include "common/settings/settings.h"
 
 struct redriver;
@@ -26,10 +27,27 @@ struct redriver_transport { /* owned by the redriver */
 MUST_CHECK int redriver_open(struct redriver *redriver, struct bytes name,
                              struct redriver_transport **transport, struct error *err);
 
+/* A request of the queue that is waited for, at most for the queue's own time-out:
+ *
+ *     struct redriver_answer answer = {0};
+ *     queue_set_up(transport->queue, redriver_take_answer, &answer);
+ *     result = redriver_await(transport, &answer, &err);
+ */
+struct redriver_answer {
+    bool there;
+    int result;
+    int64_t number;
+    struct error err;
+};
+void redriver_take_answer(void *answer, int result, int64_t number, const struct error *err);
+/* Returns its result, with err. */
+MUST_CHECK int redriver_await(const struct redriver_transport *transport,
+                              const struct redriver_answer *answer, struct error *err);
+
 struct redriver_message {
     const char *guard;
     struct bytes value;
-    struct queue_wait answer; /* after redriver_wait; number 0: it had been sent before */
+    struct redriver_answer answer; /* after redriver_wait; number 0: it had been sent before */
 };
 
 /* The message, its guard and its value must live until redriver_wait. In order for one transport. */

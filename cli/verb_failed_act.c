@@ -388,7 +388,7 @@ static bool take_one(void *context, const struct failure_message *message)
     return true;
 }
 
-static void stop_sending(struct action *action, const struct queue_wait *answer)
+static void stop_sending(struct action *action, const struct redriver_answer *answer)
 {
     char text[400];
 

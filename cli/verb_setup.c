@@ -2,7 +2,7 @@
  * and consumer group, and those or the table of the failure transport. As messenger:setup-transports does; what is there stays
  * as it is. */
 #include "cli/check_server.h"
-#include "cli/queue_wait.h"
+#include "cli/redriver.h"
 #include "cli/verbs.h"
 #include "common/client/failure.h"
 #include "common/client/queue_group.h"
@@ -50,35 +50,24 @@ static void add_stream(struct target *target, const char *text, int64_t made)
     dsn_redis_free(&dsn);
 }
 
-static int ask_queue(struct queue *queue, int64_t *made, struct error *err)
+static void set_up_transport(struct target *target, struct redriver *redriver,
+                             const struct settings_transport *settings)
 {
-    struct queue_wait wait = {0};
-    int result = queue_wait_connected(queue, err);
+    struct redriver_transport *transport;
+    struct redriver_answer answer = {0};
 
-    if (result < 0)
-        return result;
-    queue_set_up(queue, queue_wait_number, &wait);
-    result = queue_wait(queue, &wait, err);
-    *made = wait.number;
-    return result;
-}
-
-static void set_up_transport(struct target *target, const struct settings_transport *transport)
-{
-    struct queue *queue = NULL;
-    int64_t made = 0;
-
-    target->name = transport->name;
-    target->see = strcmp(transport->name, "async") == 0
+    target->name = settings->name;
+    target->see = strcmp(settings->name, "async") == 0
                       ? "see [transport:async] dsn (MESSENGER_TRANSPORT_DSN)"
                       : "see the dsn of its section";
-    dsn_redacted(&target->address, transport->dsn);
-    target->result = queue_new(&queue, transport, &target->err);
+    dsn_redacted(&target->address, settings->dsn);
+    target->result = redriver_open(redriver, bytes_of(settings->name), &transport, &target->err);
+    if (target->result < 0)
+        return;
+    queue_set_up(transport->queue, redriver_take_answer, &answer);
+    target->result = redriver_await(transport, &answer, &target->err);
     if (target->result == 0)
-        target->result = ask_queue(queue, &made, &target->err);
-    if (target->result == 0)
-        add_stream(target, transport->dsn, made);
-    queue_free(queue);
+        add_stream(target, settings->dsn, answer.number);
 }
 
 static void set_up_failure(struct target *target, const struct settings_failure *settings)
@@ -160,15 +149,17 @@ static int finish(struct target *target, cJSON *targets)
 
 static int set_up_all(const struct settings *settings, cJSON *targets)
 {
+    struct redriver *redriver = redriver_new(settings);
     int code = CLI_DONE;
 
     for (size_t i = 0; i < settings->transports_len; i++) {
         struct target target = {0};
 
-        set_up_transport(&target, &settings->transports[i]);
+        set_up_transport(&target, redriver, &settings->transports[i]);
         if (finish(&target, targets) != CLI_DONE)
             code = CLI_FAILED;
     }
+    redriver_free(redriver);
     if (settings->failure.dsn[0]) {
         struct target target = {0};
 
