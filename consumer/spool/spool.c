@@ -215,7 +215,7 @@ static void set_id(struct spool *spool, const unsigned char id[16])
     memmove(spool->id, id, sizeof(spool->id));
     for (size_t i = 0; i < sizeof(spool->id); i++)
         snprintf(spool->id_text + 2 * i, 3, "%02x", spool->id[i]);
-    mark_write_id(spool);
+    reader_write_mark_id(spool);
 }
 
 /* For the next start, in this boot or another. Without a segment it is to take the spool id of the file. */
@@ -339,7 +339,7 @@ static void find_position(struct spool *spool)
     if (reader->first != NULL)
         start = cursor_at(reader->first);
     if (retention_read_hint(spool, &mark))
-        mark_locate(spool, &mark, &start);
+        reader_locate(spool, &mark, &start);
     reader_move(spool, &start);
     reader_skip_finished_segments(spool, &reader->read);
     reader_skip_finished_segments(spool, &reader->committed);

@@ -134,24 +134,12 @@ MUST_CHECK int writer_reuse_segment(struct spool *spool, uint64_t number, struct
 void writer_close(struct spool *spool);
 
 /* reader.c */
-enum step { STEP_END, STEP_RECORD, STEP_HOLE };
-struct hole {
-    uint64_t number; /* of the segment */
-    uint64_t from;   /* offsets */
-    uint64_t to;
-    uint64_t missing;
-};
-/* Moves the cursor over the next record, or over the next damage. */
-enum step reader_step(struct spool *spool, struct cursor *cursor, struct record *record,
-                      struct hole *hole);
 /* Over the ends of finished segments, to where the next record is or will be. */
 void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor);
 uint64_t cursor_records(const struct cursor *cursor); /* stored before it, since the spool exists */
 int64_t cursor_bytes(const struct cursor *cursor);
 struct cursor cursor_at(struct segment *segment); /* its start */
-/* Sequence of its last record, +1; a segment that is still written has no such bound. */
 bool segment_is_finished(const struct segment *segment);
-uint64_t segment_end_sequence(const struct segment *segment);
 /* Its youngest segment from now on. */
 static inline void reader_add(struct spool_reader *reader, struct segment *segment)
 {
@@ -165,6 +153,9 @@ static inline void reader_add(struct spool_reader *reader, struct segment *segme
 void reader_discover_segments(struct spool *spool);
 /* Both positions go there; what was given is void. */
 void reader_move(struct spool *spool, const struct cursor *to);
+/* Where the record after the mark begins; false if no segment that is kept has it. */
+bool reader_locate(struct spool *spool, const struct mark *mark, struct cursor *after);
+void reader_write_mark_id(struct spool *spool);
 void reader_close(struct spool *spool);
 
 /* retention.c: what main does about files. */
@@ -178,11 +169,6 @@ void retention_remember(struct spool *spool, uint64_t through);
 void retention_set_current(struct spool *spool);
 void retention_hint(struct spool *spool);
 bool retention_read_hint(struct spool *spool, struct mark *mark);
-
-/* mark.c */
-/* Where the record after the mark begins; false if no segment that is kept has it. */
-bool mark_locate(struct spool *spool, const struct mark *mark, struct cursor *after);
-void mark_write_id(struct spool *spool);
 
 /* Offsets are multiples of 8 below 4 GiB, numbers fit into 35 bits. */
 static inline uint64_t tail_pack(uint64_t number, uint64_t offset)
