@@ -156,8 +156,10 @@ int verb_route(struct cli *cli, int argc, char **argv)
                                            .topic = bytes_of(answer.topic),
                                            .payload = bytes_of(argc > 1 ? argv[1] : ""),
                                            .received_us = clock_wall_us()};
-    answer.route = routes_find(routes, message.topic, &answer.filter);
-    answer.handler = routes_handler(routes, message.topic);
+    const struct routes_match *match = routes_match(routes, message.topic);
+    answer.filter = match->filter;
+    answer.route = match->settings;
+    answer.handler = match->handler;
     answer.result = make_update(routes, &message, answer.route, &answer.update, &answer.refused);
     if (cli->json)
         print_json(&out, &answer);

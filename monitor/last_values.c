@@ -131,7 +131,8 @@ static bool is_wanted(const struct asker *asker, const struct queue_latest *late
            document.data != NULL && document.data[0] == '{' &&
            (asker->query.filter == NULL ||
             topic_filter_matches(bytes_of(asker->query.filter), latest->topic)) &&
-           routes_shows_documents(asker->values->routes, latest->topic) && json_is_valid(document);
+           routes_match(asker->values->routes, latest->topic)->shows_documents &&
+           json_is_valid(document);
 }
 
 static void scanned(void *context, int result, uint64_t cursor, const struct queue_latest *latest,

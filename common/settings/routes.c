@@ -178,26 +178,6 @@ static const struct routes_match *match_of(struct routes *routes,
     return message->match != NULL ? message->match : routes_match(routes, message->topic);
 }
 
-const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
-                                         struct bytes *filter)
-{
-    const struct routes_match *match = routes_match(routes, topic);
-
-    if (filter != NULL)
-        *filter = match->filter;
-    return match->settings;
-}
-
-bool routes_shows_documents(struct routes *routes, struct bytes topic)
-{
-    return routes_match(routes, topic)->shows_documents;
-}
-
-const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic)
-{
-    return routes_match(routes, topic)->handler;
-}
-
 static void expand_topics(struct routes *routes, const struct routes_match *match,
                           struct bytes topic)
 {

@@ -26,11 +26,6 @@ struct routes_match {
 
 /* Valid as long as the routes. */
 const struct routes_match *routes_match(struct routes *routes, struct bytes topic);
-/* The same, one by one; filter may be NULL. */
-const struct settings_route *routes_find(struct routes *routes, struct bytes topic,
-                                         struct bytes *filter);
-bool routes_shows_documents(struct routes *routes, struct bytes topic);
-const struct settings_handler *routes_handler(struct routes *routes, struct bytes topic);
 
 struct routes_message {
     struct bytes identity;

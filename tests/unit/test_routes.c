@@ -69,14 +69,13 @@ static void test_the_first_route_with_a_filter_that_matches_is_taken(void **stat
     (void)state;
     open_routes(INI);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct bytes filter;
-        const struct settings_route *route = routes_find(routes, bytes_of(rows[i].topic), &filter);
+        const struct routes_match *match = routes_match(routes, bytes_of(rows[i].topic));
 
-        expect_bytes(filter, rows[i].filter);
+        expect_bytes(match->filter, rows[i].filter);
         if (rows[i].route == NULL)
-            assert_null(route);
+            assert_null(match->settings);
         else
-            assert_string_equal(route->name, rows[i].route);
+            assert_string_equal(match->settings->name, rows[i].route);
     }
     close_routes();
 }
@@ -249,7 +248,7 @@ static void test_a_batch_is_of_documents_and_has_one_topic(void **state)
 
 static void expect_shown(const char *topic, bool shown)
 {
-    if (routes_shows_documents(routes, bytes_of(topic)) != shown)
+    if (routes_match(routes, bytes_of(topic))->shows_documents != shown)
         fail_msg("%s: %d", topic, !shown);
 }
 
@@ -334,7 +333,7 @@ static const char HANDLED[] = "[handler:one]\n"
 
 static void expect_handler(const char *topic, const char *expected)
 {
-    const struct settings_handler *handler = routes_handler(routes, bytes_of(topic));
+    const struct settings_handler *handler = routes_match(routes, bytes_of(topic))->handler;
 
     if (expected == NULL)
         assert_null(handler);
