@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/offload.h"
-#include "common/settings/settings_verify.h"
 #include "common/wire/dsn.h"
 
 #include <errno.h>
@@ -58,7 +57,7 @@ static int check(const struct settings_failure *settings, struct error *err)
         return error_set(err, ERR_USAGE,
                          "[failure] dsn (DATABASE_URL) is not set: there is no failure "
                          "transport");
-    return settings_verify_failure(settings, NULL, err);
+    return settings_check_failure(settings, NULL, err);
 }
 
 static const struct failure_store *store_of(const struct settings_failure *settings)

@@ -1,7 +1,6 @@
 #include "common/client/jwt.h"
 
 #include "common/base/alloc.h"
-#include "common/settings/settings_verify.h"
 #include "common/wire/base64.h"
 
 #include <errno.h>
@@ -67,7 +66,7 @@ static int use_given_token(struct jwt *jwt, const char *given, struct error *err
 
 static int use_secret(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
 {
-    int result = settings_verify_secret(settings, err);
+    int result = settings_check_secret(settings, err);
 
     if (result == 0)
         jwt->secret = xstrdup(settings->jwt_secret);

@@ -273,4 +273,13 @@ bool settings_handler_is_used(const struct settings *settings,
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err);
 
+/* Rules that the clients ask for as well, which may be given settings that nobody has checked (tests, a hub without
+ * workers). Their errors name section and key.
+ * That there is a jwt_secret, long enough for jwt_algorithm. Good where a jwt is given, or the algorithm
+ * has no secret. -ERR_USAGE. */
+MUST_CHECK int settings_check_secret(const struct settings_mercure *mercure, struct error *err);
+/* The failure transport's dsn. Good where it is empty. overlooked: as of dsn_postgres_to_conninfo. */
+MUST_CHECK int settings_check_failure(const struct settings_failure *failure,
+                                      struct buf *overlooked, struct error *err);
+
 #endif
