@@ -2,8 +2,6 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
-#include "common/settings/settings_env.h"
-#include "common/settings/settings_ini.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -7,7 +7,6 @@
 #include "common/base/words.h"
 #include "common/settings/broker_address.h"
 #include "common/settings/routes.h"
-#include "common/settings/settings_env.h"
 #include "common/wire/dsn.h"
 #include "common/wire/topic.h"
 

@@ -4,7 +4,6 @@
 
 #include "common/base/alloc.h"
 #include "common/settings/broker_address.h"
-#include "common/settings/settings_env.h"
 #include "common/wire/dsn.h"
 
 #include <arpa/inet.h>

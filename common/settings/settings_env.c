@@ -1,9 +1,8 @@
-#include "common/settings/settings_env.h"
+#include "common/settings/settings_internal.h"
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
 #include "common/base/words.h"
-#include "common/settings/settings_internal.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>

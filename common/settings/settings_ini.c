@@ -1,4 +1,4 @@
-#include "common/settings/settings_ini.h"
+#include "common/settings/settings_internal.h"
 
 #include "common/base/alloc.h"
 #include "common/base/words.h"

@@ -1,7 +1,7 @@
 /* Secrets in files, and variables within ini values. */
 #include "tests/unit/settings_case.h"
 
-#include "common/settings/settings_env.h"
+#include "common/settings/settings_internal.h"
 
 #include <unistd.h>
 
