@@ -85,8 +85,8 @@ static int read_dsn(struct dsn_redis *dsn, const char *text, const char *address
     return 0;
 }
 
-int queue_new_at(struct queue **queue, const struct settings_transport *transport,
-                 const char *address, struct error *err)
+static int make_queue(struct queue **queue, const struct settings_transport *transport,
+                      const char *address, size_t scripts, struct error *err)
 {
     struct queue *made = xcalloc(1, sizeof(*made));
     struct buf redacted = {0};
@@ -106,7 +106,8 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
     made->delayed = xasprintf("%s__queue", made->dsn.stream);
     made->redis =
         redis_new(made->address, redis_dsn_timeout_ms(&made->dsn), connection_broken, made);
-    for (enum queue_script script = 0; script < QUEUE_SCRIPTS && made->dsn.cluster; script++)
+    made->scripts = scripts;
+    for (size_t script = 0; script < scripts && made->dsn.cluster; script++)
         redis_prepare_aside(made->redis, "SCRIPT LOAD %s", QUEUE_SCRIPT_TEXT[script]);
     *queue = made;
     return 0;
@@ -114,7 +115,13 @@ int queue_new_at(struct queue **queue, const struct settings_transport *transpor
 
 int queue_new(struct queue **queue, const struct settings_transport *transport, struct error *err)
 {
-    return queue_new_at(queue, transport, NULL, err);
+    return make_queue(queue, transport, NULL, QUEUE_SCRIPTS, err);
+}
+
+int queue_new_to_append(struct queue **queue, const struct settings_transport *transport,
+                        const char *address, struct error *err)
+{
+    return make_queue(queue, transport, address, QUEUE_SCRIPT_APPEND + 1, err);
 }
 
 void queue_free(struct queue *queue)
@@ -160,7 +167,7 @@ static void script_loaded(void *context, const redisReply *reply, const struct e
     snprintf(queue->sha[queue->scripts_loaded], sizeof(queue->sha[0]), "%.*s",
              BYTES_ARG(redis_text(reply)));
     queue->scripts_loaded++;
-    if (queue->scripts_loaded < QUEUE_SCRIPTS)
+    if (queue->scripts_loaded < queue->scripts)
         return;
     queue_done *done = queue->connected_done;
     queue->connected = true;
@@ -189,8 +196,8 @@ void queue_connect(struct queue *queue, queue_done *connected, void *context)
     queue->connected_done = connected;
     queue->connected_context = context;
     queue->scripts_loaded = 0;
-    for (enum queue_script script = 0; script < QUEUE_SCRIPTS; script++)
-        load_script(queue, script, script_loaded, queue);
+    for (size_t script = 0; script < queue->scripts; script++)
+        load_script(queue, (enum queue_script)script, script_loaded, queue);
 }
 
 void queue_disconnect(struct queue *queue)

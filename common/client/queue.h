@@ -32,10 +32,11 @@ bool stream_id_parse(struct bytes text, struct stream_id *id);
 /* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
 MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,
                          struct error *err);
-/* The same at another address, "redis://host:6379/messages" as queue_address says it, with the credentials and
- * options of the transport's DSN: all that is known of it. */
-MUST_CHECK int queue_new_at(struct queue **queue, const struct settings_transport *transport,
-                            const char *address, struct error *err);
+/* The consumer's: nothing but queue_append may be asked that takes a script, so a connection loads no other. address NULL:
+ * the DSN's; else "redis://host:6379/messages" as queue_address says it, with the credentials and options of the
+ * transport's DSN: all that is known of it. */
+MUST_CHECK int queue_new_to_append(struct queue **queue, const struct settings_transport *transport,
+                                   const char *address, struct error *err);
 void queue_free(struct queue *queue);
 const struct dsn_redis *queue_dsn(const struct queue *queue);
 const char *

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 
 enum queue_script {
-    QUEUE_SCRIPT_APPEND,
+    QUEUE_SCRIPT_APPEND, /* the consumer's, which needs no other */
     QUEUE_SCRIPT_GROUP,
     QUEUE_SCRIPT_LEASE,
     QUEUE_SCRIPT_RENEW,
@@ -36,6 +36,7 @@ struct queue {
     struct error last_error;
     queue_done *connected_done; /* NULL: not connecting */
     void *connected_context;
+    size_t scripts; /* so many of them are loaded, the first ones */
     size_t scripts_loaded;
     char sha[QUEUE_SCRIPTS][41];
     char *delayed; /* <stream>__queue */

@@ -258,7 +258,7 @@ static void on_connected(void *context, int result, const struct error *err)
 static int connect_to_previous(struct dispatch *dispatch, struct error *err)
 {
     struct queue *queue;
-    int result = queue_new_at(&queue, dispatch->transport, dispatch->previous, err);
+    int result = queue_new_to_append(&queue, dispatch->transport, dispatch->previous, err);
 
     if (result < 0)
         return result;
@@ -490,7 +490,7 @@ int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
 
     if (transport == NULL)
         return error_set(err, ERR_USAGE, "there is no [transport:async]");
-    int result = queue_new(&queue, transport, err);
+    int result = queue_new_to_append(&queue, transport, NULL, err);
     if (result < 0)
         return result;
     struct dispatch *made = xcalloc(1, sizeof(*made));

@@ -214,7 +214,7 @@ static void check_at(const char *current, const char *place, const char *passwor
     struct queue *queue;
     struct error err;
 
-    assert_int_equal(queue_new_at(&queue, &transport, place, &err), 0);
+    assert_int_equal(queue_new_to_append(&queue, &transport, place, &err), 0);
     const struct dsn_redis *dsn = queue_dsn(queue);
     assert_string_equal(queue_address(queue), place);
     if (dsn->path != NULL)
