@@ -9,11 +9,10 @@
 #include "common/settings/settings_table.h"
 #include "monitor/connections.h"
 #include "monitor/failed_list.h"
-#include "monitor/host.h"
 #include "monitor/last_values.h"
 #include "monitor/listen.h"
 #include "monitor/metrics.h"
-#include "monitor/pages.h"
+#include "monitor/request.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>
@@ -33,7 +32,7 @@
 struct http {
     const struct settings *settings;
     const struct stats *stats;
-    struct pages *pages;
+    struct request_files *files;
     struct last_values *last_values;
     struct MHD_Daemon *daemon;
     struct connections connections;
@@ -236,17 +235,17 @@ static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned sta
     return send_reply(connection, &reply);
 }
 
-static enum MHD_Result send_page(struct MHD_Connection *connection, const struct page *page)
+static enum MHD_Result send_file(struct MHD_Connection *connection, const struct request_file *file)
 {
-    struct MHD_Response *response = MHD_create_response_from_fd64(page->size, page->fd);
+    struct MHD_Response *response = MHD_create_response_from_fd64(file->size, file->fd);
 
     if (response == NULL) {
-        close(page->fd);
+        close(file->fd);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page->content_type);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, file->content_type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
-                            page->library ? "max-age=86400" : "no-cache");
+                            file->library ? "max-age=86400" : "no-cache");
     MHD_add_response_header(response, "Content-Security-Policy", CONTENT_POLICY);
     MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
     return queue_and_release(connection, MHD_HTTP_OK, response);
@@ -276,14 +275,14 @@ static bool is_called_by_its_name(const struct http *http, struct MHD_Connection
     struct bytes host = header_of(connection, MHD_HTTP_HEADER_HOST);
 
     return host.data == NULL ||
-           host_is_allowed(host, http->settings->http.hosts, http->settings->http.listen);
+           request_host_is_allowed(host, http->settings->http.hosts, http->settings->http.listen);
 }
 
 static enum MHD_Result refuse_host(struct MHD_Connection *connection)
 {
     struct reply reply = {.status = MHD_HTTP_MISDIRECTED_REQUEST,
                           .content_type = "text/plain; charset=utf-8"};
-    struct bytes name = host_name(header_of(connection, MHD_HTTP_HEADER_HOST));
+    struct bytes name = request_host_name(header_of(connection, MHD_HTTP_HEADER_HOST));
 
     buf_printf(&reply.body,
                "this page may not be called by the name `%.*s`: [http] hosts (HTTP_HOSTS) must "
@@ -321,7 +320,7 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
 {
     struct reply reply = {.status = MHD_HTTP_OK, .content_type = "application/json"};
     const struct route *route = find_route(path);
-    struct page page;
+    struct request_file file;
 
     if (!is_reading(method))
         return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -329,8 +328,8 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
         return send_text(connection, MHD_HTTP_CONTENT_TOO_LARGE, "no body is read\n");
     if ((route == NULL || !route->any_host) && !is_called_by_its_name(http, connection))
         return refuse_host(connection);
-    if (route == NULL && pages_find(http->pages, path, &page))
-        return send_page(connection, &page);
+    if (route == NULL && request_find_file(http->files, path, &file))
+        return send_file(connection, &file);
     if (route == NULL)
         return send_text(connection, MHD_HTTP_NOT_FOUND, "not found\n");
     reply.trusted = has_token(http, connection);
@@ -458,7 +457,7 @@ static int start_daemon(struct http *http, struct error *err)
         CONNECTIONS_MAX + CONNECTIONS_ENDING, MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_SIZE_MAX,
         MHD_OPTION_NOTIFY_CONNECTION, notice_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
         notice_answered, http, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_END);
-    const char *folder = pages_folder(http->pages);
+    const char *folder = request_files_folder(http->files);
     int result = 0;
 
     if (http->daemon == NULL) /* it has closed fd */
@@ -480,7 +479,7 @@ int http_start(struct http **http, const struct settings *settings, const struct
 
     made->settings = settings;
     made->stats = stats;
-    made->pages = pages_new();
+    made->files = request_files_new();
     made->failed_list = failed_list_new(&settings->failure);
     if (settings->http.token_file[0] != '\0')
         result = read_token(&made->token, settings->http.token_file, err);
@@ -492,7 +491,7 @@ int http_start(struct http **http, const struct settings *settings, const struct
         http_stop(made);
         return result;
     }
-    if (pages_folder(made->pages) == NULL)
+    if (request_files_folder(made->files) == NULL)
         log_warning(LOG_PLAIN, "The page's files were not found; MQTT_BRIDGE_WEB can name their "
                                "folder");
     *http = made;
@@ -542,7 +541,7 @@ void http_stop(struct http *http)
     last_values_free(http->last_values); /* the library ends when no connection rests */
     if (http->daemon != NULL)
         MHD_stop_daemon(http->daemon);
-    pages_free(http->pages);
+    request_files_free(http->files);
     failed_list_free(http->failed_list);
     free(http->token);
     free(http);

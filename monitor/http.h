@@ -6,7 +6,7 @@
  *                                     with [http] token_file, only with `Authorization: Bearer <token>`
  *     /latest                         likewise: last_values.h
  *     /                               the page's files
- * All but /healthz only under a name of [http] hosts (host.h). connections.h says who is disconnected. It reads
+ * All but /healthz only under a name of [http] hosts (request.h). connections.h says who is disconnected. It reads
  * shared memory and the last probe, and for /latest Redis, until which only that connection rests; nothing here waits for a
  * server or a client. */
 #ifndef MONITOR_HTTP_H

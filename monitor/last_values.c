@@ -6,7 +6,7 @@
 #include "common/settings/routes.h"
 #include "common/wire/json.h"
 #include "common/wire/topic.h"
-#include "monitor/query.h"
+#include "monitor/request.h"
 
 #include <stdlib.h>
 #include <utlist.h>
@@ -21,7 +21,7 @@
 
 struct asker {
     struct last_values *values;
-    struct query query;
+    struct request_query query;
     struct buf messages;
     size_t scans;
     int64_t deadline_ms;
@@ -203,14 +203,14 @@ static void enqueue(struct last_values *values, struct asker *asker)
 void last_values_ask(struct last_values *values, const char *filter, const char *cursor,
                      last_values_answer *answer, void *context)
 {
-    struct query query;
+    struct request_query query;
     struct error err;
 
     if (values->settings->page.last_values == 0) {
         refuse(answer, context, 404, "[page] last_values is 0: none are kept");
         return;
     }
-    if (query_read(&query, filter, cursor, &err) < 0) {
+    if (request_query_read(&query, filter, cursor, &err) < 0) {
         refuse(answer, context, 400, err.text);
         return;
     }

@@ -34,7 +34,7 @@ void last_values_free(
 /* Once; takes the body's memory. */
 typedef void last_values_answer(void *context, unsigned status, struct buf body);
 
-/* The query's values as they were sent (query.h). Answers before it returns, or from last_values_process or last_values_free. */
+/* The query's values as they were sent (request.h). Answers before it returns, or from last_values_process or last_values_free. */
 void last_values_ask(struct last_values *values, const char *filter, const char *cursor,
                      last_values_answer *answer, void *context);
 

@@ -22,7 +22,7 @@ flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE -DMQTT_BRIDGE_VERSION='"fuzz"' -I.
     -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 mkdir -p "$out/objects"
 objects=()
-for source in common/base/*.c common/wire/*.c common/settings/*.c monitor/{connections,host,pages,query}.c \
+for source in common/base/*.c common/wire/*.c common/settings/*.c monitor/{connections,request}.c \
     supervisor/{control,files}.c; do
     [ -f "$source" ] || continue
     object=$out/objects/${source//\//-}.o

@@ -4,9 +4,7 @@
  * stays, and each has a deadline. */
 #include "common/wire/topic.h"
 #include "monitor/connections.h"
-#include "monitor/host.h"
-#include "monitor/pages.h"
-#include "monitor/query.h"
+#include "monitor/request.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -61,35 +59,35 @@ static bool is_listed(const char *hosts, const char *name)
 
 static void check_host(struct bytes given, const char *hosts)
 {
-    struct bytes name = host_name(given);
+    struct bytes name = request_host_name(given);
     char *text = copy_of(name);
 
     require(name.len <= given.len);
     for (size_t i = 0; i < name.len; i++)
         require(isalnum((unsigned char)text[i]) || strchr(".-_:", text[i]) != NULL);
-    if (host_is_allowed(given, hosts, "page.lan:80"))
+    if (request_host_is_allowed(given, hosts, "page.lan:80"))
         require(is_listed(hosts, text) || is_safe_everywhere(text) ||
                 strcasecmp(text, "page.lan") == 0);
     if (name.len > 0 && is_listed(hosts, text))
-        require(host_is_allowed(given, hosts, "page.lan:80"));
-    require(host_is_allowed(given, "*", ""));
+        require(request_host_is_allowed(given, hosts, "page.lan:80"));
+    require(request_host_is_allowed(given, "*", ""));
     free(text);
 }
 
 static void check_path(const char *path)
 {
-    require(pages_content_type(path) != NULL);
-    if (!pages_name_is_safe(path))
+    require(request_content_type(path) != NULL);
+    if (!request_file_name_is_safe(path))
         return;
     require(path[0] != '\0' && path[0] != '.' && strpbrk(path, "/\\%:~") == NULL);
 }
 
 static void check_query(const char *filter, const char *cursor)
 {
-    struct query query;
+    struct request_query query;
     struct error err;
 
-    if (query_read(&query, filter, cursor, &err) < 0) {
+    if (request_query_read(&query, filter, cursor, &err) < 0) {
         require(err.code == ERR_USAGE && err.text[0] != '\0');
         return;
     }

@@ -1,0 +1,250 @@
+#include "monitor/request.h"
+
+#include "common/base/alloc.h"
+#include "common/base/file.h"
+#include "common/wire/dsn.h"
+#include "common/wire/topic.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LIBRARY_FOLDER "/usr/share/javascript/dygraphs"
+#define LIBRARY_PATH   "/lib/"
+#define INSTALLED      "share/mqtt-bridge/web"
+#define HOST_LEN_MAX   253 /* RFC 1035, without the dot at the end */
+
+static bool is_plain(struct bytes name, bool with_colons)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.data[i];
+        bool letter_or_digit =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!letter_or_digit && c != '.' && c != '-' && c != '_' && !(with_colons && c == ':'))
+            return false;
+    }
+    return name.len > 0;
+}
+
+/* The host -------------------------------------------------------------------------------------- */
+
+struct bytes request_host_name(struct bytes given)
+{
+    bool bracketed = bytes_starts_with(given, BYTES("["));
+    struct bytes name, port;
+    uint16_t number;
+
+    if (!bytes_split_port(given, &name, &port))
+        return BYTES_NONE;
+    if (!bracketed && name.len > 1 && name.data[name.len - 1] == '.')
+        name.len--;
+    if ((port.len > 0 && !bytes_to_port(port, &number)) || name.len > HOST_LEN_MAX ||
+        !is_plain(name, bracketed))
+        return BYTES_NONE;
+    return name;
+}
+
+static bool is_address(struct bytes name)
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char address[sizeof(struct in6_addr)];
+
+    if (name.len >= sizeof text)
+        return false;
+    snprintf(text, sizeof text, "%.*s", BYTES_ARG(name));
+    return inet_pton(strchr(text, ':') != NULL ? AF_INET6 : AF_INET, text, address) == 1;
+}
+
+static bool is_same_name(struct bytes one, struct bytes other)
+{
+    return one.len == other.len && strncasecmp(one.data, other.data, one.len) == 0;
+}
+
+bool request_host_is_allowed(struct bytes given, const char *hosts, const char *listen)
+{
+    struct bytes name = request_host_name(given);
+    struct bytes rest = bytes_of(hosts);
+    struct bytes item;
+
+    while (bytes_next_item(&rest, &item))
+        if (bytes_equal_text(item, "*") || (name.len > 0 && is_same_name(item, name)))
+            return true;
+    return name.len > 0 && (is_address(name) || is_same_name(name, BYTES("localhost")) ||
+                            is_same_name(name, request_host_name(bytes_of(listen))));
+}
+
+/* A file of the page ---------------------------------------------------------------------------- */
+
+struct request_files {
+    char *folder; /* NULL: none found */
+    int web;      /* descriptors of the folders, -1 if there is none */
+    int library;
+};
+
+bool request_file_name_is_safe(const char *name)
+{
+    return name[0] != '.' && is_plain(bytes_of(name), false);
+}
+
+const char *request_content_type(const char *name)
+{
+    static const struct {
+        const char *ending;
+        const char *type;
+    } TYPES[] = {
+        {".html", "text/html; charset=utf-8"},
+        {".js", "text/javascript; charset=utf-8"},
+        {".css", "text/css; charset=utf-8"},
+        {".svg", "image/svg+xml"},
+        {".png", "image/png"},
+        {".ico", "image/x-icon"},
+        {".json", "application/json"},
+        {".map", "application/json"},
+        {".woff2", "font/woff2"},
+        {".txt", "text/plain; charset=utf-8"},
+    };
+    const char *ending = strrchr(name, '.');
+
+    for (size_t i = 0; ending != NULL && i < sizeof TYPES / sizeof TYPES[0]; i++)
+        if (strcmp(ending, TYPES[i].ending) == 0)
+            return TYPES[i].type;
+    return "application/octet-stream";
+}
+
+static int open_folder(const char *folder)
+{
+    return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Takes the folder if the page is in it. */
+static bool try_folder(struct request_files *files, char *folder)
+{
+    int web = open_folder(folder);
+
+    if (web >= 0 && faccessat(web, "index.html", R_OK, 0) == 0) {
+        files->web = web;
+        files->folder = folder;
+        return true;
+    }
+    if (web >= 0)
+        close(web);
+    free(folder);
+    return false;
+}
+
+static void find_beside_program(struct request_files *files)
+{
+    char *path = file_own_folder();
+
+    /* bin/program: share is one up. build/program: web is one up; two for a sanitizer's build. */
+    for (int up = 1; up < 3 && path != NULL; up++) {
+        char *slash = strrchr(path, '/');
+
+        if (slash == NULL)
+            break;
+        *slash = '\0';
+        if (try_folder(files, xasprintf("%s/" INSTALLED, path)) ||
+            try_folder(files, xasprintf("%s/web", path)))
+            break;
+    }
+    free(path);
+}
+
+struct request_files *request_files_new(void)
+{
+    struct request_files *files = xcalloc(1, sizeof *files);
+    const char *chosen = getenv("MQTT_BRIDGE_WEB");
+
+    files->web = -1;
+    files->library = open_folder(LIBRARY_FOLDER);
+    if (chosen != NULL && chosen[0] != '\0')
+        try_folder(files, xstrdup(chosen));
+    else
+        find_beside_program(files);
+    return files;
+}
+
+void request_files_free(struct request_files *files)
+{
+    if (files == NULL)
+        return;
+    if (files->web >= 0)
+        close(files->web);
+    if (files->library >= 0)
+        close(files->library);
+    free(files->folder);
+    free(files);
+}
+
+const char *request_files_folder(const struct request_files *files)
+{
+    return files->folder;
+}
+
+bool request_find_file(const struct request_files *files, const char *path,
+                       struct request_file *file)
+{
+    bool library = strncmp(path, LIBRARY_PATH, strlen(LIBRARY_PATH)) == 0;
+    const char *name = library ? path + strlen(LIBRARY_PATH) : path + 1;
+    struct stat info;
+
+    if (path[0] != '/')
+        return false;
+    if (strcmp(path, "/") == 0)
+        name = "index.html";
+    int folder = library ? files->library : files->web;
+    if (folder < 0 || !request_file_name_is_safe(name))
+        return false;
+    /* Packages may link the library's files, and only root does so. */
+    int fd = openat(folder, name,
+                    O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (library ? 0 : O_NOFOLLOW));
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
+        close(fd);
+        return false;
+    }
+    *file = (struct request_file){.fd = fd,
+                                  .size = (uint64_t)info.st_size,
+                                  .content_type = request_content_type(name),
+                                  .library = library};
+    return true;
+}
+
+/* The query of /latest -------------------------------------------------------------------------- */
+
+/* Filters that a broker would take, but for those of shared subscriptions. */
+static int check_filter(const char *filter, struct error *err)
+{
+    if (bytes_starts_with(bytes_of(filter), BYTES("$share/")))
+        return error_set(err, ERR_USAGE, "a filter without $share/ is needed");
+    return topic_filter_check(bytes_of(filter), err);
+}
+
+int request_query_read(struct request_query *query, const char *filter, const char *cursor,
+                       struct error *err)
+{
+    struct error why;
+
+    *query = (struct request_query){0};
+    if (cursor != NULL && !bytes_to_u64(bytes_of(cursor), &query->cursor))
+        return error_set(err, ERR_USAGE, "cursor: not that of an answer");
+    if (filter == NULL)
+        return 0;
+    char *decoded = dsn_decode(bytes_of(filter), false);
+    if (decoded == NULL)
+        return error_set(err, ERR_USAGE, "filter: holds a NUL");
+    if (check_filter(decoded, &why) < 0) {
+        free(decoded);
+        return error_set(err, ERR_USAGE, "filter: %s", why.text);
+    }
+    query->filter = decoded;
+    return 0;
+}
