@@ -1,4 +1,4 @@
-/* Who is connected to the HTTP server, and since when: says whom to disconnect. Pure.
+/* The HTTP server's sockets: the one that it listens on; who is connected, and since when, to say whom to disconnect.
  *
  * A connection has CONNECTION_REQUEST_MS for the whole of a request, counted from its start or from the end of
  * the answer before, and CONNECTION_ANSWER_MS to take an answer. Where one address has more than
@@ -7,6 +7,8 @@
  * IPv6 addresses of one /64 count as one. */
 #ifndef MONITOR_CONNECTIONS_H
 #define MONITOR_CONNECTIONS_H
+
+#include "common/base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,6 +19,11 @@
 #define CONNECTIONS_PER_ADDRESS 64
 #define CONNECTION_REQUEST_MS   15000
 #define CONNECTION_ANSWER_MS    120000
+
+/* A listening, non-blocking socket. address: [http] listen as the settings have checked it, or with port 0, for which
+ * the kernel chooses one. *bound becomes the address with the port in use ("127.0.0.1:41237"); to be freed.
+ * -ERR_UNREACHABLE if the host has no address, -ERR_SYSTEM if it can't be bound. */
+MUST_CHECK int connections_listen(int *fd, const char *address, char **bound, struct error *err);
 
 struct connection {
     int fd;
@@ -30,7 +37,7 @@ struct connections {
     size_t len;
 };
 
-/* Returns the descriptor of the connection that must end for it, which is forgotten; -1: none must. */
+/* Pure, as all below. Returns the descriptor of the connection that must end for it, which is forgotten; -1: none. */
 int connections_add(struct connections *connections, int fd, const struct sockaddr *address,
                     int64_t now_ms);
 void connections_remove(struct connections *connections, int fd);

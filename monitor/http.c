@@ -10,7 +10,6 @@
 #include "monitor/connections.h"
 #include "monitor/failed_list.h"
 #include "monitor/last_values.h"
-#include "monitor/listen.h"
 #include "monitor/metrics.h"
 #include "monitor/request.h"
 
@@ -449,7 +448,7 @@ static int start_daemon(struct http *http, struct error *err)
     char *bound;
     int fd;
 
-    if (listen_open(&fd, http->settings->http.listen, &bound, err) < 0)
+    if (connections_listen(&fd, http->settings->http.listen, &bound, err) < 0)
         return -(int)err->code;
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, http,
