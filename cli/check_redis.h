@@ -4,7 +4,7 @@
  * Each of their commands is tried in a form that changes nothing: on the stream and the delayed set with an
  * id, a member or a group that can't exist, and on one key of our own, `{<stream>}__check:<random>`, which is
  * deleted again. Redis asks its access rules before it looks at the rest, so the answer tells. Which commands
- * those are: common/client/queue*.c, monitor/probe.c. Where all are allowed, check_redis looks for other consumer groups. */
+ * those are: common/client/queue*.c, monitor/main.c. Where all are allowed, check_redis looks for other consumer groups. */
 #ifndef CLI_CHECK_REDIS_H
 #define CLI_CHECK_REDIS_H
 

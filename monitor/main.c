@@ -1,22 +1,334 @@
 /* mqtt-bridge-monitor: probes the servers, and answers over HTTP.
  *
+ * Redis, the failure transport's database and the hub are probed in turn, with plain blocking calls, each under
+ * PROBE_LIMIT_MS. The results go into the statistics (struct stats_probe), where every program can read them: numbers, and
+ * why a server fails its probe.
+ *
  * Each probe is a blocking call in a thread beside main's loop, which waits for signals, answers from the
  * statistics and beats meanwhile. The bridge works without the monitor, and the monitor without a page: where it
  * can't listen it says why, and tries again. */
+#include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/offload.h"
+#include "common/client/failure.h"
+#include "common/client/hub.h"
+#include "common/client/redis.h"
 #include "common/runtime/child.h"
+#include "common/runtime/readiness.h"
+#include "common/wire/dsn.h"
 #include "monitor/http.h"
-#include "monitor/probe.h"
 
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define PROBE_LIMIT_MS    2000
+#define PROBE_INTERVAL_MS 3000
 
 /* Each probe has time-outs far below this. One that takes longer hangs: the monitor stops beating. */
 #define QUESTION_MOST_MS 60000
 
 #define LISTEN_AGAIN_MS 5000
+
+/* Readers take the answers for stale only when two whole rounds are overdue. */
+_Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PROBE_LIMIT_MS),
+               "the age at which answers are stale");
+
+#define CALL(probe, err, ...) REDIS_CALL((probe)->redis, err, __VA_ARGS__)
+
+/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. */
+struct queue_probe {
+    struct dsn_redis dsn;
+    struct redis *redis;
+    char *delayed_set;
+    int64_t limit_ms;
+};
+
+/* -1 where Redis does not tell. */
+struct queue_numbers {
+    int64_t ready;        /* entries that the group has not read */
+    int64_t pending;      /* read and not acknowledged */
+    int64_t delayed;      /* in the delayed set */
+    int64_t oldest_ms;    /* age of the oldest entry that is not done; 0: there is none */
+    int64_t other_groups; /* where acknowledged entries are deleted, for them as well */
+};
+
+static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1, -1};
+
+static int queue_new(struct queue_probe **probe, const struct settings_transport *transport,
+                     int64_t limit_ms, struct error *err)
+{
+    struct queue_probe *made = xcalloc(1, sizeof *made);
+    struct buf address = {0};
+
+    if (dsn_redis_parse(&made->dsn, transport->dsn, err) < 0) {
+        free(made);
+        return error_wrap(err, "[transport:%s] dsn", transport->name);
+    }
+    dsn_redacted(&address, transport->dsn);
+    made->redis = redis_new(buf_text(&address), limit_ms, NULL, NULL);
+    made->limit_ms = limit_ms;
+    made->delayed_set = xasprintf("%s__queue", made->dsn.stream);
+    buf_free(&address);
+    *probe = made;
+    return 0;
+}
+
+static void queue_free(struct queue_probe *probe)
+{
+    if (probe == NULL)
+        return;
+    redis_free(probe->redis);
+    dsn_redis_free(&probe->dsn);
+    free(probe->delayed_set);
+    free(probe);
+}
+
+static int ask_number(struct queue_probe *probe, const char *command, const char *key,
+                      int64_t *number, struct error *err)
+{
+    redisReply *reply = CALL(probe, err, bytes_of(command), bytes_of(key));
+
+    if (reply == NULL)
+        return -(int)err->code;
+    *number = reply->type == REDIS_REPLY_INTEGER ? reply->integer : -1;
+    redis_reply_free(reply);
+    return 0;
+}
+
+/* The group's pending entries and its lag. Redis before 7 knows no lag and a later one not always: then ready is
+ * what lies in the stream and is not pending. */
+static void ask_group(struct queue_probe *probe, int64_t entries, struct queue_numbers *numbers)
+{
+    struct error ignored = {0}; /* no stream yet, or no right to ask: then it can't be told */
+    redisReply *groups =
+        CALL(probe, &ignored, BYTES("XINFO"), BYTES("GROUPS"), bytes_of(probe->dsn.stream));
+
+    if (groups == NULL)
+        return;
+    const redisReply *group = redis_find_group(groups, probe->dsn.group);
+    int64_t others = (int64_t)groups->elements - (group != NULL);
+    bool deletes = probe->dsn.delete_after_ack || probe->dsn.delete_after_reject;
+    numbers->other_groups = deletes ? others : 0;
+    if (group == NULL) {
+        numbers->ready = entries;
+        numbers->pending = 0;
+    } else {
+        numbers->pending = redis_member_number(group, "pending");
+        numbers->ready = redis_member_number(group, "lag");
+        if (numbers->ready < 0 && probe->dsn.delete_after_ack)
+            numbers->ready = entries > numbers->pending ? entries - numbers->pending : 0;
+    }
+    redis_reply_free(groups);
+}
+
+/* "<ms>-<n>": Redis's clock, not ours. */
+static int64_t age_of(const redisReply *entry)
+{
+    struct bytes milliseconds;
+    struct bytes rest;
+    uint64_t ms;
+
+    if (entry->elements < 1 || !redis_is_string(entry->element[0]) ||
+        !bytes_split(redis_text(entry->element[0]), '-', &milliseconds, &rest) ||
+        !bytes_to_u64(milliseconds, &ms))
+        return -1;
+    int64_t age = clock_wall_us() / 1000 - (int64_t)ms;
+    return age > 0 ? age : 0;
+}
+
+static int ask_oldest(struct queue_probe *probe, int64_t *oldest_ms, struct error *err)
+{
+    redisReply *entries = CALL(probe, err, BYTES("XRANGE"), bytes_of(probe->dsn.stream), BYTES("-"),
+                               BYTES("+"), BYTES("COUNT"), BYTES("1"));
+
+    if (entries == NULL)
+        return -(int)err->code;
+    *oldest_ms = entries->elements > 0 ? age_of(entries->element[0]) : 0;
+    redis_reply_free(entries);
+    return 0;
+}
+
+static int ask(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+{
+    int64_t entries = 0;
+
+    if (ask_number(probe, "XLEN", probe->dsn.stream, &entries, err) < 0)
+        return -(int)err->code;
+    if (ask_number(probe, "ZCARD", probe->delayed_set, &numbers->delayed, err) < 0)
+        return -(int)err->code;
+    if (entries == 0)
+        *numbers = (struct queue_numbers){.delayed = numbers->delayed};
+    ask_group(probe, entries, numbers);
+    /* Without delete_after_ack the oldest entry of the stream may be done: its age says nothing. */
+    if (!probe->dsn.delete_after_ack || entries == 0)
+        return 0;
+    return ask_oldest(probe, &numbers->oldest_ms, err);
+}
+
+static int open_and_ask(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+{
+    *numbers = NUMBERS_UNKNOWN;
+    if (!redis_is_open(probe->redis) && redis_open_dsn(probe->redis, &probe->dsn, err) < 0)
+        return -(int)err->code;
+    return ask(probe, numbers, err);
+}
+
+/* 0, or negative with err ("redis://host:6379/messages: connection refused") and all numbers -1. */
+static int ask_queue(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+{
+    int64_t started = clock_monotonic_ms();
+    bool kept = redis_is_open(probe->redis);
+    int result = open_and_ask(probe, numbers, err);
+
+    /* A kept connection may have broken since, which says nothing about the server now: ask again. A server
+     * that took long to fail is not asked twice. */
+    if (result < 0 && kept && !redis_is_open(probe->redis) &&
+        clock_monotonic_ms() - started < probe->limit_ms / 2)
+        result = open_and_ask(probe, numbers, err);
+    if (result < 0)
+        *numbers = NUMBERS_UNKNOWN;
+    return result;
+}
+
+struct probe {
+    const struct settings *settings;
+    struct stats *stats;
+    struct queue_probe *queue;
+    struct failure *failure; /* NULL: not asked yet, or the settings are wrong */
+    enum stats_server next;
+    int64_t round_ms; /* when this round began, monotonic */
+    struct log_fault fault[STATS_SERVERS];
+};
+
+static const char *const NAMES[STATS_SERVERS] = {
+    [STATS_REDIS] = "Redis", [STATS_DATABASE] = "The failure transport", [STATS_HUB] = "The hub"};
+
+static int probe_new(struct probe **probe, const struct settings *settings, struct stats *stats,
+                     struct error *err)
+{
+    struct probe *made = xcalloc(1, sizeof *made);
+
+    if (queue_new(&made->queue, &settings->transports[0], PROBE_LIMIT_MS, err) < 0) {
+        free(made);
+        return -(int)err->code;
+    }
+    made->settings = settings;
+    made->stats = stats;
+    *probe = made;
+    return 0;
+}
+
+static void probe_free(struct probe *probe)
+{
+    if (probe == NULL)
+        return;
+    queue_free(probe->queue);
+    failure_free(probe->failure);
+    free(probe);
+}
+
+/* Publishes why the server fails its probe, and logs the begin and the end of the failure. */
+static void tell(struct probe *probe, enum stats_server server, int result, const struct error *err)
+{
+    const char *text = result < 0 ? err->text : "";
+
+    stats_answer(probe->stats->probe, server, text);
+    if (result < 0)
+        log_fault(&probe->fault[server], LOG_LEVEL_WARNING, LOG_PLAIN, "%s failed its probe: %s",
+                  NAMES[server], text);
+    else
+        log_fault_over(&probe->fault[server], LOG_PLAIN, "%s passes its probe again",
+                       NAMES[server]);
+}
+
+static void ask_redis(struct probe *probe)
+{
+    struct stats_probe *stats = probe->stats->probe;
+    struct queue_numbers numbers;
+    struct error err = {0};
+    int result = ask_queue(probe->queue, &numbers, &err);
+
+    tell(probe, STATS_REDIS, result, &err);
+    atomic_store(&stats->ready, numbers.ready);
+    atomic_store(&stats->pending, numbers.pending);
+    atomic_store(&stats->delayed, numbers.delayed);
+    atomic_store(&stats->oldest_ms, numbers.oldest_ms);
+    atomic_store(&stats->other_groups, numbers.other_groups);
+    atomic_store(&stats->redis_ok, result == 0);
+}
+
+static int count_failures(struct probe *probe, int64_t *count, struct error *err)
+{
+    int result = 0;
+
+    if (probe->failure == NULL)
+        result = failure_new(&probe->failure, &probe->settings->failure, err);
+    if (result == 0)
+        result = failure_count(probe->failure, PROBE_LIMIT_MS, count, err);
+    return result;
+}
+
+static void ask_database(struct probe *probe)
+{
+    struct stats_probe *stats = probe->stats->probe;
+    struct error err = {0};
+    int64_t count = -1;
+
+    if (probe->settings->failure.dsn[0] == '\0') {
+        /* Clears what a monitor with other settings may have left. */
+        atomic_store(&stats->failed, -1);
+        atomic_store(&stats->failure_ok, -1);
+        return;
+    }
+    int result = count_failures(probe, &count, &err);
+    tell(probe, STATS_DATABASE, result, &err);
+    atomic_store(&stats->failed, result == 0 ? count : -1);
+    atomic_store(&stats->failure_ok, result == 0);
+}
+
+static void ask_hub(struct probe *probe)
+{
+    struct error err = {0};
+
+    if (probe->settings->mercure.url[0] == '\0') { /* consumers alone */
+        atomic_store(&probe->stats->probe->hub_ok, -1);
+        return;
+    }
+    int result = hub_reachable(&probe->settings->mercure, PROBE_LIMIT_MS, &err);
+
+    tell(probe, STATS_HUB, result, &err);
+    atomic_store(&probe->stats->probe->hub_ok, result == 0);
+}
+
+/* Probes the next server. Returns when to call again (monotonic ms): now, or at the end of a round when the next round is
+ * due. */
+static int64_t probe_step(struct probe *probe)
+{
+    int64_t now = clock_monotonic_ms();
+
+    switch (probe->next) {
+    case STATS_REDIS:
+        probe->round_ms = now;
+        ask_redis(probe);
+        probe->next = STATS_DATABASE;
+        return now;
+    case STATS_DATABASE:
+        ask_database(probe);
+        probe->next = STATS_HUB;
+        return now;
+    case STATS_HUB:
+    case STATS_SERVERS:
+        break;
+    }
+    ask_hub(probe);
+    probe->next = STATS_REDIS;
+    atomic_store(&probe->stats->probe->probed_ms, clock_monotonic_ms());
+    return probe->round_ms + PROBE_INTERVAL_MS;
+}
+
+/* The loop -------------------------------------------------------------------------------------- */
 
 struct page {
     struct http *http; /* NULL: does not listen */
@@ -53,7 +365,7 @@ static void listen_if_due(struct page *page, struct child *child)
     log_fault_over(&page->fault, LOG_PLAIN, "The page and the probes are served again");
 }
 
-static void ask(void *data)
+static void ask_server(void *data)
 {
     struct question *question = data;
 
@@ -72,9 +384,9 @@ static void ask_if_due(struct question *question)
     if (question->call != NULL || now < question->due_ms)
         return;
     question->asked_ms = now;
-    question->call = offload_start(ask, keep, question);
+    question->call = offload_start(ask_server, keep, question);
     if (question->call == NULL)
-        ask(question); /* no thread to be had: the beat waits this once */
+        ask_server(question); /* no thread to be had: the beat waits this once */
 }
 
 static void take_answer(struct question *question)

@@ -287,7 +287,7 @@ def test_the_rules_that_it_names_are_enough(guarded, check_redis, options):
 
 
 def test_no_command_that_the_programs_send_is_left_out(check_redis):
-    sources = [*(ROOT / "common/client").glob("queue*.c"), ROOT / "monitor/probe.c"]
+    sources = [*(ROOT / "common/client").glob("queue*.c"), ROOT / "monitor/main.c"]
     text = "".join(path.read_text() for path in sources)
     sent = set(re.findall(r"""(?:redis\.p?call\('|CALL\(probe, &?\w+, BYTES\("|ask_number\(probe, "|"""
                           r"""_argument\(&?[\w>.-]+, BYTES\(")([A-Z]+)\W""", text))
