@@ -22,7 +22,7 @@ enum record_type {
     RECORD_NEW_SESSION = 3, /* what was received before it can't come again */
 };
 
-/* The payload of an oversized message's record: length and CRC of its fingerprint (consumer/spool/recent.h). */
+/* The payload of an oversized message's record: length and CRC of its fingerprint (consumer/spool/recent.c). */
 #define RECORD_OVERSIZED_SIZE 8
 
 struct record {

@@ -1,10 +1,9 @@
-#include "consumer/spool/recent.h"
-
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/bytes.h"
 #include "common/base/file.h"
 #include "common/base/sys.h"
+#include "consumer/spool/spool_internal.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>

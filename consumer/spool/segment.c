@@ -1,9 +1,8 @@
-#include "consumer/spool/segment.h"
-
 #include "common/base/alloc.h"
 #include "common/base/file.h"
 #include "common/base/sys.h"
 #include "common/wire/record.h"
+#include "consumer/spool/spool_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,12 +9,107 @@
 #include "common/base/log.h"
 #include "common/wire/mark.h"
 #include "common/wire/record.h"
-#include "consumer/spool/recent.h"
-#include "consumer/spool/segment.h"
+#include "common/wire/segment_header.h"
 #include "consumer/spool/spool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* segment.c: one file of the spool: a header of 4096 bytes, then records. Layout: docs/SPOOL.md.
+ *
+ * Files are named by number ("000000000042.segment") and opened relative to the spool's directory.
+ * Nothing here keeps state but in the caller's structs; errors name the file. */
+
+/* Preallocated and empty; the writer's next segment. */
+#define SEGMENT_SPARE "spare"
+/* The same, while the writer makes one by itself. */
+#define SEGMENT_NEW "new"
+
+/* A segment that is kept, as the reader sees it. */
+struct segment {
+    struct segment *next; /* the next higher number */
+    struct segment_header header;
+    uint64_t size; /* of the file */
+    uint32_t seed;
+    uint64_t damage_end; /* damage below this offset has been counted by this process */
+};
+
+/* Its file, opened with these flags and O_CLOEXEC: the descriptor, or -1 and errno. */
+int segment_file(int dir, uint64_t number, int flags);
+
+/* Makes a file of that size whose blocks are the file's own: no later write can lack space. *fd is open
+ * for writing. -ERR_SYSTEM: nothing is left behind. */
+MUST_CHECK int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error *err);
+
+MUST_CHECK int segment_write_header(int fd, const struct segment_header *header, struct error *err);
+
+/* A segment by its number. -ERR_NOT_FOUND, -ERR_SYSTEM, -ERR_REFUSED; -ERR_FORMAT, and then *segment has
+ * number and size, and no header. To be freed. */
+MUST_CHECK int segment_open(struct segment **segment, int dir, uint64_t number, struct error *err);
+
+/* The first `len` bytes of the file. What the disk can't read any more is zeros; then the result is 1. */
+MUST_CHECK int segment_load(struct buf *into, int dir, uint64_t number, uint64_t len,
+                            struct error *err);
+
+/* Writes the header of a segment that is there anew. */
+MUST_CHECK int segment_rewrite_header(int dir, const struct segment_header *header,
+                                      struct error *err);
+
+/* Frees the name: the file goes, or, if it is damaged, is from then on NUMBER.damaged. -1 and errno. */
+int segment_remove(int dir, const struct segment *segment);
+
+/* recent.c: what the broker may send again: by packet id, the last message's fingerprint and identity, and whether it
+ * is a QoS 2 message that was not released. In memory, and as a snapshot in the file `recent`: docs/SPOOL.md.
+ *
+ * One thread puts and finds; another one saves. A slot that changes while it is saved has its record in a
+ * segment that is read again at the next start, and records have the last word. */
+
+#define RECENT_NAME "recent"
+#define RECENT_NEW  "recent.new" /* until it is complete */
+
+struct recent;
+
+/* Of topic and payload. The rest of a packet may differ when it comes again: DUP is set, and what is left
+ * of a Message Expiry Interval is less. */
+struct fingerprint {
+    uint32_t len;
+    uint32_t crc;
+};
+struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload);
+
+struct recent *recent_new(void);
+void recent_free(struct recent *recent);
+
+/* The last message under this packet id; identity 0: none. */
+uint64_t recent_get(const struct recent *recent, uint16_t packet_id, struct fingerprint *print,
+                    bool *unreleased);
+void recent_release_all(struct recent *recent);
+/* Those whose identity is above this sequence. */
+void recent_release_above(struct recent *recent, uint64_t sequence);
+void recent_forget(struct recent *recent);
+/* What the other one knows has the last word. Before anything is put. */
+void recent_merge(struct recent *recent, const struct recent *from);
+bool recent_is_empty(const struct recent *recent);
+
+/* What else the next start has to know, the spool's id included: the last segment may be gone. */
+struct recent_start {
+    unsigned char spool_id[16];
+    unsigned char boot_id[16]; /* of the kernel that ran when it was written; zeros: not known */
+    /* The records of segments from this number on have to be applied; 0: nothing was stored yet. */
+    uint64_t through;
+    uint64_t next_sequence; /* no message gets a lower one */
+    uint64_t branch;        /* as in the segment's header */
+};
+/* False if there is no file, or it is damaged. */
+MUST_CHECK bool recent_load(struct recent *recent, int dir, struct recent_start *start);
+/* As at the start, record by record. */
+void recent_apply(struct recent *recent, const struct record *record);
+/* The snapshot replaces the one before. sync: its bytes are on the disk then; its name is, once the directory is
+ * synced. Returns 0, or -1 and the one before stays. */
+MUST_CHECK int recent_save(const struct recent *recent, int dir, const struct recent_start *start,
+                           bool sync);
+
+/* The spool */
 
 #define SPARE_NONE (-1)
 
