@@ -157,7 +157,7 @@ static void check_overlap(const struct checking *checking)
     struct bytes overlap;
 
     for (size_t i = 0; i <= settings->consumers_len; i++) {
-        const struct settings_mqtt *other = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
+        const struct settings_mqtt *other = settings_mqtt_at(settings, i);
 
         if (other == mqtt)
             return;
@@ -479,9 +479,8 @@ static void try_servers(const struct settings *settings, struct check_servers *s
     signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
     if (settings->mercure.url[0])
         try_hub(&settings->mercure, servers);
-    try_brokers(&settings->mqtt, servers);
-    for (size_t i = 0; i < settings->consumers_len; i++)
-        try_brokers(&settings->consumers[i], servers);
+    for (size_t i = 0; i <= settings->consumers_len; i++)
+        try_brokers(settings_mqtt_at(settings, i), servers);
     for (size_t i = 0; i < settings->transports_len; i++)
         try_transport(settings, &settings->transports[i], servers);
     if (settings->failure.dsn[0])

@@ -47,7 +47,7 @@ static bool is_owned(const struct settings *settings, const char *destination, c
     bool owned = false;
 
     for (size_t i = 0; i <= settings->consumers_len && !owned; i++) {
-        const struct settings_mqtt *mqtt = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
+        const struct settings_mqtt *mqtt = settings_mqtt_at(settings, i);
         char *own = spool_path(settings, mqtt->client_id, destination);
 
         owned = strcmp(own, dir) == 0;

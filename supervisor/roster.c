@@ -52,10 +52,10 @@ void roster_free(struct roster *roster)
 
 static bool has_client_id(const struct settings *settings, const char *client_id)
 {
-    bool found = strcmp(settings->mqtt.client_id, client_id) == 0;
+    bool found = false;
 
-    for (size_t i = 0; i < settings->consumers_len && !found; i++)
-        found = strcmp(settings->consumers[i].client_id, client_id) == 0;
+    for (size_t i = 0; i <= settings->consumers_len && !found; i++)
+        found = strcmp(settings_mqtt_at(settings, i)->client_id, client_id) == 0;
     return found;
 }
 

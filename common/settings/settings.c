@@ -635,6 +635,11 @@ bool settings_handler_is_used(const struct settings *settings,
     return used;
 }
 
+const struct settings_mqtt *settings_mqtt_at(const struct settings *settings, size_t index)
+{
+    return index == 0 ? &settings->mqtt : &settings->consumers[index - 1];
+}
+
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err)
 {

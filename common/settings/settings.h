@@ -269,6 +269,8 @@ const struct settings_handler *settings_handler(const struct settings *settings,
 /* By [worker] or by a route. */
 bool settings_handler_is_used(const struct settings *settings,
                               const struct settings_handler *handler);
+/* 0: [mqtt]; up to consumers_len: [consumer:NAME], in the file's order. */
+const struct settings_mqtt *settings_mqtt_at(const struct settings *settings, size_t index);
 /* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err);

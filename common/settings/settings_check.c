@@ -113,7 +113,7 @@ static void check_client_id(const struct checking *checking, const struct settin
     if (strlen(mqtt->client_id) > SETTINGS_CLIENT_ID_MAX)
         FAULT(checking, "client_id", "must not be longer than %d bytes", SETTINGS_CLIENT_ID_MAX);
     for (size_t i = 0; i <= settings->consumers_len; i++) {
-        const struct settings_mqtt *other = i == 0 ? &settings->mqtt : &settings->consumers[i - 1];
+        const struct settings_mqtt *other = settings_mqtt_at(settings, i);
 
         if (other == mqtt)
             return;
