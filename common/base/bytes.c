@@ -1,5 +1,6 @@
 #include "common/base/bytes.h"
 
+#include <strings.h>
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #endif
@@ -19,6 +20,11 @@ bool bytes_equal(struct bytes a, struct bytes b)
 bool bytes_equal_text(struct bytes a, const char *text)
 {
     return bytes_equal(a, bytes_of(text));
+}
+
+bool bytes_equal_caseless(struct bytes a, const char *text)
+{
+    return a.len == strlen(text) && (a.len == 0 || strncasecmp(a.data, text, a.len) == 0);
 }
 
 bool bytes_starts_with(struct bytes whole, struct bytes start)
@@ -225,6 +231,11 @@ bool bytes_is_utf8(struct bytes text)
         i += len;
     }
     return true;
+}
+
+size_t bytes_utf8_length(struct bytes text)
+{
+    return utf8_sequence((const unsigned char *)text.data, text.len);
 }
 
 static char shown_byte(unsigned char c)

@@ -27,6 +27,7 @@ struct bytes {
 struct bytes bytes_of(const char *text); /* NULL gives BYTES_NONE */
 bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_equal_text(struct bytes a, const char *text);
+bool bytes_equal_caseless(struct bytes a, const char *text); /* ASCII letters in either case */
 bool bytes_starts_with(struct bytes whole, struct bytes start);
 bool bytes_ends_with(struct bytes whole, struct bytes end);
 struct bytes bytes_slice(struct bytes whole, size_t from, size_t len); /* clamped to the whole */
@@ -54,6 +55,8 @@ int bytes_hex_digit(char c); /* its value, either case; -1 if it is none */
 
 /* Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
 bool bytes_is_utf8(struct bytes text);
+/* The length of the character with which text begins, which is not empty; 0: it is no valid UTF-8. */
+size_t bytes_utf8_length(struct bytes text);
 /* Copies text to out, of that size, as terminals and JSON may have it: valid UTF-8 without control characters, of
  * which white space becomes a space and the rest `?`. What does not fit is left out. */
 void bytes_to_printable(struct bytes text, char *out, size_t size);

@@ -117,15 +117,6 @@ static const char *level_name(enum log_level level)
     return "INFO";
 }
 
-/* The length of a valid UTF-8 sequence at the start of text, or 0. */
-static size_t utf8_length(struct bytes text)
-{
-    for (size_t len = 1; len <= 4 && len <= text.len; len++)
-        if (bytes_is_utf8(bytes_slice(text, 0, len)))
-            return len;
-    return 0;
-}
-
 /* Does valid UTF-8 begin with U+0000 to U+001F, U+007F or U+0080 to U+009F? The last byte has the number. */
 static bool is_control(struct bytes text)
 {
@@ -146,7 +137,7 @@ static void append_string(struct buf *out, struct bytes text)
     buf_append_char(out, '"');
     while (i < text.len) {
         struct bytes rest = bytes_slice(text, i, text.len - i);
-        size_t len = utf8_length(rest);
+        size_t len = bytes_utf8_length(rest);
         unsigned char c = (unsigned char)rest.data[0];
         const char *known = c != 0 ? strchr(SHORT, c) : NULL;
 
@@ -218,7 +209,7 @@ static void append_message(struct buf *out, struct bytes message)
 {
     for (size_t i = 0; i < message.len;) {
         struct bytes rest = bytes_slice(message, i, message.len - i);
-        size_t len = utf8_length(rest);
+        size_t len = bytes_utf8_length(rest);
 
         if (bytes_starts_with(rest, BYTES("\r\n"))) {
             buf_append_char(out, ' ');

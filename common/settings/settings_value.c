@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define QUOTE_MAX 60
 
@@ -167,7 +166,7 @@ static int parse_whole(const struct setting *row, void *base, struct bytes text,
 
 static int parse_count(const struct setting *row, void *base, struct bytes text, struct error *err)
 {
-    if (text.len == 4 && strncasecmp(text.data, "auto", 4) == 0) {
+    if (bytes_equal_caseless(text, "auto")) {
         int64_t cores = sys_cpus();
 
         *(int64_t *)field_of(row, base) =
@@ -207,7 +206,7 @@ static int parse_bool(const struct setting *row, void *base, struct bytes text, 
     static const char *const WORDS[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
 
     for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
-        if (strlen(WORDS[i]) == text.len && strncasecmp(WORDS[i], text.data, text.len) == 0) {
+        if (bytes_equal_caseless(text, WORDS[i])) {
             *(bool *)field_of(row, base) = i % 2 == 1;
             return 0;
         }
@@ -231,8 +230,7 @@ static int parse_quantity(const struct setting *row, void *base, struct bytes te
                       duration ? " (500ms, 30s, 5m, 2h, 1d)" : " (4096, 64K, 256M, 1G)");
     }
     const struct unit *unit = duration ? DURATIONS : SIZES;
-    while (unit->name &&
-           (strlen(unit->name) != name.len || strncasecmp(unit->name, name.data, name.len) != 0))
+    while (unit->name && !bytes_equal_caseless(name, unit->name))
         unit++;
     if (duration && value == 0 && name.len == 0)
         unit = DURATIONS;
@@ -252,7 +250,7 @@ static int parse_quantity(const struct setting *row, void *base, struct bytes te
 static int parse_choice(const struct setting *row, void *base, struct bytes text, struct error *err)
 {
     for (const struct setting_word *word = row->words; word->text; word++) {
-        if (strlen(word->text) == text.len && strncasecmp(word->text, text.data, text.len) == 0) {
+        if (bytes_equal_caseless(text, word->text)) {
             *(unsigned *)field_of(row, base) = word->value;
             return 0;
         }

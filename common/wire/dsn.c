@@ -27,11 +27,6 @@ static void set_defaults(struct dsn_redis *dsn)
     };
 }
 
-static bool scheme_is(struct bytes scheme, const char *name)
-{
-    return scheme.len == strlen(name) && strncasecmp(scheme.data, name, scheme.len) == 0;
-}
-
 bool dsn_is_redis(const char *text)
 {
     static const char *const SCHEMES[] = {"redis", "rediss", "valkey", "valkeys"};
@@ -40,7 +35,7 @@ bool dsn_is_redis(const char *text)
     if (!bytes_split(bytes_of(text), ':', &scheme, &behind))
         return false;
     for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++)
-        if (scheme_is(scheme, SCHEMES[i]))
+        if (bytes_equal_caseless(scheme, SCHEMES[i]))
             return true;
     return false;
 }
@@ -53,15 +48,15 @@ static bool is_other_scheme(struct bytes scheme)
                                          "kafka",    "in-memory", "mysql", "tcp"};
 
     for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
-        if (scheme_is(scheme, OTHERS[i]))
+        if (bytes_equal_caseless(scheme, OTHERS[i]))
             return true;
     return false;
 }
 
 static int read_scheme(struct dsn_redis *dsn, struct bytes scheme, struct error *err)
 {
-    dsn->tls = scheme_is(scheme, "rediss") || scheme_is(scheme, "valkeys");
-    if (dsn->tls || scheme_is(scheme, "redis") || scheme_is(scheme, "valkey"))
+    dsn->tls = bytes_equal_caseless(scheme, "rediss") || bytes_equal_caseless(scheme, "valkeys");
+    if (dsn->tls || bytes_equal_caseless(scheme, "redis") || bytes_equal_caseless(scheme, "valkey"))
         return 0;
     if (is_other_scheme(scheme))
         return error_set(err, ERR_USAGE,
@@ -205,19 +200,8 @@ static const char *find_nearest(const struct option *options, size_t count, cons
 
 static int set_flag(bool *flag, const char *name, const char *value, struct error *err)
 {
-    static const char *const yes[] = {"1", "true", "on", "yes"};
-    static const char *const no[] = {"0", "false", "off", "no", ""};
-
-    for (size_t i = 0; i < COUNT(yes); i++)
-        if (strcasecmp(value, yes[i]) == 0) {
-            *flag = true;
-            return 0;
-        }
-    for (size_t i = 0; i < COUNT(no); i++)
-        if (strcasecmp(value, no[i]) == 0) {
-            *flag = false;
-            return 0;
-        }
+    if (dsn_read_flag(value, flag))
+        return 0;
     return error_set(err, ERR_USAGE, "the DSN's option \"%s\" is true or false, not \"%.40s\"",
                      name, value);
 }

@@ -125,6 +125,9 @@ bool dsn_query_next(struct bytes *query, char **name, char **value);
  * there are none. */
 void dsn_option_split(char *name, char **key);
 
+/* "true", "1", "off", ...: as PHP's filter_var has it. False if it is neither. */
+bool dsn_read_flag(const char *value, bool *flag);
+
 /* Could somebody have meant this as an option's name? If not it may be a part of a password, and is
  * not shown to anybody. */
 bool dsn_is_option_name(const char *name);

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define NAME_LENGTH_MAX 40
 
@@ -132,6 +133,19 @@ void dsn_option_split(char *name, char **key)
     name[len - 1] = '\0';
     *open = '\0';
     *key = open + 1;
+}
+
+bool dsn_read_flag(const char *value, bool *flag)
+{
+    static const char *const WORDS[] = {"1", "true", "on", "yes", "", "0", "false", "off", "no"};
+
+    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++)
+        if (strcasecmp(value, WORDS[i]) == 0) {
+            *flag = i < 4;
+            return true;
+        }
+    *flag = false;
+    return false;
 }
 
 bool dsn_is_option_name(const char *name)

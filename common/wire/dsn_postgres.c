@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -263,17 +262,6 @@ bool dsn_is_doctrine(const char *text)
     return bytes_starts_with(bytes_of(text), BYTES("doctrine:"));
 }
 
-/* As PHP's filter_var has it. */
-static bool is_true(const char *value)
-{
-    static const char *const yes[] = {"1", "true", "on", "yes"};
-
-    for (size_t i = 0; i < COUNT(yes); i++)
-        if (strcasecmp(value, yes[i]) == 0)
-            return true;
-    return false;
-}
-
 static int read_option(struct dsn_doctrine *dsn, const char *name, const char *value,
                        struct error *err)
 {
@@ -293,7 +281,7 @@ static int read_option(struct dsn_doctrine *dsn, const char *name, const char *v
     }
     if (strcmp(name, known[2]) == 0) {
         dsn->has_auto_setup = true;
-        dsn->auto_setup = is_true(value);
+        (void)dsn_read_flag(value, &dsn->auto_setup); /* what is neither is false, as in PHP */
         return 0;
     }
     for (size_t i = 0; i < COUNT(known); i++) {

@@ -574,17 +574,10 @@ void json_make_utf8(struct buf *out, struct bytes text)
     size_t i = 0;
 
     while (i < text.len) {
-        size_t len = 1;
+        size_t len = bytes_utf8_length(bytes_slice(text, i, text.len));
 
-        while (len <= 4 && len <= text.len - i && !bytes_is_utf8(bytes_slice(text, i, len)))
-            len++;
-        if (len > 4 || len > text.len - i) {
-            buf_append(out, replacement);
-            i++;
-            continue;
-        }
-        buf_append(out, bytes_slice(text, i, len));
-        i += len;
+        buf_append(out, len > 0 ? bytes_slice(text, i, len) : replacement);
+        i += len > 0 ? len : 1;
     }
 }
 
