@@ -27,7 +27,7 @@
 #define PROBE_INTERVAL_MS 3000
 
 /* Each probe has time-outs far below this. One that takes longer hangs: the monitor stops beating. */
-#define QUESTION_MOST_MS 60000
+#define PROBE_HANGS_MS 60000
 
 #define LISTEN_AGAIN_MS 5000
 
@@ -37,15 +37,23 @@ _Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PR
 
 #define CALL(probe, err, ...) REDIS_CALL((probe)->redis, err, __VA_ARGS__)
 
-/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. */
-struct queue_probe {
-    struct dsn_redis dsn;
+struct probe {
+    const struct settings *settings;
+    struct stats *stats;
+    struct dsn_redis dsn; /* of the first transport */
     struct redis *redis;
     char *delayed_set;
-    int64_t limit_ms;
+    struct failure *failure; /* NULL: not asked yet, or the settings are wrong */
+    enum stats_server next;  /* to be asked */
+    int64_t round_ms;        /* when this round began, monotonic */
+    struct offload *call;    /* NULL: none is under way */
+    int64_t asked_ms;
+    int64_t due_ms; /* when the next is to be asked; written by the call */
+    struct log_fault fault[STATS_SERVERS];
 };
 
-/* -1 where Redis does not tell. */
+/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. -1 where Redis does
+ * not tell. */
 struct queue_numbers {
     int64_t ready;        /* entries that the group has not read */
     int64_t pending;      /* read and not acknowledged */
@@ -56,37 +64,31 @@ struct queue_numbers {
 
 static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1, -1};
 
-static int queue_new(struct queue_probe **probe, const struct settings_transport *transport,
-                     int64_t limit_ms, struct error *err)
+static int probe_open(struct probe *probe, const struct child *child, struct error *err)
 {
-    struct queue_probe *made = xcalloc(1, sizeof *made);
+    const struct settings_transport *transport = &child->settings->transports[0];
     struct buf address = {0};
 
-    if (dsn_redis_parse(&made->dsn, transport->dsn, err) < 0) {
-        free(made);
+    *probe = (struct probe){.settings = child->settings, .stats = child->stats};
+    if (dsn_redis_parse(&probe->dsn, transport->dsn, err) < 0)
         return error_wrap(err, "[transport:%s] dsn", transport->name);
-    }
     dsn_redacted(&address, transport->dsn);
-    made->redis = redis_new(buf_text(&address), limit_ms, NULL, NULL);
-    made->limit_ms = limit_ms;
-    made->delayed_set = xasprintf("%s__queue", made->dsn.stream);
+    probe->redis = redis_new(buf_text(&address), PROBE_LIMIT_MS, NULL, NULL);
+    probe->delayed_set = xasprintf("%s__queue", probe->dsn.stream);
     buf_free(&address);
-    *probe = made;
     return 0;
 }
 
-static void queue_free(struct queue_probe *probe)
+static void probe_close(struct probe *probe)
 {
-    if (probe == NULL)
-        return;
     redis_free(probe->redis);
     dsn_redis_free(&probe->dsn);
     free(probe->delayed_set);
-    free(probe);
+    failure_free(probe->failure);
 }
 
-static int ask_number(struct queue_probe *probe, const char *command, const char *key,
-                      int64_t *number, struct error *err)
+static int ask_number(struct probe *probe, const char *command, const char *key, int64_t *number,
+                      struct error *err)
 {
     redisReply *reply = CALL(probe, err, bytes_of(command), bytes_of(key));
 
@@ -99,7 +101,7 @@ static int ask_number(struct queue_probe *probe, const char *command, const char
 
 /* The group's pending entries and its lag. Redis before 7 knows no lag and a later one not always: then ready is
  * what lies in the stream and is not pending. */
-static void ask_group(struct queue_probe *probe, int64_t entries, struct queue_numbers *numbers)
+static void ask_group(struct probe *probe, int64_t entries, struct queue_numbers *numbers)
 {
     struct error ignored = {0}; /* no stream yet, or no right to ask: then it can't be told */
     redisReply *groups =
@@ -138,7 +140,7 @@ static int64_t age_of(const redisReply *entry)
     return age > 0 ? age : 0;
 }
 
-static int ask_oldest(struct queue_probe *probe, int64_t *oldest_ms, struct error *err)
+static int ask_oldest(struct probe *probe, int64_t *oldest_ms, struct error *err)
 {
     redisReply *entries = CALL(probe, err, BYTES("XRANGE"), bytes_of(probe->dsn.stream), BYTES("-"),
                                BYTES("+"), BYTES("COUNT"), BYTES("1"));
@@ -150,7 +152,7 @@ static int ask_oldest(struct queue_probe *probe, int64_t *oldest_ms, struct erro
     return 0;
 }
 
-static int ask(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+static int ask(struct probe *probe, struct queue_numbers *numbers, struct error *err)
 {
     int64_t entries = 0;
 
@@ -167,7 +169,7 @@ static int ask(struct queue_probe *probe, struct queue_numbers *numbers, struct 
     return ask_oldest(probe, &numbers->oldest_ms, err);
 }
 
-static int open_and_ask(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+static int open_and_ask(struct probe *probe, struct queue_numbers *numbers, struct error *err)
 {
     *numbers = NUMBERS_UNKNOWN;
     if (!redis_is_open(probe->redis) && redis_open_dsn(probe->redis, &probe->dsn, err) < 0)
@@ -176,7 +178,7 @@ static int open_and_ask(struct queue_probe *probe, struct queue_numbers *numbers
 }
 
 /* 0, or negative with err ("redis://host:6379/messages: connection refused") and all numbers -1. */
-static int ask_queue(struct queue_probe *probe, struct queue_numbers *numbers, struct error *err)
+static int ask_queue(struct probe *probe, struct queue_numbers *numbers, struct error *err)
 {
     int64_t started = clock_monotonic_ms();
     bool kept = redis_is_open(probe->redis);
@@ -185,49 +187,15 @@ static int ask_queue(struct queue_probe *probe, struct queue_numbers *numbers, s
     /* A kept connection may have broken since, which says nothing about the server now: ask again. A server
      * that took long to fail is not asked twice. */
     if (result < 0 && kept && !redis_is_open(probe->redis) &&
-        clock_monotonic_ms() - started < probe->limit_ms / 2)
+        clock_monotonic_ms() - started < PROBE_LIMIT_MS / 2)
         result = open_and_ask(probe, numbers, err);
     if (result < 0)
         *numbers = NUMBERS_UNKNOWN;
     return result;
 }
 
-struct probe {
-    const struct settings *settings;
-    struct stats *stats;
-    struct queue_probe *queue;
-    struct failure *failure; /* NULL: not asked yet, or the settings are wrong */
-    enum stats_server next;
-    int64_t round_ms; /* when this round began, monotonic */
-    struct log_fault fault[STATS_SERVERS];
-};
-
 static const char *const NAMES[STATS_SERVERS] = {
     [STATS_REDIS] = "Redis", [STATS_DATABASE] = "The failure transport", [STATS_HUB] = "The hub"};
-
-static int probe_new(struct probe **probe, const struct settings *settings, struct stats *stats,
-                     struct error *err)
-{
-    struct probe *made = xcalloc(1, sizeof *made);
-
-    if (queue_new(&made->queue, &settings->transports[0], PROBE_LIMIT_MS, err) < 0) {
-        free(made);
-        return -(int)err->code;
-    }
-    made->settings = settings;
-    made->stats = stats;
-    *probe = made;
-    return 0;
-}
-
-static void probe_free(struct probe *probe)
-{
-    if (probe == NULL)
-        return;
-    queue_free(probe->queue);
-    failure_free(probe->failure);
-    free(probe);
-}
 
 /* Publishes why the server fails its probe, and logs the begin and the end of the failure. */
 static void tell(struct probe *probe, enum stats_server server, int result, const struct error *err)
@@ -248,7 +216,7 @@ static void ask_redis(struct probe *probe)
     struct stats_probe *stats = probe->stats->probe;
     struct queue_numbers numbers;
     struct error err = {0};
-    int result = ask_queue(probe->queue, &numbers, &err);
+    int result = ask_queue(probe, &numbers, &err);
 
     tell(probe, STATS_REDIS, result, &err);
     atomic_store(&stats->ready, numbers.ready);
@@ -302,22 +270,23 @@ static void ask_hub(struct probe *probe)
     atomic_store(&probe->stats->probe->hub_ok, result == 0);
 }
 
-/* Probes the next server. Returns when to call again (monotonic ms): now, or at the end of a round when the next round is
- * due. */
-static int64_t probe_step(struct probe *probe)
+/* Probes the next server, in a thread: the last of a round, and the next round is due later. */
+static void ask_next(void *data)
 {
+    struct probe *probe = data;
     int64_t now = clock_monotonic_ms();
 
+    probe->due_ms = now;
     switch (probe->next) {
     case STATS_REDIS:
         probe->round_ms = now;
         ask_redis(probe);
         probe->next = STATS_DATABASE;
-        return now;
+        return;
     case STATS_DATABASE:
         ask_database(probe);
         probe->next = STATS_HUB;
-        return now;
+        return;
     case STATS_HUB:
     case STATS_SERVERS:
         break;
@@ -325,7 +294,37 @@ static int64_t probe_step(struct probe *probe)
     ask_hub(probe);
     probe->next = STATS_REDIS;
     atomic_store(&probe->stats->probe->probed_ms, clock_monotonic_ms());
-    return probe->round_ms + PROBE_INTERVAL_MS;
+    probe->due_ms = probe->round_ms + PROBE_INTERVAL_MS;
+}
+
+static void keep(void *data)
+{
+    (void)data; /* main owns the probe, and waits for the call */
+}
+
+static void ask_if_due(struct probe *probe)
+{
+    int64_t now = clock_monotonic_ms();
+
+    if (probe->call != NULL || now < probe->due_ms)
+        return;
+    probe->asked_ms = now;
+    probe->call = offload_start(ask_next, keep, probe);
+    if (probe->call == NULL)
+        ask_next(probe); /* no thread to be had: the beat waits this once */
+}
+
+static void take_answer(struct probe *probe)
+{
+    if (probe->call == NULL || !offload_is_done(probe->call))
+        return;
+    offload_free(probe->call);
+    probe->call = NULL;
+}
+
+static bool hangs(const struct probe *probe)
+{
+    return probe->call != NULL && clock_monotonic_ms() - probe->asked_ms > PROBE_HANGS_MS;
 }
 
 /* The loop -------------------------------------------------------------------------------------- */
@@ -334,13 +333,6 @@ struct page {
     struct http *http; /* NULL: does not listen */
     int64_t try_ms;    /* when to try */
     struct log_fault fault;
-};
-
-struct question {
-    struct probe *probe;
-    struct offload *call; /* NULL: none is under way */
-    int64_t asked_ms;
-    int64_t due_ms; /* when the next is to be asked; written by the call */
 };
 
 /* The port may be another's for now, the token's file replaced at this moment. Who runs the monitor by itself is
@@ -365,40 +357,8 @@ static void listen_if_due(struct page *page, struct child *child)
     log_fault_over(&page->fault, LOG_PLAIN, "The page and the probes are served again");
 }
 
-static void ask_server(void *data)
-{
-    struct question *question = data;
-
-    question->due_ms = probe_step(question->probe);
-}
-
-static void keep(void *data)
-{
-    (void)data; /* run owns the question, and waits for the call */
-}
-
-static void ask_if_due(struct question *question)
-{
-    int64_t now = clock_monotonic_ms();
-
-    if (question->call != NULL || now < question->due_ms)
-        return;
-    question->asked_ms = now;
-    question->call = offload_start(ask_server, keep, question);
-    if (question->call == NULL)
-        ask_server(question); /* no thread to be had: the beat waits this once */
-}
-
-static void take_answer(struct question *question)
-{
-    if (question->call == NULL || !offload_is_done(question->call))
-        return;
-    offload_free(question->call);
-    question->call = NULL;
-}
-
 /* Until a signal, a request, the answer, the next question or the next beat; what came over HTTP is answered. */
-static enum child_signal wait_for_signal(struct child *child, const struct question *question,
+static enum child_signal wait_for_signal(struct child *child, const struct probe *probe,
                                          struct http *http)
 {
     int64_t now = clock_monotonic_ms();
@@ -407,60 +367,53 @@ static enum child_signal wait_for_signal(struct child *child, const struct quest
                                        {.fd = -1, .events = POLLIN}};
 
     http_poll(http, fds + 2);
-    if (question->call != NULL)
-        fds[1].fd = offload_fd(question->call);
+    if (probe->call != NULL)
+        fds[1].fd = offload_fd(probe->call);
     else
-        wake_ms = clock_earlier_ms(wake_ms, question->due_ms);
+        wake_ms = clock_earlier_ms(wake_ms, probe->due_ms);
     wake_ms = clock_earlier_ms(wake_ms, http_deadline(http, now));
     int ready = poll(fds, sizeof fds / sizeof fds[0], clock_poll_timeout(wake_ms, now));
     http_process(http, fds + 2);
     return ready > 0 && fds[0].revents != 0 ? child_read_signal(child) : CHILD_NONE;
 }
 
-static bool hangs(const struct question *question)
-{
-    return question->call != NULL && clock_monotonic_ms() - question->asked_ms > QUESTION_MOST_MS;
-}
-
 static void run(struct child *child, struct probe *probe, struct page *page)
 {
-    struct question question = {.probe = probe};
-
     do {
-        if (!hangs(&question))
+        if (!hangs(probe))
             stats_beat(child->slot);
-        take_answer(&question);
-        ask_if_due(&question);
+        take_answer(probe);
+        ask_if_due(probe);
         listen_if_due(page, child);
-    } while (wait_for_signal(child, &question, page->http) == CHILD_NONE);
+    } while (wait_for_signal(child, probe, page->http) == CHILD_NONE);
 
     /* A call under way still uses the probe and the settings. */
-    while (question.call != NULL) {
-        struct pollfd answer = {.fd = offload_fd(question.call), .events = POLLIN};
+    while (probe->call != NULL) {
+        struct pollfd answer = {.fd = offload_fd(probe->call), .events = POLLIN};
 
         poll(&answer, 1, -1);
-        take_answer(&question);
+        take_answer(probe);
     }
 }
 
 int main(int argc, char **argv)
 {
     struct child child;
-    struct probe *probe = NULL;
+    struct probe probe;
     struct page page = {0};
     struct error err = {0};
 
     child_start(&child, argc, argv, "mqtt-bridge-monitor",
                 "watches the servers and answers over HTTP");
-    if (probe_new(&probe, child.settings, child.stats, &err) < 0)
+    if (probe_open(&probe, &child, &err) < 0)
         child_fail_start(&child, &err);
     listen_if_due(&page, &child);
     stats_set(child.slot, STATS_CONNECTED, 1);
     child_ready(&child);
-    run(&child, probe, &page);
+    run(&child, &probe, &page);
 
     http_stop(page.http);
-    probe_free(probe);
+    probe_close(&probe);
     child_end(&child);
     return CHILD_EXIT_DONE;
 }
