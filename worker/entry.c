@@ -174,13 +174,12 @@ bool entry_is_newer(const struct entry *a, const struct entry *b)
                           bytes_equal(bytes_slice(a->identity, 0, SPOOL_ID_LENGTH),
                                       bytes_slice(b->identity, 0, SPOOL_ID_LENGTH));
     int64_t a_us = a->envelope.received_us, b_us = b->envelope.received_us;
-    struct stream_id a_id = first_id(a), b_id = first_id(b);
 
     if (from_one_spool)
         return a_sequence > b_sequence;
     if (a_us != b_us && a_us > 0 && b_us > 0)
         return a_us > b_us;
-    return a_id.ms != b_id.ms ? a_id.ms > b_id.ms : a_id.sequence > b_id.sequence;
+    return stream_id_is_behind(first_id(a), first_id(b));
 }
 
 /* Those that are left in Redis ------------------------------------------------------------------------ */

@@ -26,6 +26,11 @@ bool stream_id_parse(struct bytes text, struct stream_id *id)
            bytes_to_u64(sequence, &id->sequence);
 }
 
+bool stream_id_is_behind(struct stream_id id, struct stream_id other)
+{
+    return id.ms != other.ms ? id.ms > other.ms : id.sequence > other.sequence;
+}
+
 /* A stream name with a hash tag is its own prefix, so that both fall into one slot of a Cluster. */
 static bool has_hash_tag(const char *stream)
 {

@@ -28,6 +28,7 @@ struct stream_id {
 #define STREAM_ID_TEXT_SIZE 42
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE]);
 bool stream_id_parse(struct bytes text, struct stream_id *id);
+bool stream_id_is_behind(struct stream_id id, struct stream_id other);
 
 /* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
 MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,

@@ -586,17 +586,14 @@ struct count {
     struct error err; /* the first that went wrong */
 };
 
-static void take_number(struct count *count, const redisReply *reply, const struct error *err)
+static void number_counted(void *context, const redisReply *reply, const struct error *err)
 {
+    struct count *count = context;
+
     if (err != NULL && count->err.code == ERR_NONE)
         count->err = *err;
     else if (err == NULL && reply->type == REDIS_REPLY_INTEGER)
         count->entries += reply->integer;
-}
-
-static void entries_counted(void *context, const redisReply *reply, const struct error *err)
-{
-    take_number(context, reply, err);
 }
 
 /* Acknowledged entries that stayed in the stream do not count: how many wait, its group alone knows. Its lag may be too
@@ -618,7 +615,7 @@ static void delayed_counted(void *context, const redisReply *reply, const struct
 {
     struct count *count = context;
 
-    take_number(count, reply, err);
+    number_counted(count, reply, err);
     const struct error *fault = count->err.code != ERR_NONE ? &count->err : NULL;
     count->done(count->context, queue_result(fault), count->entries, fault);
     free(count);
@@ -629,7 +626,7 @@ void queue_count_failed(struct queue *queue, queue_number_read *done, void *cont
     struct count *count = xcalloc(1, sizeof(*count));
 
     *count = (struct count){.queue = queue, .done = done, .context = context};
-    redis_command(queue->redis, 0, entries_counted, count, "XLEN %s", queue->dsn.stream);
+    redis_command(queue->redis, 0, number_counted, count, "XLEN %s", queue->dsn.stream);
     redis_command(queue->redis, 0, group_read, count, "XINFO GROUPS %s", queue->dsn.stream);
     redis_command(queue->redis, 0, delayed_counted, count, "ZCARD %s", queue->delayed);
 }
@@ -652,11 +649,6 @@ static void delivered_read(void *context, const redisReply *reply, const struct 
         (void)stream_id_parse(redis_member_text(group, "last-delivered-id"), &page->delivered);
 }
 
-static bool is_behind(struct stream_id id, struct stream_id other)
-{
-    return id.ms != other.ms ? id.ms > other.ms : id.sequence > other.sequence;
-}
-
 /* Without a group nobody has anything in hand. */
 static void in_hand_read(void *context, const redisReply *reply, const struct error *err)
 {
@@ -668,7 +660,7 @@ static void in_hand_read(void *context, const redisReply *reply, const struct er
     else if (err != NULL &&
              (reply == NULL || !bytes_starts_with(redis_text(reply), BYTES("NOGROUP"))))
         collection_fail(page, reply, err);
-    entry->handled = entry->idle_ms < 0 && !is_behind(entry->id, page->delivered);
+    entry->handled = entry->idle_ms < 0 && !stream_id_is_behind(entry->id, page->delivered);
     if (page->answered == page->len)
         collection_finish(page);
 }

@@ -267,18 +267,6 @@ void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_
         begin_time(redis);
 }
 
-void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
-                redis_replied *done, void *context)
-{
-    struct buf resp = {0};
-
-    redis_write_count(&resp, count);
-    for (size_t i = 0; i < count; i++)
-        redis_write_argument(&resp, arguments[i]);
-    redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
-    buf_free(&resp);
-}
-
 void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, void *context,
                    const char *format, ...)
 {
@@ -613,8 +601,13 @@ redisReply *redis_call(struct redis *redis, const struct bytes *arguments, size_
                        struct error *err)
 {
     struct call call = {.redis = redis};
+    struct buf resp = {0};
 
-    redis_send(redis, arguments, count, 0, call_answered, &call);
+    redis_write_count(&resp, count);
+    for (size_t i = 0; i < count; i++)
+        redis_write_argument(&resp, arguments[i]);
+    redis_send_formatted(redis, buf_bytes(&resp), 0, call_answered, &call);
+    buf_free(&resp);
     while (!call.answered)
         redis_wait(redis);
     if (call.reply == NULL && err != NULL)

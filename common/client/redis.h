@@ -41,13 +41,10 @@ MUST_CHECK int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, 
 void redis_close(struct redis *redis, enum error_code code, const char *why);
 bool redis_is_open(const struct redis *redis); /* finding it and connecting count */
 
-/* A request. extra_ms: how much longer than timeout_ms it may take (a blocking read); done NULL: the
- * answer does not matter. */
+/* A request; redis_resp.h has the format. extra_ms: how much longer than timeout_ms it may take (a blocking read);
+ * done NULL: the answer does not matter. */
 void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, void *context,
                    const char *format, ...);
-/* The same from words (redis_resp.h has the format). */
-void redis_send(struct redis *redis, const struct bytes *arguments, size_t count, int64_t extra_ms,
-                redis_replied *done, void *context);
 /* The values of one reading, all its requests together: what goes beyond `left` bytes is not kept. The first one
  * is, whatever its size, and with it what stands in one list with it, an entry's other fields; and small ones
  * always. */
