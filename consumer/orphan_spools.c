@@ -1,7 +1,6 @@
 #include "consumer/orphan_spools.h"
 
 #include "common/base/alloc.h"
-#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/client/oversized_file.h"
 #include "common/client/spool_folders.h"

@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/wire/base64.h"
 
-#include <errno.h>
 #include <openssl/bn.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>

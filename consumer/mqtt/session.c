@@ -7,7 +7,6 @@
 #include "consumer/mqtt/endpoints.h"
 #include "consumer/mqtt/mqtt_client.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

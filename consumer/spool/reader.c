@@ -1,5 +1,4 @@
 /* Main's half: reading in order, stepping over damage, and moving to where Redis' mark stands. See spool.h. */
-#include "common/base/alloc.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
 
@@ -8,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* What is read in one go. A record that is longer gets a chunk of its own. */

@@ -13,7 +13,6 @@
 #include "common/base/sys.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

@@ -18,7 +18,6 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/param.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define KILO ((uint64_t)1024)
