@@ -124,12 +124,12 @@ void entry_ids_free(struct entry_ids *ids); /* empty again */
 struct entry_left *entry_ids_at(const struct entry_ids *ids, size_t number);
 void entry_ids_push(struct entry_ids *ids, const struct entry *entry);
 void entry_ids_push_left(struct entry_ids *ids, struct entry_left left);
-void entry_ids_push_front(struct entry_ids *ids,
-                          struct entry_left left); /* becomes the first one */
-void entry_ids_move(struct entry_ids *to, struct entry_ids *from,
-                    size_t count); /* the first ones, behind all */
-void entry_ids_drop(struct entry_ids *ids,
-                    size_t count); /* the first ones; all if there are fewer */
+/* Becomes the first one. */
+void entry_ids_push_front(struct entry_ids *ids, struct entry_left left);
+/* The first ones, behind all. */
+void entry_ids_move(struct entry_ids *to, struct entry_ids *from, size_t count);
+/* The first ones; all if there are fewer. */
+void entry_ids_drop(struct entry_ids *ids, size_t count);
 /* How many of the first ones, up to max, are of one source, and alike in the rest; their ids. */
 size_t entry_ids_page(const struct entry_ids *ids, struct stream_id *page, size_t max);
 void entry_ids_forget(struct entry_ids *ids, const struct source *source);

@@ -22,8 +22,9 @@ struct lane {
     struct entry *head;    /* utlist.h; those that are set aside (ENTRY_ASIDE) are the first ones */
     struct entry_ids left; /* behind them: left in Redis */
     struct entry *rest;    /* what the first of those carries: source_take_carried; NULL: nothing */
-    struct entry *
-        gathered; /* behind those; it carries the others (ENTRY_GATHERED, or ENTRY_ASIDE if the lane is); NULL: none since the last window */
+    /* Behind those: it carries the others of its window (ENTRY_GATHERED, or ENTRY_ASIDE if the lane is). NULL: none came
+     * since the last one. */
+    struct entry *gathered;
     int64_t window_ms; /* when the window of gathered ends; it then joins the lane's queue */
     const struct settings_route *route; /* has entries wait for a window; NULL: none wait */
     const struct source *reading;       /* whose page of them is being read; NULL: none */
