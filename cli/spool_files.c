@@ -115,8 +115,8 @@ static void read_entry(struct spool_files *files, const char *name)
         files->spare_bytes = (uint64_t)status.st_size;
 }
 
-int spool_files_read(struct spool_files *files, const char *path, const char *name,
-                     struct error *err)
+static int read_spool(struct spool_files *files, const char *path, const char *name,
+                      struct error *err)
 {
     const struct dirent *entry;
 
@@ -145,18 +145,16 @@ int spool_files_read(struct spool_files *files, const char *path, const char *na
     return 0;
 }
 
-void spool_files_free(struct spool_files *files)
+static void free_spool(struct spool_files *files)
 {
-    if (files->path == NULL)
-        return;
     close(files->dir);
     free(files->segments);
     free(files->path);
     free(files->name);
-    *files = (struct spool_files){0};
 }
 
-bool spool_files_is_spool(const struct spool_files *files)
+/* A client id's folder has neither segments nor a spare. */
+static bool is_spool(const struct spool_files *files)
 {
     return files->len > 0 || files->spare_bytes > 0 || files->has_mark;
 }
@@ -245,12 +243,12 @@ int spool_files_each(const char *state_dir, int count, char **names, spool_files
 
         if (!is_wanted(name, count, names, found))
             continue;
-        if (spool_files_read(&files, folders.paths[i], name, &err) < 0) {
+        if (read_spool(&files, folders.paths[i], name, &err) < 0) {
             code = cli_fail(CLI_FAILED, "%s", err.text);
             continue;
         }
-        going = !spool_files_is_spool(&files) || look(&files, context);
-        spool_files_free(&files);
+        going = !is_spool(&files) || look(&files, context);
+        free_spool(&files);
     }
     if (code == CLI_DONE && going)
         code = check_found(count, names, found);

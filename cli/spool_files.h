@@ -29,13 +29,6 @@ struct spool_files {
     struct mark mark;
 };
 
-/* -ERR_SYSTEM: the folder can't be read. */
-MUST_CHECK int spool_files_read(struct spool_files *files, const char *path, const char *name,
-                                struct error *err);
-void spool_files_free(struct spool_files *files);
-/* Neither segments nor a spare: a client id's folder. */
-bool spool_files_is_spool(const struct spool_files *files);
-
 /* The segment's file, header included; at most its first `limit` bytes. 0; 1: blocks that the disk can't read are
  * zeros in it; -ERR_NOT_FOUND: it has been freed meanwhile; -ERR_TOO_LARGE, -ERR_SYSTEM. */
 MUST_CHECK int spool_files_load(const struct spool_files *files,
