@@ -1,5 +1,6 @@
 #include "cli/check_server.h"
 
+#include "cli/cli.h"
 #include "common/base/alloc.h"
 
 #include <stdlib.h>
@@ -30,10 +31,8 @@ void check_servers_free(struct check_servers *servers)
 /* The text may be a server's own. */
 void check_server_note(struct check_server *server, const char *text)
 {
-    size_t size = strlen(text) + 1;
-    char *printable = xmalloc(size);
+    char *printable = cli_printable(bytes_of(text), strlen(text));
 
-    bytes_to_printable(bytes_of(text), printable, size);
     buf_printf(&server->text, "%s%s", server->text.len > 0 ? "; " : "", printable);
     free(printable);
 }

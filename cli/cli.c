@@ -2,6 +2,7 @@
 
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
 #include "common/base/words.h"
 #include "common/runtime/command_line.h"
 #include "common/wire/json.h"
@@ -71,6 +72,22 @@ void cli_add_text(struct cJSON *object, const char *name, struct bytes text)
     json_make_utf8(&mended, text);
     cJSON_AddStringToObject(object, name, buf_text(&mended));
     buf_free(&mended);
+}
+
+void cli_add_time(struct cJSON *object, const char *name, int64_t us)
+{
+    char text[CLOCK_UTC_SIZE];
+
+    clock_format_utc(us, text);
+    cJSON_AddStringToObject(object, name, text);
+}
+
+char *cli_printable(struct bytes text, size_t most)
+{
+    char *out = xmalloc(most + 1);
+
+    bytes_to_printable(text, out, most + 1);
+    return out;
 }
 
 int cli_confirm(const struct cli *cli, const char *action, const char *what, size_t count)

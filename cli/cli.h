@@ -75,6 +75,11 @@ void cli_append_json(struct buf *out, struct cJSON *root);
 int cli_print_json(struct cJSON *root); /* likewise; prints as cli_print_free */
 /* A member, whatever bytes the text has: what is no UTF-8 is mended. */
 void cli_add_text(struct cJSON *object, const char *name, struct bytes text);
+void cli_add_time(struct cJSON *object, const char *name,
+                  int64_t us); /* "2026-11-24T10:00:00.123456Z" */
+
+/* "a/b" for a terminal: no control characters, at most `most` bytes. Freed by the caller. */
+char *cli_printable(struct bytes text, size_t most);
 
 /* Asks whether the action ("remove") is to be done to so many of what ("failed message"), unless --yes was given. CLI_DONE: it is; else what
  * is wrong has been said. */

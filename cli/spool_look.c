@@ -155,7 +155,6 @@ static void add_segment_json(cJSON *array, const struct spool_files *files,
                              const struct segment_summary *summary)
 {
     cJSON *object = cJSON_CreateObject();
-    char received[CLOCK_UTC_SIZE];
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "file", segment->name);
@@ -166,10 +165,8 @@ static void add_segment_json(cJSON *array, const struct spool_files *files,
         cJSON_AddNumberToObject(object, "first_sequence", (double)segment->header.first_sequence);
         cJSON_AddNumberToObject(object, "last_sequence", (double)summary->last_sequence);
     }
-    if (summary->first_us > 0) {
-        clock_format_utc(summary->first_us, received);
-        cJSON_AddStringToObject(object, "first_received", received);
-    }
+    if (summary->first_us > 0)
+        cli_add_time(object, "first_received", summary->first_us);
     cJSON_AddStringToObject(object, "state", state_of(files, segment, summary));
     cJSON_AddBoolToObject(object, "damaged",
                           segment->header.damaged || !spool_files_is_readable(segment));
@@ -271,10 +268,8 @@ static cJSON *spool_json(const struct spool_files *files, const struct spool_sum
     cJSON_AddNumberToObject(object, "messages", (double)whole->total.messages);
     cJSON_AddNumberToObject(object, "unsent", (double)whole->total.unsent);
     cJSON_AddNumberToObject(object, "unsent_bytes", (double)whole->total.unsent_bytes);
-    if (whole->total.unsent > 0 && whole->total.first_unsent_us > 0) {
-        clock_format_utc(whole->total.first_unsent_us, text);
-        cJSON_AddStringToObject(object, "oldest_unsent", text);
-    }
+    if (whole->total.unsent > 0 && whole->total.first_unsent_us > 0)
+        cli_add_time(object, "oldest_unsent", whole->total.first_unsent_us);
     cJSON_AddNumberToObject(object, "disk_bytes", (double)whole->disk_bytes);
     cJSON_AddNumberToObject(object, "spare_bytes", (double)files->spare_bytes);
     cJSON_AddNumberToObject(object, "oversized", whole->oversized);
@@ -613,26 +608,24 @@ static void dump_json(struct dump *dump, const struct spool_files *files,
 static void dump_text(struct dump *dump, const struct spool_segment *segment,
                       const struct record *record)
 {
-    char received[CLOCK_UTC_SIZE], shown[SHOWN_BYTES + 1];
-    struct bytes payload = bytes_slice(record->payload, 0, SHOWN_BYTES);
-    size_t topic_size = record->topic.len + 1;
-    char *topic = xmalloc(topic_size);
+    char received[CLOCK_UTC_SIZE];
+    char *topic = cli_printable(record->topic, record->topic.len);
+    char *payload = cli_printable(bytes_slice(record->payload, 0, SHOWN_BYTES), SHOWN_BYTES);
 
     clock_format_utc(record->received_us, received);
-    bytes_to_printable(record->topic, topic, topic_size);
     buf_printf(&dump->out, "%s  ", received);
     append_id(&dump->out, &segment->header, record);
     buf_printf(&dump->out, "  %s  ", topic);
     if (record->oversized) {
         buf_append_text(&dump->out, "(oversized: see `mqtt-bridge spool list`)");
     } else {
-        bytes_to_printable(payload, shown, sizeof(shown));
-        buf_append_text(&dump->out, shown);
+        buf_append_text(&dump->out, payload);
         if (record->payload.len > SHOWN_BYTES)
             buf_printf(&dump->out, "... (%zu bytes)", record->payload.len);
     }
     buf_append_char(&dump->out, '\n');
     free(topic);
+    free(payload);
 }
 
 static void dump_record(struct dump *dump, const struct spool_files *files,

@@ -38,7 +38,4 @@ int failed_retry(const struct cli *cli, struct failure_admin *admin,
 int failed_remove(const struct cli *cli, struct failure_admin *admin,
                   const struct failed_wanted *wanted);
 
-/* "a/b" for a terminal: no control characters, at most `most` bytes. Freed by the caller. */
-char *failed_printable(struct bytes text, size_t most);
-
 #endif

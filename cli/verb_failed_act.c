@@ -188,7 +188,7 @@ static void add_told(struct action *action, const char *id, const char *text)
 
 static void tell_error(struct action *action, const char *id, const char *text)
 {
-    char *clean = failed_printable(bytes_of(text), 500);
+    char *clean = cli_printable(bytes_of(text), 500);
 
     action->errors++;
     add_told(action, id, clean);
@@ -211,7 +211,7 @@ static void item_fail(struct action *action, struct item *item, const char *text
 /* A server fails, which would be the same for all that are left. */
 static void stop(struct action *action, const char *text)
 {
-    char *clean = failed_printable(bytes_of(text), 500);
+    char *clean = cli_printable(bytes_of(text), 500);
 
     action->stopped = true;
     action->errors++;

@@ -18,27 +18,6 @@
 #define STATS_ROWS  20
 #define COLUMN_MOST 80 /* what is longer stands out of line */
 
-/* What a text may look like ---------------------------------------------------------------------- */
-
-char *failed_printable(struct bytes text, size_t most)
-{
-    char *out = xmalloc(most + 1);
-
-    bytes_to_printable(text, out, most + 1);
-    return out;
-}
-
-/* For JSON; freed by the caller. */
-static char *make_utf8(struct bytes text)
-{
-    struct buf mended = {0};
-
-    json_make_utf8(&mended, text);
-    char *copy = xstrdup(buf_text(&mended));
-    buf_free(&mended);
-    return copy;
-}
-
 /* "App\Message\MqttMessage", or what is known in its place. */
 static struct bytes class_of(const struct failed *failed)
 {
@@ -78,14 +57,6 @@ static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
     text[19] = '\0';
 }
 
-static void add_time(cJSON *object, const char *name, int64_t us)
-{
-    char text[CLOCK_UTC_SIZE];
-
-    clock_format_utc(us, text);
-    cJSON_AddStringToObject(object, name, text);
-}
-
 /* What list and show have in common. */
 static void add_summary(cJSON *object, const struct failure_message *message,
                         const struct failed *failed)
@@ -98,7 +69,7 @@ static void add_summary(cJSON *object, const struct failure_message *message,
     cli_add_text(object, "class", class_of(failed));
     cli_add_text(object, "error", error_of(failed));
     cli_add_text(object, "errorClass", failed->error_class);
-    add_time(object, "failedAt", message->failed_us);
+    cli_add_time(object, "failedAt", message->failed_us);
     cli_add_text(object, "transport", failed->transport);
     cJSON_AddBoolToObject(object, "taken", message->taken);
 }
@@ -129,7 +100,7 @@ static size_t characters(struct bytes text)
 
 static void list_cell(struct listing *listing, size_t column, struct bytes text)
 {
-    char *shown = failed_printable(text, TEXT_MOST);
+    char *shown = cli_printable(text, TEXT_MOST);
     size_t len = characters(bytes_of(shown));
 
     if (len > listing->most[column])
@@ -150,7 +121,7 @@ static void list_head(struct listing *listing)
 static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
-    char *error = failed_printable(error_of(failed), TEXT_MOST);
+    char *error = cli_printable(error_of(failed), TEXT_MOST);
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
@@ -277,12 +248,12 @@ static void show_stamp(void *context, const struct failed_stamp *stamp)
         cli_add_text(object, "class", stamp->class);
         object = cJSON_AddObjectToObject(object, "properties");
     }
-    char *class = failed_printable(short_class(stamp->class), TEXT_MOST);
+    char *class = cli_printable(short_class(stamp->class), TEXT_MOST);
     buf_printf(&showing->stamps, "  %-28s", class);
     free(class);
     for (size_t i = 0; i < stamp->len; i++) {
-        char *name = failed_printable(stamp->properties[i].name, TEXT_MOST);
-        char *value = failed_printable(stamp->properties[i].value, TEXT_MOST);
+        char *name = cli_printable(stamp->properties[i].name, TEXT_MOST);
+        char *value = cli_printable(stamp->properties[i].value, TEXT_MOST);
 
         if (bytes_equal_text(stamp->properties[i].value, "null"))
             value[0] = '\0';
@@ -344,7 +315,7 @@ static const char *kind_of(struct bytes payload)
 
 static void show_line(struct buf *out, const char *name, struct bytes text)
 {
-    char *line = failed_printable(text, TEXT_MOST);
+    char *line = cli_printable(text, TEXT_MOST);
 
     if (line[0] != '\0')
         buf_printf(out, "%-11s %s\n", name, line);
@@ -495,18 +466,18 @@ struct statistics {
 
 static void count_name(struct count **counts, struct bytes text)
 {
-    char *name = make_utf8(text);
+    struct buf name = {0};
     struct count *found;
 
-    HASH_FIND_STR(*counts, name, found);
-    if (found != NULL) {
-        free(name);
-    } else {
+    json_make_utf8(&name, text);
+    HASH_FIND_STR(*counts, buf_text(&name), found);
+    if (found == NULL) {
         found = xcalloc(1, sizeof(*found));
-        found->name = name;
+        found->name = xstrdup(buf_text(&name));
         HASH_ADD_KEYPTR(hh, *counts, found->name, strlen(found->name), found);
     }
     found->count++;
+    buf_free(&name);
 }
 
 static bool count_one(void *context, const struct failure_message *message)
@@ -555,7 +526,7 @@ static void stats_table(struct buf *out, struct count *counts, const char *title
                        HASH_COUNT(counts) - STATS_ROWS);
             return;
         }
-        name = failed_printable(bytes_of(count->name), TEXT_MOST);
+        name = cli_printable(bytes_of(count->name), TEXT_MOST);
         buf_printf(out, "%10" PRId64 "  %s\n", count->count, name);
         free(name);
     }

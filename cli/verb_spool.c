@@ -185,7 +185,6 @@ static void print_table(struct buf *out, const struct folders *folders)
 static void add_json(cJSON *array, const struct folder *folder, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
-    char received[CLOCK_UTC_SIZE];
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "id", entry->id);
@@ -194,9 +193,8 @@ static void add_json(cJSON *array, const struct folder *folder, const struct ent
     cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
     if (entry->damaged)
         return;
-    clock_format_utc(entry->message.received_us, received);
     cli_add_text(object, "topic", entry->message.topic);
-    cJSON_AddStringToObject(object, "received", received);
+    cli_add_time(object, "received", entry->message.received_us);
     cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
     cJSON_AddNumberToObject(object, "qos", entry->message.qos);
     cJSON_AddBoolToObject(object, "retained", entry->message.retained);
