@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/sys.h"
 #include "common/runtime/child.h"
 #include "common/runtime/status.h"
 
@@ -175,17 +176,15 @@ static int open_pipes(struct pipes *pipes, struct bytes settings, struct error *
 
 static void reset_signals(void)
 {
-    sigset_t none;
+    sigset_t ignored;
 
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
+    sigemptyset(&ignored);
     /* An ignored signal that is blocked later is still delivered to a signalfd. */
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN);
+    sigaddset(&ignored, SIGHUP);
+    sigaddset(&ignored, SIGUSR1);
     /* The children are no foreground group: writing to a terminal must not stop them. */
-    signal(SIGTTOU, SIG_IGN);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigaddset(&ignored, SIGTTOU);
+    sys_reset_signals(&ignored);
 }
 
 /* Runs in the child, as all functions up to run: the fault becomes the child's last output. */

@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/sys.h"
 #include "common/base/words.h"
 
 #include <errno.h>
@@ -159,22 +160,12 @@ static int open_pipes(struct pipes *pipes, struct error *err)
     return -ERR_SYSTEM;
 }
 
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* In the child. What goes wrong becomes its last words. */
 static __attribute__((noreturn)) void run(const struct pipes *pipes, char **words,
                                           char **environment, pid_t worker)
 {
     setpgid(0, 0);
-    reset_signals();
+    sys_reset_signals(NULL);
     if (dup2(pipes->in[0], STDIN_FILENO) < 0 || dup2(pipes->out[0], STDOUT_FILENO) < 0 ||
         dup2(pipes->errors[0], STDERR_FILENO) < 0)
         _exit(EXIT_NOT_STARTED);

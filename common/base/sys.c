@@ -191,6 +191,16 @@ uint64_t sys_random_u64(void)
     return value;
 }
 
+void sys_reset_signals(const sigset_t *ignored)
+{
+    sigset_t none;
+
+    for (int number = 1; number < NSIG; number++)
+        signal(number, ignored != NULL && sigismember(ignored, number) == 1 ? SIG_IGN : SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 #define NUMBERS_SIZE    64
 #define MEMBERSHIP_SIZE 65536
 

@@ -1,9 +1,10 @@
-/* The kernel: calls that a test can make fail, random numbers, processors. Any thread. */
+/* The kernel: calls that a test can make fail, random numbers, signals, processors. Any thread. */
 #ifndef COMMON_BASE_SYS_H
 #define COMMON_BASE_SYS_H
 
 #include "common/base/bytes.h"
 
+#include <signal.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -46,6 +47,10 @@ void sys_heal(void); /* all is well again */
 /* Random numbers: identities and jitter. Not for the hot path. Aborts if the kernel has none, which it always has. */
 void sys_random(void *data, size_t len);
 uint64_t sys_random_u64(void);
+
+/* In a child before it executes a program: no signal is blocked, and each does what it does by itself, but for those of
+ * `ignored` (NULL: none). */
+void sys_reset_signals(const sigset_t *ignored);
 
 /* How many processors this process may use: those that it may run on, and no more than its control groups pay for
  * (docker run --cpus, a limit of Kubernetes, CPUQuota of systemd). At least 1. */
