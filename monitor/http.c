@@ -54,12 +54,6 @@ struct waiting {
 };
 static const struct waiting HEADERS_READ;
 
-static struct readiness_limits limits_now(const struct http *http)
-{
-    return (struct readiness_limits){.now_ms = clock_monotonic_ms(),
-                                     .beat_ms = http->settings->supervisor.hang_timeout_ms};
-}
-
 /* Prints and frees. */
 static void print_json(struct buf *out, cJSON *json)
 {
@@ -75,7 +69,7 @@ static void print_json(struct buf *out, cJSON *json)
 
 static void answer_health(const struct http *http, struct reply *reply)
 {
-    struct readiness_limits limits = limits_now(http);
+    struct readiness_limits limits = readiness_limits_now(http->settings);
 
     reply->content_type = "text/plain; charset=utf-8";
     if (readiness_supervisor_is_alive(http->stats, &limits)) {
@@ -88,7 +82,7 @@ static void answer_health(const struct http *http, struct reply *reply)
 
 static void answer_readiness(const struct http *http, struct reply *reply)
 {
-    struct readiness_limits limits = limits_now(http);
+    struct readiness_limits limits = readiness_limits_now(http->settings);
     struct readiness readiness;
 
     readiness_judge(&readiness, http->settings, http->stats, &limits);
@@ -98,14 +92,14 @@ static void answer_readiness(const struct http *http, struct reply *reply)
 
 static void answer_status(const struct http *http, struct reply *reply)
 {
-    struct readiness_limits limits = limits_now(http);
+    struct readiness_limits limits = readiness_limits_now(http->settings);
 
     print_json(&reply->body, status_document(http->settings, http->stats, &limits));
 }
 
 static void answer_metrics(const struct http *http, struct reply *reply)
 {
-    struct readiness_limits limits = limits_now(http);
+    struct readiness_limits limits = readiness_limits_now(http->settings);
 
     reply->content_type = METRICS_CONTENT_TYPE;
     metrics_write(&reply->body, http->settings, http->stats, &limits);

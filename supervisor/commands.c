@@ -9,15 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct readiness_limits limits_now(const struct service *service)
-{
-    return (struct readiness_limits){.now_ms = clock_monotonic_ms(),
-                                     .beat_ms = service->settings->supervisor.hang_timeout_ms};
-}
-
 static cJSON *answer_health(const struct service *service)
 {
-    struct readiness_limits limits = limits_now(service);
+    struct readiness_limits limits = readiness_limits_now(service->settings);
     struct readiness readiness;
 
     service_publish(service);
@@ -29,7 +23,7 @@ static cJSON *answer_health(const struct service *service)
 
 static cJSON *answer_status(const struct service *service)
 {
-    struct readiness_limits limits = limits_now(service);
+    struct readiness_limits limits = readiness_limits_now(service->settings);
     char *config = service->config != NULL ? realpath(service->config, NULL) : NULL;
     int64_t uptime_s = (limits.now_ms - service->started_ms) / 1000;
 

@@ -1,6 +1,7 @@
 #include "common/runtime/readiness.h"
 
 #include "common/base/bytes.h"
+#include "common/base/clock.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,6 +32,12 @@ static bool is_named(const struct stats_slot *slot, const char *kind)
 
     return strncmp(slot->name, kind, len) == 0 &&
            (slot->name[len] == '\0' || slot->name[len] == ':');
+}
+
+struct readiness_limits readiness_limits_now(const struct settings *settings)
+{
+    return (struct readiness_limits){.now_ms = clock_monotonic_ms(),
+                                     .beat_ms = settings->supervisor.hang_timeout_ms};
 }
 
 bool readiness_is_running(const struct stats_slot *slot, const struct readiness_limits *limits)

@@ -1,5 +1,5 @@
 /* Is the bridge doing its work? The one answer of /readyz and the page (the monitor's) and of `health` and
- * `status` (the supervisor's), from the settings and shared memory. Pure. */
+ * `status` (the supervisor's), from the settings and shared memory. Pure, but for readiness_limits_now. */
 #ifndef COMMON_RUNTIME_READINESS_H
 #define COMMON_RUNTIME_READINESS_H
 
@@ -47,6 +47,8 @@ struct readiness_limits {
     int64_t
         beat_ms; /* a process whose beat is older does not count as running; 0: READINESS_BEAT_MS */
 };
+
+struct readiness_limits readiness_limits_now(const struct settings *settings);
 
 bool readiness_is_running(const struct stats_slot *slot, const struct readiness_limits *limits);
 /* The supervisor's beat is fresh; true also where it has no slot (then, that we live says it: a child
