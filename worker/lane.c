@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So much longer is a window while the worker is behind: fewer updates leave it, and the hub, the time to catch up. */
+#define BEHIND_MS 1000
+
 struct lane *lane_new(struct bytes key, const struct settings_route *route)
 {
     struct lane *lane = xcalloc(1, sizeof(*lane) + key.len + 1);
@@ -475,12 +478,13 @@ void lanes_put_off(struct lanes *lanes, struct lane *lane, int64_t now_ms)
 
 int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms)
 {
+    int64_t longer_ms = lanes->behind ? BEHIND_MS : 0;
     struct lane *lane;
 
     while ((lane = lanes->gathering.head) != NULL &&
-           (lanes->ending || lanes->crowded || lane->window_ms <= now_ms))
+           (lanes->ending || lanes->crowded || lane->window_ms + longer_ms <= now_ms))
         end_window(lanes, lane);
-    return lane != NULL ? lane->window_ms : -1;
+    return lane != NULL ? lane->window_ms + longer_ms : -1;
 }
 
 int64_t lanes_resume(struct lanes *lanes, int64_t now_ms)

@@ -105,6 +105,7 @@ struct lanes {
     size_t aside_max; /* bytes */
     bool ending;      /* the worker ends: no window is waited for */
     bool crowded;     /* no more may be gathered: likewise */
+    bool behind;      /* more waits in Redis, and has for some time: windows last longer */
 
     struct lane *all;          /* by key; each is in one of these: */
     struct lane_list ready;    /* to be sent, in turn */

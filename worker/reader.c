@@ -21,6 +21,7 @@
 #define PAGE           256  /* entries asked for at a time, at the most */
 #define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
 #define TOUCH_LEAST_MS 1000
+#define BEHIND         16 /* full readings in a row: a burst of some thousand entries is none of it */
 
 enum phase {
     DOWN,       /* until again_ms */
@@ -70,6 +71,7 @@ struct reader {
     bool reading;         /* XREADGROUP is under way */
     bool dry;             /* the last one brought nothing: the next may block */
     size_t requested;     /* of the load */
+    size_t full;          /* readings in a row that brought all that was asked for */
     int64_t last_read_ms; /* stopped: how long the last one is waited for */
     int64_t give_up_ms;   /* stopped, and Redis is away: how long it is waited for */
 };
@@ -463,6 +465,7 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     struct reader *reader = context;
 
     reader->reading = false;
+    reader->full = len > 0 && len >= reader->requested && !reader->dry ? reader->full + 1 : 0;
     if (!reader->unread_page.under_way)
         set_requested(reader, 0);
     if (result < 0) {
@@ -747,6 +750,11 @@ bool reader_is_running(const struct reader *reader)
 {
     return (reader->phase == RUNNING || reader->phase == PENDING) &&
            reader->source->trouble[0] == '\0';
+}
+
+bool reader_is_behind(const struct reader *reader)
+{
+    return reader->full >= BEHIND;
 }
 
 bool reader_is_quiet(const struct reader *reader)
