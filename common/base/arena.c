@@ -33,6 +33,12 @@ char *arena_alloc(struct arena *arena, size_t size)
     return memory;
 }
 
+void arena_give_back(struct arena *arena, size_t size)
+{
+    arena->used -= size;
+    arena->held -= size;
+}
+
 struct bytes arena_copy(struct arena *arena, struct bytes bytes)
 {
     char *copy = arena_alloc(arena, bytes.len);

@@ -15,7 +15,8 @@ struct arena {
 
 /* A first block of just that size, for an arena that needs no more. */
 void arena_reserve(struct arena *arena, size_t size);
-char *arena_alloc(struct arena *arena, size_t size); /* unaligned; for bytes */
+char *arena_alloc(struct arena *arena, size_t size);    /* unaligned; for bytes */
+void arena_give_back(struct arena *arena, size_t size); /* the end of what was handed out last */
 struct bytes arena_copy(struct arena *arena, struct bytes bytes);
 void arena_clear(struct arena *arena); /* keeps one block of ordinary size */
 void arena_free(struct arena *arena);

@@ -420,26 +420,27 @@ static int unwrap(struct bytes *json, struct bytes value)
     return 0;
 }
 
-int envelope_split(struct bytes json, const char *what, struct bytes *body, struct bytes *headers,
-                   struct arena *arena, struct error *err)
+/* The string `body`, unescaped, and the raw `headers`, which stay as they are where there are none. */
+static int split(struct bytes json, struct bytes *body, struct bytes *headers, struct arena *arena,
+                 struct error *err)
 {
+    bool is_text, has_body = false;
     struct json_object object;
-    struct bytes name, raw;
+    struct bytes name, value;
     int more;
 
-    *body = BYTES_NONE;
     if (json_object_begin(&object, json, arena) < 0)
-        return error_set(err, ERR_FORMAT, "%s is no JSON object", what);
-    while ((more = json_object_next(&object, &name, &raw)) > 0)
-        if (bytes_equal_text(name, "body"))
-            *body = raw;
-        else if (bytes_equal_text(name, "headers"))
-            *headers = raw;
+        return error_set(err, ERR_FORMAT, "the entry is no JSON object");
+    while ((more = json_object_next_text(&object, &name, &value, &is_text)) > 0)
+        if (bytes_equal_text(name, "body")) {
+            *body = value;
+            has_body = is_text;
+        } else if (bytes_equal_text(name, "headers")) {
+            *headers = is_text ? BYTES("\"\"") : value; /* no object, whatever it says */
+        }
     if (more < 0)
-        return error_set(err, ERR_FORMAT, "%s is not well-formed JSON", what);
-    if (!bytes_starts_with(*body, BYTES("\"")))
-        return error_set(err, ERR_FORMAT, "%s has no string body", what);
-    return 0;
+        return error_set(err, ERR_FORMAT, "the entry is not well-formed JSON");
+    return has_body ? 0 : error_set(err, ERR_FORMAT, "the entry has no string body");
 }
 
 static int decode_message(struct envelope *envelope, struct bytes value, struct arena *arena,
@@ -449,10 +450,8 @@ static int decode_message(struct envelope *envelope, struct bytes value, struct 
 
     if (unwrap(&json, value) < 0)
         return error_set(err, ERR_FORMAT, "the entry is not the serialized string it begins as");
-    if (envelope_split(json, "the entry", &body, &headers, arena, err) < 0)
+    if (split(json, &body, &headers, arena, err) < 0)
         return -ERR_FORMAT;
-    if (json_unquote(&body, body, arena) < 0)
-        return error_set(err, ERR_FORMAT, "the entry has no string body");
     return envelope_decode_parts(envelope, body, headers, arena, err);
 }
 

@@ -109,10 +109,6 @@ int64_t envelope_time(struct bytes text);
  * the headers are no JSON. */
 MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes headers,
                              bool redis_serialized, struct error *err);
-/* The raw texts of the members `body`, which is a string, and `headers` of a JSON object; *headers stays as it is
- * where there are none. what: "the entry", for err. -ERR_FORMAT. */
-MUST_CHECK int envelope_split(struct bytes json, const char *what, struct bytes *body,
-                              struct bytes *headers, struct arena *arena, struct error *err);
 
 /* All fields of a stream entry as one value, where it is more than the one field `message` that Symfony writes:
  * PHP's serialized list of what XADD was given, names and values in turns,

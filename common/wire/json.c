@@ -85,12 +85,11 @@ static bool scan_escape(struct cursor *cursor)
     return SHORT_ESCAPE[(unsigned char)*cursor->at++] != 0;
 }
 
-/* Over a string, quotes included. *escaped (may be NULL): has it a backslash? */
-static bool scan_string(struct cursor *cursor, bool *escaped)
+/* Over a string, quotes included. */
+static bool scan_string(struct cursor *cursor)
 {
     struct cursor scan = *cursor; /* a copy can stay in registers */
     unsigned char seen = 0;
-    bool has_escape = false;
 
     if (!take(&scan, '"'))
         return false;
@@ -101,17 +100,75 @@ static bool scan_string(struct cursor *cursor, bool *escaped)
             struct bytes text = {cursor->at, (size_t)(scan.at - cursor->at)};
 
             cursor->at = scan.at;
-            if (escaped != NULL)
-                *escaped = has_escape;
             return seen < 0x80 || bytes_is_utf8(text);
+        }
+        if (c < 0x20 || (c == '\\' && !scan_escape(&scan)))
+            return false;
+        seen |= c;
+    }
+    return false;
+}
+
+static char *put_utf8(char *to, int code)
+{
+    if (code < 0x80) {
+        *to++ = (char)code;
+    } else if (code < 0x800) {
+        *to++ = (char)(0xC0 | code >> 6);
+        *to++ = (char)(0x80 | (code & 63));
+    } else if (code < 0x10000) {
+        *to++ = (char)(0xE0 | code >> 12);
+        *to++ = (char)(0x80 | (code >> 6 & 63));
+        *to++ = (char)(0x80 | (code & 63));
+    } else {
+        *to++ = (char)(0xF0 | code >> 18);
+        *to++ = (char)(0x80 | (code >> 12 & 63));
+        *to++ = (char)(0x80 | (code >> 6 & 63));
+        *to++ = (char)(0x80 | (code & 63));
+    }
+    return to;
+}
+
+/* What the escape behind a backslash stands for; NULL: it is none. */
+static char *put_escaped(char *to, struct cursor *cursor)
+{
+    if (cursor->at == cursor->end)
+        return NULL;
+    if (*cursor->at == 'u') {
+        int code = take_code_point(cursor);
+
+        return code < 0 ? NULL : put_utf8(to, code);
+    }
+    *to = SHORT_ESCAPE[(unsigned char)*cursor->at++];
+    return *to != 0 ? to + 1 : NULL;
+}
+
+/* Over a string, as scan_string, and what it stands for into arena. No escape is shorter than what it stands for. */
+static bool unescape(struct bytes *text, struct cursor *cursor, struct arena *arena)
+{
+    struct cursor scan = *cursor;
+    size_t room = (size_t)(scan.end - scan.at);
+    char *out = arena_alloc(arena, room);
+    char *to = out;
+    unsigned char seen = 0;
+
+    if (!take(&scan, '"'))
+        return false;
+    while (scan.at < scan.end) {
+        unsigned char c = (unsigned char)*scan.at++;
+
+        if (c == '"') {
+            *text = (struct bytes){out, (size_t)(to - out)};
+            arena_give_back(arena, room - text->len);
+            cursor->at = scan.at;
+            return seen < 0x80 || bytes_is_utf8(*text);
         }
         if (c < 0x20)
             return false;
-        if (c == '\\') {
-            has_escape = true;
-            if (!scan_escape(&scan))
-                return false;
-        }
+        if (c != '\\')
+            *to++ = (char)c;
+        else if ((to = put_escaped(to, &scan)) == NULL)
+            return false;
         seen |= c;
     }
     return false;
@@ -155,7 +212,7 @@ static bool scan_scalar(struct cursor *cursor)
         return false;
     switch (*cursor->at) {
     case '"':
-        return scan_string(cursor, NULL);
+        return scan_string(cursor);
     case 't':
         return scan_word(cursor, BYTES("true"));
     case 'f':
@@ -170,7 +227,7 @@ static bool scan_scalar(struct cursor *cursor)
 static bool scan_name(struct cursor *cursor)
 {
     skip_space(cursor);
-    if (!scan_string(cursor, NULL))
+    if (!scan_string(cursor))
         return false;
     skip_space(cursor);
     return take(cursor, ':');
@@ -279,34 +336,57 @@ int json_object_begin(struct json_object *object, struct bytes text, struct aren
     return 0;
 }
 
-int json_object_next(struct json_object *object, struct bytes *key, struct bytes *value)
+/* Up to the value of the next member; 0: there is none. */
+static int take_name(struct json_object *object, struct cursor *cursor, struct bytes *key)
 {
-    struct cursor cursor = cursor_of(object->rest);
     struct bytes name;
 
     if (object->empty_list)
         return 0;
-    skip_space(&cursor);
-    if (take(&cursor, '}'))
-        return at_end(&cursor) ? 0 : -ERR_FORMAT;
-    if (!object->first && !take(&cursor, ','))
+    skip_space(cursor);
+    if (take(cursor, '}'))
+        return at_end(cursor) ? 0 : -ERR_FORMAT;
+    if (!object->first && !take(cursor, ','))
         return -ERR_FORMAT;
-    skip_space(&cursor);
-    name.data = cursor.at;
-    if (!scan_string(&cursor, NULL))
+    skip_space(cursor);
+    name.data = cursor->at;
+    if (!scan_string(cursor))
         return -ERR_FORMAT;
-    name.len = (size_t)(cursor.at - name.data);
-    skip_space(&cursor);
-    if (!take(&cursor, ':'))
+    name.len = (size_t)(cursor->at - name.data);
+    skip_space(cursor);
+    if (!take(cursor, ':') || json_unquote(key, name, object->arena) < 0)
         return -ERR_FORMAT;
-    int result = scan_raw(&cursor, object->depth_max, value);
-    if (result < 0)
-        return result;
+    skip_space(cursor);
     object->first = false;
-    object->rest = cursor_rest(&cursor);
-    if (json_unquote(key, name, object->arena) < 0)
-        return -ERR_FORMAT;
     return 1;
+}
+
+int json_object_next(struct json_object *object, struct bytes *key, struct bytes *value)
+{
+    struct cursor cursor = cursor_of(object->rest);
+    int more = take_name(object, &cursor, key);
+
+    if (more <= 0)
+        return more;
+    int result = scan_raw(&cursor, object->depth_max, value);
+    object->rest = cursor_rest(&cursor);
+    return result < 0 ? result : 1;
+}
+
+int json_object_next_text(struct json_object *object, struct bytes *key, struct bytes *value,
+                          bool *is_text)
+{
+    struct cursor cursor = cursor_of(object->rest);
+    int more = take_name(object, &cursor, key);
+
+    if (more <= 0)
+        return more;
+    *is_text = bytes_starts_with(cursor_rest(&cursor), BYTES("\""));
+    int result = !*is_text ? scan_raw(&cursor, object->depth_max, value)
+                 : unescape(value, &cursor, object->arena) ? 0
+                                                           : -ERR_FORMAT;
+    object->rest = cursor_rest(&cursor);
+    return result < 0 ? result : 1;
 }
 
 struct bytes json_object_get(struct bytes text, const char *key, struct arena *arena)
@@ -368,56 +448,15 @@ int json_to_i64(struct bytes raw, int64_t *value)
     return 0;
 }
 
-static char *put_utf8(char *to, int code)
-{
-    if (code < 0x80) {
-        *to++ = (char)code;
-    } else if (code < 0x800) {
-        *to++ = (char)(0xC0 | code >> 6);
-        *to++ = (char)(0x80 | (code & 63));
-    } else if (code < 0x10000) {
-        *to++ = (char)(0xE0 | code >> 12);
-        *to++ = (char)(0x80 | (code >> 6 & 63));
-        *to++ = (char)(0x80 | (code & 63));
-    } else {
-        *to++ = (char)(0xF0 | code >> 18);
-        *to++ = (char)(0x80 | (code >> 12 & 63));
-        *to++ = (char)(0x80 | (code >> 6 & 63));
-        *to++ = (char)(0x80 | (code & 63));
-    }
-    return to;
-}
-
-/* text has been scanned: its escapes are well formed. No escape is shorter than what it stands for. */
-static struct bytes unescape(struct bytes text, struct arena *arena)
-{
-    struct cursor cursor = cursor_of(text);
-    char *out = arena_alloc(arena, text.len);
-    char *to = out;
-
-    while (cursor.at < cursor.end) {
-        char c = *cursor.at++;
-
-        if (c != '\\')
-            *to++ = c;
-        else if (*cursor.at == 'u')
-            to = put_utf8(to, take_code_point(&cursor));
-        else
-            *to++ = SHORT_ESCAPE[(unsigned char)*cursor.at++];
-    }
-    return (struct bytes){out, (size_t)(to - out)};
-}
-
 int json_unquote(struct bytes *text, struct bytes raw, struct arena *arena)
 {
     struct cursor cursor = cursor_of(raw);
-    bool escaped;
 
-    if (!scan_string(&cursor, &escaped) || cursor.at != cursor.end)
+    if (memchr(raw.data, '\\', raw.len) != NULL)
+        return unescape(text, &cursor, arena) && cursor.at == cursor.end ? 0 : -ERR_FORMAT;
+    if (!scan_string(&cursor) || cursor.at != cursor.end)
         return -ERR_FORMAT;
     *text = (struct bytes){raw.data + 1, raw.len - 2};
-    if (escaped)
-        *text = unescape(*text, arena);
     return 0;
 }
 

@@ -35,6 +35,9 @@ struct json_object {
 MUST_CHECK int json_object_begin(struct json_object *object, struct bytes text,
                                  struct arena *arena);
 MUST_CHECK int json_object_next(struct json_object *object, struct bytes *key, struct bytes *value);
+/* The same with strings unescaped, into arena: faster for long ones than json_unquote behind json_object_next. */
+MUST_CHECK int json_object_next_text(struct json_object *object, struct bytes *key,
+                                     struct bytes *value, bool *is_text);
 
 /* The raw value of one member, the last of that name as PHP has it; BYTES_NONE if there is none or text
  * is no well-formed object. */

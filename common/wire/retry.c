@@ -48,13 +48,35 @@ int retry_member_encode(struct buf *member, struct bytes body, struct bytes head
     return failed;
 }
 
+/* The raw texts of the members `body`, which is a string, and `headers`, which stays as it is where there is none. */
+static int split(struct bytes member, struct bytes *body, struct bytes *headers,
+                 struct arena *arena, struct error *err)
+{
+    struct json_object object;
+    struct bytes name, raw;
+    int more;
+
+    if (json_object_begin(&object, member, arena) < 0)
+        return error_set(err, ERR_FORMAT, "the delayed member is no JSON object");
+    while ((more = json_object_next(&object, &name, &raw)) > 0)
+        if (bytes_equal_text(name, "body"))
+            *body = raw;
+        else if (bytes_equal_text(name, "headers"))
+            *headers = raw;
+    if (more < 0)
+        return error_set(err, ERR_FORMAT, "the delayed member is not well-formed JSON");
+    if (!bytes_starts_with(*body, BYTES("\"")))
+        return error_set(err, ERR_FORMAT, "the delayed member has no string body");
+    return 0;
+}
+
 int retry_member_to_value(struct buf *value, struct bytes member, bool redis_serialized,
                           struct arena *arena, struct error *err)
 {
-    struct bytes body, headers = BYTES("[]");
+    struct bytes body = BYTES_NONE, headers = BYTES("[]");
     struct buf json = {0};
 
-    if (envelope_split(member, "the delayed member", &body, &headers, arena, err) < 0)
+    if (split(member, &body, &headers, arena, err) < 0)
         return -ERR_FORMAT;
 
     /* Both texts as they are: nothing is changed by a delay. */
