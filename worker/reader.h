@@ -48,8 +48,8 @@ int64_t reader_deadline_ms(const struct reader *reader); /* monotonic; -1: none 
 
 const struct source *reader_source(const struct reader *reader);
 bool reader_is_running(const struct reader *reader); /* connected, leased, past what was pending */
-bool reader_is_behind(const struct reader *reader);  /* more waits in Redis, and has for some time */
-bool reader_is_quiet(const struct reader *reader);   /* waits for new entries and has none */
+bool reader_is_behind(const struct reader *reader); /* more waits in Redis, and has for some time */
+bool reader_is_quiet(const struct reader *reader);  /* waits for new entries and has none */
 /* Nothing to acknowledge, and no open entry but those set aside; without_rows: and those that wait for a row. */
 bool reader_is_idle(const struct reader *reader, bool without_rows);
 /* Stopped, and Redis is away for so long that nothing is settled any more. */

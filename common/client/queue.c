@@ -13,9 +13,27 @@
 #define LARGE_REQUEST          65536
 #define SLOW_LINK_BYTES_PER_MS 16
 
+static char *put_number(char *to, uint64_t value)
+{
+    char digits[20];
+    size_t len = 0;
+
+    do {
+        digits[len++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    while (len > 0)
+        *to++ = digits[--len];
+    return to;
+}
+
+/* Not snprintf: a worker writes one for each message. */
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
-    snprintf(text, STREAM_ID_TEXT_SIZE, STREAM_ID_FORMAT, id.ms, id.sequence);
+    char *to = put_number(text, id.ms);
+
+    *to++ = '-';
+    *put_number(to, id.sequence) = '\0';
 }
 
 bool stream_id_parse(struct bytes text, struct stream_id *id)

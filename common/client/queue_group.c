@@ -159,28 +159,37 @@ void queue_release_lease(struct queue *queue, const struct queue_reader *reader,
     free(since);
 }
 
-/* A format of ids between two others. Free it. */
-static char *format_ids(const char *before, const struct stream_id *ids, size_t len,
-                        const char *behind)
+static void write_ids(struct buf *resp, const struct stream_id *ids, size_t len)
 {
-    struct buf whole = {0};
+    char text[STREAM_ID_TEXT_SIZE];
 
-    buf_append_text(&whole, before);
-    for (size_t i = 0; i < len; i++)
-        buf_printf(&whole, " " STREAM_ID_FORMAT, ids[i].ms, ids[i].sequence);
-    buf_append_text(&whole, behind);
-    return buf_take_text(&whole);
+    for (size_t i = 0; i < len; i++) {
+        stream_id_format(ids[i], text);
+        redis_write_argument(resp, bytes_of(text));
+    }
+}
+
+static void acknowledge(struct queue *queue, const char *last, const struct stream_id *ids,
+                        size_t len, bool remove, bool track, redis_replied *done,
+                        struct queue_call *call)
+{
+    struct buf resp = {0};
+
+    queue_begin_eval(queue, &resp, QUEUE_SCRIPT_ACKNOWLEDGE, 2, 3 + len);
+    redis_write_argument(&resp, bytes_of(queue->dsn.stream));
+    redis_write_argument(&resp, bytes_of(last));
+    redis_write_argument(&resp, bytes_of(queue->dsn.group));
+    redis_write_number(&resp, remove);
+    redis_write_number(&resp, track);
+    write_ids(&resp, ids, len);
+    queue_eval_written(queue, QUEUE_SCRIPT_ACKNOWLEDGE, resp, done, call);
 }
 
 void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t len, bool remove,
                        queue_done *done, void *context)
 {
-    char *format = format_ids("%s %s %s %d %d", ids, len, "");
-
-    queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_done,
-               QUEUE_CALL(queue, context, .done = done), 2, format, queue->dsn.stream,
-               last_key(queue), queue->dsn.group, remove, keeps_entries(queue));
-    free(format);
+    acknowledge(queue, last_key(queue), ids, len, remove, keeps_entries(queue), queue_answer_done,
+                QUEUE_CALL(queue, context, .done = done));
 }
 
 /* As Symfony has it: the retry is sent, then the old entry is rejected. */
@@ -293,11 +302,19 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context)
 {
-    char *format = format_ids("XCLAIM %s %s %s 0", ids, len, " JUSTID");
+    struct buf resp = {0};
 
-    redis_command(queue->redis, 0, queue_answer_done, QUEUE_CALL(queue, context, .done = done),
-                  format, queue->dsn.stream, queue->dsn.group, consumer);
-    free(format);
+    redis_write_count(&resp, 5 + len + 1);
+    redis_write_argument(&resp, BYTES("XCLAIM"));
+    redis_write_argument(&resp, bytes_of(queue->dsn.stream));
+    redis_write_argument(&resp, bytes_of(queue->dsn.group));
+    redis_write_argument(&resp, bytes_of(consumer));
+    redis_write_number(&resp, 0);
+    write_ids(&resp, ids, len);
+    redis_write_argument(&resp, BYTES("JUSTID"));
+    redis_send_formatted(queue->redis, buf_bytes(&resp), 0, queue_answer_done,
+                         QUEUE_CALL(queue, context, .done = done));
+    buf_free(&resp);
 }
 
 void queue_set_deliveries(struct queue *queue, const char *consumer, struct stream_id id,
@@ -712,10 +729,6 @@ void queue_read_failed(struct queue *queue, const struct queue_failed_range *ran
 void queue_remove_failed(struct queue *queue, const struct stream_id *ids, size_t len,
                          queue_number_read *done, void *context)
 {
-    struct queue_call *call = QUEUE_CALL(queue, context, .number = done);
-    char *format = format_ids("%s %s %s 1 0", ids, len, "");
-
-    queue_eval(queue, QUEUE_SCRIPT_ACKNOWLEDGE, queue_answer_number, call, 2, format,
-               queue->dsn.stream, queue->dsn.stream, queue->dsn.group);
-    free(format);
+    acknowledge(queue, queue->dsn.stream, ids, len, true, false, queue_answer_number,
+                QUEUE_CALL(queue, context, .number = done));
 }
