@@ -44,21 +44,22 @@
 
 const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     /* KEYS stream, mark; ARGV expected mark, new mark, maxlen, value... */
-    [QUEUE_SCRIPT_APPEND] = "local mark = redis.call('GET', KEYS[2]) or ''\n"
-                            "if mark ~= ARGV[1] then\n"
-                            "  return redis.error_reply('FENCED ' .. mark)\n"
-                            "end\n"
-                            "redis.call('SET', KEYS[2], mark, 'XX')\n"
-                            "for i = 4, #ARGV do\n"
-                            "  if ARGV[3] ~= '0' then\n"
-                            "    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*',"
-                            " 'message', ARGV[i])\n"
-                            "  else\n"
-                            "    redis.call('XADD', KEYS[1], '*', 'message', ARGV[i])\n"
-                            "  end\n"
-                            "end\n"
-                            "redis.call('SET', KEYS[2], ARGV[2])\n"
-                            "return #ARGV - 3\n",
+    [QUEUE_SCRIPT_APPEND] =
+        "local mark = redis.call('GET', KEYS[2]) or ''\n"
+        "if mark ~= ARGV[1] then\n"
+        "  return redis.error_reply('FENCED ' .. mark)\n"
+        "end\n"
+        "redis.call('SET', KEYS[2], mark, 'XX')\n"
+        "local call, stream, maxlen = redis.call, KEYS[1], ARGV[3]\n"
+        "for i = 4, #ARGV do\n"
+        "  if maxlen ~= '0' then\n"
+        "    call('XADD', stream, 'MAXLEN', '~', maxlen, '*', 'message', ARGV[i])\n"
+        "  else\n"
+        "    call('XADD', stream, '*', 'message', ARGV[i])\n"
+        "  end\n"
+        "end\n"
+        "redis.call('SET', KEYS[2], ARGV[2])\n"
+        "return #ARGV - 3\n",
 
     /* KEYS stream, last; ARGV group, 1 if acknowledged entries are deleted. Where they are kept, a group
      * that was lost begins behind the last one acknowledged. */
@@ -189,17 +190,13 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
 
     /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. Returns how many
      * were deleted. */
-    [QUEUE_SCRIPT_ACKNOWLEDGE] = "local ids = {}\n"
-                                 "local deleted = 0\n"
-                                 "for i = 4, #ARGV do\n"
-                                 "  ids[i - 3] = ARGV[i]\n"
-                                 "end\n"
+    [QUEUE_SCRIPT_ACKNOWLEDGE] = "local deleted = 0\n"
                                  "if ARGV[2] == '1' then\n"
                                  "  redis.call('XDEL', KEYS[1], '0-0')\n"
                                  "end\n"
-                                 "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))\n"
+                                 "redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 4))\n"
                                  "if ARGV[2] == '1' then\n"
-                                 "  deleted = redis.call('XDEL', KEYS[1], unpack(ids))\n"
+                                 "  deleted = redis.call('XDEL', KEYS[1], unpack(ARGV, 4))\n"
                                  "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return deleted\n",
 
     /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours. */

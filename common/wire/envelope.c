@@ -54,15 +54,16 @@ static int read_headers(struct metadata *metadata, struct bytes headers, struct 
     struct json_object object;
     struct bytes name;
     struct bytes value;
+    bool is_text;
     int more;
 
     if (json_object_begin(&object, headers, arena) < 0)
         return -ERR_FORMAT;
-    while ((more = json_object_next(&object, &name, &value)) > 0) {
+    while ((more = json_object_next_text(&object, &name, &value, &is_text)) > 0) {
         struct bytes *field = metadata_field(metadata, name);
 
-        if (field != NULL && json_unquote(field, value, arena) < 0)
-            *field = BYTES_NONE;
+        if (field != NULL)
+            *field = is_text ? value : BYTES_NONE;
     }
     return more;
 }
