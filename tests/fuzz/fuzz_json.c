@@ -83,19 +83,40 @@ static void compare(struct bytes text, bool valid)
     }
 }
 
+/* The next member is the same, with its string unescaped. */
+static void require_text(struct json_object *object, int more, struct bytes key, struct bytes value)
+{
+    struct bytes text_key, text, unquoted;
+    bool is_text;
+
+    require(json_object_next_text(object, &text_key, &text, &is_text) == more);
+    if (more <= 0)
+        return;
+    require(bytes_equal(text_key, key));
+    require(is_text == bytes_starts_with(value, BYTES("\"")));
+    if (is_text)
+        require(json_unquote(&unquoted, value, object->arena) == 0 && bytes_equal(unquoted, text));
+    else
+        require(bytes_equal(text, value));
+}
+
 static void iterate(struct bytes text, bool valid, struct arena *arena)
 {
-    struct json_object object;
+    struct json_object object, again;
     struct json_array array;
-    struct bytes key;
-    struct bytes value;
+    struct bytes key = BYTES_NONE;
+    struct bytes value = BYTES_NONE;
     int more = -1;
 
-    if (json_object_begin(&object, text, arena) == 0)
+    if (json_object_begin(&object, text, arena) == 0) {
+        again = object;
         while ((more = json_object_next(&object, &key, &value)) > 0) {
+            require_text(&again, more, key, value);
             require(json_is_valid(value));
             require(bytes_is_utf8(key));
         }
+        require_text(&again, more, key, value);
+    }
     require(more < 0 || valid || may_be_deep(text));
     more = -1;
     if (json_array_begin(&array, text) == 0)

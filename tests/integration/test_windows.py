@@ -294,6 +294,17 @@ def test_an_end_publishes_what_is_gathered(start, redis, sse, publish):
     assert '"payload":2' in sse.wait_count(1)[0].data
 
 
+def test_a_worker_that_is_behind_publishes_less_often(start, redis, sse, database):
+    add_many(redis, numbered(60000))
+    began = time.monotonic()
+    start(publish="latest", window="20ms")
+    redis.wait_drained(60)
+    took = time.monotonic() - began
+    seen = [event.payload for event in sse.caught_up() if event.document["topic"] == "plant/0"]
+    assert seen[-1] == 59995 and database.failures() == []
+    assert len(seen) < 16 + 3 * took, f"{len(seen)} updates of a topic in {took:.1f} s"
+
+
 @pytest.mark.parametrize("publish", ["latest", "batch"])
 def test_kills_with_open_windows_lose_nothing(start, redis, sse, publish):
     seed = random.randrange(1 << 32)

@@ -320,6 +320,25 @@ static void test_lanes_stand_in_the_order_of_their_windows(void **state)
     assert_int_equal(list.len, 0);
 }
 
+static void test_windows_of_a_worker_that_is_behind_last_longer(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+    struct lanes lanes = {.aside_max = 1000, .behind = true};
+
+    (void)state;
+    lane->window_ms = 1500;
+    lane->gathered = new_entry(&here, 1);
+    lane_move_by_window(lane, &lanes.gathering);
+    assert_int_equal(lanes_end_windows(&lanes, 1500), 2500);
+    assert_int_equal(lanes_end_windows(&lanes, 2499), 2500);
+    assert_non_null(lane->gathered);
+    lanes.behind = false;
+    assert_int_equal(lanes_end_windows(&lanes, 1500), -1);
+    assert_null(lane->gathered);
+    assert_ptr_equal(lane->list, &lanes.ready);
+    end(lane);
+}
+
 static void test_what_is_carried_counts_as_open_until_it_is_released(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
@@ -389,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_a_batch_that_goes_beyond_the_limit_is_left),
         cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
+        cmocka_unit_test(test_windows_of_a_worker_that_is_behind_last_longer),
         cmocka_unit_test(test_what_is_carried_counts_as_open_until_it_is_released),
         cmocka_unit_test(test_newer_is_told_by_sequence_then_receipt_then_dispatch),
     };

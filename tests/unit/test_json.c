@@ -177,6 +177,35 @@ static void test_members_come_in_order_with_raw_values(void **state)
     assert_int_equal(json_object_next(&object, &key, &value), 0);
 }
 
+static void test_string_values_come_unescaped_where_they_are_wanted(void **state)
+{
+    static const char *const bad[] = {"{\"a\":\"x",          "{\"a\":\"\\",    "{\"a\":\"\\u00\"}",
+                                      "{\"a\":\"\\x\"}",     "{\"a\":\"\n\"}", "{\"a\":\"\xff\"}",
+                                      "{\"a\":\"\\ud800\"}", "{\"a\":"};
+    struct json_object object;
+    struct bytes key, value;
+    bool is_text;
+
+    assert_int_equal(
+        json_object_begin(&object, BYTES("{\"a\":\"1\\/\\u00e9\\\\\", \"b\":[\"\\/\"],\"c\":\"\"}"),
+                          *state),
+        0);
+    assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 1);
+    assert_true(is_text);
+    assert_text(value, "1/é\\");
+    assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 1);
+    assert_false(is_text);
+    assert_text(key, "b");
+    assert_text(value, "[\"\\/\"]");
+    assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 1);
+    assert_true(is_text && value.len == 0);
+    assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(json_object_begin(&object, bytes_of(bad[i]), *state), 0);
+        assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), -ERR_FORMAT);
+    }
+}
+
 static int count_members(const char *text, struct arena *arena)
 {
     struct json_object object;
@@ -424,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_a_cut_text_is_refused),
         cmocka_unit_test(test_depth_is_limited_as_php_limits_it),
         cmocka_unit_test(test_members_come_in_order_with_raw_values),
+        cmocka_unit_test(test_string_values_come_unescaped_where_they_are_wanted),
         cmocka_unit_test(test_an_empty_list_counts_as_an_empty_object),
         cmocka_unit_test(test_malformed_objects_are_told),
         cmocka_unit_test(test_get_finds_the_last_of_a_name),
