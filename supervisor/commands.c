@@ -9,6 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static cJSON *accepted(void)
+{
+    cJSON *answer = cJSON_CreateObject();
+
+    cJSON_AddBoolToObject(answer, "ok", true);
+    return answer;
+}
+
 static cJSON *answer_health(const struct service *service)
 {
     struct readiness_limits limits = readiness_limits_now(service->settings);
@@ -66,9 +74,8 @@ static cJSON *read_lines(const struct stats_slot *slot)
 
 static cJSON *answer_events(const struct service *service)
 {
-    cJSON *answer = cJSON_CreateObject();
+    cJSON *answer = accepted();
 
-    cJSON_AddBoolToObject(answer, "ok", true);
     cJSON_AddItemToObject(answer, "events", read_lines(service->launch.own));
     return answer;
 }
@@ -117,11 +124,11 @@ static cJSON *find_affected(const struct service *service, struct control_reques
     }
     if (known && request->affected.len > 0) /* a target may be blanks alone */
         return NULL;
-    buf_printf(&text, "there is no process \"%s\"; there are:", name);
     for (size_t i = 0; i < service->processes_len; i++)
         if (!service->processes[i]->unwanted)
             buf_printf(&text, " %s", service->processes[i]->title);
-    cJSON *answer = control_refuse(buf_text(&text));
+    cJSON *answer =
+        control_refuse("there is no process \"%s\"; there are:%s", name, buf_text(&text));
     cJSON_AddBoolToObject(answer, "unknown", true);
     buf_free(&text);
     return answer;
@@ -138,11 +145,9 @@ static bool is_affected(const struct process *process, struct control_request *r
 /* {"ok":true,"processes":[{"name":"worker","slot":2,"pid":4711},…]} */
 static cJSON *list_affected(const struct service *service, struct control_request *request)
 {
-    cJSON *answer = cJSON_CreateObject();
-    cJSON *list;
+    cJSON *answer = accepted();
+    cJSON *list = cJSON_AddArrayToObject(answer, "processes");
 
-    cJSON_AddBoolToObject(answer, "ok", true);
-    list = cJSON_AddArrayToObject(answer, "processes");
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
 
@@ -257,24 +262,11 @@ static cJSON *done(const struct service *service, struct control_request *reques
 {
     if (request->verb != CONTROL_SCALE && request->verb != CONTROL_RELOAD)
         return list_affected(service, request);
-    cJSON *answer = cJSON_CreateObject();
-    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON *answer = accepted();
     if (request->verb == CONTROL_SCALE)
         cJSON_AddNumberToObject(answer, "workers", (double)service->workers);
     else
         cJSON_AddNumberToObject(answer, "restarted", (double)request->restarted);
-    return answer;
-}
-
-static cJSON *failed(const struct control_request *request, struct buf *obstacle)
-{
-    struct buf text = {0};
-
-    if (request->verb == CONTROL_RELOAD)
-        buf_append_text(&text, "the settings are in force, but ");
-    buf_append(&text, buf_bytes(obstacle));
-    cJSON *answer = control_refuse(buf_text(&text));
-    buf_free(&text);
     return answer;
 }
 
@@ -291,7 +283,9 @@ static cJSON *judge(const struct service *service, struct control_request *reque
     if (progress.verdict == DONE)
         answer = done(service, request);
     else if (progress.verdict == FAILED || request->deadline_ms <= clock_monotonic_ms())
-        answer = failed(request, &progress.obstacle);
+        answer = control_refuse(
+            "%s%s", request->verb == CONTROL_RELOAD ? "the settings are in force, but " : "",
+            buf_text(&progress.obstacle));
     buf_free(&progress.obstacle);
     buf_free(&progress.left);
     return answer;
@@ -310,7 +304,7 @@ static cJSON *reload(struct service *service, struct control_request *request)
     struct buf faults = {0};
 
     request->restarted = service_reload(service, &faults);
-    cJSON *refusal = request->restarted < 0 ? control_refuse(buf_text(&faults)) : NULL;
+    cJSON *refusal = request->restarted < 0 ? control_refuse("%s", buf_text(&faults)) : NULL;
     buf_free(&faults);
     for (size_t i = 0; refusal == NULL && i < service->processes_len; i++)
         if (is_under_way(service->processes[i], request->since))
@@ -351,7 +345,7 @@ static cJSON *begin(struct service *service, struct control_request *request)
     else if (request->verb != CONTROL_SCALE)
         refusal = change_processes(service, request);
     else if (service_scale(service, request->count, &err) < 0)
-        refusal = control_refuse(err.text);
+        refusal = control_refuse("%s", err.text);
     for (size_t i = 0; i < service->processes_len; i++)
         turns += is_affected(service->processes[i], request);
     request->deadline_ms = clock_monotonic_ms() + COMMANDS_START_MS +
@@ -367,17 +361,15 @@ static cJSON *stop_service(struct service *service, struct control_request *requ
     request->begun = true;
     if (!service->closed && request->wait)
         return NULL;
-    cJSON *answer = cJSON_CreateObject();
-    cJSON_AddBoolToObject(answer, "ok", true);
+    cJSON *answer = accepted();
     cJSON_AddNumberToObject(answer, "pid", getpid());
     return answer;
 }
 
 static cJSON *answer_upgrade(const char *former, const char *version)
 {
-    cJSON *answer = cJSON_CreateObject();
+    cJSON *answer = accepted();
 
-    cJSON_AddBoolToObject(answer, "ok", true);
     cJSON_AddStringToObject(answer, "former", former);
     cJSON_AddStringToObject(answer, "version", version);
     return answer;
@@ -385,12 +377,7 @@ static cJSON *answer_upgrade(const char *former, const char *version)
 
 static cJSON *refuse_upgrade(const char *why)
 {
-    struct buf text = {0};
-
-    buf_printf(&text, "not upgraded, the bridge is %s as before: %s", MQTT_BRIDGE_VERSION, why);
-    cJSON *answer = control_refuse(buf_text(&text));
-    buf_free(&text);
-    return answer;
+    return control_refuse("not upgraded, the bridge is " MQTT_BRIDGE_VERSION " as before: %s", why);
 }
 
 /* Of the new program: {"ok":true,"former":"1.0","version":"1.1"} when all processes run. */
@@ -398,21 +385,17 @@ static cJSON *finish_upgrade(const struct service *service, struct control_reque
 {
     struct progress progress = {.verdict = DONE};
     cJSON *answer = NULL;
-    struct buf text = {0};
 
     if (request->affected.len == 0)
         (void)add_named(service, request, "");
     judge_processes(&progress, service, request);
-    if (progress.verdict == DONE) {
+    if (progress.verdict == DONE)
         answer = answer_upgrade(request->former, MQTT_BRIDGE_VERSION);
-    } else if (progress.verdict == FAILED || request->deadline_ms <= clock_monotonic_ms()) {
-        buf_printf(&text, "upgraded to " MQTT_BRIDGE_VERSION " from %s, but ", request->former);
-        buf_append(&text, buf_bytes(&progress.obstacle));
-        answer = control_refuse(buf_text(&text));
-    }
+    else if (progress.verdict == FAILED || request->deadline_ms <= clock_monotonic_ms())
+        answer = control_refuse("upgraded to " MQTT_BRIDGE_VERSION " from %s, but %s",
+                                request->former, buf_text(&progress.obstacle));
     buf_free(&progress.obstacle);
     buf_free(&progress.left);
-    buf_free(&text);
     return answer;
 }
 
@@ -424,7 +407,7 @@ static cJSON *upgrade(struct service *service, struct control_request *request)
 
     if (request->former[0] != '\0')
         return service->phase == PHASE_RUNNING ? finish_upgrade(service, request)
-                                               : control_refuse(service_ending(service));
+                                               : control_refuse("%s", service_ending(service));
     if (!request->begun && service_upgrade(service, &err) < 0)
         return refuse_upgrade(err.text);
     request->begun = true;
@@ -443,15 +426,12 @@ static cJSON *refuse_other_bridge(const struct service *service, const char *bri
     const char *state_dir = service->settings->supervisor.state_dir;
     struct stat meant;
     struct stat own;
-    struct buf text = {0};
 
     if (bridge[0] == '\0' || stat(state_dir, &own) < 0 ||
         (stat(bridge, &meant) == 0 && meant.st_dev == own.st_dev && meant.st_ino == own.st_ino))
         return NULL;
-    buf_printf(&text, "the bridge that listens here is that of %s, not of %s", state_dir, bridge);
-    cJSON *answer = control_refuse(buf_text(&text));
-    buf_free(&text);
-    return answer;
+    return control_refuse("the bridge that listens here is that of %s, not of %s", state_dir,
+                          bridge);
 }
 
 cJSON *commands_answer(void *context, struct control_request *request)
@@ -472,7 +452,7 @@ cJSON *commands_answer(void *context, struct control_request *request)
     if (request->verb == CONTROL_UPGRADE)
         return upgrade(service, request);
     if (service->phase != PHASE_RUNNING && request->verb != CONTROL_LOG)
-        return control_refuse(service_ending(service));
+        return control_refuse("%s", service_ending(service));
     if (!request->begun)
         refusal = begin(service, request);
     if (refusal != NULL || request->verb == CONTROL_LOG || request->verb == CONTROL_SIGNAL)

@@ -258,12 +258,18 @@ static void drop(struct control *control, struct client *client)
     free(client);
 }
 
-cJSON *control_refuse(const char *text)
+cJSON *control_refuse(const char *format, ...)
 {
     cJSON *answer = cJSON_CreateObject();
+    struct buf text = {0};
+    va_list arguments;
 
+    va_start(arguments, format);
+    buf_vprintf(&text, format, arguments);
+    va_end(arguments);
     cJSON_AddBoolToObject(answer, "ok", false);
-    cJSON_AddStringToObject(answer, "error", text);
+    cJSON_AddStringToObject(answer, "error", buf_text(&text));
+    buf_free(&text);
     return answer;
 }
 
@@ -407,7 +413,7 @@ static cJSON *take_request(struct control *control, struct client *client, struc
     if (packet.len > CONTROL_PACKET_MAX)
         answer = control_refuse("the request is longer than 64 KB");
     else if (control_parse(packet, request, &err) < 0)
-        answer = control_refuse(err.text);
+        answer = control_refuse("%s", err.text);
     else if (request->wait && changes_something(request->verb) && !may_wait(control, request))
         answer = refuse_to_wait(control, request);
     else
@@ -531,7 +537,7 @@ void control_give_up(int fd, const char *text)
 {
     if (fd < 0)
         return;
-    send_answer(fd, control_refuse(text));
+    send_answer(fd, control_refuse("%s", text));
     close(fd);
 }
 

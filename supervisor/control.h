@@ -70,7 +70,7 @@ MUST_CHECK int control_parse(struct bytes packet, struct control_request *reques
 typedef cJSON *control_answer(void *context, struct control_request *request);
 
 /* {"ok":false,"error":"…"} */
-cJSON *control_refuse(const char *text);
+cJSON *control_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 struct control;
 
