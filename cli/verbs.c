@@ -115,7 +115,6 @@ const struct verb VERBS[] = {
         .group = VERB_SET_UP,
         .arguments = "",
         .summary = "print the settings in force and where each comes from, secrets masked",
-        .help = "",
         .options = CONFIG_OPTIONS,
         .json = true,
         .run = verb_config,
@@ -139,7 +138,6 @@ const struct verb VERBS[] = {
         .group = VERB_WATCH,
         .arguments = "",
         .summary = "show the processes and the queue",
-        .help = "",
         .options = STATUS_OPTIONS,
         .json = true,
         .run = verb_status,
@@ -161,7 +159,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "start processes that were stopped (all of them without a name)",
-        .help = "",
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_start,
@@ -171,7 +168,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "stop processes; without a name, drain and end the bridge",
-        .help = "",
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_stop,
@@ -181,7 +177,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "",
         .summary = "drain and end the bridge, as stop without a name",
-        .help = "",
         .json = true,
         .run = verb_stop,
     },
@@ -190,7 +185,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "[NAME[:SLOT|:*]]...",
         .summary = "drain and replace processes (all of them without a name)",
-        .help = "",
         .arguments_max = CLI_ARGUMENTS_MAX,
         .json = true,
         .run = verb_restart,
@@ -200,7 +194,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "N",
         .summary = "run N workers from now on",
-        .help = "",
         .arguments_min = 1,
         .arguments_max = 1,
         .json = true,
@@ -211,7 +204,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "NAME[:SLOT|:*] SIGNAL",
         .summary = "send a signal to processes, as TERM or USR1",
-        .help = "",
         .arguments_min = 2,
         .arguments_max = 2,
         .json = true,
@@ -245,7 +237,6 @@ const struct verb VERBS[] = {
         .group = VERB_STEER,
         .arguments = "",
         .summary = "check and reload the settings; only what changed is restarted",
-        .help = "",
         .json = true,
         .run = verb_reload,
     },
@@ -361,7 +352,6 @@ const struct verb VERBS[] = {
         .group = VERB_ABOUT,
         .arguments = "[VERB]",
         .summary = "explain a verb, or list them all (on a terminal the default)",
-        .help = "",
         .options = HELP_OPTIONS,
         .examples = "mqtt-bridge help spool\nsource <(mqtt-bridge help --completion)",
         .arguments_max = 1,
@@ -372,7 +362,6 @@ const struct verb VERBS[] = {
         .group = VERB_ABOUT,
         .arguments = "",
         .summary = "print the version",
-        .help = "",
         .json = true,
         .run = verb_version,
     },
@@ -493,7 +482,7 @@ void verb_describe(struct buf *out, const struct verb *verb)
     buf_append_text(out, "Options:\n");
     append_options(out, verb->options);
     append_options(out, cli_general_options(verb));
-    if (verb->help[0])
+    if (verb->help)
         buf_printf(out, "\n%s\n", verb->help);
     append_examples(out, verb->examples);
 }

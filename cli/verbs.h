@@ -1,5 +1,6 @@
 /* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, the man page and the completion
- * (verbs_docs.h). To add a verb: a row in verbs.c and a file verb_NAME.c. */
+ * (manual.h). To add a verb: a row in verbs.c, and its function in a file verb_NAME.c, or in the module of which it is the
+ * command line (check.c, manual.c). */
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
@@ -31,8 +32,8 @@ struct verb {
     const char *name;
     const char *arguments; /* "[NAME[:SLOT]]", "" for none */
     const char *summary;   /* one line, lower case, no full stop */
-    const char *help;      /* paragraphs below the options, an empty line between two; or "" */
-    const char *examples;  /* command lines, a line each; NULL for none */
+    const char *help; /* paragraphs below the options, an empty line between two; NULL for none */
+    const char *examples;                      /* command lines, a line each; NULL for none */
     const struct command_line_option *options; /* ends with a row without name; NULL for none */
     const struct verb_action *actions;         /* likewise */
     int arguments_min;
