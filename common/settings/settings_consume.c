@@ -18,8 +18,11 @@ struct consume_option {
     const char *must; /* "must be …", when read says no */
 };
 
-struct words {
+struct reading {
+    struct settings_consume *consume;
     struct bytes rest;
+    const char *prefix; /* of a fault */
+    struct buf *faults;
 };
 
 static bool read_positive(struct bytes value, int64_t *number)
@@ -106,46 +109,52 @@ static const struct consume_option OPTIONS[] = {
 #define OPTIONS_LEN (sizeof(OPTIONS) / sizeof(OPTIONS[0]))
 
 /* The next word without taking it; BYTES_NONE at the end. */
-static struct bytes peek_word(const struct words *words)
+static struct bytes peek_word(struct reading *reading)
 {
-    struct bytes rest = bytes_trim(words->rest);
     size_t len = 0;
 
-    while (len < rest.len && !isspace((unsigned char)rest.data[len]))
+    reading->rest = bytes_trim(reading->rest);
+    while (len < reading->rest.len && !isspace((unsigned char)reading->rest.data[len]))
         len++;
-    return bytes_slice(rest, 0, len);
+    return bytes_slice(reading->rest, 0, len);
 }
 
-static struct bytes take_word(struct words *words)
+static struct bytes take_word(struct reading *reading)
 {
-    struct bytes word = peek_word(words);
-    struct bytes rest = bytes_trim(words->rest);
+    struct bytes word = peek_word(reading);
 
-    words->rest = bytes_slice(rest, word.len, rest.len - word.len);
+    reading->rest = bytes_slice(reading->rest, word.len, reading->rest.len);
     return word;
 }
 
-static void fault(struct buf *faults, const char *prefix, struct bytes word, const char *text)
+/* What is shown of a word. */
+static struct bytes shown(struct bytes word)
 {
-    buf_printf(faults, "%s`%.*s` %s\n", prefix, (int)(word.len < 60 ? word.len : 60), word.data,
-               text);
+    return bytes_slice(word, 0, 60);
 }
 
-static void fault_unknown(struct buf *faults, const char *prefix, struct bytes word,
-                          struct bytes name)
+static void fault(struct reading *reading, struct bytes word, const char *text)
+{
+    struct bytes part = shown(word);
+
+    buf_printf(reading->faults, "%s`%.*s` %s\n", reading->prefix, BYTES_ARG(part), text);
+}
+
+static void fault_unknown(struct reading *reading, struct bytes word, struct bytes name)
 {
     struct words_nearest nearest = {.name = name};
+    struct bytes part = shown(word);
 
     for (size_t i = 0; i < OPTIONS_LEN; i++)
         words_consider(&nearest, OPTIONS[i].name);
-    if (bytes_equal_text(name, "queues")) {
-        fault(faults, prefix, word, "can't be used: the Redis transport has no queues, as in PHP");
-    } else if (nearest.best) {
-        buf_printf(faults, "%s`%.*s` is no option of messenger:consume; did you mean `--%s`?\n",
-                   prefix, (int)(word.len < 60 ? word.len : 60), word.data, nearest.best);
-    } else {
-        fault(faults, prefix, word, "is no option of messenger:consume");
-    }
+    if (bytes_equal_text(name, "queues"))
+        fault(reading, word, "can't be used: the Redis transport has no queues, as in PHP");
+    else if (nearest.best)
+        buf_printf(reading->faults,
+                   "%s`%.*s` is no option of messenger:consume; did you mean `--%s`?\n",
+                   reading->prefix, BYTES_ARG(part), nearest.best);
+    else
+        fault(reading, word, "is no option of messenger:consume");
 }
 
 static const struct consume_option *find_long(struct bytes name)
@@ -165,63 +174,59 @@ static const struct consume_option *find_letter(char letter)
 }
 
 /* given: a value stood in the option's own word. */
-static void apply(struct settings_consume *consume, const struct consume_option *option,
-                  struct bytes word, struct bytes value, bool given, struct words *words,
-                  const char *prefix, struct buf *faults)
+static void apply(struct reading *reading, const struct consume_option *option, struct bytes word,
+                  struct bytes value, bool given)
 {
     if (option->value == VALUE_NONE) {
         if (given)
-            fault(faults, prefix, word, "takes no value");
+            fault(reading, word, "takes no value");
         return;
     }
-    struct bytes next = peek_word(words);
+    struct bytes next = peek_word(reading);
     if (!given && next.len > 0 && next.data[0] != '-') {
-        value = take_word(words);
+        value = take_word(reading);
         given = true;
     }
     if (!given || value.len == 0) {
         if (option->value == VALUE_REQUIRED)
-            fault(faults, prefix, word, "needs a value");
+            fault(reading, word, "needs a value");
         return;
     }
-    if (option->read && !option->read(consume, value)) {
-        buf_printf(faults, "%s--%s must be %s, not `%.*s`\n", prefix, option->name, option->must,
-                   (int)(value.len < 60 ? value.len : 60), value.data);
-    }
+    struct bytes part = shown(value);
+    if (option->read && !option->read(reading->consume, value))
+        buf_printf(reading->faults, "%s--%s must be %s, not `%.*s`\n", reading->prefix,
+                   option->name, option->must, BYTES_ARG(part));
 }
 
-static void read_long(struct settings_consume *consume, struct bytes word, struct words *words,
-                      const char *prefix, struct buf *faults)
+static void read_long(struct reading *reading, struct bytes word)
 {
     struct bytes name;
     struct bytes value;
-    bool given = bytes_split(bytes_slice(word, 2, word.len - 2), '=', &name, &value);
+    bool given = bytes_split(bytes_slice(word, 2, word.len), '=', &name, &value);
     const struct consume_option *option = find_long(name);
 
-    if (!option) {
-        fault_unknown(faults, prefix, word, name);
-        return;
-    }
-    apply(consume, option, word, value, given, words, prefix, faults);
+    if (option)
+        apply(reading, option, word, value, given);
+    else
+        fault_unknown(reading, word, name);
 }
 
 /* -l100, -l 100, -vvv, -qn. */
-static void read_letters(struct settings_consume *consume, struct bytes word, struct words *words,
-                         const char *prefix, struct buf *faults)
+static void read_letters(struct reading *reading, struct bytes word)
 {
     for (size_t i = 1; i < word.len; i++) {
         const struct consume_option *option = find_letter(word.data[i]);
 
         if (!option) {
-            fault_unknown(faults, prefix, word, bytes_slice(word, 1, word.len - 1));
+            fault_unknown(reading, word, bytes_slice(word, 1, word.len));
             return;
         }
         if (option->value != VALUE_NONE) {
-            struct bytes value = bytes_slice(word, i + 1, word.len - i - 1);
+            struct bytes value = bytes_slice(word, i + 1, word.len);
 
-            if (value.len > 0 && value.data[0] == '=')
-                value = bytes_slice(value, 1, value.len - 1);
-            apply(consume, option, word, value, value.len > 0, words, prefix, faults);
+            if (bytes_starts_with(value, BYTES("=")))
+                value = bytes_slice(value, 1, value.len);
+            apply(reading, option, word, value, value.len > 0);
             return;
         }
     }
@@ -230,16 +235,16 @@ static void read_letters(struct settings_consume *consume, struct bytes word, st
 bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
                             const char *prefix, struct buf *faults)
 {
-    struct words words = {options};
+    struct reading reading = {consume, options, prefix, faults};
     size_t before = faults->len;
 
     *consume = (struct settings_consume){0};
-    for (struct bytes word = take_word(&words); word.len > 0; word = take_word(&words))
+    for (struct bytes word = take_word(&reading); word.len > 0; word = take_word(&reading))
         if (bytes_starts_with(word, BYTES("--")) && word.len > 2)
-            read_long(consume, word, &words, prefix, faults);
+            read_long(&reading, word);
         else if (word.data[0] == '-' && word.len > 1 && word.data[1] != '-')
-            read_letters(consume, word, &words, prefix, faults);
+            read_letters(&reading, word);
         else
-            fault(faults, prefix, word, "is no option: transports are named by `transports`");
+            fault(&reading, word, "is no option: transports are named by `transports`");
     return faults->len == before;
 }
