@@ -154,21 +154,25 @@ static void sort_faults(struct buf *faults, size_t from, const char *file)
     buf_free(&copy);
 }
 
-/* The default as the table has it. "" is allowed even where a value is required: it is derived later, or
+/* A value that is known to be good. "" is allowed even where a value is required: it is derived later, or
  * found missing. */
+static void set_good(const struct setting *row, const struct setting_view *view, const char *value)
+{
+    if (row->type == SETTING_TEXT) {
+        char **field = setting_text(row, view->base);
+
+        free(*field);
+        *field = xstrdup(value);
+    } else if (setting_parse(row, view->base, bytes_of(value), NULL) < 0) {
+        abort();
+    }
+}
+
 static void set_defaults(const struct setting_view *view)
 {
-    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
-        const struct setting *row = &SETTINGS_TABLE[i];
-        struct error err;
-
-        if (row->section != view->section)
-            continue;
-        if (row->type == SETTING_TEXT)
-            *setting_text(row, view->base) = xstrdup(row->standard);
-        else if (setting_parse(row, view->base, bytes_of(row->standard), &err) < 0)
-            abort();
-    }
+    for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
+        if (SETTINGS_TABLE[i].section == view->section)
+            set_good(&SETTINGS_TABLE[i], view, SETTINGS_TABLE[i].standard);
 }
 
 static void free_texts(const struct setting_view *view)
@@ -371,7 +375,6 @@ static void inherit(struct loading *loading, const struct setting_view *view)
 
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
         const struct setting *row = &SETTINGS_TABLE[i];
-        struct error err;
         struct buf value = {0};
 
         if (row->section != SETTING_MQTT)
@@ -381,14 +384,7 @@ static void inherit(struct loading *loading, const struct setting_view *view)
             buf_clear(&value);
         else if (strcmp(row->key, "client_id") == 0)
             buf_printf(&value, "-%s", view->name);
-        if (row->type == SETTING_TEXT) {
-            char **field = setting_text(row, view->base);
-
-            free(*field);
-            *field = xstrdup(buf_text(&value));
-        } else if (setting_parse(row, view->base, buf_bytes(&value), &err) < 0) {
-            abort();
-        }
+        set_good(row, view, buf_text(&value));
         if (settings_get_origin(settings, (char *)&settings->mqtt + row->offset))
             settings_set_origin(settings, (char *)view->base + row->offset, "[mqtt]");
         buf_free(&value);
