@@ -381,7 +381,6 @@ bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, 
 
     *count = 0;
     *exit_code = CLI_USAGE;
-    cli->program = argv[0];
     if (!read_line(&line, argc, argv))
         return false;
     if (line.help) {

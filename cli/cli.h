@@ -28,7 +28,6 @@ struct command_line_option;
 struct verb;
 
 struct cli {
-    const char *program;     /* argv[0] */
     const struct verb *verb; /* the row that was called: "top" is a name of its own */
     const char *config;      /* --config, else MQTT_BRIDGE_CONFIG, else CLI_DEFAULT_CONFIG if it is
                                  there, else NULL: environment and defaults only */
