@@ -180,14 +180,8 @@ static void write_php_time(struct buf *out, const struct value *value)
     buf_append_char(&date, ' ');
     buf_append(&date, bytes_slice(value->text, 11, 8));
     buf_append(&date, fraction);
-    php_write_object(out, BYTES("DateTimeImmutable"), 3);
-    php_write_string(out, BYTES("date"));
-    php_write_string(out, buf_bytes(&date));
-    php_write_string(out, BYTES("timezone_type"));
-    php_write_int(out, is_offset(value->zone) ? 1 : 3);
-    php_write_string(out, BYTES("timezone"));
-    php_write_string(out, value->zone.len > 0 ? value->zone : BYTES("UTC"));
-    buf_append_char(out, '}');
+    php_write_time(out, buf_bytes(&date), value->zone.len > 0 ? value->zone : BYTES("UTC"),
+                   is_offset(value->zone));
     buf_free(&date);
 }
 

@@ -304,6 +304,18 @@ void php_write_object(struct buf *out, struct bytes class, size_t properties)
     buf_append(out, BYTES(":{"));
 }
 
+void php_write_time(struct buf *out, struct bytes date, struct bytes zone, bool is_offset)
+{
+    php_write_object(out, BYTES("DateTimeImmutable"), 3);
+    php_write_string(out, BYTES("date"));
+    php_write_string(out, date);
+    php_write_string(out, BYTES("timezone_type"));
+    php_write_int(out, is_offset ? 1 : 3);
+    php_write_string(out, BYTES("timezone"));
+    php_write_string(out, zone);
+    buf_append_char(out, '}');
+}
+
 void php_addslashes(struct buf *out, struct bytes text)
 {
     char *start = buf_reserve(out, text.len * 2);

@@ -91,6 +91,8 @@ void php_write_string(struct buf *out, struct bytes text); /* s:5:"topic"; */
 void php_write_int(struct buf *out, int64_t value);        /* i:5; */
 /* O:3:"Foo":2:{ ; keys, values and the closing brace are the caller's. */
 void php_write_object(struct buf *out, struct bytes class, size_t properties);
+/* A DateTimeImmutable: date "2026-11-24 10:00:00.123456", zone "UTC", "Europe/Berlin", or an offset, "+02:00". */
+void php_write_time(struct buf *out, struct bytes date, struct bytes zone, bool is_offset);
 
 void php_addslashes(struct buf *out, struct bytes text);
 /* text itself if there is no backslash in it, else a copy in arena. */

@@ -67,14 +67,7 @@ static void write_date(struct buf *out, int64_t us)
 
     clock_format_us(us, date);
     date[10] = ' ';
-    php_write_object(out, BYTES("DateTimeImmutable"), 3);
-    php_write_string(out, BYTES("date"));
-    php_write_string(out, bytes_of(date));
-    php_write_string(out, BYTES("timezone_type"));
-    php_write_int(out, 3);
-    php_write_string(out, BYTES("timezone"));
-    php_write_string(out, BYTES("UTC"));
-    buf_append_char(out, '}');
+    php_write_time(out, bytes_of(date), BYTES("UTC"), false);
 }
 
 static void write_error(struct buf *out, const struct stamp_failure *failure)
