@@ -452,7 +452,7 @@ int json_unquote(struct bytes *text, struct bytes raw, struct arena *arena)
 {
     struct cursor cursor = cursor_of(raw);
 
-    if (memchr(raw.data, '\\', raw.len) != NULL)
+    if (raw.len > 0 && memchr(raw.data, '\\', raw.len) != NULL)
         return unescape(text, &cursor, arena) && cursor.at == cursor.end ? 0 : -ERR_FORMAT;
     if (!scan_string(&cursor) || cursor.at != cursor.end)
         return -ERR_FORMAT;
