@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/sys.h"
+#include "common/client/queue.h"
 #include "common/client/redis.h"
 
 #include <ctype.h>
@@ -532,19 +533,10 @@ static void check_groups(struct redis *redis, const struct settings *settings,
     check_other_streams(&search, server);
 }
 
-/* As common/client/queue.c has it: a stream's name with a hash tag is its own prefix. */
-static char *own_prefix(const char *stream)
-{
-    const char *open = strchr(stream, '{');
-    const char *close = open ? strchr(open, '}') : NULL;
-
-    return close && close > open + 1 ? xasprintf("%s__", stream) : xasprintf("{%s}__", stream);
-}
-
 static void name_keys(struct trial *trial)
 {
     const char *stream = trial->dsn->stream;
-    char *prefix = own_prefix(stream);
+    char *prefix = queue_prefix(stream);
 
     trial->nobody = xasprintf("check:%016" PRIx64, sys_random_u64());
     trial->key[STREAM] = xstrdup(stream);

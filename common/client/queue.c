@@ -49,13 +49,13 @@ bool stream_id_is_behind(struct stream_id id, struct stream_id other)
     return id.ms != other.ms ? id.ms > other.ms : id.sequence > other.sequence;
 }
 
-/* A stream name with a hash tag is its own prefix, so that both fall into one slot of a Cluster. */
-static bool has_hash_tag(const char *stream)
+char *queue_prefix(const char *stream)
 {
     const char *open = strchr(stream, '{');
     const char *close = open != NULL ? strchr(open, '}') : NULL;
+    bool has_hash_tag = close != NULL && close > open + 1;
 
-    return close != NULL && close > open + 1;
+    return xasprintf(has_hash_tag ? "%s__" : "{%s}__", stream);
 }
 
 static void connection_broken(void *context, const struct error *err)
@@ -120,8 +120,7 @@ static int make_queue(struct queue **queue, const struct settings_transport *tra
     }
     dsn_redacted(&redacted, address != NULL ? address : transport->dsn);
     made->address = buf_take_text(&redacted);
-    made->prefix = has_hash_tag(made->dsn.stream) ? xasprintf("%s__", made->dsn.stream)
-                                                  : xasprintf("{%s}__", made->dsn.stream);
+    made->prefix = queue_prefix(made->dsn.stream);
     made->latest = xasprintf("%slatest", made->prefix);
     made->names = xasprintf("%sconsumers:%s", made->prefix, made->dsn.group);
     made->last = xasprintf("%slast:%s", made->prefix, made->dsn.group);

@@ -30,6 +30,10 @@ void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE]);
 bool stream_id_parse(struct bytes text, struct stream_id *id);
 bool stream_id_is_behind(struct stream_id id, struct stream_id other);
 
+/* What our own keys of the stream begin with: "{messages}__". A name with a hash tag is its own prefix, so that both fall
+ * into one slot of a Cluster. Freed by the caller. */
+char *queue_prefix(const char *stream);
+
 /* Parses the transport's DSN; connects to nothing yet. -ERR_USAGE names the fault. */
 MUST_CHECK int queue_new(struct queue **queue, const struct settings_transport *transport,
                          struct error *err);
