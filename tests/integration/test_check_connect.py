@@ -290,7 +290,7 @@ def test_no_command_that_the_programs_send_is_left_out(check_redis):
     sources = [*(ROOT / "common/client").glob("queue*.c"), ROOT / "monitor/main.c"]
     text = "".join(path.read_text() for path in sources)
     sent = set(re.findall(r"""(?:redis\.p?call\('|CALL\(probe, &?\w+, BYTES\("|ask_number\(probe, "|"""
-                          r"""_argument\(&?[\w>.-]+, BYTES\(")([A-Z]+)\W""", text))
+                          r"""_count\([^;]+\);\s+redis_write_argument\(&?[\w>.-]+, BYTES\(")([A-Z]+)\W""", text))
     sent |= set(re.findall(r"""\s"([A-Z]+) [%A-Z]""", text))
     informing = {"CONFIG", "INFO"}
     assert {"XADD", "XREADGROUP", "XLEN", "ZRANGEBYSCORE", "SMEMBERS", "SCRIPT", "EVALSHA"} <= sent
