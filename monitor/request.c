@@ -22,15 +22,7 @@
 
 static bool is_plain(struct bytes name, bool with_colons)
 {
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.data[i];
-        bool letter_or_digit =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-
-        if (!letter_or_digit && c != '.' && c != '-' && c != '_' && !(with_colons && c == ':'))
-            return false;
-    }
-    return name.len > 0;
+    return name.len > 0 && bytes_only_holds(name, with_colons ? ".-_:" : ".-_");
 }
 
 /* The host -------------------------------------------------------------------------------------- */

@@ -40,6 +40,27 @@ bool bytes_ends_with(struct bytes whole, struct bytes end)
     return bytes_equal(bytes_slice(whole, whole.len - end.len, end.len), end);
 }
 
+bool bytes_only_holds(struct bytes whole, const char *more)
+{
+    for (size_t i = 0; i < whole.len; i++) {
+        char c = whole.data[i];
+        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+
+        if (!letter && !(c >= '0' && c <= '9') && (c == '\0' || strchr(more, c) == NULL))
+            return false;
+    }
+    return true;
+}
+
+size_t bytes_leading_digits(struct bytes whole)
+{
+    size_t count = 0;
+
+    while (count < whole.len && whole.data[count] >= '0' && whole.data[count] <= '9')
+        count++;
+    return count;
+}
+
 struct bytes bytes_slice(struct bytes whole, size_t from, size_t len)
 {
     if (from > whole.len)

@@ -30,6 +30,9 @@ bool bytes_equal_text(struct bytes a, const char *text);
 bool bytes_equal_caseless(struct bytes a, const char *text); /* ASCII letters in either case */
 bool bytes_starts_with(struct bytes whole, struct bytes start);
 bool bytes_ends_with(struct bytes whole, struct bytes end);
+/* ASCII letters, digits and the characters of `more`, nothing else. */
+bool bytes_only_holds(struct bytes whole, const char *more);
+size_t bytes_leading_digits(struct bytes whole);                       /* how many */
 struct bytes bytes_slice(struct bytes whole, size_t from, size_t len); /* clamped to the whole */
 struct bytes bytes_trim(struct bytes whole);                           /* ASCII white space */
 

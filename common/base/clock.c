@@ -88,15 +88,6 @@ static bool take_digits(struct bytes *rest, size_t count, int64_t *value)
     return true;
 }
 
-static size_t count_digits(struct bytes text)
-{
-    size_t count = 0;
-
-    while (count < text.len && text.data[count] >= '0' && text.data[count] <= '9')
-        count++;
-    return count;
-}
-
 static int64_t unit_seconds(char unit)
 {
     switch (unit) {
@@ -121,7 +112,7 @@ static bool read_ago(struct bytes text, int64_t *seconds)
 
     *seconds = 0;
     while (rest.len > 0) {
-        size_t digits = count_digits(rest);
+        size_t digits = bytes_leading_digits(rest);
         int64_t number;
 
         if (digits == 0 || digits > 9 || !take_digits(&rest, digits, &number) || rest.len == 0)
@@ -165,7 +156,7 @@ static bool read_fraction(struct bytes *rest, int64_t *us)
     *us = 0;
     if (!take(rest, '.'))
         return true;
-    digits = count_digits(*rest);
+    digits = bytes_leading_digits(*rest);
     if (digits == 0 || digits > 9 || !take_digits(rest, digits, &value))
         return false;
     for (; digits < 6; digits++)

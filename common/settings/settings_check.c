@@ -3,7 +3,6 @@
  * ones are refused before anything starts, or a reload changes anything. No file, no server. */
 #include "common/settings/settings_internal.h"
 
-#include "common/base/alloc.h"
 #include "common/base/words.h"
 #include "common/settings/broker_address.h"
 #include "common/settings/routes.h"
@@ -11,7 +10,6 @@
 #include "common/wire/topic.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -33,17 +31,6 @@ static void fault_named(const struct checking *checking, const char *key, const 
 {
     settings_fault_place(checking->faults, checking->settings, &checking->view, key);
     buf_printf(checking->faults, "%s\n", err->text);
-}
-
-static bool only_holds(const char *text, const char *more)
-{
-    for (; *text; text++) {
-        bool letter = (*text >= 'A' && *text <= 'Z') || (*text >= 'a' && *text <= 'z');
-
-        if (!letter && !(*text >= '0' && *text <= '9') && !strchr(more, *text))
-            return false;
-    }
-    return true;
 }
 
 static bool is_address(const char *text)
@@ -310,7 +297,7 @@ static void check_failure(const struct checking *checking)
     buf_free(&overlooked);
     if (dsn_is_redis(failure->dsn))
         check_failure_is_apart(checking, failure->dsn);
-    if (!only_holds(failure->table, "_."))
+    if (!bytes_only_holds(bytes_of(failure->table), "_."))
         FAULT(
             checking, "table",
             "must be a table's name: letters, digits and `_`, with a schema and a dot before it if "
@@ -526,7 +513,8 @@ static void check_supervisor(const struct checking *checking)
         FAULT(checking, "socket", "is too long for a socket's path (107 bytes)");
     if (supervisor->socket[0] && strcmp(supervisor->socket, supervisor->pid_file) == 0)
         FAULT(checking, "socket", "must be another file than pid_file");
-    if (!only_holds(supervisor->instance, "_.-") || strlen(supervisor->instance) > 64)
+    if (!bytes_only_holds(bytes_of(supervisor->instance), "_.-") ||
+        strlen(supervisor->instance) > 64)
         FAULT(checking, "instance", "must be at most 64 letters, digits, `_`, `-` and `.`");
 }
 
@@ -553,15 +541,11 @@ static void check_http(const struct checking *checking)
                "whoever reaches %s reads status, metrics and last values: set token_file, "
                "or listen on 127.0.0.1",
                http->listen);
-    while (bytes_next_item(&rest, &name)) {
-        char *text = xstrndup(name.data, name.len);
-
-        if (strcmp(text, "*") != 0 && !only_holds(text, ".-_"))
+    while (bytes_next_item(&rest, &name))
+        if (!bytes_equal_text(name, "*") && !bytes_only_holds(name, ".-_"))
             FAULT(checking, "hosts",
-                  "`%.80s` is no name, such as bridge.example.org: without a port or `http://`",
-                  text);
-        free(text);
-    }
+                  "`%.*s` is no name, such as bridge.example.org: without a port or `http://`",
+                  (int)(name.len < 80 ? name.len : 80), name.data);
 }
 
 static void check_view(const struct checking *checking)

@@ -176,15 +176,7 @@ void settings_env_free(struct settings_env_value *value)
 
 bool settings_env_is_name(struct bytes name)
 {
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.data[i];
-        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
-        bool digit = c >= '0' && c <= '9';
-
-        if (!letter && !(digit && i > 0))
-            return false;
-    }
-    return name.len > 0;
+    return name.len > 0 && bytes_leading_digits(name) == 0 && bytes_only_holds(name, "_");
 }
 
 /* reference: what stands between ${ and }. */

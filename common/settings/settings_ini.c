@@ -66,15 +66,10 @@ static bool name_is_good(struct reading *reading, struct bytes heading, struct b
 {
     char text[64];
 
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.data[i];
-        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-
-        if (!letter && !(c >= '0' && c <= '9') && !(i > 0 && strchr("_.-", c))) {
-            fault(reading, "[%s]: a name consists of letters, digits, `_`, `-` and `.`",
-                  shown(heading, text));
-            return false;
-        }
+    if (!bytes_only_holds(name, "_.-") || (name.len > 0 && strchr("_.-", name.data[0]))) {
+        fault(reading, "[%s]: a name consists of letters, digits, `_`, `-` and `.`",
+              shown(heading, text));
+        return false;
     }
     if (name.len > limit) {
         fault(reading, "[%s]: the name is longer than %zu characters", shown(heading, text), limit);

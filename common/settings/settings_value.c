@@ -219,10 +219,7 @@ static int parse_quantity(const struct setting *row, void *base, struct bytes te
                           struct error *err)
 {
     bool duration = row->type == SETTING_DURATION;
-    size_t digits = 0;
-
-    while (digits < text.len && text.data[digits] >= '0' && text.data[digits] <= '9')
-        digits++;
+    size_t digits = bytes_leading_digits(text);
     struct bytes name = bytes_trim(bytes_slice(text, digits, text.len - digits));
     uint64_t value;
     if (!bytes_to_u64(bytes_slice(text, 0, digits), &value)) {

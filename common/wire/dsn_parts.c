@@ -62,10 +62,7 @@ int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *er
                          "the DSN's host and port must be HOST, HOST:PORT or [IPV6]:PORT, the port "
                          "1 to 65535 (`:`, `/`, `?` and `@` in a password are written %%3A, %%2F, "
                          "%%3F and %%40)");
-    size_t digits = 0;
-    while (digits < name.len && name.data[digits] >= '0' && name.data[digits] <= '9')
-        digits++;
-    if (digits == name.len) /* of "redis:6379/messages" */
+    if (bytes_leading_digits(name) == name.len) /* of "redis:6379/messages" */
         return error_set(err, ERR_USAGE,
                          "the DSN's host is a number: behind the scheme comes ://HOST:PORT");
     for (size_t i = 0; i < name.len; i++)
@@ -150,9 +147,7 @@ bool dsn_read_flag(const char *value, bool *flag)
 
 bool dsn_is_option_name(const char *name)
 {
-    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                     "0123456789_-.[] ";
-    size_t len = strlen(name);
+    struct bytes text = bytes_of(name);
 
-    return len > 0 && len <= NAME_LENGTH_MAX && strspn(name, characters) == len;
+    return text.len > 0 && text.len <= NAME_LENGTH_MAX && bytes_only_holds(text, "_-.[] ");
 }

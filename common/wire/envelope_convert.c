@@ -93,17 +93,7 @@ static bool is_utc(struct bytes zone)
 /* Such as PHP knows: Europe/Berlin. It unserializes no time with a zone that it does not know. */
 static bool is_zone_name(struct bytes zone)
 {
-    bool has_slash = false;
-
-    for (size_t i = 0; i < zone.len; i++) {
-        char c = zone.data[i];
-        bool is_letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-
-        has_slash = has_slash || c == '/';
-        if (!is_letter && !(c >= '0' && c <= '9') && c != '/' && c != '_' && c != '+' && c != '-')
-            return false;
-    }
-    return has_slash;
+    return bytes_only_holds(zone, "/_+-") && memchr(zone.data, '/', zone.len) != NULL;
 }
 
 static bool is_date(struct bytes date)
@@ -122,16 +112,15 @@ static bool is_date(struct bytes date)
 static bool read_time(struct value *value, struct bytes text)
 {
     struct bytes rest = bytes_slice(text, DATE_LEN, text.len);
-    size_t digits = 1;
 
     value->text = bytes_slice(text, 0, DATE_LEN);
     if (!is_date(value->text))
         return false;
     if (bytes_starts_with(rest, BYTES("."))) {
-        while (digits < rest.len && rest.data[digits] >= '0' && rest.data[digits] <= '9')
-            digits++;
-        value->fraction = bytes_slice(rest, 0, digits < 7 ? digits : 7);
-        rest = bytes_slice(rest, digits, rest.len);
+        size_t len = 1 + bytes_leading_digits(bytes_slice(rest, 1, rest.len));
+
+        value->fraction = bytes_slice(rest, 0, len < 7 ? len : 7);
+        rest = bytes_slice(rest, len, rest.len);
     }
     if (bytes_starts_with(rest, BYTES(" ")))
         rest = bytes_slice(rest, 1, rest.len);

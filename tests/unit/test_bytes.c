@@ -240,6 +240,28 @@ static void test_the_table_agrees_with_the_instruction(void **state)
                              bytes_crc32c_portable((uint32_t)len, bytes + from, len));
 }
 
+static void test_only_letters_digits_and_those_named_are_held(void **state)
+{
+    (void)state;
+    assert_true(bytes_only_holds(BYTES("azAZ09"), ""));
+    assert_true(bytes_only_holds(BYTES("a.b-c"), "-."));
+    assert_true(bytes_only_holds(BYTES_NONE, ""));
+    assert_false(bytes_only_holds(BYTES("a b"), "-."));
+    assert_false(bytes_only_holds(BYTES("a\0b"), "-."));
+    assert_false(bytes_only_holds(BYTES("\xC3\xA4"), "-."));
+    assert_int_equal(bytes_leading_digits(BYTES("12a3")), 2);
+    assert_int_equal(bytes_leading_digits(BYTES_NONE), 0);
+}
+
+static void test_texts_are_equal_without_case(void **state)
+{
+    (void)state;
+    assert_true(bytes_equal_caseless(BYTES("ReDis"), "redis"));
+    assert_true(bytes_equal_caseless(BYTES_NONE, ""));
+    assert_false(bytes_equal_caseless(BYTES("redis"), "rediss"));
+    assert_false(bytes_equal_caseless(BYTES("rediss"), "redis"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +278,8 @@ int main(void)
         cmocka_unit_test(test_an_arena_keeps_every_copy_until_it_is_cleared),
         cmocka_unit_test(test_printable_text_has_no_control_characters),
         cmocka_unit_test(test_printable_text_is_cut_between_characters),
+        cmocka_unit_test(test_only_letters_digits_and_those_named_are_held),
+        cmocka_unit_test(test_texts_are_equal_without_case),
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_a_former_result_goes_on),
         cmocka_unit_test(test_the_table_agrees_with_the_instruction),
