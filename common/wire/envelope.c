@@ -447,7 +447,7 @@ static int split(struct bytes json, struct bytes *body, struct bytes *headers, s
 static int decode_message(struct envelope *envelope, struct bytes value, struct arena *arena,
                           struct error *err)
 {
-    struct bytes json, body, headers = BYTES_NONE;
+    struct bytes json, body = BYTES_NONE, headers = BYTES_NONE;
 
     if (unwrap(&json, value) < 0)
         return error_set(err, ERR_FORMAT, "the entry is not the serialized string it begins as");
