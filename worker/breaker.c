@@ -10,7 +10,7 @@ void breaker_failed(struct breaker *breaker, int64_t now_ms, int64_t after_ms)
     int64_t maximum_ms = breaker->backoff.maximum_ms;
     int64_t until_ms = now_ms + (after_ms < maximum_ms ? after_ms : maximum_ms);
 
-    /* Else it is one of those that were under way when it opened. */
+    /* An open breaker gets answers to requests that were in flight when it opened: they lengthen no pause. */
     if (breaker->state != BREAKER_OPEN)
         breaker->until_ms = now_ms + clock_backoff_next(&breaker->backoff);
     breaker->state = BREAKER_OPEN;
@@ -27,7 +27,7 @@ bool breaker_passed(struct breaker *breaker)
         return false; /* sent before it opened: says nothing about now */
     case BREAKER_HALF_OPEN:
         breaker->state = BREAKER_CLOSED;
-        /* It stands at twice this pause. */
+        /* next_ms is twice the pause that has just ended: the next pause is three quarters of that pause. */
         breaker->backoff.next_ms = breaker->backoff.next_ms * 3 / 8;
         return true;
     }
@@ -47,15 +47,15 @@ bool breaker_probe_due(struct breaker *breaker, int64_t now_ms)
     return true;
 }
 
-#define ROUNDS      4 /* answers of so many windows: fewer would say too little */
+#define ROUNDS      4 /* a round has the answers of so many windows: fewer would say too little */
 #define ROUND_LEAST 16
 #define OVERDUE_MS  100
 #define SHORT_MS    2000
-/* Of so many messages that would pass one may be blamed. */
+/* One good message in so many may be blamed by mistake. */
 #define BLAMED_ONE_OF 100000
 #define STRIKES_LEAST 3
 #define STRIKES_MAX   10
-#define TRIES         64 /* that the share is of, about */
+#define TRIES         64 /* the share of failures is about that of the last so many tries */
 
 void breaker_window_init(struct breaker_window *window, size_t maximum)
 {

@@ -4,11 +4,12 @@
  *     closed --wait--> open --time--> half-open --probe passed--> closed
  *                        ^---------- probe failed ----'
  *
- * Beside it the window of requests: how many may be in flight at once, after how long one is overdue, and how often in a
- * row a message must fail before chance does not explain it. All that the settings allow are in flight while no limiter
- * refuses many; half as many after a round of answers of which more than a third were 429 or 503; else one more each round.
+ * Beside the breaker stands the window of requests: how many may be in flight at once, and after how long a request is
+ * overdue. The window also says how often in a row a message must fail before chance does not explain it. The window
+ * starts at the settings' maximum. A round of answers with more than a third of 429 or 503 halves it; any other round
+ * adds one request.
  *
- * What the probe is, and who is to blame, is the publisher's business. */
+ * What the probe is, and which message is blamed for a failure, is the publisher's business. */
 #ifndef WORKER_BREAKER_H
 #define WORKER_BREAKER_H
 
@@ -27,12 +28,13 @@ struct breaker {
 };
 
 void breaker_init(struct breaker *breaker, int64_t minimum_ms, int64_t maximum_ms);
-/* An answer that means wait, for after_ms if it says for how long (Retry-After; never above the maximum). */
+/* The hub's answer means "wait": for after_ms (Retry-After, never above the maximum), or for the back-off if it is
+ * 0. */
 void breaker_failed(struct breaker *breaker, int64_t now_ms, int64_t after_ms);
-/* An answer that shows the hub at work. Returns true if this closed the breaker: the next pause is then a
- * little shorter than this one was, so that with a limiter the pauses come near what it asks for. */
+/* The hub took an update or a probe. Returns true if this closed the breaker. The next pause is then a little shorter
+ * than the last one: behind a rate limiter the pauses so approach what the limiter asks for. */
 bool breaker_passed(struct breaker *breaker);
-/* More than a probe passes: the next pause is a short one again. */
+/* Updates pass, not only a probe: the next pause starts at the minimum again. */
 void breaker_works(struct breaker *breaker);
 /* True once when it is time for a probe: the state is half-open from then on. */
 bool breaker_probe_due(struct breaker *breaker, int64_t now_ms);
@@ -42,27 +44,28 @@ bool breaker_probe_due(struct breaker *breaker, int64_t now_ms);
 struct breaker_window {
     size_t maximum;
     size_t size;
-    size_t answers; /* in this round */
-    size_t limited; /* of them */
-    int64_t smoothed_us;
-    double failing; /* the share of first tries that failed */
+    size_t answers;      /* in this round */
+    size_t limited;      /* answers of this round that were 429 or 503 */
+    int64_t smoothed_us; /* time to an answer, moving average */
+    double failing;      /* share of first tries that failed, moving average */
 };
 
 void breaker_window_init(struct breaker_window *window, size_t maximum);
 void breaker_window_answered(struct breaker_window *window, bool limited);
-void breaker_window_shrink(struct breaker_window *window); /* at once: nothing but refusals came */
-/* Of an update that passed. */
+/* Halves the window at once, without waiting for the end of the round. */
+void breaker_window_shrink(struct breaker_window *window);
+/* An update passed, and its answer took that long. */
 void breaker_window_took(struct breaker_window *window, int64_t took_us);
-/* Of the first try of a message, among others. */
+/* The first try of a message, sent among others, was answered. */
 void breaker_window_tried(struct breaker_window *window, bool failed);
-/* Nothing passed for a while: that says nothing of single messages. */
+/* The hub was down: the failures of that time say nothing about single messages. */
 void breaker_window_forget_failing(struct breaker_window *window);
-/* Three where next to none fail, ten at the most. */
+/* How often a message must fail before it is blamed: 3 where next to none fail, 10 at the most. */
 unsigned breaker_window_strikes(const struct breaker_window *window);
-/* Four times what answers take of late, and 100 ms at the least. */
+/* A request is overdue after four times the average answer time, and after 100 ms at the least. */
 int64_t breaker_window_overdue_ms(const struct breaker_window *window);
-/* The time-out of our own probe and of what is tried alone: twice that, and 2 s at the least; doubled so often, up to
- * limit_ms. */
+/* The time-out of our own probe and of a message that is tried alone: twice the overdue time, and 2 s at the least.
+ * It is then doubled `doubled` times, up to limit_ms. */
 int64_t breaker_window_short_timeout_ms(const struct breaker_window *window, unsigned doubled,
                                         int64_t limit_ms);
 

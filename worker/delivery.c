@@ -8,15 +8,15 @@
 #include <stdio.h>
 #include <utlist.h>
 
-/* A hub that takes longer is what we wait for: a kill from then on costs the entry nothing. */
+/* An entry whose answer takes longer waits for the hub: a kill of the worker after that is not charged to it. */
 #define WAITING_MS     1000
 #define DUE_PAGE       256
 #define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
 #define DEAD_EVERY_MS  5000
-#define IDLE_LEAST_MS  3000 /* what a live worker touches is never idle for so long */
+#define IDLE_LEAST_MS  3000 /* a live worker touches its entries more often than that */
 #define EVERY_LEAST_MS 100  /* claim_interval may be less, as under PHP: at each read */
-#define SWEEP_LEAST_MS 1000 /* a live worker of others acknowledges and removes in less */
-#define SEARCH_PAGES   16   /* looked through in one search; the next goes on behind them */
+#define SWEEP_LEAST_MS 1000 /* a live PHP worker removes an entry sooner after its XACK */
+#define SEARCH_PAGES   16   /* pages of one search; the next search goes on behind them */
 
 /* One at a time ---------------------------------------------------------------------------------------*/
 
@@ -49,7 +49,7 @@ int64_t delivery_deadline_ms(const struct delivery *delivery)
     return source->counted_ms + WAITING_MS;
 }
 
-/* Not what a handler has, or will have: its count stands until the handler has answered, whatever goes on beside. */
+/* An entry of a handler does not count here: its delivery count stands until the handler answers, and others go on. */
 static bool is_at_work(const struct source *source)
 {
     return source->entries[ENTRY_CURRENT] > 0;
@@ -108,7 +108,7 @@ void delivery_step(struct delivery *delivery, int64_t now_ms)
 
 /* What was read ----------------------------------------------------------------------------------------*/
 
-/* How many come before the first one that was left out. */
+/* How many entries come before the first one whose value the reading had no room for. */
 static size_t count_whole(struct source *source, const struct queue_entry *entries, size_t len)
 {
     size_t whole = len, largest = 0;
@@ -186,7 +186,7 @@ static void next_read(void *context, int result, int64_t due_ms, const struct er
         refuse(delivery, err);
     if (!delivery->due.refused)
         source_clear_error(delivery->source, ERROR_DUE);
-    /* One that is due and could not be moved must not keep us busy. */
+    /* A member that is due and could not be moved must not keep the loop spinning. */
     if (result == 0 && due_ms >= 0 && (due_ms > clock_wall_us() / 1000 || delivery->due.moved > 0))
         source_will_be_due(delivery->source, due_ms);
 }
@@ -204,8 +204,8 @@ static void moved(void *context, int result, int64_t number, const struct error 
         stats_add(delivery->source->child->slot, STATS_MOVED, 1);
 }
 
-/* A member that can't be read becomes an entry as it is, and so gets to the failure transport like any other
- * that can't. */
+/* A member that can't be decoded becomes an entry unchanged, and so gets to the failure transport like any undecodable
+ * entry. */
 static void move(struct delivery *delivery, struct bytes member, struct buf *value,
                  struct arena *arena)
 {
@@ -234,7 +234,7 @@ static void members_read(void *context, int result, const struct bytes *members,
     for (size_t i = 0; result == 0 && i < len; i++) {
         if (members[i].len > largest)
             largest = members[i].len;
-        if (members[i].data != NULL) /* else it comes in the next round */
+        if (members[i].data != NULL) /* NULL: no room in this reading, it comes in the next */
             move(delivery, members[i], &value, &arena);
     }
     if (len > 0)
@@ -263,7 +263,7 @@ int64_t delivery_due_ms(const struct delivery *delivery)
 
 /* What others have left ---------------------------------------------------------------------------------*/
 
-/* When idle entries of others are looked for next. */
+/* When idle entries of other consumers are looked for next. */
 static int64_t next_search_ms(const struct delivery *delivery)
 {
     int64_t interval_ms = queue_dsn(delivery->source->writer)->claim_interval_ms;
@@ -328,8 +328,8 @@ static void names_read(void *context, int result, const struct bytes *names, siz
 
 static void search(struct delivery *delivery);
 
-/* One that can't be read stays pending, with us or with another, for ever: what comes behind such must be
- * found all the same. */
+/* An undecodable entry may stay pending for ever, here or with another worker. A page of such entries must not end the
+ * search for the idle entries behind it. */
 static void idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
                        struct stream_id next, const struct error *err)
 {
@@ -365,7 +365,7 @@ static void search(struct delivery *delivery)
                          takeover->search_count, idle_taken, delivery);
 }
 
-/* Whatever keeps it from being done, the entries are handled, and nobody has to be told. */
+/* A failed sweep is logged at debug only: the entries were handled, they merely take room. */
 static void swept(void *context, int result, struct bytes until, int64_t removed,
                   const struct error *err)
 {
@@ -418,7 +418,7 @@ void delivery_take_over(struct delivery *delivery, int64_t now_ms, size_t count)
     sweep(delivery, now_ms);
 }
 
-bool delivery_is_in_doubt(const struct delivery *delivery)
+bool delivery_claims_unanswered(const struct delivery *delivery)
 {
     const struct delivery_takeover *takeover = &delivery->takeover;
 

@@ -11,8 +11,8 @@
 
 #define SPOOL_ID_LENGTH 32
 
-/* What a value and all that is decoded of it take, in lengths of the value: no more than this but for values that
- * are base64 within escapes. */
+/* A value and all that is decoded from it take at most so many times the value's length. Only values with base64 within
+ * escapes take more. */
 #define DECODED_MAX 3
 
 void entry_name(const struct entry *entry, const char *stream, char name[ENTRY_NAME_SIZE])
@@ -145,14 +145,14 @@ void entry_free(struct entry *entry)
     free(entry);
 }
 
-/* Of an identity `<spool id>-<sequence>`. */
+/* The sequence of an identity `<spool id>-<sequence>`. */
 static bool read_sequence(struct bytes identity, uint64_t *sequence)
 {
     return identity.len > SPOOL_ID_LENGTH + 1 && identity.data[SPOOL_ID_LENGTH] == '-' &&
            bytes_to_u64(bytes_slice(identity, SPOOL_ID_LENGTH + 1, identity.len), sequence);
 }
 
-/* Of the first dispatch: a retried entry of another program keeps the name of that (entry_name). */
+/* The entry's id at its first dispatch: a retried entry of another program keeps that entry's name (entry_name). */
 static struct stream_id first_id(const struct entry *entry)
 {
     struct bytes ms, rest, sequence, hash;
@@ -182,7 +182,7 @@ bool entry_is_newer(const struct entry *a, const struct entry *b)
     return stream_id_is_behind(first_id(a), first_id(b));
 }
 
-/* Those that are left in Redis ------------------------------------------------------------------------ */
+/* Entries that are left in Redis ---------------------------------------------------------------------- */
 
 static void set_len(struct entry_ids *ids, size_t len)
 {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-/* What may wait here while the store is away. */
+/* What may wait here while the failure transport is away. */
 #define WAITING_MAX       1024
 #define WAITING_BYTES_MAX (64 * 1024 * 1024)
 #define REFUSED_MS        10000 /* until a row that the database refused is tried again */
@@ -32,10 +32,11 @@ struct failures {
     struct failure *failure;
     failures_done *done;
     struct row *waiting;
-    struct row *refused;   /* the one that is due first is the head; tried when none is waiting */
+    struct row
+        *refused; /* tried again when none is waiting; the one that is due first is the head */
     struct row *under_way; /* NULL: none */
     int64_t again_ms;      /* the database is asked not before then */
-    size_t len;            /* of all three */
+    size_t len;            /* rows waiting, refused and under way */
     size_t bytes;
     bool stopped;
     int64_t give_up_ms; /* stopped: not waited for any longer */
@@ -94,7 +95,7 @@ static void drop_rows(struct failures *failures, struct row **rows, const struct
     }
 }
 
-/* Nothing of ours waits any more: another worker will see how the failure transport does. */
+/* No row waits here any more, so this worker no longer reports the failure transport as faulty. */
 static void forget_trouble(struct failures *failures)
 {
     if (failures->len > 0)
@@ -105,7 +106,7 @@ static void forget_trouble(struct failures *failures)
     clock_backoff_reset(&failures->backoff);
 }
 
-/* The row under way is written all the same. */
+/* The row under way is still written: its entry alone is released. */
 void failures_forget(struct failures *failures, const struct source *source)
 {
     drop_rows(failures, &failures->waiting, source);
@@ -146,7 +147,7 @@ void failures_add(struct failures *failures, struct entry *entry, const char *na
     DL_APPEND(failures->waiting, row);
 }
 
-/* While there is a row that is refused the trouble stays. */
+/* While a refused row is left the trouble stays. */
 static void note_success(struct failures *failures)
 {
     clock_backoff_reset(&failures->backoff);
@@ -157,7 +158,7 @@ static void note_success(struct failures *failures)
     log_fault_over(&failures->fault, LOG_PLAIN, "The failure transport takes messages again");
 }
 
-/* A row that the database refuses for good must not keep the others waiting for a back-off. */
+/* A refused row costs a short pause only: the others must not wait for a growing back-off because of it. */
 static void note_trouble(struct failures *failures, int result, const struct error *err)
 {
     int64_t pause_ms =
@@ -210,15 +211,15 @@ static struct row *take_next(struct failures *failures, int64_t now_ms)
     return row;
 }
 
-/* Of its id, which may be one that somebody chose. */
+/* The time in the entry's id. A client may have chosen the id, so it may be any number. */
 static int64_t entry_time_us(const struct entry *entry)
 {
     return entry->id.ms < INT64_MAX / 1000 ? (int64_t)entry->id.ms * 1000 : INT64_MAX;
 }
 
-/* Whether somebody has written the row already can't be told from here (a worker that died, one that took
- * the entry over, an answer that was lost): it is always looked for, by the header that names the entry.
- * Rows of versions that named it otherwise are not found. */
+/* The row may have been written already: by a worker that died, by one that took the entry over, or with an answer that
+ * was lost. So it is always looked for, by the header that names the entry. Rows of versions with other names are not
+ * found. */
 void failures_step(struct failures *failures, int64_t now_ms)
 {
     struct row *row = take_next(failures, now_ms);

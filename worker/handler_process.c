@@ -17,12 +17,12 @@
 #include <unistd.h>
 
 #define READ_SIZE        ((size_t)64 * 1024)
-#define READS_MAX        16                    /* at a time: others wait meanwhile */
-#define KEPT_MAX         ((size_t)1024 * 1024) /* of an empty buffer */
-#define TERM_MS          1000                  /* after standard input is closed */
-#define KILL_MS          2000                  /* likewise */
+#define READS_MAX        16 /* reads in one step: other descriptors wait meanwhile */
+#define KEPT_MAX         ((size_t)1024 * 1024) /* a larger buffer is freed once it is empty */
+#define TERM_MS          1000                  /* from the end of standard input to SIGTERM */
+#define KILL_MS          2000                  /* from the end of standard input to SIGKILL */
 #define REAP_MS          5
-#define GRACE_MS         100  /* from the end of its output to SIGKILL: its exit code tells more */
+#define GRACE_MS         100  /* from the end of its output to SIGKILL: time for an exit code */
 #define ERROR_LINE       1000 /* bytes of a line on standard error; the rest of it is left out */
 #define ERROR_LINES_MAX  100  /* a second */
 #define EXIT_NOT_STARTED 127
@@ -36,10 +36,10 @@ struct handler_process {
     int out;    /* its standard output */
     int errors; /* its standard error */
     struct buf to;
-    size_t written; /* of `to` */
+    size_t written; /* bytes of `to` that are written */
     struct buf from;
-    size_t taken;   /* of `from`, as lines */
-    size_t scanned; /* of `from`, for the end of a line */
+    size_t taken;   /* bytes of `from` that were given as lines */
+    size_t scanned; /* bytes of `from` that were searched for a line end */
     int64_t term_ms;
     int64_t kill_ms;
     char why[HANDLER_CAUSE_LENGTH]; /* "": it ended by itself */
@@ -47,8 +47,8 @@ struct handler_process {
 
     char error_line[ERROR_LINE];
     size_t error_len;
-    char last_words[HANDLER_CAUSE_LENGTH / 2];
-    int64_t error_ms; /* since when error_lines are counted */
+    char last_error[HANDLER_CAUSE_LENGTH / 2]; /* the last line on standard error */
+    int64_t error_ms;                          /* since when error_lines are counted */
     unsigned error_lines;
     uint64_t unlogged;
 };
@@ -108,7 +108,7 @@ const char *handler_process_cause(const struct handler_process *process)
 
 /* Start -----------------------------------------------------------------------------------------------*/
 
-/* Settings and secrets are left out, and so is what the supervisor tells its children. */
+/* The worker's environment without settings, secrets and the supervisor's MQTT_BRIDGE_... variables. */
 static char **make_environment(const struct handler_process *process)
 {
     char **environment =
@@ -122,7 +122,7 @@ static char **make_environment(const struct handler_process *process)
     return environment;
 }
 
-/* Each with its end for the child first. */
+/* [0] is the child's end, [1] the worker's. */
 struct pipes {
     int in[2];
     int out[2];
@@ -160,7 +160,7 @@ static int open_pipes(struct pipes *pipes, struct error *err)
     return -ERR_SYSTEM;
 }
 
-/* In the child. What goes wrong becomes its last words. */
+/* In the child. An error goes to standard error, which the worker logs. */
 static __attribute__((noreturn)) void run(const struct pipes *pipes, char **words,
                                           char **environment, pid_t worker)
 {
@@ -190,7 +190,7 @@ static void begin(struct handler_process *process, struct pipes *pipes, pid_t pi
     process->written = process->taken = process->scanned = process->error_len = 0;
     buf_clear(&process->to);
     buf_clear(&process->from);
-    process->why[0] = process->last_words[0] = '\0';
+    process->why[0] = process->last_error[0] = '\0';
 }
 
 int handler_process_start(struct handler_process *process, struct error *err)
@@ -230,7 +230,7 @@ static void log_error_line(struct handler_process *process)
     process->error_len = 0;
     if (text[0] == '\0')
         return;
-    snprintf(process->last_words, sizeof(process->last_words), "%s", text);
+    snprintf(process->last_error, sizeof(process->last_error), "%s", text);
     if (now_ms - process->error_ms >= 1000) {
         if (process->unlogged > 0)
             log_notice(LOG_WITH(log_number("lines", (int64_t)process->unlogged)),
@@ -280,7 +280,7 @@ static void begin_ending(struct handler_process *process, const char *why, int64
     close_end(&process->in);
     close_end(&process->out);
     if (grace_ms > 0)
-        return; /* its last lines count */
+        return; /* the lines that it wrote before its end are still taken */
     process->taken = process->scanned = process->from.len;
     kill_group(process);
 }
@@ -313,7 +313,7 @@ void handler_process_terminate(struct handler_process *process)
 static void explain_end(struct handler_process *process, const siginfo_t *info)
 {
     const char *name = sigabbrev_np(info->si_status);
-    const char *last = process->last_words;
+    const char *last = process->last_error;
     char how[40];
 
     if (info->si_code == CLD_EXITED)
@@ -332,7 +332,7 @@ static void reap(struct handler_process *process)
     if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
         info.si_pid == 0)
         return;
-    /* Before the reaping: until then the group's number can't belong to another. */
+    /* Before waitpid: until then the group's number can't belong to another process. */
     kill_group(process);
     waitpid(process->pid, NULL, WNOHANG);
     for (int i = 0; i < READS_MAX && process->errors >= 0; i++)
@@ -360,7 +360,8 @@ static void write_out(struct handler_process *process)
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0 && errno != EAGAIN)
-            close_end(&process->in); /* nobody reads: it has ended, or will be overdue */
+            close_end(
+                &process->in); /* the handler has ended, or reads no more and will be overdue */
         if (done < 0)
             return;
         process->written += (size_t)done;
@@ -371,7 +372,7 @@ static void write_out(struct handler_process *process)
     process->written = 0;
 }
 
-/* What has been taken as lines makes room. */
+/* Removes what was given as lines from the buffer. */
 static void compact(struct handler_process *process)
 {
     struct buf *from = &process->from;
@@ -386,7 +387,7 @@ static void compact(struct handler_process *process)
         buf_free(from);
 }
 
-/* Something came, or its end. */
+/* poll found the descriptor ready; fds NULL: read in any case. */
 static bool is_due(int fd, const struct pollfd *fds, unsigned len)
 {
     for (unsigned i = 0; i < len; i++)

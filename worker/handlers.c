@@ -12,7 +12,7 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
-#define AHEAD_MAX      ((size_t)256 * 1024) /* bytes of lines that it has not read */
+#define AHEAD_MAX      ((size_t)256 * 1024) /* bytes of lines that the handler has not read */
 #define CAUSE_SIZE     400
 
 /* A message in hand. */
@@ -32,10 +32,10 @@ struct handler {
     bool wants_text;       /* payloads as strings */
     struct entry *waiting; /* utlist.h, in their order */
     struct call *calls;    /* uthash.h, the oldest first */
-    int64_t oldest_ms;     /* since when the oldest is the oldest, or the start is waited for */
+    int64_t oldest_ms;     /* when the oldest call became the oldest, or the process was started */
     struct clock_backoff backoff;
-    int64_t start_ms; /* DOWN: not before */
-    bool started;     /* its end is still to be seen to */
+    int64_t start_ms; /* DOWN: no new start before then */
+    bool started;     /* the end of this process has not been noted yet */
     bool has_run;
     char trouble[HANDLER_CAUSE_LENGTH + 100];
     struct log_fault fault;
@@ -188,7 +188,7 @@ static void settle_failed(struct handler *handler, struct entry *entry, enum ver
     settle_entry(entry, verdict, cause);
 }
 
-/* wrong: what its answer can't be used for; "" : it can. */
+/* wrong: why the answer can't be used; "" : it can. */
 static void take_answer(struct handler *handler, struct entry *entry, struct answer *answer,
                         const char *wrong)
 {
@@ -213,7 +213,7 @@ static void take_answer(struct handler *handler, struct entry *entry, struct ans
     answer_free(answer);
 }
 
-/* A line for a message in hand, or what is none. */
+/* A line of a handler that is ready: an answer for a message in hand, or a violation of the protocol. */
 static void take_outcome(struct handler *handler, struct answer *answer, int result,
                          const struct error *err)
 {
@@ -309,7 +309,7 @@ static bool is_in_hand(const struct handler *handler, const struct entry *entry)
     return call != NULL;
 }
 
-/* Answers are kept until the hub has taken them. */
+/* Answers take memory until the hub has taken them. */
 static bool has_room_for_answers(const struct handler *handler, const struct entry *entry)
 {
     size_t limit = (size_t)handler->handlers->child->settings->worker.prefetch_bytes;
@@ -395,7 +395,7 @@ static void tell_end(struct handler *handler, const char *cause, size_t in_hand,
             name, cause, (long long)wait_ms);
 }
 
-/* What was in hand when it died may be what it died of. */
+/* Any entry that was in hand when the handler died may have killed it: each is charged. */
 static void give_back(struct handler *handler, const char *cause)
 {
     while (handler->calls != NULL) {
@@ -412,7 +412,7 @@ static void give_back(struct handler *handler, const char *cause)
     }
 }
 
-/* Without those that were forgotten. */
+/* Calls whose entry was not forgotten. */
 static size_t count_in_hand(const struct handler *handler)
 {
     size_t count = 0;
@@ -434,7 +434,7 @@ static void note_end(struct handler *handler, const char *cause)
         tell_end(handler, cause, in_hand, wait_ms);
     give_back(handler, cause);
     if (handler->waiting != NULL)
-        source_uncount(handler->waiting); /* it may have been counted to be the next one */
+        source_uncount(handler->waiting); /* the next entry may have been counted already */
 }
 
 static void start(struct handler *handler)
@@ -450,7 +450,8 @@ static void start(struct handler *handler)
         note_end(handler, err.text);
 }
 
-/* Overdue is the start, or the oldest message in hand: what waits in it behind that one is not late. */
+/* When the start, or the oldest message in hand, is overdue. A handler may work on its messages in turn, so the time of
+ * a message begins when it becomes the oldest. */
 static int64_t overdue_ms(const struct handler *handler)
 {
     bool waits = !handler->ready || handler->calls != NULL;
@@ -464,7 +465,7 @@ static void check_overdue(struct handler *handler, int64_t now_ms)
 
     if (overdue_ms(handler) < 0 || now_ms < overdue_ms(handler))
         return;
-    /* It may have answered while we were not running. */
+    /* The answer may have come while this process was not running. */
     handler_process_read(handler->process, NULL, 0);
     take_lines(handler);
     if (overdue_ms(handler) < 0 || now_ms < overdue_ms(handler))

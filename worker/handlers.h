@@ -1,13 +1,14 @@
-/* Entries with the handlers of the settings: a process for each handler that is used, which is given messages and answers
- * what is published of them. The protocol, and what becomes of a message in each case: docs/HANDLERS.md.
+/* The handlers of the settings: one process for each handler that a route uses. It gets messages, and answers which
+ * updates are published for them. The protocol, and what becomes of a message in each case: docs/HANDLERS.md.
  *
- * An entry waits (ENTRY_WAITING) until its handler is ready and has fewer than `inflight` messages in hand, and until fewer
- * than `prefetch_bytes` wait for the hub. It is then in hand (ENTRY_HANDLING) until the handler answers: with updates, for
- * the publisher; with none, or an error, to be settled here. Two messages of one identity are never in hand together.
+ * An entry waits (ENTRY_WAITING) until its handler is ready, has fewer than `inflight` messages in hand, and less than
+ * `prefetch_bytes` wait for the hub. The entry is then in hand (ENTRY_HANDLING) until the handler answers. An
+ * answer with updates goes to the publisher; one without, or an error, is settled here. Two messages of one identity
+ * are never in hand together.
  *
- * A handler that ends, answers what is no answer, or is overdue is replaced after a back-off. What it had in hand is
- * charged as a worker's death is (source.h): it is redelivered, and in hand alone from then on. An entry that was
- * forgotten stays in hand without being open: its answer is dropped. One thread. */
+ * A handler that ends, writes a line that is no answer, or is overdue is replaced after a back-off. The entries that it
+ * had in hand are charged as for a worker's death (source.h): redelivered, and from then on in hand alone. The call of
+ * a forgotten entry stays in hand: its answer is dropped. One thread. */
 #ifndef WORKER_HANDLERS_H
 #define WORKER_HANDLERS_H
 
@@ -18,28 +19,28 @@
 
 struct handlers;
 
-/* The entry has an answer with updates, and is the callee's. */
+/* The entry has an answer with updates. The callee owns the entry from now on. */
 typedef void handlers_answered(void *context, struct entry *entry);
 
-/* They are started with the first step. */
+/* The processes are started with the first step. */
 struct handlers *handlers_new(const struct child *child, handlers_answered *answered,
                               void *context);
 void handlers_free(struct handlers *handlers); /* releases all entries */
 
 void handlers_add(struct handlers *handlers, const struct settings_handler *settings,
                   struct entry *entry);
-/* Releases what is of that source. */
+/* Releases the entries of that source. */
 void handlers_forget(struct handlers *handlers, const struct source *source);
-/* The worker ends: what waits is released, what is in hand may still be answered, then they are ended. */
+/* The worker ends: waiting entries are released. Entries in hand may still be answered; then the handlers are ended. */
 void handlers_stop(struct handlers *handlers);
-/* What is in hand is waited for no longer: it is released, and they are asked to end at once. */
+/* Releases the entries in hand, and asks the handlers to end at once. */
 void handlers_end(struct handlers *handlers);
 bool handlers_have_ended(const struct handlers *handlers);
 const char *handlers_trouble(const struct handlers *handlers); /* "" : none */
 
 void handlers_step(struct handlers *handlers, int64_t now_ms);
 int64_t handlers_deadline_ms(const struct handlers *handlers); /* -1: none */
-unsigned handlers_fds(const struct handlers *handlers);        /* at the most */
+unsigned handlers_fds(const struct handlers *handlers); /* the most that handlers_poll fills in */
 unsigned handlers_poll(const struct handlers *handlers, struct pollfd *fds);
 void handlers_process(struct handlers *handlers, const struct pollfd *fds, unsigned len);
 

@@ -97,7 +97,7 @@ int instance_lock(const struct settings_supervisor *settings, int slot, struct e
     char *path = xasprintf("%s/worker-%d.lock", dir, slot);
     int result = 0;
 
-    /* Never closed: the lock is the process's. */
+    /* Never closed: the lock stands until the process ends. */
     if (file_make_folders(dir) < 0)
         result = error_system(err, "making %s ([supervisor] state_dir)", dir);
     else if (lock_file(path, LOCK_EX | LOCK_NB) < 0)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So much longer is a window while the worker is behind: fewer updates leave it, and the hub, the time to catch up. */
+/* Windows last so much longer while the worker is behind: with fewer updates the worker and the hub catch up. */
 #define BEHIND_MS 1000
 
 struct lane *lane_new(struct bytes key, const struct settings_route *route)
@@ -41,7 +41,8 @@ void lane_free(struct lane *lane)
     free(lane);
 }
 
-/* The one that stands before it; NULL: it is the first. A short window is over before most others. */
+/* The lane behind which a window of that end belongs; NULL: it is the first. Searches from the nearer end of the
+ * list. */
 static struct lane *find_before(const struct lane_list *list, int64_t window_ms)
 {
     struct lane *last = list->head->prev, *before = NULL;
@@ -77,7 +78,7 @@ bool lane_list_has_unrefused(const struct lane_list *list)
     return false;
 }
 
-static void forgive(struct lane *lane)
+static void clear_blame(struct lane *lane)
 {
     lane->suspicion = (struct suspicion){0};
     lane->refused_at = 0;
@@ -91,14 +92,14 @@ struct entry *lane_pop(struct lane *lane)
 {
     struct entry *entry = lane->head;
 
-    forgive(lane);
+    clear_blame(lane);
     DL_DELETE(lane->head, entry);
     return entry;
 }
 
 void lane_go_on(struct lane *lane)
 {
-    forgive(lane);
+    clear_blame(lane);
     lane->head->answer->published++;
 }
 
@@ -121,7 +122,8 @@ static struct entry_left carried_at(const struct entry *entry, size_t number, bo
                                alone};
 }
 
-/* Before those that are left already. A batch is carried by its first message, a newest value by the last one. */
+/* Leaves the entry before those that are left already. A batch's entry is older than the carried ones, a newest value
+ * is younger. */
 static void leave_first(struct lane *lane, struct entry *entry, bool alone)
 {
     const struct entry_left own = {entry->source, entry->id, entry->redelivered, alone};
@@ -135,7 +137,7 @@ static void leave_first(struct lane *lane, struct entry *entry, bool alone)
     source_put_back(entry);
 }
 
-/* Behind those that are left already. */
+/* Leaves the entry behind those that are left already. */
 static void leave_last(struct lane *lane, struct entry *entry)
 {
     if (entry_is_batch(entry))
@@ -183,7 +185,8 @@ void lane_leave_one_before(struct lane *lane)
         leave_first(lane, before, false); /* two transports have one topic */
 }
 
-/* Its page has only ones that are published in place of others, and the first of them has the rest. */
+/* The page that is read has a value in place of a refused one, and lane->rest carries the older values of that
+ * source. */
 static bool has_rest_of(const struct lane *lane, const struct source *source)
 {
     return lane->reading_alone && lane->rest != NULL && lane->rest->source == source;
@@ -203,13 +206,13 @@ void lane_skip_one_before(struct lane *lane)
         leave_with_rest(lane, lane->rest);
 }
 
-/* It is aside, and the entry goes beyond the limit. */
+/* The lane is aside, and the entry has no room within the limit. */
 static bool is_beyond(const struct lane *lane, const struct entry *entry, size_t limit)
 {
     return lane->aside && !fits_aside(entry, limit);
 }
 
-/* Of a topic the newest value is kept, whatever the limit. */
+/* A newest value is kept in memory whatever the limit: there is one for each topic. */
 static void set_gathered_aside(struct lane *lane, size_t limit)
 {
     struct entry *gathered = lane->gathered;
@@ -260,7 +263,7 @@ void lane_add(struct lane *lane, struct entry *entry, size_t limit)
         source_set_aside(entry);
 }
 
-/* source NULL: of any. */
+/* source NULL: any source. */
 static void forget_left(struct lane *lane, const struct source *source)
 {
     if (source == NULL)
@@ -288,7 +291,7 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
             source_release(entry);
     }
     if (lane->head != first)
-        forgive(lane);
+        clear_blame(lane);
     if (lane->gathered != NULL && (source == NULL || lane->gathered->source == source)) {
         source_release(lane->gathered);
         lane->gathered = NULL;
@@ -298,7 +301,7 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
         lane->reading = NULL;
 }
 
-/* What is published together -------------------------------------------------------------------------- */
+/* Windows --------------------------------------------------------------------------------------------- */
 
 bool lane_gather_fits(const struct lane *lane, const struct entry *entry)
 {
@@ -315,7 +318,8 @@ static void open_window(struct lane *lane, struct entry *entry, int64_t now_ms)
         source_set_gathered(entry);
 }
 
-/* The last one that an entry carries is published if the entry is refused: no value that comes late may become it. */
+/* Keeps the newest value last. If it is refused, the last one that it carries is published: that must not be a value
+ * that merely came late. */
 static void add_latest(struct lane *lane, struct entry *entry)
 {
     struct entry *other = lane->gathered;
@@ -411,7 +415,7 @@ static struct lane *find_or_make(struct lanes *lanes, const struct entry *entry)
     return lane;
 }
 
-/* Its window is over, or another one begins: behind all that the lane has. */
+/* The window is over, or another one begins: its entry joins the lane's queue. */
 static void end_window(struct lanes *lanes, struct lane *lane)
 {
     lane_add(lane, lane_gather_take(lane), lanes->aside_max);
@@ -419,9 +423,10 @@ static void end_window(struct lanes *lanes, struct lane *lane)
         lanes_place(lanes, lane);
 }
 
-/* A redelivered message may be what killed its worker: a batch would hide which of them it was. Behind those that are
- * left it would be published before them. What goes beyond what lanes that are aside may hold is left, but for a value
- * that takes the place of another. */
+/* Whether the entry joins a window. Three cases do not:
+ * A redelivered message may have killed its worker, and a batch would hide which message it was.
+ * A batch behind entries that are left in Redis would be published before those.
+ * An entry without room among those set aside is left in Redis, unless it replaces another value. */
 static bool waits_for_window(const struct lanes *lanes, const struct lane *lane,
                              const struct entry *entry)
 {
@@ -502,7 +507,7 @@ int64_t lanes_resume(struct lanes *lanes, int64_t now_ms)
     return deadline;
 }
 
-/* Its head is on the wire, or its answer is not yet acted on. */
+/* The first entry's request is in flight, or answered and not settled. */
 static bool is_in_flight(const struct lanes *lanes, const struct lane *lane)
 {
     return lane->list == &lanes->flight || lane->list == &lanes->overdue ||
@@ -589,7 +594,7 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
     return 0;
 }
 
-/* What is read again stands before all that is left: it is not left once more. */
+/* An entry that was read again comes before all that are left, so it is never left once more. */
 static void append(struct lane *lane, struct entry *entry)
 {
     if (entry != NULL)
@@ -616,7 +621,7 @@ void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read)
     entry_ids_drop(&lane->left, read);
     if (read > 0)
         lane_skip_one_before(lane);
-    /* It has waited for its window, in the place of the one that was refused. */
+    /* The value replaces a refused one, which has waited for its window already: it is published at once. */
     if (lane_publish(lane) == PUBLISH_LATEST && lane->reading_alone && lane->left.len == 0)
         append(lane, lane_gather_take(lane));
     lane->reading = NULL;

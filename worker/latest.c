@@ -7,14 +7,14 @@
 
 #include <stdlib.h>
 
-/* What waits for an acknowledgement. More is not kept: Redis is away, or does not acknowledge either. */
+/* Bytes of last values that wait for an acknowledgement. If more come, Redis is away or answers nothing. */
 #define WAITING_MAX ((size_t)4 * 1024 * 1024)
 
 struct latest {
     int64_t limit;
     struct queue_batch added;
     struct queue_batch sent; /* and not acknowledged */
-    struct buf list;         /* of a batch, or a document */
+    struct buf list;         /* scratch: a batch's documents as an array, or one document */
     struct buf shortened;
     struct arena arena;
     struct queue *queue;
@@ -59,7 +59,7 @@ static void add_pair(struct latest *latest, struct bytes topic, struct bytes doc
     add_argument(&latest->added, document);
 }
 
-/* A message document in parts, raw. */
+/* The members of a message document, as raw JSON. */
 struct parts {
     struct bytes id;
     struct bytes topic;
@@ -106,7 +106,7 @@ static void add_shortened(struct latest *latest, struct bytes topic, const struc
     add_pair(latest, topic, buf_bytes(&latest->shortened));
 }
 
-/* payload_len: what the document stands for was so long; 0: it stands for itself. */
+/* payload_len: length of the payload that the document was made without; 0: the document is whole. */
 static void add_document(struct latest *latest, struct bytes document, size_t payload_len)
 {
     struct parts parts;

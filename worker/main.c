@@ -19,8 +19,8 @@
 
 #define TRANSPORTS_MAX    16
 #define READING_BYTES_MAX ((size_t)16 * 1024 * 1024)
-#define RELEASE_MS        1000 /* for leases and handlers, out of half of stop_timeout */
-#define FULL_MS           5000 /* what waits may fill a limit for a moment */
+#define RELEASE_MS        1000 /* for leases and handlers, part of the worker's half of stop_timeout */
+#define FULL_MS           5000 /* a limit may be full so long before it is reported */
 
 enum phase { WORKING, DRAINING, RELEASING, ENDED };
 
@@ -38,8 +38,9 @@ struct worker {
     int64_t started_ms;
     int64_t beat_ms;
     bool ready;
-    int64_t full_ms; /* since when what waits for the hub fills a limit; -1: it does not */
-    char full[120];  /* which one; "" : none, or not for long */
+    int64_t
+        full_ms; /* since when entries that wait for the hub fill a limit; -1: no limit is full */
+    char full[120]; /* the report of it, for the status; "" : none */
     struct log_fault full_fault;
 };
 
@@ -115,7 +116,7 @@ static uint64_t count_handled(const struct worker *worker, bool done)
     return count;
 }
 
-/* Resident memory in bytes, as memory_get_usage stands in for under PHP. */
+/* Resident memory in bytes: what --memory-limit is compared with, as memory_get_usage under PHP. */
 static int64_t resident_bytes(void)
 {
     long pages = 0;
@@ -129,7 +130,7 @@ static int64_t resident_bytes(void)
     return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
-/* Entries that take up room: asked for, or read and not acknowledged, but for those that wait for a row. */
+/* Entries that count against prefetch: asked for, or read and not acknowledged. Those that wait for a row don't. */
 static size_t count_open(const struct worker *worker)
 {
     const size_t *entries = worker->load.entries;
@@ -140,13 +141,13 @@ static size_t count_open(const struct worker *worker)
     return open;
 }
 
-/* They wait for the end of their windows, and then for the hub. */
+/* Entries that wait for the end of a window, and then for the hub. */
 static size_t count_gathered(const struct worker *worker)
 {
     return worker->load.entries[ENTRY_GATHERED] + worker->load.carried[ENTRY_GATHERED];
 }
 
-/* Read and not settled, though nothing but ids is kept of them. */
+/* Entries that are read and not settled, and of which only the ids are kept. */
 static size_t count_ids(const struct worker *worker)
 {
     return worker->load.carried[ENTRY_ASIDE] + publisher_lanes(worker->publisher)->left;
@@ -160,7 +161,7 @@ static size_t window_left(const struct worker *worker)
     return gathered < limit ? limit - gathered : 0;
 }
 
-/* A few at a time would cost Redis a multiple. */
+/* The fewest entries worth a reading: a few at a time cost Redis a multiple. */
 static size_t page_least(const struct settings_worker *settings)
 {
     int64_t least = settings->prefetch < settings->prefetch_window ? settings->prefetch
@@ -186,8 +187,7 @@ static bool is_behind(const struct worker *worker)
     return false;
 }
 
-/* How many further entries may be open now. Those set aside take no room from others, which must not wait
- * with them. */
+/* How many further entries may be open now. Entries that are set aside take no room, since others must go on. */
 static size_t room(const struct worker *worker)
 {
     const struct settings_worker *settings = &worker->child.settings->worker;
@@ -203,7 +203,7 @@ static size_t room(const struct worker *worker)
         if (left < limit)
             limit = (size_t)left;
         open += count_gathered(worker) + count_ids(worker);
-        /* Of several transports each may be asked before another has answered. */
+        /* Several transports may be asked before one answers: one entry each, so that the limit holds. */
         if (worker->readers_len > 1 && limit > open + 1)
             limit = open + 1;
     } else if (publisher_wants_beyond(worker->publisher)) {
@@ -216,7 +216,7 @@ static size_t room(const struct worker *worker)
     return limit == (size_t)settings->prefetch && room < page_least(settings) ? 0 : room;
 }
 
-/* For one reading. */
+/* The bytes that one reading may bring. */
 static size_t bytes_left(size_t limit, size_t held)
 {
     size_t left = held < limit ? limit - held : 0;
@@ -224,8 +224,8 @@ static size_t bytes_left(size_t limit, size_t held)
     return left < READING_BYTES_MAX ? left : READING_BYTES_MAX;
 }
 
-/* What is set aside has as many bytes to itself as all the others, and so have the ids of what lanes have left, or carry
- * while they are aside. */
+/* Entries that are set aside have a limit of `prefetch_bytes` of their own (load_is_crowded). So have the ids that
+ * lanes have left in Redis, or carry while they are aside. */
 static bool is_aside_full(const struct worker *worker)
 {
     size_t limit = (size_t)worker->child.settings->worker.prefetch_bytes;
@@ -248,7 +248,7 @@ static struct credit credit_of(const struct worker *worker)
                            .aside_bytes = bytes_left(limit, held[ENTRY_ASIDE])};
 }
 
-/* The setting that what waits for the hub has filled; NULL: there is room. */
+/* The setting whose limit is filled by entries that wait for the hub; NULL: there is room. */
 static const char *full_limit(const struct worker *worker)
 {
     const struct settings_worker *settings = &worker->child.settings->worker;
@@ -259,7 +259,7 @@ static const char *full_limit(const struct worker *worker)
     return window_left(worker) < page_least(settings) ? "prefetch_window" : NULL;
 }
 
-/* The breaker says for itself that nothing is read. */
+/* Not reported while the breaker is open, which is reported itself. */
 static void say_full(struct worker *worker, int64_t now_ms)
 {
     const char *limit = publisher_is_blocked(worker->publisher) ? NULL : full_limit(worker);
@@ -286,7 +286,7 @@ static void say_full(struct worker *worker, int64_t now_ms)
 
 static void begin_draining(struct worker *worker, int64_t now_ms, int exit_code)
 {
-    /* The consumers may have had the first half of it. */
+    /* The consumers may have used the first half of stop_timeout. */
     int64_t timeout = worker->child.settings->supervisor.stop_timeout_ms / 2;
 
     timeout -= timeout > 2 * RELEASE_MS ? RELEASE_MS : timeout / 2;
@@ -332,7 +332,7 @@ static bool is_drained(const struct worker *worker, int64_t now_ms)
     return publisher_is_drained(worker->publisher, now_ms);
 }
 
-/* The breaker is open: what has its 200 is acknowledged, the rest is handed over. */
+/* The breaker is open, no request is in flight, and all acknowledgements are sent: the other entries stay pending. */
 static bool is_settled(const struct worker *worker, int64_t now_ms)
 {
     if (!publisher_is_blocked(worker->publisher) || hub_busy(publisher_hub(worker->publisher)) > 0)
@@ -405,7 +405,7 @@ static void tell_state(struct worker *worker, int64_t now_ms)
     }
 }
 
-/* A transport of lower priority is read only while all above it have nothing. */
+/* A transport is read only while all transports of higher priority have nothing. */
 static void step(struct worker *worker, int64_t now_ms)
 {
     bool may_read = worker->phase == WORKING && (publisher_wants_another(worker->publisher) ||

@@ -76,7 +76,7 @@ size_t publication_append_document(const struct entry *entry, struct buf *docume
     return documents->capacity - before;
 }
 
-/* One that carries no documents is a batch of one. */
+/* An entry without documents is a batch of one. */
 static int make_batch(struct publication *publication, const struct entry *entry,
                       struct update *update, struct error *err)
 {
@@ -92,7 +92,7 @@ static int make_batch(struct publication *publication, const struct entry *entry
                         update, err);
 }
 
-/* The one that its handler's answer has come to. */
+/* The next update of the handler's answer. */
 static int make_answered(struct publication *publication, const struct entry *entry,
                          struct update *update, struct error *err)
 {

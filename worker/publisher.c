@@ -10,20 +10,21 @@
 
 #define BACKOFF_MIN_MS 20
 #define BACKOFF_MAX_MS 5000
-/* One that is tried with nothing else in flight holds the others up for no longer. */
+/* A message that is tried with nothing else in flight holds up the others for no longer than that. */
 #define TRIAL_MS 250
-/* Overdue requests that may be waited for, beside the window. */
+/* The most overdue requests that are waited for, beside the window. */
 #define OVERDUE_MAX 256
-/* After one failure or two among others a message is tried again soon; a hub that restarts needs longer. */
+/* After the first strike a message is tried again soon; after later ones a hub that restarts gets more time. */
 #define FIRST_PAUSE_MS 50
 #define NEXT_PAUSE_MS  500
-#define END_WAIT_MS                                                                                \
-    1500 /* an end, or a new connection to Redis, waits so long for an overdue answer */
+/* A worker that ends, or has a new connection to Redis, waits so long for an overdue answer. */
+#define END_WAIT_MS   1500
 #define WHY_SIZE      300
 #define LIMIT_DOUBLES 4 /* a limiter's pause: FIRST_PAUSE_MS, doubled so often */
 
-/* The next probe where a limiter opened the breaker: a message, for ours would use up what the limiter allows. Where two are
- * refused they may be limited alone: two of ours follow, the second of which a limiter of all would refuse. */
+/* What probes the hub next after a rate limiter opened the breaker. A message comes first, since our own probe would
+ * use up what the limiter allows. If two messages are refused, the limit may be on their topics alone: two probes of
+ * our own follow, of which a limiter for all would refuse the second. */
 enum limited { NOT_LIMITED, FIRST_MESSAGE, SECOND_MESSAGE, FIRST_PROBE, SECOND_PROBE };
 
 struct publisher {
@@ -36,19 +37,19 @@ struct publisher {
 
     struct lanes lanes;
 
-    uint64_t serial;  /* requests so far */
-    uint64_t passed;  /* the highest one that passed */
+    uint64_t serial;  /* number of the last request */
+    uint64_t passed;  /* highest number of a request that passed */
     size_t successes; /* in a row */
     size_t failures;  /* in a row */
     bool probing;     /* our own probe is in flight */
     uint64_t probe_serial;
     int64_t probed_ms;
-    bool giving_up; /* a request ends because others are to be sent: the hub has not failed */
-    unsigned probe_timeouts; /* in a row: the next one waits longer */
+    bool giving_up;          /* we end an overdue request ourselves: not a failure of the hub */
+    unsigned probe_timeouts; /* in a row: the next probe waits longer */
     bool probe_refused;      /* with 401 or 403: messages are the probes */
     enum limited limited;
-    bool refused_lately; /* the hub has refused since the last entry came */
-    struct lane *trial;  /* in flight as a probe, or as the only one; NULL: none */
+    bool refused_lately; /* the hub has refused something since the last entry came */
+    struct lane *trial;  /* in flight as a probe, or with nothing else in flight; NULL: none */
     int64_t trial_ms;
     int64_t wake_ms; /* -1: nothing is waited for but answers */
     char trouble[200];
@@ -131,7 +132,7 @@ static void set_aside(const struct publisher *publisher, struct lane *lane)
     lane_set_aside(lane, publisher->lanes.aside_max);
 }
 
-/* A batch that failed is published one message at a time, so that only the one to blame goes aside. */
+/* Messages of a failed batch are published one at a time, so that only the message to blame is set aside. */
 static void divide_batch(struct publisher *publisher, struct lane *lane, const char *why)
 {
     log_fault(&publisher->batch_fault, LOG_LEVEL_WARNING,
@@ -142,9 +143,9 @@ static void divide_batch(struct publisher *publisher, struct lane *lane, const c
     lanes_place(&publisher->lanes, lane);
 }
 
-/* What becomes of messages that were published together. True: they stay with the publisher. A newest value that failed
- * waits for another window, where a newer one may take its place. In the end it leaves alone, and the one before it is
- * published in place of all the others. */
+/* Decides about messages that were published together. True: they stay with the publisher. A newest value that failed
+ * waits for another window, where a newer value may replace it. After the last retry it alone is rejected, and the
+ * value before it is published in its place. */
 static bool keep_carried(struct publisher *publisher, struct lane *lane, enum verdict *verdict,
                          const char *why)
 {
@@ -168,7 +169,7 @@ static bool keep_carried(struct publisher *publisher, struct lane *lane, enum ve
     return false;
 }
 
-/* The head leaves its lane; the lane goes on with the next one, or ends. */
+/* Settles the lane's first entry; the lane goes on with the next one, or is freed. */
 static void finish(struct publisher *publisher, struct lane *lane, enum verdict verdict,
                    const char *why)
 {
@@ -183,12 +184,12 @@ static void finish(struct publisher *publisher, struct lane *lane, enum verdict 
     if (keep_carried(publisher, lane, &verdict, why))
         return;
     snprintf(text, sizeof(text), "%s", why);
-    /* A token that is not for one message of a topic is not for the next one. */
+    /* A token that does not allow one message of a topic does not allow the next. */
     uint64_t refused_at = verdict == VERDICT_RETRY ? lane->refused_at : 0;
     struct entry *entry = lane_pop(lane);
     lane->refused_at = refused_at;
     lanes_place(&publisher->lanes, lane);
-    settle_entry(entry, verdict, text); /* may well forget lanes */
+    settle_entry(entry, verdict, text); /* may free lanes */
 }
 
 static void finish_held(struct publisher *publisher)
@@ -219,7 +220,7 @@ static void pause_limited(struct publisher *publisher, struct lane *lane, int64_
     if (lane->limits < LIMIT_DOUBLES)
         lane->limits++;
     else
-        set_aside(publisher, lane); /* it may be this topic alone; else reading is to slow down */
+        set_aside(publisher, lane); /* the limit may be on this topic alone: others go on */
     if (pause_ms < after_ms)
         pause_ms = after_ms < BACKOFF_MAX_MS ? after_ms : BACKOFF_MAX_MS;
     pause_lane(publisher, lane, pause_ms);
@@ -249,7 +250,7 @@ static void give_verdict(struct publisher *publisher, struct lane *lane, enum ve
     finish(publisher, lane, verdict, text);
 }
 
-/* after_ms: with ON_LIMITED, for how long the limiter wants to be left alone; 0: it has not said. */
+/* after_ms: with ON_LIMITED, the pause that the limiter asks for; 0: it has not said. */
 static void tell(struct publisher *publisher, struct lane *lane, enum suspicion_event event,
                  int64_t after_ms)
 {
@@ -294,7 +295,7 @@ static void tell(struct publisher *publisher, struct lane *lane, enum suspicion_
     }
 }
 
-/* To all that are set aside and failed before that request was sent. */
+/* Tells all lanes that are set aside and failed before that request was sent. */
 static void tell_aside(struct publisher *publisher, enum suspicion_event event, uint64_t serial)
 {
     for (size_t left = publisher->lanes.aside.len; left > 0; left--) {
@@ -302,7 +303,7 @@ static void tell_aside(struct publisher *publisher, enum suspicion_event event, 
 
         if (lane == NULL || lane->failed_at >= serial)
             return;
-        lane_move(lane, &publisher->lanes.aside); /* if it stays there, behind the others */
+        lane_move(lane, &publisher->lanes.aside); /* to the end: each lane is looked at once */
         tell(publisher, lane, event, 0);
     }
 }
@@ -342,12 +343,12 @@ static void note_passed(struct publisher *publisher, uint64_t serial, bool was_p
         return;
     breaker_works(&publisher->breaker);
     publisher->trouble[0] = '\0';
-    /* Not for our own probe alone: beside messages that a limiter never lets pass it would be said each second. */
+    /* Not logged for our own probe alone: beside messages that a limiter never lets pass it would come each second. */
     if (publisher->fault.standing && publisher->successes > 0)
         log_fault_over(&publisher->fault, LOG_PLAIN, "The hub takes updates again");
 }
 
-/* So many in a row, and none passed: this is not one message. */
+/* So many failures in a row without a pass are the hub's, not a message's. */
 static bool are_too_many(const struct publisher *publisher)
 {
     return publisher->failures >= (publisher->window.size > 1 ? publisher->window.size : 2);
@@ -375,7 +376,9 @@ static void lane_failed(struct publisher *publisher, struct lane *lane, bool was
     bool refused = event == SUSPICION_ON_REFUSED || event == SUSPICION_ON_UNAUTHORIZED;
     bool topic_is_refused = refused && lane->refused_at > 0 && publisher->passed > lane->refused_at;
 
-    /* Of those that go into the failure transport at once not too many: the hub may have got worse again. */
+    /* Once a topic was refused with 400, 403 or 413, its further refusals are rejected at once. They count as
+     * failures, so that few messages are rejected if it is the hub that has got worse. A 401 ends in a retry, and
+     * does not count. */
     bool counts = event != SUSPICION_ON_UNAUTHORIZED || !topic_is_refused;
     struct bytes topic = lane->head->envelope.topic;
 
@@ -384,7 +387,7 @@ static void lane_failed(struct publisher *publisher, struct lane *lane, bool was
     publisher->failures += counts && !publisher->giving_up;
     publisher->refused_lately = publisher->refused_lately || refused;
     if (was_probe && !refused)
-        publisher->probe_refused = false; /* the hub may be away: ours is enough */
+        publisher->probe_refused = false; /* the hub may be away: our own probe is enough */
     tell(publisher, lane, event, result->retry_after_ms);
     enum limited before = publisher->limited;
     if (was_probe || (publisher->breaker.state == BREAKER_CLOSED && are_too_many(publisher)))
@@ -420,7 +423,7 @@ static void lane_answered(struct publisher *publisher, struct lane *lane,
     tell_aside(publisher, SUSPICION_ON_CONTRAST, serial);
 }
 
-/* Our own probes passed where a message was refused: what is limited lets the others go first. */
+/* Our own probes passed where messages were refused: the limit is on those topics, which pause while others go on. */
 static void pause_all_limited(struct publisher *publisher)
 {
     struct lane *next;
@@ -466,7 +469,7 @@ static void probe_answered(struct publisher *publisher, const struct hub_result 
         tell_aside(publisher, SUSPICION_ON_AT_WORK, serial);
     bool nothing_waits = publisher->lanes.aside.len == 0 &&
                          (publisher->lanes.flight.len == 0 || publisher->probe_refused);
-    /* Others have passed meanwhile, or nothing needs an answer any more. */
+    /* Ignored if later requests have passed, or if no lane waits for an answer any more. */
     if (is_closed && (publisher->passed > serial || nothing_waits))
         return;
     open_breaker(publisher, HUB_PROBE_ID, result);
@@ -492,7 +495,7 @@ static void send_own_probe(struct publisher *publisher)
     hub_send(publisher->hub, slot, HUB_PROBE_ID, short_timeout_ms(publisher), NULL);
 }
 
-/* False: the hub would refuse it whoever asks, and it has left. */
+/* False: no update can be made of the entry; it was rejected. */
 static bool send_lane(struct publisher *publisher, struct lane *lane)
 {
     size_t slot = hub_idle_slot(publisher->hub);
@@ -531,13 +534,13 @@ static void send_ready(struct publisher *publisher)
         } else if (send_lane(publisher, lane)) {
             left--;
         } else {
-            wake_at(publisher, clock_monotonic_ms()); /* for what is behind it in its lane */
+            wake_at(publisher, clock_monotonic_ms()); /* for the next entry of the lane */
         }
     }
 }
 
-/* Sends the first of them that may be sent, and waits for its answer. One that was never refused comes first,
- * even if its delivery must be counted first. */
+/* Sends the first lane of the list that may be sent, and waits for its answer. Lanes that were never refused come
+ * first, even if their delivery must be counted before. */
 static void send_trial(struct publisher *publisher, const struct lane_list *list)
 {
     bool refused = !lane_list_has_unrefused(list);
@@ -552,13 +555,13 @@ static void send_trial(struct publisher *publisher, const struct lane_list *list
             publisher->trial = lane;
             publisher->trial_ms = clock_monotonic_ms();
         } else {
-            wake_at(publisher, clock_monotonic_ms()); /* to try the next one */
+            wake_at(publisher, clock_monotonic_ms()); /* to try the next lane */
         }
         return;
     }
 }
 
-/* Half-open: ours, or a message where ours can't tell. */
+/* Half-open: sends our own probe, or a message where our own probe would tell nothing. */
 static void send_probe(struct publisher *publisher)
 {
     size_t waiting = publisher->lanes.ready.len + publisher->lanes.recalled.len;
@@ -576,14 +579,14 @@ static void send_probe(struct publisher *publisher)
         send_trial(publisher, &publisher->lanes.ready);
 }
 
-static void let_overdue(struct publisher *publisher, struct lane *lane, int64_t now_ms)
+static void mark_overdue(struct publisher *publisher, struct lane *lane, int64_t now_ms)
 {
     lane->due_ms = now_ms + END_WAIT_MS;
     lane_move(lane, &publisher->lanes.overdue);
     set_aside(publisher, lane);
 }
 
-/* Those that failed just before the breaker opened go one at a time. True while they hold up the others. */
+/* Lanes that failed just before the breaker opened are sent one at a time. True while they hold up the others. */
 static bool try_recalled(struct publisher *publisher, int64_t now_ms)
 {
     if (publisher->trial != NULL) {
@@ -591,7 +594,7 @@ static bool try_recalled(struct publisher *publisher, int64_t now_ms)
             wake_at(publisher, publisher->trial_ms + TRIAL_MS);
             return true;
         }
-        let_overdue(publisher, publisher->trial, now_ms);
+        mark_overdue(publisher, publisher->trial, now_ms);
         publisher->trial = NULL;
     }
     if (publisher->lanes.recalled.len == 0)
@@ -601,7 +604,7 @@ static bool try_recalled(struct publisher *publisher, int64_t now_ms)
     return true;
 }
 
-/* Something was set aside or is not answered, and no other message will give the contrast. */
+/* A lane is set aside or unanswered, and no other message in flight will give the contrast. */
 static bool is_probe_needed(struct publisher *publisher, int64_t now_ms)
 {
     const struct lane *oldest = publisher->lanes.aside.head;
@@ -636,7 +639,7 @@ static void give_up(struct publisher *publisher, const struct lane *lane)
     publisher->giving_up = false;
 }
 
-/* Too many are overdue, or what is set aside takes so much that nothing is read beside it. */
+/* Too many requests are overdue, or entries that are set aside take so much that nothing more is read. */
 static bool is_crowded(const struct publisher *publisher)
 {
     const struct lane *oldest = publisher->lanes.overdue.head;
@@ -646,7 +649,7 @@ static bool is_crowded(const struct publisher *publisher)
             load_is_crowded(oldest->head->source->total, publisher->lanes.aside_max));
 }
 
-/* What was sent later passes: such a request takes no place in the window. */
+/* A request is overdue once a later one has passed and its time is over: it then takes no place in the window. */
 static void note_overdue(struct publisher *publisher, int64_t now_ms)
 {
     int64_t overdue_ms = breaker_window_overdue_ms(&publisher->window);
@@ -657,7 +660,7 @@ static void note_overdue(struct publisher *publisher, int64_t now_ms)
             wake_at(publisher, lane->sent_ms + overdue_ms);
             break;
         }
-        let_overdue(publisher, lane, now_ms);
+        mark_overdue(publisher, lane, now_ms);
     }
     while (is_crowded(publisher))
         give_up(publisher, publisher->lanes.overdue.head);
@@ -677,7 +680,7 @@ static void advance(struct publisher *publisher, int64_t now_ms)
         break;
     case BREAKER_HALF_OPEN:
         if (!publisher->probing && publisher->trial == NULL)
-            send_probe(publisher); /* its count, or its pause, was waited for */
+            send_probe(publisher); /* the message had to wait for its delivery count or its pause */
         break;
     case BREAKER_CLOSED:
         send_closed(publisher, now_ms);
@@ -694,7 +697,7 @@ static void answered(void *context, void *owner, const struct hub_result *result
         probe_answered(publisher, result);
     else
         lane_answered(publisher, owner, result);
-    /* Its place is free: fill it without waiting for the next step. */
+    /* A place in the window is free: fill it without waiting for the next step. */
     if (publisher->breaker.state == BREAKER_CLOSED)
         send_closed(publisher, clock_monotonic_ms());
 }
@@ -708,7 +711,7 @@ void publisher_step(struct publisher *publisher, int64_t now_ms)
     wake_at(publisher, lanes_resume(&publisher->lanes, now_ms));
     note_overdue(publisher, now_ms);
     advance(publisher, now_ms);
-    /* Behind what is sent at once: a handler may have for long what is counted for it, and a death is to be of one. */
+    /* After sending: delivery counts are taken one at a time, and a handler may hold the one that it takes for long. */
     handlers_step(publisher->handlers, now_ms);
     stats_set(publisher->child->slot, STATS_BREAKER_OPEN, publisher_is_blocked(publisher));
 }

@@ -1,9 +1,9 @@
-/* Entries on their way to the hub: a lane a topic, lanes in turn, each with one request in flight at the most
- * and all together as many as the window allows. Who is blamed for what fails is suspicion.h's business,
- * whether anything is sent at all the breaker's. An entry that is done with is settled.
+/* Publishes entries to the hub and settles them. Each topic has a lane with one request in flight at the most; lanes
+ * take turns, and all together have as many requests in flight as the window allows. suspicion.h decides which message
+ * is blamed for a failure, and the breaker whether anything is sent.
  *
- * What is set aside may take `prefetch_bytes`. What goes beyond is released and left in Redis, behind its lane:
- * whoever reads takes it from there, in order, once the lane has nothing else. One thread. */
+ * Entries that are set aside may take `prefetch_bytes`. Further ones are released and left in Redis (lane->left); the
+ * reader reads them again, in order, once their lane has no other entries. One thread. */
 #ifndef WORKER_PUBLISHER_H
 #define WORKER_PUBLISHER_H
 
@@ -24,23 +24,23 @@ struct handlers *publisher_handlers(struct publisher *publisher);
 
 /* Finds the entry's route, which says whether it is dropped: publication_drops. */
 void publisher_match(struct publisher *publisher, struct entry *entry);
-/* To its handler first, if it has one. */
+/* Queues the entry for its handler, or, without one, for the hub. */
 void publisher_add(struct publisher *publisher, struct entry *entry);
 /* Sends what may be sent now. */
 void publisher_step(struct publisher *publisher, int64_t now_ms);
-/* Releases what is not in flight of that source, and forgets what is left of it. Gives up what the hub has left
- * unanswered for long while it answered others. */
+/* Releases the entries of that source that are not in flight, and forgets those that are left. Requests that are
+ * overdue for long are given up. */
 void publisher_forget(struct publisher *publisher, const struct source *source, int64_t now_ms);
-/* The worker ends: what waits for the hub is released, and stays pending. */
+/* The worker ends: entries that wait for the hub are released, and stay pending. */
 void publisher_stop(struct publisher *publisher);
-/* Nothing is in flight but what the hub has left unanswered for long while it answered others. */
+/* Nothing is in flight but requests that are overdue for long. */
 bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms);
 
 bool publisher_is_blocked(const struct publisher *publisher); /* the breaker is not closed */
-/* No topic that waits is without a refusal, and our own probe was refused: a message of another topic is needed. */
+/* The hub refused our own probe and every topic that waits: a message of another topic is needed as the probe. */
 bool publisher_wants_another(const struct publisher *publisher);
-/* Others may be read beside what is set aside. While the breaker is not closed, one page more after each refusal:
- * with a token that is wrong for all, memory fills slowly. */
+/* More entries may be read beside those that are set aside. While the breaker is not closed, that is one page after
+ * each refusal: with a token that is wrong for all topics, memory fills slowly. */
 bool publisher_wants_beyond(const struct publisher *publisher);
 const char *publisher_trouble(const struct publisher *publisher); /* "" : none */
 int64_t publisher_deadline_ms(const struct publisher *publisher); /* monotonic; -1: none */

@@ -14,22 +14,21 @@
 #define RECONNECT_MAX_MS 5000
 #define LEASE_WAIT_MS    1000
 #define LAST_READ_MS     100
-/* Acknowledgements that Redis does not have yet are worth a wait: without them what was published is
- * published again. Long enough for a connection that was cut or a server that changes over quickly,
- * short beside stop_timeout: longer would hold up an end that can settle nothing more. */
+/* How long a worker that ends waits for a Redis that is away. Without the acknowledgements, messages are published
+ * again. The time is enough for a cut connection or a quick fail-over, and short beside stop_timeout. */
 #define GIVE_UP_MS     1500
 #define PAGE           256  /* entries asked for at a time, at the most */
 #define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
 #define TOUCH_LEAST_MS 1000
-#define BEHIND         16 /* full readings in a row: a burst of some thousand entries is none of it */
+#define BEHIND         16 /* full readings in a row: more than a burst of some thousand entries */
 
 enum phase {
     DOWN,       /* until again_ms */
     CONNECTING, /* both connections */
     GROUP,      /* the consumer group is made if it is missing */
-    LEASE,      /* taken, or waited for */
-    QUIESCE,    /* what is on the wire to the hub comes home first */
-    PENDING,    /* what this consumer had pending is read */
+    LEASE,      /* the lease is taken, or waited for */
+    QUIESCE,    /* requests to the hub from before the connection broke are waited for */
+    PENDING,    /* this consumer's pending entries are read */
     RUNNING,
     RELEASING,
     RELEASED,
@@ -40,7 +39,7 @@ struct page {
     struct reader *reader;
     bool under_way;
     bool redelivered;
-    struct lane *lane; /* of the lane's page: NULL if the lane is gone */
+    struct lane *lane; /* lane_page: the lane; NULL if it is gone */
 };
 
 struct reader {
@@ -54,26 +53,26 @@ struct reader {
     enum phase phase;
     struct clock_backoff backoff;
     int64_t again_ms;
-    unsigned connected; /* of the two */
+    unsigned connected; /* connections of the two that stand */
     bool asked;         /* a request of this phase is unanswered */
     bool held_before;   /* this process has had the lease: a standing one is our own */
-    bool proven;        /* new entries could be read since it connected */
+    bool proven;        /* XREADGROUP has worked since we connected */
     bool stopped;
     bool renewing;
     int64_t renew_ms, touch_ms; /* when next, monotonic */
 
     struct stream_id pending_after; /* how far pending entries are read */
-    bool pending_is_ours;           /* all were new to this process, which has not died of them */
+    bool pending_is_ours; /* this process read all of them as new: none has killed a worker */
     struct page unread_page;
     struct page lane_page;
-    bool active;          /* the last step was free to read: only then are its deadlines ours */
-    bool had_room;        /* and there was room for more */
+    bool active;          /* the last step was free to read: else its deadlines don't matter */
+    bool had_room;        /* the last step had room for more entries */
     bool reading;         /* XREADGROUP is under way */
-    bool dry;             /* the last one brought nothing: the next may block */
-    size_t requested;     /* of the load */
+    bool dry;             /* the last XREADGROUP brought nothing: the next may block */
+    size_t requested;     /* this reader's part of load.requested */
     size_t full;          /* readings in a row that brought all that was asked for */
-    int64_t last_read_ms; /* stopped: how long the last one is waited for */
-    int64_t give_up_ms;   /* stopped, and Redis is away: how long it is waited for */
+    int64_t last_read_ms; /* stopped: until when the last XREADGROUP is waited for */
+    int64_t give_up_ms;   /* stopped, and Redis is away: until when it is waited for */
 };
 
 static void fail(void *context, int result, const struct error *err);
@@ -152,13 +151,14 @@ static void forget_all(struct reader *reader)
     reader->lane_page.lane = NULL;
 }
 
-/* What was new to us is so still when it is read again: neither a worker nor a handler has died of it. */
+/* Entries that were new to this process are so still when read again, unless a worker or a handler has died of one. */
 static bool is_pending_ours(const struct reader *reader)
 {
     if (reader->phase < PENDING)
         return reader->pending_is_ours; /* as when the last connection ended */
     return (reader->phase == RUNNING || reader->pending_is_ours) &&
-           !delivery_is_in_doubt(&reader->delivery) && !delivery_has_redelivered(&reader->delivery);
+           !delivery_claims_unanswered(&reader->delivery) &&
+           !delivery_has_redelivered(&reader->delivery);
 }
 
 /* why: valid until the connections are closed. */
@@ -188,7 +188,7 @@ static void break_off(struct reader *reader, const char *why)
     stats_set(source->child->slot, STATS_REDIS_CONNECTED, 0);
 }
 
-/* Redis said no to something that nothing goes on without, or is gone. */
+/* Redis is gone, or refused a command without which nothing goes on. */
 static void fail(void *context, int result, const struct error *err)
 {
     struct reader *reader = context;
@@ -248,7 +248,7 @@ static void group_made(void *context, int result, const struct error *err)
     source_look_for_groups(reader->source);
 }
 
-/* A connection that ended by itself; the next step sees to it. */
+/* A connection ended by itself; the next step breaks off. */
 static bool is_broken(const struct reader *reader)
 {
     if (reader->phase == DOWN || reader->phase == CONNECTING || reader->phase == RELEASED)
@@ -344,7 +344,7 @@ static void touch(void *context, const struct entry_left *left)
         send_touches(touches);
 }
 
-/* Nobody else is to take for idle what is open here, or left. */
+/* Resets the idle time of every entry that this worker has pending, so that no other consumer claims it. */
 static void touch_all(struct reader *reader)
 {
     struct source *source = reader->source;
@@ -357,7 +357,7 @@ static void touch_all(struct reader *reader)
     send_touches(&touches);
 }
 
-/* The lease, and what is pending under it. */
+/* Keeps the lease and the pending entries ours. */
 static void hold(struct reader *reader, int64_t now_ms)
 {
     renew(reader, now_ms);
@@ -443,7 +443,7 @@ static void read_unread(struct reader *reader, size_t count, const struct credit
     read_page(&reader->unread_page, ids, len, credit->bytes);
 }
 
-/* What a lane has left. Its bytes are those of what is set aside. */
+/* Reads a page of entries that a lane has left. Their bytes count among those set aside. */
 static void read_lane(struct reader *reader, const struct credit *credit)
 {
     struct page *page = &reader->lane_page;
@@ -469,7 +469,7 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     if (!reader->unread_page.under_way)
         set_requested(reader, 0);
     if (result < 0) {
-        /* Also when the stream is gone: the group is made anew. */
+        /* The stream may be gone: the new connection makes the group anew. */
         if (!reader->stopped)
             fail(reader, result, err);
         return;
@@ -488,13 +488,13 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
 static void read_new(struct reader *reader, size_t count, const struct credit *credit)
 {
     reader->reading = true;
-    /* One that waits for what may never come keeps no room from the others. */
+    /* A read that blocks may bring nothing: it takes no room from the other readers. */
     set_requested(reader, reader->dry ? 0 : count);
     queue_read_new(reader->queue, reader->source->consumer, count, credit->bytes,
                    reader->dry ? BLOCK_MS : 0, new_read, reader);
 }
 
-/* Entries that were to be rejected, once a row of theirs may wait again. */
+/* Entries that were to be rejected are read again, once there is room for their rows. */
 static void take_unwritten(struct reader *reader)
 {
     struct entry_ids *ids = &reader->source->unwritten;
@@ -533,7 +533,8 @@ static void run(struct reader *reader, int64_t now_ms, const struct credit *cred
     hold(reader, now_ms);
     delivery_step(&reader->delivery, now_ms);
     if (!credit->may_read || !credit->is_its_turn)
-        source_mark_healthy(reader->source); /* it is others that we wait for */
+        source_mark_healthy(
+            reader->source); /* we wait for the hub or another transport, not for Redis */
     if (credit->may_read)
         read_lane(reader, credit);
     if (reader->stopped || !credit->may_read || !credit->is_its_turn)
@@ -544,8 +545,7 @@ static void run(struct reader *reader, int64_t now_ms, const struct credit *cred
         read_pending(reader, credit);
 }
 
-/* A read that is under way when we stop may bring entries that are ours then: it is waited for, but a
- * read of an empty stream would only block. */
+/* A read that is under way when we stop may still deliver entries: it is waited for, but not for long. */
 static void end_last_read(struct reader *reader, int64_t now_ms)
 {
     if (!reader->reading || now_ms < reader->last_read_ms)
@@ -623,7 +623,7 @@ void reader_step(struct reader *reader, int64_t now_ms, const struct credit *cre
     if (reader->stopped)
         end_last_read(reader, now_ms);
     settle_step(source->settle, now_ms, source->open == NULL || reader->stopped);
-    /* What was asked goes out now, not after the next poll. */
+    /* Sends the requests of this step now, not after the next poll. */
     queue_process(source->writer, 0);
     queue_process(reader->queue, 0);
 }
@@ -666,7 +666,8 @@ void reader_release(struct reader *reader)
     source_uncount_all(source);
     source->leased = false;
     reader->phase = RELEASING;
-    queue_disconnect(reader->queue); /* nothing is delivered to a name that may go now */
+    queue_disconnect(
+        reader->queue); /* no entry is delivered to a consumer name that may be removed */
     queue_release_lease(source->writer, &reader->me, released, reader);
 }
 
@@ -720,7 +721,7 @@ static int64_t phase_deadline_ms(const struct reader *reader)
     }
     if ((reader->phase == DOWN || reader->phase == LEASE) && !reader->asked && wants_redis(reader))
         deadline = clock_earlier_ms(deadline, reader->again_ms);
-    /* Once it is past, it is others that are waited for. */
+    /* A give_up_ms that is past is no deadline. */
     if (reader->phase <= LEASE && reader->phase != GROUP && reader->stopped &&
         reader->give_up_ms > clock_monotonic_ms())
         deadline = clock_earlier_ms(deadline, reader->give_up_ms);
@@ -767,9 +768,9 @@ bool reader_is_quiet(const struct reader *reader)
     case RELEASED:
         return true;
     case LEASE:
-        return !reader->asked; /* another host's */
+        return !reader->asked; /* another host has the lease */
     case CONNECTING:
-        return reader->backoff.next_ms > 0; /* it was away */
+        return reader->backoff.next_ms > 0; /* Redis was away */
     case GROUP:
     case QUIESCE:
     case PENDING:

@@ -1,10 +1,10 @@
-/* What to read next from one transport: connections, lease, and the order of reading. That is: own pending
- * entries, due delayed ones, those of workers that are gone, those that were read and left in Redis, new ones.
+/* Reads one transport: connections, lease, and the order of reading. That order is: our own pending entries, delayed
+ * members that are due, entries of workers that are gone, entries that were read and left in Redis, new entries.
  *
- * Two connections: one that may block in XREADGROUP, and the source's writer. When either breaks both are
- * made anew after a back-off, what has not been sent to the hub is forgotten, and what this consumer has
- * pending is read again. A reading keeps no more bytes than the credit allows, and one entry at the least: the
- * others are left in Redis and read again by their ids. One thread. */
+ * There are two connections: one that may block in XREADGROUP, and the source's writer. When either breaks, both are
+ * made anew after a back-off. Entries that are not sent to the hub are then forgotten, and this consumer's pending
+ * entries are read again. A reading keeps as many bytes as the credit allows, and one entry at the least. The other
+ * entries are left in Redis and read again by their ids. One thread. */
 #ifndef WORKER_READER_H
 #define WORKER_READER_H
 
@@ -21,13 +21,13 @@ struct reader;
 /* What may be read in one step. */
 struct credit {
     bool may_read;    /* the hub takes updates */
-    bool is_its_turn; /* no transport of higher priority has anything */
+    bool is_its_turn; /* no transport of higher priority has entries */
     size_t entries;
     size_t bytes;
-    size_t aside_bytes; /* of what lanes have left */
+    size_t aside_bytes; /* for entries that lanes have left in Redis */
 };
 
-/* instance: who we are, for the lease and the consumer's name. total: of all readers. */
+/* instance: this worker's instance id, for the lease and the consumer's name. total: shared by all readers. */
 MUST_CHECK int reader_new(struct reader **reader, const struct child *child,
                           const struct settings_transport *transport, const char *instance,
                           struct load *total, struct publisher *publisher,
@@ -47,12 +47,14 @@ void reader_process(struct reader *reader, const struct pollfd *fds, unsigned le
 int64_t reader_deadline_ms(const struct reader *reader); /* monotonic; -1: none */
 
 const struct source *reader_source(const struct reader *reader);
-bool reader_is_running(const struct reader *reader); /* connected, leased, past what was pending */
-bool reader_is_behind(const struct reader *reader); /* more waits in Redis, and has for some time */
-bool reader_is_quiet(const struct reader *reader);  /* waits for new entries and has none */
-/* Nothing to acknowledge, and no open entry but those set aside; without_rows: and those that wait for a row. */
+bool reader_is_running(const struct reader *reader); /* connected, with the lease, reading works */
+bool reader_is_behind(
+    const struct reader *reader); /* more entries have waited in Redis for some time */
+bool reader_is_quiet(const struct reader *reader); /* waits for new entries and has none */
+/* Nothing is left to acknowledge, and no entry is open but those set aside. without_rows: entries that wait for a row
+ * in the failure transport don't count either. */
 bool reader_is_idle(const struct reader *reader, bool without_rows);
-/* Stopped, and Redis is away for so long that nothing is settled any more. */
+/* Stopped, and Redis has been away for so long that nothing more will be settled. */
 bool reader_is_lost(const struct reader *reader, int64_t now_ms);
 
 #endif

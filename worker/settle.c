@@ -18,26 +18,26 @@
 #define EXCEPTION_PASSING BYTES("RuntimeException")
 #define EXCEPTION_FINAL                                                                            \
     BYTES("Symfony\\Component\\Messenger\\Exception\\UnrecoverableMessageHandlingException")
-/* Without a failure transport a message that can't be handled is put off for so long, again and again:
- * better than losing it. */
+/* Without a failure transport a message that can't be handled is retried after so long, without end, so that it is not
+ * lost. */
 #define PUT_OFF_MS      (INT64_C(3600) * 1000)
 #define REFUSED_WAIT_MS 1000
-/* While more is to come so many acknowledgements go together, or what came in so long: a few at a time
- * they cost Redis as much as the reading. */
+/* So many acknowledgements are sent together, or those of so long: a few at a time cost Redis as much as the
+ * reading. */
 #define TOGETHER    128
 #define TOGETHER_MS 10
 
-/* Ids on their way out. */
+/* Ids that are to be acknowledged. */
 struct acknowledgements {
     struct settle *settle;
-    struct latest *latest; /* goes before them; NULL: none is kept */
+    struct latest *latest; /* sent before the acknowledgements; NULL: last values are not kept */
     struct stream_id *ids;
     size_t len;
     size_t capacity;
-    size_t under_way; /* the first so many are */
-    bool remove;
-    int64_t due_ms;   /* of the others: not later than that */
-    int64_t again_ms; /* refused: not before then */
+    size_t under_way; /* the first so many are sent and unanswered */
+    bool remove;      /* XDEL as well */
+    int64_t due_ms;   /* the others are sent not later than that */
+    int64_t again_ms; /* after a refusal: not sent before then */
 };
 
 struct settle {
@@ -45,9 +45,9 @@ struct settle {
     struct queue *queue; /* the source's writer */
     const char *transport;
     struct failures *failures;
-    bool forget_latest; /* last values are no longer kept: those in Redis go once it is connected */
-    struct envelope_format format; /* of what is written into the failure transport */
-    bool as_it_came;               /* in the serializer of the entry */
+    bool forget_latest; /* last values are not kept: those in Redis are removed on connecting */
+    struct envelope_format format; /* of rows in the failure transport */
+    bool as_it_came;               /* rows keep the entry's serializer */
     struct retry_strategy strategy;
     struct acknowledgements done;
     struct acknowledgements rejected;
@@ -61,7 +61,7 @@ struct settle {
     struct log_fault trimmed_fault;
 };
 
-/* The consumer dispatches to the first transport. What others bring has no last value: the monitor reads one hash. */
+/* The consumer dispatches to the first transport. Only that one has last values: the monitor reads one hash. */
 static void open_latest(struct settle *settle, const struct settings_transport *transport)
 {
     const struct settings *settings = settle->source->child->settings;
@@ -143,7 +143,7 @@ static void acknowledge(struct acknowledgements *list, struct stream_id id)
     list->ids[list->len++] = id;
 }
 
-/* The entry leaves the worker, whatever became of it. */
+/* The entry leaves the worker with this outcome. */
 static void leave(struct settle *settle, struct entry *entry, enum stats_counter outcome)
 {
     stats_add(settle->source->child->slot, outcome, 1);
@@ -154,7 +154,7 @@ static void leave(struct settle *settle, struct entry *entry, enum stats_counter
     source_release(entry);
 }
 
-/* What the entry carries was published with it, or has it in its place. */
+/* The carried entries were published with this one (batch), or replaced by it (latest): they are done too. */
 static void settle_carried(struct entry *entry)
 {
     struct settle *settle = entry->source->settle;
@@ -180,7 +180,7 @@ static void done(struct settle *settle, struct entry *entry)
         stats_observe(settle->source->child->slot, STATS_END_TO_END_US,
                       clock_wall_us() - entry->envelope.received_us);
     acknowledge(&settle->done, entry->id);
-    /* Before the next one is counted and sent: if that one kills us, this one was not at hand. */
+    /* Acknowledged before the next delivery is counted: if the next message kills us, this one is not charged. */
     if (entry->counted)
         settle->done.due_ms = 0;
     leave(settle, entry, STATS_HANDLED_DONE);
@@ -213,7 +213,7 @@ void settle_rejected(struct entry *entry)
     leave(settle, entry, STATS_HANDLED_REJECT);
 }
 
-/* The stamps of a failure; the texts live as long as the caller's. */
+/* The stamps of a failure. The caller's texts must outlive the result. */
 static struct stamp_failure describe(const struct entry *entry, const char *cause,
                                      const char *id_text, const char *entry_text)
 {
@@ -240,7 +240,7 @@ static void retried(void *context, int result, int64_t number, const struct erro
         leave(call.settle, call.entry, STATS_HANDLED_RETRY);
         return;
     }
-    /* Not ours any more: somebody else is at it. No answer, or no: it is pending and is read again. */
+    /* Either another consumer has the entry, or the command failed and the entry, still pending, will be read again. */
     source_release(call.entry);
     if (result < 0)
         source_fail(call.settle->source, result, err);
@@ -274,7 +274,7 @@ static void send_retry(struct settle *settle, struct entry *entry, const char *c
                 buf_bytes(&settle->member), retried, call);
 }
 
-/* Into the failure transport with what is in settle->body and settle->headers. */
+/* Gives the row in settle->body and settle->headers to the failure transport. */
 static void reject_with(struct settle *settle, struct entry *entry, const char *name,
                         const char *cause)
 {
@@ -282,13 +282,13 @@ static void reject_with(struct settle *settle, struct entry *entry, const char *
                        log_text("error", cause)),
               "Message on \"%.*s\" goes to the failure transport: %s",
               BYTES_ARG(entry->envelope.topic), cause);
-    /* What was sent again from the failure transport gets a row of its own: the one that it came from may still
-     * be there, and goes. */
+    /* A message that was sent again from the failure transport gets a new row: the row that it came from may still be
+     * there, and is about to be removed. */
     struct buf identity = {0};
     if (entry_identity_is_ours(entry->identity) && !entry->envelope.redriven) {
         buf_append(&identity, BYTES("\"X-Mqtt-Id\":"));
         if (json_quote_php(&identity, entry->identity) < 0)
-            buf_free(&identity); /* not in the headers either */
+            buf_free(&identity); /* the headers don't have it either */
     }
     source_set_failing(entry);
     failures_add(settle->failures, entry, name, &identity, &settle->body, &settle->headers);
@@ -302,7 +302,7 @@ static void put_off(struct settle *settle, struct entry *entry, const char *caus
     send_retry(settle, entry, cause, PUT_OFF_MS);
 }
 
-/* No further row may wait: the entry is left in Redis, and comes here again when one may. */
+/* If no more rows may wait, leaves the entry in Redis, to be read again when there is room. */
 static bool leave_if_full(struct settle *settle, struct entry *entry)
 {
     if (!failures_are_full(settle->failures))
@@ -316,7 +316,7 @@ static bool leave_if_full(struct settle *settle, struct entry *entry)
     return true;
 }
 
-/* The row's stamps; name is the entry's, and becomes part of the row. */
+/* The row's stamps, which include the entry's name; name must outlive the result. */
 static struct stamp_failure describe_row(const struct entry *entry, const char *cause,
                                          const char *id_text, char name[ENTRY_NAME_SIZE])
 {
@@ -441,7 +441,7 @@ static void acknowledged(void *context, int result, const struct error *err)
 
     list->under_way = 0;
     if (result < 0) {
-        /* Kept: they go out again with the next ones; over a new connection at once. */
+        /* The ids are kept and sent again: after a pause, or at once over a new connection. */
         if (queue_is_connected(list->settle->queue))
             list->again_ms = clock_monotonic_ms() + REFUSED_WAIT_MS;
         source_report_error(list->settle->source, ERROR_ACKNOWLEDGE, err);

@@ -79,7 +79,7 @@ void source_set_state(struct entry *entry, enum entry_state state)
     add_load(entry);
 }
 
-/* It is no longer the one whose count may be taken back. */
+/* The entry's count can no longer be taken back by itself. */
 static void forget_count(struct entry *entry)
 {
     struct source *source = entry->source;
@@ -142,7 +142,7 @@ bool source_can_count(const struct source *source)
     return source->leased && queue_is_connected(source->writer);
 }
 
-/* The one before it holds up others no longer. */
+/* The entry that was counted before is set aside, so that it holds up no other. */
 static void set_counted(struct entry *entry)
 {
     struct source *source = entry->source;
@@ -162,7 +162,7 @@ static void counted(void *context, int result, const struct error *err)
     source->is_counting = false;
     source->counting = NULL;
     if (result < 0) {
-        source_fail(source, result, err); /* it is pending, and will be read again */
+        source_fail(source, result, err); /* the entry is pending, and will be read again */
         return;
     }
     if (entry == NULL || !source_can_count(source))
@@ -180,7 +180,8 @@ bool source_count_delivery(struct entry *entry)
         return true;
     if (source->is_counting || !source_can_count(source))
         return false;
-    /* One at a time, as all others are by the order of reading: the next one did not kill the worker. */
+    /* Only one such entry may be counted at a time, or a death would be charged to several. The order of reading
+     * ensures that for entries in other states. */
     if ((entry->state == ENTRY_GATHERED || entry->state == ENTRY_WAITING) &&
         source->counted != NULL)
         return false;
@@ -229,7 +230,7 @@ void source_uncount_all(struct source *source)
         source_uncount(entry);
 }
 
-/* The entry stands for the other one, whose ids it has taken over. */
+/* The entry has taken over the other one's ids and replaces it. */
 static void replace(struct entry *entry, struct entry *other)
 {
     entry->redelivered = entry->redelivered || other->redelivered;
@@ -296,7 +297,7 @@ void source_set_gathered(struct entry *entry)
 void source_set_failing(struct entry *entry)
 {
     forget_count(entry);
-    entry->counted = false; /* that count stands until the row is written */
+    entry->counted = false; /* the count in Redis stands until the row is written */
     remove_load(entry);
     entry_drop_value(entry);
     entry->state = ENTRY_FAILING;
@@ -346,7 +347,7 @@ static void groups_read(void *context, int result, const struct bytes *names, si
 
     (void)err;
     if (result < 0)
-        return; /* a server that does not tell is not pressed, and what it told before stands */
+        return; /* XINFO may be forbidden; an earlier warning stands */
     for (size_t i = 0; i < len; i++)
         if (!bytes_equal_text(names[i], ours))
             buf_printf(&others, "%s%.*s", others.len > 0 ? ", " : "", BYTES_ARG(names[i]));
@@ -372,7 +373,7 @@ void source_look_for_groups(struct source *source)
 
 void source_report_error(struct source *source, enum source_error about, const struct error *err)
 {
-    /* A connection that broke is dealt with as a whole. */
+    /* If the connection broke, the reader handles that as one fault. */
     if (!queue_is_connected(source->writer))
         return;
     snprintf(source->error[about], sizeof(source->error[about]), "%s", err->text);

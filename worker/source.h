@@ -1,10 +1,10 @@
-/* One transport as an entry needs it: where it is acknowledged, what of it is open and in which state, its
- * delivery count, and how the transport is doing. What is read, and when, is reader.h's business.
+/* The transport that an entry came from: its connection for acknowledgements, its open entries by state, their delivery
+ * counts, and its health. What is read, and when, is reader.h's business.
  *
- * A redelivered entry is counted in Redis with one more delivery before it is handled: one that kills its worker
- * goes to the failure transport after `delivery_limit` deaths. The count is taken back while we merely wait
- * for the hub: who is killed then did not die of it. It is kept in Redis, where whoever takes the entry
- * over finds it. The fields may be read by anybody; they are changed here and by the reader. One thread. */
+ * A redelivered entry gets one more delivery in Redis before it is handled. So a message that kills its workers goes to
+ * the failure transport after `delivery_limit` deaths. The count is taken back while the entry merely waits for the
+ * hub: a worker that is killed then did not die of it. Redis keeps the count for whichever worker claims the entry.
+ * Other files may read the fields; only source.c and the reader change them. One thread. */
 #ifndef WORKER_SOURCE_H
 #define WORKER_SOURCE_H
 
@@ -15,28 +15,28 @@
 
 struct settle;
 
-/* Open entries of all sources, their bytes, and how many they carry, by state. */
+/* Open entries of all sources, their bytes, and the entries that they carry, by state. */
 struct load {
     size_t entries[ENTRY_STATES];
     size_t bytes[ENTRY_STATES];
     size_t carried[ENTRY_STATES];
-    size_t requested; /* asked for and not yet here */
+    size_t requested; /* asked of Redis and not yet here */
 };
 
-/* Neither set aside, nor of a window, nor waiting for a row. */
+/* The sum of the states that are neither aside, gathered nor failing. */
 static inline size_t load_at_hand(const size_t by_state[ENTRY_STATES])
 {
     return by_state[ENTRY_QUEUED] + by_state[ENTRY_WAITING] + by_state[ENTRY_HANDLING] +
            by_state[ENTRY_CURRENT];
 }
 
-/* What is set aside has twice as many bytes as it may have: each lane keeps its first entry, whatever the limit. */
+/* Entries that are set aside take twice the limit. They can exceed it, since each lane keeps its first entry. */
 static inline bool load_is_crowded(const struct load *load, size_t limit)
 {
     return load->bytes[ENTRY_ASIDE] / 2 >= limit;
 }
 
-/* What can be refused while the rest goes on; it shows as trouble until it is cleared. */
+/* Commands that Redis may refuse while reading goes on. The error shows as trouble until it is cleared. */
 enum source_error {
     ERROR_ACKNOWLEDGE,
     ERROR_RENEW,
@@ -46,36 +46,36 @@ enum source_error {
     SOURCE_ERRORS
 };
 
-/* Redis said no to something that nothing goes on without, or is gone. */
+/* Redis is gone, or refused a command without which nothing goes on. */
 typedef void source_broken(void *context, int result, const struct error *err);
 
-/* Who had the entry in hand has died: it is to be handled alone. */
+/* The handler that had the entry in hand has died: the entry is to be handled alone. */
 typedef void source_redeliver(void *context, struct entry *entry);
 
 struct source {
     const struct child *child;
     struct queue *writer; /* a connection for everything but reading what is new */
     char *consumer;
-    bool leased; /* the consumer name is ours, and with it what Redis counts of its entries */
+    bool leased; /* we have the lease: the consumer name and its delivery counts are ours */
     source_broken *broken;
     source_redeliver *redeliver;
     void *context;
     struct settle *settle;
 
-    struct entry *open;           /* all that is read and not settled */
-    size_t entries[ENTRY_STATES]; /* that are open, by state */
+    struct entry *open;           /* entries that are read and not settled */
+    size_t entries[ENTRY_STATES]; /* open entries by state */
     struct load *total;
-    struct entry_ids unread;    /* to be read before anything new */
-    struct entry_ids unwritten; /* rejected while no more rows could wait */
-    struct entry *counted;  /* the last one whose delivery was counted, until it is settled, waits,
-                               or is a handler's */
-    struct entry *counting; /* is being counted; NULL: none, or it is gone */
-    bool is_counting;       /* the answer is not here yet */
+    struct entry_ids unread;    /* to be read before new entries */
+    struct entry_ids unwritten; /* to be rejected, but no more rows may wait now */
+    /* The entry whose delivery was counted last. NULL once it is settled, waits for the hub, or is with a handler. */
+    struct entry *counted;
+    struct entry *counting; /* its count is under way; NULL: none, or the entry is gone */
+    bool is_counting;       /* Redis has not answered the count yet */
     int64_t counted_ms;
     uint64_t handled;
-    uint64_t failed; /* of the handled ones */
-    int64_t due_ms;  /* the delayed set is looked through then; monotonic */
-    size_t largest;  /* bytes of the largest value of late */
+    uint64_t failed; /* handled entries that were not done */
+    int64_t due_ms;  /* next look into the delayed set; monotonic */
+    size_t largest;  /* bytes of the largest value lately */
 
     char trouble[200]; /* why nothing is read; "" : none */
     struct log_fault fault;
@@ -95,49 +95,50 @@ const char *source_stream(const struct source *source);
 
 void source_open(struct source *source, struct entry *entry, enum entry_state state);
 void source_set_state(struct entry *entry, enum entry_state state);
-/* It waits for the hub: its count is taken back until it is sent again, and others go on beside it, for all the
- * time until it is settled. */
+/* The entry waits for the hub, until it is settled, and other entries go on. Its count is taken back until it is sent
+ * again. */
 void source_set_aside(struct entry *entry);
-/* Its count is taken back until its window is over. What is aside stays aside. */
+/* The entry waits for the end of a window, and its count is taken back. An entry that is aside stays aside. */
 void source_set_gathered(struct entry *entry);
-/* It waits for its row, without its value. */
+/* The entry waits for its row in the failure transport; its value is freed. */
 void source_set_failing(struct entry *entry);
-/* Of a batch: `other` of the same source, which carries nothing, is published with the entry. It is released. */
+/* Batch: the entry carries `other`, which has the same source and carries nothing. `other` is released. */
 void source_carry(struct entry *entry, struct entry *other);
-/* Of `latest`: the entry is published in place of `other` of the same source, and of what that carries. They stand
- * before all that the entry carries already. Aside if either is. `other` is released. */
+/* Latest: the entry is published in place of `other`, which has the same source, and of those that `other` carries.
+ * They come before those that the entry carries already. The entry is aside if either is. `other` is released. */
 void source_conflate(struct entry *entry, struct entry *other);
-void source_add_bytes(struct entry *entry, size_t bytes); /* it holds so many more */
-/* What it carries is forgotten: it is acknowledged, or read again. */
+void source_add_bytes(struct entry *entry, size_t bytes); /* the entry holds so many bytes more */
+/* The entry no longer carries others: they are acknowledged, or will be read again. */
 void source_uncarry(struct entry *entry);
-/* An entry without its value in place of what that one carries: the last of it, which carries the others; it is aside.
- * NULL: that one carries nothing. */
+/* Takes the carried ids off the entry: returns a new entry for the last id, without a value and aside, which carries
+ * the others. NULL: the entry carries nothing. */
 struct entry *source_take_carried(struct entry *entry);
-void source_release(struct entry *entry); /* it is open no longer, and its memory is given back */
-/* The same, and nobody died of it: it stays pending. */
+void source_release(struct entry *entry); /* the entry is no longer open, and is freed */
+/* Takes the entry's count back and releases it: it stays pending, and was not the cause of a death. */
 void source_put_back(struct entry *entry);
-/* It has left with an outcome. */
+/* An entry has left with an outcome. */
 void source_handled(struct source *source, bool done);
-/* The delayed set has one more, due then (wall ms). */
+/* The delayed set has one more member, due then (wall ms). */
 void source_will_be_due(struct source *source, int64_t due_ms);
 
-/* The consumer name is ours, and Redis is there. */
+/* We have the lease, and Redis is connected. */
 bool source_can_count(const struct source *source);
-/* Before anything is done with the entry: true if it is counted, or needs no count. Else that is asked for; ask
- * again with the next step. */
+/* To be called before an entry is sent or handled: true if its delivery is counted, or needs no count. Else the count
+ * is asked of Redis; call again in the next step. */
 bool source_count_delivery(struct entry *entry);
-/* The same before the hub's answer is acted on; without Redis, where nothing can be counted, true. */
+/* As source_count_delivery, before the hub's answer is acted on. Also true without Redis, where nothing can be
+ * counted. */
 bool source_may_settle(struct entry *entry);
-/* Its handler has answered: from now on it waits for the hub. */
+/* The entry's handler has answered: from now on the entry waits for the hub. */
 void source_wait_for_hub(struct entry *entry);
-/* Who had it in hand has died: its count stands, and from now on it is a redelivered one. */
+/* The handler that had the entry in hand has died: the count stands, and the entry is now a redelivered one. */
 void source_charge_delivery(struct entry *entry);
-/* It is not begun after all: its count is taken back. */
+/* The entry is not begun after all: its count is taken back. */
 void source_uncount(struct entry *entry);
-/* The lease is about to be given back: no count stands. */
+/* Before the lease is given back: all counts are taken back. */
 void source_uncount_all(struct source *source);
 
-/* How many to ask for, so that about so many bytes come. */
+/* How many entries to ask for, so that about so many bytes come. */
 size_t source_page_size(const struct source *source, size_t max, size_t bytes);
 void source_learn_size(struct source *source, size_t largest);
 
@@ -145,7 +146,7 @@ void source_learn_size(struct source *source, size_t largest);
 
 void source_fail(struct source *source, int result, const struct error *err);
 void source_mark_healthy(struct source *source);
-/* Says loudly if another consumer group reads the stream, whose entries we delete. */
+/* Logs an error if another consumer group reads the stream, for which our XDEL removes entries too. */
 void source_look_for_groups(struct source *source);
 void source_report_error(struct source *source, enum source_error about, const struct error *err);
 void source_clear_error(struct source *source, enum source_error about);

@@ -8,8 +8,8 @@ struct cell {
 #define STATE(name)             [SUSPICION_##name]
 #define ON(event, next, action) [SUSPICION_ON_##event] = {SUSPICION_##next, SUSPICION_##action}
 
-/* A cell that is not named changes nothing: its next state is CLEAR and its action NOTHING, which no named
- * cell has. */
+/* A cell that is not named changes nothing. It is zero: next state CLEAR with action NOTHING, which no named cell
+ * has. */
 static const struct cell TABLE[SUSPICION_STATES][SUSPICION_EVENTS] = {
     STATE(CLEAR) = {ON(SEND, SENT, NOTHING)},
     STATE(SENT) = {ON(PASSED, CLEAR, DONE), ON(FAILED, FAILED, SET_ASIDE),

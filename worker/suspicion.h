@@ -1,6 +1,6 @@
-/* Who is to blame when an update does not pass: the hub, or this update? Told by contrast alone: an update
- * is blamed only if another one, an entry's or our own probe, was sent after its failure and passed.
- * One table, state of a lane's head × event → state and action. Pure: no clock, no I/O.
+/* Decides whether the hub or an update is to blame when the update does not pass. Only contrast tells: an update is
+ * blamed only if another update, or our own probe, was sent after its failure and passed.
+ * One table: state of a lane's first entry × event → state and action. Pure: no clock, no I/O.
  *
  *   in flight:      PASSED      FAILED        LIMITED       REFUSED  UNAUTHORIZED
  *   SENT            CLEAR done  FAILED        PAUSED pause  REFUSED  UNAUTHORIZED
@@ -14,9 +14,9 @@
  *
  *   SEND: from CLEAR to SENT, from RECALLED and PAUSED to ALONE. No other cell changes anything.
  *
- * What failed among others when the hub went down is RECALLED: tried first, with nothing else in flight. What
- * failed ALONE keeps its place: it may be what brings the hub down, and the first update that passes afterwards
- * tells. The last strike ends in RETRY (breaker_window_strikes). A limiter's answer blames nobody. */
+ * An update that failed among others before the hub went down is RECALLED: tried first, with nothing else in flight. An
+ * update that failed ALONE keeps its state: it may bring the hub down, and the first update that passes afterwards
+ * tells. The last strike ends in RETRY (breaker_window_strikes). A rate limiter's answer blames no update. */
 #ifndef WORKER_SUSPICION_H
 #define WORKER_SUSPICION_H
 
@@ -25,13 +25,13 @@
 enum suspicion_state {
     SUSPICION_CLEAR,
     SUSPICION_SENT,
-    SUSPICION_FAILED,       /* nothing that was sent since has passed */
-    SUSPICION_REFUSED,      /* likewise: 400, 403, 413 */
-    SUSPICION_UNAUTHORIZED, /* likewise: 401 */
+    SUSPICION_FAILED,       /* no later update has passed yet */
+    SUSPICION_REFUSED,      /* 400, 403 or 413, and no later update has passed yet */
+    SUSPICION_UNAUTHORIZED, /* 401, and no later update has passed yet */
     SUSPICION_RECALLED,     /* failed shortly before the breaker opened */
     SUSPICION_PAUSED,       /* blamed, or limited: waits for its time */
     SUSPICION_ALONE,        /* sent once more, with a short time-out */
-    SUSPICION_FAILED_ALONE, /* and nothing that was sent since has passed */
+    SUSPICION_FAILED_ALONE, /* failed again, and no later update has passed yet */
     SUSPICION_STATES
 };
 
@@ -42,18 +42,18 @@ enum suspicion_event {
     SUSPICION_ON_LIMITED,
     SUSPICION_ON_REFUSED,
     SUSPICION_ON_UNAUTHORIZED,
-    SUSPICION_ON_CONTRAST, /* another passed that was sent after this failure */
-    SUSPICION_ON_AT_WORK, /* our own probe got a 401 or 403: it does not pass, but a hub is there */
+    SUSPICION_ON_CONTRAST, /* an update that was sent after this failure has passed */
+    SUSPICION_ON_AT_WORK,  /* our own probe got 401 or 403: not passed, but the hub answers */
     SUSPICION_ON_HUB_DOWN, /* the breaker opened */
     SUSPICION_EVENTS
 };
 
 enum suspicion_action {
     SUSPICION_NOTHING,
-    SUSPICION_SET_ASIDE, /* others go on; wait for contrast */
-    SUSPICION_PAUSE,     /* for a time, and nobody is blamed */
-    SUSPICION_STRIKE,    /* for a time, and it is blamed */
-    SUSPICION_READY,     /* may be sent like any other */
+    SUSPICION_SET_ASIDE, /* other lanes go on; wait for contrast */
+    SUSPICION_PAUSE,     /* wait for a time; no update is blamed */
+    SUSPICION_STRIKE,    /* wait for a time; this update is blamed */
+    SUSPICION_READY,     /* may be sent like any other update */
     SUSPICION_RECALL,    /* to be tried first once the breaker has closed */
     SUSPICION_DONE,
     SUSPICION_RETRY,
@@ -65,7 +65,7 @@ struct suspicion {
     uint8_t strikes;
 };
 
-/* strikes: so many are enough. */
+/* strikes: after so many the action is SUSPICION_RETRY. */
 enum suspicion_action suspicion_step(struct suspicion *suspicion, enum suspicion_event event,
                                      unsigned strikes);
 
