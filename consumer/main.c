@@ -1,6 +1,6 @@
 /* mqtt-bridge-consumer: from the broker through the spool into the Redis stream.
  *
- * paho's receive thread appends to the spool (receiver); everything else happens here, in main, which
+ * paho's receive thread appends to the spool (receiver.h). Everything else happens in main. It
  * waits in one poll for signals, the session's events, Redis and, when it has nothing to send, for the
  * next append. Nothing here blocks. */
 #include "common/base/alloc.h"
@@ -25,10 +25,10 @@
 
 #define SYNC_INTERVAL_MS 1000
 #define REPORT_MS        100
-#define LEVEL_MS         20   /* to look at the spool's level while appends do not wake main */
-#define PAUSED_MS        1000 /* nothing else wakes main while it stays away from the broker */
-#define LEAVE_LIMIT_MS   2000 /* for DISCONNECT, when the consumer is to end */
-#define STOP_MARGIN_MS   1000 /* before the supervisor kills */
+#define LEVEL_MS         20 /* main looks at the spool's level so often while appends don't wake it */
+#define PAUSED_MS        1000 /* main wakes so often while it stays away from the broker */
+#define LEAVE_LIMIT_MS   2000 /* time for DISCONNECT when the consumer is to end */
+#define STOP_MARGIN_MS   1000 /* the consumer ends so long before the supervisor kills it */
 
 struct consumer {
     struct child child;
@@ -38,7 +38,7 @@ struct consumer {
     struct receiver *receiver;
     struct session *session;
     struct dispatch *dispatch;
-    struct orphan_spools *orphans; /* empty but in the consumer of [mqtt] */
+    struct orphan_spools *orphans; /* only the consumer of [mqtt] sends orphan spools */
 
     bool stopping;
     bool paused; /* the broker is left until the spool has room */
@@ -178,8 +178,8 @@ static void warn_of_weaknesses(const struct settings *settings, const struct set
                     "not");
 }
 
-/* Once, when broker and Redis are both connected for the first time: the line that says what is promised, and a warning
- * for each part that is weaker than it looks. */
+/* Logged once, when broker and Redis are both connected for the first time: the delivery guarantee in force, and a
+ * warning for each part that is weaker than it looks. */
 static void log_guarantees(const struct settings *settings, const struct settings_mqtt *mqtt,
                            const struct session_facts *facts, const struct queue_server *server)
 {
@@ -265,14 +265,15 @@ static void report_health(struct consumer *consumer)
     bool only_degraded = session[0] == '\0' && redis.degraded;
     snprintf(reason, sizeof(reason), "%s%s%s", redis.reason,
              redis.reason[0] != '\0' && session[0] != '\0' ? "; " : "", session);
-    /* An orphan spool's trouble is named only where the consumer's own path works. */
+    /* An orphan spool's trouble is reported only if the consumer's own path works. */
     if (reason[0] == '\0' || (only_degraded && orphans[0] != '\0'))
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(slot, reason);
     /* The consumer's own Redis: an orphan spool's may be another. */
     stats_set(slot, STATS_REDIS_CONNECTED, redis.connected);
     stats_set(slot, STATS_REDIS_DEGRADED, only_degraded && orphans[0] == '\0');
-    /* A spool that is full at start is work too: the supervisor must not take it for a start that hangs. */
+    /* A consumer whose spool is full at the start is ready too: the supervisor must not take that for a hanging
+     * start. */
     if (facts.ready || consumer->paused)
         child_ready(&consumer->child);
     if (!consumer->guarantees_logged && facts.ready && redis.server != NULL) {
@@ -313,7 +314,7 @@ static void keep_time(struct consumer *consumer, int64_t now_ms)
         report(consumer, now_ms);
 }
 
-/* A stop disconnects from the broker first, so that no message comes; then sends what is spooled. */
+/* A stop first disconnects from the broker, so that no more messages come, and then sends the spool's messages. */
 static bool is_over(const struct consumer *consumer, int64_t now_ms)
 {
     struct spool_state state;
@@ -415,8 +416,8 @@ static void say_what_stays(const struct consumer *consumer)
                     "the next start");
 }
 
-/* paho sends CONNECT to the proxy that these name, for MQTT too, and heeds no no_proxy before 1.3.14. No thread
- * runs yet that could read the environment. */
+/* paho would connect through the proxy of these variables, for MQTT too, and ignores no_proxy before 1.3.14. The
+ * environment may be changed here: no other thread runs yet. */
 static void connect_without_proxy(void)
 {
     unsetenv("http_proxy");

@@ -13,14 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RETRY_MS 1000  /* before the next one is opened, if this one could not be sent */
-#define TURN_MS  10000 /* for one in trouble, while others wait */
-#define COUNT_MS 5000  /* somebody resends or removes files meanwhile */
+#define RETRY_MS 1000  /* until the next spool is opened, if this one could not be sent */
+#define TURN_MS  10000 /* for a spool that can't be sent, while others wait */
+#define COUNT_MS 5000  /* until files are counted again: an operator may have removed some */
 
 struct orphan {
     char *dir;
     bool logged;
-    bool sent; /* some of it, by this process */
+    bool sent; /* this process has sent messages of it */
 };
 
 struct orphan_spools {
@@ -28,16 +28,16 @@ struct orphan_spools {
     const char *destination;
     struct stats_slot *slot;
     bool look;
-    struct orphan *list; /* those that are still to be sent; the first is at work, or next */
+    struct orphan *list; /* spools still to be sent; the first is open, or opened next */
     size_t len;
-    int64_t open_ms;     /* when to open the next one */
-    int64_t turn_ms;     /* when the one at work was opened */
+    int64_t open_ms;     /* when to open the next spool */
+    int64_t turn_ms;     /* when the open spool was opened */
     struct spool *spool; /* NULL: none is open */
     struct dispatch *dispatch;
-    char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as it was logged last */
+    char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as logged last */
     uint64_t oversized_messages;
     uint64_t oversized_bytes;
-    int64_t count_ms; /* when to count them again */
+    int64_t count_ms; /* when to count the files again */
 };
 
 /* dir is the spool of a consumer of the settings, or (destination NULL) the folder of its client id. */
@@ -90,7 +90,7 @@ static void count_file(void *context, const char *name, const struct oversized_m
     orphans->oversized_bytes += message->topic.len + message->payload.len;
 }
 
-/* In all folders, also in those that have no segments, and those of other consumers. */
+/* Counts files in all folders, also in folders without segments and those of other consumers. */
 static void count_oversized(struct orphan_spools *orphans, int64_t now_ms)
 {
     struct spool_folders folders;
@@ -146,7 +146,7 @@ static void forget_current(struct orphan_spools *orphans)
     orphans->reason[0] = '\0';
 }
 
-/* To the end of the list. */
+/* Moves the open spool to the end of the list. */
 static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
 {
     if (orphans->dispatch != NULL && dispatch_health(orphans->dispatch).sent > 0)
@@ -156,7 +156,8 @@ static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
     orphans->open_ms = now_ms + RETRY_MS;
 }
 
-/* Another consumer has not begun at the present destination yet, and takes over from it first. */
+/* The spool is the previous one of a consumer that has not begun at the present destination yet: that consumer takes
+ * over from it first. */
 static bool is_previous(const struct orphan_spools *orphans, const char *dir)
 {
     const struct settings *settings = orphans->settings;

@@ -12,10 +12,11 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
-#define FENCED_MAX   3 /* in a row without a success: then as any other error */
-#define HANG_UPS_MAX 3 /* in a row, upon a large append: then its size is the cause */
-#define LARGE_APPEND                                                                               \
-    (1024 * 1024) /* more than a full batch; no client-query-buffer-limit is below */
+#define FENCED_MAX   3 /* after so many FENCED answers in a row it is handled as any other error */
+#define HANG_UPS_MAX                                                                               \
+    3 /* after so many lost connections in a row, a large append's size is the cause */
+/* More than a full batch. No server's client-query-buffer-limit can be set lower. */
+#define LARGE_APPEND   (1024 * 1024)
 #define BATCH_MESSAGES 256
 #define MARK_SIZE      40
 #define PREVIOUS_MEND                                                                              \
@@ -168,7 +169,7 @@ static void report_mark(const struct dispatch *dispatch, const struct mark_resul
 
 static void read_mark(struct dispatch *dispatch);
 
-/* By the mark that the transport's Redis has for the orphan spool. */
+/* Decides by the mark that the transport's Redis has for the orphan spool. */
 static enum dispatch_target decide_target(struct dispatch *dispatch, struct bytes mark)
 {
     if (spool_knows_mark(dispatch->spool, mark)) {
@@ -303,7 +304,7 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
 
 /* Batches -------------------------------------------------------------------------------------- */
 
-/* Above its client-query-buffer-limit Redis hangs up without an answer. */
+/* Redis closes the connection without an answer if a request exceeds its client-query-buffer-limit. */
 static bool is_refused_for_its_size(struct dispatch *dispatch, const struct batch *batch,
                                     const struct error *err)
 {
@@ -395,7 +396,7 @@ static bool is_too_large(const struct dispatch *dispatch, const struct spool_mes
             envelope_size(dispatch->template, entry) > limit);
 }
 
-/* Into a file, for `mqtt-bridge spool`. The file stays the same if the batch is tried again. */
+/* Writes the message into a file, for `mqtt-bridge spool`. A repeated attempt finds the file there already. */
 static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
                      struct error *err)
 {
@@ -452,7 +453,7 @@ static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
 
     if (messages > 0 && batch->position.sequence < dispatch->one_by_one_until)
         return false;
-    /* One file an append: writing it takes time. */
+    /* At most one file for each append: writing it takes time. */
     return messages < BATCH_MESSAGES && batch->oversized == 0 &&
            dispatch->values.resp.len < dispatch->limit.bytes;
 }
@@ -476,7 +477,7 @@ static bool send_next(struct dispatch *dispatch)
     if (batch.count + batch.oversized > 0)
         send_batch(dispatch, &batch);
     if (added < 0)
-        note_trouble(dispatch, &err); /* it comes again, from the mark */
+        note_trouble(dispatch, &err); /* the message is read again, from the mark on */
     return added == 0 && batch.count + batch.oversized > 0;
 }
 

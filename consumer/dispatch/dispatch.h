@@ -46,10 +46,10 @@ void dispatch_free(struct dispatch *dispatch);
 
 /* "redis://host:6379/messages": the transport's, which is the spool's destination. */
 const char *dispatch_destination(const struct dispatch *dispatch);
-/* Begins. The spool is not owned, and must stay until dispatch_free. destination: that of its records; another
- * than the transport's for an orphan spool. Such a spool is sent to the transport if Redis there has its mark (a
- * promoted replica, or the same server under another name) or [spool] former = redirect; else to its
- * destination. */
+/* Begins to send. The spool is not owned, and must stay until dispatch_free. destination: the one of the spool's
+ * records; an orphan spool's differs from the transport's. Such a spool is sent to the transport if the transport's
+ * Redis has the spool's mark (a promoted replica, or one server under two names). [spool] former = redirect sends it
+ * there as well. Otherwise it is sent to its own destination. */
 void dispatch_start(struct dispatch *dispatch, struct spool *spool, const char *destination);
 
 struct pollfd dispatch_poll(const struct dispatch *dispatch);  /* fd -1: nothing to wait for */
@@ -57,7 +57,7 @@ int64_t dispatch_deadline_ms(const struct dispatch *dispatch); /* monotonic; -1:
 /* After poll and when the deadline is past: takes answers, sends what can be. */
 void dispatch_process(struct dispatch *dispatch, short revents, int64_t now_ms);
 
-/* It would send what is appended to the spool now: main asks to be woken only then. */
+/* A message that is appended to the spool now would be sent: main asks to be woken by appends only then. */
 bool dispatch_can_send(const struct dispatch *dispatch);
 /* Everything that the spool has is in Redis. */
 bool dispatch_is_done(const struct dispatch *dispatch);

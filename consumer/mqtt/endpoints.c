@@ -14,13 +14,13 @@
 struct endpoints {
     struct server *servers;
     size_t len;
-    size_t server; /* in use, or tried last */
-    size_t next;   /* to be tried next */
-    size_t tried;  /* servers, in this round */
+    size_t server; /* index of the server that is in use, or was tried last */
+    size_t next;   /* index of the server to be tried next */
+    size_t tried;  /* number of servers tried in this round */
 
-    struct resolve_answer addresses; /* of `server`, where we look them up; else none */
-    size_t address;                  /* the one whose turn it is */
-    bool next_address_pending;       /* the next attempt is for this one */
+    struct resolve_answer addresses; /* of `server`, if we look them up; else none */
+    size_t address;                  /* index of the address that is tried, or was tried last */
+    bool next_address_pending;       /* the next attempt goes to `address` */
     bool looks_up;
     struct endpoint current;
     int probe_fd; /* -1: none */

@@ -1,7 +1,6 @@
-/* Where the next attempt to connect goes: the servers of one cluster ([mqtt] server_uris, or the one of host, port
- * and tls) in turn, and of each its addresses in turn, looked up anew each time, those of IPv4 first. (Left to
- * itself paho would try one address of a name and no other. With TLS it does so here too: it must have the name,
- * for the certificate and SNI.)
+/* Where the next attempt to connect goes. The servers of one cluster ([mqtt] server_uris, or host, port and tls) are
+ * tried in turn. The addresses of a server are tried in turn too, looked up anew each time, IPv4 first. (paho itself
+ * tries one address of a name only. With TLS that holds here too: paho needs the name for the certificate and SNI.)
  *
  *     endpoints_start(endpoints);
  *     while (endpoints_take(endpoints, why) == ENDPOINTS_LOOKS_UP)
@@ -24,17 +23,17 @@
 struct server {
     struct broker_address address;
     struct resolve *resolver;
-    bool falls_back; /* to 3.1.1, until a connection with that fails */
-    int hang_ups;    /* connections that it ended without an answer, in a row */
-    bool answered;   /* a CONNECT, in this process */
-    int maximum_qos; /* of what we publish there */
-    bool no_retain;  /* it takes no retained messages */
+    bool falls_back; /* gets MQTT 3.1.1, until a connection with that fails */
+    int hang_ups;    /* connections that the server ended without an answer, in a row */
+    bool answered;   /* the server has answered a CONNECT of this process */
+    int maximum_qos; /* for messages that we publish */
+    bool no_retain;  /* the server takes no retained messages */
 };
 
 /* One attempt. */
 struct endpoint {
     struct server *server;
-    size_t slot;         /* a small number, another for each server and address */
+    size_t slot;         /* a small number that differs between servers and addresses */
     char uri[400];       /* for the library */
     char name[400];      /* for people: host:port; of several addresses "name:port (address)" */
     const char *address; /* numeric */
@@ -47,7 +46,7 @@ MUST_CHECK int endpoints_new(struct endpoints **endpoints, const struct settings
                              struct error *err);
 void endpoints_free(struct endpoints *endpoints);
 
-/* The next one's turn; its addresses are asked for if they are not known. */
+/* Begins the next attempt; looks its server's addresses up if they are not known. */
 void endpoints_start(struct endpoints *endpoints);
 
 enum endpoints_answer {
@@ -59,16 +58,16 @@ enum endpoints_answer endpoints_take(struct endpoints *endpoints, char why[160])
 /* The attempt that was started last, until the next one. */
 const struct endpoint *endpoints_current(const struct endpoints *endpoints);
 
-/* The library says "TCP connect failure" whatever it was: this makes a TCP connection to the same address. */
+/* The library says "TCP connect failure" whatever the cause: this makes a TCP connection to the address to find it. */
 void endpoints_probe(struct endpoints *endpoints);
-/* What it came to, an errno; 0: it was accepted. ETIMEDOUT while there is no answer. Ends the probe. */
+/* Ends the probe. Returns 0 if the connection was accepted, else an errno; ETIMEDOUT while there is no answer. */
 int endpoints_probed(struct endpoints *endpoints);
 
-/* Ready when the look-up or the probe has an answer. It changes with each of them. */
+/* Ready when the look-up or the probe has an answer. The descriptor changes with each look-up and probe. */
 struct pollfd endpoints_poll(const struct endpoints *endpoints);
 
-/* The attempt did not come about: next is the next address, or with the last of them the next server. Or the next
- * server at any rate. true: all of them have been tried since endpoints_begin_round. */
+/* The attempt has failed: the next one goes to the next address of the server, or, after the last address or if
+ * next_server, to the next server. true: all servers have been tried since endpoints_begin_round. */
 bool endpoints_next(struct endpoints *endpoints, bool next_server);
 void endpoints_begin_round(struct endpoints *endpoints);
 

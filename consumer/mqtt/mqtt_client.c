@@ -16,38 +16,37 @@
 #define PACKET_TOO_LARGE  0x95
 #define NO_SHARED         0x9e
 #define NO_WILDCARDS      0xa2
-#define REST_US           500000
+#define SKIP_EVERY_US     500000
 
-/* No message waits for paho's nap: its receive thread follows each silent second with usleep(100 ms),
- * and what arrives then lies in the socket until it wakes (of messages 1.1 s apart, four in five by 70 ms
- * and more). Its poll has done the waiting already, so this program has a usleep of its own, which is
- * found before libc's and leaves out that thread's naps.
- * When the thread last wanted to nap; 0 in threads that may: */
-static _Thread_local int64_t last_nap_us;
+/* paho's receive thread calls usleep(100 ms) after each second without a packet, and a message that arrives meanwhile
+ * waits in the socket. (Of messages 1.1 s apart, four in five waited 70 ms and more.) The thread's poll has waited
+ * already. So this program defines usleep itself, found before libc's, and skips that sleep.
+ * When this thread last skipped a sleep; 0: threads that do sleep. */
+static _Thread_local int64_t last_skipped_us;
 
-static void skip_naps(void)
+static void skip_sleeps(void)
 {
-    last_nap_us = clock_monotonic_us();
+    last_skipped_us = clock_monotonic_us();
 }
 
-/* At most twice a second: without a socket the thread has nothing else to wait in. */
+/* Skips at most twice a second: without a socket the thread waits in nothing but usleep. */
 int usleep(useconds_t duration_us)
 {
     struct timespec duration = {duration_us / 1000000, (long)(duration_us % 1000000) * 1000};
     int64_t now_us = clock_monotonic_us();
 
-    if (last_nap_us != 0 && now_us - last_nap_us > REST_US) {
-        last_nap_us = now_us;
+    if (last_skipped_us != 0 && now_us - last_skipped_us > SKIP_EVERY_US) {
+        last_skipped_us = now_us;
         return 0;
     }
     return nanosleep(&duration, NULL);
 }
 
-/* What the library gives back with an answer. */
+/* The context that the library gives back with an answer. */
 struct request {
     struct mqtt_client *client;
-    enum session_event_kind kind; /* the event that tells of the answer */
-    size_t filter;                /* its index, of a SUBSCRIBE */
+    enum session_event_kind kind; /* the event to post for the answer */
+    size_t filter;                /* SUBSCRIBE: index of the filter */
 };
 
 struct mqtt_client {
@@ -56,14 +55,14 @@ struct mqtt_client {
     struct receiver *receiver;
     MQTTAsync handle; /* NULL until the first connect */
     int version;
-    bool remakes;              /* what the previous handle has left unanswered is answered now */
-    struct request *subscribe; /* one a filter */
+    bool remakes; /* a handle is being replaced: answers to the old one's requests are ignored */
+    struct request *subscribe; /* one for each filter */
     struct request unsubscribe;
     struct request disconnect;
     struct request show_life;
-    int pipe[2];               /* of events; each is written and read as a whole */
-    _Atomic size_t unanswered; /* SUBSCRIBEs */
-    char tls_error[120];       /* of this connection: the library's thread has it */
+    int pipe[2];               /* events, each written and read as a whole */
+    _Atomic size_t unanswered; /* number of SUBSCRIBEs without an answer */
+    char tls_error[120];       /* of this connection; written by the library's thread */
 };
 
 /* A pipe that is full holds some hundred events: main takes them at once, and asks for one thing at a time. */
@@ -108,7 +107,7 @@ static void connected(struct mqtt_client *client, bool session_present, MQTTProp
         .no_shared = number_of(properties, MQTTPROPERTY_CODE_SHARED_SUBSCRIPTION_AVAILABLE, 1) == 0,
         .maximum_packet = number_of(properties, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, INT64_MAX),
         .keep_alive_s = (int)number_of(properties, MQTTPROPERTY_CODE_SERVER_KEEP_ALIVE, -1)};
-    skip_naps();
+    skip_sleeps();
     receiver_connected(client->receiver, session_present);
     post(client, &event);
 }
@@ -130,7 +129,7 @@ static void connect_failed(struct mqtt_client *client, int code, const char *mes
     struct session_event event = {
         .kind = SESSION_CONNECT_FAILED, .version = client->version, .code = code > 0 ? code : 0};
 
-    /* Its words for a connection that was not made, TCP's or TLS's; NULL: at once. */
+    /* The library's text for a connection that could not be made, TCP's or TLS's; NULL: it failed at once. */
     event.unsent = message == NULL || strcmp(message, "TCP/TLS connect failure") == 0;
     if (client->tls_error[0] != '\0')
         snprintf(event.text, sizeof(event.text), "TLS: %s", client->tls_error);
@@ -169,7 +168,7 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     post(client, &event);
 }
 
-/* The broker's answer, or the library's for want of one. */
+/* The broker's answer, or the library's own if none came. */
 static void answered(const struct request *request, int code)
 {
     struct mqtt_client *client = request->client;
@@ -237,8 +236,8 @@ struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
         made->subscribe[i] = (struct request){made, SESSION_SUBSCRIBED, i};
     init.do_openssl_init = 1;
     MQTTAsync_global_init(&init);
-    /* By default two lines are formatted for every packet, for a trace that nobody reads: a quarter of
-     * the receive thread's time. */
+    /* By default the library formats two trace lines for every packet, which takes a quarter of the receive thread's
+     * time. */
     MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
     return made;
 }
@@ -269,7 +268,7 @@ static int library_error(struct error *err, int code)
                      "the MQTT library: %s", MQTTAsync_strerror(code));
 }
 
-/* The previous one goes when the new one is there, since paho stops its threads with the last. */
+/* The old handle is destroyed after the new one is made: paho stops its threads with the last handle. */
 static int make_handle(struct mqtt_client *client, const char *uri, int version, struct error *err)
 {
     MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
@@ -289,7 +288,7 @@ static int make_handle(struct mqtt_client *client, const char *uri, int version,
         MQTTAsync_destroy(&previous);
     client->remakes = false;
     client->tls_error[0] = '\0';
-    while (mqtt_client_take(client, &stale)) /* what the previous handle told */
+    while (mqtt_client_take(client, &stale)) /* events of the old handle */
         ;
     client->version = version;
     if (code != MQTTASYNC_SUCCESS) {
@@ -384,7 +383,7 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
     MQTTAsync_connectOptions options = connect_options(client, version);
     int result = make_handle(client, endpoint->uri, version, err);
 
-    /* Not before: the first handle makes the library forget what it has allocated. */
+    /* Made after the handle: creating the first handle resets the library's heap. */
     MQTTProperties properties = connect_properties(client);
 
     options.serverURIs = uris;
@@ -405,8 +404,8 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
     return result;
 }
 
-/* What the broker has said it can't have must not be sent: it would end the connection. 0: nothing is against
- * it. A SUBSCRIBE has at most 12 bytes beside its filter. */
+/* The code with which a filter is refused here, because CONNACK excludes it and the broker would end the connection. 0:
+ * it may be sent. A SUBSCRIBE has at most 12 bytes beside its filter. */
 static int refusal_of(const struct filter *filter, const struct connack *connack)
 {
     if (connack->no_wildcards && strpbrk(filter->text, "+#") != NULL)
@@ -436,7 +435,7 @@ static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
 
     if (client->version == MQTTVERSION_5) {
         options.onFailure5 = on_not_subscribed5;
-        /* Retained messages only for a subscription that is new; a shared one may not ask so. */
+        /* Retain Handling 1: retained messages only with a new subscription. It is not allowed for a shared one. */
         options.subscribeOptions.retainHandling = filter->shared ? 0 : 1;
     } else {
         options.onFailure = on_not_subscribed;
@@ -444,13 +443,13 @@ static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
     return MQTTAsync_subscribe(client->handle, filter->text, qos, &options);
 }
 
-/* One SUBSCRIBE a filter: each has an answer of its own, and none is larger than the broker takes. */
+/* Each filter has a SUBSCRIBE of its own: so each is answered by itself, and none exceeds the broker's packet size. */
 int mqtt_client_subscribe(struct mqtt_client *client, bool all, const struct connack *connack,
                           struct error *err)
 {
     int code = MQTTASYNC_SUCCESS;
 
-    client->unanswered = 1; /* until all are asked for */
+    client->unanswered = 1; /* one more than sent, until all SUBSCRIBEs are sent */
     for (size_t i = 0; i < subscriptions_count(client->filters) && code == MQTTASYNC_SUCCESS; i++) {
         const struct filter *filter = subscriptions_at(client->filters, i);
         int refusal = refusal_of(filter, connack);

@@ -1,5 +1,5 @@
-/* The MQTT library (paho's MQTTAsync): requests down, events up. All that is said to the library for the
- * session, and nothing of when and why: that is session.h.
+/* The MQTT library (paho's MQTTAsync) behind requests and events. session.h decides when to ask for what; all calls of
+ * the library for the session are here.
  *
  * Each connection has a handle of its own: requests of the previous one are gone with it, and a connection may have
  * another version, server or TLS. What must outlive a connection is in the spool: the receiver gives each new
@@ -19,9 +19,9 @@
 
 struct mqtt_client;
 
-/* What CONNACK says of this connection. Of its other properties Receive Maximum is about what we never publish
- * (QoS 1 and 2), Topic Alias Maximum about aliases that we don't use, Assigned Client Identifier about a client
- * without one; Reason String can't be had from the library for a CONNACK. */
+/* What CONNACK says about this connection. Its other properties don't concern us: we publish nothing above QoS 0
+ * (Receive Maximum), use no aliases (Topic Alias Maximum) and always have a client id (Assigned Client Identifier). The
+ * library does not give a CONNACK's Reason String. */
 struct connack {
     bool session_present;
     int64_t session_expiry_s; /* the broker's own, or -1 */
@@ -71,8 +71,8 @@ MUST_CHECK int mqtt_client_unsubscribe(struct mqtt_client *client, const char *t
                                        struct error *err);
 MUST_CHECK int mqtt_client_disconnect(struct mqtt_client *client, struct error *err);
 
-/* Retained if the server takes that, QoS 0, to the status topic. Best effort: the last will says `offline` by
- * itself. */
+/* Publishes to the status topic with QoS 0, retained if the server takes that. A loss is harmless: the last will says
+ * `offline` by itself. */
 void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
                                 const struct connack *connack);
 /* Sends a packet that changes nothing, an UNSUBSCRIBE of a filter that nobody has: the library has no call for

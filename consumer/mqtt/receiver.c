@@ -30,10 +30,10 @@ struct receiver {
     uint64_t gap;
     bool *seen_ids; /* a message came under this packet id in this connection */
 
-    bool watches_topics; /* for one that no filter of ours matches */
+    bool watches_topics; /* looks for a topic that no filter of ours matches */
 };
 
-/* The broker keeps what has not been acknowledged, and the next start finds the spool as it is. */
+/* Ends the process. The broker keeps the message, which is not acknowledged, and the next start recovers the spool. */
 static void die(const struct error *err)
 {
     log_critical(LOG_PLAIN,
@@ -45,7 +45,7 @@ static void die(const struct error *err)
 
 /* Storing ----------------------------------------------------------------------------------------- */
 
-/* Only then is the message compared with what is remembered: it takes a checksum of it. */
+/* Whether the message can be a repeat at all. Only then is it compared with the last one, which takes a checksum. */
 static bool may_repeat(const struct receiver *receiver, const struct spool_message *message,
                        bool dup)
 {
@@ -60,7 +60,7 @@ static bool is_repeat(const struct receiver *receiver, bool dup, const struct sp
     return dup || receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
 }
 
-/* The message is stored all the same: a broker may know better what matches. */
+/* Logs the first topic that no filter of ours matches. The message is stored nevertheless: it will be acknowledged. */
 static void watch_topic(struct receiver *receiver, struct bytes topic)
 {
     if (subscriptions_match(receiver->filters, topic))
@@ -111,7 +111,7 @@ int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
         .payload = {message->payload, (size_t)message->payloadlen},
     };
 
-    if (stored.qos < 2) /* `put` has those */
+    if (stored.qos < 2) /* `put` stores QoS 2 */
         store(context, &stored, message->dup != 0);
     MQTTAsync_freeMessage(&message);
     MQTTAsync_free(topic);
@@ -139,7 +139,7 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
     bool five;
 
     if (!is_received(key, &five))
-        return 0; /* what we send needs no memory */
+        return 0; /* messages that we send are not stored */
     if (count != 2 ||
         !receiver_parse_publish(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
         error_set(&err, ERR_FORMAT, "the MQTT library gave a QoS 2 message that can't be read");
@@ -156,7 +156,7 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
     return 0;
 }
 
-/* At PUBREL, and for each that is kept when the broker has no session; paho tries the key of each version. */
+/* Called at PUBREL, and for each stored id when the broker has no session; paho tries the keys of both versions. */
 static int released(void *handle, char *key)
 {
     struct receiver *receiver = handle;
@@ -168,7 +168,7 @@ static int released(void *handle, char *key)
     return 0;
 }
 
-/* What is given to paho it frees by itself, so that it must be of its own allocation. */
+/* Memory for paho, which frees it: so it must come from paho's allocator. */
 static void *give(size_t size)
 {
     void *given = MQTTAsync_malloc(size);

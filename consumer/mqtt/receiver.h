@@ -1,31 +1,32 @@
-/* Messages between the broker's PUBLISH and our acknowledgement: what the MQTT library calls when one
- * arrives. Each is in the spool before the library may acknowledge it.
+/* Stores each message between the broker's PUBLISH and our acknowledgement: the functions that the MQTT library calls
+ * when one arrives. The message is in the spool before the library may acknowledge it.
  *
- * QoS 0 and 1: paho (1.3.10 and later) calls messageArrived in its receive thread before it sends
- * PUBACK, as long as no call ever returned 0 (after a 0 it queues in memory and acknowledges all the same).
- * QoS 2 can't be stored there: under MQTT 3.1.1 paho calls messageArrived at PUBREL, long after PUBREC; under
- * MQTT 5 before PUBREC, but not for a packet id that is unreleased. Both are stored by the persistence's `put`,
- * which runs for each PUBLISH before PUBREC. `remove` runs at PUBREL before PUBCOMP, for the ids that paho knows:
- * a new handle asks for them by `keys` and `get`, and gets a stub of each that is unreleased in the spool. So
- * QoS 2 is exactly once over broken connections, other servers and versions and the end of the process, as long
- * as the broker keeps its session.
+ * QoS 0 and 1: paho (1.3.10 and later) calls messageArrived in its receive thread before it sends PUBACK. That holds as
+ * long as no call ever returned 0: after a 0, paho queues in memory and acknowledges anyway.
+ * QoS 2 can't be stored in messageArrived. Under MQTT 3.1.1 paho calls it at PUBREL, long after PUBREC; under MQTT 5
+ * before PUBREC, but not for a packet id that is unreleased. So QoS 2 is stored by the persistence's `put`, which runs
+ * for each PUBLISH before PUBREC. `remove` runs at PUBREL before PUBCOMP, for the ids that paho knows. A new handle
+ * asks for these ids by `keys` and `get`, and gets a stub of each that is unreleased in the spool. QoS 2 is therefore
+ * exactly once over broken connections, other servers and versions, and the end of the process. It depends on the
+ * broker to keep its session.
  *
- * What comes under a packet id whose last message had the same topic and payload:
+ * A message under a packet id whose last message had equal topic and payload:
  *
- *     DUP, QoS 2, not released      is that message: it is not stored again
- *     DUP                           is stored again, under the identity of the first copy
- *     no DUP, in a resumed session  likewise, if it is the first of this id in the connection and fewer than 65,535
- *                                   messages came since: a broker that was set back sends its snapshot as new
+ *     DUP, QoS 2, not released      is that message: not stored again
+ *     DUP                           is stored again, with the identity of the first copy
+ *     no DUP, in a resumed session  is stored again with that identity too, if it is the first of this id in the
+ *                                   connection and fewer than 65,535 messages came since: a broker that was restored
+ *                                   from an older snapshot sends its messages as new
  *     else                          is a message of its own
  *
- * A repeat is stored again wherever it may be a new message of the same bytes under the same id. By its identity a
- * page then takes one for the other, and nothing is lost.
+ * A repeat is stored again wherever it may be a new message with equal bytes under an equal id. A page then shows the
+ * two as one message, by their identity, and nothing is lost.
  *
- * Of a session that another program made the first message is told that no filter of ours matches.
+ * In a session that another program made, the first message that matches no filter of ours is logged.
  *
- * All of it runs under the library's global lock, in its receive thread: nothing here blocks on
- * anything but the disk, and calls nothing of paho's but its allocation functions. If the spool can't take a
- * message the process ends at once, without acknowledging it: the broker keeps it. */
+ * All of this runs in the library's receive thread, under its global lock. It blocks on nothing but the disk, and calls
+ * no functions of paho but those for allocation. If the spool can't take a message, the process ends at once without
+ * acknowledging it: the broker keeps the message. */
 #ifndef CONSUMER_MQTT_RECEIVER_H
 #define CONSUMER_MQTT_RECEIVER_H
 
@@ -37,15 +38,15 @@
 
 struct receiver;
 
-/* None of the three is owned. */
+/* The receiver owns none of its arguments. */
 struct receiver *receiver_new(struct spool *spool, const struct subscriptions *filters,
                               struct stats_slot *slot);
 void receiver_free(struct receiver *receiver);
 
-/* The largest packet to be announced: that one, or less if the spool is too small for it. */
+/* The largest packet size to be announced to the broker: `wanted`, or less if the spool is too small for it. */
 int64_t receiver_limit(const struct receiver *receiver, int64_t wanted);
 
-/* A handle is going to be made (main), and its CONNACK has come (in the library's thread). */
+/* Called by main before a handle is made, and by the library's thread when its CONNACK has come. */
 void receiver_connecting(struct receiver *receiver, int version);
 void receiver_connected(struct receiver *receiver, bool session_present);
 
@@ -56,14 +57,14 @@ MQTTClient_persistence *receiver_persistence(struct receiver *receiver);
 
 /* The bytes of a PUBLISH with a packet id: MQTT 3.1.1 and MQTT 5, section 3.3. Pure. */
 
-/* All of it points into the packet. */
+/* The bytes point into the packet. */
 struct receiver_publish {
     struct bytes topic;
     uint16_t packet_id;
     struct bytes payload;
 };
 
-/* packet: what is behind the fixed header. false: it is no PUBLISH. */
+/* packet: the bytes behind the fixed header. false: it is no valid PUBLISH. */
 bool receiver_parse_publish(struct receiver_publish *publish, struct bytes packet, bool five);
 
 /* The smallest QoS 2 PUBLISH with this packet id, fixed header and all. Returns its length. */

@@ -48,20 +48,20 @@ struct session {
     bool should_connect;
     enum state state;
     int64_t deadline_ms;     /* of the state; -1: none */
-    int64_t connected_ms;    /* since when it is, with every filter granted or not */
-    int64_t sign_of_life_ms; /* of a connection: the next sign of life */
-    int overtaken;           /* signs of life that are answered while SUBSCRIBING */
+    int64_t connected_ms;    /* when CONNACK came */
+    int64_t sign_of_life_ms; /* when to send the next packet that shows life */
+    int overtaken;           /* such packets answered while SUBSCRIBING */
     int64_t away_until_ms;   /* after LEAVING */
-    int lost_soon;           /* connections in a row, with none that could not be made between */
+    int lost_soon;           /* connections in a row that were lost soon after they were made */
     bool had_session;
-    int probed_version; /* of the attempt that is probed */
+    int probed_version; /* MQTT version of the attempt that is probed */
     struct clock_backoff backoff;
     struct connack connack;
     struct session_facts facts;
     char reason[STATS_REASON_SIZE];
     struct log_fault faults[SLOTS]; /* by the endpoint's slot: each address is logged */
 
-    size_t gone_kept; /* of the filters that are gone: those that stay subscribed for now */
+    size_t gone_kept; /* filters to be unsubscribed that stay subscribed in this connection */
     int64_t unsubscribed;
 };
 
@@ -231,8 +231,8 @@ static void leave_now(struct session *session)
 
 /* Unsubscribing ----------------------------------------------------------------------------------- */
 
-/* One after the other, so that none is larger than the broker takes. Those that fail have their turn again with
- * the next connection. */
+/* Filters are unsubscribed one after the other, so that no packet exceeds the broker's limit. Those that fail are tried
+ * again over the next connection. */
 static void unsubscribe_next(struct session *session)
 {
     struct error err = {0};
@@ -307,7 +307,7 @@ static void become_ready(struct session *session)
     unsubscribe_next(session);
 }
 
-/* all: also what is granted. */
+/* all: also filters that are granted. */
 static void subscribe(struct session *session, bool all)
 {
     struct error err = {0};
@@ -345,7 +345,7 @@ static void on_subscribed(struct session *session, const struct session_event *e
     enter(session, REFUSED, now_ms + wait_ms);
 }
 
-/* Whatever messages come first, the broker answers in turn. */
+/* The broker answers packets in order: a SUBSCRIBE that later packets overtake will not be answered. */
 static void on_alive(struct session *session, int64_t now_ms)
 {
     if (session->state != SUBSCRIBING || ++session->overtaken < OVERTAKEN_MAX)
@@ -430,7 +430,7 @@ static void fall_back(struct session *session, int64_t now_ms)
     connect_now(session, now_ms);
 }
 
-/* CONNACK said no. */
+/* CONNACK refuses the connection. */
 static void on_refused(struct session *session, const struct session_event *event, int64_t now_ms)
 {
     struct server *server = server_of(session);
@@ -472,7 +472,7 @@ static void on_connect_failed(struct session *session, const struct session_even
     }
 }
 
-/* The hint at TLS is a guess: not for a server that we have spoken with. */
+/* The hint at TLS is a guess, and not given for a server that has answered before. */
 static const char *explain_end(const struct server *server)
 {
     if (server->answered)
@@ -483,7 +483,7 @@ static const char *explain_end(const struct server *server)
     return "accepts connections, but ends ours without an answer: does it want TLS (MQTT_TLS)?";
 }
 
-/* Some brokers that don't know MQTT 5 end the connection at its CONNECT; so does a balancer without a backend. */
+/* Some brokers that don't know MQTT 5 end the connection at its CONNECT; so does a load balancer without a backend. */
 static void on_probed(struct session *session, int64_t now_ms)
 {
     struct server *server = server_of(session);

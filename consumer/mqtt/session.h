@@ -19,18 +19,19 @@
  * SUBSCRIBING, REFUSED and READY are connected: they go to AWAY when the connection is lost, and to LEAVING when none
  * is wanted any more. LOOKING_UP and PROBING then go to AWAY.
  *
- * Version: MQTT 5, unless the settings want 3.1.1. A server gets 3.1.1 where its CONNACK refuses MQTT 5, and where it
- * has twice accepted a connection and ended it, as some do that don't know MQTT 5, unless its cluster has ever
- * accepted MQTT 5. It is tried at once, and kept until a connection with it fails. Clean start is off.
+ * Version: MQTT 5, unless the settings want 3.1.1. A server gets 3.1.1 if its CONNACK refuses MQTT 5. It also gets
+ * 3.1.1 if it has twice accepted a connection and ended it, as some servers do that don't know MQTT 5; not if its
+ * cluster has ever accepted MQTT 5. 3.1.1 is then tried at once, and kept until a connection with it fails. Clean
+ * start is off.
  *
  * Waiting: the addresses of all servers are tried in turn; after each round there is a wait that doubles, with jitter.
- * A refused filter, and a connection that was lost within ten seconds, wait likewise. One that stood for longer begins
- * the back-off anew, unless another client has taken its session over.
+ * A refused filter, and a connection that was lost within ten seconds, wait in this way too. A connection that stood
+ * for longer begins the back-off anew, unless another client has taken its session over.
  *
- * Subscribing (subscriptions.h): on MQTT 5 all filters at each connect, with Retain Handling 1. On 3.1.1, and when one
- * was refused, those that are not granted, since a SUBSCRIBE of 3.1.1 brings all its retained messages again. (A broker
- * of 3.1.1 that came back with an older session lacks the filters that were added since, and nothing in the protocol
- * tells.) When all are granted, those that are gone are unsubscribed.
+ * Subscribing (subscriptions.h): on MQTT 5, all filters at each connect, with Retain Handling 1. On 3.1.1, and after a
+ * refusal, only filters that are not granted: a SUBSCRIBE of 3.1.1 brings all its retained messages again. (A broker of
+ * 3.1.1 that came back with an older session lacks filters that were added since; the protocol has no sign of that.)
+ * When all filters are granted, those that the settings no longer have are unsubscribed.
  *
  * A message may take longer to arrive than the keep alive, and what is behind it (SUBACK, PINGRESP) waits for it.
  * The library then sends no second PINGREQ, so the broker would end the connection. Therefore a packet is sent
@@ -60,11 +61,11 @@ struct session_facts {
     int highest_qos;
 };
 
-/* Nothing is owned but what it makes itself. -ERR_USAGE if server_uris can't be read. */
+/* The session owns none of its arguments. -ERR_USAGE if server_uris can't be read. */
 MUST_CHECK int session_new(struct session **session, const struct settings_mqtt *settings,
                            struct subscriptions *filters, struct receiver *receiver,
                            struct stats_slot *slot, struct error *err);
-/* Not while a connection stands: once it is away. */
+/* Only when session_facts says `away`: no connection may stand. */
 void session_free(struct session *session);
 
 /* What is wanted: to be connected, or not (the session is kept in the broker). At first: not. */

@@ -21,13 +21,13 @@ struct filter_list {
 };
 
 struct subscriptions {
-    char *brokers;      /* of the settings */
-    bool other_brokers; /* the file was written for others */
+    char *brokers;      /* the servers of the settings */
+    bool other_brokers; /* the file was written for other servers */
     char *path;
     struct filter_list wanted;
     struct filter_list gone;
     const char *former; /* the setting former_topics */
-    char *former_done;  /* the text of it that was seen to; NULL: no session of ours is known */
+    char *former_done;  /* its text that was dealt with; NULL: no session of ours is known */
     bool accepted_5;
     bool connecting;  /* a CONNECT is outstanding */
     struct buf saved; /* what the file holds */
@@ -144,7 +144,7 @@ static bool read_filter(struct subscriptions *filters, const char *line)
         list_add(&filters->gone, read);
     } else if (strcmp(state, "granted") == 0 && read.qos == wanted->qos) {
         wanted->granted = read.granted;
-    } /* else it was not granted as it is asked for now */
+    } /* else the filter was granted with another QoS than we ask for now */
     return true;
 }
 
@@ -173,7 +173,7 @@ static void forget_all(struct subscriptions *filters)
     list_free(&filters->gone);
 }
 
-/* A file that can't be understood counts as none. Of another version, the session is ours all the same. */
+/* A file that can't be read counts as missing. If another version of ours wrote it, the session is still ours. */
 static void read_file(struct subscriptions *filters)
 {
     FILE *file = fopen(filters->path, "re");
@@ -193,7 +193,7 @@ static void read_file(struct subscriptions *filters)
         forget_all(filters);
         filters->accepted_5 = false;
         set_former_done(filters, ours ? "" : NULL);
-    } else if (filters->other_brokers) { /* these may have a session of somebody else's */
+    } else if (filters->other_brokers) { /* there another program may have made the session */
         subscriptions_not_connected(filters, true);
         filters->accepted_5 = false;
         set_former_done(filters, NULL);

@@ -9,20 +9,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* What is read in one go. A record that is longer gets a chunk of its own. */
+/* Bytes that are read at a time. A longer record gets a chunk of its own. */
 #define CHUNK_SIZE ((size_t)256 * 1024)
 
-/* A branch begins so much above everything known, and up to BRANCH_MOST more, at random: so the sequences of two
- * copies never meet. */
+/* A branch (branch_off) begins at least so far above the highest known sequence, and at random up to BRANCH_MOST
+ * higher. So two copies of a spool never use one sequence twice. */
 #define BRANCH_LEAST (UINT64_C(1) << 40)
 #define BRANCH_MOST  (UINT64_C(1) << 47)
-/* Above a mark of an unknown run. Below 2^32, so that a record can say which message before it repeats. */
+/* At most so far the next sequence is raised above a mark of an unknown run. Below 2^32, so that a record can still say
+ * which earlier message it repeats. */
 #define FOREIGN_STEP_MOST (UINT64_C(1) << 31)
 
 enum step { STEP_END, STEP_RECORD, STEP_HOLE };
 struct hole {
     uint64_t number; /* of the segment */
-    uint64_t from;   /* offsets */
+    uint64_t from;   /* offsets in the file */
     uint64_t to;
     uint64_t missing;
 };
@@ -52,7 +53,7 @@ bool segment_is_finished(const struct segment *segment)
     return segment->next != NULL;
 }
 
-/* Sequence of its last record, +1; a segment that is still written has no such bound. */
+/* One above the sequence of the segment's last record; a segment that is still being written has no bound. */
 static uint64_t segment_end_sequence(const struct segment *segment)
 {
     return segment->header.first_sequence + segment->next->header.records_before -
@@ -103,7 +104,7 @@ static int open_for_reading(struct spool *spool, uint64_t number)
         close(reader->fd);
     reader->fd = segment_file(spool->dir, number, O_RDONLY);
     reader->fd_number = number;
-    /* Somebody deleted it: a hole. Anything else would make a hole of what is there. */
+    /* A deleted segment counts as damage. After any other error the segment may be intact, and must not be skipped. */
     if (reader->fd < 0 && errno != ENOENT)
         spool_die(spool, "opening a segment");
     return reader->fd;
@@ -121,7 +122,7 @@ static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset,
         size_t most = want > CHUNK_SIZE ? want : CHUNK_SIZE;
         most = most < limit - offset ? most : (size_t)(limit - offset);
         if (bytes->capacity > 2 * CHUNK_SIZE && most <= CHUNK_SIZE)
-            buf_free(bytes); /* of a long record */
+            buf_free(bytes); /* it was large, for a long record */
         buf_clear(bytes);
         chunk->number = number;
         chunk->offset = offset;
@@ -157,8 +158,8 @@ static enum record_verdict read_at(struct spool *spool, const struct cursor *cur
     return record_read(record, size, bytes, segment->seed);
 }
 
-/* How far the segment can be read now, and the bound of its sequences. While it is being written there
- * is none: what damage at the very tail has cost shows when the next record comes. */
+/* How far the segment can be read now, and the bound of its sequences. A segment that is being written has no bound:
+ * how many records damage at the tail has cost shows when the next record comes. */
 static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
                               uint64_t *end_sequence)
 {
@@ -168,7 +169,7 @@ static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
         *end_sequence = UINT64_MAX;
         if (tail_number(tail) == cursor->segment->header.number)
             return tail_offset(tail);
-        /* The writer has left it since. */
+        /* The writer has finished this segment meanwhile. */
         reader_discover_segments(spool);
     }
     *end_sequence = segment_end_sequence(cursor->segment);
@@ -260,9 +261,9 @@ void reader_close(struct spool *spool)
     }
 }
 
-/* What is read -------------------------------------------------------------------------------------- */
+/* Reading ------------------------------------------------------------------------------------------- */
 
-/* Whoever frees the segment, now or after a restart, is to keep the file. */
+/* Marks the segment in memory and in its file, so that it is kept as NUMBER.damaged, also after a restart. */
 static void mark_damaged(struct spool *spool, struct segment *segment)
 {
     struct error err;
@@ -273,7 +274,7 @@ static void mark_damaged(struct spool *spool, struct segment *segment)
                    "Spool: a damaged segment can't be marked so, and may be removed: %s", err.text);
 }
 
-/* Counted once, however often it is read over. */
+/* Damage is counted once, however often it is read. */
 static int report_hole(struct spool *spool, const struct hole *hole, struct segment *segment,
                        struct error *err)
 {
@@ -306,7 +307,7 @@ static struct spool_message message_of(const struct record *record, uint64_t run
     };
 }
 
-/* What lies behind the last message given is no message: nobody commits it. */
+/* Commits records behind the last message given that are no messages: no position will commit them. */
 static void commit_the_rest(struct spool_reader *reader)
 {
     if (cursor_records(&reader->committed) >= reader->given)
@@ -393,7 +394,7 @@ static struct segment *find_segment(const struct spool *spool, const struct mark
     return s;
 }
 
-/* How many records the mark covers, since the spool exists; false if no segment that is kept has its record. */
+/* How many records the mark covers, since the spool exists; false if no segment that is kept has the mark's record. */
 static bool records_at(const struct spool *spool, const struct mark *mark, uint64_t *records)
 {
     const struct segment *segment = find_segment(spool, mark);
@@ -404,8 +405,8 @@ static bool records_at(const struct spool *spool, const struct mark *mark, uint6
     return true;
 }
 
-/* Behind so many records, or at the oldest that is kept. A mark's own record may be damaged: then before the damage,
- * never behind a later record. */
+/* The position behind so many records, or the oldest that is kept. If the mark's own record is damaged, it is the
+ * position before the damage, never one behind a later record. */
 static struct cursor cursor_behind(struct spool *spool, uint64_t records)
 {
     struct segment *segment = spool->reader.first;
@@ -474,7 +475,7 @@ static struct mark_result no_mark(struct spool *spool)
     uint64_t origin = spool->reader.origin;
     uint64_t kept_from = first->records_before;
 
-    /* It branched off since: nothing is missing under the new mark. */
+    /* The spool has branched off since: nothing is missing under its new mark. */
     if (first->first_sequence < atomic_load(&spool->shared.branch) && origin < kept_from)
         origin = kept_from;
 
@@ -491,7 +492,7 @@ void reader_write_mark_id(struct spool *spool)
                  "-%" PRIx64, branch);
 }
 
-/* For the next start as well, which may come before the next append. */
+/* Raises the next sequence, also for the next start, which may come before the next append. */
 static void skip_to(struct spool *spool, uint64_t sequence)
 {
     writer_skip_to(spool, sequence);
@@ -526,7 +527,7 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     bool same = reader->mark_is_foreign && reader->foreign.run == mark->run &&
                 reader->foreign.sequence == mark->sequence;
 
-    if (same) /* nothing of ours got there in between */
+    if (same) /* the mark was not changed since we read it last */
         return move(spool, MARK_UNKNOWN_RUN, &start, 0);
     if (reader->mark_is_foreign) {
         branch_off(spool, mark->sequence);
@@ -550,7 +551,7 @@ static struct mark_result locate(struct spool *spool, const struct mark *mark)
         return move_behind(spool, records, 0);
     if (mark->sequence > first->previous_sequence)
         return unknown(spool, mark);
-    /* Sequences skip numbers now and then, so that this can be too many; records can't. */
+    /* The difference of the sequences can be too high, since some numbers are skipped. The count of records can't. */
     uint64_t missing = first->previous_sequence - mark->sequence;
     return move_behind(spool, 0, missing < first->records_before ? missing : first->records_before);
 }
@@ -562,7 +563,7 @@ struct mark_result spool_apply_mark(struct spool *spool, struct bytes text)
 
     reader->mark_read = true;
     struct cursor committed = reader->committed;
-    reader_move(spool, &committed); /* what was given is void */
+    reader_move(spool, &committed); /* makes earlier positions void */
     reader_skip_finished_segments(spool, &reader->committed);
     if (reader->committed.segment == NULL)
         return (struct mark_result){MARK_IN_STEP, 1, 0, 0};

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* In the file, whose slots are those of the packet ids from 0 on, of two numbers each. */
+/* Offsets in the file. It has one slot of two numbers for each packet id from 0 on. */
 enum {
     RECENT_MAGIC = 0,
     RECENT_CRC = 8, /* of all behind it */
@@ -28,13 +28,13 @@ enum {
 static const char recent_magic[8] = "MQBSEEN3";
 
 struct slot {
-    _Atomic uint64_t identity; /* times two, and one if it is unreleased; 0: none */
+    _Atomic uint64_t identity; /* twice the identity, plus one if unreleased; 0: none */
     _Atomic uint64_t print;    /* length and CRC */
 };
 
 struct recent {
     struct slot *slots;
-    _Atomic uint32_t used; /* slots below it; none above has ever been put */
+    _Atomic uint32_t used; /* slots from this number on were never put */
 };
 
 struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload)

@@ -31,7 +31,7 @@ struct recovery {
     struct buf scratch;
 };
 
-/* A large spool takes long to read: whoever watches the process must see that it works. */
+/* Calls `progress` for each segment: a large spool takes long to read, and the supervisor must see that it goes on. */
 static int read_segment(struct recovery *recovery, const struct segment *segment, struct error *err)
 {
     const struct spool *spool = recovery->spool;
@@ -41,7 +41,7 @@ static int read_segment(struct recovery *recovery, const struct segment *segment
     return segment_load(&recovery->scratch, spool->dir, segment->header.number, segment->size, err);
 }
 
-/* recent: what it tells may come again is noted there; or NULL. */
+/* recent: where the records are applied; or NULL. */
 static void scan_records(struct record_scan *scan, const struct segment_header *header,
                          struct bytes data, struct recent *recent)
 {
@@ -144,7 +144,7 @@ static bool has_header(const struct segment *segment)
     return segment->header.destination[0] != '\0';
 }
 
-/* The spool's id, and what the file `recent` says of this spool. A file of another one says nothing. */
+/* Sets the spool's id, and reads the file `recent` if it is of this spool. */
 static void set_id(struct recovery *recovery, const struct segment *known)
 {
     struct spool *spool = recovery->spool;
@@ -213,8 +213,8 @@ static struct bytes load(struct recovery *recovery, const struct segment *segmen
     return buf_bytes(&recovery->scratch);
 }
 
-/* How many records were stored before this one began. Rather too many than too few: what is above the
- * truth is reported as missing, what is below it would be skipped. */
+/* How many records were stored before this segment. A guess that is too high is reported as missing records; one that
+ * is too low would make the reader skip records. */
 static uint64_t rebuild_records_before(struct recovery *recovery, const struct record_scan *scan,
                                        const struct segment *below, const struct segment *above)
 {
@@ -227,7 +227,7 @@ static uint64_t rebuild_records_before(struct recovery *recovery, const struct r
     return below->header.records_before + below_scan.messages + below_scan.missing;
 }
 
-/* A segment whose header is gone, read as if it were of `like`'s run: true if that makes sense of it. */
+/* Reads a segment without a header as if it were of `like`'s run: true if its records then have valid checksums. */
 static bool rebuild_as(struct recovery *recovery, struct segment *segment,
                        const struct segment *like, const struct segment *below,
                        const struct segment *above)
@@ -250,7 +250,7 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     *header = like->header;
     header->number = number;
     header->first_sequence = record.sequence;
-    header->previous_sequence = record.sequence - 1; /* as it mostly is */
+    header->previous_sequence = record.sequence - 1; /* right unless sequences were skipped */
     segment->seed = seed;
     scan_records(&scan, header, data, NULL);
     header->records_before = rebuild_records_before(recovery, &scan, below, above);
@@ -291,7 +291,7 @@ static void put_aside(struct recovery *recovery, struct segment *segment)
               "it held is lost");
 }
 
-/* If it can't be written, it is right in memory, and will be rebuilt again. */
+/* A failure is harmless: the header is right in memory, and is rebuilt again at the next start. */
 static void write_rebuilt_header(struct recovery *recovery, const struct segment *segment)
 {
     struct error err;
@@ -303,7 +303,7 @@ static void write_rebuilt_header(struct recovery *recovery, const struct segment
         log_warning(LOG_WITH(log_text("spool", recovery->spool->path)), "%s", err.text);
 }
 
-/* From the highest down: the header above tells how many records were stored before it. */
+/* Rebuilds from the highest number down: the header above says how many records were stored before that segment. */
 static void rebuild_headers(struct recovery *recovery)
 {
     for (size_t i = recovery->len; i > 0; i--) {
@@ -368,8 +368,8 @@ static void cut_tail(struct spool *spool, struct segment *tail, uint64_t end)
     close(fd);
 }
 
-/* The last segment, and those that the file `recent` does not cover: what they tell may come again. The scan is the
- * last one's. Returns as segment_load does, of the last one. */
+/* Scans the last segment and those that the file `recent` does not cover, and applies their records to it. *scan and
+ * the result (as segment_load's) are those of the last segment. */
 static int scan_segments(struct recovery *recovery, struct record_scan *scan, struct error *err)
 {
     struct spool *spool = recovery->spool;
@@ -396,8 +396,7 @@ static int scan_segments(struct recovery *recovery, struct record_scan *scan, st
     return result;
 }
 
-/* Where the last process had got to. What it had begun and not finished is cut off, and so is the space
- * that it had reserved. */
+/* Finds the end of the last record. An unfinished record behind it is cut off, and so is reserved space. */
 static int recover_tail(struct recovery *recovery, struct error *err)
 {
     struct spool *spool = recovery->spool;
@@ -425,7 +424,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
                    "Cut off a record that was not finished, and so not acknowledged");
 
     if (unreadable) {
-        /* Of a segment that `recent` covers, that file tells which sequence comes next. */
+        /* For a segment that `recent` covers, that file has the next sequence. */
         if (spool->reader.remembered <= tail->header.number)
             spool->tail_lost = true;
         log_error(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
@@ -444,8 +443,7 @@ static void recover_spare(struct spool *spool)
     int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return;
-    /* It may have fewer blocks than its size tells, when its making was cut short: then a write could lack
-     * space. */
+    /* If making the spare was cut short it has fewer blocks than its size says, and a write could lack space. */
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
         (uint64_t)status.st_size == spool->segment_size &&
         (uint64_t)status.st_blocks * 512 >= spool->segment_size) {

@@ -1,5 +1,5 @@
-/* What main does about the spool's files, off the receive thread: frees what is retained no more, keeps a
- * spare ready, remembers, syncs. See spool.h. */
+/* Main's work on the spool's files, off the receive thread: frees segments, keeps a spare ready, saves `recent`, syncs.
+ * See spool.h. */
 #include "common/base/clock.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
@@ -12,20 +12,20 @@
 #include <sys/param.h>
 #include <unistd.h>
 
-/* How far Redis had got, as far as this process knew: the mark as text, padded to a fixed length. */
+/* The file with the mark as this process last knew it, as text, padded to a fixed length. */
 #define HINT_NAME  "committed"
 #define HINT_SIZE  40
-#define HINT_BYTES ((int64_t)1024 * 1024) /* written when so much more is committed */
+#define HINT_BYTES ((int64_t)1024 * 1024) /* the hint is written when so much more is committed */
 
-#define RESERVE_MIN                                                                                \
-    ((uint64_t)8 * 1024 * 1024) /* several hundred messages still come after the DISCONNECT */
-#define RETRY_MS 1000
+/* Several hundred messages still come after our DISCONNECT. */
+#define RESERVE_MIN ((uint64_t)8 * 1024 * 1024)
+#define RETRY_MS    1000
 /* Small segments of many starts are kept up to this number, besides what `retain` says. */
 #define RETAINED_SEGMENTS_MAX 256
 
 /* Water --------------------------------------------------------------------------------------------- */
 
-/* What the files may take: on a disk that has no room for another file, what they take now. */
+/* The bytes that the files may take. On a disk without room for another file that is what they take now. */
 static uint64_t limit_of(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
@@ -43,7 +43,7 @@ uint64_t retention_most(uint64_t size)
     return (size - reserve_of(size)) / 2;
 }
 
-/* All of it is in Redis, and neither position is in it. */
+/* The whole segment is in Redis, and neither position is in it. */
 static bool is_committed(const struct spool *spool, const struct segment *segment)
 {
     const struct cursor *committed = &spool->reader.committed;
@@ -58,7 +58,7 @@ static bool nothing_unsent(const struct spool *spool)
     return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
 }
 
-/* What the spare and the segment that is being written can still take. */
+/* Bytes that the spare and the segment that is being written can still take. */
 static uint64_t space_in_hand(const struct spool *spool)
 {
     uint64_t tail = atomic_load(&spool->shared.tail);
@@ -69,7 +69,7 @@ static uint64_t space_in_hand(const struct spool *spool)
 
     if (offset < end)
         space += end - offset;
-    /* What the last segment holds goes as soon as the writer leaves it. */
+    /* The last segment is freed as soon as the writer begins the next one. */
     return can_leave && nothing_unsent(spool) ? space + offset : space;
 }
 
@@ -125,7 +125,7 @@ void retention_remember(struct spool *spool, uint64_t through)
     atomic_store(&spool->shared.directory_changed, true);
 }
 
-/* Once for each segment that the writer has begun. */
+/* Saves `recent` once for each segment that the writer has begun. */
 static void remember_segment(struct spool *spool)
 {
     uint64_t number = tail_number(atomic_load(&spool->shared.tail));
@@ -199,7 +199,7 @@ void retention_spare(struct spool *spool)
         return;
     uint64_t disk = atomic_fetch_add(&spool->shared.disk, spool->segment_size);
     if (disk + spool->segment_size > spool->size && !last_may_go(spool)) {
-        /* `size` is used up, and above high water the broker is left. */
+        /* `size` is used up: we are above high water, and main disconnects from the broker. */
         atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
         return;
     }
@@ -229,10 +229,10 @@ static void reuse_last(struct spool *spool)
         return;
     if (clock_monotonic_ms() < reader->reuse_retry_ms)
         return;
-    int result = -ERR_FENCED; /* something was appended since */
+    int result = -ERR_FENCED; /* stays if something was appended meanwhile */
     pthread_mutex_lock(&spool->appending);
     if (atomic_load(&spool->shared.tail) == tail) {
-        /* Nothing is appended to it any more, whether this succeeds or not: `recent` covers it. */
+        /* Nothing is appended to the segment any more, whether this succeeds or not: `recent` may cover it. */
         retention_remember(spool, last->header.number + 1);
         result = writer_reuse_segment(spool, last->header.number, &err);
     }
@@ -338,7 +338,7 @@ void retention_release(struct spool *spool)
             retention_spare(spool);
         }
     }
-    /* At once where Redis has less than the hint says: what it lost would not be sent to the next server. */
+    /* At once if Redis has less than the hint says: records that it lost would not be sent to the next server. */
     int64_t ahead = cursor_bytes(&reader->committed) - reader->hinted_bytes;
     if (ahead < 0 || ahead >= HINT_BYTES)
         retention_hint(spool);
@@ -350,8 +350,8 @@ bool spool_above_high_water(struct spool *spool)
     retention_spare(spool);
     remember_segment(spool);
     retention_set_current(spool);
-    /* Nothing more comes, and nothing is left to commit that would free anything. Not while something is
-     * unsent, and not before Redis has said what it has: replay may need what is retained. */
+    /* When everything is sent no commit will free space, so it is freed here. Not while something is unsent, and not
+     * before Redis has given its mark: a replay may need what is retained. */
     if (spool->reader.mark_read && nothing_unsent(spool)) {
         if (must_give_way(spool))
             retention_release(spool);
@@ -369,13 +369,13 @@ void spool_remove_segments(struct spool *spool)
         remove_segment(spool, s);
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
         sys_unlinkat(spool->dir, NAMES[i]);
-    spool->opened = false; /* nothing is to be written any more */
+    spool->opened = false; /* spool_close writes no files */
 }
 
 /* For the next start --------------------------------------------------------------------------------- */
 
-/* The last committed record, named as the mark in Redis names it. Where nothing that is kept is committed it is the one
- * before: no segment has it, so the next start begins at the oldest. False: nothing is kept. */
+/* The last committed record, as a mark. If no kept record is committed, it is the record before the oldest one: no
+ * segment has that, so the next start begins at the oldest. False: no record is kept. */
 static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 {
     uint64_t records = cursor_records(&reader->committed);
@@ -402,7 +402,7 @@ void retention_hint(struct spool *spool)
         return;
     spool_mark_text(mark.run, mark.sequence, text);
     snprintf(data, sizeof(data), "%-39s\n", text);
-    /* Without the hint the next start takes more for unsent until it has read the mark. */
+    /* Without the hint the next start counts more as unsent, until it has read the mark. */
     if (pwrite(reader->hint_fd, data, HINT_SIZE, 0) == HINT_SIZE)
         reader->hinted_bytes = cursor_bytes(&reader->committed);
 }

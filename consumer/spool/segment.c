@@ -21,7 +21,7 @@ int segment_file(int dir, uint64_t number, int flags)
 
 int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error *err)
 {
-    sys_unlinkat(dir, name); /* what an earlier process left half made */
+    sys_unlinkat(dir, name); /* an earlier process may have left an unfinished file */
     *fd = sys_openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (*fd < 0)
         return error_system(err, "making %s", name);

@@ -27,18 +27,18 @@
 #define SEGMENT_SIZE_MIN (128 * KILO) /* takes the longest topic */
 #define SEGMENT_SIZE_MAX (16 * MEGA)  /* unless the largest message needs more */
 
-/* After a reboot, and when the end of the spool can't be read, Redis may know sequences that this disk
- * lost: they are not to be given again, or the new messages would pass for repeats. More than any kernel
- * keeps unwritten. */
+/* After a reboot, or if the end of the spool can't be read, Redis may know sequences that this disk has lost. They must
+ * not be given again, or new messages would count as repeats. So many are skipped: more than any kernel keeps
+ * unwritten. */
 #define REBOOT_SKIP UINT64_C(1000000000)
-/* Above what the previous spool has given; it may have been closed without a word about its last sequences. */
+/* So far sequences begin above the previous spool's, if it was closed without saving its last sequences. */
 #define PREVIOUS_STEP_MOST (UINT64_C(1) << 31)
 
 #define HASH_LEN 17 /* "~" and 16 digits */
 
 /* Where spools lie --------------------------------------------------------------------------------- */
 
-/* One folder's name. */
+/* Appends the text encoded as one folder's name. */
 static void append_encoded(struct buf *path, const char *text)
 {
     size_t above = path->len;
@@ -70,7 +70,7 @@ char *spool_path(const struct settings *settings, const char *client_id, const c
     return buf_take_text(&path);
 }
 
-/* The folder above dir; and in *name the rest. */
+/* The folder above dir; *name is the last part of dir. */
 static char *folder_above(const char *dir, const char **name)
 {
     const char *slash = strrchr(dir, '/');
@@ -106,7 +106,7 @@ int spool_path_set_current(const char *dir)
     return result;
 }
 
-/* Somebody's backup or a lost+found may lie beside the spools. */
+/* Other files, as a backup or lost+found, may lie beside the spools. */
 static bool is_file_of_spool(int dir, const char *name)
 {
     struct segment *segment = NULL;
@@ -119,7 +119,7 @@ static bool is_file_of_spool(int dir, const char *name)
         return false;
     int result = segment_open(&segment, dir, number, &err);
     free(segment);
-    return result == 0 || result == -ERR_REFUSED; /* another version's */
+    return result == 0 || result == -ERR_REFUSED; /* -ERR_REFUSED: a segment of another version */
 }
 
 bool spool_path_holds_spool(const char *dir)
@@ -178,7 +178,7 @@ static int open_directory(struct spool *spool, struct error *err)
                      spool->path);
 }
 
-/* Zeros if it can't be told. */
+/* Zeros if the kernel does not give a boot id. */
 static void read_boot_id(unsigned char id[16])
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -195,7 +195,7 @@ static bool is_this_boot(const struct spool *spool, const unsigned char id[16])
     return memcmp(spool->boot_id, id, 16) == 0 && memcmp(id, unknown, 16) != 0;
 }
 
-/* What this spool has given last may be on the disk no more. */
+/* The last sequences that this spool has given may be missing on the disk. */
 static bool may_lack_sequences(const struct spool *spool)
 {
     const struct segment *last = spool->reader.last;
@@ -204,7 +204,7 @@ static bool may_lack_sequences(const struct spool *spool)
         return false; /* its id is new */
     if (spool->tail_lost)
         return true;
-    /* Even with no record left: headers may reach the disk when what follows them does not. */
+    /* Also if no record is left: a header may reach the disk without the records behind it. */
     return !is_this_boot(spool, spool->recent_boot_id) &&
            (last == NULL || !is_this_boot(spool, last->header.boot_id));
 }
@@ -217,13 +217,14 @@ static void set_id(struct spool *spool, const unsigned char id[16])
     reader_write_mark_id(spool);
 }
 
-/* For the next start, in this boot or another. Without a segment it is to take the spool id of the file. */
+/* Saves `recent` for the next start, in this boot or another. Without a segment that start takes the file's spool
+ * id. */
 static void remember_start(struct spool *spool)
 {
     retention_remember(spool, spool->reader.first != NULL ? spool->writer.next_number : 0);
 }
 
-/* From what was recovered. True if sequences were skipped. */
+/* Begins a run after recovery. True if sequences were skipped. */
 static bool begin_run(struct spool *spool)
 {
     struct spool_writer *writer = &spool->writer;
@@ -237,17 +238,18 @@ static bool begin_run(struct spool *spool)
         writer->next_sequence += REBOOT_SKIP;
     if (last == NULL)
         return skips;
-    /* `recent` may have reached the disk before a record in it did: what the broker sends again of that is stored. */
+    /* `recent` may have reached the disk and a record that it covers not: such a message must be stored when it is sent
+     * again. */
     if (skips)
         recent_release_above(spool->recent, writer->last_stored);
-    /* What earlier processes wrote and had no time to sync is synced with ours. */
+    /* Segments that earlier processes did not sync are synced with ours. */
     spool->reader.synced_number = spool->reader.first->header.number;
-    /* An orphaned spool keeps its own. */
+    /* An orphan spool keeps its destination. */
     snprintf(spool->destination, sizeof(spool->destination), "%s", last->header.destination);
     return skips;
 }
 
-/* A file whose record was not written keeps its sequence; the message comes again, under another one. */
+/* An oversized file whose record was not written keeps its sequence; its message comes again, with another sequence. */
 static void skip_oversized(void *context, const char *name, const struct oversized_message *message)
 {
     struct spool *spool = context;
@@ -257,8 +259,8 @@ static void skip_oversized(void *context, const char *name, const struct oversiz
         spool->writer.next_sequence = message->sequence + 1;
 }
 
-/* Sequences go on above those of `previous`, and what it remembers is newer. Identities are comparable only
- * under one spool id, so a spool without a segment takes that too, and a mark of its own. */
+/* Sequences go on above those of `previous`, whose `recent` is newer than ours. Identities are comparable only under
+ * one spool id: a spool without a segment takes that id too, and gets a mark of its own. */
 static void go_on_from(struct spool *spool, const struct spool *previous)
 {
     struct spool_shared *shared = &spool->shared;
@@ -267,7 +269,7 @@ static void go_on_from(struct spool *spool, const struct spool *previous)
     bool same = memcmp(spool->id, previous->id, sizeof(spool->id)) == 0;
 
     if (same && spool->writer.next_sequence > previous->writer.next_sequence)
-        return; /* done at a former start */
+        return; /* done at an earlier start */
     if (!same && spool->reader.first == NULL) {
         atomic_store(&shared->branch, floor);
         set_id(spool, previous->id);
@@ -283,7 +285,7 @@ static void go_on_from(struct spool *spool, const struct spool *previous)
     spool->writer.next_sequence = floor;
 }
 
-/* What the previous spool has given and what it remembers is not known. */
+/* Takes over from a previous spool whose sequences and `recent` are unknown. */
 static void go_on_without(struct spool *spool)
 {
     recent_forget(spool->recent);
@@ -315,7 +317,7 @@ static int take_over_from(struct spool *spool, const char *dir, const struct spo
     return 0;
 }
 
-/* The broker's session goes on over a change of the destination, and with it what may come again. */
+/* The broker's session goes on when the destination changes, so the messages that may come again are taken over. */
 static int take_previous_over(struct spool *spool, const struct spool_options *options,
                               struct error *err)
 {
@@ -350,7 +352,7 @@ static void drain_event(const struct spool *spool)
     uint64_t count;
     ssize_t got = read(spool->event_fd, &count, sizeof(count));
 
-    (void)got; /* nothing there is as good */
+    (void)got; /* an empty eventfd is fine too */
 }
 
 static int open_steps(struct spool *spool, const struct spool_options *options, struct error *err)
@@ -372,7 +374,7 @@ static int open_steps(struct spool *spool, const struct spool_options *options, 
     result = oversized_file_list(spool->dir, skip_oversized, spool, err);
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
-    /* The next start is neither to skip again nor to go on below. */
+    /* Saved, so that the next start neither skips again nor goes on below. */
     if (skipped || spool->tail_lost)
         remember_start(spool);
     result = spool->receives ? take_previous_over(spool, options, err) : 0;
@@ -456,7 +458,7 @@ bool spool_arm_wakeup(struct spool *spool)
     reader_skip_finished_segments(spool, &reader->read);
     if (reader->read.segment != NULL)
         position = tail_pack(reader->read.segment->header.number, reader->read.offset);
-    /* In this order, as the writer has them the other way round: see publish. */
+    /* First the flag, then the tail; the writer does the reverse: see publish. */
     atomic_store(&spool->shared.sleeping, true);
     if (atomic_load(&spool->shared.tail) == position)
         return true;

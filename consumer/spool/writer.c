@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Failure of the write can be forgotten: main looks at the tail before it sleeps, and by the clock. */
+/* A failed write is harmless: main looks at the tail before it sleeps, and from time to time. */
 static void wake_reader(struct spool *spool)
 {
     uint64_t one = 1;
@@ -32,19 +32,19 @@ void writer_close(struct spool *spool)
 
 /* A new segment ------------------------------------------------------------------------------------ */
 
-/* The descriptor of a file to be the segment, and the file's name. */
+/* Finds or makes the file for the next segment: its descriptor and name. */
 static int find_file(struct spool *spool, char name[SEGMENT_NAME_SIZE], struct error *err)
 {
     struct spool_shared *shared = &spool->shared;
     int fd = atomic_load(&shared->spare);
     int result;
 
-    /* It stays the spare until it has its new name: main makes no other one under that name. */
+    /* The file keeps the name `spare` until it is renamed: main makes no other one before. */
     if (fd >= 0) {
         memcpy(name, SEGMENT_SPARE, sizeof(SEGMENT_SPARE));
         return fd;
     }
-    /* Main had no time to make it. */
+    /* Main has not made a spare in time. */
     memcpy(name, SEGMENT_NEW, sizeof(SEGMENT_NEW));
     uint64_t disk = atomic_fetch_add(&shared->disk, spool->segment_size) + spool->segment_size;
     if (disk > spool->size)
@@ -154,7 +154,7 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
     int fd = segment_file(spool->dir, number, O_RDWR);
 
     segment_name(number, "segment", name);
-    /* One of an earlier process was cut to what it held. */
+    /* A segment of an earlier process may have been cut to its records' length. */
     if (fd < 0 || fstat(fd, &status) < 0 ||
         ((uint64_t)status.st_size < spool->segment_size &&
          sys_allocate(fd, 0, (off_t)spool->segment_size) < 0)) {
@@ -170,8 +170,8 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
 
 /* Records ------------------------------------------------------------------------------------------ */
 
-/* Takes back what a failed write left, and leaves this segment: a next append gets space of its own or
- * is refused. The reader is not touched: it never looks behind the tail. */
+/* Cuts off what a failed write left, and leaves this segment: the next append begins another one, or is refused. The
+ * reader is not affected: it never reads behind the tail. */
 static void cut_back(struct spool *spool)
 {
     struct spool_writer *writer = &spool->writer;
@@ -195,7 +195,7 @@ static int write_record(struct spool *spool, const struct record *record, uint64
     ssize_t written = sys_pwritev(writer->fd, vector, RECORD_PARTS, (off_t)writer->offset);
     if (written == (ssize_t)size)
         return 0;
-    /* Short means that there is no more room, in spite of the reservation: a copy-on-write disk. */
+    /* A short write means no more room, in spite of the allocated blocks: a copy-on-write disk. */
     int error = written < 0 ? errno : ENOSPC;
     cut_back(spool);
     errno = error;
@@ -217,13 +217,13 @@ static void publish(struct spool *spool, const struct record *record, uint64_t s
         atomic_store_explicit(&shared->records, records + 1, memory_order_relaxed);
     }
     atomic_store_explicit(&shared->bytes, bytes + size, memory_order_relaxed);
-    /* In one total order with spool_arm_wakeup's two: either it sees this tail, or we see its flag. */
+    /* Sequentially consistent with the two accesses of spool_arm_wakeup: it sees this tail, or we see its flag. */
     atomic_store(&shared->tail, tail_pack(writer->number, writer->offset));
     if (atomic_load(&shared->sleeping) && atomic_exchange(&shared->sleeping, false))
         wake_reader(spool);
 }
 
-/* There is room for a record of that size, and writer.next_sequence is its sequence. */
+/* Makes sure that the segment has room for a record of that size, with writer.next_sequence as its sequence. */
 static int make_room(struct spool *spool, uint64_t size, struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
@@ -234,7 +234,7 @@ static int make_room(struct spool *spool, uint64_t size, struct error *err)
     return result < 0 ? error_wrap(err, "spool %s", spool->path) : 0;
 }
 
-/* In the room that was made for it. */
+/* Appends the record, for which make_room has made room. */
 static int append(struct spool *spool, struct record *record, struct error *err)
 {
     struct spool_writer *writer = &spool->writer;
@@ -246,8 +246,8 @@ static int append(struct spool *spool, struct record *record, struct error *err)
         return error_wrap(err, "spool %s", spool->path);
     if (spool->sync == SPOOL_SYNC_ALWAYS && sys_fdatasync(writer->fd) < 0)
         spool_die(spool, "fdatasync");
-    /* After the write: a snapshot must not have what no segment has. Before the tail moves: main may save as soon
-     * as it sees the record. */
+    /* After the write: a snapshot must not have a message that no segment has. Before the tail moves: main may save a
+     * snapshot as soon as it sees the record. */
     recent_apply(spool->recent, record);
     publish(spool, record, size);
     return 0;
@@ -285,13 +285,13 @@ static void identify(struct spool_message *message, struct record *record, uint6
 {
     uint64_t distance = message->identity != 0 ? sequence - message->identity : 0;
 
-    if (distance <= UINT32_MAX) /* else it counts as new */
+    if (distance <= UINT32_MAX) /* else the message counts as new */
         record->repeats = (uint32_t)distance;
     message->sequence = sequence;
     message->identity = sequence - record->repeats;
 }
 
-/* The file first: the record, which stands for it, says that it is there. */
+/* Writes the oversized file before its record, which says that the file is there. */
 static int write_file(struct spool *spool, const struct spool_message *message, struct error *err)
 {
     int result = write_oversized(spool, message, false, err);
