@@ -10,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row or one question. While it is dealt with it is the thread's. */
+/* One row to write, or one count or set-up. While it runs only the thread uses it. */
 struct job {
     const struct failure_store *store;
     void *state;
     struct buf body, headers, look_for, identity;
     int64_t entry_us;
     int64_t count;
-    int64_t made; /* by set_up */
+    int64_t made; /* result of set_up */
     int result;
     struct error err;
 };
@@ -187,12 +187,13 @@ static void set_up(void *data)
     job->result = job->store->set_up(job->state, &job->made, &job->err);
 }
 
-/* Of work that sets job->result. */
+/* Runs work, which sets job->result, in a thread. */
 static int run_and_wait(struct failure *failure, void (*work)(void *job), int64_t timeout_ms,
                         struct error *err)
 {
     int64_t until_ms = clock_monotonic_ms() + timeout_ms;
-    bool in_time = wait_for_job(failure, until_ms); /* an earlier one that was given up */
+    bool in_time =
+        wait_for_job(failure, until_ms); /* an earlier job that was given up may still run */
 
     if (in_time) {
         int result = start(failure, work, err);

@@ -18,7 +18,7 @@ struct failure_pg {
     struct buf address;  /* without it */
     char *timezone;      /* of the session; NULL: the server's */
     PGconn *connection;  /* NULL: closed */
-    failure_pg_row *row; /* takes the rows of the statement under way; NULL: nobody does */
+    failure_pg_row *row; /* called for the rows of the statement under way; or NULL */
     void *row_context;
 };
 
@@ -28,7 +28,7 @@ static void ignore_notice(void *context, const PGresult *notice)
     (void)notice;
 }
 
-/* Options that this libpq does not know are found before the first failure needs a row. */
+/* Finds options that this libpq does not know at the start, not when the first row is written. */
 static int check_conninfo(const char *conninfo, struct error *err)
 {
     char *words = NULL;
@@ -44,7 +44,7 @@ static int check_conninfo(const char *conninfo, struct error *err)
     return result;
 }
 
-/* Of an option that is given twice libpq takes the last: the DSN's own target_session_attrs counts, its
+/* libpq takes the last of an option that is given twice. So the DSN's own target_session_attrs counts, its
  * connect_timeout does not. */
 int failure_pg_new(struct failure_pg **pg, const char *dsn, const char *timezone, struct error *err)
 {
@@ -87,7 +87,7 @@ void failure_pg_free(struct failure_pg *pg)
     free(pg);
 }
 
-/* libpq's messages end in a newline and may have several lines. The first fault is the one that is told. */
+/* libpq's messages end in a newline and may have several lines. The first line is reported. */
 static void set_error(struct failure_pg *pg, struct error *err, enum error_code code,
                       const char *message)
 {
@@ -110,12 +110,12 @@ static void fail_connection(struct failure_pg *pg, struct error *err, const char
     failure_pg_close(pg);
 }
 
-/* Is this the server's state rather than the statement's fault? PostgreSQL's manual, appendix A. */
+/* True if the error comes from the server's state, not from the statement. PostgreSQL's manual, appendix A. */
 static bool may_pass(const char *sqlstate)
 {
     static const char *const beginnings[] = {
         "08",    /* connection */
-        "25006", /* read-only transaction: the primary was demoted; another host may be it now */
+        "25006", /* read-only transaction: the primary was demoted, another host may be primary now */
         "40",    /* transaction rolled back: serialization, deadlock */
         "53",    /* insufficient resources: disk full, too many connections */
         "55P03", /* lock not available */
@@ -129,7 +129,7 @@ static bool may_pass(const char *sqlstate)
     return false;
 }
 
-/* Only the primary message: details quote the row. */
+/* Only the primary message is kept, since details quote the row. */
 static void take_error(struct failure_pg *pg, const PGresult *result,
                        struct failure_pg_answer *answer)
 {
@@ -205,7 +205,7 @@ static void connect_to_any(struct failure_pg *pg, struct error *err)
         set_timezone(pg, err);
     if (pg->connection == NULL)
         return;
-    /* A statement must not block in a send either: the time-out is ours. */
+    /* Non-blocking, so that our time-out also holds while a statement is sent. */
     if (PQstatus(pg->connection) != CONNECTION_OK || PQsetnonblocking(pg->connection, 1) < 0)
         fail_connection(pg, err, PQerrorMessage(pg->connection));
 }
@@ -217,8 +217,7 @@ static bool wait_for(struct failure_pg *pg, short events, int64_t deadline_ms)
     return poll(&waiting, 1, clock_poll_timeout(deadline_ms, clock_monotonic_ms())) != 0;
 }
 
-/* A server that was stopped while we had nothing to say has closed the connection since: behind its last
- * words comes the end. */
+/* Closes the connection if the server has closed it while it was idle: input that waits then ends in the close. */
 static void close_if_stale(struct failure_pg *pg)
 {
     while (pg->connection != NULL && wait_for(pg, POLLIN, 0))
@@ -226,7 +225,8 @@ static void close_if_stale(struct failure_pg *pg)
             failure_pg_close(pg);
 }
 
-/* What the transaction has done so far is rolled back: over a new connection COMMIT would seem to succeed. */
+/* A lost transaction was rolled back, but a COMMIT over a new connection would seem to succeed: so it must be
+ * noticed. */
 static bool is_lost_within_transaction(struct failure_pg *pg)
 {
     bool within = pg->connection != NULL && PQtransactionStatus(pg->connection) != PQTRANS_IDLE;
@@ -308,7 +308,7 @@ int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *va
 }
 
 #define IDENTIFIER_LENGTH_MAX 63
-#define LOCK_SPACE            0x6D71 /* "mq": our advisory locks among the database's */
+#define LOCK_SPACE            0x6D71 /* "mq": the first number of our advisory locks */
 
 static bool is_identifier(struct bytes name)
 {
@@ -358,8 +358,9 @@ static void append_index_name(struct buf *out, const char *table)
         buf_printf(out, "%x", crc32_of(columns[i]));
 }
 
-/* The id is a serial, as Doctrine's DBAL 2 and 3 make it: of an identity they would make a serial, and fail, for its
- * sequence has the name that they give theirs. DBAL 4 makes an identity of a serial, which begins at 1 again: count_on. */
+/* The id is a serial, as made by Doctrine's DBAL 2 and 3. They would turn an identity column into a serial, and fail,
+ * since its sequence has the name of theirs. DBAL 4 turns a serial into an identity, which begins at 1 again:
+ * count_on. */
 static char *make_setup(const char *table, const char *quoted, const char *function)
 {
     struct buf sql = {0};
@@ -395,7 +396,7 @@ static char *make_setup(const char *table, const char *quoted, const char *funct
     return buf_take_text(&sql);
 }
 
-/* A time that is given in UTC, as the rows have it: in the zone of $5. */
+/* Converts a time in UTC into the rows' zone, $5. */
 #define LOCAL(time) "(" time "::timestamp AT TIME ZONE 'UTC' AT TIME ZONE $5::text)"
 
 static void make_statements(struct failure_pg_sql *sql, const char *quoted)
@@ -404,7 +405,7 @@ static void make_statements(struct failure_pg_sql *sql, const char *quoted)
 
     sql->insert = xasprintf(
         "INSERT INTO %s %s VALUES ($1, $2, $3, " LOCAL("$4") ", " LOCAL("$4") ")", quoted, columns);
-    /* available_at is what the index has. */
+    /* Looks by available_at, which has an index. */
     sql->insert_unless = xasprintf(
         "INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, " LOCAL("$4") ", " LOCAL(
             "$6") " WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
@@ -424,7 +425,8 @@ static void make_statements(struct failure_pg_sql *sql, const char *quoted)
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
-/* Times as numbers, whatever type the columns have: one without a zone is of the session's, but for the last column. */
+/* Times as numbers, whatever type the columns have. A time without a zone is taken in the session's zone, except in the
+ * last column. */
 static char *admin_columns(int body_most, const char *taken)
 {
     return xasprintf("id, headers, CASE WHEN octet_length(body) <= $%d::bigint THEN body END, "

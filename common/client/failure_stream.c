@@ -1,5 +1,5 @@
-/* The failure transport in Redis: a queue, as Messenger's own transport has it. The queue's answers are waited for
- * here; its connection is kept for the next request. */
+/* The failure transport in Redis: a stream as Messenger's own transport has it. Waits for the answers of
+ * common/client/queue_group.h, and keeps the connection for the next request. */
 #include "common/client/failure.h"
 
 #include "common/base/alloc.h"
@@ -16,16 +16,16 @@
 
 struct failure_stream {
     struct queue *queue;
-    size_t under_way; /* requests that are waited for */
-    int result;       /* of the first that failed */
+    size_t under_way; /* requests without an answer */
+    int result;       /* of the first request that failed */
     int64_t number;
     struct error err;
-    struct queue_entry *entries; /* that were read; their values lie in the arena */
+    struct queue_entry *entries; /* entries that were read; the arena owns their values */
     size_t len;
     struct arena arena;
 };
 
-/* One request or, where it says so, several, with take_number or take_entries as their callback. */
+/* Sends one request or several, with take_number or take_entries as callback. */
 typedef void send_request(struct failure_stream *stream, const void *what);
 
 static int stream_new(void **state, const struct settings_failure *settings, const char *timezone,
@@ -107,8 +107,8 @@ static int ask_once(struct failure_stream *stream, send_request *send, const voi
     return wait_for_answers(stream);
 }
 
-/* A kept connection may have broken since, which says nothing about the server now: it is asked again, which
- * doubles nothing. After a fault the next request looks for the server anew: it may be another one. */
+/* A kept connection may have broken since the last request: the request is then repeated over a new one, which adds
+ * nothing twice. After an error the connection is closed, so that the next request looks for the server anew. */
 static int ask(struct failure_stream *stream, send_request *send, const void *what,
                struct error *err)
 {
@@ -148,11 +148,11 @@ static int encode(struct buf *value, const struct failure_row *row, bool redis_s
     if (bytes_is_utf8(row->body))
         buf_append(&body, row->body);
     else
-        base64_encode(&body, row->body); /* as PHP's reader takes it */
+        base64_encode(&body, row->body); /* PHP's reader decodes it */
     int result = envelope_join(value, buf_bytes(&body), row->headers, redis_serialized, err);
     buf_free(&body);
     if (result < 0)
-        err->code = ERR_REFUSED; /* the headers: no later try would change that */
+        err->code = ERR_REFUSED; /* because of the headers: a retry would fail too */
     return result < 0 ? -ERR_REFUSED : 0;
 }
 
@@ -192,7 +192,7 @@ static void send_set_up(struct failure_stream *stream, const void *what)
     queue_set_up(stream->queue, take_number, stream);
 }
 
-/* Stream and consumer group, as Symfony's setup makes them. */
+/* Makes stream and consumer group, as Symfony's setup does. */
 static int stream_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_stream *stream = state;
@@ -202,7 +202,7 @@ static int stream_set_up(void *state, int64_t *made, struct error *err)
     return result;
 }
 
-/* What an operator does --------------------------------------------------------------------------- */
+/* For an operator --------------------------------------------------------------------------------- */
 
 static bool stream_is_id(struct bytes id)
 {
@@ -255,7 +255,7 @@ static bool is_taken(const struct queue_entry *entry)
     return entry->idle_ms >= 0 && entry->idle_ms < (int64_t)FAILURE_TAKEN_S * 1000;
 }
 
-/* What is no envelope is shown whole, as a body. body_most 0: any. False: no more are wanted. */
+/* A value that is no envelope is given whole, as a body. body_most 0: any size. False: no more are wanted. */
 static bool give(const struct failure_stream *stream, const struct queue_entry *entry,
                  int64_t body_most, failure_visit *visit, void *context)
 {
@@ -293,7 +293,7 @@ static bool has_id(const struct ids *ids, struct stream_id id)
     return false;
 }
 
-/* So many of them, from *at on, each once. */
+/* The next page of ids from *at on, each once. */
 static struct ids next_ids(const struct bytes *ids, size_t len, size_t *at)
 {
     struct ids next = {.len = 0};
@@ -305,7 +305,7 @@ static struct ids next_ids(const struct bytes *ids, size_t len, size_t *at)
     return next;
 }
 
-/* free_only: nobody has them in hand. */
+/* free_only: not entries that a consumer has pending. */
 static int give_ids(struct failure_stream *stream, const struct bytes *ids, size_t len,
                     bool free_only, failure_visit *visit, void *context, struct error *err)
 {
@@ -345,8 +345,8 @@ static struct stream_id previous_id(struct stream_id id)
                            : (struct stream_id){id.ms - 1, UINT64_MAX};
 }
 
-/* Of a page: how many can be given. What was left out for want of room is the next page's first, which never is;
- * unless its body is too large to be wanted. */
+/* How many entries of a page can be given. One that was left out for want of room becomes the first of the next page,
+ * where it is read; one whose body is larger than wanted is given without. */
 static size_t count_readable(const struct failure_stream *stream, int64_t body_most)
 {
     size_t len = 1;

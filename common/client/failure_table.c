@@ -18,8 +18,8 @@
 #define FORMER_S       (365 * 86400)               /* in 1970 */
 #define TIME_MAX_US    INT64_C(253402300799000000) /* the year 9999 */
 #define TIME_TEXT_SIZE 20                          /* "2026-11-24 10:00:00" */
-/* The server gives a statement up before we give the server up: one that waits for a lock must not run
- * when its asker has gone. */
+/* The server gives a statement up before we give up the server: a statement that waits for a lock must not run after we
+ * have gone. */
 #define STATEMENT_TIMEOUT_MS (FAILURE_PG_STATEMENT_MS - 1000)
 #define ALL_OF_IT            "9223372036854775807"
 
@@ -29,7 +29,7 @@ struct failure_table {
     char *queue_name;
     char *timezone;
     bool auto_setup;
-    char *begin_taking; /* a transaction that one operator at a time has for these rows */
+    char *begin_taking; /* begins a transaction that one operator at a time has for these rows */
 
     /* The row that is being written: */
     bool looks;
@@ -41,7 +41,7 @@ struct failure_table {
     char now[TIME_TEXT_SIZE];
     char available[TIME_TEXT_SIZE];
     char or_at[TIME_TEXT_SIZE];
-    struct failure_pg_answer answer; /* to the last statement */
+    struct failure_pg_answer answer; /* of the last statement */
 };
 
 static bool fits_text_column(struct bytes text)
@@ -109,16 +109,16 @@ static void copy(struct buf *to, struct bytes bytes)
     buf_text(to);
 }
 
-/* PHP's reader takes base64 for a body that does not end in `}`. */
+/* PHP's reader decodes a body as base64 if it does not end in `}`. */
 static void copy_in_base64(struct buf *to, struct bytes bytes)
 {
     base64_encode(to, bytes);
     buf_text(to);
 }
 
-/* Where the row is looked for: at its entry's time, spread a little, so that what fails together in one second
- * need not be searched whole for each. One of the future would not be available to PHP before then; and when
- * that is, others may see differently: both places are looked at. */
+/* The row's time of availability, by which it is looked for: the entry's time, spread by some seconds, so that rows of
+ * one second need not all be searched. PHP would not see a row before a time in the future, so that row gets a past
+ * time. Another host's clock may decide differently: so the row is looked for at both times. */
 static void place_row(struct failure_table *table, int64_t entry_us, int64_t now_us)
 {
     uint32_t hash = bytes_crc32c(0, table->look_for.data, table->look_for.len);
@@ -143,7 +143,7 @@ static void copy_row(struct failure_table *table, const struct failure_row *row)
     else
         copy_in_base64(&table->body, row->body);
     copy(&table->headers, row->headers);
-    /* What no column can hold is not there to be found: rather twice than never. */
+    /* A text that no column can hold can't be found, so it is not looked for: rather two rows than none. */
     table->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
     copy(&table->look_for, table->looks ? row->look_for : BYTES_NONE);
     copy(&table->identity, fits_text_column(row->identity) ? row->identity : BYTES_NONE);
@@ -160,7 +160,7 @@ static bool is_ascii(struct bytes text)
     return true;
 }
 
-/* The same row for a database whose encoding lacks some of its characters. */
+/* Writes the row in ASCII, for a database whose encoding lacks some characters. */
 static void write_in_ascii(struct failure_table *table)
 {
     struct buf body = table->body, headers = table->headers;
@@ -168,7 +168,7 @@ static void write_in_ascii(struct failure_table *table)
     table->body = (struct buf){0};
     table->headers = (struct buf){0};
     table->in_ascii = true;
-    if (is_ascii(buf_bytes(&body))) /* base64 already, perhaps */
+    if (is_ascii(buf_bytes(&body))) /* also a body that is base64 already */
         copy(&table->body, buf_bytes(&body));
     else if (bytes_starts_with(buf_bytes(&body), BYTES("{")) && json_is_valid(buf_bytes(&body)))
         json_to_ascii(&table->body, buf_bytes(&body));
@@ -198,7 +198,7 @@ static int tell(const struct failure_table *table, struct error *err)
     return -(int)table->answer.err.code;
 }
 
-/* answer.number says whether it is there. Asking a table that is not would be an error in the server's log. */
+/* answer.number says whether the table exists. A query to a missing table would log an error in the server. */
 static int look_for_table(struct failure_table *table)
 {
     return failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);
@@ -236,8 +236,8 @@ static int insert(struct failure_table *table)
     return result;
 }
 
-/* To look and to insert are two steps for everybody else, unless one at a time does them: whoever writes
- * the row of the same entry waits for our transaction, and then sees it. */
+/* Looks and inserts in a transaction that one worker at a time has for an entry: another worker that writes the row of
+ * this entry waits for our commit, and then finds the row. */
 static int look_and_insert(struct failure_table *table)
 {
     int result;
@@ -252,7 +252,7 @@ static int look_and_insert(struct failure_table *table)
     return result;
 }
 
-/* Did somebody who does not know our lock (PHP) make it at the same time? */
+/* True if another program (PHP), which does not use our lock, has just made the table. */
 static bool was_overtaken(const struct failure_table *table)
 {
     return answered(table, "23505") || /* unique_violation, in the catalogue */
@@ -262,31 +262,31 @@ static bool was_overtaken(const struct failure_table *table)
            answered(table, "XX000");   /* "tuple concurrently updated" */
 }
 
-/* True if the table is there now. */
+/* True if the table exists now. */
 static bool make_table(struct failure_table *table)
 {
     if (!table->auto_setup) {
         error_wrap(&table->answer.err, "auto_setup is off and the table is missing");
         return false;
     }
-    failure_pg_close(table->pg); /* and with it the transaction, if there is one */
+    failure_pg_close(table->pg); /* ends the transaction too, if there is one */
     if (run(table, table->sql.setup) == 0 || was_overtaken(table))
         return true;
     error_wrap(&table->answer.err, "the table cannot be made");
     return false;
 }
 
-/* True if the next id is one that no row has: it was not, where Doctrine has made the column anew. */
+/* Sets the next id above all rows' ids: it is too low where Doctrine has made the column anew. True if that worked. */
 static bool count_on(struct failure_table *table)
 {
     failure_pg_close(table->pg);
     return run(table, table->sql.count_on) == 0;
 }
 
-/* Can the row be written after all? */
-static bool mend(struct failure_table *table, int *setups)
+/* Repairs the cause of the last error, if it can; true: try to write the row again. */
+static bool repair(struct failure_table *table, int *setups)
 {
-    /* unique_violation: of the id, as nothing else is unique */
+    /* unique_violation: only the id is unique */
     if (answered(table, "23505"))
         return (*setups)++ < SETUPS_MAX && count_on(table);
     /* untranslatable_character, character_not_in_repertoire */
@@ -310,7 +310,7 @@ static int table_write(void *state, const struct failure_row *row, struct error 
             "the failure transport cannot take an entry whose headers hold a NUL byte or are not "
             "UTF-8");
     copy_row(table, row);
-    while (look_and_insert(table) < 0 && mend(table, &setups))
+    while (look_and_insert(table) < 0 && repair(table, &setups))
         ;
     free_row(table);
     if (table->answer.err.code != ERR_NONE)
@@ -332,7 +332,7 @@ static int table_count(void *state, int64_t *count, struct error *err)
     return tell(table, err);
 }
 
-/* Leaves a table that is there as it is: Doctrine makes it in more ways than one. */
+/* An existing table is not changed: Doctrine makes it in more ways than one. */
 static int table_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_table *table = state;
@@ -347,7 +347,7 @@ static int table_set_up(void *state, int64_t *made, struct error *err)
     return tell(table, err);
 }
 
-/* What an operator does --------------------------------------------------------------------------- */
+/* For an operator --------------------------------------------------------------------------------- */
 
 static bool table_is_id(struct bytes id)
 {
@@ -356,7 +356,7 @@ static bool table_is_id(struct bytes id)
     return bytes_to_u64(id, &number) && number <= INT64_MAX && (id.data[0] != '0' || id.len == 1);
 }
 
-/* PostgreSQL's array of numbers: "{1,2}". They were ids before. */
+/* PostgreSQL's array of numbers: "{1,2}". The ids have been checked to be numbers. */
 static char *array_of(const struct bytes *ids, size_t len)
 {
     struct buf array = {0};
@@ -450,8 +450,8 @@ static int table_take(void *state, const struct failure_wanted *wanted, failure_
     return result < 0 ? tell(table, err) : 0;
 }
 
-/* Over a new connection and without the transaction, where the one with the locks was lost: what was sent must go all
- * the same. */
+/* If the connection with the locks was lost, removes over a new one and without the transaction: the messages were
+ * sent, so their rows must go. */
 static int commit(struct failure_table *table, const char *array, int64_t *removed)
 {
     const char *values[] = {table->queue_name, array};

@@ -10,41 +10,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_LENGTH_MAX   (64 * 1024) /* an answer that is longer is no hub's */
-#define ANSWER_BUFFER     1024L       /* made for each request; answers are shorter */
-#define SPARE_SOCKETS     2           /* libcurl closes a kept one too early without */
-#define FORM_KEPT_MAX     (64 * 1024) /* a larger one's memory is given back with the answer */
-#define RETRY_AFTER_MAX_S 86400       /* more is a mistake of whoever says so */
-/* Sooner than libcurl forgets what it was given (after 60 s), so that it knows while there is traffic. */
+#define BODY_LENGTH_MAX   (64 * 1024) /* a hub's answer is never longer */
+#define ANSWER_BUFFER     1024L       /* allocated for each request; a hub's answers are shorter */
+#define SPARE_SOCKETS     2           /* without these libcurl closes a kept connection too early */
+#define FORM_KEPT_MAX     (64 * 1024) /* a larger form's memory is freed with the answer */
+#define RETRY_AFTER_MAX_S 86400       /* a longer Retry-After is taken for a mistake */
+/* libcurl forgets addresses that it was given after 60 s: while there is traffic they are renewed sooner. */
 #define RENEW_MS 30000
 
-/* Where libcurl finds the hub's name. Its own look-up begins anew with each attempt and ends with it, so a name that
- * takes longer than an attempt would never be found: here one look-up goes on beside the attempts (resolve.h), and each
- * that begins after its answer is given the addresses. Until there are any, or when they have become old, libcurl looks
- * for itself. */
+/* The hub's addresses for libcurl. libcurl's own look-up ends with each attempt, so a name whose look-up takes longer
+ * than an attempt would never be found. Here one look-up goes on beside the attempts (resolve.h), and attempts that
+ * begin after its answer are given the addresses. Without addresses, or with old ones, libcurl looks up itself. */
 struct hub_address {
     struct resolve *resolve; /* NULL: the host is an address itself */
     char *host;
     char *port;
-    char *entry;      /* as CURLOPT_RESOLVE has it, of the last answer with addresses; or NULL */
-    uint64_t turn;    /* counts those answers */
+    char *entry;      /* for CURLOPT_RESOLVE, from the last answer with addresses; or NULL */
+    uint64_t turn;    /* counts answers with addresses */
     int64_t asked_ms; /* -1: not yet */
 };
 
-/* What one handle was given. It stays until after that handle's curl_easy_cleanup. */
+/* The addresses that one handle was given. Freed after that handle's curl_easy_cleanup. */
 struct hub_address_given {
     struct curl_slist *list;
     uint64_t turn;
 };
 
-/* Drives a CURLM by its sockets: waits on those that libcurl names, beside the caller's own, and tells it which are
- * ready. curl_multi_perform would look at every transfer, and ask the kernel about each, at every call. */
+/* Drives a CURLM by its sockets: waits on the sockets that libcurl names and on the caller's, and tells libcurl which
+ * are ready. curl_multi_perform would look at every transfer, with a system call for each, at every call. */
 struct hub_sockets {
     CURLM *multi;
-    struct pollfd *fds; /* libcurl's; while waiting the caller's stand behind them */
+    struct pollfd *fds; /* libcurl's; while waiting, with the caller's behind them */
     size_t len;
     size_t capacity;
-    size_t unseen;       /* so many have not been looked at since the last wait */
+    size_t unseen;       /* so many were not handled since the last wait */
     int64_t deadline_ms; /* libcurl's; -1: none */
 };
 
@@ -61,11 +60,11 @@ struct slot {
     struct buf form;
     struct buf id;
     bool busy;
-    bool stuck; /* never sent: there is no token */
+    bool stuck; /* could not be sent: there is no token */
     bool renewed;
     int64_t sent_us;
     size_t body_len;
-    bool body_is_id; /* so far */
+    bool body_is_id; /* the body so far is the beginning of the id */
     struct hub_answer_excerpt excerpt;
     char why[CURL_ERROR_SIZE];
 };
@@ -75,14 +74,14 @@ struct hub {
     struct hub_sockets sockets;
     struct hub_address address;
     struct jwt *jwt;
-    CURLU *url;          /* read once, not for each request */
-    char *shown_url;     /* it without its query, for messages */
+    CURLU *url;          /* parsed once, not for each request */
+    char *shown_url;     /* the URL without its query, for logs */
     char *token;         /* of token_turn */
-    uint64_t token_turn; /* counts the tokens that there were */
+    uint64_t token_turn; /* raised with each new token */
     const struct settings_mercure *settings;
     struct slot **slots;
     size_t slots_len;
-    struct slot *idle; /* the one used last is the first */
+    struct slot *idle; /* the slot used last comes first */
     size_t busy;
     size_t stuck;
     hub_answered *answered;
@@ -115,8 +114,8 @@ static void hub_address_free(struct hub_address *address)
     *address = (struct hub_address){.asked_ms = -1};
 }
 
-/* "+host:port:address,[address]"; with the plus it is forgotten like what libcurl found itself. NULL if
- * there is no address that may stand there: libcurl takes none with an %interface. */
+/* "+host:port:address,[address]"; with the plus libcurl lets it expire like its own look-ups. NULL if no address can be
+ * used: libcurl takes none with an %interface. */
 static char *make_entry(const struct hub_address *address, const struct resolve_answer *answer)
 {
     struct buf list = {0};
@@ -154,12 +153,12 @@ static void take_addresses(struct hub_address *address)
 
 static void ask_for_addresses(struct hub_address *address)
 {
-    take_addresses(address); /* an answer that came late is one, too */
+    take_addresses(address); /* an answer that came late is used too */
     resolve_ask(address->resolve);
     address->asked_ms = clock_monotonic_ms();
 }
 
-/* Before a request begins on easy: gives it the newest addresses and asks again in time. */
+/* Before a request begins on easy: gives it the newest addresses, and looks up again if it is time. */
 static void hub_address_give(struct hub_address *address, CURL *easy,
                              struct hub_address_given *given)
 {
@@ -176,7 +175,7 @@ static void hub_address_give(struct hub_address *address, CURL *easy,
     curl_easy_setopt(easy, CURLOPT_RESOLVE, given->list);
 }
 
-/* A request had no answer: the hub may be elsewhere now. */
+/* A request had no answer: the hub may have another address now. */
 static void hub_address_failed(struct hub_address *address)
 {
     if (address->resolve != NULL)
@@ -232,7 +231,7 @@ static int on_timer(CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
-/* Takes the multi handle's callbacks. */
+/* Sets the multi handle's socket and timer callbacks. */
 static void hub_sockets_init(struct hub_sockets *sockets, CURLM *multi)
 {
     *sockets = (struct hub_sockets){.multi = multi, .deadline_ms = -1};
@@ -256,7 +255,7 @@ static int shorter(const struct hub_sockets *sockets, int timeout_ms)
     return timeout_ms < 0 || own_ms < timeout_ms ? own_ms : timeout_ms;
 }
 
-/* Until one is ready, timeout_ms is over (-1: never) or libcurl has something to do; fills the revents of
+/* Waits until a socket is ready, timeout_ms is over (-1: never) or libcurl's timer is due; fills the revents of
  * extra. */
 static void hub_sockets_wait(struct hub_sockets *sockets, struct pollfd *extra, unsigned extra_len,
                              int timeout_ms)
@@ -273,7 +272,8 @@ static void hub_sockets_wait(struct hub_sockets *sockets, struct pollfd *extra, 
     sockets->unseen = ready > 0 ? sockets->len : 0;
 }
 
-/* An error or a hang-up is for the transfer to find when it reads or writes: it knows what it means. */
+/* An error or hang-up counts as the event that the socket waits for: the transfer then reads or writes, and finds the
+ * cause. */
 static int action_of(const struct pollfd *fd)
 {
     bool failed = (fd->revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
@@ -283,13 +283,13 @@ static int action_of(const struct pollfd *fd)
     return (in ? CURL_CSELECT_IN : 0) | (out ? CURL_CSELECT_OUT : 0);
 }
 
-/* Lets libcurl move on one of the ready ones; false: there are no more. */
+/* Lets libcurl handle one ready socket; false: there are no more. */
 static bool hub_sockets_step(struct hub_sockets *sockets)
 {
     int running;
 
-    /* From the last to the first: what libcurl adds meanwhile stands behind us, and the place of one that
-     * it takes away is filled with one that has had its turn. */
+    /* From the last to the first: sockets that libcurl adds meanwhile come behind this one. A removed socket's place is
+     * filled with one that was handled already. */
     while (sockets->unseen > 0) {
         size_t at = --sockets->unseen;
         int action = at < sockets->len ? action_of(&sockets->fds[at]) : 0;
@@ -303,7 +303,7 @@ static bool hub_sockets_step(struct hub_sockets *sockets)
     return false;
 }
 
-/* Lets it do what is due without a socket, like the beginning of a request. */
+/* Lets libcurl do what needs no socket, as beginning a request. */
 static void hub_sockets_catch_up(struct hub_sockets *sockets)
 {
     int running;
@@ -329,7 +329,7 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
     return slot->body_len > BODY_LENGTH_MAX ? 0 : chunk.len;
 }
 
-/* Is this an address that a token may be sent to? *shown_url is it without what is behind a `?`. */
+/* Checks that a token may be sent to this URL. *shown_url is the URL without its query. */
 static int read_url(CURLU *parsed, const char *url, char **shown_url, struct error *err)
 {
     char *part = NULL;
@@ -367,7 +367,7 @@ static void prepare_easy(struct slot *slot, const struct settings_mercure *setti
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    /* A look-up that was given up is not waited for. */
+    /* Ending a request does not wait for its look-up. */
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)settings->connect_timeout_ms);
@@ -473,7 +473,7 @@ size_t hub_busy(const struct hub *hub)
     return hub->busy;
 }
 
-/* The token of now; a new turn begins when it is another one. */
+/* Gets the current token; a new token raises token_turn. */
 static int update_token(struct hub *hub, struct error *err)
 {
     const char *token = jwt_token(hub->jwt, clock_wall_us() / 1000000, err);
@@ -547,7 +547,7 @@ void hub_send(struct hub *hub, size_t number, struct bytes id, int64_t timeout_m
     start(slot);
 }
 
-/* Once for each request: was only the token the fault? True if it is on its way with another one. */
+/* After a 401, once for each request: true if it is sent again with another token. */
 static bool send_again(struct slot *slot)
 {
     struct hub *hub = slot->hub;
@@ -555,7 +555,7 @@ static bool send_again(struct slot *slot)
     if (slot->renewed)
         return false;
     slot->renewed = true;
-    /* Another request's 401 may have renewed it already. */
+    /* The 401 of another request may have renewed the token already. */
     if (slot->token_turn == hub->token_turn) {
         jwt_renew(hub->jwt);
         if (update_token(hub, NULL) < 0 || slot->token_turn == hub->token_turn)
@@ -565,7 +565,7 @@ static bool send_again(struct slot *slot)
     return true;
 }
 
-/* libcurl knows both forms of it, seconds and a date. */
+/* libcurl reads both forms of Retry-After, seconds and a date. */
 static int64_t retry_after_ms(const struct slot *slot)
 {
     curl_off_t seconds = 0;
@@ -672,8 +672,8 @@ void hub_poll(struct hub *hub, struct pollfd *extra, unsigned extra_len, int tim
 void hub_process(struct hub *hub)
 {
     finish_stuck(hub);
-    /* One after the other, so that a connection which has its answer gets its next request at once and
-     * not when all the others are read: the hub never waits for us with all of them. */
+    /* Sockets are handled one by one, and answers after each. So a connection gets its next request at once, and the
+     * hub always has work. */
     while (hub_sockets_step(&hub->sockets))
         finish_answered(hub);
     hub_sockets_catch_up(&hub->sockets);
@@ -750,7 +750,7 @@ int hub_reachable(const struct settings_mercure *settings, int64_t timeout_ms, s
     int status =
         hub_publish_once(settings, buf_bytes(&form), HUB_PROBE_ID, timeout_ms, &result, err);
     buf_free(&form);
-    /* The token may be for some topics only: a hub that takes it says 400 to an update without a topic. */
+    /* The token may be for some topics only. A hub that accepts it answers 400 to an update without a topic. */
     if (status == 0 && result.answer.outcome == HUB_UNAUTHORIZED)
         status = hub_publish_once(settings, BYTES(""), HUB_PROBE_ID, timeout_ms, &bare, err);
     if (status == 0 && bare.status == 400)

@@ -20,56 +20,55 @@ struct hub_result {
     long status; /* HTTP status, 0 without one */
     int64_t took_us;
     int64_t retry_after_ms; /* Retry-After of an answer; 0: none */
-    char text
-        [200]; /* for people: what was answered, or why nothing was; "" when passed; no secret */
+    char text[200]; /* for people: the answer, or why there is none; "" when passed; no secret */
 };
 
-/* Called from hub_process and hub_give_up, in any order. owner: of hub_send. The slot is idle again when it
- * runs: hub_send may be called. */
+/* Called from hub_process and hub_give_up, in any order. owner: from hub_send. The slot is idle again by then, and
+ * hub_send may be called. */
 typedef void hub_answered(void *context, void *owner, const struct hub_result *result);
 
-/* -ERR_USAGE if url or token settings can't work, said with their names (see jwt.h). The token is
- * renewed in time, and once for a 401 before that is passed on. */
+/* -ERR_USAGE if the settings of URL or token can't work; err names the setting (see jwt.h). The token is renewed in
+ * time. After a 401 it is renewed and the request sent once more, before the 401 is reported. */
 MUST_CHECK int hub_new(struct hub **hub, const struct settings_mercure *settings,
                        hub_answered *answered, void *context, struct error *err);
 void hub_free(struct hub *hub);
 
-/* An idle slot: the one that was used last, else a new one. Not taken before hub_send. */
+/* An idle slot: the one that was used last, else a new one. It stays idle until hub_send. */
 size_t hub_idle_slot(struct hub *hub);
 /* The slot's form buffer, cleared: fill it (update_form), then hub_send. */
 struct buf *hub_form(struct hub *hub, size_t slot);
-/* id: what a 200's body must be; kept by copy. timeout_ms: of this request. The slot must be idle. */
+/* id: the body that a 200 must have; copied. timeout_ms: of this request. The slot must be idle. */
 void hub_send(struct hub *hub, size_t slot, struct bytes id, int64_t timeout_ms, void *owner);
 /* Ends a request without its answer: calls back with HUB_FAILED and `why`. */
 void hub_give_up(struct hub *hub, size_t slot, const char *why);
 
 /* Waits for the hub's sockets or the caller's (as curl_multi_poll), at most timeout_ms. */
 void hub_poll(struct hub *hub, struct pollfd *extra, unsigned extra_len, int timeout_ms);
-/* Moves everything on and calls back for each answer. */
+/* Reads and writes what is possible, and calls back for each answer. */
 void hub_process(struct hub *hub);
 /* Requests in flight. */
 size_t hub_busy(const struct hub *hub);
 
-/* One publish, blocking. -ERR_USAGE as hub_new, and then result is not filled; else 0, and result says how it
- * went. */
+/* Publishes one update, blocking. Returns 0 with the outcome in result, or -ERR_USAGE as hub_new, with result not
+ * filled. */
 MUST_CHECK int hub_publish_once(const struct settings_mercure *settings, struct bytes form,
                                 struct bytes id, int64_t timeout_ms, struct hub_result *result,
                                 struct error *err);
 
-/* The probe: one private update to a topic of our own that nobody reads. What passes for it passes for messages too. */
+/* The probe: one private update to a topic of our own that nobody reads. If it passes, so do messages. */
 
-/* Its topic, and its id as hub_send takes it. */
+/* The probe's topic, and its id for hub_send. */
 #define HUB_PROBE_ID BYTES("urn:mqtt-bridge:probe")
 
 void hub_probe_form(struct buf *form);
 
-/* Can the hub be published to? Blocking. 0 if the probe passed, or if the token is for other topics. -ERR_UNREACHABLE: no
- * answer within timeout_ms, or one that says "later" (408, 425, 429, 5xx); -ERR_REFUSED: any other answer; -ERR_USAGE: the
- * token's settings can't work. err names the address and never shows a secret. */
+/* Sends the probe, blocking. 0: it passed, or the token is for other topics only. -ERR_UNREACHABLE: no answer within
+ * timeout_ms, or one that says "later" (408, 425, 429, 5xx). -ERR_REFUSED: any other answer. -ERR_USAGE: the token's
+ * settings can't work. err names the address and never shows a secret. */
 MUST_CHECK int hub_reachable(const struct settings_mercure *settings, int64_t timeout_ms,
                              struct error *err);
 
-/* What a probe's result means: 0, -ERR_UNREACHABLE or -ERR_REFUSED. Pure. */
+/* Classifies a probe's result: 0, -ERR_UNREACHABLE or -ERR_REFUSED. Pure. */
 MUST_CHECK int hub_probe_judge(const struct hub_result *result, struct error *err);
 
 #endif

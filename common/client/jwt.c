@@ -38,7 +38,7 @@ struct jwt {
     char *secret;
     EVP_PKEY *key;
     struct buf token;  /* NUL-terminated once there is one */
-    int64_t renewed_s; /* when it is minted anew; 0: at once */
+    int64_t renewed_s; /* when the token is made anew; 0: at once */
 };
 
 static const char *openssl_reason(void)
@@ -48,7 +48,7 @@ static const char *openssl_reason(void)
     return reason != NULL ? reason : "no reason given";
 }
 
-/* A token goes into a header line: nothing but visible ASCII may be in it. */
+/* A token goes into a header line, so it may have visible ASCII only. */
 static int use_given_token(struct jwt *jwt, const char *given, struct error *err)
 {
     struct bytes token = bytes_trim(bytes_of(given));
@@ -94,7 +94,7 @@ static int check_key(const struct jwt *jwt, const char *path, struct error *err)
     return 0;
 }
 
-/* Without it OpenSSL would ask at the terminal. */
+/* Without this callback OpenSSL would ask for a passphrase at the terminal. */
 static int no_passphrase(char *passphrase, int size, int writing, void *context)
 {
     (void)passphrase;
@@ -257,7 +257,7 @@ static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
 
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err)
 {
-    /* The clock was set back since: the token would be kept for longer than it was meant to. */
+    /* The clock was set back: the token would be kept for too long. */
     bool out_of_step = jwt->renewed_s - now_s > RENEWED_AFTER_S;
 
     if (jwt->algorithm != NULL && (now_s >= jwt->renewed_s || out_of_step))

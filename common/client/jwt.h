@@ -1,5 +1,5 @@
-/* The publisher's token: given (MERCURE_JWT), or minted from a secret (HS256, HS384, HS512) or a key
- * file (RS256, ES256) by OpenSSL, cached, and minted anew at 80 % of its hour or on demand. One thread. */
+/* The publisher's token. It is given (MERCURE_JWT), or signed by OpenSSL with a secret (HS256, HS384, HS512) or a key
+ * file (RS256, ES256). A signed token is cached, and made anew at 80 % of its hour or on demand. One thread. */
 #ifndef COMMON_CLIENT_JWT_H
 #define COMMON_CLIENT_JWT_H
 
@@ -16,7 +16,8 @@ MUST_CHECK int jwt_new(struct jwt **jwt, const struct settings_mercure *settings
 void jwt_free(struct jwt *jwt);
 /* Valid now; owned by jwt until the next call. NULL with err if signing fails. */
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err);
-void jwt_renew(struct jwt *jwt); /* a 401: mint at the next call (no effect on a given one) */
+void jwt_renew(
+    struct jwt *jwt); /* after a 401: the next jwt_token makes a new one, unless it is given */
 
 /* Header and claims, as hubs 0.x and 1.0 accept them; pure.
  * base64url({"typ":"JWT","alg":…}) "." base64url({"exp":…,"mercure":{"publish":["*"],"subscribe":[]}}) */

@@ -1,7 +1,7 @@
 /* Messages that no stream entry or no segment of the spool takes: each is a file in the spool's directory,
  * SEQUENCE.oversized (20 digits), written by the consumer, and listed, sent and removed by the command line.
  *
- * A file is complete as soon as it has its name. Format: docs/SPOOL.md. None of this needs the spool's lock. */
+ * A file is complete as soon as it has its name. Format: docs/SPOOL.md. These functions need no lock of the spool. */
 #ifndef COMMON_CLIENT_OVERSIZED_FILE_H
 #define COMMON_CLIENT_OVERSIZED_FILE_H
 
@@ -15,18 +15,18 @@ struct oversized_message {
     int64_t received_us; /* wall */
     int qos;
     bool retained;
-    bool for_redis; /* too large for it, and not for a segment */
+    bool for_redis; /* too large for Redis, but not for a segment */
     uint16_t packet_id;
     struct bytes topic;
-    struct bytes payload; /* oversized_file_list: the length alone */
+    struct bytes payload; /* from oversized_file_list: the length only */
 };
 
-/* Replaces one of the same sequence. sync: it is on the disk when this returns. -ERR_SYSTEM. */
+/* Replaces a file of that sequence. sync: the file is on the disk when this returns. -ERR_SYSTEM. */
 MUST_CHECK int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
                                     struct error *err);
 
-/* Tells of each file of the directory, in no order; a damaged one has sequence and lengths 0, but its size.
- * Returns how many there are, or -ERR_SYSTEM. */
+/* Calls `seen` for each file of the directory, in no order. A damaged file has sequence 0, and its size as the
+ * payload's length. Returns how many there are, or -ERR_SYSTEM. */
 typedef void oversized_file_seen(void *context, const char *name,
                                  const struct oversized_message *message);
 int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struct error *err);

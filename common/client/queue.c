@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A large request is waited for as long as a link takes that is as slow as that. (An append has a limit
- * that learns, struct dispatch_limit.) */
+/* A large request may take as long as over a link of that speed. (An append has a limit of its own that adapts:
+ * struct dispatch_limit.) */
 #define LARGE_REQUEST          65536
 #define SLOW_LINK_BYTES_PER_MS 16
 
@@ -27,7 +27,7 @@ static char *put_number(char *to, uint64_t value)
     return to;
 }
 
-/* Not snprintf: a worker writes one for each message. */
+/* Without snprintf, for speed: a worker formats one id for each message. */
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
     char *to = put_number(text, id.ms);
@@ -71,7 +71,7 @@ static void connection_broken(void *context, const struct error *err)
         done(queue->connected_context, -(int)err->code, err);
 }
 
-/* What says where, not how. */
+/* Exchanges the parts of the DSNs that say where the stream is; credentials and options stay. */
 static void swap_place(struct dsn_redis *one, struct dsn_redis *other)
 {
     struct dsn_redis kept = *one;
@@ -181,7 +181,7 @@ static void script_loaded(void *context, const redisReply *reply, const struct e
         char why[200];
 
         if (reply == NULL)
-            return; /* connection_broken says it */
+            return; /* connection_broken reports it */
         snprintf(why, sizeof(why), "%.*s", BYTES_ARG(redis_text(reply)));
         redis_close(queue->redis, err->code, why);
         return;
@@ -228,7 +228,7 @@ void queue_disconnect(struct queue *queue)
     redis_close(queue->redis, ERR_UNREACHABLE, "closed");
 }
 
-/* Not while the requests of a connection that broke are answered, either. */
+/* Also false while the outstanding requests of a broken connection are answered. */
 bool queue_is_connected(const struct queue *queue)
 {
     return queue->connected && redis_is_open(queue->redis);
@@ -398,7 +398,7 @@ static void read_config(void *context, const redisReply *reply, const struct err
     struct queue_server *server = &queue->server;
 
     if (err != NULL || reply->type != REDIS_REPLY_ARRAY)
-        return; /* CONFIG is often forbidden: INFO says some of it */
+        return; /* CONFIG is often forbidden: INFO has some of the values */
     copy_config(reply, "maxmemory-policy", server->maxmemory_policy,
                 sizeof(server->maxmemory_policy));
     copy_config(reply, "appendonly", server->appendonly, sizeof(server->appendonly));
@@ -439,7 +439,7 @@ void queue_ask_server(struct queue *queue)
 {
     static const char *const NAMES[] = {"maxmemory-policy", "appendonly", "appendfsync"};
 
-    /* One name each: several need Redis 7. */
+    /* One name for each CONFIG GET: several names need Redis 7. */
     for (size_t i = 0; i < 3; i++)
         redis_command(queue->redis, 0, read_config, queue, "CONFIG GET %s", NAMES[i]);
     redis_command(queue->redis, 0, read_info, queue, "INFO");
@@ -507,7 +507,7 @@ void queue_batch_add(struct queue_batch *batch)
     batch->count++;
 }
 
-/* What no later try would change: this server takes nothing as large. */
+/* A permanent error: this server takes no value of that size. */
 static bool is_refused_for_its_size(struct bytes text)
 {
     static const char *const WORDS[] = {"invalid bulk length", "Elements are too large"};
@@ -533,7 +533,7 @@ static void appended(void *context, const redisReply *reply, const struct error 
         err = &told;
     }
     call.done(call.context, queue_result(err), err);
-    /* What was sent behind it must not go before it: the whole is loaded anew. */
+    /* Later appends must not overtake this one, so it is not repeated: the connection is closed and made anew. */
     if (has_forgotten(reply, err))
         redis_close(call.queue->redis, ERR_UNREACHABLE, "the server has forgotten our scripts");
 }

@@ -10,7 +10,7 @@
 
 #define LEASE_FORMAT "%sowner:%s:%s" /* prefix, group, consumer */
 
-/* Of strings, or of groups as XINFO has them. */
+/* The answer is a list of strings, or of groups as XINFO gives them. */
 static void answer_names(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
@@ -27,7 +27,7 @@ static void answer_names(void *context, const redisReply *reply, const struct er
     free(names);
 }
 
-/* Free them. */
+/* *ids is to be freed. */
 static size_t read_ids(const redisReply *reply, struct stream_id **ids)
 {
     size_t len = 0;
@@ -55,8 +55,8 @@ static bool keeps_entries(const struct queue *queue)
     return !queue->dsn.delete_after_ack || !queue->dsn.delete_after_reject;
 }
 
-/* Where nothing is kept the script leaves that key alone, and the stream stands for it: a key that does not exist would make
- * a Cluster put the script off for as long as the slot moves. */
+/* The key with the last acknowledged id. If no entries are kept the scripts don't use it, and get the stream's key in
+ * its place: while a slot moves, a Cluster puts off scripts with keys that don't exist. */
 static const char *last_key(const struct queue *queue)
 {
     return keeps_entries(queue) ? queue->last : queue->dsn.stream;
@@ -70,7 +70,7 @@ static void make_group(struct queue_call *call, redis_replied *made)
                queue->last, queue->dsn.group, !keeps_entries(queue));
 }
 
-/* A group that is there is fine. */
+/* True if the group was made, or existed already. */
 static bool is_there(const redisReply *reply, const struct error *err)
 {
     return err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
@@ -139,7 +139,7 @@ void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
                queue->dsn.group, reader->consumer, reader->token, QUEUE_LEASE_MS);
 }
 
-/* Where nothing is swept the scripts leave that key alone, and the lease stands for it. Free it. */
+/* The sweep's key. If nothing is swept the scripts don't use it, and get the lease's key in its place. To be freed. */
 static char *since_key(const struct queue *queue, struct bytes consumer)
 {
     return keeps_entries(queue)
@@ -192,7 +192,7 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
                 QUEUE_CALL(queue, context, .done = done));
 }
 
-/* As Symfony has it: the retry is sent, then the old entry is rejected. */
+/* In the order of Symfony: first the retry is sent, then the old entry is rejected. */
 void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
                  struct bytes member, queue_number_read *done, void *context)
 {
@@ -335,9 +335,9 @@ struct collection {
     struct queue_entry *entries;
     size_t len;
     size_t answered;
-    bool counts;                /* how often each was delivered is asked for as well */
-    redisReply *rows;           /* queue_read_failed: the values lie in it, or in the arena */
-    struct stream_id delivered; /* queue_read_failed: by the group; 0-0: it can't be told */
+    bool counts;                /* delivery counts are asked for too */
+    redisReply *rows;           /* queue_read_failed: owns the values, if not the arena */
+    struct stream_id delivered; /* queue_read_failed: the group's last; 0-0: unknown */
     struct arena arena;
     struct redis_budget budget;
     struct error err; /* the first that went wrong */
@@ -382,7 +382,7 @@ static void collection_fail(struct collection *collection, const redisReply *rep
                   queue->dsn.group);
 }
 
-/* A field was left out for want of room: so is the whole entry, with that many bytes. */
+/* If a field was left out for want of room, the whole entry is left out, with that many bytes. */
 static bool is_left_out(const redisReply *fields, size_t *len)
 {
     bool left_out = false;
@@ -409,7 +409,7 @@ static struct bytes encode_fields(struct arena *arena, const redisReply *fields)
     return value;
 }
 
-/* The field `message`, where it is the only one, as Symfony writes it; else all fields as a list. */
+/* The field `message` if it is the only one, as Symfony writes it; else all fields as a list. */
 static struct bytes value_of(struct arena *arena, const redisReply *fields)
 {
     size_t len;
@@ -425,7 +425,7 @@ static struct bytes value_of(struct arena *arena, const redisReply *fields)
     return encode_fields(arena, fields);
 }
 
-/* A row of XRANGE and the like; false: it is none. What lies neither in the row nor in the entry, in the arena. */
+/* Reads a row of XRANGE and similar commands; false: it is not one. A value that is made here lies in the arena. */
 static bool parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry)
 {
     if (row->type != REDIS_REPLY_ARRAY || row->elements < 2 ||
@@ -483,7 +483,7 @@ static void ask_pending(struct queue *queue, struct stream_id id, redis_replied 
                   queue->dsn.group, id.ms, id.sequence, id.ms, id.sequence);
 }
 
-/* Comes before the body of the same entry. */
+/* Answered before the body of that entry. */
 static void count_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
@@ -519,8 +519,8 @@ static void read_bodies(struct collection *collection)
         collection_finish(collection);
         return;
     }
-    /* A connection that breaks under this loop answers each request at once: after the last answer the
-     * collection is gone, so nothing of it is touched behind that. */
+    /* A connection that breaks during this loop answers each request at once. The last answer frees the collection, so
+     * the loop must not use it. */
     const struct queue_entry *entries = collection->entries;
     bool counts = collection->counts;
     struct redis_budget *budget = &collection->budget;
@@ -613,8 +613,8 @@ static void number_counted(void *context, const redisReply *reply, const struct 
         count->entries += reply->integer;
 }
 
-/* Acknowledged entries that stayed in the stream do not count: how many wait, its group alone knows. Its lag may be too
- * large beside entries that were removed unread, in Redis 7. */
+/* Acknowledged entries that stayed in the stream don't count. The group's pending and lag say how many wait. In Redis 7
+ * the lag may be too large if entries were removed unread: so the smaller number is taken. */
 static void group_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct count *count = context;
@@ -648,10 +648,10 @@ void queue_count_failed(struct queue *queue, queue_number_read *done, void *cont
     redis_command(queue->redis, 0, delayed_counted, count, "ZCARD %s", queue->delayed);
 }
 
-/* A page is a collection: its entries, and then of each whether somebody has it in hand. */
+/* A page of failed messages is a collection: its entries, and for each whether a consumer has it pending. */
 
-/* Whoever reads the stream may keep what it has handled, or die before it removes it, whatever our DSN says. Where that
- * says that entries are removed, a user who may not ask is no fault. */
+/* Handled entries may be in the stream whatever our DSN says: another program may keep them, or die before it removes
+ * them. If the DSN says that entries are removed, a user without the right to XINFO is no error. */
 static void delivered_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *page = context;
@@ -666,7 +666,7 @@ static void delivered_read(void *context, const redisReply *reply, const struct 
         (void)stream_id_parse(redis_member_text(group, "last-delivered-id"), &page->delivered);
 }
 
-/* Without a group nobody has anything in hand. */
+/* Without a group no entry is pending. */
 static void in_hand_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *page = context;
@@ -682,8 +682,8 @@ static void in_hand_read(void *context, const redisReply *reply, const struct er
         collection_finish(page);
 }
 
-/* A connection that breaks under this loop answers each request at once: after the last answer the page is
- * gone, so nothing of it is touched behind that. */
+/* A connection that breaks during this loop answers each request at once. The last answer frees the page, so the loop
+ * must not use it. */
 static void ask_who_has_them(struct collection *page)
 {
     struct queue *queue = page->queue;

@@ -1,4 +1,4 @@
-/* What queue.c shares with the other files of the queue; for nobody else. */
+/* What queue.c shares with the other files of the queue. Not for other files. */
 #ifndef COMMON_CLIENT_QUEUE_INTERNAL_H
 #define COMMON_CLIENT_QUEUE_INTERNAL_H
 
@@ -36,11 +36,11 @@ struct queue {
     struct error last_error;
     queue_done *connected_done; /* NULL: not connecting */
     void *connected_context;
-    size_t scripts; /* so many of them are loaded, the first ones */
+    size_t scripts; /* the first so many scripts are loaded */
     size_t scripts_loaded;
     char sha[QUEUE_SCRIPTS][41];
     char *delayed; /* <stream>__queue */
-    char *prefix;  /* of our own keys: {<stream>}__ */
+    char *prefix;  /* of our own keys, {<stream>}__ */
     char *latest;  /* <prefix>latest */
     char *names;   /* <prefix>consumers:<group> */
     char *last;    /* <prefix>last:<group> */
@@ -51,7 +51,7 @@ struct queue {
 
 #define STREAM_ID_FORMAT "%" PRIu64 "-%" PRIu64
 
-/* A request under way; which of the callbacks it is, the function knows that reads the answer. */
+/* A request under way. The function that reads the answer knows which callback of the union is set. */
 struct queue_call {
     struct queue *queue;
     union {
@@ -66,7 +66,7 @@ struct queue_call {
     };
     void *context;
     struct redis_budget budget;
-    bool without_stream; /* queue_set_up: it is not there yet */
+    bool without_stream; /* queue_set_up: the stream does not exist yet */
 };
 struct queue_call *queue_call_new(struct queue_call call);
 /* QUEUE_CALL(queue, context, .done = done) */
@@ -79,15 +79,15 @@ int queue_result(const struct error *err);     /* for the callback: 0, or -err->
 void queue_answer_done(void *call, const redisReply *reply, const struct error *err);
 void queue_answer_number(void *call, const redisReply *reply, const struct error *err);
 
-/* A request by hand: writes EVALSHA and the script, behind which so many keys and then so many arguments follow. */
+/* Begins a request: writes EVALSHA and the script. The caller then writes so many keys, and so many arguments. */
 void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
                       size_t keys, size_t arguments);
-/* EVALSHA of a script; format: its keys, so many, and its arguments, as redis_command has it. If the server has
- * forgotten it (SCRIPT FLUSH), it is loaded again and the request repeated, behind those that were sent since; if
- * it forgets at once again, the connection is closed. */
+/* EVALSHA of a script; format: so many keys and then the arguments, as for redis_command. If the server has forgotten
+ * the script (SCRIPT FLUSH), it is loaded again and the request repeated, behind those that were sent meanwhile. If the
+ * server forgets it again at once, the connection is closed. */
 void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
                 int keys, const char *format, ...);
-/* The same of a request that was begun with queue_begin_eval, whose memory it takes. */
+/* As queue_eval, for a request that was begun with queue_begin_eval. Takes the memory of resp. */
 void queue_eval_written(struct queue *queue, enum queue_script script, struct buf resp,
                         redis_replied *done, void *context);
 

@@ -1,15 +1,15 @@
-/* The scripts: what must happen all together or not at all, and only if the state is what the caller
- * believes. Values to be added are encoded by C: Lua's cjson turns [] into {}.
+/* The scripts: steps that must happen together or not at all, and only if Redis' state is what the caller expects.
+ * Values to be added are encoded in C: Lua's cjson turns [] into {}.
  *
- * A Redis above its maxmemory refuses a script whose first write takes memory; behind one that takes none it
- * lets all pass (Redis' manual, "Scripting with Redis under low memory conditions"). Appending must be
- * refused: the spool keeps the rest. What empties the stream must not be: those scripts begin with a
- * write that changes nothing. It is the command of the last step where there are several, for nothing takes
- * back what was done before a step that Redis' access control refuses. */
+ * A Redis above its maxmemory refuses a script whose first write takes memory. If the first write takes none, all
+ * writes pass (Redis' manual, "Scripting with Redis under low memory conditions"). Appending must be refused: the spool
+ * keeps the messages. Scripts that empty the stream must pass: they begin with a write that changes nothing. With
+ * several steps that write is the command of the last step. So if Redis' access control forbids that command, the
+ * script fails before any change: a script is not rolled back. */
 #include "common/client/queue_internal.h"
 
-/* Where acknowledged entries are kept, a group that is made anew must know where to begin: before the
- * oldest that is pending, else behind the last that was delivered. Lower is a repeat, higher a loss. */
+/* If acknowledged entries are kept, a group that is made anew must know where to begin: before the oldest pending
+ * entry, else behind the last one delivered. A lower id repeats messages, a higher one loses some. */
 #define TRACK_LAST(key, track)                                                                     \
     "if " track " == '1' then\n"                                                                   \
     "  local summary = redis.call('XPENDING', KEYS[1], ARGV[1])\n"                                 \
@@ -35,7 +35,7 @@
     "  redis.call('SET', " key ", last)\n"                                                         \
     "end\n"
 
-/* Our own XGROUP takes nothing away from the group: the sweep's witness goes on with the server's count. */
+/* Our own XGROUP takes no pending entries away: the count of XGROUP calls that the sweep compares is raised with it. */
 #define COUNT_OWN_XGROUP                                                                           \
     "  local head, count = string.match(redis.call('GET', KEYS[4]) or '', '^(.+) (%d+)$')\n"       \
     "  if head then\n"                                                                             \
@@ -61,15 +61,15 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('SET', KEYS[2], ARGV[2])\n"
         "return #ARGV - 3\n",
 
-    /* KEYS stream, last; ARGV group, 1 if acknowledged entries are deleted. Where they are kept, a group
-     * that was lost begins behind the last one acknowledged. */
+    /* KEYS stream, last; ARGV group, 1 if acknowledged entries are deleted. If they are kept, a group that was lost
+     * begins behind the last one acknowledged. */
     [QUEUE_SCRIPT_GROUP] =
         "redis.call('XACK', KEYS[1], ARGV[1], '0-0')\n"
         "local start = ARGV[2] == '0' and redis.call('GET', KEYS[2]) or '0'\n"
         "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')\n",
 
     /* KEYS lease, names; ARGV what a standing token must begin with, token, ttl ms, consumer name.
-     * 0: somebody else's; 1: it was free; 2: it was our own. */
+     * 0: another process has it; 1: it was free; 2: it was our own. */
     [QUEUE_SCRIPT_LEASE] = "local token = redis.call('GET', KEYS[1])\n"
                            "if token and string.sub(token, 1, #ARGV[1]) ~= ARGV[1] then\n"
                            "  return 0\n"
@@ -79,13 +79,14 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                            "redis.call('SADD', KEYS[2], ARGV[4])\n"
                            "return token and 2 or 1\n",
 
-    /* KEYS lease; ARGV token, ttl ms. 1: renewed; 0: gone or another's. */
+    /* KEYS lease; ARGV token, ttl ms. 1: renewed; 0: it has gone, or another process has it. */
     [QUEUE_SCRIPT_RENEW] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then\n"
                            "  return 0\n"
                            "end\n"
                            "return redis.call('PEXPIRE', KEYS[1], ARGV[2])\n",
 
-    /* KEYS lease, names, stream, since or the lease; ARGV token, consumer name, group. A name with nothing pending goes. */
+    /* KEYS lease, names, stream, since or the lease; ARGV token, consumer name, group. Removes the name if it has
+     * nothing pending. */
     [QUEUE_SCRIPT_RELEASE] =
         "if redis.call('GET', KEYS[1]) ~= ARGV[1] then\n"
         "  return 0\n"
@@ -98,7 +99,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "return 1\n",
 
     /* KEYS lease of the name, names, stream, since or the lease; ARGV group, me, name, count.
-     * Takes over what a consumer without a lease left; once it has nothing more, its name goes. */
+     * Claims entries of a consumer without a lease, and removes its name once it has none left. */
     [QUEUE_SCRIPT_TAKE_OVER_DEAD] =
         "if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[3]) == 0 then\n"
         "  return {}\n"
@@ -115,8 +116,9 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return ids\n",
 
-    /* KEYS stream; ARGV group, me, idle ms, id, count, page. Takes over up to count entries of others behind that
-     * id. Looks at a page; first it returns the last id that it looked at, or 0-0 if there is nothing behind. */
+    /* KEYS stream; ARGV group, me, idle ms, id, count, page. Looks at a page of idle entries behind that id, and
+     * claims up to count of other consumers. Returns the last id that it looked at (0-0: no more behind it), then the
+     * ids. */
     [QUEUE_SCRIPT_TAKE_OVER_IDLE] =
         "local page = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '(' .. ARGV[4],"
         " '+', ARGV[6])\n"
@@ -136,15 +138,15 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return taken\n",
 
-    /* KEYS stream, since; ARGV group, until, count. Removes what the stream's only group is through with (delivered,
-     * and no longer pending) between since and until, up to count entries. since: "<position> <witness>", where a look
-     * found the group, and what the server had counted then; until: where an earlier look of this caller found the
-     * group, empty at first. Both are ends of an XRANGE. Returns where the group is now, empty if there is another
-     * group, and how many were removed.
-     * An acknowledgement leaves no trace, but each other way past an entry or out of what is pending is an XGROUP, and
-     * the server counts those. Unless the server and its count are what they were at since, which is set anew else,
-     * what lies in between was acknowledged. A CREATE that finds the group there fails, and is not counted; our own
-     * scripts delete no name that has anything pending, and say so there. */
+    /* KEYS stream, since; ARGV group, until, count. Between the positions since and until, removes up to count entries
+     * that the stream's only group has acknowledged: delivered, and no longer pending. Both positions are ends of an
+     * XRANGE. since: "<position> <witness>", the group's position at an earlier look, and the server's id and count of
+     * XGROUP calls then. until: the group's position at an earlier look of this caller, empty at first. Returns the
+     * group's position now (empty if there is another group), and how many entries were removed.
+     * An acknowledgement leaves no trace in Redis. But an entry that is skipped, or leaves the pending entries in any
+     * other way, does so by an XGROUP, and the server counts those. So if the witness is unchanged, the entries in
+     * between were acknowledged; else since is set anew. An XGROUP CREATE of an existing group fails and is not
+     * counted. Our own scripts delete only names without pending entries, and raise the witness (COUNT_OWN_XGROUP). */
     [QUEUE_SCRIPT_SWEEP] =
         "local function padded(id)\n"
         "  local ms, sequence = string.match(id, '(%d+)-(%d+)')\n"
@@ -188,8 +190,8 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "end\n"
         "return {oldest and '(' .. oldest or last, removed}\n",
 
-    /* KEYS stream, last; ARGV group, delete, track, id... Where one of both is refused nothing is done. Returns how many
-     * were deleted. */
+    /* KEYS stream, last; ARGV group, delete, track, id... If XACK or XDEL is forbidden nothing is done. Returns how
+     * many entries were deleted. */
     [QUEUE_SCRIPT_ACKNOWLEDGE] = "local deleted = 0\n"
                                  "if ARGV[2] == '1' then\n"
                                  "  redis.call('XDEL', KEYS[1], '0-0')\n"
@@ -217,7 +219,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
 
     /* KEYS delayed, stream; ARGV member, value, maxlen, now ms. 0: another worker has moved it, or is about to:
      * Symfony 6.4.50 gives it a score of the future first, then adds the entry, then removes the member.
-     * What can't be added stays in the set. */
+     * A value that can't be added stays in the set. */
     [QUEUE_SCRIPT_MOVE] = "local due = redis.call('ZSCORE', KEYS[1], ARGV[1])\n"
                           "if not due or tonumber(due) > tonumber(ARGV[4]) then\n"
                           "  return 0\n"
@@ -232,9 +234,10 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                           "redis.call('ZREM', KEYS[1], ARGV[1])\n"
                           "return 1\n",
 
-    /* KEYS stream, guard, guard of what goes before it or the stream; ARGV maxlen, then the fields. 0: it was added
-     * before. Refused while what goes before it is not there, and where trimming to maxlen would take an entry that
-     * a group still needs. The first write changes nothing, and fails where the guard could not be set. */
+    /* KEYS stream, guard, guard of the message that has to come first or the stream; ARGV maxlen, then the fields. 0:
+     * it was added before. Refused while the message that has to come first was not added, and if trimming to maxlen
+     * would remove an entry that a group still needs. The first write changes nothing, and fails if the guard can't
+     * be set. */
     [QUEUE_SCRIPT_REDRIVE] = "local function is_full(maxlen)\n"
                              "  local over = redis.call('XLEN', KEYS[1]) + 1 - maxlen\n"
                              "  if over <= 0 then\n"
@@ -275,9 +278,9 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                              "redis.call('SET', KEYS[2], '1', 'EX', 604800)\n"
                              "return 1\n",
 
-    /* KEYS stream, guard of the entry, guard of the identity or the same again; ARGV maxlen, s that guards stand, value.
-     * 0: it was added before. The first write changes nothing, and fails where a guard could not be set. A guard
-     * holds the id of what was added. */
+    /* KEYS stream, guard of the entry, guard of the identity or again that of the entry; ARGV maxlen, lifetime of
+     * guards in s, value. 0: it was added before. The first write changes nothing, and fails if a guard can't be set.
+     * A guard holds the id of the added entry. */
     [QUEUE_SCRIPT_ADD_FAILED] =
         "local id = redis.call('GET', KEYS[3])\n"
         "if redis.call('EXISTS', KEYS[2]) == 1 or\n"
@@ -294,9 +297,8 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "redis.call('SET', KEYS[3], id, 'EX', ARGV[2])\n"
         "return 1\n",
 
-    /* KEYS latest; ARGV limit, then a topic and its document each. What is compared stands in the documents, whose
-     * members have a fixed order: the identity first, the time last. A Redis without room refuses this, and no value
-     * is kept. */
+    /* KEYS latest; ARGV limit, then a topic and its document each. The script compares identity and time, which are the
+     * first and the last member of each document. A Redis without room refuses this, and no value is kept. */
     [QUEUE_SCRIPT_KEEP_LATEST] =
         "local function identity(document)\n"
         "  return string.match(document, '^{\"id\":\"(%x+)-(%d+)')\n"

@@ -11,16 +11,16 @@
 #include <utlist.h>
 
 #define READ_SIZE  16384
-#define BUFFER_MAX (1024 * 1024) /* what a drained buffer may keep */
-#define SMALL_MAX  64            /* ids and names: kept beyond a budget */
+#define BUFFER_MAX (1024 * 1024) /* capacity that an empty buffer may keep */
+#define SMALL_MAX  64            /* strings up to this size, as ids and names, are always kept */
 
 struct request {
     redis_replied *done;
     void *context;
-    int64_t silent_since_ms; /* of the oldest */
+    int64_t silent_since_ms; /* of the oldest request */
     int64_t extra_ms;
-    struct redis_budget *budget; /* NULL: all is kept */
-    struct buf resp;             /* of a Cluster: an ASK sends it once more */
+    struct redis_budget *budget; /* NULL: all values are kept */
+    struct buf resp;             /* in a Cluster: kept, since an ASK has it sent again */
     struct request *next;        /* utlist.h */
     struct request *prev;
 };
@@ -31,24 +31,24 @@ struct redis {
     redis_broken *broken;
     void *context;
     const struct dsn_redis *dsn; /* opened last */
-    struct redis_dial *dial;     /* is under way, or socket is there, or it is closed */
+    struct redis_dial *dial;     /* under way while connecting; then socket is set */
     struct redis_socket *socket;
     redisReader *reader;
-    struct buf output; /* given before there is a connection, too */
+    struct buf output; /* also takes requests before there is a connection */
     size_t written;
     struct request *requests; /* not answered yet, the oldest first */
     redisReply *reply;        /* of the callback that runs */
     struct redis_budget *next_budget;
     redisReplyObjectFunctions functions; /* hiredis' own, but for create_string */
     void *(*plain_string)(const redisReadTask *, char *, size_t);
-    bool timed_out; /* the last connection, for want of an answer */
+    bool timed_out; /* the last connection was closed because no answer came in time */
 
-    struct redis *aside; /* to the node of the last ASK */
+    struct redis *aside; /* the connection to the node of the last ASK */
     struct buf aside_place;
-    struct buf prepared; /* for it */
+    struct buf prepared; /* requests that are sent to that node first */
     size_t prepared_count;
     bool is_aside;
-    bool asking; /* the oldest request is aside */
+    bool asking; /* the oldest request was sent over `aside` */
 };
 
 int64_t redis_dsn_timeout_ms(const struct dsn_redis *dsn)
@@ -86,8 +86,7 @@ void redis_free(struct redis *redis)
 
 /* Values that are not kept ------------------------------------------------------------------------- */
 
-/* The list of fields that the string stands in: a list of an entry, which is one of a list. NULL: any other list, as
- * HSCAN's of a hash. */
+/* The entry whose list of fields the string is in. NULL: it is in another kind of list, as HSCAN's of a hash. */
 static const void *entry_of(const redisReadTask *task)
 {
     const redisReadTask *entry = task->parent != NULL ? task->parent->parent : NULL;
@@ -100,7 +99,7 @@ static bool is_beyond(struct redis_budget *budget, const void *entry, size_t len
     bool first = !budget->used || (entry != NULL && entry == budget->first);
 
     if (!first && len > budget->left) {
-        budget->left = 0; /* nothing behind it either: they keep their order */
+        budget->left = 0; /* nothing behind it is kept either, so that the order holds */
         return true;
     }
     if (!budget->used)
@@ -148,7 +147,7 @@ static void make_reader(struct redis *redis)
 
 /* Opening and breaking ----------------------------------------------------------------------------- */
 
-/* The oldest request's time begins, or begins anew. */
+/* Begins the oldest request's time, or begins it anew. */
 static void begin_time(struct redis *redis)
 {
     if (redis->requests != NULL)
@@ -166,8 +165,8 @@ static struct request take_oldest(struct redis *redis)
     return request;
 }
 
-/* Callbacks may send anew (they find the connection closed and are answered at once) but the requests
- * that stood when it broke are answered first and once. */
+/* Requests that were outstanding are answered first, and once. Callbacks may send new ones: these find the connection
+ * closed, and are answered at once. */
 static void break_connection(struct redis *redis, const struct error *err)
 {
     const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;
@@ -231,7 +230,7 @@ int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct erro
 
 /* Requests ----------------------------------------------------------------------------------------- */
 
-/* What is written already makes room for what comes. */
+/* Output that is written already is removed first. */
 static void append_output(struct redis *redis, struct bytes resp)
 {
     if (redis->written > redis->output.len / 2) {
@@ -290,7 +289,7 @@ redisReply *redis_keep_reply(struct redis *redis)
     return reply;
 }
 
-/* The next one's time begins when it is at the head: it may have stood behind a blocking read. */
+/* The next request's time begins when it becomes the oldest: it may have waited behind a blocking read. */
 static void finish_oldest(struct redis *redis, const redisReply *reply, const struct error *err)
 {
     struct request request = take_oldest(redis);
@@ -325,13 +324,13 @@ static void finish(struct redis *redis, const redisReply *reply)
         finish_oldest(redis, reply, NULL);
 }
 
-/* Of the aside connection. */
+/* The node of an ASK has answered. */
 static void answered_aside(void *context, const redisReply *reply, const struct error *err)
 {
     struct redis *redis = context;
 
     if (!redis->asking)
-        return; /* it is closed meanwhile */
+        return; /* the main connection was closed meanwhile */
     redis->asking = false;
     if (reply == NULL) {
         finish_oldest(redis, NULL, err);
@@ -365,7 +364,7 @@ static int open_aside(struct redis *redis, struct bytes place, struct error *err
     buf_append(&redis->aside_place, place);
     int result = redis_dial_begin_at(redis->aside->dial, redis->dsn, place, err);
     result = note_opening(redis->aside, redis->dsn, result, err);
-    /* All at once, for an answer each. */
+    /* All prepared requests are written at once; each has an answer. */
     for (size_t i = 0; i < redis->prepared_count && result == 0; i++)
         redis_send_formatted(redis->aside, i == 0 ? buf_bytes(&redis->prepared) : BYTES_NONE, 0,
                              NULL, NULL);
@@ -420,7 +419,7 @@ static void answer_all(struct redis *redis)
     }
 }
 
-/* Takes what has come, at most BUFFER_MAX before it is answered; false if there is no more for now. */
+/* Reads at most BUFFER_MAX bytes before replies are answered; false if there is no more for now. */
 static bool read_some(struct redis *redis, struct error *err)
 {
     char data[READ_SIZE];
@@ -452,7 +451,8 @@ static void read_replies(struct redis *redis)
             break;
 }
 
-/* A server that refuses what is being written says why and hangs up: that answer first. */
+/* A server that refuses a request while it is being written says why and closes the connection: that answer is read
+ * before the error is reported. */
 static void write_requests(struct redis *redis)
 {
     struct buf *output = &redis->output;
@@ -518,7 +518,7 @@ int64_t redis_deadline_ms(const struct redis *redis)
     return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
 }
 
-/* What still lies in our kernel must not go on for the successor of this connection to wait behind. */
+/* Output in our kernel is dropped: otherwise the next connection would wait until the server has read it. */
 static void give_up_answer(struct redis *redis)
 {
     redis->timed_out = true;
@@ -540,7 +540,7 @@ static void dial(struct redis *redis)
     }
     redis->socket = redis_dial_take(redis->dial);
     make_reader(redis);
-    /* Requests given while it connected have been waiting for it, not for the server. */
+    /* Requests that were given before waited for the connection, not for an answer. */
     begin_time(redis);
 }
 
@@ -550,7 +550,7 @@ void redis_process(struct redis *redis, short revents)
         redis_process(redis->aside, revents);
         if (redis->asking)
             return;
-        answer_all(redis); /* what waited behind it */
+        answer_all(redis); /* answers that came behind it */
         read_replies(redis);
     } else if (redis->socket == NULL && redis_dial_is_under_way(redis->dial)) {
         dial(redis);
@@ -566,7 +566,7 @@ void redis_process(struct redis *redis, short revents)
         write_requests(redis);
 }
 
-/* For those who may wait ----------------------------------------------------------------------------- */
+/* For programs that may block ------------------------------------------------------------------------ */
 
 void redis_wait(struct redis *redis)
 {

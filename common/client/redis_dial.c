@@ -24,7 +24,7 @@ enum dial_step {
 };
 
 enum dial_goal {
-    GOAL_SERVER,   /* of a DSN with one; or the node of an ASK */
+    GOAL_SERVER,   /* the only server of the DSN; or the node of an ASK */
     GOAL_SENTINEL, /* says where the primary is */
     GOAL_PRIMARY,
     GOAL_NODE, /* of a Cluster: has our slot, or says who has it */
@@ -44,20 +44,20 @@ struct redis_dial {
     enum dial_step step;
     enum dial_goal goal;
 
-    struct dsn_host there; /* host NULL: only the DSN's hosts are known */
-    bool is_there;         /* the hop at hand goes there */
-    bool redirected;       /* by the answers of the hop at hand */
-    size_t first, tried;   /* of the DSN's hosts: where it begins, and how many */
+    struct dsn_host there; /* the host that a Sentinel or MOVED named; host NULL: none */
+    bool is_there;         /* the current hop goes to `there` */
+    bool redirected;       /* by the answers of the current hop */
+    size_t first, tried; /* of the DSN's hosts: the index to begin with, and how many were tried */
     unsigned hops;
 
-    char *host; /* of the hop at hand; NULL: the DSN's socket */
+    char *host; /* of the current hop; NULL: the DSN's UNIX socket */
     int port;
-    struct resolve *resolve[DSN_HOSTS_MAX + 1]; /* of the DSN's hosts, and of `there` */
+    struct resolve *resolve[DSN_HOSTS_MAX + 1]; /* for the DSN's hosts, and for `there` */
     struct resolve *looked_up;
     struct resolve_answer addresses;
     size_t addresses_tried;
-    int64_t limit_ms;   /* a step's time */
-    int64_t give_up_ms; /* the step at hand, or the address at hand */
+    int64_t limit_ms;   /* time-out of a step */
+    int64_t give_up_ms; /* deadline of the current step, or of the current address */
     int64_t connect_by_ms;
 
     struct redis_socket *socket;
@@ -136,7 +136,7 @@ static int fail_for(struct redis_dial *dial, struct error *err)
     return fail(dial, cause.code, cause.text, err);
 }
 
-/* What to do about it, where the server's words don't say. */
+/* A hint what to do about an error, where the server's text has none. */
 static const char *mend_of(const struct redis_dial *dial, enum greeting greeting, struct bytes said)
 {
     if (greeting == GREETING_SELECT && memmem(said.data, said.len, "out of range", 12) != NULL)
@@ -199,7 +199,7 @@ static void write_greetings(struct redis_dial *dial)
 
 static int begin_hop(struct redis_dial *dial, struct error *err);
 
-/* "host:port"; the host may be left out: it is the one that said so. */
+/* Sets `there` from "host:port". Without a host it is the host that answered. */
 static bool set_there(struct redis_dial *dial, struct bytes place)
 {
     const char *colon = place.len > 0 ? memrchr(place.data, ':', place.len) : NULL;
@@ -226,7 +226,7 @@ static void set_hop(struct redis_dial *dial, const struct dsn_host *host)
     dial->redirected = false;
 }
 
-/* To where a Sentinel or a node has sent us. */
+/* Begins a hop to the host that a Sentinel or a node has named. */
 static int hop_there(struct redis_dial *dial, struct error *err)
 {
     set_hop(dial, &dial->there);
@@ -235,7 +235,8 @@ static int hop_there(struct redis_dial *dial, struct error *err)
     return begin_hop(dial, err);
 }
 
-/* To the first of the DSN's hosts left that is not impossible at once; if there is none, err stays the last one's. */
+/* Begins a hop to the next of the DSN's hosts, skipping those that fail at once; if none is left, err is the last
+ * one's. */
 static int hop_on(struct redis_dial *dial, struct error *err)
 {
     const struct dsn_redis *dsn = dial->dsn;
@@ -254,7 +255,7 @@ static int hop_on(struct redis_dial *dial, struct error *err)
     return result;
 }
 
-/* The hop at hand came to nothing. */
+/* The current hop has failed: goes on to the next, or fails. */
 static int leave_hop(struct redis_dial *dial, struct error *err)
 {
     bool was_sent = dial->goal == GOAL_PRIMARY || dial->hops > 0;
@@ -263,14 +264,14 @@ static int leave_hop(struct redis_dial *dial, struct error *err)
         forget_there(dial);
     if (!was_sent && dial->goal != GOAL_SERVER)
         return hop_on(dial, err);
-    /* The next time another one is asked first, which may know better. */
+    /* Another host is asked first the next time: it may name a better one. */
     if (was_sent)
         dial->first++;
     redis_dial_end(dial);
     return -(int)err->code;
 }
 
-/* To the first of the addresses left that is not impossible at once. They share the time evenly. */
+/* Connects to the next address, skipping those that fail at once. The addresses share the step's time evenly. */
 static int connect_next(struct redis_dial *dial, struct error *err)
 {
     int result = -(int)ERR_UNREACHABLE;
@@ -358,7 +359,7 @@ static int check_role(struct redis_dial *dial, const redisReply *reply, struct e
     return fail(dial, ERR_UNREACHABLE, "is a replica; the Sentinels are asked again", err);
 }
 
-/* Of a server that does not let us know: that is no reason to leave it. */
+/* The server does not let us ask for its role or slot: it is taken to be the right one. */
 static bool is_untold(enum greeting greeting, struct bytes said)
 {
     return (greeting == GREETING_ROLE || greeting == GREETING_SLOT) &&
@@ -469,7 +470,7 @@ static int exchange_greetings(struct redis_dial *dial, struct error *err)
         if (len > 0 && redisReaderFeed(dial->reader, data, (size_t)len) != REDIS_OK)
             return fail(dial, ERR_REFUSED, dial->reader->errstr, err);
     }
-    /* What it said before it hung up goes first. */
+    /* An answer that came before the connection was closed explains more. */
     struct error why = *err;
     result = take_answers(dial, err);
     if (result == 0 && len < 0 && dial->step == DIAL_GREETING) {
@@ -560,7 +561,7 @@ int redis_dial_step(struct redis_dial *dial, struct error *err)
     int result;
 
     err->code = ERR_NONE;
-    do { /* as long as it gets on */
+    do { /* as long as a step makes progress */
         before = dial->step;
         socket = dial->socket;
         result = advance(dial, err);

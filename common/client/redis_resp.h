@@ -1,6 +1,6 @@
-/* What Redis is told and what it answers, as bytes and words: requests are formatted, error answers told apart. Pure.
- * hiredis formats and takes replies apart, and nothing else; its header is included in client/redis* and, through this
- * one, by client/queue*, which read replies. */
+/* Formats requests to Redis and classifies error answers. Pure.
+ * hiredis only formats requests and parses replies. Its header is included in client/redis* and, through this header,
+ * in client/queue*, which read replies. */
 #ifndef COMMON_CLIENT_REDIS_RESP_H
 #define COMMON_CLIENT_REDIS_RESP_H
 
@@ -10,12 +10,12 @@
 #include <hiredis/hiredis.h>
 #include <stdarg.h>
 
-/* Words between blanks, as hiredis formats them: %s a text, %b bytes (REDIS_BYTES), %d, %ld and the like. A word may be
- * made of several: "(%s". */
+/* The format has arguments separated by blanks, as for hiredis: %s a text, %b bytes (REDIS_BYTES), %d, %ld and
+ * others. An argument may have several parts: "(%s". */
 void redis_format(struct buf *resp, const char *format, va_list arguments);
 #define REDIS_BYTES(b) (b).data, (b).len
 
-/* The same by hand: redis_write_count, then so many times redis_write_argument. */
+/* A request without a format: redis_write_count, then so many times redis_write_argument. */
 void redis_write_count(struct buf *resp, size_t count);
 void redis_write_argument(struct buf *resp, struct bytes argument);
 void redis_write_number(struct buf *resp, int64_t number); /* one argument; not negative */
@@ -24,7 +24,7 @@ void redis_write_number(struct buf *resp, int64_t number); /* one argument; not 
  * MISCONF, NOREPLICAS, UNBLOCKED, too many clients; of a Cluster MOVED, ASK, TRYAGAIN, CLUSTERDOWN), else
  * -ERR_REFUSED. */
 enum error_code redis_classify(struct bytes text);
-/* The server is the wrong one, and another may be found: a replica, or a node without our slot. */
+/* The answer says that the server is the wrong one: a replica, or a node without our slot. */
 bool redis_is_elsewhere(struct bytes text);
 
 static inline struct bytes redis_text(const redisReply *reply)
@@ -32,15 +32,14 @@ static inline struct bytes redis_text(const redisReply *reply)
     return (struct bytes){reply->str, (size_t)reply->len};
 }
 
-/* Of a flat list of names and values, as XINFO and CONFIG GET answer: the value behind that name; NULL: there is
- * none. */
+/* The value behind a name in a flat list of names and values, as XINFO and CONFIG GET answer; NULL: there is none. */
 const redisReply *redis_member(const redisReply *list, const char *name);
 struct bytes redis_member_text(const redisReply *list, const char *name);
 int64_t redis_member_number(const redisReply *list, const char *name); /* -1: there is none */
-/* Of XINFO GROUPS' answer: the group of that name, or NULL. */
+/* The group of that name in an answer of XINFO GROUPS, or NULL. */
 const redisReply *redis_find_group(const redisReply *groups, const char *name);
 
-/* What PHP's client and ours put in front of a string: nothing more. */
+/* A bulk or a simple string. */
 static inline bool redis_is_string(const redisReply *reply)
 {
     return reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS;

@@ -18,17 +18,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define TLS_ALERT 0x15 /* the first byte of such a record */
-#define NAMES_MAX 80   /* of the names in a certificate, for an error's text */
+#define TLS_ALERT 0x15 /* the first byte of an alert record */
+#define NAMES_MAX 80   /* bytes of a certificate's names in an error text */
 
 struct redis_socket {
     int fd;
     const struct dsn_redis *dsn;
     char *host;
-    SSL *ssl;         /* NULL: no TLS, or not yet */
-    short read_wants; /* TLS: for what the last call of the kind waits */
-    short write_wants;
-    bool heard; /* the server has said something */
+    SSL *ssl;          /* NULL: no TLS, or not yet */
+    short read_wants;  /* TLS: the events that the last read waits for */
+    short write_wants; /* TLS: the events that the last write waits for */
+    bool heard;        /* the server has sent something */
 };
 
 static int fail_file(struct error *err, const char *option, const char *file, const char *must)
@@ -69,7 +69,7 @@ static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, s
     return 0;
 }
 
-/* With allow_self_signed such a certificate is as good as a trusted one, as PHP has it. */
+/* With allow_self_signed a self-signed certificate counts as trusted, as under PHP. */
 static int verify(int good, X509_STORE_CTX *store)
 {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -83,7 +83,7 @@ static int verify(int good, X509_STORE_CTX *store)
     return good;
 }
 
-/* The name or address that SNI says and the certificate must have. */
+/* The name or address for SNI, which the certificate must have. */
 static const char *name_of_peer(const struct redis_socket *socket)
 {
     return socket->dsn->tls_peer_name != NULL ? socket->dsn->tls_peer_name : socket->host;
@@ -107,7 +107,7 @@ static int new_tls(struct redis_socket *socket, struct error *err)
         return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 #ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
-    /* A server that ends says no good-bye. No answer can be cut short so: RESP says how long each is. */
+    /* A Redis that ends sends no close_notify. An answer that is cut short is noticed anyway: RESP has its length. */
     SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 #endif
     int result = load_authorities(dsn, context, err);
@@ -129,7 +129,7 @@ static int new_tls(struct redis_socket *socket, struct error *err)
     return 0;
 }
 
-/* After the handshake, before anything is sent. */
+/* Checks the certificate's name after the handshake, before anything is sent. */
 static int check_name(const struct redis_socket *socket, struct error *err)
 {
     const char *name = name_of_peer(socket);
@@ -229,7 +229,7 @@ static int open_fd(struct redis_socket *made, const struct sockaddr *address, so
     made->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (made->fd < 0 || (connect(made->fd, address, len) < 0 && errno != EINPROGRESS))
         return error_set(err, ERR_UNREACHABLE, "%s", strerror(errno));
-    /* Not for a UNIX socket, where it fails and does not matter. */
+    /* Fails for a UNIX socket, which does no harm. */
     setsockopt(made->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return 0;
 }
@@ -308,14 +308,14 @@ int redis_socket_connect(struct redis_socket *socket, struct error *err)
     return result < 0 ? result : 1;
 }
 
-/* Others of this thread (libcurl) leave errors of OpenSSL behind, which the next call would be blamed for. */
+/* Clears OpenSSL's errors of this thread: those left by libcurl would be taken for our next call's. */
 static void forget_errors(void)
 {
     errno = 0;
     ERR_clear_error();
 }
 
-/* What a call on the TLS connection came to: 0 it waits for *wants, or negative. */
+/* The result of a call on the TLS connection that moved nothing: 0 it waits for *wants; negative: it failed. */
 static int judge(struct redis_socket *socket, int result, short *wants, struct error *err)
 {
     int saved_errno = errno;
@@ -353,7 +353,7 @@ static ssize_t read_tls(struct redis_socket *socket, char *data, size_t size, st
     return (ssize_t)read;
 }
 
-/* Without TLS: the server closed the connection (fault 0), or worse. */
+/* Without TLS: the server closed the connection (fault 0), or the error fault. */
 static int fail_plain(const struct redis_socket *socket, int fault, struct error *err)
 {
     bool ended = fault == 0 || fault == ECONNRESET || fault == EPIPE;

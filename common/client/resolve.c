@@ -12,10 +12,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How long an answer serves that nobody was there to take. */
+/* How long an answer serves that was not taken when it came. */
 #define FRESH_MS 10000
 
-/* The thread's until it is done. */
+/* Only the thread uses this until it is done. */
 struct question {
     char *host;
     struct resolve_answer answer;
@@ -24,9 +24,9 @@ struct question {
 
 struct resolve {
     char *host;
-    /* A question whose answer was not taken is one of these. */
-    struct offload *call;      /* it is looked up */
-    struct question *question; /* the call's, or ours without a call: the answer is there already */
+    struct offload *call; /* the look-up under way; NULL: none */
+    struct question
+        *question; /* the call's; without a call ours, with an answer that was not taken */
 };
 
 static struct question *question_new(const char *host)
