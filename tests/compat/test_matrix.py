@@ -141,7 +141,7 @@ echo (new ReflectionClassConstant($class, 'DEFAULT_OPTIONS'))->getValue()['delet
 """
 
 
-def test_what_php_keeps_of_the_acknowledged_ours_neither_handles_nor_removes(bridge, redis, sse, make_php_peer):
+def test_acknowledged_entries_that_php_keeps_are_not_handled_or_removed(bridge, redis, sse, make_php_peer):
     """delete_after_ack is off unless given in Symfony 5.4, and on in later ones."""
     default = subprocess.run([*PHP, "-r", DEFAULT], text=True, capture_output=True, check=True).stdout
     php = make_php_peer(dsn=redis.dsn())

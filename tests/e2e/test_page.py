@@ -392,7 +392,7 @@ def test_a_token_set_during_a_request_starts_no_second_loop(make_page):
     assert (timers, states) == (1, ["unreachable"]), "one goes on, and the older answer is not shown"
 
 
-def test_what_is_not_configured_is_neither_well_nor_missed(browser, make_page, mosquitto, redis, database):
+def test_an_unconfigured_stage_is_idle_and_not_an_error(browser, make_page, mosquitto, redis, database):
     def health(stage):
         return browser.execute_script("return document.querySelector(arguments[0]).dataset.health", f'[data-stage="{stage}"]')
     page = make_page(hub=None, mosquitto=mosquitto, redis=redis, settings={"worker": {"count": 0}})

@@ -72,7 +72,7 @@ def test_what_is_published_meanwhile_is_neither_missed_nor_doubled(opened, redis
     assert page.rows()["a"][3] == "2"
 
 
-def test_a_value_that_was_published_just_before_the_page_listened_is_not_missed(make_page, make_hub, redis):
+def test_a_value_published_just_before_the_page_listens_is_not_missed(make_page, make_hub, redis):
     """Workers write it a moment after the hub has it: the page loads once more when its own connection stands."""
     hub = make_hub()
     page = make_page(hub=hub, redis=redis)

@@ -45,7 +45,7 @@ def test_a_repeat_changes_nothing(page):
     assert found == {"results": ["new", "new", "repeat", "repeat"], "text": "2", "count": 2, "repeats": 2, "late": 0}
 
 
-def test_what_the_history_had_first_is_counted_when_the_connection_brings_it(page):
+def test_a_message_from_the_history_is_counted_when_it_arrives_live(page):
     found = page.module("/store.js", """
         const store = new m.TopicStore();
         const [message] = m.parseUpdate(args[0]);

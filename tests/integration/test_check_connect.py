@@ -310,7 +310,7 @@ def test_a_stream_with_a_hash_tag_has_its_keys_under_it(guarded, check_redis):
     assert check_redis("/{m}")["ok"]
 
 
-def test_what_was_enough_once_is_not(guarded, check_redis):
+def test_a_user_with_the_rights_of_an_earlier_version_lacks_some(guarded, check_redis):
     allow(guarded, *KEYS, "+ping", "+type", "+xlen", "+zcard", "+eval", "+exists")
     answer = check_redis()
     assert not answer["ok"] and {"+xadd", "+xreadgroup", "+script|load"} <= set(rules_of(answer["text"]))

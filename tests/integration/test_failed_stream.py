@@ -78,7 +78,7 @@ def test_the_newest_come_first_and_filters_leave_what_they_name(bridge, redis):
         assert "is no message's id" in refuses(bridge, "show", wrong, code=2)
 
 
-def test_many_and_large_ones_are_read_in_pages(bridge, redis):
+def test_many_and_large_failures_are_read_in_pages(bridge, redis):
     """Two fill more than a page's bytes, the others more than its entries."""
     large = [php_row(f"large/{number}", "x" * 9_000_000) for number in range(2)]
     ids = add(redis, [*(php_row(f"t/{number}", "1") for number in range(300)), *large, php_row("last", "1")])

@@ -251,7 +251,7 @@ def test_workers_killed_among_refused_messages_double_no_failure(failing, redis,
     assert poisons(redis) == list(range(count))
 
 
-def test_a_failure_that_is_being_written_while_redis_is_lost_is_written_once(failing, redis, make_redis):
+def test_a_failure_being_written_while_redis_is_lost_is_written_once(failing, redis, make_redis):
     failures = make_redis()
     failing.settings["failure"]["dsn"] = failures.dsn("/failed")
     poison(redis, 1)

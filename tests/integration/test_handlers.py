@@ -148,7 +148,7 @@ def test_an_answer_may_have_many_updates_or_none(start, redis, make_sse, databas
     assert len(everything.events) == 3 and database.failures() == []
 
 
-def test_an_update_that_the_hub_never_takes_is_retried_with_those_before_it(start, bridge, redis, database, given):
+def test_an_update_the_hub_never_takes_is_retried_with_earlier_updates(start, bridge, redis, database, given):
     hub = FaultyHub(lambda update: {"flaky": 500 if update.attempt <= 3 else None, "refused": 400}.get(update.topic))
     bridge.settings["mercure"]["url"] = hub.url
     try:
@@ -294,7 +294,7 @@ def leave_pending(redis, messages, consumer):
     pipeline.execute()
 
 
-def test_what_kills_its_worker_before_a_handler_is_given_more_is_charged_alone(start, bridge, redis, database, given):
+def test_a_message_that_kills_its_worker_is_charged_and_not_a_handlers(start, bridge, redis, database, given):
     """The worker is killed once the hub has been asked for the second message."""
     bridge.settings["worker"]["delivery_limit"] = 2
     bridge.settings["route:plain"] = {"match": "plain/#"}
@@ -371,7 +371,7 @@ def wait_given(given, count):
     wait_until(lambda: len(given()) >= count, 20, lambda: f"{count} are given; {len(given())} so far")
 
 
-def test_a_slow_handler_is_given_no_more_than_inflight_and_little_is_read_ahead(start, bridge, redis, given, sse):
+def test_a_slow_handler_gets_at_most_inflight_and_little_is_read_ahead(start, bridge, redis, given, sse):
     bridge.settings["worker"]["prefetch"] = 16
     start(inflight="4")
     add_many(redis, [("plant", do("hold"))] * 3 + [("plant", do("release"))] + [("plant", do("hold"))] * 60)
@@ -410,7 +410,7 @@ def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, fol
     assert not is_alive(starts()[0])
 
 
-def test_what_a_handler_does_not_answer_before_the_end_stays_pending_uncharged(start, bridge, folder, redis, given,
+def test_messages_unanswered_by_a_handler_at_the_end_stay_uncharged(start, bridge, folder, redis, given,
                                                                                starts):
     bridge.settings["supervisor"]["stop_timeout"] = "4s"
     process = start()

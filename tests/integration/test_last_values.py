@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_again_and_again_leaves_no_value_behind(bridge, 
     assert values(redis) == {"a": sent, **{f"t/{number}": sent - 100 + number for number in range(50)}}
 
 
-def test_a_redis_that_was_emptied_gets_the_values_of_what_it_had_not_acknowledged(start, redis, hub):
+def test_last_values_of_unacknowledged_entries_are_kept_over_a_restart(start, redis, hub):
     """Restarted with its append-only file: what was published and could not be acknowledged is kept then."""
     start()
     add(redis, "first", "1")

@@ -35,7 +35,7 @@ def wait_part(bridge, name, ok):
                       lambda: f"{name} ok: {ok}, it is {part(bridge, name)}")
 
 
-def test_it_is_healthy_and_says_what_is_missing(bridge, monitor):
+def test_the_monitor_is_healthy_and_readyz_says_what_is_missing(bridge, monitor):
     assert (request(bridge, "/healthz").status, request(bridge, "/healthz").text) == (200, "ok\n")
     ready = request(bridge, "/readyz")
     assert ready.status == 503 and ready.headers["Content-Type"] == "application/json"

@@ -51,7 +51,7 @@ def test_there_are_at_most_a_hundred_and_large_ones_are_not_read(bridge, databas
     assert large["topic"] is None and "failed show" in large["error"]
 
 
-def test_it_is_read_anew_while_somebody_looks(bridge, database):
+def test_the_list_of_failures_is_refreshed_while_it_is_requested(bridge, database):
     start_monitor(bridge)
     assert read(bridge)["messages"] == []
     add_rows(database, [php_row("a", "1")])

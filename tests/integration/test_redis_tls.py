@@ -38,7 +38,7 @@ def test_the_whole_bridge_runs_over_tls_with_client_certificates(make_bridge, ma
     assert bridge.get("/readyz")[0] == 200
 
 
-def test_what_is_right_passes(check, make_tls_redis, authority):
+def test_valid_certificates_pass(check, make_tls_redis, authority):
     redis = make_tls_redis(clients=True)
     folder = authority.folder
     ours = {"ssl_cafile": authority.certificate, "ssl_local_cert": folder / "client.pem",

@@ -57,7 +57,7 @@ def test_latest_never_publishes_an_older_value_over_a_newer_one(start, redis, ss
         assert values == sorted(values) and values[-1] == 2995 + topic
 
 
-def test_latest_catches_up_with_the_newest_value_after_an_outage_of_the_hub(start, redis, hub, make_sse):
+def test_latest_publishes_the_newest_value_after_an_outage_of_the_hub(start, redis, hub, make_sse):
     start(publish="latest", window="100ms")
     add_many(redis, numbered(10))
     redis.wait_drained()

@@ -172,7 +172,7 @@ def test_faults_by_chance_charge_no_message(start, redis, faulty, database):
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("topics, count", [(1, 1), (1, 1500), (40, 1500)])
-def test_topics_that_a_limiter_never_lets_pass_hold_up_no_other_after_a_silence(start, redis, faulty, database, status,
+def test_topics_that_a_limiter_always_refuses_hold_up_no_other_topic(start, redis, faulty, database, status,
                                                                                 topics, count):
     """With two connections a few refusals in a row are taken for the hub's."""
     faulty.script = lambda update: status if is_bad(update) else None
@@ -186,7 +186,7 @@ def test_topics_that_a_limiter_never_lets_pass_hold_up_no_other_after_a_silence(
     assert database.failures() == [] and redis.client.xlen("messages") == count
 
 
-def test_one_that_is_limited_alone_is_asked_for_without_haste_and_not_called_the_hubs_trouble(start, redis, faulty):
+def test_a_topic_limited_alone_is_retried_slowly_and_is_no_hub_trouble(start, redis, faulty):
     faulty.script = lambda update: 429 if is_bad(update) else None
     add_many(redis, [("bad/1", "x")])
     process = start(connections="2")

@@ -30,7 +30,7 @@ def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, 
     assert len(database.failures()) == 3
 
 
-def test_a_failure_store_that_is_away_does_not_hold_up_what_is_well(bridge, redis, sse, make_postgres):
+def test_a_failure_store_that_is_away_holds_up_no_other_messages(bridge, redis, sse, make_postgres):
     postgres = make_postgres()
     database = postgres.create_database()
     bridge.settings["failure"]["dsn"] = database.dsn

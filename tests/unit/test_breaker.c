@@ -14,7 +14,7 @@ static struct breaker breaker_new(void)
     return breaker;
 }
 
-static void test_a_wait_opens_it_and_further_ones_change_nothing(void **state)
+static void test_a_failure_opens_the_breaker_and_further_ones_change_nothing(void **state)
 {
     struct breaker breaker = breaker_new();
 
@@ -92,7 +92,7 @@ static void test_a_rest_is_as_long_as_asked_for_up_to_the_longest(void **state)
 }
 
 /* Of a limiter that lets one pass every 300 ms and no more at once. */
-static void test_rests_settle_near_what_suffices(void **state)
+static void test_pauses_approach_what_a_limiter_asks_for(void **state)
 {
     struct breaker breaker = breaker_new();
     int64_t now = 0, free = 300;
@@ -246,13 +246,13 @@ static void test_the_more_fail_by_chance_the_more_strikes_blame_one(void **state
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_wait_opens_it_and_further_ones_change_nothing),
+        cmocka_unit_test(test_a_failure_opens_the_breaker_and_further_ones_change_nothing),
         cmocka_unit_test(test_the_probe_falls_due_once),
         cmocka_unit_test(test_an_answer_from_before_it_opened_does_not_close_it),
         cmocka_unit_test(test_a_probe_that_passes_closes_it),
         cmocka_unit_test(test_probes_that_fail_wait_longer),
         cmocka_unit_test(test_a_rest_is_as_long_as_asked_for_up_to_the_longest),
-        cmocka_unit_test(test_rests_settle_near_what_suffices),
+        cmocka_unit_test(test_pauses_approach_what_a_limiter_asks_for),
         cmocka_unit_test(test_a_hub_that_works_is_asked_soon_after_the_next_failure),
         cmocka_unit_test(test_all_may_go_while_nothing_is_refused),
         cmocka_unit_test(test_refusals_of_less_than_a_third_do_not_shrink_it),

@@ -63,7 +63,7 @@ static void test_a_few_bytes_that_are_late_are_waited_for_longer(void **state)
     assert_int_equal(limit.answer_timeout_ms, 4 * TIMEOUT_MS);
 }
 
-static void test_a_way_that_is_long_takes_full_batches_all_the_same(void **state)
+static void test_a_link_with_high_latency_gets_full_batches(void **state)
 {
     struct dispatch_limit limit;
 
@@ -169,7 +169,7 @@ int main(void)
         cmocka_unit_test(test_answers_change_nothing_while_all_is_normal),
         cmocka_unit_test(test_what_is_late_is_halved_down_to_a_few_messages),
         cmocka_unit_test(test_a_few_bytes_that_are_late_are_waited_for_longer),
-        cmocka_unit_test(test_a_way_that_is_long_takes_full_batches_all_the_same),
+        cmocka_unit_test(test_a_link_with_high_latency_gets_full_batches),
         cmocka_unit_test(test_quick_answers_bring_it_back),
         cmocka_unit_test(test_an_answer_in_time_but_not_quick_is_tried_with_little_more),
         cmocka_unit_test(test_one_message_that_is_late_is_waited_for_longer),

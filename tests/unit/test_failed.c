@@ -93,7 +93,7 @@ static void test_a_message_of_another_class_has_no_topic_and_is_readable(void **
     arena_free(&arena);
 }
 
-static void test_what_nobody_can_read_says_why(void **state)
+static void test_an_unreadable_failure_says_why(void **state)
 {
     static const char *const bodies[] = {"", "x", "{", "{}", "O:1:\"A\":0:{}", "=="};
     struct arena arena = {0};
@@ -169,7 +169,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_of_every_symfony_tell_their_error_and_history),
         cmocka_unit_test(test_a_message_of_another_class_has_no_topic_and_is_readable),
-        cmocka_unit_test(test_what_nobody_can_read_says_why),
+        cmocka_unit_test(test_an_unreadable_failure_says_why),
         cmocka_unit_test(test_messages_are_ordered_by_when_they_came),
         cmocka_unit_test(test_a_message_that_goes_back_is_handled_anew),
     };

@@ -131,7 +131,7 @@ static void test_a_whole_file_is_read_up_to_the_limit(void **state)
     buf_free(&out);
 }
 
-static void test_what_would_block_is_not_read(void **state)
+static void test_only_regular_files_are_read(void **state)
 {
     struct buf out = {0};
     struct error err = {0};
@@ -155,7 +155,7 @@ int main(void)
         CASE(test_folders_are_made_with_their_parents),
         CASE(test_a_folder_that_can_not_be_synced_is_an_error_but_for_einval),
         CASE(test_a_whole_file_is_read_up_to_the_limit),
-        CASE(test_what_would_block_is_not_read),
+        CASE(test_only_regular_files_are_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@ static void test_only_200_with_our_id_has_passed(void **state)
             assert_int_not_equal(hub_answer_read(status, true).outcome, HUB_PASSED);
 }
 
-static void test_what_may_be_said_of_the_update_is_a_refusal(void **state)
+static void test_400_403_and_413_are_refusals_of_the_update(void **state)
 {
     (void)state;
     expect(400, 400, false, HUB_REFUSED);
@@ -106,7 +106,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_200_with_our_id_has_passed),
-        cmocka_unit_test(test_what_may_be_said_of_the_update_is_a_refusal),
+        cmocka_unit_test(test_400_403_and_413_are_refusals_of_the_update),
         cmocka_unit_test(test_a_401_is_the_tokens),
         cmocka_unit_test(test_429_and_503_are_a_limiters),
         cmocka_unit_test(test_all_else_is_a_failure),

@@ -104,7 +104,7 @@ static void test_who_gives_up_waits_for_nobody_and_the_thread_frees(void **state
     close(job.write_fd);
 }
 
-static void test_what_is_taken_back_is_not_freed(void **state)
+static void test_data_that_was_taken_back_is_not_freed(void **state)
 {
     struct job job;
 
@@ -148,7 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_answer_is_there_when_it_is_done),
         cmocka_unit_test(test_who_gives_up_waits_for_nobody_and_the_thread_frees),
-        cmocka_unit_test(test_what_is_taken_back_is_not_freed),
+        cmocka_unit_test(test_data_that_was_taken_back_is_not_freed),
         cmocka_unit_test(test_without_a_descriptor_nothing_is_called),
     };
 

@@ -121,7 +121,7 @@ static void test_a_payload_that_looks_like_a_document_decides_nothing(void **sta
     expect_kept(fixture, "{\"receivedAt\":\"1999-01-01\"}");
 }
 
-static void test_what_is_no_document_gives_way(void **state)
+static void test_a_last_value_that_is_no_document_is_replaced(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -284,7 +284,7 @@ int main(void)
         WITH_REDIS(test_the_newest_document_is_kept_whichever_comes_first),
         WITH_REDIS(test_a_repeat_writes_nothing),
         WITH_REDIS(test_a_payload_that_looks_like_a_document_decides_nothing),
-        WITH_REDIS(test_what_is_no_document_gives_way),
+        WITH_REDIS(test_a_last_value_that_is_no_document_is_replaced),
         WITH_REDIS(test_of_too_many_topics_the_one_received_longest_ago_goes),
         WITH_REDIS(test_a_lower_limit_is_reached_step_by_step),
         WITH_REDIS(test_a_full_redis_refuses_values_and_takes_acknowledgements),

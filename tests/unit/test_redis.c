@@ -114,7 +114,7 @@ static void send_bytes(struct fixture *fixture, size_t len, int byte)
     free(data);
 }
 
-static void test_what_is_left_to_send_may_begin_with_a_zero_byte(void **state)
+static void test_unsent_output_may_begin_with_a_zero_byte(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -266,7 +266,7 @@ int main(void)
             test_a_peer_that_stands_still_is_given_up_also_amid_a_request, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_sent_later_does_not_prolong_the_silence, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_left_to_send_may_begin_with_a_zero_byte, setup,
+        cmocka_unit_test_setup_teardown(test_unsent_output_may_begin_with_a_zero_byte, setup,
                                         teardown),
     };
 

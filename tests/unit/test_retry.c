@@ -116,7 +116,7 @@ static void test_every_delayed_vector_is_written_again_byte_for_byte(void **stat
     arena_free(&arena);
 }
 
-static void test_what_falls_due_is_the_entry_without_its_uniqid(void **state)
+static void test_a_due_member_becomes_the_entry_without_its_uniqid(void **state)
 {
     struct arena arena = {0};
     struct buf file = {0};
@@ -213,7 +213,7 @@ int main(void)
         cmocka_unit_test(test_a_wait_always_fits),
         cmocka_unit_test(test_jitter_stays_within_its_share_and_uses_all_of_it),
         cmocka_unit_test(test_every_delayed_vector_is_written_again_byte_for_byte),
-        cmocka_unit_test(test_what_falls_due_is_the_entry_without_its_uniqid),
+        cmocka_unit_test(test_a_due_member_becomes_the_entry_without_its_uniqid),
         cmocka_unit_test(test_headers_pass_a_delay_unchanged),
         cmocka_unit_test(test_a_member_without_headers_gets_empty_ones),
         cmocka_unit_test(test_malformed_members_are_refused_and_nothing_is_written),

@@ -64,7 +64,7 @@ static void test_a_failed_write_is_no_message_and_says_why(void **state)
 
 /* A snapshot is saved at any moment; a message that is in no segment must not be in it, or its repeat would be
  * taken for stored. */
-static void test_what_could_not_be_written_is_not_remembered(void **state)
+static void test_a_message_that_could_not_be_written_is_not_remembered(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message = {
@@ -687,7 +687,7 @@ int main(void)
         TEST(test_a_short_write_is_cut_back_and_nothing_was_stored),
         TEST(test_a_short_write_that_cannot_be_cut_back_is_no_message_either),
         TEST(test_a_failed_write_is_no_message_and_says_why),
-        TEST(test_what_could_not_be_written_is_not_remembered),
+        TEST(test_a_message_that_could_not_be_written_is_not_remembered),
         TEST(test_no_failure_at_the_change_of_segments_loses_a_message),
         TEST(test_a_disk_with_room_for_one_segment_is_at_high_water_in_time),
         TEST(test_a_disk_that_holds_one_segment_reuses_it_when_all_is_committed),

@@ -119,7 +119,7 @@ static void test_what_was_taken_over_wins_over_older_segments_after_a_reboot(voi
     assert_false(find(c, 7).unreleased);
 }
 
-static void test_a_lost_first_segment_at_another_destination_gives_no_sequence_twice(void **state)
+static void test_a_lost_segment_at_another_destination_gives_no_sequence_twice(void **state)
 {
     struct spool_case *c = *state;
     char id[33], path[160];
@@ -269,7 +269,7 @@ int main(void)
         TEST(test_what_was_released_elsewhere_is_not_unreleased_at_the_return),
         TEST(test_a_session_that_ended_elsewhere_is_forgotten_at_the_return),
         TEST(test_what_was_taken_over_wins_over_older_segments_after_a_reboot),
-        TEST(test_a_lost_first_segment_at_another_destination_gives_no_sequence_twice),
+        TEST(test_a_lost_segment_at_another_destination_gives_no_sequence_twice),
         TEST(test_the_file_current_is_written_once_it_can_be),
         TEST(test_another_destination_opens_on_a_full_disk),
         TEST(test_a_damaged_memory_of_the_previous_spool_costs_no_other),

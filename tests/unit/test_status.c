@@ -85,7 +85,7 @@ static void test_processes_are_listed_by_kind_and_number_without_the_supervisor(
     cJSON_Delete(json);
 }
 
-static void test_what_is_not_known_is_null(void **state)
+static void test_unknown_numbers_are_null(void **state)
 {
     struct scene *scene = *state;
 
@@ -152,7 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_processes_are_listed_by_kind_and_number_without_the_supervisor),
-        TEST(test_what_is_not_known_is_null),
+        TEST(test_unknown_numbers_are_null),
         TEST(test_a_process_tells_its_life_and_its_work),
         TEST(test_slots_full_of_nonsense_give_a_document_all_the_same),
     };

@@ -216,7 +216,7 @@ static void test_a_length_over_the_hubs_limit_is_counted_without_a_form(void **s
     buf_free(&data);
 }
 
-static void test_what_is_too_long_as_it_is_needs_no_document(void **state)
+static void test_a_payload_beyond_the_form_limit_is_refused_by_its_size(void **state)
 {
     struct bytes topic = BYTES("a/b");
     struct bytes payload = {"", 10 * 1024 * 1024 - 1 - topic.len};
@@ -244,7 +244,7 @@ int main(void)
         cmocka_unit_test(test_a_topic_as_uri_keeps_unreserved_and_slashes),
         cmocka_unit_test(test_what_the_hub_would_refuse_is_not_sent),
         cmocka_unit_test(test_a_length_over_the_hubs_limit_is_counted_without_a_form),
-        cmocka_unit_test(test_what_is_too_long_as_it_is_needs_no_document),
+        cmocka_unit_test(test_a_payload_beyond_the_form_limit_is_refused_by_its_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

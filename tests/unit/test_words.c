@@ -59,7 +59,7 @@ static void test_nothing_else_has_a_meaning(void **state)
            "`d`");
 }
 
-static void test_what_has_no_end_is_refused(void **state)
+static void test_an_unfinished_or_empty_command_is_refused(void **state)
 {
     (void)state;
     refuse(BYTES(""), "it names no program");
@@ -126,7 +126,7 @@ int main(void)
         cmocka_unit_test(test_words_end_at_white_space),
         cmocka_unit_test(test_quotes_and_backslashes_are_those_of_a_shell),
         cmocka_unit_test(test_nothing_else_has_a_meaning),
-        cmocka_unit_test(test_what_has_no_end_is_refused),
+        cmocka_unit_test(test_an_unfinished_or_empty_command_is_refused),
         cmocka_unit_test(test_distance_counts_edits_and_swaps),
         cmocka_unit_test(test_distance_is_bounded_for_any_length),
         cmocka_unit_test(test_only_a_near_name_is_suggested),
