@@ -48,7 +48,7 @@ static cJSON *answer_status(const struct service *service)
     return answer;
 }
 
-/* "2026-11-24T10:06:15.180279 WARNING <text>", as log_give_to has the lines. */
+/* A slot's log lines, as log_give_to gives them: "2026-11-24T10:06:15.180279 WARNING <text>". */
 static cJSON *read_lines(const struct stats_slot *slot)
 {
     cJSON *lines = cJSON_CreateArray();
@@ -85,7 +85,7 @@ static bool has_title(const struct process *process, const char *name)
     return !process->unwanted && strcmp(process->title, name) == 0;
 }
 
-/* "consumer:1" is the consumer's number only where no [consumer:1] has it for a name. */
+/* "consumer:1" means the consumer's number only if there is no section [consumer:1]. */
 static bool is_named(const struct service *service, const struct process *process, const char *name)
 {
     for (size_t i = 0; i < service->processes_len; i++)
@@ -94,7 +94,7 @@ static bool is_named(const struct service *service, const struct process *proces
     return !process->unwanted && process_matches(process, name);
 }
 
-/* Adds " worker:1 worker:2 " for "worker" to `affected`; false if the name is nobody's. "": all. */
+/* Adds " worker:1 worker:2 " for "worker" to `affected`; false if no process has the name. "": all processes. */
 static bool add_named(const struct service *service, struct control_request *request,
                       const char *name)
 {
@@ -109,7 +109,7 @@ static bool add_named(const struct service *service, struct control_request *req
     return request->affected.len > before;
 }
 
-/* Whom the names of the request mean; the refusal if one is nobody's, else NULL. */
+/* Finds the processes that the request names. NULL, or the refusal if no process has a name. */
 static cJSON *find_affected(const struct service *service, struct control_request *request)
 {
     struct bytes rest = bytes_of(request->target);
@@ -122,7 +122,7 @@ static cJSON *find_affected(const struct service *service, struct control_reques
         snprintf(name, sizeof(name), "%.*s", BYTES_ARG(item));
         known = add_named(service, request, name);
     }
-    if (known && request->affected.len > 0) /* a target may be blanks alone */
+    if (known && request->affected.len > 0) /* empty if the target has only blanks */
         return NULL;
     for (size_t i = 0; i < service->processes_len; i++)
         if (!service->processes[i]->unwanted)
@@ -164,15 +164,15 @@ static cJSON *list_affected(const struct service *service, struct control_reques
     return answer;
 }
 
-/* How far what was asked for has come. */
+/* How far a request has come. */
 struct progress {
     enum { DONE, NOT_YET, FAILED } verdict;
     int severity;        /* of the obstacle */
-    struct buf obstacle; /* what stands in the way: the gravest */
-    struct buf left;     /* whom a rolling restart that was given up has left as they were */
+    struct buf obstacle; /* the most severe reason why it is not done */
+    struct buf left; /* processes that a rolling restart, which was given up, has not restarted */
 };
 
-/* Who waits for another is not what has to be mended. */
+/* A process that merely waits for another is less severe than the one that has failed. */
 static const int SEVERITY[STATES_LEN] = {
     [STATE_STOPPED] = 1,  [STATE_STARTING] = 2, [STATE_RUNNING] = 1, [STATE_BACKOFF] = 3,
     [STATE_STOPPING] = 2, [STATE_EXITED] = 2,   [STATE_FATAL] = 4};
@@ -201,7 +201,7 @@ static void judge_start(struct progress *progress, const struct control_request 
 
     if (fresh && running)
         return;
-    if (running && !process->restart_pending) /* and nobody will restart it */
+    if (running && !process->restart_pending) /* no rolling restart will come to it */
         buf_printf(&progress->left, " %s", process->title);
     delay(progress, process);
     if (process->lifecycle.state == STATE_FATAL)
@@ -243,7 +243,7 @@ static void judge_scale(struct progress *progress, const struct service *service
         if (process->kind != PROCESS_WORKER)
             continue;
         present++;
-        /* One that was given up or stopped before does not come back by this. */
+        /* A process that was given up or stopped before is not started by this request. */
         if (process->unwanted || (state != STATE_RUNNING && state != STATE_STOPPED))
             delay(progress, process);
         if (state == STATE_FATAL)
@@ -270,7 +270,7 @@ static cJSON *done(const struct service *service, struct control_request *reques
     return answer;
 }
 
-/* NULL: not yet. */
+/* The answer; NULL: the request is not done yet. */
 static cJSON *judge(const struct service *service, struct control_request *request)
 {
     struct progress progress = {.verdict = DONE};
@@ -291,14 +291,14 @@ static cJSON *judge(const struct service *service, struct control_request *reque
     return answer;
 }
 
-/* Is it being restarted, or was it started? */
+/* The process is being restarted, or was started since. */
 static bool is_under_way(const struct process *process, uint64_t since)
 {
     return process->restart_pending || process->start > since ||
            (process->lifecycle.state == STATE_STOPPING && process->lifecycle.restart);
 }
 
-/* The refusal, or NULL. */
+/* NULL, or the refusal. */
 static cJSON *reload(struct service *service, struct control_request *request)
 {
     struct buf faults = {0};
@@ -353,7 +353,7 @@ static cJSON *begin(struct service *service, struct control_request *request)
     return refusal;
 }
 
-/* The whole service: answered when it has ended. */
+/* Stops the whole service; answered when it has ended. */
 static cJSON *stop_service(struct service *service, struct control_request *request)
 {
     if (!request->begun)
@@ -380,7 +380,7 @@ static cJSON *refuse_upgrade(const char *why)
     return control_refuse("not upgraded, the bridge is " MQTT_BRIDGE_VERSION " as before: %s", why);
 }
 
-/* Of the new program: {"ok":true,"former":"1.0","version":"1.1"} when all processes run. */
+/* The new program's answer when all processes run: {"ok":true,"former":"1.0","version":"1.1"}. */
 static cJSON *finish_upgrade(const struct service *service, struct control_request *request)
 {
     struct progress progress = {.verdict = DONE};
@@ -399,7 +399,7 @@ static cJSON *finish_upgrade(const struct service *service, struct control_reque
     return answer;
 }
 
-/* Until the new program is executed; a client that waits is handed over to it then. */
+/* Handles the request until the new program is executed; a client that waits is then handed over to it. */
 static cJSON *upgrade(struct service *service, struct control_request *request)
 {
     const struct upgrade *upgrade = &service->upgrade;
@@ -420,7 +420,7 @@ static cJSON *upgrade(struct service *service, struct control_request *request)
     return request->wait ? NULL : answer_upgrade(MQTT_BRIDGE_VERSION, upgrade->version);
 }
 
-/* NULL: it means this one. */
+/* NULL: the request is for this bridge. */
 static cJSON *refuse_other_bridge(const struct service *service, const char *bridge)
 {
     const char *state_dir = service->settings->supervisor.state_dir;

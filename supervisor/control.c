@@ -21,8 +21,8 @@
 
 struct client {
     int fd;
-    int64_t deadline_ms;             /* of the request; -1: it has come */
-    struct control_request *request; /* waits for its answer; NULL: has not asked */
+    int64_t deadline_ms;             /* for the request to come; -1: it has come */
+    struct control_request *request; /* waits for its answer; NULL: none has come */
 };
 
 struct control {
@@ -31,12 +31,12 @@ struct control {
     char *path;
     control_answer *answer;
     void *context;
-    struct client *clients[CONTROL_CLIENTS_MAX + 1]; /* the oldest first; not all of them wait */
+    struct client *clients[CONTROL_CLIENTS_MAX + 1]; /* the oldest first */
     size_t clients_len;
-    int64_t resume_ms; /* out of descriptors: does not listen until then; -1: listens */
+    int64_t resume_ms; /* no descriptor was left: accepts no client until then; -1: accepts */
 };
 
-/* A text that may be missing; what names it in the error. */
+/* Reads a text that may be missing; `what` is its name in the error. */
 static bool parse_text(const cJSON *object, const char *name, const char *what, char *out,
                        size_t size, struct error *err)
 {
@@ -133,7 +133,7 @@ int control_parse(struct bytes packet, struct control_request *request, struct e
     return good ? 0 : -(int)err->code;
 }
 
-/* -ERR_LOCKED: a program listens on the socket file. */
+/* -ERR_LOCKED if a program listens on the socket file. */
 static int refuse_listener(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -145,20 +145,20 @@ static int refuse_listener(const struct sockaddr_un *address, struct error *err)
     close(fd);
     if (why == EACCES && (result = files_refuse_foreign("socket", address->sun_path, err)) < 0)
         return result;
-    /* EAGAIN: the listener's queue is full, so there is one; EPROTOTYPE: one of another version. */
+    /* EAGAIN: there is a listener, whose queue is full. EPROTOTYPE: a listener of another version. */
     if (why == 0 || why == EAGAIN || why == EACCES || why == EPROTOTYPE)
         return error_set(err, ERR_LOCKED, "[supervisor] socket: %s: another service listens on it",
                          address->sun_path);
     return 0;
 }
 
-/* A socket that was left behind; nothing else that a setting names by mistake. */
+/* Removes a socket that was left behind, but no other file that the setting names by mistake. */
 static int remove_left(const char *path, struct error *err)
 {
     struct stat info;
 
     if (lstat(path, &info) < 0)
-        return 0; /* bind says what is wrong */
+        return 0; /* bind will fail with the reason */
     if (!S_ISSOCK(info.st_mode))
         return error_set(err, ERR_USAGE,
                          "[supervisor] socket: %s is not a socket: name another path", path);
@@ -201,7 +201,7 @@ static int watch(const struct control *control, int operation, int fd, uint32_t 
     return epoll_ctl(control->epoll_fd, operation, fd, &event);
 }
 
-/* A socket that was handed over and has another path is closed, and removed. */
+/* True if the socket that was handed over has this path; else it is closed, and its file removed. */
 static bool listens_on(int fd, const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -273,7 +273,7 @@ cJSON *control_refuse(const char *format, ...)
     return answer;
 }
 
-/* Memory in place of the text. */
+/* Sends a descriptor of memory with the text. */
 static void send_memory(int fd, struct bytes text)
 {
     static char note[] = "{\"ok\":true}";
@@ -298,7 +298,7 @@ static void send_memory(int fd, struct bytes text)
     close(memory);
 }
 
-/* A client that is gone or does not read has no answer: there is room for one in every new connection. */
+/* The answer to a client that is gone or does not read is lost. A new connection always has room for one answer. */
 static void send_answer(int fd, cJSON *answer)
 {
     char *text = cJSON_PrintUnformatted(answer);
@@ -322,7 +322,7 @@ static bool is_allowed(int fd)
     return peer.uid == 0 || peer.uid == geteuid();
 }
 
-/* Drops the oldest client for a new one, but none that waits for its answer. */
+/* Drops the oldest client that does not wait for an answer, to make room for a new one. */
 static void make_room(struct control *control)
 {
     size_t oldest = 0;
@@ -335,7 +335,7 @@ static void make_room(struct control *control)
         drop(control, control->clients[oldest]);
 }
 
-/* NULL, and fd is closed, if it can't be watched. */
+/* NULL, with fd closed, if the descriptor can't be watched. */
 static struct client *add_client(struct control *control, int fd, int64_t deadline_ms)
 {
     struct client *client = xcalloc(1, sizeof(*client));
@@ -374,7 +374,7 @@ static bool ends_service(const struct control_request *request)
     return request->verb == CONTROL_STOP && request->target[0] == '\0';
 }
 
-/* The service must be stoppable: who asks for its end finds room besides. */
+/* A stop of the service must always be possible: its clients have room of their own. */
 static bool may_wait(const struct control *control, const struct control_request *request)
 {
     size_t most = ends_service(request) ? CONTROL_CLIENTS_MAX : CONTROL_WAITING_MAX;
@@ -385,7 +385,7 @@ static bool may_wait(const struct control *control, const struct control_request
     return waiting < most;
 }
 
-/* The end is asked for all the same. */
+/* The answer to a client that can't wait. A stop of the service is begun nevertheless. */
 static cJSON *refuse_to_wait(const struct control *control, struct control_request *request)
 {
     if (!ends_service(request))
@@ -431,7 +431,7 @@ static bool read_request(struct control *control, struct client *client)
 
     if (got < 0)
         return errno == EAGAIN || errno == EINTR;
-    if (got == 0 || client->request != NULL) /* the end, or a second request */
+    if (got == 0 || client->request != NULL) /* end of file, or a second request */
         return false;
     cJSON *answer = take_request(control, client, (struct bytes){packet, (size_t)got});
     if (answer != NULL)
@@ -471,7 +471,7 @@ void control_process(struct control *control, int64_t now_ms)
 {
     struct epoll_event event;
 
-    /* One event a call: a client that is dropped can't have a second event waiting. */
+    /* One event for each call, so that a client that is dropped has no further event waiting. */
     if (epoll_wait(control->epoll_fd, &event, 1, 0) == 1) {
         struct client *client = event.data.ptr;
 

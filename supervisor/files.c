@@ -22,7 +22,7 @@
 #define LOCK_NAME  "supervisor.lock"
 
 struct account {
-    bool change; /* false: we stay who we are */
+    bool change; /* false: the user stays as it is */
     uid_t uid;
     gid_t gid;
     gid_t groups[GROUPS_MAX];
@@ -117,7 +117,7 @@ static char *parent_of(const char *path)
     return len > 0 ? xstrndup(path, len) : xstrdup(".");
 }
 
-/* Could nobody but root have put a link there, in place of the folder or of one above it? */
+/* True if only root can have put a link in place of the folder, or of one above it. */
 static bool is_roots_alone(const char *folder)
 {
     struct stat link;
@@ -146,7 +146,8 @@ static int make_one(const char *path, mode_t mode)
     return fd < 0 ? -1 : 0;
 }
 
-/* As the user where that may, so that links lead no further than it may go; else as root. */
+/* Makes the file or folder as the user if that is allowed, so that a link leads nowhere that the user may not go; else
+ * as root. */
 static int make_for(const struct account *account, const char *path, mode_t mode, bool give)
 {
     if (!account->change)
@@ -169,7 +170,7 @@ static int make_for(const struct account *account, const char *path, mode_t mode
     return give ? lchown(path, account->uid, account->gid) : 0;
 }
 
-/* With what is missing above it, 0755 and not given away. */
+/* Makes the folder, and missing folders above it with 0755, which stay root's. */
 static int make_folder(const struct account *account, const char *path, mode_t mode, bool give)
 {
     struct stat info;
@@ -197,7 +198,7 @@ static int make_parent(const struct account *account, const char *path)
     return result;
 }
 
-/* A file that can't be made here is opened, and complained of, later. */
+/* A failure to make the file is reported later, when it is opened. */
 static int make_file(const struct account *account, const char *path, mode_t mode)
 {
     if (path[0] == '\0')
@@ -221,7 +222,7 @@ int files_refuse_foreign(const char *key, const char *path, struct error *err)
                      key, path, (unsigned)info.st_uid);
 }
 
-/* libpq takes its certificates from there, and must not find root's folder closed. */
+/* Sets HOME: libpq reads certificates from there, and would fail at root's folder. */
 static int set_home(uid_t uid)
 {
     const struct passwd *entry = getpwuid(uid);
@@ -331,7 +332,7 @@ static int lock_failed(const char *state_dir, const char *path, struct error *er
     return result < 0 ? result : error_system(err, "[supervisor] state_dir: %s", path);
 }
 
-/* Has the lock already, or is the lock of another folder. */
+/* Takes a lock that was handed over, unless it is that of another folder. */
 static int take_handed(int lock_fd, int fd)
 {
     bool same = fd >= 0 && file_is_same(lock_fd, fd);
@@ -363,7 +364,7 @@ int files_open(struct files *files, const struct settings *settings, int lock_fd
     return result;
 }
 
-/* In a folder of root's alone the file that is there can only be written. */
+/* In a folder that only root may change, the existing file can be written but not replaced. */
 static int write_pid(const char *path, struct bytes pid)
 {
     int fd;
@@ -427,7 +428,7 @@ void files_close(struct files *files)
     *files = (struct files){.lock_fd = -1, .error_fd = -1};
 }
 
-/* /dev/stdout and its like are descriptors that we have: opening them anew takes rights that we may not have. */
+/* /dev/stdout and similar names are descriptors that we have: opening them takes rights that we may lack. */
 static int standard_descriptor(const char *file)
 {
     static const struct {
@@ -447,7 +448,7 @@ static int standard_descriptor(const char *file)
     return -1;
 }
 
-/* A reload may have named another folder. */
+/* Makes the file's folder: after a reload it may be another one. */
 static int make_folder_of(const char *file)
 {
     char *folder = parent_of(file);
@@ -467,7 +468,7 @@ int files_open_log(const struct settings *settings, struct error *err)
 
         return fd < 0 ? error_system(err, "[log] file: %s", file) : fd;
     }
-    /* A FIFO that nobody reads is an error: it must not block. Writing to it waits for its reader. */
+    /* O_NONBLOCK: opening a FIFO without a reader fails instead of blocking. Writing to it may block. */
     const int flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     int fd = open(file, flags, 0640);
     if (fd < 0 && errno == ENOENT && make_folder_of(file) == 0)

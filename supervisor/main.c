@@ -1,6 +1,6 @@
 /* mqtt-bridge-supervisor: starts, watches, restarts, scales and stops the bridge's processes.
  *
- * Here is its one wait, epoll: signals, the control socket, the children's pipes, deadlines. It takes one event
+ * Its only wait is here, epoll: signals, the control socket, the children's pipes, deadlines. It takes one event
  * at a time, so that nothing that an event frees has another event waiting. As PID 1 or subreaper it reaps
  * every process that ends. */
 #include "common/base/alloc.h"
@@ -97,7 +97,7 @@ static int open_signals(struct service *service, struct error *err)
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
         sigaddset(&signals, SIGNALS[i]);
-    /* An ignored SIGCHLD, which is inherited, would let the children vanish unseen. */
+    /* With an inherited SIG_IGN for SIGCHLD, the kernel would reap children without telling us. */
     signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
@@ -187,7 +187,7 @@ static void reload(struct service *service)
     struct buf faults = {0};
 
     if (service->phase == PHASE_RUNNING && service_reload(service, &faults) < 0)
-        buf_clear(&faults); /* the log has them */
+        buf_clear(&faults); /* service_reload has logged them */
     buf_free(&faults);
 }
 
@@ -202,7 +202,7 @@ static void read_signal(struct service *service)
         reap(service);
         break;
     case SIGINT:
-        /* The second Ctrl-C of an impatient person. */
+        /* A second Ctrl-C ends the service at once. */
         if (service->phase != PHASE_RUNNING && !service->upgrading)
             service_quit(service);
         else
@@ -257,7 +257,7 @@ static void handle(struct service *service, const struct watch *watched)
     }
 }
 
-/* The monitor takes the supervisor for dead after hang_timeout without a beat, as it is with children. */
+/* How often the supervisor beats: after hang_timeout without a beat the monitor takes it for dead. */
 static int64_t tick_ms(const struct service *service)
 {
     int64_t quarter = service->settings->supervisor.hang_timeout_ms / 4;
@@ -265,8 +265,8 @@ static int64_t tick_ms(const struct service *service)
     return quarter > 0 && quarter < TICK_MS ? quarter : TICK_MS;
 }
 
-/* A tick so late means that the supervisor did not run: a frozen container, SIGSTOP. The children did not run
- * either. Their silence before and since, up to a quarter of hang_timeout each, must not add up to it. */
+/* A tick that is so late means that the supervisor did not run (a frozen container, SIGSTOP), and the children neither.
+ * The children's silence before and after, up to a quarter of hang_timeout each, must not add up to hang_timeout. */
 static int64_t stood_still_ms(const struct service *service)
 {
     int64_t half = service->settings->supervisor.hang_timeout_ms / 2;
@@ -350,7 +350,7 @@ static void announce(const struct service *service)
     settings_log_notices(service->settings);
 }
 
-/* --upgrade: what a start would refuse, and the programs beside us. Frees the settings. */
+/* --upgrade: checks what a start would check, and the programs in our folder. Frees the settings. */
 static int answer_upgrade(struct settings *settings)
 {
     struct error err = {0};
@@ -369,7 +369,7 @@ static int answer_upgrade(struct settings *settings)
     return 0;
 }
 
-/* The rest of an upgrade, in the new program. */
+/* The new program's part of an upgrade. */
 static void take_over(struct service *service, const struct upgrade_handed *handed)
 {
     struct control_request request = {.verb = CONTROL_UPGRADE, .wait = true, .begun = true};
@@ -381,7 +381,7 @@ static void take_over(struct service *service, const struct upgrade_handed *hand
         control_adopt(service->control, handed->client_fd, &request);
 }
 
-/* Returns the exit code, if nothing can be executed. */
+/* Executes the new program, or else this one again. Returns the exit code if both fail. */
 static int become_new(struct service *service, int listen_fd)
 {
     struct upgrade_handed handed = {.listen_fd = listen_fd,
@@ -402,7 +402,7 @@ static int become_new(struct service *service, int listen_fd)
     log_critical(LOG_PLAIN, "%s", text);
     control_give_up(handed.client_fd, text);
     handed.client_fd = -1;
-    upgrade_execute("/proc/self/exe", arguments, &handed); /* also if its file is gone */
+    upgrade_execute("/proc/self/exe", arguments, &handed); /* works even if our file was removed */
     log_critical(LOG_PLAIN, "Nor can it start anew: %s", strerror(errno));
     free(program);
     return CHILD_EXIT_FAILED;
@@ -432,7 +432,7 @@ static int run(const char *config, struct settings *settings, char **argv,
     run_loop(&service);
     log_info(LOG_PLAIN, "Stopped");
     int listen_fd = service.upgrading ? control_hand_over(service.control) : -1;
-    if (service.upgrading) /* still: nobody asks for the end any more */
+    if (service.upgrading) /* still: no stop was asked for meanwhile */
         return become_new(&service, listen_fd);
     service_close(&service);
     return service.exit_code;

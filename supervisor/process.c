@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LAST_READS 16 /* of 4 KB: what a dead child left behind */
+#define LAST_READS 16 /* reads of 4 KB from the pipes of a child that has ended */
 
-/* Where the child finds its descriptors. */
+/* The numbers of the child's descriptors. */
 enum { SETTINGS_FD = 3, STATS_FD, NOTIFY_FD, LOG_FD, FIRST_FREE_FD };
 
 const char *const PROCESS_PROGRAMS[PROCESS_KINDS] = {[PROCESS_CONSUMER] = "mqtt-bridge-consumer",
@@ -141,7 +141,7 @@ void process_free(struct process *process)
     free(process);
 }
 
-/* The descriptors of one start; -1: none, or no longer ours to close. */
+/* The descriptors for starting a child; -1: none, or not to be closed here any more. */
 struct pipes {
     int settings;
     int ready[2];
@@ -161,7 +161,7 @@ static void close_pipes(const struct pipes *pipes)
 static int open_pipes(struct pipes *pipes, struct bytes settings, struct error *err)
 {
     *pipes = (struct pipes){.ready = {-1, -1}, .output = {-1, -1}};
-    /* A descriptor of its own: children must not share a read position. */
+    /* Each child gets its own memfd: children must not share a read position. */
     pipes->settings = file_in_memory("mqtt-bridge-settings", settings);
     if (pipes->settings < 0 || pipe2(pipes->ready, O_CLOEXEC) < 0 ||
         pipe2(pipes->output, O_CLOEXEC) < 0) {
@@ -182,12 +182,12 @@ static void reset_signals(void)
     /* An ignored signal that is blocked later is still delivered to a signalfd. */
     sigaddset(&ignored, SIGHUP);
     sigaddset(&ignored, SIGUSR1);
-    /* The children are no foreground group: writing to a terminal must not stop them. */
+    /* The children are in no foreground group: writing to a terminal must not stop them. */
     sigaddset(&ignored, SIGTTOU);
     sys_reset_signals(&ignored);
 }
 
-/* Runs in the child, as all functions up to run: the fault becomes the child's last output. */
+/* Runs in the child, as all functions up to run. The error text becomes the child's last output. */
 static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
 {
     int saved = errno;
@@ -207,7 +207,7 @@ static void install_descriptors(const struct pipes *pipes, const struct launch *
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int output = fcntl(pipes->output[1], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 
-    /* All are moved out of the way before each gets its number. */
+    /* All descriptors are moved to high numbers before each gets its own. */
     for (int i = 0; i < 4; i++)
         moved[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
     if (output < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
@@ -285,7 +285,7 @@ static int spawn(struct process *process, struct error *err)
     buf_free(&settings);
     if (failed < 0)
         return failed;
-    stats_reason(process->slot, ""); /* the last process's */
+    stats_reason(process->slot, ""); /* clears that of the last process */
     pid_t pid = fork();
     if (pid == 0)
         run(process, &pipes, supervisor);
@@ -333,7 +333,7 @@ static enum event note_end(struct process *process, const siginfo_t *info)
 {
     bool exited = info->si_code == CLD_EXITED;
 
-    /* The group is killed before the reaping: until then its number can't belong to another. */
+    /* The group is killed before waitpid: until then its number can't belong to another group. */
     kill(-process->pid, SIGKILL);
     close_pipe(process, &process->ready_fd);
     close_pipe(process, &process->output_fd);
@@ -365,7 +365,7 @@ static bool is_death(enum event event)
     return event == EVENT_DONE || event == EVENT_SETTINGS || event == EVENT_FAILED;
 }
 
-/* One line for each death: what ended how, and what happens next. */
+/* Logs one line for each death: which process ended how, and what happens next. */
 static void report_death(const struct process *process, enum state before, enum event event)
 {
     const struct lifecycle *lifecycle = &process->lifecycle;
@@ -426,7 +426,7 @@ static void start(struct process *process)
               "%s starts", process->title);
 }
 
-/* One line for what is done to a process, and for its readiness. */
+/* Logs one line for each action on a process, and when it becomes ready. */
 static void report_step(const struct process *process, enum state before, enum event event,
                         unsigned actions)
 {
@@ -522,7 +522,7 @@ void process_handle_exit(struct process *process, const siginfo_t *info)
     process_handle_event(process, event);
 }
 
-/* When the process will have been silent for too long; -1: that does not matter now. */
+/* When the process will have been silent for hang_timeout; -1: it need not beat now. */
 static int64_t hang_deadline(const struct process *process)
 {
     int64_t beat = (int64_t)atomic_load_explicit(&process->slot->beat_ms, memory_order_relaxed);

@@ -1,19 +1,18 @@
 /* One child of the supervisor: who it is, its state, its process and what is read from it.
  *
- * An event goes through the table of states.h. This module carries out what the table says and logs one
- * line for each thing that an operator would ask about. Nothing here waits for the child.
+ * An event goes through the table of states.h. This module carries out the table's actions, and logs one line for each
+ * change that concerns an operator. Nothing here waits for the child.
  *
- * A child is started with: a process group of its own, the descriptors named in common/runtime/child.h and
- * no others, standard input from /dev/null, standard output and error into the output pipe, no blocked
- * signals, default signal actions. SIGHUP and SIGUSR1 are ignored until
- * the child reads them itself, so that neither kills it in its first instants. It gets SIGKILL when the
- * supervisor ends, however that happens. A child that can't be executed writes why into its output and
- * exits with PROCESS_EXIT_NOT_STARTED.
+ * A child has a process group of its own, and only the descriptors named in common/runtime/child.h. Its standard
+ * input is /dev/null, its standard output and error are the output pipe. No signal is blocked, and signal actions are
+ * the default ones. SIGHUP and SIGUSR1 are ignored until the child reads them itself, so that neither kills it at its
+ * start. It gets SIGKILL when the supervisor ends, however that happens. A child that can't be executed writes why
+ * into its output and exits with PROCESS_EXIT_NOT_STARTED.
  * PR_SET_PDEATHSIG follows the thread that forked: call from the main thread.
  *
- * A child tells two things: one line on one pipe says that it is ready; another pipe carries its output, whatever it or a
- * library writes to standard output and standard error. Output becomes lines, cut at PROCESS_LINE_SIZE and limited in
- * number, so that a child that writes without end costs nothing but its own time. */
+ * A child has two pipes. A line on the first says that it is ready; the second carries its standard output and error.
+ * Output becomes log lines, cut at PROCESS_LINE_SIZE and limited in number, so a child that writes without end does
+ * no harm. */
 #ifndef SUPERVISOR_PROCESS_H
 #define SUPERVISOR_PROCESS_H
 
@@ -37,20 +36,19 @@ extern const char *const PROCESS_PROGRAMS[PROCESS_KINDS]; /* "mqtt-bridge-consum
 
 struct process;
 
-/* What an epoll event belongs to. */
+/* The source of an epoll event. */
 enum watch_kind { WATCH_SIGNALS, WATCH_CONTROL, WATCH_READY, WATCH_OUTPUT };
 
 struct watch {
     enum watch_kind kind;
-    struct process *process; /* of WATCH_READY and WATCH_OUTPUT */
+    struct process *process; /* WATCH_READY and WATCH_OUTPUT only */
 };
 
 /* Zero-initialised is empty and ready. */
 struct process_output {
     char line[PROCESS_LINE_SIZE]; /* the line whose end has not come yet */
     size_t len;
-    char
-        last_line[PROCESS_LINE_SIZE]; /* the last output: the last line that was not blank, or "" */
+    char last_line[PROCESS_LINE_SIZE]; /* the last line that was not blank, or "" */
     int64_t window_ms;
     int shown;
     uint64_t hidden; /* lines since the last one that was shown */
@@ -59,10 +57,10 @@ struct process_output {
 struct process_ready {
     char text[8];
     size_t len;
-    bool spoilt; /* too long, or true was returned: the rest is ignored */
+    bool spoilt; /* the line is too long, or was complete: further bytes are ignored */
 };
 
-/* What every child is started with and kept by. */
+/* What all children have in common. */
 struct launch {
     char *bin_dir; /* where the programs are */
     const struct settings *settings;
@@ -71,12 +69,11 @@ struct launch {
     int epoll_fd; /* where the children's pipes are watched */
     struct states_rules rules;
     int64_t hang_timeout_ms; /* 0: off */
-    int64_t
-        resumed_ms; /* the supervisor itself stood still until then: silence before counts for nothing */
-    uint64_t starts;        /* of all children, ever */
-    struct stats_slot *own; /* the supervisor's slot: its log is what `mqtt-bridge events` shows */
+    int64_t resumed_ms; /* the supervisor did not run until then: a silence before does not count */
+    uint64_t starts;    /* of all children since the start */
+    struct stats_slot *own; /* the supervisor's slot, whose log `mqtt-bridge events` shows */
     struct stats_slot
-        *about; /* of the child that is being logged of: its log gets the line too; NULL: none */
+        *about; /* the child that a log line is about, whose log gets it too; or NULL */
 };
 
 struct process {
@@ -86,19 +83,19 @@ struct process {
     char name[PROCESS_NAME_SIZE];  /* "consumer", "consumer:garden", "worker", "monitor" */
     char title[PROCESS_NAME_SIZE]; /* for people: "worker:2", else the name */
     struct lifecycle lifecycle;
-    bool unwanted; /* no longer in the roster: forgotten when its process is gone */
-    bool affected; /* by a reload: settings that it reads have changed since it was started */
-    bool restart_pending;    /* a rolling restart has yet to restart it */
-    bool hung;               /* was killed because it had no beat */
-    int64_t hang_timeout_ms; /* of the settings that it was started with: it beats at their pace */
+    bool unwanted;        /* not in the roster any more: removed when its process has ended */
+    bool affected;        /* settings that it reads have changed by a reload since it was started */
+    bool restart_pending; /* a rolling restart has yet to restart it */
+    bool hung;            /* was killed because it had no beat */
+    int64_t hang_timeout_ms; /* of the settings it was started with, by which it beats */
     uint32_t files;          /* roster_files when its settings were last read */
     uint64_t start;          /* launch->starts at its last start */
-    bool became_fatal;       /* the service has yet to see to it: [supervisor] on_fatal */
+    bool became_fatal;       /* the service has yet to apply [supervisor] on_fatal */
 
     pid_t pid; /* 0: none */
     int ready_fd;
     int output_fd;
-    int watched_by; /* the epoll descriptor that both pipes are in; -1: none */
+    int watched_by; /* the epoll descriptor that watches both pipes; -1: none */
     struct watch ready_watch;
     struct watch output_watch;
     struct process_ready ready_line;
@@ -106,9 +103,9 @@ struct process {
     char cause[STATS_EXIT_SIZE]; /* how the last process ended: "signal SIGSEGV"; "" before */
     int exit_code;               /* of the last process; 128 and the number for a signal */
 
-    struct stats_slot *slot; /* the caller gives it one before it is started */
+    struct stats_slot *slot; /* set by the caller before the process is started */
     size_t slot_index;
-    uint64_t sampled; /* what was done when the rate was last computed */
+    uint64_t sampled; /* status_done when the rate was last computed */
 };
 
 /* A fresh, stopped process. number 0 counts as 1 and shows no number. */
@@ -116,41 +113,41 @@ struct process *process_new(struct launch *launch, enum process_kind kind, const
                             int number);
 void process_free(struct process *process);
 
-/* For EVENT_DONE, EVENT_SETTINGS and EVENT_FAILED there is process_handle_exit. */
+/* Handles an event. EVENT_DONE, EVENT_SETTINGS and EVENT_FAILED come from process_handle_exit. */
 void process_handle_event(struct process *process, enum event event);
-/* The process has ended; info is waitid's, with WNOWAIT. Reads its pipes empty, ends what is left of its
- * group, reaps it, notes the cause and clears its gauges. */
+/* The process has ended; info is waitid's, with WNOWAIT. Reads its pipes to the end, kills the rest of its group, reaps
+ * it, keeps the cause and clears its gauges. */
 void process_handle_exit(struct process *process, const siginfo_t *info);
-/* EVENT_HANG and EVENT_DEADLINE, where their time has come. */
+/* Handles EVENT_HANG and EVENT_DEADLINE if they are due. */
 void process_check_deadlines(struct process *process, int64_t now_ms);
 int64_t process_deadline(const struct process *process); /* -1: none */
 
-/* One read each, for an epoll event. An end of file closes the pipe, which ends the watching. */
+/* Each reads once, for one epoll event. An end of file closes the pipe, which is then no longer watched. */
 void process_read_ready(struct process *process);
 bool process_read_output(struct process *process); /* false: there is nothing more to read */
 
 void process_signal(const struct process *process, int signal); /* SIGKILL: to its whole group */
 
-/* Does "worker", "worker:*", "worker:2", "consumer:garden" or "monitor:1" mean this process? */
+/* True if "worker", "worker:*", "worker:2", "consumer:garden" or "monitor:1" names this process. */
 bool process_matches(const struct process *process, const char *target);
-/* Why it does not do its work: what it says itself while it lives, else how it ended. */
+/* Why the process does not do its work: the reason that it gives while it lives, else how it ended. */
 void process_reason(const struct process *process, char out[STATS_REASON_SIZE]);
 
-/* Writes into its slot what the supervisor knows of it, over whatever the child has written there. */
+/* Writes the supervisor's knowledge of the process into its slot, over whatever the child has written there. */
 void process_publish(const struct process *process);
-/* Computes its rate over the time since the last sample. */
+/* Computes the process's rate over the time since the last sample. */
 void process_sample(struct process *process, int64_t since_ms);
-/* A log_taker; context is the struct launch. */
+/* The callback log_taker; context is the struct launch. */
 void process_keep_line(void *launch, const char *line);
 
 /* Pure. show is called for each line within the limit; hidden: how many lines before it were above the limit. */
 typedef void process_output_show(void *context, const char *line, uint64_t hidden);
 void process_output_feed(struct process_output *output, struct bytes bytes, int64_t now_ms,
                          process_output_show *show, void *context);
-/* The child has ended: the bytes behind the last end of line are a line too. */
+/* The child has ended: bytes behind the last line end count as a line too. */
 void process_output_end(struct process_output *output, int64_t now_ms, process_output_show *show,
                         void *context);
-/* Pure. True once: when "READY" and its end of line have come. */
+/* Pure. True once, when "READY" and its line end have come. */
 bool process_ready_feed(struct process_ready *line, struct bytes bytes);
 
 #endif

@@ -94,7 +94,7 @@ bool roster_is_affected(const struct settings *before, const struct settings *af
 static uint32_t add_file(uint32_t sum, const char *path)
 {
     struct buf content = {0};
-    struct error ignored; /* the process that needs the file says why it can't be read */
+    struct error ignored; /* reported by the process that needs the file */
 
     if (file_read(path, FILE_MAX, &content, &ignored) < 0)
         buf_clear(&content);

@@ -1,12 +1,13 @@
-/* Which processes should exist, and which of them a change of the settings affects. Pure, but for roster_files.
+/* Which processes should exist, and which processes a change of the settings affects. Pure, but for roster_files.
  *
  *     consumer          [mqtt]
  *     consumer:NAME     each [consumer:NAME]
- *     worker:1..N       [worker] count, or what `scale`, SIGTTIN and SIGTTOU made of it
+ *     worker:1..N       [worker] count, or the number set by `scale`, SIGTTIN and SIGTTOU
  *     monitor           always
  *
- * Affected is a process that reads a setting that differs: settings_table.c says who reads which, setting_is_read
- * which sections. A further consumer affects no other consumer, though that of [mqtt] is given its client id. */
+ * A process is affected if it reads a setting that differs. settings_table.c says which program reads a setting,
+ * setting_is_read which sections. Adding a consumer affects no other one, though that of [mqtt] learns its client
+ * id. */
 #ifndef SUPERVISOR_ROSTER_H
 #define SUPERVISOR_ROSTER_H
 
@@ -15,7 +16,7 @@
 
 struct roster_entry {
     enum process_kind kind;
-    int number; /* as process_new takes it: 0 for all but workers */
+    int number; /* for process_new: 0 for all but workers */
     char name[PROCESS_NAME_SIZE];
 };
 
@@ -31,8 +32,8 @@ void roster_free(struct roster *roster);
 /* name: of a process, "consumer:garden". */
 bool roster_is_affected(const struct settings *before, const struct settings *after,
                         const char *name);
-/* A sum of the contents of the files that the process's settings name: keys, certificates, tokens. A file that can't
- * be read counts as an empty one. */
+/* A checksum of the contents of the files that the process's settings name: keys, certificates, tokens. A file that
+ * can't be read counts as empty. */
 uint32_t roster_files(const struct settings *settings, const char *name);
 
 #endif

@@ -49,7 +49,7 @@ static void use_log(struct service *service, int fd)
 }
 
 struct service_slot {
-    char name[STATS_NAME_SIZE]; /* kept when the slot is free again; "": nobody had it yet */
+    char name[STATS_NAME_SIZE]; /* kept when the slot is free again; "": no process has had it */
     int number;
     bool taken;
 };
@@ -84,8 +84,8 @@ static int open_slots(struct service *service, struct error *err)
     return 0;
 }
 
-/* The best free slot: the predecessor's, else one that nobody had, else that of a process that is gone. False if all are
- * taken. */
+/* Takes the best free slot: the predecessor's, else one that was never used, else that of a process that is gone. False
+ * if all are taken. */
 static bool take_slot(struct service *service, struct process *process)
 {
     enum { PREDECESSORS, UNUSED, STRANGERS, NONE } found = NONE;
@@ -116,7 +116,7 @@ static bool take_slot(struct service *service, struct process *process)
     return true;
 }
 
-/* Readers of the statistics must not miss a process that is no longer wanted. */
+/* Frees the slot and removes its name, so that readers of the statistics don't report its process as missing. */
 static void give_slot_back(struct service *service, const struct process *process)
 {
     process->slot->name[0] = '\0';
@@ -193,7 +193,7 @@ void service_close(struct service *service)
         close(service->signal_fd);
 }
 
-/* Out of the processes; NULL if there is none. */
+/* Takes the entry's process out of the list; NULL if there is none. */
 static struct process *take(struct service *service, const struct roster_entry *entry)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
@@ -207,7 +207,7 @@ static struct process *take(struct service *service, const struct roster_entry *
     return NULL;
 }
 
-/* NULL, and logged, if there is no room. */
+/* Makes the entry's process; NULL, and logged, if there is no room. */
 static struct process *add(struct service *service, const struct roster_entry *entry)
 {
     struct process *process =
@@ -260,7 +260,7 @@ void service_follow_roster(struct service *service)
     roster_free(&roster);
 }
 
-/* Who ends in the phase. */
+/* The processes that end in each phase. */
 static const enum process_kind ENDING[] = {[PHASE_CONSUMERS] = PROCESS_CONSUMER,
                                            [PHASE_WORKERS] = PROCESS_WORKER,
                                            [PHASE_MONITOR] = PROCESS_MONITOR};
@@ -281,7 +281,7 @@ static void announce_shutdown(struct service *service)
     service->restarting = NULL;
 }
 
-/* Who was being stopped already has no longer than the rest. */
+/* A process that was being stopped already gets no more time than the others. */
 static void shorten_stops(struct service *service)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
@@ -437,7 +437,7 @@ static void fail_rolling_restart(struct service *service)
     buf_free(&left);
 }
 
-/* Ends the present step where the worker has come back, or where waiting for it makes no sense. */
+/* Ends the step of a rolling restart if the worker is ready again, or can't become ready. */
 static void finish_restart_step(struct service *service)
 {
     const struct lifecycle *lifecycle = &service->restarting->lifecycle;
@@ -510,7 +510,7 @@ static void log_when_all_run(struct service *service)
     service->all_running = all;
 }
 
-/* [supervisor] on_fatal = exit; service_publish does `unready`. */
+/* Applies [supervisor] on_fatal = exit; service_publish applies `unready`. */
 static void handle_fatal(struct service *service)
 {
     bool exits = service->settings->supervisor.on_fatal == ON_FATAL_EXIT;

@@ -7,7 +7,7 @@
 _Static_assert(STATES_LEN + 1 == STATS_STATES,
                "STATS_STATE_NAMES has a name for each, behind \"\"");
 
-/* A cell of the table, named for what it does to the lifecycle. */
+/* A cell of the table: the function changes the lifecycle and returns the actions. */
 typedef unsigned step(struct lifecycle *lifecycle);
 
 static void enter(struct lifecycle *lifecycle, enum state state)
@@ -33,7 +33,7 @@ static unsigned start(struct lifecycle *lifecycle)
     return ACTION_SPAWN;
 }
 
-/* The operator wants it: what was before no longer counts. */
+/* Starts on the operator's request: earlier failures no longer count. */
 static unsigned start_fresh(struct lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
@@ -158,7 +158,7 @@ static unsigned retry_start(struct lifecycle *lifecycle)
     return wait_ms(lifecycle, clock_backoff_next(&lifecycle->backoff));
 }
 
-/* It was asked to end and has ended; how does not matter. */
+/* The process was asked to end and has ended, in whatever way. */
 static unsigned finish_stop(struct lifecycle *lifecycle)
 {
     if (lifecycle->restart)

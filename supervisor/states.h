@@ -9,11 +9,11 @@
  *     backoff   the process died; it is started again at deadline_ms
  *     stopping  the process was asked to end (SIGTERM); SIGKILL at deadline_ms
  *     exited    the process ended during the shutdown and is not started again
- *     fatal     given up; only the operator starts it again (start, restart, reload)
+ *     fatal     it failed too often; only the operator starts it again (start, restart, reload)
  *
  * What follows an end of the process:
- *     planned (--limit ...)       started again, at once if it had been ready for a second, else after 100 ms;
- *                                 never counts as a failure
+ *     planned (--limit ...)       started again: at once if it had been ready for a second, else after 100 ms.
+ *                                 Never counts as a failure
  *     ready for a second before   started again at once, STATES_AT_ONCE_MAX times without a healthy minute
  *     lived for a minute          started again after the back-off, without limit: its server may be away
  *     any other failure           a quick death: back-off from 100 ms, doubling to 30 s, with jitter.
@@ -70,7 +70,8 @@ enum action {
 struct states_rules {
     int64_t start_retries;
     int64_t stop_timeout_ms;
-    int64_t stop_by_ms; /* the whole service ends: nobody has longer; 0: it does not */
+    int64_t
+        stop_by_ms; /* the whole service ends: SIGKILL not later than that; 0: it does not end */
 };
 
 struct lifecycle {
@@ -89,12 +90,12 @@ struct lifecycle {
 };
 
 void states_init(struct lifecycle *lifecycle); /* stopped */
-/* Returns the actions. An event without meaning in a state changes nothing: neither a child that misbehaves
- * nor a late event does harm. */
+/* Returns the actions. An event that has no cell in the table changes nothing, so a late event, or one of a child that
+ * misbehaves, does no harm. */
 unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
                      enum event event, int64_t now_ms);
 
-/* A process is there: starting, running, stopping. */
+/* The process exists: starting, running or stopping. */
 bool states_alive(const struct lifecycle *lifecycle);
 const char *states_name(enum state state); /* "backoff" */
 

@@ -18,7 +18,7 @@
 #define VARIABLE   "MQTT_BRIDGE_UPGRADE"
 #define OUTPUT_MAX 16384
 
-/* Of a fixed size: who writes beyond it gets an error. */
+/* Memory of a fixed size: a program that writes beyond it gets an error. */
 static int open_output(void)
 {
     int fd = memfd_create("mqtt-bridge-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -31,7 +31,8 @@ static int open_output(void)
     return fd;
 }
 
-/* A program in a group of its own, with usual signals; standard output, and error where wished, go to output. 0 or errno. */
+/* Starts a program in a process group of its own, with default signals. Its standard output, and standard error if
+ * with_error, go to output. 0 or errno. */
 static int spawn(pid_t *pid, const char *program, char *const *words, int output, bool with_error)
 {
     posix_spawn_file_actions_t actions;
@@ -139,7 +140,7 @@ void upgrade_check_deadline(struct upgrade *upgrade, int64_t now_ms)
 {
     if (upgrade->pid == 0 || upgrade->deadline_ms > now_ms)
         return;
-    kill(-upgrade->pid, SIGKILL); /* the rest when it is reaped */
+    kill(-upgrade->pid, SIGKILL); /* upgrade_handle_exit does the rest */
     upgrade->deadline_ms = now_ms + UPGRADE_CHECK_MS;
 }
 
@@ -171,7 +172,7 @@ void upgrade_execute(const char *program, char *const *arguments,
     free(text);
 }
 
-/* Ours alone from now on; -1 if it is no such descriptor. */
+/* Takes an inherited descriptor and makes it close-on-exec; -1 if it is not of that type. */
 static int inherited(int fd, mode_t type)
 {
     struct stat info;

@@ -1,4 +1,4 @@
-/* The bridge becomes the program that has replaced its own on disk: the same process, another program.
+/* An upgrade: the supervisor's process executes the program that has replaced its own on disk.
  *
  *     the running supervisor                             the program on disk
  *     upgrade_begin runs its check                       --upgrade VERSION: settings, user, folder, log and the
@@ -7,11 +7,12 @@
  *     the service drains and ends (service.h)
  *     upgrade_execute                                    upgrade_inherit: takes over in the same process
  *
- * A refusal changes nothing. Handed over are the arguments and the environment, and in one variable the number of workers
- * and three descriptors: of the client that waits, of the control socket, on which clients may ask meanwhile, and of the
- * lock, so that no supervisor that waits for it gets between. All else starts anew, as after a stop: statistics count
- * from 0.
- * A program that does not know --upgrade refuses it, and so is never executed. Nothing here waits, but upgrade_programs. */
+ * A refusal changes nothing. The new program gets the arguments, the environment, and one variable with the number of
+ * workers and three descriptors. They are the client that waits; the control socket, so that clients may ask meanwhile;
+ * and the lock, so that no other supervisor can take it in between. Everything else starts anew, as after a stop:
+ * statistics count from 0.
+ * A program that does not know --upgrade refuses that option, and so is never executed. Only upgrade_programs
+ * blocks. */
 #ifndef SUPERVISOR_UPGRADE_H
 #define SUPERVISOR_UPGRADE_H
 
@@ -27,28 +28,28 @@
 #define UPGRADE_VERSION_SIZE 64
 #define UPGRADE_CHECK_MS     10000 /* a check that takes longer has failed */
 
-/* Zero-initialised: none. */
+/* Zero-initialised: no upgrade is under way. */
 struct upgrade {
     enum { UPGRADE_NONE, UPGRADE_CHECKING, UPGRADE_PASSED, UPGRADE_REFUSED } state;
     char *program;
     pid_t pid;     /* of the check; 0: none */
-    int output_fd; /* memory that the check writes into; while there is a pid */
+    int output_fd; /* memory that the check writes into; valid while pid is not 0 */
     int64_t deadline_ms;
     char version[UPGRADE_VERSION_SIZE]; /* PASSED: of the new program */
-    struct buf refusal;                 /* REFUSED: why, perhaps in several lines */
+    struct buf refusal;                 /* REFUSED: the reason, perhaps several lines */
 };
 
-/* What the former program hands over. */
+/* What the old program hands over. */
 struct upgrade_handed {
-    int client_fd; /* who waits for the answer; -1: nobody */
+    int client_fd; /* the client that waits for the answer; -1: none */
     int listen_fd; /* -1: none */
     int lock_fd;   /* -1: none */
     int64_t workers;
-    int64_t configured; /* [worker] count when it was `workers` */
-    char former[UPGRADE_VERSION_SIZE];
+    int64_t configured;                /* the old program's [worker] count */
+    char former[UPGRADE_VERSION_SIZE]; /* version of the old program */
 };
 
-/* Runs the check of the supervisor in bin_dir with our arguments. A negative error: it can't be run. */
+/* Runs the check of the supervisor in bin_dir, with our arguments. A negative error: it can't be run. */
 MUST_CHECK int upgrade_begin(struct upgrade *upgrade, const char *bin_dir, char *const *arguments,
                              int64_t now_ms, struct error *err);
 /* The check has ended; info is waitid's, with WNOWAIT. Reaps it. */
@@ -57,13 +58,13 @@ void upgrade_check_deadline(struct upgrade *upgrade, int64_t now_ms);
 int64_t upgrade_deadline(const struct upgrade *upgrade); /* -1: none */
 void upgrade_close(struct upgrade *upgrade);
 
-/* Becomes the program; returns only if that fails, with errno. */
+/* Executes the program; returns only if that fails, with errno. */
 void upgrade_execute(const char *program, char *const *arguments,
                      const struct upgrade_handed *handed);
-/* `former` is "" where we were started in the usual way. */
+/* Takes what the old program has handed over. `former` is "" if we were started in the usual way. */
 void upgrade_inherit(struct upgrade_handed *handed);
 
-/* Of the check: can the programs in the folder be run, and are they of our version? -ERR_USAGE names the first that is
+/* A part of the check: the programs in the folder must run and have our version. -ERR_USAGE names the first that does
  * not. */
 MUST_CHECK int upgrade_programs(const char *folder, struct error *err);
 

@@ -23,7 +23,7 @@ static const char *kind_of(const char *program)
     return strrchr(program, '-') + 1;
 }
 
-/* There is more than one consumer by name, more than one worker by number, and one monitor. */
+/* The option by which a program is named: consumers have names, workers numbers, and there is one monitor. */
 static const char *option_of(const char *program)
 {
     const char *kind = kind_of(program);
@@ -193,7 +193,7 @@ static void open_signals(struct child *child)
     }
 }
 
-/* By the supervisor's variables, else by the program's own option. */
+/* Sets name and number from the supervisor's variables, else from the program's own option. */
 static void name_child(struct child *child, const struct command_line *line)
 {
     const char *kind = kind_of(line->program);
@@ -226,7 +226,7 @@ void child_start(struct child *child, int argc, char **argv, const char *program
     load_settings(child, &line);
     attach_stats(child, program);
     open_log(child);
-    settings_log_notices(child->settings); /* none under a supervisor, which has told them */
+    settings_log_notices(child->settings); /* none under a supervisor, which has logged them */
     open_signals(child);
     stats_beat(child->slot);
 }
@@ -235,7 +235,7 @@ void child_ready(struct child *child)
 {
     if (child->notify_fd < 0)
         return;
-    /* The supervisor may be gone; then it does not matter. */
+    /* A failure means that the supervisor is gone, and this process is about to be killed. */
     ssize_t ignored = write(child->notify_fd, "READY\n", 6);
     (void)ignored;
     close(child->notify_fd);
@@ -245,14 +245,15 @@ void child_ready(struct child *child)
 void child_fail_start(const struct child *child, const struct error *err)
 {
     log_critical(LOG_PLAIN, "Can't start: %s", err->text);
-    /* The supervisor knows by itself whose words they are. */
+    /* The supervisor adds the program's name itself. */
     if (!file_is_same(child->log_fd, STDERR_FILENO))
         fprintf(stderr, "%s%s%s\n", child->supervised ? "" : program_invocation_short_name,
                 child->supervised ? "" : ": ", err->text);
     exit(err->code == ERR_USAGE ? CHILD_EXIT_SETTINGS : CHILD_EXIT_FAILED);
 }
 
-/* Only a file is moved away. /dev/stdout is another pipe for a child than for the supervisor, and a FIFO would block. */
+/* True if the log is a regular file, which log rotation may have moved. /dev/stdout would be another pipe for a child
+ * than for the supervisor, and opening a FIFO would block. */
 static bool can_have_moved(const char *file)
 {
     struct stat info;
@@ -266,7 +267,7 @@ static void reopen_log(struct child *child)
 
     int fresh = open_log_file(child);
 
-    /* Under the same number, for another thread may be writing at this moment. */
+    /* The descriptor's number is kept, since another thread may be writing to it at this moment. */
     if (former > STDERR_FILENO && dup3(fresh, former, O_CLOEXEC) == former) {
         if (fresh > STDERR_FILENO)
             close(fresh);
@@ -307,7 +308,7 @@ void child_end(struct child *child)
     child->settings = NULL;
     free(child->name);
     child->name = NULL;
-    /* Not stats_free: a thread that was abandoned may still count or log. The memory goes with the process. */
+    /* Not stats_free: an abandoned thread may still count or log. The memory is freed when the process ends. */
     free(child->stats);
     child->stats = NULL;
 }

@@ -37,7 +37,8 @@ static const struct command_line_option *option_of(const struct command_line_rea
     return NULL;
 }
 
-/* Both as getopt_long wants them; in the order in which they stand (-), and `:` for a missing value. */
+/* The tables as getopt_long's options and letters. "-": arguments come in order, among options; ":": a missing value is
+ * told from an unknown option. */
 static void describe(const struct command_line_reader *reader,
                      struct option options[OPTIONS_MAX + 1], char letters[2 * OPTIONS_MAX + 3])
 {
@@ -101,7 +102,7 @@ void command_line_refuse(const struct command_line_reader *reader, const char *w
     buf_free(&names);
 }
 
-/* "--co" where there are --config and --connect. */
+/* True for "--co" if there are --config and --connect. */
 static bool is_ambiguous(const struct command_line_reader *reader, struct bytes name,
                          struct buf *candidates)
 {
@@ -176,7 +177,7 @@ static enum command_line_step step(struct command_line_reader *reader)
 
     describe(reader, options, letters);
     opterr = 0;
-    optopt = 0; /* getopt leaves it alone where an option's name is none */
+    optopt = 0; /* getopt does not set it for an unknown long option */
     int value = getopt_long(reader->argc - reader->base, reader->argv + reader->base, letters,
                             options, NULL);
     if (value == -1)
@@ -205,7 +206,7 @@ enum command_line_step command_line_next(struct command_line_reader *reader)
     if (!reader->ended) {
         if (!reader->begun) {
             reader->base = at - 1;
-            optind = 0; /* getopt forgets whatever it has read before */
+            optind = 0; /* resets getopt */
         }
         reader->begun = true;
         took = step(reader);
@@ -226,7 +227,7 @@ static const struct command_line_option GENERAL[] = {
     {NULL, 0, NULL, NULL, false},
 };
 
-/* Exits for those that end the program. */
+/* Takes an option; exits for --help and --version. */
 static void take_option(struct command_line *line, const struct command_line_reader *reader)
 {
     if (strcmp(reader->option->name, "config") == 0) {
@@ -255,7 +256,7 @@ void command_line_read(struct command_line *line, int argc, char **argv)
 
     line->config = getenv("MQTT_BRIDGE_CONFIG");
     if (line->config != NULL && line->config[0] == '\0')
-        line->config = NULL; /* as every variable that is empty */
+        line->config = NULL; /* an empty variable counts as not set */
     while ((took = command_line_next(&reader)) == COMMAND_LINE_OPTION)
         take_option(line, &reader);
     if (took == COMMAND_LINE_ARGUMENT)

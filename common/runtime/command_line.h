@@ -1,8 +1,8 @@
-/* Command lines, read by getopt_long: tables say which options there are, and what is wrong is said on standard
- * error with the nearest name, or with all names there are.
+/* Reads command lines with getopt_long. Tables list the options. Errors go to standard error, with the nearest option's
+ * name, or with all names.
  *
- * Options may be cut short as far as they are unambiguous, letters may be joined, and "--" ends the options. A number
- * below zero is an argument. One reader at a time: getopt's state is the process's. */
+ * Options may be abbreviated if they stay unambiguous, letters may be joined, and "--" ends the options. A negative
+ * number is an argument. One reader at a time, since getopt's state is global. */
 #ifndef COMMON_RUNTIME_COMMAND_LINE_H
 #define COMMON_RUNTIME_COMMAND_LINE_H
 
@@ -22,32 +22,32 @@ enum command_line_step {
     COMMAND_LINE_END,
     COMMAND_LINE_OPTION,
     COMMAND_LINE_ARGUMENT,
-    COMMAND_LINE_WRONG, /* and that is said */
+    COMMAND_LINE_WRONG, /* the error was printed */
 };
 
-/* Zero-initialised but for what is given. */
+/* The caller sets the first members; the others are zero-initialised. */
 struct command_line_reader {
-    const char *program; /* "mqtt-bridge": before each error */
-    const char *subject; /* who has the options, in errors: "status" */
-    const struct command_line_option
-        *tables[COMMAND_LINE_TABLES]; /* each ends with a row without a name; NULL: none */
+    const char *program; /* "mqtt-bridge": printed before each error */
+    const char *subject; /* the command that has the options, for errors: "status" */
+    /* Each table ends with a row without a name; NULL: none. */
+    const struct command_line_option *tables[COMMAND_LINE_TABLES];
     int argc;
-    char **argv; /* argv[0] is passed over */
-    bool ended;  /* "--" was there: all that follows are arguments */
+    char **argv; /* argv[0] is skipped */
+    bool ended;  /* after "--": only arguments follow */
     /* What was read: */
     const struct command_line_option *option; /* NULL: an argument */
     const char *text; /* an option's value ("" for a flag), or the argument */
-    int next;         /* the index in argv of what follows */
-    int base;         /* getopt's argv[0]; 0 with begun false: it has not been asked yet */
-    bool begun;
+    int next;         /* index in argv of the next word */
+    int base;         /* index in argv of getopt's argv[0] */
+    bool begun;       /* getopt was called */
 };
 
 enum command_line_step command_line_next(struct command_line_reader *reader);
-/* Says that there is no such option ("--json"), which is wrong. */
+/* Prints the error for an option that does not exist ("--json"). */
 void command_line_refuse(const struct command_line_reader *reader, const char *word);
 
-/* A program beside mqtt-bridge: --config FILE, --help, --version, and at most one option of the program's own, which
- * has a value. */
+/* The command line of a program beside mqtt-bridge: --config FILE, --help, --version, and at most one further option,
+ * which has a value. */
 struct command_line {
     const char *program; /* "mqtt-bridge-worker" */
     const char *help;
@@ -56,7 +56,7 @@ struct command_line {
     const char *config; /* --config, else MQTT_BRIDGE_CONFIG; NULL: neither is given */
 };
 
-/* Fills value and config. Exits with 0 for --help and --version, with 2 for what is wrong, which is said. */
+/* Fills value and config. Exits with 0 after --help and --version, with 2 after an error, which is printed. */
 void command_line_read(struct command_line *line, int argc, char **argv);
 
 #endif

@@ -49,7 +49,7 @@ bool readiness_is_running(const struct stats_slot *slot, const struct readiness_
     return beat != 0 && limits->now_ms - beat <= most;
 }
 
-/* Why the process does not do its work; of one that is not there also its state: "backoff: exit code 1". */
+/* Why the process does not do its work. If it does not exist its state comes first: "backoff: exit code 1". */
 static void read_reason(const struct stats_slot *slot, const struct readiness_limits *limits,
                         char out[STATS_REASON_SIZE])
 {
@@ -152,8 +152,8 @@ static void judge_spool(struct readiness_answer *answer, const struct stats *sta
     answer->required = false;
 }
 
-/* One that is at work is enough; what another waits for is in the status. With a server away they all
- * rest, which that server's part says. */
+/* One working worker is enough; the status has the reasons of the others. If a server is away no worker works: then the
+ * server's part reports it. */
 static void judge_workers(struct readiness_answer *answer, const struct stats *stats,
                           const struct readiness_limits *limits, bool servers_are_well)
 {
@@ -190,7 +190,8 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
            reason[0] != '\0' ? reason : "not at work yet");
 }
 
-/* Nothing is known of the servers, nor missed. A monitor that is merely being restarted will ask. */
+/* True if no monitor will ask the servers, so that unknown answers don't count. A monitor that is being restarted will
+ * ask. */
 static bool does_nobody_ask(const struct stats *stats)
 {
     const char *state = "";
@@ -202,7 +203,7 @@ static bool does_nobody_ask(const struct stats *stats)
            strcmp(state, "fatal") == 0;
 }
 
-/* Why the monitor is not there, as the supervisor says for it; "" if it is. */
+/* Why the monitor does not run, as the supervisor has published it; "" if it runs. */
 static void read_absence(const struct stats *stats, const struct readiness_limits *limits,
                          char out[STATS_REASON_SIZE])
 {
@@ -238,7 +239,7 @@ static void judge_server(struct readiness_answer *answer, const struct stats *st
         refuse(answer, "%s", text[0] != '\0' ? text : "does not answer");
 }
 
-/* A monitor that is not there is the trouble of the parts that it asks. */
+/* A monitor that does not run is reported by the parts of the servers that it asks, not here. */
 static void judge_page(struct readiness_answer *answer, const struct stats *stats,
                        const struct readiness_limits *limits)
 {
@@ -255,7 +256,7 @@ static void judge_page(struct readiness_answer *answer, const struct stats *stat
     }
 }
 
-/* The supervisor's word, which `scale` changes; a monitor by itself has the settings'. */
+/* The number comes from the supervisor, since `scale` changes it; without a supervisor, from the settings. */
 static bool are_workers_wanted(const struct settings *settings, const struct stats *stats)
 {
     const struct stats_slot *supervisor = find_supervisor(stats);
@@ -289,7 +290,7 @@ void readiness_judge(struct readiness *readiness, const struct settings *setting
     judge_server(&part[READINESS_DATABASE], stats, STATS_DATABASE, atomic_load(&probe->failure_ok),
                  limits);
     judge_page(&part[READINESS_PAGE], stats, limits);
-    if (part[READINESS_REDIS].ok) /* else the same is said already */
+    if (part[READINESS_REDIS].ok) /* else the part of Redis reports it */
         judge_spool(&part[READINESS_SPOOL], stats, limits);
     if (workers)
         judge_workers(&part[READINESS_WORKER], stats, limits,

@@ -21,7 +21,7 @@ const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1] = {
     250,    500,    1000,   2500,    5000,    10000,   25000,   50000,
     100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
 
-/* What the shared memory begins with; the probe and the slots follow. */
+/* The head of the shared memory; the probe and the slots follow. */
 struct head {
     uint64_t magic;
     uint32_t version; /* layout_version */
@@ -29,8 +29,8 @@ struct head {
     _Atomic int log_level;
 } __attribute__((aligned(64)));
 
-/* Two builds that disagree about the layout never share memory by mistake. The last member's place is
- * in it because a slot's size is rounded up. */
+/* A number for the layout, so that builds with different layouts never share memory. The last member's offset is in it,
+ * since a slot's size is rounded up. */
 static uint32_t layout_version(void)
 {
     return (uint32_t)(sizeof(struct stats_slot) * 31 + sizeof(struct stats_probe) * 7 +
@@ -158,7 +158,7 @@ void stats_beat(struct stats_slot *slot)
     atomic_store_explicit(&slot->beat_ms, (uint64_t)clock_monotonic_ms(), memory_order_relaxed);
 }
 
-/* Its writer may have died in the middle of it: then the turn is made even again. */
+/* Makes a turn even again whose writer has died while it was writing. */
 static void make_even(_Atomic uint32_t *turn)
 {
     if (atomic_load(turn) % 2 != 0)
@@ -174,7 +174,7 @@ static void write_text(_Atomic uint32_t *turn, char *to, size_t size, const char
     atomic_fetch_add_explicit(turn, 1, memory_order_release);
 }
 
-/* A server's error text may be anything, and a writer that was killed leaves half of one: readers print it. */
+/* Copies a text and makes it printable: it may come from a server, and a writer that was killed leaves half a text. */
 static void read_text(const _Atomic uint32_t *turn, const char *from, size_t size, char *out)
 {
     char copy[STATS_LOG_SIZE];
@@ -211,7 +211,7 @@ void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE])
                        STATS_NAME_SIZE);
 }
 
-/* They tell of files, which are there as well when the process is not. */
+/* True for gauges of files, which exist without the process too. */
 static bool outlives_its_process(enum stats_gauge gauge)
 {
     return gauge == STATS_SPOOL_BYTES || gauge == STATS_SPOOL_MESSAGES ||
@@ -230,7 +230,8 @@ void stats_clear_gauges(struct stats_slot *slot)
 
 void stats_clear(struct stats_slot *slot)
 {
-    memset(slot, 0, offsetof(struct stats_slot, log)); /* the lines would take memory */
+    memset(slot, 0,
+           offsetof(struct stats_slot, log)); /* writing to the log's lines would take memory */
 }
 
 void stats_exit(struct stats_slot *slot, const char *text)
@@ -251,7 +252,7 @@ const char *stats_state_read(const struct stats_slot *slot)
     return STATS_STATE_NAMES[state < STATS_STATES ? state : 0];
 }
 
-/* The second and the third number of /proc/PID/statm: pages in memory, and those of files and of shared memory. */
+/* From the second and third number of /proc/PID/statm: resident pages, and those of files and shared memory. */
 int64_t stats_memory(const struct stats_slot *slot)
 {
     uint64_t pid = stats_gauge(slot, STATS_PID);

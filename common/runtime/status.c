@@ -68,7 +68,7 @@ static enum kind kind_of(const char *name)
     return strncmp(name, "worker", 6) == 0 ? WORKER : OTHER;
 }
 
-/* null where it is not known. */
+/* Adds a number; null if it is not known. */
 static void add_number(cJSON *to, const char *name, int64_t value)
 {
     if (value < 0)
@@ -139,8 +139,8 @@ static void add_work(cJSON *to, const struct stats_slot *slot)
                                 : -1);
 }
 
-/* Its proportional set size: shared pages count by their share. The kernel walks through the whole process for it, so it is
- * read only for whoever asks for the status. Where it may not be read, the anonymous memory. */
+/* The process's proportional set size: shared pages count by their share. The kernel walks through the whole process
+ * for that, so it is read only for the status. If it may not be read, the anonymous memory. */
 static int64_t memory_of(const struct stats_slot *slot)
 {
     unsigned long long pid = stats_gauge(slot, STATS_PID);
@@ -160,7 +160,7 @@ static int64_t memory_of(const struct stats_slot *slot)
     return pss_kb >= 0 ? (int64_t)pss_kb * 1024 : stats_memory(slot);
 }
 
-/* What the supervisor says of the process; null and "" where there is none. */
+/* Adds what the supervisor has published about the process; null and "" without a supervisor. */
 static void add_life(cJSON *to, const struct stats_slot *slot, int64_t now_ms)
 {
     int64_t pid = (int64_t)stats_gauge(slot, STATS_PID);
@@ -206,14 +206,14 @@ static cJSON *process_object(const struct stats_slot *slot, const struct readine
     return json;
 }
 
-/* What the processes are sorted by, copied: nobody may change it meanwhile. */
+/* The keys that processes are sorted by, copied: other processes may change the originals meanwhile. */
 struct listed {
     const struct stats_slot *slot;
     uint32_t number;
     char name[STATS_NAME_SIZE];
 };
 
-/* Consumers, workers, the monitor; by name and number among them. */
+/* Order: consumers, workers, the monitor; each kind by name and number. */
 static int compare_listed(const void *left, const void *right)
 {
     const struct listed *a = left;
