@@ -1,16 +1,16 @@
-/* check: what is still to be told of settings that are good by themselves, before anything starts.
+/* The verb `check`: finds faults in settings that are valid by themselves, before anything starts.
  *
- * check_settings finds keys and files that can't be used, and what is weaker than it looks; it connects to nothing. With
- * --connect each server is tried in turn, blocking: check_broker.h, check_redis.h. One that is silent, or whose name is not
- * looked up, costs some seconds and not more. */
+ * check_settings finds keys and files that can't be used, and settings that give less than they seem to; it connects to
+ * nothing. With --connect each server is tried in turn, blocking: check_broker.h, check_redis.h. A server that does not
+ * answer, or whose name can't be looked up, costs a few seconds. */
 #ifndef CLI_CHECK_H
 #define CLI_CHECK_H
 
 #include "common/settings/settings.h"
 
 struct check_report {
-    struct buf faults;   /* a line each: the bridge can't run like this */
-    struct buf warnings; /* a line each: it can, but somebody should know */
+    struct buf faults;   /* one on each line: the bridge can't run with these settings */
+    struct buf warnings; /* one on each line: it can, but the operator should know */
 };
 
 void check_settings(const struct settings *settings, struct check_report *report);

@@ -21,7 +21,7 @@ enum which_key { STREAM, DELAYED, OWN, KEYS };
 
 enum wanted_by {
     QUEUE = 1,  /* consumer, workers and monitor on a transport's stream */
-    LATEST = 2, /* the same where last values are kept */
+    LATEST = 2, /* where last values are kept */
     FAILED = 4, /* workers and `mqtt-bridge failed` on the failure transport's stream */
     BOTH = QUEUE | FAILED,
 };
@@ -374,8 +374,9 @@ static void read_settings(struct trial *trial)
     buf_free(&appendonly);
 }
 
-/* Consumer groups: another one on the stream loses what is acknowledged here, and other streams that have one point to a
- * DSN that lacks what messenger.yaml says (stream, group, dbindex). What the server does not tell is passed over. */
+/* Consumer groups: another one on the stream loses what is acknowledged here, and other streams that have one point
+ * to a DSN that lacks what messenger.yaml says (stream, group, dbindex). What the server does not tell is passed
+ * over. */
 
 struct search {
     struct redis *redis;

@@ -1,10 +1,11 @@
-/* Does Redis let us do what the consumer, the workers and the monitor do there, or what is done with the stream of a
- * failure transport?
+/* Checks that Redis allows the commands of the consumer, the workers and the monitor, or those for the stream of a
+ * failure transport.
  *
- * Each of their commands is tried in a form that changes nothing: on the stream and the delayed set with an
- * id, a member or a group that can't exist, and on one key of our own, `{<stream>}__check:<random>`, which is
- * deleted again. Redis asks its access rules before it looks at the rest, so the answer tells. Which commands
- * those are: common/client/queue*.c, monitor/main.c. Where all are allowed, check_redis looks for other consumer groups. */
+ * Each command is tried in a form that changes nothing. On the stream and the delayed set it has an id, a member or a
+ * group that can't exist. Other commands use one key of our own, `{<stream>}__check:<random>`, which is deleted again.
+ * Redis applies its access rules before anything else, so the answer says whether the command is allowed. The commands
+ * come from common/client/queue*.c and monitor/main.c. If all are allowed, check_redis looks for other consumer
+ * groups. */
 #ifndef CLI_CHECK_REDIS_H
 #define CLI_CHECK_REDIS_H
 

@@ -1,4 +1,4 @@
-/* What became of trying one server: a line of text for people. */
+/* The result of trying one server, as a line of text for people. */
 #ifndef CLI_CHECK_SERVER_H
 #define CLI_CHECK_SERVER_H
 
@@ -12,7 +12,8 @@ struct check_server {
     char *name;    /* "broker", "broker of garden", "redis", "failure transport", "hub" */
     char *address; /* "tcp://127.0.0.1:1883"; no password */
     bool ok;
-    struct buf text; /* what is wrong and how to mend it; what to know, if ok */
+    struct buf
+        text; /* what is wrong and what to do about it; if ok, what the operator should know */
 };
 
 struct check_servers {
@@ -20,15 +21,16 @@ struct check_servers {
     size_t len;
 };
 
-/* Well until it is said to have failed; the pointer holds until the next one is added. */
+/* The server counts as ok until check_server_fail. The pointer is valid until the next server is added. */
 struct check_server *check_server_add(struct check_servers *servers, const char *name,
                                       const char *address);
 void check_servers_free(struct check_servers *servers);
 
-/* Something is wrong, and how to mend it ("": that is said already). Several are put behind each other. */
+/* Adds a fault and what to do about it ("": `what` says that already). Further faults are appended. */
 void check_server_fail(struct check_server *server, const char *what, const char *mend);
-void check_server_note(struct check_server *server, const char *text); /* ok, but to be known */
-/* An error's text without the address that often stands before it. */
+/* Adds something that the operator should know; the server stays ok. */
+void check_server_note(struct check_server *server, const char *text);
+/* An error's text without the address that often comes first. */
 const char *check_server_words(const struct check_server *server, const struct error *err);
 
 #endif

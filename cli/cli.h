@@ -1,11 +1,11 @@
-/* The operator's command: what every verb is given, and what it may say.
+/* The operator's command: what all verbs have in common.
  *
  *     mqtt-bridge [--config FILE] VERB [options] [arguments]
  *
- * Options are read by common/runtime/command_line. Those that the verb's row in verbs.h allows may stand anywhere
- * behind the verb, --config, --json and --help before it as well; "--" ends them. The verb's function is called with the arguments alone.
- * One verb a process, blocking, one thread. Results go to standard output, faults to
- * standard error as "mqtt-bridge: ...". */
+ * Options are read by common/runtime/command_line. The options of the verb's row in verbs.h may come anywhere behind
+ * the verb; --config, --json and --help before it too; "--" ends them. The verb's function gets only the arguments.
+ * A process runs one verb, blocking, in one thread. Results go to standard output, errors to standard error as
+ * "mqtt-bridge: ...". */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -15,7 +15,7 @@
 
 enum cli_exit {
     CLI_DONE = 0,
-    CLI_FAILED = 1,      /* a server, a process or the system said no */
+    CLI_FAILED = 1,      /* a server, a process or the system refused */
     CLI_USAGE = 2,       /* the command line or the settings are wrong */
     CLI_NOT_RUNNING = 3, /* the bridge is not running */
 };
@@ -28,16 +28,16 @@ struct command_line_option;
 struct verb;
 
 struct cli {
-    const struct verb *verb; /* the row that was called: "top" is a name of its own */
-    const char *config;      /* --config, else MQTT_BRIDGE_CONFIG, else CLI_DEFAULT_CONFIG if it is
-                                 there, else NULL: environment and defaults only */
-    bool config_given;       /* --config or MQTT_BRIDGE_CONFIG named it */
-    bool json;               /* --json */
-    bool quiet;              /* a failure is the exit code alone; set by verbs that have --quiet */
-    bool color;              /* standard output is a terminal and NO_COLOR is not set */
+    const struct verb *verb; /* the row that was called; "top" has a row of its own */
+    /* --config, else MQTT_BRIDGE_CONFIG, else CLI_DEFAULT_CONFIG if that exists, else NULL: no file. */
+    const char *config;
+    bool config_given;         /* --config or MQTT_BRIDGE_CONFIG named it */
+    bool json;                 /* --json */
+    bool quiet;                /* a failure prints nothing; set by verbs that have --quiet */
+    bool color;                /* standard output is a terminal and NO_COLOR is not set */
     struct settings *settings; /* use cli_settings */
     char *socket;              /* use cli_socket */
-    struct buf faults;         /* of the settings, if cli_socket found any: a line each */
+    struct buf faults;         /* faults of the settings that cli_socket found, one on each line */
     struct {
         const char *name;
         const char *value; /* "" for a flag */
@@ -45,9 +45,8 @@ struct cli {
     size_t options_len;
 };
 
-/* Reads the command line into cli; *count and words get the arguments (words has room for argc). Returns
- * true if cli->verb is to be run; else *exit_code is what main returns: help and version have been
- * printed, or what is wrong has been said. */
+/* Reads the command line into cli; *count and words get the arguments (words has room for argc). Returns true if
+ * cli->verb is to be run. Else help, version or an error has been printed, and *exit_code is main's result. */
 bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code);
 void cli_free(struct cli *cli);
 
@@ -55,24 +54,25 @@ void cli_free(struct cli *cli);
  * Given twice, the last counts. */
 const char *cli_option(const struct cli *cli, const char *name);
 
-/* The settings, loaded once, owned by cli. NULL if they are wrong, every fault said on standard error:
- * the verb then returns CLI_USAGE. */
+/* The settings, loaded once, owned by cli. NULL if they are wrong, with every fault printed: the verb then returns
+ * CLI_USAGE. */
 const struct settings *cli_settings(struct cli *cli);
 
-/* Where the supervisor listens, owned by cli; with settings that are wrong elsewhere too, which cli->faults
- * then says and nobody has been told. NULL if it can't be told. */
+/* The supervisor's socket, owned by cli; NULL if it is unknown. It is also found if other settings are wrong: these
+ * faults are in cli->faults, and were not printed. */
 const char *cli_socket(struct cli *cli);
 
-/* Prints to standard output and clears out; false, said on standard error, if it can't be written. */
+/* Prints to standard output and clears out. False, with an error printed, if it can't be written. */
 bool cli_print(struct buf *out);
 
-/* The same, and frees out. Returns CLI_DONE or CLI_FAILED. */
+/* As cli_print, and frees out. Returns CLI_DONE or CLI_FAILED. */
 int cli_print_free(struct buf *out);
 
-/* Appends a JSON value in lines, and deletes it. */
+/* Appends a JSON value in several lines, and deletes it. */
 void cli_append_json(struct buf *out, struct cJSON *root);
-int cli_print_json(struct cJSON *root); /* likewise; prints as cli_print_free */
-/* A member, whatever bytes the text has: what is no UTF-8 is mended. */
+/* Prints a JSON value in several lines, and deletes it. Returns as cli_print_free. */
+int cli_print_json(struct cJSON *root);
+/* Adds a member with any text: bytes that are no UTF-8 are replaced. */
 void cli_add_text(struct cJSON *object, const char *name, struct bytes text);
 void cli_add_time(struct cJSON *object, const char *name,
                   int64_t us); /* "2026-11-24T10:00:00.123456Z" */
@@ -80,14 +80,14 @@ void cli_add_time(struct cJSON *object, const char *name,
 /* "a/b" for a terminal: no control characters, at most `most` bytes. Freed by the caller. */
 char *cli_printable(struct bytes text, size_t most);
 
-/* Asks whether the action ("remove") is to be done to so many of what ("failed message"), unless --yes was given. CLI_DONE: it is; else what
- * is wrong has been said. */
+/* Asks whether to do the action ("remove") to so many of what ("failed message"), unless --yes was given. CLI_DONE:
+ * yes; else the reason has been printed. */
 int cli_confirm(const struct cli *cli, const char *action, const char *what, size_t count);
 
 /* The options that the command has before a verb (NULL), or that every verb like this one has. */
 const struct command_line_option *cli_general_options(const struct verb *verb);
 
-/* Says so, with the nearest verb; returns CLI_USAGE. */
+/* Prints that there is no such verb, and the nearest one; returns CLI_USAGE. */
 int cli_unknown_verb(const char *name);
 
 /* "mqtt-bridge: <text>" on standard error; returns exit_code. */

@@ -1,10 +1,11 @@
-/* The settings' transports for a program that may wait: each is connected to when it is first needed.
+/* Sends messages to the settings' transports, for a program that may block. Each transport is connected when it is
+ * first needed.
  *
- * Entries are sent under a guard, queue_redrive: whatever is sent twice under one guard within seven days is in the stream
- * once. What is sent between two waits goes into a stream in its order: where Redis refuses one, those behind it are
- * refused as well. A refusal that may pass (no room in the stream or in Redis, a slot that moves, no replica) is waited for
- * as long as one of them is taken within the transport's time-out, over a new connection where the old one is lost.
- * SIGPIPE is for the caller to ignore. */
+ * Messages are sent under a guard (queue_redrive): a message that is sent twice under one guard within seven days is in
+ * the stream once. Messages that are sent between two waits enter a stream in order: if Redis refuses one, those behind
+ * it are refused too. A temporary refusal (no room in the stream or in Redis, a slot that moves, no replica) is
+ * repeated, over a new connection if the old one is lost. It is given up when no message is accepted within the
+ * transport's time-out. The caller must ignore SIGPIPE. */
 #ifndef CLI_REDRIVER_H
 #define CLI_REDRIVER_H
 
@@ -23,11 +24,11 @@ struct redriver_transport { /* owned by the redriver */
     size_t sent_len;
 };
 
-/* Connected. -ERR_NOT_FOUND: the settings have none of that name; else as queue_connect. */
+/* Gives a connected transport. -ERR_NOT_FOUND: the settings have none of that name; other errors as queue_connect. */
 MUST_CHECK int redriver_open(struct redriver *redriver, struct bytes name,
                              struct redriver_transport **transport, struct error *err);
 
-/* A request of the queue that is waited for, at most for the queue's own time-out:
+/* Waits for any other request of the queue, at most for the queue's time-out:
  *
  *     struct redriver_answer answer = {0};
  *     queue_set_up(transport->queue, redriver_take_answer, &answer);
@@ -40,7 +41,7 @@ struct redriver_answer {
     struct error err;
 };
 void redriver_take_answer(void *answer, int result, int64_t number, const struct error *err);
-/* Returns its result, with err. */
+/* Returns the request's result, with err. */
 MUST_CHECK int redriver_await(const struct redriver_transport *transport,
                               const struct redriver_answer *answer, struct error *err);
 
@@ -50,10 +51,10 @@ struct redriver_message {
     struct redriver_answer answer; /* after redriver_wait; number 0: it had been sent before */
 };
 
-/* The message, its guard and its value must live until redriver_wait. In order for one transport. */
+/* Sends a message, in order for each transport. The message, its guard and its value must live until redriver_wait. */
 void redriver_send(struct redriver_transport *transport, struct redriver_message *message);
-/* Until all that was sent is added, or refused for good: the first that was refused says why. Its transport is
- * connected to anew when it is opened next. */
+/* Waits until every message was added or finally refused; the first one that was refused has the reason. Its
+ * transport is connected anew when it is opened next. */
 void redriver_wait(struct redriver *redriver);
 
 #endif

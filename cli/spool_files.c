@@ -196,7 +196,7 @@ int spool_files_load(const struct spool_files *files, const struct spool_segment
     return result;
 }
 
-/* All of them ------------------------------------------------------------------------------------- */
+/* All spools -------------------------------------------------------------------------------------- */
 
 static int by_path(const void *left, const void *right)
 {

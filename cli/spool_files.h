@@ -1,5 +1,5 @@
-/* The files of one spool, for those who only look: no lock is taken and nothing is written, so the consumer that owns
- * the spool is not disturbed, and may append, begin and free segments meanwhile. */
+/* Reads the files of one spool, without a lock and without writing. The consumer that owns the spool may append, begin
+ * and free segments meanwhile. */
 #ifndef CLI_SPOOL_FILES_H
 #define CLI_SPOOL_FILES_H
 
@@ -20,12 +20,12 @@ struct spool_files {
     char *path;
     char *name; /* below <state dir>/spool */
     int dir;
-    bool receives;                  /* the broker's messages go into this one */
+    bool receives;                  /* the file `current` names this spool: messages go into it */
     struct spool_segment *segments; /* by number */
     size_t len;
     uint64_t spare_bytes;
-    size_t damaged_files; /* that were put aside */
-    bool has_mark;        /* the file `committed` says how far Redis was known to have got */
+    size_t damaged_files; /* files NUMBER.damaged */
+    bool has_mark;        /* the file `committed` has the mark as the consumer last knew it */
     struct mark mark;
 };
 
@@ -35,19 +35,19 @@ MUST_CHECK int spool_files_load(const struct spool_files *files,
                                 const struct spool_segment *segment, uint64_t limit,
                                 struct buf *data, struct error *err);
 
-/* Calls for each spool below the state directory, or for those that names name (as `spool show` prints them), until it
- * says false. Returns an enum cli_exit; what is wrong is said. */
+/* Calls look for each spool below the state directory, or for those in names (as `spool show` prints them), until it
+ * returns false. Returns an enum cli_exit; errors are printed. */
 typedef bool spool_files_look(struct spool_files *files, void *context);
 int spool_files_each(const char *state_dir, int count, char **names, spool_files_look *look,
                      void *context);
 
-/* Its header could be read. */
+/* The segment's header could be read. */
 bool spool_files_is_readable(const struct spool_segment *segment);
-/* How many messages the headers tell of; -1: of the last segment, or where they don't tell. */
+/* How many messages the segment has, by the headers of this and the next one; -1: unknown, as for the last segment. */
 int64_t spool_files_messages(const struct spool_files *files, size_t index);
 /* Without a mark nothing is known to be sent. */
 bool spool_files_is_unsent(const struct spool_files *files, uint64_t sequence);
-/* As identities have it. */
+/* Formats a spool id as it is in identities. */
 void spool_files_id(const unsigned char id[16], char text[33]);
 
 #endif

@@ -1,11 +1,11 @@
-/* The actions of `mqtt-bridge spool` that only look: no lock is taken, and the bridge may run meanwhile.
+/* The actions of `mqtt-bridge spool` that change nothing: they take no lock, and the bridge may run meanwhile.
  *
  *     show    what each spool holds: its destination, its mark, what is unsent, its segments
  *     verify  the checks of every record, header and oversized file, and what is missing between segments
  *     dump    the messages in order, as text or JSON lines (--topic FILTER, --limit N, --unsent)
  *
- * names: of spools, as show prints them; none: all. Each returns an enum cli_exit, CLI_FAILED if there is damage that
- * verify or dump met. */
+ * names: of spools, as show prints them; none: all. Each returns an enum cli_exit, CLI_FAILED if verify or dump found
+ * damage. */
 #ifndef CLI_SPOOL_LOOK_H
 #define CLI_SPOOL_LOOK_H
 

@@ -1,4 +1,4 @@
-/* What the actions of `mqtt-bridge failed` share: what is asked for, and how texts of a row are shown. */
+/* What the actions of `mqtt-bridge failed` share: which messages are wanted. */
 #ifndef CLI_VERB_FAILED_H
 #define CLI_VERB_FAILED_H
 
@@ -6,27 +6,27 @@
 #include "common/client/failure.h"
 #include "common/wire/failed.h"
 
-/* Of the command line, checked. */
+/* The options and arguments of the command line, checked. */
 struct failed_wanted {
-    int64_t since_us; /* 0: ever; likewise until_us */
-    int64_t until_us;
+    int64_t since_us;      /* 0: no limit */
+    int64_t until_us;      /* 0: no limit */
     const char *class;     /* of the message; NULL: any */
     const char *topic;     /* an MQTT filter; NULL: any */
-    const char *transport; /* retry: in place of the one that it came from; NULL */
+    const char *transport; /* retry: instead of the transport that it came from; or NULL */
     int64_t limit;         /* 0: none */
     int64_t rate;          /* retry: messages a second; 0: as fast as it goes */
     bool taken_too;
     bool all;
-    const struct bytes *ids; /* all or no ids, but for show */
+    const struct bytes *ids; /* checked ids; none: all messages, except for show */
     size_t ids_len;
 };
 
-/* Does the message match class and topic? Messages without a topic match no filter. */
+/* True if the message matches class and topic. Messages without a topic match no filter. */
 bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *failed);
-/* Must bodies be read to know? */
+/* True if failed_is_wanted needs the bodies. */
 bool failed_needs_body(const struct failed_wanted *wanted);
 
-/* Each returns an enum cli_exit, what is wrong having been said. */
+/* Each returns an enum cli_exit; errors were printed. */
 int failed_list(const struct cli *cli, struct failure_admin *admin,
                 const struct failed_wanted *wanted);
 int failed_show(const struct cli *cli, struct failure_admin *admin,

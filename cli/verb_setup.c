@@ -1,6 +1,6 @@
 /* setup: what the bridge needs on its servers and would make by itself when it first needs it: each transport's stream
- * and consumer group, and those or the table of the failure transport. As messenger:setup-transports does; what is there stays
- * as it is. */
+ * and consumer group, and those or the table of the failure transport. As messenger:setup-transports does; what is
+ * there stays as it is. */
 #include "cli/check_server.h"
 #include "cli/redriver.h"
 #include "cli/verbs.h"

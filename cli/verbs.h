@@ -1,6 +1,6 @@
 /* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, the man page and the completion
- * (manual.h). To add a verb: a row in verbs.c, and its function in a file verb_NAME.c, or in the module of which it is the
- * command line (check.c, manual.c). */
+ * (manual.h). To add a verb: a row in verbs.c, and its function in a file verb_NAME.c, or in the module of which it
+ * is the command line (check.c, manual.c). */
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
@@ -10,7 +10,7 @@
 
 #define CLI_ARGUMENTS_MAX 10000
 
-/* Under which heading help has it. */
+/* The heading of the verb in the help. */
 enum verb_group {
     VERB_SET_UP,
     VERB_WATCH,
@@ -25,7 +25,7 @@ struct verb_action {
     const char *name;
     const char *arguments; /* "ID...", "" for none */
     const char *summary;
-    const char *options; /* the verb's that it takes, with spaces between; "" for none */
+    const char *options; /* the verb's options that it takes, separated by spaces; "" for none */
 };
 
 struct verb {
@@ -35,7 +35,7 @@ struct verb {
     const char *help; /* paragraphs below the options, an empty line between two; NULL for none */
     const char *examples;                      /* command lines, a line each; NULL for none */
     const struct command_line_option *options; /* ends with a row without name; NULL for none */
-    const struct verb_action *actions;         /* likewise */
+    const struct verb_action *actions;         /* ends with a row without name; NULL for none */
     int arguments_min;
     int arguments_max;
     enum verb_group group;

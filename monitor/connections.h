@@ -1,10 +1,10 @@
-/* The HTTP server's sockets: the one that it listens on; who is connected, and since when, to say whom to disconnect.
+/* The HTTP server's listening socket, and the list of its connections, which decides which one to close.
  *
- * A connection has CONNECTION_REQUEST_MS for the whole of a request, counted from its start or from the end of
- * the answer before, and CONNECTION_ANSWER_MS to take an answer. Where one address has more than
- * CONNECTIONS_PER_ADDRESS, or all have more than CONNECTIONS_MAX, the new connection stays and the oldest ends:
- * of that address, or of the address that has the most. So nobody keeps a probe out by holding connections.
- * IPv6 addresses of one /64 count as one. */
+ * A connection has CONNECTION_REQUEST_MS for a whole request, counted from its start or from the end of the last
+ * answer. It has CONNECTION_ANSWER_MS to take an answer. If one address has more than CONNECTIONS_PER_ADDRESS, its
+ * oldest connection is closed for a new one. If all together have more than CONNECTIONS_MAX, it is the oldest of the
+ * address with the most. So a client that holds many connections keeps no probe out. IPv6 addresses of one /64 count
+ * as one. */
 #ifndef MONITOR_CONNECTIONS_H
 #define MONITOR_CONNECTIONS_H
 
@@ -20,8 +20,8 @@
 #define CONNECTION_REQUEST_MS   15000
 #define CONNECTION_ANSWER_MS    120000
 
-/* A listening, non-blocking socket. address: [http] listen as the settings have checked it, or with port 0, for which
- * the kernel chooses one. *bound becomes the address with the port in use ("127.0.0.1:41237"); to be freed.
+/* Opens a listening, non-blocking socket. address: [http] listen, checked; with port 0 the kernel chooses the port.
+ * *bound becomes the address with the port in use ("127.0.0.1:41237"); to be freed.
  * -ERR_UNREACHABLE if the host has no address, -ERR_SYSTEM if it can't be bound. */
 MUST_CHECK int connections_listen(int *fd, const char *address, char **bound, struct error *err);
 
@@ -37,16 +37,17 @@ struct connections {
     size_t len;
 };
 
-/* Pure, as all below. Returns the descriptor of the connection that must end for it, which is forgotten; -1: none. */
+/* Pure, as all functions below. Returns the descriptor of a connection that must be closed for the new one, and removes
+ * it from the list; -1: none. */
 int connections_add(struct connections *connections, int fd, const struct sockaddr *address,
                     int64_t now_ms);
 void connections_remove(struct connections *connections, int fd);
-/* An answer to its request begins or is done. A descriptor that was forgotten is passed over. */
+/* The answer to a connection's request begins or is done. A descriptor that is not in the list is ignored. */
 void connections_answer(struct connections *connections, int fd, bool begins, int64_t now_ms);
 
-/* The descriptor of one whose time is up, which is forgotten; -1: there is none. */
+/* Returns the descriptor of a connection whose time is up, and removes it from the list; -1: there is none. */
 int connections_take_overdue(struct connections *connections, int64_t now_ms);
-/* When the next one's time is up; -1: never. */
+/* When the next connection's time is up; -1: never. */
 int64_t connections_deadline(const struct connections *connections);
 
 #endif

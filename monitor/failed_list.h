@@ -1,7 +1,7 @@
 /* The newest failed messages, for the page: read-only, and without their payloads.
  *
- * Read when somebody asks, in a thread of its own, at most once in FAILED_LIST_FRESH_MS: no answer waits for the
- * database, and no visitor can keep it busy. One thread calls these functions. */
+ * The list is read on request, in a thread of its own, at most once in FAILED_LIST_FRESH_MS. So no answer waits for the
+ * database, and no client can keep the database busy. One thread calls these functions. */
 #ifndef MONITOR_FAILED_LIST_H
 #define MONITOR_FAILED_LIST_H
 
@@ -9,17 +9,17 @@
 #include "common/settings/settings.h"
 
 #define FAILED_LIST_FRESH_MS 2000
-#define FAILED_LIST_KEPT_MS  10000 /* shown for so long while it is read anew */
+#define FAILED_LIST_KEPT_MS  10000 /* an old list is shown for so long while it is read anew */
 #define FAILED_LIST_MOST     100
 
 struct failed_list;
 
 struct failed_list *failed_list_new(const struct settings_failure *settings);
-void failed_list_free(struct failed_list *list); /* waits for nobody; NULL is allowed */
+void failed_list_free(struct failed_list *list); /* does not wait for the thread; NULL is allowed */
 
 /* Appends {"messages":[{"id":"7","topic":"a/b","class":…,"error":…,"failedAt":…,"taken":false},…],"more":true,
- * "readAt":…}, or {"error":"…"}, as it was read last, and begins to read anew where that is old. False: nothing
- * is there yet, and {"messages":null} was appended: ask again soon. */
+ * "readAt":…}, or {"error":"…"}, as read last, and begins to read anew if that is old. False: nothing was read yet, and
+ * {"messages":null} was appended: ask again soon. */
 bool failed_list_write(struct failed_list *list, struct buf *out, int64_t now_ms);
 
 #endif

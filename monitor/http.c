@@ -46,7 +46,8 @@ struct reply {
     struct buf body;
 };
 
-/* Where a request stands, as the library keeps it for us: NULL: it is new; HEADERS_READ; else it waits for last values. */
+/* Where a request stands, as the library keeps it for us: NULL: it is new; HEADERS_READ; else it waits for last
+ * values. */
 struct waiting {
     struct MHD_Connection *connection;
     struct reply reply;

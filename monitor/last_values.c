@@ -12,7 +12,7 @@
 #include <utlist.h>
 
 #define PAGE_BYTES ((size_t)256 * 1024)
-/* A page is read in so many steps at the most: with a filter most of them may bring nothing. */
+/* A page is read in so many steps at the most: with a filter most steps may bring nothing. */
 #define SCANS_MAX    50
 #define SCAN_COUNT   100
 #define DOCUMENT_MAX ((size_t)64 * 1024)       /* what workers keep is shorter */
@@ -239,7 +239,7 @@ int64_t last_values_deadline(const struct last_values *values)
                                   : deadline;
 }
 
-/* A server that does not answer one of them answers none: the connection is made anew. */
+/* A server that does not answer one request will answer none: the connection is made anew. */
 static void give_up_if_overdue(struct last_values *values)
 {
     if (values->askers == NULL || clock_monotonic_ms() < values->askers->deadline_ms)

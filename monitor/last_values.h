@@ -2,17 +2,17 @@
  *
  *     {"cursor":"1734","messages":[{"id":…},…]}     about PAGE_BYTES of documents, in no order
  *
- * With `cursor=1734` comes the next part, until cursor is null; a part may be empty. A topic that has a newer value
- * meanwhile may come twice, and one that is new may be missing. `filter=plant/%23` asks for the topics of an MQTT
- * filter, percent-encoded. Left out is what the routes now in force do not show to everybody.
+ * `cursor=1734` asks for the next part, until cursor is null; a part may be empty. A topic that gets a newer value
+ * meanwhile may come twice, and a new topic may be missing. `filter=plant/%23` asks for the topics of an MQTT filter,
+ * percent-encoded. Topics that the current routes do not show to everybody are left out.
  *
  *     status  body
  *     200     as above
- *     400     {"error":"…"}  filter or cursor is none
+ *     400     {"error":"…"}  filter or cursor is invalid
  *     404     {"error":"…"}  [page] last_values is 0
  *     503     {"error":"…"}  Redis is away, or does not answer within LAST_VALUES_LIMIT_MS, or too many ask
  *
- * One thread; nothing blocks. The connection to Redis is made when somebody asks, and kept. */
+ * One thread; nothing blocks. The connection to Redis is made at the first request, and kept. */
 #ifndef MONITOR_LAST_VALUES_H
 #define MONITOR_LAST_VALUES_H
 
@@ -25,16 +25,16 @@
 
 struct last_values;
 
-/* The settings must outlive it. -ERR_USAGE: the first transport's DSN is wrong. */
+/* The settings must live until last_values_free. -ERR_USAGE: the first transport's DSN is wrong. */
 MUST_CHECK int last_values_new(struct last_values **values, const struct settings *settings,
                                struct error *err);
-void last_values_free(
-    struct last_values *values); /* who still waits is answered; NULL is allowed */
+void last_values_free(struct last_values *values); /* answers waiting requests; NULL is allowed */
 
-/* Once; takes the body's memory. */
+/* Called once for each request; takes the body's memory. */
 typedef void last_values_answer(void *context, unsigned status, struct buf body);
 
-/* The query's values as they were sent (request.h). Answers before it returns, or from last_values_process or last_values_free. */
+/* filter and cursor: the query's values as they were sent (request.h). Calls answer before it returns, or from
+ * last_values_process or last_values_free. */
 void last_values_ask(struct last_values *values, const char *filter, const char *cursor,
                      last_values_answer *answer, void *context);
 

@@ -1,8 +1,8 @@
 /* mqtt-bridge-monitor: probes the servers, and answers over HTTP.
  *
  * Redis, the failure transport's database and the hub are probed in turn, with plain blocking calls, each under
- * PROBE_LIMIT_MS. The results go into the statistics (struct stats_probe), where every program can read them: numbers, and
- * why a server fails its probe.
+ * PROBE_LIMIT_MS. The results go into the statistics (struct stats_probe), where every program can read them:
+ * numbers, and why a server fails its probe.
  *
  * Each probe is a blocking call in a thread beside main's loop, which waits for signals, answers from the
  * statistics and beats meanwhile. The bridge works without the monitor, and the monitor without a page: where it
@@ -52,8 +52,8 @@ struct probe {
     struct log_fault fault[STATS_SERVERS];
 };
 
-/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. -1 where Redis does
- * not tell. */
+/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. -1 where Redis
+ * does not tell. */
 struct queue_numbers {
     int64_t ready;        /* entries that the group has not read */
     int64_t pending;      /* read and not acknowledged */

@@ -1,5 +1,5 @@
-/* /metrics: the statistics in Prometheus' text format, version 0.0.4. Each name, its help and where it
- * comes from is a row of the tables in metrics.c. Reads the certificates that the settings name, and is pure but for that. */
+/* /metrics: the statistics in Prometheus' text format, version 0.0.4. Each metric's name, help and source is a row of
+ * the tables in metrics.c. Pure, but reads the certificates that the settings name. */
 #ifndef MONITOR_METRICS_H
 #define MONITOR_METRICS_H
 

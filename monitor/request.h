@@ -1,25 +1,24 @@
-/* What a request may name: the host that it calls, a file of the page, and the query of GET /latest. Nothing of a
- * request is used that has not passed here.
+/* Checks the parts of a request that are used: the header Host, the path of a file, and the query of GET /latest.
  *
- * A web site may give a name of its own this machine's address; a browser then lets it read the answers (DNS
- * rebinding). It can do so under its own names alone: `localhost` and IP addresses are safe, and every other
+ * A web site may give one of its own names this machine's address; a browser then lets the site read our answers (DNS
+ * rebinding). That works only with names that the site owns. So `localhost` and IP addresses are safe, and every other
  * name must be one of [http] hosts.
  *
- * The page's files are those of web/, and under /lib/ the chart library where its package puts it. A file is served only
- * if its name is made of letters, digits, '.', '_' and '-' and does not begin with a dot, and links in web/ are not
- * followed: nothing leads out of the folder. */
+ * The page's files are those of web/; /lib/ has the chart library from its package's folder. A file is served only if
+ * its name has letters, digits, '.', '_' and '-' only, and does not begin with a dot. Links in web/ are not followed,
+ * so nothing outside of the folder is served. */
 #ifndef MONITOR_REQUEST_H
 #define MONITOR_REQUEST_H
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
 
-/* given: the header Host, "name", "name:port" or "[::1]:port". hosts and listen: those of [http]; the host of listen is
- * one of the names. */
+/* given: the header Host, "name", "name:port" or "[::1]:port". hosts and listen: of [http]; the host of listen is
+ * allowed too. */
 bool request_host_is_allowed(struct bytes given, const char *hosts, const char *listen);
 
-/* The header without its port and brackets, and without a dot at its end; BYTES_NONE if it is no name or
- * address: what is returned holds letters, digits, '.', '-', '_' and ':' only. */
+/* The header without port, brackets and a dot at its end; BYTES_NONE if it is no name or address. The result has
+ * letters, digits, '.', '-', '_' and ':' only. */
 struct bytes request_host_name(struct bytes given);
 
 struct request_files;
@@ -51,8 +50,8 @@ struct request_query {
     uint64_t cursor;
 };
 
-/* From its values as they were sent: the filter percent-encoded, with `+` for itself. NULL: not given. -ERR_USAGE: err says
- * which is none, and nothing is to be freed. */
+/* Reads the query's values as they were sent: the filter percent-encoded, with `+` for itself; NULL: not given.
+ * -ERR_USAGE: err says which value is invalid, and nothing is to be freed. */
 MUST_CHECK int request_query_read(struct request_query *query, const char *filter,
                                   const char *cursor, struct error *err);
 

@@ -1,5 +1,5 @@
-/* Memory that is given back all at once: what an entry needs for its unescaped strings.
- * Zero-initialised is empty and ready. One thread. */
+/* Memory that is freed all at once, as for an entry's unescaped strings. Zero-initialised is empty and ready. One
+ * thread. */
 #ifndef COMMON_BASE_ARENA_H
 #define COMMON_BASE_ARENA_H
 
@@ -8,12 +8,12 @@
 struct arena_block;
 
 struct arena {
-    struct arena_block *first; /* the newest, which is filled */
-    size_t used;               /* of the newest */
+    struct arena_block *first; /* the newest block, which is being filled */
+    size_t used;               /* bytes used of the newest block */
     size_t held;               /* bytes handed out */
 };
 
-/* A first block of just that size, for an arena that needs no more. */
+/* Makes the first block of exactly that size, for an arena that needs no more. */
 void arena_reserve(struct arena *arena, size_t size);
 char *arena_alloc(struct arena *arena, size_t size);    /* unaligned; for bytes */
 void arena_give_back(struct arena *arena, size_t size); /* the end of what was handed out last */

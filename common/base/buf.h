@@ -28,7 +28,7 @@ void buf_vprintf(struct buf *buf, const char *format, va_list arguments)
     __attribute__((format(printf, 2, 0)));
 
 struct bytes buf_bytes(const struct buf *buf); /* valid until the next append */
-const char *buf_text(struct buf *buf);         /* puts a NUL behind it; likewise */
-char *buf_take_text(struct buf *buf); /* the same, the caller's to free; the buf is empty */
+const char *buf_text(struct buf *buf); /* with a NUL behind it; valid until the next append */
+char *buf_take_text(struct buf *buf);  /* with a NUL, the caller's to free; the buf is empty then */
 
 #endif

@@ -49,28 +49,28 @@ bool bytes_to_port(struct bytes text, uint16_t *port);
 /* Takes the next item off the front of a list with commas and white space between; false if none is left. */
 bool bytes_next_item(struct bytes *list, struct bytes *item);
 
-/* Decimal digits only, the whole of it, no sign; false if it is not that or does not fit. */
+/* Reads a text of decimal digits only, without a sign; false if it has others or the number does not fit. */
 bool bytes_to_u64(struct bytes text, uint64_t *value);
 
-uint64_t bytes_hash(struct bytes text); /* FNV-1a; names of folders hold it */
+uint64_t bytes_hash(struct bytes text); /* FNV-1a; part of folders' names, so it must not change */
 
-int bytes_hex_digit(char c); /* its value, either case; -1 if it is none */
+int bytes_hex_digit(char c); /* the value, either case; -1 if it is no hex digit */
 
-/* Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
+/* Valid UTF-8 by RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF. */
 bool bytes_is_utf8(struct bytes text);
-/* The length of the character with which text begins, which is not empty; 0: it is no valid UTF-8. */
+/* The length of the first character of a text that is not empty; 0: it is no valid UTF-8. */
 size_t bytes_utf8_length(struct bytes text);
-/* Copies text to out, of that size, as terminals and JSON may have it: valid UTF-8 without control characters, of
- * which white space becomes a space and the rest `?`. What does not fit is left out. */
+/* Copies text to out in a form that is safe for terminals and JSON: valid UTF-8 without control characters. White space
+ * becomes a space, other control characters `?`. Text that does not fit is left out. */
 void bytes_to_printable(struct bytes text, char *out, size_t size);
 
-/* CRC-32C (Castagnoli, RFC 3720 appendix B.4), with the processor's instruction where there is one. Seed 0 begins; a
- * former result goes on from there. */
+/* CRC-32C (Castagnoli, RFC 3720 appendix B.4), with the processor's instruction if it has one. seed: 0 to begin, or an
+ * earlier result to continue it. */
 uint32_t bytes_crc32c(uint32_t seed, const void *data, size_t len);
-/* The same by table, on any processor: what bytes_crc32c falls back to. */
+/* bytes_crc32c by table, for any processor. */
 uint32_t bytes_crc32c_portable(uint32_t seed, const void *data, size_t len);
 
-/* Numbers in files are little-endian on every machine. On the usual ones this compiles to a move. */
+/* Numbers in files are little-endian on every machine. */
 static inline void bytes_put16(char *at, uint16_t value)
 {
     value = htole16(value);

@@ -21,19 +21,19 @@ void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE]); /* with "Z" *
 /* Days from 1970-01-01 to that date of the Gregorian calendar, for years after 0. */
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day);
 
-/* Points in time as an operator writes them: `90s`, `15m`, `2h`, `7d`, `1w`, `1d12h` (ago), `now`, `today`, `yesterday`,
- * `2026-11-24`, `2026-11-24T10:00[:00[.5]]` (a blank for the T is as good), in UTC or with `Z`, `+02:00` behind. *us
- * becomes µs after 1970. -ERR_USAGE names the text and the forms. Pure. */
+/* Points in time as an operator writes them: `90s`, `15m`, `2h`, `7d`, `1w`, `1d12h` (ago); `now`, `today`,
+ * `yesterday`; `2026-11-24`, `2026-11-24T10:00[:00[.5]]`. The latter may have a blank for the T, and a zone, `Z` or
+ * `+02:00`; without one it is UTC. *us becomes µs after 1970. -ERR_USAGE names the text and the forms. Pure. */
 MUST_CHECK int clock_parse(struct bytes text, int64_t now_us, int64_t *us, struct error *err);
 
-/* Of two deadlines; a negative one means none. */
+/* The earlier of two deadlines; a negative one means none. */
 int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms);
 
 /* Milliseconds until the deadline for poll: 0 if it is past; a negative deadline means none: -1. */
 int clock_poll_timeout(int64_t deadline_ms, int64_t now_ms);
 
-/* Exponential back-off with jitter: minimum, doubling up to maximum, each wait moved at random by up
- * to a quarter either way so that a fleet does not come back in step. Reads no clock. */
+/* Exponential back-off with jitter: the minimum, then doubling up to the maximum. Each wait is changed at random by
+ * up to a quarter, so that many clients do not come back at once. Reads no clock. */
 struct clock_backoff {
     int64_t minimum_ms;
     int64_t maximum_ms;
@@ -42,6 +42,7 @@ struct clock_backoff {
 
 /* How long to wait now, in ms; the next wait will be twice as long. Never above maximum_ms. */
 int64_t clock_backoff_next(struct clock_backoff *backoff);
-void clock_backoff_reset(struct clock_backoff *backoff); /* it worked: begin at the minimum again */
+void clock_backoff_reset(
+    struct clock_backoff *backoff); /* after a success: the next wait is short */
 
 #endif

@@ -4,7 +4,7 @@
  *     if (settings_load(&settings, path, &err) < 0)
  *         return error_wrap(&err, "start");          ...or log err.text, in one place
  *
- * The text names the thing and, where there is one, the mend. It never holds a secret. */
+ * The text names the subject and, if there is one, the remedy. It never holds a secret. */
 #ifndef COMMON_BASE_ERROR_H
 #define COMMON_BASE_ERROR_H
 
@@ -12,16 +12,16 @@
 
 enum error_code {
     ERR_NONE = 0,
-    ERR_SYSTEM,      /* a system call failed: the text has strerror's words */
+    ERR_SYSTEM,      /* a system call failed: the text ends in strerror's */
     ERR_USAGE,       /* a command line or setting is wrong */
-    ERR_FORMAT,      /* bytes from outside are not what they must be */
-    ERR_LOCKED,      /* another process has it */
+    ERR_FORMAT,      /* bytes from outside are malformed */
+    ERR_LOCKED,      /* another process has the lock */
     ERR_UNREACHABLE, /* a server does not answer: waiting may help */
-    ERR_REFUSED,     /* a server answered no: waiting does not help by itself */
+    ERR_REFUSED,     /* a server refused: waiting does not help by itself */
     ERR_NOT_FOUND,
     ERR_TOO_LARGE,
     ERR_FULL,   /* no room: waiting may help */
-    ERR_FENCED, /* somebody else went on: read the state again */
+    ERR_FENCED, /* another writer has changed the state: read it again */
 };
 
 struct error {

@@ -1,4 +1,4 @@
-/* The log: one line an event, in Monolog's two formats, channel `mqtt`.
+/* The log: one line for each event, in Monolog's two formats, channel `mqtt`.
  *
  *     log_warning(LOG_WITH(log_bytes("topic", topic), log_number("bytes", 12)),
  *                 "Message \"%.*s\" failed", BYTES_ARG(topic));
@@ -8,10 +8,10 @@
  *     [2026-11-24T10:06:15.180279+00:00] mqtt.WARNING: Message "a/é" failed {"topic":"a/é","bytes":12} {...}
  *     {"message":"Message \"a/é\" failed","context":{...},"level":300,...,"extra":{...}}
  *
- * One write(2) a line, so that processes that share a file never mix lines. The first argument may
- * be LOG_PLAIN. Bytes that are not UTF-8 are shown with U+FFFD in their place. Any thread may log.
- * Only a file is waited for: a line that a pipe, socket or terminal has no room for is lost, and the next
- * one that goes through comes behind a WARNING with how many were.
+ * Each line is one write(2), so that processes that share a file never mix lines. The first argument may be LOG_PLAIN.
+ * Bytes that are not UTF-8 are replaced by U+FFFD. Any thread may log.
+ * A write to a file may block. A pipe, socket or terminal without room loses lines: before the next line that can be
+ * written comes a WARNING with the number of lost lines.
  * Before log_open lines go to standard error at level info in line format. */
 #ifndef COMMON_BASE_LOG_H
 #define COMMON_BASE_LOG_H
@@ -69,12 +69,12 @@ struct log_field log_number(const char *key, int64_t value);
 struct log_field log_flag(const char *key, bool value);
 
 void log_open(const struct log_options *options);
-/* From now on the level is what stands there: memory that another process may write. */
+/* From now on the level is read from *level, which another process may change. */
 void log_follow_level(const _Atomic int *level);
-void log_reopen(int fd); /* after SIGUSR1: lines go there from now on */
+void log_reopen(int fd); /* after SIGUSR1: lines go to fd from now on */
 
-/* Beside the log, whatever its level: each line from info on, as "2026-11-24T10:06:15.180279 WARNING <message>
- * {<context>}" without an end of line. Any thread calls it. */
+/* Calls take for each line from info on, whatever the log's level, as "2026-11-24T10:06:15.180279 WARNING <message>
+ * {<context>}" without a line end. Any thread may call take. */
 typedef void log_taker(void *context, const char *line);
 void log_give_to(log_taker *take, void *context);
 
@@ -87,12 +87,12 @@ void log_write(enum log_level level, const struct log_field *context, const char
 #define log_error(...)    log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_critical(...) log_write(LOG_LEVEL_CRITICAL, __VA_ARGS__)
 
-/* The line without writing it, for tests: appends it, with its newline, to out. */
+/* For tests: appends the line to out, with its newline, instead of writing it. */
 void log_format_line(struct buf *out, const struct log_options *options, int64_t wall_us, int pid,
                      enum log_level level, const struct log_field *context, struct bytes message);
 
-/* A fault that repeats: the first is logged at once, then at most one line in ten seconds with how
- * many there were since, and log_fault_over logs its end (only if it had begun). Zero-initialised. */
+/* A fault that repeats. The first one is logged at once, then at most one line in ten seconds with the number of faults
+ * since. log_fault_over logs the end, if the fault had begun. Zero-initialised. */
 struct log_fault {
     bool standing;
     int64_t last_logged_ms;

@@ -1,5 +1,5 @@
-/* One call that may block for longer than a loop can wait (getaddrinfo, while no name server answers), made
- * beside it by a short-lived thread.
+/* A call that may block for longer than a loop can wait (as getaddrinfo, while no name server answers), made in a
+ * short-lived thread beside the loop.
  *
  *     call = offload_start(look_up, free_question, question);
  *     while (!offload_is_done(call))
@@ -7,8 +7,8 @@
  *     read the answer in question
  *     offload_free(call);
  *
- * Whoever asked may free the call at any time and waits for nobody: what it holds is freed by the later of the
- * two, and a thread that still hangs at the end of the process goes with it. */
+ * The caller may free the call at any time, without waiting: the thread then frees data when it is done. A thread that
+ * still hangs at the end of the process is ended with it. */
 #ifndef COMMON_BASE_OFFLOAD_H
 #define COMMON_BASE_OFFLOAD_H
 
@@ -16,8 +16,8 @@
 
 struct offload;
 
-/* Calls work(data) in a thread that takes no signals. data is the thread's until offload_is_done; free_data is
- * called once, by either thread. NULL with errno set: neither was called, and data is still the caller's. */
+/* Calls work(data) in a thread that takes no signals. Only the thread may use data until offload_is_done. free_data is
+ * called once, by either thread. NULL with errno: nothing was called, and data is still the caller's. */
 struct offload *offload_start(void (*work)(void *data), void (*free_data)(void *data), void *data);
 bool offload_is_done(const struct offload *call);
 int offload_fd(const struct offload *call); /* readable from then on */

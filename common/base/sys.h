@@ -8,8 +8,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* The system calls that decide whether a message is safe, behind the one seam where a test makes the
- * n-th of them fail. Without a test each costs one predictable branch more than the call itself.
+/* The system calls that decide whether a message is safe. A test can make the n-th call fail. Without a test each costs
+ * one predictable branch more than the call itself.
  *
  * Semantics are those of the calls: -1 and errno (posix_fallocate too, unlike the original). */
 int sys_openat(int dir, const char *name, int flags, mode_t mode);
@@ -38,26 +38,26 @@ enum sys_call {
 
 /* The nth call from now (1: the next) and `times - 1` after it fail with that errno. */
 void sys_fail(enum sys_call call, int nth, int times, int error);
-/* The nth write from now stores only len bytes and says so. */
+/* The nth write from now writes only len bytes, and returns len. */
 void sys_cut_write(int nth, size_t len);
-/* How many of them there were since sys_heal; counted only while something is to fail. */
+/* How many such calls there were since sys_heal; counted only while a failure is set. */
 int sys_calls(enum sys_call call);
-void sys_heal(void); /* all is well again */
+void sys_heal(void); /* no call fails any more */
 
 /* Random numbers: identities and jitter. Not for the hot path. Aborts if the kernel has none, which it always has. */
 void sys_random(void *data, size_t len);
 uint64_t sys_random_u64(void);
 
-/* In a child before it executes a program: no signal is blocked, and each does what it does by itself, but for those of
+/* For a child before it executes a program: unblocks all signals and sets their default actions, but ignores those of
  * `ignored` (NULL: none). */
 void sys_reset_signals(const sigset_t *ignored);
 
-/* How many processors this process may use: those that it may run on, and no more than its control groups pay for
- * (docker run --cpus, a limit of Kubernetes, CPUQuota of systemd). At least 1. */
+/* How many processors this process may use: by its affinity, and by the quota of its control groups (docker run
+ * --cpus, a limit of Kubernetes, CPUQuota of systemd). At least 1. */
 int64_t sys_cpus(void);
 
-/* The quota alone, rounded up; 0: there is none. root: where the groups are mounted, /sys/fs/cgroup; membership: what
- * /proc/self/cgroup holds, version 1 or 2. A group counts, and each that it is in. */
+/* The quota of the control groups alone, rounded up; 0: there is none. root: where they are mounted, /sys/fs/cgroup.
+ * membership: the content of /proc/self/cgroup, version 1 or 2. The quotas of enclosing groups count too. */
 int64_t sys_cpus_quota(const char *root, struct bytes membership);
 
 #endif
