@@ -1,5 +1,5 @@
-/* The address of an MQTT broker as the settings have it: [SCHEME://]HOST[:PORT][/] in [mqtt] server_uris or
- * host, with tcp, mqtt (the same), ssl, tls or mqtts and an IPv6 address in brackets; or host, port and tls.
+/* The address of an MQTT broker in the settings. It is [SCHEME://]HOST[:PORT][/] in [mqtt] server_uris or host; or
+ * host, port and tls. Schemes are tcp and mqtt, or with TLS ssl, tls and mqtts; an IPv6 address is in brackets.
  * Pure. */
 #ifndef COMMON_SETTINGS_BROKER_ADDRESS_H
 #define COMMON_SETTINGS_BROKER_ADDRESS_H
@@ -10,25 +10,24 @@
 
 /* The strings are owned. */
 struct broker_address {
-    char *uri;  /* as paho has it: tcp://host:port, ssl://[::1]:8883 */
+    char *uri;  /* for paho: tcp://host:port, ssl://[::1]:8883 */
     char *name; /* host:port, for people */
     char *host; /* an IPv6 address without its brackets */
     char *port; /* a number from 1 to 65535 */
     bool tls;
-    bool has_scheme; /* that and a port were written */
-    bool has_port;
+    bool has_scheme; /* the text has a scheme */
+    bool has_port;   /* the text has a port */
 };
 
-/* tls: where the text has no scheme. -ERR_USAGE, with nothing to be freed, if it is no such address; the
- * error names it, unless a password may be in it. */
+/* tls: used if the text has no scheme. -ERR_USAGE, with nothing to be freed, if the text is no address; err shows it,
+ * unless it may hold a password. */
 MUST_CHECK int broker_address_read(struct broker_address *address, struct bytes text, bool tls,
                                    struct error *err);
 /* host, port and tls, which the settings have checked. */
 void broker_address_of(struct broker_address *address, const struct settings_mqtt *settings);
 void broker_address_free(struct broker_address *address);
 
-/* server_uris, or where that names none the one of host, port and tls; to be freed. Items as of
- * bytes_next_item. */
+/* server_uris, or if that is empty the address of host, port and tls. A list for bytes_next_item; to be freed. */
 char *broker_address_list(const struct settings_mqtt *settings);
 
 #endif

@@ -1,5 +1,6 @@
-/* What is published: the routes of the settings, made ready. The first [route:NAME] in the file's order with a filter
- * that takes the topic says it, else [mercure]. Pure. One thread. Source: docs/ROUTES.md. */
+/* The routes of the settings, prepared for use: they say what is published for a message. The first [route:NAME] in the
+ * file's order with a filter that matches the topic applies, else [mercure]. Pure. One thread. Source:
+ * docs/ROUTES.md. */
 #ifndef COMMON_SETTINGS_ROUTES_H
 #define COMMON_SETTINGS_ROUTES_H
 
@@ -13,13 +14,12 @@ struct routes;
 struct routes *routes_new(const struct settings *settings);
 void routes_free(struct routes *routes); /* NULL is allowed */
 
-/* What takes a topic. */
+/* The route of a topic. */
 struct routes_match {
-    struct bytes filter;                    /* "#" where no section does */
-    const struct settings_route *settings;  /* NULL: none does, [mercure] says what is published */
-    const struct settings_handler *handler; /* is given the messages; NULL: none is */
-    /* They are published to everybody, as message documents: what they hold is no secret of some subscribers, nor replaced
-     * by what a handler answers. */
+    struct bytes filter;                    /* the filter that matches; "#" if no route does */
+    const struct settings_route *settings;  /* NULL: no route matches, [mercure] applies */
+    const struct settings_handler *handler; /* gets the messages; NULL: none */
+    /* Messages are published to everybody, as message documents: neither private nor replaced by a handler's answer. */
     bool shows_documents;
     const struct route *route;
 };
@@ -32,18 +32,18 @@ struct routes_message {
     struct bytes topic;
     struct bytes payload;
     int64_t received_us;              /* since 1970; 0: not known */
-    const struct routes_match *match; /* of its topic; NULL: it is looked for */
+    const struct routes_match *match; /* of the topic; NULL: it is looked up */
 };
 
 enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
 
-/* ROUTES_PUBLISH: *update is filled, valid until the next call. ROUTES_DROP: nothing is published. -ERR_REFUSED: it
- * can't be published whoever asks; err says why. */
+/* ROUTES_PUBLISH: *update is filled, valid until the next call. ROUTES_DROP: nothing is published. -ERR_REFUSED: every
+ * hub would refuse the update; err says why. */
 MUST_CHECK int routes_update(struct routes *routes, const struct routes_message *message,
                              struct update *update, struct error *err);
 
-/* Of a route that publishes in batches. The topic for which messages are gathered; their documents, with commas between;
- * and the update with `count` of them. -ERR_REFUSED as routes_update. */
+/* For a route that publishes batches: appends the topic for which messages are gathered; appends a message's document,
+ * after a comma if it is not the first; makes the update of `count` documents. -ERR_REFUSED as routes_update. */
 void routes_append_batch_topic(const struct routes_match *match, struct bytes topic,
                                struct buf *out);
 void routes_append_document(struct buf *documents, const struct routes_message *message);
@@ -51,13 +51,13 @@ MUST_CHECK int routes_batch(struct routes *routes, const struct routes_message *
                             struct bytes documents, size_t count, struct update *update,
                             struct error *err);
 
-/* The update number `number`, from 1, of a handler's answer: what that does not say is as the route has it. The id is
- * `urn:mqtt-bridge:<identity>`, with `-2` behind it for the second, and so on. -ERR_REFUSED as routes_update. */
+/* Makes the update number `number`, from 1, of a handler's answer. The route gives what the answer does not. The id is
+ * `urn:mqtt-bridge:<identity>`, followed by `-2` for the second, and so on. -ERR_REFUSED as routes_update. */
 MUST_CHECK int routes_handled(struct routes *routes, const struct routes_message *message,
                               const struct handler_update *given, size_t number,
                               struct update *update, struct error *err);
 
-/* Reads `message`, `payload` or `field:NAME`; false if it is none of them. */
+/* Reads `message`, `payload` or `field:NAME`; false for any other text. */
 bool routes_read_data(struct bytes text, enum update_data *data, struct bytes *field);
 
 #endif

@@ -1,4 +1,4 @@
-/* The settings, checked: what the ini file, the environment and the defaults come to.
+/* The checked settings, made from the ini file, the environment and the defaults.
  *
  * One table (settings_table.h) says for each key its section, environment name, type, default and
  * description; reading, `config`, `check`, etc/mqtt-bridge.ini and docs/SETTINGS.md come from it.
@@ -18,7 +18,7 @@
 
 #define SETTINGS_CLIENT_ID_MAX 1024 /* bytes; the spool's segments have room for some more */
 
-/* What is one of a few words in the ini; settings_table.c has the words. */
+/* Settings that are one of a few words in the ini; settings_table.c has the words. */
 enum mqtt_version { MQTT_VERSION_5, /* falls back to 3.1.1 */ MQTT_VERSION_3_1_1 };
 enum spool_sync { SPOOL_SYNC_NONE, SPOOL_SYNC_INTERVAL, SPOOL_SYNC_ALWAYS };
 enum spool_former { SPOOL_FORMER_DRAIN, SPOOL_FORMER_REDIRECT };
@@ -38,7 +38,7 @@ struct settings_mqtt {
     char *password;
     char
         *topics; /* as written: filters separated by commas or spaces, each with an optional @qos */
-    char *former_topics; /* likewise */
+    char *former_topics; /* filters in the form of topics */
     char *share_name;    /* "" : none; topics have it already, as $share/NAME/filter */
     int64_t qos;
     bool tls;
@@ -89,12 +89,12 @@ struct settings_worker {
     int64_t count; /* "auto" has become the number of cores */
     char *transports;
     char *options;
-    struct settings_consume consume; /* what `options` says */
+    struct settings_consume consume; /* read from `options` */
     int64_t prefetch;
     int64_t prefetch_bytes;
     int64_t prefetch_window;
     int64_t delivery_limit;
-    char *handler; /* of the messages that no route takes; "" : none */
+    char *handler; /* for messages that no route matches; "" : none */
 };
 
 struct settings_retry {
@@ -105,7 +105,7 @@ struct settings_retry {
     double jitter;
 };
 
-/* Of failed messages. TRANSPORT: as they came. */
+/* The serializer of failed messages. TRANSPORT: as they came. */
 enum failure_serializer {
     FAILURE_SERIALIZER_TRANSPORT,
     FAILURE_SERIALIZER_PHP,
@@ -114,9 +114,9 @@ enum failure_serializer {
 
 struct settings_failure {
     char *
-        dsn; /* Redis or PostgreSQL; "" : no failure transport. doctrine:// is derived: of database */
+        dsn; /* Redis or PostgreSQL; "" : no failure transport. For doctrine:// that of `database` */
     char *database;
-    char *queue_name; /* of Redis: the stream */
+    char *queue_name; /* for Redis: the stream */
     char *table;
     bool auto_setup;
     enum failure_serializer serializer;
@@ -140,12 +140,12 @@ struct settings_mercure {
     int64_t connections;
 };
 
-/* [route:NAME]: what is published of the topics that it takes. */
+/* [route:NAME]: what is published for the topics that it matches. */
 struct settings_route {
     char *name;
     char *match;      /* filters separated by commas or white space */
     char *topic;      /* a template: common/wire/topic.h */
-    char *alternates; /* templates, as match has filters */
+    char *alternates; /* templates separated by commas or white space */
     char *data;       /* "message", "payload" or "field:NAME" */
     bool private_updates;
     char *type;
@@ -153,13 +153,13 @@ struct settings_route {
     bool drop;
     enum publish_mode publish;
     int64_t window_ms;
-    char *batch_topic; /* a template; batches are made for each of its texts */
+    char *batch_topic; /* a template; each of its expansions has batches of its own */
     int64_t batch_max; /* messages */
     int64_t batch_bytes;
     char *handler; /* "" : none */
 };
 
-/* [handler:NAME]: a program of the user's, which says what is published. */
+/* [handler:NAME]: a program of the user's that decides what is published. */
 struct settings_handler {
     char *name;
     char *command;    /* common/base/words.h */
@@ -218,69 +218,68 @@ struct settings {
     struct settings_supervisor supervisor;
     char *app_env; /* APP_ENV, "" if unset: `prod` and `dev` choose the log's defaults */
     struct settings_origins *origins; /* settings_origin in settings_table.h reads them */
-    /* Of loaded settings; a child has none. */
-    struct buf
-        notices; /* a line each: what was passed over, goes before something else that was given,
-                             or is weaker than it looks */
-    struct buf variables; /* those that the ini refers to for a secret, a space behind each */
+    /* Only of loaded settings, not of a child's: */
+    /* One on each line: what was ignored, overrides another setting, or is weaker than it looks. */
+    struct buf notices;
+    struct buf variables; /* those that the ini refers to for a secret, each followed by a space */
 };
 
-/* Reads the ini at path (NULL or "": none), then the environment over it, then checks everything, with the
- * codecs that will use it. to_publish: the settings must also be enough to publish with, if there are
- * workers: a hub and its key. Returns 0, or -ERR_USAGE with every fault found as a line each in faults
+/* Reads the ini at path (NULL or "": none), then the environment, which overrides it, then checks everything, with the
+ * codecs that will use it. to_publish: the settings must also be enough for publishing, if there are workers: a hub and
+ * its key. Returns 0, or -ERR_USAGE with each fault as a line in faults
  * ("etc/x.ini:12: [mqtt] prot: unknown key; did you mean `port`?"). On failure nothing is to be freed. */
 MUST_CHECK int settings_load(struct settings **settings, const char *path, bool to_publish,
                              struct buf *faults);
 
-/* [supervisor] socket as settings_load would have it, whatever faults there are elsewhere: a service that
- * runs can be spoken to then too. To be freed; NULL if it can't be told: the file can't be read, or the
- * value itself is wrong. */
+/* [supervisor] socket as settings_load gives it, even if other settings are wrong, so that a running service can
+ * still be reached. To be freed; NULL if it is unknown: the file can't be read, or the value itself is wrong. */
 char *settings_socket(const char *path);
 
 /* settings_load from an ini that is in memory; name stands for the file's in faults. */
 MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
                                   bool to_publish, struct buf *faults);
 
-/* What the process ("consumer", "consumer:garden", "worker", "monitor") reads of the settings, as text, secrets
- * included: what settings_unpack reads back; there the rest has its defaults. Equal texts mean the same. */
+/* Writes the settings that the process ("consumer", "consumer:garden", "worker", "monitor") reads as text, secrets
+ * included. settings_unpack reads it back, with defaults for the other settings. Equal settings give equal texts. */
 void settings_pack(const struct settings *settings, const char *process, struct buf *out);
 MUST_CHECK int settings_unpack(struct settings **settings, struct bytes packed, struct error *err);
 
 void settings_free(struct settings *settings); /* NULL is allowed */
 
-/* The environment of a process that reads no variables, for execve: without what is a setting, or a secret that the ini
- * refers to, or named by `pass_env`; but what the list `keep` names stays. The array is to be freed. */
+/* The environment of a process that reads no variables, for execve. Removed are settings, secrets that the ini refers
+ * to, and variables named by `pass_env`, unless the list `keep` has them. The array is to be freed. */
 char **settings_environment(const struct settings *settings, struct bytes keep);
-/* What the handlers' `pass_env` name, as one list: a worker hands it on. */
+/* Appends all variables named by the handlers' `pass_env`, as one list: a worker passes them on. */
 void settings_passed_variables(const struct settings *settings, struct buf *list);
 
-/* Each line of `lines` on standard error, "mqtt-bridge: " before it, and `kind`, which may be empty. */
+/* Prints each line on standard error, after "mqtt-bridge: " and `kind`, which may be empty. */
 void settings_print_lines(const char *program, const char *kind, const struct buf *lines);
-/* Each of the notices as a line of the log. */
+/* Logs each notice as a line. */
 void settings_log_notices(const struct settings *settings);
 
-/* Warns of each file that a NAME_FILE names and that we may not read any more: a reload will need it. */
+/* Warns about each file of a NAME_FILE that we may not read any more: a reload will need it. */
 void settings_log_unreadable(const struct settings *settings);
 
 /* NULL if there is none of that name. */
 const struct settings_transport *settings_transport(const struct settings *settings,
                                                     struct bytes name);
 const struct settings_handler *settings_handler(const struct settings *settings, const char *name);
-/* By [worker] or by a route. */
+/* True if [worker] or a route uses the handler. */
 bool settings_handler_is_used(const struct settings *settings,
                               const struct settings_handler *handler);
 /* 0: [mqtt]; up to consumers_len: [consumer:NAME], in the file's order. */
 const struct settings_mqtt *settings_mqtt_at(const struct settings *settings, size_t index);
-/* Of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err, if there is none. */
+/* The settings of the process "consumer" ([mqtt]) or "consumer:NAME" ([consumer:NAME]); NULL, with err: there is
+ * none. */
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err);
 
-/* Rules that the clients ask for as well, which may be given settings that nobody has checked (tests, a hub without
- * workers). Their errors name section and key.
- * That there is a jwt_secret, long enough for jwt_algorithm. Good where a jwt is given, or the algorithm
- * has no secret. -ERR_USAGE. */
+/* Checks that the clients call too, since their settings may be unchecked (tests, a hub without workers). Errors name
+ * section and key.
+ * Checks that there is a jwt_secret, long enough for jwt_algorithm. Passes if a jwt is given, or the algorithm needs no
+ * secret. -ERR_USAGE. */
 MUST_CHECK int settings_check_secret(const struct settings_mercure *mercure, struct error *err);
-/* The failure transport's dsn. Good where it is empty. overlooked: as of dsn_postgres_to_conninfo. */
+/* Checks the failure transport's dsn. Passes if it is empty. overlooked: as for dsn_postgres_to_conninfo. */
 MUST_CHECK int settings_check_failure(const struct settings_failure *failure,
                                       struct buf *overlooked, struct error *err);
 

@@ -1,24 +1,24 @@
-/* What the files of the settings module share: making the struct, remembering where values are from, the ini file and
- * the environment. Not for others. */
+/* Shared by the files of the settings module: making the struct, the origin of values, the ini file and the
+ * environment. Not for other files. */
 #ifndef COMMON_SETTINGS_SETTINGS_INTERNAL_H
 #define COMMON_SETTINGS_SETTINGS_INTERNAL_H
 
 #include "common/settings/settings_table.h"
 
-/* Every field has its default; no section with a name yet. */
+/* Makes settings with all defaults and without named sections. */
 struct settings *settings_new(void);
-/* One more section with a name, at its defaults, at the end of its list.
- * Moves the list: no origin may have been kept for it yet. Nothing for other sections. */
+/* Adds a named section with its defaults at the end of its list; does nothing for other sections. Moves the list: no
+ * origin may have been set for its fields yet. */
 void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name);
 
 void settings_set_origin(struct settings *settings, const void *field, const char *origin);
-/* NULL: default. */
+/* The field's origin; NULL: default. */
 const char *settings_get_origin(const struct settings *settings, const void *field);
-/* Its value was written for this section, and not inherited or derived. */
+/* True if the field's value was written for this section, and not inherited or derived. */
 bool settings_is_given(const struct settings *settings, const void *field);
 
-/* Defaults that depend on who runs the program, and on other settings. settings_derive_broker is called
- * by itself as well, before the consumers copy [mqtt]. */
+/* Set defaults that depend on the user that runs the program, and on other settings. settings_derive_broker is also
+ * called by itself, before the consumers copy [mqtt]. */
 void settings_derive_broker(struct settings *settings, const struct setting_view *view,
                             struct buf *faults);
 void settings_derive(struct settings *settings, struct buf *faults);
@@ -26,13 +26,13 @@ void settings_derive(struct settings *settings, struct buf *faults);
  * behind `prefix`, and goes on; true if there was none. */
 bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
                             const char *prefix, struct buf *faults);
-/* Notices of variables that are not read, but look like ours. */
+/* Adds notices about variables that are not read, but look like ours. */
 void settings_note_misnamed(struct settings *settings);
-/* What no single key can tell, and what the values mean to the codecs. to_publish: as in settings_load. */
+/* Checks combinations of keys, and values by the codecs that use them. to_publish: as in settings_load. */
 void settings_check(const struct settings *settings, bool to_publish, struct buf *notices,
                     struct buf *faults);
 
-/* The ini file as a list of what it says, in its own order, with the line of each.
+/* The ini file as a list of its sections and entries, in the file's order, with their line numbers.
  *
  * A line is `[section]`, `key = value` (or `key: value`), a comment (`;` or `#` first) or blank; white
  * space around each part does not count. A `;` behind white space begins a comment within a line as
@@ -58,8 +58,8 @@ struct settings_ini {
     size_t entries_len;
 };
 
-/* Zero-initialised is empty. file names the text in faults, one line each: malformed lines, unknown or
- * doubled sections and keys. What could be read is there all the same. */
+/* Zero-initialised is empty. file names the text in faults, which get a line for each malformed line, and each
+ * unknown or repeated section or key. The other entries are in the list. */
 void settings_ini_read(struct settings_ini *ini, const char *file, struct bytes text,
                        struct buf *faults);
 void settings_ini_free(struct settings_ini *ini);
@@ -70,11 +70,11 @@ void settings_ini_free(struct settings_ini *ini);
  * So does a NAME_PORT that Kubernetes has set for a Service: tcp://10.0.0.1:1883
  * (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
  *
- * `docker run --env-file` hands on what stands behind the `=` of a .env file as it is, where compose, Symfony and
- * a shell read more into it. So white space and quotes around a value are taken away. A secret may have them: there
- * they are an error, as are a comment behind a value and a ${NAME} in it that nobody has replaced. */
+ * `docker run --env-file` passes on the text behind `=` of a .env file unchanged, unlike compose, Symfony and a
+ * shell. So white space and quotes around a value are removed. In a secret they may be meant: there they are an
+ * error. So are a comment behind a secret and a ${NAME} in it that was not replaced. */
 
-/* NULL if it is not set or empty. */
+/* The variable's value; NULL if it is not set or empty. */
 const char *settings_env_get(const char *name);
 
 enum settings_env_kind {
@@ -83,28 +83,28 @@ enum settings_env_kind {
     SETTINGS_ENV_SECRET, /* or a part of a DSN */
 };
 
-/* What is read, and what is to be told of it. */
+/* A value, its origin, and a notice about it. */
 struct settings_env_value {
     struct buf text;
-    struct buf origin; /* in words */
-    struct buf notice; /* the variable was passed over; empty: it was not */
+    struct buf origin; /* for people */
+    struct buf notice; /* why the variable was ignored; empty: it was not */
 };
 
-/* The variable `name`, or for a secret the content of the file that NAME_FILE names, without the line
- * ends at its end. Returns 1, 0 if neither is set, negative with err if the file can't be read or both are
- * set, or if the variable can't be meant so (above); value is to be freed in any case. */
+/* Reads the variable `name`, or for a secret the content of the file that NAME_FILE names, without line ends at its
+ * end. Returns 1, or 0 if neither is set. Negative with err: the file can't be read, both are set, or the secret has
+ * one of the faults above. value is to be freed in any case. */
 MUST_CHECK int settings_env_read(const char *name, enum settings_env_kind kind,
                                  struct settings_env_value *value, struct error *err);
 void settings_env_free(struct settings_env_value *value);
 
-/* Appends text with ${NAME} and ${NAME:-default} replaced; `$${` stands for `${`. secret: the
- * variables are, and NAME_FILE counts too. notices: a line for each variable that was passed over; names: the
- * variables of a secret, a space behind each. */
+/* Appends text with ${NAME} and ${NAME:-default} replaced; `$${` stands for `${`. secret: the variables are secrets,
+ * and NAME_FILE is read too. notices: gets a line for each variable that was ignored. names: gets the variables of a
+ * secret, each followed by a space. */
 MUST_CHECK int settings_env_expand(struct bytes text, bool secret, struct buf *out,
                                    struct buf *notices, struct buf *names, struct error *err);
 
-bool settings_env_is_name(struct bytes name); /* of a variable */
-/* NAME of a NAME_FILE; else the name as it is. */
+bool settings_env_is_name(struct bytes name); /* true if it can be a variable's name */
+/* NAME for a NAME_FILE; else the name unchanged. */
 struct bytes settings_env_without_file(struct bytes name);
 
 #endif

@@ -1,7 +1,7 @@
-/* The one table of settings: what each is called, where it may come from, what it may be and where its
- * value lies in struct settings. Everything that reads or shows a setting walks this table: the ini
- * reader, the environment, `config`, `check`, the memfd to children, etc/mqtt-bridge.ini and
- * docs/SETTINGS.md. To add a setting: a field in settings.h and a row here, with those who read it. */
+/* The table of settings: each row has a setting's name, sources, type, limits, and its field in struct settings. All
+ * code that reads or shows settings uses this table: the ini reader, the environment, `config`, `check`, the memfd to
+ * children, etc/mqtt-bridge.ini and docs/SETTINGS.md. To add a setting: a field in settings.h and a row here, with the
+ * programs that read it. */
 #ifndef COMMON_SETTINGS_SETTINGS_TABLE_H
 #define COMMON_SETTINGS_SETTINGS_TABLE_H
 
@@ -49,7 +49,7 @@ enum setting_reader {
     READ_BY_SUPERVISOR = 8,
 };
 
-/* A value of an enum, as one writes it. */
+/* A value of an enum and its word in the ini. */
 struct setting_word {
     const char *text;
     unsigned value;
@@ -59,31 +59,29 @@ struct setting {
     enum setting_section section;
     const char *key;
     const char *env;      /* NULL: no variable */
-    const char *standard; /* default, as one would write it */
+    const char *standard; /* the default, as written in the ini */
     enum setting_type type;
-    unsigned
-        readers; /* a child gets only what it reads, and a reload restarts only who reads a changed key */
+    unsigned readers; /* enum setting_reader: only they get the setting, or are restarted for it */
     unsigned flags;
     double minimum; /* in the field's unit: number, ms or bytes */
     double maximum;
-    const struct setting_word *words; /* of a SETTING_CHOICE; ends with a row without text */
-    size_t offset;                    /* in the section's struct */
-    const char *derived; /* in words, what the default depends on; NULL: it is `standard` */
+    const struct setting_word *words; /* SETTING_CHOICE: ends with a row without text */
+    size_t offset;                    /* of the field in the section's struct */
+    const char *derived; /* for people: what the default depends on; NULL: it is `standard` */
     const char *description;
 };
 
 struct setting_section_info {
-    const char *name; /* "mqtt", or what stands before the colon: "transport" */
-    const char *
-        named; /* sections of this kind have names: "async" is always there, "": none is; NULL: they
-                           have none */
+    const char *name; /* "mqtt", or the part before the colon: "transport" */
+    /* Sections of this kind have names: the one that always exists ("async"), or "" if none does. NULL: no names. */
+    const char *named;
     const char *about;
 };
 
 extern const struct setting_word SPOOL_SYNC_WORDS[];
 extern const struct setting_word UPDATE_DATA_WORDS[];
 extern const struct setting_word JWT_ALGORITHM_WORDS[];
-/* The word of a value that is one of them. */
+/* The word of a value that is in the list. */
 const char *setting_word(const struct setting_word *words, unsigned value);
 
 extern const struct setting SETTINGS_TABLE[];
@@ -99,9 +97,9 @@ MUST_CHECK int setting_parse(const struct setting *row, void *base, struct bytes
                              struct error *err);
 /* Appends the field's value in the form that setting_parse reads. */
 void setting_format(const struct setting *row, const void *base, struct buf *out);
-/* The same for people: secrets and passwords within DSNs are "***". */
+/* As setting_format, for people: secrets and passwords within DSNs are "***". */
 void setting_format_masked(const struct setting *row, const void *base, struct buf *out);
-/* Appends what the row may be, for people: "number from 1 to 65535". */
+/* Appends the row's type and limits, for people: "number from 1 to 65535". */
 void setting_describe_type(const struct setting *row, struct buf *out);
 /* The field of a SETTING_TEXT. */
 char **setting_text(const struct setting *row, void *base);
@@ -109,11 +107,11 @@ char **setting_text(const struct setting *row, void *base);
 /* One section that a settings struct has: [mqtt], [consumer:garden], [spool], ... */
 struct setting_view {
     enum setting_section section;
-    const char *name; /* what stands behind the colon, or "" */
-    void *base;       /* its struct */
+    const char *name; /* the part behind the colon, or "" */
+    void *base;       /* the section's struct */
 };
 
-/* Makes room for one more section of a list, which is zero but for its name. False: the section is there once. */
+/* Adds a section to its list, zero but for its name. False: this kind of section exists only once. */
 bool settings_extend(struct settings *settings, enum setting_section section, char *name,
                      struct setting_view *view);
 size_t settings_views_len(const struct settings *settings);
@@ -121,19 +119,19 @@ struct setting_view settings_view(const struct settings *settings, size_t index)
 /* Appends "mqtt", "consumer:garden", "transport:async". */
 void setting_view_title(const struct setting_view *view, struct buf *out);
 
-/* Does the process ("consumer:garden", "worker") read this row of that section? A consumer reads its own section of
- * [mqtt] and [consumer:NAME], and that of [mqtt] the client ids of the others: it drains what those have left. Of the
- * transports only a worker reads others than `async`. */
+/* True if the process ("consumer:garden", "worker") reads this row of that section. A consumer reads its own section of
+ * [mqtt] and [consumer:NAME]. The consumer of [mqtt] also reads the client ids of the others, whose orphan spools it
+ * drains. Only a worker reads other transports than `async`. */
 bool setting_is_read(const struct setting *row, const struct setting_view *view,
                      const char *process);
 
-/* Where the field's value is from: "default", "etc/x.ini:12", "environment MQTT_HOST",
- * "MQTT_PASSWORD_FILE /run/secrets/mqtt", "[mqtt]". Not known for unpacked settings: "". */
+/* The origin of the field's value: "default", "etc/x.ini:12", "environment MQTT_HOST",
+ * "MQTT_PASSWORD_FILE /run/secrets/mqtt", "[mqtt]". For unpacked settings it is unknown: "". */
 const char *settings_origin(const struct settings *settings, const struct setting *row,
                             const struct setting_view *view);
 
-/* Appends what is wrong with a key as one line, "etc/x.ini:12: [mqtt] port: …", with the origin of its value
- * unless that is a default. */
+/* Appends a fault of a key as one line, "etc/x.ini:12: [mqtt] port: …", with the value's origin unless that is a
+ * default. */
 void settings_fault(struct buf *faults, const struct settings *settings,
                     const struct setting_view *view, const char *key, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -10,19 +10,19 @@ void base64_encode(struct buf *out, struct bytes data);
 /* With + and / replaced and no padding: RFC 4648, section 5. */
 void base64_encode_url(struct buf *out, struct bytes data);
 
-/* How long the base64 of bytes that come in parts would be, without writing it, and how many `/` it has,
- * which other codecs escape. Zero-initialised is empty; nothing may be added behind base64_count_end. */
+/* Counts the length of the base64 of bytes that come in parts, and its `/`, which other codecs escape, without writing
+ * it. Zero-initialised is empty; nothing may be added after base64_count_end. */
 struct base64_count {
     size_t len;
     size_t slashes;
-    uint32_t word; /* of the bytes that no group of three holds yet */
-    unsigned open; /* how many they are */
+    uint32_t word; /* bytes of a group of three that is not complete yet */
+    unsigned open; /* how many bytes `word` has */
 };
 void base64_count_add(struct base64_count *count, struct bytes data);
 void base64_count_end(struct base64_count *count);
 
-/* Accepts what PHP's base64_decode(…, true) does: white space anywhere, and no padding at all or the
- * right one. Any other byte, bytes behind padding, or a single left-over character: -ERR_FORMAT. */
+/* Accepts what PHP's base64_decode(…, true) accepts: white space anywhere, and either no padding or the right one.
+ * -ERR_FORMAT: any other byte, bytes behind padding, or a single left-over character. */
 MUST_CHECK int base64_decode(struct bytes *data, struct bytes text, struct arena *arena);
 
 #endif

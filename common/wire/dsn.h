@@ -1,5 +1,5 @@
-/* Connection strings: Messenger's Redis DSN with every option of the Symfony transport, and Doctrine's
- * DATABASE_URL. Errors name the part and the mend; texts never show a password. Pure. */
+/* Connection strings: Messenger's Redis DSN with every option of the Symfony transport, and Doctrine's DATABASE_URL.
+ * Errors name the part and the remedy; texts never show a password. Pure. */
 #ifndef COMMON_WIRE_DSN_H
 #define COMMON_WIRE_DSN_H
 
@@ -37,14 +37,14 @@ struct dsn_redis {
     double timeout_s;      /* 0: the client's default */
     double read_timeout_s;
     char *sentinel_master; /* NULL: the hosts are no Sentinels */
-    char *sentinel_user;   /* what the Sentinels ask for themselves; NULL if nothing */
+    char *sentinel_user;   /* for the Sentinels themselves; NULL if none */
     char *sentinel_password;
     bool cluster;
-    bool tls_verify_peer; /* ssl[verify_peer], default true, likewise the next */
-    bool tls_verify_name;
-    bool tls_sni;
+    bool tls_verify_peer;       /* ssl[verify_peer]; default true */
+    bool tls_verify_name;       /* default true */
+    bool tls_sni;               /* default true */
     bool tls_allow_self_signed; /* default false */
-    char *tls_ca_file;          /* NULL if none, likewise the others */
+    char *tls_ca_file;          /* this and the following texts: NULL if not given */
     char *tls_ca_path;
     char *tls_cert_file;
     char *tls_key_file; /* NULL: the key is in tls_cert_file */
@@ -52,24 +52,24 @@ struct dsn_redis {
     char *tls_peer_name;
 };
 
-/* Is it one of its schemes? */
+/* True if the text begins with one of the schemes of Redis. */
 bool dsn_is_redis(const char *text);
 MUST_CHECK int dsn_redis_parse(struct dsn_redis *dsn, const char *text, struct error *err);
 void dsn_redis_free(struct dsn_redis *dsn);
 
-/* postgresql:// or postgres:// (also pgsql://, postgresql+…:// is refused with a hint) with Doctrine's
- * query options (serverVersion, charset ignored; sslmode, sslrootcert, connect_timeout, application_name
- * … passed on) as a libpq connection string in key='value' form, appended to out. What is neither is
- * overlooked, as PHP does: overlooked, unless it is NULL, gets the names. */
+/* Appends a libpq connection string in key='value' form for postgresql://, postgres:// or pgsql:// (postgresql+…:// is
+ * refused with a hint). Of Doctrine's query options, serverVersion and charset are ignored; sslmode, sslrootcert,
+ * connect_timeout, application_name and others are passed on. Unknown options are ignored, as under PHP; their names
+ * are appended to overlooked, unless it is NULL. */
 MUST_CHECK int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *overlooked,
                                         struct error *err);
 
 /* doctrine://CONNECTION[?queue_name=…&table_name=…&auto_setup=…]: Messenger's transport in the application's own
- * database. Where that is, Doctrine's connection knows: DATABASE_URL for `default`. Strings are owned. */
+ * database. Doctrine's connection says which database: DATABASE_URL for `default`. Strings are owned. */
 struct dsn_doctrine {
     char *connection;
-    char *queue_name; /* NULL if the DSN has none, likewise the next */
-    char *table_name;
+    char *queue_name; /* NULL if the DSN has none */
+    char *table_name; /* NULL if the DSN has none */
     bool has_auto_setup;
     bool auto_setup;
 };
@@ -78,10 +78,10 @@ bool dsn_is_doctrine(const char *text);
 MUST_CHECK int dsn_doctrine_parse(struct dsn_doctrine *dsn, const char *text, struct error *err);
 void dsn_doctrine_free(struct dsn_doctrine *dsn);
 
-/* "redis://redis:6379/messages?dbindex=1": which place it is, for messages to people and to tell places
- * apart: no user, no password, no options but those that say where. */
+/* Appends the DSN's place, "redis://redis:6379/messages?dbindex=1", for texts and to tell places apart: without user,
+ * password, and options that do not belong to the place. */
 void dsn_redacted(struct buf *out, const char *text);
-/* As it was written, with *** in place of passwords, also among the options: for `config`. */
+/* Appends the DSN as written, with *** in place of passwords, also among the options: for `config`. */
 void dsn_masked(struct buf *out, const char *text);
 
 /* What connection strings have in common, for dsn_*.c:
@@ -95,17 +95,17 @@ struct dsn_parts {
     struct bytes query;
 };
 
-/* -ERR_FORMAT if text does not begin with "scheme:" (as no DSN that is a bare host does). */
+/* -ERR_FORMAT if text does not begin with "scheme:", as a bare host. */
 MUST_CHECK int dsn_parts_split(struct dsn_parts *parts, const char *text, struct error *err);
 
-/* One member of `middle`: userinfo's data is NULL if there is none, path has its slash or is empty. */
+/* One member of `middle`. userinfo's data is NULL if there is none; path begins with a slash or is empty. */
 struct dsn_member {
     struct bytes userinfo;
     struct bytes address;
     struct bytes path;
 };
 
-/* -ERR_USAGE for a `://` in it: where the user ends, and whether it is another address, can't be told. */
+/* -ERR_USAGE if it has a `://`: it may be the beginning of another address, so the user's end is not clear. */
 MUST_CHECK int dsn_userinfo_check(struct bytes userinfo, struct error *err);
 
 void dsn_member_split(struct dsn_member *member, struct bytes text);
@@ -125,11 +125,10 @@ bool dsn_query_next(struct bytes *query, char **name, char **value);
  * there are none. */
 void dsn_option_split(char *name, char **key);
 
-/* "true", "1", "off", ...: as PHP's filter_var has it. False if it is neither. */
+/* Reads "true", "1", "off", ... as PHP's filter_var does. False for any other text. */
 bool dsn_read_flag(const char *value, bool *flag);
 
-/* Could somebody have meant this as an option's name? If not it may be a part of a password, and is
- * not shown to anybody. */
+/* True if this may be meant as an option's name. Other texts may be part of a password, and must not be shown. */
 bool dsn_is_option_name(const char *name);
 
 #endif

@@ -1,8 +1,8 @@
-/* A failed message as an operator reads it: what it was, and what its stamps tell.
+/* Reads a failed message for an operator: the message, and the content of its stamps.
  *
- * Lenient where envelope.h is strict, since the failure transport is the whole application's: a message of
- * another class has no topic and no payload, and one that nobody can decode is listed, shown and removed all the
- * same. Both serializers, as Symfony 5.4 to 7.4 and ours write them. Pure. */
+ * More lenient than envelope.h, since the failure transport is the whole application's. A message of another class
+ * has no topic and no payload. A message that can't be decoded can still be listed, shown and removed. Reads both
+ * serializers, as Symfony 5.4 to 7.4 and ours write them. Pure. */
 #ifndef COMMON_WIRE_FAILED_H
 #define COMMON_WIRE_FAILED_H
 
@@ -17,8 +17,8 @@ enum failed_kind {
     FAILED_TIME,
 };
 
-/* A stamp of any class. Values are texts: strings without quotes, dates as they are written there, with their zone if
- * that is not UTC, numbers, `true`; what is nested is `…`. */
+/* A stamp of any class. Values are texts: strings without quotes, dates as written, with their zone if that is not UTC,
+ * numbers, `true`; nested values are `…`. */
 struct failed_stamp {
     struct bytes class; /* Symfony\Component\Messenger\Stamp\RedeliveryStamp */
     struct {
@@ -32,23 +32,23 @@ struct failed_stamp {
 typedef void failed_visit(void *context, const struct failed_stamp *stamp);
 
 struct failed {
-    struct envelope envelope; /* serializer, body, headers: always; the rest if is_message */
+    struct envelope envelope; /* serializer, body, headers; other members only if is_message */
     bool is_message;          /* it has a topic and a payload */
     bool is_readable;         /* it is an envelope of Symfony's */
     struct bytes class;       /* of the message; empty: unknown */
-    struct bytes error_class; /* the last ErrorDetailsStamp's */
-    struct bytes error;       /* empty: none is there */
-    struct bytes transport;   /* the last SentToFailureTransportStamp's; empty: none */
+    struct bytes error_class; /* of the last ErrorDetailsStamp */
+    struct bytes error;       /* empty: none */
+    struct bytes transport;   /* of the last SentToFailureTransportStamp; empty: none */
     struct bytes entry;       /* X-Mqtt-Entry; empty: PHP wrote it */
     struct error why;         /* !is_message: what is wrong with it */
 };
 
-/* The bytes point into body, headers or the arena. visit (NULL: nobody) gets each stamp, class by class. */
+/* The bytes point into body, headers or the arena. visit (may be NULL) is called for each stamp, class by class. */
 void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
                  failed_visit *visit, void *context, struct arena *arena);
 
-/* When its message came, unix µs, as far as the headers tell: X-Mqtt-Received-At, else the entry's id; 0: they
- * don't. Orders the messages of a topic. */
+/* When the message came, unix µs, from the headers: X-Mqtt-Received-At, else the entry's id; 0: unknown. Orders the
+ * messages of a topic. */
 int64_t failed_came_us(struct bytes headers, struct arena *arena);
 
 #endif

@@ -13,7 +13,8 @@
 #include "common/base/error.h"
 #include "common/wire/json.h"
 
-/* Lists and objects within each other in a member of an answer: a document that was given, and as many levels again. */
+/* The most nested lists and objects in a member of an answer: twice the depth of a document that the handler is
+ * given. */
 #define HANDLER_DEPTH_MAX JSON_DEPTH_LIMIT
 /* A line of 16 MB could name over a million, each of eight times its length in memory. */
 #define HANDLER_UPDATES_MAX 10000
@@ -28,20 +29,20 @@ struct handler_message {
     int64_t attempt;
 };
 
-/* Appends the line to `out`. arena: for what is needed meanwhile. */
+/* Appends the line to `out`. arena: scratch memory. */
 void handler_line_write(struct buf *out, const struct handler_message *message,
                         struct arena *arena);
 
-/* What an update says itself; the rest is as the route has it. */
+/* The members of an update that the answer gives; the route has the others. */
 struct handler_update {
     struct bytes *topics; /* the update's topic and its alternates */
     size_t topics_len;    /* 0: none given */
     struct bytes data;
     bool has_private;
     bool is_private;
-    struct bytes type; /* empty: none given; likewise: */
-    struct bytes retry;
-    struct bytes id;
+    struct bytes type;  /* empty: not given */
+    struct bytes retry; /* empty: not given */
+    struct bytes id;    /* empty: not given */
 };
 
 enum handler_line_kind { HANDLER_READY, HANDLER_UPDATES, HANDLER_ERROR };
@@ -56,9 +57,9 @@ struct handler_line {
     bool wants_text; /* of HANDLER_READY */
 };
 
-/* Reads one line without its end; each \r in it becomes a space. What is filled points into the line or into the
- * arena. -ERR_FORMAT: err says what is wrong. line->id is then that of the message which it answers, or empty where that
- * can't be told. Free line in any case. */
+/* Reads one line without its line end; each \r in it becomes a space. The bytes point into the text or the arena.
+ * -ERR_FORMAT: err says what is wrong, and line->id is the id of the message that was answered, or empty if unknown.
+ * Free line in any case. */
 MUST_CHECK int handler_line_read(struct handler_line *line, char *text, size_t len,
                                  struct arena *arena, struct error *err);
 void handler_line_free(struct handler_line *line);

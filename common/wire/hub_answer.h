@@ -1,16 +1,16 @@
-/* What an answer of the Mercure hub says: its status, and the beginning of its body. It alone blames no update:
- * worker/suspicion.h does, by contrast. Pure; each row of the table in hub_answer.c has a test. */
+/* Classifies an answer of the Mercure hub by its status and the beginning of its body. One answer does not tell whether
+ * the update is to blame: see worker/suspicion.h. Pure; each row of the table in hub_answer.c has a test. */
 #ifndef COMMON_WIRE_HUB_ANSWER_H
 #define COMMON_WIRE_HUB_ANSWER_H
 
 #include "common/base/bytes.h"
 
 enum hub_outcome {
-    HUB_PASSED,       /* 200 with our id */
-    HUB_FAILED,       /* no answer, a server's failure, or the answer of something that is no hub */
-    HUB_LIMITED,      /* 429, 503: too many at once */
-    HUB_REFUSED,      /* 400, 403, 413: this update, or all of them */
-    HUB_UNAUTHORIZED, /* 401: the token is not for this topic, or for none */
+    HUB_PASSED,  /* 200 with our id */
+    HUB_FAILED,  /* no answer, a server's failure, or the answer of another server than a hub */
+    HUB_LIMITED, /* 429, 503: too many requests */
+    HUB_REFUSED, /* 400, 403, 413: this update is refused, or every update */
+    HUB_UNAUTHORIZED, /* 401: the token does not allow this topic, or any */
 };
 
 struct hub_answer {
@@ -22,8 +22,8 @@ struct hub_answer {
  * update's id, byte for byte. */
 struct hub_answer hub_answer_read(long status, bool id_matches);
 
-/* The beginning of an answer that was not what it should be, for people: proxies say in it what is wrong.
- * Some echo the request; what has a token in it is not shown. */
+/* The beginning of an unexpected answer, for people: a proxy's answer says what is wrong. Some proxies echo the
+ * request: an answer that may hold the token is not shown. */
 #define HUB_ANSWER_EXCERPT_SIZE 96
 
 struct hub_answer_excerpt {

@@ -5,7 +5,7 @@
 
 #include "common/base/bytes.h"
 
-/* No spool gets so far: a mark above it is damaged. */
+/* No spool reaches this sequence: a mark above it is damaged. */
 #define MARK_SEQUENCE_MAX (UINT64_C(1) << 62)
 
 struct mark {
@@ -13,7 +13,7 @@ struct mark {
     uint64_t sequence;
 };
 
-/* False, and a mark of zeros, if it is none. */
+/* False, with a mark of zeros, if the text is no mark. */
 bool mark_parse(struct bytes text, struct mark *mark);
 
 #endif

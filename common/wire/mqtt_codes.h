@@ -1,5 +1,5 @@
-/* What a broker's code says, in words: CONNACK, SUBACK and DISCONNECT. MQTT 3.1.1, section 3.2.2.3; MQTT
- * 5, section 2.4. version: 5 or 4 (which is 3.1.1). */
+/* Texts for a broker's reason codes: CONNACK, SUBACK and DISCONNECT. MQTT 3.1.1, section 3.2.2.3; MQTT 5, section 2.4.
+ * version: 5 or 4 (which is 3.1.1). */
 #ifndef COMMON_WIRE_MQTT_CODES_H
 #define COMMON_WIRE_MQTT_CODES_H
 

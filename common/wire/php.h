@@ -3,12 +3,11 @@
  *     N;  b:1;  i:-5;  d:0.5;  s:5:"topic";  a:1:{<key><value>}  O:3:"Foo":1:{<key><value>}
  *     E:7:"Foo:Bar";  C:3:"Foo":2:{..}  r:4;  R:4;
  *
- * r:N; (an object seen before) and R:N; (a PHP reference) count values from 1 at the outermost: every
- * value counts but keys and R: itself. What is inside C:'s braces is the class's own business.
+ * r:N; (an object seen before) and R:N; (a PHP reference) count values from 1, the outermost: every value counts but
+ * keys and R: itself. The bytes inside C:'s braces have the class's own format.
  * Source: php-src ext/standard/var.c (php_add_var_hash) and var_unserializer.re.
  *
- * All input is taken for hostile: lengths are checked against what is there, depth is limited, nothing
- * recurses. Pure. */
+ * Input may be hostile: lengths are checked against the text, depth is limited, nothing recurses. Pure. */
 #ifndef COMMON_WIRE_PHP_H
 #define COMMON_WIRE_PHP_H
 
@@ -57,16 +56,16 @@ struct php_references {
 struct php_reader {
     struct bytes text;
     size_t at;
-    uint64_t values;                   /* read so far */
-    bool custom;                       /* a C: was among them */
-    bool custom_references;            /* and what is in it looks as if it had r: or R: */
+    uint64_t values;                   /* values read so far */
+    bool custom;                       /* a C: was read */
+    bool custom_references;            /* a C: was read whose content looks like it has r: or R: */
     struct php_references *references; /* NULL: not collected */
-    uint64_t sought;                   /* the value of this number is looked for */
-    size_t sought_at;                  /* where it begins, once it was read */
+    uint64_t sought;                   /* the number of a value to be found */
+    size_t sought_at;                  /* where that value begins, once it was read */
 };
 
-/* Each returns 0 or -ERR_FORMAT. php_read reads a scalar whole, of an array or object what stands in
- * front of the first key. A key is a PHP_STRING or PHP_INT and counts as no value. */
+/* Each returns 0 or -ERR_FORMAT. php_read reads a whole scalar; of an array or object it reads the part before the
+ * first key. A key is a PHP_STRING or PHP_INT and does not count as a value. */
 MUST_CHECK int php_read(struct php_reader *reader, struct php_value *value);
 MUST_CHECK int php_read_key(struct php_reader *reader, struct php_value *key);
 MUST_CHECK int php_read_end(struct php_reader *reader);
@@ -75,16 +74,16 @@ MUST_CHECK int php_skip(struct php_reader *reader); /* one value, whole */
 MUST_CHECK int php_skip_rest(struct php_reader *reader, const struct php_value *value);
 bool php_at_end(const struct php_reader *reader);
 
-/* Reads the value that `reference` (r: or R:) names, as php_read does, and leaves *target behind it. reader: as it
- * was when the reference had been read. One pass over the text in front of the reference and what encloses it;
- * only one step is followed, for serialize() names values, never references: a value that is a reference itself is
- * refused, and so is one that can't be counted to because a C: stands in front of it. */
+/* Reads the value that `reference` (r: or R:) names, as php_read does, and leaves *target behind it. reader: its state
+ * after the reference was read. Takes one pass over the text before the reference and the values that enclose it.
+ * Refuses a value that is a reference itself: serialize() names values, never references. Also refuses a value behind
+ * a C:, since its number can't be counted. */
 MUST_CHECK int php_follow(const struct php_reader *reader, const struct php_value *reference,
                           struct php_reader *target, struct php_value *value);
 
 void php_references_free(struct php_references *references);
 
-/* A property's name without what its visibility puts in front: `topic` of "\0*\0topic". */
+/* A property's name without the prefix of its visibility: `topic` of "\0*\0topic". */
 struct bytes php_property_name(struct bytes key);
 
 void php_write_string(struct buf *out, struct bytes text); /* s:5:"topic"; */

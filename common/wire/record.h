@@ -1,9 +1,8 @@
-/* One record of the spool as bytes: head, topic, payload, padding to 8; and all those of a segment. Pure; the layout is
- * in docs/SPOOL.md, section "Record".
+/* One record of the spool as bytes (head, topic, payload, padding to 8), and the scan of a segment's records. Pure; the
+ * layout is in docs/SPOOL.md, section "Record".
  *
- * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number), so that
- * neither an old record in a recycled segment nor a payload that imitates a record is ever taken for
- * one. */
+ * Both checksums are CRC-32C that begin with the segment's seed (spool id, run, segment number). So neither an old
+ * record in a recycled segment nor a payload that imitates a record counts as a record. */
 #ifndef COMMON_WIRE_RECORD_H
 #define COMMON_WIRE_RECORD_H
 
@@ -19,41 +18,41 @@
 enum record_type {
     RECORD_MESSAGE = 1,
     RECORD_RELEASE = 2,     /* QoS 2: the packet id is free again */
-    RECORD_NEW_SESSION = 3, /* what was received before it can't come again */
+    RECORD_NEW_SESSION = 3, /* earlier messages can't come again */
 };
 
 /* The payload of an oversized message's record: length and CRC of its fingerprint (consumer/spool/recent.c). */
 #define RECORD_OVERSIZED_SIZE 8
 
 struct record {
-    int type;            /* enum record_type, or one that a later version added: skipped */
-    uint64_t sequence;   /* all but messages: of the next message */
+    int type;            /* enum record_type; a type of a later version is skipped */
+    uint64_t sequence;   /* of the message; in other records of the next message */
     int64_t received_us; /* wall */
     int qos;
     bool retained;
     uint16_t packet_id;
     bool oversized;
-    uint32_t repeats; /* so many sequences before it is the same message; 0: it is new */
+    uint32_t repeats; /* it repeats the message that many sequences before; 0: it is new */
     struct bytes topic;
     struct bytes payload;
 };
 
-/* Of a message's record. */
+/* The size of a message's record. */
 uint64_t record_size_of(size_t topic_len, size_t payload_len);
 
-/* What every checksum of a segment begins with. */
+/* The seed of all checksums of a segment. */
 uint32_t record_seed(const unsigned char spool_id[16], uint64_t run, uint64_t segment);
 
-/* Its length in the segment, padding included. */
+/* The record's size in the segment, padding included. */
 uint64_t record_size(const struct record *record);
 
-/* The parts of a record, one behind the other in the file; they point into head and into what the record points to. */
+/* The parts of a record, in the file's order. They point into head and into the record's topic and payload. */
 void record_parts(const struct record *record, uint32_t seed, char head[RECORD_HEAD_SIZE],
                   struct bytes parts[RECORD_PARTS]);
 
 enum record_verdict {
     RECORD_GOOD,
-    RECORD_CUT, /* the head is good or not all there: *size bytes are needed to say more */
+    RECORD_CUT, /* the record is incomplete: *size bytes are needed to decide */
     RECORD_BAD,
 };
 
@@ -67,24 +66,24 @@ enum record_verdict record_read(struct record *record, uint64_t *size, struct by
 size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowest,
                    uint64_t highest);
 
-/* What a segment's file holds: each record in turn, and each hole. Bounded by the file: a good record has the segment's
+/* Scans a segment's file: gives each record in turn, and each damaged stretch. A good record is known by the segment's
  * checksums, whatever the bytes beside it are.
  *
  *     record_scan_begin(&scan, &header, data);
  *     while ((found = record_scan_next(&scan, &item)) != RECORD_SCAN_END) ...
  *
- * The rules are those of docs/SPOOL.md, section "Recovery": bad bytes that a good record follows are damage, those that
- * none follows are the end. */
+ * The rules are those of docs/SPOOL.md, section "Recovery": bad bytes before a good record are damage, bad bytes behind
+ * the last good record are the end. */
 struct record_scan {
     struct bytes data; /* of the file, header included */
     uint32_t seed;
     uint64_t first_sequence;
-    uint64_t next_sequence; /* above the last message */
-    uint64_t highest;       /* that there is room for */
-    size_t at;              /* behind the last record */
+    uint64_t next_sequence; /* one above the last message's */
+    uint64_t highest;       /* the highest sequence that the file has room for */
+    size_t at;              /* offset behind the last record */
     uint64_t messages;
-    uint64_t missing; /* that a good record follows */
-    bool torn;        /* at the end: a record was begun there, and is not whole */
+    uint64_t missing; /* messages lost in damage before a good record */
+    bool torn;        /* the file ends in an incomplete record */
 };
 
 enum record_found {

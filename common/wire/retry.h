@@ -1,5 +1,5 @@
-/* A message that is tried again: whether and when, by Symfony's MultiplierRetryStrategy, and the member of the delayed
- * set in which it waits. Pure. */
+/* Retries: whether and when, by Symfony's MultiplierRetryStrategy, and the member of the delayed set in which a message
+ * waits for its retry. Pure. */
 #ifndef COMMON_WIRE_RETRY_H
 #define COMMON_WIRE_RETRY_H
 
@@ -7,8 +7,7 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-/* No wait is longer, whatever the settings say: a century, so that a time of day plus a wait always
- * fits. */
+/* The longest wait, whatever the settings say: a century, so that the time of day plus a wait never overflows. */
 #define RETRY_DELAY_MAX_MS (INT64_C(100) * 366 * 24 * 3600 * 1000)
 
 struct retry_strategy {
@@ -25,9 +24,9 @@ bool retry_is_allowed(const struct retry_strategy *strategy, int64_t retry_count
  * max_delay. `random` is any 64-bit number: the jitter's source. */
 int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_count, uint64_t random);
 
-/* A member of the delayed set `<stream>__queue`: {"body":…,"headers":…,"uniqid":"…"}, bare JSON; its score is the time
- * it falls due, in ms. Source: Symfony's Redis transport, Connection::add. uniqid makes members that are otherwise
- * equal two: any short ASCII text. body and headers as in struct envelope (headers is raw JSON). */
+/* A member of the delayed set `<stream>__queue`: {"body":…,"headers":…,"uniqid":"…"}, bare JSON; its score is the due
+ * time in ms. Source: Symfony's Redis transport, Connection::add. uniqid, any short ASCII text, distinguishes members
+ * that are otherwise equal. body and headers as in struct envelope (headers is raw JSON). */
 MUST_CHECK int retry_member_encode(struct buf *member, struct bytes body, struct bytes headers,
                                    struct bytes uniqid, struct error *err);
 

@@ -12,15 +12,15 @@
 
 struct segment_header {
     unsigned char spool_id[16];
-    unsigned char boot_id[16]; /* of the kernel that ran when it was begun; zeros: not known */
+    unsigned char boot_id[16]; /* of the kernel when the segment was begun; zeros: not known */
     uint64_t run;
     uint64_t number;
     uint64_t first_sequence;    /* sequences in one segment have no gaps */
-    uint64_t previous_sequence; /* of the last record before it */
-    uint64_t records_before;    /* stored in this spool before this segment, since it exists */
-    uint64_t bytes_before;      /* likewise */
-    uint64_t branch;            /* where a copy of a spool began to go its own way; 0: it has not */
-    bool damaged;               /* damage was found in it: the file is kept when it is freed */
+    uint64_t previous_sequence; /* of the last record before this segment */
+    uint64_t records_before;    /* records stored before this segment, since the spool exists */
+    uint64_t bytes_before;      /* bytes of these records */
+    uint64_t branch; /* sequence at which a copied spool got a mark of its own; 0: never */
+    bool damaged;    /* damage was found: the file is kept when the segment is freed */
     char destination[SEGMENT_TEXT_MAX + 1]; /* "": the header can't be read */
 };
 

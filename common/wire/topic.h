@@ -1,4 +1,4 @@
-/* MQTT topics: their filters, the texts that they fill, and which of many filters takes one. MQTT 5 and 3.1.1,
+/* MQTT topics: filters, templates that a topic fills, and finding the filter for a topic among many. MQTT 5 and 3.1.1,
  * section 4.7. Pure; topic_trie_find uses memory of the trie: one thread. */
 #ifndef COMMON_WIRE_TOPIC_H
 #define COMMON_WIRE_TOPIC_H
@@ -18,26 +18,26 @@ bool topic_filter_covers(struct bytes a, struct bytes b);
 /* There is a topic that both match. */
 bool topic_filter_overlaps(struct bytes a, struct bytes b);
 
-/* Who has subscribed to a has all that b would bring: a covers b, has at least its QoS, and is of the same share,
- * or both of none. */
+/* A subscription to a brings all that one to b would: a covers b, has at least the QoS of b, and both have one share
+ * name or none. */
 bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos);
 
-/* How many `+` and `#` it has. */
+/* The number of `+` and `#` in the filter. */
 unsigned topic_filter_wildcards(struct bytes filter);
 
-/* A list as [mqtt] topics has it: "a/#, b/+@0 c": separated by commas or white space, an `@0`, `@1` or
- * `@2` behind a filter is its own QoS. Call until it returns 0; 1: one more; negative: what is wrong. */
+/* Takes the next filter of a list in the form of [mqtt] topics, "a/#, b/+@0 c": separated by commas or white space,
+ * with an optional QoS, `@0`, `@1` or `@2`. Call until it returns 0; 1: a filter; negative: err says what is wrong. */
 MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos,
                                  int default_qos, struct error *err);
 
 /* A text with placeholders that a topic fills:
  *
  *   {topic}                the whole topic
- *   {1} {2} …              what the first, second, … wildcard of the filter took; of a `#` all levels, maybe none
+ *   {1} {2} …              the level that the first, second, … wildcard matched; for `#` all its levels, maybe none
  *   {level:2} {level:-1}   the second level, the last one; empty where the topic has no such level
  *   {{                     a brace
  *
- * `:uri` behind any of them, {1:uri}, encodes it for a URI: all but letters, digits, `-._~` and `/`. */
+ * `:uri` in a placeholder, {1:uri}, encodes the value for a URI: all but letters, digits, `-._~` and `/`. */
 struct topic_template;
 
 /* uri: as if `:uri` stood in every placeholder. The text is copied. -ERR_FORMAT names the place and what may stand
@@ -46,15 +46,15 @@ MUST_CHECK int topic_template_new(struct topic_template **template, struct bytes
                                   struct error *err);
 void topic_template_free(struct topic_template *template); /* NULL is allowed */
 
-/* The largest N of its {N}, 0 if it has none: each filter that it is used with needs so many wildcards. */
+/* The largest N of the template's {N}, or 0: filters that it is used with need so many wildcards. */
 unsigned topic_template_wildcards(const struct topic_template *template);
 
 /* Appends the text for a topic that `filter` matches. */
 void topic_template_expand(const struct topic_template *template, struct bytes topic,
                            struct bytes filter, struct buf *out);
 
-/* Which of many filters takes a topic: the one that was added first. The cost grows with the levels of the topic, not
- * with the number of filters. */
+/* Finds the filter that matches a topic, and that was added first, among many. The cost grows with the levels of the
+ * topic, not with the number of filters. */
 struct topic_trie;
 
 #define TOPIC_TRIE_NONE UINT32_MAX

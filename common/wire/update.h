@@ -1,4 +1,4 @@
-/* What is published: the message document, and the Mercure publish form. Pure.
+/* The message document, and the Mercure publish form of an update. Pure.
  * Source: DESIGN "what the handler publishes" is restated in docs/ARCHITECTURE.md; the form is Mercure's
  * (spec, section "Publication"), encoded as PHP's urlencode does it, in Symfony's field order. */
 #ifndef COMMON_WIRE_UPDATE_H
@@ -7,21 +7,21 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-/* {"id":"…","topic":"…","payload":…,"receivedAt":"…Z"}: payload as the JSON bytes it is when that is
- * strictly valid JSON, else a string when it is UTF-8, else base64 with "encoding":"base64". A topic
- * that is not UTF-8 has U+FFFD in place of each bad byte. received_us 0: no receivedAt.
- * CR and LF that stand as white space in a JSON payload become spaces: SSE would split the line. */
+/* {"id":"…","topic":"…","payload":…,"receivedAt":"…Z"}. A strictly valid JSON payload is written unchanged, but
+ * CR and LF in its white space become spaces, since SSE would split the line. Other UTF-8 becomes a string, and other
+ * bytes base64 with "encoding":"base64". In a topic that is not UTF-8 each bad byte becomes U+FFFD. received_us 0: no
+ * receivedAt. */
 void update_document(struct buf *out, struct bytes id, struct bytes topic, struct bytes payload,
                      int64_t received_us);
 
-/* The same, but a payload that is JSON is a string too: its very bytes. */
+/* As update_document, but the payload is always a string, also if it is JSON. */
 void update_text_document(struct buf *out, struct bytes id, struct bytes topic,
                           struct bytes payload, int64_t received_us);
 
 /* Empty (len 0) type and retry are left out; data is always sent. */
 struct update {
     struct bytes topic;
-    const struct bytes *alternates; /* further topics, under which it is received as well */
+    const struct bytes *alternates; /* further topics of the update */
     size_t alternates_len;
     struct bytes data;
     bool private_update;
@@ -39,12 +39,12 @@ void update_urlencode(struct buf *out, struct bytes text);
 /* topic_encoding = uri: percent-encodes all but unreserved characters and `/`. */
 void update_encode_topic(struct buf *out, struct bytes topic);
 
-/* Would the hub refuse it whoever asks? (400, 403: see hub_answer.h.) Cheaper than asking:
- * CR, LF or NUL in id or type, a topic or alternate that holds /.well-known/mercure, an empty topic, a form of more
- * than 10 MiB - 1, which is counted and not made. -ERR_REFUSED with the reason. */
+/* Finds updates that every hub would refuse (400, 403: see hub_answer.h), without asking one: CR, LF or NUL in id or
+ * type, a topic or alternate that holds /.well-known/mercure, an empty topic, a form of more than 10 MiB - 1. The
+ * form's length is counted without making it. -ERR_REFUSED with the reason. */
 MUST_CHECK int update_check(const struct update *update, struct error *err);
 
-/* The same of its length alone, before there is a document: no form is shorter than what it is made of. */
+/* Checks the length only, before a document is made: a form is never shorter than topic and payload. */
 MUST_CHECK int update_check_size(struct bytes topic, struct bytes payload, struct error *err);
 
 #endif
