@@ -31,7 +31,7 @@ struct checking {
     settings_fault(&(checking)->report->warnings, (checking)->settings, &(checking)->view,         \
                    __VA_ARGS__)
 
-/* A fault in the words of the room that found it, which names section and key itself. */
+/* Adds a fault whose text names section and key already. */
 static void fault_named(const struct checking *checking, const char *key, const struct error *err)
 {
     struct buf *faults = &checking->report->faults;
@@ -47,7 +47,7 @@ static void check_file(const struct checking *checking, const char *key, const c
         WARN(checking, key, "%s: %s", path, strerror(errno));
 }
 
-/* Of two filters that overlap in part the broker sends both a copy: tells each such filter behind this one. */
+/* Warns about each later filter that overlaps this one in part: the broker sends a copy for both. */
 static void check_partial_overlap(const struct checking *checking, const struct settings_mqtt *mqtt,
                                   struct bytes filter, int qos, struct bytes rest)
 {
@@ -121,7 +121,7 @@ static void check_mqtt(const struct checking *checking)
     }
 }
 
-/* One shared subscription: each message goes to one of the two. */
+/* True if both are filters of one share: each message then goes to one of the two. */
 static bool is_same_share(struct bytes filter, struct bytes other)
 {
     return bytes_starts_with(filter, BYTES("$share/")) && bytes_equal(filter, other);
@@ -170,7 +170,7 @@ static void check_overlap(const struct checking *checking)
     }
 }
 
-/* A filter of the route that takes all that this filter takes; BYTES_NONE if it has none. */
+/* A filter of the route that covers this filter; BYTES_NONE if it has none. */
 static struct bytes find_cover(const struct settings_route *route, struct bytes filter)
 {
     struct bytes list = bytes_of(route->match), candidate;
@@ -473,7 +473,7 @@ static void try_hub(const struct settings_mercure *mercure, struct check_servers
     buf_free(&address);
 }
 
-/* The hub before the brokers: libcurl heeds http_proxy, which check_broker takes away. */
+/* The hub is tried before the brokers: libcurl uses http_proxy, which check_broker removes from the environment. */
 static void try_servers(const struct settings *settings, struct check_servers *servers)
 {
     signal(SIGPIPE, SIG_IGN); /* a server that hangs up */

@@ -266,7 +266,7 @@ struct login_answer {
     int code;
 };
 
-/* The thread's until it is done, so nothing in it is the settings'. */
+/* Only the thread uses this until it is done. All texts are copies, since the settings may be freed before. */
 struct login {
     char *uri;
     char *client_id;
@@ -487,7 +487,7 @@ static void say_no_answer(struct checking *checking, const char *what)
     free(text);
 }
 
-/* The library has no reason to tell: it is looked for on a connection of our own. */
+/* Finds the reason on a connection of our own, since the library does not give it. */
 static void explain(struct checking *checking, enum login_result result)
 {
     const struct broker_address *address = &checking->address;
@@ -584,7 +584,7 @@ static void log_in(struct checking *checking)
     check_broker_client_id(mqtt->client_id, sys_random_u64(), client_id);
     struct login_answer answer = send_connect(mqtt, uri, client_id, version, CHECK_TIMEOUT_MS);
     if (five && (is_bad_version(&answer) || answer.result == LOGIN_ENDED)) {
-        /* Some refuse MQTT 5 by hanging up. */
+        /* Some brokers refuse MQTT 5 by closing the connection. */
         version = 4;
         answer = send_connect(mqtt, uri, client_id, version, CHECK_TIMEOUT_MS);
     }

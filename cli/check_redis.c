@@ -31,7 +31,7 @@ enum outcome {
     FAILS, /* as it must without such a group or id: that has been allowed. Or it passes */
 };
 
-/* In words: KEY is the key, RANDOM a name that nobody has. */
+/* In the commands KEY stands for the key, and RANDOM for a name that does not exist. */
 static const struct attempt {
     enum which_key key;
     int wanted_by; /* of enum wanted_by */
@@ -114,7 +114,7 @@ static void fail(struct trial *trial, struct bytes no)
     free(mend);
 }
 
-/* An answer, or NULL with the server's words. */
+/* An answer, or NULL with the server's error text. */
 static redisReply *call(struct trial *trial, const struct bytes *words, size_t count,
                         struct bytes *no, struct error *err)
 {
@@ -130,7 +130,7 @@ static bool has(struct bytes text, const char *part)
     return memmem(text.data, text.len, part, strlen(part)) != NULL;
 }
 
-/* No connection, or none that may be used: AUTH or SELECT said no. */
+/* Reports that there is no connection, or that AUTH or SELECT was refused. */
 static void say_closed(struct trial *trial, struct bytes no)
 {
     fail(trial, no);
@@ -142,7 +142,7 @@ static void say_closed(struct trial *trial, struct bytes no)
     }
 }
 
-/* A key may hold something else: that is said once for each. */
+/* Reports a key of another type, once for each key. */
 static void say_wrong_type(struct trial *trial, enum which_key key)
 {
     const struct bytes words[] = {BYTES("TYPE"), bytes_of(trial->key[key])};
@@ -163,7 +163,7 @@ static void say_wrong_type(struct trial *trial, enum which_key key)
     free(mend);
 }
 
-/* False if there is no use in going on. */
+/* False if further commands would fail too. */
 static bool judge(struct trial *trial, size_t i, struct bytes no)
 {
     enum which_key key = ATTEMPTS[i].key;
@@ -270,7 +270,7 @@ static void name_command(struct buf *out, const char *rule)
     buf_free(&name);
 }
 
-/* Each rule once: some are tried twice. */
+/* True for the first attempt of a rule: some rules are tried twice. */
 static bool is_first(const struct trial *trial, size_t i)
 {
     for (size_t j = 0; j < i; j++)
@@ -296,7 +296,7 @@ static size_t say_commands(const struct trial *trial, struct buf *commands, stru
     return count;
 }
 
-/* What is forbidden, and the rule for it. A key that no allowed command has used may be forbidden as well. */
+/* Reports what is forbidden, and the missing rules. A key that no allowed command has used may be forbidden too. */
 static void say_forbidden(struct trial *trial)
 {
     const char *user = user_of(trial);
@@ -349,7 +349,7 @@ static void read_setting(struct trial *trial, const char *name, const char *line
     redis_reply_free(reply);
 }
 
-/* What the promise depends on. */
+/* Reads the server's settings on which the delivery guarantee depends. */
 static void read_settings(struct trial *trial)
 {
     struct buf policy = {0}, appendonly = {0};
@@ -420,7 +420,7 @@ static bool is_at(const struct dsn_redis *dsn, int64_t database, struct bytes st
     return dsn->dbindex == database && bytes_equal_text(stream, dsn->stream);
 }
 
-/* One that the settings name, on whatever server. */
+/* True if the settings name this stream, on any server. */
 static bool is_configured(const struct search *search, struct bytes stream)
 {
     const struct settings *settings = search->settings;

@@ -168,7 +168,7 @@ const struct command_line_option *cli_general_options(const struct verb *verb)
     return !verb ? BEFORE_VERB : verb->json ? BEHIND_VERB : BEHIND_VERB + 1;
 }
 
-/* What the command line says beside what cli holds. */
+/* The parts of the command line that are not in struct cli. */
 struct line {
     struct cli *cli;
     int *count;
@@ -253,7 +253,7 @@ static bool take_option(struct line *line, const struct command_line_reader *rea
     return true;
 }
 
-/* What stands before the verb, and the verb; false: wrong, said. */
+/* Reads the options before the verb, and the verb; false: an error was printed. */
 static bool read_verb(struct line *line, struct command_line_reader *reader)
 {
     enum command_line_step took;
@@ -269,7 +269,7 @@ static bool read_verb(struct line *line, struct command_line_reader *reader)
     return line->cli->verb != NULL;
 }
 
-/* What stands behind it. */
+/* Reads the options and arguments behind the verb. */
 static bool read_words(struct line *line, struct command_line_reader *reader)
 {
     enum command_line_step took;
@@ -315,7 +315,7 @@ static int print_help(const struct line *line)
     return cli_print_free(&out);
 }
 
-/* What the action's row says. */
+/* Checks options and arguments by the action's row. */
 static bool fits_action(const struct cli *cli, int count, char **words)
 {
     const struct verb *verb = cli->verb;
@@ -340,7 +340,7 @@ static bool fits_action(const struct cli *cli, int count, char **words)
     return true;
 }
 
-/* What the verb's row says about what was given. */
+/* Checks options and arguments by the verb's row. */
 static bool fits_verb(const struct cli *cli, int count, char **words)
 {
     const struct verb *verb = cli->verb;

@@ -51,7 +51,7 @@ static bool may_listen_there(const char *path, const struct ucred *peer)
     return may;
 }
 
-/* Whoever made the folder first could listen there, and be believed. */
+/* Checks the user that listens: whoever made the socket's folder first could listen there instead of the bridge. */
 static int check_listener(int fd, const char *path, struct error *err)
 {
     struct ucred peer;
@@ -133,7 +133,7 @@ static int send_request(int fd, const cJSON *request, struct error *err)
     return result;
 }
 
-/* A long answer, which came as a descriptor of memory. */
+/* Reads a long answer, which came as a descriptor of memory. */
 static int read_memory(int memory, struct buf *out, struct error *err)
 {
     struct stat info;
@@ -240,7 +240,7 @@ static int failure_code(const struct cli *cli, const struct error *err, const cJ
     return err->code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
 }
 
-/* Those that change something are answered when it is done, which the supervisor bounds. */
+/* Verbs that change something are answered when the change is done; the supervisor limits that time. */
 static int patience_for(const struct verb *verb)
 {
     static const char *const CHANGES[] = {"start", "stop",   "shutdown", "restart",

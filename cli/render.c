@@ -206,7 +206,7 @@ static void append_broker(struct buf *out, const cJSON *status)
     buf_append_text(out, connected > 0 ? "connected" : "not connected");
 }
 
-/* Why it is not ok is among the reasons. */
+/* A word for the hub's state; the reasons say why it is not ok. */
 static const char *hub_word(const cJSON *status)
 {
     double age_ms = control_client_number(status, "asked_ms_ago");
@@ -373,7 +373,7 @@ static int compare(const cJSON *a, const cJSON *b, const char *member)
     return (left < right) - (left > right);
 }
 
-/* By insertion: those that are alike keep their order, and there are few. */
+/* Insertion sort: it is stable, and there are few processes. */
 bool render_sort(cJSON *status, char key, bool reverse)
 {
     cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");

@@ -134,7 +134,7 @@ static int read_spool(struct spool_files *files, const char *path, const char *n
     }
     files->path = xstrdup(path);
     files->name = xstrdup(name);
-    /* Before the segments: it may be behind them, and is never ahead. */
+    /* The mark is read before the segments, so that it is never ahead of them. */
     read_mark(files);
     while ((entry = readdir(listing)) != NULL)
         read_entry(files, entry->d_name);
@@ -159,7 +159,7 @@ static bool is_spool(const struct spool_files *files)
     return files->len > 0 || files->spare_bytes > 0 || files->has_mark;
 }
 
-/* A segment that is freed is used again, under another name and number. */
+/* True if the file is still this segment: a freed one is used again, under another name and number. */
 static bool is_still(const struct spool_files *files, const struct spool_segment *segment, int fd)
 {
     struct segment_header header = {0};

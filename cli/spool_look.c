@@ -59,7 +59,7 @@ static void count_record(struct segment_summary *summary, const struct spool_fil
         summary->first_unsent_us = record->received_us;
 }
 
-/* What the headers tell counts where only the first record was read. */
+/* Counts by the headers, for a segment of which only the first record was read. */
 static void count_by_headers(struct segment_summary *summary, const struct spool_files *files,
                              size_t index, uint64_t messages)
 {
@@ -74,7 +74,7 @@ static void count_by_headers(struct segment_summary *summary, const struct spool
     summary->unsent_bytes = unsent ? bytes : 0;
 }
 
-/* Its first `limit` bytes; false if they can't be read. */
+/* Counts the records in the segment's first `limit` bytes; false if they can't be read. */
 static bool count_records(struct segment_summary *summary, const struct spool_files *files,
                           size_t index, uint64_t limit)
 {
@@ -358,7 +358,7 @@ static void note(struct damages *damages, const char *file, uint64_t offset, uin
     add_damage(damages, damage);
 }
 
-/* Messages of which the headers tell, and which the scan has not met. */
+/* The number of messages that the headers count and the scan has not found. */
 static uint64_t missing_at_end(const struct spool_files *files, size_t index,
                                const struct record_scan *scan)
 {
@@ -439,7 +439,7 @@ static void verify_segment(struct damages *damages, const struct spool_files *fi
     buf_free(&data);
 }
 
-/* A segment that is not there, by the numbers and by what the headers say of the messages before. */
+/* Finds a missing segment, by the numbers and by the headers' counts of earlier messages. */
 static void verify_neighbours(struct damages *damages, const struct spool_files *files,
                               size_t index)
 {
@@ -581,7 +581,7 @@ static void append_id(struct buf *out, const struct segment_header *header,
     buf_printf(out, "%s-%" PRIu64, id, record->sequence - record->repeats);
 }
 
-/* The message document with what the spool knows besides. */
+/* The message document, with the record's other members. */
 static void dump_json(struct dump *dump, const struct spool_files *files,
                       const struct spool_segment *segment, const struct record *record)
 {
@@ -644,7 +644,7 @@ static void dump_record(struct dump *dump, const struct spool_files *files,
         dump->printed = cli_print(&dump->out) && dump->printed;
 }
 
-/* What can't be read is told, and the rest dumped. */
+/* Reports what can't be read, and dumps the rest. */
 static void dump_segment(struct dump *dump, const struct spool_files *files, size_t index)
 {
     const struct spool_segment *segment = &files->segments[index];

@@ -143,7 +143,7 @@ static bool has_item(const struct action *action, struct bytes id)
     return false;
 }
 
-/* Every id that was given is there, or nothing is done. */
+/* Checks that all given ids exist; else nothing is done. */
 static int check_ids(const struct action *action)
 {
     const struct failed_wanted *wanted = action->wanted;
@@ -208,7 +208,7 @@ static void item_fail(struct action *action, struct item *item, const char *text
     tell_error(action, item->id, text);
 }
 
-/* A server fails, which would be the same for all that are left. */
+/* Stops after a server's failure, which would concern all messages that are left. */
 static void stop(struct action *action, const char *text)
 {
     char *clean = cli_printable(bytes_of(text), 500);
@@ -397,7 +397,7 @@ static void stop_sending(struct action *action, const struct redriver_answer *an
     stop(action, text);
 }
 
-/* In the items' order: nothing goes before what was refused. */
+/* Sends in the items' order: no message overtakes one that was refused. */
 static void send_batch(struct action *action)
 {
     for (size_t i = action->batch; i < action->batch_end; i++) {
@@ -425,7 +425,7 @@ static void send_batch(struct action *action)
     }
 }
 
-/* What was sent goes, the rest is free again. */
+/* Removes the messages that were sent, and unlocks the others. */
 static void settle_batch(struct action *action)
 {
     struct bytes ids[BATCH_MOST];
@@ -507,7 +507,7 @@ static void do_batch(struct action *action)
         buf_free(&action->items[i].value);
 }
 
-/* So many a second, from the start on. */
+/* Waits so that not more than --rate messages a second are sent, counted from the start. */
 static void keep_rate(const struct action *action)
 {
     int64_t rate = action->wanted->rate;

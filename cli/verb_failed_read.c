@@ -24,7 +24,7 @@ static struct bytes class_of(const struct failed *failed)
     return failed->class.len > 0 ? failed->class : BYTES("?");
 }
 
-/* What a person is shown of it. */
+/* The error text that is shown. */
 static struct bytes error_of(const struct failed *failed)
 {
     if (failed->error.len > 0)
@@ -267,7 +267,7 @@ static void show_stamp(void *context, const struct failed_stamp *stamp)
     buf_append_char(&showing->stamps, '\n');
 }
 
-/* Lines and tabs are all that a terminal is given beside letters. */
+/* True if the payload may go to a terminal: text without control characters but line ends and tabs. */
 static bool is_text(struct bytes payload)
 {
     if (!bytes_is_utf8(payload))

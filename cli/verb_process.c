@@ -15,7 +15,7 @@
 
 #define SUPERVISOR "mqtt-bridge-supervisor"
 
-/* NULL: there is none. Owned by the caller. */
+/* The path of the supervisor beside this program, to be freed; NULL: there is none. */
 static char *find_beside(void)
 {
     char *folder = file_own_folder();
@@ -28,7 +28,7 @@ static char *find_beside(void)
     return NULL;
 }
 
-/* The supervisor beside this program, so that an unpacked archive runs its own, else the one in PATH. */
+/* Executes the supervisor beside this program, so that an unpacked archive runs its own; else the one in PATH. */
 int verb_run(struct cli *cli, int argc, char **argv)
 {
     char *beside = find_beside();

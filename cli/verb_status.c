@@ -52,7 +52,7 @@ static void take_signals(void)
         sigaction(SIGNALS[i], &action, NULL);
 }
 
-/* Keys come one by one and unseen. */
+/* Sets the terminal so that keys come one by one and are not echoed. */
 static void enter(struct top *top)
 {
     struct termios keys;
@@ -116,7 +116,7 @@ static void draw(const struct top *top, struct buf *text)
     buf_free(&picture);
 }
 
-/* The service may be restarted meanwhile: said, and tried again. */
+/* Shows the status once. If the service can't be asked, shows that: it may be restarting, and is asked again. */
 static void show(const struct top *top, const cJSON *request)
 {
     cJSON *status = NULL;
@@ -140,7 +140,7 @@ static void show(const struct top *top, const cJSON *request)
     cJSON_Delete(status);
 }
 
-/* Until the picture is to be drawn again; false: a person has had enough. */
+/* Waits until the screen is to be drawn again; false: the user quits. */
 static bool wait_for_key(struct top *top)
 {
     struct pollfd input = {.fd = top->keys ? STDIN_FILENO : -1, .events = POLLIN};

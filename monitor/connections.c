@@ -102,7 +102,7 @@ static size_t count_of_address(const struct connections *connections, const stru
     return count;
 }
 
-/* One of the address that has the most connections. */
+/* A connection of the address that has the most connections. */
 static struct connection *find_busiest(struct connections *connections)
 {
     struct connection *busiest = connections->items;

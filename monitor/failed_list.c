@@ -15,7 +15,7 @@
 #define BODY_MOST (256 * 1024) /* of a larger one nothing is shown but what its headers say */
 #define TEXT_MOST 500
 
-/* One reading. While it is under way it is the thread's. */
+/* One reading. While it is under way only the thread uses it. */
 struct job {
     struct failure_admin *admin; /* NULL: the settings are wrong */
     struct error err;
@@ -158,7 +158,7 @@ static void take_answer(struct failed_list *list, int64_t now_ms)
     buf_append(&list->last, buf_bytes(&list->job->json));
 }
 
-/* No thread to be had: the next one who asks tries again. */
+/* Begins to read. If no thread can be started, the next request tries again. */
 static void ask(struct failed_list *list, int64_t now_ms)
 {
     if (list->call != NULL || now_ms - list->asked_ms < FAILED_LIST_FRESH_MS)

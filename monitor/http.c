@@ -23,7 +23,7 @@
 #define REQUEST_SIZE_MAX   ((size_t)16 * 1024) /* memory of a connection: request line and headers */
 #define TOKEN_SIZE_MAX     1024
 
-/* The page talks to this host and to the hub, whose address only the settings know. */
+/* The page connects to this host and to the hub, whose address is in the settings. */
 #define CONTENT_POLICY                                                                             \
     "default-src 'self'; connect-src 'self' http: https:; style-src 'self' 'unsafe-inline'; "      \
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -169,7 +169,7 @@ static const char *argument_of(struct MHD_Connection *connection, const char *na
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
-/* Comparing takes as long for a wrong token as for the right one. */
+/* Compares in constant time, so that the time says nothing about the token. */
 static bool has_token(const struct http *http, struct MHD_Connection *connection)
 {
     static const char SCHEME[] = "Bearer ";
@@ -295,7 +295,7 @@ static void take_last_values(void *context, unsigned status, struct buf body)
     MHD_resume_connection(waiting->connection); /* `answer` is called again */
 }
 
-/* The connection rests until Redis has answered. */
+/* Suspends the connection until Redis has answered. */
 static enum MHD_Result ask_last_values(const struct http *http, struct MHD_Connection *connection,
                                        struct waiting **under_way)
 {

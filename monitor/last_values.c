@@ -68,7 +68,7 @@ static void refuse(last_values_answer *answer, void *context, unsigned status, c
     answer(context, status, body);
 }
 
-/* why NULL: with what was read. */
+/* why NULL: answers with the values that were read. */
 static void finish(struct asker *asker, const char *why)
 {
     struct buf body = {0};
@@ -102,7 +102,7 @@ static void finish_waiting(struct last_values *values, const char *why)
         finish(values->askers, why); // NOLINT(clang-analyzer-unix.Malloc): it is out of the list
 }
 
-/* The connection goes with them: its answers would come too late. */
+/* Closes the connection too: its answers would come too late. */
 static void finish_all(struct last_values *values, const char *why)
 {
     values->connecting = false;
@@ -122,7 +122,7 @@ void last_values_free(struct last_values *values)
     free(values);
 }
 
-/* Whoever can write to Redis may have put in anything. */
+/* Checks a value, since other programs may have written anything into the hash. */
 static bool is_wanted(const struct asker *asker, const struct queue_latest *latest)
 {
     struct bytes document = latest->document;

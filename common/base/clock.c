@@ -76,7 +76,7 @@ static bool take(struct bytes *rest, char c)
     return true;
 }
 
-/* That many digits. */
+/* Takes exactly `count` digits. */
 static bool take_digits(struct bytes *rest, size_t count, int64_t *value)
 {
     uint64_t number;

@@ -25,7 +25,7 @@ static log_taker *taker;                  /* NULL: nobody */
 static void *taker_context;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A file takes every line. The reader of anything else may stand still: the line is lost then, for a log
+/* A write to a file is waited for. A pipe or terminal may have a reader that hangs: the line is then lost, since a log
  * must not stop the service. */
 enum target { TARGET_UNKNOWN, TARGET_FILE, TARGET_STREAM, TARGET_SOCKET };
 static _Atomic enum target target;
@@ -282,7 +282,7 @@ static ssize_t write_stream(int fd, const struct buf *line)
     return write(fd, line->data, line->len);
 }
 
-/* False: the line is lost, since its reader stands still. What else can't be written is not told apart. */
+/* False: the line is lost because the reader hangs. Other errors are ignored. */
 static bool write_line(const struct buf *line)
 {
     enum target kind = target;
@@ -305,7 +305,7 @@ static bool write_line(const struct buf *line)
     return written < 0 && errno != EAGAIN;
 }
 
-/* True if there is none to say, or it has been said. */
+/* Reports lost lines. True if there are none to report, or the report was written. */
 static bool say_dropped(void)
 {
     uint64_t count = atomic_exchange(&dropped, 0);

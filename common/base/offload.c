@@ -43,7 +43,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* The process's signals are its own thread's. Returns an errno. */
+/* Starts a thread that takes no signals of the process. Returns an errno. */
 static int start_thread(struct offload *call)
 {
     pthread_attr_t detached;

@@ -15,7 +15,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* What a test has ordered. Atomic, since the calls come from several threads. */
+/* The failures that a test has set. Atomic, since several threads make the calls. */
 struct fault {
     _Atomic int calls;
     _Atomic int first; /* the call that fails first; 0: none */

@@ -323,7 +323,7 @@ static void apply_ini(struct loading *loading, const struct setting_view *view)
     }
 }
 
-/* A variable goes before the file: that is told where the file says otherwise. */
+/* Sets a value from a variable, which overrides the file; adds a notice if the file has another value. */
 static void set_over_file(struct loading *loading, const struct setting *row,
                           const struct setting_view *view, struct settings_env_value *value)
 {
@@ -428,7 +428,7 @@ static void load_all(struct loading *loading, bool to_publish)
     settings_check(settings, to_publish, &settings->notices, loading->faults);
 }
 
-/* Everybody can read the file, and a secret stands in it. */
+/* Adds a notice if the file holds a secret and everybody can read it. */
 static void note_readable_secrets(struct loading *loading, const char *path)
 {
     struct stat info;

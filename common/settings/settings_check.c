@@ -26,7 +26,7 @@ struct checking {
 #define NOTICE(checking, ...)                                                                      \
     settings_fault((checking)->notices, (checking)->settings, &(checking)->view, __VA_ARGS__)
 
-/* A fault in words that name section and key already. */
+/* Adds a fault whose text names section and key already. */
 static void fault_named(const struct checking *checking, const char *key, const struct error *err)
 {
     settings_fault_place(checking->faults, checking->settings, &checking->view, key);
@@ -244,7 +244,7 @@ static void check_worker(const struct checking *checking)
     check_handler_name(checking, settings->worker.handler);
 }
 
-/* What is failed would be read as new. */
+/* Checks that the failure transport is no transport of workers: failed messages would be read as new ones. */
 static void check_failure_is_apart(const struct checking *checking, const char *dsn)
 {
     for (size_t i = 0; i < checking->settings->transports_len; i++) {
@@ -518,7 +518,7 @@ static void check_supervisor(const struct checking *checking)
         FAULT(checking, "instance", "must be at most 64 letters, digits, `_`, `-` and `.`");
 }
 
-/* Beyond this machine. */
+/* True if other machines can reach the address. */
 static bool is_reached_from_elsewhere(const char *listen)
 {
     struct bytes host, port;

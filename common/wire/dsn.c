@@ -556,7 +556,7 @@ static int check(struct dsn_redis *dsn, struct error *err)
     return result < 0 ? result : check_cluster(dsn, err);
 }
 
-/* "" says the same as not written. */
+/* An empty text counts as not given. */
 static void drop_empty(char **text)
 {
     if (*text != NULL && **text == '\0') {
@@ -638,7 +638,7 @@ static int compare_hosts(const void *one, const void *other)
     return order != 0 ? order : a->port - b->port;
 }
 
-/* Sorted: several in another order are the same place. */
+/* Sorts the hosts: their order does not change the place. */
 static void append_hosts(struct buf *out, const struct dsn_redis *dsn)
 {
     struct dsn_host sorted[DSN_HOSTS_MAX];

@@ -441,7 +441,7 @@ static void write_body(struct buf *body, const struct conversion *conversion,
     }
 }
 
-/* PHP will be able to read it, and it is the same message; else the original stays where it is. */
+/* Decodes the result, to be sure that PHP can read it and that the message has not changed. */
 static int read_back(struct envelope *converted, const struct envelope *envelope, struct bytes body,
                      struct bytes headers, struct arena *arena, struct error *err)
 {

@@ -42,7 +42,7 @@ void handler_line_write(struct buf *out, const struct handler_message *message, 
 
 /* From the handler ------------------------------------------------------------------------------------*/
 
-/* What is wrong with a member, and of which. */
+/* Fills err with what is wrong with which member. */
 static int wrong(struct error *err, const char *key, const char *must)
 {
     return error_set(err, ERR_FORMAT, "`%s` must be %s", key, must);
@@ -68,7 +68,7 @@ static int read_flag(bool *flag, struct bytes raw, const char *key, struct error
     return *flag || bytes_equal_text(raw, "false") ? 0 : wrong(err, key, "true or false");
 }
 
-/* A text, or a list of them with one at the least. */
+/* Reads a text, or a list of texts with one at the least. */
 static int read_topics(struct handler_update *update, struct bytes raw, struct arena *arena,
                        struct error *err)
 {

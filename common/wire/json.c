@@ -55,7 +55,7 @@ static int take_unit(struct cursor *cursor)
     return unit;
 }
 
-/* `uXXXX`, or two of them that are a surrogate pair: the code point, or -1. */
+/* Takes `uXXXX`, or two that are a surrogate pair: the code point, or -1. */
 static int take_code_point(struct cursor *cursor)
 {
     int unit = take_unit(cursor);
@@ -85,7 +85,7 @@ static bool scan_escape(struct cursor *cursor)
     return SHORT_ESCAPE[(unsigned char)*cursor->at++] != 0;
 }
 
-/* Over a string, quotes included. */
+/* Steps over a string, quotes included. */
 static bool scan_string(struct cursor *cursor)
 {
     struct cursor scan = *cursor; /* a copy can stay in registers */
@@ -279,7 +279,7 @@ static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
     return closer == ']' || scan_name(cursor) ? STEP_VALUE : STEP_WRONG;
 }
 
-/* Over one value of any kind. Not recursive: its depth is bounded by `nest`, not by the stack. */
+/* Steps over one value of any kind. Not recursive: the depth is bounded by `nest`, not by the stack. */
 static int scan_value(struct cursor *cursor, size_t depth_max)
 {
     struct nest nest;

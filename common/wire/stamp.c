@@ -90,7 +90,7 @@ static int set_header(struct buf *out, struct bytes headers, const char *name, s
     return 0;
 }
 
-/* The same, but for an empty value. */
+/* Adds a header as set_header does, unless the value is empty. */
 static int add_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
                       struct arena *arena)
 {
@@ -315,7 +315,7 @@ static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_
     if (survey(headers, present, &place, &arena) < 0 ||
         json_object_begin(&object, headers, &arena) < 0)
         goto done;
-    /* The former message id goes and a new one comes at the end. */
+    /* The old message id is removed, and a new one added at the end. */
     present[STAMP_MESSAGE_ID] = false;
     buf_append_char(out, '{');
     if (place == 0)
@@ -434,7 +434,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
     template = envelope_template_new(&plain);
     envelope_encode(template, &message, &entry);
 
-    /* What was just written can be read, or this program is wrong. */
+    /* The envelope was just written here: a failure to decode it is a bug. */
     if (envelope_decode(&envelope, buf_bytes(&entry), &arena, NULL) < 0 ||
         set_header(&marked, envelope.headers, ENVELOPE_HEADER_RAW, form, &arena) < 0)
         abort();
