@@ -374,9 +374,9 @@ static void read_settings(struct trial *trial)
     buf_free(&appendonly);
 }
 
-/* Consumer groups: another one on the stream loses what is acknowledged here, and other streams that have one point
- * to a DSN that lacks what messenger.yaml says (stream, group, dbindex). What the server does not tell is passed
- * over. */
+/* Looks for consumer groups. Another group on our stream loses the entries that we acknowledge. A group on another
+ * stream may mean that our DSN lacks an option of messenger.yaml (stream, group, dbindex). Groups that the server
+ * does not show are ignored. */
 
 struct search {
     struct redis *redis;

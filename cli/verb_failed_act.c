@@ -1,8 +1,8 @@
 /* failed retry and remove.
  *
- * First the ids of what is wanted, with the time at which each message came, are read and sorted: a topic's
- * messages go in their order. Then batch by batch: taken, sent, removed. Sending is guarded by the message's id
- * and time in Redis, so that whoever takes a row whose sender died between the two sends nothing again. */
+ * First the ids and times of the wanted messages are read and sorted, so that a topic's messages are sent in order.
+ * Then they are taken, sent and removed in batches. A guard in Redis, of the message's id and time, prevents a second
+ * sending: a sender may die after sending a message and before removing its row. */
 #include "cli/redriver.h"
 #include "cli/verb_failed.h"
 #include "common/base/alloc.h"

@@ -1,6 +1,5 @@
-/* spool: shows, verifies and dumps what spools hold (spool_look.h); lists, sends again and removes the messages that
- * were too large for a segment or for Redis, each in a file of its own beside the segments. The consumer may run
- * meanwhile or not. */
+/* spool: shows, verifies and dumps spools (spool_look.h). It also lists, sends and removes oversized messages, which
+ * lie in files beside the segments. The consumer may run meanwhile. */
 #include "cli/redriver.h"
 #include "cli/render.h"
 #include "cli/spool_files.h"

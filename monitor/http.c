@@ -353,9 +353,9 @@ static void forget_waiting(struct waiting *waiting)
     free(waiting);
 }
 
-/* Called once for the headers and, where no answer is queued then, for the end of the request, and once more when
- * last values are there; under_way is NULL the first time. An answer that is queued the first time ends the connection
- * with the body unread. */
+/* The library calls this for a request's headers, when *under_way is NULL. If no answer is queued then, it calls
+ * again at the end of the request, and once more when last values have come. An answer that is queued at the first
+ * call ends the connection, with the request's body unread. */
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *upload,
                               size_t *upload_len, void **under_way)

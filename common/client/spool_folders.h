@@ -1,6 +1,6 @@
 /* The folders below <state dir>/spool in which a spool may lie: each client id's folder, and those for each destination
- * in it. (A spool directly in a client id's folder is of an earlier version.) The consumer looks there for spools, the
- * command line for files of oversized messages. */
+ * in it. (A spool directly in a client id's folder is of an earlier version.) The consumer looks in these folders for
+ * spools, the command line for files of oversized messages. */
 #ifndef COMMON_CLIENT_SPOOL_FOLDERS_H
 #define COMMON_CLIENT_SPOOL_FOLDERS_H
 

@@ -78,7 +78,7 @@ static void open_route(struct route *route, const struct settings_route *setting
     while (bytes_next_item(&list, &item))
         add_topic(route, item, uri);
     if (!routes_read_data(bytes_of(settings->data), &route->data, &route->field))
-        abort(); /* likewise */
+        abort(); /* the settings have been checked */
     if (settings->publish == PUBLISH_BATCH)
         route->batch_topic = make_template(bytes_of(settings->batch_topic), uri);
     route->private_updates = settings->private_updates;

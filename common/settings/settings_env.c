@@ -250,8 +250,8 @@ int settings_env_expand(struct bytes text, bool secret, struct buf *out, struct 
     return 0;
 }
 
-/* Variables that look like ours and are not read: what other programs call the same thing, and slips. Told
- * only where the right one is not set, and for names that begin as ours do. */
+/* Variables that look like ours and are not read: names of other programs, and slips. A notice is given only if the
+ * right one is not set, and for names that begin like ours. */
 
 static const struct {
     const char *name;

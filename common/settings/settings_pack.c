@@ -5,8 +5,8 @@
  *     V <key> <length of the value>:<value>        the keys of the section that the child reads
  *     E
  *
- * Parent and child are of one build unless the program was upgraded under a running supervisor: the hash
- * tells. */
+ * The hash differs if the program was replaced under a running supervisor, so that parent and child have other
+ * tables. */
 #include "common/settings/settings_table.h"
 
 #include "common/base/alloc.h"

@@ -105,7 +105,7 @@ enum form_byte {
     FORM_LETTER,
     FORM_SPACE, /* + in a form, %20 in a topic */
     FORM_TILDE, /* %7E in a form, itself in a topic */
-    FORM_SLASH, /* likewise */
+    FORM_SLASH, /* %2F in a form, itself in a topic */
 };
 
 static const unsigned char FORM_BYTES[256] = {

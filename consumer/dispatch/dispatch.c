@@ -77,7 +77,7 @@ struct dispatch {
     uint64_t one_by_one_until; /* sequence; one of the messages up to it may be too large */
     uint64_t too_large;        /* sequence of a message that was refused alone for its size */
     unsigned hang_ups;         /* upon large appends, since one was accepted */
-    char mend[100];            /* of `trouble` */
+    char mend[100];            /* what to do about `trouble` */
     struct log_fault damage;
     uint64_t sent; /* messages, since the start */
 };
