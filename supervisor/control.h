@@ -46,10 +46,9 @@ enum control_verb {
 
 struct control_request {
     enum control_verb verb;
-    char target
-        [CONTROL_TARGET_SIZE]; /* names separated by spaces; "": all, or for stop the service */
-    int64_t count;             /* scale: the number of workers */
-    int signal;                /* signal: its number */
+    char target[CONTROL_TARGET_SIZE]; /* names separated by spaces; "": all, or the whole service */
+    int64_t count;                    /* scale: the number of workers */
+    int signal;                       /* signal: its number */
     char bridge[PATH_MAX]; /* state directory of the bridge that is meant; "": whichever listens */
     bool wait;             /* the answer comes when the request is done */
 

@@ -98,8 +98,7 @@ MUST_CHECK int service_reload(struct service *service, struct buf *faults);
  * have ended. Logs when everything runs, and publishes the supervisor's knowledge in the statistics. Call it after
  * each event. */
 void service_advance(struct service *service);
-const char *
-service_ending(const struct service *service); /* while it ends: why it takes no requests */
+const char *service_ending(const struct service *service); /* why an ending service refuses */
 /* Publishes each process, and why the service itself is not ready, for the monitor and `status`. */
 void service_publish(const struct service *service);
 

@@ -360,8 +360,7 @@ static void write_out(struct handler_process *process)
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0 && errno != EAGAIN)
-            close_end(
-                &process->in); /* the handler has ended, or reads no more and will be overdue */
+            close_end(&process->in); /* the handler has ended, or will be overdue */
         if (done < 0)
             return;
         process->written += (size_t)done;

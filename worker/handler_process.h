@@ -30,8 +30,7 @@ struct handler_process;
 /* The settings outlive it, and have been checked. */
 struct handler_process *handler_process_new(const struct settings *settings,
                                             const struct settings_handler *handler);
-void handler_process_free(
-    struct handler_process *process); /* SIGKILL, without waiting for the end */
+void handler_process_free(struct handler_process *process); /* SIGKILL, without waiting */
 
 enum handler_process_state handler_process_state(const struct handler_process *process);
 /* Allowed when DOWN. A program that can't be executed shows as a process that ended. */

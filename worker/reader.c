@@ -533,8 +533,7 @@ static void run(struct reader *reader, int64_t now_ms, const struct credit *cred
     hold(reader, now_ms);
     delivery_step(&reader->delivery, now_ms);
     if (!credit->may_read || !credit->is_its_turn)
-        source_mark_healthy(
-            reader->source); /* we wait for the hub or another transport, not for Redis */
+        source_mark_healthy(reader->source); /* Redis is not what we wait for */
     if (credit->may_read)
         read_lane(reader, credit);
     if (reader->stopped || !credit->may_read || !credit->is_its_turn)
@@ -666,8 +665,7 @@ void reader_release(struct reader *reader)
     source_uncount_all(source);
     source->leased = false;
     reader->phase = RELEASING;
-    queue_disconnect(
-        reader->queue); /* no entry is delivered to a consumer name that may be removed */
+    queue_disconnect(reader->queue); /* no entry may come for a name that is about to go */
     queue_release_lease(source->writer, &reader->me, released, reader);
 }
 

@@ -42,7 +42,6 @@ struct clock_backoff {
 
 /* How long to wait now, in ms; the next wait will be twice as long. Never above maximum_ms. */
 int64_t clock_backoff_next(struct clock_backoff *backoff);
-void clock_backoff_reset(
-    struct clock_backoff *backoff); /* after a success: the next wait is short */
+void clock_backoff_reset(struct clock_backoff *backoff); /* the next wait is the minimum */
 
 #endif

@@ -16,8 +16,8 @@ MUST_CHECK int jwt_new(struct jwt **jwt, const struct settings_mercure *settings
 void jwt_free(struct jwt *jwt);
 /* Valid now; owned by jwt until the next call. NULL with err if signing fails. */
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err);
-void jwt_renew(
-    struct jwt *jwt); /* after a 401: the next jwt_token makes a new one, unless it is given */
+/* For a 401: the next jwt_token makes a new token, unless it is given. */
+void jwt_renew(struct jwt *jwt);
 
 /* Header and claims, as hubs 0.x and 1.0 accept them; pure.
  * base64url({"typ":"JWT","alg":…}) "." base64url({"exp":…,"mercure":{"publish":["*"],"subscribe":[]}}) */

@@ -39,8 +39,7 @@ void redis_free(struct redis *redis); /* outstanding callbacks run first */
 MUST_CHECK int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct error *err);
 /* Closes the connection; outstanding callbacks run with that code. */
 void redis_close(struct redis *redis, enum error_code code, const char *why);
-bool redis_is_open(
-    const struct redis *redis); /* also while the server is looked for and connected */
+bool redis_is_open(const struct redis *redis); /* also true while it is connecting */
 
 /* A request; redis_resp.h has the format. extra_ms: how much longer than timeout_ms it may take (a blocking read);
  * done NULL: the answer does not matter. */

@@ -120,9 +120,8 @@ struct stats_slot {
     _Atomic uint64_t beat_ms;     /* last turn of the process's loop, monotonic */
     _Atomic uint32_t reason_turn; /* odd while `reason` is being written */
     _Atomic uint32_t exit_turn;
-    char reason[STATS_REASON_SIZE]; /* why the process is not ready; "" when it is */
-    char last_exit
-        [STATS_EXIT_SIZE];      /* by the supervisor: how the last process ended; "": none has */
+    char reason[STATS_REASON_SIZE];  /* why the process is not ready; "" when it is */
+    char last_exit[STATS_EXIT_SIZE]; /* by the supervisor: how the last process ended; or "" */
     char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
     uint32_t number;            /* number among slots of that name: worker 1, 2, ... */
     _Atomic uint32_t log_added; /* number of lines since the start */
