@@ -311,7 +311,7 @@ bool lane_gather_fits(const struct lane *lane, const struct entry *entry)
 static void open_window(struct lane *lane, struct entry *entry, int64_t now_ms)
 {
     lane->gathered = entry;
-    lane->window_ms = now_ms + lane->route->window_ms;
+    lane->window_ms = now_ms + lane->route->window_ms + (entry->source->behind ? BEHIND_MS : 0);
     if (lane->aside)
         source_set_aside(entry);
     else
@@ -483,13 +483,12 @@ void lanes_put_off(struct lanes *lanes, struct lane *lane, int64_t now_ms)
 
 int64_t lanes_end_windows(struct lanes *lanes, int64_t now_ms)
 {
-    int64_t longer_ms = lanes->behind ? BEHIND_MS : 0;
     struct lane *lane;
 
     while ((lane = lanes->gathering.head) != NULL &&
-           (lanes->ending || lanes->crowded || lane->window_ms + longer_ms <= now_ms))
+           (lanes->ending || lanes->crowded || lane->window_ms <= now_ms))
         end_window(lanes, lane);
-    return lane != NULL ? lane->window_ms + longer_ms : -1;
+    return lane != NULL ? lane->window_ms : -1;
 }
 
 int64_t lanes_resume(struct lanes *lanes, int64_t now_ms)

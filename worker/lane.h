@@ -113,7 +113,6 @@ struct lanes {
     size_t aside_max; /* bytes */
     bool ending;      /* the worker ends: windows end at once */
     bool crowded;     /* no more may be gathered: windows end at once */
-    bool behind;      /* more entries have waited in Redis for some time: windows last longer */
 
     struct lane *all;           /* by key; each lane is in one of these lists: */
     struct lane_list ready;     /* to be sent, in turn */

@@ -179,14 +179,6 @@ static bool is_crowded(const struct worker *worker)
            worker->load.bytes[ENTRY_GATHERED] >= (size_t)settings->prefetch_bytes;
 }
 
-static bool is_behind(const struct worker *worker)
-{
-    for (size_t i = 0; i < worker->readers_len; i++)
-        if (reader_is_behind(worker->readers[i]))
-            return true;
-    return false;
-}
-
 /* How many further entries may be open now. Entries that are set aside take no room, since others must go on. */
 static size_t room(const struct worker *worker)
 {
@@ -424,7 +416,6 @@ static void step(struct worker *worker, int64_t now_ms)
     }
     failures_step(worker->failures, now_ms);
     publisher_lanes(worker->publisher)->crowded = is_crowded(worker);
-    publisher_lanes(worker->publisher)->behind = is_behind(worker);
     publisher_step(worker->publisher, now_ms);
     advance_end(worker, now_ms);
     say_full(worker, now_ms);

@@ -20,7 +20,7 @@
 #define PAGE           256  /* entries asked for at a time, at the most */
 #define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
 #define TOUCH_LEAST_MS 1000
-#define BEHIND         16 /* full readings in a row: more than a burst of some thousand entries */
+#define BEHIND         4096 /* entries in a row; a shorter burst is soon read */
 
 enum phase {
     DOWN,       /* until again_ms */
@@ -70,7 +70,7 @@ struct reader {
     bool reading;         /* XREADGROUP is under way */
     bool dry;             /* the last XREADGROUP brought nothing: the next may block */
     size_t requested;     /* this reader's part of load.requested */
-    size_t full;          /* readings in a row that brought all that was asked for */
+    size_t in_a_row;      /* entries of readings that brought all that was asked for */
     int64_t last_read_ms; /* stopped: until when the last XREADGROUP is waited for */
     int64_t give_up_ms;   /* stopped, and Redis is away: until when it is waited for */
 };
@@ -181,6 +181,8 @@ static void break_off(struct reader *reader, const char *why)
     reader->again_ms = clock_monotonic_ms() + clock_backoff_next(&reader->backoff);
     reader->asked = false;
     reader->proven = false;
+    reader->in_a_row = 0;
+    source->behind = false;
     queue_disconnect(reader->queue);
     queue_disconnect(source->writer);
     forget_all(reader);
@@ -465,7 +467,9 @@ static void new_read(void *context, int result, const struct queue_entry *entrie
     struct reader *reader = context;
 
     reader->reading = false;
-    reader->full = len > 0 && len >= reader->requested && !reader->dry ? reader->full + 1 : 0;
+    reader->in_a_row =
+        len > 0 && len >= reader->requested && !reader->dry ? reader->in_a_row + len : 0;
+    reader->source->behind = reader->in_a_row >= BEHIND;
     if (!reader->unread_page.under_way)
         set_requested(reader, 0);
     if (result < 0) {
@@ -749,11 +753,6 @@ bool reader_is_running(const struct reader *reader)
 {
     return (reader->phase == RUNNING || reader->phase == PENDING) &&
            reader->source->trouble[0] == '\0';
-}
-
-bool reader_is_behind(const struct reader *reader)
-{
-    return reader->full >= BEHIND;
 }
 
 bool reader_is_quiet(const struct reader *reader)

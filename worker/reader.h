@@ -48,7 +48,6 @@ int64_t reader_deadline_ms(const struct reader *reader); /* monotonic; -1: none 
 
 const struct source *reader_source(const struct reader *reader);
 bool reader_is_running(const struct reader *reader); /* connected, with the lease, reading works */
-bool reader_is_behind(const struct reader *reader);  /* entries have waited in Redis for a while */
 bool reader_is_quiet(const struct reader *reader);   /* waits for new entries and has none */
 /* Nothing is left to acknowledge, and no entry is open but those set aside. without_rows: entries that wait for a row
  * in the failure transport don't count either. */

@@ -56,6 +56,7 @@ struct source {
     const struct child *child;
     struct queue *writer; /* a connection for everything but reading what is new */
     char *consumer;
+    bool behind; /* more entries have waited in Redis for some time */
     bool leased; /* we have the lease: the consumer name and its delivery counts are ours */
     source_broken *broken;
     source_redeliver *redeliver;

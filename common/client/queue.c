@@ -313,6 +313,8 @@ static void evaluated(void *context, const redisReply *reply, const struct error
 void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
                       size_t keys, size_t arguments)
 {
+    if (script >= queue->scripts)
+        abort(); /* a queue that may only append (queue_new_to_append) */
     redis_write_count(resp, 3 + keys + arguments);
     redis_write_argument(resp, BYTES("EVALSHA"));
     redis_write_argument(resp, bytes_of(queue->sha[script]));
@@ -335,6 +337,8 @@ void queue_eval_written(struct queue *queue, enum queue_script script, struct bu
 void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
                 int keys, const char *format, ...)
 {
+    if (script >= queue->scripts)
+        abort(); /* a queue that may only append (queue_new_to_append) */
     char *whole = xasprintf("EVALSHA %s %d %s", queue->sha[script], keys, format);
     struct buf resp = {0};
     va_list arguments;

@@ -58,7 +58,7 @@ bool queue_timed_out(const struct queue *queue);     /* it ended because no answ
 int64_t queue_timeout_ms(const struct queue *queue); /* an answer is waited for so long */
 
 /* For the caller's poll loop. fd is -1 while there is no connection. deadline: the oldest request is given
- * up then (a frozen server), monotonic ms, -1 none. Requests that may block (queue_read) don't count. */
+ * up then (a frozen server), monotonic ms, -1 none. Requests that may block (queue_read_new) don't count. */
 int queue_fd(const struct queue *queue);
 short queue_events(const struct queue *queue);
 int64_t queue_deadline_ms(const struct queue *queue);

@@ -164,7 +164,7 @@ struct spool_reader {
     uint64_t fd_number;
     uint64_t synced_number; /* segments below this number are on the disk */
     uint64_t damaged;
-    int64_t hinted_bytes; /* bytes_at(committed) when the hint was written */
+    int64_t hinted_bytes; /* bytes committed when the hint was written */
     int hint_fd;
     uint64_t remembered; /* the file `recent` covers segments below this number */
     int64_t remember_retry_ms;

@@ -323,19 +323,17 @@ static void test_lanes_stand_in_the_order_of_their_windows(void **state)
 static void test_windows_of_a_worker_that_is_behind_last_longer(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
-    struct lanes lanes = {.aside_max = 1000, .behind = true};
+    struct lane *other = lane_new(BYTES("u"), &latest);
 
     (void)state;
-    lane->window_ms = 1500;
-    lane->gathered = new_entry(&here, 1);
-    lane_move_by_window(lane, &lanes.gathering);
-    assert_int_equal(lanes_end_windows(&lanes, 1500), 2500);
-    assert_int_equal(lanes_end_windows(&lanes, 2499), 2500);
-    assert_non_null(lane->gathered);
-    lanes.behind = false;
-    assert_int_equal(lanes_end_windows(&lanes, 1500), -1);
-    assert_null(lane->gathered);
-    assert_ptr_equal(lane->list, &lanes.ready);
+    here.behind = true;
+    (void)lane_gather_add(lane, new_entry(&here, 1), 1000);
+    (void)lane_gather_add(other, new_entry(&elsewhere, 2), 1000);
+    here.behind = false;
+    assert_int_equal(lane->window_ms, 2500);
+    assert_int_equal(other->window_ms, 1500);
+    lane_forget(other, NULL, false);
+    lane_free(other);
     end(lane);
 }
 
