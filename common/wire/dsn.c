@@ -40,7 +40,8 @@ bool dsn_is_redis(const char *text)
     return false;
 }
 
-/* What other transports have. Anything else may be the front of a password. */
+/* The schemes of Messenger's other transports. An unknown scheme is not shown in an error, since
+ * it may be the front of a password. */
 static bool is_other_scheme(struct bytes scheme)
 {
     static const char *const OTHERS[] = {"doctrine", "amqp",      "amqps", "beanstalkd",
@@ -67,7 +68,8 @@ static int read_scheme(struct dsn_redis *dsn, struct bytes scheme, struct error 
                      "the Redis DSN begins with redis:// or rediss:// (valkey://, valkeys://)");
 }
 
-/* "user:password", ":password" or "password"; the user "default" is what a password alone means. */
+/* Reads "user:password", ":password" or "password". A password alone means Redis's user
+ * "default". */
 static int read_userinfo(struct dsn_redis *dsn, struct bytes userinfo, struct error *err)
 {
     struct bytes user, password;
@@ -110,14 +112,14 @@ enum option_kind {
     OPTION_TEXT,
     OPTION_FLAG,
     OPTION_NUMBER,
-    OPTION_SECONDS, /* kept in ms */
+    OPTION_SECONDS, /* the field holds ms */
     OPTION_REAL,
     OPTION_SERIALIZER,
     OPTION_AUTH,
     OPTION_SENTINEL_AUTH,
     OPTION_HOST,
     OPTION_SSL,
-    OPTION_UNUSED, /* known to PHP, without a meaning here */
+    OPTION_UNUSED, /* PHP knows the option; the bridge ignores it */
 };
 
 struct option {
@@ -130,7 +132,7 @@ struct reader {
     struct dsn_redis *dsn;
     bool auth_seen;
     bool sentinel_auth_seen;
-    struct buf unknown; /* for the error */
+    struct buf unknown; /* the unknown options, for the error */
 };
 
 #define FIELD(name) offsetof(struct dsn_redis, name)
@@ -228,7 +230,8 @@ static int set_real(double *real, const char *name, const char *value, struct er
         return error_set(err, ERR_USAGE,
                          "the DSN's option \"%s\" is a number of seconds, not \"%.40s\"", name,
                          value);
-    /* Time-outs are kept in whole milliseconds: less would be none at all, or over at once. */
+    /* The settings hold whole milliseconds. A shorter time-out would become 0, which means none
+     * at all or an immediate end. */
     if (parsed > 0 && parsed < 0.001)
         return error_set(
             err, ERR_USAGE,
@@ -239,7 +242,7 @@ static int set_real(double *real, const char *name, const char *value, struct er
     return 0;
 }
 
-/* php-redis's OPT_SERIALIZER: 0 none, 1 PHP, 2 igbinary, 3 msgpack, 4 JSON. */
+/* The value is php-redis's OPT_SERIALIZER: 0 none, 1 PHP, 2 igbinary, 3 msgpack, 4 JSON. */
 static int set_serializer(bool *serialized, const char *value, struct error *err)
 {
     if (strcmp(value, "0") == 0 || strcmp(value, "1") == 0) {
@@ -257,7 +260,8 @@ static void set_text(char **text, const char *value)
     *text = xstrdup(value);
 }
 
-/* auth=PASSWORD, or a list: auth[]=USER&auth[]=PASSWORD. A list of one is the password. */
+/* The option is auth=PASSWORD, or a list: auth[]=USER&auth[]=PASSWORD. A list with one element
+ * holds the password. */
 static int set_auth(char **user, char **password, bool *seen, const char *name, const char *key,
                     const char *value, struct error *err)
 {
@@ -294,7 +298,8 @@ static int add_host_option(struct dsn_redis *dsn, const char *address, struct er
 
 static int set_ssl(struct reader *reader, const char *key, const char *value, struct error *err);
 
-/* name is the option's name for people: "ssl[cafile]" where `option` has "cafile". */
+/* `name` is the option's name as a person writes it: "ssl[cafile]" where option->name is
+ * "cafile". */
 static int set_option(struct reader *reader, const struct option *option, const char *name,
                       const char *key, const char *value, struct error *err)
 {
@@ -316,7 +321,7 @@ static int set_option(struct reader *reader, const struct option *option, const 
     case OPTION_SERIALIZER:
         return set_serializer((bool *)field, value, err);
     case OPTION_AUTH:
-        /* It goes before what stands in front of the host. */
+        /* The option overrides the user and password in front of the host. */
         return set_auth(&dsn->user, &dsn->password, &reader->auth_seen, name, key, value, err);
     case OPTION_SENTINEL_AUTH:
         return set_auth(&dsn->sentinel_user, &dsn->sentinel_password, &reader->sentinel_auth_seen,
@@ -366,7 +371,7 @@ static int read_option(struct reader *reader, char *name, const char *value, str
 {
     char *key;
 
-    /* A host may be an IPv6 address and longer than any option. */
+    /* The host in `host[...]` may be an IPv6 address, and longer than any option's name. */
     if (strncmp(name, "host[", 5) != 0 && !dsn_is_option_name(name))
         return error_set(
             err, ERR_USAGE,
@@ -384,8 +389,8 @@ static int read_option(struct reader *reader, char *name, const char *value, str
     return set_option(reader, option, name, key, value, err);
 }
 
-/* The options, as Symfony's Redis transport has them; hosts of `host[...]` are appended to what dsn has. Every
- * option that the transport does not know is named in one error, with the nearest that it does know. */
+/* Reads the options as Symfony's Redis transport does. Hosts of `host[...]` are appended to
+ * dsn->hosts. One error names all unknown options, each with the nearest known one. */
 static int read_options(struct dsn_redis *dsn, struct bytes query, struct error *err)
 {
     struct reader reader = {.dsn = dsn};
@@ -408,7 +413,7 @@ static int read_options(struct dsn_redis *dsn, struct bytes query, struct error 
     return result;
 }
 
-/* A cluster's members may each be a DSN of their own: redis://a:1,redis://b:2. */
+/* Each member of a cluster may be a DSN itself: redis://a:1,redis://b:2. */
 static struct bytes without_scheme(struct bytes member)
 {
     static const char *const schemes[] = {"redis://", "rediss://", "valkey://", "valkeys://"};
@@ -419,8 +424,8 @@ static struct bytes without_scheme(struct bytes member)
     return member;
 }
 
-/* What is between the scheme and the options. *path is the last one written: stream, group and
- * consumer, unless there is no host: then it is the socket's. */
+/* Reads the hosts between the scheme and the options. *path is the last member's path: stream,
+ * group and consumer. Without a host that path is the socket's. */
 static int read_members(struct dsn_redis *dsn, struct bytes middle, struct bytes *path,
                         struct error *err)
 {
@@ -450,7 +455,8 @@ static int read_members(struct dsn_redis *dsn, struct bytes middle, struct bytes
     return result;
 }
 
-/* As PHP's explode('/', rtrim($path, '/')): what is written in the path goes before the option. */
+/* Splits as PHP's explode('/', rtrim($path, '/')). A name in the path overrides the option of
+ * that name. */
 static void read_path(struct dsn_redis *dsn, struct bytes path)
 {
     char **fields[] = {&dsn->stream, &dsn->group, &dsn->consumer};
@@ -528,7 +534,7 @@ static int check_cluster(struct dsn_redis *dsn, struct error *err)
             "on a Redis Cluster the stream's name needs a hash tag, which keeps its delayed "
             "set in the same slot: write {%.100s}",
             dsn->stream);
-    dsn->dbindex = 0; /* a cluster has no other, and PHP asks for none */
+    dsn->dbindex = 0; /* a cluster has only database 0, and PHP selects none */
     return 0;
 }
 
@@ -556,7 +562,7 @@ static int check(struct dsn_redis *dsn, struct error *err)
     return result < 0 ? result : check_cluster(dsn, err);
 }
 
-/* An empty text counts as not given. */
+/* Sets an empty text to NULL: an empty option counts as not given. */
 static void drop_empty(char **text)
 {
     if (*text != NULL && **text == '\0') {
@@ -638,7 +644,8 @@ static int compare_hosts(const void *one, const void *other)
     return order != 0 ? order : a->port - b->port;
 }
 
-/* Sorts the hosts: their order does not change the place. */
+/* Appends the hosts in sorted order, so that DSNs that list one cluster's hosts differently
+ * compare equal. */
 static void append_hosts(struct buf *out, const struct dsn_redis *dsn)
 {
     struct dsn_host sorted[DSN_HOSTS_MAX];
@@ -677,14 +684,15 @@ static void append_redis(struct buf *out, const struct dsn_redis *dsn)
         buf_printf(out, "%cdbindex=%lld", before, (long long)dsn->dbindex);
 }
 
-/* A `?` in a password that was not encoded. */
+/* True if an unencoded `?` in the password has cut the DSN: the `@` then lies in the query. */
 static bool password_ends_in_query(const struct dsn_member *member, const struct dsn_parts *parts)
 {
     return member->userinfo.data == NULL && parts->query.len > 0 &&
            memchr(parts->query.data, '@', parts->query.len) != NULL;
 }
 
-/* Any other scheme, or a DSN that has faults: only what can't be a part of a password. */
+/* Appends a DSN of another scheme, or a faulty one: only the parts that can't belong to a
+ * password. */
 static void append_parts(struct buf *out, const struct dsn_parts *parts)
 {
     struct dsn_member member;

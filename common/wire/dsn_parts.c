@@ -62,7 +62,7 @@ int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *er
                          "the DSN's host and port must be HOST, HOST:PORT or [IPV6]:PORT, the port "
                          "1 to 65535 (`:`, `/`, `?` and `@` in a password are written %%3A, %%2F, "
                          "%%3F and %%40)");
-    if (bytes_leading_digits(name) == name.len) /* of "redis:6379/messages" */
+    if (bytes_leading_digits(name) == name.len) /* the DSN was "redis:6379/messages" */
         return error_set(err, ERR_USAGE,
                          "the DSN's host is a number: behind the scheme comes ://HOST:PORT");
     for (size_t i = 0; i < name.len; i++)
@@ -73,7 +73,7 @@ int dsn_host_parse(struct dsn_host *host, struct bytes address, struct error *er
     return 0;
 }
 
-/* What is no %XX stays as it is, as PHP's rawurldecode has it. */
+/* A `%` that begins no %XX stays unchanged, as in PHP's rawurldecode. */
 char *dsn_decode(struct bytes text, bool query)
 {
     char *decoded = xmalloc(text.len + 1);

@@ -1,4 +1,4 @@
-/* DSNs of a database: postgresql:// for libpq, and doctrine:// of Messenger. */
+/* The DSNs of a database: postgresql:// for libpq, and doctrine:// of Messenger. */
 #include "common/base/alloc.h"
 #include "common/base/words.h"
 #include "common/wire/dsn.h"
@@ -8,7 +8,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* libpq's own names, PostgreSQL's manual, "Parameter Key Words". */
+/* Options that libpq knows: PostgreSQL's manual, "Parameter Key Words". */
 static const char *const PASSED_ON[] = {
     "host",
     "hostaddr",
@@ -45,7 +45,7 @@ static const char *const PASSED_ON[] = {
     NULL,
 };
 
-/* Doctrine's, which say nothing to the server. */
+/* Options of Doctrine that don't concern the server. */
 static const char *const IGNORED[] = {
     "serverVersion",
     "server_version",
@@ -81,7 +81,7 @@ static const char *nearest_option(const char *name)
     return nearest.best;
 }
 
-/* key='value': libpq takes the last of those that are given twice. */
+/* Appends key='value'. Of a key that is given twice libpq takes the last value. */
 static void append_pair(struct buf *out, const char *key, const char *value)
 {
     if (out->len > 0)
@@ -149,7 +149,7 @@ static int append_hosts(struct buf *out, struct bytes address, struct error *err
     return result;
 }
 
-/* "`sslmod` (did you mean `sslmode`?), `schema`" */
+/* Appends an entry of the list "`sslmod` (did you mean `sslmode`?), `schema`". */
 static void add_overlooked(struct buf *overlooked, const char *name)
 {
     const char *nearest = nearest_option(name);
@@ -242,7 +242,7 @@ int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *over
         result =
             append_decoded(&conninfo, "dbname", bytes_slice(member.path, 1, member.path.len), err);
     else if (result == 0)
-        append_pair(&conninfo, "dbname", "postgres"); /* as Doctrine has it */
+        append_pair(&conninfo, "dbname", "postgres"); /* Doctrine's default */
     if (result == 0)
         result = append_options(&conninfo, parts.query, overlooked, err);
     if (result == 0 && out->len > 0)
@@ -265,7 +265,8 @@ bool dsn_is_doctrine(const char *text)
 static int read_option(struct dsn_doctrine *dsn, const char *name, const char *value,
                        struct error *err)
 {
-    /* Those of Symfony's Connection and PostgreSqlConnection; what concerns a reader has no effect. */
+    /* The options of Symfony's Connection and PostgreSqlConnection. Those that concern only a
+     * reader have no effect here. */
     static const char *const known[] = {"queue_name",        "table_name", "auto_setup",
                                         "redeliver_timeout", "use_notify", "check_delayed_interval",
                                         "get_notify_timeout"};
@@ -281,7 +282,7 @@ static int read_option(struct dsn_doctrine *dsn, const char *name, const char *v
     }
     if (strcmp(name, known[2]) == 0) {
         dsn->has_auto_setup = true;
-        (void)dsn_read_flag(value, &dsn->auto_setup); /* what is neither is false, as in PHP */
+        (void)dsn_read_flag(value, &dsn->auto_setup); /* any other word is false, as in PHP */
         return 0;
     }
     for (size_t i = 0; i < COUNT(known); i++) {

@@ -14,7 +14,8 @@ const char *envelope_serializer_name(enum envelope_serializer serializer)
     return serializer == ENVELOPE_JSON ? "json" : "php";
 }
 
-/* What our own headers say. All are strings; one that is not is as good as absent. */
+/* The values of the headers that the bridge reads. A value that is not a string counts as
+ * absent. */
 struct metadata {
     struct bytes type;
     struct bytes id;
@@ -23,7 +24,7 @@ struct metadata {
     struct bytes topic;
     struct bytes raw;
     struct bytes redriven;
-    struct bytes redeliveries; /* X-Message-Stamp-...RedeliveryStamp, unquoted */
+    struct bytes redeliveries; /* the list in the header of the RedeliveryStamps */
 };
 
 static struct bytes *metadata_field(struct metadata *metadata, struct bytes name)
@@ -68,7 +69,7 @@ static int read_headers(struct metadata *metadata, struct bytes headers, struct 
     return more;
 }
 
-/* `count` digits at text[at]: their value, or -1. */
+/* Returns the number in the `count` digits at text[at], or -1 if other bytes are there. */
 static int64_t read_digits(struct bytes text, size_t at, size_t count)
 {
     uint64_t value;
@@ -100,7 +101,7 @@ int64_t envelope_time(struct bytes text)
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + read_digits(text, 20, 6);
 }
 
-/* The retryCount of the last stamp in the header's list. */
+/* Reads the retryCount of the last stamp in the list of RedeliveryStamps. */
 static int read_json_redeliveries(struct bytes list, int64_t *retry_count, struct arena *arena)
 {
     struct json_array array;
@@ -119,7 +120,7 @@ static int read_json_redeliveries(struct bytes list, int64_t *retry_count, struc
     return json_to_i64(json_object_get(stamp, "retryCount", arena), retry_count);
 }
 
-/* The message's properties. */
+/* Reads topic and payload from the JSON body, and counts the message's properties. */
 static int read_json_message(struct envelope *envelope, struct arena *arena, struct error *err)
 {
     struct bytes topic = BYTES_NONE, payload = BYTES_NONE;
@@ -143,7 +144,8 @@ static int read_json_message(struct envelope *envelope, struct arena *arena, str
     return 0;
 }
 
-/* Symfony's Serializer: the message's properties in the body, class and stamps in the headers. */
+/* Decodes an entry of Symfony's Serializer: the message's properties are in the body, class and
+ * stamps in the headers. */
 static int decode_json_body(struct envelope *envelope, const struct metadata *metadata,
                             struct arena *arena, struct error *err)
 {
@@ -166,7 +168,7 @@ static int decode_json_body(struct envelope *envelope, const struct metadata *me
 
 int envelope_php_text(struct bytes *text, struct bytes body, struct arena *arena)
 {
-    /* A serialized object ends in a brace, which base64 doesn't know. */
+    /* A serialized object ends in a brace, which is no character of base64. */
     if (!bytes_ends_with(body, BYTES("}")) && base64_decode(&body, body, arena) < 0)
         return -ERR_FORMAT;
     *text = php_stripslashes(body, arena);
@@ -218,7 +220,8 @@ int envelope_php_begin(struct php_reader *reader, size_t *pairs)
     return 0;
 }
 
-/* An object: the value of its property of that name, if that is an int. The reader ends behind it. */
+/* Reads an object and the value of its property `name`, if that value is an int. The reader ends
+ * behind the object. */
 static int read_int_property(struct php_reader *reader, const char *name, int64_t *number)
 {
     struct php_value object;
@@ -240,7 +243,7 @@ static int read_int_property(struct php_reader *reader, const char *name, int64_
     return php_read_end(reader);
 }
 
-/* The list of RedeliveryStamps: the last one counts. */
+/* Reads the list of RedeliveryStamps. The last stamp's retryCount counts. */
 static int read_redeliveries(struct php_reader *reader, int64_t *retry_count)
 {
     struct php_value list;
@@ -276,7 +279,7 @@ static int read_stamps(struct php_reader *reader, struct envelope *envelope)
     return php_read_end(reader);
 }
 
-/* A string that an object's property has by reference (R:) is read where it stands. */
+/* If the value is a reference (R:), replaces the value by the one that it refers to. */
 static bool follow_string(const struct php_reader *reader, struct php_value *value)
 {
     struct php_reader target;
@@ -286,7 +289,8 @@ static bool follow_string(const struct php_reader *reader, struct php_value *val
     return value->type == PHP_STRING;
 }
 
-/* What php_read has begun: any class with a topic and a payload, both strings. */
+/* Reads the properties of the message, whose head php_read has read. Any class will do that has
+ * the strings topic and payload. */
 static int read_properties(struct php_reader *reader, const struct php_value *object,
                            struct envelope *envelope, struct error *err)
 {
@@ -320,8 +324,8 @@ static int read_properties(struct php_reader *reader, const struct php_value *ob
     return 0;
 }
 
-/* The application's message, *message being what php_read has begun. PHP writes it as a reference where a stamp
- * holds the same object. */
+/* Reads the application's message, whose head php_read has read. PHP writes the message as a
+ * reference where a stamp holds the same object. */
 static int read_message(struct php_reader *reader, struct php_value *message,
                         struct envelope *envelope, struct error *err)
 {
@@ -339,11 +343,12 @@ static int read_message(struct php_reader *reader, struct php_value *message,
     return read_properties(reader, message, envelope, err);
 }
 
-/* Symfony's PhpSerializer: all of it in the body. */
+/* Decodes an entry of Symfony's PhpSerializer: the body holds the class, the stamps and the
+ * message. */
 static int decode_php_body(struct envelope *envelope, struct arena *arena, struct error *err)
 {
     struct php_reader reader = {0};
-    struct php_reader inside = {0}; /* behind the head of the message */
+    struct php_reader inside = {0}; /* stands behind the head of the message */
     struct php_value message = {.type = PHP_NULL};
     struct php_value key;
     bool has_message = false;
@@ -406,7 +411,7 @@ int envelope_decode_parts(struct envelope *envelope, struct bytes body, struct b
     return 0;
 }
 
-/* Without the `s:<length>:"` and `";` that php-redis puts around it, if they are there. */
+/* Removes the `s:<length>:"` and `";` that php-redis may have put around the value. */
 static int unwrap(struct bytes *json, struct bytes value)
 {
     struct php_reader reader = {.text = value};
@@ -421,7 +426,8 @@ static int unwrap(struct bytes *json, struct bytes value)
     return 0;
 }
 
-/* The string `body`, unescaped, and the raw `headers`, which stay as they are where there are none. */
+/* Finds the string `body`, unescaped, and the raw `headers`. *headers is unchanged if the entry
+ * has no headers. */
 static int split(struct bytes json, struct bytes *body, struct bytes *headers, struct arena *arena,
                  struct error *err)
 {
@@ -437,7 +443,7 @@ static int split(struct bytes json, struct bytes *body, struct bytes *headers, s
             *body = value;
             has_body = is_text;
         } else if (bytes_equal_text(name, "headers")) {
-            *headers = is_text ? BYTES("\"\"") : value; /* no object, whatever it says */
+            *headers = is_text ? BYTES("\"\"") : value; /* a string is no object */
         }
     if (more < 0)
         return error_set(err, ERR_FORMAT, "the entry is not well-formed JSON");
@@ -456,7 +462,8 @@ static int decode_message(struct envelope *envelope, struct bytes value, struct 
     return envelope_decode_parts(envelope, body, headers, arena, err);
 }
 
-/* As Symfony 8.2 reads what others add. php-redis may have wrapped both. */
+/* Decodes an entry with separate fields for body and headers, as Symfony 8.2 does. php-redis may
+ * have wrapped both fields. */
 static int decode_body(struct envelope *envelope, const struct envelope_fields *fields,
                        struct arena *arena, struct error *err)
 {
@@ -555,7 +562,7 @@ int envelope_fields_words(struct bytes **words, size_t *len, struct bytes value)
     if (php_read(&reader, &list) < 0 || list.type != PHP_ARRAY || list.count % 2 != 0)
         return -ERR_FORMAT;
     for (size_t i = 0; i < list.count; i++) {
-        if ((i & (i - 1)) == 0) /* the count is not to be trusted */
+        if ((i & (i - 1)) == 0) /* grows step by step, since the count may be forged */
             *words = xrealloc(*words, (2 * i + 1) * sizeof(**words));
         if (read_word(&reader, &(*words)[i]) < 0)
             goto malformed;

@@ -16,7 +16,7 @@ enum form {
     FORM_NUMBER,
     FORM_CODE, /* a number or a text */
     FORM_TIME,
-    FORM_NULL, /* left out */
+    FORM_NULL, /* always written as null */
 };
 
 static const struct known_stamp {
@@ -44,22 +44,22 @@ static const struct known_stamp {
 
 #define KNOWN_STAMPS_LEN (sizeof(KNOWN_STAMPS) / sizeof(*KNOWN_STAMPS))
 
-/* A property's value as it is written. */
+/* A stamp's property, ready to be written. */
 struct value {
-    enum form form; /* FORM_CODE has become number or text */
+    enum form form; /* never FORM_CODE: that has become number or text */
     struct bytes text;
     int64_t number;
-    struct bytes fraction; /* of the time's second, ".123456"; empty: none */
-    struct bytes zone;     /* "+02:00" or "Europe/Berlin"; empty: UTC */
+    struct bytes fraction; /* fraction of the second, ".123456"; empty: none */
+    struct bytes zone;     /* time zone, "+02:00" or "Europe/Berlin"; empty: UTC */
 };
 
 struct conversion {
     const struct envelope_format *format;
     struct arena *arena;
-    const struct known_stamp *known; /* whose list is open; NULL: none is */
-    struct buf list;                 /* its stamps */
+    const struct known_stamp *known; /* the class whose list is open; NULL: none */
+    struct buf list;                 /* the stamps of the open list */
     size_t list_len;
-    struct buf stamps; /* the lists: pairs of PHP's map, or members of the headers */
+    struct buf stamps; /* the closed lists: pairs of PHP's map, or headers */
     size_t stamps_len;
     const char *bad; /* the property that can't be converted */
     const struct known_stamp *bad_stamp;
@@ -90,7 +90,7 @@ static bool is_utc(struct bytes zone)
            bytes_equal_text(zone, "+00:00");
 }
 
-/* Such as PHP knows: Europe/Berlin. It unserializes no time with a zone that it does not know. */
+/* True for a name such as Europe/Berlin. PHP unserializes no time whose zone is unknown to PHP. */
 static bool is_zone_name(struct bytes zone)
 {
     return bytes_only_holds(zone, "/_+-") && memchr(zone.data, '/', zone.len) != NULL;
@@ -108,7 +108,8 @@ static bool is_date(struct bytes date)
     return envelope_time(bytes_of(text)) != 0;
 }
 
-/* "2026-11-24 10:00:00.123456", "2026-11-24T10:00:00+00:00", with a zone's name behind a space. */
+/* Reads "2026-11-24 10:00:00.123456" or "2026-11-24T10:00:00+00:00". A zone's name may follow
+ * behind a space. */
 static bool read_time(struct value *value, struct bytes text)
 {
     struct bytes rest = bytes_slice(text, DATE_LEN, text.len);
@@ -128,7 +129,7 @@ static bool read_time(struct value *value, struct bytes text)
     return value->zone.len == 0 || is_offset(rest) || is_zone_name(rest);
 }
 
-/* The property `name` of the stamp, of that form. */
+/* Reads the stamp's property `name`; false if the stamp has none of that form. */
 static bool read_value(struct value *value, const struct failed_stamp *stamp, const char *name,
                        enum form form)
 {
@@ -194,7 +195,7 @@ static void write_php_value(struct buf *out, const struct value *value)
     }
 }
 
-/* RFC 3339, and a zone's name, which PHP reads as well, behind a space. */
+/* Writes RFC 3339. A zone's name follows behind a space, which PHP can read too. */
 static void write_json_time(struct buf *out, const struct value *value)
 {
     struct buf text = {0};
@@ -260,7 +261,7 @@ static void close_list(struct conversion *conversion)
     conversion->stamps_len++;
 }
 
-/* What stands before the stamp's first property. */
+/* Writes the text in front of the stamp's first property. */
 static void open_stamp(struct conversion *conversion, const struct known_stamp *known,
                        size_t properties)
 {
@@ -374,7 +375,7 @@ static void write_php_body(struct buf *body, const struct conversion *conversion
     buf_free(&text);
 }
 
-/* The headers that say what of the body is not as it stands there. */
+/* Appends the headers that tell a reader that payload or topic are in base64. */
 static void append_encoding(struct buf *headers, const struct envelope *envelope)
 {
     struct buf text = {0};
@@ -404,7 +405,7 @@ static void write_json_body(struct buf *body, const struct envelope *envelope)
     buf_free(&payload);
 }
 
-/* Braces included; an empty map is PHP's empty list. */
+/* Writes the headers with their braces. Without a header that is `[]`, PHP's empty list. */
 static int write_headers(struct buf *headers, const struct conversion *conversion,
                          const struct envelope *envelope)
 {

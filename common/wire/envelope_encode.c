@@ -9,26 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The escapings that an envelope's text goes through, one or two layers in one pass by table. First the length is
- * taken, then exactly so much is written: the lengths stand in front of the text that they count. Texts are valid
- * UTF-8. */
+/* The escapings of an envelope's text: one or two layers, done in one pass by table. The length
+ * is computed first, since the length stands in front of the text. Texts are valid UTF-8. */
 enum escape_layers {
     ESCAPE_JSON,         /* PHP's json_encode */
     ESCAPE_SLASHES_JSON, /* addslashes, then json_encode */
-    ESCAPE_JSON_JSON,    /* json_encode, and that once more */
+    ESCAPE_JSON_JSON,    /* json_encode, then json_encode again */
 };
 
-/* escape_put may write so many bytes (of no meaning) behind what it says. */
+/* escape_put may write up to so many bytes of garbage behind the text. */
 #define ESCAPE_SLACK 8
 
 struct escape_table {
-    uint8_t len[256];  /* of each byte's share; a character beyond ASCII counts at its first byte */
-    char text[128][8]; /* what an ASCII byte becomes */
-    char unit[4];      /* what a \uXXXX starts with */
-    uint8_t unit_start; /* and its length */
+    uint8_t len[256];  /* each byte's escaped length; beyond ASCII all counts at the first byte */
+    char text[128][8]; /* the escaped form of each ASCII byte */
+    char unit[4];      /* the start of a \uXXXX, with its backslashes */
+    uint8_t unit_start; /* the length of that start */
 };
 
-/* One layer of json_encode over ASCII text, without the quotes. */
+/* Appends the ASCII text as json_encode writes it, without the quotes. */
 static void escape_json(struct buf *out, struct bytes text)
 {
     struct buf quoted = {0};
@@ -39,7 +38,7 @@ static void escape_json(struct buf *out, struct bytes text)
     buf_free(&quoted);
 }
 
-/* What one ASCII text becomes by all layers. */
+/* Appends the ASCII text escaped by all layers. */
 static void escape_ascii(struct buf *out, enum escape_layers layers, struct bytes text)
 {
     struct buf inner = {0};
@@ -116,7 +115,7 @@ static char *escape_put(char *to, const struct escape_table *table, struct bytes
         unsigned char c = (unsigned char)*p;
 
         if (c < 0x80) {
-            /* Always eight bytes: faster than a copy whose length has to be looked at. */
+            /* Copying always eight bytes is faster than copying the exact length. */
             memcpy(to, table->text[c], sizeof(table->text[c]));
             to += table->len[c];
             p++;
@@ -134,8 +133,8 @@ static char *escape_put(char *to, const struct escape_table *table, struct bytes
     return to;
 }
 
-/* The body's text around what changes: start TOPIC between PAYLOAD finish, where PHP's TOPIC and PAYLOAD
- * have their length and `open` in front. */
+/* The constant parts of the body's text: start TOPIC between PAYLOAD finish. In PHP's format the
+ * topic's and payload's length and `open` stand before each. */
 struct pieces {
     struct buf start;
     struct buf open;
@@ -147,19 +146,19 @@ struct envelope_template {
     enum envelope_serializer serializer;
     bool redis_serialized;
     bool metadata_headers;
-    bool fixed_is_utf8;    /* class and bus are */
-    struct pieces plain;   /* as serialized */
-    struct pieces escaped; /* as they stand in the entry */
-    struct buf headers;    /* the fixed members, comma-separated, without the braces */
+    bool fixed_is_utf8;    /* class and bus are valid UTF-8 */
+    struct pieces plain;   /* the pieces as serialized */
+    struct pieces escaped; /* the pieces as escaped in the entry */
+    struct buf headers;    /* the constant headers, comma-separated, without braces */
     struct escape_table body_table;
     struct escape_table header_table;
 
-    /* Used again for each message. */
+    /* Memory and results that are reused for each message. */
     struct buf all_headers;
     struct buf topic;
     struct buf payload;
     struct buf body;
-    int64_t second; /* that `date` stands for */
+    int64_t second; /* the second that `date` holds */
     char date[CLOCK_TEXT_SIZE];
 };
 
@@ -209,7 +208,8 @@ static void json_headers(struct buf *headers, const struct envelope_format *form
     buf_free(&stamps);
 }
 
-/* Both layers for a piece: addslashes or nothing (JSON is quoted already), then the outer JSON's. */
+/* Escapes a piece: addslashes for PHP's format, then the entry's JSON. JSON's pieces are quoted
+ * already. */
 static void escape_piece(struct buf *plain, struct buf *escaped,
                          enum envelope_serializer serializer)
 {
@@ -279,7 +279,8 @@ void envelope_template_free(struct envelope_template *template)
     free(template);
 }
 
-/* The date changes once a second; only its microseconds are worked out for each message. */
+/* Appends the time of receipt. The date is formatted once a second, only the microseconds for
+ * each message. */
 static void append_received_at(struct envelope_template *template, struct buf *out, int64_t us)
 {
     int64_t second = us / 1000000;
@@ -315,8 +316,8 @@ static void append_metadata(struct envelope_template *template, struct buf *out,
     buf_append_char(out, '"');
 }
 
-/* A text that is not UTF-8 can't stand in JSON: what stands for the topic then, and the headers that say
- * so. The payload becomes base64, where it is written. */
+/* Adds the headers for a payload or topic that is not UTF-8, which JSON can't hold. *topic
+ * becomes a replacement that JSON can hold. The payload becomes base64 in envelope_encode. */
 static void mend_for_json(struct envelope_template *template, struct bytes *topic,
                           struct bytes payload)
 {
@@ -333,7 +334,7 @@ static void mend_for_json(struct envelope_template *template, struct bytes *topi
     }
 }
 
-/* The body in base64, into template->body. */
+/* Writes the whole body in base64 into template->body. */
 static void encode_base64_body(struct envelope_template *template, struct bytes topic,
                                struct bytes payload)
 {
@@ -354,8 +355,8 @@ static void encode_base64_body(struct envelope_template *template, struct bytes 
     base64_encode(&template->body, buf_bytes(serialized));
 }
 
-/* The headers' text of this message, braces included, into template->all_headers; and the topic as it can
- * be written. */
+/* Writes this message's headers, with braces, into template->all_headers. *topic becomes a topic
+ * that JSON can hold. */
 static void build_headers(struct envelope_template *template,
                           const struct envelope_message *message, struct bytes *topic)
 {
@@ -411,7 +412,7 @@ static char *put_number(char *to, size_t number)
     return end;
 }
 
-/* The length of what put_body writes. */
+/* Returns the length of the text that put_body writes. */
 static size_t body_len(const struct envelope_template *template, struct bytes topic,
                        struct bytes payload)
 {
@@ -482,7 +483,7 @@ void envelope_encode(struct envelope_template *template, const struct envelope_m
     }
     len += template->all_headers.len;
 
-    /* `s:<20 digits at the most>:"`, `";` and what escape_put may write too much. */
+    /* Besides `len`: `s:<at most 20 digits>:"`, `";` and the garbage of escape_put. */
     char *start = buf_reserve(out, len + 26 + ESCAPE_SLACK);
     char *to = start;
     if (template->redis_serialized) {
@@ -509,7 +510,7 @@ static size_t base64_len(struct base64_count *count, const struct escape_table *
     return count->len + count->slashes * (table->len['/'] - 1);
 }
 
-/* As php_addslashes writes it. */
+/* Counts the text as php_addslashes writes it. */
 static void count_slashed(struct base64_count *count, struct bytes text)
 {
     size_t from = 0;
@@ -538,7 +539,7 @@ static void count_text(struct base64_count *count, const struct pieces *plain, s
     count_slashed(count, text);
 }
 
-/* What encode_base64_body's text comes to in the entry. */
+/* Returns the length in the entry of the text that encode_base64_body writes. */
 static size_t base64_body_len(const struct envelope_template *template, struct bytes topic,
                               struct bytes payload)
 {
@@ -576,11 +577,13 @@ size_t envelope_size_bound(const struct envelope_template *template,
 {
     const struct pieces *pieces = &template->escaped;
 
-    /* What is fixed, in base64 and escaped again; 128 for lengths, punctuation and the metadata's. */
+    /* The constant parts in base64 and escaped again; 512 for lengths, punctuation and the
+     * metadata headers. */
     size_t fixed =
         3 * (pieces->start.len + 2 * pieces->open.len + pieces->between.len + pieces->finish.len) +
         template->headers.len + 6 * message->id.len + 512;
 
-    /* A topic may stand there twice. A byte's longest form is that of `\u0001` in JSON in JSON: 7. */
+    /* The topic may occur twice: in the body and in a header. A byte's longest form is `\u0001`
+     * in JSON in JSON: 7 bytes. */
     return fixed + 12 * message->topic.len + 8 * message->payload.len;
 }

@@ -68,7 +68,8 @@ static struct bytes header_of(struct bytes headers, const char *name, struct are
 
 /* PHP ------------------------------------------------------------------------------------------ */
 
-/* An object's property that is an object: of a DateTimeImmutable its date. The reader ends behind it. */
+/* Reads an object or array inside a property. Of a DateTimeImmutable the date and zone become
+ * *text. The reader ends behind the value. */
 static int read_nested(struct php_reader *reader, const struct php_value *outer,
                        enum failed_kind *kind, struct bytes *text, struct arena *arena)
 {
@@ -119,7 +120,7 @@ static int read_php_value(struct php_reader *reader, enum failed_kind *kind, str
         *text = value.number != 0 ? BYTES("true") : BYTES("false");
         return 0;
     case PHP_INT:
-    case PHP_FLOAT: /* i:5; */
+    case PHP_FLOAT: /* the number of "i:5;" */
         *kind = value.type == PHP_INT ? FAILED_NUMBER : FAILED_OTHER;
         *text = bytes_slice(reader->text, start + 2, reader->at - start - 3);
         return 0;
@@ -233,7 +234,7 @@ static struct bytes json_text(struct bytes raw, enum failed_kind *kind, struct a
     return raw;
 }
 
-/* The header of one class: a string that holds a list. */
+/* Reads the header of one stamp class: a string that holds a JSON list. */
 static int read_json_stamps(struct reading *reading, struct bytes class, struct bytes raw)
 {
     struct json_array array;
@@ -309,11 +310,11 @@ void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
         failed->is_readable = read_json(&reading) == 0;
     } else {
         failed->is_readable = read_php(&reading) == 0;
-        read_stamp_headers(&reading); /* that envelope_convert left there */
+        read_stamp_headers(&reading); /* stamps that envelope_convert left in the headers */
     }
 }
 
-/* When the entry of that name, "<ms>-<sequence>-<hash>", was added; 0: it is no such name. */
+/* Returns when the entry "<ms>-<sequence>-<hash>" was added; 0 if the name has another form. */
 static int64_t added_us(struct bytes name)
 {
     struct bytes part;
@@ -333,7 +334,7 @@ int64_t failed_came_us(struct bytes headers, struct arena *arena)
 {
     int64_t us = envelope_time(header_of(headers, ENVELOPE_HEADER_RECEIVED_AT, arena));
 
-    if (us <= 0) /* the identity names the entry that failed first */
+    if (us <= 0) /* the identity is the name of the entry that failed first */
         us = added_us(header_of(headers, ENVELOPE_HEADER_ID, arena));
     return us > 0 ? us : added_us(header_of(headers, ENVELOPE_HEADER_ENTRY, arena));
 }

@@ -9,7 +9,7 @@
 
 /* To the handler --------------------------------------------------------------------------------------*/
 
-/* Valid JSON; a line break in it can only be white space. */
+/* Replaces line breaks by spaces. In valid JSON a line break can only be white space. */
 static void append_in_one_line(struct buf *out, struct bytes json)
 {
     size_t from = out->len;
@@ -31,7 +31,7 @@ void handler_line_write(struct buf *out, const struct handler_message *message, 
                              message->received_us);
     else
         update_document(out, message->id, message->topic, message->payload, message->received_us);
-    out->len--; /* the document goes on */
+    out->len--; /* removes the closing brace: more members follow */
     if (qos.len == 3 && qos.data[0] == '"' && qos.data[1] >= '0' && qos.data[1] <= '2')
         buf_printf(out, ",\"qos\":%c", qos.data[1]);
     buf_printf(out, ",\"retained\":%s,\"headers\":",
@@ -42,7 +42,7 @@ void handler_line_write(struct buf *out, const struct handler_message *message, 
 
 /* From the handler ------------------------------------------------------------------------------------*/
 
-/* Fills err with what is wrong with which member. */
+/* Fills err with the member's name and the rule that the member breaks. */
 static int wrong(struct error *err, const char *key, const char *must)
 {
     return error_set(err, ERR_FORMAT, "`%s` must be %s", key, must);
@@ -68,7 +68,7 @@ static int read_flag(bool *flag, struct bytes raw, const char *key, struct error
     return *flag || bytes_equal_text(raw, "false") ? 0 : wrong(err, key, "true or false");
 }
 
-/* Reads a text, or a list of texts with one at the least. */
+/* Reads a string, or a list of at least one string. */
 static int read_topics(struct handler_update *update, struct bytes raw, struct arena *arena,
                        struct error *err)
 {
@@ -95,7 +95,7 @@ static int read_topics(struct handler_update *update, struct bytes raw, struct a
     return 0;
 }
 
-/* A text as it is, anything else as the JSON that it is. */
+/* A string's text becomes the data; any other value becomes the data as JSON. */
 static int read_data(struct handler_update *update, struct bytes raw, struct arena *arena,
                      struct error *err)
 {
@@ -172,7 +172,7 @@ static int read_updates(struct handler_line *line, struct bytes raw, struct aren
     return result;
 }
 
-/* The members of a line, as they came; empty: not given. */
+/* The raw members of a line; empty: not given. */
 struct members {
     struct bytes ready;
     struct bytes payload;
@@ -181,7 +181,7 @@ struct members {
     struct bytes error;
     struct bytes retry;
     struct bytes unknown;
-    bool too_deep; /* the next one is, and what comes behind it is not known */
+    bool too_deep; /* a member is nested too deep; the members behind it are unknown */
 };
 
 static void sort_member(struct members *members, struct bytes key, struct bytes value)
@@ -235,7 +235,7 @@ static int read_ready(struct handler_line *line, const struct members *members, 
     return 0;
 }
 
-/* Of a message that is in hand: what became of it. */
+/* Reads the handler's answer to a message: updates or an error. */
 static int read_outcome(struct handler_line *line, const struct members *members,
                         struct arena *arena, struct error *err)
 {

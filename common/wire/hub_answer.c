@@ -11,7 +11,7 @@ struct row {
     struct hub_answer answer;
 };
 
-/* The first row that the status is in. */
+/* The first row whose range contains the status applies. */
 static const struct row ROWS[] = {
     {0, 0, {HUB_FAILED, "no answer from the hub"}},
     {200, 200, {HUB_FAILED, "something else than the hub answered: not with the update's id"}},
@@ -57,7 +57,7 @@ static bool holds(const struct hub_answer_excerpt *excerpt, struct bytes part)
     return part.len > 0 && memmem(excerpt->data, excerpt->len, part.data, part.len) != NULL;
 }
 
-/* An excerpt that is cut may have only the beginning of it. */
+/* True if the excerpt may hold the token. A cut excerpt may hold only the token's beginning. */
 static bool may_show(const struct hub_answer_excerpt *excerpt, const char *token)
 {
     struct bytes beginning = bytes_slice(bytes_of(token), 0, TOKEN_BEGINNING);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a scan stands; nothing at or behind `end` is read. */
+/* A scan's position. Nothing at or behind `end` is read. */
 struct cursor {
     const char *at;
     const char *end;
@@ -28,7 +28,7 @@ static void skip_space(struct cursor *cursor)
         cursor->at++;
 }
 
-/* Steps over c, if that is what comes. */
+/* Steps over the next byte if that byte is c. */
 static bool take(struct cursor *cursor, char c)
 {
     if (cursor->at == cursor->end || *cursor->at != c)
@@ -37,7 +37,7 @@ static bool take(struct cursor *cursor, char c)
     return true;
 }
 
-/* One `\uXXXX` behind its backslash: its value, or -1. */
+/* Takes one `uXXXX` behind a backslash. Returns the unit, or -1. */
 static int take_unit(struct cursor *cursor)
 {
     int unit = 0;
@@ -55,7 +55,7 @@ static int take_unit(struct cursor *cursor)
     return unit;
 }
 
-/* Takes `uXXXX`, or two that are a surrogate pair: the code point, or -1. */
+/* Takes one `uXXXX`, or two that form a surrogate pair. Returns the code point, or -1. */
 static int take_code_point(struct cursor *cursor)
 {
     int unit = take_unit(cursor);
@@ -85,7 +85,7 @@ static bool scan_escape(struct cursor *cursor)
     return SHORT_ESCAPE[(unsigned char)*cursor->at++] != 0;
 }
 
-/* Steps over a string, quotes included. */
+/* Steps over a string with its quotes. */
 static bool scan_string(struct cursor *cursor)
 {
     struct cursor scan = *cursor; /* a copy can stay in registers */
@@ -129,7 +129,8 @@ static char *put_utf8(char *to, int code)
     return to;
 }
 
-/* What the escape behind a backslash stands for; NULL: it is none. */
+/* Writes the character that the escape behind a backslash stands for. Returns NULL if the escape
+ * is not valid. */
 static char *put_escaped(char *to, struct cursor *cursor)
 {
     if (cursor->at == cursor->end)
@@ -143,7 +144,8 @@ static char *put_escaped(char *to, struct cursor *cursor)
     return *to != 0 ? to + 1 : NULL;
 }
 
-/* Over a string, as scan_string, and what it stands for into arena. No escape is shorter than what it stands for. */
+/* Steps over a string like scan_string, and copies the unescaped text into arena. The raw length
+ * is enough room, since no escape is shorter than its character. */
 static bool unescape(struct bytes *text, struct cursor *cursor, struct arena *arena)
 {
     struct cursor scan = *cursor;
@@ -223,7 +225,7 @@ static bool scan_scalar(struct cursor *cursor)
     return scan_number(cursor);
 }
 
-/* A member's name and the colon behind it. */
+/* Steps over a member's name and the colon behind the name. */
 static bool scan_name(struct cursor *cursor)
 {
     skip_space(cursor);
@@ -233,7 +235,7 @@ static bool scan_name(struct cursor *cursor)
     return take(cursor, ':');
 }
 
-/* The lists and objects that a scan is inside of, outermost first. */
+/* The open lists and objects around the scan's position, outermost first. */
 struct nest {
     char closer[JSON_DEPTH_LIMIT]; /* `]` or `}` */
     size_t depth;
@@ -242,7 +244,8 @@ struct nest {
 
 enum step { STEP_VALUE, STEP_END, STEP_WRONG, STEP_TOO_DEEP };
 
-/* A value has ended: closes what ends with it, up to the next value or the end of the whole. */
+/* Continues behind a value: closes the lists and objects that end there. Stops at the next value
+ * or at the end of the outermost one. */
 static enum step scan_behind_value(struct cursor *cursor, struct nest *nest)
 {
     while (nest->depth > 0) {
@@ -258,7 +261,7 @@ static enum step scan_behind_value(struct cursor *cursor, struct nest *nest)
     return STEP_END;
 }
 
-/* At a value: a scalar is passed, of a list or an object only the start (and an empty one's end). */
+/* Steps over a scalar and the ends behind it, or over the start of a list or object. */
 static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
 {
     char closer;
@@ -279,7 +282,8 @@ static enum step scan_at_value(struct cursor *cursor, struct nest *nest)
     return closer == ']' || scan_name(cursor) ? STEP_VALUE : STEP_WRONG;
 }
 
-/* Steps over one value of any kind. Not recursive: the depth is bounded by `nest`, not by the stack. */
+/* Steps over one value of any kind. The function is not recursive: `nest` bounds the depth, not
+ * the stack. */
 static int scan_value(struct cursor *cursor, size_t depth_max)
 {
     struct nest nest;
@@ -308,7 +312,7 @@ bool json_is_valid(struct bytes text)
     return scan_value(&cursor, JSON_DEPTH_MAX) == 0 && at_end(&cursor);
 }
 
-/* One value, as raw text without the white space around it. */
+/* Steps over one value. *raw is the value's text without the white space around. */
 static int scan_raw(struct cursor *cursor, size_t depth_max, struct bytes *raw)
 {
     skip_space(cursor);
@@ -336,7 +340,7 @@ int json_object_begin(struct json_object *object, struct bytes text, struct aren
     return 0;
 }
 
-/* Up to the value of the next member; 0: there is none. */
+/* Moves to the value of the next member. Returns 0 if there is no further member. */
 static int take_name(struct json_object *object, struct cursor *cursor, struct bytes *key)
 {
     struct bytes name;
@@ -464,7 +468,7 @@ int json_unquote(struct bytes *text, struct bytes raw, struct arena *arena)
 
 static const char HEX[] = "0123456789abcdef";
 
-/* The letter of a two-character escape, or 0. */
+/* Returns the letter of a two-character escape, or 0 if the byte has none. */
 static char short_letter(unsigned char c)
 {
     switch (c) {
@@ -496,7 +500,7 @@ static char *put_unit(char *to, uint32_t unit)
     return to;
 }
 
-/* An ASCII byte; six bytes at the most. */
+/* Writes an ASCII byte, escaped to at most six bytes. */
 static char *put_ascii(char *to, unsigned char c)
 {
     char letter = short_letter(c);
@@ -532,7 +536,7 @@ size_t json_code_point(const char *text, uint32_t *code)
     return 4;
 }
 
-/* One character that isn't ASCII; twelve bytes at the most. */
+/* Escapes a character that isn't ASCII to at most twelve bytes. */
 static char *put_wide(char *to, uint32_t code)
 {
     if (code < 0x10000)
@@ -542,10 +546,11 @@ static char *put_wide(char *to, uint32_t code)
     return put_unit(to, 0xDC00 + (code & 0x3FF));
 }
 
-/* Room is asked for in pieces: six times a large text at once would be a lot of memory. */
+/* Memory is reserved piece by piece, since six times a large text's length at once would be too
+ * much. */
 #define PIECE 4096
 
-/* in_string: ASCII is escaped as well, where a string needs it. */
+/* in_string: also escapes ASCII bytes that must be escaped inside a string. */
 static void append_in_ascii(struct buf *out, struct bytes text, bool in_string)
 {
     size_t i = 0;
@@ -584,7 +589,7 @@ int json_quote_php(struct buf *out, struct bytes text)
     return 0;
 }
 
-/* Outside its strings JSON is ASCII. */
+/* Only strings can hold characters beyond ASCII, so every such character may become an escape. */
 void json_to_ascii(struct buf *out, struct bytes json)
 {
     append_in_ascii(out, json, false);

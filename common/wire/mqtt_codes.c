@@ -3,15 +3,15 @@
 #include <stddef.h>
 
 struct code {
-    int five;  /* MQTT 5's */
-    int three; /* CONNACK's of 3.1.1; 0: it has none */
+    int five;  /* the reason code of MQTT 5 */
+    int three; /* the return code in CONNACK of 3.1.1; 0: 3.1.1 has none */
     const char *text;
     const char *hint;
 };
 
 static const struct code CODES[] = {
     {0x80, 0, "unspecified error", ""},
-    {0, 0x80, "MQTT 3.1.1 gives no reason", ""}, /* SUBACK */
+    {0, 0x80, "MQTT 3.1.1 gives no reason", ""}, /* in SUBACK */
     {0x81, 0, "malformed packet", ""},
     {0x82, 0, "protocol error", ""},
     {0x83, 0, "implementation specific error", ""},

@@ -31,7 +31,7 @@ static bool take_number(struct php_reader *reader, uint64_t *number)
     return bytes_to_u64(bytes_slice(reader->text, start, reader->at - start), number);
 }
 
-/* The number of pairs of an array or object, and the brace behind it. */
+/* Takes the number of pairs of an array or object, and the opening brace. */
 static bool take_count(struct php_reader *reader, struct php_value *value)
 {
     uint64_t count;
@@ -44,7 +44,7 @@ static bool take_count(struct php_reader *reader, struct php_value *value)
     return take_text(reader, ":{");
 }
 
-/* <length>:"<bytes>" */
+/* Takes <length>:"<bytes>". */
 static bool take_quoted(struct php_reader *reader, struct bytes *text)
 {
     uint64_t len;
@@ -75,7 +75,7 @@ static bool is_float_char(char c)
     return c != '\0' && strchr("0123456789+-.eEINFA", c) != NULL;
 }
 
-/* Nothing computes with it, so it is enough that no byte is there that doesn't belong. */
+/* Takes a float without its value, which nobody needs: checking the characters is enough. */
 static bool take_float(struct php_reader *reader)
 {
     size_t start = reader->at;
@@ -211,7 +211,7 @@ static bool is_container(const struct php_value *value)
 
 int php_skip_rest(struct php_reader *reader, const struct php_value *value)
 {
-    size_t left[PHP_DEPTH_MAX]; /* pairs still to come, outermost first */
+    size_t left[PHP_DEPTH_MAX]; /* pairs not yet read, outermost first */
     size_t depth = 0;
     struct php_value inner;
 
@@ -346,7 +346,7 @@ struct bytes php_stripslashes(struct bytes text, struct arena *arena)
 
         if (c != '\\') {
             *to++ = c;
-        } else if (p < end) { /* at the very end it stands for nothing */
+        } else if (p < end) { /* a backslash at the very end stands for nothing */
             *to++ = *p != '0' ? *p : '\0';
             p++;
         }

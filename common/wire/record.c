@@ -80,7 +80,8 @@ void record_parts(const struct record *record, uint32_t seed, char head[RECORD_H
     parts[3] = (struct bytes){padding, padded(unpadded) - unpadded};
 }
 
-/* Everything but the checksums, which are compared only when the rest could be a record's. */
+/* Reads the fields without the checksums. Those are computed only if the fields are plausible,
+ * since computing is slow. */
 static void read_head(struct record *record, const char *head)
 {
     *record = (struct record){

@@ -21,7 +21,7 @@ int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_coun
 
     if (spread > 0)
         delay += floor(share * (2 * spread + 1)) - spread;
-    /* Asked so that a delay beyond all numbers (NaN) is taken for too long. */
+    /* Written with `!`, so that an infinite delay or NaN counts as too long. */
     if (strategy->max_delay_ms > 0 && !(delay <= (double)strategy->max_delay_ms))
         return strategy->max_delay_ms;
     if (!(delay < (double)RETRY_DELAY_MAX_MS))
@@ -36,7 +36,7 @@ int retry_member_encode(struct buf *member, struct bytes body, struct bytes head
     int failed = envelope_join(&json, body, headers, false, err);
 
     if (failed == 0) {
-        json.len--; /* the brace goes behind one more member */
+        json.len--; /* removes the closing brace: one more member follows */
         buf_append(&json, BYTES(",\"uniqid\":"));
         if (json_quote_php(&json, uniqid) < 0)
             failed = error_set(err, ERR_FORMAT, "the uniqid is not UTF-8");
@@ -48,7 +48,8 @@ int retry_member_encode(struct buf *member, struct bytes body, struct bytes head
     return failed;
 }
 
-/* The raw texts of the members `body`, which is a string, and `headers`, which stays as it is where there is none. */
+/* Finds the raw members `body`, which must be a string, and `headers`. *headers is unchanged if
+ * the member has none. */
 static int split(struct bytes member, struct bytes *body, struct bytes *headers,
                  struct arena *arena, struct error *err)
 {
@@ -79,7 +80,7 @@ int retry_member_to_value(struct buf *value, struct bytes member, bool redis_ser
     if (split(member, &body, &headers, arena, err) < 0)
         return -ERR_FORMAT;
 
-    /* Both texts as they are: nothing is changed by a delay. */
+    /* Both raw texts are copied: a delay must change nothing in the message. */
     buf_append(&json, BYTES("{\"body\":"));
     buf_append(&json, body);
     buf_append(&json, BYTES(",\"headers\":"));

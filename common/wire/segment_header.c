@@ -19,7 +19,7 @@ enum {
     RECORDS_BEFORE = 72,
     BYTES_BEFORE = 80,
     PREVIOUS_SEQUENCE = 88,
-    SKIPPED_LEN = 104, /* of what stands before the destination */
+    SKIPPED_LEN = 104, /* length of a text in front of the destination */
     DESTINATION_LEN = 106,
     BRANCH = 108,
     DAMAGED = 124,
@@ -44,7 +44,7 @@ bool segment_name_parse(const char *name, const char *suffix, uint64_t *number)
     return digits.len >= 12 && bytes_to_u64(digits, number) && bytes_equal_text(rest, suffix);
 }
 
-/* Over all of it but the field that holds it. */
+/* The checksum covers the whole header except its own field. */
 static uint32_t header_crc(const char data[SEGMENT_HEADER_SIZE])
 {
     uint32_t crc = bytes_crc32c(0, data, CRC);

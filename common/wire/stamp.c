@@ -60,8 +60,8 @@ size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure
                : 0;
 }
 
-/* A copy of the headers object in which `name` is `value`, at the end; empty: in which it is not. Keys are ASCII or
- * PHP's escapes. */
+/* Copies the headers object and sets `name` to `value` at the end. An empty value removes the
+ * header. Keys are ASCII or PHP's escapes. */
 static int set_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
                       struct arena *arena)
 {
@@ -90,7 +90,7 @@ static int set_header(struct buf *out, struct bytes headers, const char *name, s
     return 0;
 }
 
-/* Adds a header as set_header does, unless the value is empty. */
+/* Copies the headers object and sets `name` to `value`, unless the value is empty. */
 static int add_header(struct buf *out, struct bytes headers, const char *name, struct bytes value,
                       struct arena *arena)
 {
@@ -116,7 +116,7 @@ static void write_error(struct buf *out, const struct stamp_failure *failure)
     buf_append(out, BYTES(",\"flattenException\":null}"));
 }
 
-/* One stamp as an object of its header's list. */
+/* Writes one stamp as an object of the list in the class's header. */
 static void write_stamp(struct buf *out, enum stamp_class which,
                         const struct stamp_failure *failure)
 {
@@ -193,7 +193,8 @@ static int find_elements(struct bytes list, size_t *count, struct bytes *first, 
     return more;
 }
 
-/* Where the element ends that stands `surplus` behind the first. The list was found good before. */
+/* Returns the end of the element that is `surplus` places behind the first. The caller has
+ * checked the list. */
 static size_t surplus_end(struct bytes list, size_t surplus)
 {
     struct json_array array;
@@ -207,7 +208,7 @@ static size_t surplus_end(struct bytes list, size_t surplus)
     return (size_t)(element.data + element.len - list.data);
 }
 
-/* A header's value with one stamp more: `raw` is a string that holds a list. */
+/* Writes a header's value with one more stamp. `raw` is a JSON string that holds a list. */
 static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which,
                        const struct stamp_failure *failure, struct arena *arena)
 {
@@ -223,7 +224,8 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
         buf_append(out, raw);
         return 0;
     }
-    /* Up to the last element's end, so that what is there stays as it is. */
+    /* The old text is copied up to the last element's end, so that the old stamps stay
+     * unchanged. */
     if (last.len > 0) {
         size_t end = (size_t)(last.data + last.len - list.data);
         size_t skipped = surplus_end(list, stamp_surplus(which, failure, count));
@@ -241,7 +243,7 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
     return 0;
 }
 
-/* The stamp class of a header; STAMP_CLASSES for any other header or class. */
+/* Returns the stamp class of a header; STAMP_CLASSES for any other header or class. */
 static enum stamp_class header_class(struct bytes key)
 {
     static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
@@ -251,7 +253,7 @@ static enum stamp_class header_class(struct bytes key)
     return stamp_class_of(bytes_slice(key, prefix.len, key.len));
 }
 
-/* Headers of the classes that the message does not have yet. */
+/* Appends headers for the due stamps whose classes the message does not have yet. */
 static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
                        const struct stamp_failure *failure)
 {
@@ -273,7 +275,8 @@ static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
     buf_free(&text);
 }
 
-/* Which classes are there, and behind which member new ones go: the last stamp, else the type. */
+/* Finds the present classes, and the member behind which new headers go: the last stamp, else
+ * the type. */
 static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *place,
                   struct arena *arena)
 {
@@ -299,7 +302,7 @@ static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *pla
     return more;
 }
 
-/* The headers object with the stamps added. */
+/* Writes the headers object with the failure's stamps added. */
 static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_failure *failure,
                       struct error *err)
 {
@@ -361,7 +364,8 @@ static int stamp_php(struct buf *body, const struct envelope *envelope,
     return failed;
 }
 
-/* The headers that say which message this is, and which entry. */
+/* Sets the headers that identify the message and the failed entry. A redriven message names the
+ * failed message's id instead of the entry. */
 static int name_headers(struct buf *headers, struct bytes stamped, const struct envelope *envelope,
                         const struct stamp_failure *failure, struct arena *arena)
 {
@@ -434,7 +438,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
     template = envelope_template_new(&plain);
     envelope_encode(template, &message, &entry);
 
-    /* The envelope was just written here: a failure to decode it is a bug. */
+    /* The envelope was encoded a few lines above: a failure to decode it is a bug. */
     if (envelope_decode(&envelope, buf_bytes(&entry), &arena, NULL) < 0 ||
         set_header(&marked, envelope.headers, ENVELOPE_HEADER_RAW, form, &arena) < 0)
         abort();

@@ -8,39 +8,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One stamp class as the envelope has it: `<key>a:<count>:{<stamps>}`. */
+/* The list of one stamp class in the envelope: `<key>a:<count>:{<stamps>}`. */
 struct found {
     bool there;
-    size_t pair_at;         /* where the key begins */
-    size_t list_end;        /* where the closing brace is */
-    uint64_t values_before; /* read before the list */
-    uint64_t values_behind; /* read when the list was over */
+    size_t pair_at;         /* offset of the key */
+    size_t list_end;
+    uint64_t values_before; /* number of values in front of the list */
+    uint64_t values_behind; /* number of values up to the list's end */
     size_t count;
     size_t count_at;
     size_t count_len;
     int64_t next_key;
-    size_t surplus;          /* of the count: what goes, behind the first */
-    size_t surplus_at;       /* where that begins */
-    size_t surplus_end;      /* and ends */
-    uint64_t surplus_before; /* values read before it */
-    uint64_t surplus_behind; /* and when it was over */
-    bool same_error;         /* the last ErrorDetailsStamp says what this failure says */
+    size_t surplus;          /* number of stamps to remove, behind the first */
+    size_t surplus_at;       /* offset of the removed stamps */
+    size_t surplus_end;      /* offset behind the removed stamps */
+    uint64_t surplus_before; /* number of values in front of the removed stamps */
+    uint64_t surplus_behind; /* number of values up to their end */
+    bool same_error;         /* the last ErrorDetailsStamp tells of this same failure */
 };
 
 struct walk {
     struct php_reader reader;
     struct php_references references;
     const struct stamp_failure *failure;
-    bool keeps_all; /* surplus stamps stay: another value refers to one */
+    bool keeps_all; /* removes no surplus stamps, since another value refers to one */
     bool has_stamps;
-    struct php_value stamps; /* the map's head */
+    struct php_value stamps; /* head of the map of stamp classes */
     size_t stamps_end;       /* where its closing brace is */
-    uint64_t stamps_values;  /* read when it was over */
+    uint64_t stamps_values;  /* number of values up to the map's end */
     struct found found[STAMP_CLASSES];
 };
 
-/* A place of the old text where something else comes. What it does to the numbers of references:
- * those above `behind` change by added - removed. */
+/* Replaces `remove` bytes at `at` of the old text by `insert`. References to values above
+ * `behind` change by added - removed. */
 struct edit {
     size_t at;
     size_t remove;
@@ -53,7 +53,7 @@ struct edit {
 struct edits {
     struct edit *list;
     size_t len;
-    struct arena arena; /* the inserted texts */
+    struct arena arena; /* holds the inserted texts */
 };
 
 static void write_property(struct buf *out, enum stamp_class which, const char *name)
@@ -83,7 +83,7 @@ static void write_error(struct buf *out, const struct stamp_failure *failure)
     buf_append(out, BYTES("N;"));
 }
 
-/* One stamp as a pair of its class's list. */
+/* Writes one stamp as a pair of its class's list. */
 static void write_stamp(struct buf *out, enum stamp_class which, int64_t key,
                         const struct stamp_failure *failure)
 {
@@ -120,7 +120,8 @@ static void write_stamp(struct buf *out, enum stamp_class which, int64_t key,
     buf_append_char(out, '}');
 }
 
-/* A stamp of any class; *same: it is an error of the failure's class, code and message. */
+/* Reads a stamp of any class. *same is true for an error with the failure's class, code and
+ * message. */
 static int read_error(struct php_reader *reader, const struct stamp_failure *failure, bool *same)
 {
     struct php_value object;
@@ -151,7 +152,7 @@ static int read_error(struct php_reader *reader, const struct stamp_failure *fai
     return php_read_end(reader);
 }
 
-/* The list of one class. */
+/* Reads the list of one stamp class. */
 static int read_list(struct walk *walk, enum stamp_class which, size_t pair_at)
 {
     struct php_reader *reader = &walk->reader;
@@ -218,7 +219,7 @@ static int read_stamps(struct walk *walk)
     return php_read_end(reader);
 }
 
-/* Through the whole envelope: where its stamps are, and every reference. */
+/* Reads the whole envelope, and collects where the stamps and all references are. */
 static int read_envelope(struct walk *walk)
 {
     struct php_reader *reader = &walk->reader;
@@ -243,7 +244,7 @@ static int read_envelope(struct walk *walk)
     return 0;
 }
 
-/* The number of values in texts that write_stamp made: pairs, one behind the other. */
+/* Counts the values in pairs that write_stamp made, one behind the other. */
 static uint64_t count_values(struct bytes pairs)
 {
     struct php_reader reader = {.text = pairs};
@@ -276,7 +277,7 @@ static void edit_number(struct edits *edits, size_t at, size_t len, uint64_t num
     buf_free(&digits);
 }
 
-/* Pairs that go in at `at`, where `behind` values have been before. */
+/* Inserts pairs at `at`, in front of which `behind` values lie. */
 static void edit_insert(struct edits *edits, size_t at, uint64_t behind, struct bytes pairs)
 {
     struct edit *edit = add_edit(edits, at, 0, pairs);
@@ -294,7 +295,7 @@ static void edit_surplus(struct edits *edits, const struct found *found)
     edit->removed = found->surplus_behind - found->surplus_before;
 }
 
-/* The whole of a class. */
+/* Removes the key and the whole list of a class. */
 static void edit_remove(struct edits *edits, const struct found *found)
 {
     struct edit *edit =
@@ -304,7 +305,7 @@ static void edit_remove(struct edits *edits, const struct found *found)
     edit->removed = found->values_behind - found->values_before;
 }
 
-/* One stamp more in the class's list. */
+/* Appends one stamp to the class's list. */
 static void edit_append(struct edits *edits, const struct found *found, struct bytes pair)
 {
     edit_number(edits, found->count_at, found->count_len, found->count + 1 - found->surplus);
@@ -353,7 +354,7 @@ static void edit_lists(struct edits *edits, struct walk *walk)
     buf_free(&pair);
 }
 
-/* Every reference gets the number that its value has in the new text. */
+/* Gives every reference the number that its value has in the new text. */
 static int edit_references(struct edits *edits, const struct walk *walk)
 {
     size_t lists_len = edits->len;
@@ -368,11 +369,11 @@ static int edit_references(struct edits *edits, const struct walk *walk)
 
             if (edit->removed > 0 && reference->at >= edit->at &&
                 reference->at < edit->at + edit->remove)
-                gone = true; /* with the text that it stands in */
+                gone = true; /* the reference is in removed text */
             if (reference->number <= edit->behind)
                 continue;
             if (!gone && reference->number <= edit->behind + edit->removed)
-                return -ERR_FORMAT; /* what it names is replaced */
+                return -ERR_FORMAT; /* the referenced value is removed */
             number += edit->added - edit->removed;
         }
         if (!gone && number != reference->number)
@@ -438,5 +439,5 @@ int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failur
     if (stamp_text(out, text, failure, false, NULL) == 0)
         return 0;
     return stamp_text(out, text, failure, true,
-                      err); /* perhaps a reference names a surplus stamp */
+                      err); /* a reference may name a surplus stamp */
 }

@@ -20,7 +20,7 @@ static bool is_wildcard(struct bytes level, char wildcard)
     return level.len == 1 && level.data[0] == wildcard;
 }
 
-/* What names and filters have in common: sections 4.7.3 and 1.5.4. */
+/* Checks the rules for both names and filters: sections 4.7.3 and 1.5.4. */
 static int check_string(struct bytes text, const char *what, struct error *err)
 {
     if (text.len == 0)
@@ -48,7 +48,8 @@ int topic_name_check(struct bytes topic, struct error *err)
     return 0;
 }
 
-/* A shared subscription's own filter: what is behind "$share/NAME/". Everything else is itself. */
+/* Returns the filter behind "$share/NAME/", or the whole filter if the subscription is not
+ * shared. */
 static struct bytes without_share(struct bytes filter)
 {
     struct bytes rest, name;
@@ -106,7 +107,7 @@ bool topic_filter_matches(struct bytes filter, struct bytes topic)
     bool filter_more = true, topic_more = true;
 
     filter = without_share(filter);
-    /* Section 4.7.2: a wildcard in front does not see the server's own topics. */
+    /* Section 4.7.2: a wildcard in the first level does not match topics that begin with `$`. */
     if (topic.len > 0 && topic.data[0] == '$' && filter.len > 0 && filter.data[0] != '$')
         return false;
     while (filter_more) {
@@ -114,7 +115,7 @@ bool topic_filter_matches(struct bytes filter, struct bytes topic)
 
         filter_more = bytes_split(filter, '/', &filter_level, &filter);
         if (is_wildcard(filter_level, '#'))
-            return true; /* also with no level left: "a/#" matches "a" */
+            return true; /* matches even if no level is left: "a/#" matches "a" */
         if (!topic_more)
             return false;
         topic_more = bytes_split(topic, '/', &topic_level, &topic);
@@ -130,7 +131,7 @@ bool topic_filter_covers(struct bytes a, struct bytes b)
 
     a = without_share(a);
     b = without_share(b);
-    /* At the top, where there is always one level, "+" and "#" behind it is no less than "#". */
+    /* "+/#" matches the same topics as "#", since a topic has at least one level. */
     if (bytes_equal_text(a, "+/#"))
         a = BYTES("#");
     if (b.len > 0 && b.data[0] == '$' && a.len > 0 && a.data[0] != '$')
@@ -196,8 +197,8 @@ unsigned topic_filter_wildcards(struct bytes filter)
     return wildcards;
 }
 
-/* Takes a number behind the last `@` away from the word. An `@` with anything else belongs to the
- * filter: devices have addresses. */
+/* Cuts "@QOS" off the word's end. An `@` without a number belongs to the filter: topics may hold
+ * addresses. */
 static int take_qos(struct bytes *word, int *qos, struct error *err)
 {
     const char *at = memrchr(word->data, '@', word->len);
@@ -237,7 +238,7 @@ int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos, int de
     return 1;
 }
 
-/* No topic has more levels. */
+/* A topic has at most 65535 bytes, so a higher number of a level is a mistake. */
 #define NUMBER_MAX 65535
 
 enum part_kind { PART_TEXT, PART_TOPIC, PART_WILDCARD, PART_LEVEL, PART_LEVEL_FROM_END };
@@ -245,7 +246,7 @@ enum part_kind { PART_TEXT, PART_TOPIC, PART_WILDCARD, PART_LEVEL, PART_LEVEL_FR
 struct part {
     enum part_kind kind;
     bool uri;
-    unsigned number; /* of a wildcard or level, from 1 */
+    unsigned number; /* number of the wildcard or level, from 1 */
     struct bytes text;
 };
 
@@ -273,7 +274,7 @@ static bool read_number(struct bytes text, unsigned *number)
     return true;
 }
 
-/* name: what stands between the braces. */
+/* name: the text between the braces. */
 static bool read_placeholder(struct bytes name, struct part *part)
 {
     if (bytes_ends_with(name, BYTES(":uri"))) {
@@ -296,7 +297,7 @@ static bool read_placeholder(struct bytes name, struct part *part)
     return read_number(name, &part->number);
 }
 
-/* *rest begins with the brace that opens the placeholder, `at` bytes into the template. */
+/* *rest begins with the placeholder's opening brace, which is `at` bytes into the template. */
 static int take_placeholder(struct topic_template *template, struct bytes *rest, size_t at,
                             bool uri, struct error *err)
 {
@@ -374,7 +375,7 @@ unsigned topic_template_wildcards(const struct topic_template *template)
     return most;
 }
 
-/* The n-th level from 1. */
+/* Returns the n-th level; the first is 1. */
 static struct bytes topic_level(struct bytes topic, unsigned n)
 {
     struct bytes level = BYTES_NONE;
@@ -388,7 +389,7 @@ static struct bytes topic_level(struct bytes topic, unsigned n)
     return level;
 }
 
-/* The n-th level from 1, counted from the end. */
+/* Returns the n-th level from the end; the last is 1. */
 static struct bytes topic_level_from_end(struct bytes topic, unsigned n)
 {
     for (;; n--) {
@@ -403,7 +404,7 @@ static struct bytes topic_level_from_end(struct bytes topic, unsigned n)
     }
 }
 
-/* What the n-th wildcard of the filter, from 1, took of the topic. */
+/* Returns the part of the topic that matches the filter's n-th wildcard; the first is 1. */
 static struct bytes taken_by_wildcard(struct bytes topic, struct bytes filter, unsigned n)
 {
     bool more = true;
@@ -453,11 +454,12 @@ void topic_template_expand(const struct topic_template *template, struct bytes t
     }
 }
 
-/* One level of the filters that begin alike. All nodes but the root lie in one hash table, by their parent's number
- * and the text of their level; a `+` has a pointer of its own, for it is looked for at every level. */
+/* One level that several filters may share. All nodes but the root are in one hash table, by the
+ * parent's number and the level's text. A child `+` also has a pointer, since every search looks
+ * for it at every level. */
 struct node {
     uint32_t number;
-    uint32_t lowest;   /* order of the filters here and below */
+    uint32_t lowest;   /* lowest order of the filters here and below */
     uint32_t ends;     /* order of the filter that ends here */
     uint32_t multi;    /* order of the filter that ends here with a `#` behind */
     struct node *plus; /* the level `+` */
@@ -465,7 +467,7 @@ struct node {
     char key[]; /* the parent's number, then the level */
 };
 
-/* The nodes that the levels of a topic lead to. */
+/* The nodes that the topic's levels so far lead to. */
 struct frontier {
     struct node **nodes;
     size_t len;
@@ -579,7 +581,7 @@ void topic_trie_add(struct topic_trie *trie, struct bytes filter, uint32_t order
     keep_lowest(&node->ends, order);
 }
 
-/* A node below which nothing has a lower order than the best is not followed. */
+/* Adds a node, unless no filter below has a lower order than the best so far. */
 static void frontier_add(struct frontier *frontier, struct node *node, uint32_t best)
 {
     if (node == NULL || node->lowest >= best)
@@ -614,7 +616,7 @@ uint32_t topic_trie_find(struct topic_trie *trie, struct bytes topic)
 {
     uint32_t best = TOPIC_TRIE_NONE;
 
-    /* Section 4.7.2: a wildcard in front does not see the server's own topics. */
+    /* Section 4.7.2: a wildcard in the first level does not match topics that begin with `$`. */
     bool wildcards = !bytes_starts_with(topic, BYTES("$"));
     bool more = true;
 
@@ -629,7 +631,7 @@ uint32_t topic_trie_find(struct topic_trie *trie, struct bytes topic)
     }
     for (size_t i = 0; i < trie->current.len; i++) {
         keep_lowest(&best, trie->current.nodes[i]->ends);
-        keep_lowest(&best, trie->current.nodes[i]->multi); /* "a/#" matches "a" */
+        keep_lowest(&best, trie->current.nodes[i]->multi); /* "a/#" also matches "a" */
     }
     return best;
 }

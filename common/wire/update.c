@@ -11,7 +11,7 @@
 #define HUB_PATH           "/.well-known/mercure"
 #define ESCAPED_LENGTH_MAX 3
 
-/* The Unicode text nearest to it: each byte that belongs to no character becomes U+FFFD. */
+/* Appends the text as UTF-8: each byte that belongs to no character becomes U+FFFD. */
 static void append_lossy_utf8(struct buf *out, struct bytes text)
 {
     while (text.len > 0) {
@@ -40,7 +40,7 @@ static void quote_lossy(struct buf *out, struct bytes text)
     buf_free(&repaired);
 }
 
-/* Valid JSON as it is; a line break in it can only be white space. */
+/* Appends valid JSON in one line. In valid JSON a line break can only be white space. */
 static void append_json(struct buf *out, struct bytes json)
 {
     char *copy = buf_reserve(out, json.len);
@@ -99,13 +99,13 @@ void update_text_document(struct buf *out, struct bytes id, struct bytes topic,
     append_document(out, id, topic, payload, received_us, true);
 }
 
-/* What a byte becomes. LETTER: itself under both encodings. */
+/* The encoding of a byte. FORM_LETTER stays unchanged in a form and in a topic. */
 enum form_byte {
     FORM_ESCAPED,
     FORM_LETTER,
     FORM_SPACE, /* + in a form, %20 in a topic */
-    FORM_TILDE, /* %7E in a form, itself in a topic */
-    FORM_SLASH, /* %2F in a form, itself in a topic */
+    FORM_TILDE, /* %7E in a form, unchanged in a topic */
+    FORM_SLASH, /* %2F in a form, unchanged in a topic */
 };
 
 static const unsigned char FORM_BYTES[256] = {
@@ -142,7 +142,8 @@ void update_urlencode(struct buf *out, struct bytes text)
 
     if (text.len == 0)
         return;
-    /* Counted first: three times the length of a large payload would be kept for good. */
+    /* The exact length is counted first: out keeps its memory, and three times a large payload
+     * is too much. */
     char *to = buf_reserve(out, urlencoded_len(text));
     for (size_t i = 0; i < text.len; i++) {
         unsigned char kind = FORM_BYTES[from[i]];
@@ -201,7 +202,7 @@ void update_form(struct buf *out, const struct update *update)
     }
 }
 
-/* How long update_form makes it. */
+/* Returns the length of the form that update_form writes. */
 static size_t form_len(const struct update *update)
 {
     size_t len = strlen("topic=&data=") + urlencoded_len(update->topic);
@@ -220,7 +221,7 @@ static size_t form_len(const struct update *update)
     return len;
 }
 
-/* Counting costs a pass over all bytes: only where it may matter. */
+/* True if the form could be too long. Only then is the length counted, which reads every byte. */
 static bool may_be_too_long(const struct update *update)
 {
     size_t len = update->topic.len + update->data.len + update->id.len + update->type.len +
