@@ -102,7 +102,7 @@ static size_t count_of_address(const struct connections *connections, const stru
     return count;
 }
 
-/* A connection of the address that has the most connections. */
+/* Returns a connection of the address that has the most connections. */
 static struct connection *find_busiest(struct connections *connections)
 {
     struct connection *busiest = connections->items;
@@ -135,7 +135,8 @@ static int forget(struct connections *connections, struct connection *connection
     return fd;
 }
 
-/* Of the connections from that one's address; of two that are as old, the one that was added first. */
+/* Forgets the oldest connection from the same address. Of equally old ones the first that was
+ * added goes. */
 static int forget_oldest(struct connections *connections, struct connection *oldest)
 {
     for (size_t i = connections->len; i-- > 0;) {

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_MOST (256 * 1024) /* of a larger one nothing is shown but what its headers say */
+#define BODY_MOST (256 * 1024) /* of a larger message only the headers are shown */
 #define TEXT_MOST 500
 
-/* One reading. While it is under way only the thread uses it. */
+/* One reading of the list. While a reading is under way, only the thread uses the job. */
 struct job {
     struct failure_admin *admin; /* NULL: the settings are wrong */
     struct error err;
@@ -28,10 +28,10 @@ struct job {
 
 struct failed_list {
     struct job *job;      /* NULL: the thread has it */
-    struct offload *call; /* NULL: nothing is being read */
-    struct buf last;      /* what was read last; empty: nothing yet */
-    int64_t asked_ms;     /* the last reading began then */
-    int64_t read_ms;      /* and ended then */
+    struct offload *call; /* NULL: no reading is under way */
+    struct buf last;      /* the last result; empty: none yet */
+    int64_t asked_ms;     /* when the last reading began */
+    int64_t read_ms;      /* when the last reading ended */
 };
 
 static void free_job(void *data)
@@ -158,7 +158,8 @@ static void take_answer(struct failed_list *list, int64_t now_ms)
     buf_append(&list->last, buf_bytes(&list->job->json));
 }
 
-/* Begins to read. If no thread can be started, the next request tries again. */
+/* Starts a reading unless the last is fresh. If no thread can be started, a later request tries
+ * again. */
 static void ask(struct failed_list *list, int64_t now_ms)
 {
     if (list->call != NULL || now_ms - list->asked_ms < FAILED_LIST_FRESH_MS)

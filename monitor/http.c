@@ -19,8 +19,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_ENDING 64                  /* on top of CONNECTIONS_MAX: those that make room */
-#define REQUEST_SIZE_MAX   ((size_t)16 * 1024) /* memory of a connection: request line and headers */
+#define CONNECTIONS_ENDING 64                  /* closing connections, besides CONNECTIONS_MAX */
+#define REQUEST_SIZE_MAX   ((size_t)16 * 1024) /* for request line and headers */
 #define TOKEN_SIZE_MAX     1024
 
 /* The page connects to this host and to the hub, whose address is in the settings. */
@@ -35,19 +35,19 @@ struct http {
     struct last_values *last_values;
     struct MHD_Daemon *daemon;
     struct connections connections;
-    char *token; /* NULL: none needed */
+    char *token; /* NULL: no token is needed */
     struct failed_list *failed_list;
 };
 
 struct reply {
-    bool trusted; /* who asks has the token, or none is needed */
+    bool trusted; /* the client has the token, or none is needed */
     unsigned status;
     const char *content_type;
     struct buf body;
 };
 
-/* Where a request stands, as the library keeps it for us: NULL: it is new; HEADERS_READ; else it waits for last
- * values. */
+/* The state of a request, which the library keeps: NULL for a new one, HEADERS_READ, or a wait
+ * for last values. */
 struct waiting {
     struct MHD_Connection *connection;
     struct reply reply;
@@ -55,7 +55,7 @@ struct waiting {
 };
 static const struct waiting HEADERS_READ;
 
-/* Prints and frees. */
+/* Appends the JSON text and frees the JSON. */
 static void print_json(struct buf *out, cJSON *json)
 {
     char *text = cJSON_PrintUnformatted(json);
@@ -106,7 +106,7 @@ static void answer_metrics(const struct http *http, struct reply *reply)
     metrics_write(&reply->body, http->settings, http->stats, &limits);
 }
 
-/* What the page has to know: where the hub is and what to subscribe to. */
+/* Answers the page's configuration: the hub's address and the topics to subscribe to. */
 static void answer_page_config(const struct http *http, struct reply *reply)
 {
     const struct settings_mercure *mercure = &http->settings->mercure;
@@ -118,8 +118,8 @@ static void answer_page_config(const struct http *http, struct reply *reply)
         cJSON_AddStringToObject(json, "hub", url);
     else
         cJSON_AddNullToObject(json, "hub");
-    /* Every topic: a template would miss names with spaces or accents, which are common in MQTT. The
-     * page takes only updates whose id is ours. */
+    /* The page subscribes to every topic: a template would miss names with spaces or accents,
+     * which are common in MQTT. The page takes only updates with mqtt-bridge's ids. */
     cJSON *topics = cJSON_AddArrayToObject(json, "topics");
     cJSON_AddItemToArray(topics, cJSON_CreateString("*"));
     cJSON_AddStringToObject(json, "data", setting_word(UPDATE_DATA_WORDS, mercure->data));
@@ -128,7 +128,7 @@ static void answer_page_config(const struct http *http, struct reply *reply)
     print_json(&reply->body, json);
 }
 
-/* Nothing to show yet: the client asks again. */
+/* Answers the failed messages. Without a list yet the status 202 tells the client to ask again. */
 static void answer_failures(const struct http *http, struct reply *reply)
 {
     if (!failed_list_write(http->failed_list, &reply->body, clock_monotonic_ms()))
@@ -137,9 +137,9 @@ static void answer_failures(const struct http *http, struct reply *reply)
 
 static const struct route {
     const char *path;
-    bool guarded;  /* by the token */
-    bool any_host; /* whatever name it is called by: it tells nothing */
-    void (*answer)(const struct http *http, struct reply *reply); /* NULL: with last values */
+    bool guarded;  /* needs the token */
+    bool any_host; /* answers under any host name, since the answer reveals nothing */
+    void (*answer)(const struct http *http, struct reply *reply); /* NULL: answers last values */
 } ROUTES[] = {
     {"/healthz", false, true, answer_health},
     {"/readyz", false, false, answer_readiness},
@@ -163,13 +163,13 @@ static struct bytes header_of(struct MHD_Connection *connection, const char *nam
     return bytes_of(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name));
 }
 
-/* A value of the query; NULL: it is not there. */
+/* Returns a value of the query, or NULL if the query has none of that name. */
 static const char *argument_of(struct MHD_Connection *connection, const char *name)
 {
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
-/* Compares in constant time, so that the time says nothing about the token. */
+/* Compares in constant time, so that the response time reveals nothing about the token. */
 static bool has_token(const struct http *http, struct MHD_Connection *connection)
 {
     static const char SCHEME[] = "Bearer ";
@@ -199,7 +199,7 @@ static enum MHD_Result queue_and_release(struct MHD_Connection *connection, unsi
     return result;
 }
 
-/* Takes the reply's body. */
+/* Sends the reply, and frees its body. */
 static enum MHD_Result send_reply(struct MHD_Connection *connection, struct reply *reply)
 {
     struct MHD_Response *response =
@@ -263,7 +263,8 @@ static bool brings_body(struct MHD_Connection *connection)
            (length.len > 0 && !bytes_equal_text(length, "0"));
 }
 
-/* A client of HTTP/1.0 may send no Host; a browser always does. */
+/* True if the Host header is allowed or missing. HTTP/1.0 clients may omit the header; browsers
+ * always send it. */
 static bool is_called_by_its_name(const struct http *http, struct MHD_Connection *connection)
 {
     struct bytes host = header_of(connection, MHD_HTTP_HEADER_HOST);
@@ -292,7 +293,7 @@ static void take_last_values(void *context, unsigned status, struct buf body)
     waiting->reply =
         (struct reply){.status = status, .content_type = "application/json", .body = body};
     waiting->is_answered = true;
-    MHD_resume_connection(waiting->connection); /* `answer` is called again */
+    MHD_resume_connection(waiting->connection); /* the library calls `answer` again */
 }
 
 /* Suspends the connection until Redis has answered. */
@@ -336,7 +337,7 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
     return send_reply(connection, &reply);
 }
 
-/* The reply's body goes with it. */
+/* Sends the last values, and frees their text. */
 static enum MHD_Result send_last_values(struct MHD_Connection *connection, struct waiting *waiting)
 {
     struct reply reply = waiting->reply;
@@ -353,9 +354,10 @@ static void forget_waiting(struct waiting *waiting)
     free(waiting);
 }
 
-/* The library calls this for a request's headers, when *under_way is NULL. If no answer is queued then, it calls
- * again at the end of the request, and once more when last values have come. An answer that is queued at the first
- * call ends the connection, with the request's body unread. */
+/* The library calls `answer` for a request's headers, with *under_way NULL. If no response is
+ * queued then, the library calls again at the request's end. After a wait for last values there
+ * is a third call. A response queued in the first call ends the connection, and the request's
+ * body stays unread. */
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *upload,
                               size_t *upload_len, void **under_way)
@@ -387,7 +389,7 @@ static void notice_answered(void *context, struct MHD_Connection *connection, vo
     connections_answer(&http->connections, socket_of(connection), false, clock_monotonic_ms());
 }
 
-/* The library sees the end of the connection and closes it. */
+/* Shuts the socket down. The library notices the end and closes the connection. */
 static void disconnect(int fd)
 {
     shutdown(fd, SHUT_RDWR);
@@ -430,7 +432,7 @@ static int read_token(char **token, const char *path, struct error *err)
     return result;
 }
 
-/* Paths stay as they were sent: no file or route has a character in its name that must be encoded. */
+/* Leaves paths encoded: no file or route has a name that must be encoded. */
 static size_t keep_encoded(void *context, struct MHD_Connection *connection, char *text)
 {
     (void)context;
@@ -454,7 +456,7 @@ static int start_daemon(struct http *http, struct error *err)
     const char *folder = request_files_folder(http->files);
     int result = 0;
 
-    if (http->daemon == NULL) /* it has closed fd */
+    if (http->daemon == NULL) /* the library has closed fd */
         result =
             error_set(err, ERR_SYSTEM, "[http] listen: %s: the HTTP server does not start", bound);
     else
@@ -522,7 +524,7 @@ void http_process(struct http *http, const struct pollfd fds[HTTP_FDS])
     if (http == NULL)
         return;
     last_values_process(http->last_values,
-                        fds[1].revents); /* resumes connections, which run then */
+                        fds[1].revents); /* before MHD_run, which serves the resumed */
     MHD_run(http->daemon);
     while ((overdue = connections_take_overdue(&http->connections, clock_monotonic_ms())) >= 0)
         disconnect(overdue);
@@ -532,7 +534,7 @@ void http_stop(struct http *http)
 {
     if (http == NULL)
         return;
-    last_values_free(http->last_values); /* the library ends when no connection rests */
+    last_values_free(http->last_values); /* no connection may be suspended when the daemon stops */
     if (http->daemon != NULL)
         MHD_stop_daemon(http->daemon);
     request_files_free(http->files);

@@ -12,11 +12,11 @@
 #include <utlist.h>
 
 #define PAGE_BYTES ((size_t)256 * 1024)
-/* A page is read in so many steps at the most: with a filter most steps may bring nothing. */
+/* At most so many steps read a page: with a filter most steps may bring nothing. */
 #define SCANS_MAX    50
 #define SCAN_COUNT   100
-#define DOCUMENT_MAX ((size_t)64 * 1024)       /* what workers keep is shorter */
-#define SCAN_BYTES   ((size_t)4 * 1024 * 1024) /* of one step: what workers keep is never as much */
+#define DOCUMENT_MAX ((size_t)64 * 1024)       /* workers keep only shorter documents */
+#define SCAN_BYTES   ((size_t)4 * 1024 * 1024) /* limit of one step's answer */
 #define ASKERS_MAX   16
 
 struct asker {
@@ -27,7 +27,7 @@ struct asker {
     int64_t deadline_ms;
     last_values_answer *answer;
     void *context;
-    struct asker *next; /* utlist.h */
+    struct asker *next; /* linked by utlist.h */
     struct asker *prev;
 };
 
@@ -36,8 +36,8 @@ struct last_values {
     struct routes *routes;
     struct queue *queue;
     bool connecting;
-    const char *ending;   /* why all are answered now that wait; NULL: they are not */
-    struct asker *askers; /* in the order of their deadlines */
+    const char *ending;   /* why finish_all ends all waits; NULL: it does not run */
+    struct asker *askers; /* ordered by deadline */
     size_t askers_len;
 };
 
@@ -68,7 +68,7 @@ static void refuse(last_values_answer *answer, void *context, unsigned status, c
     answer(context, status, body);
 }
 
-/* why NULL: answers with the values that were read. */
+/* Answers the request with the values read, or with the failure `why` if that is not NULL. */
 static void finish(struct asker *asker, const char *why)
 {
     struct buf body = {0};
@@ -102,7 +102,7 @@ static void finish_waiting(struct last_values *values, const char *why)
         finish(values->askers, why); // NOLINT(clang-analyzer-unix.Malloc): it is out of the list
 }
 
-/* Closes the connection too: its answers would come too late. */
+/* Ends all waits, and closes the connection, whose answers would come too late. */
 static void finish_all(struct last_values *values, const char *why)
 {
     values->connecting = false;
@@ -122,7 +122,8 @@ void last_values_free(struct last_values *values)
     free(values);
 }
 
-/* Checks a value, since other programs may have written anything into the hash. */
+/* True if the value belongs into the answer. Other programs may have written anything into the
+ * hash. */
 static bool is_wanted(const struct asker *asker, const struct queue_latest *latest)
 {
     struct bytes document = latest->document;
@@ -239,7 +240,8 @@ int64_t last_values_deadline(const struct last_values *values)
                                   : deadline;
 }
 
-/* A server that does not answer one request will answer none: the connection is made anew. */
+/* Ends all waits if the first is overdue. A server that misses one answer will miss all, so that
+ * the connection is renewed. */
 static void give_up_if_overdue(struct last_values *values)
 {
     if (values->askers == NULL || clock_monotonic_ms() < values->askers->deadline_ms)

@@ -26,12 +26,13 @@
 #define PROBE_LIMIT_MS    2000
 #define PROBE_INTERVAL_MS 3000
 
-/* Each probe has time-outs far below this. One that takes longer hangs: the monitor stops beating. */
+/* Each probe's time-outs are far below this limit. A longer probe hangs, and the monitor stops
+ * beating. */
 #define PROBE_HANGS_MS 60000
 
 #define LISTEN_AGAIN_MS 5000
 
-/* Readers take the answers for stale only when two whole rounds are overdue. */
+/* Readers take results for stale only after two whole rounds are overdue. */
 _Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PROBE_LIMIT_MS),
                "the age at which answers are stale");
 
@@ -40,26 +41,26 @@ _Static_assert(READINESS_STALE_MS == 2 * (PROBE_INTERVAL_MS + STATS_SERVERS * PR
 struct probe {
     const struct settings *settings;
     struct stats *stats;
-    struct dsn_redis dsn; /* of the first transport */
+    struct dsn_redis dsn; /* the first transport's DSN */
     struct redis *redis;
     char *delayed_set;
-    struct failure *failure; /* NULL: not asked yet, or the settings are wrong */
-    enum stats_server next;  /* to be asked */
-    int64_t round_ms;        /* when this round began, monotonic */
-    struct offload *call;    /* NULL: none is under way */
+    struct failure *failure; /* NULL: not probed yet, or the settings are wrong */
+    enum stats_server next;  /* the server to probe next */
+    int64_t round_ms;        /* monotonic time at which the round began */
+    struct offload *call;    /* NULL: no probe is under way */
     int64_t asked_ms;
-    int64_t due_ms; /* when the next is to be asked; written by the call */
+    int64_t due_ms; /* when the next probe is due; written by the call */
     struct log_fault fault[STATS_SERVERS];
 };
 
-/* How much waits in a transport's Redis, and the oldest entry's age, as `messenger:stats` counts it. -1 where Redis
- * does not tell. */
+/* The numbers of waiting messages in a transport's Redis, and the oldest entry's age, as
+ * `messenger:stats` counts. -1: Redis does not tell. */
 struct queue_numbers {
     int64_t ready;        /* entries that the group has not read */
-    int64_t pending;      /* read and not acknowledged */
-    int64_t delayed;      /* in the delayed set */
-    int64_t oldest_ms;    /* age of the oldest entry that is not done; 0: there is none */
-    int64_t other_groups; /* where acknowledged entries are deleted, for them as well */
+    int64_t pending;      /* entries read and not acknowledged */
+    int64_t delayed;      /* entries in the delayed set */
+    int64_t oldest_ms;    /* age of the oldest entry that is not done; 0: no entry */
+    int64_t other_groups; /* groups that lose entries, where done entries are deleted */
 };
 
 static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1, -1};
@@ -99,11 +100,11 @@ static int ask_number(struct probe *probe, const char *command, const char *key,
     return 0;
 }
 
-/* The group's pending entries and its lag. Redis before 7 knows no lag and a later one not always: then ready is
- * what lies in the stream and is not pending. */
+/* Reads the group's pending entries and lag. Redis before 7 has no lag, and later versions not
+ * always. Ready are then the stream's entries that are not pending. */
 static void ask_group(struct probe *probe, int64_t entries, struct queue_numbers *numbers)
 {
-    struct error ignored = {0}; /* no stream yet, or no right to ask: then it can't be told */
+    struct error ignored = {0}; /* on an error the numbers stay unknown */
     redisReply *groups =
         CALL(probe, &ignored, BYTES("XINFO"), BYTES("GROUPS"), bytes_of(probe->dsn.stream));
 
@@ -125,7 +126,8 @@ static void ask_group(struct probe *probe, int64_t entries, struct queue_numbers
     redis_reply_free(groups);
 }
 
-/* "<ms>-<n>": Redis's clock, not ours. */
+/* Returns the entry's age by its id "<ms>-<n>". The id is by Redis's clock, the present by this
+ * machine's. */
 static int64_t age_of(const redisReply *entry)
 {
     struct bytes milliseconds;
@@ -163,7 +165,8 @@ static int ask(struct probe *probe, struct queue_numbers *numbers, struct error 
     if (entries == 0)
         *numbers = (struct queue_numbers){.delayed = numbers->delayed};
     ask_group(probe, entries, numbers);
-    /* Without delete_after_ack the oldest entry of the stream may be done: its age says nothing. */
+    /* Without delete_after_ack the stream's oldest entry may be done, so that its age means
+     * nothing. */
     if (!probe->dsn.delete_after_ack || entries == 0)
         return 0;
     return ask_oldest(probe, &numbers->oldest_ms, err);
@@ -177,15 +180,16 @@ static int open_and_ask(struct probe *probe, struct queue_numbers *numbers, stru
     return ask(probe, numbers, err);
 }
 
-/* 0, or negative with err ("redis://host:6379/messages: connection refused") and all numbers -1. */
+/* Returns 0, or a negative error with err ("redis://host:6379/messages: connection refused") and
+ * all numbers -1. */
 static int ask_queue(struct probe *probe, struct queue_numbers *numbers, struct error *err)
 {
     int64_t started = clock_monotonic_ms();
     bool kept = redis_is_open(probe->redis);
     int result = open_and_ask(probe, numbers, err);
 
-    /* A kept connection may have broken since, which says nothing about the server now: ask again. A server
-     * that took long to fail is not asked twice. */
+    /* A kept connection may have broken meanwhile, which says nothing about the server. A second
+     * try is made unless the first took long. */
     if (result < 0 && kept && !redis_is_open(probe->redis) &&
         clock_monotonic_ms() - started < PROBE_LIMIT_MS / 2)
         result = open_and_ask(probe, numbers, err);
@@ -245,7 +249,7 @@ static void ask_database(struct probe *probe)
     int64_t count = -1;
 
     if (probe->settings->failure.dsn[0] == '\0') {
-        /* Clears what a monitor with other settings may have left. */
+        /* Clears the results of an earlier monitor with other settings. */
         atomic_store(&stats->failed, -1);
         atomic_store(&stats->failure_ok, -1);
         return;
@@ -260,7 +264,7 @@ static void ask_hub(struct probe *probe)
 {
     struct error err = {0};
 
-    if (probe->settings->mercure.url[0] == '\0') { /* consumers alone */
+    if (probe->settings->mercure.url[0] == '\0') { /* only consumers run, which need no hub */
         atomic_store(&probe->stats->probe->hub_ok, -1);
         return;
     }
@@ -270,7 +274,8 @@ static void ask_hub(struct probe *probe)
     atomic_store(&probe->stats->probe->hub_ok, result == 0);
 }
 
-/* Probes the next server, in a thread: the last of a round, and the next round is due later. */
+/* Probes the next server, in a thread. Behind the last server of a round the next round is due
+ * later. */
 static void ask_next(void *data)
 {
     struct probe *probe = data;
@@ -299,7 +304,7 @@ static void ask_next(void *data)
 
 static void keep(void *data)
 {
-    (void)data; /* main owns the probe, and waits for the call */
+    (void)data; /* main owns the probe, and waits for the call's end */
 }
 
 static void ask_if_due(struct probe *probe)
@@ -311,7 +316,7 @@ static void ask_if_due(struct probe *probe)
     probe->asked_ms = now;
     probe->call = offload_start(ask_next, keep, probe);
     if (probe->call == NULL)
-        ask_next(probe); /* no thread to be had: the beat waits this once */
+        ask_next(probe); /* no thread can be started: this probe delays the beat */
 }
 
 static void take_answer(struct probe *probe)
@@ -330,13 +335,14 @@ static bool hangs(const struct probe *probe)
 /* The loop -------------------------------------------------------------------------------------- */
 
 struct page {
-    struct http *http; /* NULL: does not listen */
-    int64_t try_ms;    /* when to try */
+    struct http *http; /* NULL: not listening */
+    int64_t try_ms;    /* when to try again */
     struct log_fault fault;
 };
 
-/* The port may be another's for now, the token's file replaced at this moment. Who runs the monitor by itself is
- * told at once. */
+/* Listens, and tries again later after a failure: the port or the token's file may be
+ * unavailable only now. Without a supervisor the first failure ends the monitor, so that a
+ * person sees the reason. */
 static void listen_if_due(struct page *page, struct child *child)
 {
     int64_t now = clock_monotonic_ms();
@@ -357,7 +363,8 @@ static void listen_if_due(struct page *page, struct child *child)
     log_fault_over(&page->fault, LOG_PLAIN, "The page and the probes are served again");
 }
 
-/* Until a signal, a request, the answer, the next question or the next beat; what came over HTTP is answered. */
+/* Waits for a signal, an HTTP event, a probe's end, the next probe or the next beat. Then HTTP
+ * events are processed. */
 static enum child_signal wait_for_signal(struct child *child, const struct probe *probe,
                                          struct http *http)
 {
@@ -387,7 +394,7 @@ static void run(struct child *child, struct probe *probe, struct page *page)
         listen_if_due(page, child);
     } while (wait_for_signal(child, probe, page->http) == CHILD_NONE);
 
-    /* A call under way still uses the probe and the settings. */
+    /* A probe under way still uses `probe` and the settings. */
     while (probe->call != NULL) {
         struct pollfd answer = {.fd = offload_fd(probe->call), .events = POLLIN};
 

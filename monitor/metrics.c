@@ -9,19 +9,20 @@
 #define PREFIX           "mqtt_bridge_"
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Which processes have it, and the label that tells them apart. */
+/* The processes that have a metric. The owner also decides the label that tells the processes
+ * apart. */
 enum owner { CONSUMERS, WORKERS };
 
 struct row {
     const char *name;
     enum owner owner;
     const char *help;
-    unsigned index;    /* of the counter, gauge or histogram */
-    const char *label; /* a further label, `qos="0"`; NULL: none */
-    double scale;      /* what one unit of the statistic is in the metric's; 0: one */
+    unsigned index;    /* index of the counter, gauge or histogram */
+    const char *label; /* one more label, such as `qos="0"`; NULL: none */
+    double scale;      /* the statistic's unit in the metric's unit; 0: 1 */
 };
 
-/* Rows of one name stand together: HELP and TYPE are written once before the first. */
+/* Rows of one name are adjacent: HELP and TYPE come once, before the first of them. */
 static const struct row COUNTERS[] = {
     {"messages_received_total", CONSUMERS, "Messages that the broker delivered.",
      STATS_RECEIVED_QOS0, "qos=\"0\"", 0},
@@ -104,7 +105,7 @@ static void write_head(struct buf *out, const char *name, const char *type, cons
     buf_printf(out, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help, name, type);
 }
 
-/* A label's value: backslash, quote and newline are escaped. */
+/* Writes a label's value with backslash, quote and newline escaped. */
 static void write_label_value(struct buf *out, const char *value)
 {
     for (; *value != '\0'; value++) {
@@ -125,7 +126,7 @@ static bool is_owned(const struct stats_slot *slot, enum owner owner)
     return strncmp(slot->name, kind, strlen(kind)) == 0;
 }
 
-/* `consumer="garden"` (that of [mqtt]: `consumer=""`) or `slot="2"`. */
+/* Writes `consumer="garden"` (`consumer=""` for [mqtt]) or `slot="2"`, and the row's label. */
 static void write_labels(struct buf *out, const struct stats_slot *slot, const struct row *row)
 {
     char name[STATS_NAME_SIZE];
@@ -232,7 +233,7 @@ static const struct {
                         "Memory that would be free without it: no file's, no shared."},
 };
 
-/* false where it can't be told. */
+/* Returns false if the value is unknown. */
 static bool process_value(const struct stats_slot *slot, const struct readiness_limits *limits,
                           enum process_metric metric, double *value)
 {
@@ -288,7 +289,7 @@ static void write_processes(struct buf *out, const struct stats *stats,
         write_process_metric(out, stats, limits, (enum process_metric)i);
 }
 
-/* One number of the probe under one label; nothing where it could not be told. */
+/* Writes one of the monitor's numbers with one label; nothing if the number is unknown. */
 static void write_probed(struct buf *out, const char *name, const char *label, const char *value,
                          int64_t number, double scale)
 {
@@ -327,7 +328,8 @@ static void write_probe(struct buf *out, const struct settings *settings, const 
                  atomic_load(&probe->failed), 0);
 }
 
-/* When the certificates of a file expire that the settings name. key: as the setting or the DSN's option has it. */
+/* Writes when the certificates of a file expire. key: the setting, or the DSN's option, that
+ * names the file. */
 static void write_certificate(struct buf *out, const struct setting_view *view, const char *key,
                               const char *path, bool authorities)
 {
@@ -374,9 +376,9 @@ static void write_certificates_of_row(struct buf *out, const struct setting_view
         write_certificates_of_dsn(out, view, text);
 }
 
-/* Of each file that the settings name and that can be read, as "mqtt cert_file", or an option of a DSN, as
- * "transport:async ssl[cafile]". Under the supervisor a monitor knows those that it reads: of [mqtt], [mercure], the
- * first transport and the failure transport. */
+/* Writes the expiry of each readable certificate file in the settings, as "mqtt cert_file" or
+ * "transport:async ssl[cafile]". Under the supervisor a monitor knows only some sections:
+ * [mqtt], [mercure], the first transport and the failure transport. */
 static void write_certificates(struct buf *out, const struct settings *settings)
 {
     write_head(out, "certificate_expiry_timestamp_seconds", "gauge",

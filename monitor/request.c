@@ -18,7 +18,7 @@
 #define LIBRARY_FOLDER "/usr/share/javascript/dygraphs"
 #define LIBRARY_PATH   "/lib/"
 #define INSTALLED      "share/mqtt-bridge/web"
-#define HOST_LEN_MAX   253 /* RFC 1035, without the dot at the end */
+#define HOST_LEN_MAX   253 /* RFC 1035, without the final dot */
 
 static bool is_plain(struct bytes name, bool with_colons)
 {
@@ -75,8 +75,8 @@ bool request_host_is_allowed(struct bytes given, const char *hosts, const char *
 /* A file of the page ---------------------------------------------------------------------------- */
 
 struct request_files {
-    char *folder; /* NULL: none found */
-    int web;      /* descriptors of the folders, -1 if there is none */
+    char *folder; /* NULL: no folder found */
+    int web;      /* descriptors of the folders; -1: no folder */
     int library;
 };
 
@@ -115,7 +115,7 @@ static int open_folder(const char *folder)
     return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* Takes the folder if the page is in it. */
+/* Uses the folder if the page is in it. The function owns the text `folder`. */
 static bool try_folder(struct request_files *files, char *folder)
 {
     int web = open_folder(folder);
@@ -135,7 +135,8 @@ static void find_beside_program(struct request_files *files)
 {
     char *path = file_own_folder();
 
-    /* bin/program: share is one up. build/program: web is one up; two for a sanitizer's build. */
+    /* Of bin/program share is one folder up. Of build/program web is one folder up, and two for
+     * a sanitizer's build. */
     for (int up = 1; up < 3 && path != NULL; up++) {
         char *slash = strrchr(path, '/');
 
@@ -194,7 +195,7 @@ bool request_find_file(const struct request_files *files, const char *path,
     int folder = library ? files->library : files->web;
     if (folder < 0 || !request_file_name_is_safe(name))
         return false;
-    /* Packages may link the library's files, and only root does so. */
+    /* The library's files may be links: packages link them, and only root can. */
     int fd = openat(folder, name,
                     O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (library ? 0 : O_NOFOLLOW));
     if (fd < 0)
@@ -212,7 +213,7 @@ bool request_find_file(const struct request_files *files, const char *path,
 
 /* The query of /latest -------------------------------------------------------------------------- */
 
-/* Filters that a broker would take, but for those of shared subscriptions. */
+/* Accepts the filters that a broker accepts, except those of shared subscriptions. */
 static int check_filter(const char *filter, struct error *err)
 {
     if (bytes_starts_with(bytes_of(filter), BYTES("$share/")))

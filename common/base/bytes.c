@@ -196,7 +196,7 @@ int bytes_hex_digit(char c)
     return -1;
 }
 
-/* The length of the UTF-8 sequence that starts at p, or 0. RFC 3629, section 4. */
+/* Returns the length of the UTF-8 sequence that starts at p, or 0. RFC 3629, section 4. */
 static size_t utf8_sequence(const unsigned char *p, size_t left)
 {
     unsigned char low = 0x80, high = 0xBF;
@@ -238,7 +238,7 @@ bool bytes_is_utf8(struct bytes text)
     while (i < text.len) {
         uint64_t word;
 
-        /* Eight ASCII bytes at a time: nearly all that devices send. */
+        /* Eight ASCII bytes are checked at once: devices send hardly anything else. */
         if (text.len - i >= sizeof(word)) {
             memcpy(&word, p + i, sizeof(word));
             if ((word & UINT64_C(0x8080808080808080)) == 0) {
@@ -273,7 +273,7 @@ void bytes_to_printable(struct bytes text, char *out, size_t size)
     while (i < text.len) {
         size_t len = utf8_sequence(p + i, text.len - i);
         bool control = len == 0 || p[i] < 0x20 || p[i] == 0x7F ||
-                       (p[i] == 0xC2 && p[i + 1] < 0xA0); /* C1: U+0080 to U+009F */
+                       (p[i] == 0xC2 && p[i + 1] < 0xA0); /* C1 controls: U+0080 to U+009F */
 
         if (used + (control ? 1 : len) >= size)
             break;

@@ -8,7 +8,7 @@
 
 #define SECOND_US   INT64_C(1000000)
 #define DAY_S       INT64_C(86400)
-#define EARLIEST_US 1 /* of those that are parsed: to callers 0 is no time */
+#define EARLIEST_US 1 /* earliest time that is parsed, since callers take 0 for no time */
 
 static int64_t read_us(clockid_t which)
 {
@@ -51,8 +51,8 @@ void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE])
     text[CLOCK_TEXT_SIZE] = '\0';
 }
 
-/* Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
- * days_from_civil, for years after 0. */
+/* The algorithm is days_from_civil of Howard Hinnant's "chrono-Compatible Low-Level Date
+ * Algorithms", for years after 0. */
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day)
 {
     if (month <= 2)
@@ -67,7 +67,7 @@ int64_t clock_days_of(int64_t year, int64_t month, int64_t day)
 
 /* Points in time -------------------------------------------------------------------------------- */
 
-/* Of rest, what is left to read. */
+/* Steps over the next character of the unread text, if that is c. */
 static bool take(struct bytes *rest, char c)
 {
     if (rest->len == 0 || rest->data[0] != c)
@@ -105,7 +105,7 @@ static int64_t unit_seconds(char unit)
     return 0;
 }
 
-/* "1d12h" in seconds. */
+/* Reads a duration such as "1d12h" in seconds. */
 static bool read_ago(struct bytes text, int64_t *seconds)
 {
     struct bytes rest = text;
@@ -147,7 +147,7 @@ static bool read_date(struct bytes *rest, int64_t *seconds)
     return true;
 }
 
-/* ".123456", from one digit to nine. */
+/* Reads an optional fraction such as ".123456", with one to nine digits. */
 static bool read_fraction(struct bytes *rest, int64_t *us)
 {
     size_t digits;
@@ -182,7 +182,7 @@ static bool read_clock(struct bytes *rest, int64_t *seconds, int64_t *us)
     return true;
 }
 
-/* "Z", "+02:00", "+0200" or nothing: UTC. */
+/* Reads a zone: "Z", "+02:00", "+0200", or nothing, which means UTC. */
 static bool read_zone(struct bytes *rest, int64_t *seconds)
 {
     bool east = rest->len > 0 && rest->data[0] == '+';

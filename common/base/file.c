@@ -81,7 +81,7 @@ static int sync_folder(int dir, const char *name)
     free(path);
     errno = why;
     return result < 0 && why == EINVAL ? 0
-                                       : result; /* a file system whose folders can't be synced */
+                                       : result; /* EINVAL: the file system can't sync folders */
 }
 
 int file_replace(int dir, const char *name, struct bytes data, mode_t mode, bool sync)
@@ -165,14 +165,15 @@ int file_in_memory(const char *name, struct bytes content)
     return fd;
 }
 
-/* Reads up to len bytes; what can't be read is zeros, and *unreadable is set. 0 at the end of the file. */
+/* Reads up to len bytes; returns 0 at the file's end. An unreadable block is filled with zeros,
+ * and *unreadable set. */
 static size_t read_around(int fd, char *data, size_t len, uint64_t offset, bool *unreadable)
 {
     ssize_t got = sys_pread(fd, data, len, (off_t)offset);
 
     if (got >= 0)
         return (size_t)got;
-    /* Block by block then, so that one bad sector costs one block. */
+    /* After a failure only one block is read, so that a bad sector costs one block. */
     size_t block = len < UNREADABLE_UNIT ? len : UNREADABLE_UNIT;
     got = sys_pread(fd, data, block, (off_t)offset);
     if (got >= 0)
@@ -187,11 +188,11 @@ int file_read_around(int fd, struct buf *into, size_t len)
     bool unreadable = false;
 
     buf_clear(into);
-    char *data = buf_reserve(into, len + 1); /* never none, even of an empty file */
+    char *data = buf_reserve(into, len + 1); /* one more byte: even an empty file reserves memory */
     while (into->len < len) {
         size_t want = len - into->len;
 
-        /* After a failure in blocks, up to the next good one and on from there. */
+        /* After a failure the rest is read block by block. */
         if (unreadable && want > UNREADABLE_UNIT)
             want = UNREADABLE_UNIT;
         size_t got = read_around(fd, data + into->len, want, into->len, &unreadable);

@@ -20,17 +20,17 @@
 static char process_name[64];
 static struct log_options current = {
     .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_LINE, .fd = STDERR_FILENO, .no_extra = true};
-static const _Atomic int *followed_level; /* NULL: that of the options */
-static log_taker *taker;                  /* NULL: nobody */
+static const _Atomic int *followed_level; /* NULL: the options' level counts */
+static log_taker *taker;                  /* NULL: nobody takes lines */
 static void *taker_context;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A write to a file is waited for. A pipe or terminal may have a reader that hangs: the line is then lost, since a log
- * must not stop the service. */
+/* A write to a file may block. A write to a pipe or terminal must not: if the reader hangs, the
+ * line is lost, not the service. */
 enum target { TARGET_UNKNOWN, TARGET_FILE, TARGET_STREAM, TARGET_SOCKET };
 static _Atomic enum target target;
-static atomic_uint_fast64_t dropped; /* lines, since one last went through */
-static atomic_bool torn;             /* only the front of the last line went through */
+static atomic_uint_fast64_t dropped; /* lines lost since the last one that was written */
+static atomic_bool torn;             /* only the front of the last line was written */
 
 static const struct {
     enum log_level level;
@@ -117,7 +117,8 @@ static const char *level_name(enum log_level level)
     return "INFO";
 }
 
-/* Does valid UTF-8 begin with U+0000 to U+001F, U+007F or U+0080 to U+009F? The last byte has the number. */
+/* True if the valid UTF-8 text begins with U+0000 to U+001F, or U+007F to U+009F. The
+ * character's last byte holds its number. */
 static bool is_control(struct bytes text)
 {
     unsigned char c = (unsigned char)text.data[0];
@@ -125,9 +126,9 @@ static bool is_control(struct bytes text)
     return c < 0x20 || c == 0x7F || (c == 0xC2 && (unsigned char)text.data[1] < 0xA0);
 }
 
-/* As Monolog's JSON encoding: JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE |
- * JSON_INVALID_UTF8_SUBSTITUTE. PHP still escapes U+2028 and U+2029 then, but not U+007F
- * to U+009F, which terminals obey. */
+/* Encodes as Monolog does: JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE |
+ * JSON_INVALID_UTF8_SUBSTITUTE. PHP escapes U+2028 and U+2029 even so. U+007F to U+009F, which
+ * PHP keeps, are escaped too, since terminals obey them. */
 static void append_string(struct buf *out, struct bytes text)
 {
     static const char SHORT[] = "\b\f\n\r\t\"\\";
@@ -158,7 +159,7 @@ static void append_string(struct buf *out, struct bytes text)
     buf_append_char(out, '"');
 }
 
-/* As PHP writes a float: no zeros at its end, but one behind the point. */
+/* Appends seconds as PHP writes a float: without trailing zeros, but with at least one decimal. */
 static void append_seconds(struct buf *out, int64_t ms)
 {
     buf_printf(out, "%lld.%03lld", (long long)ms / 1000, (long long)ms % 1000);
@@ -217,7 +218,7 @@ static void append_message(struct buf *out, struct bytes message)
         } else if (len == 1 && (rest.data[0] == '\n' || rest.data[0] == '\r')) {
             buf_append_char(out, ' ');
         } else if (len > 0 && is_control(rest)) {
-            buf_printf(out, "\\x%02x", (unsigned char)rest.data[len - 1]); /* no terminal escapes */
+            buf_printf(out, "\\x%02x", (unsigned char)rest.data[len - 1]); /* escaped for terminals */
         } else if (len == 0) {
             buf_append(out, BYTES("\xEF\xBF\xBD"));
             len = 1;
@@ -264,8 +265,8 @@ void log_format_line(struct buf *out, const struct log_options *options, int64_t
     buf_append_char(out, '\n');
 }
 
-/* Never waits for a pipe's or terminal's reader, whose description others may share: O_NONBLOCK is not ours
- * to set. */
+/* Writes without waiting for the reader of a pipe or terminal. Other processes may share the
+ * description, so that setting O_NONBLOCK would affect them. */
 static ssize_t write_stream(int fd, const struct buf *line)
 {
     const struct iovec part = {line->data, line->len};
@@ -273,7 +274,8 @@ static ssize_t write_stream(int fd, const struct buf *line)
 
     if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
         return written;
-    /* Linux before 6.4, terminals. */
+    /* Linux before 6.4, and terminals, don't know RWF_NOWAIT: poll tells whether a write would
+     * block. */
     struct pollfd room = {.fd = fd, .events = POLLOUT};
     if (poll(&room, 1, 0) == 0) {
         errno = EAGAIN;
@@ -282,7 +284,7 @@ static ssize_t write_stream(int fd, const struct buf *line)
     return write(fd, line->data, line->len);
 }
 
-/* False: the line is lost because the reader hangs. Other errors are ignored. */
+/* Returns false if the line is lost because the reader hangs. Other errors are ignored. */
 static bool write_line(const struct buf *line)
 {
     enum target kind = target;
@@ -305,7 +307,7 @@ static bool write_line(const struct buf *line)
     return written < 0 && errno != EAGAIN;
 }
 
-/* Reports lost lines. True if there are none to report, or the report was written. */
+/* Reports lost lines. Returns true if none were lost, or the report was written. */
 static bool say_dropped(void)
 {
     uint64_t count = atomic_exchange(&dropped, 0);
@@ -346,7 +348,7 @@ static void give(int64_t wall_us, enum log_level level, const struct log_field *
     buf_free(&line);
 }
 
-/* more: one field behind those of the context; NULL: none. */
+/* more: one more field behind the context's fields; NULL: none. */
 static __attribute__((format(printf, 4, 0))) void
 write_message(enum log_level level, const struct log_field *context, const struct log_field *more,
               const char *format, va_list arguments)

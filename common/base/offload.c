@@ -14,10 +14,10 @@
 struct offload {
     void (*work)(void *data);
     void (*free_data)(void *data);
-    void *data; /* NULL: taken */
+    void *data; /* NULL: taken by offload_take */
     int event_fd;
     atomic_bool done;
-    atomic_int users; /* who asked and the thread: the last one frees */
+    atomic_int users; /* the caller and the thread; the last one frees */
 };
 
 static void release(struct offload *call)
@@ -43,7 +43,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* Starts a thread that takes no signals of the process. Returns an errno. */
+/* Starts a detached thread that blocks all signals. Returns an errno. */
 static int start_thread(struct offload *call)
 {
     pthread_attr_t detached;

@@ -15,20 +15,20 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* The failures that a test has set. Atomic, since several threads make the calls. */
+/* The failures that a test has set. The fields are atomic, since several threads make the calls. */
 struct fault {
     _Atomic int calls;
-    _Atomic int first; /* the call that fails first; 0: none */
+    _Atomic int first; /* number of the first call that fails; 0: none */
     _Atomic int last;
     _Atomic int error;
 };
 
 static struct fault faults[SYS_CALLS];
-static _Atomic int cut_write_at; /* 0: none */
+static _Atomic int cut_write_at; /* number of the write to cut; 0: none */
 static _Atomic size_t cut_write_len;
 static _Atomic bool armed;
 
-/* The errno that this call has to fail with, or 0. */
+/* Counts the call, and returns the errno that the call must fail with, or 0. */
 static int ordered_error(enum sys_call call, int *nth)
 {
     struct fault *fault = &faults[call];
@@ -70,7 +70,7 @@ ssize_t sys_pwrite(int fd, const void *data, size_t len, off_t offset)
     return sys_pwritev(fd, &part, 1, offset);
 }
 
-/* Stores the first len bytes of the parts, as a disk that fills up in the middle does. */
+/* Stores only the first len bytes, as on a disk that fills up. */
 static ssize_t write_start(int fd, const struct iovec *parts, int count, off_t offset, size_t len)
 {
     size_t done = 0;
@@ -222,7 +222,7 @@ static bool read_text(const char *folder, const char *name, char *text, size_t s
     return true;
 }
 
-/* "200000 100000" or "max 100000". */
+/* Reads "200000 100000" or "max 100000". */
 static int64_t quota_of_v2(const char *folder)
 {
     char text[NUMBERS_SIZE];
@@ -244,8 +244,8 @@ static int64_t quota_of_v1(const char *folder)
     return round_up(atoll(quota), atoll(period));
 }
 
-/* The least of the group's and of those above it. Within a container the path may be one that only the host knows: then
- * the mounted root is the container's own group. */
+/* Returns the lowest quota of the group and the groups above. In a container the path may exist
+ * only on the host. The mounted root is then the container's own group. */
 static int64_t least_quota(const char *root, struct bytes path, int64_t (*quota_of)(const char *))
 {
     char *folder = xasprintf("%s%.*s", root, BYTES_ARG(path));

@@ -8,20 +8,20 @@
 #include <string.h>
 #include <sys/param.h>
 
-#define LENGTH_MAX 63 /* of a name */
+#define LENGTH_MAX 63 /* longest name that is compared in full */
 
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Behind a backslash within double quotes. */
+/* True if a backslash within double quotes escapes the character. */
 static bool is_escaped(char c)
 {
     return c != '\0' && strchr("\"\\$`", c) != NULL;
 }
 
-/* From behind the opening quote to behind the closing one. False: there is none. */
+/* Reads from behind the opening quote to behind the closing one; false if none closes. */
 static bool take_quoted(struct bytes text, size_t *at, struct buf *word)
 {
     char quote = text.data[*at - 1];
@@ -40,7 +40,7 @@ static bool take_quoted(struct bytes text, size_t *at, struct buf *word)
     return false;
 }
 
-/* One word. */
+/* Reads one word, with its quotes and backslashes resolved. */
 static int take_word(struct bytes text, size_t *at, struct buf *word, struct error *err)
 {
     while (*at < text.len && !is_space(text.data[*at])) {
@@ -101,8 +101,8 @@ static int lower_at(struct bytes text, size_t index)
     return tolower((unsigned char)text.data[index]);
 }
 
-/* Optimal string alignment: rows[0] is the row being filled, rows[1] the one above, rows[2] the one above
- * that, which a swap of neighbours looks back to. */
+/* Computes the optimal string alignment. rows[0] is the current row and rows[1] the row before.
+ * A swap of neighbours also needs rows[2], the row before that. */
 size_t words_distance(struct bytes a, struct bytes b)
 {
     size_t rows[3][LENGTH_MAX + 1] = {{0}};

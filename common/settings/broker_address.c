@@ -21,7 +21,7 @@ static void make(struct broker_address *address, struct bytes host, struct bytes
                                        .tls = tls};
 }
 
-/* Takes the scheme away; false if there is one that is not ours. */
+/* Cuts the scheme off; false if the text has a scheme that MQTT does not use. */
 static bool take_scheme(struct bytes *text, bool *tls)
 {
     static const struct {
@@ -47,7 +47,7 @@ static bool take_scheme(struct bytes *text, bool *tls)
     return memmem(text->data, text->len, "://", 3) == NULL;
 }
 
-/* No path and no list. */
+/* True if the text holds neither a path nor a list. */
 static bool is_host(struct bytes host)
 {
     for (size_t i = 0; i < host.len; i++)
@@ -63,7 +63,7 @@ int broker_address_read(struct broker_address *address, struct bytes text, bool 
     uint16_t number;
 
     *address = (struct broker_address){0};
-    if (memchr(text.data, '@', text.len) != NULL) /* not named: a password may stand in it */
+    if (memchr(text.data, '@', text.len) != NULL) /* not shown, since it may hold a password */
         return error_set(err, ERR_USAGE, "an address has no user in it: see username and password");
     if (!take_scheme(&rest, &tls))
         return error_set(err, ERR_USAGE, "\"%.*s\": must be mqtt://HOST:PORT or mqtts://HOST:PORT",

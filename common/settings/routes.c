@@ -9,33 +9,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A larger document's memory is not kept: one such message would cost it for good. */
+/* A larger document's memory is freed, so that one large message does not cost its memory for
+ * good. */
 #define KEPT_MAX (1024 * 1024)
 
 struct route {
-    const struct settings_route *settings; /* NULL: what [mercure] says */
+    const struct settings_route *settings; /* NULL: the default route of [mercure] */
     const char *name;
     const struct settings_handler *handler; /* NULL: none */
-    struct topic_template **topics;         /* the topic and its alternates */
+    struct topic_template **topics;         /* the main topic and its alternates */
     size_t topics_len;
     enum update_data data;
-    struct bytes field; /* of UPDATE_DATA_FIELD */
+    struct bytes field; /* the field's name for UPDATE_DATA_FIELD */
     bool private_updates;
     struct bytes type;
     char retry[24];                     /* "": none */
-    struct topic_template *batch_topic; /* NULL: it makes no batches */
+    struct topic_template *batch_topic; /* NULL: the route makes no batches */
 };
 
 struct routes {
-    struct route *routes; /* in the file's order; the last is what [mercure] says */
+    struct route *routes; /* in the file's order; the last is the default of [mercure] */
     size_t len;
-    struct routes_match *matches; /* one for each filter; the last is that of [mercure] */
+    struct routes_match *matches; /* one for each filter; the last is that of the default */
     size_t matches_len;
-    struct topic_trie *trie; /* of their indexes */
+    struct topic_trie *trie; /* finds the index of a topic's match */
     struct buf id;
     struct buf data;
     struct buf topics;
-    struct bytes *expanded; /* parts of `topics`, for the route with most of them */
+    struct bytes *expanded; /* slices of `topics`; room for the route with most topics */
     struct arena arena;
 };
 
@@ -57,7 +58,7 @@ static struct topic_template *make_template(struct bytes text, bool uri)
     struct error err;
 
     if (topic_template_new(&template, text, uri, &err) < 0)
-        abort(); /* the check has taken it */
+        abort(); /* settings_check accepts only valid templates */
     return template;
 }
 
@@ -78,7 +79,7 @@ static void open_route(struct route *route, const struct settings_route *setting
     while (bytes_next_item(&list, &item))
         add_topic(route, item, uri);
     if (!routes_read_data(bytes_of(settings->data), &route->data, &route->field))
-        abort(); /* the settings have been checked */
+        abort(); /* settings_check accepts only valid texts */
     if (settings->publish == PUBLISH_BATCH)
         route->batch_topic = make_template(bytes_of(settings->batch_topic), uri);
     route->private_updates = settings->private_updates;
@@ -164,7 +165,7 @@ void routes_free(struct routes *routes)
     free(routes);
 }
 
-/* With no route there is nothing to be looked for. */
+/* Without routes the search is skipped: every topic matches the default. */
 const struct routes_match *routes_match(struct routes *routes, struct bytes topic)
 {
     uint32_t order = routes->len > 1 ? topic_trie_find(routes->trie, topic) : TOPIC_TRIE_NONE;
@@ -197,11 +198,11 @@ static void expand_topics(struct routes *routes, const struct routes_match *matc
     }
 }
 
-/* A text as it is, anything else as the JSON that it is. */
+/* Appends the value of the payload's field: a string's text, any other value as JSON. */
 static int append_field(struct routes *routes, const struct route *route, struct bytes payload,
                         struct error *err)
 {
-    const char *name = route->field.data; /* the end of a text of the settings */
+    const char *name = route->field.data; /* NUL-terminated, as the end of a setting's text */
     struct bytes value = BYTES_NONE;
 
     arena_clear(&routes->arena);
@@ -250,7 +251,7 @@ static void make_id(struct routes *routes, struct bytes identity)
     buf_append(&routes->id, identity);
 }
 
-/* What a route says of every update of it; the topic is in routes->expanded, id and data are made. */
+/* Fills the update from the route, routes->expanded, routes->id and routes->data. */
 static void fill_update(const struct routes *routes, const struct route *route,
                         struct update *update)
 {

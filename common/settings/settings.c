@@ -69,7 +69,7 @@ void settings_fault_place(struct buf *out, const struct settings *settings,
     const struct setting *row = setting_find(view->section, bytes_of(key));
     const char *origin = settings_get_origin(settings, (char *)view->base + row->offset);
 
-    if (!origin && view->name[0]) /* the heading's */
+    if (!origin && view->name[0]) /* the origin of the section's heading */
         origin = settings_get_origin(settings, view->base);
     if (origin && origin[0] && !bytes_starts_with(bytes_of(origin), BYTES("default")))
         buf_printf(out, "%s: ", origin);
@@ -100,7 +100,7 @@ void settings_fault(struct buf *faults, const struct settings *settings,
 
 struct fault_line {
     struct bytes text;
-    uint64_t line; /* of the ini; UINT64_MAX for a fault that is none of its lines' */
+    uint64_t line; /* line in the ini; UINT64_MAX: the fault has no line */
     size_t order;
 };
 
@@ -127,7 +127,8 @@ static uint64_t line_of(struct bytes text, const char *file)
     return bytes_to_u64(digits, &line) ? line : UINT64_MAX;
 }
 
-/* Puts the fault lines behind `from` into the order of the file's lines, the others behind them. */
+/* Sorts the fault lines behind `from` by the file's line numbers. Faults without a line number
+ * come last. */
 static void sort_faults(struct buf *faults, size_t from, const char *file)
 {
     struct buf copy = {0};
@@ -154,8 +155,8 @@ static void sort_faults(struct buf *faults, size_t from, const char *file)
     buf_free(&copy);
 }
 
-/* A value that is known to be good. "" is allowed even where a value is required: it is derived later, or
- * found missing. */
+/* Sets a value that is known to be valid. "" is allowed even for a required value: a default is
+ * derived later, or the check finds the value missing. */
 static void set_good(const struct setting *row, const struct setting_view *view, const char *value)
 {
     if (row->type == SETTING_TEXT) {
@@ -239,7 +240,8 @@ struct loading {
     struct buf *faults;
 };
 
-/* A named section's own origin is its heading: kept for the field `name`, the first of its struct. */
+/* Keeps each named section's heading as an origin. The origin belongs to the field `name`, which
+ * is the first of the section's struct. */
 static void keep_headings(struct loading *loading)
 {
     for (size_t i = 0; i < settings_views_len(loading->settings); i++) {
@@ -258,7 +260,8 @@ static void keep_headings(struct loading *loading)
     }
 }
 
-/* Lists are complete before any value is set: origins are kept by the field's address. */
+/* Adds all list items before any value is set: an origin is kept by its field's address, and
+ * growing lists move. */
 static void make_lists(struct loading *loading)
 {
     settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES("async"));
@@ -270,7 +273,8 @@ static void make_lists(struct loading *loading)
             settings_add_view(loading->settings, section->section, bytes_of(section->name));
     }
     keep_headings(loading);
-    /* A further transport has no DSN of its own accord: two names for one stream are a mistake. */
+    /* Only the first transport has a default DSN: with a default for all, two names would mean
+     * one stream. */
     for (size_t i = 1; i < loading->settings->transports_len; i++)
         loading->settings->transports[i].dsn[0] = '\0';
 }
@@ -281,7 +285,8 @@ static void set_origin(struct loading *loading, const struct setting *row,
     settings_set_origin(loading->settings, (char *)view->base + row->offset, origin);
 }
 
-/* Even a bad value has an origin: nothing is derived in its place. */
+/* Sets a value and its origin. A bad value has an origin too, so that no default is derived in
+ * its place. */
 static void set_value(struct loading *loading, const struct setting *row,
                       const struct setting_view *view, const char *origin, struct bytes text)
 {
@@ -357,7 +362,7 @@ static void apply_environment(struct loading *loading, const struct setting_view
         int found = settings_env_read(row->env, kind, &value, &err);
         if (value.notice.len > 0)
             buf_printf(&loading->settings->notices, "%s\n", buf_text(&value.notice));
-        if (found < 0) { /* err names the variable */
+        if (found < 0) { /* the origin is empty, since err names the variable */
             set_origin(loading, row, view, "");
             settings_fault(loading->faults, loading->settings, view, row->key, "%s", err.text);
         } else if (found > 0) {
@@ -367,8 +372,8 @@ static void apply_environment(struct loading *loading, const struct setting_view
     }
 }
 
-/* A consumer begins as [mqtt] with its environment, but for the client id, which must be its own, and the
- * topics, which it must give. */
+/* A consumer starts with the values of [mqtt] and its environment. Exceptions: its client id
+ * gets its name appended, and its topics start empty. */
 static void inherit(struct loading *loading, const struct setting_view *view)
 {
     struct settings *settings = loading->settings;
@@ -449,7 +454,7 @@ static void note_readable_secrets(struct loading *loading, const char *path)
     }
 }
 
-/* path: NULL where the ini is no file. */
+/* path: NULL if the ini is not a file. */
 static int load_text(struct settings **settings, const char *name, const char *path,
                      struct bytes ini, bool to_publish, struct buf *faults)
 {
@@ -519,7 +524,7 @@ char *settings_socket(const char *path)
     return found;
 }
 
-/* A variable of that name, or the file of one. */
+/* True if the list names the variable, or the variable NAME of a NAME_FILE. */
 static bool is_listed(struct bytes list, struct bytes name)
 {
     struct bytes item;

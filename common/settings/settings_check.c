@@ -1,6 +1,7 @@
-/* What no single key can tell: values that contradict each other, names that must exist, and what the values
- * mean to the codecs that will use them: topic filters, addresses, connection strings, the hub's key. So bad
- * ones are refused before anything starts, or a reload changes anything. No file, no server. */
+/* Checks that no single key allows: contradictions between values, names that must exist, and
+ * values that codecs must understand. Those are topic filters, addresses, DSNs and the hub's
+ * key. A bad value is thus refused before a start or a reload changes anything. The checks use
+ * no file and no server. */
 #include "common/settings/settings_internal.h"
 
 #include "common/base/words.h"
@@ -42,7 +43,7 @@ static bool is_address(const char *text)
            bytes_to_port(port, &number);
 }
 
-/* Returns how many filters the list has; -1: a fault is said. */
+/* Returns the number of filters in the list, or -1 after a fault was added. */
 static int check_filters(const struct checking *checking, const char *key, const char *list)
 {
     struct bytes rest = bytes_of(list), filter;
@@ -148,7 +149,7 @@ static void check_transport(const struct checking *checking)
     dsn_redis_free(&dsn);
 }
 
-/* One server and one stream, whatever else the DSNs say. */
+/* True if both DSNs mean the same server and stream, whatever their other options are. */
 static bool is_one_place(const char *dsn, const char *other)
 {
     struct buf place = {0}, other_place = {0};
@@ -178,8 +179,8 @@ static bool is_one_queue(const struct settings_transport *a, const struct settin
     return same;
 }
 
-/* No queue is read twice, by one name or by two: both would have one consumer name, and each take its lease
- * from the other. */
+/* Refuses a queue that is listed twice, under one name or two. Both readers would have one
+ * consumer name, and take the lease from each other. */
 static void check_queue_is_new(const struct checking *checking,
                                const struct settings_transport *transport, struct bytes before)
 {
@@ -194,7 +195,7 @@ static void check_queue_is_new(const struct checking *checking,
     }
 }
 
-/* No section of that kind has the name; the nearest one that there is comes with it. */
+/* Adds the fault that no section of that kind has the name, and suggests the nearest name. */
 static void fault_unknown(const struct checking *checking, const char *key, const char *kind,
                           const struct words_nearest *nearest)
 {
@@ -205,7 +206,7 @@ static void fault_unknown(const struct checking *checking, const char *key, cons
           nearest->best ? "`?" : "");
 }
 
-/* The name of a [handler:NAME], if it is not empty. */
+/* Checks that a [handler:NAME] exists for the name, unless the name is empty. */
 static void check_handler_name(const struct checking *checking, const char *name)
 {
     const struct settings *settings = checking->settings;
@@ -307,7 +308,8 @@ static void check_failure(const struct checking *checking)
               "must not be longer than 190 characters: the column is a varchar(190)");
 }
 
-/* "user:password@" before the host. libcurl takes any number of slashes before it, up to three. */
+/* True for "user:password@" before the host. libcurl accepts up to three slashes before the
+ * user. */
 static bool has_user(struct bytes url)
 {
     size_t at = strlen("http://");
@@ -320,7 +322,8 @@ static bool has_user(struct bytes url)
     return false;
 }
 
-/* The hub's address is shown to browsers, in the log and on the page: it must hold no secret. */
+/* Checks an address of the hub. The log, the page and browsers show the address, so that no
+ * secret may be in it. */
 static void check_url(const struct checking *checking, const char *url, const char *key)
 {
     struct bytes text = bytes_of(url);
@@ -354,7 +357,7 @@ static void check_template(const struct checking *checking, const char *key, str
     topic_template_free(template);
 }
 
-/* RFC 7518, section 3.2: no shorter than the hash. */
+/* RFC 7518, section 3.2: the key must not be shorter than the hash. */
 static size_t secret_minimum(enum jwt_algorithm algorithm)
 {
     switch (algorithm) {
@@ -412,7 +415,8 @@ static void check_mercure(const struct checking *checking)
                "the hub");
 }
 
-/* How many wildcards each filter of the route has at the least; UINT_MAX: none is valid, which is said. */
+/* Returns the lowest number of wildcards that a valid filter of the route has; UINT_MAX if no
+ * filter is valid. */
 static unsigned check_match(const struct checking *checking, const struct settings_route *route)
 {
     struct bytes list = bytes_of(route->match), filter;
@@ -442,7 +446,8 @@ static void check_batch(const struct checking *checking, const struct settings_r
         FAULT(checking, "alternates", "a batch has one topic, batch_topic");
 }
 
-/* What a handler answers is not combined, nor is there data but its own. */
+/* Checks a route with a handler: the handler's updates bring their own data, and are neither
+ * combined nor dropped. */
 static void check_route_handler(const struct checking *checking, const struct settings_route *route)
 {
     check_handler_name(checking, route->handler);

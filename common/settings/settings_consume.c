@@ -1,6 +1,6 @@
-/* Symfony's ArgvInput for the options that ConsumeMessagesCommand defines: "--name=value", "--name
- * value", "-n value", "-nvalue"; a value is never taken from a word that begins with `-`. Words are
- * separated by white space; there are no quotes. */
+/* Reads options of ConsumeMessagesCommand as Symfony's ArgvInput does: "--name=value", "--name
+ * value", "-n value", "-nvalue". A word that begins with `-` is never taken for a value. Words
+ * are separated by white space; there are no quotes. */
 #include "common/settings/settings_internal.h"
 
 #include "common/base/words.h"
@@ -15,13 +15,13 @@ struct consume_option {
     char letter;
     enum consume_value value;
     bool (*read)(struct settings_consume *consume, struct bytes value); /* NULL: no effect */
-    const char *must; /* "must be …", when read says no */
+    const char *must; /* completes "must be …" where read refuses the value */
 };
 
 struct reading {
     struct settings_consume *consume;
     struct bytes rest;
-    const char *prefix; /* of a fault */
+    const char *prefix; /* begins each fault */
     struct buf *faults;
 };
 
@@ -55,7 +55,7 @@ static bool read_time_limit(struct settings_consume *consume, struct bytes value
     return true;
 }
 
-/* "128M", "1g", "65536", "512kb": powers of 1024, as PHP's command reads it. */
+/* Reads "128M", "1g", "65536" or "512kb": powers of 1024, as in PHP's command. */
 static bool read_memory_limit(struct settings_consume *consume, struct bytes value)
 {
     static const char UNITS[] = "kmgt";
@@ -108,7 +108,7 @@ static const struct consume_option OPTIONS[] = {
 };
 #define OPTIONS_LEN (sizeof(OPTIONS) / sizeof(OPTIONS[0]))
 
-/* The next word without taking it; BYTES_NONE at the end. */
+/* Returns the next word without taking the word; BYTES_NONE at the end. */
 static struct bytes peek_word(struct reading *reading)
 {
     size_t len = 0;
@@ -127,7 +127,7 @@ static struct bytes take_word(struct reading *reading)
     return word;
 }
 
-/* What is shown of a word. */
+/* Returns the part of a word that a fault shows. */
 static struct bytes shown(struct bytes word)
 {
     return bytes_slice(word, 0, 60);
@@ -173,7 +173,7 @@ static const struct consume_option *find_letter(char letter)
     return NULL;
 }
 
-/* given: a value stood in the option's own word. */
+/* given: the option's own word held the value. */
 static void apply(struct reading *reading, const struct consume_option *option, struct bytes word,
                   struct bytes value, bool given)
 {
@@ -211,7 +211,7 @@ static void read_long(struct reading *reading, struct bytes word)
         fault_unknown(reading, word, name);
 }
 
-/* -l100, -l 100, -vvv, -qn. */
+/* Reads -l100, -l 100, -vvv or -qn. */
 static void read_letters(struct reading *reading, struct bytes word)
 {
     for (size_t i = 1; i < word.len; i++) {

@@ -1,5 +1,5 @@
-/* Defaults that depend on who runs the program, and on other settings. A value that was given, well or
- * badly, has an origin and is left alone. */
+/* Derives defaults that depend on the user who runs the program, and on other settings. A given
+ * value, good or bad, has an origin and stays unchanged. */
 #include "common/settings/settings_internal.h"
 
 #include "common/base/alloc.h"
@@ -24,7 +24,7 @@ static void derive_text(struct settings *settings, char **field, const char *val
     settings_set_origin(settings, field, why);
 }
 
-/* A host that is written as an address says port and tls too. */
+/* Takes host, port and tls from a host that is written as an address. */
 static void take_address(struct settings *settings, const struct setting_view *view,
                          struct broker_address *address, struct buf *faults)
 {
@@ -91,7 +91,7 @@ static void derive_port(struct settings *settings, struct settings_mqtt *mqtt)
     }
 }
 
-/* Each filter of the list becomes one of the share, unless it is one of some share already. */
+/* Puts each filter of the list into the share, unless the filter names a share already. */
 static void derive_share(struct settings_mqtt *mqtt)
 {
     struct bytes rest = bytes_of(mqtt->topics), item;
@@ -124,8 +124,9 @@ static const char *absolute(const char *name)
     return path && path[0] == '/' ? path : NULL;
 }
 
-/* Given, or root's default, which the table has. Who started the program counts: a supervisor that has given up root
- * reloads with the defaults that it began with. */
+/* True if the value is given, or if root started the program: the table holds root's defaults.
+ * The starting user counts, since a supervisor that dropped root must reload with the defaults
+ * of its start. */
 static bool is_set_or_roots(struct settings *settings, const void *field)
 {
     if (settings_get_origin(settings, field))
@@ -159,19 +160,21 @@ static void derive_state_dir(struct settings *settings, struct buf *faults)
     free(path);
 }
 
-/* It belongs to the bridge of that state, whoever asks. */
+/* Derives the socket from the state directory, so that every user finds the socket of the same
+ * bridge. */
 static void derive_socket(struct settings *settings)
 {
     char **field = &settings->supervisor.socket;
 
     if (settings_get_origin(settings, field) || settings->supervisor.state_dir[0] != '/')
-        return; /* given, or the state directory's fault is said alone */
+        return; /* the socket is given, or the state directory's fault is enough */
     char *path = xasprintf("%s/control.sock", settings->supervisor.state_dir);
     derive_text(settings, field, path, "default in state_dir");
     free(path);
 }
 
-/* Podman, systemd-nspawn and our own image set `container`, Kubernetes the other one. */
+/* Podman, systemd-nspawn and mqtt-bridge's own image set `container`. Kubernetes sets the other
+ * variable. */
 static bool is_in_container(void)
 {
     return settings_env_get("container") || settings_env_get("KUBERNETES_SERVICE_HOST");
@@ -194,7 +197,8 @@ static void derive_log(struct settings *settings)
         derive_text(settings, &log->file, "var/log/mqtt.log", "default for APP_ENV=dev");
 }
 
-/* The variable that names a proxy for URLs of that scheme, as libcurl looks for it; NULL: there is none. */
+/* Returns the variable that names a proxy for http or https, in libcurl's order of search; NULL
+ * if none is set. */
 static const char *find_proxy_variable(bool https)
 {
     static const char *const HTTP[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
@@ -207,7 +211,7 @@ static const char *find_proxy_variable(bool https)
     return NULL;
 }
 
-/* How many bytes the address has; 0: it is none. */
+/* Reads an IP address. Returns its length in bytes, or 0 if the text is none. */
 static size_t read_ip(struct bytes text, unsigned char ip[sizeof(struct in6_addr)])
 {
     char copy[INET6_ADDRSTRLEN];
@@ -220,7 +224,7 @@ static size_t read_ip(struct bytes text, unsigned char ip[sizeof(struct in6_addr
     return inet_pton(AF_INET6, copy, ip) == 1 ? sizeof(struct in6_addr) : 0;
 }
 
-/* Is the host an address in the network, as 10.0.0.0/8? */
+/* True if the host is an address inside the network, such as 10.0.0.0/8. */
 static bool is_in_network(struct bytes host, struct bytes network)
 {
     unsigned char own[sizeof(struct in6_addr)], base[sizeof(struct in6_addr)];
@@ -241,7 +245,7 @@ static bool is_in_network(struct bytes host, struct bytes network)
     return true;
 }
 
-/* Is the host, or a domain or network that it is in, named by no_proxy? */
+/* True if no_proxy names the host, or a domain or network that contains the host. */
 static bool goes_without_proxy(struct bytes host)
 {
     const char *lower = settings_env_get("no_proxy");
@@ -262,7 +266,8 @@ static bool goes_without_proxy(struct bytes host)
     return false;
 }
 
-/* libcurl heeds such variables, which are often set for a whole machine or container. */
+/* Adds a notice if libcurl would use a proxy: such variables are often set for a whole machine
+ * or container. */
 static void note_proxy(struct settings *settings)
 {
     struct bytes url = bytes_of(settings->mercure.url), scheme, host, behind;
@@ -284,7 +289,7 @@ static void note_proxy(struct settings *settings)
                    variable, BYTES_ARG(host));
 }
 
-/* A route is as [mercure], but for what it says itself. */
+/* A route takes each value that it does not set itself from [mercure]. */
 static void derive_route(struct settings *settings, struct settings_route *route)
 {
     const struct settings_mercure *mercure = &settings->mercure;
@@ -309,7 +314,7 @@ static void take_text(struct settings *settings, char **field, const char *value
         derive_text(settings, field, value, origin);
 }
 
-/* What the DSN says goes before the keys. */
+/* Takes the options of the DSN, which override the keys of [failure]. */
 static void take_doctrine(struct settings *settings, const struct dsn_doctrine *dsn,
                           const char *origin)
 {
@@ -366,7 +371,8 @@ static bool is_from_environment(const char *origin, const char *variable)
            bytes_starts_with(text, bytes_of(variable));
 }
 
-/* A database that the file names gives way to DATABASE_URL, as every value of the file does to its variable. */
+/* Derives the failure transport's DSN. A database in the file gives way to DATABASE_URL, as
+ * every value gives way to its variable. */
 static void derive_failure(struct settings *settings, struct buf *faults)
 {
     struct settings_failure *failure = &settings->failure;

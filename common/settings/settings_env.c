@@ -32,7 +32,7 @@ static bool is_numeric_host(struct bytes host)
     return numeric;
 }
 
-/* "tcp://10.0.0.1:1883": Kubernetes, and Docker's links of old, set NAME_PORT to that. */
+/* True for NAME_PORT=tcp://10.0.0.1:1883, which Kubernetes and Docker's former links set. */
 static bool is_service_link(struct bytes name, struct bytes value)
 {
     static const char *const SCHEMES[] = {"tcp://", "udp://", "sctp://"};
@@ -53,7 +53,7 @@ static bool is_service_link(struct bytes name, struct bytes value)
     return false;
 }
 
-/* Service "my-mqtt" gives MY_MQTT_PORT. */
+/* Tells which Service set the variable: a Service "my-mqtt" sets MY_MQTT_PORT. */
 static void say_service_link(struct buf *out, struct bytes name, const char *value)
 {
     buf_printf(out,
@@ -68,7 +68,7 @@ static void say_service_link(struct buf *out, struct bytes name, const char *val
     buf_append_text(out, "`; `enableServiceLinks: false` in the pod's spec ends that");
 }
 
-/* "${NAME}", "$(NAME)" */
+/* True if the value holds a "${NAME}" or "$(NAME)" that nobody has replaced. */
 static bool has_reference(struct bytes value)
 {
     return memmem(value.data, value.len, "${", 2) != NULL ||
@@ -91,7 +91,8 @@ static bool has_comment(struct bytes value)
     return false;
 }
 
-/* The value alone, or what can't be meant. */
+/* Strips white space and quotes from the value. Refuses values that `docker run --env-file` has
+ * left wrong. */
 static int clean_value(const char *name, enum settings_env_kind kind, const char *plain,
                        struct bytes *value, struct error *err)
 {
@@ -179,7 +180,7 @@ bool settings_env_is_name(struct bytes name)
     return name.len > 0 && bytes_leading_digits(name) == 0 && bytes_only_holds(name, "_");
 }
 
-/* reference: what stands between ${ and }. */
+/* reference: the text between ${ and }. */
 static int expand_one(struct bytes reference, bool secret, struct buf *out, struct buf *notices,
                       struct buf *names, struct error *err)
 {
@@ -250,8 +251,9 @@ int settings_env_expand(struct bytes text, bool secret, struct buf *out, struct 
     return 0;
 }
 
-/* Variables that look like ours and are not read: names of other programs, and slips. A notice is given only if the
- * right one is not set, and for names that begin like ours. */
+/* Variables that look like mqtt-bridge's and are not read: names of other programs, and
+ * misspellings. A notice is given only for the prefixes MQTT_, MERCURE_ and MESSENGER_, and only
+ * if the right variable is not set. */
 
 static const struct {
     const char *name;
@@ -281,7 +283,7 @@ struct bytes settings_env_without_file(struct bytes name)
     return name;
 }
 
-/* Of the table, with _FILE for secrets. */
+/* True if the table has the variable; for secrets also with _FILE. */
 static bool is_read(struct bytes name)
 {
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {

@@ -10,7 +10,7 @@
 
 #define LINE_MAX_BYTES 65534
 #define NO_SECTION     SIZE_MAX
-/* A consumer's name with "consumer:" before it must fit the statistics' name field. */
+/* The statistics' name field must hold "consumer:" and a consumer's name. */
 #define CONSUMER_NAME_MAX 22
 #define NAME_MAX_BYTES    40
 
@@ -18,8 +18,8 @@ struct reading {
     struct settings_ini *ini;
     const char *file;
     size_t line;
-    bool headed;    /* there was a heading, good or bad */
-    size_t section; /* index, or NO_SECTION: no heading yet, or a bad one */
+    bool headed;    /* a heading, good or bad, was read */
+    size_t section; /* index of the section; NO_SECTION: no good heading yet */
     struct buf *faults;
 };
 
@@ -37,7 +37,7 @@ static void fault(struct reading *reading, const char *format, ...)
     buf_append_char(reading->faults, '\n');
 }
 
-/* What is shown of bytes from the file. */
+/* Returns the text as a fault may show it: printable and shortened. */
 static const char *shown(struct bytes text, char out[64])
 {
     bytes_to_printable(text, out, 64);
@@ -78,7 +78,8 @@ static bool name_is_good(struct reading *reading, struct bytes heading, struct b
     return true;
 }
 
-/* Which kind of section the heading names; false with a fault if it is none. */
+/* Reads which kind of section the heading names. Returns false, with a fault, for an invalid
+ * heading. */
 static bool read_heading(struct reading *reading, struct bytes heading,
                          enum setting_section *section, struct bytes *name)
 {
@@ -190,7 +191,7 @@ static void take_heading(struct reading *reading, struct bytes text)
         fault(reading, "`%s`: a section's name ends with `]`", shown(text, shortened));
 }
 
-/* Behind white space, `;` begins a comment. */
+/* Cuts off a comment, which begins with a `;` behind white space. */
 static struct bytes without_comment(struct bytes text)
 {
     for (size_t i = 1; i < text.len; i++)
@@ -199,7 +200,7 @@ static struct bytes without_comment(struct bytes text)
     return text;
 }
 
-/* Behind a secret, and before a DSN's `@`, what looks like a comment may be a part of it. */
+/* True if the comment may be a part of a secret, or of a DSN in front of its `@`. */
 static bool may_be_cut(const struct setting *row, struct bytes comment)
 {
     return comment.len > 0 &&

@@ -487,12 +487,12 @@ bool setting_is_read(const struct setting *row, const struct setting_view *view,
     return name[0] == '\0' && strcmp(row->key, "client_id") == 0;
 }
 
-/* Where the sections lie in struct settings, in the order in which they are shown. */
+/* Where the sections are in struct settings, in the order in which they are shown. */
 static const struct part {
     enum setting_section section;
-    size_t offset;     /* of its struct; of a list: of the pointer to it */
-    size_t size;       /* of each struct of a list, which begins with the name; 0: it is no list */
-    size_t len_offset; /* of a list's length */
+    size_t offset;     /* offset of the section's struct, or of the pointer to a list */
+    size_t size;       /* size of an item of a list, which begins with its name; 0: no list */
+    size_t len_offset; /* offset of a list's length */
 } PARTS[] = {
 #define ONCE(section, field)                                                                       \
     {                                                                                              \
@@ -528,7 +528,7 @@ static size_t *part_len(const struct settings *settings, const struct part *part
     return (size_t *)((char *)settings + part->len_offset);
 }
 
-/* The pointer to a list is read and written as bytes: its type is another for each. */
+/* Copies the pointer to a list as bytes, since each list has another type. */
 static char *part_items(const struct settings *settings, const struct part *part)
 {
     char *items;

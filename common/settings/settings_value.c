@@ -1,4 +1,4 @@
-/* A setting's value, to and from text: the type half of settings_table.h. */
+/* Converts a setting's value to and from text: the type half of settings_table.h. */
 #include "common/settings/settings_table.h"
 
 #include "common/base/alloc.h"
@@ -17,7 +17,7 @@ struct unit {
     uint64_t factor;
 };
 
-/* Largest first: the order in which a value is written. */
+/* The largest unit comes first: a value is written in the largest unit that fits. */
 static const struct unit DURATIONS[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
                                         {"s", 1000},     {"ms", 1},      {NULL, 0}};
 static const struct unit SIZES[] = {
@@ -42,7 +42,7 @@ static void set_text(const struct setting *row, void *base, struct bytes text)
     free(old);
 }
 
-/* "from 1 to 65535", with the type's units. */
+/* Appends a limit of a range, such as the 65535 of "from 1 to 65535", with the type's unit. */
 static void append_quantity(const struct setting *row, double value, struct buf *out)
 {
     const struct unit *unit = row->type == SETTING_DURATION ? DURATIONS : SIZES;
@@ -114,7 +114,7 @@ void setting_describe_type(const struct setting *row, struct buf *out)
     }
 }
 
-/* "must be …, not `abc`"; a secret is not shown. */
+/* Refuses with "must be …, not `abc`". A secret is not shown. */
 static int refuse(const struct setting *row, struct bytes text, struct error *err, const char *hint)
 {
     struct buf must = {0};
@@ -214,7 +214,8 @@ static int parse_bool(const struct setting *row, void *base, struct bytes text, 
     return refuse(row, text, err, "");
 }
 
-/* Digits and a unit. Durations want one, so that nobody takes seconds for milliseconds. */
+/* Reads digits and a unit. A duration must have a unit, so that nobody mistakes seconds for
+ * milliseconds. */
 static int parse_quantity(const struct setting *row, void *base, struct bytes text,
                           struct error *err)
 {
@@ -286,7 +287,7 @@ int setting_parse(const struct setting *row, void *base, struct bytes text, stru
     abort();
 }
 
-/* The shortest decimal form that reads back as the same number. */
+/* Writes the shortest decimal form that reads back as the same number. */
 static void format_real(double value, struct buf *out)
 {
     char text[64];
