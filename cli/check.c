@@ -40,14 +40,16 @@ static void fault_named(const struct checking *checking, const char *key, const 
     buf_printf(faults, "%s\n", err->text);
 }
 
-/* Only a warning: the service may run as another user than the one who checks. */
+/* An unreadable file is only a warning, since the service may run as another user than the
+ * person who checks. */
 static void check_file(const struct checking *checking, const char *key, const char *path)
 {
     if (path[0] && access(path, R_OK) < 0)
         WARN(checking, key, "%s: %s", path, strerror(errno));
 }
 
-/* Warns about each later filter that overlaps this one in part: the broker sends a copy for both. */
+/* Warns about each later filter that overlaps this one in part: the broker may send a copy for
+ * each filter. */
 static void check_partial_overlap(const struct checking *checking, const struct settings_mqtt *mqtt,
                                   struct bytes filter, int qos, struct bytes rest)
 {
@@ -127,7 +129,7 @@ static bool is_same_share(struct bytes filter, struct bytes other)
     return bytes_starts_with(filter, BYTES("$share/")) && bytes_equal(filter, other);
 }
 
-/* The first filter of `one` that shares topics with a filter of `other`. */
+/* Finds the first filter of `one` that shares topics with a filter of `other`. */
 static bool find_overlap(const struct settings_mqtt *one, const struct settings_mqtt *other,
                          struct bytes *overlap)
 {
@@ -170,7 +172,7 @@ static void check_overlap(const struct checking *checking)
     }
 }
 
-/* A filter of the route that covers this filter; BYTES_NONE if it has none. */
+/* Returns a filter of the route that covers the given filter; BYTES_NONE if the route has none. */
 static struct bytes find_cover(const struct settings_route *route, struct bytes filter)
 {
     struct bytes list = bytes_of(route->match), candidate;
@@ -181,7 +183,7 @@ static struct bytes find_cover(const struct settings_route *route, struct bytes 
     return BYTES_NONE;
 }
 
-/* The routes before it take the topics first. */
+/* Warns about a filter that matches nothing, because an earlier route takes all its topics. */
 static void check_route(const struct checking *checking)
 {
     const struct settings_route *route = checking->view.base;
@@ -207,7 +209,8 @@ static void check_route(const struct checking *checking)
     }
 }
 
-/* Files are read at each connection, so that one which is missing now may be there then. */
+/* Checks the TLS options. An unreadable file is only a warning: files are read at each
+ * connection, and may be there by then. */
 static void check_tls(const struct checking *checking, const struct dsn_redis *dsn)
 {
     const char *const files[] = {dsn->tls_ca_file, dsn->tls_ca_path, dsn->tls_cert_file,
@@ -238,7 +241,7 @@ static bool is_program(const char *path)
     return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
 }
 
-/* As execvp does. */
+/* Looks for the program as execvp does. */
 static bool can_be_run(const char *program)
 {
     const char *path = getenv("PATH");
@@ -256,7 +259,7 @@ static bool can_be_run(const char *program)
     return found;
 }
 
-/* Only warnings, as for files. */
+/* Faults of a handler are only warnings, since the service may run in another environment. */
 static void check_handler(const struct checking *checking)
 {
     const struct settings_handler *handler = checking->view.base;
@@ -290,7 +293,8 @@ static void check_transport(const struct checking *checking)
     dsn_redis_free(&dsn);
 }
 
-/* In Symfony each transport has a serializer of its own, and the default of all is PhpSerializer. */
+/* Warns if the failure transport's serializer may differ from PHP's: Symfony sets the serializer
+ * of each transport separately, by default PhpSerializer. */
 static void check_failure_serializer(const struct checking *checking)
 {
     const struct settings *settings = checking->settings;
@@ -395,7 +399,7 @@ void check_report_free(struct check_report *report)
 
 /* --connect: does every server answer as the bridge needs it? ------------------------------------ */
 
-/* Each server of the list, or host and port where it names none. */
+/* Tries each server of server_uris, or host and port if the list is empty. */
 static void try_brokers(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
     char *name = mqtt->name[0] ? xasprintf("broker of %s", mqtt->name) : xstrdup("broker");
@@ -420,7 +424,7 @@ static void try_transport(const struct settings *settings,
     struct error err = {0};
 
     if (dsn_redis_parse(&dsn, transport->dsn, &err) < 0)
-        return; /* said by check_settings */
+        return; /* check_settings has reported the fault */
     dsn_redacted(&address, transport->dsn);
     check_redis(settings, transport, &dsn, check_server_add(servers, "redis", buf_text(&address)));
     dsn_redis_free(&dsn);
@@ -452,7 +456,7 @@ static void try_failure(const struct settings_failure *failure, struct check_ser
         check_server_add(servers, "failure transport", buf_text(&address));
     if (!dsn_is_redis(failure->dsn)) {
         try_rows(failure, server);
-    } else if (dsn_redis_parse(&dsn, failure->dsn, &err) == 0) { /* else said by check_settings */
+    } else if (dsn_redis_parse(&dsn, failure->dsn, &err) == 0) { /* else check_settings reports */
         check_redis_failed(&dsn, server);
         dsn_redis_free(&dsn);
     }
@@ -476,7 +480,7 @@ static void try_hub(const struct settings_mercure *mercure, struct check_servers
 /* The hub is tried before the brokers: libcurl uses http_proxy, which check_broker removes from the environment. */
 static void try_servers(const struct settings *settings, struct check_servers *servers)
 {
-    signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
+    signal(SIGPIPE, SIG_IGN); /* a server may close the connection */
     if (settings->mercure.url[0])
         try_hub(&settings->mercure, servers);
     for (size_t i = 0; i <= settings->consumers_len; i++)
@@ -548,7 +552,7 @@ static void print_servers(struct buf *out, struct check_servers *servers)
     }
 }
 
-/* Faults and warnings to standard error, the verdict to standard output. */
+/* Prints faults and warnings to standard error, the verdict to standard output. */
 static void print_text(struct buf *out, const struct cli *cli, struct check_report *report,
                        struct check_servers *servers)
 {
@@ -562,7 +566,7 @@ static void print_text(struct buf *out, const struct cli *cli, struct check_repo
     print_servers(out, servers);
 }
 
-/* Servers are only tried with settings that could run. */
+/* Checks the settings, and tries the servers only if the settings have no fault. */
 static int run_checks(struct cli *cli, struct check_report *report, struct check_servers *servers)
 {
     if (settings_load(&cli->settings, cli->config, true, &report->faults) < 0) {

@@ -24,9 +24,9 @@
 
 #define CLIENT_ID_MUST_TAKE 23
 #define HEX_DIGITS          5
-#define GRACE_MS            1000 /* the library keeps its time-outs only roughly */
+#define GRACE_MS            1000 /* paho keeps its time-outs only roughly */
 #define DISCONNECT_MS       500
-/* With TLS 1.3 a broker that misses our certificate says so only after the handshake. */
+/* With TLS 1.3 a broker that wants a client certificate says so only after the handshake. */
 #define ALERT_WAIT_MS 1000
 
 /* The client id -------------------------------------------------------------------------------- */
@@ -39,7 +39,7 @@ void check_broker_client_id(const char *client_id, uint64_t random,
 
     room = (room > CLIENT_ID_MUST_TAKE ? room : CLIENT_ID_MUST_TAKE) - more;
     size_t len = strnlen(client_id, room);
-    /* A character of several bytes is not cut in two. */
+    /* A UTF-8 character must not be cut in two. */
     while (client_id[len] && len > 0 && ((unsigned char)client_id[len] & 0xc0) == 0x80)
         len--;
     snprintf(out, CHECK_BROKER_CLIENT_ID_SIZE, "%.*s-check-%0*x", (int)len, client_id, HEX_DIGITS,
@@ -61,7 +61,7 @@ static bool wait_for(int fd, short events, int64_t deadline_ms)
     return ready > 0;
 }
 
-/* A connected descriptor, or -1 with errno. */
+/* Returns a connected descriptor, or -1 with errno. */
 static int connect_one(const struct addrinfo *info, int64_t deadline_ms)
 {
     int fault = 0;
@@ -150,7 +150,8 @@ static bool load_tls(const struct settings_mqtt *mqtt, struct buf *why)
     return context != NULL;
 }
 
-/* Waits for what a call of OpenSSL wants; false if that is nothing, or time is up. */
+/* Waits until OpenSSL can read or write. Returns false if OpenSSL waits for neither, or after
+ * the deadline. */
 static bool wait_for_tls(SSL *ssl, int result, int64_t deadline_ms)
 {
     int wants = SSL_get_error(ssl, result);
@@ -252,13 +253,13 @@ static bool try_tls(const struct settings_mqtt *mqtt, const char *host, int fd, 
 
 /* One CONNECT ----------------------------------------------------------------------------------- */
 
-/* By paho's blocking client: MQTTClient.h is included here and nowhere else. */
+/* A login by paho's blocking client. No other file includes MQTTClient.h. */
 enum login_result {
     LOGIN_TAKEN,
-    LOGIN_REFUSED, /* code: CONNACK's */
-    LOGIN_ENDED,   /* no connection came about, or it ended without an answer */
-    LOGIN_SILENT,  /* no answer in time */
-    LOGIN_FAULT,   /* the library won't even try; code: its own */
+    LOGIN_REFUSED, /* code: that of CONNACK */
+    LOGIN_ENDED,   /* no connection was made, or it ended without CONNACK */
+    LOGIN_SILENT,  /* no CONNACK in time */
+    LOGIN_FAULT,   /* paho does not even try; code: that of paho */
 };
 
 struct login_answer {
@@ -266,7 +267,8 @@ struct login_answer {
     int code;
 };
 
-/* Only the thread uses this until it is done. All texts are copies, since the settings may be freed before. */
+/* Only the thread uses the login until the call is done. All texts are copies, since the
+ * settings may be freed earlier. */
 struct login {
     char *uri;
     char *client_id;
@@ -330,7 +332,7 @@ static MQTTClient_SSLOptions tls_options(const struct login *login)
     tls.trustStore = or_null(login->ca_file);
     tls.keyStore = or_null(login->cert_file);
     tls.privateKey = or_null(login->key_file);
-    /* Not NULL, with which OpenSSL asks at the terminal for the password of a key that has one. */
+    /* Never NULL: OpenSSL would ask at the terminal for the password of an encrypted key. */
     tls.privateKeyPassword = login->key_password;
     tls.enableServerCertAuth = login->tls_verify;
     tls.verify = login->tls_verify;
@@ -345,7 +347,7 @@ static MQTTClient_connectOptions connect_options(const struct login *login)
 
     options.MQTTVersion = login->version;
     if (login->version == MQTTVERSION_5)
-        options.cleanstart = 1; /* and no session expiry: it ends with the connection */
+        options.cleanstart = 1; /* no expiry is set: the session ends with the connection */
     else
         options.cleansession = 1;
     options.connectTimeout = (int)(login->timeout_ms / 1000);
@@ -354,7 +356,7 @@ static MQTTClient_connectOptions connect_options(const struct login *login)
     return options;
 }
 
-/* CONNACK's code, 0 if we are in, or negative. */
+/* Returns the code of CONNACK, 0 after a success, or paho's negative error. */
 static int connect_once(MQTTClient client, MQTTClient_connectOptions *options)
 {
     if (options->MQTTVersion != MQTTVERSION_5) {
@@ -402,8 +404,8 @@ static void connect_in_thread(void *data)
     }
 }
 
-/* paho sends CONNECT to the proxy that these variables name, for MQTT too, and heeds no no_proxy before
- * 1.3.14. */
+/* Removes the variables of proxies, to which paho would connect for MQTT too. paho heeds
+ * no_proxy only since 1.3.14. */
 static void begin_library(void)
 {
     static bool begun;
@@ -418,8 +420,8 @@ static void begin_library(void)
     begun = true;
 }
 
-/* uri: "tcp://host:port" or "ssl://host:port"; version: 5 or 4 (which is 3.1.1). Waits for timeout_ms and a second
- * more at the most, whatever the library waits for. */
+/* uri: "tcp://host:port" or "ssl://host:port". version: 5, or 4 for 3.1.1. Waits at most
+ * timeout_ms and a second, even if paho waits longer. */
 static struct login_answer send_connect(const struct settings_mqtt *mqtt, const char *uri,
                                         const char *client_id, int version, int64_t timeout_ms)
 {
@@ -429,7 +431,7 @@ static struct login_answer send_connect(const struct settings_mqtt *mqtt, const 
 
     begin_library();
     struct offload *call = offload_start(connect_in_thread, login_free, login);
-    if (!call) { /* no thread to be had: then nobody looks at the clock but the library */
+    if (!call) { /* no thread can be started: only paho limits the time */
         connect_in_thread(login);
         answer = login->answer;
         login_free(login);
@@ -454,12 +456,13 @@ struct checking {
     const struct settings_mqtt *mqtt;
     struct check_server *server;
     struct broker_address address;
-    char numeric[RESOLVE_ADDRESS_SIZE]; /* the one that the library connects to */
+    char numeric[RESOLVE_ADDRESS_SIZE]; /* the IP address to which paho connects */
 };
 
 /* Why there is no connection ------------------------------------------------------------------- */
 
-/* "see [mqtt] host and port (MQTT_HOST, MQTT_PORT)"; a further consumer's keys have no variables. */
+/* Adds a hint such as "see [mqtt] host and port (MQTT_HOST, MQTT_PORT)". The keys of further
+ * consumers have no variables. */
 static void fail(struct checking *checking, const char *what, const char *keys,
                  const char *variables)
 {
@@ -487,7 +490,7 @@ static void say_no_answer(struct checking *checking, const char *what)
     free(text);
 }
 
-/* Finds the reason on a connection of our own, since the library does not give it. */
+/* Finds the reason of a failure by another connection, since paho does not report the reason. */
 static void explain(struct checking *checking, enum login_result result)
 {
     const struct broker_address *address = &checking->address;
@@ -522,7 +525,7 @@ static void explain(struct checking *checking, enum login_result result)
 
 /* Trying ---------------------------------------------------------------------------------------- */
 
-/* The library looks names up itself, and blocks: what has no address now is not given to it. */
+/* Looks up the host before paho does: paho would block, so paho gets no name without an address. */
 static bool look_up(struct checking *checking)
 {
     struct resolve *resolve = resolve_new(checking->address.host);
@@ -539,7 +542,7 @@ static bool look_up(struct checking *checking)
         say_no_answer(checking, "the name servers give no answer");
     else if (answer.len == 0)
         fail_at_address(checking, answer.text);
-    /* The library takes the first of IPv4, else the first, and tries no other. */
+    /* paho tries only one address: the first of IPv4, else the first of all. */
     resolve_put_ipv4_first(&answer);
     snprintf(checking->numeric, sizeof(checking->numeric), "%s", answer.address[0]);
     return answer.len > 0;

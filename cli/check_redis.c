@@ -12,8 +12,8 @@
 #include <string.h>
 
 #define WORDS_MAX     12
-#define NAMED_MAX     5 /* of the commands that are forbidden (the rule has them all), and of streams */
-#define PAGES_MAX     100 /* of SCAN_COUNT keys, of each database */
+#define NAMED_MAX     5 /* most commands or streams that a message names */
+#define PAGES_MAX     100 /* most pages of SCAN_COUNT keys for each database */
 #define SCAN_COUNT    "1000"
 #define DATABASES_MAX 16
 
@@ -21,26 +21,27 @@ enum which_key { STREAM, DELAYED, OWN, KEYS };
 
 enum wanted_by {
     QUEUE = 1,  /* consumer, workers and monitor on a transport's stream */
-    LATEST = 2, /* where last values are kept */
+    LATEST = 2, /* the hash with last values */
     FAILED = 4, /* workers and `mqtt-bridge failed` on the failure transport's stream */
     BOTH = QUEUE | FAILED,
 };
 
 enum outcome {
     PASSES,
-    FAILS, /* as it must without such a group or id: that has been allowed. Or it passes */
+    FAILS, /* the expected error shows that the command is allowed; success does too */
 };
 
-/* In the commands KEY stands for the key, and RANDOM for a name that does not exist. */
+/* Each attempt tests whether the server allows a command, without an effect on the queue. KEY
+ * stands for the key, and RANDOM for a name that does not exist. */
 static const struct attempt {
     enum which_key key;
-    int wanted_by; /* of enum wanted_by */
+    int wanted_by; /* flags of enum wanted_by */
     enum outcome outcome;
     const char *rule;
     const char *words;
 } ATTEMPTS[] = {
     {STREAM, BOTH, PASSES, "+xlen", "XLEN KEY"},
-    {STREAM, BOTH, FAILS, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no entry may have that id */
+    {STREAM, BOTH, FAILS, "+xadd", "XADD KEY 0-0 message RANDOM"}, /* no valid id */
     {STREAM, BOTH, PASSES, "+xdel", "XDEL KEY 0-0"},
     {STREAM, BOTH, PASSES, "+xack", "XACK KEY RANDOM 0-0"},
     {STREAM, BOTH, PASSES, "+xrange", "XRANGE KEY 0-0 0-0"},
@@ -50,7 +51,7 @@ static const struct attempt {
     {STREAM, QUEUE, FAILS, "+xreadgroup", "XREADGROUP GROUP RANDOM RANDOM COUNT 1 STREAMS KEY >"},
     {STREAM, QUEUE, FAILS, "+xgroup|delconsumer", "XGROUP DELCONSUMER KEY RANDOM RANDOM"},
     {STREAM, BOTH, FAILS, "+xinfo|groups", "XINFO GROUPS KEY"},
-    {OWN, QUEUE, FAILS, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* no stream */
+    {OWN, QUEUE, FAILS, "+xgroup|create", "XGROUP CREATE KEY RANDOM 0"}, /* the key is no stream */
     {DELAYED, BOTH, PASSES, "+zcard", "ZCARD KEY"},
     {DELAYED, QUEUE, PASSES, "+zadd", "ZADD KEY XX 1 RANDOM"},
     {DELAYED, QUEUE, PASSES, "+zrem", "ZREM KEY RANDOM"},
@@ -58,7 +59,7 @@ static const struct attempt {
     {DELAYED, QUEUE, PASSES, "+zrange", "ZRANGE KEY 1 0 WITHSCORES"},
     {DELAYED, QUEUE, PASSES, "+zrangebyscore", "ZRANGEBYSCORE KEY 0 (0 LIMIT 0 1"},
     {OWN, BOTH, FAILS, "+evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"},
-    {KEYS, BOTH, FAILS, "+script|load", "SCRIPT LOAD )"}, /* is none, so none is kept */
+    {KEYS, BOTH, FAILS, "+script|load", "SCRIPT LOAD )"}, /* not a valid script */
     {OWN, BOTH, PASSES, "+get", "GET KEY"},
     {OWN, BOTH, PASSES, "+set", "SET KEY RANDOM XX"},
     {OWN, BOTH, PASSES, "+exists", "EXISTS KEY"},
@@ -66,12 +67,12 @@ static const struct attempt {
     {OWN, QUEUE, PASSES, "+srem", "SREM KEY RANDOM"},
     {OWN, QUEUE, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
     {OWN, LATEST, PASSES, "+hget", "HGET KEY RANDOM"},
-    {OWN, LATEST, FAILS, "+hset", "HSET KEY RANDOM RANDOM RANDOM"}, /* a value is missing */
+    {OWN, LATEST, FAILS, "+hset", "HSET KEY RANDOM RANDOM RANDOM"}, /* lacks a value */
     {OWN, LATEST, PASSES, "+hlen", "HLEN KEY"},
     {OWN, LATEST, PASSES, "+hdel", "HDEL KEY RANDOM"},
     {OWN, LATEST, PASSES, "+hrandfield", "HRANDFIELD KEY 1"},
     {OWN, LATEST, PASSES, "+hscan", "HSCAN KEY 0"},
-    /* Now the key is there, until one of these three takes it away. */
+    /* SADD creates the key, and SREM, DEL or PEXPIRE removes the key again. */
     {OWN, QUEUE, PASSES, "+sadd", "SADD KEY RANDOM"},
     {OWN, QUEUE, PASSES, "+pexpire", "PEXPIRE KEY 1000"},
     {OWN, QUEUE, PASSES, "+smembers", "SMEMBERS KEY"},
@@ -82,18 +83,18 @@ static const struct attempt {
 
 struct trial {
     const struct dsn_redis *dsn;
-    const char *setting; /* "[transport:async] dsn" */
+    const char *setting; /* such as "[transport:async] dsn" */
     const char *variable;
-    int wants; /* of enum wanted_by */
+    int wants; /* flags of enum wanted_by */
     struct check_server *server;
     struct redis *redis;
     char *key[KEYS];
-    char *pattern[KEYS]; /* of the access rules */
-    char *nobody;        /* RANDOM */
+    char *pattern[KEYS]; /* patterns for access rules */
+    char *nobody;        /* replaces RANDOM */
 
     bool forbidden[ATTEMPTS_LEN];
     bool key_forbidden[KEYS];
-    bool key_used[KEYS]; /* by a command that was allowed */
+    bool key_used[KEYS]; /* an allowed command has used the key */
     bool wrong_type[KEYS];
 };
 
@@ -114,7 +115,7 @@ static void fail(struct trial *trial, struct bytes no)
     free(mend);
 }
 
-/* An answer, or NULL with the server's error text. */
+/* Returns the answer, or NULL with the server's error text in *no. */
 static redisReply *call(struct trial *trial, const struct bytes *words, size_t count,
                         struct bytes *no, struct error *err)
 {
@@ -142,7 +143,7 @@ static void say_closed(struct trial *trial, struct bytes no)
     }
 }
 
-/* Reports a key of another type, once for each key. */
+/* Reports a key of the wrong type, once for each key. */
 static void say_wrong_type(struct trial *trial, enum which_key key)
 {
     const struct bytes words[] = {BYTES("TYPE"), bytes_of(trial->key[key])};
@@ -163,7 +164,7 @@ static void say_wrong_type(struct trial *trial, enum which_key key)
     free(mend);
 }
 
-/* False if further commands would fail too. */
+/* Judges the error of attempt i. Returns false if further commands would fail too. */
 static bool judge(struct trial *trial, size_t i, struct bytes no)
 {
     enum which_key key = ATTEMPTS[i].key;
@@ -173,7 +174,7 @@ static bool judge(struct trial *trial, size_t i, struct bytes no)
         return false;
     }
     if (bytes_starts_with(no, BYTES("NOPERM"))) {
-        /* Redis 6: "...access one of the keys used as arguments", 7: "...access a key". */
+        /* Redis 6 says "...access one of the keys used as arguments", Redis 7 "...access a key". */
         bool of_key = key != KEYS && has(no, "access") && has(no, "key") && !has(no, "command");
         trial->forbidden[i] = !of_key;
         if (of_key)
@@ -233,7 +234,7 @@ static bool is_forbidden(const struct trial *trial, const char *rule)
     return false;
 }
 
-/* SADD makes the key, and a key that nothing takes away is not made. */
+/* True for SADD if no command that could remove the key again is allowed. */
 static bool may_leave_a_key(const struct trial *trial, size_t i)
 {
     return strcmp(ATTEMPTS[i].rule, "+sadd") == 0 && is_forbidden(trial, "+del") &&
@@ -246,7 +247,7 @@ static bool try_all(struct trial *trial)
         if ((ATTEMPTS[i].wanted_by & trial->wants) == 0)
             continue;
         if (may_leave_a_key(trial, i))
-            trial->forbidden[i] = true; /* as far as can be told */
+            trial->forbidden[i] = true; /* not tried, so taken for forbidden */
         else if (!try_one(trial, i))
             return false;
     }
@@ -259,7 +260,7 @@ static void list_item(struct buf *out, const char *first, const char *text)
     buf_append_text(out, text);
 }
 
-/* "XADD", "XGROUP CREATE" of "+xgroup|create". */
+/* Appends the rule's command: "XGROUP CREATE" for "+xgroup|create". */
 static void name_command(struct buf *out, const char *rule)
 {
     struct buf name = {0};
@@ -296,7 +297,8 @@ static size_t say_commands(const struct trial *trial, struct buf *commands, stru
     return count;
 }
 
-/* Reports what is forbidden, and the missing rules. A key that no allowed command has used may be forbidden too. */
+/* Reports the forbidden commands and keys, and the missing rules. A key that no allowed command
+ * has used may be forbidden too. */
 static void say_forbidden(struct trial *trial)
 {
     const char *user = user_of(trial);
@@ -327,7 +329,8 @@ static void say_forbidden(struct trial *trial)
     buf_free(&rules);
 }
 
-/* The second element of CONFIG GET's answer, or else the line of INFO; empty: the server does not tell. */
+/* Reads a setting of the server from CONFIG GET, or else from INFO. An empty value means that
+ * the server does not tell. */
 static void read_setting(struct trial *trial, const char *name, const char *line, struct buf *value)
 {
     const struct bytes config[] = {BYTES("CONFIG"), BYTES("GET"), bytes_of(name)};
@@ -374,15 +377,15 @@ static void read_settings(struct trial *trial)
     buf_free(&appendonly);
 }
 
-/* Looks for consumer groups. Another group on our stream loses the entries that we acknowledge. A group on another
- * stream may mean that our DSN lacks an option of messenger.yaml (stream, group, dbindex). Groups that the server
- * does not show are ignored. */
+/* Looks for consumer groups. Another group on the DSN's stream loses the entries that the bridge
+ * acknowledges. A group on another stream may mean that the DSN lacks an option of
+ * messenger.yaml (stream, group, dbindex). Groups that the server does not show are ignored. */
 
 struct search {
     struct redis *redis;
     const struct settings *settings;
     const struct dsn_redis *dsn;
-    int64_t database; /* that is looked through */
+    int64_t database; /* the database that is searched */
     size_t found;
     struct buf names;
 };
@@ -420,7 +423,7 @@ static bool is_at(const struct dsn_redis *dsn, int64_t database, struct bytes st
     return dsn->dbindex == database && bytes_equal_text(stream, dsn->stream);
 }
 
-/* True if the settings name this stream, on any server. */
+/* True if any DSN of the settings names this stream and database, on any server. */
 static bool is_configured(const struct search *search, struct bytes stream)
 {
     const struct settings *settings = search->settings;
@@ -482,7 +485,7 @@ static void look_through_database(struct search *search)
     }
 }
 
-/* The databases that hold keys: lines "db3:keys=1,..." of INFO. */
+/* Searches the other databases with keys, by the lines "db3:keys=1,..." of INFO. */
 static void look_through_others(struct search *search)
 {
     redisReply *reply = REDIS_CALL(search->redis, NULL, BYTES("INFO"), BYTES("keyspace"));
@@ -523,7 +526,7 @@ static void check_other_streams(struct search *search, struct check_server *serv
     buf_free(&search->names);
 }
 
-/* The last thing that is asked over the connection: another database may be selected behind it. */
+/* Must be the last check on the connection, since another database may be selected afterwards. */
 static void check_groups(struct redis *redis, const struct settings *settings,
                          const struct dsn_redis *dsn, struct check_server *server)
 {
@@ -555,7 +558,7 @@ static void nothing_broken(void *context, const struct error *err)
     (void)err;
 }
 
-/* True if the server's settings could be read: all that is needed is allowed. */
+/* Tries all commands. Returns true if all are allowed and the server's settings were read. */
 static bool try_dsn(struct trial *trial)
 {
     struct error err = {0};

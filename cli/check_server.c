@@ -28,7 +28,7 @@ void check_servers_free(struct check_servers *servers)
     *servers = (struct check_servers){0};
 }
 
-/* The text may be a server's own. */
+/* Appends a note. The text may come from a server, and is made printable. */
 void check_server_note(struct check_server *server, const char *text)
 {
     char *printable = cli_printable(bytes_of(text), strlen(text));

@@ -157,7 +157,7 @@ static const struct command_line_option BEFORE_VERB[] = {
 };
 
 static const struct command_line_option BEHIND_VERB[] = {
-    {"json", 0, NULL, "print JSON", false}, /* the first: verbs without it have the rest */
+    {"json", 0, NULL, "print JSON", false}, /* first: verbs without JSON skip this row */
     {"config", 0, "FILE", "the ini file", false},
     {"help", 'h', NULL, "this text", false},
     {NULL, 0, NULL, NULL, false},
@@ -253,7 +253,7 @@ static bool take_option(struct line *line, const struct command_line_reader *rea
     return true;
 }
 
-/* Reads the options before the verb, and the verb; false: an error was printed. */
+/* Reads the options before the verb, and the verb. Returns false after an error was printed. */
 static bool read_verb(struct line *line, struct command_line_reader *reader)
 {
     enum command_line_step took;
@@ -387,7 +387,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, 
         *exit_code = print_help(&line);
         return false;
     }
-    /* A service manager or a container gives no verb; a person who gives none wants to know them. */
+    /* Service managers and containers start the bridge without a verb. A person at a terminal
+     * gets the help. */
     if (!cli->verb)
         cli->verb = verb_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
     cli->color = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);

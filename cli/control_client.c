@@ -23,7 +23,7 @@ cJSON *control_client_request(struct cli *cli, const char *verb)
     cJSON *request = cJSON_CreateObject();
 
     cJSON_AddStringToObject(request, "verb", verb);
-    cli_socket(cli); /* loads the settings */
+    cli_socket(cli); /* loads cli->settings */
     char *state_dir =
         cli->settings != NULL ? realpath(cli->settings->supervisor.state_dir, NULL) : NULL;
     if (state_dir != NULL)
@@ -32,8 +32,9 @@ cJSON *control_client_request(struct cli *cli, const char *verb)
     return request;
 }
 
-/* Only the folder's owner can have made the socket there, or on OpenShift any user of the group root: and only where
- * nobody else could have made the folder. */
+/* True if only a trusted user can have made the socket: the folder's owner. On OpenShift any
+ * user of the group root may be one. Neither the folder nor the one above may be writable by
+ * everybody. */
 static bool may_listen_there(const char *path, const struct ucred *peer)
 {
     const char *slash = strrchr(path, '/');
@@ -51,7 +52,8 @@ static bool may_listen_there(const char *path, const struct ucred *peer)
     return may;
 }
 
-/* Checks the user that listens: whoever made the socket's folder first could listen there instead of the bridge. */
+/* Checks the user that listens. Another user could have made the socket's folder first, to
+ * listen there in the bridge's place. */
 static int check_listener(int fd, const char *path, struct error *err)
 {
     struct ucred peer;
@@ -218,7 +220,8 @@ int control_client_ask(const char *path, const cJSON *request, int patience_s, c
 
 static void say_failure(struct cli *cli, const struct error *err, const cJSON *answer)
 {
-    /* A refusal may be longer than an error's text: the faults of a reload, a line each. */
+    /* The answer's text is used for a refusal: a reload's faults, one a line, are too long for
+     * `err`. */
     if (err->code == ERR_NOT_FOUND && cli->faults.len > 0)
         settings_print_lines("mqtt-bridge", "", &cli->faults);
     else if (err->code == ERR_REFUSED && cli->json)
@@ -236,11 +239,12 @@ static int failure_code(const struct cli *cli, const struct error *err, const cJ
     if (cli->faults.len > 0 && err->code == ERR_NOT_FOUND)
         return CLI_USAGE;
     if (cli->faults.len > 0 && err->code == ERR_REFUSED && strcmp(cli->verb->name, "reload") == 0)
-        return CLI_USAGE; /* it has named them */
+        return CLI_USAGE; /* the answer names the faults */
     return err->code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
 }
 
-/* Verbs that change something are answered when the change is done; the supervisor limits that time. */
+/* A verb that changes something is answered when the change is done. The supervisor limits that
+ * time, so that 0 (no limit) is enough here. */
 static int patience_for(const struct verb *verb)
 {
     static const char *const CHANGES[] = {"start", "stop",   "shutdown", "restart",

@@ -182,7 +182,7 @@ void manual_template(struct buf *out)
         append_template_section(out, (enum setting_section)section);
 }
 
-/* A table's cell: a bar would end it. */
+/* Appends a table's cell. A bar is escaped, since it would end the cell. */
 static void append_cell(struct buf *out, struct bytes text)
 {
     for (size_t i = 0; i < text.len; i++) {
@@ -258,7 +258,7 @@ void manual_reference(struct buf *out)
 
 /* The man pages --------------------------------------------------------------------------------- */
 
-/* A text as roff takes it: no backslash or dash is a command, and no line begins with one. */
+/* Appends the text escaped for roff: no backslash, dash or dot at a line's start is a command. */
 static void man_text(struct buf *out, struct bytes text)
 {
     bool at_start = true;
@@ -278,7 +278,7 @@ static void man_text(struct buf *out, struct bytes text)
     }
 }
 
-/* Paragraphs, with an empty line between two. */
+/* Appends paragraphs, which empty lines separate. */
 static void man_paragraphs(struct buf *out, const char *text)
 {
     struct bytes rest = bytes_of(text), line;
@@ -409,7 +409,7 @@ static void man_setting(struct buf *out, const struct setting *row)
         buf_printf(&form, "; %s", row->env);
     man_text(&text, buf_bytes(&form));
     man_item(out, row->key ? row->key : row->env, NULL, "");
-    out->len--; /* the item's empty text */
+    out->len--; /* removes the line of the item's empty text */
     buf_append(out, buf_bytes(&text));
     buf_append_char(out, '\n');
     buf_free(&text);
@@ -470,7 +470,7 @@ static void complete_names(struct buf *out)
         buf_printf(out, " %s", VERBS[i].name);
 }
 
-/* The options that have a value, as a pattern: what follows one is for the user to write. */
+/* Appends a pattern of the options with a value: behind such an option nothing is completed. */
 static void complete_valued(struct buf *out)
 {
     buf_append_text(out, "--config");

@@ -125,7 +125,8 @@ void redriver_send(struct redriver_transport *transport, struct redriver_message
     send_one(transport, len);
 }
 
-/* The first message that was refused, once all are answered. All later ones were refused too. */
+/* Waits for all answers, and returns the index of the first refused message. All later messages
+ * were refused too. */
 static size_t first_refused(const struct redriver_transport *transport)
 {
     size_t refused = transport->sent_len;
@@ -137,7 +138,8 @@ static size_t first_refused(const struct redriver_transport *transport)
     return refused;
 }
 
-/* True if the refusal is temporary. A new connection finds the node that a slot has moved to, or a promoted replica. */
+/* True if the refusal is temporary. A new connection finds the node to which a slot has moved,
+ * or a promoted replica. */
 static bool may_be_taken_later(const struct redriver_message *message)
 {
     int result = message->answer.result;
@@ -155,7 +157,7 @@ static void send_again(struct redriver_transport *transport, size_t from)
         send_one(transport, i);
 }
 
-/* Sends refused messages again, as long as one is accepted within the time-out. */
+/* Sends refused messages again, as long as Redis accepts at least one within the time-out. */
 static void settle(struct redriver_transport *transport)
 {
     int64_t deadline_ms = clock_monotonic_ms() + queue_timeout_ms(transport->queue);

@@ -62,17 +62,17 @@ void render_count(struct buf *out, double value)
 
 struct cell {
     char text[48];
-    const char *paint; /* the escape sequence before it, or NULL */
+    const char *paint; /* the escape sequence before the text, or NULL */
 };
 
-/* Lines up its columns by the widest cell. Zero-initialised but for columns is empty. */
+/* A table whose columns are as wide as their widest cell. An empty table has only `columns` set. */
 struct table {
     size_t columns;
-    size_t len; /* cells so far, `columns` a row */
+    size_t len; /* cells so far, with `columns` in each row */
     struct cell *cells;
 };
 
-/* printf's arguments make the cell. */
+/* Adds a cell with the text of printf's arguments. */
 static __attribute__((format(printf, 3, 4))) void add_cell(struct table *table, const char *paint,
                                                            const char *format, ...)
 {
@@ -144,13 +144,13 @@ static const char *paint_of(const char *state, bool color)
 
 typedef void renderer(struct buf *out, double value);
 
-/* The table's columns, and by which `top` sorts. */
+/* The table's columns, and the keys by which `top` sorts. */
 static const struct column {
-    char key; /* '\0': by none */
+    char key; /* '\0': top can't sort by the column */
     const char *head;
     const char *word;
     const char *member;
-    renderer *render; /* of a number */
+    renderer *render; /* formats a number; NULL: a text */
 } COLUMNS[] = {
     {'n', "NAME", "name", "name", NULL},
     {'s', "STATE", "state", "state", NULL},
@@ -187,7 +187,7 @@ static void append_count(struct buf *out, const char *label, const cJSON *object
     render_count(out, control_client_number(object, name));
 }
 
-/* "connected", "1 of 2 connected" */
+/* Appends "connected", "1 of 2 connected" or "not connected". */
 static void append_broker(struct buf *out, const cJSON *status)
 {
     const cJSON *process;
@@ -206,7 +206,7 @@ static void append_broker(struct buf *out, const cJSON *status)
     buf_append_text(out, connected > 0 ? "connected" : "not connected");
 }
 
-/* A word for the hub's state; the reasons say why it is not ok. */
+/* Returns a word for the hub's state. The reasons tell why the hub is not ok. */
 static const char *hub_word(const cJSON *status)
 {
     double age_ms = control_client_number(status, "asked_ms_ago");
@@ -220,8 +220,8 @@ static const char *hub_word(const cJSON *status)
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hub, "ok")) ? "ok" : "not ok";
 }
 
-/* How old the depths are is said where the monitor hangs or is gone:
- * "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker connected · hub ok" */
+/* Appends "async: ready 12, in flight 96, delayed 3, oldest 40ms · failed 12 · spool 0 · broker
+ * connected · hub ok". The age of the numbers follows the name if the monitor hangs or is gone. */
 static void summary_line(struct buf *out, const cJSON *status)
 {
     const cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
@@ -253,7 +253,8 @@ static void summary_line(struct buf *out, const cJSON *status)
     buf_printf(out, " · hub %s\n", hub_word(status));
 }
 
-/* "1 other consumer group on the stream of async: what is acknowledged here ..." */
+/* Appends a warning such as "1 other consumer group on the stream of async: what is acknowledged
+ * here ...". */
 static void group_line(struct buf *out, const cJSON *status, bool color)
 {
     const cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
@@ -284,7 +285,8 @@ static void reason_lines(struct buf *out, const cJSON *status, bool color)
     }
 }
 
-/* "mqtt-bridge 0.1.0 · /etc/mqtt-bridge/mqtt-bridge.ini · up 2h14m · http://127.0.0.1:9080/" */
+/* Appends a line such as "mqtt-bridge 0.1.0 · /etc/mqtt-bridge/mqtt-bridge.ini · up 2h14m ·
+ * http://127.0.0.1:9080/". */
 static void head_line(struct buf *out, const cJSON *status)
 {
     const char *config = control_client_text(status, "config");
@@ -301,7 +303,8 @@ static void head_line(struct buf *out, const cJSON *status)
         buf_append_text(out, " · no page\n");
 }
 
-/* Why a process is not there, and what happens next: "worker:2: exit code 1: no room; tries again in 12s". */
+/* Appends why a process does not run, and what follows: "worker:2: exit code 1: no room; tries
+ * again in 12s". */
 static void absence_line(struct buf *out, const cJSON *process)
 {
     const char *state = control_client_text(process, "state");
@@ -362,7 +365,7 @@ const char *render_key(char key)
     return column != NULL ? column->word : NULL;
 }
 
-/* Texts from a to z, numbers from the greatest to what is not known. */
+/* Orders texts from a to z, and numbers from the greatest down. Unknown numbers come last. */
 static int compare(const cJSON *a, const cJSON *b, const char *member)
 {
     double left = control_client_number(a, member);
@@ -373,7 +376,7 @@ static int compare(const cJSON *a, const cJSON *b, const char *member)
     return (left < right) - (left > right);
 }
 
-/* Insertion sort: it is stable, and there are few processes. */
+/* Insertion sort is stable, and fast enough for few processes. */
 bool render_sort(cJSON *status, char key, bool reverse)
 {
     cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
@@ -398,7 +401,7 @@ bool render_sort(cJSON *status, char key, bool reverse)
     return true;
 }
 
-/* A sequence "\033[…m" takes no column, nor does a byte inside a UTF-8 character. */
+/* A sequence "\033[…m" takes no column, and a UTF-8 character takes one. */
 void render_clip(struct buf *out, struct bytes text, size_t columns, size_t rows)
 {
     size_t column = 0;

@@ -16,10 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENT_MAX ((uint64_t)RECORD_BYTES_MAX + (1 << 20)) /* the largest message and its topic */
+#define SEGMENT_MAX ((uint64_t)RECORD_BYTES_MAX + (1 << 20)) /* largest message and topic */
 #define MARK_SIZE   64
 
-/* A file of that name, which is no link, nor anything that could block. -1 with errno. */
+/* Opens a regular file, no link and nothing that could block. Returns -1 with errno otherwise. */
 static int open_file(int dir, const char *name, struct stat *status)
 {
     int fd = sys_openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
@@ -53,7 +53,7 @@ static void add_segment(struct spool_files *files, const char *name, uint64_t nu
     int fd = open_file(files->dir, name, &status);
 
     if (fd < 0 && errno == ENOENT)
-        return; /* freed meanwhile */
+        return; /* the consumer has freed the segment since */
     bytes_to_printable(bytes_of(name), segment.name, sizeof(segment.name));
     if (fd < 0) {
         error_system(&segment.fault, "%s", name);
@@ -88,7 +88,8 @@ static void read_mark(struct spool_files *files)
         close(fd);
 }
 
-/* The client id's folder names the spool that receives. */
+/* Reads whether the spool receives: the file `current` in the client id's folder names the
+ * receiving spool. */
 static void read_current(struct spool_files *files)
 {
     const char *slash = strrchr(files->path, '/');
@@ -153,13 +154,14 @@ static void free_spool(struct spool_files *files)
     free(files->name);
 }
 
-/* A client id's folder has neither segments nor a spare. */
+/* True for a spool. A client id's folder has neither segments nor a spare nor a mark. */
 static bool is_spool(const struct spool_files *files)
 {
     return files->len > 0 || files->spare_bytes > 0 || files->has_mark;
 }
 
-/* True if the file is still this segment: a freed one is used again, under another name and number. */
+/* True if the file still holds this segment: a freed segment's file is used again, under another
+ * name and number. */
 static bool is_still(const struct spool_files *files, const struct spool_segment *segment, int fd)
 {
     struct segment_header header = {0};

@@ -16,25 +16,25 @@
 #include <string.h>
 
 #define WHOLE       UINT64_MAX
-#define FIRST_ONLY  ((uint64_t)128 * 1024) /* enough for the first record's time, mostly */
-#define LOOKS_MAX   4 /* at a segment that seems damaged, as it may be written meanwhile */
+#define FIRST_ONLY  ((uint64_t)128 * 1024) /* mostly enough for the first record's time */
+#define LOOKS_MAX   4 /* readings of a segment that seems damaged */
 #define FLUSH_BYTES ((size_t)64 * 1024)
-#define SHOWN_BYTES 160 /* of a payload, to people */
+#define SHOWN_BYTES 160 /* most bytes of a payload in text output */
 
 /* show ------------------------------------------------------------------------------------------ */
 
 struct segment_summary {
     uint64_t messages;
-    uint64_t last_sequence; /* 0: it holds none */
-    uint64_t bytes;         /* of records */
+    uint64_t last_sequence; /* 0: the segment holds no message */
+    uint64_t bytes;         /* bytes of all records */
     uint64_t unsent;
     uint64_t unsent_bytes;
-    int64_t first_us; /* 0: not known */
+    int64_t first_us; /* 0: unknown */
     int64_t first_unsent_us;
 };
 
 struct show {
-    cJSON *array; /* NULL: text */
+    cJSON *array; /* NULL: prints text */
     struct buf out;
     size_t spools;
 };
@@ -59,7 +59,7 @@ static void count_record(struct segment_summary *summary, const struct spool_fil
         summary->first_unsent_us = record->received_us;
 }
 
-/* Counts by the headers, for a segment of which only the first record was read. */
+/* Counts by the headers' sums, for a segment of which only the first record was read. */
 static void count_by_headers(struct segment_summary *summary, const struct spool_files *files,
                              size_t index, uint64_t messages)
 {
@@ -74,7 +74,8 @@ static void count_by_headers(struct segment_summary *summary, const struct spool
     summary->unsent_bytes = unsent ? bytes : 0;
 }
 
-/* Counts the records in the segment's first `limit` bytes; false if they can't be read. */
+/* Counts the records in the segment's first `limit` bytes. Returns false if the segment can't be
+ * read. */
 static bool count_records(struct segment_summary *summary, const struct spool_files *files,
                           size_t index, uint64_t limit)
 {
@@ -95,7 +96,8 @@ static bool count_records(struct segment_summary *summary, const struct spool_fi
     return loaded;
 }
 
-/* Read whole are only the segment in which the mark lies, the last, and those that begin with a large message. */
+/* Summarizes a segment. Only the mark's segment, the last one, and segments that begin with a
+ * large message are read whole. */
 static void summarize(struct segment_summary *summary, const struct spool_files *files,
                       size_t index)
 {
@@ -173,7 +175,7 @@ static void add_segment_json(cJSON *array, const struct spool_files *files,
 }
 
 struct spool_summary {
-    const struct segment_header *header; /* the youngest that can be read; NULL: none */
+    const struct segment_header *header; /* header of the newest readable segment; NULL: none */
     struct segment_summary total;
     uint64_t disk_bytes;
     int oversized;
@@ -325,18 +327,18 @@ struct damage {
     char file[64];
     uint64_t offset;
     uint64_t bytes;
-    uint64_t messages; /* that are lost */
+    uint64_t messages; /* lost messages */
     char text[160];
 };
 
 struct damages {
     struct damage *list;
     size_t len;
-    uint64_t messages; /* good ones */
+    uint64_t messages; /* good messages */
 };
 
 struct verify {
-    cJSON *array; /* NULL: text */
+    cJSON *array; /* NULL: prints text */
     bool damaged;
     bool printed;
     size_t spools;
@@ -358,7 +360,7 @@ static void note(struct damages *damages, const char *file, uint64_t offset, uin
     add_damage(damages, damage);
 }
 
-/* The number of messages that the headers count and the scan has not found. */
+/* Returns the number of messages that the headers count but the scan has not found. */
 static uint64_t missing_at_end(const struct spool_files *files, size_t index,
                                const struct record_scan *scan)
 {
@@ -388,8 +390,8 @@ static void scan_segment(struct damages *damages, const struct spool_files *file
              "no good record up to its end");
 }
 
-/* Where it seems damaged it is read again, until two readings agree: it may have been written, or freed, meanwhile. As
- * spool_files_load; seen->list is for the caller to free. */
+/* Loads a segment as spool_files_load does. A segment that seems damaged is read until two
+ * readings agree: it may just be written or freed. The caller frees seen->list. */
 static int load_settled(struct damages *seen, const struct spool_files *files, size_t index,
                         struct buf *data, struct error *err)
 {
@@ -423,7 +425,7 @@ static void verify_segment(struct damages *damages, const struct spool_files *fi
     int result = load_settled(&seen, files, index, &data, &err);
 
     if (result == -ERR_NOT_FOUND) {
-        seen.len = 0; /* freed: all that it held is in Redis */
+        seen.len = 0; /* the segment was freed: Redis has all its messages */
         seen.messages = 0;
     } else if (result < 0) {
         note(&seen, segment->name, 0, segment->size, 0, err.text);
@@ -439,7 +441,8 @@ static void verify_segment(struct damages *damages, const struct spool_files *fi
     buf_free(&data);
 }
 
-/* Finds a missing segment, by the numbers and by the headers' counts of earlier messages. */
+/* Finds segments that don't follow each other: of another spool, or with counts that contradict
+ * each other. */
 static void verify_neighbours(struct damages *damages, const struct spool_files *files,
                               size_t index)
 {
@@ -564,11 +567,11 @@ int spool_look_verify(struct cli *cli, const struct settings *settings, int coun
 struct dump {
     bool json;
     struct bytes filter; /* empty: every topic */
-    uint64_t left;       /* messages that may still be printed */
+    uint64_t left;       /* number of messages that may still be printed */
     bool unsent_only;
     bool printed;
-    bool unreadable;  /* a segment, or a part of one */
-    uint64_t damaged; /* messages that can't be shown */
+    bool unreadable;  /* a segment, or a part of one, could not be read */
+    uint64_t damaged; /* number of messages that can't be shown */
     struct buf out;
 };
 
@@ -581,7 +584,7 @@ static void append_id(struct buf *out, const struct segment_header *header,
     buf_printf(out, "%s-%" PRIu64, id, record->sequence - record->repeats);
 }
 
-/* The message document, with the record's other members. */
+/* Appends the message document, extended by members of the record. */
 static void dump_json(struct dump *dump, const struct spool_files *files,
                       const struct spool_segment *segment, const struct record *record)
 {
@@ -590,7 +593,7 @@ static void dump_json(struct dump *dump, const struct spool_files *files,
 
     append_id(&id, &segment->header, record);
     update_document(&dump->out, buf_bytes(&id), record->topic, payload, record->received_us);
-    dump->out.len--; /* its brace */
+    dump->out.len--; /* removes the closing brace */
     buf_printf(&dump->out,
                ",\"sequence\":%" PRIu64 ",\"qos\":%d,\"retained\":%s,\"oversized\":%s,"
                "\"unsent\":%s,\"spool\":",

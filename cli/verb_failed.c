@@ -18,7 +18,7 @@ static const struct action {
     const char *name;
     int (*run)(const struct cli *cli, struct failure_admin *admin,
                const struct failed_wanted *wanted);
-    enum { OF_NONE, OF_ONE, OF_WHICH } of; /* messages; OF_WHICH: of ids, or --all */
+    enum { OF_NONE, OF_ONE, OF_WHICH } of; /* the messages it takes; OF_WHICH: ids, or --all */
 } ACTIONS[] = {
     {"list", failed_list, OF_NONE},      {"show", failed_show, OF_ONE},
     {"stats", failed_stats, OF_NONE},    {"retry", failed_retry, OF_WHICH},
@@ -26,7 +26,7 @@ static const struct action {
 };
 #define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
 
-/* One of the verb's row. */
+/* Finds the row of an action. The command line has been checked, so the action exists. */
 static const struct action *find_action(const char *name)
 {
     for (size_t i = 0; i < ACTIONS_LEN; i++)

@@ -23,14 +23,14 @@
 
 #define BATCH_MOST       200
 #define BATCH_BYTES_MOST (16 * 1024 * 1024)
-#define BATCHES_A_SECOND 10 /* with --rate */
+#define BATCHES_A_SECOND 10 /* batches that --rate is divided into */
 #define ERRORS_SHOWN     10
 #define BAR_COLUMNS      30
 #define BAR_EVERY_MS     100
 
 enum state {
-    UNTOUCHED, /* gone meanwhile, or in somebody else's hands */
-    READY,     /* taken; its value is in item->value */
+    UNTOUCHED, /* gone meanwhile, or another process has the message */
+    READY,     /* taken; item->value holds the stream entry */
     SENT,
     REMOVED,
     FAILED,
@@ -51,21 +51,21 @@ struct action {
     const struct cli *cli;
     const struct failed_wanted *wanted;
     struct failure_admin *admin;
-    struct redriver *redriver; /* NULL: remove */
+    struct redriver *redriver; /* NULL: the action is remove */
     struct arena arena;
     struct item *items;
     size_t len;
-    size_t batch; /* the items of this batch begin here */
+    size_t batch; /* index of the batch's first item */
     size_t batch_end;
-    size_t in_hand; /* left to PHP workers */
-    size_t gone;    /* when they were to be removed: of a stream nothing is locked */
+    size_t in_hand; /* messages left to the PHP workers that hold them */
+    size_t gone;    /* gone before their removal: of a stream nothing is locked */
     int64_t done;
-    int64_t before; /* of these: had been sent before */
+    int64_t before; /* how many of `done` an earlier run had sent */
     int64_t errors;
-    cJSON *told; /* for --json: the errors */
+    cJSON *told; /* the errors, for --json */
     int64_t started_ms;
-    int64_t drawn_ms; /* the bar; 0: never */
-    bool stopped;     /* a server fails: no more */
+    int64_t drawn_ms; /* when the bar was drawn; 0: never */
+    bool stopped;     /* a server failed: nothing more is sent */
 };
 
 static const char *name_of(const struct action *action)
@@ -100,7 +100,8 @@ static bool collect(void *context, const struct failure_message *message)
     return true;
 }
 
-/* Both came in one microsecond: in the order in which they failed, which is the ids'. */
+/* Orders items by arrival. Of one microsecond the ids decide, which are in the order of the
+ * failures. */
 static int by_arrival(const void *left, const void *right)
 {
     const struct item *a = left, *b = right;
@@ -143,7 +144,7 @@ static bool has_item(const struct action *action, struct bytes id)
     return false;
 }
 
-/* Checks that all given ids exist; else nothing is done. */
+/* Checks that all given ids exist; otherwise nothing may be done. */
 static int check_ids(const struct action *action)
 {
     const struct failed_wanted *wanted = action->wanted;
@@ -170,7 +171,7 @@ static void clear_bar(const struct action *action)
         fputs("\r\033[K", stderr);
 }
 
-/* id NULL: it is no single message's. */
+/* id NULL: the error concerns no single message. */
 static void add_told(struct action *action, const char *id, const char *text)
 {
     cJSON *object;
@@ -208,7 +209,7 @@ static void item_fail(struct action *action, struct item *item, const char *text
     tell_error(action, item->id, text);
 }
 
-/* Stops after a server's failure, which would concern all messages that are left. */
+/* Stops after a server's failure, which would concern all remaining messages. */
 static void stop(struct action *action, const char *text)
 {
     char *clean = cli_printable(bytes_of(text), 500);
@@ -252,7 +253,7 @@ static bool can_be_added(struct bytes fields)
     return len >= 2 && len <= QUEUE_WORDS_MAX;
 }
 
-/* The message as the transport's workers read it. */
+/* Converts the message to the serializer that the transport's workers read. */
 static int convert(struct envelope *converted, const struct failed *failed,
                    const struct settings_transport *transport, struct arena *arena,
                    struct error *err)
@@ -276,7 +277,7 @@ static int convert(struct envelope *converted, const struct failed *failed,
                      envelope_serializer_name(envelope->serializer));
 }
 
-/* The value of a stream entry for a message that failed. */
+/* Encodes the stream entry for a failed message. */
 static int encode(struct item *item, const struct failure_message *message,
                   const struct failed *failed, struct arena *arena, struct error *err)
 {
@@ -291,7 +292,7 @@ static int encode(struct item *item, const struct failure_message *message,
             "them: docs/WIRE.md, \"Entries with fields of their own\"",
             QUEUE_WORDS_MAX / 2);
     if (failed->envelope.raw) {
-        buf_append(&item->value, failed->envelope.payload); /* as it was in its stream */
+        buf_append(&item->value, failed->envelope.payload); /* the entry as in its former stream */
         return 0;
     }
     result = convert(&converted, failed, item->transport->settings, arena, err);
@@ -397,7 +398,7 @@ static void stop_sending(struct action *action, const struct redriver_answer *an
     stop(action, text);
 }
 
-/* Sends in the items' order: no message overtakes one that was refused. */
+/* Sends in the items' order, so that no message overtakes a refused one. */
 static void send_batch(struct action *action)
 {
     for (size_t i = action->batch; i < action->batch_end; i++) {
@@ -507,7 +508,7 @@ static void do_batch(struct action *action)
         buf_free(&action->items[i].value);
 }
 
-/* Waits so that not more than --rate messages a second are sent, counted from the start. */
+/* Waits so that at most --rate messages a second are sent, counted from the start. */
 static void keep_rate(const struct action *action)
 {
     int64_t rate = action->wanted->rate;
@@ -600,7 +601,7 @@ static int act(struct action *action)
     if (code == CLI_DONE && action->len > 0 && action->wanted->all)
         code = cli_confirm(action->cli, name_of(action), "failed message", action->len);
     if (code == CLI_DONE) {
-        signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
+        signal(SIGPIPE, SIG_IGN); /* a server may close the connection */
         run(action);
         code = finish(action);
     }

@@ -16,15 +16,15 @@
 
 #define TEXT_MOST   1000
 #define STATS_ROWS  20
-#define COLUMN_MOST 80 /* what is longer stands out of line */
+#define COLUMN_MOST 80 /* longer texts break the alignment */
 
-/* "App\Message\MqttMessage", or what is known in its place. */
+/* Returns the message's class, or "?" if the class is unknown. */
 static struct bytes class_of(const struct failed *failed)
 {
     return failed->class.len > 0 ? failed->class : BYTES("?");
 }
 
-/* The error text that is shown. */
+/* Returns the error's text, or the best replacement. */
 static struct bytes error_of(const struct failed *failed)
 {
     if (failed->error.len > 0)
@@ -49,7 +49,7 @@ bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *f
            topic_filter_matches(bytes_of(wanted->topic), failed->envelope.topic);
 }
 
-/* "2026-11-24 10:00:00" */
+/* Writes a time such as "2026-11-24 10:00:00". */
 static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
 {
     clock_format_us(us, text);
@@ -57,7 +57,7 @@ static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
     text[19] = '\0';
 }
 
-/* What list and show have in common. */
+/* Adds the members that list and show share. */
 static void add_summary(cJSON *object, const struct failure_message *message,
                         const struct failed *failed)
 {
@@ -76,17 +76,17 @@ static void add_summary(cJSON *object, const struct failure_message *message,
 
 /* list ----------------------------------------------------------------------------------------- */
 
-/* Columns that are lined up, the error behind them is not. */
+/* The aligned columns. The error is the last column, and needs no alignment. */
 enum { ID, WHEN, TOPIC, CLASS, LINED_UP };
 
 struct listing {
     const struct failed_wanted *wanted;
     struct arena arena;
-    cJSON *array;          /* for --json */
-    struct buf rows;       /* a line each, with tabs between: no text has one */
-    size_t most[LINED_UP]; /* of each column the most characters, up to COLUMN_MOST */
+    cJSON *array;          /* the messages, for --json */
+    struct buf rows;       /* one line a message, with tabs between the cells */
+    size_t most[LINED_UP]; /* widest cell of each column, up to COLUMN_MOST */
     int64_t shown;
-    bool more; /* there is one that was not shown */
+    bool more; /* more messages exist than were shown */
 };
 
 static size_t characters(struct bytes text)
@@ -223,13 +223,14 @@ struct showing {
     bool json;
     bool found;
     struct arena arena;
-    struct buf stamps; /* their lines */
+    struct buf stamps; /* the stamps' lines */
     cJSON *stamps_json;
     struct buf out;
     cJSON *object;
 };
 
-/* "Symfony\Component\Messenger\Stamp\RedeliveryStamp" is RedeliveryStamp to people. */
+/* Returns the last part of a class: RedeliveryStamp for
+ * "Symfony\Component\Messenger\Stamp\RedeliveryStamp". */
 static struct bytes short_class(struct bytes class)
 {
     const char *last = class.len > 0 ? memrchr(class.data, '\\', class.len) : NULL;
@@ -267,7 +268,8 @@ static void show_stamp(void *context, const struct failed_stamp *stamp)
     buf_append_char(&showing->stamps, '\n');
 }
 
-/* True if the payload may go to a terminal: text without control characters but line ends and tabs. */
+/* True if the payload may go to a terminal: UTF-8 without control characters other than line
+ * ends and tabs. */
 static bool is_text(struct bytes payload)
 {
     if (!bytes_is_utf8(payload))
@@ -277,7 +279,7 @@ static bool is_text(struct bytes payload)
 
         if ((c < ' ' && c != '\n' && c != '\t' && c != '\r') || c == 0x7F)
             return false;
-        /* U+0080 to U+009F: terminals obey some of them. */
+        /* Terminals obey some of U+0080 to U+009F. */
         if (c == 0xC2 && (unsigned char)payload.data[i + 1] < 0xA0)
             return false;
         if (c == '\r' && (i + 1 == payload.len || payload.data[i + 1] != '\n'))
@@ -362,7 +364,7 @@ static void show_text(struct showing *showing, const struct failure_message *mes
     }
 }
 
-/* As in a message document: JSON as it is, else a string, else base64. */
+/* Adds the payload as in a message document: as JSON, else as a string, else as base64. */
 static void add_payload(cJSON *object, struct bytes payload)
 {
     struct buf text = {0};

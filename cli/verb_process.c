@@ -1,5 +1,6 @@
-/* run becomes the supervisor. The other verbs ask it: start, stop, restart, scale, reload, upgrade and signal, which it
- * answers when it is done; events, log and health. */
+/* The verb run executes the supervisor. The other verbs send the supervisor a request: start,
+ * stop, restart, scale, reload, upgrade and signal are answered when done. The verbs events, log
+ * and health only read. */
 #include "cli/control_client.h"
 #include "cli/render.h"
 #include "cli/verbs.h"
@@ -15,7 +16,8 @@
 
 #define SUPERVISOR "mqtt-bridge-supervisor"
 
-/* The path of the supervisor beside this program, to be freed; NULL: there is none. */
+/* Returns the path of the supervisor in this program's folder, to be freed; NULL if none is
+ * there. */
 static char *find_beside(void)
 {
     char *folder = file_own_folder();
@@ -28,7 +30,8 @@ static char *find_beside(void)
     return NULL;
 }
 
-/* Executes the supervisor beside this program, so that an unpacked archive runs its own; else the one in PATH. */
+/* Executes the supervisor in this program's folder, so that an unpacked archive runs its own.
+ * Otherwise the supervisor in PATH is executed. */
 int verb_run(struct cli *cli, int argc, char **argv)
 {
     char *beside = find_beside();
@@ -54,7 +57,8 @@ static const cJSON *member(const cJSON *object, const char *name)
     return cJSON_GetObjectItemCaseSensitive(object, name);
 }
 
-/* Deletes the request. *answer is there where CLI_DONE is returned, and printed already with --json. */
+/* Sends the request and deletes it. *answer is set if CLI_DONE is returned; with --json the
+ * answer is already printed. */
 static int ask(struct cli *cli, cJSON *request, cJSON **answer)
 {
     int code = control_client_ask_or_say(cli, request, answer);
@@ -78,7 +82,7 @@ static cJSON *request_for(struct cli *cli, const char *verb, int argc, char **ar
     return request;
 }
 
-/* "restarted: worker:1 worker:2" */
+/* Prints the processes that changed: "restarted: worker:1 worker:2". */
 static int change(struct cli *cli, cJSON *request, const char *done)
 {
     cJSON *answer = NULL;
@@ -116,7 +120,8 @@ int verb_signal(struct cli *cli, int argc, char **argv)
     return change(cli, request, "sent to");
 }
 
-/* Without a name it is the whole bridge, which answers when it has ended. */
+/* Stops the named processes, or without a name the whole bridge. The answer then comes when the
+ * bridge has ended. */
 int verb_stop(struct cli *cli, int argc, char **argv)
 {
     cJSON *answer = NULL;
@@ -187,7 +192,7 @@ static void print_lines(const cJSON *lines, bool with_levels)
     }
 }
 
-/* The newest last, as in a log. */
+/* Prints the events, the newest last, as in a log. */
 int verb_events(struct cli *cli, int argc, char **argv)
 {
     cJSON *answer = NULL;
@@ -223,8 +228,8 @@ int verb_log(struct cli *cli, int argc, char **argv)
     return code;
 }
 
-/* A probe: 0 if the service is ready, 1 and the reasons on standard error if not, 3 if it is not running; --quiet: the
- * same without a word. */
+/* A probe: exit code 0 if the service is ready, 3 if it does not run. Else 1, with the reasons
+ * on standard error. The option --quiet suppresses all output. */
 int verb_health(struct cli *cli, int argc, char **argv)
 {
     cJSON *health = NULL;

@@ -1,4 +1,5 @@
-/* publish: one update to the hub, to try it. Nothing of the bridge need run: the settings' hub and token are used. */
+/* The verb publish sends one update to the hub, as a test. The bridge need not run: only the
+ * settings' hub and token are used. */
 #include "cli/verbs.h"
 #include "common/base/clock.h"
 #include "common/base/sys.h"
@@ -12,10 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DATA_MAX ((size_t)10 << 20) /* no hub takes more */
+#define DATA_MAX ((size_t)10 << 20) /* no hub accepts more */
 #define ID_SIZE  46
 
-/* What to do about an answer; the first row that the status is in. */
+/* A hint for each range of the hub's status. The first row that contains the status applies. */
 static const struct mend {
     long first;
     long last;

@@ -10,13 +10,13 @@
 
 #define EXAMPLE_IDENTITY "EXAMPLE-1"
 
-/* What becomes of one message. */
+/* What the routes do with one message. */
 struct answer {
     const char *topic;
-    const struct settings_route *route; /* NULL: [mercure] */
+    const struct settings_route *route; /* NULL: the default of [mercure] */
     struct bytes filter;
-    const struct settings_handler *handler; /* its answer is published; NULL: the update is */
-    int result;                             /* of routes_update */
+    const struct settings_handler *handler; /* NULL: the update is published without a handler */
+    int result;                             /* result of routes_update or routes_batch */
     struct update update;
     struct error refused;
 };
@@ -125,7 +125,7 @@ static void print_json(struct buf *out, const struct answer *answer)
     cJSON_Delete(root);
 }
 
-/* Of a route with `batch` a batch of this message alone. */
+/* Makes the update. For a route with `batch` the update is a batch of this message alone. */
 static int make_update(struct routes *routes, const struct routes_message *message,
                        const struct settings_route *route, struct update *update, struct error *err)
 {

@@ -1,6 +1,6 @@
-/* setup: what the bridge needs on its servers and would make by itself when it first needs it: each transport's stream
- * and consumer group, and those or the table of the failure transport. As messenger:setup-transports does; what is
- * there stays as it is. */
+/* The verb setup makes what the bridge would make at its first need, as
+ * messenger:setup-transports does. For each transport these are stream and consumer group, for
+ * the failure transport those or a table. Existing ones stay as they are. */
 #include "cli/check_server.h"
 #include "cli/redriver.h"
 #include "cli/verbs.h"
@@ -13,19 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What became of one transport. */
+/* The result of one transport's setup. */
 struct target {
     const char *name;
-    struct buf address; /* without a password */
+    struct buf address; /* the DSN without a password */
     struct {
-        const char *kind; /* "stream", "group", "table" */
+        const char *kind; /* "stream", "group" or "table" */
         char name[256];
         bool made;
     } parts[2];
     size_t parts_len;
     int result;
     struct error err;
-    const char *see; /* the settings that lead there */
+    const char *see; /* a hint to the settings with the address */
 };
 
 static void add_part(struct target *target, const char *kind, const char *name, bool made)
@@ -37,7 +37,7 @@ static void add_part(struct target *target, const char *kind, const char *name, 
     target->parts_len++;
 }
 
-/* made: as queue_set_up says it. */
+/* made: the number of queue_set_up's answer. */
 static void add_stream(struct target *target, const char *text, int64_t made)
 {
     struct dsn_redis dsn;
@@ -90,7 +90,7 @@ static void set_up_failure(struct target *target, const struct settings_failure 
     failure_free(failure);
 }
 
-/* The error's words, without the address where it begins with that. */
+/* Returns the error's text without the address at its start. */
 static const char *words_of(struct target *target)
 {
     const struct check_server server = {.address = (char *)buf_text(&target->address)};
@@ -130,7 +130,7 @@ static void add_json(cJSON *targets, struct target *target)
             cJSON_AddItemToArray(made, cJSON_CreateString(target->parts[i].kind));
 }
 
-/* One target, printed as it is done: a server that does not answer is waited for. */
+/* Reports one target. Text is printed at once, since the next server may answer late. */
 static int finish(struct target *target, cJSON *targets)
 {
     struct buf out = {0};
@@ -181,7 +181,7 @@ int verb_setup(struct cli *cli, int argc, char **argv)
         cJSON_Delete(root);
         return CLI_USAGE;
     }
-    signal(SIGPIPE, SIG_IGN); /* a server that hangs up */
+    signal(SIGPIPE, SIG_IGN); /* a server may close the connection */
     int code = set_up_all(settings, root);
     if (root && cli_print_json(root) != CLI_DONE)
         code = CLI_FAILED;

@@ -1,5 +1,6 @@
-/* spool: shows, verifies and dumps spools (spool_look.h). It also lists, sends and removes oversized messages, which
- * lie in files beside the segments. The consumer may run meanwhile. */
+/* The verb spool shows, verifies and dumps spools (spool_look.h). The verb also lists, sends and
+ * removes oversized messages, which are in files beside the segments. The consumer may run
+ * meanwhile. */
 #include "cli/redriver.h"
 #include "cli/render.h"
 #include "cli/spool_files.h"
@@ -26,16 +27,16 @@
 #define ID_SIZE      64
 
 struct entry {
-    char id[ID_SIZE];  /* X-Mqtt-Id, or of a damaged one its file's number */
-    uint64_t sequence; /* of its file */
+    char id[ID_SIZE];  /* X-Mqtt-Id; of a damaged file its number */
+    uint64_t sequence; /* number of the file */
     bool damaged;
-    struct oversized_message message; /* payload: the length alone */
-    char *topic;                      /* what message.topic points to */
+    struct oversized_message message; /* the payload has only its length */
+    char *topic;                      /* memory of message.topic */
 };
 
-/* One directory that has such files. */
+/* A directory with files of oversized messages. */
 struct folder {
-    char *name; /* below <state dir>/spool */
+    char *name; /* path below <state dir>/spool */
     int dir;
     struct entry *list;
     size_t len;
@@ -86,7 +87,7 @@ static int look_into(struct folders *folders, const char *path, const char *name
     struct folder folder = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 
     if (folder.dir < 0 && errno == ENOENT)
-        return 0; /* the consumer has removed it since */
+        return 0; /* the consumer has removed the folder since */
     int result = folder.dir < 0 ? error_system(err, "%s", path)
                                 : oversized_file_list(folder.dir, add_entry, &folder, err);
     if (result < 0 || folder.len == 0) {
@@ -139,7 +140,7 @@ static const char *why(const struct entry *entry)
     return entry->message.for_redis ? "too large for Redis" : "too large for the spool";
 }
 
-/* What a terminal may be shown of it. */
+/* Returns the topic as a terminal may show it, to be freed. */
 static char *readable_topic(struct bytes topic)
 {
     struct buf out = {0};
@@ -281,8 +282,8 @@ static int resend_one(struct sender *sender, const struct folder *folder, const 
     if (result == 0)
         result = send_message(sender, entry->id, &message, &added, err);
     buf_free(&bytes);
-    /* A process that ends here does not send twice: Redis keeps the identity. Somebody else may have removed
-     * the file meanwhile. */
+    /* If this process ends here, a later run does not send the message again: Redis keeps the
+     * identity. Another process may have removed the file meanwhile. */
     if (result == 0) {
         result = oversized_file_remove(folder->dir, entry->sequence, err);
         if (result == -ERR_NOT_FOUND)
@@ -301,7 +302,8 @@ static int remove_one(const struct folder *folder, const struct entry *entry, co
     return oversized_file_remove(folder->dir, entry->sequence, err);
 }
 
-/* results: for --json; NULL: a line each. sender NULL: to remove. */
+/* results: collects the results for --json; NULL: prints a line for each. sender NULL: removes
+ * the message. */
 static int do_one(const struct folder *folder, const struct entry *entry, struct sender *sender,
                   cJSON *results)
 {
@@ -329,7 +331,7 @@ static bool is_wanted(const char *id, int argc, char **argv)
     for (int i = 0; i < argc; i++)
         if (strcmp(argv[i], id) == 0)
             return true;
-    return argc == 0; /* --all */
+    return argc == 0; /* no ids were given: --all */
 }
 
 static int check_ids(const struct folders *folders, int argc, char **argv)
@@ -392,7 +394,7 @@ static int act(struct cli *cli, const struct folders *folders, int argc, char **
         return code;
     if (!resend)
         return for_each(cli, folders, NULL, argc, argv);
-    signal(SIGPIPE, SIG_IGN); /* a Redis that hangs up */
+    signal(SIGPIPE, SIG_IGN); /* Redis may close the connection */
     if (sender_open(&sender, cli_settings(cli), &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else
@@ -401,7 +403,7 @@ static int act(struct cli *cli, const struct folders *folders, int argc, char **
     return code;
 }
 
-/* What lies beside the segments: listed, sent or removed. */
+/* Lists, sends or removes the oversized messages. */
 static int handle_oversized(struct cli *cli, const struct settings *settings, int argc, char **argv)
 {
     struct folders folders = {0};

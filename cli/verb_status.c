@@ -14,21 +14,21 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define ENTER      "\033[?1049h\033[?25l" /* another screen, no cursor */
+#define ENTER      "\033[?1049h\033[?25l" /* the other screen, without a cursor */
 #define LEAVE      "\033[?25h\033[?1049l"
 #define HOME       "\033[H"
 #define CLEAR_REST "\033[J"
 #define CLEAR_LINE "\033[K"
 
 #define REDRAW_MS  1000
-#define PATIENCE_S 2 /* with the supervisor, for a picture */
+#define PATIENCE_S 2 /* seconds to wait for a status */
 
 struct top {
     struct cli *cli;
     bool screen; /* the output is a terminal */
-    bool keys;   /* and the input is one, whose former state is kept */
+    bool keys;   /* the input is one; `former` has its old state */
     struct termios former;
-    char key; /* of the column that is sorted by; '0': as the supervisor has them */
+    char key; /* key of the column to sort by; '0': unsorted */
     bool reverse;
 };
 
@@ -39,7 +39,7 @@ static void take_signal(int number)
 {
     if (number == SIGTSTP)
         paused = 1;
-    else if (number != SIGWINCH) /* which ends the waiting, no more */
+    else if (number != SIGWINCH) /* SIGWINCH only ends the wait */
         ended = 1;
 }
 
@@ -52,7 +52,7 @@ static void take_signals(void)
         sigaction(SIGNALS[i], &action, NULL);
 }
 
-/* Sets the terminal so that keys come one by one and are not echoed. */
+/* Shows the other screen, and sets the terminal to read single keys without an echo. */
 static void enter(struct top *top)
 {
     struct termios keys;
@@ -74,7 +74,7 @@ static void leave(const struct top *top)
         tcsetattr(STDIN_FILENO, TCSANOW, &top->former);
 }
 
-/* Ctrl-Z: the shell gets the terminal as it was. */
+/* After Ctrl-Z the shell gets the terminal in its old state. */
 static void pause_for_shell(struct top *top)
 {
     leave(top);
@@ -116,7 +116,8 @@ static void draw(const struct top *top, struct buf *text)
     buf_free(&picture);
 }
 
-/* Shows the status once. If the service can't be asked, shows that: it may be restarting, and is asked again. */
+/* Shows the status once. If the service can't be asked, the error is shown: a restarting service
+ * answers a later request. */
 static void show(const struct top *top, const cJSON *request)
 {
     cJSON *status = NULL;
@@ -140,7 +141,7 @@ static void show(const struct top *top, const cJSON *request)
     cJSON_Delete(status);
 }
 
-/* Waits until the screen is to be drawn again; false: the user quits. */
+/* Waits for a key or the time of the next drawing. Returns false if the user quits. */
 static bool wait_for_key(struct top *top)
 {
     struct pollfd input = {.fd = top->keys ? STDIN_FILENO : -1, .events = POLLIN};

@@ -218,7 +218,7 @@ static void append_message(struct buf *out, struct bytes message)
         } else if (len == 1 && (rest.data[0] == '\n' || rest.data[0] == '\r')) {
             buf_append_char(out, ' ');
         } else if (len > 0 && is_control(rest)) {
-            buf_printf(out, "\\x%02x", (unsigned char)rest.data[len - 1]); /* escaped for terminals */
+            buf_printf(out, "\\x%02x", (unsigned char)rest.data[len - 1]); /* no terminal escapes */
         } else if (len == 0) {
             buf_append(out, BYTES("\xEF\xBF\xBD"));
             len = 1;
