@@ -46,7 +46,8 @@ void check_broker_client_id(const char *client_id, uint64_t random,
              (unsigned)(random & 0xfffff));
 }
 
-/* A connection of our own ---------------------------------------------------------------------- */
+/* A second connection, without the library
+ * ------------------------------------------------------ */
 
 static bool wait_for(int fd, short events, int64_t deadline_ms)
 {

@@ -1,5 +1,5 @@
-/* failed: the failure transport without PHP. The command line is checked here; reading is verb_failed_read.c's,
- * changing verb_failed_act.c's. */
+/* The verb failed handles the failure transport without PHP. This file checks the command line.
+ * verb_failed_read.c reads messages, and verb_failed_act.c changes them. */
 #include "cli/verb_failed.h"
 
 #include "cli/verbs.h"
@@ -13,7 +13,7 @@
 #define LIST_LIMIT 50
 #define RATE_MAX   1000000
 
-/* Each action; which options it takes, and whether an ID at all, is in its row in verbs.c. */
+/* The actions. Their options, and whether they take an ID, are in the verb's row in verbs.c. */
 static const struct action {
     const char *name;
     int (*run)(const struct cli *cli, struct failure_admin *admin,

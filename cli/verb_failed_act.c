@@ -1,4 +1,4 @@
-/* failed retry and remove.
+/* The actions failed retry and failed remove.
  *
  * First the ids and times of the wanted messages are read and sorted, so that a topic's messages are sent in order.
  * Then they are taken, sent and removed in batches. A guard in Redis, of the message's id and time, prevents a second

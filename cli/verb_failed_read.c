@@ -1,4 +1,4 @@
-/* failed list, show and stats: nothing is changed. */
+/* The actions failed list, show and stats, which change nothing. */
 #include "cli/verb_failed.h"
 
 #include "common/base/alloc.h"

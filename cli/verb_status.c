@@ -1,7 +1,7 @@
-/* status and top: the processes and the queue, once or redrawn every second until `q`.
+/* The verbs status and top show the processes and the queue, once or redrawn every second until `q`.
  *
- * On a terminal top has a screen of its own, and leaves the terminal as it was, whichever way it ends: a key, a signal,
- * the end of the terminal. Elsewhere one picture follows the other. */
+ * On a terminal top has its own screen, and restores the terminal whichever way it ends: a key, a
+ * signal, the end of the terminal. In other output one status follows the other. */
 #include "cli/control_client.h"
 #include "cli/render.h"
 #include "cli/verbs.h"

@@ -25,10 +25,10 @@
 
 #define SYNC_INTERVAL_MS 1000
 #define REPORT_MS        100
-#define LEVEL_MS         20 /* main looks at the spool's level so often while appends don't wake it */
-#define PAUSED_MS        1000 /* main wakes so often while it stays away from the broker */
+#define LEVEL_MS         20 /* main looks at the spool's level at this interval, or after appends */
+#define PAUSED_MS        1000 /* interval of main's wake-ups while disconnected for lack of room */
 #define LEAVE_LIMIT_MS   2000 /* time for DISCONNECT when the consumer is to end */
-#define STOP_MARGIN_MS   1000 /* the consumer ends so long before the supervisor kills it */
+#define STOP_MARGIN_MS   1000 /* the consumer ends this long before the supervisor kills it */
 
 struct consumer {
     struct child child;
@@ -41,15 +41,15 @@ struct consumer {
     struct orphan_spools *orphans; /* only the consumer of [mqtt] sends orphan spools */
 
     bool stopping;
-    bool paused; /* the broker is left until the spool has room */
+    bool paused; /* disconnected from the broker until the spool has room */
     bool guarantees_logged;
     int64_t leave_by_ms; /* while stopping: DISCONNECT is waited for until then */
     int64_t stop_by_ms;  /* while stopping: messages are sent until then */
-    int64_t beat_ms;     /* next */
-    int64_t sync_ms;     /* next; -1: sync is not `interval` */
-    int64_t report_ms;   /* next */
+    int64_t beat_ms;     /* when the next is due */
+    int64_t sync_ms;     /* when the next is due; -1: sync is not `interval` */
+    int64_t report_ms;   /* when the next is due */
     int64_t paused_since_us;
-    uint64_t damaged; /* already counted */
+    uint64_t damaged; /* damaged records already counted */
 };
 
 /* Setting up ----------------------------------------------------------------------------------- */
@@ -178,8 +178,8 @@ static void warn_of_weaknesses(const struct settings *settings, const struct set
                     "not");
 }
 
-/* Logged once, when broker and Redis are both connected for the first time: the delivery guarantee in force, and a
- * warning for each part that is weaker than it looks. */
+/* Logs the delivery guarantee in force, and a warning for each part that is weaker than it
+ * looks. That happens once, when broker and Redis are both connected for the first time. */
 static void log_guarantees(const struct settings *settings, const struct settings_mqtt *mqtt,
                            const struct session_facts *facts, const struct queue_server *server)
 {
@@ -226,7 +226,7 @@ static void read_signals(struct consumer *consumer, int64_t now_ms)
     log_info(LOG_PLAIN, "Stopping: disconnecting from the broker, then sending what is spooled");
 }
 
-/* Back-pressure: the broker keeps what the spool has no room for. */
+/* Applies back-pressure: the broker keeps the messages that the spool has no room for. */
 static void watch_level(struct consumer *consumer)
 {
     struct stats_slot *slot = consumer->child.slot;
@@ -265,15 +265,15 @@ static void report_health(struct consumer *consumer)
     bool only_degraded = session[0] == '\0' && redis.degraded;
     snprintf(reason, sizeof(reason), "%s%s%s", redis.reason,
              redis.reason[0] != '\0' && session[0] != '\0' ? "; " : "", session);
-    /* An orphan spool's trouble is reported only if the consumer's own path works. */
+    /* The trouble of an orphan spool is reported only if the consumer itself has none. */
     if (reason[0] == '\0' || (only_degraded && orphans[0] != '\0'))
         snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(reason) - 1, orphans);
     stats_reason(slot, reason);
-    /* The consumer's own Redis: an orphan spool's may be another. */
+    /* The state of the transport's Redis: an orphan spool may have another. */
     stats_set(slot, STATS_REDIS_CONNECTED, redis.connected);
     stats_set(slot, STATS_REDIS_DEGRADED, only_degraded && orphans[0] == '\0');
-    /* A consumer whose spool is full at the start is ready too: the supervisor must not take that for a hanging
-     * start. */
+    /* A consumer whose spool is full at the start counts as ready: the supervisor must not take
+     * the start for hanging. */
     if (facts.ready || consumer->paused)
         child_ready(&consumer->child);
     if (!consumer->guarantees_logged && facts.ready && redis.server != NULL) {
@@ -314,7 +314,8 @@ static void keep_time(struct consumer *consumer, int64_t now_ms)
         report(consumer, now_ms);
 }
 
-/* A stop first disconnects from the broker, so that no more messages come, and then sends the spool's messages. */
+/* True if a stop is over. A stop first disconnects from the broker, so that no more messages
+ * come, and then sends the spool's messages. */
 static bool is_over(const struct consumer *consumer, int64_t now_ms)
 {
     struct spool_state state;
@@ -356,7 +357,8 @@ enum {
     FD_COUNT
 };
 
-/* An append wakes main only after spool_arm_wakeup, which is called only when main could send. */
+/* Waits for the next event. An append wakes main only after spool_arm_wakeup, which is called
+ * only when main could send. */
 static void wait_for_work(struct consumer *consumer, struct pollfd fds[FD_COUNT])
 {
     bool can_send = dispatch_can_send(consumer->dispatch);
@@ -416,8 +418,8 @@ static void say_what_stays(const struct consumer *consumer)
                     "the next start");
 }
 
-/* paho would connect through the proxy of these variables, for MQTT too, and ignores no_proxy before 1.3.14. The
- * environment may be changed here: no other thread runs yet. */
+/* Removes the variables of proxies, through which paho would connect for MQTT too. paho heeds
+ * no_proxy only since 1.3.14. The environment may change here, since no other thread runs yet. */
 static void connect_without_proxy(void)
 {
     unsetenv("http_proxy");
@@ -431,7 +433,7 @@ int main(int argc, char **argv)
 
     child_start(&consumer.child, argc, argv, "mqtt-bridge-consumer",
                 "from the MQTT broker through the spool into the Redis stream");
-    alloc_give_back_large(); /* entries of many MB */
+    alloc_give_back_large(); /* frees the memory of large entries at once */
     connect_without_proxy();
     consumer.mqtt = settings_consumer(consumer.child.settings, consumer.child.name, &err);
     if (consumer.mqtt == NULL)

@@ -13,9 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RETRY_MS 1000  /* until the next spool is opened, if this one could not be sent */
-#define TURN_MS  10000 /* for a spool that can't be sent, while others wait */
-#define COUNT_MS 5000  /* until files are counted again: an operator may have removed some */
+#define RETRY_MS 1000  /* wait before the next spool, if this one could not be sent */
+#define TURN_MS  10000 /* time for a spool that can't be sent, while others wait */
+#define COUNT_MS 5000  /* interval of counting files, since an operator may remove some */
 
 struct orphan {
     char *dir;
@@ -40,7 +40,8 @@ struct orphan_spools {
     int64_t count_ms; /* when to count the files again */
 };
 
-/* dir is the spool of a consumer of the settings, or (destination NULL) the folder of its client id. */
+/* True if dir is the spool of a configured consumer. With destination NULL: if dir is the folder
+ * of its client id. */
 static bool is_owned(const struct settings *settings, const char *destination, const char *dir)
 {
     bool owned = false;
@@ -90,7 +91,8 @@ static void count_file(void *context, const char *name, const struct oversized_m
     orphans->oversized_bytes += message->topic.len + message->payload.len;
 }
 
-/* Counts files in all folders, also in folders without segments and those of other consumers. */
+/* Counts the files in all folders, even in folders without segments and those of other
+ * consumers. */
 static void count_oversized(struct orphan_spools *orphans, int64_t now_ms)
 {
     struct spool_folders folders;
@@ -156,14 +158,14 @@ static void put_off_current(struct orphan_spools *orphans, int64_t now_ms)
     orphans->open_ms = now_ms + RETRY_MS;
 }
 
-/* The spool is the previous one of a consumer that has not begun at the present destination yet: that consumer takes
- * over from it first. */
+/* True if a consumer still has to take over from this spool: the consumer has not yet begun at
+ * the present destination. */
 static bool is_previous(const struct orphan_spools *orphans, const char *dir)
 {
     const struct settings *settings = orphans->settings;
     bool found = false;
 
-    for (size_t i = 0; i < settings->consumers_len && !found; i++) { /* [mqtt]'s has started */
+    for (size_t i = 0; i < settings->consumers_len && !found; i++) { /* that of [mqtt] runs here */
         char *own = spool_path(settings, settings->consumers[i].client_id, orphans->destination);
         char *previous = spool_path_previous(own);
 
@@ -174,10 +176,11 @@ static bool is_previous(const struct orphan_spools *orphans, const char *dir)
     return found;
 }
 
-/* Removes the folder if it is empty; without the session's files if no consumer has the client id. */
+/* Removes the folder if it is empty. If no consumer has the client id, the session's files are
+ * removed first. */
 static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
-    /* .new: of a process that was killed while it replaced the file */
+    /* .new files are left by a process that was killed while replacing the file */
     static const char *const OF_SESSION[4] = {"subscriptions", "subscriptions.new", SPOOL_CURRENT,
                                               SPOOL_CURRENT ".new"};
 
@@ -192,8 +195,8 @@ static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
     return rmdir(dir) == 0;
 }
 
-/* The spool stays open, so that its lock keeps out a consumer that is configured for it again. A folder stays
- * if it has other files, as damaged segments and oversized messages. */
+/* Removes the segments, and the folders if they hold no other files, such as damaged segments.
+ * The spool stays open: its lock keeps out a consumer that is configured again. */
 static void remove_current(struct orphan_spools *orphans)
 {
     const char *dir = current_dir(orphans);
@@ -239,7 +242,8 @@ static void open_next(struct orphan_spools *orphans, int64_t now_ms)
 
     orphans->list[0].logged = true;
     if (result < 0) {
-        /* Locked: its consumer, which a reload has removed, has not ended yet. */
+        /* A locked spool still has its consumer, which a reload has removed but which has not
+         * ended yet. */
         if (is_new && result != -ERR_LOCKED)
             log_warning(LOG_PLAIN, "No consumer owns spool %s, and it can't be opened: %s", dir,
                         err.text);
@@ -270,7 +274,7 @@ static void finish_current(struct orphan_spools *orphans)
     forget_current(orphans);
 }
 
-/* Each reason is logged once. */
+/* Logs the reason why the spool is not sent, each reason once. */
 static void note_reason(struct orphan_spools *orphans)
 {
     char reason[sizeof(orphans->reason)];

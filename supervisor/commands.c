@@ -48,7 +48,8 @@ static cJSON *answer_status(const struct service *service)
     return answer;
 }
 
-/* A slot's log lines, as log_give_to gives them: "2026-11-24T10:06:15.180279 WARNING <text>". */
+/* Reads a slot's log lines, which log_give_to formats: "2026-11-24T10:06:15.180279 WARNING
+ * <text>". */
 static cJSON *read_lines(const struct stats_slot *slot)
 {
     cJSON *lines = cJSON_CreateArray();
@@ -85,7 +86,8 @@ static bool has_title(const struct process *process, const char *name)
     return !process->unwanted && strcmp(process->title, name) == 0;
 }
 
-/* "consumer:1" means the consumer's number only if there is no section [consumer:1]. */
+/* True if the name means the process. "consumer:1" means the consumer's number only if there is
+ * no section [consumer:1]. */
 static bool is_named(const struct service *service, const struct process *process, const char *name)
 {
     for (size_t i = 0; i < service->processes_len; i++)
@@ -94,7 +96,8 @@ static bool is_named(const struct service *service, const struct process *proces
     return !process->unwanted && process_matches(process, name);
 }
 
-/* Adds " worker:1 worker:2 " for "worker" to `affected`; false if no process has the name. "": all processes. */
+/* Adds the named processes to `affected`: " worker:1 worker:2 " for "worker", all processes for
+ * "". Returns false if no process has the name. */
 static bool add_named(const struct service *service, struct control_request *request,
                       const char *name)
 {
@@ -109,7 +112,8 @@ static bool add_named(const struct service *service, struct control_request *req
     return request->affected.len > before;
 }
 
-/* Finds the processes that the request names. NULL, or the refusal if no process has a name. */
+/* Finds the processes that the request names. Returns NULL, or the refusal if no process has a
+ * name. */
 static cJSON *find_affected(const struct service *service, struct control_request *request)
 {
     struct bytes rest = bytes_of(request->target);
@@ -122,7 +126,7 @@ static cJSON *find_affected(const struct service *service, struct control_reques
         snprintf(name, sizeof(name), "%.*s", BYTES_ARG(item));
         known = add_named(service, request, name);
     }
-    if (known && request->affected.len > 0) /* empty if the target has only blanks */
+    if (known && request->affected.len > 0) /* empty for a target of blanks */
         return NULL;
     for (size_t i = 0; i < service->processes_len; i++)
         if (!service->processes[i]->unwanted)
@@ -142,7 +146,7 @@ static bool is_affected(const struct process *process, struct control_request *r
     return !process->unwanted && strstr(buf_text(&request->affected), key) != NULL;
 }
 
-/* {"ok":true,"processes":[{"name":"worker","slot":2,"pid":4711},…]} */
+/* Returns {"ok":true,"processes":[{"name":"worker","slot":2,"pid":4711},…]}. */
 static cJSON *list_affected(const struct service *service, struct control_request *request)
 {
     cJSON *answer = accepted();
@@ -167,7 +171,7 @@ static cJSON *list_affected(const struct service *service, struct control_reques
 /* How far a request has come. */
 struct progress {
     enum { DONE, NOT_YET, FAILED } verdict;
-    int severity;        /* of the obstacle */
+    int severity;        /* the obstacle's severity */
     struct buf obstacle; /* the most severe reason why it is not done */
     struct buf left; /* processes that a rolling restart, which was given up, has not restarted */
 };
@@ -270,7 +274,7 @@ static cJSON *done(const struct service *service, struct control_request *reques
     return answer;
 }
 
-/* The answer; NULL: the request is not done yet. */
+/* Returns the answer, or NULL if the request is not done yet. */
 static cJSON *judge(const struct service *service, struct control_request *request)
 {
     struct progress progress = {.verdict = DONE};
@@ -291,14 +295,14 @@ static cJSON *judge(const struct service *service, struct control_request *reque
     return answer;
 }
 
-/* The process is being restarted, or was started since. */
+/* True if the process is being restarted, or was started since. */
 static bool is_under_way(const struct process *process, uint64_t since)
 {
     return process->restart_pending || process->start > since ||
            (process->lifecycle.state == STATE_STOPPING && process->lifecycle.restart);
 }
 
-/* NULL, or the refusal. */
+/* Begins a reload. Returns NULL, or the refusal. */
 static cJSON *reload(struct service *service, struct control_request *request)
 {
     struct buf faults = {0};
@@ -353,7 +357,7 @@ static cJSON *begin(struct service *service, struct control_request *request)
     return refusal;
 }
 
-/* Stops the whole service; answered when it has ended. */
+/* Stops the whole service. The answer comes at its end. */
 static cJSON *stop_service(struct service *service, struct control_request *request)
 {
     if (!request->begun)
@@ -380,7 +384,8 @@ static cJSON *refuse_upgrade(const char *why)
     return control_refuse("not upgraded, the bridge is " MQTT_BRIDGE_VERSION " as before: %s", why);
 }
 
-/* The new program's answer when all processes run: {"ok":true,"former":"1.0","version":"1.1"}. */
+/* Returns the new program's answer once all processes run:
+ * {"ok":true,"former":"1.0","version":"1.1"}. */
 static cJSON *finish_upgrade(const struct service *service, struct control_request *request)
 {
     struct progress progress = {.verdict = DONE};
@@ -399,7 +404,7 @@ static cJSON *finish_upgrade(const struct service *service, struct control_reque
     return answer;
 }
 
-/* Handles the request until the new program is executed; a client that waits is then handed over to it. */
+/* Handles the request until the new program is executed. A waiting client is then handed over. */
 static cJSON *upgrade(struct service *service, struct control_request *request)
 {
     const struct upgrade *upgrade = &service->upgrade;
@@ -420,7 +425,7 @@ static cJSON *upgrade(struct service *service, struct control_request *request)
     return request->wait ? NULL : answer_upgrade(MQTT_BRIDGE_VERSION, upgrade->version);
 }
 
-/* NULL: the request is for this bridge. */
+/* Returns the refusal of a request for another bridge, else NULL. */
 static cJSON *refuse_other_bridge(const struct service *service, const char *bridge)
 {
     const char *state_dir = service->settings->supervisor.state_dir;

@@ -21,8 +21,8 @@
 
 struct client {
     int fd;
-    int64_t deadline_ms;             /* for the request to come; -1: it has come */
-    struct control_request *request; /* waits for its answer; NULL: none has come */
+    int64_t deadline_ms;             /* deadline of the request; -1: it has come */
+    struct control_request *request; /* the request that waits for an answer; NULL: none */
 };
 
 struct control {
@@ -33,7 +33,7 @@ struct control {
     void *context;
     struct client *clients[CONTROL_CLIENTS_MAX + 1]; /* the oldest first */
     size_t clients_len;
-    int64_t resume_ms; /* no descriptor was left: accepts no client until then; -1: accepts */
+    int64_t resume_ms; /* accepts no client until then for lack of a descriptor; -1: accepts */
 };
 
 /* Reads a text that may be missing; `what` is its name in the error. */
@@ -53,7 +53,7 @@ static bool parse_text(const cJSON *object, const char *name, const char *what, 
     return true;
 }
 
-/* "TERM", "SIGTERM", "15". */
+/* Reads a signal such as "TERM", "SIGTERM" or "15". */
 static bool parse_signal(const cJSON *object, struct control_request *request, struct error *err)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "signal");
@@ -133,7 +133,7 @@ int control_parse(struct bytes packet, struct control_request *request, struct e
     return good ? 0 : -(int)err->code;
 }
 
-/* -ERR_LOCKED if a program listens on the socket file. */
+/* Returns -ERR_LOCKED if a program listens on the socket's file. */
 static int refuse_listener(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -145,14 +145,14 @@ static int refuse_listener(const struct sockaddr_un *address, struct error *err)
     close(fd);
     if (why == EACCES && (result = files_refuse_foreign("socket", address->sun_path, err)) < 0)
         return result;
-    /* EAGAIN: there is a listener, whose queue is full. EPROTOTYPE: a listener of another version. */
+    /* EAGAIN means a listener with a full queue, EPROTOTYPE a listener of another version. */
     if (why == 0 || why == EAGAIN || why == EACCES || why == EPROTOTYPE)
         return error_set(err, ERR_LOCKED, "[supervisor] socket: %s: another service listens on it",
                          address->sun_path);
     return 0;
 }
 
-/* Removes a socket that was left behind, but no other file that the setting names by mistake. */
+/* Removes a socket that was left behind, but no other file that the setting may name by mistake. */
 static int remove_left(const char *path, struct error *err)
 {
     struct stat info;
@@ -201,7 +201,7 @@ static int watch(const struct control *control, int operation, int fd, uint32_t 
     return epoll_ctl(control->epoll_fd, operation, fd, &event);
 }
 
-/* True if the socket that was handed over has this path; else it is closed, and its file removed. */
+/* True if the socket handed over has this path. Otherwise it is closed, and its file removed. */
 static bool listens_on(int fd, const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -244,8 +244,8 @@ static void drop(struct control *control, struct client *client)
 {
     size_t i = 0;
 
-    /* Closing is not enough: a child between fork and exec has the connection too. While it does, events of
-     * the connection would come, for a client that is freed. */
+    /* Closing is not enough: a child between fork and exec also holds the connection. Meanwhile
+     * its events would come for a freed client. */
     epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
     close(client->fd);
     while (control->clients[i] != client)
@@ -273,7 +273,7 @@ cJSON *control_refuse(const char *format, ...)
     return answer;
 }
 
-/* Sends a descriptor of memory with the text. */
+/* Sends the text as a descriptor of memory. */
 static void send_memory(int fd, struct bytes text)
 {
     static char note[] = "{\"ok\":true}";
@@ -298,7 +298,8 @@ static void send_memory(int fd, struct bytes text)
     close(memory);
 }
 
-/* The answer to a client that is gone or does not read is lost. A new connection always has room for one answer. */
+/* Sends the answer. A client that is gone or does not read loses the answer; a new connection
+ * always has room for one. */
 static void send_answer(int fd, cJSON *answer)
 {
     char *text = cJSON_PrintUnformatted(answer);
@@ -335,7 +336,7 @@ static void make_room(struct control *control)
         drop(control, control->clients[oldest]);
 }
 
-/* NULL, with fd closed, if the descriptor can't be watched. */
+/* Adds a client. Returns NULL, with fd closed, if the descriptor can't be watched. */
 static struct client *add_client(struct control *control, int fd, int64_t deadline_ms)
 {
     struct client *client = xcalloc(1, sizeof(*client));
@@ -374,7 +375,8 @@ static bool ends_service(const struct control_request *request)
     return request->verb == CONTROL_STOP && request->target[0] == '\0';
 }
 
-/* A stop of the service must always be possible: its clients have room of their own. */
+/* True if the client may wait. A stop of the service must always be possible, so that its
+ * clients have extra room. */
 static bool may_wait(const struct control *control, const struct control_request *request)
 {
     size_t most = ends_service(request) ? CONTROL_CLIENTS_MAX : CONTROL_WAITING_MAX;
@@ -385,7 +387,7 @@ static bool may_wait(const struct control *control, const struct control_request
     return waiting < most;
 }
 
-/* The answer to a client that can't wait. A stop of the service is begun nevertheless. */
+/* Returns the answer to a client that can't wait. A stop of the service is begun nevertheless. */
 static cJSON *refuse_to_wait(const struct control *control, struct control_request *request)
 {
     if (!ends_service(request))
@@ -403,7 +405,7 @@ static bool changes_something(enum control_verb verb)
            verb == CONTROL_SCALE || verb == CONTROL_RELOAD || verb == CONTROL_UPGRADE;
 }
 
-/* The answer; NULL: the client waits. */
+/* Returns the answer, or NULL if the client waits. */
 static cJSON *take_request(struct control *control, struct client *client, struct bytes packet)
 {
     struct error err = {0};
@@ -423,7 +425,7 @@ static cJSON *take_request(struct control *control, struct client *client, struc
     return answer;
 }
 
-/* False: the client is to be dropped. */
+/* Reads a request. Returns false if the client must be dropped. */
 static bool read_request(struct control *control, struct client *client)
 {
     static char packet[CONTROL_PACKET_MAX];
@@ -471,7 +473,7 @@ void control_process(struct control *control, int64_t now_ms)
 {
     struct epoll_event event;
 
-    /* One event for each call, so that a client that is dropped has no further event waiting. */
+    /* Each call takes one event, so that a dropped client has no further event waiting. */
     if (epoll_wait(control->epoll_fd, &event, 1, 0) == 1) {
         struct client *client = event.data.ptr;
 

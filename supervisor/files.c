@@ -43,7 +43,7 @@ static int find_user(struct account *account, const char *name, bool group_follo
         account->uid = entry->pw_uid;
         account->gid = entry->pw_gid;
         if (getgrouplist(entry->pw_name, entry->pw_gid, account->groups, &account->groups_len) < 0)
-            account->groups_len = GROUPS_MAX; /* as many as there is room for */
+            account->groups_len = GROUPS_MAX; /* the array holds no more */
         return 0;
     }
     if (!numeric)
@@ -73,7 +73,7 @@ static int find_group(struct account *account, const char *name, struct error *e
     return 0;
 }
 
-/* text: "name", "name:group", numbers for either; "" changes nothing. */
+/* Finds the account of "name" or "name:group", or numbers for either. "" changes nothing. */
 static int find(struct account *account, const char *text, struct error *err)
 {
     struct bytes name;
@@ -135,7 +135,8 @@ static bool is_roots_alone(const char *folder)
     return alone;
 }
 
-/* Makes one folder (S_IFDIR in mode) or file; -1 with errno. O_EXCL: nothing that was there before is opened. */
+/* Makes one folder (S_IFDIR in mode) or file. Returns -1 with errno. O_EXCL: no existing file is
+ * opened. */
 static int make_one(const char *path, mode_t mode)
 {
     if (S_ISDIR(mode))
@@ -146,8 +147,8 @@ static int make_one(const char *path, mode_t mode)
     return fd < 0 ? -1 : 0;
 }
 
-/* Makes the file or folder as the user if that is allowed, so that a link leads nowhere that the user may not go; else
- * as root. */
+/* Makes the file or folder as the user if allowed, so that no link leads where the user may not
+ * go. Otherwise root makes it. */
 static int make_for(const struct account *account, const char *path, mode_t mode, bool give)
 {
     if (!account->change)
@@ -170,7 +171,7 @@ static int make_for(const struct account *account, const char *path, mode_t mode
     return give ? lchown(path, account->uid, account->gid) : 0;
 }
 
-/* Makes the folder, and missing folders above it with 0755, which stay root's. */
+/* Makes the folder, and missing folders above with 0755, which stay root's. */
 static int make_folder(const struct account *account, const char *path, mode_t mode, bool give)
 {
     struct stat info;
@@ -198,7 +199,7 @@ static int make_parent(const struct account *account, const char *path)
     return result;
 }
 
-/* A failure to make the file is reported later, when it is opened. */
+/* Makes the file. A failure is reported later, when the file is opened. */
 static int make_file(const struct account *account, const char *path, mode_t mode)
 {
     if (path[0] == '\0')
@@ -287,8 +288,9 @@ static int write_lock(int fd, const char *path, struct error *err)
     return 0;
 }
 
-/* A supervisor that is about to end may have the lock: a rolling update, a restart of the service. As PID 1 this
- * process does not end by a signal that it does not look for. */
+/* Waits for the lock, which an ending supervisor may hold: a rolling update, or a restart of the
+ * service. As PID 1 this process ignores signals without a handler, so that stop signals are
+ * read here. */
 static int wait_for_lock(int fd, const struct settings_supervisor *own, struct error *err)
 {
     static const struct timespec PAUSE = {.tv_nsec = 100 * 1000 * 1000};
@@ -364,7 +366,8 @@ int files_open(struct files *files, const struct settings *settings, int lock_fd
     return result;
 }
 
-/* In a folder that only root may change, the existing file can be written but not replaced. */
+/* Writes the pid file. In a folder that only root may change, an existing file can be written
+ * but not replaced. */
 static int write_pid(const char *path, struct bytes pid)
 {
     int fd;
@@ -402,7 +405,7 @@ int files_hand_over(struct files *files)
     return fcntl(files->lock_fd, F_DUPFD, STDERR_FILENO + 1);
 }
 
-/* Another supervisor may use the same pid file. */
+/* True if the file holds this process's pid: another supervisor may use the same file. */
 static bool is_our_pid(const char *path)
 {
     char text[24] = "";
@@ -428,7 +431,8 @@ void files_close(struct files *files)
     *files = (struct files){.lock_fd = -1, .error_fd = -1};
 }
 
-/* /dev/stdout and similar names are descriptors that we have: opening them takes rights that we may lack. */
+/* Returns the descriptor of /dev/stdout and similar names. Opening such a name needs rights that
+ * the supervisor may lack. */
 static int standard_descriptor(const char *file)
 {
     static const struct {
@@ -448,7 +452,7 @@ static int standard_descriptor(const char *file)
     return -1;
 }
 
-/* Makes the file's folder: after a reload it may be another one. */
+/* Makes the file's folder, which may be another one after a reload. */
 static int make_folder_of(const char *file)
 {
     char *folder = parent_of(file);

@@ -79,7 +79,8 @@ static bool has_terminal(void)
     return fd >= 0;
 }
 
-/* The kernel's SIGHUP, or that of a shell which passes it on. `nohup` has it ignored. */
+/* True for a SIGHUP of the kernel, or of a shell that passes it on. Under `nohup` SIGHUP is
+ * ignored. */
 static bool terminal_has_closed(const struct service *service, const struct signalfd_siginfo *info)
 {
     return service->on_terminal && (info->ssi_code == SI_KERNEL || !has_terminal());
@@ -97,7 +98,7 @@ static int open_signals(struct service *service, struct error *err)
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
         sigaddset(&signals, SIGNALS[i]);
-    /* With an inherited SIG_IGN for SIGCHLD, the kernel would reap children without telling us. */
+    /* With an inherited SIG_IGN for SIGCHLD, the kernel would reap children without a report. */
     signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
@@ -257,7 +258,8 @@ static void handle(struct service *service, const struct watch *watched)
     }
 }
 
-/* How often the supervisor beats: after hang_timeout without a beat the monitor takes it for dead. */
+/* Returns the interval of beats: after hang_timeout without a beat the monitor takes the
+ * supervisor for dead. */
 static int64_t tick_ms(const struct service *service)
 {
     int64_t quarter = service->settings->supervisor.hang_timeout_ms / 4;
@@ -265,8 +267,9 @@ static int64_t tick_ms(const struct service *service)
     return quarter > 0 && quarter < TICK_MS ? quarter : TICK_MS;
 }
 
-/* A tick that is so late means that the supervisor did not run (a frozen container, SIGSTOP), and the children neither.
- * The children's silence before and after, up to a quarter of hang_timeout each, must not add up to hang_timeout. */
+/* Returns the delay of a tick that shows a standstill of supervisor and children, such as
+ * SIGSTOP or a frozen container. The children's silence before and after, up to a quarter of
+ * hang_timeout each, must not add up to hang_timeout. */
 static int64_t stood_still_ms(const struct service *service)
 {
     int64_t half = service->settings->supervisor.hang_timeout_ms / 2;
@@ -350,7 +353,8 @@ static void announce(const struct service *service)
     settings_log_notices(service->settings);
 }
 
-/* --upgrade: checks what a start would check, and the programs in our folder. Frees the settings. */
+/* For --upgrade, checks everything that a start would check, and the programs in this program's
+ * folder. Frees the settings. */
 static int answer_upgrade(struct settings *settings)
 {
     struct error err = {0};
@@ -369,7 +373,7 @@ static int answer_upgrade(struct settings *settings)
     return 0;
 }
 
-/* The new program's part of an upgrade. */
+/* Does the new program's part of an upgrade. */
 static void take_over(struct service *service, const struct upgrade_handed *handed)
 {
     struct control_request request = {.verb = CONTROL_UPGRADE, .wait = true, .begun = true};
@@ -402,7 +406,7 @@ static int become_new(struct service *service, int listen_fd)
     log_critical(LOG_PLAIN, "%s", text);
     control_give_up(handed.client_fd, text);
     handed.client_fd = -1;
-    upgrade_execute("/proc/self/exe", arguments, &handed); /* works even if our file was removed */
+    upgrade_execute("/proc/self/exe", arguments, &handed); /* works even if the file was removed */
     log_critical(LOG_PLAIN, "Nor can it start anew: %s", strerror(errno));
     free(program);
     return CHILD_EXIT_FAILED;
@@ -432,7 +436,7 @@ static int run(const char *config, struct settings *settings, char **argv,
     run_loop(&service);
     log_info(LOG_PLAIN, "Stopped");
     int listen_fd = service.upgrading ? control_hand_over(service.control) : -1;
-    if (service.upgrading) /* still: no stop was asked for meanwhile */
+    if (service.upgrading) /* no stop was requested meanwhile */
         return become_new(&service, listen_fd);
     service_close(&service);
     return service.exit_code;

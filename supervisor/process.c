@@ -126,8 +126,8 @@ static void close_pipe(const struct process *process, int *fd)
 {
     if (*fd < 0)
         return;
-    /* Closing is not enough: another child between fork and exec has the pipe too. While it does, events of
-     * the pipe would come, for a process that may be forgotten by then. */
+    /* Closing is not enough: another child between fork and exec also holds the pipe. Meanwhile
+     * its events would come for a process that may be gone. */
     if (process->watched_by >= 0)
         epoll_ctl(process->watched_by, EPOLL_CTL_DEL, *fd, NULL);
     close(*fd);
@@ -187,7 +187,8 @@ static void reset_signals(void)
     sys_reset_signals(&ignored);
 }
 
-/* Runs in the child, as all functions up to run. The error text becomes the child's last output. */
+/* Runs in the child, as do all functions up to run. The error text becomes the child's last
+ * output. */
 static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
 {
     int saved = errno;
@@ -522,7 +523,7 @@ void process_handle_exit(struct process *process, const siginfo_t *info)
     process_handle_event(process, event);
 }
 
-/* When the process will have been silent for hang_timeout; -1: it need not beat now. */
+/* Returns when the process will have been silent for hang_timeout; -1: it need not beat now. */
 static int64_t hang_deadline(const struct process *process)
 {
     int64_t beat = (int64_t)atomic_load_explicit(&process->slot->beat_ms, memory_order_relaxed);

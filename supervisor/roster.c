@@ -59,7 +59,8 @@ static bool has_client_id(const struct settings *settings, const char *client_id
     return found;
 }
 
-/* The consumer of [mqtt] drains spools that no consumer owns any more, so it must learn of a new one. */
+/* True if a reload leaves an orphan spool. The consumer of [mqtt] drains such spools, and must
+ * learn of a new one. */
 static bool leaves_orphan(const struct settings *before, const struct settings *after)
 {
     bool found = false;

@@ -54,7 +54,8 @@ struct service_slot {
     bool taken;
 };
 
-/* -ERR_USAGE: [worker] count and the consumers are more processes than there can be slots. */
+/* Opens the slots. Returns -ERR_USAGE if [worker] count and the consumers need more slots than
+ * there can be. */
 static int open_slots(struct service *service, struct error *err)
 {
     int64_t count = service->settings->worker.count;
@@ -84,8 +85,8 @@ static int open_slots(struct service *service, struct error *err)
     return 0;
 }
 
-/* Takes the best free slot: the predecessor's, else one that was never used, else that of a process that is gone. False
- * if all are taken. */
+/* Takes the best free slot: the predecessor's, else an unused one, else that of another process.
+ * Returns false if all are taken. */
 static bool take_slot(struct service *service, struct process *process)
 {
     enum { PREDECESSORS, UNUSED, STRANGERS, NONE } found = NONE;
@@ -172,8 +173,8 @@ void service_close(struct service *service)
     while (service->processes_len > 0)
         forget(service, service->processes_len - 1);
     free(service->processes);
-    /* The socket's file goes before the lock: a successor that has the lock makes the file anew. Clients
-     * that wait for the end learn of it when both are free. */
+    /* The socket's file is removed before the lock is released: a successor with the lock makes
+     * the file anew. Clients that wait for the end are answered when both are free. */
     control_retire(service->control);
     files_close(&service->files);
     service->closed = true;
@@ -193,7 +194,7 @@ void service_close(struct service *service)
         close(service->signal_fd);
 }
 
-/* Takes the entry's process out of the list; NULL if there is none. */
+/* Takes the entry's process out of the list. Returns NULL if there is none. */
 static struct process *take(struct service *service, const struct roster_entry *entry)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
@@ -207,7 +208,7 @@ static struct process *take(struct service *service, const struct roster_entry *
     return NULL;
 }
 
-/* Makes the entry's process; NULL, and logged, if there is no room. */
+/* Makes the entry's process. Returns NULL after a log line if there is no room. */
 static struct process *add(struct service *service, const struct roster_entry *entry)
 {
     struct process *process =
@@ -220,7 +221,7 @@ static struct process *add(struct service *service, const struct roster_entry *e
         return NULL;
     }
     process->files = roster_files(service->settings, process->name);
-    process->unwanted = true; /* started as one that is wanted again */
+    process->unwanted = true; /* so that it is started like one wanted again */
     return process;
 }
 
@@ -281,7 +282,8 @@ static void announce_shutdown(struct service *service)
     service->restarting = NULL;
 }
 
-/* A process that was being stopped already gets no more time than the others. */
+/* Shortens stops under way: a process that is already stopping gets no more time than the
+ * others. */
 static void shorten_stops(struct service *service)
 {
     for (size_t i = 0; i < service->processes_len; i++) {

@@ -158,7 +158,7 @@ static unsigned retry_start(struct lifecycle *lifecycle)
     return wait_ms(lifecycle, clock_backoff_next(&lifecycle->backoff));
 }
 
-/* The process was asked to end and has ended, in whatever way. */
+/* Handles the end of a process that was asked to end, in whatever way it ended. */
 static unsigned finish_stop(struct lifecycle *lifecycle)
 {
     if (lifecycle->restart)

@@ -18,7 +18,7 @@
 #define VARIABLE   "MQTT_BRIDGE_UPGRADE"
 #define OUTPUT_MAX 16384
 
-/* Memory of a fixed size: a program that writes beyond it gets an error. */
+/* Opens memory of a fixed size: a program that writes beyond it gets an error. */
 static int open_output(void)
 {
     int fd = memfd_create("mqtt-bridge-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -31,8 +31,8 @@ static int open_output(void)
     return fd;
 }
 
-/* Starts a program in a process group of its own, with default signals. Its standard output, and standard error if
- * with_error, go to output. 0 or errno. */
+/* Starts a program in its own process group, with default signals. Standard output, and standard
+ * error if with_error, go to output. Returns 0 or errno. */
 static int spawn(pid_t *pid, const char *program, char *const *words, int output, bool with_error)
 {
     posix_spawn_file_actions_t actions;
@@ -100,7 +100,7 @@ static void read_output(struct upgrade *upgrade, struct buf *out)
     close(upgrade->output_fd);
 }
 
-/* "mqtt-bridge-supervisor 1.2", in the last line. */
+/* Reads the version from a last line such as "mqtt-bridge-supervisor 1.2". */
 static bool read_version(struct bytes output, char out[UPGRADE_VERSION_SIZE])
 {
     const char *newline = memrchr(output.data, '\n', output.len);
@@ -206,7 +206,7 @@ void upgrade_inherit(struct upgrade_handed *handed)
     handed->configured = configured;
 }
 
-/* The first line of `PROGRAM --version`, behind its first space. */
+/* Reads the first line of `PROGRAM --version`, behind its first space. */
 static int ask_version(const char *path, char out[UPGRADE_VERSION_SIZE], struct error *err)
 {
     char *program = xstrdup(path);

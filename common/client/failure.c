@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row to write, or one count or set-up. While it runs only the thread uses it. */
+/* A job: writing a row, a count or a set-up. While the job runs, only the thread uses the
+ * struct. */
 struct job {
     const struct failure_store *store;
     void *state;
@@ -24,7 +25,7 @@ struct job {
 
 struct failure {
     struct job *job;      /* NULL: the thread has it */
-    struct offload *call; /* NULL: nothing is under way */
+    struct offload *call; /* NULL: no job is under way */
     struct buf address;
 };
 
@@ -165,7 +166,7 @@ static void count_rows(void *data)
     job->result = job->store->count(job->state, &job->count, &job->err);
 }
 
-/* False if the thread still has the job when time is up. */
+/* Waits for the thread. Returns false if the thread still has the job at until_ms. */
 static bool wait_for_job(struct failure *failure, int64_t until_ms)
 {
     while (failure->call != NULL && !take(failure)) {
@@ -187,13 +188,13 @@ static void set_up(void *data)
     job->result = job->store->set_up(job->state, &job->made, &job->err);
 }
 
-/* Runs work, which sets job->result, in a thread. */
+/* Runs `work` in a thread and waits for job->result, which `work` sets. */
 static int run_and_wait(struct failure *failure, void (*work)(void *job), int64_t timeout_ms,
                         struct error *err)
 {
     int64_t until_ms = clock_monotonic_ms() + timeout_ms;
     bool in_time =
-        wait_for_job(failure, until_ms); /* an earlier job that was given up may still run */
+        wait_for_job(failure, until_ms); /* a job that ran into its time-out may still run */
 
     if (in_time) {
         int result = start(failure, work, err);

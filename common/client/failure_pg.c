@@ -15,10 +15,10 @@
 
 struct failure_pg {
     struct buf conninfo; /* with the password */
-    struct buf address;  /* without it */
-    char *timezone;      /* of the session; NULL: the server's */
+    struct buf address;  /* without the password */
+    char *timezone;      /* the session's time zone; NULL: the server's default */
     PGconn *connection;  /* NULL: closed */
-    failure_pg_row *row; /* called for the rows of the statement under way; or NULL */
+    failure_pg_row *row; /* called for each row of the current statement; or NULL */
     void *row_context;
 };
 
@@ -28,7 +28,8 @@ static void ignore_notice(void *context, const PGresult *notice)
     (void)notice;
 }
 
-/* Finds options that this libpq does not know at the start, not when the first row is written. */
+/* Checks the options at the start, not when the first row is written: this libpq may not know
+ * all. */
 static int check_conninfo(const char *conninfo, struct error *err)
 {
     char *words = NULL;
@@ -44,8 +45,8 @@ static int check_conninfo(const char *conninfo, struct error *err)
     return result;
 }
 
-/* libpq takes the last of an option that is given twice. So the DSN's own target_session_attrs counts, its
- * connect_timeout does not. */
+/* Of an option that is given twice libpq takes the last. So the DSN overrides
+ * target_session_attrs, and the bridge overrides connect_timeout. */
 int failure_pg_new(struct failure_pg **pg, const char *dsn, const char *timezone, struct error *err)
 {
     struct failure_pg *made = xcalloc(1, sizeof(*made));
@@ -87,7 +88,8 @@ void failure_pg_free(struct failure_pg *pg)
     free(pg);
 }
 
-/* libpq's messages end in a newline and may have several lines. The first line is reported. */
+/* Fills err with the first line of libpq's message, which ends in a newline and may have several
+ * lines. */
 static void set_error(struct failure_pg *pg, struct error *err, enum error_code code,
                       const char *message)
 {
@@ -138,7 +140,7 @@ static void take_error(struct failure_pg *pg, const PGresult *result,
 
     if (answer->err.code != ERR_NONE)
         return;
-    if (sqlstate == NULL) { /* libpq's own: the connection broke */
+    if (sqlstate == NULL) { /* an error of libpq: the connection broke */
         set_error(pg, &answer->err, ERR_UNREACHABLE, PQresultErrorMessage(result));
         return;
     }
@@ -147,7 +149,7 @@ static void take_error(struct failure_pg *pg, const PGresult *result,
               message != NULL ? message : "no reason given");
 }
 
-/* False: no more rows are wanted. */
+/* Hands a row to the callback. Returns false if no more rows are wanted. */
 static bool give_row(struct failure_pg *pg, const PGresult *result)
 {
     struct bytes columns[FAILURE_PG_COLUMNS_MAX] = {0};
@@ -199,13 +201,13 @@ static void connect_to_any(struct failure_pg *pg, struct error *err)
 {
     pg->connection = PQconnectdb(buf_text(&pg->conninfo));
     if (pg->connection == NULL)
-        abort(); /* only for want of memory */
+        abort(); /* only if out of memory */
     PQsetNoticeReceiver(pg->connection, ignore_notice, NULL);
     if (PQstatus(pg->connection) == CONNECTION_OK && pg->timezone != NULL)
         set_timezone(pg, err);
     if (pg->connection == NULL)
         return;
-    /* Non-blocking, so that our time-out also holds while a statement is sent. */
+    /* Non-blocking, so that the time-out also holds while a statement is sent. */
     if (PQstatus(pg->connection) != CONNECTION_OK || PQsetnonblocking(pg->connection, 1) < 0)
         fail_connection(pg, err, PQerrorMessage(pg->connection));
 }
@@ -217,7 +219,8 @@ static bool wait_for(struct failure_pg *pg, short events, int64_t deadline_ms)
     return poll(&waiting, 1, clock_poll_timeout(deadline_ms, clock_monotonic_ms())) != 0;
 }
 
-/* Closes the connection if the server has closed it while it was idle: input that waits then ends in the close. */
+/* Closes the connection if the server has closed it while idle: the waiting input then ends in
+ * the close. */
 static void close_if_stale(struct failure_pg *pg)
 {
     while (pg->connection != NULL && wait_for(pg, POLLIN, 0))
@@ -225,8 +228,8 @@ static void close_if_stale(struct failure_pg *pg)
             failure_pg_close(pg);
 }
 
-/* A lost transaction was rolled back, but a COMMIT over a new connection would seem to succeed: so it must be
- * noticed. */
+/* True if the connection broke within a transaction, which the server then rolled back. A COMMIT
+ * over a new connection would seem to succeed. */
 static bool is_lost_within_transaction(struct failure_pg *pg)
 {
     bool within = pg->connection != NULL && PQtransactionStatus(pg->connection) != PQTRANS_IDLE;
@@ -235,7 +238,7 @@ static bool is_lost_within_transaction(struct failure_pg *pg)
     return within && pg->connection == NULL;
 }
 
-/* Sends what is not sent yet, and takes all results. */
+/* Sends the rest of the statement, and takes all results. */
 static void finish_statement(struct failure_pg *pg, struct failure_pg_answer *answer)
 {
     int64_t deadline_ms = clock_monotonic_ms() + FAILURE_PG_STATEMENT_MS;
@@ -308,7 +311,7 @@ int failure_pg_run(struct failure_pg *pg, const char *sql, const char *const *va
 }
 
 #define IDENTIFIER_LENGTH_MAX 63
-#define LOCK_SPACE            0x6D71 /* "mq": the first number of our advisory locks */
+#define LOCK_SPACE            0x6D71 /* "mq": first number of the bridge's advisory locks */
 
 static bool is_identifier(struct bytes name)
 {
@@ -323,7 +326,8 @@ static bool is_identifier(struct bytes name)
     return name.data[0] != '$';
 }
 
-/* As PostgreSQL reads a name without quotes: in lower case. With quotes it may be a reserved word. */
+/* Appends a quoted name in lower case, as PostgreSQL reads names without quotes. With quotes a
+ * reserved word is allowed. */
 static void append_name(struct buf *out, struct bytes schema, const char *prefix, struct bytes name)
 {
     if (schema.len > 0) {
@@ -336,7 +340,7 @@ static void append_name(struct buf *out, struct bytes schema, const char *prefix
     buf_append_char(out, '"');
 }
 
-/* CRC-32 as PHP's crc32(), which Doctrine makes the names of indexes with. */
+/* Computes CRC-32 as PHP's crc32(), from which Doctrine makes the names of indexes. */
 static unsigned crc32_of(const char *text)
 {
     unsigned crc = ~0U;
@@ -358,9 +362,9 @@ static void append_index_name(struct buf *out, const char *table)
         buf_printf(out, "%x", crc32_of(columns[i]));
 }
 
-/* The id is a serial, as made by Doctrine's DBAL 2 and 3. They would turn an identity column into a serial, and fail,
- * since its sequence has the name of theirs. DBAL 4 turns a serial into an identity, which begins at 1 again:
- * count_on. */
+/* The id is a serial, as in Doctrine's DBAL 2 and 3. They would turn an identity column into a
+ * serial, and fail: its sequence has the name that they choose. DBAL 4 turns a serial into an
+ * identity, which begins at 1 again: see count_on. */
 static char *make_setup(const char *table, const char *quoted, const char *function)
 {
     struct buf sql = {0};
@@ -405,7 +409,7 @@ static void make_statements(struct failure_pg_sql *sql, const char *quoted)
 
     sql->insert = xasprintf(
         "INSERT INTO %s %s VALUES ($1, $2, $3, " LOCAL("$4") ", " LOCAL("$4") ")", quoted, columns);
-    /* Looks by available_at, which has an index. */
+    /* The search uses available_at, since that column has an index. */
     sql->insert_unless = xasprintf(
         "INSERT INTO %s %s SELECT $1::text, $2::text, $3::varchar, " LOCAL("$4") ", " LOCAL(
             "$6") " WHERE NOT EXISTS (SELECT 1 FROM %s WHERE queue_name = $3::varchar "
@@ -425,8 +429,8 @@ static void make_statements(struct failure_pg_sql *sql, const char *quoted)
     sql->count = xasprintf("SELECT count(*) FROM %s WHERE queue_name = $1", quoted);
 }
 
-/* Times as numbers, whatever type the columns have. A time without a zone is taken in the session's zone, except in the
- * last column. */
+/* Selects times as numbers, whatever the columns' types are. A time without a zone is in the
+ * session's zone, except in the last column. */
 static char *admin_columns(int body_most, const char *taken)
 {
     return xasprintf("id, headers, CASE WHEN octet_length(body) <= $%d::bigint THEN body END, "

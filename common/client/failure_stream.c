@@ -1,5 +1,6 @@
-/* The failure transport in Redis: a stream as Messenger's own transport has it. Waits for the answers of
- * common/client/queue_group.h, and keeps the connection for the next request. */
+/* The failure transport in Redis: a stream like that of Messenger's own transport. The functions
+ * wait for the answers of common/client/queue_group.h. The connection is kept for the next
+ * request. */
 #include "common/client/failure.h"
 
 #include "common/base/alloc.h"
@@ -20,7 +21,7 @@ struct failure_stream {
     int result;       /* of the first request that failed */
     int64_t number;
     struct error err;
-    struct queue_entry *entries; /* entries that were read; the arena owns their values */
+    struct queue_entry *entries; /* entries read; the arena owns their values */
     size_t len;
     struct arena arena;
 };
@@ -38,7 +39,7 @@ static int stream_new(void **state, const struct settings_failure *settings, con
         free(stream);
         return -(int)err->code;
     }
-    (void)timezone; /* ids have their time in UTC */
+    (void)timezone; /* the times of ids are in UTC */
     *state = stream;
     return 0;
 }
@@ -107,8 +108,9 @@ static int ask_once(struct failure_stream *stream, send_request *send, const voi
     return wait_for_answers(stream);
 }
 
-/* A kept connection may have broken since the last request: the request is then repeated over a new one, which adds
- * nothing twice. After an error the connection is closed, so that the next request looks for the server anew. */
+/* Sends a request and waits. A kept connection may have broken meanwhile: the request is
+ * repeated over a new one, and adds nothing twice. After an error the connection is closed, so
+ * that the next request looks for the server again. */
 static int ask(struct failure_stream *stream, send_request *send, const void *what,
                struct error *err)
 {
@@ -152,7 +154,7 @@ static int encode(struct buf *value, const struct failure_row *row, bool redis_s
     int result = envelope_join(value, buf_bytes(&body), row->headers, redis_serialized, err);
     buf_free(&body);
     if (result < 0)
-        err->code = ERR_REFUSED; /* because of the headers: a retry would fail too */
+        err->code = ERR_REFUSED; /* the headers are bad: a retry would fail too */
     return result < 0 ? -ERR_REFUSED : 0;
 }
 
@@ -255,7 +257,8 @@ static bool is_taken(const struct queue_entry *entry)
     return entry->idle_ms >= 0 && entry->idle_ms < (int64_t)FAILURE_TAKEN_S * 1000;
 }
 
-/* A value that is no envelope is given whole, as a body. body_most 0: any size. False: no more are wanted. */
+/* Gives an entry to the visitor; a value that is no envelope counts as a body. body_most 0: any
+ * size. Returns false if no more entries are wanted. */
 static bool give(const struct failure_stream *stream, const struct queue_entry *entry,
                  int64_t body_most, failure_visit *visit, void *context)
 {
@@ -293,7 +296,7 @@ static bool has_id(const struct ids *ids, struct stream_id id)
     return false;
 }
 
-/* The next page of ids from *at on, each once. */
+/* Returns the next page of ids from *at on, each id once. */
 static struct ids next_ids(const struct bytes *ids, size_t len, size_t *at)
 {
     struct ids next = {.len = 0};
@@ -305,7 +308,8 @@ static struct ids next_ids(const struct bytes *ids, size_t len, size_t *at)
     return next;
 }
 
-/* free_only: not entries that a consumer has pending. */
+/* Gives the entries of these ids to the visitor. free_only: skips entries that a consumer has
+ * pending. */
 static int give_ids(struct failure_stream *stream, const struct bytes *ids, size_t len,
                     bool free_only, failure_visit *visit, void *context, struct error *err)
 {
@@ -345,8 +349,8 @@ static struct stream_id previous_id(struct stream_id id)
                            : (struct stream_id){id.ms - 1, UINT64_MAX};
 }
 
-/* How many entries of a page can be given. One that was left out for want of room becomes the first of the next page,
- * where it is read; one whose body is larger than wanted is given without. */
+/* Returns how many entries of a page can be given. An entry left out for lack of room begins the
+ * next page. An entry with too large a body is given without the body. */
 static size_t count_readable(const struct failure_stream *stream, int64_t body_most)
 {
     size_t len = 1;

@@ -18,8 +18,8 @@
 #define FORMER_S       (365 * 86400)               /* in 1970 */
 #define TIME_MAX_US    INT64_C(253402300799000000) /* the year 9999 */
 #define TIME_TEXT_SIZE 20                          /* "2026-11-24 10:00:00" */
-/* The server gives a statement up before we give up the server: a statement that waits for a lock must not run after we
- * have gone. */
+/* The server must end a statement before the time-out here: a statement that waits for a lock
+ * must not run later. */
 #define STATEMENT_TIMEOUT_MS (FAILURE_PG_STATEMENT_MS - 1000)
 #define ALL_OF_IT            "9223372036854775807"
 
@@ -29,15 +29,15 @@ struct failure_table {
     char *queue_name;
     char *timezone;
     bool auto_setup;
-    char *begin_taking; /* begins a transaction that one operator at a time has for these rows */
+    char *begin_taking; /* begins a transaction that holds the operators' lock */
 
     /* The row that is being written: */
     bool looks;
     bool in_ascii; /* the database's encoding can't hold the row as it is */
     struct buf body;
     struct buf headers;
-    struct buf look_for; /* empty: none */
-    struct buf identity; /* empty: none */
+    struct buf look_for; /* empty: no search */
+    struct buf identity; /* empty: unknown */
     char now[TIME_TEXT_SIZE];
     char available[TIME_TEXT_SIZE];
     char or_at[TIME_TEXT_SIZE];
@@ -116,9 +116,10 @@ static void copy_in_base64(struct buf *to, struct bytes bytes)
     buf_text(to);
 }
 
-/* The row's time of availability, by which it is looked for: the entry's time, spread by some seconds, so that rows of
- * one second need not all be searched. PHP would not see a row before a time in the future, so that row gets a past
- * time. Another host's clock may decide differently: so the row is looked for at both times. */
+/* Sets the row's time of availability, by which rows are found: the entry's time. Some seconds
+ * are subtracted, so that the rows of one second need not all be searched. PHP would not see a
+ * row of the future, so that such a row gets a past time. By another host's clock the choice may
+ * differ, so that both times are searched. */
 static void place_row(struct failure_table *table, int64_t entry_us, int64_t now_us)
 {
     uint32_t hash = bytes_crc32c(0, table->look_for.data, table->look_for.len);
@@ -143,7 +144,8 @@ static void copy_row(struct failure_table *table, const struct failure_row *row)
     else
         copy_in_base64(&table->body, row->body);
     copy(&table->headers, row->headers);
-    /* A text that no column can hold can't be found, so it is not looked for: rather two rows than none. */
+    /* A text that no column can hold can't be found. Without a search two rows may result, which
+     * is better than none. */
     table->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
     copy(&table->look_for, table->looks ? row->look_for : BYTES_NONE);
     copy(&table->identity, fits_text_column(row->identity) ? row->identity : BYTES_NONE);
@@ -160,7 +162,7 @@ static bool is_ascii(struct bytes text)
     return true;
 }
 
-/* Writes the row in ASCII, for a database whose encoding lacks some characters. */
+/* Converts the row to ASCII, for a database whose encoding lacks some characters. */
 static void write_in_ascii(struct failure_table *table)
 {
     struct buf body = table->body, headers = table->headers;
@@ -168,7 +170,7 @@ static void write_in_ascii(struct failure_table *table)
     table->body = (struct buf){0};
     table->headers = (struct buf){0};
     table->in_ascii = true;
-    if (is_ascii(buf_bytes(&body))) /* also a body that is base64 already */
+    if (is_ascii(buf_bytes(&body))) /* true for base64 too */
         copy(&table->body, buf_bytes(&body));
     else if (bytes_starts_with(buf_bytes(&body), BYTES("{")) && json_is_valid(buf_bytes(&body)))
         json_to_ascii(&table->body, buf_bytes(&body));
@@ -198,7 +200,8 @@ static int tell(const struct failure_table *table, struct error *err)
     return -(int)table->answer.err.code;
 }
 
-/* answer.number says whether the table exists. A query to a missing table would log an error in the server. */
+/* Sets answer.number, which tells whether the table exists. A query to a missing table would log
+ * an error in the server. */
 static int look_for_table(struct failure_table *table)
 {
     return failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);
@@ -236,8 +239,8 @@ static int insert(struct failure_table *table)
     return result;
 }
 
-/* Looks and inserts in a transaction that one worker at a time has for an entry: another worker that writes the row of
- * this entry waits for our commit, and then finds the row. */
+/* Looks for the row and inserts it, in a transaction with a lock for each entry. Another worker
+ * with a row of this entry waits for the commit, and then finds the row. */
 static int look_and_insert(struct failure_table *table)
 {
     int result;
@@ -252,7 +255,8 @@ static int look_and_insert(struct failure_table *table)
     return result;
 }
 
-/* True if another program (PHP), which does not use our lock, has just made the table. */
+/* True if another program such as PHP has just made the table: such programs don't use the
+ * bridge's lock. */
 static bool was_overtaken(const struct failure_table *table)
 {
     return answered(table, "23505") || /* unique_violation, in the catalogue */
@@ -262,28 +266,29 @@ static bool was_overtaken(const struct failure_table *table)
            answered(table, "XX000");   /* "tuple concurrently updated" */
 }
 
-/* True if the table exists now. */
+/* Makes the table. Returns true if the table exists now. */
 static bool make_table(struct failure_table *table)
 {
     if (!table->auto_setup) {
         error_wrap(&table->answer.err, "auto_setup is off and the table is missing");
         return false;
     }
-    failure_pg_close(table->pg); /* ends the transaction too, if there is one */
+    failure_pg_close(table->pg); /* ends an open transaction too */
     if (run(table, table->sql.setup) == 0 || was_overtaken(table))
         return true;
     error_wrap(&table->answer.err, "the table cannot be made");
     return false;
 }
 
-/* Sets the next id above all rows' ids: it is too low where Doctrine has made the column anew. True if that worked. */
+/* Sets the next id above all rows' ids: it is too low if Doctrine has made the column anew.
+ * Returns true after a success. */
 static bool count_on(struct failure_table *table)
 {
     failure_pg_close(table->pg);
     return run(table, table->sql.count_on) == 0;
 }
 
-/* Repairs the cause of the last error, if it can; true: try to write the row again. */
+/* Tries to repair the cause of the last error. Returns true if the row can be written again. */
 static bool repair(struct failure_table *table, int *setups)
 {
     /* unique_violation: only the id is unique */
@@ -326,13 +331,14 @@ static int table_count(void *state, int64_t *count, struct error *err)
     *count = 0;
     if (look_for_table(table) == 0 && table->answer.number > 0)
         failure_pg_run(table->pg, table->sql.count, values, 1, &table->answer);
-    if (answered(table, "42P01")) /* undefined_table: it has just been dropped */
+    if (answered(table, "42P01")) /* undefined_table: dropped just now */
         return 0;
     *count = table->answer.number;
     return tell(table, err);
 }
 
-/* An existing table is not changed: Doctrine makes it in more ways than one. */
+/* Makes a missing table. An existing one stays unchanged, since Doctrine makes tables in
+ * different ways. */
 static int table_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_table *table = state;
@@ -356,7 +362,7 @@ static bool table_is_id(struct bytes id)
     return bytes_to_u64(id, &number) && number <= INT64_MAX && (id.data[0] != '0' || id.len == 1);
 }
 
-/* PostgreSQL's array of numbers: "{1,2}". The ids have been checked to be numbers. */
+/* Returns PostgreSQL's array of numbers, "{1,2}". The ids were checked to be numbers. */
 static char *array_of(const struct bytes *ids, size_t len)
 {
     struct buf array = {0};
@@ -424,7 +430,7 @@ static int table_list(void *state, const struct failure_query *query, failure_vi
     free(ids);
     return answered(table, "42P01")
                ? 0
-               : tell(table, err); /* undefined_table: it has just been dropped */
+               : tell(table, err); /* undefined_table: dropped just now */
 }
 
 static int table_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,
@@ -450,8 +456,8 @@ static int table_take(void *state, const struct failure_wanted *wanted, failure_
     return result < 0 ? tell(table, err) : 0;
 }
 
-/* If the connection with the locks was lost, removes over a new one and without the transaction: the messages were
- * sent, so their rows must go. */
+/* Removes the rows and commits. After the loss of the connection with the locks, removes over a
+ * new one without a transaction: the messages were sent. */
 static int commit(struct failure_table *table, const char *array, int64_t *removed)
 {
     const char *values[] = {table->queue_name, array};

@@ -15,36 +15,38 @@
 #define SPARE_SOCKETS     2           /* without these libcurl closes a kept connection too early */
 #define FORM_KEPT_MAX     (64 * 1024) /* a larger form's memory is freed with the answer */
 #define RETRY_AFTER_MAX_S 86400       /* a longer Retry-After is taken for a mistake */
-/* libcurl forgets addresses that it was given after 60 s: while there is traffic they are renewed sooner. */
+/* libcurl forgets given addresses after 60 s. With traffic they are renewed sooner. */
 #define RENEW_MS 30000
 
-/* The hub's addresses for libcurl. libcurl's own look-up ends with each attempt, so a name whose look-up takes longer
- * than an attempt would never be found. Here one look-up goes on beside the attempts (resolve.h), and attempts that
- * begin after its answer are given the addresses. Without addresses, or with old ones, libcurl looks up itself. */
+/* The hub's addresses for libcurl. libcurl's own look-up ends with each attempt, so that a slow
+ * look-up would never succeed. Here a look-up continues beside the attempts (resolve.h), and
+ * later attempts get the addresses. Without addresses, or with old ones, libcurl looks up
+ * itself. */
 struct hub_address {
     struct resolve *resolve; /* NULL: the host is an address itself */
     char *host;
     char *port;
     char *entry;      /* for CURLOPT_RESOLVE, from the last answer with addresses; or NULL */
     uint64_t turn;    /* counts answers with addresses */
-    int64_t asked_ms; /* -1: not yet */
+    int64_t asked_ms; /* -1: never */
 };
 
-/* The addresses that one handle was given. Freed after that handle's curl_easy_cleanup. */
+/* The addresses that one handle was given. They are freed after the handle's curl_easy_cleanup. */
 struct hub_address_given {
     struct curl_slist *list;
     uint64_t turn;
 };
 
-/* Drives a CURLM by its sockets: waits on the sockets that libcurl names and on the caller's, and tells libcurl which
- * are ready. curl_multi_perform would look at every transfer, with a system call for each, at every call. */
+/* Drives a CURLM by its sockets: waits on libcurl's sockets and the caller's, and tells libcurl
+ * which are ready. curl_multi_perform would check all transfers at each call, with a system call for
+ * each transfer. */
 struct hub_sockets {
     CURLM *multi;
     struct pollfd *fds; /* libcurl's; while waiting, with the caller's behind them */
     size_t len;
     size_t capacity;
-    size_t unseen;       /* so many were not handled since the last wait */
-    int64_t deadline_ms; /* libcurl's; -1: none */
+    size_t unseen;       /* sockets not yet handled since the last wait */
+    int64_t deadline_ms; /* libcurl's deadline; -1: none */
 };
 
 struct slot {
@@ -54,13 +56,13 @@ struct slot {
     void *owner;
     int64_t timeout_ms;
     CURL *easy;
-    struct curl_slist *headers; /* of token_turn */
+    struct curl_slist *headers; /* belongs to token_turn */
     uint64_t token_turn;
     struct hub_address_given addresses;
     struct buf form;
     struct buf id;
     bool busy;
-    bool stuck; /* could not be sent: there is no token */
+    bool stuck; /* not sent for lack of a token */
     bool renewed;
     int64_t sent_us;
     size_t body_len;
@@ -76,7 +78,7 @@ struct hub {
     struct jwt *jwt;
     CURLU *url;          /* parsed once, not for each request */
     char *shown_url;     /* the URL without its query, for logs */
-    char *token;         /* of token_turn */
+    char *token;         /* belongs to token_turn */
     uint64_t token_turn; /* raised with each new token */
     const struct settings_mercure *settings;
     struct slot **slots;
@@ -114,8 +116,8 @@ static void hub_address_free(struct hub_address *address)
     *address = (struct hub_address){.asked_ms = -1};
 }
 
-/* "+host:port:address,[address]"; with the plus libcurl lets it expire like its own look-ups. NULL if no address can be
- * used: libcurl takes none with an %interface. */
+/* Returns "+host:port:address,[address]"; the plus lets the entry expire like libcurl's own
+ * look-ups. Returns NULL without a usable address: libcurl takes none with an %interface. */
 static char *make_entry(const struct hub_address *address, const struct resolve_answer *answer)
 {
     struct buf list = {0};
@@ -153,12 +155,12 @@ static void take_addresses(struct hub_address *address)
 
 static void ask_for_addresses(struct hub_address *address)
 {
-    take_addresses(address); /* an answer that came late is used too */
+    take_addresses(address); /* a late answer is used too */
     resolve_ask(address->resolve);
     address->asked_ms = clock_monotonic_ms();
 }
 
-/* Before a request begins on easy: gives it the newest addresses, and looks up again if it is time. */
+/* Gives the handle the newest addresses before a request begins, and looks up again when due. */
 static void hub_address_give(struct hub_address *address, CURL *easy,
                              struct hub_address_given *given)
 {
@@ -175,7 +177,7 @@ static void hub_address_give(struct hub_address *address, CURL *easy,
     curl_easy_setopt(easy, CURLOPT_RESOLVE, given->list);
 }
 
-/* A request had no answer: the hub may have another address now. */
+/* Looks up again after a request without an answer: the hub may have another address now. */
 static void hub_address_failed(struct hub_address *address)
 {
     if (address->resolve != NULL)
@@ -255,8 +257,8 @@ static int shorter(const struct hub_sockets *sockets, int timeout_ms)
     return timeout_ms < 0 || own_ms < timeout_ms ? own_ms : timeout_ms;
 }
 
-/* Waits until a socket is ready, timeout_ms is over (-1: never) or libcurl's timer is due; fills the revents of
- * extra. */
+/* Waits until a socket is ready, timeout_ms is over (-1: never) or libcurl's timer is due. Fills
+ * the revents of extra. */
 static void hub_sockets_wait(struct hub_sockets *sockets, struct pollfd *extra, unsigned extra_len,
                              int timeout_ms)
 {
@@ -272,8 +274,8 @@ static void hub_sockets_wait(struct hub_sockets *sockets, struct pollfd *extra, 
     sockets->unseen = ready > 0 ? sockets->len : 0;
 }
 
-/* An error or hang-up counts as the event that the socket waits for: the transfer then reads or writes, and finds the
- * cause. */
+/* Takes an error or hang-up for the event that the socket waits for: the transfer then reads or
+ * writes, and finds the cause. */
 static int action_of(const struct pollfd *fd)
 {
     bool failed = (fd->revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
@@ -283,13 +285,13 @@ static int action_of(const struct pollfd *fd)
     return (in ? CURL_CSELECT_IN : 0) | (out ? CURL_CSELECT_OUT : 0);
 }
 
-/* Lets libcurl handle one ready socket; false: there are no more. */
+/* Lets libcurl handle one ready socket. Returns false if no socket is left. */
 static bool hub_sockets_step(struct hub_sockets *sockets)
 {
     int running;
 
-    /* From the last to the first: sockets that libcurl adds meanwhile come behind this one. A removed socket's place is
-     * filled with one that was handled already. */
+    /* The order is from the last socket to the first: sockets that libcurl adds meanwhile come
+     * behind this one. A removed socket's place is filled with one that was handled already. */
     while (sockets->unseen > 0) {
         size_t at = --sockets->unseen;
         int action = at < sockets->len ? action_of(&sockets->fds[at]) : 0;
@@ -303,7 +305,7 @@ static bool hub_sockets_step(struct hub_sockets *sockets)
     return false;
 }
 
-/* Lets libcurl do what needs no socket, as beginning a request. */
+/* Lets libcurl do the work that needs no socket, such as beginning a request. */
 static void hub_sockets_catch_up(struct hub_sockets *sockets)
 {
     int running;
@@ -473,7 +475,7 @@ size_t hub_busy(const struct hub *hub)
     return hub->busy;
 }
 
-/* Gets the current token; a new token raises token_turn. */
+/* Gets the current token. A new token raises token_turn. */
 static int update_token(struct hub *hub, struct error *err)
 {
     const char *token = jwt_token(hub->jwt, clock_wall_us() / 1000000, err);
@@ -547,7 +549,8 @@ void hub_send(struct hub *hub, size_t number, struct bytes id, int64_t timeout_m
     start(slot);
 }
 
-/* After a 401, once for each request: true if it is sent again with another token. */
+/* Sends a request again after a 401, once, if another token is at hand. Returns true if the
+ * request was sent. */
 static bool send_again(struct slot *slot)
 {
     struct hub *hub = slot->hub;
@@ -565,7 +568,7 @@ static bool send_again(struct slot *slot)
     return true;
 }
 
-/* libcurl reads both forms of Retry-After, seconds and a date. */
+/* Returns the time of Retry-After. libcurl reads both forms, seconds and a date. */
 static int64_t retry_after_ms(const struct slot *slot)
 {
     curl_off_t seconds = 0;
@@ -672,8 +675,8 @@ void hub_poll(struct hub *hub, struct pollfd *extra, unsigned extra_len, int tim
 void hub_process(struct hub *hub)
 {
     finish_stuck(hub);
-    /* Sockets are handled one by one, and answers after each. So a connection gets its next request at once, and the
-     * hub always has work. */
+    /* Sockets are handled one by one, with the answers after each. A connection thus gets its
+     * next request at once, and the hub always has work. */
     while (hub_sockets_step(&hub->sockets))
         finish_answered(hub);
     hub_sockets_catch_up(&hub->sockets);
@@ -750,7 +753,8 @@ int hub_reachable(const struct settings_mercure *settings, int64_t timeout_ms, s
     int status =
         hub_publish_once(settings, buf_bytes(&form), HUB_PROBE_ID, timeout_ms, &result, err);
     buf_free(&form);
-    /* The token may be for some topics only. A hub that accepts it answers 400 to an update without a topic. */
+    /* The token may be limited to some topics. A hub that accepts the token answers 400 to an
+     * update without a topic. */
     if (status == 0 && result.answer.outcome == HUB_UNAUTHORIZED)
         status = hub_publish_once(settings, BYTES(""), HUB_PROBE_ID, timeout_ms, &bare, err);
     if (status == 0 && bare.status == 400)

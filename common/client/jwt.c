@@ -34,10 +34,10 @@ static const struct algorithm ALGORITHMS[] = {
 };
 
 struct jwt {
-    const struct algorithm *algorithm; /* NULL: the token was given */
+    const struct algorithm *algorithm; /* NULL: the settings give the token */
     char *secret;
     EVP_PKEY *key;
-    struct buf token;  /* NUL-terminated once there is one */
+    struct buf token;  /* NUL-terminated once made */
     int64_t renewed_s; /* when the token is made anew; 0: at once */
 };
 
@@ -48,7 +48,8 @@ static const char *openssl_reason(void)
     return reason != NULL ? reason : "no reason given";
 }
 
-/* A token goes into a header line, so it may have visible ASCII only. */
+/* Takes the token of the settings. A token is sent in a header line, so that only visible ASCII
+ * is allowed. */
 static int use_given_token(struct jwt *jwt, const char *given, struct error *err)
 {
     struct bytes token = bytes_trim(bytes_of(given));
@@ -94,7 +95,7 @@ static int check_key(const struct jwt *jwt, const char *path, struct error *err)
     return 0;
 }
 
-/* Without this callback OpenSSL would ask for a passphrase at the terminal. */
+/* Gives OpenSSL no passphrase. Without a callback OpenSSL would ask at the terminal. */
 static int no_passphrase(char *passphrase, int size, int writing, void *context)
 {
     (void)passphrase;
@@ -197,7 +198,8 @@ static bool sign_with_key(const struct jwt *jwt, struct bytes signed_part, struc
     return done;
 }
 
-/* OpenSSL gives a DER sequence of two integers; JWS wants both at their full width. */
+/* Converts OpenSSL's DER sequence of two integers to the form of JWS: both integers at full
+ * width. */
 static bool der_to_raw(struct buf *signature)
 {
     const unsigned char *der = (const unsigned char *)signature->data;
@@ -257,7 +259,7 @@ static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
 
 const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err)
 {
-    /* The clock was set back: the token would be kept for too long. */
+    /* True if the clock was set back: the token would be kept for too long. */
     bool out_of_step = jwt->renewed_s - now_s > RENEWED_AFTER_S;
 
     if (jwt->algorithm != NULL && (now_s >= jwt->renewed_s || out_of_step))

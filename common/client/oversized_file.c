@@ -13,7 +13,7 @@
 
 enum {
     MAGIC = 0,
-    CRC = 8, /* of all that follows it */
+    CRC = 8, /* covers all bytes behind the field */
     FLAGS = 12,
     PACKET_ID = 14,
     SPOOL_ID = 16,
@@ -32,7 +32,7 @@ enum {
 #define NAME_SIZE     48
 #define DIGITS        20
 #define SUFFIX        ".oversized"
-#define HALF          ".half" /* behind the suffix, while it is written */
+#define HALF          ".half" /* added while the file is written */
 
 static const char magic[8] = "MQBLARGE";
 
@@ -59,7 +59,7 @@ static void encode_head(const struct oversized_message *message, char head[HEAD_
     bytes_put32(head + CRC, bytes_crc32c(crc, message->payload.data, message->payload.len));
 }
 
-/* The lengths have to be those of the file. */
+/* Decodes the head. Returns false unless the lengths add up to the file's size. */
 static bool decode_head(struct oversized_message *message, const char head[HEAD_SIZE],
                         uint64_t size)
 {
@@ -145,7 +145,7 @@ static void tell(int dir, const char *name, oversized_file_seen *seen, void *con
     int fd = sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
 
     if (fd < 0)
-        return; /* it has been removed meanwhile */
+        return; /* the file was removed meanwhile */
     uint64_t size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
     if (sys_pread(fd, head, HEAD_SIZE, 0) != HEAD_SIZE || !decode_head(&message, head, size) ||
         sys_pread(fd, topic, message.topic.len, HEAD_SIZE) != (ssize_t)message.topic.len)

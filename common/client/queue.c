@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A large request may take as long as over a link of that speed. (An append has a limit of its own that adapts:
- * struct dispatch_limit.) */
+/* A large request may take as long as over a slow link. Appends have a limit that adapts: struct
+ * dispatch_limit. */
 #define LARGE_REQUEST          65536
 #define SLOW_LINK_BYTES_PER_MS 16
 
@@ -27,7 +27,7 @@ static char *put_number(char *to, uint64_t value)
     return to;
 }
 
-/* Without snprintf, for speed: a worker formats one id for each message. */
+/* Formats without snprintf, for speed: a worker formats one id for each message. */
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
     char *to = put_number(text, id.ms);
@@ -228,7 +228,7 @@ void queue_disconnect(struct queue *queue)
     redis_close(queue->redis, ERR_UNREACHABLE, "closed");
 }
 
-/* Also false while the outstanding requests of a broken connection are answered. */
+/* Returns false even while the outstanding requests of a broken connection are answered. */
 bool queue_is_connected(const struct queue *queue)
 {
     return queue->connected && redis_is_open(queue->redis);
@@ -274,7 +274,7 @@ void queue_wait_once(struct queue *queue)
     redis_wait(queue->redis);
 }
 
-/* A request kept until it is answered: a server that has forgotten the script gets both again. */
+/* A request is kept until the answer: a server without the script gets script and request again. */
 struct eval_request {
     struct queue *queue;
     enum queue_script script;
@@ -387,7 +387,7 @@ void queue_answer_number(void *context, const redisReply *reply, const struct er
     call.number(call.context, queue_result(err), err == NULL ? reply->integer : 0, err);
 }
 
-/* The value behind a name in a flat CONFIG GET answer. */
+/* Copies the value behind a name in a flat CONFIG GET answer. */
 static void copy_config(const redisReply *reply, const char *name, char *out, size_t size)
 {
     const redisReply *value = redis_member(reply, name);
@@ -409,7 +409,7 @@ static void read_config(void *context, const redisReply *reply, const struct err
     copy_config(reply, "appendfsync", server->appendfsync, sizeof(server->appendfsync));
 }
 
-/* The value of a line "name:value" of INFO, unless it is known already. */
+/* Copies the value of a line "name:value" of INFO, unless the value is known already. */
 static void copy_info(const char *info, const char *name, char *out, size_t size)
 {
     const char *at = out[0] == '\0' ? strstr(info, name) : NULL;
@@ -443,7 +443,7 @@ void queue_ask_server(struct queue *queue)
 {
     static const char *const NAMES[] = {"maxmemory-policy", "appendonly", "appendfsync"};
 
-    /* One name for each CONFIG GET: several names need Redis 7. */
+    /* Each CONFIG GET has one name, since several names need Redis 7. */
     for (size_t i = 0; i < 3; i++)
         redis_command(queue->redis, 0, read_config, queue, "CONFIG GET %s", NAMES[i]);
     redis_command(queue->redis, 0, read_info, queue, "INFO");
@@ -511,7 +511,7 @@ void queue_batch_add(struct queue_batch *batch)
     batch->count++;
 }
 
-/* A permanent error: this server takes no value of that size. */
+/* True if the error is permanent: this server accepts no value of that size. */
 static bool is_refused_for_its_size(struct bytes text)
 {
     static const char *const WORDS[] = {"invalid bulk length", "Elements are too large"};
@@ -537,7 +537,8 @@ static void appended(void *context, const redisReply *reply, const struct error 
         err = &told;
     }
     call.done(call.context, queue_result(err), err);
-    /* Later appends must not overtake this one, so it is not repeated: the connection is closed and made anew. */
+    /* A later append must not overtake this one. So this one is not repeated: the connection is
+     * closed and made anew. */
     if (has_forgotten(reply, err))
         redis_close(call.queue->redis, ERR_UNREACHABLE, "the server has forgotten our scripts");
 }

@@ -10,7 +10,7 @@
 
 #define LEASE_FORMAT "%sowner:%s:%s" /* prefix, group, consumer */
 
-/* The answer is a list of strings, or of groups as XINFO gives them. */
+/* Answers with the names of a list of strings, or of groups as in XINFO's answer. */
 static void answer_names(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
@@ -27,7 +27,7 @@ static void answer_names(void *context, const redisReply *reply, const struct er
     free(names);
 }
 
-/* *ids is to be freed. */
+/* Reads a list of ids. The caller frees *ids. */
 static size_t read_ids(const redisReply *reply, struct stream_id **ids)
 {
     size_t len = 0;
@@ -49,14 +49,15 @@ static void answer_ids(void *context, const redisReply *reply, const struct erro
     free(ids);
 }
 
-/* Some acknowledged entries stay in the stream. */
+/* True if some acknowledged entries stay in the stream. */
 static bool keeps_entries(const struct queue *queue)
 {
     return !queue->dsn.delete_after_ack || !queue->dsn.delete_after_reject;
 }
 
-/* The key with the last acknowledged id. If no entries are kept the scripts don't use it, and get the stream's key in
- * its place: while a slot moves, a Cluster puts off scripts with keys that don't exist. */
+/* Returns the key with the last acknowledged id. If no entries are kept, the scripts get the
+ * stream's key instead and don't use it. The reason: while a slot moves, a Cluster puts off
+ * scripts with missing keys. */
 static const char *last_key(const struct queue *queue)
 {
     return keeps_entries(queue) ? queue->last : queue->dsn.stream;
@@ -70,7 +71,7 @@ static void make_group(struct queue_call *call, redis_replied *made)
                queue->last, queue->dsn.group, !keeps_entries(queue));
 }
 
-/* True if the group was made, or existed already. */
+/* True if the group was made or existed already. */
 static bool is_there(const redisReply *reply, const struct error *err)
 {
     return err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
@@ -139,7 +140,8 @@ void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
                queue->dsn.group, reader->consumer, reader->token, QUEUE_LEASE_MS);
 }
 
-/* The sweep's key. If nothing is swept the scripts don't use it, and get the lease's key in its place. To be freed. */
+/* Returns the sweep's key, to be freed. If nothing is swept, the scripts get the lease's key
+ * instead and don't use it. */
 static char *since_key(const struct queue *queue, struct bytes consumer)
 {
     return keeps_entries(queue)
@@ -192,7 +194,7 @@ void queue_acknowledge(struct queue *queue, const struct stream_id *ids, size_t 
                 QUEUE_CALL(queue, context, .done = done));
 }
 
-/* In the order of Symfony: first the retry is sent, then the old entry is rejected. */
+/* Retries in Symfony's order: first the retry is added, then the old entry is rejected. */
 void queue_retry(struct queue *queue, const char *consumer, struct stream_id id, int64_t due_ms,
                  struct bytes member, queue_number_read *done, void *context)
 {
@@ -335,12 +337,12 @@ struct collection {
     struct queue_entry *entries;
     size_t len;
     size_t answered;
-    bool counts;                /* delivery counts are asked for too */
+    bool counts;                /* also asks for delivery counts */
     redisReply *rows;           /* queue_read_failed: owns the values, if not the arena */
     struct stream_id delivered; /* queue_read_failed: the group's last; 0-0: unknown */
     struct arena arena;
     struct redis_budget budget;
-    struct error err; /* the first that went wrong */
+    struct error err; /* the first error */
 };
 
 static struct collection *collection_new(struct queue *queue, size_t bytes,
@@ -382,7 +384,8 @@ static void collection_fail(struct collection *collection, const redisReply *rep
                   queue->dsn.group);
 }
 
-/* If a field was left out for want of room, the whole entry is left out, with that many bytes. */
+/* True if a field was left out for lack of room. Then the whole entry is left out, and *len is
+ * its size. */
 static bool is_left_out(const redisReply *fields, size_t *len)
 {
     bool left_out = false;
@@ -409,7 +412,8 @@ static struct bytes encode_fields(struct arena *arena, const redisReply *fields)
     return value;
 }
 
-/* The field `message` if it is the only one, as Symfony writes it; else all fields as a list. */
+/* Returns the field `message` if no other exists, as Symfony writes entries; else all fields as
+ * a list. */
 static struct bytes value_of(struct arena *arena, const redisReply *fields)
 {
     size_t len;
@@ -425,7 +429,8 @@ static struct bytes value_of(struct arena *arena, const redisReply *fields)
     return encode_fields(arena, fields);
 }
 
-/* Reads a row of XRANGE and similar commands; false: it is not one. A value that is made here lies in the arena. */
+/* Reads a row of XRANGE or a similar command; false if the reply is no such row. A list of
+ * fields is made in the arena. */
 static bool parse_entry(struct arena *arena, const redisReply *row, struct queue_entry *entry)
 {
     if (row->type != REDIS_REPLY_ARRAY || row->elements < 2 ||
@@ -483,7 +488,7 @@ static void ask_pending(struct queue *queue, struct stream_id id, redis_replied 
                   queue->dsn.group, id.ms, id.sequence, id.ms, id.sequence);
 }
 
-/* Answered before the body of that entry. */
+/* Reads an entry's delivery count. This answer comes before the answer with the entry's body. */
 static void count_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
@@ -509,7 +514,7 @@ static void range_read(void *context, const redisReply *reply, const struct erro
         collection_finish(collection);
 }
 
-/* The bodies of entries whose ids are filled in. */
+/* Reads the bodies of the entries whose ids are filled in. */
 static void read_bodies(struct collection *collection)
 {
     struct queue *queue = collection->queue;
@@ -519,8 +524,8 @@ static void read_bodies(struct collection *collection)
         collection_finish(collection);
         return;
     }
-    /* A connection that breaks during this loop answers each request at once. The last answer frees the collection, so
-     * the loop must not use it. */
+    /* If the connection breaks during this loop, each request is answered at once. The last
+     * answer frees the collection, so that the loop must not use it. */
     const struct queue_entry *entries = collection->entries;
     bool counts = collection->counts;
     struct redis_budget *budget = &collection->budget;
@@ -600,7 +605,7 @@ struct count {
     queue_number_read *done;
     void *context;
     int64_t entries;
-    struct error err; /* the first that went wrong */
+    struct error err; /* the first error */
 };
 
 static void number_counted(void *context, const redisReply *reply, const struct error *err)
@@ -613,8 +618,9 @@ static void number_counted(void *context, const redisReply *reply, const struct 
         count->entries += reply->integer;
 }
 
-/* Acknowledged entries that stayed in the stream don't count. The group's pending and lag say how many wait. In Redis 7
- * the lag may be too large if entries were removed unread: so the smaller number is taken. */
+/* Takes acknowledged entries, which may stay in the stream, out of the count. The group's
+ * pending and lag tell the waiting ones. In Redis 7 the lag may be too large after entries were
+ * removed unread, so that the smaller number counts. */
 static void group_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct count *count = context;
@@ -648,10 +654,12 @@ void queue_count_failed(struct queue *queue, queue_number_read *done, void *cont
     redis_command(queue->redis, 0, delayed_counted, count, "ZCARD %s", queue->delayed);
 }
 
-/* A page of failed messages is a collection: its entries, and for each whether a consumer has it pending. */
+/* A page of failed messages is a collection with a flag for each entry: whether a consumer has
+ * the entry pending. */
 
-/* Handled entries may be in the stream whatever our DSN says: another program may keep them, or die before it removes
- * them. If the DSN says that entries are removed, a user without the right to XINFO is no error. */
+/* Reads the group's last delivered id. Handled entries may be in the stream whatever the DSN
+ * says: other programs may keep them, or die before the removal. If the DSN removes entries, a
+ * user without the right to XINFO is no error. */
 static void delivered_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *page = context;
@@ -666,7 +674,7 @@ static void delivered_read(void *context, const redisReply *reply, const struct 
         (void)stream_id_parse(redis_member_text(group, "last-delivered-id"), &page->delivered);
 }
 
-/* Without a group no entry is pending. */
+/* Reads whether a consumer has the entry pending. Without a group no entry is pending. */
 static void in_hand_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *page = context;
@@ -682,8 +690,8 @@ static void in_hand_read(void *context, const redisReply *reply, const struct er
         collection_finish(page);
 }
 
-/* A connection that breaks during this loop answers each request at once. The last answer frees the page, so the loop
- * must not use it. */
+/* If the connection breaks during this loop, each request is answered at once. The last answer
+ * frees the page, so that the loop must not use it. */
 static void ask_who_has_them(struct collection *page)
 {
     struct queue *queue = page->queue;

@@ -8,8 +8,9 @@
  * script fails before any change: a script is not rolled back. */
 #include "common/client/queue_internal.h"
 
-/* If acknowledged entries are kept, a group that is made anew must know where to begin: before the oldest pending
- * entry, else behind the last one delivered. A lower id repeats messages, a higher one loses some. */
+/* If acknowledged entries are kept, a group that is made anew must know where to begin. That is
+ * before the oldest pending entry, else behind the last delivered one. A lower id repeats
+ * messages, a higher one loses some. */
 #define TRACK_LAST(key, track)                                                                     \
     "if " track " == '1' then\n"                                                                   \
     "  local summary = redis.call('XPENDING', KEYS[1], ARGV[1])\n"                                 \
@@ -35,7 +36,8 @@
     "  redis.call('SET', " key ", last)\n"                                                         \
     "end\n"
 
-/* Our own XGROUP takes no pending entries away: the count of XGROUP calls that the sweep compares is raised with it. */
+/* The scripts' own XGROUP removes no pending entries. So the count of XGROUP calls that the
+ * sweep compares is raised too. */
 #define COUNT_OWN_XGROUP                                                                           \
     "  local head, count = string.match(redis.call('GET', KEYS[4]) or '', '^(.+) (%d+)$')\n"       \
     "  if head then\n"                                                                             \
@@ -69,7 +71,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')\n",
 
     /* KEYS lease, names; ARGV what a standing token must begin with, token, ttl ms, consumer name.
-     * 0: another process has it; 1: it was free; 2: it was our own. */
+     * 0: another process has it; 1: it was free; 2: this process had it. */
     [QUEUE_SCRIPT_LEASE] = "local token = redis.call('GET', KEYS[1])\n"
                            "if token and string.sub(token, 1, #ARGV[1]) ~= ARGV[1] then\n"
                            "  return 0\n"
@@ -140,13 +142,16 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
 
     /* KEYS stream, since; ARGV group, until, count. Between the positions since and until, removes up to count entries
      * that the stream's only group has acknowledged: delivered, and no longer pending. Both positions are ends of an
-     * XRANGE. since: "<position> <witness>", the group's position at an earlier look, and the server's id and count of
-     * XGROUP calls then. until: the group's position at an earlier look of this caller, empty at first. Returns the
-     * group's position now (empty if there is another group), and how many entries were removed.
+     * XRANGE. Returns the group's position now (empty if there is another group), and the number of removed entries.
+     *
+     *     since   "<position> <witness>": the group's position at an earlier look, and the server's id and count of
+     *             XGROUP calls then
+     *     until   the group's position at an earlier look of this caller, empty at first
+     *
      * An acknowledgement leaves no trace in Redis. But an entry that is skipped, or leaves the pending entries in any
      * other way, does so by an XGROUP, and the server counts those. So if the witness is unchanged, the entries in
      * between were acknowledged; else since is set anew. An XGROUP CREATE of an existing group fails and is not
-     * counted. Our own scripts delete only names without pending entries, and raise the witness (COUNT_OWN_XGROUP). */
+     * counted. These scripts delete only names without pending entries, and raise the witness (COUNT_OWN_XGROUP). */
     [QUEUE_SCRIPT_SWEEP] =
         "local function padded(id)\n"
         "  local ms, sequence = string.match(id, '(%d+)-(%d+)')\n"
@@ -201,7 +206,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                                  "  deleted = redis.call('XDEL', KEYS[1], unpack(ARGV, 4))\n"
                                  "end\n" TRACK_LAST("KEYS[2]", "ARGV[3]") "return deleted\n",
 
-    /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: no longer ours. */
+    /* KEYS stream, delayed, last; ARGV group, me, id, score, member, delete, track. 0: not pending for me. */
     [QUEUE_SCRIPT_RETRY] =
         "local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)\n"
         "if #pending == 0 or pending[1][2] ~= ARGV[2] then\n"
@@ -217,9 +222,9 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "  redis.call('XDEL', KEYS[1], ARGV[3])\n"
         "end\n" TRACK_LAST("KEYS[3]", "ARGV[7]") "return 1\n",
 
-    /* KEYS delayed, stream; ARGV member, value, maxlen, now ms. 0: another worker has moved it, or is about to:
-     * Symfony 6.4.50 gives it a score of the future first, then adds the entry, then removes the member.
-     * A value that can't be added stays in the set. */
+    /* KEYS delayed, stream; ARGV member, value, maxlen, now ms. 0: another worker has moved the member, or
+     * is about to. Symfony 6.4.50 first gives the member a score of the future, then adds the entry, then removes the
+     * member. A value that can't be added stays in the set. */
     [QUEUE_SCRIPT_MOVE] = "local due = redis.call('ZSCORE', KEYS[1], ARGV[1])\n"
                           "if not due or tonumber(due) > tonumber(ARGV[4]) then\n"
                           "  return 0\n"
@@ -235,8 +240,8 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                           "return 1\n",
 
     /* KEYS stream, guard, guard of the message that has to come first or the stream; ARGV maxlen, then the fields. 0:
-     * it was added before. Refused while the message that has to come first was not added, and if trimming to maxlen
-     * would remove an entry that a group still needs. The first write changes nothing, and fails if the guard can't
+     * the message was added before. Refused while the message that has to come first was not added. Also refused if
+     * trimming to maxlen would remove an entry that a group still needs. The first write changes nothing, and fails if the guard can't
      * be set. */
     [QUEUE_SCRIPT_REDRIVE] = "local function is_full(maxlen)\n"
                              "  local over = redis.call('XLEN', KEYS[1]) + 1 - maxlen\n"
@@ -306,7 +311,7 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "local function received(document)\n"
         "  return string.match(string.sub(document, -48), '\"receivedAt\":\"([^\"]*)\"}$')\n"
         "end\n"
-        "local function is_less(a, b)\n" /* numbers of any length */
+        "local function is_less(a, b)\n" /* compares numbers of any length */
         "  if #a ~= #b then\n"
         "    return #a < #b\n"
         "  end\n"

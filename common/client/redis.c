@@ -17,10 +17,10 @@
 struct request {
     redis_replied *done;
     void *context;
-    int64_t silent_since_ms; /* of the oldest request */
+    int64_t silent_since_ms; /* start of the oldest request's time */
     int64_t extra_ms;
     struct redis_budget *budget; /* NULL: all values are kept */
-    struct buf resp;             /* in a Cluster: kept, since an ASK has it sent again */
+    struct buf resp;             /* kept in a Cluster: after an ASK it is sent again */
     struct request *next;        /* utlist.h */
     struct request *prev;
 };
@@ -30,22 +30,22 @@ struct redis {
     int64_t timeout_ms;
     redis_broken *broken;
     void *context;
-    const struct dsn_redis *dsn; /* opened last */
-    struct redis_dial *dial;     /* under way while connecting; then socket is set */
+    const struct dsn_redis *dsn; /* the DSN opened last */
+    struct redis_dial *dial;     /* used while connecting; later socket is set */
     struct redis_socket *socket;
     redisReader *reader;
-    struct buf output; /* also takes requests before there is a connection */
+    struct buf output; /* also holds requests until the connection is made */
     size_t written;
-    struct request *requests; /* not answered yet, the oldest first */
-    redisReply *reply;        /* of the callback that runs */
+    struct request *requests; /* outstanding requests, the oldest first */
+    redisReply *reply;        /* the reply of the running callback */
     struct redis_budget *next_budget;
-    redisReplyObjectFunctions functions; /* hiredis' own, but for create_string */
+    redisReplyObjectFunctions functions; /* hiredis' functions, except create_string */
     void *(*plain_string)(const redisReadTask *, char *, size_t);
     bool timed_out; /* the last connection was closed because no answer came in time */
 
     struct redis *aside; /* the connection to the node of the last ASK */
     struct buf aside_place;
-    struct buf prepared; /* requests that are sent to that node first */
+    struct buf prepared; /* requests that the node of an ASK gets first */
     size_t prepared_count;
     bool is_aside;
     bool asking; /* the oldest request was sent over `aside` */
@@ -86,7 +86,8 @@ void redis_free(struct redis *redis)
 
 /* Values that are not kept ------------------------------------------------------------------------- */
 
-/* The entry whose list of fields the string is in. NULL: it is in another kind of list, as HSCAN's of a hash. */
+/* Returns the entry whose list of fields holds the string; NULL in another kind of list, such as
+ * that of HSCAN. */
 static const void *entry_of(const redisReadTask *task)
 {
     const redisReadTask *entry = task->parent != NULL ? task->parent->parent : NULL;
@@ -99,7 +100,7 @@ static bool is_beyond(struct redis_budget *budget, const void *entry, size_t len
     bool first = !budget->used || (entry != NULL && entry == budget->first);
 
     if (!first && len > budget->left) {
-        budget->left = 0; /* nothing behind it is kept either, so that the order holds */
+        budget->left = 0; /* keeps no later value either, so that the order holds */
         return true;
     }
     if (!budget->used)
@@ -136,7 +137,7 @@ static void make_reader(struct redis *redis)
 {
     redis->reader = redisReaderCreate();
     if (redis->reader == NULL)
-        abort(); /* for want of memory */
+        abort(); /* out of memory */
     redis->reader->maxbuf = BUFFER_MAX;
     redis->functions = *redis->reader->fn;
     redis->plain_string = redis->functions.createString;
@@ -147,7 +148,7 @@ static void make_reader(struct redis *redis)
 
 /* Opening and breaking ----------------------------------------------------------------------------- */
 
-/* Begins the oldest request's time, or begins it anew. */
+/* Begins the oldest request's time, or begins that time again. */
 static void begin_time(struct redis *redis)
 {
     if (redis->requests != NULL)
@@ -165,8 +166,8 @@ static struct request take_oldest(struct redis *redis)
     return request;
 }
 
-/* Requests that were outstanding are answered first, and once. Callbacks may send new ones: these find the connection
- * closed, and are answered at once. */
+/* Answers the outstanding requests first, and each once. Their callbacks may send new requests,
+ * which find the connection closed and are answered at once. */
 static void break_connection(struct redis *redis, const struct error *err)
 {
     const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;
@@ -230,7 +231,7 @@ int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct erro
 
 /* Requests ----------------------------------------------------------------------------------------- */
 
-/* Output that is written already is removed first. */
+/* Appends to the output, and first removes the part that is already written. */
 static void append_output(struct redis *redis, struct bytes resp)
 {
     if (redis->written > redis->output.len / 2) {
@@ -289,7 +290,8 @@ redisReply *redis_keep_reply(struct redis *redis)
     return reply;
 }
 
-/* The next request's time begins when it becomes the oldest: it may have waited behind a blocking read. */
+/* Answers the oldest request. The time of the next one begins now, since that one may have
+ * waited behind a blocking read. */
 static void finish_oldest(struct redis *redis, const redisReply *reply, const struct error *err)
 {
     struct request request = take_oldest(redis);
@@ -324,7 +326,7 @@ static void finish(struct redis *redis, const redisReply *reply)
         finish_oldest(redis, reply, NULL);
 }
 
-/* The node of an ASK has answered. */
+/* Takes the answer of an ASK's node for the oldest request's. */
 static void answered_aside(void *context, const redisReply *reply, const struct error *err)
 {
     struct redis *redis = context;
@@ -364,14 +366,14 @@ static int open_aside(struct redis *redis, struct bytes place, struct error *err
     buf_append(&redis->aside_place, place);
     int result = redis_dial_begin_at(redis->aside->dial, redis->dsn, place, err);
     result = note_opening(redis->aside, redis->dsn, result, err);
-    /* All prepared requests are written at once; each has an answer. */
+    /* All prepared requests are written at once, and each is answered. */
     for (size_t i = 0; i < redis->prepared_count && result == 0; i++)
         redis_send_formatted(redis->aside, i == 0 ? buf_bytes(&redis->prepared) : BYTES_NONE, 0,
                              NULL, NULL);
     return result;
 }
 
-/* The key of the oldest request is at another node already. */
+/* Sends the oldest request to the node of an ASK, which has the key already. */
 static void ask_aside(struct redis *redis, struct bytes said)
 {
     const struct request *request = redis->requests;
@@ -419,7 +421,8 @@ static void answer_all(struct redis *redis)
     }
 }
 
-/* Reads at most BUFFER_MAX bytes before replies are answered; false if there is no more for now. */
+/* Reads at most BUFFER_MAX bytes, then answers replies. Returns false if no more bytes are there
+ * for now. */
 static bool read_some(struct redis *redis, struct error *err)
 {
     char data[READ_SIZE];
@@ -431,9 +434,9 @@ static bool read_some(struct redis *redis, struct error *err)
         more = len > 0 && redis_socket_has_more(redis->socket, (size_t)len, sizeof(data));
         any = any || len > 0;
         if (len > 0 && redisReaderFeed(redis->reader, data, (size_t)len) != REDIS_OK)
-            abort(); /* only for want of memory */
+            abort(); /* only if out of memory */
     } while (more && redis->reader->len < BUFFER_MAX);
-    /* An answer that is coming in is not late, however long it is. */
+    /* While an answer arrives it is not late, however long it is. */
     if (any)
         begin_time(redis);
     answer_all(redis);
@@ -451,8 +454,8 @@ static void read_replies(struct redis *redis)
             break;
 }
 
-/* A server that refuses a request while it is being written says why and closes the connection: that answer is read
- * before the error is reported. */
+/* Writes the requests. A server that refuses a half-written request says why and closes: that
+ * answer is read before the error is reported. */
 static void write_requests(struct redis *redis)
 {
     struct buf *output = &redis->output;
@@ -518,7 +521,8 @@ int64_t redis_deadline_ms(const struct redis *redis)
     return oldest->silent_since_ms + redis->timeout_ms + oldest->extra_ms;
 }
 
-/* Output in our kernel is dropped: otherwise the next connection would wait until the server has read it. */
+/* Closes with a reset: otherwise the next connection would wait until the server has read the
+ * output that the kernel holds. */
 static void give_up_answer(struct redis *redis)
 {
     redis->timed_out = true;
@@ -540,7 +544,7 @@ static void dial(struct redis *redis)
     }
     redis->socket = redis_dial_take(redis->dial);
     make_reader(redis);
-    /* Requests that were given before waited for the connection, not for an answer. */
+    /* Requests given earlier have waited for the connection, not for an answer. */
     begin_time(redis);
 }
 
@@ -550,7 +554,7 @@ void redis_process(struct redis *redis, short revents)
         redis_process(redis->aside, revents);
         if (redis->asking)
             return;
-        answer_all(redis); /* answers that came behind it */
+        answer_all(redis); /* also answers the replies behind this one */
         read_replies(redis);
     } else if (redis->socket == NULL && redis_dial_is_under_way(redis->dial)) {
         dial(redis);

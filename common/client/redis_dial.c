@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOPS_MAX      6 /* MOVED from node to node */
+#define HOPS_MAX      6 /* most redirections from node to node */
 #define GREETINGS_MAX 3
 #define READ_SIZE     4096
 
@@ -20,14 +20,14 @@ enum dial_step {
     DIAL_CONNECTING,
     DIAL_SHAKING_HANDS,
     DIAL_GREETING,
-    DIAL_DONE, /* the socket waits to be taken */
+    DIAL_DONE, /* connected: the socket can be taken */
 };
 
 enum dial_goal {
-    GOAL_SERVER,   /* the only server of the DSN; or the node of an ASK */
-    GOAL_SENTINEL, /* says where the primary is */
+    GOAL_SERVER,   /* the DSN's only server, or the node of an ASK */
+    GOAL_SENTINEL, /* tells the primary's address */
     GOAL_PRIMARY,
-    GOAL_NODE, /* of a Cluster: has our slot, or says who has it */
+    GOAL_NODE, /* a Cluster's node: has the stream's slot, or tells who has */
 };
 
 enum greeting {
@@ -46,11 +46,11 @@ struct redis_dial {
 
     struct dsn_host there; /* the host that a Sentinel or MOVED named; host NULL: none */
     bool is_there;         /* the current hop goes to `there` */
-    bool redirected;       /* by the answers of the current hop */
-    size_t first, tried; /* of the DSN's hosts: the index to begin with, and how many were tried */
+    bool redirected;       /* the current hop's answers name another host */
+    size_t first, tried; /* among the DSN's hosts: first index, and number tried */
     unsigned hops;
 
-    char *host; /* of the current hop; NULL: the DSN's UNIX socket */
+    char *host; /* the current hop's host; NULL: the DSN's UNIX socket */
     int port;
     struct resolve *resolve[DSN_HOSTS_MAX + 1]; /* for the DSN's hosts, and for `there` */
     struct resolve *looked_up;
@@ -84,7 +84,7 @@ static void hang_up(struct redis_dial *dial)
         redisReaderFree(dial->reader);
     dial->reader = NULL;
     if (dial->output.data != NULL)
-        explicit_bzero(dial->output.data, dial->output.len); /* AUTH may be in it */
+        explicit_bzero(dial->output.data, dial->output.len); /* it may hold AUTH */
     buf_clear(&dial->output);
     dial->written = 0;
 }
@@ -136,7 +136,7 @@ static int fail_for(struct redis_dial *dial, struct error *err)
     return fail(dial, cause.code, cause.text, err);
 }
 
-/* A hint what to do about an error, where the server's text has none. */
+/* Returns a hint for an error whose text from the server has no hint. */
 static const char *mend_of(const struct redis_dial *dial, enum greeting greeting, struct bytes said)
 {
     if (greeting == GREETING_SELECT && memmem(said.data, said.len, "out of range", 12) != NULL)
@@ -180,7 +180,7 @@ static void write_greetings(struct redis_dial *dial)
     dial->answered = 0;
     dial->reader = redisReaderCreate();
     if (dial->reader == NULL)
-        abort(); /* for want of memory */
+        abort(); /* out of memory */
     if (dial->goal == GOAL_SENTINEL) {
         greet_as(dial, dsn->sentinel_user, dsn->sentinel_password);
         greet(dial, GREETING_MASTER, "SENTINEL GET-MASTER-ADDR-BY-NAME %s", dsn->sentinel_master);
@@ -199,7 +199,7 @@ static void write_greetings(struct redis_dial *dial)
 
 static int begin_hop(struct redis_dial *dial, struct error *err);
 
-/* Sets `there` from "host:port". Without a host it is the host that answered. */
+/* Sets `there` from "host:port". A missing host means the host that answered. */
 static bool set_there(struct redis_dial *dial, struct bytes place)
 {
     const char *colon = place.len > 0 ? memrchr(place.data, ':', place.len) : NULL;
@@ -235,8 +235,8 @@ static int hop_there(struct redis_dial *dial, struct error *err)
     return begin_hop(dial, err);
 }
 
-/* Begins a hop to the next of the DSN's hosts, skipping those that fail at once; if none is left, err is the last
- * one's. */
+/* Begins a hop to the next of the DSN's hosts that does not fail at once. If no host is left,
+ * err is that of the last. */
 static int hop_on(struct redis_dial *dial, struct error *err)
 {
     const struct dsn_redis *dsn = dial->dsn;
@@ -255,7 +255,7 @@ static int hop_on(struct redis_dial *dial, struct error *err)
     return result;
 }
 
-/* The current hop has failed: goes on to the next, or fails. */
+/* Leaves the failed hop: begins the next one, or fails. */
 static int leave_hop(struct redis_dial *dial, struct error *err)
 {
     bool was_sent = dial->goal == GOAL_PRIMARY || dial->hops > 0;
@@ -264,14 +264,15 @@ static int leave_hop(struct redis_dial *dial, struct error *err)
         forget_there(dial);
     if (!was_sent && dial->goal != GOAL_SERVER)
         return hop_on(dial, err);
-    /* Another host is asked first the next time: it may name a better one. */
+    /* The next attempt begins with another host, which may name a better one. */
     if (was_sent)
         dial->first++;
     redis_dial_end(dial);
     return -(int)err->code;
 }
 
-/* Connects to the next address, skipping those that fail at once. The addresses share the step's time evenly. */
+/* Connects to the next address that does not fail at once. The addresses share the step's time
+ * evenly. */
 static int connect_next(struct redis_dial *dial, struct error *err)
 {
     int result = -(int)ERR_UNREACHABLE;
@@ -359,7 +360,7 @@ static int check_role(struct redis_dial *dial, const redisReply *reply, struct e
     return fail(dial, ERR_UNREACHABLE, "is a replica; the Sentinels are asked again", err);
 }
 
-/* The server does not let us ask for its role or slot: it is taken to be the right one. */
+/* True if the server does not tell its role or slot. Then the server is taken for the right one. */
 static bool is_untold(enum greeting greeting, struct bytes said)
 {
     return (greeting == GREETING_ROLE || greeting == GREETING_SLOT) &&
@@ -410,7 +411,7 @@ static int read_answer(struct redis_dial *dial, const redisReply *reply, struct 
     return 0;
 }
 
-/* The greeting is over: 1, or on to the next hop. */
+/* Ends the greeting: returns 1 if the server is the right one, or begins the next hop. */
 static int finish_greeting(struct redis_dial *dial, struct error *err)
 {
     if (dial->goal == GOAL_SENTINEL) {
@@ -470,7 +471,7 @@ static int exchange_greetings(struct redis_dial *dial, struct error *err)
         if (len > 0 && redisReaderFeed(dial->reader, data, (size_t)len) != REDIS_OK)
             return fail(dial, ERR_REFUSED, dial->reader->errstr, err);
     }
-    /* An answer that came before the connection was closed explains more. */
+    /* An answer from before the close explains more. */
     struct error why = *err;
     result = take_answers(dial, err);
     if (result == 0 && len < 0 && dial->step == DIAL_GREETING) {
@@ -561,7 +562,7 @@ int redis_dial_step(struct redis_dial *dial, struct error *err)
     int result;
 
     err->code = ERR_NONE;
-    do { /* as long as a step makes progress */
+    do { /* repeats while steps make progress */
         before = dial->step;
         socket = dial->socket;
         result = advance(dial, err);

@@ -11,7 +11,7 @@ void redis_format(struct buf *resp, const char *format, va_list arguments)
     int len = redisvFormatCommand(&command, format, arguments);
 
     if (len < 0)
-        abort(); /* for want of memory, or the format is none */
+        abort(); /* out of memory, or a bad format */
     buf_append(resp, (struct bytes){command, (size_t)len});
     redisFreeCommand(command);
 }
@@ -41,8 +41,9 @@ void redis_write_number(struct buf *resp, int64_t number)
     buf_free(&digits);
 }
 
-/* The error of a command within a script, which Redis before 7 wraps ("ERR Error running script (call to
- * f_…): @user_script:10: @user_script: 10: -OOM …"): from "OOM" on. Any other text as it is. */
+/* Returns the error of a command within a script, which Redis before 7 wraps. An example is "ERR
+ * Error running script (call to f_…): @user_script:10: @user_script: 10: -OOM …". The result
+ * begins with "OOM". Any other text is unchanged. */
 static struct bytes inner_error(struct bytes text)
 {
     static const struct bytes where = BYTES("@user_script:");

@@ -25,7 +25,7 @@ struct redis_socket {
     int fd;
     const struct dsn_redis *dsn;
     char *host;
-    SSL *ssl;          /* NULL: no TLS, or not yet */
+    SSL *ssl;          /* NULL: no TLS, or none yet */
     short read_wants;  /* TLS: the events that the last read waits for */
     short write_wants; /* TLS: the events that the last write waits for */
     bool heard;        /* the server has sent something */
@@ -69,7 +69,7 @@ static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, s
     return 0;
 }
 
-/* With allow_self_signed a self-signed certificate counts as trusted, as under PHP. */
+/* Accepts a self-signed certificate under allow_self_signed, as PHP does. */
 static int verify(int good, X509_STORE_CTX *store)
 {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -83,7 +83,7 @@ static int verify(int good, X509_STORE_CTX *store)
     return good;
 }
 
-/* The name or address for SNI, which the certificate must have. */
+/* Returns the name or address for SNI, which the certificate must have. */
 static const char *name_of_peer(const struct redis_socket *socket)
 {
     return socket->dsn->tls_peer_name != NULL ? socket->dsn->tls_peer_name : socket->host;
@@ -107,7 +107,8 @@ static int new_tls(struct redis_socket *socket, struct error *err)
         return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 #ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
-    /* A Redis that ends sends no close_notify. An answer that is cut short is noticed anyway: RESP has its length. */
+    /* An ending Redis sends no close_notify. A cut answer is noticed anyway, since RESP tells
+     * the length. */
     SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 #endif
     int result = load_authorities(dsn, context, err);
@@ -115,7 +116,7 @@ static int new_tls(struct redis_socket *socket, struct error *err)
         result = load_our_certificate(dsn, context, err);
     SSL *ssl = result == 0 ? SSL_new(context) : NULL;
     socket->ssl = ssl;
-    SSL_CTX_free(context); /* ssl has its own reference */
+    SSL_CTX_free(context); /* ssl holds a reference */
     if (result < 0)
         return result;
     if (ssl == NULL || SSL_set_fd(ssl, socket->fd) != 1)
@@ -168,7 +169,7 @@ static int explain_certificate(const struct dsn_redis *dsn, long fault, struct e
                      words, authority != NULL ? authority : "not given: the system's authorities");
 }
 
-/* The server's alert is about our certificate. */
+/* True if the server's alert is about the client certificate. */
 static bool is_about_ours(const char *text)
 {
     return strstr(text, "alert") != NULL &&
@@ -198,7 +199,7 @@ static int explain_reason(const struct dsn_redis *dsn, struct error *err)
     return error_set(err, ERR_UNREACHABLE, "TLS: %s", text);
 }
 
-/* A call on the TLS connection failed: err says why and what to do. saved_errno: of that call. */
+/* Fills err after a failed TLS call: why, and what to do. saved_errno is the errno of that call. */
 static int explain(struct redis_socket *socket, int saved_errno, struct error *err)
 {
     long fault = SSL_get_verify_result(socket->ssl);
@@ -229,7 +230,7 @@ static int open_fd(struct redis_socket *made, const struct sockaddr *address, so
     made->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (made->fd < 0 || (connect(made->fd, address, len) < 0 && errno != EINPROGRESS))
         return error_set(err, ERR_UNREACHABLE, "%s", strerror(errno));
-    /* Fails for a UNIX socket, which does no harm. */
+    /* The call fails for a UNIX socket, which is harmless. */
     setsockopt(made->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return 0;
 }
@@ -308,14 +309,15 @@ int redis_socket_connect(struct redis_socket *socket, struct error *err)
     return result < 0 ? result : 1;
 }
 
-/* Clears OpenSSL's errors of this thread: those left by libcurl would be taken for our next call's. */
+/* Clears OpenSSL's errors of this thread: errors left by libcurl would be taken for those of the
+ * next call. */
 static void forget_errors(void)
 {
     errno = 0;
     ERR_clear_error();
 }
 
-/* The result of a call on the TLS connection that moved nothing: 0 it waits for *wants; negative: it failed. */
+/* Judges a TLS call that moved no bytes: returns 0 if it waits for *wants, or a negative error. */
 static int judge(struct redis_socket *socket, int result, short *wants, struct error *err)
 {
     int saved_errno = errno;
@@ -353,7 +355,8 @@ static ssize_t read_tls(struct redis_socket *socket, char *data, size_t size, st
     return (ssize_t)read;
 }
 
-/* Without TLS: the server closed the connection (fault 0), or the error fault. */
+/* Fails a connection without TLS: the server closed it (fault 0), or the call failed with the
+ * errno `fault`. */
 static int fail_plain(const struct redis_socket *socket, int fault, struct error *err)
 {
     bool ended = fault == 0 || fault == ECONNRESET || fault == EPIPE;

@@ -12,10 +12,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How long an answer serves that was not taken when it came. */
+/* How long an answer is fresh that was not taken at once. */
 #define FRESH_MS 10000
 
-/* Only the thread uses this until it is done. */
+/* Only the thread uses the question until the look-up is done. */
 struct question {
     char *host;
     struct resolve_answer answer;
@@ -25,8 +25,8 @@ struct question {
 struct resolve {
     char *host;
     struct offload *call; /* the look-up under way; NULL: none */
-    struct question
-        *question; /* the call's; without a call ours, with an answer that was not taken */
+    /* Owned by the call; without a call by this struct, with an answer not yet taken. */
+    struct question *question;
 };
 
 static struct question *question_new(const char *host)
@@ -84,7 +84,7 @@ int resolve_fd(const struct resolve *resolve)
     return resolve->call != NULL ? offload_fd(resolve->call) : -1;
 }
 
-/* Blocks, unless flags has AI_NUMERICHOST. */
+/* Looks up the host. This blocks, unless flags has AI_NUMERICHOST. */
 static void look_up(const char *host, int flags, struct resolve_answer *answer)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *found = NULL;

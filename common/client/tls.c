@@ -76,7 +76,7 @@ static double read_expiry(BIO *pem, bool authorities)
 double tls_file_expiry(const char *path, bool authorities)
 {
     struct buf content = {0};
-    struct error ignored; /* reported by whoever needs the file */
+    struct error ignored; /* the program that needs the file reports */
     double expiry = -1;
 
     if (file_read(path, FILE_MAX, &content, &ignored) == 0 && content.len > 0) {

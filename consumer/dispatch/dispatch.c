@@ -12,10 +12,9 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
-#define FENCED_MAX   3 /* after so many FENCED answers in a row it is handled as any other error */
-#define HANG_UPS_MAX                                                                               \
-    3 /* after so many lost connections in a row, a large append's size is the cause */
-/* More than a full batch. No server's client-query-buffer-limit can be set lower. */
+#define FENCED_MAX   3 /* more FENCED answers in a row count as any other error */
+#define HANG_UPS_MAX 3 /* lost connections in a row that show that an append is too large */
+/* Larger than a full batch. No server's client-query-buffer-limit can be set lower. */
 #define LARGE_APPEND   (1024 * 1024)
 #define BATCH_MESSAGES 256
 #define MARK_SIZE      40
@@ -27,7 +26,7 @@ enum dispatch_state {
     DISPATCH_CONNECTING,
     DISPATCH_READING_MARK,
     DISPATCH_SENDING,
-    DISPATCH_FAILING, /* `trouble` says why; what is in flight is answered first */
+    DISPATCH_FAILING, /* `trouble` says why; batches in flight are answered first */
 };
 
 /* Which Redis gets the spool's messages. */
@@ -38,12 +37,12 @@ enum dispatch_target {
 };
 
 struct batch {
-    char next[MARK_SIZE];           /* the mark that it sets */
-    struct spool_position position; /* behind its last message */
+    char next[MARK_SIZE];           /* the mark that the batch sets */
+    struct spool_position position; /* position behind the batch's last message */
     size_t count;                   /* entries */
     size_t bytes;
-    size_t replayed;  /* of the entries */
-    size_t oversized; /* messages that lie in a file, without an entry */
+    size_t replayed;  /* number of replayed entries */
+    size_t oversized; /* messages in files, without an entry */
     int64_t sent_us;
 };
 
@@ -52,7 +51,7 @@ struct dispatch {
     const struct settings_transport *transport;
     struct stats_slot *slot;
     struct spool *spool;
-    char *destination; /* of the transport's DSN */
+    char *destination; /* the destination of the transport's DSN */
     char *previous;    /* an orphan spool's destination, until its queue is made; else NULL */
     enum dispatch_target target;
     struct queue *queue;
@@ -67,7 +66,7 @@ struct dispatch {
     struct log_fault fault;
     char reason[STATS_REASON_SIZE];
 
-    struct buf expected_mark; /* by the next batch */
+    struct buf expected_mark; /* the mark that the next batch expects */
     struct buf read_mark;     /* the last one that Redis gave */
     bool mark_is_known;       /* no append was accepted since it was read */
     uint64_t replay_until;    /* records up to here were in Redis once */
@@ -107,7 +106,8 @@ static void mark_healthy(struct dispatch *dispatch)
                    queue_address(dispatch->queue));
 }
 
-/* The reason names the destination, and is cut before the mend. */
+/* Fills the reason for the statistics. The text names the destination; a long text is cut, but
+ * not the hint behind it. */
 static void explain_trouble(struct dispatch *dispatch)
 {
     const char *destination = queue_address(dispatch->queue);
@@ -169,7 +169,7 @@ static void report_mark(const struct dispatch *dispatch, const struct mark_resul
 
 static void read_mark(struct dispatch *dispatch);
 
-/* Decides by the mark that the transport's Redis has for the orphan spool. */
+/* Decides by the transport Redis's mark where the orphan spool's messages go. */
 static enum dispatch_target decide_target(struct dispatch *dispatch, struct bytes mark)
 {
     if (spool_knows_mark(dispatch->spool, mark)) {
@@ -189,7 +189,7 @@ static enum dispatch_target decide_target(struct dispatch *dispatch, struct byte
     return TARGET_PRESENT;
 }
 
-/* Moves the spool to where the mark is. */
+/* Moves the spool's positions to the mark. */
 static struct mark_result apply_mark(struct dispatch *dispatch, struct bytes mark)
 {
     struct spool_state before;
@@ -304,7 +304,8 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
 
 /* Batches -------------------------------------------------------------------------------------- */
 
-/* Redis closes the connection without an answer if a request exceeds its client-query-buffer-limit. */
+/* True if the batch was too large. Redis closes the connection without an answer if a request
+ * exceeds its client-query-buffer-limit. */
 static bool is_refused_for_its_size(struct dispatch *dispatch, const struct batch *batch,
                                     const struct error *err)
 {
@@ -352,7 +353,7 @@ static void on_appended(void *context, int result, const struct error *err)
     struct batch batch = dispatch->in_flight[0];
 
     if (dispatch->in_flight_len == 0)
-        return; /* dispatch_free */
+        return; /* called by dispatch_free */
     dispatch->in_flight_len--;
     memmove(dispatch->in_flight, dispatch->in_flight + 1, dispatch->in_flight_len * sizeof(batch));
     if (result < 0) {
@@ -396,7 +397,7 @@ static bool is_too_large(const struct dispatch *dispatch, const struct spool_mes
             envelope_size(dispatch->template, entry) > limit);
 }
 
-/* Writes the message into a file, for `mqtt-bridge spool`. A repeated attempt finds the file there already. */
+/* Writes the message into a file, for `mqtt-bridge spool`. A repeated attempt finds the file. */
 static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
                      struct error *err)
 {
@@ -413,7 +414,7 @@ static int set_aside(struct dispatch *dispatch, const struct spool_message *mess
     return result;
 }
 
-/* The message becomes part of the batch: an entry, or a file. */
+/* Adds the message to the batch, as an entry or as a file. */
 static int add_message(struct dispatch *dispatch, struct batch *batch,
                        const struct spool_message *message, struct error *err)
 {
@@ -458,7 +459,7 @@ static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
            dispatch->values.resp.len < dispatch->limit.bytes;
 }
 
-/* Fills a batch from the spool; false if there was nothing to send. */
+/* Fills a batch from the spool and sends it. Returns false if there was nothing to send. */
 static bool send_next(struct dispatch *dispatch)
 {
     struct batch batch = {0};
@@ -556,7 +557,7 @@ void dispatch_process(struct dispatch *dispatch, short revents, int64_t now_ms)
     while (dispatch_can_send(dispatch))
         if (!send_next(dispatch))
             break;
-    queue_process(dispatch->queue, 0); /* what was sent goes out now */
+    queue_process(dispatch->queue, 0); /* writes the requests to the socket */
     deal_with_trouble(dispatch, now_ms);
 }
 

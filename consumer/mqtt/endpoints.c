@@ -18,7 +18,7 @@ struct endpoints {
     size_t next;   /* index of the server to be tried next */
     size_t tried;  /* number of servers tried in this round */
 
-    struct resolve_answer addresses; /* of `server`, if we look them up; else none */
+    struct resolve_answer addresses; /* looked-up addresses of `server`, or none */
     size_t address;                  /* index of the address that is tried, or was tried last */
     bool next_address_pending;       /* the next attempt goes to `address` */
     bool looks_up;
@@ -107,7 +107,8 @@ void endpoints_free(struct endpoints *endpoints)
 
 /* Attempts ---------------------------------------------------------------------------------------- */
 
-/* With TLS the library looks up again, and takes the first address of IPv4, else the last. */
+/* Fills the current endpoint from the address. With TLS paho looks up again, and takes the first
+ * address of IPv4, else the last. */
 static void note_address(struct endpoints *endpoints)
 {
     struct endpoint *current = &endpoints->current;

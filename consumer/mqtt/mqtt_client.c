@@ -12,16 +12,18 @@
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT_S 10
-#define REFUSED           0x80 /* SUBACK and CONNACK codes from here on are refusals */
+#define REFUSED           0x80 /* codes of SUBACK and CONNACK from 0x80 are refusals */
 #define PACKET_TOO_LARGE  0x95
 #define NO_SHARED         0x9e
 #define NO_WILDCARDS      0xa2
 #define SKIP_EVERY_US     500000
 
-/* paho's receive thread calls usleep(100 ms) after each second without a packet, and a message that arrives meanwhile
- * waits in the socket. (Of messages 1.1 s apart, four in five waited 70 ms and more.) The thread's poll has waited
- * already. So this program defines usleep itself, found before libc's, and skips that sleep.
- * When this thread last skipped a sleep; 0: threads that do sleep. */
+/* When this thread last skipped a sleep; 0: the thread does sleep.
+ *
+ * paho's receive thread calls usleep(100 ms) after each second without a packet, though its poll has
+ * waited already. A message that arrives meanwhile waits in the socket. (Of messages 1.1 s apart,
+ * four in five waited 70 ms and more.) So this program defines usleep itself, which the linker finds
+ * before libc's, and skips that sleep. */
 static _Thread_local int64_t last_skipped_us;
 
 static void skip_sleeps(void)
@@ -29,7 +31,8 @@ static void skip_sleeps(void)
     last_skipped_us = clock_monotonic_us();
 }
 
-/* Skips at most twice a second: without a socket the thread waits in nothing but usleep. */
+/* Skips the sleep at most twice a second: without a socket the thread waits in nothing but
+ * usleep. */
 int usleep(useconds_t duration_us)
 {
     struct timespec duration = {duration_us / 1000000, (long)(duration_us % 1000000) * 1000};
@@ -55,17 +58,18 @@ struct mqtt_client {
     struct receiver *receiver;
     MQTTAsync handle; /* NULL until the first connect */
     int version;
-    bool remakes; /* a handle is being replaced: answers to the old one's requests are ignored */
+    bool remakes; /* a handle is being replaced: answers to the old one are ignored */
     struct request *subscribe; /* one for each filter */
     struct request unsubscribe;
     struct request disconnect;
     struct request show_life;
     int pipe[2];               /* events, each written and read as a whole */
     _Atomic size_t unanswered; /* number of SUBSCRIBEs without an answer */
-    char tls_error[120];       /* of this connection; written by the library's thread */
+    char tls_error[120];       /* error of this connection, written by paho's thread */
 };
 
-/* A pipe that is full holds some hundred events: main takes them at once, and asks for one thing at a time. */
+/* Posts an event to main. The pipe holds some hundred events, and main takes them at once, so
+ * that the pipe is never full. */
 static void post(struct mqtt_client *client, const struct session_event *event)
 {
     if (write(client->pipe[1], event, sizeof(*event)) != sizeof(*event))
@@ -129,7 +133,8 @@ static void connect_failed(struct mqtt_client *client, int code, const char *mes
     struct session_event event = {
         .kind = SESSION_CONNECT_FAILED, .version = client->version, .code = code > 0 ? code : 0};
 
-    /* The library's text for a connection that could not be made, TCP's or TLS's; NULL: it failed at once. */
+    /* paho has this text for a connection that could not be made by TCP or TLS. NULL means an
+     * immediate failure. */
     event.unsent = message == NULL || strcmp(message, "TCP/TLS connect failure") == 0;
     if (client->tls_error[0] != '\0')
         snprintf(event.text, sizeof(event.text), "TLS: %s", client->tls_error);
@@ -154,7 +159,7 @@ static void on_lost(void *context, char *cause)
     post_code(context, SESSION_LOST, 0);
 }
 
-/* The broker's DISCONNECT; on_lost does not follow it. */
+/* Takes the broker's DISCONNECT. on_lost does not follow. */
 static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes reason)
 {
     struct mqtt_client *client = context;
@@ -168,7 +173,7 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     post(client, &event);
 }
 
-/* The broker's answer, or the library's own if none came. */
+/* Posts the broker's answer, or paho's own if none came. */
 static void answered(const struct request *request, int code)
 {
     struct mqtt_client *client = request->client;
@@ -205,7 +210,7 @@ static void on_not_subscribed(void *context, MQTTAsync_failureData *data)
     answered(context, REFUSED);
 }
 
-/* OpenSSL's "THREAD:error:CODE:library:function:reason:file:line:…": the reason is for people. */
+/* Keeps the reason of OpenSSL's text "THREAD:error:CODE:library:function:reason:file:line:…". */
 static int on_tls_error(const char *text, size_t len, void *context)
 {
     struct mqtt_client *client = context;
@@ -383,7 +388,7 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
     MQTTAsync_connectOptions options = connect_options(client, version);
     int result = make_handle(client, endpoint->uri, version, err);
 
-    /* Made after the handle: creating the first handle resets the library's heap. */
+    /* The properties are made after the handle: creating the first handle resets paho's heap. */
     MQTTProperties properties = connect_properties(client);
 
     options.serverURIs = uris;
@@ -404,8 +409,8 @@ int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpo
     return result;
 }
 
-/* The code with which a filter is refused here, because CONNACK excludes it and the broker would end the connection. 0:
- * it may be sent. A SUBSCRIBE has at most 12 bytes beside its filter. */
+/* Returns the code with which a filter is refused here, or 0. CONNACK excludes such filters, and
+ * the broker would end the connection. Besides its filter a SUBSCRIBE has at most 12 bytes. */
 static int refusal_of(const struct filter *filter, const struct connack *connack)
 {
     if (connack->no_wildcards && strpbrk(filter->text, "+#") != NULL)
@@ -435,7 +440,8 @@ static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
 
     if (client->version == MQTTVERSION_5) {
         options.onFailure5 = on_not_subscribed5;
-        /* Retain Handling 1: retained messages only with a new subscription. It is not allowed for a shared one. */
+        /* Retain Handling 1 requests retained messages only for a new subscription. A shared one
+         * does not allow this. */
         options.subscribeOptions.retainHandling = filter->shared ? 0 : 1;
     } else {
         options.onFailure = on_not_subscribed;
@@ -443,7 +449,8 @@ static int ask_for(struct mqtt_client *client, size_t index, int maximum_qos)
     return MQTTAsync_subscribe(client->handle, filter->text, qos, &options);
 }
 
-/* Each filter has a SUBSCRIBE of its own: so each is answered by itself, and none exceeds the broker's packet size. */
+/* Sends one SUBSCRIBE for each filter. So each filter is answered separately, and no packet
+ * exceeds the broker's limit. */
 int mqtt_client_subscribe(struct mqtt_client *client, bool all, const struct connack *connack,
                           struct error *err)
 {

@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PACKET_IDS     65536 /* 0 is none */
+#define PACKET_IDS     65536 /* 0 is no packet id */
 #define RECEIVED_3_1_1 "r-"
 #define RECEIVED_5     "r5-"
 #define KEY_SIZE       16
 #define DUP            0x08
-/* A PUBLISH has at most so many bytes beside topic and payload, properties aside. */
+/* The most bytes of a PUBLISH besides topic, payload and properties. */
 #define PUBLISH_HEAD 10
 
 struct receiver {
@@ -23,17 +23,18 @@ struct receiver {
     const struct subscriptions *filters;
     struct stats_slot *slot;
     MQTTClient_persistence persistence;
-    int version; /* of the handle */
+    int version; /* the handle's MQTT version */
     bool resumed;
     uint64_t stored;    /* sequence of the last message */
     uint64_t gap_after; /* the sequence behind which `gap` numbers were skipped last */
     uint64_t gap;
     bool *seen_ids; /* a message came under this packet id in this connection */
 
-    bool watches_topics; /* looks for a topic that no filter of ours matches */
+    bool watches_topics; /* looks for a topic that no filter matches */
 };
 
-/* Ends the process. The broker keeps the message, which is not acknowledged, and the next start recovers the spool. */
+/* Ends the process. The broker keeps the unacknowledged message, and the next start recovers the
+ * spool. */
 static void die(const struct error *err)
 {
     log_critical(LOG_PLAIN,
@@ -45,7 +46,8 @@ static void die(const struct error *err)
 
 /* Storing ----------------------------------------------------------------------------------------- */
 
-/* Whether the message can be a repeat at all. Only then is it compared with the last one, which takes a checksum. */
+/* True if the message can be a repeat. Only then is it compared with the last one, which takes a
+ * checksum. */
 static bool may_repeat(const struct receiver *receiver, const struct spool_message *message,
                        bool dup)
 {
@@ -60,7 +62,8 @@ static bool is_repeat(const struct receiver *receiver, bool dup, const struct sp
     return dup || receiver->stored + 1 - skipped - recent->identity < PACKET_IDS - 1;
 }
 
-/* Logs the first topic that no filter of ours matches. The message is stored nevertheless: it will be acknowledged. */
+/* Logs the first topic that no filter matches. The message is stored nevertheless, since it will
+ * be acknowledged. */
 static void watch_topic(struct receiver *receiver, struct bytes topic)
 {
     if (subscriptions_match(receiver->filters, topic))
@@ -120,7 +123,7 @@ int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
 
 /* The persistence --------------------------------------------------------------------------------- */
 
-/* Is the key that of a received QoS 2 message, and of which version? */
+/* True if the key belongs to a received QoS 2 message. *five tells the MQTT version. */
 static bool is_received(const char *key, bool *five)
 {
     *five = strncmp(key, RECEIVED_5, strlen(RECEIVED_5)) == 0;
@@ -139,7 +142,7 @@ static int put(void *handle, char *key, int count, char *buffers[], int lengths[
     bool five;
 
     if (!is_received(key, &five))
-        return 0; /* messages that we send are not stored */
+        return 0; /* sent messages are not stored */
     if (count != 2 ||
         !receiver_parse_publish(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
         error_set(&err, ERR_FORMAT, "the MQTT library gave a QoS 2 message that can't be read");
@@ -168,7 +171,7 @@ static int released(void *handle, char *key)
     return 0;
 }
 
-/* Memory for paho, which frees it: so it must come from paho's allocator. */
+/* Returns memory that paho frees, and that must come from paho's allocator. */
 static void *give(size_t size)
 {
     void *given = MQTTAsync_malloc(size);
@@ -311,7 +314,7 @@ static bool take_two_bytes(struct bytes *rest, uint16_t *value)
     return true;
 }
 
-/* A Variable Byte Integer: seven bits a byte, the lowest first, at most four bytes. */
+/* Takes a Variable Byte Integer: seven bits a byte, the lowest first, at most four bytes. */
 static bool take_variable(struct bytes *rest, uint32_t *value)
 {
     struct bytes one;

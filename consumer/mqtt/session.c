@@ -12,11 +12,11 @@
 #include <string.h>
 
 #define GOOD_AFTER_MS  10000
-#define LOST_SOON_MANY 3 /* in a row: somebody else may use the client id */
-#define HANG_UPS_MAX   2 /* with MQTT 5, in a row: the server may not know it */
+#define LOST_SOON_MANY 3 /* losses in a row that hint at another user of the client id */
+#define HANG_UPS_MAX   2 /* in a row with MQTT 5: the server may not know MQTT 5 */
 #define PROBE_LIMIT_MS 3000
 #define SLOTS          16
-#define OVERTAKEN_MAX  2 /* packets that are answered before a SUBSCRIBE that was sent before them */
+#define OVERTAKEN_MAX  2 /* later packets that may be answered before a SUBSCRIBE */
 
 #define BAD_VERSION_3_1_1 1
 #define BAD_VERSION_5     0x84
@@ -47,10 +47,10 @@ struct session {
 
     bool should_connect;
     enum state state;
-    int64_t deadline_ms;     /* of the state; -1: none */
+    int64_t deadline_ms;     /* deadline of the state; -1: none */
     int64_t connected_ms;    /* when CONNACK came */
     int64_t sign_of_life_ms; /* when to send the next packet that shows life */
-    int overtaken;           /* such packets answered while SUBSCRIBING */
+    int overtaken;           /* later packets answered while SUBSCRIBING */
     int64_t away_until_ms;   /* after LEAVING */
     int lost_soon;           /* connections in a row that were lost soon after they were made */
     bool had_session;
@@ -97,7 +97,7 @@ static void say(struct session *session, const char *why)
     snprintf(session->reason, sizeof(session->reason), "broker %s: %s", broker_name(session), why);
 }
 
-/* The reason, and the log line for it. */
+/* Publishes the reason, and logs it. */
 static void report_error(struct session *session, const char *why, int64_t wait_ms)
 {
     say(session, why);
@@ -161,7 +161,7 @@ void session_free(struct session *session)
 
 /* Waiting and connecting -------------------------------------------------------------------------- */
 
-/* The connection is gone or did not come about. Returns how long the next one waits. */
+/* Enters the wait after a lost or failed connection. Returns the wait's length. */
 static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool taken_over)
 {
     bool was_connected = is_connected(session);
@@ -172,7 +172,7 @@ static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool take
     if (good)
         clock_backoff_reset(&session->backoff);
     session->lost_soon = was_connected && !good ? session->lost_soon + 1 : 0;
-    if (taken_over) /* coming back at once would throw the other client out, and so on for ever */
+    if (taken_over) /* returning at once would end the other client's session, and so on */
         session->backoff.next_ms = session->settings->reconnect_max_ms;
     if (all_tried || (was_connected && !good)) {
         endpoints_begin_round(session->endpoints);
@@ -226,13 +226,13 @@ static void leave_now(struct session *session)
     session->away_until_ms = 0;
     enter(session, LEAVING, -1);
     if (mqtt_client_disconnect(session->client, &err) < 0)
-        enter(session, AWAY, 0); /* it is gone already */
+        enter(session, AWAY, 0); /* the connection has ended already */
 }
 
 /* Unsubscribing ----------------------------------------------------------------------------------- */
 
-/* Filters are unsubscribed one after the other, so that no packet exceeds the broker's limit. Those that fail are tried
- * again over the next connection. */
+/* Unsubscribes filters one by one, so that no packet exceeds the broker's limit. Failed ones are
+ * tried again over the next connection. */
 static void unsubscribe_next(struct session *session)
 {
     struct error err = {0};
@@ -307,7 +307,7 @@ static void become_ready(struct session *session)
     unsubscribe_next(session);
 }
 
-/* all: also filters that are granted. */
+/* Sends the SUBSCRIBEs. all: even for granted filters. */
 static void subscribe(struct session *session, bool all)
 {
     struct error err = {0};
@@ -345,7 +345,8 @@ static void on_subscribed(struct session *session, const struct session_event *e
     enter(session, REFUSED, now_ms + wait_ms);
 }
 
-/* The broker answers packets in order: a SUBSCRIBE that later packets overtake will not be answered. */
+/* Notes an answer to a later packet. The broker answers in order: a SUBSCRIBE that later packets
+ * overtake will not be answered. */
 static void on_alive(struct session *session, int64_t now_ms)
 {
     if (session->state != SUBSCRIBING || ++session->overtaken < OVERTAKEN_MAX)
@@ -400,7 +401,8 @@ static void note_session(struct session *session, const struct session_event *ev
     session->had_session = true;
 }
 
-/* Often enough for the keep alive in force: Server Keep Alive, which the library need not heed, or ours. */
+/* Returns the interval that suits the keep alive in force: Server Keep Alive, which paho need
+ * not heed, or that of the settings. */
 static int64_t sign_of_life_every_ms(const struct session *session)
 {
     int64_t keep_alive_ms = session->settings->keepalive_ms;
@@ -430,7 +432,7 @@ static void fall_back(struct session *session, int64_t now_ms)
     connect_now(session, now_ms);
 }
 
-/* CONNACK refuses the connection. */
+/* Handles a CONNACK that refuses the connection. */
 static void on_refused(struct session *session, const struct session_event *event, int64_t now_ms)
 {
     struct server *server = server_of(session);
@@ -472,7 +474,8 @@ static void on_connect_failed(struct session *session, const struct session_even
     }
 }
 
-/* The hint at TLS is a guess, and not given for a server that has answered before. */
+/* Returns why the connection ended. The hint at TLS is a guess, and left out for a server that
+ * has answered before. */
 static const char *explain_end(const struct server *server)
 {
     if (server->answered)
@@ -483,7 +486,8 @@ static const char *explain_end(const struct server *server)
     return "accepts connections, but ends ours without an answer: does it want TLS (MQTT_TLS)?";
 }
 
-/* Some brokers that don't know MQTT 5 end the connection at its CONNECT; so does a load balancer without a backend. */
+/* Handles the probe's result. Some brokers without MQTT 5 end the connection at CONNECT; so does
+ * a load balancer without a backend. */
 static void on_probed(struct session *session, int64_t now_ms)
 {
     struct server *server = server_of(session);
@@ -517,7 +521,8 @@ static void complain_of_loss(struct session *session, const struct session_event
         snprintf(why, sizeof(why), "the connection was lost%s",
                  session->lost_soon > 1 ? " again soon after it was made" : "");
     report_error(session, why, wait_ms);
-    /* Brokers that take a session over often don't tell the old client (Mosquitto 2.0 does not). */
+    /* Brokers that hand a session to another client often don't tell the old one (Mosquitto 2.0
+     * does not). */
     if (event->code == 0 && session->lost_soon == LOST_SOON_MANY)
         log_warning(LOG_PLAIN,
                     "broker %s: %d connections in a row were lost soon after they were made: is "

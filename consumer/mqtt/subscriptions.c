@@ -27,10 +27,10 @@ struct subscriptions {
     struct filter_list wanted;
     struct filter_list gone;
     const char *former; /* the setting former_topics */
-    char *former_done;  /* its text that was dealt with; NULL: no session of ours is known */
+    char *former_done;  /* former_topics as handled; NULL: no known session */
     bool accepted_5;
     bool connecting;  /* a CONNECT is outstanding */
-    struct buf saved; /* what the file holds */
+    struct buf saved; /* the file's content */
 };
 
 static struct filter *list_find(const struct filter_list *list, const char *text)
@@ -109,7 +109,8 @@ static int read_settings(struct subscriptions *filters, const struct settings_mq
 
 /* The file ---------------------------------------------------------------------------------------- */
 
-/* While a CONNECT is outstanding nothing counts as granted: the next process may not hear of its answer. */
+/* Appends the filters. While a CONNECT is outstanding nothing counts as granted: the next
+ * process may not hear of its answer. */
 static void write_filters(struct buf *out, const struct filter_list *list, bool connecting)
 {
     for (size_t i = 0; i < list->len; i++)
@@ -144,7 +145,7 @@ static bool read_filter(struct subscriptions *filters, const char *line)
         list_add(&filters->gone, read);
     } else if (strcmp(state, "granted") == 0 && read.qos == wanted->qos) {
         wanted->granted = read.granted;
-    } /* else the filter was granted with another QoS than we ask for now */
+    } /* else the filter was granted with another QoS than the settings have */
     return true;
 }
 
@@ -173,7 +174,8 @@ static void forget_all(struct subscriptions *filters)
     list_free(&filters->gone);
 }
 
-/* A file that can't be read counts as missing. If another version of ours wrote it, the session is still ours. */
+/* Reads the file. An unreadable file counts as missing. If another version of mqtt-bridge wrote
+ * the file, the session is still the bridge's. */
 static void read_file(struct subscriptions *filters)
 {
     FILE *file = fopen(filters->path, "re");
@@ -193,7 +195,7 @@ static void read_file(struct subscriptions *filters)
         forget_all(filters);
         filters->accepted_5 = false;
         set_former_done(filters, ours ? "" : NULL);
-    } else if (filters->other_brokers) { /* there another program may have made the session */
+    } else if (filters->other_brokers) { /* another program may have made the session there */
         subscriptions_not_connected(filters, true);
         filters->accepted_5 = false;
         set_former_done(filters, NULL);
@@ -309,7 +311,7 @@ void subscriptions_not_connected(struct subscriptions *filters, bool unanswered)
 static void add_former(struct subscriptions *filters)
 {
     struct bytes rest = bytes_of(filters->former), text;
-    struct error err; /* `check` has told of what can't be read */
+    struct error err; /* `check` has reported faults */
     int qos;
 
     while (topic_filter_next(&rest, &text, &qos, 0, &err) > 0) {

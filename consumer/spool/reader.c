@@ -1,4 +1,5 @@
-/* Main's half: reading in order, stepping over damage, and moving to where Redis' mark stands. See spool.h. */
+/* Main's half of the spool: reads in order, steps over damage, and moves to Redis's mark. See
+ * spool.h. */
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
 
@@ -9,20 +10,20 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Bytes that are read at a time. A longer record gets a chunk of its own. */
+/* Number of bytes read at once. A longer record gets a chunk of its own. */
 #define CHUNK_SIZE ((size_t)256 * 1024)
 
-/* A branch (branch_off) begins at least so far above the highest known sequence, and at random up to BRANCH_MOST
- * higher. So two copies of a spool never use one sequence twice. */
+/* A branch (branch_off) begins at least BRANCH_LEAST above the highest known sequence, and at
+ * random up to BRANCH_MOST higher. So two copies of a spool never use one sequence twice. */
 #define BRANCH_LEAST (UINT64_C(1) << 40)
 #define BRANCH_MOST  (UINT64_C(1) << 47)
-/* At most so far the next sequence is raised above a mark of an unknown run. Below 2^32, so that a record can still say
- * which earlier message it repeats. */
+/* The next sequence is raised at most so far above a mark of an unknown run. The limit is below
+ * 2^32, so that a record can still name the earlier message that it repeats. */
 #define FOREIGN_STEP_MOST (UINT64_C(1) << 31)
 
 enum step { STEP_END, STEP_RECORD, STEP_HOLE };
 struct hole {
-    uint64_t number; /* of the segment */
+    uint64_t number; /* number of the segment */
     uint64_t from;   /* offsets in the file */
     uint64_t to;
     uint64_t missing;
@@ -53,7 +54,8 @@ bool segment_is_finished(const struct segment *segment)
     return segment->next != NULL;
 }
 
-/* One above the sequence of the segment's last record; a segment that is still being written has no bound. */
+/* Returns one above the segment's last sequence. A segment that is still being written has no
+ * bound. */
 static uint64_t segment_end_sequence(const struct segment *segment)
 {
     return segment->header.first_sequence + segment->next->header.records_before -
@@ -110,7 +112,7 @@ static int open_for_reading(struct spool *spool, uint64_t number)
     return reader->fd;
 }
 
-/* The bytes from offset on: at least `want` of them, unless the disk does not have them. */
+/* Returns the bytes from offset on: at least `want`, unless the disk has fewer. */
 static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset, size_t want,
                           uint64_t limit)
 {
@@ -122,7 +124,7 @@ static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset,
         size_t most = want > CHUNK_SIZE ? want : CHUNK_SIZE;
         most = most < limit - offset ? most : (size_t)(limit - offset);
         if (bytes->capacity > 2 * CHUNK_SIZE && most <= CHUNK_SIZE)
-            buf_free(bytes); /* it was large, for a long record */
+            buf_free(bytes); /* the chunk was large, for a long record */
         buf_clear(bytes);
         chunk->number = number;
         chunk->offset = offset;
@@ -158,8 +160,9 @@ static enum record_verdict read_at(struct spool *spool, const struct cursor *cur
     return record_read(record, size, bytes, segment->seed);
 }
 
-/* How far the segment can be read now, and the bound of its sequences. A segment that is being written has no bound:
- * how many records damage at the tail has cost shows when the next record comes. */
+/* Returns how far the segment can be read now, and the bound of its sequences. A segment that is
+ * being written has no bound: how many records damage at the tail has cost shows when the next
+ * record comes. */
 static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
                               uint64_t *end_sequence)
 {
@@ -274,7 +277,7 @@ static void mark_damaged(struct spool *spool, struct segment *segment)
                    "Spool: a damaged segment can't be marked so, and may be removed: %s", err.text);
 }
 
-/* Damage is counted once, however often it is read. */
+/* Reports damage, and counts it once, however often it is read. */
 static int report_hole(struct spool *spool, const struct hole *hole, struct segment *segment,
                        struct error *err)
 {
@@ -307,7 +310,8 @@ static struct spool_message message_of(const struct record *record, uint64_t run
     };
 }
 
-/* Commits records behind the last message given that are no messages: no position will commit them. */
+/* Commits the records behind the last given message that are no messages: no position will
+ * commit them. */
 static void commit_the_rest(struct spool_reader *reader)
 {
     if (cursor_records(&reader->committed) >= reader->given)
@@ -373,7 +377,7 @@ void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
     snprintf(text, 40, "%016" PRIx64 ":%" PRIu64, run, sequence);
 }
 
-/* One above the segment's last sequence, as far as it is written. */
+/* Returns one above the last sequence that is written in the segment. */
 static uint64_t end_sequence(const struct spool *spool, const struct segment *segment)
 {
     uint64_t records;
@@ -394,7 +398,8 @@ static struct segment *find_segment(const struct spool *spool, const struct mark
     return s;
 }
 
-/* How many records the mark covers, since the spool exists; false if no segment that is kept has the mark's record. */
+/* Computes how many records, since the spool exists, the mark covers. Returns false if no kept
+ * segment has the mark's record. */
 static bool records_at(const struct spool *spool, const struct mark *mark, uint64_t *records)
 {
     const struct segment *segment = find_segment(spool, mark);
@@ -405,8 +410,8 @@ static bool records_at(const struct spool *spool, const struct mark *mark, uint6
     return true;
 }
 
-/* The position behind so many records, or the oldest that is kept. If the mark's own record is damaged, it is the
- * position before the damage, never one behind a later record. */
+/* Returns the position behind so many records, or the oldest kept one. If the mark's own record
+ * is damaged, the position is before the damage, never behind a later record. */
 static struct cursor cursor_behind(struct spool *spool, uint64_t records)
 {
     struct segment *segment = spool->reader.first;
@@ -451,7 +456,7 @@ static struct mark_result move(struct spool *spool, enum mark_kind kind, const s
                                 committed > now ? committed - now : 0};
 }
 
-/* Redis has so many records. */
+/* Moves the spool behind the records that Redis has. */
 static struct mark_result move_behind(struct spool *spool, uint64_t records, uint64_t missing)
 {
     struct cursor to = spool->reader.committed;
@@ -475,7 +480,7 @@ static struct mark_result no_mark(struct spool *spool)
     uint64_t origin = spool->reader.origin;
     uint64_t kept_from = first->records_before;
 
-    /* The spool has branched off since: nothing is missing under its new mark. */
+    /* The spool has branched off since then: nothing is missing under its new mark. */
     if (first->first_sequence < atomic_load(&spool->shared.branch) && origin < kept_from)
         origin = kept_from;
 
@@ -492,15 +497,15 @@ void reader_write_mark_id(struct spool *spool)
                  "-%" PRIx64, branch);
 }
 
-/* Raises the next sequence, also for the next start, which may come before the next append. */
+/* Raises the next sequence, and tells the next start, which may come before the next append. */
 static void skip_to(struct spool *spool, uint64_t sequence)
 {
     writer_skip_to(spool, sequence);
     retention_remember(spool, tail_number(atomic_load(&spool->shared.tail)));
 }
 
-/* A process with a copy of this spool has set the mark since we have. Under one mark, each of the two would send
- * everything again whenever the other has set it. */
+/* Branches off: a process with a copy of this spool has set the mark meanwhile. With a shared
+ * mark, each process would send everything again whenever the other sets the mark. */
 static void branch_off(struct spool *spool, uint64_t sequence)
 {
     struct spool_reader *reader = &spool->reader;
@@ -527,7 +532,7 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     bool same = reader->mark_is_foreign && reader->foreign.run == mark->run &&
                 reader->foreign.sequence == mark->sequence;
 
-    if (same) /* the mark was not changed since we read it last */
+    if (same) /* the mark is unchanged since the last reading */
         return move(spool, MARK_UNKNOWN_RUN, &start, 0);
     if (reader->mark_is_foreign) {
         branch_off(spool, mark->sequence);
@@ -535,7 +540,8 @@ static struct mark_result unknown(struct spool *spool, const struct mark *mark)
     }
     reader->mark_is_foreign = true;
     reader->foreign = *mark;
-    /* At random, so that two copies don't give one identity to two messages until each has its own mark. */
+    /* The distance is random, so that two copies don't give one identity to two messages until
+     * each has its own mark. */
     uint64_t last = atomic_load(&spool->shared.last_sequence);
     skip_to(spool, (mark->sequence > last ? mark->sequence : last) + 1 +
                        sys_random_u64() % FOREIGN_STEP_MOST);
@@ -551,7 +557,8 @@ static struct mark_result locate(struct spool *spool, const struct mark *mark)
         return move_behind(spool, records, 0);
     if (mark->sequence > first->previous_sequence)
         return unknown(spool, mark);
-    /* The difference of the sequences can be too high, since some numbers are skipped. The count of records can't. */
+    /* The difference of the sequences can be too high, since some numbers are skipped. The count
+     * of records can't be. */
     uint64_t missing = first->previous_sequence - mark->sequence;
     return move_behind(spool, 0, missing < first->records_before ? missing : first->records_before);
 }
@@ -563,7 +570,7 @@ struct mark_result spool_apply_mark(struct spool *spool, struct bytes text)
 
     reader->mark_read = true;
     struct cursor committed = reader->committed;
-    reader_move(spool, &committed); /* makes earlier positions void */
+    reader_move(spool, &committed); /* invalidates earlier positions */
     reader_skip_finished_segments(spool, &reader->committed);
     if (reader->committed.segment == NULL)
         return (struct mark_result){MARK_IN_STEP, 1, 0, 0};

@@ -11,10 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Offsets in the file. It has one slot of two numbers for each packet id from 0 on. */
+/* Offsets in the file, which has one slot of two numbers for each packet id from 0 on. */
 enum {
     RECENT_MAGIC = 0,
-    RECENT_CRC = 8, /* of all behind it */
+    RECENT_CRC = 8, /* covers all bytes behind the field */
     RECENT_SPOOL_ID = 16,
     RECENT_BOOT_ID = 32,
     RECENT_THROUGH = 48,
@@ -155,7 +155,7 @@ void recent_apply(struct recent *recent, const struct record *record)
     case RECORD_NEW_SESSION:
         recent_forget(recent);
         break;
-    default: /* of a later version */
+    default: /* types of a later version */
         break;
     }
 }

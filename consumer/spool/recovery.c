@@ -1,12 +1,14 @@
-/* What a spool's directory holds when it is opened, after whatever ended the last process.
+/* Recovery: reads a spool's directory when the spool is opened, whatever ended the last process.
  *
- * Survived without loss: SIGKILL at any moment (a torn record at the tail, a half-made segment). Survived
- * with a report of what is gone: bad blocks and bytes anywhere, a header destroyed, a segment missing.
- * A bad record is a torn tail only if no good record follows it, in its segment or in a later one: it was
- * never acknowledged, and is cut off. Otherwise it is damage, which the reader steps over and counts when
- * it gets there (spool_next). Refused: segments of two spools in one directory, and formats to come.
+ * Survived without loss: SIGKILL at any moment (a torn record at the tail, a half-made segment).
+ * Survived with a report of the loss: bad blocks and bytes, a destroyed header, a missing segment.
+ * Refused: segments of two spools in one directory, and formats of later versions.
  *
- * Only the tail is read whole; of the others, the headers. */
+ * A bad record is a torn tail only if no good record follows, in its segment or a later one. A torn
+ * tail was never acknowledged, and is cut off. Any other bad record is damage, which the reader
+ * steps over and counts (spool_next).
+ *
+ * Only the tail is read whole; of the other segments only the headers are read. */
 #include "consumer/spool/spool_internal.h"
 
 #include "common/base/alloc.h"
@@ -20,18 +22,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DAMAGED_KEPT 4 /* files, the newest */
+#define DAMAGED_KEPT 4 /* number of kept damaged files, the newest */
 
 struct recovery {
     struct spool *spool;
-    struct segment **segments; /* by number; those without a header have run 0 and no texts */
+    struct segment **segments; /* ordered by number; without a header: run 0 and no texts */
     size_t len;
     uint64_t damaged[DAMAGED_KEPT]; /* the newest files that were put aside */
     size_t damaged_len;
     struct buf scratch;
 };
 
-/* Calls `progress` for each segment: a large spool takes long to read, and the supervisor must see that it goes on. */
+/* Reads a segment, and calls `progress`: a large spool takes long to read, and the supervisor
+ * must see the progress. */
 static int read_segment(struct recovery *recovery, const struct segment *segment, struct error *err)
 {
     const struct spool *spool = recovery->spool;
@@ -41,7 +44,7 @@ static int read_segment(struct recovery *recovery, const struct segment *segment
     return segment_load(&recovery->scratch, spool->dir, segment->header.number, segment->size, err);
 }
 
-/* recent: where the records are applied; or NULL. */
+/* Scans the records, and applies them to `recent` unless that is NULL. */
 static void scan_records(struct record_scan *scan, const struct segment_header *header,
                          struct bytes data, struct recent *recent)
 {
@@ -54,7 +57,7 @@ static void scan_records(struct record_scan *scan, const struct segment_header *
             recent_apply(recent, &item.record);
 }
 
-/* Numbers are never used twice, not even those of files that were put aside. */
+/* Notes a used number. No number is used twice, not even that of a file that was put aside. */
 static void note_number(struct recovery *recovery, uint64_t number)
 {
     if (recovery->spool->writer.next_number <= number)
@@ -74,7 +77,8 @@ static void note_damaged(struct recovery *recovery, uint64_t number)
     note_number(recovery, number);
 }
 
-/* The process ended while the last segment's blocks became the next one: its header has the next number. */
+/* Opens a segment whose header has the next number: the process ended while the last segment's
+ * blocks became the next segment. */
 static int open_under_next_number(struct recovery *recovery, struct segment **segment,
                                   uint64_t number, struct error *err)
 {
@@ -144,7 +148,7 @@ static bool has_header(const struct segment *segment)
     return segment->header.destination[0] != '\0';
 }
 
-/* Sets the spool's id, and reads the file `recent` if it is of this spool. */
+/* Sets the spool's id, and reads the file `recent` if it belongs to this spool. */
 static void set_id(struct recovery *recovery, const struct segment *known)
 {
     struct spool *spool = recovery->spool;
@@ -168,7 +172,7 @@ static void set_id(struct recovery *recovery, const struct segment *known)
     spool->shared.branch = start.branch;
 }
 
-/* All headers must name one spool; without any, this becomes a new one. */
+/* Checks that all headers name one spool. Without any header the spool is a new one. */
 static int agree_on_id(struct recovery *recovery, struct error *err)
 {
     const struct segment *known = NULL;
@@ -192,7 +196,7 @@ static int agree_on_id(struct recovery *recovery, struct error *err)
     return 0;
 }
 
-/* The nearest segment with a header: below (step -1) or above (step 1) this index. */
+/* Returns the nearest segment with a header: below this index (step -1) or above (step 1). */
 static struct segment *neighbour(const struct recovery *recovery, size_t index, int step)
 {
     for (size_t i = index + (size_t)step; i < recovery->len; i += (size_t)step) {
@@ -213,8 +217,8 @@ static struct bytes load(struct recovery *recovery, const struct segment *segmen
     return buf_bytes(&recovery->scratch);
 }
 
-/* How many records were stored before this segment. A guess that is too high is reported as missing records; one that
- * is too low would make the reader skip records. */
+/* Estimates how many records were stored before this segment. An estimate that is too high is
+ * reported as missing records. One that is too low would make the reader skip records. */
 static uint64_t rebuild_records_before(struct recovery *recovery, const struct record_scan *scan,
                                        const struct segment *below, const struct segment *above)
 {
@@ -227,7 +231,8 @@ static uint64_t rebuild_records_before(struct recovery *recovery, const struct r
     return below->header.records_before + below_scan.messages + below_scan.missing;
 }
 
-/* Reads a segment without a header as if it were of `like`'s run: true if its records then have valid checksums. */
+/* Reads a segment without a header as one of `like`'s run. Returns true if the records'
+ * checksums are then valid. */
 static bool rebuild_as(struct recovery *recovery, struct segment *segment,
                        const struct segment *like, const struct segment *below,
                        const struct segment *above)
@@ -250,7 +255,7 @@ static bool rebuild_as(struct recovery *recovery, struct segment *segment,
     *header = like->header;
     header->number = number;
     header->first_sequence = record.sequence;
-    header->previous_sequence = record.sequence - 1; /* right unless sequences were skipped */
+    header->previous_sequence = record.sequence - 1; /* right if no sequences were skipped */
     segment->seed = seed;
     scan_records(&scan, header, data, NULL);
     header->records_before = rebuild_records_before(recovery, &scan, below, above);
@@ -273,7 +278,7 @@ static bool is_blank(struct bytes data)
 
 static void put_aside(struct recovery *recovery, struct segment *segment)
 {
-    /* Space that was reserved and never written, as a power cut leaves it, is no damage. */
+    /* Reserved space that was never written, as after a power cut, is no damage. */
     bool blank = is_blank(load(recovery, segment));
     const struct log_field *fields =
         LOG_WITH(log_text("spool", recovery->spool->path),
@@ -291,7 +296,8 @@ static void put_aside(struct recovery *recovery, struct segment *segment)
               "it held is lost");
 }
 
-/* A failure is harmless: the header is right in memory, and is rebuilt again at the next start. */
+/* Writes the header to the file. A failure is harmless: the header is right in memory, and
+ * rebuilt at the next start. */
 static void write_rebuilt_header(struct recovery *recovery, const struct segment *segment)
 {
     struct error err;
@@ -303,7 +309,8 @@ static void write_rebuilt_header(struct recovery *recovery, const struct segment
         log_warning(LOG_WITH(log_text("spool", recovery->spool->path)), "%s", err.text);
 }
 
-/* Rebuilds from the highest number down: the header above says how many records were stored before that segment. */
+/* Rebuilds the headers from the highest number down: the header above tells how many records
+ * were stored before that segment. */
 static void rebuild_headers(struct recovery *recovery)
 {
     for (size_t i = recovery->len; i > 0; i--) {
@@ -353,7 +360,8 @@ static int link_segments(struct recovery *recovery, struct error *err)
     return 0;
 }
 
-/* A failure is harmless: the next segment's header tells how many records this one has. */
+/* Cuts the tail off. A failure is harmless: the next segment's header tells how many records
+ * this one has. */
 static void cut_tail(struct spool *spool, struct segment *tail, uint64_t end)
 {
     if (end >= tail->size)
@@ -368,8 +376,8 @@ static void cut_tail(struct spool *spool, struct segment *tail, uint64_t end)
     close(fd);
 }
 
-/* Scans the last segment and those that the file `recent` does not cover, and applies their records to it. *scan and
- * the result (as segment_load's) are those of the last segment. */
+/* Scans the last segment and those that `recent` does not cover, and applies their records to
+ * `recent`. *scan and the result, as of segment_load, concern the last segment. */
 static int scan_segments(struct recovery *recovery, struct record_scan *scan, struct error *err)
 {
     struct spool *spool = recovery->spool;
@@ -396,7 +404,8 @@ static int scan_segments(struct recovery *recovery, struct record_scan *scan, st
     return result;
 }
 
-/* Finds the end of the last record. An unfinished record behind it is cut off, and so is reserved space. */
+/* Finds the end of the last record. An unfinished record behind that end is cut off, as is
+ * reserved space. */
 static int recover_tail(struct recovery *recovery, struct error *err)
 {
     struct spool *spool = recovery->spool;
@@ -424,7 +433,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
                    "Cut off a record that was not finished, and so not acknowledged");
 
     if (unreadable) {
-        /* For a segment that `recent` covers, that file has the next sequence. */
+        /* If `recent` covers the segment, that file has the next sequence. */
         if (spool->reader.remembered <= tail->header.number)
             spool->tail_lost = true;
         log_error(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
@@ -443,7 +452,8 @@ static void recover_spare(struct spool *spool)
     int fd = sys_openat(spool->dir, SEGMENT_SPARE, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return;
-    /* If making the spare was cut short it has fewer blocks than its size says, and a write could lack space. */
+    /* A spare whose making was cut short has fewer blocks than its size says, and a write could
+     * lack space. */
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
         (uint64_t)status.st_size == spool->segment_size &&
         (uint64_t)status.st_blocks * 512 >= spool->segment_size) {

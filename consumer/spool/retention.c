@@ -15,9 +15,9 @@
 /* The file with the mark as this process last knew it, as text, padded to a fixed length. */
 #define HINT_NAME  "committed"
 #define HINT_SIZE  40
-#define HINT_BYTES ((int64_t)1024 * 1024) /* the hint is written when so much more is committed */
+#define HINT_BYTES ((int64_t)1024 * 1024) /* committed bytes between two writes of the hint */
 
-/* Several hundred messages still come after our DISCONNECT. */
+/* Several hundred messages may still come after DISCONNECT. */
 #define RESERVE_MIN ((uint64_t)8 * 1024 * 1024)
 #define RETRY_MS    1000
 /* Small segments of many starts are kept up to this number, besides what `retain` says. */
@@ -25,7 +25,8 @@
 
 /* Water --------------------------------------------------------------------------------------------- */
 
-/* The bytes that the files may take. On a disk without room for another file that is what they take now. */
+/* Returns the bytes that the files may take. On a disk without room for another file that is
+ * their present size. */
 static uint64_t limit_of(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
@@ -43,7 +44,7 @@ uint64_t retention_most(uint64_t size)
     return (size - reserve_of(size)) / 2;
 }
 
-/* The whole segment is in Redis, and neither position is in it. */
+/* True if the whole segment is in Redis, and neither position is in it. */
 static bool is_committed(const struct spool *spool, const struct segment *segment)
 {
     const struct cursor *committed = &spool->reader.committed;
@@ -58,7 +59,7 @@ static bool nothing_unsent(const struct spool *spool)
     return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
 }
 
-/* Bytes that the spare and the segment that is being written can still take. */
+/* Returns the bytes that the spare and the current segment can still take. */
 static uint64_t space_in_hand(const struct spool *spool)
 {
     uint64_t tail = atomic_load(&spool->shared.tail);
@@ -177,8 +178,8 @@ static void say_spare_failed(struct spool *spool, const struct error *err)
               err->text);
 }
 
-/* A start with a smaller `size`: the one segment that is left is freed once the next one has begun, so the spare
- * may exceed `size` until then. */
+/* True after a start with a smaller `size` if the one segment left will be freed once the next
+ * one has begun. Until then the spare may exceed `size`. */
 static bool last_may_go(const struct spool *spool)
 {
     const struct spool_reader *reader = &spool->reader;
@@ -199,7 +200,8 @@ void retention_spare(struct spool *spool)
         return;
     uint64_t disk = atomic_fetch_add(&spool->shared.disk, spool->segment_size);
     if (disk + spool->segment_size > spool->size && !last_may_go(spool)) {
-        /* `size` is used up: we are above high water, and main disconnects from the broker. */
+        /* `size` is used up: the spool is above high water, and main disconnects from the
+         * broker. */
         atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
         return;
     }
@@ -211,9 +213,9 @@ void retention_spare(struct spool *spool)
     have_spare(spool, fd);
 }
 
-/* On a disk without room for another file, the last segment becomes the next one, once all of it is in Redis. Not
- * before it is half full, unless nobody writes to it. If there is no room for `recent` either, the next start knows
- * by the segment's number that it is old. */
+/* Makes the last segment the next one, on a disk without room for another file, once all of it
+ * is in Redis. The segment must be half full, unless nobody writes to it. Without room for
+ * `recent` the next start sees by the segment's number that `recent` is old. */
 static void reuse_last(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
@@ -229,10 +231,11 @@ static void reuse_last(struct spool *spool)
         return;
     if (clock_monotonic_ms() < reader->reuse_retry_ms)
         return;
-    int result = -ERR_FENCED; /* stays if something was appended meanwhile */
+    int result = -ERR_FENCED; /* the result if something was appended meanwhile */
     pthread_mutex_lock(&spool->appending);
     if (atomic_load(&spool->shared.tail) == tail) {
-        /* Nothing is appended to the segment any more, whether this succeeds or not: `recent` may cover it. */
+        /* Nothing more is appended to the segment, whatever the result is: `recent` may cover
+         * it. */
         retention_remember(spool, last->header.number + 1);
         result = writer_reuse_segment(spool, last->header.number, &err);
     }
@@ -254,8 +257,8 @@ static void reuse_last(struct spool *spool)
 
 /* Freeing -------------------------------------------------------------------------------------------- */
 
-/* The freed segment becomes the spare, for its blocks. Its old records are never read as new ones, since their
- * checksums begin with the number that it had. */
+/* Makes the freed segment the spare, for its blocks. Its old records are never read as new ones,
+ * since checksums begin with the segment's number. */
 static bool recycle(struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
@@ -283,8 +286,8 @@ static void remove_segment(const struct spool *spool, const struct segment *segm
                     "The spool can't remove a segment: %s", strerror(errno));
 }
 
-/* Nothing is synced: a segment that comes back after a power cut was sent, and a recycled one has its name synced
- * when it becomes a segment. */
+/* Frees a segment without a sync. A segment that returns after a power cut was sent. A recycled
+ * one has its name synced when it becomes a segment. */
 static void free_segment(struct spool *spool, struct segment *segment)
 {
     if (!recycle(spool, segment)) {
@@ -294,8 +297,8 @@ static void free_segment(struct spool *spool, struct segment *segment)
     free(segment);
 }
 
-/* Nothing is retained where new messages need the space: above high water, and where the disk has no room for the
- * next segment. */
+/* True if sent messages must not be retained because new ones need the space: above high water,
+ * or without room for the next segment. */
 static bool must_give_way(const struct spool *spool)
 {
     bool no_next = spool->reader.spare_failed && atomic_load(&spool->shared.spare) == SPARE_NONE;
@@ -318,7 +321,7 @@ void retention_release(struct spool *spool)
     size_t retained = 0;
 
     reader_skip_finished_segments(spool, &reader->committed);
-    /* With nothing to read in the segment, the read position must not keep it. */
+    /* If the segment has nothing to read, the read position must not keep it. */
     if (cursor_records(&reader->read) == cursor_records(&reader->committed))
         reader_skip_finished_segments(spool, &reader->read);
     for (const struct segment *s = reader->first; s != NULL && is_committed(spool, s); s = s->next)
@@ -332,13 +335,14 @@ void retention_release(struct spool *spool)
         reader->first = oldest->next;
         retained--;
         free_segment(spool, oldest);
-        /* The disk may have room now, and then no more is freed. */
+        /* The disk may have room now, so that no more must be freed. */
         if (reader->spare_failed) {
             reader->spare_retry_ms = 0;
             retention_spare(spool);
         }
     }
-    /* At once if Redis has less than the hint says: records that it lost would not be sent to the next server. */
+    /* The hint is written at once if Redis has less than it says: lost records would not be sent
+     * to the next server. */
     int64_t ahead = cursor_bytes(&reader->committed) - reader->hinted_bytes;
     if (ahead < 0 || ahead >= HINT_BYTES)
         retention_hint(spool);
@@ -350,8 +354,9 @@ bool spool_above_high_water(struct spool *spool)
     retention_spare(spool);
     remember_segment(spool);
     retention_set_current(spool);
-    /* When everything is sent no commit will free space, so it is freed here. Not while something is unsent, and not
-     * before Redis has given its mark: a replay may need what is retained. */
+    /* When everything is sent, no commit will free space, so that it is freed here. While
+     * something is unsent, or before Redis's mark is read, a replay may need the retained
+     * messages. */
     if (spool->reader.mark_read && nothing_unsent(spool)) {
         if (must_give_way(spool))
             retention_release(spool);
@@ -369,13 +374,14 @@ void spool_remove_segments(struct spool *spool)
         remove_segment(spool, s);
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
         sys_unlinkat(spool->dir, NAMES[i]);
-    spool->opened = false; /* spool_close writes no files */
+    spool->opened = false; /* makes spool_close write no files */
 }
 
 /* For the next start --------------------------------------------------------------------------------- */
 
-/* The last committed record, as a mark. If no kept record is committed, it is the record before the oldest one: no
- * segment has that, so the next start begins at the oldest. False: no record is kept. */
+/* Computes the mark of the last committed record, or else of the record before the oldest kept
+ * one. No segment has that record, so that the next start begins at the oldest. Returns false if
+ * no record is kept. */
 static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 {
     uint64_t records = cursor_records(&reader->committed);
@@ -402,7 +408,8 @@ void retention_hint(struct spool *spool)
         return;
     spool_mark_text(mark.run, mark.sequence, text);
     snprintf(data, sizeof(data), "%-39s\n", text);
-    /* Without the hint the next start counts more as unsent, until it has read the mark. */
+    /* Without the hint the next start counts more messages as unsent, until it has read the
+     * mark. */
     if (pwrite(reader->hint_fd, data, HINT_SIZE, 0) == HINT_SIZE)
         reader->hinted_bytes = cursor_bytes(&reader->committed);
 }
@@ -422,7 +429,7 @@ static void sync_segment(struct spool *spool, uint64_t number)
     int fd = segment_file(spool->dir, number, O_RDONLY);
 
     if (fd < 0 && errno == ENOENT)
-        return; /* committed and gone since */
+        return; /* committed and freed since */
     if (fd < 0 || sys_fdatasync(fd) < 0)
         spool_die(spool, "fdatasync");
     close(fd);

@@ -67,7 +67,7 @@ static int read_header(struct segment *segment, int fd, uint64_t number, struct 
     ssize_t got = sys_pread(fd, data, sizeof(data), 0);
 
     if (got < 0)
-        got = 0; /* a bad sector under the header is damage like any other */
+        got = 0; /* a bad sector in the header is damage like any other */
     struct bytes bytes = {data, (size_t)got};
     int result = segment_header_decode(&segment->header, bytes, err);
     if (result == 0 && segment->header.number != number) {

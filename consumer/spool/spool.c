@@ -24,14 +24,15 @@
 #define MEGA (1024 * KILO)
 
 #define SIZE_MIN         (1 * MEGA)
-#define SEGMENT_SIZE_MIN (128 * KILO) /* takes the longest topic */
+#define SEGMENT_SIZE_MIN (128 * KILO) /* room for the longest topic */
 #define SEGMENT_SIZE_MAX (16 * MEGA)  /* unless the largest message needs more */
 
-/* After a reboot, or if the end of the spool can't be read, Redis may know sequences that this disk has lost. They must
- * not be given again, or new messages would count as repeats. So many are skipped: more than any kernel keeps
- * unwritten. */
+/* After a reboot, or with an unreadable end, Redis may know sequences that this disk has lost.
+ * Given again, they would make new messages count as repeats. So this number of sequences is
+ * skipped: more than any kernel keeps unwritten. */
 #define REBOOT_SKIP UINT64_C(1000000000)
-/* So far sequences begin above the previous spool's, if it was closed without saving its last sequences. */
+/* The most by which sequences begin above the previous spool's, if that was closed without
+ * saving its last ones. */
 #define PREVIOUS_STEP_MOST (UINT64_C(1) << 31)
 
 #define HASH_LEN 17 /* "~" and 16 digits */
@@ -70,7 +71,7 @@ char *spool_path(const struct settings *settings, const char *client_id, const c
     return buf_take_text(&path);
 }
 
-/* The folder above dir; *name is the last part of dir. */
+/* Returns the folder above dir. *name is the last part of dir. */
 static char *folder_above(const char *dir, const char **name)
 {
     const char *slash = strrchr(dir, '/');
@@ -106,7 +107,8 @@ int spool_path_set_current(const char *dir)
     return result;
 }
 
-/* Other files, as a backup or lost+found, may lie beside the spools. */
+/* True for a file of a spool. Other files, such as a backup or lost+found, may be beside the
+ * spools. */
 static bool is_file_of_spool(int dir, const char *name)
 {
     struct segment *segment = NULL;
@@ -178,7 +180,7 @@ static int open_directory(struct spool *spool, struct error *err)
                      spool->path);
 }
 
-/* Zeros if the kernel does not give a boot id. */
+/* Reads the boot id; zeros if the kernel gives none. */
 static void read_boot_id(unsigned char id[16])
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -195,16 +197,17 @@ static bool is_this_boot(const struct spool *spool, const unsigned char id[16])
     return memcmp(spool->boot_id, id, 16) == 0 && memcmp(id, unknown, 16) != 0;
 }
 
-/* The last sequences that this spool has given may be missing on the disk. */
+/* True if the last sequences of this spool may be missing on the disk. */
 static bool may_lack_sequences(const struct spool *spool)
 {
     const struct segment *last = spool->reader.last;
 
     if (last == NULL && !spool->recent_is_whole)
-        return false; /* its id is new */
+        return false; /* the spool's id is new */
     if (spool->tail_lost)
         return true;
-    /* Also if no record is left: a header may reach the disk without the records behind it. */
+    /* The check also applies without records: a header may reach the disk before the records
+     * behind it. */
     return !is_this_boot(spool, spool->recent_boot_id) &&
            (last == NULL || !is_this_boot(spool, last->header.boot_id));
 }
@@ -217,14 +220,14 @@ static void set_id(struct spool *spool, const unsigned char id[16])
     reader_write_mark_id(spool);
 }
 
-/* Saves `recent` for the next start, in this boot or another. Without a segment that start takes the file's spool
- * id. */
+/* Saves `recent` for the next start, in this boot or another. Without a segment that start takes
+ * the spool id of the file. */
 static void remember_start(struct spool *spool)
 {
     retention_remember(spool, spool->reader.first != NULL ? spool->writer.next_number : 0);
 }
 
-/* Begins a run after recovery. True if sequences were skipped. */
+/* Begins a run after recovery. Returns true if sequences were skipped. */
 static bool begin_run(struct spool *spool)
 {
     struct spool_writer *writer = &spool->writer;
@@ -238,18 +241,19 @@ static bool begin_run(struct spool *spool)
         writer->next_sequence += REBOOT_SKIP;
     if (last == NULL)
         return skips;
-    /* `recent` may have reached the disk and a record that it covers not: such a message must be stored when it is sent
-     * again. */
+    /* `recent` may have reached the disk without a record that it covers. The message of such a
+     * record must be stored when it is sent again. */
     if (skips)
         recent_release_above(spool->recent, writer->last_stored);
-    /* Segments that earlier processes did not sync are synced with ours. */
+    /* Segments that earlier processes did not sync are synced with this run's. */
     spool->reader.synced_number = spool->reader.first->header.number;
     /* An orphan spool keeps its destination. */
     snprintf(spool->destination, sizeof(spool->destination), "%s", last->header.destination);
     return skips;
 }
 
-/* An oversized file whose record was not written keeps its sequence; its message comes again, with another sequence. */
+/* Skips the sequence of an oversized file whose record was not written: the message comes again,
+ * with another sequence. */
 static void skip_oversized(void *context, const char *name, const struct oversized_message *message)
 {
     struct spool *spool = context;
@@ -259,8 +263,9 @@ static void skip_oversized(void *context, const char *name, const struct oversiz
         spool->writer.next_sequence = message->sequence + 1;
 }
 
-/* Sequences go on above those of `previous`, whose `recent` is newer than ours. Identities are comparable only under
- * one spool id: a spool without a segment takes that id too, and gets a mark of its own. */
+/* Continues above the sequences of `previous`, whose `recent` is newer. Identities are
+ * comparable only under one spool id. So a spool without a segment takes that id too, and gets a
+ * mark of its own. */
 static void go_on_from(struct spool *spool, const struct spool *previous)
 {
     struct spool_shared *shared = &spool->shared;
@@ -269,7 +274,7 @@ static void go_on_from(struct spool *spool, const struct spool *previous)
     bool same = memcmp(spool->id, previous->id, sizeof(spool->id)) == 0;
 
     if (same && spool->writer.next_sequence > previous->writer.next_sequence)
-        return; /* done at an earlier start */
+        return; /* taken over at an earlier start */
     if (!same && spool->reader.first == NULL) {
         atomic_store(&shared->branch, floor);
         set_id(spool, previous->id);
@@ -317,7 +322,8 @@ static int take_over_from(struct spool *spool, const char *dir, const struct spo
     return 0;
 }
 
-/* The broker's session goes on when the destination changes, so the messages that may come again are taken over. */
+/* Takes over the messages that may come again: the broker's session continues when the
+ * destination changes. */
 static int take_previous_over(struct spool *spool, const struct spool_options *options,
                               struct error *err)
 {
@@ -374,7 +380,7 @@ static int open_steps(struct spool *spool, const struct spool_options *options, 
     result = oversized_file_list(spool->dir, skip_oversized, spool, err);
     if (result < 0)
         return error_wrap(err, "spool %s", spool->path);
-    /* Saved, so that the next start neither skips again nor goes on below. */
+    /* Saved, so that the next start neither skips again nor begins lower. */
     if (skipped || spool->tail_lost)
         remember_start(spool);
     result = spool->receives ? take_previous_over(spool, options, err) : 0;
@@ -427,7 +433,7 @@ void spool_close(struct spool *spool)
         return;
     if (spool->opened) {
         retention_hint(spool);
-        if (atomic_load(&spool->shared.tail) != 0) /* it has a segment */
+        if (atomic_load(&spool->shared.tail) != 0) /* the spool has a segment */
             retention_remember(spool, spool->writer.next_number);
         spool_sync(spool);
     }
@@ -458,7 +464,7 @@ bool spool_arm_wakeup(struct spool *spool)
     reader_skip_finished_segments(spool, &reader->read);
     if (reader->read.segment != NULL)
         position = tail_pack(reader->read.segment->header.number, reader->read.offset);
-    /* First the flag, then the tail; the writer does the reverse: see publish. */
+    /* The order is flag, then tail. The writer does the reverse: see publish. */
     atomic_store(&spool->shared.sleeping, true);
     if (atomic_load(&spool->shared.tail) == position)
         return true;

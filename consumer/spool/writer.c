@@ -1,4 +1,4 @@
-/* The receive thread's half: appends. See spool.h. */
+/* The receive thread's half of the spool: appends. See spool.h. */
 #include "common/base/bytes.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A failed write is harmless: main looks at the tail before it sleeps, and from time to time. */
+/* Wakes main. A failed write is harmless: main looks at the tail before it sleeps, and from time
+ * to time. */
 static void wake_reader(struct spool *spool)
 {
     uint64_t one = 1;
@@ -32,7 +33,7 @@ void writer_close(struct spool *spool)
 
 /* A new segment ------------------------------------------------------------------------------------ */
 
-/* Finds or makes the file for the next segment: its descriptor and name. */
+/* Finds or makes the file for the next segment. Returns the descriptor, and the name. */
 static int find_file(struct spool *spool, char name[SEGMENT_NAME_SIZE], struct error *err)
 {
     struct spool_shared *shared = &spool->shared;
@@ -83,8 +84,8 @@ static int give_name(struct spool *spool, int fd, const char *from, struct error
     return 0;
 }
 
-/* Under sync = always the file's name is part of what the acknowledgement promises. Under interval main
- * syncs the directory, so that no message waits for it. */
+/* Syncs the directory under sync = always, where the acknowledgement promises the file's name.
+ * Under interval main syncs the directory, so that no message waits. */
 static void sync_name(struct spool *spool)
 {
     if (spool->sync != SPOOL_SYNC_ALWAYS)
@@ -93,7 +94,7 @@ static void sync_name(struct spool *spool)
         spool_die(spool, "fsync of the directory");
 }
 
-/* The file `from` becomes the next segment. */
+/* Makes the file `from` the next segment. */
 static int begin_in(struct spool *spool, int fd, const char *from, struct error *err)
 {
     struct spool_shared *shared = &spool->shared;
@@ -128,7 +129,7 @@ static int begin_segment(struct spool *spool, struct error *err)
     int result = begin_in(spool, fd, name, err);
     if (atomic_load(&spool->shared.spare) == fd)
         atomic_store(&spool->shared.spare, SPARE_NONE);
-    wake_reader(spool); /* to make the next spare */
+    wake_reader(spool); /* main makes the next spare */
     return result;
 }
 
@@ -154,7 +155,7 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
     int fd = segment_file(spool->dir, number, O_RDWR);
 
     segment_name(number, "segment", name);
-    /* A segment of an earlier process may have been cut to its records' length. */
+    /* An earlier process may have cut the segment to its records' length. */
     if (fd < 0 || fstat(fd, &status) < 0 ||
         ((uint64_t)status.st_size < spool->segment_size &&
          sys_allocate(fd, 0, (off_t)spool->segment_size) < 0)) {
@@ -170,8 +171,8 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
 
 /* Records ------------------------------------------------------------------------------------------ */
 
-/* Cuts off what a failed write left, and leaves this segment: the next append begins another one, or is refused. The
- * reader is not affected: it never reads behind the tail. */
+/* Cuts off the bytes of a failed write, and leaves this segment: the next append begins another
+ * one, or is refused. The reader never reads behind the tail. */
 static void cut_back(struct spool *spool)
 {
     struct spool_writer *writer = &spool->writer;
@@ -195,7 +196,7 @@ static int write_record(struct spool *spool, const struct record *record, uint64
     ssize_t written = sys_pwritev(writer->fd, vector, RECORD_PARTS, (off_t)writer->offset);
     if (written == (ssize_t)size)
         return 0;
-    /* A short write means no more room, in spite of the allocated blocks: a copy-on-write disk. */
+    /* A short write means no more room, as on a copy-on-write disk in spite of allocated blocks. */
     int error = written < 0 ? errno : ENOSPC;
     cut_back(spool);
     errno = error;
@@ -217,7 +218,8 @@ static void publish(struct spool *spool, const struct record *record, uint64_t s
         atomic_store_explicit(&shared->records, records + 1, memory_order_relaxed);
     }
     atomic_store_explicit(&shared->bytes, bytes + size, memory_order_relaxed);
-    /* Sequentially consistent with the two accesses of spool_arm_wakeup: it sees this tail, or we see its flag. */
+    /* Sequentially consistent with the two accesses of spool_arm_wakeup: either main sees this
+     * tail, or the writer sees main's flag. */
     atomic_store(&shared->tail, tail_pack(writer->number, writer->offset));
     if (atomic_load(&shared->sleeping) && atomic_exchange(&shared->sleeping, false))
         wake_reader(spool);
