@@ -68,7 +68,7 @@ static int check_listener(int fd, const char *path, struct error *err)
                      path, (unsigned)peer.uid);
 }
 
-static bool may_not_enter(const char *path)
+static bool lacks_access(const char *path)
 {
     return geteuid() != 0 && access(path, F_OK) < 0 && errno == EACCES;
 }
@@ -86,7 +86,7 @@ static int connect_failed(const char *path, struct error *err)
     if (errno != ENOENT && errno != ECONNREFUSED && errno != ENOTDIR)
         return error_system(err, "%s", path);
     return error_set(err, ERR_NOT_FOUND, "the bridge is not running (nobody listens on %s)%s", path,
-                     may_not_enter(ROOTS_SOCKET) ? "; root's would be at " ROOTS_SOCKET
+                     lacks_access(ROOTS_SOCKET) ? "; root's would be at " ROOTS_SOCKET
                                                    ", which you may not use"
                                                  : "");
 }

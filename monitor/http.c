@@ -265,7 +265,7 @@ static bool brings_body(struct MHD_Connection *connection)
 
 /* True if the Host header is allowed or missing. HTTP/1.0 clients may omit the header; browsers
  * always send it. */
-static bool is_called_by_its_name(const struct http *http, struct MHD_Connection *connection)
+static bool is_host_allowed(const struct http *http, struct MHD_Connection *connection)
 {
     struct bytes host = header_of(connection, MHD_HTTP_HEADER_HOST);
 
@@ -321,7 +321,7 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
         return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     if (brings_body(connection))
         return send_text(connection, MHD_HTTP_CONTENT_TOO_LARGE, "no body is read\n");
-    if ((route == NULL || !route->any_host) && !is_called_by_its_name(http, connection))
+    if ((route == NULL || !route->any_host) && !is_host_allowed(http, connection))
         return refuse_host(connection);
     if (route == NULL && request_find_file(http->files, path, &file))
         return send_file(connection, &file);

@@ -118,7 +118,7 @@ static char *parent_of(const char *path)
 }
 
 /* True if only root can have put a link in place of the folder, or of one above it. */
-static bool is_roots_alone(const char *folder)
+static bool only_root_can_change(const char *folder)
 {
     struct stat link;
     struct stat info;
@@ -130,7 +130,7 @@ static bool is_roots_alone(const char *folder)
     if (strcmp(folder, "/") == 0 || strcmp(folder, ".") == 0)
         return true;
     char *parent = parent_of(folder);
-    bool alone = is_roots_alone(parent);
+    bool alone = only_root_can_change(parent);
     free(parent);
     return alone;
 }
@@ -163,7 +163,7 @@ static int make_for(const struct account *account, const char *path, mode_t mode
     if (result == 0 || (why != EACCES && why != EPERM))
         return result;
     char *parent = parent_of(path);
-    bool alone = is_roots_alone(parent);
+    bool alone = only_root_can_change(parent);
     free(parent);
     errno = why;
     if (!alone || make_one(path, mode) < 0)

@@ -386,7 +386,7 @@ static void take_over(struct service *service, const struct upgrade_handed *hand
 }
 
 /* Executes the new program, or else this one again. Returns the exit code if both fail. */
-static int become_new(struct service *service, int listen_fd)
+static int execute_upgrade(struct service *service, int listen_fd)
 {
     struct upgrade_handed handed = {.listen_fd = listen_fd,
                                     .workers = service->workers,
@@ -437,7 +437,7 @@ static int run(const char *config, struct settings *settings, char **argv,
     log_info(LOG_PLAIN, "Stopped");
     int listen_fd = service.upgrading ? control_hand_over(service.control) : -1;
     if (service.upgrading) /* no stop was requested meanwhile */
-        return become_new(&service, listen_fd);
+        return execute_upgrade(&service, listen_fd);
     service_close(&service);
     return service.exit_code;
 }

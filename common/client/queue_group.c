@@ -72,14 +72,14 @@ static void make_group(struct queue_call *call, redis_replied *made)
 }
 
 /* True if the group was made or existed already. */
-static bool is_there(const redisReply *reply, const struct error *err)
+static bool group_exists(const redisReply *reply, const struct error *err)
 {
     return err != NULL && reply != NULL && strstr(reply->str, "BUSYGROUP") != NULL;
 }
 
 static void group_made(void *context, const redisReply *reply, const struct error *err)
 {
-    queue_answer_done(context, reply, is_there(reply, err) ? NULL : err);
+    queue_answer_done(context, reply, group_exists(reply, err) ? NULL : err);
 }
 
 void queue_create_group(struct queue *queue, queue_done *done, void *context)
@@ -91,7 +91,7 @@ static void set_up_group(void *context, const redisReply *reply, const struct er
 {
     struct queue_call call = queue_call_take(context);
 
-    if (is_there(reply, err))
+    if (group_exists(reply, err))
         call.number(call.context, 0, 0, NULL);
     else
         call.number(call.context, queue_result(err), call.without_stream ? 2 : 1, err);
@@ -675,7 +675,7 @@ static void delivered_read(void *context, const redisReply *reply, const struct 
 }
 
 /* Reads whether a consumer has the entry pending. Without a group no entry is pending. */
-static void in_hand_read(void *context, const redisReply *reply, const struct error *err)
+static void pending_entry_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *page = context;
     struct queue_entry *entry = &page->entries[page->answered++];
@@ -692,7 +692,7 @@ static void in_hand_read(void *context, const redisReply *reply, const struct er
 
 /* If the connection breaks during this loop, each request is answered at once. The last answer
  * frees the page, so that the loop must not use it. */
-static void ask_who_has_them(struct collection *page)
+static void ask_pending_entries(struct collection *page)
 {
     struct queue *queue = page->queue;
     const struct queue_entry *entries = page->entries;
@@ -700,7 +700,7 @@ static void ask_who_has_them(struct collection *page)
 
     redis_command(queue->redis, 0, delivered_read, page, "XINFO GROUPS %s", queue->dsn.stream);
     for (size_t i = 0; i < len; i++)
-        ask_pending(queue, entries[i].id, in_hand_read, page);
+        ask_pending(queue, entries[i].id, pending_entry_read, page);
 }
 
 static void page_read(void *context, const redisReply *reply, const struct error *err)
@@ -717,7 +717,7 @@ static void page_read(void *context, const redisReply *reply, const struct error
     if (page->len == 0)
         collection_finish(page);
     else
-        ask_who_has_them(page);
+        ask_pending_entries(page);
 }
 
 void queue_read_failed(struct queue *queue, const struct queue_failed_range *range,

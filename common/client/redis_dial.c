@@ -361,7 +361,7 @@ static int check_role(struct redis_dial *dial, const redisReply *reply, struct e
 }
 
 /* True if the server does not tell its role or slot. Then the server is taken for the right one. */
-static bool is_untold(enum greeting greeting, struct bytes said)
+static bool refuses_to_tell(enum greeting greeting, struct bytes said)
 {
     return (greeting == GREETING_ROLE || greeting == GREETING_SLOT) &&
            (bytes_starts_with(said, BYTES("NOPERM")) || bytes_starts_with(said, BYTES("ERR ")) ||
@@ -373,7 +373,7 @@ static int read_error(struct redis_dial *dial, enum greeting greeting, struct by
 {
     char why[220];
 
-    if (is_untold(greeting, said))
+    if (refuses_to_tell(greeting, said))
         return 0;
     if (greeting == GREETING_SLOT && bytes_starts_with(said, BYTES("MOVED ")) &&
         dial->hops++ < HOPS_MAX && set_there(dial, redis_dial_redirection(said))) {

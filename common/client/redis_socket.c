@@ -170,7 +170,7 @@ static int explain_certificate(const struct dsn_redis *dsn, long fault, struct e
 }
 
 /* True if the server's alert is about the client certificate. */
-static bool is_about_ours(const char *text)
+static bool concerns_client_certificate(const char *text)
 {
     return strstr(text, "alert") != NULL &&
            (strstr(text, "certificate") != NULL || strstr(text, "unknown ca") != NULL ||
@@ -186,12 +186,12 @@ static int explain_reason(const struct dsn_redis *dsn, struct error *err)
         return error_set(
             err, ERR_REFUSED,
             "TLS: there is none on that port; write redis://, or the port that has it");
-    if (is_about_ours(text) && dsn->tls_cert_file == NULL)
+    if (concerns_client_certificate(text) && dsn->tls_cert_file == NULL)
         return error_set(err, ERR_REFUSED,
                          "TLS: the server wants a certificate of ours (%s); give it with "
                          "ssl[local_cert] and ssl[local_pk]",
                          text);
-    if (is_about_ours(text))
+    if (concerns_client_certificate(text))
         return error_set(err, ERR_REFUSED,
                          "TLS: the server does not take our certificate (%s); see ssl[local_cert], "
                          "which is %s",

@@ -127,7 +127,7 @@ static const char *absolute(const char *name)
 /* True if the value is given, or if root started the program: the table holds root's defaults.
  * The starting user counts, since a supervisor that dropped root must reload with the defaults
  * of its start. */
-static bool is_set_or_roots(struct settings *settings, const void *field)
+static bool is_given_or_roots_default(struct settings *settings, const void *field)
 {
     if (settings_get_origin(settings, field))
         return true;
@@ -144,7 +144,7 @@ static void derive_state_dir(struct settings *settings, struct buf *faults)
     char **field = &settings->supervisor.state_dir;
     char *path = NULL;
 
-    if (is_set_or_roots(settings, field))
+    if (is_given_or_roots_default(settings, field))
         return;
     if (state) {
         path = xasprintf("%s/mqtt-bridge", state);

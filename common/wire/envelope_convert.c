@@ -324,7 +324,7 @@ static void convert_stamp(void *context, const struct failed_stamp *stamp)
 
 /* Headers and body ----------------------------------------------------------------------------- */
 
-static bool stays(struct bytes name)
+static bool is_kept_header(struct bytes name)
 {
     static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
 
@@ -345,7 +345,7 @@ static int append_others(struct buf *out, struct bytes headers, struct arena *ar
     if (json_object_begin(&object, headers, arena) < 0)
         return -ERR_FORMAT;
     while ((more = json_object_next(&object, &name, &raw)) > 0) {
-        if (!stays(name))
+        if (!is_kept_header(name))
             continue;
         json_member(out, name);
         buf_append(out, raw);

@@ -312,7 +312,7 @@ static struct spool_message message_of(const struct record *record, uint64_t run
 
 /* Commits the records behind the last given message that are no messages: no position will
  * commit them. */
-static void commit_the_rest(struct spool_reader *reader)
+static void commit_other_records(struct spool_reader *reader)
 {
     if (cursor_records(&reader->committed) >= reader->given)
         reader->committed = reader->read;
@@ -329,7 +329,7 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
 
         if (step == STEP_RECORD && record.type == RECORD_MESSAGE)
             break;
-        commit_the_rest(reader);
+        commit_other_records(reader);
         if (step == STEP_END)
             return 0;
         if (step == STEP_HOLE)
@@ -366,7 +366,7 @@ void spool_commit(struct spool *spool, const struct spool_position *position)
     struct cursor to = {segment, position->offset, position->sequence};
     if (segment != reader->committed.segment || to.offset > reader->committed.offset)
         reader->committed = to;
-    commit_the_rest(reader);
+    commit_other_records(reader);
     retention_release(spool);
 }
 

@@ -60,7 +60,7 @@ static bool nothing_unsent(const struct spool *spool)
 }
 
 /* Returns the bytes that the spare and the current segment can still take. */
-static uint64_t space_in_hand(const struct spool *spool)
+static uint64_t space_left(const struct spool *spool)
 {
     uint64_t tail = atomic_load(&spool->shared.tail);
     uint64_t offset = tail_offset(tail);
@@ -78,7 +78,7 @@ static bool is_above_high_water(const struct spool *spool)
 {
     uint64_t disk = atomic_load(&spool->shared.disk);
     uint64_t limit = limit_of(spool);
-    uint64_t space = space_in_hand(spool);
+    uint64_t space = space_left(spool);
     uint64_t room = space + (disk < limit ? limit - disk : 0);
 
     return room < reserve_of(limit) || (space == 0 && spool->reader.spare_failed);
@@ -89,7 +89,7 @@ bool spool_below_low_water(struct spool *spool)
     if (spool_above_high_water(spool))
         return false;
     uint64_t disk = atomic_load(&spool->shared.disk);
-    uint64_t not_unsent = space_in_hand(spool);
+    uint64_t not_unsent = space_left(spool);
     uint64_t limit = limit_of(spool);
 
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
@@ -180,7 +180,7 @@ static void say_spare_failed(struct spool *spool, const struct error *err)
 
 /* True after a start with a smaller `size` if the one segment left will be freed once the next
  * one has begun. Until then the spare may exceed `size`. */
-static bool last_may_go(const struct spool *spool)
+static bool last_will_be_freed(const struct spool *spool)
 {
     const struct spool_reader *reader = &spool->reader;
 
@@ -199,7 +199,7 @@ void retention_spare(struct spool *spool)
     if (reader->spare_failed && clock_monotonic_ms() < reader->spare_retry_ms)
         return;
     uint64_t disk = atomic_fetch_add(&spool->shared.disk, spool->segment_size);
-    if (disk + spool->segment_size > spool->size && !last_may_go(spool)) {
+    if (disk + spool->segment_size > spool->size && !last_will_be_freed(spool)) {
         /* `size` is used up: the spool is above high water, and main disconnects from the
          * broker. */
         atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
@@ -299,7 +299,7 @@ static void free_segment(struct spool *spool, struct segment *segment)
 
 /* True if sent messages must not be retained because new ones need the space: above high water,
  * or without room for the next segment. */
-static bool must_give_way(const struct spool *spool)
+static bool must_free_retained(const struct spool *spool)
 {
     bool no_next = spool->reader.spare_failed && atomic_load(&spool->shared.spare) == SPARE_NONE;
 
@@ -312,7 +312,7 @@ static bool is_retained(const struct spool *spool, const struct segment *segment
         cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
 
     return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
-           !must_give_way(spool);
+           !must_free_retained(spool);
 }
 
 void retention_release(struct spool *spool)
@@ -358,7 +358,7 @@ bool spool_above_high_water(struct spool *spool)
      * something is unsent, or before Redis's mark is read, a replay may need the retained
      * messages. */
     if (spool->reader.mark_read && nothing_unsent(spool)) {
-        if (must_give_way(spool))
+        if (must_free_retained(spool))
             retention_release(spool);
         reuse_last(spool);
     }

@@ -266,7 +266,7 @@ static void skip_oversized(void *context, const char *name, const struct oversiz
 /* Continues above the sequences of `previous`, whose `recent` is newer. Identities are
  * comparable only under one spool id. So a spool without a segment takes that id too, and gets a
  * mark of its own. */
-static void go_on_from(struct spool *spool, const struct spool *previous)
+static void continue_from(struct spool *spool, const struct spool *previous)
 {
     struct spool_shared *shared = &spool->shared;
     uint64_t floor = previous->writer.next_sequence + 1 + sys_random_u64() % PREVIOUS_STEP_MOST;
@@ -291,7 +291,7 @@ static void go_on_from(struct spool *spool, const struct spool *previous)
 }
 
 /* Takes over from a previous spool whose sequences and `recent` are unknown. */
-static void go_on_without(struct spool *spool)
+static void continue_without_sequences(struct spool *spool)
 {
     recent_forget(spool->recent);
     spool->writer.next_sequence += 2 * PREVIOUS_STEP_MOST;
@@ -314,9 +314,9 @@ static int take_over_from(struct spool *spool, const char *dir, const struct spo
                     "again of it counts as new",
                     err->text);
     if (result == 0 && (previous->reader.first != NULL || previous->recent_is_whole))
-        go_on_from(spool, previous);
+        continue_from(spool, previous);
     else
-        go_on_without(spool);
+        continue_without_sequences(spool);
     remember_start(spool);
     spool_close(previous);
     return 0;
