@@ -46,8 +46,7 @@ void check_broker_client_id(const char *client_id, uint64_t random,
              (unsigned)(random & 0xfffff));
 }
 
-/* A second connection, without the library
- * ------------------------------------------------------ */
+/* A connection without the library ------------------------------------------------------------- */
 
 static bool wait_for(int fd, short events, int64_t deadline_ms)
 {

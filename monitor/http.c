@@ -523,8 +523,8 @@ void http_process(struct http *http, const struct pollfd fds[HTTP_FDS])
 
     if (http == NULL)
         return;
-    last_values_process(http->last_values,
-                        fds[1].revents); /* before MHD_run, which serves the resumed */
+    /* Before MHD_run, which serves the connections that this call resumes. */
+    last_values_process(http->last_values, fds[1].revents);
     MHD_run(http->daemon);
     while ((overdue = connections_take_overdue(&http->connections, clock_monotonic_ms())) >= 0)
         disconnect(overdue);

@@ -19,7 +19,7 @@ struct row {
     const char *help;
     unsigned index;    /* index of the counter, gauge or histogram */
     const char *label; /* one more label, such as `qos="0"`; NULL: none */
-    double scale;      /* the statistic's unit in the metric's unit; 0: 1 */
+    double scale;      /* the statistic's unit in the metric's unit; 0: no scaling */
 };
 
 /* Rows of one name are adjacent: HELP and TYPE come once, before the first of them. */

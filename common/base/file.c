@@ -80,8 +80,8 @@ static int sync_folder(int dir, const char *name)
         close(fd);
     free(path);
     errno = why;
-    return result < 0 && why == EINVAL ? 0
-                                       : result; /* EINVAL: the file system can't sync folders */
+    /* EINVAL: the file system can't sync folders. */
+    return result < 0 && why == EINVAL ? 0 : result;
 }
 
 int file_replace(int dir, const char *name, struct bytes data, mode_t mode, bool sync)

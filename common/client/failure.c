@@ -193,8 +193,8 @@ static int run_and_wait(struct failure *failure, void (*work)(void *job), int64_
                         struct error *err)
 {
     int64_t until_ms = clock_monotonic_ms() + timeout_ms;
-    bool in_time =
-        wait_for_job(failure, until_ms); /* a job that ran into its time-out may still run */
+    /* An earlier job that ran into its time-out may still run. */
+    bool in_time = wait_for_job(failure, until_ms);
 
     if (in_time) {
         int result = start(failure, work, err);

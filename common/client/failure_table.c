@@ -428,9 +428,8 @@ static int table_list(void *state, const struct failure_query *query, failure_vi
     if (look_for_table(table) == 0 && table->answer.number > 0)
         (void)failure_pg_rows(table->pg, sql, values, 6, give, &reading, &table->answer);
     free(ids);
-    return answered(table, "42P01")
-               ? 0
-               : tell(table, err); /* undefined_table: dropped just now */
+    /* undefined_table: the table was dropped just now. */
+    return answered(table, "42P01") ? 0 : tell(table, err);
 }
 
 static int table_take(void *state, const struct failure_wanted *wanted, failure_visit *visit,

@@ -1,4 +1,4 @@
-/* Checks that no single key allows: contradictions between values, names that must exist, and
+/* Checks beyond a single value's type: contradictions between values, names that must exist, and
  * values that codecs must understand. Those are topic filters, addresses, DSNs and the hub's
  * key. A bad value is thus refused before a start or a reload changes anything. The checks use
  * no file and no server. */

@@ -12,7 +12,7 @@
 struct found {
     bool there;
     size_t pair_at;         /* offset of the key */
-    size_t list_end;
+    size_t list_end;        /* offset of the list's closing brace */
     uint64_t values_before; /* number of values in front of the list */
     uint64_t values_behind; /* number of values up to the list's end */
     size_t count;
@@ -23,7 +23,7 @@ struct found {
     size_t surplus_at;       /* offset of the removed stamps */
     size_t surplus_end;      /* offset behind the removed stamps */
     uint64_t surplus_before; /* number of values in front of the removed stamps */
-    uint64_t surplus_behind; /* number of values up to their end */
+    uint64_t surplus_behind; /* number of values up to the end of the removed stamps */
     bool same_error;         /* the last ErrorDetailsStamp tells of this same failure */
 };
 
@@ -34,7 +34,7 @@ struct walk {
     bool keeps_all; /* removes no surplus stamps, since another value refers to one */
     bool has_stamps;
     struct php_value stamps; /* head of the map of stamp classes */
-    size_t stamps_end;       /* where its closing brace is */
+    size_t stamps_end;       /* offset of the map's closing brace */
     uint64_t stamps_values;  /* number of values up to the map's end */
     struct found found[STAMP_CLASSES];
 };
@@ -438,6 +438,6 @@ int stamp_php_text(struct buf *out, struct bytes text, const struct stamp_failur
 {
     if (stamp_text(out, text, failure, false, NULL) == 0)
         return 0;
-    return stamp_text(out, text, failure, true,
-                      err); /* a reference may name a surplus stamp */
+    /* A reference may name a surplus stamp. */
+    return stamp_text(out, text, failure, true, err);
 }
