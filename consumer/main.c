@@ -45,9 +45,9 @@ struct consumer {
     bool guarantees_logged;
     int64_t leave_by_ms; /* while stopping: DISCONNECT is waited for until then */
     int64_t stop_by_ms;  /* while stopping: messages are sent until then */
-    int64_t beat_ms;     /* when the next is due */
-    int64_t sync_ms;     /* when the next is due; -1: sync is not `interval` */
-    int64_t report_ms;   /* when the next is due */
+    int64_t beat_ms;     /* when the next beat is due */
+    int64_t sync_ms;     /* when the next sync is due; -1: sync is not `interval` */
+    int64_t report_ms;   /* when the next report is due */
     int64_t paused_since_us;
     uint64_t damaged; /* damaged records already counted */
 };

@@ -148,7 +148,7 @@ static int make_one(const char *path, mode_t mode)
 }
 
 /* Makes the file or folder as the user if allowed, so that no link leads where the user may not
- * go. Otherwise root makes it. */
+ * go. Otherwise root makes it, if only root can change the folders above. */
 static int make_for(const struct account *account, const char *path, mode_t mode, bool give)
 {
     if (!account->change)

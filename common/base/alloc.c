@@ -62,7 +62,7 @@ char *xasprintf(const char *format, ...)
 void alloc_give_back_large(void)
 {
     (void)mallopt(M_MMAP_THRESHOLD, LARGE);
-    /* Setting the one threshold fixes the other at a small value. Each end of a batch would then
-     * be a system call. */
+    /* Setting M_MMAP_THRESHOLD fixes the trim threshold at a small value. Each end of a batch
+     * would then be a system call. */
     (void)mallopt(M_TRIM_THRESHOLD, KEPT_AT_TOP);
 }

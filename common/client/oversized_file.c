@@ -59,7 +59,7 @@ static void encode_head(const struct oversized_message *message, char head[HEAD_
     bytes_put32(head + CRC, bytes_crc32c(crc, message->payload.data, message->payload.len));
 }
 
-/* Decodes the head. Returns false unless the lengths add up to the file's size. */
+/* Decodes the head. Returns false unless the lengths fit the file's size. */
 static bool decode_head(struct oversized_message *message, const char head[HEAD_SIZE],
                         uint64_t size)
 {

@@ -239,10 +239,10 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
                           "redis.call('ZREM', KEYS[1], ARGV[1])\n"
                           "return 1\n",
 
-    /* KEYS stream, guard, guard of the message that has to come first or the stream; ARGV maxlen, then the fields. 0:
-     * the message was added before. Refused while the message that has to come first was not added. Also refused if
-     * trimming to maxlen would remove an entry that a group still needs. The first write changes nothing, and fails if the guard can't
-     * be set. */
+    /* KEYS stream, guard, guard of the message that has to come first or the stream; ARGV maxlen, then the fields.
+     * 0: the message was added before. Refused while the message that has to come first was not added. Also
+     * refused if trimming to maxlen would remove an entry that a group still needs. The first write changes
+     * nothing, and fails if the guard can't be set. */
     [QUEUE_SCRIPT_REDRIVE] = "local function is_full(maxlen)\n"
                              "  local over = redis.call('XLEN', KEYS[1]) + 1 - maxlen\n"
                              "  if over <= 0 then\n"

@@ -171,7 +171,7 @@ static int released(void *handle, char *key)
     return 0;
 }
 
-/* Returns memory that paho frees, and that must come from paho's allocator. */
+/* Returns memory from paho's allocator, since paho frees it. */
 static void *give(size_t size)
 {
     void *given = MQTTAsync_malloc(size);
