@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define WORDS_MAX     12
-#define NAMED_MAX     5 /* most commands or streams that a message names */
+#define NAMED_MAX     5   /* most commands or streams that a message names */
 #define PAGES_MAX     100 /* most pages of SCAN_COUNT keys for each database */
 #define SCAN_COUNT    "1000"
 #define DATABASES_MAX 16

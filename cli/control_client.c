@@ -87,8 +87,8 @@ static int connect_failed(const char *path, struct error *err)
         return error_system(err, "%s", path);
     return error_set(err, ERR_NOT_FOUND, "the bridge is not running (nobody listens on %s)%s", path,
                      lacks_access(ROOTS_SOCKET) ? "; root's would be at " ROOTS_SOCKET
-                                                   ", which you may not use"
-                                                 : "");
+                                                  ", which you may not use"
+                                                : "");
 }
 
 static int connect_to(const char *path, int patience_s, struct error *err)

@@ -17,7 +17,7 @@
 
 #define WHOLE       UINT64_MAX
 #define FIRST_ONLY  ((uint64_t)128 * 1024) /* mostly enough for the first record's time */
-#define LOOKS_MAX   4 /* readings of a segment that seems damaged */
+#define LOOKS_MAX   4                      /* readings of a segment that seems damaged */
 #define FLUSH_BYTES ((size_t)64 * 1024)
 #define SHOWN_BYTES 160 /* most bytes of a payload in text output */
 

@@ -47,7 +47,7 @@ struct redis_dial {
     struct dsn_host there; /* the host that a Sentinel or MOVED named; host NULL: none */
     bool is_there;         /* the current hop goes to `there` */
     bool redirected;       /* the current hop's answers name another host */
-    size_t first, tried; /* among the DSN's hosts: first index, and number tried */
+    size_t first, tried;   /* among the DSN's hosts: first index, and number tried */
     unsigned hops;
 
     char *host; /* the current hop's host; NULL: the DSN's UNIX socket */

@@ -21,9 +21,9 @@ enum escape_layers {
 #define ESCAPE_SLACK 8
 
 struct escape_table {
-    uint8_t len[256];  /* each byte's escaped length; beyond ASCII all counts at the first byte */
-    char text[128][8]; /* the escaped form of each ASCII byte */
-    char unit[4];      /* the start of a \uXXXX, with its backslashes */
+    uint8_t len[256];   /* each byte's escaped length; beyond ASCII all counts at the first byte */
+    char text[128][8];  /* the escaped form of each ASCII byte */
+    char unit[4];       /* the start of a \uXXXX, with its backslashes */
     uint8_t unit_start; /* the length of that start */
 };
 

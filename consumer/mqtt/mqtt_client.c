@@ -58,7 +58,7 @@ struct mqtt_client {
     struct receiver *receiver;
     MQTTAsync handle; /* NULL until the first connect */
     int version;
-    bool remakes; /* a handle is being replaced: answers to the old one are ignored */
+    bool remakes;              /* a handle is being replaced: answers to the old one are ignored */
     struct request *subscribe; /* one for each filter */
     struct request unsubscribe;
     struct request disconnect;
