@@ -124,7 +124,7 @@ def test_the_broker_away_under_load_loses_nothing(bridge, load, mosquitto, datab
     assert bridge.stop() == 0
 
 
-def test_what_a_killed_broker_had_saved_arrives(bridge, load, mosquitto):
+def test_messages_saved_by_a_broker_before_its_kill_arrive(bridge, load, mosquitto):
     """What it had not saved is gone before the bridge can see it; a real broker saves often."""
     bridge.start()
     load.publish(200)

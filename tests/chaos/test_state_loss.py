@@ -181,7 +181,7 @@ def test_an_empty_redis_in_its_place_gets_what_the_spool_holds(bridge, load, red
     wait_away(bridge)
 
 
-def test_both_set_back_lose_nothing_new(bridge, load, redis):
+def test_redis_and_state_restored_from_a_backup_lose_no_new_message(bridge, load, redis):
     """A restored backup of everything."""
     bridge.start()
     load.publish(300)

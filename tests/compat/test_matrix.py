@@ -77,7 +77,7 @@ def fleet(request, bridge, redis, database, hub, sse, make_php_peer, makers):
     return Fleet(bridge, redis, database, hub, sse, make_php_peer(serializer=serializer), serializer, makers)
 
 
-def test_what_ours_dispatches_php_handles(fleet, publisher):
+def test_php_handles_messages_dispatched_by_our_consumer(fleet, publisher):
     fleet.sent["site \u00e9/bytes"] = ALL_BYTES
     consumer = fleet.bridge.run_program("consumer")
     wait_until(lambda: "connected and subscribed" in consumer.log(), PATIENCE, consumer.log_tail)
@@ -89,13 +89,13 @@ def test_what_ours_dispatches_php_handles(fleet, publisher):
     fleet.assert_php_handled(trace=False)
 
 
-def test_what_php_dispatches_ours_handles(fleet):
+def test_our_worker_handles_messages_dispatched_by_php(fleet):
     fleet.php_dispatches()
     fleet.bridge.run_program("worker")
     fleet.assert_ours_handled()
 
 
-def test_what_php_fails_and_delays_ours_finishes(fleet):
+def test_our_worker_finishes_retries_delayed_by_php(fleet):
     fleet.php_dispatches()
     fleet.php_fails(HANDLER_FAILS="1", RETRY_DELAY="600000")
     fleet.wait_all_delayed()
@@ -104,7 +104,7 @@ def test_what_php_fails_and_delays_ours_finishes(fleet):
     fleet.assert_ours_handled()
 
 
-def test_what_ours_fails_and_delays_php_finishes(fleet):
+def test_php_finishes_retries_delayed_by_our_worker(fleet):
     fleet.php_dispatches()
     worker = fleet.ours_fails(418)
     fleet.wait_all_delayed()
@@ -114,7 +114,7 @@ def test_what_ours_fails_and_delays_php_finishes(fleet):
     fleet.assert_php_handled()
 
 
-def test_what_ours_failed_for_good_php_handles(fleet):
+def test_php_handles_messages_failed_for_good_by_our_worker(fleet):
     fleet.php_dispatches()
     worker = fleet.ours_fails(413)
     fleet.wait_failed()
@@ -124,7 +124,7 @@ def test_what_ours_failed_for_good_php_handles(fleet):
     assert fleet.database.failures() == []
 
 
-def test_what_php_failed_for_good_ours_handles(fleet):
+def test_our_worker_handles_messages_failed_for_good_by_php(fleet):
     fleet.php_dispatches()
     fleet.php_fails(HANDLER_FAILS="poison")
     fleet.wait_failed()

@@ -57,7 +57,7 @@ def test_values_of_every_kind_are_kept_as_they_were_sent(opened, redis):
     page.wait_text("#detail-value", "too long to be kept")
 
 
-def test_what_is_published_meanwhile_is_neither_missed_nor_doubled(opened, redis, hub):
+def test_live_updates_beside_last_values_are_neither_missed_nor_doubled(opened, redis, hub):
     page = opened({"a": "1", "b": "1"})
     page.wait_value("a", "1")
     kept = page.document("a", "2")

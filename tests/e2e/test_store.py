@@ -170,7 +170,7 @@ def test_a_last_value_that_was_too_long_gives_way_to_the_message_itself(page):
     assert found == ["new", "new", "repeat", "omitted", 34567, "new", "whole", "counted", "repeat", 2, 2]
 
 
-def test_what_was_before_is_shown_and_charted_and_not_counted(page):
+def test_past_values_are_shown_and_charted_but_not_counted(page):
     found = page.module("/store.js", """
         const store = new m.TopicStore();
         const [past, live, older] = args.map((data) => m.parseUpdate(data)[0]);

@@ -111,7 +111,7 @@ def test_each_server_and_each_consumer_has_a_line(folder, make_mosquitto):
     assert check.code == 1 and "hunter2" not in check.printed
 
 
-def test_a_running_consumer_does_not_notice(folder, make_consumer, mosquitto, publisher):
+def test_check_does_not_disconnect_a_running_consumer(folder, make_consumer, mosquitto, publisher):
     consumer = make_consumer(status_topic="status").start()
     check = Check(folder, f"[mqtt]\nport = {mosquitto.port}\nclient_id = bridge\n")
     assert check.of("broker")["ok"]
@@ -156,7 +156,7 @@ def test_a_silent_name_server_is_not_waited_for_long(folder, makers):
 # Broker: TLS ---------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_tls_is_tried_to_the_end(check_broker, make_mosquitto, authority, version):
+def test_check_logs_in_to_the_broker_over_tls(check_broker, make_mosquitto, authority, version):
     broker = make_mosquitto(options=authority.options(), users={"bridge": "right"})
     settings = {"port": broker.port, "tls": "yes", "ca_file": authority.certificate, "username": "bridge",
                 "version": version}
@@ -196,7 +196,7 @@ def test_an_ipv6_address_can_not_be_compared_with_a_certificate(check_broker, ma
     assert check_broker(**settings, tls_verify="no") == (True, "")
 
 
-def test_tls_where_there_is_none_and_none_where_there_is_tls(check_broker, mosquitto, make_mosquitto, authority):
+def test_check_tells_tls_on_a_plain_port_and_plain_on_a_tls_port(check_broker, mosquitto, make_mosquitto, authority):
     ok, text = check_broker(port=mosquitto.port, tls="yes")
     assert not ok and "is there no TLS on that port?" in text and "MQTT_TLS" in text
     broker = make_mosquitto(options=authority.options())
@@ -279,7 +279,7 @@ def check_redis(folder, mosquitto, guarded):
 
 
 @pytest.mark.parametrize("options", [{}, {"delete_after_ack": "false"}], ids=["deleting", "keeping"])
-def test_the_rules_that_it_names_are_enough(guarded, check_redis, options):
+def test_the_acl_rules_that_check_names_let_check_pass(guarded, check_redis, options):
     answer = check_redis(**options)
     assert not answer["ok"] and "NOPERM: the user bridge may not run XLEN, XADD, " in answer["text"]
     allow(guarded, *rules_of(answer["text"]))
@@ -298,7 +298,7 @@ def test_no_command_that_the_programs_send_is_left_out(check_redis):
     assert sent - informing - tried == set()
 
 
-def test_what_last_values_need_is_asked_where_they_are_kept(check_redis):
+def test_check_asks_for_hash_commands_only_with_last_values_on(check_redis):
     with_them, without = (set(rules_of(check_redis(last_values=number)["text"])) for number in (1, 0))
     assert with_them - without == {"+hget", "+hset", "+hlen", "+hdel", "+hrandfield", "+hscan"} and without < with_them
 
@@ -316,7 +316,7 @@ def test_a_user_with_the_rights_of_an_earlier_version_lacks_some(guarded, check_
     assert not answer["ok"] and {"+xadd", "+xreadgroup", "+script|load"} <= set(rules_of(answer["text"]))
 
 
-def test_every_single_command_is_missed(guarded, check_redis):
+def test_check_names_each_redis_command_that_the_acl_denies(guarded, check_redis):
     needed = [rule for rule in rules_of(check_redis()["text"]) if rule.startswith("+")]
     assert len(needed) > 20
     for rule in needed:
@@ -354,8 +354,8 @@ def test_a_wrong_password_is_said(guarded, check_redis):
     assert not answer["ok"] and "WRONGPASS" in answer["text"] and "MESSENGER_TRANSPORT_DSN" in answer["text"]
 
 
-def test_a_bridge_with_those_rules_alone_works(guarded, check_redis, make_bridge, mosquitto, hub, database, publisher,
-                                               sse):
+def test_the_acl_rules_that_check_names_let_the_bridge_work(guarded, check_redis, make_bridge, mosquitto, hub, database,
+                                                            publisher, sse):
     allow(guarded, *rules_of(check_redis()["text"]))
     client = guarded.client
     client.acl_log_reset()
@@ -377,7 +377,7 @@ def snapshot(redis):
         client.info("memory")["number_of_cached_scripts"]
 
 
-def test_trying_changes_nothing(guarded, check_redis):
+def test_check_changes_no_key_in_redis(guarded, check_redis):
     client = guarded.client
     client.xadd("messages", {"message": "one"})
     client.xgroup_create("messages", "symfony", 0)

@@ -49,7 +49,7 @@ def test_a_right_that_is_missing_is_named_with_its_rule(bridge, failures):
     assert failures.client.keys() == []
 
 
-def test_those_rights_are_enough_to_keep_list_and_retry_what_failed(bridge, redis, failures):
+def test_acl_rules_named_by_check_suffice_to_store_and_retry_failures(bridge, redis, failures):
     allow(failures, *rules_of(check(bridge)[1]))
     failures.client.acl_log_reset()
     for number in range(3):

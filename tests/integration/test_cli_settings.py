@@ -218,7 +218,7 @@ def test_config_as_json_has_typed_values_and_no_secret(ini, folder):
     assert "hunter" not in result.stdout
 
 
-def test_what_config_prints_can_be_read_again(ini, folder):
+def test_output_of_config_is_an_ini_with_the_same_values(ini, folder):
     first = run("config", "--config", ini("[mqtt]\ntopics = a/#, b\n[retry]\njitter = 0.25\n[log]\nfile = x\n"))
     again = folder / "again.ini"
     again.write_text(first.stdout)

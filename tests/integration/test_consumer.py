@@ -105,7 +105,7 @@ def test_a_filter_that_the_settings_lost_is_unsubscribed(make_consumer, publishe
     assert "former filters" not in consumer.log()
 
 
-def test_a_silence_delays_nothing(consumer, publisher):
+def test_a_message_after_a_silent_second_is_not_delayed(consumer, publisher):
     """paho naps 100 ms after each silent second."""
     consumer.start()
     published = {}

@@ -68,7 +68,7 @@ def test_sigquit_ends_at_once_and_loses_nothing(consumer, publisher, redis):
     assert_all(sent, consumer.wait_idle(publisher), repeats=True)
 
 
-def test_what_is_published_while_it_is_down_arrives_in_order(consumer, publisher):
+def test_messages_published_while_the_consumer_is_down_arrive_in_order(consumer, publisher):
     consumer.start()
     consumer.stop()
     sent = [("one/topic", f"{number:05d}") for number in range(2000)]

@@ -213,7 +213,7 @@ def test_a_filter_that_the_broker_can_not_have_is_named_and_not_asked_for(make_c
 
 
 @pytest.mark.parametrize("refusal", [0x9a, 0x9b], ids=["no retain", "no QoS 1"])
-def test_a_last_will_that_the_broker_refuses_is_made_to_suit_it(make_consumer, makers, refusal):
+def test_a_refused_last_will_is_sent_without_retain_or_at_qos_0(make_consumer, makers, refusal):
     wills = []
 
     def refuse(link):
@@ -250,7 +250,7 @@ def test_without_retain_the_status_is_published_all_the_same(make_consumer, make
 # A session that another program made ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_inherited_session_is_mended(make_consumer, mosquitto, publisher, version):
+def test_filters_of_a_session_from_another_program_are_unsubscribed(make_consumer, mosquitto, publisher, version):
     """`#` is unsubscribed at the first connect, and what it has brought is stored: it was acknowledged."""
     leave_session(mosquitto.port, "bridge", version, ["#"])
     waiting = [("plant/1/temp", "waiting"), ("unwanted/old", "yes")]

@@ -172,7 +172,7 @@ def test_a_damaged_file_is_listed_and_not_sent(small, publisher, redis):
     assert redis.client.xlen("messages") == 0 and len(files(small)) == 1
 
 
-def test_what_this_redis_refuses_for_its_size_is_set_aside_alone(make_consumer, make_redis, publisher):
+def test_only_messages_over_redis_proto_max_bulk_len_are_set_aside(make_consumer, make_redis, publisher):
     """Smaller than max_entry, and the server's limit is lower; what is in one batch with it goes on."""
     redis = make_redis("--proto-max-bulk-len", "1048576")
     consumer = make_consumer(store=redis).start()
@@ -211,7 +211,7 @@ def test_a_hundred_megabytes_of_control_bytes_cost_no_multiple_of_memory(make_co
     assert peak_kb < 400_000, peak_kb  # some of it the sanitizers', where they are
 
 
-def test_what_no_segment_takes_is_set_aside_and_can_be_sent(make_consumer, publisher):
+def test_a_message_larger_than_a_segment_is_set_aside_and_resendable(make_consumer, publisher):
     """Under MQTT 5 the broker keeps such a message from us."""
     consumer = make_consumer(version="3.1.1").set("spool", size="16M", retain="6M").start()
     sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]

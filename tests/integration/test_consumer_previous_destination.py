@@ -29,7 +29,7 @@ def ordered(entries):
 
 # A Redis that never comes back ------------------------------------------------------------------------
 
-def test_what_a_lost_redis_had_not_taken_goes_to_the_present_one(make_consumer, make_redis, publisher):
+def test_redirect_sends_messages_unsent_to_a_lost_redis_to_the_new_one(make_consumer, make_redis, publisher):
     lost, present = make_redis("--requirepass", "hidden", password="hidden"), make_redis()
     consumer = make_consumer(store=lost)
     sent, unsent = numbered(50, "one/topic"), [("one/topic", f"unsent-{number:05d}") for number in range(700)]

@@ -108,7 +108,7 @@ def test_a_bridge_that_sends_slowly_is_ready_and_says_so(service, makers, redis,
     assert_all(sent, consumer.wait_entries(len(sent), timeout=60))
 
 
-def test_what_arrived_after_it_was_given_up_leaves_no_trouble_behind(service, makers, redis, publisher):
+def test_the_consumer_recovers_when_timed_out_appends_arrive_after_all(service, makers, redis, publisher):
     """The last of it, twice late: then there is nothing left to send, by which it could show that all is well. The scripts
     that a connection begins with are no such piece."""
     consumer = service(makers.keep(Detour(redis.port, size=15_000, seconds=5)))

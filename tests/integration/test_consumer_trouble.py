@@ -12,7 +12,7 @@ from bridge.relays import Counting, LateRelay
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("qos", [1, 2])
-def test_kills_lose_nothing(make_consumer, publisher, rng, version, qos):
+def test_consumer_kills_under_load_lose_no_message(make_consumer, publisher, rng, version, qos):
     consumer = make_consumer(version=version, qos=qos).start()
     sent = numbered(6000)
     thread = publisher.start_all(sent, qos=qos, rate=2000)

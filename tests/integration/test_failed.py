@@ -67,7 +67,7 @@ def test_a_long_list_is_cut_and_says_so(bridge, database):
     assert len(bridge.cli("failed", "list", "--topic", "t/+", "--limit", "60").stdout.splitlines()) == 61
 
 
-def test_filters_leave_what_they_name(bridge, database):
+def test_list_filters_by_topic_class_and_time(bridge, database):
     add_rows(database, [php_row("a/b/1", "1")], created_at="2026-11-20 10:00:00")
     add_rows(database, [json_row("a/b/2", "1"), php_row(None, None, message=("App\\Mail", {"to": "x"}))])
     add_rows(database, [php_row("c", "1")], created_at=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()))
@@ -161,11 +161,11 @@ def test_an_unknown_id_is_named_and_nothing_is_done(bridge, database, redis):
     assert len(database.failures()) == 1 and entries(redis) == []
 
 
-def test_without_a_failure_transport_it_says_so(make_bridge, redis):
+def test_without_a_failure_transport_failed_names_database_url(make_bridge, redis):
     assert "DATABASE_URL" in refuses(make_bridge(redis=redis), "list", code=2)
 
 
-def test_nobody_is_asked_without_a_terminal(bridge, database, redis):
+def test_without_a_terminal_an_unconfirmed_action_is_refused(bridge, database, redis):
     add_rows(database, [php_row("a", "1")])
     for action in ("retry", "remove"):
         assert "1 messages, and nobody can be asked" in refuses(bridge, action, "--all", code=2)
@@ -173,7 +173,7 @@ def test_nobody_is_asked_without_a_terminal(bridge, database, redis):
 
 
 @pytest.mark.parametrize("answer, left", [("n\n", 3), ("y\n", 0)])
-def test_on_a_terminal_it_asks_and_draws_a_bar(bridge, database, answer, left):
+def test_retry_on_a_terminal_asks_and_draws_a_progress_bar(bridge, database, answer, left):
     add_rows(database, [php_row("a", "1")] * 3)
     bridge.write_config()
     here, terminal = pty.openpty()
@@ -198,7 +198,8 @@ def test_on_a_terminal_it_asks_and_draws_a_bar(bridge, database, answer, left):
 # Again -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
-def test_what_php_failed_is_published_by_ours(bridge, redis, database, hub, make_sse, make_php_peer, serializer):
+def test_a_message_failed_by_php_is_published_by_us_after_a_retry(bridge, redis, database, hub, make_sse, make_php_peer,
+                                                                  serializer):
     bridge.settings["transport:async"]["serializer"] = serializer
     sse = make_sse("*")
     peer = make_php_peer(serializer=serializer)
@@ -213,7 +214,7 @@ def test_what_php_failed_is_published_by_ours(bridge, redis, database, hub, make
 
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
-def test_what_fails_in_php_once_more_is_kept_once_more(bridge, redis, database, make_php_peer, serializer):
+def test_a_retried_message_that_fails_in_php_again_is_stored_again(bridge, redis, database, make_php_peer, serializer):
     """Symfony never sends an envelope with SentToFailureTransportStamp to the failure transport."""
     bridge.settings["transport:async"]["serializer"] = serializer
     peer = make_php_peer(serializer=serializer, env={"RETRY_MAX": "1", "RETRY_DELAY": "1"})
@@ -229,7 +230,7 @@ def test_what_fails_in_php_once_more_is_kept_once_more(bridge, redis, database, 
     assert counts == ["1", "0", "0", "1", "0"], "its retries were counted anew"
 
 
-def test_what_ours_failed_is_handled_by_php(bridge, redis, database, hub, make_php_peer):
+def test_a_message_failed_by_our_worker_is_handled_by_php_after_a_retry(bridge, redis, database, hub, make_php_peer):
     bridge.settings["mercure"] |= {"url": hub.url, "jwt_secret": hub.publisher_key}
     redis.client.xadd("messages", {"message": php_value(REFUSED_TOPIC, bytes(range(256)))})
     worker = bridge.run_program("worker")
@@ -267,7 +268,7 @@ def test_an_unknown_transport_leaves_the_row_and_says_the_mend(bridge, database,
     assert database.failures() == []
 
 
-def test_what_a_php_worker_has_in_hand_is_left_and_said(bridge, database, redis):
+def test_rows_taken_by_a_php_worker_need_the_option_taken(bridge, database, redis):
     now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     add_rows(database, [php_row("a", "1")], delivered_at=now)
     add_rows(database, [php_row("b", "2")], delivered_at="2026-01-01 00:00:00")
@@ -280,7 +281,7 @@ def test_what_a_php_worker_has_in_hand_is_left_and_said(bridge, database, redis)
 
 
 @pytest.mark.parametrize("time_type", ["TIMESTAMP(0) WITH TIME ZONE", "TIMESTAMP(6) WITHOUT TIME ZONE"])
-def test_other_types_of_the_time_columns_do(bridge, database, redis, time_type):
+def test_time_columns_may_have_a_zone_or_fractions(bridge, database, redis, time_type):
     make_table(database, time_type)
     add_rows(database, [php_row("a", "1")], created_at="2026-11-24 10:00:00+00")
     assert listed(bridge)[0]["failedAt"].startswith("2026-11-24T10:00:00")
@@ -308,7 +309,7 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, database, redis):
 
 
 @pytest.mark.parametrize("until", ["1970-01-01", "1970-01-01T00:00+02:00"])
-def test_nothing_is_removed_of_before_1970(bridge, database, until):
+def test_remove_until_1970_or_earlier_removes_nothing(bridge, database, until):
     add_rows(database, [php_row("a", "1")])
     assert bridge.cli("failed", "remove", "--all", "-y", "--until", until).stdout == "0 messages removed\n"
     assert len(database.failures()) == 1
@@ -359,7 +360,7 @@ def test_a_retry_waits_for_room_in_a_bounded_stream(bridge, database, redis):
     assert sorted(handled) == list(range(700)) and in_order(handled) and database.failures() == []
 
 
-def test_what_redis_refuses_now_and_then_is_sent_in_its_order(bridge, database, redis):
+def test_a_retry_keeps_its_order_while_redis_refuses_now_and_then(bridge, database, redis):
     """A batch is sent at once: what lies behind a refused message of it must not go before that."""
     add_rows(database, numbered(1000))
     ended = threading.Event()

@@ -85,7 +85,7 @@ def test_many_and_large_failures_are_read_in_pages(bridge, redis):
     assert [row["id"] for row in listed(bridge, "--limit", "0")] == ids[::-1]
 
 
-def test_the_monitor_lists_the_newest(bridge, redis, hub):
+def test_the_monitor_lists_the_newest_100_failures(bridge, redis, hub):
     bridge.settings["mercure"] |= {"url": hub.url, "jwt_secret": hub.publisher_key}
     add(redis, [*(php_row(f"t/{number}", "1") for number in range(101)), php_row("large", "x" * 300_000)])
     start_monitor(bridge)
@@ -97,7 +97,7 @@ def test_the_monitor_lists_the_newest(bridge, redis, hub):
 
 # Again ---------------------------------------------------------------------------------------------------
 
-def test_what_fails_again_after_its_retry_is_kept_again(bridge, redis, make_redis, hub):
+def test_a_retried_message_that_fails_again_is_kept_beside_its_old_entry(bridge, redis, make_redis, hub):
     """Even while the entry that it came from is still there: the identity of both is the same."""
     failures = make_redis()
     bridge.settings["failure"]["dsn"] = failures.dsn("/failed")
@@ -157,7 +157,7 @@ def test_an_entry_with_fields_of_its_own_goes_back_as_it_was(bridge, redis, hub,
 
 # Beside PHP ----------------------------------------------------------------------------------------------
 
-def test_what_a_php_worker_has_pending_is_left_and_said(bridge, redis):
+def test_entries_pending_at_a_php_worker_need_the_option_taken(bridge, redis):
     ids = add(redis, [php_row(f"t/{number}", "1") for number in range(3)])
     assert read(redis, "php", 2) == ids[:2]
     redis.client.execute_command("XCLAIM", "failed", "symfony", "dead", 0, ids[1], "IDLE", 90_000_000)
@@ -170,7 +170,7 @@ def test_what_a_php_worker_has_pending_is_left_and_said(bridge, redis):
 
 
 @pytest.mark.parametrize("options", [{}, {"delete_after_ack": 0}], ids=["deleting", "keeping"])
-def test_what_was_handled_and_kept_is_not_sent_again(bridge, redis, options):
+def test_acknowledged_entries_left_in_the_stream_are_not_retried(bridge, redis, options):
     """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise, whatever ours says; and any version keeps
     one that is killed between XACK and XDEL."""
     bridge.settings["failure"]["dsn"] = redis.dsn("/failed", **options)
@@ -199,7 +199,7 @@ def test_remove_takes_away_what_is_named_and_no_more(bridge, redis):
     assert [row["id"] for row in listed(bridge)] == ids[3:] and redis.client.xlen("messages") == 0
 
 
-def test_of_two_who_remove_each_counts_its_own(bridge, redis):
+def test_concurrent_removals_each_count_only_their_own(bridge, redis):
     add(redis, numbered(3000))
     both = [start_cli(bridge, "remove", "--all", "-y", "--json") for _ in range(2)]
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
@@ -208,7 +208,7 @@ def test_of_two_who_remove_each_counts_its_own(bridge, redis):
 
 
 @pytest.mark.parametrize("until", ["1970-01-01", "1970-01-01T00:00+02:00"])
-def test_nothing_is_removed_of_before_1970(bridge, redis, until):
+def test_remove_until_1970_or_earlier_removes_nothing(bridge, redis, until):
     add(redis, [php_row("a", "1")])
     assert bridge.cli("failed", "remove", "--all", "-y", "--until", until).stdout == "0 messages removed\n"
     assert redis.client.xlen("failed") == 1

@@ -104,7 +104,7 @@ def test_workers_that_race_for_the_missing_table_all_write(make_driver, database
     assert sorted(row["body"] for row in database.failures()) == [f"body {number}" for number in range(6)]
 
 
-def test_another_table_and_schema_and_queue(make_driver, database):
+def test_rows_go_into_the_configured_schema_table_and_queue(make_driver, database):
     database.query("CREATE SCHEMA app")
     driver = make_driver(database.dsn, table="app.Order", queue="dead")
     assert driver.write("a") == (0, "")
@@ -172,7 +172,7 @@ def test_a_payload_that_quotes_an_identity_is_no_row_of_it(driver, database):
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
-def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, database, isolation):
+def test_concurrent_writes_of_one_entry_make_one_row(make_driver, database, isolation):
     """Whatever the database's default."""
     database.query(f"ALTER DATABASE {database.name} SET default_transaction_isolation = '{isolation}'")
     drivers = [make_driver(database.dsn) for _ in range(4)]
@@ -330,7 +330,7 @@ def test_the_next_host_is_tried_after_one_demoted_while_connected(make_driver, m
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_who_has_begun_a_row_need_not_wait_for_it(make_driver, make_postgres, connected):
+def test_a_process_ends_at_once_though_its_write_is_unanswered(make_driver, make_postgres, connected):
     frozen = make_postgres()
     driver = make_driver(frozen.create_database().dsn)
     if connected:
@@ -352,7 +352,7 @@ def test_who_has_begun_a_row_need_not_wait_for_it(make_driver, make_postgres, co
     ('{"p":€}', lambda body: base64.b64encode(body.encode()).decode()),
     ("\0€", lambda body: base64.b64encode(body.encode()).decode()),
 ], ids=["php", "json", "in latin1", "like json", "nul"])
-def test_what_the_databases_encoding_can_not_hold_is_written_in_ascii(make_driver, postgres, body, as_stored, look_for):
+def test_text_outside_the_database_encoding_is_stored_as_ascii(make_driver, postgres, body, as_stored, look_for):
     database = postgres.create_database("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     driver = make_driver(database.dsn)
     headers = '{"type":"€","X-Mqtt-Entry":"urn:1"}'
@@ -385,7 +385,7 @@ def test_a_locked_table_is_waited_for_and_a_killed_session_is_not_lost(driver, d
     ("LOCK TABLE messenger_messages IN ACCESS EXCLUSIVE MODE", "somebody else has locked the table"),
     (f"SELECT pg_advisory_xact_lock({0x6D71 + 1}, {zlib.crc32(b'a name') - 2**32})",
      "somebody else has long been writing a row of the same entry")])
-def test_what_a_row_waits_for_too_long_is_said(driver, database, lock, said):
+def test_a_write_that_times_out_on_a_lock_names_the_lock(driver, database, lock, said):
     assert driver.write("a") == (0, "")
     locker = database.server.connect(database.name)
     locker.autocommit = False

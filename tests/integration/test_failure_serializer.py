@@ -71,7 +71,7 @@ def sides(request, store, bridge, redis, database, make_php_peer):
     return Sides(request.param, store, bridge, redis, database, make_php_peer)
 
 
-def test_what_ours_failed_php_shows_and_handles(sides, makers, hub):
+def test_php_shows_and_handles_messages_failed_by_our_worker(sides, makers, hub):
     sides.dispatch()
     sides.dispatch_bytes()
     sides.ours_fails(makers, hub)
@@ -89,7 +89,7 @@ def test_what_ours_failed_php_shows_and_handles(sides, makers, hub):
 
 
 @pytest.mark.parametrize("who", ["php", "ours"])
-def test_what_php_failed_goes_back_for_both(sides, who, request):
+def test_messages_failed_by_php_are_retried_by_php_and_by_our_worker(sides, who, request):
     sides.dispatch()
     sides.php.consume(len(SENT), env={"HANDLER_FAILS": "poison"})
     assert sides.count() == len(SENT)
@@ -108,7 +108,7 @@ def test_what_php_failed_goes_back_for_both(sides, who, request):
     assert sides.count() == 0 and sides.redis.is_drained()
 
 
-def test_what_ours_failed_goes_back_and_fails_and_goes_back(sides, makers, hub):
+def test_messages_failed_by_our_worker_can_fail_and_be_retried_twice(sides, makers, hub):
     """A stamp of the application's own comes back where JSON was the transport's: it stood in the row's headers."""
     sides.dispatch()
     sides.dispatch_bytes()

@@ -86,7 +86,7 @@ def test_a_copy_of_a_message_is_written_unless_it_is_still_there(driver, redis):
     assert marks and all(redis.client.ttl(mark) > 600000 for mark in marks)
 
 
-def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, redis):
+def test_concurrent_writes_of_one_entry_add_it_once(make_driver, redis):
     drivers = [make_driver(redis.dsn("/failed")) for _ in range(4)]
     for number in range(5):
         threads = [threading.Thread(target=driver.write, kwargs={"look_for": f"17-{number}"}) for driver in drivers]
@@ -98,7 +98,7 @@ def test_two_that_write_the_same_entry_at_once_write_it_once(make_driver, redis)
 
 
 @pytest.mark.parametrize("refusing", ["-set", "-xadd"])
-def test_what_redis_refuses_in_part_is_not_written_at_all(driver, redis, refusing):
+def test_a_failure_write_denied_in_part_by_an_acl_writes_nothing(driver, redis, refusing):
     redis.client.execute_command("ACL", "SETUSER", "default", refusing)
     result, text = driver.write()
     assert result == REFUSED and re.search("permission|can't run", text), text
@@ -142,7 +142,7 @@ def test_a_redis_that_is_away_or_frozen_is_given_up_and_used_again(make_driver, 
     assert redis.client.xlen("failed") == 3
 
 
-def test_the_count_is_of_what_waits(make_driver, redis):
+def test_count_adds_stream_entries_and_delayed_members(make_driver, redis):
     driver = make_driver(redis.dsn("/failed"))
     assert driver.count() == (0, 0, "")
     for number in range(3):
@@ -152,7 +152,7 @@ def test_the_count_is_of_what_waits(make_driver, redis):
 
 
 @pytest.mark.parametrize("options", [{}, {"delete_after_ack": 0}], ids=["deleting", "keeping"])
-def test_what_was_handled_and_kept_does_not_count(make_driver, redis, options):
+def test_acknowledged_entries_left_in_the_stream_are_not_counted(make_driver, redis, options):
     """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise, whatever ours says."""
     driver = make_driver(redis.dsn("/failed", **options))
     for number in range(3):

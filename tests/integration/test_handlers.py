@@ -233,7 +233,7 @@ def test_a_message_that_kills_its_handler_goes_aside_and_others_pass(start, brid
     assert why in process.log()
 
 
-def test_nothing_is_charged_while_a_handler_does_not_start(start, bridge, folder, redis, sse, database, starts):
+def test_a_handler_that_does_not_start_uses_up_no_delivery_limit(start, bridge, folder, redis, sse, database, starts):
     (folder / "never-ready").write_text("")
     bridge.settings["worker"]["delivery_limit"] = 1
     process = start()

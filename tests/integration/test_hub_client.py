@@ -50,7 +50,7 @@ def test_an_update_reaches_a_subscriber_under_its_id(driver, sse):
     assert (event.id, event.data) == ("urn:x:é", "line é+ &=%")
 
 
-def test_what_the_hub_refuses_is_rejected_with_its_words(driver):
+def test_a_refused_update_reports_the_hubs_status_and_text(driver):
     outcome, status, text = driver.send("urn:x:1", retry="soon")
     assert (outcome, status) == (REFUSED, 400) and "refused" in text and "retry" in text
     outcome, status, _ = driver.send("urn:x:1", topic="https://h/.well-known/mercure/x")

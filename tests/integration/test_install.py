@@ -18,7 +18,7 @@ def make(folder):
     return run
 
 
-def test_what_is_installed_runs_and_an_upgrade_keeps_the_settings(make, folder):
+def test_installed_programs_run_and_a_reinstall_keeps_edited_settings(make, folder):
     make("install")
     settings = folder / "etc/mqtt-bridge/mqtt-bridge.ini"
     sample = folder / "usr/share/mqtt-bridge/mqtt-bridge.ini"

@@ -84,7 +84,7 @@ def test_two_workers_and_older_messages_that_come_late_leave_the_newest(start, r
     assert values(redis)["a"] == 7
 
 
-def test_what_only_some_may_see_is_not_kept(bridge, start, redis):
+def test_private_dropped_and_partial_routes_leave_no_last_value(bridge, start, redis):
     bridge.settings |= {"route:p": {"match": "private/#", "private": "yes"}, "route:d": {"match": "dropped", "drop": "yes"},
                         "route:b": {"match": "bare", "data": "payload"}, "route:f": {"match": "field", "data": "field:x"}}
     start()
@@ -93,7 +93,7 @@ def test_what_only_some_may_see_is_not_kept(bridge, start, redis):
     assert values(redis) == {"shown": 1}
 
 
-def test_what_the_hub_does_not_take_is_not_kept(start, redis, database):
+def test_updates_refused_by_the_hub_leave_no_last_value(start, redis, database):
     start()
     add(redis, "a", "1")
     add(redis, ".well-known/mercure/a", "1")
@@ -102,7 +102,7 @@ def test_what_the_hub_does_not_take_is_not_kept(start, redis, database):
     assert set(values(redis)) == {"a", ".well-known/mercure/a"}
 
 
-def test_so_many_topics_are_kept_and_the_oldest_go(bridge, start, redis):
+def test_last_values_keep_at_most_the_configured_number_of_topics(bridge, start, redis):
     bridge.settings["page"] = {"last_values": 100}
     start()
     add_many(redis, [(f"t/{number}", str(number)) for number in range(2000)])
@@ -235,7 +235,7 @@ def test_latest_shows_nothing_that_the_routes_now_hide(bridge, redis):
     assert [message["topic"] for message in read_all(bridge)[0]] == ["shown"]
 
 
-def test_what_others_write_there_is_left_out(bridge, redis):
+def test_latest_leaves_out_malformed_values_of_other_programs(bridge, redis):
     start_monitor(bridge)
     write(redis, {"list": "[1]", "none": "", "open": '{"id":', "two": '{"id":1}{"id":2}', "raw": b'{"a":"\xff"}',
                   "deep": "[" * 600, "text": '"x"', "large": '{"x":"' + "x" * 100000 + '"}'})

@@ -100,7 +100,7 @@ def test_a_hub_that_refuses_the_token_is_told(make_bridge, hub):
     assert "MERCURE_JWT_SECRET" in wait_part(bridge, "hub", False)["reason"]
 
 
-def test_something_else_at_the_hubs_address_is_told(make_bridge, hub):
+def test_readyz_names_mercure_url_when_no_hub_answers_there(make_bridge, hub):
     bridge = make_bridge(hub=hub, settings={"mercure": {"url": f"http://127.0.0.1:{hub.port}/elsewhere"}})
     start_monitor(bridge)
     assert "MERCURE_URL" in wait_part(bridge, "hub", False)["reason"]
@@ -257,7 +257,7 @@ def test_a_token_file_without_a_token_is_refused(bridge, folder, text):
     assert "token_file" in monitor.log() and str(token_file) in monitor.log()
 
 
-def test_without_an_address_it_only_probes(bridge, redis):
+def test_without_a_listen_address_the_monitor_only_probes(bridge, redis):
     bridge.settings["http"]["listen"] = ""
     monitor = bridge.run_program("monitor")
     wait_until(lambda: redis.client.info("commandstats").get("cmdstat_xlen"), 10, "Redis is asked")
@@ -288,7 +288,7 @@ def test_a_wrong_address_is_refused(bridge, listen):
     assert "[http] listen" in monitor.log()
 
 
-def test_it_ends_at_once_when_asked_even_while_servers_hang(bridge, monitor, redis):
+def test_the_monitor_ends_on_sigterm_though_redis_hangs(bridge, monitor, redis):
     redis.freeze()
     began = time.monotonic()
     assert monitor.stop(with_signal=signal.SIGTERM) == 0
@@ -296,7 +296,7 @@ def test_it_ends_at_once_when_asked_even_while_servers_hang(bridge, monitor, red
     redis.thaw()
 
 
-def test_no_server_at_all_is_told_part_by_part(make_bridge):
+def test_readyz_lists_each_server_that_is_away(make_bridge):
     gone = free_port()
     bridge = make_bridge(settings={
         "transport:async": {"dsn": f"redis://127.0.0.1:{gone}/messages"},

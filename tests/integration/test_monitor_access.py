@@ -125,14 +125,14 @@ def raw(bridge, text):
     (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n", b"413"),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n", b"413"),
 ])
-def test_a_body_is_not_waited_for(bridge, monitor, head, status):
+def test_a_request_with_a_body_is_refused_without_waiting_for_it(bridge, monitor, head, status):
     began = time.monotonic()
     answer = raw(bridge, head + b"\r\n")
     assert answer.split(b" ")[1] == status, answer
     assert time.monotonic() - began < 5
 
 
-def test_only_reading_is_allowed(bridge, monitor):
+def test_http_methods_other_than_get_and_head_answer_405(bridge, monitor):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         answer = request(bridge, "/status", method, {"Content-Length": "0"})
         assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
@@ -169,7 +169,7 @@ def test_a_probe_of_http_1_0_needs_no_host(bridge, monitor):
 
 
 @pytest.mark.parametrize("hosts", ["http://bridge.example", "bridge.example:9080", "[::1]", "a/b"])
-def test_what_is_no_name_is_refused_in_hosts(bridge, hosts):
+def test_http_hosts_refuses_entries_that_are_no_bare_host_name(bridge, hosts):
     bridge.settings["http"]["hosts"] = hosts
     result = bridge.cli("check", check=False)
     assert result.returncode == 2 and "[http] hosts" in result.stderr and "without a port" in result.stderr
@@ -262,7 +262,7 @@ def random_request(rng):
     return request
 
 
-def test_random_requests_leave_it_up_and_healthy(bridge, guarded, rng):
+def test_random_requests_leave_the_monitor_up_and_healthy(bridge, guarded, rng):
     for round_ in range(40):
         clients = []
         for _ in range(25):

@@ -29,7 +29,7 @@ def read(bridge, headers=None):
     return answers[-1].json
 
 
-def test_the_newest_are_listed_without_their_payloads(bridge, database):
+def test_failures_lists_the_newest_without_their_payloads(bridge, database):
     add_rows(database, [php_row("a/old", "secret payload"), json_row("a/\u00e9", "2", error="no\x1b\u009b <b>")])
     start_monitor(bridge)
     document = read(bridge)
@@ -40,7 +40,7 @@ def test_the_newest_are_listed_without_their_payloads(bridge, database):
     assert document["more"] is False
 
 
-def test_there_are_at_most_a_hundred_and_large_ones_are_not_read(bridge, database):
+def test_failures_lists_at_most_100_and_does_not_read_large_ones(bridge, database):
     add_rows(database, [php_row(f"t/{number}", "1") for number in range(101)])
     add_rows(database, [php_row("large", "x" * 300000), ("garbage", "[]")])
     start_monitor(bridge)
@@ -88,7 +88,7 @@ def test_a_table_that_does_not_answer_keeps_no_other_answer_back(bridge, databas
         lock.close()
 
 
-def test_the_token_guards_it(bridge, folder):
+def test_failures_needs_the_token(bridge, folder):
     (folder / "token").write_text("s3cret\n")
     bridge.settings["http"]["token_file"] = folder / "token"
     headers = {"Authorization": "Bearer s3cret"}

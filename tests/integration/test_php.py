@@ -37,7 +37,7 @@ def start_consumer(bridge):
 
 # What ours dispatches ----------------------------------------------------------------------------------
 
-def test_php_handles_what_has_no_headers_of_ours(bridge, publisher, redis, peer, serializer):
+def test_php_handles_messages_without_metadata_headers(bridge, publisher, redis, peer, serializer):
     bridge.settings["transport:async"]["metadata_headers"] = "no"
     start_consumer(bridge)
     payloads = PAYLOADS + (BINARY if serializer == "php" else [])
@@ -51,7 +51,7 @@ def test_php_handles_what_has_no_headers_of_ours(bridge, publisher, redis, peer,
 
 
 @pytest.mark.parametrize("properties", ["protected", "private"])
-def test_php_handles_it_whatever_the_visibility_of_its_properties(bridge, publisher, redis, make_php_peer, properties):
+def test_php_handles_messages_with_protected_or_private_properties(bridge, publisher, redis, make_php_peer, properties):
     bridge.settings["transport:async"]["properties"] = properties
     start_consumer(bridge)
     publisher.publish("a/b", BINARY[0])
@@ -89,7 +89,7 @@ def test_our_worker_reads_any_visibility(bridge, sse, make_php_peer, properties)
     assert sse.wait_topic("a/b", PATIENCE).payload_bytes == BINARY[0]
 
 
-def test_what_php_failed_and_delayed_is_handled_by_ours_when_it_is_due(bridge, sse, redis, peer):
+def test_our_worker_handles_a_retry_delayed_by_php_when_it_is_due(bridge, sse, redis, peer):
     peer.dispatch("later/x", '{"a":1}')
     peer.consume(1, env={"RETRY_DELAY": "4000", "HANDLER_FAILS": "1"})
     (_, due), = redis.client.zrange("messages__queue", 0, -1, withscores=True)
@@ -205,7 +205,7 @@ def test_a_repeated_retry_of_ours_is_read_by_php(bridge, redis, hub, make_php_pe
     assert peer.handled() == [{"topic": "a/b", "payload": b"tried often, choke"}]
 
 
-def test_failed_remove_removes_it(failed, peer, database):
+def test_php_failed_remove_deletes_the_named_row_alone(failed, peer, database):
     first, second = failed("one", "two")
     peer.run("messenger:failed:remove", first["id"], "--force")
     assert [row["id"] for row in database.failures()] == [second["id"]]

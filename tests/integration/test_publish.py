@@ -102,6 +102,6 @@ def test_a_hub_that_is_away_and_a_wrong_key_are_told(publish):
     (["x/.well-known/mercure/y", "x"], "well-known"),
     (["a", "x", "--type", "two\nlines"], "type"),
 ])
-def test_what_no_hub_takes_is_not_sent(publish, arguments, word):
+def test_publish_refuses_a_topic_or_type_that_no_hub_accepts(publish, arguments, word):
     said = publish(*arguments, code=1)
     assert "not sent" in said and word in said

@@ -65,7 +65,7 @@ def length_at_importer(node):
     return client.xlen(STREAM)
 
 
-def test_what_has_moved_already_is_reached_before_its_slot_has(make_consumer, cluster, publisher):
+def test_appends_follow_ask_to_keys_moved_ahead_of_their_slot(make_consumer, cluster, publisher):
     source = cluster.owner()
     target = next(node for node in cluster.nodes if node is not source)
     consumer = make_consumer(store=source)

@@ -24,7 +24,7 @@ def test_a_redis_without_config_client_and_role_works(make_redis, make_bridge, m
     assert check(redis.dsn()) == (True, "")
 
 
-def test_what_a_redis_does_not_tell_is_said(make_redis, check):
+def test_check_says_that_redis_refuses_config_get_and_info(make_redis, check):
     redis = make_redis(*RENAMED, "--rename-command", "INFO", "")
     ok, text = check(redis.dsn())
     assert ok and text.startswith("Redis does not tell its settings (CONFIG GET and INFO are refused)")

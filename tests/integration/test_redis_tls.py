@@ -59,7 +59,7 @@ def test_valid_certificates_pass(check, make_tls_redis, authority):
     assert check(redis.dsn(**ours, ssl_verify_peer=0))[0]
 
 
-def test_each_refusal_names_its_mend(check, make_tls_redis, make_redis, authority, makers):
+def test_each_tls_refusal_names_the_option_to_change(check, make_tls_redis, make_redis, authority, makers):
     redis, plain = make_tls_redis(clients=True), make_redis()
     folder, ca = authority.folder, {"ssl_cafile": authority.certificate}
     other = Authority(makers.new_folder("other"), "another")

@@ -43,7 +43,7 @@ def test_setup_makes_the_group_alone_where_the_stream_has_entries(bridge, redis)
     assert redis.client.xinfo_groups("messages")[0]["last-delivered-id"] == b"0-0", "what waits is not passed over"
 
 
-def test_of_a_failure_stream_what_was_made_is_named(bridge, redis):
+def test_setup_says_whether_failure_stream_and_group_were_there(bridge, redis):
     bridge.settings["failure"]["dsn"] = redis.dsn("/failed/retries")
     redis.client.xadd("failed", {"message": php_value("a", "1")})
     assert "stream `failed` was there, group `retries` made" in set_up(bridge)

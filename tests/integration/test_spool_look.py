@@ -120,7 +120,7 @@ def test_damage_is_found_by_file_and_offset(idle):
     (lambda path: (path.unlink(), path.mkdir()), "Invalid argument"),
     (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "symbolic links"),
 ])
-def test_a_segment_that_is_none_is_damage_and_does_no_harm(idle, harm, says):
+def test_a_file_that_is_no_valid_segment_is_reported_as_damage(idle, harm, says):
     path, = segments(idle)
     harm(path)
     assert says in spool(idle, "verify", code=1)
@@ -191,7 +191,7 @@ def test_a_live_spool_is_never_taken_for_damaged(make_consumer, publisher):
     (["verify", "--limit", "3"], "spool verify has no option `--limit`"),
     (["list", "x"], "spool list takes no ID"),
 ])
-def test_what_an_action_does_not_take_is_refused(consumer, arguments, says):
+def test_spool_refuses_unknown_actions_options_and_arguments(consumer, arguments, says):
     consumer.bridge.write_config()
     assert says in spool(consumer, *arguments, code=2)
 

@@ -190,7 +190,7 @@ def test_a_consumer_named_by_a_number_is_found_by_that_name(make_stubs):
     assert [p["name"] for p in stubs.ask("restart", target="consumer:1")["processes"]] == ["consumer"]
 
 
-def test_restart_says_when_the_new_one_does_not_come(make_stubs):
+def test_restart_says_why_the_new_process_does_not_start(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"start_retries": 1}})
     stubs.start()
     stubs.behave("monitor", "exit 1 the port is taken")
@@ -223,7 +223,7 @@ def test_reload_is_answered_when_everything_runs_with_the_new_settings(make_stub
         assert stubs.find(f"worker:{number}")["state"] == "running"
 
 
-def test_reload_says_who_does_not_come_back_with_the_new_settings(make_stubs):
+def test_reload_names_the_process_that_does_not_start_again(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"start_retries": 0}})
     stubs.start()
     stubs.behave("monitor", "exit 1 the port is taken")
@@ -281,7 +281,7 @@ def test_reload_changes_the_level_of_the_log_of_running_processes(make_stubs):
     assert f'"pid":{before["consumer:1"]}' in next(line for line in stubs.log().splitlines() if "stub ends" in line)
 
 
-def test_reload_restarts_what_a_failed_rolling_restart_has_left(make_stubs):
+def test_reload_restarts_workers_left_by_a_failed_rolling_restart(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}})
     stubs.start()
     before = pids(stubs)
@@ -313,7 +313,7 @@ def test_reload_with_a_shorter_hang_timeout_kills_nobody(make_stubs):
     assert "hangs" not in stubs.log()
 
 
-def test_reload_restarts_who_reads_a_file_of_other_contents(stubs):
+def test_reload_restarts_processes_that_read_a_changed_file(stubs):
     token, other = stubs.folder / "token", stubs.folder / "ca.pem"
     token.write_text("first")
     other.write_text("one")

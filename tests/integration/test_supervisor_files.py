@@ -90,7 +90,7 @@ def test_an_upgrade_goes_on_as_the_user_that_root_has_become(owned):
     owned.stop()
 
 
-def test_nobody_gains_rights_without_a_user_either(stubs):
+def test_a_bridge_of_root_without_a_user_sets_no_new_privs(stubs):
     stubs.start()
     for pid in [stubs.supervisor.pid, *(p["pid"] for p in stubs.ask("status")["processes"])]:
         assert status_of(pid)["NoNewPrivs"] == ["1"]
@@ -171,7 +171,7 @@ def test_a_users_link_leads_to_no_file_of_roots(owned, victim, name):
 
 
 @pytest.mark.parametrize("key", ["state_dir", "log"])
-def test_nothing_is_made_for_the_user_behind_a_link_of_its_own(owned, folder, key):
+def test_root_makes_no_file_behind_a_symlink_of_the_user(owned, folder, key):
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     elsewhere.chmod(0o755)

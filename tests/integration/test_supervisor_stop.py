@@ -51,7 +51,7 @@ def test_the_whole_stop_takes_no_longer_than_stop_timeout(make_stubs):
     assert "consumer has not ended within 2000 ms: killed" in stubs.log()
 
 
-def test_who_was_stopped_before_does_not_hold_the_whole_up(make_stubs):
+def test_a_child_stopped_before_does_not_delay_the_service_stop(make_stubs):
     stubs = make_stubs(settings={"supervisor": {"stop_timeout": "3s"}})
     stubs.behave("worker:1", "ignore-term")
     stubs.start()
@@ -122,7 +122,7 @@ def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
     assert stubs.supervisor.wait() == 0
 
 
-def test_many_that_wait_for_the_end_keep_nobody_from_asking(make_stubs):
+def test_many_waiting_stop_commands_do_not_block_status(make_stubs):
     stubs = make_stubs()
     stubs.behave("worker", "slow-stop 2500")
     stubs.start()

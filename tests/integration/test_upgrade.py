@@ -171,7 +171,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("change, said", REFUSALS, ids=[change.__name__ for change, _ in REFUSALS])
-def test_what_can_not_take_over_is_refused_and_nothing_changes(installed, next_folder, change, said):
+def test_an_upgrade_that_cannot_take_over_is_refused_with_no_change(installed, next_folder, change, said):
     stubs, programs = installed
     stubs.start()
     before = pids(stubs)
@@ -201,7 +201,7 @@ def test_a_check_without_end_is_ended_and_keeps_nobody_waiting(installed):
 
 
 @pytest.mark.parametrize("end", ["stop", signal.SIGTERM])
-def test_who_ends_the_bridge_during_an_upgrade_ends_it(installed, next_folder, end):
+def test_a_stop_during_an_upgrade_ends_the_bridge(installed, next_folder, end):
     stubs, programs = installed
     stubs.behave("worker", "slow-stop 1500")
     stubs.start()

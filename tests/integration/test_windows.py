@@ -241,7 +241,7 @@ def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, mak
 
 
 @pytest.mark.parametrize("publish", ["latest", "batch"])
-def test_windows_end_early_where_no_more_may_be_gathered(start, redis, sse, bridge, publish):
+def test_a_window_ends_early_when_prefetch_window_is_full(start, redis, sse, bridge, publish):
     bridge.settings["worker"].update(prefetch="65536", prefetch_window="100")
     add_many(redis, numbered(3000))
     start(publish=publish, window="1h", batch_topic="plants", batch_max="10000")
@@ -266,7 +266,7 @@ def test_a_topic_that_fails_leaves_the_window_to_the_others(start, redis, bridge
         hub.close()
 
 
-def test_a_limit_that_is_full_is_said(start, redis, bridge):
+def test_a_full_prefetch_limit_is_logged_until_messages_are_read_again(start, redis, bridge):
     hub = FaultyHub(lambda update: 429 if update.topic == "bad" else None)
     bridge.settings["worker"]["prefetch_bytes"] = "1M"
     bridge.settings["worker"]["prefetch_window"] = "1000"
@@ -284,7 +284,7 @@ def test_a_limit_that_is_full_is_said(start, redis, bridge):
 # Ends --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("publish", ["latest", "batch"])
-def test_an_end_publishes_what_is_gathered(start, redis, sse, publish):
+def test_a_stopped_worker_publishes_its_open_windows(start, redis, sse, publish):
     process = start(publish=publish, window="1h", batch_topic="plants")
     add_many(redis, [("plant/1", "1"), ("plant/1", "2")])
     wait_until(lambda: "is ready" in process.log(), 15, "the group is there")
@@ -342,7 +342,7 @@ def test_a_new_connection_to_redis_divides_no_batch(start, redis, sse):
     assert "Nothing can be read" in process.log()
 
 
-def test_what_a_worker_may_have_died_of_stays_alone_after_a_new_connection(start, redis):
+def test_redelivered_messages_stay_in_batches_of_one_after_a_reconnect(start, redis):
     hub = FaultyHub(lambda update: 503)
     try:
         pend(redis, numbered(20))
@@ -358,7 +358,7 @@ def test_what_a_worker_may_have_died_of_stays_alone_after_a_new_connection(start
         hub.close()
 
 
-def test_what_is_gathered_is_counted(bridge, redis, sse):
+def test_metrics_count_conflated_and_batched_messages(bridge, redis, sse):
     bridge.settings["route:all"] = {"match": "plant/0", "publish": "latest", "window": "1s"}
     bridge.settings["route:rest"] = {"match": "#", "publish": "batch", "window": "1s", "batch_topic": "plants"}
     add_many(redis, numbered(100, topics=2))

@@ -121,7 +121,7 @@ def test_we_write_the_very_bytes_that_symfony_writes(ours, php, serializer):
 
 
 @pytest.mark.parametrize("properties", ["public", "protected", "private"])
-def test_properties_may_be_hidden(ours, properties):
+def test_php_and_we_agree_on_properties_of_any_visibility(ours, properties):
     php = start_php(properties)
     for serializer in SERIALIZERS:
         theirs = php.ask("encode", serializer, hexed("a/b"), hexed("é'"))["value"]

@@ -29,7 +29,7 @@ def deliveries(redis):
             for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 1000)}
 
 
-def test_what_php_dispatched_is_published_and_acknowledged(worker, redis, sse):
+def test_a_message_of_php_is_published_and_acknowledged(worker, redis, sse):
     entry = add(redis, "sensors/room1/temp", '{"temp":21.5}')
     worker()
     event = sse.wait_topic("sensors/room1/temp")
@@ -140,7 +140,7 @@ def test_a_frozen_hub_then_a_kill_loses_nothing(worker, redis, make_hub, bridge)
     sse.close()
 
 
-def test_what_the_hub_refuses_goes_to_the_failure_transport_at_once(worker, redis, sse, database):
+def test_a_refused_message_goes_to_the_failure_table_without_retry(worker, redis, sse, database):
     entry = add(redis, REFUSED_TOPIC, "poison")
     add(redis, "good/one", "1")
     process = worker()

@@ -50,14 +50,14 @@ def test_a_message_that_is_never_answered_holds_up_no_other_topic(start, redis, 
     assert database.failures() == []
 
 
-def test_what_waits_behind_such_a_message_takes_no_room_from_others(start, redis, faulty):
+def test_a_backlog_behind_an_unanswered_message_blocks_no_other_topic(start, redis, faulty):
     faulty.script = lambda update: HANG if is_bad(update) else None
     add_many(redis, [("bad/1", str(number)) for number in range(1500)] + OTHERS)
     start(timeout="60s")
     wait_others(faulty)
 
 
-def test_such_a_message_that_was_pending_holds_up_none_that_was(start, redis, faulty):
+def test_a_pending_unanswered_message_holds_up_no_pending_or_new_one(start, redis, faulty):
     faulty.script = lambda update: HANG if is_bad(update) else None
     pend(redis, [("bad/1", "x"), ("bad/1", "y"), ("bad/2", "z"), *OTHERS[:60]])
     add_many(redis, OTHERS[60:])
@@ -65,7 +65,7 @@ def test_such_a_message_that_was_pending_holds_up_none_that_was(start, redis, fa
     wait_others(faulty)
 
 
-def test_such_a_message_lets_others_be_read_after_a_cut_from_redis(start, redis, faulty):
+def test_an_unanswered_message_does_not_stop_reading_after_a_redis_cut(start, redis, faulty):
     faulty.script = lambda update: HANG if is_bad(update) else None
     add_many(redis, [("bad/1", "x"), *OTHERS[:100]])
     process = start(timeout="60s")
@@ -130,7 +130,7 @@ def test_our_own_probe_tells_while_redis_does_not_count_the_next_delivery(start,
     redis.wait_drained(30)
 
 
-def test_order_holds_behind_what_fails_now_and_then(start, redis, hub, faulty, sse, database):
+def test_topic_order_holds_behind_messages_that_fail_once(start, redis, hub, faulty, sse, database):
     faulty.behind = hub.port
     faulty.script = lambda update: 500 if update.attempt == 1 and hash(update.id) % 7 == 0 else None
     sent = [(f"good/{number % 5}", str(number)) for number in range(400)]

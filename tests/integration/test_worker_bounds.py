@@ -72,7 +72,7 @@ def test_the_ids_of_what_is_left_in_redis_are_bounded(bridge, redis, hanging, ss
     sse.wait_topic("good/x", timeout=60)
 
 
-def test_what_is_left_in_redis_is_not_taken_over_by_another_worker(make_bridge, bridge, redis, hanging):
+def test_entries_a_busy_worker_leaves_pending_are_not_claimed_by_others(make_bridge, bridge, redis, hanging):
     other = make_bridge(redis=redis, hub=hanging)
     for each in (bridge, other):
         each.settings["transport:async"]["dsn"] = redis.dsn(redeliver_timeout=3, claim_interval=200)

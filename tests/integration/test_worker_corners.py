@@ -72,7 +72,7 @@ def test_a_wrong_password_is_tried_seldom(bridge, make_redis):
 
 
 @pytest.mark.parametrize("command", ["xdel", "xack"])
-def test_reading_stops_where_what_is_done_can_not_be_acknowledged(bridge, redis, sse, command):
+def test_reading_stops_at_the_prefetch_while_redis_refuses_acks(bridge, redis, sse, command):
     bridge.settings["worker"]["prefetch"] = 20
     bridge.settings["supervisor"]["instance"] = "here"
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)

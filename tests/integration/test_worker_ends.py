@@ -137,7 +137,7 @@ def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, 
     assert charges() == [2, 1, 2, 1, 2, 1, 2]
 
 
-def test_an_answer_that_comes_late_is_acted_on_only_under_charge(bridge, redis, make_hub, charges):
+def test_a_late_hub_answer_is_settled_only_while_the_entry_is_charged(bridge, redis, make_hub, charges):
     hub = make_hub()
     bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
     bridge.settings["supervisor"]["instance"] = "here"
@@ -208,7 +208,7 @@ def test_entries_of_others_are_found_behind_own_unreadable_ones(bridge, redis, s
     sse.wait_topic("php/x")
 
 
-def test_what_a_php_worker_acknowledged_and_left_is_removed(bridge, redis):
+def test_entries_acknowledged_but_not_deleted_by_php_are_deleted(bridge, redis):
     """It was killed between its XACK and its XDEL."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=1000)
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
@@ -225,7 +225,7 @@ def test_what_a_php_worker_acknowledged_and_left_is_removed(bridge, redis):
 
 
 @pytest.mark.parametrize("while_away", ["skipped", "dropped"])
-def test_what_nobody_acknowledged_stays_though_it_is_not_pending(bridge, redis, while_away):
+def test_unacknowledged_entries_that_are_not_pending_are_kept(bridge, redis, while_away):
     """An operator made the group skip a backlog, or deleted the name of a consumer with pending entries."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=1000)
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)

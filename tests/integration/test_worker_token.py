@@ -95,7 +95,7 @@ def test_a_message_that_fails_the_hub_is_charged_with_any_token(bridge, makers, 
 
 
 @pytest.mark.waits
-def test_what_comes_long_after_a_refused_message_went_aside_is_read(start, redis, database):
+def test_the_worker_reads_on_after_its_only_message_was_refused(start, redis, database):
     """Nothing is left to ask with, and the last thing that the hub said was no."""
     process = start()
     add(redis, "elsewhere", "1")
@@ -154,7 +154,7 @@ def test_refused_messages_of_a_topic_hold_up_no_lower_transport(start, bridge, r
     sse.wait_count(1, timeout=30)
 
 
-def test_order_holds_behind_what_was_refused(start, redis, sse, database):
+def test_topic_order_holds_behind_messages_refused_with_401(start, redis, sse, database):
     sent = [(f"sensors/{number % 5}", str(number)) for number in range(200)]
     mixed = [message for number, message in enumerate(sent)
              for message in ([(f"elsewhere/{number % 3}", str(number))] if number % 10 == 0 else []) + [message]]

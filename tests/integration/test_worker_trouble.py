@@ -103,7 +103,7 @@ def test_two_hosts_with_one_instance_id_do_not_take_turns(make_bridge, redis, hu
     assert second.log().count("the lease on our consumer name has ended") == 0
 
 
-def test_limit_holds_for_what_was_pending_as_well(bridge, redis, sse):
+def test_the_limit_option_counts_pending_entries_too(bridge, redis, sse):
     bridge.settings["supervisor"]["instance"] = "here"
     bridge.settings["worker"]["options"] = "--limit=10"
     pend(redis, messages(30))

@@ -76,7 +76,7 @@ static void test_probes_that_fail_wait_longer(void **state)
     assert_true(breaker.until_ms - now <= 1000);
 }
 
-static void test_a_rest_is_as_long_as_asked_for_up_to_the_longest(void **state)
+static void test_a_pause_is_as_long_as_asked_for_up_to_the_maximum(void **state)
 {
     struct breaker breaker = breaker_new();
 
@@ -138,7 +138,7 @@ static void answer_round(struct breaker_window *window, size_t percent)
         breaker_window_answered(window, i * 100 / round < percent);
 }
 
-static void test_all_may_go_while_nothing_is_refused(void **state)
+static void test_the_window_stays_whole_while_nothing_is_refused(void **state)
 {
     struct breaker_window window;
 
@@ -150,7 +150,7 @@ static void test_all_may_go_while_nothing_is_refused(void **state)
     }
 }
 
-static void test_refusals_of_less_than_a_third_do_not_shrink_it(void **state)
+static void test_refusals_of_less_than_a_third_do_not_shrink_the_window(void **state)
 {
     struct breaker_window window;
 
@@ -161,7 +161,7 @@ static void test_refusals_of_less_than_a_third_do_not_shrink_it(void **state)
     assert_int_equal(window.size, 16);
 }
 
-static void test_refusals_of_more_than_a_third_halve_it_down_to_one(void **state)
+static void test_refusals_of_more_than_a_third_halve_the_window_down_to_one(void **state)
 {
     static const size_t sizes[] = {16, 8, 4, 2, 1, 1};
     struct breaker_window window;
@@ -174,7 +174,7 @@ static void test_refusals_of_more_than_a_third_halve_it_down_to_one(void **state
     }
 }
 
-static void test_it_grows_by_one_a_round(void **state)
+static void test_the_window_grows_by_one_each_round(void **state)
 {
     struct breaker_window window;
 
@@ -203,7 +203,7 @@ static void test_shrinking_begins_a_new_round(void **state)
     assert_int_equal(window.size, 8);
 }
 
-static void test_overdue_is_four_times_what_answers_take_and_a_tenth_of_a_second(void **state)
+static void test_an_answer_is_overdue_after_4_usual_times_and_at_least_100_ms(void **state)
 {
     struct breaker_window window;
 
@@ -224,7 +224,7 @@ static void try_messages(struct breaker_window *window, int every)
         breaker_window_tried(window, i % every == 0);
 }
 
-static void test_the_more_fail_by_chance_the_more_strikes_blame_one(void **state)
+static void test_more_random_failures_need_more_strikes_for_a_charge(void **state)
 {
     struct breaker_window window;
 
@@ -251,16 +251,16 @@ int main(void)
         cmocka_unit_test(test_an_answer_from_before_it_opened_does_not_close_it),
         cmocka_unit_test(test_a_probe_that_passes_closes_it),
         cmocka_unit_test(test_probes_that_fail_wait_longer),
-        cmocka_unit_test(test_a_rest_is_as_long_as_asked_for_up_to_the_longest),
+        cmocka_unit_test(test_a_pause_is_as_long_as_asked_for_up_to_the_maximum),
         cmocka_unit_test(test_pauses_approach_what_a_limiter_asks_for),
         cmocka_unit_test(test_a_hub_that_works_is_asked_soon_after_the_next_failure),
-        cmocka_unit_test(test_all_may_go_while_nothing_is_refused),
-        cmocka_unit_test(test_refusals_of_less_than_a_third_do_not_shrink_it),
-        cmocka_unit_test(test_refusals_of_more_than_a_third_halve_it_down_to_one),
-        cmocka_unit_test(test_it_grows_by_one_a_round),
+        cmocka_unit_test(test_the_window_stays_whole_while_nothing_is_refused),
+        cmocka_unit_test(test_refusals_of_less_than_a_third_do_not_shrink_the_window),
+        cmocka_unit_test(test_refusals_of_more_than_a_third_halve_the_window_down_to_one),
+        cmocka_unit_test(test_the_window_grows_by_one_each_round),
         cmocka_unit_test(test_shrinking_begins_a_new_round),
-        cmocka_unit_test(test_overdue_is_four_times_what_answers_take_and_a_tenth_of_a_second),
-        cmocka_unit_test(test_the_more_fail_by_chance_the_more_strikes_blame_one),
+        cmocka_unit_test(test_an_answer_is_overdue_after_4_usual_times_and_at_least_100_ms),
+        cmocka_unit_test(test_more_random_failures_need_more_strikes_for_a_charge),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,7 @@ static void test_an_ipv6_address_stands_in_brackets(void **state)
     expect("ssl://[::1]", false, "ssl://[::1]:8883", "::1", "8883");
 }
 
-static void test_what_is_no_address_is_an_error_that_names_it(void **state)
+static void test_a_malformed_broker_address_is_an_error_that_names_it(void **state)
 {
     static const char *const BAD[] = {
         "ws://x:80", "x:0",     "x:65536",      "x:y",      "x:",          "mqtt://:1883",
@@ -134,7 +134,7 @@ int main(void)
         cmocka_unit_test(test_scheme_and_port_may_be_left_out),
         cmocka_unit_test(test_the_scheme_has_the_last_word_on_tls),
         cmocka_unit_test(test_an_ipv6_address_stands_in_brackets),
-        cmocka_unit_test(test_what_is_no_address_is_an_error_that_names_it),
+        cmocka_unit_test(test_a_malformed_broker_address_is_an_error_that_names_it),
         cmocka_unit_test(test_a_password_in_an_address_is_refused_and_not_repeated),
         cmocka_unit_test(test_host_port_and_tls_of_the_settings_are_an_address),
         cmocka_unit_test(test_a_list_has_commas_or_white_space_between),

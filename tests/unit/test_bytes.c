@@ -199,7 +199,7 @@ static void test_printable_text_is_cut_between_characters(void **state)
 }
 
 /* RFC 3720, appendix B.4, and the check value of every CRC catalogue. */
-static void test_known_answers(void **state)
+static void test_crc32c_of_known_vectors(void **state)
 {
     unsigned char bytes[32];
 
@@ -218,7 +218,7 @@ static void test_known_answers(void **state)
     assert_int_equal(bytes_crc32c(0, bytes, sizeof(bytes)), 0x113FDB5C);
 }
 
-static void test_a_former_result_goes_on(void **state)
+static void test_crc32c_continues_from_an_earlier_result(void **state)
 {
     (void)state;
     for (size_t at = 0; at <= 9; at++)
@@ -226,7 +226,7 @@ static void test_a_former_result_goes_on(void **state)
                          0xE3069283);
 }
 
-static void test_the_table_agrees_with_the_instruction(void **state)
+static void test_crc32c_by_table_agrees_with_the_cpu_instruction(void **state)
 {
     unsigned char bytes[300];
 
@@ -240,7 +240,7 @@ static void test_the_table_agrees_with_the_instruction(void **state)
                              bytes_crc32c_portable((uint32_t)len, bytes + from, len));
 }
 
-static void test_only_letters_digits_and_those_named_are_held(void **state)
+static void test_only_holds_allows_letters_digits_and_those_named(void **state)
 {
     (void)state;
     assert_true(bytes_only_holds(BYTES("azAZ09"), ""));
@@ -278,11 +278,11 @@ int main(void)
         cmocka_unit_test(test_an_arena_keeps_every_copy_until_it_is_cleared),
         cmocka_unit_test(test_printable_text_has_no_control_characters),
         cmocka_unit_test(test_printable_text_is_cut_between_characters),
-        cmocka_unit_test(test_only_letters_digits_and_those_named_are_held),
+        cmocka_unit_test(test_only_holds_allows_letters_digits_and_those_named),
         cmocka_unit_test(test_texts_are_equal_without_case),
-        cmocka_unit_test(test_known_answers),
-        cmocka_unit_test(test_a_former_result_goes_on),
-        cmocka_unit_test(test_the_table_agrees_with_the_instruction),
+        cmocka_unit_test(test_crc32c_of_known_vectors),
+        cmocka_unit_test(test_crc32c_continues_from_an_earlier_result),
+        cmocka_unit_test(test_crc32c_by_table_agrees_with_the_cpu_instruction),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

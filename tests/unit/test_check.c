@@ -41,7 +41,7 @@ static void test_a_key_that_cannot_be_used_is_a_fault(void **state)
     settings_free(settings);
 }
 
-static void test_what_is_weaker_than_it_looks_is_a_warning(void **state)
+static void test_valid_but_weak_settings_are_warnings(void **state)
 {
     (void)state;
     expect(
@@ -148,7 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_good_settings_are_good),
         TEST(test_a_key_that_cannot_be_used_is_a_fault),
-        TEST(test_what_is_weaker_than_it_looks_is_a_warning),
+        TEST(test_valid_but_weak_settings_are_warnings),
         TEST(test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning),
         TEST(test_a_failure_transport_that_may_have_another_serializer_is_told),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),

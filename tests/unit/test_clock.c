@@ -55,7 +55,7 @@ static void test_the_earliest_moment_is_behind_1970(void **state)
     assert_int_equal(at("1970-01-01T00:00:00.000002"), 2 - NOW);
 }
 
-static void test_what_is_no_time_is_refused_with_the_forms(void **state)
+static void test_invalid_times_are_refused_with_the_accepted_forms(void **state)
 {
     static const char *const texts[] = {"",
                                         "x",
@@ -122,7 +122,7 @@ int main(void)
         cmocka_unit_test(test_a_duration_is_so_long_ago),
         cmocka_unit_test(test_a_date_is_utc_unless_it_has_a_zone),
         cmocka_unit_test(test_the_earliest_moment_is_behind_1970),
-        cmocka_unit_test(test_what_is_no_time_is_refused_with_the_forms),
+        cmocka_unit_test(test_invalid_times_are_refused_with_the_accepted_forms),
         cmocka_unit_test(test_waits_double_within_a_quarter_up_to_the_maximum),
         cmocka_unit_test(test_a_reset_begins_at_the_minimum),
     };

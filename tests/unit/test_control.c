@@ -72,7 +72,7 @@ static void test_target_and_count_are_read(void **test)
     assert_false(request.wait);
 }
 
-static void test_what_is_no_request_is_refused_with_a_reason(void **test)
+static void test_an_invalid_request_is_refused_with_a_reason(void **test)
 {
     static const char *const BAD[] = {
         "",
@@ -272,7 +272,7 @@ static void test_a_long_answer_comes_as_memory_that_nobody_can_change(void **tes
     close(fd);
 }
 
-static void test_who_waits_is_answered_when_it_is_done(void **test)
+static void test_a_waiting_client_is_answered_when_its_command_is_done(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
@@ -323,7 +323,7 @@ static void test_a_second_request_ends_the_connection(void **test)
     close(fd);
 }
 
-static void test_so_many_may_wait_and_the_end_may_be_asked_for_always(void **test)
+static void test_waiting_commands_are_limited_but_stop_is_always_accepted(void **test)
 {
     struct server *server = *test;
     int fds[CONTROL_WAITING_MAX + 2];
@@ -351,7 +351,7 @@ static void test_so_many_may_wait_and_the_end_may_be_asked_for_always(void **tes
     process(server, 2 * CONTROL_CLIENTS_MAX, 0);
 }
 
-static void test_who_sends_nothing_is_dropped_in_time(void **test)
+static void test_a_client_that_sends_nothing_is_dropped_at_its_deadline(void **test)
 {
     struct server *server = *test;
     int fd = client(server);
@@ -402,7 +402,7 @@ static void test_more_clients_than_room_push_out_the_oldest(void **test)
     assert_int_equal(control_deadline(server->control), -1);
 }
 
-static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
+static void test_a_client_that_waits_for_the_stop_is_not_pushed_out(void **test)
 {
     struct server *server = *test;
     int fds[CONTROL_CLIENTS_MAX + 2];
@@ -436,7 +436,7 @@ static void test_who_waits_for_the_end_is_not_pushed_out(void **test)
     process(server, 2 * CONTROL_CLIENTS_MAX, 0);
 }
 
-static void test_who_waits_keeps_nobody_from_asking(void **test)
+static void test_clients_that_wait_for_the_stop_do_not_block_status(void **test)
 {
     struct server *server = *test;
     int fds[CONTROL_CLIENTS_MAX + 3];
@@ -522,22 +522,22 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_verb_is_understood),
         cmocka_unit_test(test_target_and_count_are_read),
-        cmocka_unit_test(test_what_is_no_request_is_refused_with_a_reason),
+        cmocka_unit_test(test_an_invalid_request_is_refused_with_a_reason),
         cmocka_unit_test(test_a_target_that_does_not_fit_is_refused_not_cut),
         cmocka_unit_test(test_a_hidden_nul_is_refused),
         cmocka_unit_test(test_deep_nesting_is_refused_without_harm),
         WITH_SOCKET(test_the_socket_is_its_owners_alone),
         WITH_SOCKET(test_a_packet_gets_its_answer_and_then_the_end),
         WITH_SOCKET(test_a_long_answer_comes_as_memory_that_nobody_can_change),
-        WITH_SOCKET(test_who_waits_is_answered_when_it_is_done),
+        WITH_SOCKET(test_a_waiting_client_is_answered_when_its_command_is_done),
         WITH_SOCKET(test_a_client_that_goes_away_while_it_waits_is_forgotten),
         WITH_SOCKET(test_a_second_request_ends_the_connection),
-        WITH_SOCKET(test_so_many_may_wait_and_the_end_may_be_asked_for_always),
-        WITH_SOCKET(test_who_sends_nothing_is_dropped_in_time),
+        WITH_SOCKET(test_waiting_commands_are_limited_but_stop_is_always_accepted),
+        WITH_SOCKET(test_a_client_that_sends_nothing_is_dropped_at_its_deadline),
         WITH_SOCKET(test_a_huge_request_is_refused_not_kept),
         WITH_SOCKET(test_more_clients_than_room_push_out_the_oldest),
-        WITH_SOCKET(test_who_waits_for_the_end_is_not_pushed_out),
-        WITH_SOCKET(test_who_waits_keeps_nobody_from_asking),
+        WITH_SOCKET(test_a_client_that_waits_for_the_stop_is_not_pushed_out),
+        WITH_SOCKET(test_clients_that_wait_for_the_stop_do_not_block_status),
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
         WITH_SOCKET(test_a_file_that_is_no_socket_is_refused_and_left),

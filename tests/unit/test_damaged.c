@@ -35,7 +35,7 @@ static bool is_a_file_of_its_own(const struct spool_case *c, const char *name)
            (uint64_t)status.st_size == c->spool->segment_size;
 }
 
-static void test_what_an_earlier_process_found_damaged_is_kept_as_well(void **state)
+static void test_segments_found_damaged_by_an_earlier_process_are_kept(void **state)
 {
     struct spool_case *c = *state;
 
@@ -133,7 +133,7 @@ static void test_a_damaged_segment_in_use_is_not_among_those_that_pile_up(void *
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_what_an_earlier_process_found_damaged_is_kept_as_well),
+        TEST(test_segments_found_damaged_by_an_earlier_process_are_kept),
         TEST(test_damage_in_the_segment_being_written_is_kept_with_what_follows),
         TEST(test_damage_that_cannot_be_noted_is_kept_by_who_found_it),
         TEST(test_a_damaged_segment_whose_header_goes_too_has_one_name_then),

@@ -16,7 +16,7 @@ static void assert_normal(const struct dispatch_limit *limit)
     assert_false(dispatch_limit_is_degraded(limit));
 }
 
-static void test_answers_change_nothing_while_all_is_normal(void **state)
+static void test_answers_do_not_change_limits_that_are_normal(void **state)
 {
     struct dispatch_limit limit;
 
@@ -28,7 +28,7 @@ static void test_answers_change_nothing_while_all_is_normal(void **state)
     assert_normal(&limit);
 }
 
-static void test_what_is_late_is_halved_down_to_a_few_messages(void **state)
+static void test_a_late_answer_halves_the_batch_size_down_to_its_minimum(void **state)
 {
     struct dispatch_limit limit;
 
@@ -49,7 +49,7 @@ static void test_what_is_late_is_halved_down_to_a_few_messages(void **state)
     assert_int_equal(limit.answer_timeout_ms, 2 * TIMEOUT_MS);
 }
 
-static void test_a_few_bytes_that_are_late_are_waited_for_longer(void **state)
+static void test_a_late_answer_to_a_few_bytes_doubles_the_timeout(void **state)
 {
     struct dispatch_limit limit;
 
@@ -75,7 +75,7 @@ static void test_a_link_with_high_latency_gets_full_batches(void **state)
     assert_normal(&limit);
 }
 
-static void test_quick_answers_bring_it_back(void **state)
+static void test_quick_answers_restore_the_batch_size(void **state)
 {
     struct dispatch_limit limit;
 
@@ -94,7 +94,7 @@ static void test_quick_answers_bring_it_back(void **state)
     assert_normal(&limit);
 }
 
-static void test_an_answer_in_time_but_not_quick_is_tried_with_little_more(void **state)
+static void test_an_answer_in_time_but_not_quick_raises_the_batch_size_little(void **state)
 {
     struct dispatch_limit limit;
 
@@ -107,7 +107,7 @@ static void test_an_answer_in_time_but_not_quick_is_tried_with_little_more(void 
     assert_int_equal(limit.bytes, 562500);
 }
 
-static void test_one_message_that_is_late_is_waited_for_longer(void **state)
+static void test_a_late_answer_to_a_single_message_doubles_the_timeout(void **state)
 {
     struct dispatch_limit limit;
 
@@ -133,7 +133,7 @@ static void test_one_message_that_is_late_is_waited_for_longer(void **state)
     assert_normal(&limit);
 }
 
-static void test_a_time_out_above_the_bound_stays_as_it_is(void **state)
+static void test_a_configured_timeout_above_the_maximum_is_not_raised(void **state)
 {
     struct dispatch_limit limit;
 
@@ -143,7 +143,7 @@ static void test_a_time_out_above_the_bound_stays_as_it_is(void **state)
     assert_int_equal(limit.answer_timeout_ms, 2 * DISPATCH_LIMIT_TIMEOUT_MAX);
 }
 
-static void test_only_the_second_is_taken_for_the_link(void **state)
+static void test_only_a_second_timeout_counts_as_a_degraded_link(void **state)
 {
     struct dispatch_limit limit;
     struct error err;
@@ -166,15 +166,15 @@ static void test_only_the_second_is_taken_for_the_link(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers_change_nothing_while_all_is_normal),
-        cmocka_unit_test(test_what_is_late_is_halved_down_to_a_few_messages),
-        cmocka_unit_test(test_a_few_bytes_that_are_late_are_waited_for_longer),
+        cmocka_unit_test(test_answers_do_not_change_limits_that_are_normal),
+        cmocka_unit_test(test_a_late_answer_halves_the_batch_size_down_to_its_minimum),
+        cmocka_unit_test(test_a_late_answer_to_a_few_bytes_doubles_the_timeout),
         cmocka_unit_test(test_a_link_with_high_latency_gets_full_batches),
-        cmocka_unit_test(test_quick_answers_bring_it_back),
-        cmocka_unit_test(test_an_answer_in_time_but_not_quick_is_tried_with_little_more),
-        cmocka_unit_test(test_one_message_that_is_late_is_waited_for_longer),
-        cmocka_unit_test(test_a_time_out_above_the_bound_stays_as_it_is),
-        cmocka_unit_test(test_only_the_second_is_taken_for_the_link),
+        cmocka_unit_test(test_quick_answers_restore_the_batch_size),
+        cmocka_unit_test(test_an_answer_in_time_but_not_quick_raises_the_batch_size_little),
+        cmocka_unit_test(test_a_late_answer_to_a_single_message_doubles_the_timeout),
+        cmocka_unit_test(test_a_configured_timeout_above_the_maximum_is_not_raised),
+        cmocka_unit_test(test_only_a_second_timeout_counts_as_a_degraded_link),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -240,7 +240,7 @@ static void test_several_hosts_are_a_cluster(void **state)
     }
 }
 
-static void test_one_host_can_be_a_cluster_and_has_one_database(void **state)
+static void test_option_cluster_makes_one_host_a_cluster_with_database_0(void **state)
 {
     struct dsn_redis dsn = parse("redis://a/x{s}?cluster=true&dbindex=4");
 
@@ -323,7 +323,7 @@ static void test_faulty_values_are_named(void **state)
     expect_fault("redis:///run/redis.sock?cluster=1", "have hosts");
 }
 
-static void test_what_is_missing_or_contradicts_is_said(void **state)
+static void test_missing_or_contradictory_parts_of_a_redis_dsn_are_named(void **state)
 {
     (void)state;
     expect_fault("", "scheme");
@@ -554,11 +554,11 @@ int main(void)
         cmocka_unit_test(test_a_socket_path_is_no_stream),
         cmocka_unit_test(test_ipv6_addresses_stand_in_brackets),
         cmocka_unit_test(test_several_hosts_are_a_cluster),
-        cmocka_unit_test(test_one_host_can_be_a_cluster_and_has_one_database),
+        cmocka_unit_test(test_option_cluster_makes_one_host_a_cluster_with_database_0),
         cmocka_unit_test(test_sentinels_have_a_master_by_any_of_three_names),
         cmocka_unit_test(test_unknown_options_are_all_named_with_the_nearest),
         cmocka_unit_test(test_faulty_values_are_named),
-        cmocka_unit_test(test_what_is_missing_or_contradicts_is_said),
+        cmocka_unit_test(test_missing_or_contradictory_parts_of_a_redis_dsn_are_named),
         cmocka_unit_test(test_a_password_that_was_not_encoded_is_not_shown),
         cmocka_unit_test(test_redacted_shows_the_place_and_no_secret),
         cmocka_unit_test(test_a_redacted_place_is_a_dsn_of_that_place),

@@ -72,7 +72,7 @@ static void test_ids_come_out_in_the_order_in_which_they_went_in(void **state)
     entry_ids_drop(&ids, 1);
 }
 
-static void test_what_is_pushed_to_the_front_comes_first(void **state)
+static void test_ids_pushed_to_the_front_come_out_first(void **state)
 {
     struct entry_ids ids = {0};
 
@@ -85,7 +85,7 @@ static void test_what_is_pushed_to_the_front_comes_first(void **state)
     entry_ids_free(&ids);
 }
 
-static void test_a_page_is_of_one_source_and_one_kind(void **state)
+static void test_a_page_of_ids_is_of_one_source_and_one_kind(void **state)
 {
     struct entry_ids ids = {0};
     struct stream_id page[8];
@@ -104,7 +104,7 @@ static void test_a_page_is_of_one_source_and_one_kind(void **state)
     entry_ids_free(&ids);
 }
 
-static void test_the_first_ones_move_behind_others(void **state)
+static void test_the_first_ids_of_a_list_move_behind_those_of_another(void **state)
 {
     struct entry_ids from = {0}, to = {0};
 
@@ -133,7 +133,7 @@ static void test_a_source_is_forgotten_and_the_others_keep_their_order(void **st
     assert_null(ids.ring);
 }
 
-static void test_the_total_of_several_is_kept(void **state)
+static void test_lists_of_ids_keep_a_shared_total(void **state)
 {
     size_t total = 0;
     struct entry_ids first = {.total = &total}, second = {.total = &total};
@@ -161,11 +161,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_identities_of_our_own_making_are_known_as_such),
         cmocka_unit_test(test_ids_come_out_in_the_order_in_which_they_went_in),
-        cmocka_unit_test(test_what_is_pushed_to_the_front_comes_first),
-        cmocka_unit_test(test_a_page_is_of_one_source_and_one_kind),
-        cmocka_unit_test(test_the_first_ones_move_behind_others),
+        cmocka_unit_test(test_ids_pushed_to_the_front_come_out_first),
+        cmocka_unit_test(test_a_page_of_ids_is_of_one_source_and_one_kind),
+        cmocka_unit_test(test_the_first_ids_of_a_list_move_behind_those_of_another),
         cmocka_unit_test(test_a_source_is_forgotten_and_the_others_keep_their_order),
-        cmocka_unit_test(test_the_total_of_several_is_kept),
+        cmocka_unit_test(test_lists_of_ids_keep_a_shared_total),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

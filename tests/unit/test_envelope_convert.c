@@ -326,7 +326,7 @@ static void test_times_keep_their_zone(void **state)
     }
 }
 
-static void test_what_would_lose_something_is_refused(void **state)
+static void test_a_conversion_that_would_lose_data_is_refused(void **state)
 {
     static const struct {
         const char *stamps;
@@ -400,7 +400,7 @@ int main(void)
         cmocka_unit_test(test_an_unknown_stamp_of_json_waits_in_the_headers),
         cmocka_unit_test(test_stamps_of_the_application_and_traces_are_left_out_for_json),
         cmocka_unit_test(test_times_keep_their_zone),
-        cmocka_unit_test(test_what_would_lose_something_is_refused),
+        cmocka_unit_test(test_a_conversion_that_would_lose_data_is_refused),
         cmocka_unit_test(test_json_that_php_would_not_read_is_refused),
     };
 

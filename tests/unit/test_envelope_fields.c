@@ -56,7 +56,7 @@ static void test_xadd_s_words_come_out_of_a_list_as_they_went_in(void **state)
     }
 }
 
-static void test_what_messenger_reads_is_found_and_the_last_of_a_name_counts(void **state)
+static void test_body_headers_and_message_are_found_and_the_last_of_each_counts(void **state)
 {
     static const struct bytes words[] = {
         BYTES("body"), BYTES("first"), BYTES("x"),    BYTES("y"),       BYTES("headers"),
@@ -78,7 +78,7 @@ static void test_what_messenger_reads_is_found_and_the_last_of_a_name_counts(voi
     buf_free(&list);
 }
 
-static void test_what_only_begins_as_a_list_is_refused(void **state)
+static void test_malformed_lists_of_fields_are_refused(void **state)
 {
     static const char *const values[] = {"a:",
                                          "a:1:{i:0;s:1:\"x\";}",
@@ -155,8 +155,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_is_what_php_unserializes_into_xadd_s_words),
         cmocka_unit_test(test_xadd_s_words_come_out_of_a_list_as_they_went_in),
-        cmocka_unit_test(test_what_messenger_reads_is_found_and_the_last_of_a_name_counts),
-        cmocka_unit_test(test_what_only_begins_as_a_list_is_refused),
+        cmocka_unit_test(test_body_headers_and_message_are_found_and_the_last_of_each_counts),
+        cmocka_unit_test(test_malformed_lists_of_fields_are_refused),
         cmocka_unit_test(test_an_entry_of_body_and_headers_is_an_envelope),
         cmocka_unit_test(test_an_entry_of_other_fields_is_no_envelope),
     };

@@ -39,7 +39,7 @@ static void test_a_name_is_read_as_postgresql_reads_it_without_quotes(void **sta
     failure_pg_sql_free(&sql);
 }
 
-static void test_what_is_no_name_is_refused(void **state)
+static void test_an_invalid_table_name_is_refused(void **state)
 {
     static const char *const names[] = {
         "",         ".",     "a.",
@@ -63,7 +63,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_index_has_the_name_that_doctrine_gives_it),
         cmocka_unit_test(test_a_name_is_read_as_postgresql_reads_it_without_quotes),
-        cmocka_unit_test(test_what_is_no_name_is_refused),
+        cmocka_unit_test(test_an_invalid_table_name_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

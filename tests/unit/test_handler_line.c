@@ -140,7 +140,7 @@ static void test_an_error_may_be_retried_unless_it_says_otherwise(void **state)
     done();
 }
 
-static void test_what_is_wrong_is_named_and_of_which_message(void **state)
+static void test_faults_of_a_handlers_line_are_named_with_the_message_id(void **state)
 {
     static const struct {
         const char *text;
@@ -279,7 +279,7 @@ int main(void)
         cmocka_unit_test(test_a_handler_says_that_it_is_ready),
         cmocka_unit_test(test_an_answer_has_updates_with_what_they_say),
         cmocka_unit_test(test_an_error_may_be_retried_unless_it_says_otherwise),
-        cmocka_unit_test(test_what_is_wrong_is_named_and_of_which_message),
+        cmocka_unit_test(test_faults_of_a_handlers_line_are_named_with_the_message_id),
         cmocka_unit_test(test_an_answer_may_hold_any_payload_that_was_given),
         cmocka_unit_test(test_an_answer_has_no_more_updates_than_the_limit),
         cmocka_unit_test(test_an_answer_that_is_nested_too_deep_is_its_message_s_fault),

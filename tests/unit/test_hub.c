@@ -37,7 +37,7 @@ static void test_a_refused_token_is_named(void **state)
     assert_non_null(strstr(err.text, "http://hub/"));
 }
 
-static void test_what_is_no_hub_points_at_the_url(void **state)
+static void test_a_status_that_no_hub_sends_names_mercure_url(void **state)
 {
     const long answers[] = {200, 204, 301, 400, 403, 404, 405, 407, 418};
 
@@ -67,7 +67,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_a_probe_that_passed_is_health),
         cmocka_unit_test(test_a_refused_token_is_named),
-        cmocka_unit_test(test_what_is_no_hub_points_at_the_url),
+        cmocka_unit_test(test_a_status_that_no_hub_sends_names_mercure_url),
         cmocka_unit_test(test_a_busy_hub_may_come_back),
     };
 

@@ -17,7 +17,7 @@ static void expect(long first, long last, bool id_matches, enum hub_outcome outc
     }
 }
 
-static void test_only_200_with_our_id_has_passed(void **state)
+static void test_only_status_200_with_our_id_has_passed(void **state)
 {
     (void)state;
     expect(200, 200, true, HUB_PASSED);
@@ -35,20 +35,20 @@ static void test_400_403_and_413_are_refusals_of_the_update(void **state)
     expect(413, 413, false, HUB_REFUSED);
 }
 
-static void test_a_401_is_the_tokens(void **state)
+static void test_status_401_is_unauthorized(void **state)
 {
     (void)state;
     expect(401, 401, false, HUB_UNAUTHORIZED);
 }
 
-static void test_429_and_503_are_a_limiters(void **state)
+static void test_status_429_and_503_are_rate_limits(void **state)
 {
     (void)state;
     expect(429, 429, false, HUB_LIMITED);
     expect(503, 503, false, HUB_LIMITED);
 }
 
-static void test_all_else_is_a_failure(void **state)
+static void test_any_other_status_is_a_failure(void **state)
 {
     (void)state;
     expect(-1, 199, false, HUB_FAILED);
@@ -80,7 +80,7 @@ static void test_white_space_and_control_bytes_become_one_space(void **state)
     expect_shown("\n", "token", "answer");
 }
 
-static void test_what_may_hold_the_token_is_not_shown(void **state)
+static void test_an_answer_that_may_hold_the_token_is_not_shown(void **state)
 {
     (void)state;
     expect_shown("you sent eyJ0eXAiOi", "eyJ0eXAiOiJKV1Qi.x.y", "answer");
@@ -105,13 +105,13 @@ static void test_a_long_body_is_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_only_200_with_our_id_has_passed),
+        cmocka_unit_test(test_only_status_200_with_our_id_has_passed),
         cmocka_unit_test(test_400_403_and_413_are_refusals_of_the_update),
-        cmocka_unit_test(test_a_401_is_the_tokens),
-        cmocka_unit_test(test_429_and_503_are_a_limiters),
-        cmocka_unit_test(test_all_else_is_a_failure),
+        cmocka_unit_test(test_status_401_is_unauthorized),
+        cmocka_unit_test(test_status_429_and_503_are_rate_limits),
+        cmocka_unit_test(test_any_other_status_is_a_failure),
         cmocka_unit_test(test_white_space_and_control_bytes_become_one_space),
-        cmocka_unit_test(test_what_may_hold_the_token_is_not_shown),
+        cmocka_unit_test(test_an_answer_that_may_hold_the_token_is_not_shown),
         cmocka_unit_test(test_a_long_body_is_cut),
     };
 

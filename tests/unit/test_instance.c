@@ -65,7 +65,7 @@ static void test_an_instance_is_made_once(void **state)
     free(again);
 }
 
-static void test_a_file_that_holds_none_is_mended(void **state)
+static void test_a_file_without_a_valid_instance_id_gets_a_new_one(void **state)
 {
     static const struct bytes broken[] = {BYTES(""), BYTES("\n"), BYTES("\0\0\0\0\0\0\0\0")};
 
@@ -125,7 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_instance_is_made_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_file_that_holds_none_is_mended, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_without_a_valid_instance_id_gets_a_new_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_workers_that_start_together_agree_on_one, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_file_and_directory_are_synced, setup, teardown),

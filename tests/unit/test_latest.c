@@ -45,7 +45,7 @@ static void expect_document(struct fixture *fixture, const char *topic, const ch
     redis_reply_free(reply);
 }
 
-static void test_what_was_published_to_everybody_is_kept_as_its_document(void **state)
+static void test_messages_published_to_everybody_are_kept_as_documents(void **state)
 {
     struct fixture *fixture = *state;
     struct latest *latest = latest_new(100);
@@ -134,7 +134,7 @@ static void test_a_long_payload_is_kept_as_its_length(void **state)
     latest_free(latest);
 }
 
-static void test_what_is_not_acknowledged_is_sent_again(void **state)
+static void test_last_values_are_sent_again_until_acknowledged(void **state)
 {
     struct fixture *fixture = *state;
     struct latest *latest = latest_new(100);
@@ -152,7 +152,7 @@ static void test_what_is_not_acknowledged_is_sent_again(void **state)
     latest_free(latest);
 }
 
-static void test_what_waits_for_an_acknowledgement_is_bounded(void **state)
+static void test_unacknowledged_last_values_are_bounded_in_size(void **state)
 {
     struct fixture *fixture = *state;
     struct latest *latest = latest_new(INT64_C(1000000));
@@ -177,7 +177,7 @@ static void test_what_waits_for_an_acknowledgement_is_bounded(void **state)
     latest_free(latest);
 }
 
-static void test_with_none_to_be_kept_nothing_is_sent(void **state)
+static void test_with_last_values_off_nothing_is_sent(void **state)
 {
     struct fixture *fixture = *state;
     struct latest *latest = latest_new(0);
@@ -194,12 +194,12 @@ static void test_with_none_to_be_kept_nothing_is_sent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_REDIS(test_what_was_published_to_everybody_is_kept_as_its_document),
+        WITH_REDIS(test_messages_published_to_everybody_are_kept_as_documents),
         WITH_REDIS(test_each_message_of_a_batch_is_kept),
         WITH_REDIS(test_a_long_payload_is_kept_as_its_length),
-        WITH_REDIS(test_what_is_not_acknowledged_is_sent_again),
-        WITH_REDIS(test_what_waits_for_an_acknowledgement_is_bounded),
-        WITH_REDIS(test_with_none_to_be_kept_nothing_is_sent),
+        WITH_REDIS(test_last_values_are_sent_again_until_acknowledged),
+        WITH_REDIS(test_unacknowledged_last_values_are_bounded_in_size),
+        WITH_REDIS(test_with_last_values_off_nothing_is_sent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@ static void expect_file(const char *path, struct buf *expected)
     buf_free(expected);
 }
 
-static void test_the_ini_in_etc_is_the_table(void **state)
+static void test_the_ini_in_etc_is_generated_from_the_settings_table(void **state)
 {
     (void)state;
     struct buf expected = {0};
@@ -25,7 +25,7 @@ static void test_the_ini_in_etc_is_the_table(void **state)
     expect_file("etc/mqtt-bridge.ini", &expected);
 }
 
-static void test_the_reference_in_docs_is_the_table(void **state)
+static void test_settings_md_in_docs_is_generated_from_the_settings_table(void **state)
 {
     (void)state;
     struct buf expected = {0};
@@ -60,7 +60,7 @@ static void expect_defaults(const char *ini)
     settings_free(plain);
 }
 
-static void test_the_ini_changes_nothing_as_it_stands_or_uncommented(void **state)
+static void test_the_ini_has_the_defaults_as_it_stands_and_uncommented(void **state)
 {
     (void)state;
     struct buf template = {0};
@@ -117,9 +117,9 @@ static void test_every_key_and_variable_is_documented(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_the_ini_in_etc_is_the_table),
-        TEST(test_the_reference_in_docs_is_the_table),
-        TEST(test_the_ini_changes_nothing_as_it_stands_or_uncommented),
+        TEST(test_the_ini_in_etc_is_generated_from_the_settings_table),
+        TEST(test_settings_md_in_docs_is_generated_from_the_settings_table),
+        TEST(test_the_ini_has_the_defaults_as_it_stands_and_uncommented),
         TEST(test_every_key_and_variable_is_documented),
     };
 

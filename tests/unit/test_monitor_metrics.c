@@ -192,7 +192,7 @@ static void test_histograms_are_cumulative_and_in_seconds(void **state)
                  "mqtt_bridge_hub_request_duration_seconds_count{slot=\"1\"} 3");
 }
 
-static void test_what_the_probe_could_not_tell_is_left_out(void **state)
+static void test_metrics_leave_out_values_unknown_to_the_probe(void **state)
 {
     struct stats *stats = *state;
 
@@ -248,7 +248,7 @@ int main(void)
         TEST(test_a_process_tells_its_starts_ends_and_memory),
         TEST(test_a_certificate_tells_when_it_expires),
         TEST(test_histograms_are_cumulative_and_in_seconds),
-        TEST(test_what_the_probe_could_not_tell_is_left_out),
+        TEST(test_metrics_leave_out_values_unknown_to_the_probe),
         TEST(test_families_stand_together_with_one_head_each),
     };
 

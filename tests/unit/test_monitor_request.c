@@ -41,7 +41,7 @@ static void test_other_names_must_be_listed(void **state)
     assert_true(allowed("evil.example", "*"));
 }
 
-static void test_what_only_resembles_an_allowed_name_is_refused(void **state)
+static void test_host_names_that_resemble_an_allowed_one_are_refused(void **state)
 {
     const char *const never[] = {
         "",
@@ -289,7 +289,7 @@ static void test_a_filter_is_percent_decoded_and_its_plus_is_kept(void **state)
     expect_filter("salle%20%C3%A9t%C3%A9", "salle été");
 }
 
-static void test_what_is_no_filter_is_refused_with_the_reason(void **state)
+static void test_an_invalid_filter_parameter_is_refused_with_the_reason(void **state)
 {
     (void)state;
     expect_fault("", NULL, "filter: ");
@@ -321,7 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_localhost_and_addresses_are_always_allowed),
         cmocka_unit_test(test_other_names_must_be_listed),
-        cmocka_unit_test(test_what_only_resembles_an_allowed_name_is_refused),
+        cmocka_unit_test(test_host_names_that_resemble_an_allowed_one_are_refused),
         cmocka_unit_test(test_only_the_name_of_a_well_formed_host_is_told),
         cmocka_unit_test(test_a_name_that_is_too_long_for_one_is_none),
         cmocka_unit_test(test_the_root_is_the_index),
@@ -333,7 +333,7 @@ int main(void)
         cmocka_unit_test(test_content_types_come_from_the_ending),
         cmocka_unit_test(test_a_folder_without_a_page_serves_nothing),
         cmocka_unit_test(test_a_filter_is_percent_decoded_and_its_plus_is_kept),
-        cmocka_unit_test(test_what_is_no_filter_is_refused_with_the_reason),
+        cmocka_unit_test(test_an_invalid_filter_parameter_is_refused_with_the_reason),
         cmocka_unit_test(test_a_cursor_is_a_number),
     };
 

@@ -67,7 +67,7 @@ static struct offload *start(struct job *job)
     return call;
 }
 
-static void test_the_answer_is_there_when_it_is_done(void **state)
+static void test_the_descriptor_of_a_call_is_readable_when_it_is_done(void **state)
 {
     struct job job;
 
@@ -89,7 +89,7 @@ static void test_the_answer_is_there_when_it_is_done(void **state)
     close(job.write_fd);
 }
 
-static void test_who_gives_up_waits_for_nobody_and_the_thread_frees(void **state)
+static void test_a_call_freed_early_does_not_wait_and_its_thread_frees_the_job(void **state)
 {
     struct job job;
 
@@ -104,7 +104,7 @@ static void test_who_gives_up_waits_for_nobody_and_the_thread_frees(void **state
     close(job.write_fd);
 }
 
-static void test_data_that_was_taken_back_is_not_freed(void **state)
+static void test_a_job_that_was_taken_back_is_not_freed(void **state)
 {
     struct job job;
 
@@ -122,7 +122,7 @@ static void test_data_that_was_taken_back_is_not_freed(void **state)
     close(job.write_fd);
 }
 
-static void test_without_a_descriptor_nothing_is_called(void **state)
+static void test_without_a_free_descriptor_no_call_is_started(void **state)
 {
     struct rlimit limit, none;
     struct job job;
@@ -146,10 +146,10 @@ static void test_without_a_descriptor_nothing_is_called(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_answer_is_there_when_it_is_done),
-        cmocka_unit_test(test_who_gives_up_waits_for_nobody_and_the_thread_frees),
-        cmocka_unit_test(test_data_that_was_taken_back_is_not_freed),
-        cmocka_unit_test(test_without_a_descriptor_nothing_is_called),
+        cmocka_unit_test(test_the_descriptor_of_a_call_is_readable_when_it_is_done),
+        cmocka_unit_test(test_a_call_freed_early_does_not_wait_and_its_thread_frees_the_job),
+        cmocka_unit_test(test_a_job_that_was_taken_back_is_not_freed),
+        cmocka_unit_test(test_without_a_free_descriptor_no_call_is_started),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

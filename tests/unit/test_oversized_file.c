@@ -175,7 +175,7 @@ static void test_a_file_that_is_cut_is_listed_as_damaged(void **state)
     assert_int_equal(listed.bytes[0], 70);
 }
 
-static void test_a_write_that_fails_leaves_nothing(void **state)
+static void test_a_write_that_fails_leaves_no_file(void **state)
 {
     const struct place *place = *state;
     struct oversized_message file = message(7, BYTES("payload"));
@@ -209,7 +209,7 @@ static void test_a_short_write_goes_on(void **state)
     buf_free(&bytes);
 }
 
-static void test_other_files_are_none(void **state)
+static void test_files_of_other_names_are_not_listed(void **state)
 {
     static const char *const NAMES[] = {"000000000001.segment", NAME ".half", NAME ".bak",
                                         "8.oversized"};
@@ -231,9 +231,9 @@ int main(void)
         CASE(test_a_message_that_comes_again_replaces_its_file),
         CASE(test_any_damaged_byte_is_noticed),
         CASE(test_a_file_that_is_cut_is_listed_as_damaged),
-        CASE(test_a_write_that_fails_leaves_nothing),
+        CASE(test_a_write_that_fails_leaves_no_file),
         CASE(test_a_short_write_goes_on),
-        CASE(test_other_files_are_none),
+        CASE(test_files_of_other_names_are_not_listed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,7 +193,7 @@ static void test_slashes_are_added_and_stripped_as_php_does(void **state)
     arena_free(&arena);
 }
 
-static void test_what_is_written_is_read_again(void **state)
+static void test_written_php_values_read_back(void **state)
 {
     static const int64_t numbers[] = {0, 1, -1, INT64_MAX, INT64_MIN};
     struct buf out = {0};
@@ -228,7 +228,7 @@ int main(void)
         cmocka_unit_test(test_a_class_with_its_own_serialization_is_noted),
         cmocka_unit_test(test_a_property_is_known_by_its_bare_name),
         cmocka_unit_test(test_slashes_are_added_and_stripped_as_php_does),
-        cmocka_unit_test(test_what_is_written_is_read_again),
+        cmocka_unit_test(test_written_php_values_read_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,7 +125,7 @@ static struct queue_answer redrive(struct fixture *fixture, const char *id)
     return answer;
 }
 
-static void test_nothing_is_redriven_before_what_was_refused(void **state)
+static void test_a_redrive_is_fenced_until_the_one_before_it_is_done(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_answer second = {0};
@@ -408,7 +408,7 @@ int main(void)
         WITH_REDIS(test_an_append_may_move_the_mark_alone),
         WITH_REDIS(test_a_message_is_redriven_once_under_its_identity),
         WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
-        WITH_REDIS(test_nothing_is_redriven_before_what_was_refused),
+        WITH_REDIS(test_a_redrive_is_fenced_until_the_one_before_it_is_done),
         WITH_REDIS(test_a_redrive_pushes_out_nothing_that_waits),
         cmocka_unit_test(test_another_place_gets_today_s_credentials_and_options),
         WITH_REDIS(test_reading_without_a_group_says_so),

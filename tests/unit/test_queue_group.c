@@ -547,7 +547,7 @@ static void acknowledge_only(struct fixture *fixture, struct stream_id id)
     assert_int_equal(command(fixture, line), 1);
 }
 
-static void test_what_others_acknowledged_and_left_is_removed_at_the_second_look(void **state)
+static void test_sweep_removes_entries_left_acknowledged_at_the_second_look(void **state)
 {
     struct fixture *fixture = *state;
     char until[QUEUE_UNTIL_SIZE] = "";
@@ -570,7 +570,7 @@ static void test_what_others_acknowledged_and_left_is_removed_at_the_second_look
     assert_int_equal(command(fixture, "XLEN messages"), 3);
 }
 
-static void test_nothing_is_swept_that_the_group_may_read_again(void **state)
+static void test_sweep_keeps_entries_that_the_group_may_read_again(void **state)
 {
     struct fixture *fixture = *state;
     char until[QUEUE_UNTIL_SIZE] = "";
@@ -597,7 +597,7 @@ static void leave_acknowledged(struct fixture *fixture, const char *before, cons
     sweep(fixture, until);
 }
 
-static void test_nothing_is_swept_beside_another_group(void **state)
+static void test_sweep_removes_nothing_while_another_group_exists(void **state)
 {
     struct fixture *fixture = *state;
     char until[QUEUE_UNTIL_SIZE] = "";
@@ -653,7 +653,7 @@ static void create_group_that_is_there(struct fixture *fixture)
 }
 
 /* Of the group's entries: delivered, not pending, and nobody has handled them. */
-static void test_nothing_is_swept_that_was_skipped_or_dropped(void **state)
+static void test_sweep_keeps_entries_skipped_or_dropped_by_an_operator(void **state)
 {
     struct fixture *fixture = *state;
     char until[QUEUE_UNTIL_SIZE] = "";
@@ -694,10 +694,10 @@ int main(void)
         WITH_REDIS(test_a_member_that_php_has_put_off_is_not_moved),
         WITH_REDIS(test_a_retry_that_is_refused_half_way_leaves_the_entry_pending),
         WITH_REDIS(test_an_acknowledgement_refused_half_way_leaves_the_entry_pending),
-        WITH_REDIS(test_what_others_acknowledged_and_left_is_removed_at_the_second_look),
-        WITH_REDIS(test_nothing_is_swept_that_the_group_may_read_again),
-        WITH_REDIS(test_nothing_is_swept_beside_another_group),
-        WITH_REDIS(test_nothing_is_swept_that_was_skipped_or_dropped),
+        WITH_REDIS(test_sweep_removes_entries_left_acknowledged_at_the_second_look),
+        WITH_REDIS(test_sweep_keeps_entries_that_the_group_may_read_again),
+        WITH_REDIS(test_sweep_removes_nothing_while_another_group_exists),
+        WITH_REDIS(test_sweep_keeps_entries_skipped_or_dropped_by_an_operator),
         WITH_REDIS(test_the_sweep_goes_on_when_a_worker_of_ours_ends),
         WITH_REDIS(test_scripts_that_the_server_forgot_are_loaded_again),
         WITH_REDIS(test_scripts_that_can_not_be_loaded_again_are_not_tried_for_ever),

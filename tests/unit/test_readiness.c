@@ -87,7 +87,7 @@ static void assert_only_fault(const struct scene *scene, enum readiness_part par
     assert_int_equal(readiness.ready, part == READINESS_DATABASE || part == READINESS_PAGE);
 }
 
-static void test_a_bridge_that_is_well_is_ready(void **state)
+static void test_a_bridge_without_faults_is_ready(void **state)
 {
     struct readiness readiness = judge(*state);
 
@@ -130,7 +130,7 @@ static void test_a_consumer_without_a_beat_is_not_running(void **state)
     assert_only_fault(scene, READINESS_BROKER, "no consumer is running");
 }
 
-static void test_a_monitor_that_is_not_there_is_why_nobody_was_asked(void **state)
+static void test_an_absent_monitor_is_the_reason_of_an_old_probe(void **state)
 {
     struct scene *scene = *state;
 
@@ -165,7 +165,7 @@ static void test_a_process_without_hang_timeout_runs_for_a_minute(void **state)
     assert_false(readiness_is_running(slot, &off));
 }
 
-static void test_a_consumer_that_leaves_for_good_is_not_missed(void **state)
+static void test_a_consumer_removed_from_the_settings_is_not_needed(void **state)
 {
     struct scene *scene = *state;
 
@@ -205,7 +205,7 @@ static void test_a_consumer_that_sends_slowly_says_so_and_is_ready(void **state)
     assert_false(judge(scene).ready);
 }
 
-static void test_one_worker_is_enough_and_none_is_not(void **state)
+static void test_readiness_needs_at_least_one_running_worker(void **state)
 {
     struct scene *scene = *state;
 
@@ -218,7 +218,7 @@ static void test_one_worker_is_enough_and_none_is_not(void **state)
                       "no worker is running; worker:2: backoff: exit code 1: no");
 }
 
-static void test_workers_that_all_rest_say_why(void **state)
+static void test_workers_that_are_all_unconnected_are_a_fault_with_reason(void **state)
 {
     struct scene *scene = *state;
 
@@ -234,7 +234,7 @@ static void test_workers_that_all_rest_say_why(void **state)
     assert_only_fault(scene, READINESS_HUB, "does not answer");
 }
 
-static void test_where_nobody_is_to_ask_the_servers_they_are_not_missed(void **state)
+static void test_with_the_monitor_stopped_servers_need_no_probe(void **state)
 {
     struct scene *scene = *state;
 
@@ -281,7 +281,7 @@ static void test_without_a_failure_transport_there_is_no_database_to_miss(void *
     assert_false(judge(scene).part[READINESS_DATABASE].configured);
 }
 
-static void test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub(void **state)
+static void test_with_no_worker_wanted_neither_worker_nor_hub_is_needed(void **state)
 {
     struct scene *scene = *state;
 
@@ -299,7 +299,7 @@ static void test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub(void **
     assert_false(judge(scene).part[READINESS_HUB].configured);
 }
 
-static void test_how_many_workers_are_wanted_is_the_supervisors_word(void **state)
+static void test_the_number_of_wanted_workers_comes_from_the_supervisor(void **state)
 {
     struct scene *scene = *state;
 
@@ -311,7 +311,7 @@ static void test_how_many_workers_are_wanted_is_the_supervisors_word(void **stat
     assert_only_fault(scene, READINESS_WORKER, "no worker is running");
 }
 
-static void test_old_answers_do_not_count(void **state)
+static void test_answers_of_an_old_probe_do_not_count(void **state)
 {
     struct scene *scene = *state;
 
@@ -363,25 +363,25 @@ static void test_readiness_is_told_as_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_a_bridge_that_is_well_is_ready),
+        TEST(test_a_bridge_without_faults_is_ready),
         TEST(test_a_consumer_without_broker_says_why),
         TEST(test_every_consumer_must_be_connected),
         TEST(test_a_consumer_without_a_beat_is_not_running),
-        TEST(test_a_monitor_that_is_not_there_is_why_nobody_was_asked),
+        TEST(test_an_absent_monitor_is_the_reason_of_an_old_probe),
         TEST(test_the_bridge_is_ready_without_its_page),
         TEST(test_a_process_without_hang_timeout_runs_for_a_minute),
-        TEST(test_a_consumer_that_leaves_for_good_is_not_missed),
+        TEST(test_a_consumer_removed_from_the_settings_is_not_needed),
         TEST(test_a_connected_consumer_that_can_not_send_says_why),
         TEST(test_a_consumer_that_sends_slowly_says_so_and_is_ready),
-        TEST(test_one_worker_is_enough_and_none_is_not),
-        TEST(test_workers_that_all_rest_say_why),
-        TEST(test_where_nobody_is_to_ask_the_servers_they_are_not_missed),
+        TEST(test_readiness_needs_at_least_one_running_worker),
+        TEST(test_workers_that_are_all_unconnected_are_a_fault_with_reason),
+        TEST(test_with_the_monitor_stopped_servers_need_no_probe),
         TEST(test_servers_that_do_not_answer_are_named),
         TEST(test_the_bridge_is_ready_without_its_database),
         TEST(test_without_a_failure_transport_there_is_no_database_to_miss),
-        TEST(test_where_no_worker_is_wanted_none_is_missed_nor_is_the_hub),
-        TEST(test_how_many_workers_are_wanted_is_the_supervisors_word),
-        TEST(test_old_answers_do_not_count),
+        TEST(test_with_no_worker_wanted_neither_worker_nor_hub_is_needed),
+        TEST(test_the_number_of_wanted_workers_comes_from_the_supervisor),
+        TEST(test_answers_of_an_old_probe_do_not_count),
         TEST(test_a_supervisor_that_has_a_slot_must_beat),
         TEST(test_readiness_is_told_as_json),
     };

@@ -54,7 +54,7 @@ static void test_properties_may_be_longer_than_127_bytes(void **state)
 }
 
 /* A copy of its own each, so that a sanitizer sees a byte read too many. */
-static void test_what_is_cut_off_anywhere_is_no_publish(void **state)
+static void test_a_truncated_publish_is_refused(void **state)
 {
     struct bytes whole = BYTES(HEAD "\2\x01\x01");
     struct receiver_publish publish;
@@ -96,7 +96,7 @@ int main(void)
         cmocka_unit_test(test_a_publish_of_3_1_1_is_topic_id_and_payload),
         cmocka_unit_test(test_a_publish_of_5_has_properties_before_its_payload),
         cmocka_unit_test(test_properties_may_be_longer_than_127_bytes),
-        cmocka_unit_test(test_what_is_cut_off_anywhere_is_no_publish),
+        cmocka_unit_test(test_a_truncated_publish_is_refused),
         cmocka_unit_test(test_a_stub_is_a_qos_2_publish_of_its_packet_id),
     };
 

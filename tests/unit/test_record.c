@@ -146,7 +146,7 @@ static void test_damage_is_told_with_its_place_and_what_is_missing(void **state)
     buf_free(&file);
 }
 
-static void test_a_record_that_is_not_whole_is_the_end(void **state)
+static void test_a_scan_ends_at_a_record_that_is_not_whole(void **state)
 {
     struct buf file = file_with(2);
 
@@ -159,7 +159,7 @@ static void test_a_record_that_is_not_whole_is_the_end(void **state)
     buf_free(&file);
 }
 
-static void test_records_of_another_segment_are_none(void **state)
+static void test_records_of_another_segment_are_not_read(void **state)
 {
     struct buf file = file_with(3);
     struct segment_header header = header_of();
@@ -172,7 +172,7 @@ static void test_records_of_another_segment_are_none(void **state)
     buf_free(&file);
 }
 
-static void test_a_header_alone_and_less_are_no_fault(void **state)
+static void test_a_segment_without_records_is_no_damage(void **state)
 {
     struct buf file = file_with(0);
     struct segment_header header = header_of();
@@ -227,9 +227,9 @@ int main(void)
         cmocka_unit_test(test_records_are_given_in_order_up_to_the_reserved_space),
         cmocka_unit_test(test_control_records_are_given_and_not_counted),
         cmocka_unit_test(test_damage_is_told_with_its_place_and_what_is_missing),
-        cmocka_unit_test(test_a_record_that_is_not_whole_is_the_end),
-        cmocka_unit_test(test_records_of_another_segment_are_none),
-        cmocka_unit_test(test_a_header_alone_and_less_are_no_fault),
+        cmocka_unit_test(test_a_scan_ends_at_a_record_that_is_not_whole),
+        cmocka_unit_test(test_records_of_another_segment_are_not_read),
+        cmocka_unit_test(test_a_segment_without_records_is_no_damage),
         cmocka_unit_test(test_sequences_near_their_end_do_not_wrap),
         cmocka_unit_test(test_a_mark_is_a_run_and_a_sequence),
     };

@@ -250,7 +250,7 @@ static void test_two_spools_in_one_directory_are_refused(void **state)
     assert_non_null(strstr(err.text, "different spools"));
 }
 
-static void test_what_was_half_made_is_removed_and_a_good_spare_is_used(void **state)
+static void test_recovery_removes_half_made_files_and_uses_a_whole_spare(void **state)
 {
     struct spool_case *c = *state;
     char path[160];
@@ -398,7 +398,7 @@ static void test_recovery_tells_of_each_segment_that_it_reads(void **state)
 }
 
 /* Every single damaged byte of a small spool: no more is lost than the records that it lies in. */
-static void test_one_bad_byte_costs_one_record_at_most(void **state)
+static void test_one_damaged_byte_costs_one_record_at_most(void **state)
 {
     struct spool_case *c = *state;
     char original;
@@ -443,14 +443,14 @@ int main(void)
         TEST(test_a_wiped_directory_is_a_new_spool),
         TEST(test_a_spool_whose_segments_are_wiped_gives_no_identity_again),
         TEST(test_two_spools_in_one_directory_are_refused),
-        TEST(test_what_was_half_made_is_removed_and_a_good_spare_is_used),
+        TEST(test_recovery_removes_half_made_files_and_uses_a_whole_spare),
         TEST(test_a_segment_that_was_never_written_is_removed),
         TEST(test_files_put_aside_do_not_pile_up),
         TEST(test_a_tail_that_cannot_be_read_now_is_not_cut),
         TEST(test_a_changed_size_changes_only_new_segments),
         TEST(test_old_records_behind_a_recycled_tail_are_neither_read_nor_damage),
         TEST(test_recovery_tells_of_each_segment_that_it_reads),
-        TEST(test_one_bad_byte_costs_one_record_at_most),
+        TEST(test_one_damaged_byte_costs_one_record_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,7 +149,7 @@ static void test_a_request_may_take_as_long_as_its_caller_says(void **state)
 }
 
 /* Its words are in the way of what we still write: they are what the caller has to know. */
-static void test_what_a_peer_says_before_it_hangs_up_amid_a_request_is_read(void **state)
+static void test_an_error_sent_before_a_hang_up_amid_a_request_is_reported(void **state)
 {
     struct fixture *fixture = *state;
     static const char words[] = "-ERR Protocol error: invalid bulk length\r\n";
@@ -201,7 +201,7 @@ static void test_a_peer_that_stands_still_is_given_up_also_amid_a_request(void *
 }
 
 /* Its kernel goes on taking small ones for as long as the test would wait. */
-static void test_what_is_sent_later_does_not_prolong_the_silence(void **state)
+static void test_sending_more_requests_does_not_extend_the_answer_timeout(void **state)
 {
     struct fixture *fixture = *state;
     int64_t start_ms = clock_monotonic_ms();
@@ -259,12 +259,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_request_may_take_as_long_as_its_caller_says, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
-            test_what_a_peer_says_before_it_hangs_up_amid_a_request_is_read, setup, teardown),
+            test_an_error_sent_before_a_hang_up_amid_a_request_is_reported, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_answer_that_comes_slowly_is_waited_for, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_a_peer_that_stands_still_is_given_up_also_amid_a_request, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_sent_later_does_not_prolong_the_silence, setup,
+        cmocka_unit_test_setup_teardown(test_sending_more_requests_does_not_extend_the_answer_timeout, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_unsent_output_may_begin_with_a_zero_byte, setup,
                                         teardown),

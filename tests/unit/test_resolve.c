@@ -86,7 +86,7 @@ static void test_a_name_without_an_address_says_why(void **state)
     resolve_free(resolve);
 }
 
-static void test_it_may_be_freed_while_a_question_is_open(void **state)
+static void test_a_resolver_may_be_freed_during_a_lookup(void **state)
 {
     (void)state;
     for (int i = 0; i < 20; i++) {
@@ -117,7 +117,7 @@ int main(void)
         cmocka_unit_test(test_an_address_is_its_own_answer_at_once),
         cmocka_unit_test(test_a_name_is_looked_up_as_often_as_it_is_asked),
         cmocka_unit_test(test_a_name_without_an_address_says_why),
-        cmocka_unit_test(test_it_may_be_freed_while_a_question_is_open),
+        cmocka_unit_test(test_a_resolver_may_be_freed_during_a_lookup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,7 +97,7 @@ static void test_a_route_says_what_the_update_is(void **state)
     close_routes();
 }
 
-static void test_what_no_route_takes_is_as_mercure_says(void **state)
+static void test_a_topic_without_a_route_is_published_as_mercure_says(void **state)
 {
     (void)state;
     open_routes(INI);
@@ -278,7 +278,7 @@ static void test_documents_are_shown_where_everybody_gets_them(void **state)
 }
 
 /* The monitor does not read all of a route, and comes to the same. */
-static void test_the_monitor_knows_what_is_shown(void **state)
+static void test_routes_in_the_monitor_know_which_topics_are_shown(void **state)
 {
     struct buf packed = {0};
     struct error err;
@@ -361,7 +361,7 @@ static void test_a_topic_has_the_handler_of_its_route_or_of_the_worker(void **st
     buf_free(&packed);
 }
 
-static void test_a_handlers_update_has_of_its_route_what_it_does_not_say(void **state)
+static void test_fields_missing_in_a_handlers_update_come_from_its_route(void **state)
 {
     const struct routes_message message = {.identity = BYTES("id-1"), .topic = BYTES("a/x")};
     struct bytes topics[] = {BYTES("one"), BYTES("two")};
@@ -429,7 +429,7 @@ static bool has_variable(char **environment, const char *name)
     return false;
 }
 
-static void test_an_environment_keeps_what_is_no_setting_or_is_asked_for(void **state)
+static void test_a_handlers_environment_has_settings_only_by_pass_env(void **state)
 {
     struct buf passed = {0};
 
@@ -463,7 +463,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_the_first_route_with_a_filter_that_matches_is_taken),
         TEST(test_a_route_says_what_the_update_is),
-        TEST(test_what_no_route_takes_is_as_mercure_says),
+        TEST(test_a_topic_without_a_route_is_published_as_mercure_says),
         TEST(test_a_route_has_the_values_of_mercure_that_it_does_not_give),
         TEST(test_a_dropped_topic_makes_no_update),
         TEST(test_a_field_is_text_as_it_is_and_else_json),
@@ -473,12 +473,12 @@ int main(void)
         TEST(test_a_batch_is_an_array_on_its_topic),
         TEST(test_a_batch_is_of_documents_and_has_one_topic),
         TEST(test_documents_are_shown_where_everybody_gets_them),
-        TEST(test_the_monitor_knows_what_is_shown),
+        TEST(test_routes_in_the_monitor_know_which_topics_are_shown),
         TEST(test_routes_are_the_same_for_a_child),
         TEST(test_a_topic_has_the_handler_of_its_route_or_of_the_worker),
-        TEST(test_a_handlers_update_has_of_its_route_what_it_does_not_say),
+        TEST(test_fields_missing_in_a_handlers_update_come_from_its_route),
         TEST(test_a_handler_that_makes_no_sense_is_named),
-        TEST(test_an_environment_keeps_what_is_no_setting_or_is_asked_for),
+        TEST(test_a_handlers_environment_has_settings_only_by_pass_env),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,7 @@ static void test_an_empty_message_is_a_record(void **state)
     buf_free(&out);
 }
 
-static void test_no_changed_bit_goes_unseen(void **state)
+static void test_any_flipped_bit_makes_a_record_bad(void **state)
 {
     (void)state;
     struct record written = sample(9), read;
@@ -104,7 +104,7 @@ static void test_a_record_cut_anywhere_asks_for_the_rest(void **state)
     buf_free(&out);
 }
 
-static void test_a_record_of_another_spool_run_or_segment_is_none(void **state)
+static void test_a_record_of_another_spool_run_or_segment_is_bad(void **state)
 {
     (void)state;
     unsigned char other_id[16] = "0123456789abcdeF";
@@ -272,7 +272,7 @@ static void test_a_damaged_header_or_one_of_another_number_is_bad_format(void **
     close(dir);
 }
 
-static void test_names_are_numbers_and_nothing_else(void **state)
+static void test_segment_names_parse_only_in_their_exact_form(void **state)
 {
     (void)state;
     char name[SEGMENT_NAME_SIZE];
@@ -350,12 +350,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_record_reads_back_as_it_was_written),
         cmocka_unit_test(test_an_empty_message_is_a_record),
-        cmocka_unit_test(test_no_changed_bit_goes_unseen),
+        cmocka_unit_test(test_any_flipped_bit_makes_a_record_bad),
         cmocka_unit_test(test_a_record_cut_anywhere_asks_for_the_rest),
-        cmocka_unit_test(test_a_record_of_another_spool_run_or_segment_is_none),
+        cmocka_unit_test(test_a_record_of_another_spool_run_or_segment_is_bad),
         cmocka_unit_test(test_the_next_good_record_is_found_behind_damage),
         cmocka_unit_test(test_a_payload_that_imitates_a_record_is_not_found),
-        cmocka_unit_test(test_names_are_numbers_and_nothing_else),
+        cmocka_unit_test(test_segment_names_parse_only_in_their_exact_form),
         WITH_DIRECTORY(test_a_segment_opens_with_the_header_that_was_written),
         WITH_DIRECTORY(test_a_later_format_is_refused_not_taken_for_damage),
         WITH_DIRECTORY(test_a_damaged_header_or_one_of_another_number_is_bad_format),

@@ -285,7 +285,7 @@ static void test_paths_depend_on_who_runs_it(void **state)
     settings_free(settings);
 }
 
-static void test_http_is_off_when_told(void **state)
+static void test_http_is_off_with_an_empty_listen_or_off(void **state)
 {
     (void)state;
     struct settings *settings = load("[http]\nlisten =\n");
@@ -351,7 +351,7 @@ static void test_secrets_are_masked(void **state)
     buf_free(&shown);
 }
 
-static void test_the_table_is_sound(void **state)
+static void test_the_settings_table_has_unique_fields_and_variables(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
@@ -390,12 +390,12 @@ int main(void)
         TEST(test_log_defaults_follow_app_env_and_terminal),
         TEST(test_public_url_is_url_unless_given),
         TEST(test_paths_depend_on_who_runs_it),
-        TEST(test_http_is_off_when_told),
+        TEST(test_http_is_off_with_an_empty_listen_or_off),
         TEST(test_comments_spaces_and_line_ends_do_not_count),
         TEST(test_the_first_sign_separates_key_and_value),
         TEST(test_long_lines_are_read_whole),
         TEST(test_secrets_are_masked),
-        TEST(test_the_table_is_sound),
+        TEST(test_the_settings_table_has_unique_fields_and_variables),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

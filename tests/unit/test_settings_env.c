@@ -127,7 +127,7 @@ static void test_malformed_references_are_faults(void **state)
     }
 }
 
-static void test_what_a_variable_holds_is_not_expanded_again(void **state)
+static void test_a_reference_inside_a_variables_value_is_a_fault(void **state)
 {
     (void)state;
     setenv("BRIDGE_TEST", "${HOME}", 1);
@@ -152,7 +152,7 @@ static void test_a_secret_key_expands_from_a_file(void **state)
 }
 
 /* What Kubernetes sets for a Service called `mqtt`, `my-broker`, `redis`. */
-static void test_the_port_that_kubernetes_sets_for_a_service_is_passed_over(void **state)
+static void test_a_port_variable_that_kubernetes_sets_is_ignored_with_a_notice(void **state)
 {
     (void)state;
     setenv("MQTT_PORT", "tcp://10.0.0.1:1883", 1);
@@ -175,7 +175,7 @@ static void test_the_port_that_kubernetes_sets_for_a_service_is_passed_over(void
     unsetenv("REDIS_PORT");
 }
 
-static void test_a_port_that_is_no_services_is_still_a_fault(void **state)
+static void test_a_port_variable_not_like_those_of_kubernetes_is_a_fault(void **state)
 {
     (void)state;
     setenv("MQTT_PORT", "tcp://broker:1883", 1);
@@ -185,7 +185,7 @@ static void test_a_port_that_is_no_services_is_still_a_fault(void **state)
 
 /* A Service NAME sets NAME_PORT, NAME_SERVICE_... and NAME_PORT_...: another variable of that form needs
  * the same care. */
-static void test_no_other_variable_can_be_a_services(void **state)
+static void test_only_mqtt_port_has_a_name_that_kubernetes_may_set(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++) {
@@ -222,11 +222,11 @@ int main(void)
         TEST(test_an_empty_variable_expands_to_its_default),
         TEST(test_a_variable_that_is_not_set_is_a_fault),
         TEST(test_malformed_references_are_faults),
-        TEST(test_what_a_variable_holds_is_not_expanded_again),
+        TEST(test_a_reference_inside_a_variables_value_is_a_fault),
         TEST(test_a_secret_key_expands_from_a_file),
-        TEST(test_the_port_that_kubernetes_sets_for_a_service_is_passed_over),
-        TEST(test_a_port_that_is_no_services_is_still_a_fault),
-        TEST(test_no_other_variable_can_be_a_services),
+        TEST(test_a_port_variable_that_kubernetes_sets_is_ignored_with_a_notice),
+        TEST(test_a_port_variable_not_like_those_of_kubernetes_is_a_fault),
+        TEST(test_only_mqtt_port_has_a_name_that_kubernetes_may_set),
     };
 
     return cmocka_run_group_tests(tests, make_secret_file, remove_secret_file);

@@ -155,7 +155,7 @@ static void test_a_monitor_gets_no_secret_of_the_broker(void **state)
     settings_free(copy);
 }
 
-static void test_another_layout_is_refused(void **state)
+static void test_packed_settings_of_another_version_are_refused(void **state)
 {
     (void)state;
     struct settings *settings = load("");
@@ -173,7 +173,7 @@ static void test_another_layout_is_refused(void **state)
     buf_free(&packed);
 }
 
-static void test_what_is_cut_or_damaged_is_refused(void **state)
+static void test_cut_packed_settings_are_refused_and_damaged_ones_do_no_harm(void **state)
 {
     (void)state;
     struct settings *settings = load("[consumer:garden]\ntopics = g/#\n");
@@ -244,8 +244,8 @@ int main(void)
         TEST(test_a_further_consumer_gets_its_own_section_alone),
         TEST(test_a_worker_gets_hub_and_database_and_not_the_broker),
         TEST(test_a_monitor_gets_no_secret_of_the_broker),
-        TEST(test_another_layout_is_refused),
-        TEST(test_what_is_cut_or_damaged_is_refused),
+        TEST(test_packed_settings_of_another_version_are_refused),
+        TEST(test_cut_packed_settings_are_refused_and_damaged_ones_do_no_harm),
         TEST(test_settings_that_mean_the_same_pack_alike),
         TEST(test_a_monitor_gets_the_certificates_whose_end_it_tells),
         TEST(test_every_key_has_a_reader),

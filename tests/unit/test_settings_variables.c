@@ -314,7 +314,7 @@ static void test_a_variable_that_goes_before_the_file_is_told(void **state)
     settings_free(settings);
 }
 
-static void test_what_may_be_a_comment_or_a_part_of_a_secret_is_a_fault(void **state)
+static void test_a_semicolon_that_may_begin_a_comment_in_a_secret_is_a_fault(void **state)
 {
     static const char *const BAD[] = {"[mqtt]\nusername = u\npassword = hunter ;2",
                                       "[mqtt]\nusername = u\npassword = ;hunter2",
@@ -419,7 +419,7 @@ int main(void)
         TEST(test_a_variable_that_looks_like_ours_and_is_not_read_is_told),
         TEST(test_other_variables_are_nobodys_concern),
         TEST(test_a_variable_that_goes_before_the_file_is_told),
-        TEST(test_what_may_be_a_comment_or_a_part_of_a_secret_is_a_fault),
+        TEST(test_a_semicolon_that_may_begin_a_comment_in_a_secret_is_a_fault),
         TEST(test_dev_has_no_log_file_in_a_container),
         TEST(test_a_proxy_that_is_used_for_the_hub_is_said),
     };

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-static void test_what_is_appended_is_read_in_order_with_all_its_fields(void **state)
+static void test_appended_messages_are_read_in_order_with_all_fields(void **state)
 {
     struct spool_case *c = *state;
     struct error err;
@@ -175,7 +175,7 @@ static void test_an_unwritable_file_of_identities_leaves_the_previous_one(void *
     assert_true(unreleased);
 }
 
-static void test_what_a_power_cut_took_is_not_unreleased(void **state)
+static void test_a_message_lost_in_a_power_cut_is_not_unreleased(void **state)
 {
     struct spool_case *c = *state;
     bool unreleased;
@@ -312,7 +312,7 @@ static void test_everything_is_there_after_a_kill_and_sequences_go_on(void **sta
     spool_case_expect_none(c);
 }
 
-static void test_one_process_has_a_spool(void **state)
+static void test_a_spool_that_is_open_cannot_be_opened_again(void **state)
 {
     struct spool_case *c = *state;
     struct spool *second;
@@ -326,7 +326,7 @@ static void test_one_process_has_a_spool(void **state)
     spool_close(second);
 }
 
-static void test_what_was_committed_is_not_given_again_after_a_clean_end(void **state)
+static void test_committed_records_are_not_read_again_after_a_clean_end(void **state)
 {
     struct spool_case *c = *state;
 
@@ -356,7 +356,7 @@ static void test_without_the_hint_of_a_clean_end_everything_kept_is_given(void *
     spool_case_expect(c, 1, 10);
 }
 
-static void test_many_segments_read_as_one_row(void **state)
+static void test_records_of_many_segments_are_read_in_order(void **state)
 {
     struct spool_case *c = *state;
 
@@ -502,7 +502,7 @@ static void test_a_damaged_file_of_a_message_is_told(void **state)
     buf_free(&data);
 }
 
-static void test_numbers_tell_what_is_unsent(void **state)
+static void test_spool_state_counts_unsent_records_and_bytes(void **state)
 {
     struct spool_case *c = *state;
 
@@ -649,28 +649,28 @@ int main(void)
 {
     log_open(&(struct log_options){.level = LOG_LEVEL_ERROR, .fd = 2});
     const struct CMUnitTest tests[] = {
-        TEST(test_what_is_appended_is_read_in_order_with_all_its_fields),
+        TEST(test_appended_messages_are_read_in_order_with_all_fields),
         TEST(test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart),
         TEST(test_identities_outlive_their_segments_and_any_number_of_restarts),
         TEST(test_a_damaged_file_of_identities_is_made_good_from_the_segments),
         TEST(test_an_unwritable_file_of_identities_leaves_the_previous_one),
-        TEST(test_what_a_power_cut_took_is_not_unreleased),
+        TEST(test_a_message_lost_in_a_power_cut_is_not_unreleased),
         TEST(test_a_released_message_stays_so_over_a_kill),
         TEST(test_a_new_session_forgets_all_that_came_before_over_a_kill),
         TEST(test_control_records_are_no_messages),
         TEST(test_a_repeat_is_told_at_any_distance_that_32_bits_tell),
         TEST(test_everything_is_there_after_a_kill_and_sequences_go_on),
-        TEST(test_one_process_has_a_spool),
-        TEST(test_what_was_committed_is_not_given_again_after_a_clean_end),
+        TEST(test_a_spool_that_is_open_cannot_be_opened_again),
+        TEST(test_committed_records_are_not_read_again_after_a_clean_end),
         TEST(test_without_the_hint_of_a_clean_end_everything_kept_is_given),
-        TEST(test_many_segments_read_as_one_row),
+        TEST(test_records_of_many_segments_are_read_in_order),
         TEST(test_a_segment_takes_the_largest_message_that_was_asked_for),
         TEST(test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on),
         TEST(test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn),
         TEST(test_a_file_whose_record_was_not_written_keeps_its_sequence),
         TEST(test_without_room_for_the_file_nothing_was_stored),
         TEST(test_a_damaged_file_of_a_message_is_told),
-        TEST(test_numbers_tell_what_is_unsent),
+        TEST(test_spool_state_counts_unsent_records_and_bytes),
         TEST(test_an_append_wakes_the_reader_only_if_it_sleeps),
         TEST(test_the_reader_is_woken_to_make_a_spare),
         TEST(test_a_writer_and_a_reader_at_work_together_lose_nothing),

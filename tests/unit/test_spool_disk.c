@@ -317,7 +317,7 @@ static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void *
     assert_int_equal(spool_case_files(c, "000000000001.segment"), 0);
 }
 
-static void test_what_the_disk_cannot_read_is_damage_like_any_other(void **state)
+static void test_records_that_the_disk_cannot_read_count_as_damaged(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
@@ -696,7 +696,7 @@ int main(void)
         TEST(test_a_full_disk_still_lets_a_spool_open_and_send),
         TEST(test_a_spool_that_only_sends_makes_no_file),
         TEST(test_damage_is_stepped_over_counted_once_and_the_file_is_kept),
-        TEST(test_what_the_disk_cannot_read_is_damage_like_any_other),
+        TEST(test_records_that_the_disk_cannot_read_count_as_damaged),
         TEST(test_a_segment_that_somebody_deleted_is_a_hole),
         TEST(test_a_failed_fsync_ends_the_process),
         TEST(test_sync_always_syncs_before_an_append_returns_and_the_others_never),

@@ -54,7 +54,7 @@ static bool has(const struct spool_folders *folders, const char *place, const ch
     return found;
 }
 
-static void test_without_a_spool_there_is_no_folder(void **state)
+static void test_no_folder_is_found_without_a_spool(void **state)
 {
     struct spool_folders folders;
     struct error err;
@@ -92,7 +92,7 @@ static void test_folders_are_found_two_deep_and_links_below_are_not_followed(voi
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_PLACE(test_without_a_spool_there_is_no_folder),
+        WITH_PLACE(test_no_folder_is_found_without_a_spool),
         WITH_PLACE(test_folders_are_found_two_deep_and_links_below_are_not_followed),
     };
 

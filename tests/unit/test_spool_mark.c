@@ -38,7 +38,7 @@ static void test_a_mark_at_the_committed_position_sends_again_what_was_in_flight
     spool_case_expect(c, 5, 10);
 }
 
-static void test_a_reply_that_was_lost_is_made_good(void **state)
+static void test_a_mark_ahead_after_a_lost_reply_commits_up_to_it(void **state)
 {
     struct spool_case *c = *state;
 
@@ -114,7 +114,7 @@ static int commit_more_than_is_kept(struct spool_case *c, int n)
     return (int)c->spool->reader.first->header.records_before + 1;
 }
 
-static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
+static void test_a_mark_below_the_kept_records_is_a_gap_with_its_size(void **state)
 {
     struct spool_case *c = *state;
 
@@ -138,7 +138,7 @@ static void test_what_is_no_longer_kept_is_a_gap_with_its_size(void **state)
     spool_case_expect(c, oldest, 5000);
 }
 
-static void test_what_a_redis_has_lost_is_unsent_after_a_kill_too(void **state)
+static void test_records_lost_by_redis_are_unsent_after_a_kill_too(void **state)
 {
     struct spool_case *c = *state;
 
@@ -156,7 +156,7 @@ static void test_what_a_redis_has_lost_is_unsent_after_a_kill_too(void **state)
     spool_case_expect(c, oldest, 5000);
 }
 
-static void test_a_gap_in_a_run_that_is_gone_altogether(void **state)
+static void test_a_mark_of_a_run_with_no_kept_record_is_a_gap(void **state)
 {
     struct spool_case *c = *state;
 
@@ -214,7 +214,7 @@ static void test_a_mark_of_an_unknown_run_sends_all(void **state)
     check_unknown(c, BYTES("0123456789abcdef:7"), 11);
 }
 
-static void test_a_mark_that_is_none_sends_all(void **state)
+static void test_a_malformed_mark_sends_all(void **state)
 {
     static const char *const marks[] = {"x",
                                         ":",
@@ -486,16 +486,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_new_spool_and_no_mark_are_in_step),
         TEST(test_a_mark_at_the_committed_position_sends_again_what_was_in_flight),
-        TEST(test_a_reply_that_was_lost_is_made_good),
+        TEST(test_a_mark_ahead_after_a_lost_reply_commits_up_to_it),
         TEST(test_a_redis_set_back_gets_what_it_lost),
         TEST(test_replay_reaches_records_of_former_runs),
         TEST(test_a_flushed_redis_gets_all_that_is_kept),
-        TEST(test_what_is_no_longer_kept_is_a_gap_with_its_size),
-        TEST(test_what_a_redis_has_lost_is_unsent_after_a_kill_too),
-        TEST(test_a_gap_in_a_run_that_is_gone_altogether),
+        TEST(test_a_mark_below_the_kept_records_is_a_gap_with_its_size),
+        TEST(test_records_lost_by_redis_are_unsent_after_a_kill_too),
+        TEST(test_a_mark_of_a_run_with_no_kept_record_is_a_gap),
         TEST(test_a_mark_above_our_last_sends_all_and_goes_on_above_both),
         TEST(test_a_mark_of_an_unknown_run_sends_all),
-        cmocka_unit_test(test_a_mark_that_is_none_sends_all),
+        cmocka_unit_test(test_a_malformed_mark_sends_all),
         cmocka_unit_test(test_a_mark_text_reads_back),
         TEST(test_replies_from_before_a_rewind_commit_nothing),
         TEST(test_a_mark_inside_damage_repeats_nothing_that_it_covers),

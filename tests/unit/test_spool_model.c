@@ -645,7 +645,7 @@ static void play(struct spool_case *c, const char *root, uint64_t seed)
     free(m);
 }
 
-static void test_nothing_is_lost_or_doubled_but_what_a_move_destroys(void **state)
+static void test_random_spool_histories_lose_or_double_only_destroyed_records(void **state)
 {
     const char *one = getenv("SPOOL_MODEL_SEED");
     const char *many = getenv("SPOOL_MODEL_SEEDS");
@@ -668,7 +668,7 @@ int main(void)
                                                                               : LOG_LEVEL_EMERGENCY,
                                    .fd = 2});
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_nothing_is_lost_or_doubled_but_what_a_move_destroys,
+        cmocka_unit_test_setup_teardown(test_random_spool_histories_lose_or_double_only_destroyed_records,
                                         spool_case_begin, spool_case_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,7 +75,7 @@ static void test_another_destination_keeps_identities_and_order(void **state)
     assert_true(store(c, 9, 1) > second);
 }
 
-static void test_what_was_released_elsewhere_is_not_unreleased_at_the_return(void **state)
+static void test_a_release_at_another_destination_holds_after_the_return(void **state)
 {
     struct spool_case *c = *state;
     struct error err;
@@ -104,7 +104,7 @@ static void test_a_session_that_ended_elsewhere_is_forgotten_at_the_return(void 
 }
 
 /* What was not written yet is gone, and the kernel is another one. */
-static void test_what_was_taken_over_wins_over_older_segments_after_a_reboot(void **state)
+static void test_identities_taken_over_win_over_older_segments_after_a_reboot(void **state)
 {
     struct spool_case *c = *state;
 
@@ -184,7 +184,7 @@ static void test_another_destination_opens_on_a_full_disk(void **state)
     assert_true(store(c, 8, 1) > first);
 }
 
-static void test_a_damaged_memory_of_the_previous_spool_costs_no_other(void **state)
+static void test_a_damaged_recent_file_of_the_previous_spool_costs_no_identity(void **state)
 {
     struct spool_case *c = *state;
     char path[160];
@@ -220,7 +220,7 @@ static void test_a_previous_spool_in_use_is_waited_for(void **state)
     spool_close(other);
 }
 
-static void test_a_previous_spool_that_cannot_be_opened_costs_memory_and_sequences(void **state)
+static void test_an_unusable_previous_spool_costs_its_identities_and_sequences(void **state)
 {
     struct spool_case *c = *state;
     struct error err;
@@ -244,7 +244,7 @@ static void test_a_previous_spool_that_cannot_be_opened_costs_memory_and_sequenc
     assert_true(store(c, 9, 1) > last);
 }
 
-static void test_a_previous_spool_with_no_readable_segment_is_like_that(void **state)
+static void test_a_previous_spool_without_a_readable_segment_costs_its_identities(void **state)
 {
     struct spool_case *c = *state;
 
@@ -266,16 +266,16 @@ int main(void)
     log_open(&(struct log_options){.level = LOG_LEVEL_EMERGENCY, .fd = 2});
     const struct CMUnitTest tests[] = {
         TEST(test_another_destination_keeps_identities_and_order),
-        TEST(test_what_was_released_elsewhere_is_not_unreleased_at_the_return),
+        TEST(test_a_release_at_another_destination_holds_after_the_return),
         TEST(test_a_session_that_ended_elsewhere_is_forgotten_at_the_return),
-        TEST(test_what_was_taken_over_wins_over_older_segments_after_a_reboot),
+        TEST(test_identities_taken_over_win_over_older_segments_after_a_reboot),
         TEST(test_a_lost_segment_at_another_destination_gives_no_sequence_twice),
         TEST(test_the_file_current_is_written_once_it_can_be),
         TEST(test_another_destination_opens_on_a_full_disk),
-        TEST(test_a_damaged_memory_of_the_previous_spool_costs_no_other),
+        TEST(test_a_damaged_recent_file_of_the_previous_spool_costs_no_identity),
         TEST(test_a_previous_spool_in_use_is_waited_for),
-        TEST(test_a_previous_spool_that_cannot_be_opened_costs_memory_and_sequences),
-        TEST(test_a_previous_spool_with_no_readable_segment_is_like_that),
+        TEST(test_an_unusable_previous_spool_costs_its_identities_and_sequences),
+        TEST(test_a_previous_spool_without_a_readable_segment_costs_its_identities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

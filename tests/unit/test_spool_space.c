@@ -218,7 +218,7 @@ static void test_a_size_that_was_lowered_gives_up_what_is_retained_not_the_broke
     assert_true(spool_case_state(c).used_bytes <= 8 * MB);
 }
 
-static void test_what_is_retained_stays_while_unsent_messages_fill_the_spool(void **state)
+static void test_retained_records_stay_while_unsent_messages_fill_the_spool(void **state)
 {
     struct spool_case *c = *state;
 
@@ -266,7 +266,7 @@ int main(void)
         TEST(test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late),
         TEST(test_with_all_committed_there_is_room_whatever_the_size_of_records),
         TEST(test_a_size_that_was_lowered_gives_up_what_is_retained_not_the_broker),
-        TEST(test_what_is_retained_stays_while_unsent_messages_fill_the_spool),
+        TEST(test_retained_records_stay_while_unsent_messages_fill_the_spool),
         TEST(test_a_mark_ahead_of_us_frees_what_it_commits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

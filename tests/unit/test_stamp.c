@@ -224,7 +224,7 @@ static struct bytes redeliveries(struct bytes text)
     return (struct bytes){list, (size_t)(end - list)};
 }
 
-static void test_what_symfony_5_4_stamped_is_kept_and_stamped_again(void **state)
+static void test_stamps_of_symfony_5_4_are_kept_when_stamped_again(void **state)
 {
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -431,7 +431,7 @@ int main(void)
         cmocka_unit_test(test_a_first_retry_is_stamped_as_symfony_stamps_it),
         cmocka_unit_test(test_three_retries_and_the_failure_are_stamped_as_symfony_stamps_them),
         cmocka_unit_test(test_an_unrecoverable_failure_is_stamped_as_symfony_stamps_it),
-        cmocka_unit_test(test_what_symfony_5_4_stamped_is_kept_and_stamped_again),
+        cmocka_unit_test(test_stamps_of_symfony_5_4_are_kept_when_stamped_again),
         cmocka_unit_test(test_every_failed_vector_can_be_stamped_again),
         cmocka_unit_test(test_a_hundred_retries_leave_ten_stamps_of_a_kind),
         cmocka_unit_test(test_an_error_is_noted_again_only_if_it_is_another),

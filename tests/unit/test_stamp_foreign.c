@@ -162,7 +162,7 @@ static void test_a_message_that_a_stamp_holds_too_stays_the_same_one(void **stat
     }
 }
 
-static void test_what_can_not_be_stamped_rightly_is_refused(void **state)
+static void test_an_envelope_that_stamping_would_corrupt_is_refused(void **state)
 {
     static const char plain[] = "O:1:\"M\":2:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";}";
     static const char repeats[] = "O:1:\"M\":3:{s:5:\"topic\";s:1:\"t\";s:7:\"payload\";s:1:\"p\";"
@@ -247,7 +247,7 @@ int main(void)
         cmocka_unit_test(test_stamps_nested_as_deep_as_php_reads_them_are_kept),
         cmocka_unit_test(test_references_follow_when_the_message_id_is_replaced),
         cmocka_unit_test(test_a_message_that_a_stamp_holds_too_stays_the_same_one),
-        cmocka_unit_test(test_what_can_not_be_stamped_rightly_is_refused),
+        cmocka_unit_test(test_an_envelope_that_stamping_would_corrupt_is_refused),
         cmocka_unit_test(test_foreign_headers_stay_byte_for_byte),
         cmocka_unit_test(test_an_undecodable_entry_is_kept_whole_and_marked),
     };

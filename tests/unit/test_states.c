@@ -133,7 +133,7 @@ static void test_every_state_and_event_does_what_is_written(void **test)
     }
 }
 
-static void test_nothing_is_started_after_shutdown(void **test)
+static void test_no_child_is_started_after_shutdown(void **test)
 {
     (void)test;
     for (int state = 0; state < STATES_LEN; state++) {
@@ -361,7 +361,7 @@ static void test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone(vo
     assert_int_equal(lifecycle.quick_deaths, 0);
 }
 
-static void test_nobody_has_longer_than_the_whole_service(void **test)
+static void test_a_childs_stop_deadline_is_not_after_that_of_the_service(void **test)
 {
     const struct states_rules ending = {.stop_timeout_ms = 10000, .stop_by_ms = NOW + 3000};
     struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
@@ -428,7 +428,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_state_and_event_does_what_is_written),
-        cmocka_unit_test(test_nothing_is_started_after_shutdown),
+        cmocka_unit_test(test_no_child_is_started_after_shutdown),
         cmocka_unit_test(test_a_state_without_a_process_waits_for_nothing_but_a_back_off),
         cmocka_unit_test(test_a_child_that_was_ready_for_a_second_is_restarted_at_once),
         cmocka_unit_test(test_a_child_that_keeps_dying_is_restarted_at_once_a_few_times),
@@ -441,7 +441,7 @@ int main(void)
         cmocka_unit_test(test_a_child_whose_server_is_away_for_long_is_never_given_up),
         cmocka_unit_test(test_a_planned_end_never_counts),
         cmocka_unit_test(test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone),
-        cmocka_unit_test(test_nobody_has_longer_than_the_whole_service),
+        cmocka_unit_test(test_a_childs_stop_deadline_is_not_after_that_of_the_service),
         cmocka_unit_test(test_a_restart_ends_the_old_one_and_then_starts_the_new),
         cmocka_unit_test(test_the_latest_request_counts_while_a_child_is_stopping),
         cmocka_unit_test(test_a_fatal_child_starts_fresh_when_the_operator_asks),

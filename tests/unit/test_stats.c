@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-static void test_what_one_process_writes_another_reads(void **state)
+static void test_stats_written_through_one_mapping_are_read_through_another(void **state)
 {
     struct stats *made = NULL, *attached = NULL;
     struct error err;
@@ -110,7 +110,7 @@ static void test_the_last_lines_of_the_log_are_kept_oldest_first(void **state)
     stats_free(stats);
 }
 
-static void test_what_a_child_writes_over_state_and_log_leads_nobody_out(void **state)
+static void test_state_and_log_spoilt_by_a_child_are_read_within_bounds(void **state)
 {
     struct stats *stats = stats_private();
     struct stats_slot *slot = &stats->slot[0];
@@ -147,7 +147,7 @@ static void test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds(void *
     stats_free(stats);
 }
 
-static void test_another_layout_is_refused(void **state)
+static void test_stats_of_another_version_are_refused(void **state)
 {
     struct stats *made = NULL, *attached = NULL;
     struct error err;
@@ -163,7 +163,7 @@ static void test_another_layout_is_refused(void **state)
     stats_free(made);
 }
 
-static void test_what_a_child_writes_and_cuts_leads_nobody_out_of_the_memory(void **state)
+static void test_a_child_cannot_resize_the_stats_or_change_their_slot_count(void **state)
 {
     struct stats *made = NULL;
     struct error err;
@@ -199,15 +199,15 @@ static void test_each_duration_falls_into_its_bucket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_one_process_writes_another_reads),
+        cmocka_unit_test(test_stats_written_through_one_mapping_are_read_through_another),
         cmocka_unit_test(test_an_ended_childs_totals_stay_and_its_gauges_go),
         cmocka_unit_test(test_a_writer_that_died_within_a_reason_does_not_block_readers),
         cmocka_unit_test(test_reasons_are_read_without_control_characters),
         cmocka_unit_test(test_the_last_lines_of_the_log_are_kept_oldest_first),
-        cmocka_unit_test(test_what_a_child_writes_over_state_and_log_leads_nobody_out),
+        cmocka_unit_test(test_state_and_log_spoilt_by_a_child_are_read_within_bounds),
         cmocka_unit_test(test_a_name_that_a_child_has_spoilt_is_read_within_its_bounds),
-        cmocka_unit_test(test_another_layout_is_refused),
-        cmocka_unit_test(test_what_a_child_writes_and_cuts_leads_nobody_out_of_the_memory),
+        cmocka_unit_test(test_stats_of_another_version_are_refused),
+        cmocka_unit_test(test_a_child_cannot_resize_the_stats_or_change_their_slot_count),
         cmocka_unit_test(test_each_duration_falls_into_its_bucket),
     };
 

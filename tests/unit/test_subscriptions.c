@@ -161,7 +161,7 @@ static void check_granted(const struct subscriptions *filters, bool first, bool 
     assert_int_equal(subscriptions_at(filters, 1)->granted >= 0, second);
 }
 
-static void test_what_was_granted_is_known_to_the_next_process(void **state)
+static void test_granted_filters_and_session_are_known_after_a_restart(void **state)
 {
     remember(*state, "a b@2");
     struct subscriptions *filters = open_filters(*state, "a b@2");
@@ -384,7 +384,7 @@ static void test_a_file_that_is_no_such_file_counts_as_none(void **state)
     }
 }
 
-static void test_what_another_broker_granted_is_not_granted_here(void **state)
+static void test_grants_of_another_broker_do_not_count(void **state)
 {
     struct place *place = *state;
     struct settings_mqtt settings = {.topics = "a b",
@@ -413,7 +413,7 @@ int main(void)
         TEST(test_filters_that_others_cover_are_left_out),
         TEST(test_a_bad_filter_is_an_error_that_names_it),
         TEST(test_a_shared_filter_is_known_as_one),
-        TEST(test_what_was_granted_is_known_to_the_next_process),
+        TEST(test_granted_filters_and_session_are_known_after_a_restart),
         TEST(test_without_session_everything_is_forgotten_on_disk_too),
         TEST(test_an_unanswered_connect_leaves_nothing_granted),
         TEST(test_a_connect_that_was_refused_or_never_sent_changes_nothing),
@@ -426,7 +426,7 @@ int main(void)
         TEST(test_a_server_that_accepted_5_is_remembered),
         TEST(test_a_topic_matches_any_filter),
         TEST(test_a_file_that_is_no_such_file_counts_as_none),
-        TEST(test_what_another_broker_granted_is_not_granted_here),
+        TEST(test_grants_of_another_broker_do_not_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

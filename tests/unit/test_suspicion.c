@@ -54,7 +54,7 @@ static struct expected expect(enum suspicion_state state, enum suspicion_event e
     return (struct expected){state, event, state, SUSPICION_NOTHING};
 }
 
-static void test_every_cell_of_the_table(void **state)
+static void test_every_state_and_event_of_the_suspicion_table(void **state)
 {
     (void)state;
     for (int from = 0; from < SUSPICION_STATES; from++) {
@@ -104,7 +104,7 @@ static void test_a_hub_that_goes_down_again_and_again_charges_nobody(void **stat
     assert_int_equal(suspicion.strikes, 0);
 }
 
-static void test_what_brings_the_hub_down_is_found(void **state)
+static void test_a_message_that_brings_the_hub_down_repeatedly_is_charged(void **state)
 {
     struct suspicion suspicion = {.state = SUSPICION_RECALLED};
 
@@ -138,10 +138,10 @@ static void test_a_limiter_never_charges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_cell_of_the_table),
+        cmocka_unit_test(test_every_state_and_event_of_the_suspicion_table),
         cmocka_unit_test(test_the_last_strike_is_a_retry),
         cmocka_unit_test(test_a_hub_that_goes_down_again_and_again_charges_nobody),
-        cmocka_unit_test(test_what_brings_the_hub_down_is_found),
+        cmocka_unit_test(test_a_message_that_brings_the_hub_down_repeatedly_is_charged),
         cmocka_unit_test(test_a_limiter_never_charges),
     };
 

@@ -49,7 +49,7 @@ static int64_t quota(const char *membership)
     return sys_cpus_quota(root, bytes_of(membership));
 }
 
-static void test_without_a_quota_there_is_none(void **state)
+static void test_without_a_valid_cpu_limit_the_quota_is_0(void **state)
 {
     (void)state;
     assert_int_equal(quota(""), 0);
@@ -91,7 +91,7 @@ static void test_a_quota_of_version_1_is_seen(void **state)
     assert_int_equal(quota("3:cpu,cpuacct:/docker/1\n"), 0);
 }
 
-static void test_there_is_at_least_one(void **state)
+static void test_sys_cpus_is_at_least_one(void **state)
 {
     (void)state;
     assert_true(sys_cpus() >= 1);
@@ -101,11 +101,11 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
     const struct CMUnitTest tests[] = {
-        CASE(test_without_a_quota_there_is_none),
+        CASE(test_without_a_valid_cpu_limit_the_quota_is_0),
         CASE(test_a_quota_of_version_2_is_rounded_up),
         CASE(test_the_least_quota_of_the_groups_above_counts),
         CASE(test_a_quota_of_version_1_is_seen),
-        CASE(test_there_is_at_least_one),
+        CASE(test_sys_cpus_is_at_least_one),
     };
 
     return cmocka_run_group_tests_name("cpus", tests, NULL, NULL);

@@ -259,13 +259,13 @@ static void test_placeholders_are_filled_from_the_topic(void **state)
         check_expanded(rows[i].text, false, rows[i].filter, rows[i].topic, rows[i].expected);
 }
 
-static void test_uri_holds_for_every_placeholder(void **state)
+static void test_uri_encoding_holds_for_every_placeholder(void **state)
 {
     (void)state;
     check_expanded("a b/{topic}/{1}", true, "+", "c d", "a b/c%20d/c%20d");
 }
 
-static void test_what_is_no_placeholder_is_named_with_its_character(void **state)
+static void test_faulty_placeholders_are_named_with_their_position(void **state)
 {
     static const struct {
         const char *text;
@@ -357,7 +357,7 @@ static void test_the_filter_that_was_added_first_takes_the_topic(void **state)
     topic_trie_free(trie);
 }
 
-static void test_no_filter_takes_nothing(void **state)
+static void test_the_trie_finds_nothing_without_a_matching_filter(void **state)
 {
     struct topic_trie *trie = topic_trie_new();
 
@@ -428,7 +428,7 @@ static void check_like_a_walk_through_all(unsigned seed)
     topic_trie_free(trie);
 }
 
-static void test_it_finds_what_a_walk_through_all_filters_finds(void **state)
+static void test_the_trie_finds_the_same_as_a_walk_through_all_filters(void **state)
 {
     (void)state;
     for (unsigned seed = 1; seed <= 200; seed++)
@@ -467,13 +467,13 @@ int main(void)
         cmocka_unit_test(test_a_list_gives_each_filter_with_its_qos),
         cmocka_unit_test(test_a_list_says_what_is_wrong),
         cmocka_unit_test(test_placeholders_are_filled_from_the_topic),
-        cmocka_unit_test(test_uri_holds_for_every_placeholder),
-        cmocka_unit_test(test_what_is_no_placeholder_is_named_with_its_character),
+        cmocka_unit_test(test_uri_encoding_holds_for_every_placeholder),
+        cmocka_unit_test(test_faulty_placeholders_are_named_with_their_position),
         cmocka_unit_test(test_the_highest_wildcard_is_counted),
         cmocka_unit_test(test_the_filter_that_was_added_first_takes_the_topic),
-        cmocka_unit_test(test_no_filter_takes_nothing),
+        cmocka_unit_test(test_the_trie_finds_nothing_without_a_matching_filter),
         cmocka_unit_test(test_of_equal_filters_the_first_takes_the_topic),
-        cmocka_unit_test(test_it_finds_what_a_walk_through_all_filters_finds),
+        cmocka_unit_test(test_the_trie_finds_the_same_as_a_walk_through_all_filters),
         cmocka_unit_test(test_the_longest_topics_and_filters_are_followed),
     };
 

@@ -74,7 +74,7 @@ static void test_bytes_that_are_no_text_become_base64(void **state)
         "{\"id\":\"urn:x:1\",\"topic\":\"t\",\"payload\":\"AP/+\",\"encoding\":\"base64\"}");
 }
 
-static void test_a_topic_that_is_no_text_shows_where(void **state)
+static void test_bytes_of_a_topic_that_are_not_utf8_become_replacement_characters(void **state)
 {
     (void)state;
     expect_document(BYTES("a\xFF/\xC3\xA9\xE2\x82"), BYTES("1"),
@@ -150,7 +150,7 @@ static void test_a_topic_as_uri_keeps_unreserved_and_slashes(void **state)
     buf_free(&out);
 }
 
-static void test_what_the_hub_would_refuse_is_not_sent(void **state)
+static void test_an_update_that_the_hub_would_refuse_fails_its_check(void **state)
 {
     struct update good = {.topic = BYTES("t"), .id = BYTES("urn:x:1"), .retry = BYTES("10")};
     struct update update = good;
@@ -237,12 +237,12 @@ int main(void)
         cmocka_unit_test(test_line_breaks_of_json_payloads_become_spaces),
         cmocka_unit_test(test_text_that_is_no_json_becomes_a_string),
         cmocka_unit_test(test_bytes_that_are_no_text_become_base64),
-        cmocka_unit_test(test_a_topic_that_is_no_text_shows_where),
+        cmocka_unit_test(test_bytes_of_a_topic_that_are_not_utf8_become_replacement_characters),
         cmocka_unit_test(test_a_form_is_what_php_sends),
         cmocka_unit_test(test_a_form_has_symfonys_field_order),
         cmocka_unit_test(test_urlencode_keeps_letters_digits_and_three_marks),
         cmocka_unit_test(test_a_topic_as_uri_keeps_unreserved_and_slashes),
-        cmocka_unit_test(test_what_the_hub_would_refuse_is_not_sent),
+        cmocka_unit_test(test_an_update_that_the_hub_would_refuse_fails_its_check),
         cmocka_unit_test(test_a_length_over_the_hubs_limit_is_counted_without_a_form),
         cmocka_unit_test(test_a_payload_beyond_the_form_limit_is_refused_by_its_size),
     };

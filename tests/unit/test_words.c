@@ -52,7 +52,7 @@ static void test_quotes_and_backslashes_are_those_of_a_shell(void **state)
     EXPECT("a\\ b \\'c\\\\", "a b", "'c\\");
 }
 
-static void test_nothing_else_has_a_meaning(void **state)
+static void test_other_shell_characters_have_no_meaning(void **state)
 {
     (void)state;
     EXPECT("$HOME *.c | a>b ; (x) ~ #c `d`", "$HOME", "*.c", "|", "a>b", ";", "(x)", "~", "#c",
@@ -125,7 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words_end_at_white_space),
         cmocka_unit_test(test_quotes_and_backslashes_are_those_of_a_shell),
-        cmocka_unit_test(test_nothing_else_has_a_meaning),
+        cmocka_unit_test(test_other_shell_characters_have_no_meaning),
         cmocka_unit_test(test_an_unfinished_or_empty_command_is_refused),
         cmocka_unit_test(test_distance_counts_edits_and_swaps),
         cmocka_unit_test(test_distance_is_bounded_for_any_length),
