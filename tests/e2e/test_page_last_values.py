@@ -184,7 +184,7 @@ def test_single_latest_and_batch_updates_show_each_message(browser, make_bridge,
     assert page.errors() == []
 
 
-def test_with_a_token_and_under_a_path_the_page_has_them_too(make_page, makers, redis, folder):
+def test_with_a_token_and_under_a_path_the_page_has_last_values(make_page, makers, redis, folder):
     (folder / "token").write_text("s3cret\n")
     page = make_page(redis=redis, settings={"http": {"token_file": folder / "token"}})
     keep(page, redis, {"a/b": "1"})
@@ -216,7 +216,7 @@ def test_without_last_values_the_page_goes_on_and_says_so_quietly(make_page, red
     assert "Last values" not in (page.text("#notices") or "") and page.errors() == []
 
 
-def test_missing_last_values_are_no_alarm(browser, bridge, hub, redis):
+def test_missing_last_values_raise_no_alarm_on_the_page(browser, bridge, hub, redis):
     """None yet, or a key that is no hash: the bridge is ready, and nothing on the page is red."""
     bridge.start()
     page = Page(browser, bridge, hub).open()

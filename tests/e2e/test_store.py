@@ -62,7 +62,7 @@ def test_the_same_id_with_and_without_its_prefix_is_one_message(page):
     assert found["results"] == ["new", "repeat"]
 
 
-def test_within_a_spool_the_sequence_decides_whatever_the_clock_says(page):
+def test_within_a_spool_the_sequence_and_not_the_time_orders_messages(page):
     found = shown_after(page, document(f"{SPOOL}-10", "ten", at(1)), document(f"{SPOOL}-9", "nine", at(5)))
     assert (found["results"], found["text"], found["count"]) == (["new", "late"], "ten", 2)
     found = shown_after(page, document(f"{SPOOL}-9", "nine", at(5)), document(f"{SPOOL}-10", "ten", at(1)))
@@ -184,7 +184,7 @@ def test_past_values_are_shown_and_charted_but_not_counted(page):
 @pytest.mark.parametrize("data", ["", "21.5", "hello", "null", "[]", "{}", '{"id":"x","topic":"t","payload":1}',
                                   '{"id":"abc-1","topic":5,"payload":1}', f'{{"id":"{SPOOL}-1","topic":"t"}}',
                                   f'{{"id":"{SPOOL}-1","topic":"t","payload":"*","encoding":"base64"}}', "[1,null]"])
-def test_other_updates_are_left_alone(page, data):
+def test_updates_not_from_the_bridge_are_ignored(page, data):
     assert parsed(page, data) == []
 
 
@@ -279,7 +279,7 @@ def test_filters_match_as_in_mqtt(page, topic_filter, topic, matches):
     assert page.module("/tree.js", "return m.filterMatches(...args)", topic_filter, topic) is matches
 
 
-def test_figures_are_short_and_right(page):
+def test_counts_rates_and_ages_are_formatted_short(page):
     formatted = page.module("/format.js", """
         return [m.formatCount(99999), m.formatCount(100000), m.formatCount(12345678), m.formatRate(0), m.formatRate(0.256),
           m.formatRate(12.4), m.formatRate(0.996), m.formatRate(9.97), m.formatRate(1234.4), m.formatTopicRate(null), m.formatTopicRate(5), m.formatTopicRate(0.05), m.formatTopicRate(0.0005),

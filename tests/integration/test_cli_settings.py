@@ -83,7 +83,7 @@ def test_the_program_names_itself_before_each_error(ini, verb):
 
 
 @pytest.mark.parametrize("count", ["-1", "many", "1.5"])
-def test_scale_says_what_it_takes(count):
+def test_scale_refuses_a_count_that_is_no_whole_number(count):
     result = run("scale", count)
     assert result.returncode == 2
     assert result.stderr == f"mqtt-bridge: scale {count}: takes how many workers are to run, a number from 0\n"
@@ -168,7 +168,7 @@ def test_no_program_starts_with_bad_settings(program, ini, folder):
     assert "did you mean `port`?" in result.stderr and "[worker] count" in result.stderr
 
 
-def test_run_becomes_the_supervisor_beside_it(ini, folder):
+def test_run_and_no_verb_start_the_supervisor(ini, folder):
     result = run("run", "--config", ini(BAD), cwd=folder)
     assert result.returncode == 2 and "did you mean `port`?" in result.stderr
     assert run("--config", ini(BAD), cwd=folder).returncode == 2
@@ -320,7 +320,7 @@ def test_connect_warns_of_a_redis_that_forgets(ini, mosquitto, redis, hub, datab
     assert "maxmemory-policy" in servers["redis"]["text"] and "appendonly is off" in servers["redis"]["text"]
 
 
-def test_connect_leaves_nothing_behind(ini, mosquitto, redis, hub, database):
+def test_check_connect_leaves_no_key_and_no_table_behind(ini, mosquitto, redis, hub, database):
     assert connect(ini(good_settings(mosquitto, redis, hub, database)))[0] == 0
     assert redis.client.keys() == []
     assert database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []

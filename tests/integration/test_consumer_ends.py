@@ -79,7 +79,7 @@ def test_messages_published_while_the_consumer_is_down_arrive_in_order(consumer,
 
 # What is said -------------------------------------------------------------------------------------------
 
-def test_the_promise_is_said_once_and_what_is_weak_is_warned_of(make_consumer, make_redis, mosquitto):
+def test_the_promise_is_logged_once_and_weak_settings_are_warned_of(make_consumer, make_redis, mosquitto):
     redis = make_redis("--appendonly", "no", "--maxmemory-policy", "allkeys-lru")
     consumer = make_consumer(store=redis, topics="a@0 b@1", session_expiry="1h")
     consumer.set("transport:async", dsn=redis.dsn(stream_max_entries=1000)).start()
@@ -93,7 +93,7 @@ def test_the_promise_is_said_once_and_what_is_weak_is_warned_of(make_consumer, m
     assert consumer.log().count("Promised: ") == 1
 
 
-def test_a_sound_setup_is_promised_without_a_warning(consumer):
+def test_a_promise_without_weak_settings_has_no_warning(consumer):
     consumer.start()
     consumer.wait_log("Promised: broker to spool at least once")
     assert "WARNING" not in consumer.log()

@@ -132,7 +132,7 @@ def test_a_program_that_poses_as_the_supervisor_is_asked_nothing(stubs):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
 @pytest.mark.parametrize("group, asked", [("root", 1), ("nogroup", 0)])
-def test_in_a_folder_of_the_group_root_its_members_are_asked_alone(stubs, group, asked):
+def test_in_a_folder_of_group_root_only_its_members_are_trusted(stubs, group, asked):
     folder = stubs.folder / "shared"
     folder.mkdir()
     folder.chmod(0o770)
@@ -288,7 +288,7 @@ def test_a_status_that_fits_into_no_packet_is_read_as_well(make_stubs):
     assert stubs.ask("status").keys() == json.loads(result.stdout).keys()
 
 
-def test_a_command_that_goes_away_leaves_what_it_asked_for_to_be_done(stubs):
+def test_a_restart_is_completed_though_its_client_has_hung_up(stubs):
     stubs.behave("worker", "slow-stop 500")
     stubs.start()
     before = stubs.find("worker:1")["pid"]

@@ -485,7 +485,7 @@ def test_a_message_that_fails_again_before_its_row_is_gone_is_kept(bridge, datab
     assert redis.client.xlen("messages") == 1 and database.failures() == []
 
 
-def test_another_zone_of_the_settings_sends_nothing_twice(bridge, database, redis, slow_delete):
+def test_a_changed_timezone_setting_sends_no_retry_twice(bridge, database, redis, slow_delete):
     first, = add_rows(database, [php_row("a", "1")])
     slow_delete()
     process = start_cli(bridge, "retry", first)

@@ -137,7 +137,7 @@ def test_a_row_is_found_whatever_its_entrys_time_and_php_sees_it(driver, databas
     assert row["available_at"] <= _utc_now()
 
 
-def test_a_row_is_found_where_it_was_put_while_its_time_was_still_to_come(driver, database):
+def test_a_row_written_while_its_time_lay_ahead_is_found_later(driver, database):
     write = lambda time: driver.write("body", '{"X-Mqtt-Entry":"17-1"}', '"17-1"', int(time.timestamp() * 1e6))
     hour_ago = datetime.datetime.now() - datetime.timedelta(hours=1)
     assert write(hour_ago) == (0, "")
@@ -165,7 +165,7 @@ def test_a_row_is_looked_for_without_reading_all_others(driver, database):
     assert after["read"] - before["read"] < 200
 
 
-def test_a_payload_that_quotes_an_identity_is_no_row_of_it(driver, database):
+def test_a_payload_that_quotes_an_identity_does_not_count_as_its_row(driver, database):
     assert driver.write('x:17-1"', "[]", ':17-9"', 0) == (0, "")
     assert driver.write("body", "[]", ':17-1"', 0) == (0, "")
     assert len(database.failures()) == 2

@@ -100,7 +100,7 @@ def test_our_worker_handles_a_retry_delayed_by_php_when_it_is_due(bridge, sse, r
     redis.wait_drained(PATIENCE)
 
 
-def test_ours_goes_on_counting_php_s_retries(bridge, redis, hub, database, peer, makers):
+def test_our_worker_counts_the_retries_of_php(bridge, redis, hub, database, peer, makers):
     """One retry was PHP's; with max_retries = 2 ours has one left."""
     peer.dispatch("later/x", "choke")
     peer.consume(1, env={"RETRY_DELAY": "1", "HANDLER_FAILS": "1"})
@@ -222,7 +222,7 @@ def test_rows_of_php_and_of_ours_are_listed_together(failed, peer, database):
     assert "the handler can never take poison/x" in listed and "well-known/mercure" in listed
 
 
-def test_setup_by_php_is_what_ours_works_with(bridge, publisher, sse, peer, redis, database):
+def test_the_bridge_works_with_the_transports_that_php_set_up(bridge, publisher, sse, peer, redis, database):
     """The stream's group and the table as PHP makes them."""
     peer.run("messenger:setup-transports")
     bridge.start()

@@ -90,7 +90,7 @@ def test_a_demoted_primary_is_left_at_once(make_bridge, group, mosquitto, hub, d
     assert bridge.get("/readyz")[0] == 200
 
 
-def test_sentinels_with_a_password_of_their_own_and_one_that_is_down(make_redis, makers, check):
+def test_sentinels_may_have_a_password_and_one_of_them_be_down(make_redis, makers, check):
     group = SentinelGroup(make_redis, makers, password=SENTINEL_PASSWORD)
     ok, text = check(group.dsn())
     assert not ok and "NOAUTH" in text and "the Sentinels' own password is sentinel_auth" in text

@@ -61,14 +61,14 @@ def test_the_supervisor_starts_without_standard_descriptors(make_stubs):
     assert "All processes run" in (stubs.folder / "bridge.log").read_text()
 
 
-def test_the_supervisor_is_small(stubs):
+def test_the_supervisor_takes_at_most_2_mib_of_memory(stubs):
     stubs.start()
     for _ in range(50):
         stubs.ask("status")
     assert pss_bytes(stubs.supervisor.pid) <= 2048 * 1024 or sanitizers(stubs.supervisor)
 
 
-def test_the_pid_file_is_there_while_it_runs(make_stubs):
+def test_the_pid_file_exists_while_the_supervisor_runs(make_stubs):
     stubs = make_stubs()
     pid_file = stubs.folder / "run" / "bridge.pid"
     stubs.settings["supervisor"]["pid_file"] = pid_file
@@ -148,7 +148,7 @@ def test_a_supervisor_that_waits_for_another_can_be_stopped(stubs, make_stubs, n
     assert stubs.ask("health")["ready"]
 
 
-def test_a_stop_while_it_waits_counts_though_the_state_folder_comes_free(stubs):
+def test_a_stop_while_waiting_for_the_lock_holds_when_the_lock_is_freed(stubs):
     stubs.state_dir.mkdir()
     with open(stubs.state_dir / "supervisor.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -212,7 +212,7 @@ def test_a_log_that_nobody_reads_does_not_hold_the_supervisor_up(make_stubs):
         os.close(writer)
 
 
-def test_as_pid_1_it_reaps_strangers_and_takes_all_with_it(make_stubs):
+def test_a_supervisor_as_pid_1_reaps_orphans_and_leaves_no_process(make_stubs):
     as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     stubs = make_stubs(prefix=["unshare", *as_root, "--pid", "--fork", "--mount-proc", "--kill-child=SIGTERM"])
     stubs.behave("worker:1", "stranger")
@@ -232,7 +232,7 @@ def test_as_pid_1_it_reaps_strangers_and_takes_all_with_it(make_stubs):
     stubs.assert_nothing_left()
 
 
-def test_strangers_are_reaped_without_being_pid_1_too(stubs):
+def test_a_supervisor_that_is_not_pid_1_reaps_orphans(stubs):
     stubs.behave("worker:1", "stranger")
     stubs.start()
     wait_until((stubs.stub_dir / "stranger.pid").exists, 15, "the stranger runs")

@@ -32,7 +32,7 @@ def test_a_worker_wanted_again_while_it_drains_is_started_again(stubs):
     assert workers(stubs) == [1, 2]
 
 
-def test_ttin_and_ttou_are_one_worker_more_and_one_less(stubs):
+def test_sigttin_adds_a_worker_and_sigttou_removes_one(stubs):
     stubs.start()
     stubs.supervisor.send(signal.SIGTTIN)
     wait_until(lambda: workers(stubs) == [1, 2, 3], 15, "one more")
@@ -45,7 +45,7 @@ def test_ttin_and_ttou_are_one_worker_more_and_one_less(stubs):
     assert workers(stubs) == [1]
 
 
-def test_usr2_replaces_the_workers_one_after_the_other(make_stubs):
+def test_sigusr2_replaces_the_workers_one_after_the_other(make_stubs):
     stubs = make_stubs(settings={"worker": {"count": 3}})
     stubs.behave("worker", "slow-stop 150")
     stubs.start()
@@ -389,7 +389,7 @@ def test_reload_keeps_settings_that_need_a_new_supervisor(stubs):
     assert pids(stubs) == before
 
 
-def test_usr1_reopens_the_log_for_all(make_stubs):
+def test_sigusr1_reopens_the_log_of_all_processes(make_stubs):
     stubs = make_stubs()
     log = stubs.folder / "logs" / "bridge.log"
     stubs.settings["log"]["file"] = log

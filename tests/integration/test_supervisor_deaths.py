@@ -100,7 +100,7 @@ def test_last_output_and_reason_are_shown_without_terminal_escapes(make_stubs):
     assert "owned" in stubs.find("worker:1")["reason"] and "gone" in stubs.find("worker:2")["reason"]
 
 
-def test_wished_restarts_are_no_crashes(stubs):
+def test_restarts_by_command_do_not_count_as_crashes(stubs):
     stubs.start()
     assert stubs.run_cli("restart", "worker:1").returncode == 0
     process = stubs.find("worker:1")

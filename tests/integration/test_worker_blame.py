@@ -107,7 +107,7 @@ def test_a_refusal_is_final_once_another_message_has_passed(start, redis, faulty
     assert len(database.failures()) == 1 and faulty.answers[fault] == 1
 
 
-def test_a_lonely_message_is_told_from_the_hub_by_our_own_probe(start, redis, faulty, database):
+def test_a_failing_message_alone_is_told_from_a_failing_hub_by_a_probe(start, redis, faulty, database):
     faulty.script = lambda update: 500 if is_bad(update) else None
     add_many(redis, [("bad/1", "x")])
     start()
@@ -115,7 +115,7 @@ def test_a_lonely_message_is_told_from_the_hub_by_our_own_probe(start, redis, fa
     assert len(database.failures()) == 1 and faulty.seen[PROBE] >= 3
 
 
-def test_our_own_probe_tells_while_redis_does_not_count_the_next_delivery(start, redis, faulty):
+def test_a_probe_blames_the_message_while_redis_is_frozen(start, redis, faulty):
     """Both were pending, and each is counted before it is sent."""
     def script(update):
         if is_bad(update) and update.attempt == 1:
@@ -276,8 +276,8 @@ def rate_of(faulty, redis, script, prefix):
 @pytest.mark.waits
 @pytest.mark.parametrize("percent", [0.1, 1, 5, 20])
 @pytest.mark.parametrize("fault", [500, 503, HANG, RESET])
-def test_faults_of_some_requests_cost_the_others_no_more_than_their_share(start, redis, hub, faulty, database, fault,
-                                                                          percent):
+def test_random_request_faults_lower_the_rate_no_more_than_their_share(start, redis, hub, faulty, database, fault,
+                                                                       percent):
     """The same relay with and without faults, in turn: the machine's moods are not what is tested."""
     faulty.behind = hub.port
     counter = iter(range(1_000_000))

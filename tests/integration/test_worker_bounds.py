@@ -59,7 +59,7 @@ def test_a_topic_never_answered_stops_no_other_and_keeps_its_order(bridge, redis
     events.close()
 
 
-def test_the_ids_of_what_is_left_in_redis_are_bounded(bridge, redis, hanging, sse):
+def test_ids_of_entries_left_pending_are_bounded_by_prefetch_bytes(bridge, redis, hanging, sse):
     """Each takes 32 bytes, and all together have `prefetch_bytes`, 1M here."""
     hanging.freeze()
     add_many(redis, [("hang/x", "x")] * 35000)

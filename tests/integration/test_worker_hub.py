@@ -38,7 +38,7 @@ def start_worker(bridge, hub, **settings):
 
 
 @pytest.mark.waits
-def test_a_wrong_token_is_waited_for_without_haste(bridge, redis, hub, makers, database):
+def test_a_refused_token_is_retried_with_back_off(bridge, redis, hub, makers, database):
     counter = makers.keep(Limiter(makers.new_folder("counter"), hub.port, rate="100000r/s", burst=1000)).start()
     process = start_worker(bridge, counter, jwt=jwt("a key of somebody else, of whom the hub doesn't know"),
                            jwt_secret=None)
@@ -72,8 +72,8 @@ def test_a_limit_of_requests_costs_no_retry(bridge, redis, hub, sse, database, m
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, redis, hub, sse, database, make_limiter,
-                                                               status):
+def test_behind_a_rate_limit_only_messages_that_fail_the_hub_are_charged(bridge, makers, redis, hub, sse, database,
+                                                                         make_limiter, status):
     bridge.settings["retry"] = {"max_retries": 0}
     limiter = make_limiter(choking_proxy(makers, hub).start().port, rate="50r/s", status=status)
     sent = messages(80, topics=20)
@@ -85,7 +85,7 @@ def test_behind_a_limit_only_what_the_hub_chokes_on_is_charged(bridge, makers, r
 
 
 @pytest.mark.waits
-def test_a_time_that_the_hub_asks_for_is_waited(bridge, redis, hub, make_limiter):
+def test_a_retry_after_of_the_hub_is_waited_for(bridge, redis, hub, make_limiter):
     """Each of six waits two seconds; without being told the worker would ask several times in each."""
     limiter = make_limiter(hub.port, rate="30r/m", headers=[("Retry-After", "3")])
     start_worker(bridge, limiter)

@@ -92,7 +92,7 @@ static void test_a_pause_is_as_long_as_asked_for_up_to_the_maximum(void **state)
 }
 
 /* Of a limiter that lets one pass every 300 ms and no more at once. */
-static void test_pauses_approach_what_a_limiter_asks_for(void **state)
+static void test_pauses_adapt_to_the_rate_of_a_limiter(void **state)
 {
     struct breaker breaker = breaker_new();
     int64_t now = 0, free = 300;
@@ -252,7 +252,7 @@ int main(void)
         cmocka_unit_test(test_a_probe_that_passes_closes_it),
         cmocka_unit_test(test_probes_that_fail_wait_longer),
         cmocka_unit_test(test_a_pause_is_as_long_as_asked_for_up_to_the_maximum),
-        cmocka_unit_test(test_pauses_approach_what_a_limiter_asks_for),
+        cmocka_unit_test(test_pauses_adapt_to_the_rate_of_a_limiter),
         cmocka_unit_test(test_a_hub_that_works_is_asked_soon_after_the_next_failure),
         cmocka_unit_test(test_the_window_stays_whole_while_nothing_is_refused),
         cmocka_unit_test(test_refusals_of_less_than_a_third_do_not_shrink_the_window),

@@ -20,7 +20,7 @@ static void expect(const char *ini, const char *warnings)
     settings_free(settings);
 }
 
-static void test_good_settings_are_good(void **state)
+static void test_good_settings_have_no_fault_or_warning(void **state)
 {
     (void)state;
     expect(GOOD, "");
@@ -146,7 +146,7 @@ static void test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker(v
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_good_settings_are_good),
+        TEST(test_good_settings_have_no_fault_or_warning),
         TEST(test_a_key_that_cannot_be_used_is_a_fault),
         TEST(test_valid_but_weak_settings_are_warnings),
         TEST(test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning),

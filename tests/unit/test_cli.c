@@ -213,7 +213,7 @@ static void test_unknown_words_are_refused_with_the_nearest_name(void **state)
                                     "--config and --help\n");
 }
 
-static void test_values_and_arguments_must_be_there_or_not(void **state)
+static void test_missing_and_surplus_values_and_arguments_are_refused(void **state)
 {
     (void)state;
     expect_refused("check --config", "mqtt-bridge: --config needs a value: --config FILE\n");
@@ -314,7 +314,7 @@ int main(void)
         cmocka_unit_test(test_options_and_arguments_may_be_mixed),
         cmocka_unit_test(test_an_option_may_be_given_by_its_letter),
         cmocka_unit_test(test_unknown_words_are_refused_with_the_nearest_name),
-        cmocka_unit_test(test_values_and_arguments_must_be_there_or_not),
+        cmocka_unit_test(test_missing_and_surplus_values_and_arguments_are_refused),
         cmocka_unit_test(test_options_may_be_cut_short_while_one_fits),
         cmocka_unit_test(test_a_line_is_read_anew_behind_one_that_was_refused),
         cmocka_unit_test(test_man_page_and_completion_have_what_help_has),

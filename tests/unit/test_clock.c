@@ -20,7 +20,7 @@ static int64_t at(const char *text)
     return us - NOW;
 }
 
-static void test_a_duration_is_so_long_ago(void **state)
+static void test_a_duration_is_parsed_as_a_time_that_long_ago(void **state)
 {
     (void)state;
     assert_int_equal(at("now"), 0);
@@ -89,7 +89,7 @@ static void test_invalid_times_are_refused_with_the_accepted_forms(void **state)
     }
 }
 
-static void test_waits_double_within_a_quarter_up_to_the_maximum(void **state)
+static void test_back_off_doubles_with_a_quarter_of_jitter_up_to_the_maximum(void **state)
 {
     int64_t expected = 100;
 
@@ -105,7 +105,7 @@ static void test_waits_double_within_a_quarter_up_to_the_maximum(void **state)
     }
 }
 
-static void test_a_reset_begins_at_the_minimum(void **state)
+static void test_a_reset_back_off_begins_at_the_minimum(void **state)
 {
     struct clock_backoff backoff = {.minimum_ms = 100, .maximum_ms = 3000};
 
@@ -119,12 +119,12 @@ static void test_a_reset_begins_at_the_minimum(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_duration_is_so_long_ago),
+        cmocka_unit_test(test_a_duration_is_parsed_as_a_time_that_long_ago),
         cmocka_unit_test(test_a_date_is_utc_unless_it_has_a_zone),
         cmocka_unit_test(test_the_earliest_moment_is_behind_1970),
         cmocka_unit_test(test_invalid_times_are_refused_with_the_accepted_forms),
-        cmocka_unit_test(test_waits_double_within_a_quarter_up_to_the_maximum),
-        cmocka_unit_test(test_a_reset_begins_at_the_minimum),
+        cmocka_unit_test(test_back_off_doubles_with_a_quarter_of_jitter_up_to_the_maximum),
+        cmocka_unit_test(test_a_reset_back_off_begins_at_the_minimum),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

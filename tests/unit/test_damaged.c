@@ -76,7 +76,7 @@ static void test_damage_in_the_segment_being_written_is_kept_with_what_follows(v
     assert_int_equal(spool_case_files(c, ".damaged"), 1);
 }
 
-static void test_damage_that_cannot_be_noted_is_kept_by_who_found_it(void **state)
+static void test_a_segment_whose_damage_cannot_be_noted_is_kept_all_the_same(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
@@ -135,7 +135,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_segments_found_damaged_by_an_earlier_process_are_kept),
         TEST(test_damage_in_the_segment_being_written_is_kept_with_what_follows),
-        TEST(test_damage_that_cannot_be_noted_is_kept_by_who_found_it),
+        TEST(test_a_segment_whose_damage_cannot_be_noted_is_kept_all_the_same),
         TEST(test_a_damaged_segment_whose_header_goes_too_has_one_name_then),
         TEST(test_a_damaged_segment_in_use_is_not_among_those_that_pile_up),
     };

@@ -104,7 +104,7 @@ static void test_codes_are_said_in_words_for_their_version(void **state)
     assert_string_equal(mqtt_code_text(4, 99), "no reason that is known");
 }
 
-static void test_servers_come_in_turn_and_a_round_ends_with_the_last(void **state)
+static void test_servers_are_tried_in_turn_and_a_round_ends_with_the_last(void **state)
 {
     struct endpoints *endpoints = make_list("127.0.0.1:1, [::1]:2 127.0.0.1:3");
 
@@ -212,7 +212,7 @@ int main(void)
         cmocka_unit_test(test_host_port_and_tls_are_one_server),
         cmocka_unit_test(test_a_bad_uri_is_an_error_that_names_it),
         cmocka_unit_test(test_codes_are_said_in_words_for_their_version),
-        cmocka_unit_test(test_servers_come_in_turn_and_a_round_ends_with_the_last),
+        cmocka_unit_test(test_servers_are_tried_in_turn_and_a_round_ends_with_the_last),
         cmocka_unit_test(test_a_name_is_looked_up_and_with_tls_the_library_gets_it),
         cmocka_unit_test(test_a_name_without_an_address_fails_and_the_next_server_follows),
         cmocka_unit_test(test_a_probe_tells_an_open_port_from_a_closed_one),

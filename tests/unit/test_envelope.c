@@ -205,7 +205,7 @@ static void test_any_bytes_come_back_in_every_format(void **state)
 }
 
 /* What grows most under each escaping, alone and behind bytes that are no UTF-8. */
-static void test_the_size_is_known_before_encoding(void **state)
+static void test_the_size_of_an_envelope_is_known_before_encoding(void **state)
 {
     static const struct bytes units[] = {
         BYTES("\x01"), BYTES("\0"), BYTES("\xFF"), BYTES("\xC2\x80"), BYTES("\xF0\x9F\x8C\xA1"),
@@ -240,7 +240,7 @@ static void test_the_size_is_known_before_encoding(void **state)
     buf_free(&out);
 }
 
-static void test_the_length_in_front_is_right(void **state)
+static void test_the_length_in_front_of_a_serialized_envelope_is_right(void **state)
 {
     struct envelope_format format = format_of(ENVELOPE_PHP);
     struct buf wrapped = {0};
@@ -307,7 +307,7 @@ static void test_json_that_is_not_utf8_says_so_in_its_headers(void **state)
     buf_free(&out);
 }
 
-static void test_a_large_message_comes_back(void **state)
+static void test_a_payload_of_1_mib_reads_back(void **state)
 {
     struct envelope_format format = format_of(ENVELOPE_PHP);
     struct envelope_message message = MESSAGE;
@@ -336,11 +336,11 @@ int main(void)
         cmocka_unit_test(test_metadata_headers_under_the_php_serializer),
         cmocka_unit_test(test_metadata_headers_stand_behind_those_of_the_json_serializer),
         cmocka_unit_test(test_any_bytes_come_back_in_every_format),
-        cmocka_unit_test(test_the_size_is_known_before_encoding),
-        cmocka_unit_test(test_the_length_in_front_is_right),
+        cmocka_unit_test(test_the_size_of_an_envelope_is_known_before_encoding),
+        cmocka_unit_test(test_the_length_in_front_of_a_serialized_envelope_is_right),
         cmocka_unit_test(test_a_template_is_used_again_and_appends),
         cmocka_unit_test(test_json_that_is_not_utf8_says_so_in_its_headers),
-        cmocka_unit_test(test_a_large_message_comes_back),
+        cmocka_unit_test(test_a_payload_of_1_mib_reads_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,7 +88,7 @@ static void test_a_short_write_goes_on(void **state)
     assert_content("whole");
 }
 
-static void test_the_former_file_stands_after_each_failure(void **state)
+static void test_a_failed_replace_leaves_the_previous_file(void **state)
 {
     static const enum sys_call CALLS[] = {SYS_OPEN, SYS_WRITE, SYS_SYNC, SYS_RENAME};
 
@@ -151,7 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_a_file_is_made_and_replaced),
         CASE(test_a_short_write_goes_on),
-        CASE(test_the_former_file_stands_after_each_failure),
+        CASE(test_a_failed_replace_leaves_the_previous_file),
         CASE(test_folders_are_made_with_their_parents),
         CASE(test_a_folder_that_can_not_be_synced_is_an_error_but_for_einval),
         CASE(test_a_whole_file_is_read_up_to_the_limit),

@@ -98,7 +98,7 @@ static void test_a_handler_says_that_it_is_ready(void **state)
     done();
 }
 
-static void test_an_answer_has_updates_with_what_they_say(void **state)
+static void test_the_updates_of_an_answer_are_read_with_all_fields(void **state)
 {
     (void)state;
     assert_int_equal(
@@ -277,7 +277,7 @@ int main(void)
         cmocka_unit_test(test_a_message_is_one_line_with_what_is_known_of_it),
         cmocka_unit_test(test_the_payload_is_its_very_bytes_where_text_is_asked_for),
         cmocka_unit_test(test_a_handler_says_that_it_is_ready),
-        cmocka_unit_test(test_an_answer_has_updates_with_what_they_say),
+        cmocka_unit_test(test_the_updates_of_an_answer_are_read_with_all_fields),
         cmocka_unit_test(test_an_error_may_be_retried_unless_it_says_otherwise),
         cmocka_unit_test(test_faults_of_a_handlers_line_are_named_with_the_message_id),
         cmocka_unit_test(test_an_answer_may_hold_any_payload_that_was_given),

@@ -230,7 +230,7 @@ static void test_an_empty_list_counts_as_an_empty_object(void **state)
     assert_int_equal(count_members("[]x", *state), -1);
 }
 
-static void test_malformed_objects_are_told(void **state)
+static void test_malformed_json_objects_are_refused(void **state)
 {
     assert_int_equal(count_members("", *state), -1);
     assert_int_equal(count_members("1", *state), -1);
@@ -406,7 +406,7 @@ static void test_json_in_ascii_has_the_same_values(void **state)
     buf_free(&out);
 }
 
-static void test_base64_both_ways(void **state)
+static void test_base64_encodes_and_decodes_known_pairs(void **state)
 {
     static const char *const pairs[][2] = {
         {"", ""},
@@ -455,7 +455,7 @@ int main(void)
         cmocka_unit_test(test_members_come_in_order_with_raw_values),
         cmocka_unit_test(test_string_values_come_unescaped_where_they_are_wanted),
         cmocka_unit_test(test_an_empty_list_counts_as_an_empty_object),
-        cmocka_unit_test(test_malformed_objects_are_told),
+        cmocka_unit_test(test_malformed_json_objects_are_refused),
         cmocka_unit_test(test_get_finds_the_last_of_a_name),
         cmocka_unit_test(test_elements_come_in_order),
         cmocka_unit_test(test_integers_are_read_exactly),
@@ -468,7 +468,7 @@ int main(void)
         cmocka_unit_test(test_a_long_text_survives_quoting),
         cmocka_unit_test(test_bad_bytes_are_replaced_one_by_one),
         cmocka_unit_test(test_json_in_ascii_has_the_same_values),
-        cmocka_unit_test(test_base64_both_ways),
+        cmocka_unit_test(test_base64_encodes_and_decodes_known_pairs),
         cmocka_unit_test(test_base64_is_as_strict_as_php),
     };
 

@@ -260,7 +260,7 @@ static void expect_fault(const struct settings_mercure *settings, const char *sa
     assert_null(strstr(err.text, "hunter2"));
 }
 
-static void test_faulty_settings_are_named(void **state)
+static void test_faulty_jwt_settings_are_named(void **state)
 {
     struct settings_mercure settings = settings_of(JWT_HS256, "");
     struct jwt *jwt = NULL;
@@ -342,7 +342,7 @@ int main(void)
         cmocka_unit_test(test_a_token_is_kept_for_four_fifths_of_its_hour),
         cmocka_unit_test(test_a_token_is_minted_on_demand_and_when_the_clock_was_set_back),
         cmocka_unit_test(test_a_given_token_stays_what_it_is),
-        cmocka_unit_test(test_faulty_settings_are_named),
+        cmocka_unit_test(test_faulty_jwt_settings_are_named),
         cmocka_unit_test(test_a_key_of_the_wrong_kind_is_refused),
         cmocka_unit_test(test_base64url_has_no_padding),
         cmocka_unit_test(test_the_claims_are_symfonys),

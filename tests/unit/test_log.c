@@ -76,7 +76,7 @@ static void test_an_event_stays_on_one_line(void **state)
                         "{\"k\":\"a\\nb\\t\\\"q\\\"\\\\ /\"} []\n");
 }
 
-static void test_numbers_and_flags_are_phps(void **state)
+static void test_numbers_and_flags_are_written_as_in_php(void **state)
 {
     (void)state;
     assert_string_equal(
@@ -116,7 +116,7 @@ static void test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal(void *
                            "a\\u009b2Jb"));
 }
 
-static void test_control_characters_of_two_bytes_do_not_either(void **state)
+static void test_control_characters_of_two_bytes_are_escaped(void **state)
 {
     (void)state;
     const char *line = format(LOG_FORMAT_LINE, true, LOG_WITH(log_text("t", "\xc2\x9b\x7f")),
@@ -242,10 +242,10 @@ int main(void)
         cmocka_unit_test(test_an_empty_context_is_a_list_in_a_line_and_an_object_in_json),
         cmocka_unit_test(test_extra_says_process_slot_and_pid),
         cmocka_unit_test(test_an_event_stays_on_one_line),
-        cmocka_unit_test(test_numbers_and_flags_are_phps),
+        cmocka_unit_test(test_numbers_and_flags_are_written_as_in_php),
         cmocka_unit_test(test_bytes_that_are_not_utf8_are_substituted),
         cmocka_unit_test(test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal),
-        cmocka_unit_test(test_control_characters_of_two_bytes_do_not_either),
+        cmocka_unit_test(test_control_characters_of_two_bytes_are_escaped),
         cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
         cmocka_unit_test(test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many),
         cmocka_unit_test(test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many),

@@ -98,7 +98,7 @@ static int add(int fd, const char *address, int64_t now_ms)
     return connections_add(&connections, fd, (struct sockaddr *)&v6, now_ms);
 }
 
-static void test_above_an_addresss_share_its_oldest_makes_room(void **state)
+static void test_at_the_share_of_an_address_its_oldest_connection_makes_room(void **state)
 {
     (void)state;
     assert_int_equal(add(1000, "10.0.0.2", 0), -1);
@@ -108,7 +108,7 @@ static void test_above_an_addresss_share_its_oldest_makes_room(void **state)
     assert_int_equal(add(501, "10.0.0.1", 200), CONNECTIONS_PER_ADDRESS - 2);
 }
 
-static void test_above_the_whole_the_busiest_addresss_oldest_makes_room(void **state)
+static void test_at_the_limit_the_oldest_of_the_busiest_address_makes_room(void **state)
 {
     char address[INET_ADDRSTRLEN] = "10.0.0.";
     int fd = 0;
@@ -158,7 +158,7 @@ static void test_a_whole_request_has_one_deadline(void **state)
     assert_int_equal(connections_deadline(&connections), 2000 + CONNECTION_REQUEST_MS);
 }
 
-static void test_an_answer_has_longer_and_the_next_request_begins_behind_it(void **state)
+static void test_an_answer_and_the_next_request_have_deadlines_of_their_own(void **state)
 {
     (void)state;
     add(1, "10.0.0.1", 0);
@@ -187,12 +187,12 @@ int main(void)
         cmocka_unit_test(test_port_0_becomes_the_port_that_is_bound),
         cmocka_unit_test(test_an_ipv6_address_is_bound_or_named_where_there_is_none),
         cmocka_unit_test(test_a_port_in_use_is_an_error_that_names_it),
-        TEST(test_above_an_addresss_share_its_oldest_makes_room),
-        TEST(test_above_the_whole_the_busiest_addresss_oldest_makes_room),
+        TEST(test_at_the_share_of_an_address_its_oldest_connection_makes_room),
+        TEST(test_at_the_limit_the_oldest_of_the_busiest_address_makes_room),
         TEST(test_an_ipv6_network_counts_as_one_address),
         TEST(test_a_mapped_address_is_the_ipv4_address),
         TEST(test_a_whole_request_has_one_deadline),
-        TEST(test_an_answer_has_longer_and_the_next_request_begins_behind_it),
+        TEST(test_an_answer_and_the_next_request_have_deadlines_of_their_own),
         TEST(test_a_connection_that_is_forgotten_is_passed_over),
     };
 

@@ -131,7 +131,7 @@ static void test_depth_is_limited(void **state)
 }
 
 /* serialize([$o = new A, [1, $o], &$x, &$x, $o]), as PHP numbers it: the outer array is 1. */
-static void test_values_are_counted_as_references_count_them(void **state)
+static void test_values_are_numbered_as_php_numbers_them_for_references(void **state)
 {
     struct php_references references = {0};
     struct php_reader reader = {
@@ -224,7 +224,7 @@ int main(void)
         cmocka_unit_test(test_malformed_values_are_refused),
         cmocka_unit_test(test_a_cut_value_is_refused),
         cmocka_unit_test(test_depth_is_limited),
-        cmocka_unit_test(test_values_are_counted_as_references_count_them),
+        cmocka_unit_test(test_values_are_numbered_as_php_numbers_them_for_references),
         cmocka_unit_test(test_a_class_with_its_own_serialization_is_noted),
         cmocka_unit_test(test_a_property_is_known_by_its_bare_name),
         cmocka_unit_test(test_slashes_are_added_and_stripped_as_php_does),

@@ -107,7 +107,7 @@ static void test_ready_is_one_line_in_any_pieces(void **test)
     assert_true(process_ready_feed(&pieces, BYTES("\nmore")));
 }
 
-static void test_another_line_is_not_ready(void **test)
+static void test_only_the_exact_line_ready_means_ready(void **test)
 {
     static const char *const OTHERS[] = {"ready\n", "READY \n", "READYREADYREADY\n",
                                          "\n",      "READ\n",   "STEADY\n"};
@@ -129,7 +129,7 @@ int main(void)
         cmocka_unit_test(test_the_last_output_is_shown_even_above_the_limit),
         cmocka_unit_test(test_a_nul_does_not_hide_what_follows),
         cmocka_unit_test(test_ready_is_one_line_in_any_pieces),
-        cmocka_unit_test(test_another_line_is_not_ready),
+        cmocka_unit_test(test_only_the_exact_line_ready_means_ready),
     };
 
     return cmocka_run_group_tests_name("process_output", tests, NULL, NULL);

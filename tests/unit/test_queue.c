@@ -231,7 +231,7 @@ static void check_at(const char *current, const char *place, const char *passwor
     queue_free(queue);
 }
 
-static void test_another_place_gets_today_s_credentials_and_options(void **state)
+static void test_a_dsn_for_a_former_place_has_the_present_credentials(void **state)
 {
     (void)state;
     check_at("redis://new:6379/b", "redis://old:6379/a", NULL, 0, 0);
@@ -293,7 +293,7 @@ static void test_a_pending_entry_whose_body_is_gone_is_told_apart(void **state)
     assert_false(answer.gone[1]);
 }
 
-static void test_an_acknowledged_entry_is_gone(void **state)
+static void test_acknowledged_entries_are_deleted_from_stream_and_group(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_answer answer = {0};
@@ -410,11 +410,11 @@ int main(void)
         WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
         WITH_REDIS(test_a_redrive_is_fenced_until_the_one_before_it_is_done),
         WITH_REDIS(test_a_redrive_pushes_out_nothing_that_waits),
-        cmocka_unit_test(test_another_place_gets_today_s_credentials_and_options),
+        cmocka_unit_test(test_a_dsn_for_a_former_place_has_the_present_credentials),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
         WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),
-        WITH_REDIS(test_an_acknowledged_entry_is_gone),
+        WITH_REDIS(test_acknowledged_entries_are_deleted_from_stream_and_group),
         WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_entry),
         WITH_REDIS(test_a_frozen_server_is_given_up_at_the_deadline),
         WITH_REDIS(test_a_wrong_password_is_said_in_the_servers_words),

@@ -307,7 +307,7 @@ static void test_idle_entries_of_others_are_taken_over_and_ones_own_are_not(void
     assert_int_equal(take_over_idle(fixture, "w-2", 0, start, 10).len, 1);
 }
 
-static void test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them(void **state)
+static void test_a_takeover_gets_past_a_page_of_own_idle_entries(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -705,7 +705,7 @@ int main(void)
         WITH_REDIS(test_a_lease_is_one_instances_until_it_is_given_back),
         WITH_REDIS(test_entries_are_taken_over_only_when_no_lease_stands),
         WITH_REDIS(test_idle_entries_of_others_are_taken_over_and_ones_own_are_not),
-        WITH_REDIS(test_ones_own_idle_entries_do_not_hide_those_of_others_behind_them),
+        WITH_REDIS(test_a_takeover_gets_past_a_page_of_own_idle_entries),
         WITH_REDIS(test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied),
         WITH_REDIS(test_the_delivery_count_of_one_entry_is_set),
         WITH_REDIS(test_values_beyond_the_bytes_of_a_reading_are_left_out),

@@ -145,7 +145,7 @@ static void keep_topics(struct fixture *fixture, int from, int to, int64_t limit
     assert_int_equal(keep_batch(fixture, limit, &batch), 0);
 }
 
-static void test_of_too_many_topics_the_one_received_longest_ago_goes(void **state)
+static void test_beyond_the_limit_the_topic_received_longest_ago_is_deleted(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -285,7 +285,7 @@ int main(void)
         WITH_REDIS(test_a_repeat_writes_nothing),
         WITH_REDIS(test_a_payload_that_looks_like_a_document_decides_nothing),
         WITH_REDIS(test_a_last_value_that_is_no_document_is_replaced),
-        WITH_REDIS(test_of_too_many_topics_the_one_received_longest_ago_goes),
+        WITH_REDIS(test_beyond_the_limit_the_topic_received_longest_ago_is_deleted),
         WITH_REDIS(test_a_lower_limit_is_reached_step_by_step),
         WITH_REDIS(test_a_full_redis_refuses_values_and_takes_acknowledgements),
         WITH_REDIS(test_a_server_that_forgets_its_scripts_keeps_values),

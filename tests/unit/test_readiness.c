@@ -323,7 +323,7 @@ static void test_answers_of_an_old_probe_do_not_count(void **state)
     assert_false(judge(scene).ready);
 }
 
-static void test_a_supervisor_that_has_a_slot_must_beat(void **state)
+static void test_a_supervisor_with_a_slot_must_beat_to_be_alive(void **state)
 {
     struct scene *scene = *state;
 
@@ -382,7 +382,7 @@ int main(void)
         TEST(test_with_no_worker_wanted_neither_worker_nor_hub_is_needed),
         TEST(test_the_number_of_wanted_workers_comes_from_the_supervisor),
         TEST(test_answers_of_an_old_probe_do_not_count),
-        TEST(test_a_supervisor_that_has_a_slot_must_beat),
+        TEST(test_a_supervisor_with_a_slot_must_beat_to_be_alive),
         TEST(test_readiness_is_told_as_json),
     };
 

@@ -72,7 +72,7 @@ static void test_a_truncated_publish_is_refused(void **state)
     assert_false(receiver_parse_publish(&publish, BYTES(HEAD "\xff\xff\xff\xff\x01"), true));
 }
 
-static void test_a_stub_is_a_qos_2_publish_of_its_packet_id(void **state)
+static void test_a_stub_is_an_empty_qos_2_publish_of_its_packet_id(void **state)
 {
     unsigned char stub[RECEIVER_STUB_MAX];
     struct receiver_publish publish;
@@ -97,7 +97,7 @@ int main(void)
         cmocka_unit_test(test_a_publish_of_5_has_properties_before_its_payload),
         cmocka_unit_test(test_properties_may_be_longer_than_127_bytes),
         cmocka_unit_test(test_a_truncated_publish_is_refused),
-        cmocka_unit_test(test_a_stub_is_a_qos_2_publish_of_its_packet_id),
+        cmocka_unit_test(test_a_stub_is_an_empty_qos_2_publish_of_its_packet_id),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

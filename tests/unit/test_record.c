@@ -199,7 +199,7 @@ static void test_sequences_near_their_end_do_not_wrap(void **state)
     buf_free(&file);
 }
 
-static void test_a_mark_is_a_run_and_a_sequence(void **state)
+static void test_a_mark_parses_only_as_a_run_and_a_sequence(void **state)
 {
     static const char *const none[] = {"",
                                        "abc",
@@ -231,7 +231,7 @@ int main(void)
         cmocka_unit_test(test_records_of_another_segment_are_not_read),
         cmocka_unit_test(test_a_segment_without_records_is_no_damage),
         cmocka_unit_test(test_sequences_near_their_end_do_not_wrap),
-        cmocka_unit_test(test_a_mark_is_a_run_and_a_sequence),
+        cmocka_unit_test(test_a_mark_parses_only_as_a_run_and_a_sequence),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

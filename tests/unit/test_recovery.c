@@ -56,7 +56,7 @@ static void test_reserved_space_of_the_last_process_is_given_back(void **state)
     assert_int_equal(status.st_size, record_at(6));
 }
 
-static void test_starts_without_messages_leave_nothing_behind(void **state)
+static void test_restarts_without_messages_add_no_segment(void **state)
 {
     struct spool_case *c = *state;
 
@@ -433,7 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_record_torn_anywhere_is_cut_off_and_the_rest_stands),
         TEST(test_reserved_space_of_the_last_process_is_given_back),
-        TEST(test_starts_without_messages_leave_nothing_behind),
+        TEST(test_restarts_without_messages_add_no_segment),
         TEST(test_a_bad_record_that_good_ones_follow_is_damage_not_a_tail),
         TEST(test_a_bad_record_at_the_end_of_an_earlier_segment_is_damage),
         TEST(test_a_segment_without_its_header_is_read_with_its_neighbours_run),

@@ -239,7 +239,7 @@ static void test_a_picture_is_cut_to_the_screen_by_characters(void **test)
     buf_free(&out);
 }
 
-static void test_an_answer_without_members_is_no_fault(void **test)
+static void test_a_status_with_missing_members_is_rendered(void **test)
 {
     cJSON *status = cJSON_Parse("{\"processes\":[{},null,7],\"reasons\":[null]}");
     struct buf out = {0};
@@ -264,7 +264,7 @@ int main(void)
         cmocka_unit_test(test_colour_changes_no_column),
         cmocka_unit_test(test_processes_are_sorted_by_any_column),
         cmocka_unit_test(test_a_picture_is_cut_to_the_screen_by_characters),
-        cmocka_unit_test(test_an_answer_without_members_is_no_fault),
+        cmocka_unit_test(test_a_status_with_missing_members_is_rendered),
     };
 
     return cmocka_run_group_tests_name("render", tests, NULL, NULL);

@@ -62,7 +62,7 @@ static bool has(const struct roster *roster, const struct process *process)
     return found;
 }
 
-static void test_the_plan_knows_who_belongs_to_it(void **test)
+static void test_the_plan_knows_which_processes_belong_to_it(void **test)
 {
     struct settings *settings = load(PLAIN);
     struct process *second = process_new(NULL, PROCESS_WORKER, "worker", 2);
@@ -118,7 +118,7 @@ static void assert_affected(const char *from, const char *to, const char *expect
     buf_free(&found);
 }
 
-static void test_a_change_affects_those_who_read_it(void **test)
+static void test_a_changed_setting_affects_the_processes_that_read_it(void **test)
 {
     (void)test;
     assert_affected("host = a\n", "host = a\n", "");
@@ -165,8 +165,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_plan_lists_consumers_workers_and_the_monitor),
-        cmocka_unit_test(test_the_plan_knows_who_belongs_to_it),
-        cmocka_unit_test(test_a_change_affects_those_who_read_it),
+        cmocka_unit_test(test_the_plan_knows_which_processes_belong_to_it),
+        cmocka_unit_test(test_a_changed_setting_affects_the_processes_that_read_it),
         cmocka_unit_test(test_settings_of_the_supervisor_alone_affect_no_child),
         cmocka_unit_test(test_a_further_consumer_affects_no_other_consumer),
         cmocka_unit_test(test_a_removed_consumer_affects_the_one_that_drains_its_spool),

@@ -80,7 +80,7 @@ static void test_the_first_route_with_a_filter_that_matches_is_taken(void **stat
     close_routes();
 }
 
-static void test_a_route_says_what_the_update_is(void **state)
+static void test_a_route_sets_every_field_of_the_update(void **state)
 {
     (void)state;
     open_routes(INI);
@@ -462,7 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_the_first_route_with_a_filter_that_matches_is_taken),
-        TEST(test_a_route_says_what_the_update_is),
+        TEST(test_a_route_sets_every_field_of_the_update),
         TEST(test_a_topic_without_a_route_is_published_as_mercure_says),
         TEST(test_a_route_has_the_values_of_mercure_that_it_does_not_give),
         TEST(test_a_dropped_topic_makes_no_update),

@@ -58,7 +58,7 @@ static void test_a_secret_that_everybody_knows_is_a_notice(void **state)
         "everybody knows it, and can publish to the hub\n");
 }
 
-static void test_names_of_the_page_are_plain(void **state)
+static void test_http_hosts_are_bare_names(void **state)
 {
     (void)state;
     expect_notices(HUB "[http]\nhosts = a.example, b-2_c *\n", "");
@@ -135,7 +135,7 @@ static void test_a_hub_is_needed_by_those_who_publish(void **state)
         "takes no update without one\n");
 }
 
-static void test_every_consumer_is_looked_at(void **state)
+static void test_topics_of_every_consumer_are_checked(void **state)
 {
     (void)state;
     expect(HUB "[consumer:garden]\ntopics = +a\n",
@@ -180,14 +180,14 @@ int main(void)
         TEST(test_good_settings_pass),
         TEST(test_a_page_that_anybody_may_read_is_a_notice),
         TEST(test_a_secret_that_everybody_knows_is_a_notice),
-        TEST(test_names_of_the_page_are_plain),
+        TEST(test_http_hosts_are_bare_names),
         TEST(test_faults_of_form_and_of_meaning_come_in_one_run_in_the_files_order),
         TEST(test_a_variable_is_named_as_the_origin),
         TEST(test_bad_topics_are_faults),
         TEST(test_bad_addresses_and_dsns_are_faults),
         TEST(test_a_hub_is_needed_by_those_who_publish),
         TEST(test_a_queue_is_not_read_twice),
-        TEST(test_every_consumer_is_looked_at),
+        TEST(test_topics_of_every_consumer_are_checked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,7 +111,7 @@ static void test_bad_values_are_refused_as_php_does(void **state)
     expect("--sleep=.", "here: --sleep must be a number of seconds, not `.`\n");
 }
 
-static void test_all_faults_are_found(void **state)
+static void test_all_faults_of_consume_options_are_reported(void **state)
 {
     (void)state;
     expect("--limit=x --foo -t 5 bar",
@@ -129,7 +129,7 @@ int main(void)
         cmocka_unit_test(test_the_last_of_an_option_given_twice_counts),
         cmocka_unit_test(test_unknown_options_are_named),
         cmocka_unit_test(test_bad_values_are_refused_as_php_does),
-        cmocka_unit_test(test_all_faults_are_found),
+        cmocka_unit_test(test_all_faults_of_consume_options_are_reported),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,7 +229,7 @@ static void test_a_monitor_gets_the_certificates_whose_end_it_tells(void **state
     settings_free(copy);
 }
 
-static void test_every_key_has_a_reader(void **state)
+static void test_every_settings_key_has_a_program_that_reads_it(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
@@ -248,7 +248,7 @@ int main(void)
         TEST(test_cut_packed_settings_are_refused_and_damaged_ones_do_no_harm),
         TEST(test_settings_that_mean_the_same_pack_alike),
         TEST(test_a_monitor_gets_the_certificates_whose_end_it_tells),
-        TEST(test_every_key_has_a_reader),
+        TEST(test_every_settings_key_has_a_program_that_reads_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

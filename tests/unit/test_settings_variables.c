@@ -206,7 +206,7 @@ static void test_quotes_and_white_space_around_a_value_are_taken_away(void **sta
     settings_free(settings);
 }
 
-static void test_a_secret_that_may_not_be_meant_so_is_a_fault(void **state)
+static void test_a_secret_with_quotes_white_space_or_a_reference_is_a_fault(void **state)
 {
     static const struct {
         const char *value;
@@ -263,7 +263,7 @@ static void test_the_public_url_may_be_a_path_and_no_url_holds_white_space(void 
 
 /* Names ------------------------------------------------------------------------------------------ */
 
-static void test_a_variable_that_looks_like_ours_and_is_not_read_is_told(void **state)
+static void test_an_unread_variable_like_one_of_ours_gives_a_notice(void **state)
 {
     static const char *const OTHERS[][2] = {{"MQTT_USER", "MQTT_USERNAME"},
                                             {"MQTT_CLIENTID", "MQTT_CLIENT_ID"},
@@ -285,7 +285,7 @@ static void test_a_variable_that_looks_like_ours_and_is_not_read_is_told(void **
     }
 }
 
-static void test_other_variables_are_nobodys_concern(void **state)
+static void test_unrelated_variables_give_no_notice(void **state)
 {
     static const char *const OTHERS[] = {"MQTT_SERVICE_HOST",  "MQTT_PORT_1883_TCP", "MQTT_RETRIES",
                                          "MQTT_PASSWORD_FILE", "DATABASE_URI",       "MQTT_USER"};
@@ -413,11 +413,11 @@ int main(void)
         TEST(test_a_failure_transport_that_can_not_be_is_named),
         TEST(test_database_url_goes_before_a_database_of_the_file),
         TEST(test_quotes_and_white_space_around_a_value_are_taken_away),
-        TEST(test_a_secret_that_may_not_be_meant_so_is_a_fault),
+        TEST(test_a_secret_with_quotes_white_space_or_a_reference_is_a_fault),
         TEST(test_a_reference_or_a_comment_that_nobody_has_taken_out_is_a_fault),
         TEST(test_the_public_url_may_be_a_path_and_no_url_holds_white_space),
-        TEST(test_a_variable_that_looks_like_ours_and_is_not_read_is_told),
-        TEST(test_other_variables_are_nobodys_concern),
+        TEST(test_an_unread_variable_like_one_of_ours_gives_a_notice),
+        TEST(test_unrelated_variables_give_no_notice),
         TEST(test_a_variable_that_goes_before_the_file_is_told),
         TEST(test_a_semicolon_that_may_begin_a_comment_in_a_secret_is_a_fault),
         TEST(test_dev_has_no_log_file_in_a_container),

@@ -290,7 +290,7 @@ static void test_a_repeat_is_told_at_any_distance_that_32_bits_tell(void **state
     assert_int_equal(again.identity, again.sequence);
 }
 
-static void test_everything_is_there_after_a_kill_and_sequences_go_on(void **state)
+static void test_all_records_survive_a_kill_and_sequences_continue(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
@@ -659,7 +659,7 @@ int main(void)
         TEST(test_a_new_session_forgets_all_that_came_before_over_a_kill),
         TEST(test_control_records_are_no_messages),
         TEST(test_a_repeat_is_told_at_any_distance_that_32_bits_tell),
-        TEST(test_everything_is_there_after_a_kill_and_sequences_go_on),
+        TEST(test_all_records_survive_a_kill_and_sequences_continue),
         TEST(test_a_spool_that_is_open_cannot_be_opened_again),
         TEST(test_committed_records_are_not_read_again_after_a_clean_end),
         TEST(test_without_the_hint_of_a_clean_end_everything_kept_is_given),

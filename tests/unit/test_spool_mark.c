@@ -11,7 +11,7 @@ static void open_with(struct spool_case *c, int count, size_t len, int committed
         spool_case_commit(c);
 }
 
-static void test_a_new_spool_and_no_mark_are_in_step(void **state)
+static void test_a_new_spool_is_in_step_with_an_absent_mark(void **state)
 {
     struct spool_case *c = *state;
 
@@ -484,7 +484,7 @@ int main(void)
 {
     log_open(&(struct log_options){.level = LOG_LEVEL_ERROR, .fd = 2});
     const struct CMUnitTest tests[] = {
-        TEST(test_a_new_spool_and_no_mark_are_in_step),
+        TEST(test_a_new_spool_is_in_step_with_an_absent_mark),
         TEST(test_a_mark_at_the_committed_position_sends_again_what_was_in_flight),
         TEST(test_a_mark_ahead_after_a_lost_reply_commits_up_to_it),
         TEST(test_a_redis_set_back_gets_what_it_lost),

@@ -252,7 +252,7 @@ static void test_a_refused_filter_is_not_granted_and_named(void **state)
     subscriptions_free(filters);
 }
 
-static void test_another_qos_is_to_be_asked_for(void **state)
+static void test_a_filter_granted_at_another_qos_is_not_granted(void **state)
 {
     remember(*state, "a b@1");
     struct subscriptions *filters = open_filters(*state, "a b@2");
@@ -335,7 +335,7 @@ static void test_former_topics_that_were_not_unsubscribed_yet_stay_gone(void **s
     subscriptions_free(filters);
 }
 
-static void test_a_server_that_accepted_5_is_remembered(void **state)
+static void test_a_server_that_accepted_mqtt_5_is_remembered(void **state)
 {
     struct subscriptions *filters = open_filters(*state, "a b");
 
@@ -358,7 +358,7 @@ static void test_a_topic_matches_any_filter(void **state)
     subscriptions_free(filters);
 }
 
-static void test_a_file_that_is_no_such_file_counts_as_none(void **state)
+static void test_a_malformed_subscriptions_file_grants_nothing(void **state)
 {
     struct place *place = *state;
     static const char *const TEXTS[] = {
@@ -419,13 +419,13 @@ int main(void)
         TEST(test_a_connect_that_was_refused_or_never_sent_changes_nothing),
         TEST(test_a_filter_is_known_as_asked_before_its_answer),
         TEST(test_a_refused_filter_is_not_granted_and_named),
-        TEST(test_another_qos_is_to_be_asked_for),
+        TEST(test_a_filter_granted_at_another_qos_is_not_granted),
         TEST(test_filters_removed_from_the_settings_are_gone_until_forgotten),
         TEST(test_former_topics_are_gone_once_where_a_session_is_present),
         TEST(test_former_topics_that_were_not_unsubscribed_yet_stay_gone),
-        TEST(test_a_server_that_accepted_5_is_remembered),
+        TEST(test_a_server_that_accepted_mqtt_5_is_remembered),
         TEST(test_a_topic_matches_any_filter),
-        TEST(test_a_file_that_is_no_such_file_counts_as_none),
+        TEST(test_a_malformed_subscriptions_file_grants_nothing),
         TEST(test_grants_of_another_broker_do_not_count),
     };
 

@@ -78,7 +78,7 @@ static enum suspicion_action fail_by_contrast(struct suspicion *suspicion)
     return suspicion_step(suspicion, SUSPICION_ON_CONTRAST, STRIKES);
 }
 
-static void test_the_last_strike_is_a_retry(void **state)
+static void test_the_last_strike_is_charged_as_a_retry(void **state)
 {
     struct suspicion suspicion = {0};
 
@@ -139,7 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_state_and_event_of_the_suspicion_table),
-        cmocka_unit_test(test_the_last_strike_is_a_retry),
+        cmocka_unit_test(test_the_last_strike_is_charged_as_a_retry),
         cmocka_unit_test(test_a_hub_that_goes_down_again_and_again_charges_nobody),
         cmocka_unit_test(test_a_message_that_brings_the_hub_down_repeatedly_is_charged),
         cmocka_unit_test(test_a_limiter_never_charges),

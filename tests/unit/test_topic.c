@@ -152,7 +152,7 @@ static void test_the_longest_filter_is_65535_bytes(void **state)
     free(text);
 }
 
-static void test_names_have_no_wildcards(void **state)
+static void test_topic_names_have_no_wildcards(void **state)
 {
     struct error err;
 
@@ -190,7 +190,7 @@ static void test_a_list_gives_each_filter_with_its_qos(void **state)
     assert_int_equal(topic_filter_next(&rest, &filter, &qos, 1, NULL), 0);
 }
 
-static void test_a_list_says_what_is_wrong(void **state)
+static void test_a_faulty_list_of_filters_is_refused(void **state)
 {
     struct bytes rest = BYTES("a/#@3");
     struct bytes filter;
@@ -298,7 +298,7 @@ static void test_faulty_placeholders_are_named_with_their_position(void **state)
     }
 }
 
-static void test_the_highest_wildcard_is_counted(void **state)
+static void test_a_template_knows_its_highest_wildcard_number(void **state)
 {
     static const struct {
         const char *text;
@@ -463,13 +463,13 @@ int main(void)
         cmocka_unit_test(test_valid_filters_are_taken),
         cmocka_unit_test(test_faulty_filters_are_refused_by_name),
         cmocka_unit_test(test_the_longest_filter_is_65535_bytes),
-        cmocka_unit_test(test_names_have_no_wildcards),
+        cmocka_unit_test(test_topic_names_have_no_wildcards),
         cmocka_unit_test(test_a_list_gives_each_filter_with_its_qos),
-        cmocka_unit_test(test_a_list_says_what_is_wrong),
+        cmocka_unit_test(test_a_faulty_list_of_filters_is_refused),
         cmocka_unit_test(test_placeholders_are_filled_from_the_topic),
         cmocka_unit_test(test_uri_encoding_holds_for_every_placeholder),
         cmocka_unit_test(test_faulty_placeholders_are_named_with_their_position),
-        cmocka_unit_test(test_the_highest_wildcard_is_counted),
+        cmocka_unit_test(test_a_template_knows_its_highest_wildcard_number),
         cmocka_unit_test(test_the_filter_that_was_added_first_takes_the_topic),
         cmocka_unit_test(test_the_trie_finds_nothing_without_a_matching_filter),
         cmocka_unit_test(test_of_equal_filters_the_first_takes_the_topic),
