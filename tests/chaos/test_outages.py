@@ -17,7 +17,7 @@ def take_away(server, how):
 
 
 def outage(bridge, server, how, part):
-    """One of them is away until the readiness says so, and comes back; returns the reason that is told."""
+    """Takes one server away until the readiness names it, and brings it back; returns the reason of the readiness."""
     take_away(server, how)
     reason = wait_away(bridge, part)[part]
     server.revive()
@@ -29,13 +29,13 @@ def outage(bridge, server, how, part):
 
 @pytest.fixture
 def keeping(bridge, redis):
-    """The bridge with entries that stay in the stream when they are done: each can be counted."""
+    """The bridge with acknowledged entries kept in the stream, so that each can be counted."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(delete_after_ack=0, timeout=1, read_timeout=1)
     return bridge.start()
 
 
 def assert_one_entry_each(load, redis):
-    """When everything has been published, seen and acknowledged."""
+    """Waits until everything has been published, seen and acknowledged; then each message has one entry."""
     load.wait_published()
     load.wait_seen()
 
@@ -125,7 +125,7 @@ def test_the_broker_away_under_load_loses_nothing(bridge, load, mosquitto, datab
 
 
 def test_messages_saved_by_a_broker_before_its_kill_arrive(bridge, load, mosquitto):
-    """What it had not saved is gone before the bridge can see it; a real broker saves often."""
+    """Messages that the broker had not saved are lost before the bridge sees them; a real broker saves often."""
     bridge.start()
     load.publish(200)
     load.wait_seen()

@@ -48,7 +48,7 @@ def test_a_spool_wiped_while_redis_holds_its_mark_loses_nothing(fragile, own_loa
 
 
 def test_a_state_directory_wiped_under_pending_entries_loses_nothing(fragile, own_load, redis, own_hub):
-    """The instance id goes with it: what was in hand belongs to a stranger now."""
+    """The instance id is lost as well, so the pending entries belong to an unknown consumer."""
     fragile.start()
     own_hub.stop()
     own_load.publish(300)
@@ -111,7 +111,7 @@ def test_redis_flushed_while_the_bridge_is_away_loses_nothing(fragile, own_load,
 
 
 def test_messages_that_wait_for_their_retry_survive_a_flush(bridge, load, redis, hub, makers):
-    """The delayed set is gone as well."""
+    """The flush deletes the delayed set as well."""
     bridge.settings["mercure"]["url"] = choking_proxy(makers, hub, word="message").start().url
     bridge.settings["retry"] = {"delay": "1h"}
     bridge.start(wait=False).wait_running()
@@ -182,7 +182,7 @@ def test_an_empty_redis_in_its_place_gets_what_the_spool_holds(bridge, load, red
 
 
 def test_redis_and_state_restored_from_a_backup_lose_no_new_message(bridge, load, redis):
-    """A restored backup of everything."""
+    """The backup holds Redis and the state directory as they were before some messages."""
     bridge.start()
     load.publish(300)
     load.wait_seen()

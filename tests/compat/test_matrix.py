@@ -21,7 +21,7 @@ def messages(serializer, prefix="site \u00e9"):
 
 
 class Fleet:
-    """Ours and PHP on one Redis and one table."""
+    """Our programs and PHP on one Redis and one table."""
 
     def __init__(self, bridge, redis, database, hub, sse, php, serializer, makers):
         self.bridge, self.redis, self.database, self.hub, self.sse = bridge, redis, database, hub, sse
@@ -30,14 +30,14 @@ class Fleet:
         bridge.settings["transport:async"]["serializer"] = serializer
 
     def php_dispatches(self):
-        """With a stamp of the application's own, which under PhpSerializer holds the message itself."""
+        """PHP dispatches with a stamp of the application's own, which under PhpSerializer holds the message itself."""
         self.php.dispatch_all([(topic, payload, TRACE) for topic, payload in self.sent.items()])
 
     def php_fails(self, **env):
         self.php.consume(len(self.sent), env=env)
 
     def ours_fails(self, status):
-        """Everything, for the hub answers with that status."""
+        """Starts a worker that fails with every message, because the hub answers with that status."""
         self.bridge.settings["retry"] = {"delay": "10m"}
         self.bridge.settings["mercure"]["url"] = choking_proxy(self.makers, self.hub, status, "site").start().url
         return self.bridge.run_program("worker")
@@ -47,7 +47,7 @@ class Fleet:
                    lambda: f"{self.redis.client.zcard('messages__queue')} of {len(self.sent)} are delayed")
 
     def fall_due(self):
-        """The scores move, not the clock."""
+        """Makes the delayed messages due: their scores move, not the clock."""
         now = int(time.time() * 1000)
         members = self.redis.client.zrange("messages__queue", 0, -1, withscores=True)
         assert len(members) == len(self.sent) and all(due > now for _, due in members)

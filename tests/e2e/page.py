@@ -54,16 +54,16 @@ class Page:
                           lambda: f"{part!r} in {selector}: {self.text(selector)!r}")
 
     def wait_ready(self, timeout=10):
-        """Until it says that the bridge is ready; "not ready" has the word as well."""
+        """Waits until the page says that the bridge is ready; "not ready" contains that word as well."""
         self.wait_text('#bridge-state[data-health="good"]', "ready", timeout)
 
     def alarms(self):
-        """What it shows in red: the text of each."""
+        """The texts that the page shows in red."""
         return self.browser.execute_script("""
             return [...document.querySelectorAll('[data-health="bad"], .notices.bad')].map((each) => each.innerText)""")
 
     def rows(self):
-        """What the visible topic rows show: path to (value, rate, age, count)."""
+        """The visible topic rows: path to (value, rate, age, count)."""
         return {path: tuple(cells) for path, *cells in self.browser.execute_script("""
             return [...document.querySelectorAll(".rows .row.topic")].filter((row) => row.style.display !== "none")
               .map((row) => [row.querySelector(".name").title, ...[...row.children].slice(1).map((cell) => cell.textContent)])

@@ -113,7 +113,7 @@ def test_where_the_browser_gives_up_the_page_connects_anew_without_a_gap(make_pa
 
 
 def test_pages_that_were_left_hold_no_connection_to_the_hub(page):
-    """A browser has six to a host, and keeps the last pages for its "back"."""
+    """A browser allows six connections to a host, and keeps the last pages for its back button."""
     for number in range(8):
         page.browser.get("about:blank")
         page.open()

@@ -73,7 +73,7 @@ def test_live_updates_beside_last_values_are_neither_missed_nor_doubled(opened, 
 
 
 def test_a_value_published_just_before_the_page_listens_is_not_missed(make_page, make_hub, redis):
-    """Workers write it a moment after the hub has it: the page loads once more when its own connection stands."""
+    """Workers write a last value just after the hub has it: the page loads again once its own connection stands."""
     hub = make_hub()
     page = make_page(hub=hub, redis=redis)
     keep(page, redis, {"a": "1"})
@@ -156,7 +156,7 @@ def test_the_history_ends_where_the_present_begins_or_nothing_more_comes(make_pa
 
 
 def test_of_a_history_longer_than_the_hub_sends_nothing_is_shown(make_page):
-    """It would be the oldest part, and a gap behind it."""
+    """The hub sends the oldest part of such a history, and a gap follows it."""
     page = make_page().show("config.json")
     assert read_past(page, ["past"] * 1000, "error")["found"] == 0
     assert read_past(page, ["past"] * 5001, "quiet")["found"] == 0
@@ -217,7 +217,7 @@ def test_without_last_values_the_page_goes_on_and_says_so_quietly(make_page, red
 
 
 def test_missing_last_values_raise_no_alarm_on_the_page(browser, bridge, hub, redis):
-    """None yet, or a key that is no hash: the bridge is ready, and nothing on the page is red."""
+    """The hash is absent, or its key is no hash: the bridge is ready, and nothing on the page is red."""
     bridge.start()
     page = Page(browser, bridge, hub).open()
     page.wait_ready(20)

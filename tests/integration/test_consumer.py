@@ -71,7 +71,7 @@ def test_a_filter_that_another_covers_brings_no_second_copy(make_consumer, publi
 
 
 def test_filters_that_overlap_in_part_lose_nothing(make_consumer, publisher):
-    """MQTT 5 brings a copy for each, which counts as a message."""
+    """With MQTT 5 the broker sends a copy for each filter, and each counts as a message."""
     consumer = make_consumer(topics="a/+@2 +/b marker", qos=1).start()
     publisher.publish_all([("a/b", "both"), ("a/c", "one"), ("c/b", "other")], qos=2)
     assert {entry.payload for entry in consumer.wait_idle(publisher)} == {b"both", b"one", b"other"}

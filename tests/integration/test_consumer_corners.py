@@ -32,7 +32,7 @@ def length(consumer):
 
 
 def settle(consumer, quiet_s=1.0, timeout=30):
-    """Until nothing has come for a while: what has come."""
+    """Waits until no entry has been added for a while."""
     state = {"length": -1, "since": time.monotonic()}
 
     def quiet():
@@ -49,7 +49,7 @@ def distinct(consumer):
 
 
 def wait_all(consumer, sent, timeout=60):
-    """Until each has come at least once, and nothing more comes."""
+    """Waits until each message has come at least once, and no more entries come."""
     def there():
         return length(consumer) >= len(sent) and distinct(consumer) >= len(sent)
     wait_until(there, timeout, every=0.3, what=lambda: (
@@ -63,7 +63,7 @@ def wait_all(consumer, sent, timeout=60):
 
 @pytest.fixture
 def lagging(make_consumer, make_redis, device):
-    """200 messages are in the primary; the replica has 100 of them, and is one no longer."""
+    """A primary with 200 messages, and a former replica of it with 100 of them."""
     primary, replica = make_redis("--repl-diskless-sync-delay", "0"), make_redis()
     replica.client.replicaof("127.0.0.1", primary.port)
     wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up", 20, "the replica follows")
@@ -164,7 +164,7 @@ def oversized_files(consumer):
 
 
 def assert_put_aside(consumer, payload, others, device):
-    """The others have come, and it is in a file of its own, once, also after another start."""
+    """The others arrive, and the payload is in one file of its own, also after a restart."""
     wait_until(lambda: oversized_files(consumer), 30, "it is put aside")
     settle(consumer, quiet_s=0.5)
     before = length(consumer)
@@ -190,7 +190,7 @@ def assert_memory_below(memory, limit):
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
 def test_control_bytes_that_grow_too_large_in_redis_stop_nobody(consumer, device, serializer):
-    """Each of them takes six or seven bytes in an entry, and max_entry is 32 MB."""
+    """A control byte takes six or seven bytes in an entry, and max_entry is 32 MB."""
     consumer.set("transport:async", serializer=serializer).start()
     payload = b"\1" * (8 * MEGABYTE)
     device.publish([("small", "first"), ("big", payload)])
@@ -217,7 +217,7 @@ def test_a_redis_that_takes_smaller_values_than_max_entry_stops_nobody(make_redi
 # A Redis that refuses --------------------------------------------------------------------------------------
 
 def no_bgsave(redis):
-    """A folder stands where the snapshot would be."""
+    """Makes BGSAVE fail: a folder stands where the snapshot would be."""
     (redis.folder / "dump.rdb").mkdir()
     (redis.folder / "dump.rdb" / "file").touch()
     redis.client.config_set("save", "3600 1")
@@ -375,7 +375,7 @@ def test_qos_2_is_exactly_once_over_a_port_that_accepts_and_closes(make_consumer
 @pytest.mark.timeout(240)
 def test_a_message_that_takes_40_s_leaves_the_consumer_ready(make_consumer, make_redis, mosquitto,
                                                                                makers, device):
-    """It stands before SUBACK, longer than any time-out. Both versions at once, each over a link of its own."""
+    """The message stands before SUBACK, for longer than any time-out. Both MQTT versions run at once."""
     consumers = []
     for version in VERSIONS:
         link = makers.keep(MqttLink(mosquitto.port))

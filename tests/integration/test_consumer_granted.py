@@ -19,19 +19,19 @@ def granted(link):
 
 
 def lose_session(link):
-    """It has no session any more, and goes before it has processed our SUBSCRIBE."""
+    """The broker has lost the session, and hangs up before it has processed our SUBSCRIBE."""
     link.connect()
     link.connack(False)
     link.read()
 
 
 def lose_connack(link):
-    """It has made a new session, and nobody hears of it."""
+    """The broker makes a new session and hangs up before CONNACK."""
     link.connect()
 
 
 class Seen:
-    """What the broker's session was asked for on the last connection."""
+    """A broker with a present session; filters: those of its SUBSCRIBE, by connection."""
 
     def __init__(self):
         self.filters = []
@@ -79,7 +79,7 @@ def test_on_3_1_1_a_session_that_is_present_is_not_asked_again(make_consumer, ma
 
 
 def test_on_3_1_1_a_broker_that_was_away_brings_no_retained_message_again(make_consumer, mosquitto, publisher):
-    """Also to a process that was started meanwhile, and could not connect."""
+    """Nor does a process get it again that was started while the broker was away."""
     publisher.publish("r", "retained", retain=True)
     consumer = make_consumer(version="3.1.1").start()
     consumer.wait_entries(1)
@@ -251,7 +251,8 @@ def test_without_retain_the_status_is_published_all_the_same(make_consumer, make
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_filters_of_a_session_from_another_program_are_unsubscribed(make_consumer, mosquitto, publisher, version):
-    """`#` is unsubscribed at the first connect, and what it has brought is stored: it was acknowledged."""
+    """`#` is unsubscribed at the first connect; messages that it has brought are stored, since they were
+    acknowledged."""
     leave_session(mosquitto.port, "bridge", version, ["#"])
     waiting = [("plant/1/temp", "waiting"), ("unwanted/old", "yes")]
     publisher.publish_all(waiting)

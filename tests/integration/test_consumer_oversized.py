@@ -17,7 +17,7 @@ CONTROL = "\x01" * 200_000  # 1.4 MB in JSON in JSON
 
 @pytest.fixture
 def small(make_consumer):
-    """Takes entries of up to 1 MB."""
+    """A consumer with entries of at most 1 MB."""
     return make_consumer(qos=2).set("transport:async", max_entry="1M")
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_listed_and_not_sent(small, publisher, redis):
 
 
 def test_only_messages_over_redis_proto_max_bulk_len_are_set_aside(make_consumer, make_redis, publisher):
-    """Smaller than max_entry, and the server's limit is lower; what is in one batch with it goes on."""
+    """The messages are smaller than max_entry, but above the server's limit; others of the same batch are sent."""
     redis = make_redis("--proto-max-bulk-len", "1048576")
     consumer = make_consumer(store=redis).start()
     redis.freeze()  # so that they make one batch
@@ -187,7 +187,7 @@ def test_only_messages_over_redis_proto_max_bulk_len_are_set_aside(make_consumer
 
 
 def test_a_message_on_which_this_redis_hangs_up_is_set_aside_alone(make_consumer, make_redis, publisher):
-    """Above client-query-buffer-limit it closes the connection without a word."""
+    """Above client-query-buffer-limit Redis closes the connection without an error."""
     redis = make_redis("--client-query-buffer-limit", "1mb")
     consumer = make_consumer(store=redis).start()
     redis.freeze()  # so that they make one batch
@@ -212,7 +212,7 @@ def test_a_hundred_megabytes_of_control_bytes_cost_no_multiple_of_memory(make_co
 
 
 def test_a_message_larger_than_a_segment_is_set_aside_and_resendable(make_consumer, publisher):
-    """Under MQTT 5 the broker keeps such a message from us."""
+    """Only with MQTT 3.1.1: under MQTT 5 the broker does not send such a message."""
     consumer = make_consumer(version="3.1.1").set("spool", size="16M", retain="6M").start()
     sent = [("small", f"{number:06d}" + "x" * 20000) for number in range(300)]
     publisher.publish_all(sent)

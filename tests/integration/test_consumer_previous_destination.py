@@ -13,7 +13,7 @@ MEND = "[spool] former = redirect"
 
 
 def leave_unsent(consumer, publisher, redis, sent, unsent):
-    """Redis has the first; the second are in the spool when it is gone."""
+    """Redis has the messages of `sent`; those of `unsent` are in the spool when Redis is lost."""
     consumer.set("supervisor", stop_timeout="2s").start()
     publisher.publish_all(sent)
     consumer.wait_entries(len(sent))
@@ -183,7 +183,7 @@ def test_a_dsn_that_comes_back_finds_its_own_spool(make_consumer, make_redis, pu
 
 
 def test_segments_that_an_earlier_version_has_left_are_sent(make_consumer, make_redis, publisher, redis):
-    """They lie in the client id's folder itself."""
+    """Earlier versions kept segments in the client id's folder itself."""
     consumer = make_consumer()
     unsent = [("unsent", str(number)) for number in range(20)]
     leave_unsent(consumer, publisher, redis, numbered(10), unsent)

@@ -33,7 +33,7 @@ def test_two_consumers_with_one_client_id_back_off_on_a_server_list(make_consume
 
 @pytest.mark.parametrize("stood_s", [0, 10.5], ids=["at once", "after a good while"])
 def test_a_session_that_was_taken_over_is_left_alone_for_long(make_consumer, makers, stood_s):
-    """A connection that stood for ten seconds begins the back-off anew, but not one that ended so."""
+    """A connection that stood for ten seconds resets the back-off, unless it ended with a takeover."""
     def play(link):
         link.accept(session_present=False)
         time.sleep(stood_s)

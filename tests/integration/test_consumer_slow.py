@@ -109,8 +109,8 @@ def test_a_bridge_that_sends_slowly_is_ready_and_says_so(service, makers, redis,
 
 
 def test_the_consumer_recovers_when_timed_out_appends_arrive_after_all(service, makers, redis, publisher):
-    """The last of it, twice late: then there is nothing left to send, by which it could show that all is well. The scripts
-    that a connection begins with are no such piece."""
+    """The last append is late twice. After it there is nothing left to send that could show that Redis answers in
+    time."""
     consumer = service(makers.keep(Detour(redis.port, size=15_000, seconds=5)))
     sent = messages(1, 20_000)
     publisher.publish_all(sent)

@@ -21,7 +21,7 @@ def assert_not_lost(consumer):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_message_that_arrives_slowly_arrives_once(make_consumer, line, publisher, version):
-    """It waits in the broker, and what is behind it (SUBACK of MQTT 5, PINGRESP) waits for it."""
+    """The message waits in the broker, and SUBACK (of MQTT 5) and PINGRESP wait behind it."""
     consumer = make_consumer(port=line.port, version=version, keepalive=KEEP_ALIVE).start()
     consumer.stop()
     sent = [("large", "x" * 12 * RATE), *numbered(5)]
@@ -35,7 +35,7 @@ def test_a_message_that_arrives_slowly_arrives_once(make_consumer, line, publish
 
 
 def test_messages_that_need_no_acknowledgement_may_fill_a_slow_link(make_consumer, line, publisher):
-    """Nothing but the sign of life tells the broker that we live: PINGRESP waits behind all of them."""
+    """Only PINGREQ tells the broker that the consumer lives, and PINGRESP waits behind all messages."""
     line.throttle()
     consumer = make_consumer(port=line.port, keepalive=KEEP_ALIVE, qos=0).start()
     publisher.publish_all(numbered(48, width=RATE // 4), qos=0)

@@ -25,7 +25,7 @@ USER = "daemon"  # where the tests run as root: any that is not
 
 @pytest.fixture(scope="session")
 def programs(workspace):
-    """Where that user can read them, with the page beside them."""
+    """A copy of the programs that another user can read, with the page beside it."""
     folder = workspace / "installed" / "build"
     folder.mkdir(parents=True)
     for name in ("mqtt-bridge", *(f"mqtt-bridge-{program}" for program in PROGRAMS)):

@@ -361,7 +361,7 @@ def test_a_retry_waits_for_room_in_a_bounded_stream(bridge, database, redis):
 
 
 def test_a_retry_keeps_its_order_while_redis_refuses_now_and_then(bridge, database, redis):
-    """A batch is sent at once: what lies behind a refused message of it must not go before that."""
+    """A batch is sent at once: messages behind a refused one must not be sent before it."""
     add_rows(database, numbered(1000))
     ended = threading.Event()
 

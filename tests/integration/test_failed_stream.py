@@ -30,7 +30,7 @@ def add(redis, rows, ms=MS):
 
 
 def read(redis, consumer, count):
-    """As messenger:consume failed reads."""
+    """Reads from the failure stream as `messenger:consume failed` does."""
     if not redis.client.exists("failed") or not redis.client.xinfo_groups("failed"):
         redis.client.xgroup_create("failed", "symfony", "0", mkstream=True)
     (_, entries), = redis.client.xreadgroup("symfony", consumer, {"failed": ">"}, count=count)
@@ -98,7 +98,7 @@ def test_the_monitor_lists_the_newest_100_failures(bridge, redis, hub):
 # Again ---------------------------------------------------------------------------------------------------
 
 def test_a_retried_message_that_fails_again_is_kept_beside_its_old_entry(bridge, redis, make_redis, hub):
-    """Even while the entry that it came from is still there: the identity of both is the same."""
+    """The new failure has the same identity as the entry that it was retried from."""
     failures = make_redis()
     bridge.settings["failure"]["dsn"] = failures.dsn("/failed")
     headers = {"X-Mqtt-Id": f"{7:032x}-1"}

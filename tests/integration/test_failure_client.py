@@ -128,7 +128,7 @@ def test_a_row_that_is_there_already_is_not_written_again(driver, database):
 
 @pytest.mark.parametrize("time", [0, -1, 2**63 - 1, "in an hour", "an hour ago"])
 def test_a_row_is_found_whatever_its_entrys_time_and_php_sees_it(driver, database, time):
-    """Ids of a stream may be any number; and Redis's clock may be ahead."""
+    """The id of a stream entry may be any number, and the clock of Redis may be ahead."""
     now_us = int(datetime.datetime.now().timestamp() * 1e6)
     time = {"in an hour": now_us + 3600 * 10**6, "an hour ago": now_us - 3600 * 10**6}.get(time, time)
     for _ in range(2):
@@ -151,7 +151,7 @@ def test_a_row_written_while_its_time_lay_ahead_is_found_later(driver, database)
 
 
 def test_a_row_is_looked_for_without_reading_all_others(driver, database):
-    """Of as many in one hour, evenly spread, as an outage may bring."""
+    """The table has as many rows in one hour, evenly spread, as an outage may bring."""
     now_us = int(datetime.datetime.now().timestamp() * 1e6)
     assert driver.write("for the table") == (0, "")
     database.query("INSERT INTO messenger_messages (body, headers, queue_name, created_at, available_at) SELECT 'b', "
@@ -173,7 +173,7 @@ def test_a_payload_that_quotes_an_identity_does_not_count_as_its_row(driver, dat
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 def test_concurrent_writes_of_one_entry_make_one_row(make_driver, database, isolation):
-    """Whatever the database's default."""
+    """Under each default isolation of the database."""
     database.query(f"ALTER DATABASE {database.name} SET default_transaction_isolation = '{isolation}'")
     drivers = [make_driver(database.dsn) for _ in range(4)]
     drivers[0].write("first, for the table")

@@ -46,7 +46,7 @@ class Sides:
         self.redis.client.xadd("messages", {"message": value})
 
     def ours_fails(self, makers, hub):
-        """Everything, for the hub refuses it."""
+        """Our worker fails with every message, because the hub refuses it."""
         self.bridge.settings["mercure"]["url"] = choking_proxy(makers, hub, 413, "site").start().url
         worker = self.bridge.run_program("worker", name="failing")
         wait_until(lambda: self.count() == len(SENT) + 1, PATIENCE, lambda: f"{self.count()} have failed")
@@ -129,7 +129,7 @@ def test_messages_failed_by_our_worker_can_fail_and_be_retried_twice(sides, make
 
 @pytest.mark.parametrize("serializers", [("json", "php"), ("php", "json")], ids=["json-php", "php-json"])
 def test_a_time_in_php_s_own_zone_survives(serializers, bridge, redis, database, make_php_peer):
-    """The first retry's stamp has it, and goes from one serializer to the other and back."""
+    """The stamp of the first retry has the time; it is converted to the other serializer and back."""
     sides = Sides(serializers, "stream", bridge, redis, database, make_php_peer)
     sides.php.env |= {"PHP_TIMEZONE": "Europe/Berlin", "RETRY_MAX": "1", "RETRY_DELAY": "1"}
     sides.php.dispatch("a", "1")

@@ -185,7 +185,7 @@ def test_symfony_s_transport_reads_what_failed(failing, redis, make_php_peer, se
 
 
 def test_a_message_that_fails_again_after_its_retry_is_kept_again(failing, redis):
-    """Its identity goes with it through the failure transport."""
+    """The identity of the message passes through the failure transport with it."""
     headers = {"X-Mqtt-Id": f"{7:032x}-1"}
     redis.client.xadd("messages", {"message": php_value(REFUSED_TOPIC, "poison 1", headers)})
     failing.run_program("worker")

@@ -267,7 +267,7 @@ def test_a_pending_message_whose_handler_does_not_run_holds_up_no_other(start, b
 @pytest.mark.parametrize("count", [1, 600])
 def test_a_pending_message_that_hangs_its_handler_holds_up_no_other(start, bridge, redis, sse, database, given, starts,
                                                                     count):
-    """Neither what is pending, nor what is new, nor what another handler has to do."""
+    """Others are pending, new, or for another handler."""
     bridge.settings["worker"]["delivery_limit"] = 2
     bridge.settings["route:plain"] = {"match": "plain/#"}
     bridge.settings["route:other"] = {"match": "other/#", "handler": "other"}
@@ -285,7 +285,7 @@ def test_a_pending_message_that_hangs_its_handler_holds_up_no_other(start, bridg
 
 
 def leave_pending(redis, messages, consumer):
-    """All at once in the hands of a worker of another host that is gone."""
+    """Leaves all messages pending at a worker of another host that is gone."""
     pipeline = redis.client.pipeline()
     for topic, payload in messages:
         pipeline.xadd("messages", {"message": php_value(topic, payload)})

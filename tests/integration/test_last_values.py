@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_again_and_again_leaves_no_value_behind(bridge, 
 
 
 def test_last_values_of_unacknowledged_entries_are_kept_over_a_restart(start, redis, hub):
-    """Restarted with its append-only file: what was published and could not be acknowledged is kept then."""
+    """Redis restarts from its append-only file while published entries are not acknowledged yet."""
     start()
     add(redis, "first", "1")
     redis.wait_drained()

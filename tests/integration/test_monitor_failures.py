@@ -17,7 +17,7 @@ def bridge(make_bridge, redis, hub, database):
 
 
 def read(bridge, headers=None):
-    """Once it has been read; 202 until then."""
+    """The list of failures once the monitor has read it; until then it answers 202."""
     answers = []
 
     def there():

@@ -94,7 +94,7 @@ def test_repeats_of_unacknowledged_messages_have_the_same_id(bridge, publisher, 
 
 
 def test_equal_messages_are_not_taken_for_repeats(bridge, publisher, sse, mosquitto, settled, makers):
-    """The same value on the same topic again and again: each is a message of its own, repeated or not."""
+    """Equal values on the same topic are messages of their own, whether the broker repeats them or not."""
     deaf = makers.keep(DeafBroker(mosquitto.port))
     bridge.settings["mqtt"]["port"] = deaf.port
     bridge.start()

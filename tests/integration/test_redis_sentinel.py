@@ -44,7 +44,7 @@ def test_a_fail_over_to_a_lagging_replica_loses_and_doubles_nothing(make_consume
 
 
 def test_a_dsn_that_names_the_sentinels_instead_repeats_nothing(make_consumer, group, publisher):
-    """What was left in the spool for the primary's own address goes where its mark is known: the same server."""
+    """The spool for the primary's own address is sent to the server that has its mark: the same one."""
     consumer = make_consumer(store=group.primary)
     consumer.set("supervisor", stop_timeout="2s").start()
     sent = numbered(600)

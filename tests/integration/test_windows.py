@@ -23,7 +23,7 @@ def start(bridge, hub):
 
 
 def documents(sse):
-    """Of all batches, in order."""
+    """The documents of all batches, in order."""
     return [document for event in sse.caught_up() for document in json.loads(event.data)]
 
 

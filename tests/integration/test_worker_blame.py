@@ -116,7 +116,7 @@ def test_a_failing_message_alone_is_told_from_a_failing_hub_by_a_probe(start, re
 
 
 def test_a_probe_blames_the_message_while_redis_is_frozen(start, redis, faulty):
-    """Both were pending, and each is counted before it is sent."""
+    """Both messages were pending, so Redis has to count a delivery before each is sent."""
     def script(update):
         if is_bad(update) and update.attempt == 1:
             redis.freeze()
@@ -144,7 +144,7 @@ def test_topic_order_holds_behind_messages_that_fail_once(start, redis, hub, fau
 
 
 def test_a_message_that_brings_the_hub_down_is_found(start, redis, faulty, database):
-    """For a while after it has come nothing passes."""
+    """For 300 ms after this message the hub resets every request."""
     def script(update):
         if is_bad(update):
             script.down_until = time.monotonic() + 0.3
@@ -160,7 +160,7 @@ def test_a_message_that_brings_the_hub_down_is_found(start, redis, faulty, datab
 
 
 def test_faults_by_chance_charge_no_message(start, redis, faulty, database):
-    """Each request fails with the same chance, those of the messages that are tried again alone as well."""
+    """Each request fails with the same chance, also the request of a message that is retried alone."""
     chance = random.Random(1)
     faulty.script = lambda update: 500 if update.topic != PROBE and chance.random() < 0.2 else None
     process = start()

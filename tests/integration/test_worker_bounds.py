@@ -23,7 +23,7 @@ def payloads(sse, start):
 
 @pytest.fixture
 def hanging(bridge, makers, hub, make_hub):
-    """A hub that answers nothing yet; what holds the word `hang` goes there."""
+    """A hub that gets the requests that hold the word `hang`; a test freezes it."""
     hanging = make_hub()
     both = makers.keep(Proxy(makers.new_folder("two-hubs"), f"""
     @hang expression `{{http.request.body}}.contains("hang")`
@@ -60,7 +60,7 @@ def test_a_topic_never_answered_stops_no_other_and_keeps_its_order(bridge, redis
 
 
 def test_ids_of_entries_left_pending_are_bounded_by_prefetch_bytes(bridge, redis, hanging, sse):
-    """Each takes 32 bytes, and all together have `prefetch_bytes`, 1M here."""
+    """Each id takes 32 bytes, and `prefetch_bytes` is 1M here."""
     hanging.freeze()
     add_many(redis, [("hang/x", "x")] * 35000)
     add(redis, "good/x", "1")
@@ -176,7 +176,7 @@ def test_a_waiting_message_keeps_no_others_of_its_read_in_memory(bridge, redis):
 
 
 def test_large_messages_behind_small_ones_do_not_fill_the_memory(bridge, redis, hub):
-    """Sizes are learned from what was read: a page is asked for by its number, and 128 MiB come."""
+    """The worker estimates the size of a page by what it read before: after small messages a page may have 128 MiB."""
     bridge.settings["worker"]["prefetch_bytes"] = "8M"
     bridge.settings["mercure"]["connections"] = 4
     small = [(f"small/{number % 8}", "x") for number in range(300)]

@@ -31,7 +31,7 @@ def hang(bridge, pid):
 
 
 def restart(bridge):
-    """Without waiting for the successor, as the command does."""
+    """Restarts worker:1 without waiting for the successor, unlike the command."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(str(bridge.socket))
         connection.sendall(b'{"verb":"restart","target":"worker:1","wait":false}')
@@ -91,7 +91,7 @@ def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, re
 
 
 def two_hubs(makers, choking, hub):
-    """What holds the word `choke` goes to the first."""
+    """A proxy that passes requests with the word `choke` to the first hub, and others to the second."""
     return makers.keep(Proxy(makers.new_folder("two-hubs"), f"""
     @choke expression `{{http.request.body}}.contains("choke")`
     reverse_proxy @choke 127.0.0.1:{choking.port}
@@ -209,7 +209,7 @@ def test_entries_of_others_are_found_behind_own_unreadable_ones(bridge, redis, s
 
 
 def test_entries_acknowledged_but_not_deleted_by_php_are_deleted(bridge, redis):
-    """It was killed between its XACK and its XDEL."""
+    """The PHP worker was killed between its XACK and its XDEL."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(claim_interval=1000)
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
     worker = bridge.run_program("worker")

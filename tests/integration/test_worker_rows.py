@@ -11,7 +11,7 @@ from bridge.hub import REFUSED_TOPIC
 
 
 def names(rows):
-    """What the rows say of their entries."""
+    """The names of the entries in the headers of the rows."""
     return [re.search(r'"X-Mqtt-Entry":"([^"]*)"', row["headers"]).group(1) for row in rows]
 
 
@@ -107,7 +107,7 @@ def poison_with(redis, *payloads):
 
 
 def start_with_a_row(bridge, redis, make_postgres):
-    """A worker that has written its first row, into a server of the test's own: the server, its database, the worker."""
+    """A worker that has written its first row to a PostgreSQL of its own; returns server, database and worker."""
     postgres = make_postgres()
     database = postgres.create_database()
     bridge.settings["failure"]["dsn"] = database.dsn

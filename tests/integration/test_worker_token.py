@@ -40,7 +40,7 @@ def wait_for_another_read(redis):
 
 
 def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, make_hub, database):
-    """One lane alone: our own probe, which such a token is not for, is all that is left to ask with."""
+    """A single lane: only our own probe is left to ask with, and the token does not allow it."""
     hub = make_hub()
     narrow(bridge, hub)
     process = bridge.run_program("worker")
@@ -55,7 +55,7 @@ def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, m
 
 
 def see_others_pass(redis, sse, database, refused):
-    """In every lane, also behind those that are refused; which then count as failures of their own."""
+    """Messages of allowed topics pass in every lane, and the refused ones then count as failures of their own."""
     add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
     sse.wait_count(40, timeout=30)
     wait_until(lambda: add(redis, "sensors/0", "x") and len(database.failures()) == refused, 30,
@@ -66,7 +66,7 @@ def see_others_pass(redis, sse, database, refused):
 
 
 def test_a_topic_that_the_token_is_not_for_holds_up_no_other(start, redis, sse, database):
-    """It comes in a quiet moment: nothing else is there to tell whether it is the topic or the token."""
+    """The refused message is alone at first, so the worker cannot tell whether topic or token is at fault."""
     process = start()
     add(redis, "elsewhere", "1")
     wait_refused(process)
@@ -85,7 +85,7 @@ def test_a_refused_topic_that_is_found_pending_holds_up_no_other(start, redis, s
 
 
 def test_a_message_that_fails_the_hub_is_charged_with_any_token(bridge, makers, redis, hub, database):
-    """Our own probe is refused, and yet shows that it is this message."""
+    """Our own probe is refused by the token, and yet shows that only this message fails."""
     narrow(bridge, hub)
     bridge.settings["mercure"]["url"] = choking_proxy(makers, hub).start().url
     bridge.run_program("worker")
@@ -96,7 +96,7 @@ def test_a_message_that_fails_the_hub_is_charged_with_any_token(bridge, makers, 
 
 @pytest.mark.waits
 def test_the_worker_reads_on_after_its_only_message_was_refused(start, redis, database):
-    """Nothing is left to ask with, and the last thing that the hub said was no."""
+    """No entry is left to ask the hub with, and the hub's last answer was a refusal."""
     process = start()
     add(redis, "elsewhere", "1")
     wait_refused(process)
@@ -233,7 +233,7 @@ def test_workers_that_come_and_go_beside_a_redis_that_breaks_lose_nothing(make_b
 
 
 def test_a_hub_that_refuses_the_probe_is_asked_with_an_entry_of_redis(bridge, redis, make_hub):
-    """All that was in hand was forgotten when both were away."""
+    """The worker forgot all entries in hand when hub and Redis were away."""
     hub = make_hub()
     narrow(bridge, hub)
     process = bridge.run_program("worker")

@@ -107,7 +107,7 @@ def test_a_worker_with_pending_entries_is_connected_and_says_so(bridge, redis, s
 # It keeps what it has -----------------------------------------------------------------------------------
 
 def test_entries_that_wait_for_the_hub_are_not_taken_for_forgotten_ones(make_bridge, bridge, redis, slow_hub, sse):
-    """Also those that were pending when it started: others take what was idle for redeliver_timeout."""
+    """The entries were pending at the start; other workers claim what was idle for redeliver_timeout."""
     dsn = redis.dsn(redeliver_timeout=3, claim_interval=200)
     bridge.settings["transport:async"]["dsn"] = dsn
     other = make_bridge(redis=redis, hub=slow_hub)

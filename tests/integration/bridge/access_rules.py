@@ -4,7 +4,7 @@ import re
 
 
 def guard(redis, password):
-    """Makes the user, who may do nothing yet; returns the server."""
+    """Makes the Redis user, without rights as yet; returns the server."""
     redis.client.execute_command("ACL", "SETUSER", "bridge", "on", f">{password}")
     return redis
 
@@ -14,5 +14,5 @@ def allow(redis, *rules):
 
 
 def rules_of(text):
-    """What `check --connect` says that would mend it."""
+    """The ACL rules that `check --connect` names as the remedy."""
     return re.search(r"allow it: ACL SETUSER bridge ([^;]*)", text)[1].split()

@@ -8,7 +8,7 @@ from .process import wait_until
 
 
 def string(data):
-    """As PHP serializes it; so php-redis stores the field `message`."""
+    """A string as PHP serializes it; php-redis stores the field `message` in that form."""
     return b's:%d:"%s";' % (len(data), data)
 
 
@@ -71,7 +71,7 @@ def entries(redis, stream="messages"):
 
 
 def pend(redis, messages, consumer="here-1"):
-    """They are in the hands of a worker that died; its successor has the instance `here`."""
+    """Leaves the messages pending at a worker that died; its successor has the instance `here`."""
     redis.client.xgroup_create("messages", "symfony", "0", mkstream=True)
     ids = add_many(redis, messages)
     redis.client.xreadgroup("symfony", consumer, {"messages": ">"}, count=len(messages))
@@ -79,7 +79,7 @@ def pend(redis, messages, consumer="here-1"):
 
 
 def wait_until_kept(redis, count, times=5):
-    """So many entries are pending, and each of them has been touched so often by whoever works on it."""
+    """Waits until so many entries are pending, and their worker has claimed each of them so many times."""
     idle, kept = {}, collections.Counter()
 
     def all_are_kept():

@@ -97,7 +97,7 @@ def listed(bridge, *options):
 
 
 def refuses(bridge, *arguments, code=1, **options):
-    """What it says."""
+    """Runs a `failed` command that must be refused; returns its standard error."""
     result = bridge.cli("failed", *arguments, check=False, **options)
     assert result.returncode == code, (arguments, result)
     return result.stderr
@@ -121,7 +121,7 @@ def numbered(count):
 
 
 def number_of(value):
-    """Of an entry, as numbered() made it."""
+    """The number of an entry that numbered() made."""
     return int(value.split(b'payload\\\\\\";s:')[1].split(b'\\"')[1].rstrip(b"\\"))
 
 

@@ -38,7 +38,7 @@ class FaultyHub:
         return f"http://127.0.0.1:{self.port}/.well-known/mercure"
 
     def topics(self):
-        """Of the messages that have passed, in order."""
+        """The topics of the messages that have passed, in order."""
         return [topic for topic, _ in list(self.passed.values()) if topic != PROBE]
 
     def _welcome(self, client):

@@ -19,7 +19,7 @@ class Answer:
 
 
 def request(bridge, path, method="GET", headers=None, host="127.0.0.1"):
-    """The path goes out as it is, unlike with most clients."""
+    """Sends the path as it is, unlike most clients."""
     connection = http.client.HTTPConnection(host, bridge.http_port, timeout=10)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True, skip_host="Host" in (headers or {}))
@@ -32,7 +32,7 @@ def request(bridge, path, method="GET", headers=None, host="127.0.0.1"):
 
 
 def start_monitor(bridge, headers=None, env=None):
-    """By itself, without a supervisor: returns its Process when it has asked every server once."""
+    """Starts a monitor without a supervisor; returns its Process when it has asked every server once."""
     monitor = bridge.run_program("monitor", env=env)
     wait_until(lambda: not monitor.is_running() or port_is_open(bridge.http_port), 10,
                lambda: f"the monitor listens\n{monitor.log_tail()}")

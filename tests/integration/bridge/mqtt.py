@@ -24,7 +24,7 @@ def _client(client_id, clean=True, version="3.1.1"):
 
 @contextlib.contextmanager
 def another_client(port, client_id):
-    """Connected while the block runs."""
+    """A client that is connected while the block runs."""
     client = _client(client_id)
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -36,7 +36,7 @@ def another_client(port, client_id):
 
 
 def leave_session(port, client_id, version, filters):
-    """Makes a session that is subscribed to these filters with QoS 1, and goes: as another program."""
+    """Makes a session as another program, subscribed to these filters with QoS 1, and disconnects."""
     client = _client(client_id, clean=False, version=version)
     answered = []
     client.on_subscribe = lambda *_: answered.append(True)
@@ -57,7 +57,7 @@ def leave_session(port, client_id, version, filters):
 
 @contextlib.contextmanager
 def watching(port, topic):
-    """The payloads that come while the block runs."""
+    """The payloads that arrive on a topic while the block runs."""
     seen = []
     with another_client(port, "watcher") as client:
         client.on_message = lambda _, __, message: seen.append(message.payload)

@@ -56,18 +56,18 @@ exec "$@"
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", self.SCRIPT, "sh", str(self.folder)]
 
     def run(self, process):
-        """Starts it there."""
+        """Starts a process in the mount namespace."""
         process.arguments = [*self.prefix(), *process.arguments]
         return process.start()
 
     def addresses(self, name):
-        """In the order in which the C library gives them there."""
+        """The addresses of a name in the order in which the C library gives them in the namespace."""
         found = subprocess.run([*self.prefix(), "getent", "ahosts", name], text=True, capture_output=True,
                                check=True).stdout
         return list(dict.fromkeys(line.split()[0] for line in found.splitlines()))
 
     def wait_question(self, name, timeout=15):
-        """Until somebody asks for that name from now on, and so waits for an answer."""
+        """Waits until the name server is asked for that name."""
         wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
         wait_until(lambda: any(wanted in question for question in self._questions()), timeout,
                    f"the name server is asked for {name}")
@@ -84,7 +84,7 @@ exec "$@"
 
 
 class SlowNames(Names):
-    """It answers each question, with the address it has then, but takes its time."""
+    """A name server that answers each question late, with the address that it has then."""
 
     TAKES_S = 3
 
@@ -122,12 +122,12 @@ class SlowNames(Names):
 
 
 def named(dsn, name):
-    """The DSN with a name for the host."""
+    """The DSN with this name as its host."""
     return dsn.replace(urlsplit(dsn).hostname, name)
 
 
 def start_among(names, bridge, program):
-    """That program by itself."""
+    """Starts that program of the bridge alone, in the namespace of the name server."""
     bridge.write_config()
     process = bridge._process(program, [])
     process.env = bridge.environment()

@@ -59,7 +59,8 @@ class PhpPeer:
                         timeout=time_limit + 20, env=env)
 
     def start_consumer(self, *arguments):
-        """A messenger:consume that goes on; returns its Process, stopped at the end of the test."""
+        """Starts a messenger:consume that does not end by itself; returns its Process, stopped at the end of the
+        test."""
         process = Process(f"php-{len(self.processes)}",
                           [*PHP, SCRIPTS / "bridge.php", "messenger:consume", "async", "-vv", *arguments], self.folder,
                           self.env)

@@ -71,7 +71,7 @@ def _direct_children(pid):
 
 
 def is_alive(pid):
-    """Runs, or would (a stopped one); a zombie doesn't."""
+    """Whether a process exists, running or stopped, and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -126,7 +126,7 @@ class Process:
         self.popen.send_signal(number)
 
     def wait(self, timeout=15.0):
-        """Until it has ended by itself; returns the exit code."""
+        """Waits until the process has ended by itself; returns the exit code."""
         try:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -145,7 +145,7 @@ class Process:
             raise
 
     def kill(self):
-        """kill -9, it and what it started."""
+        """Kills the process and all its descendants with SIGKILL."""
         if not self.is_running():
             return
         family = children_of(self.pid)
@@ -155,7 +155,7 @@ class Process:
         wait_until(lambda: not any(is_alive(pid) for pid in family), 10, f"all of {self.name} has ended")
 
     def freeze(self):
-        """It stays connected and does nothing."""
+        """Stops the process with SIGSTOP: it stays connected and does nothing."""
         self._send_all(signal.SIGSTOP)
 
     def thaw(self):
@@ -174,13 +174,13 @@ class Process:
 
 
 def cpu_ticks(process):
-    """User and system time so far, in hundredths of a second."""
+    """User and system time of a process so far, in hundredths of a second."""
     fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def assert_rests(process):
-    """It costs nothing while it waits."""
+    """Asserts that a waiting process uses less than a tenth of a CPU."""
     before = cpu_ticks(process)
     time.sleep(2)
     assert cpu_ticks(process) - before < 20, "of 200"
@@ -192,17 +192,17 @@ def _memory(process, name):
 
 
 def resident_bytes(process):
-    """What it has in memory."""
+    """The resident memory of a process."""
     return _memory(process, "VmRSS")
 
 
 def peak_bytes(process):
-    """The most that it has had in memory."""
+    """The peak resident memory of a process."""
     return _memory(process, "VmHWM")
 
 
 def pss_bytes(pid):
-    """Its private memory and its share of what it has in common with others."""
+    """The proportional set size of a process: its private memory and its share of shared memory."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
         return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
 
@@ -233,7 +233,7 @@ class Server(Process):
         return self.start()
 
     def revive(self):
-        """As a test should find it, whatever the last one did."""
+        """Thaws or starts the server, whichever it needs."""
         if self.is_running():
             self.thaw()
         else:

@@ -70,7 +70,7 @@ class Bridge:
         return self.config
 
     def environment(self):
-        """Nothing of the caller's but what a program needs to run at all."""
+        """The environment of a program: of the caller's only what any program needs, and the bridge's own."""
         env = {name: value for name, value in os.environ.items()
                if name in ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH") or name.endswith("SAN_OPTIONS")}
         env["MQTT_BRIDGE_CONFIG"] = str(self.config)
@@ -116,7 +116,7 @@ class Bridge:
         return self
 
     def stop(self, timeout=20.0, with_signal=signal.SIGTERM):
-        """In good order; returns the supervisor's exit code."""
+        """Stops the supervisor with a signal; returns its exit code. No process may be left."""
         code = self.supervisor.stop(timeout, with_signal)
         self.assert_nothing_left()
         return code

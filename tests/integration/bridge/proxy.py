@@ -35,7 +35,7 @@ http://127.0.0.1:%d {
 
 
 def choking_proxy(makers, hub, status=500, word="choke"):
-    """Answers so to what holds the word."""
+    """A proxy before the hub that answers with that status to requests that hold the word."""
     return makers.keep(Proxy(makers.new_folder("proxy"), f"""
     @choke expression `{{http.request.body}}.contains("{word}")`
     error @choke {status}

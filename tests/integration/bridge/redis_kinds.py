@@ -36,7 +36,7 @@ class TlsRedis(Redis):
         self.use(authority, certificate)
 
     def use(self, authority, certificate="server"):
-        """From the next start on."""
+        """Sets authority and certificate for the next start."""
         self.arguments = [str(argument) for argument in [
             *self.plain, *self.tls, "--tls-ca-cert-file", authority.certificate,
             "--tls-cert-file", authority.folder / f"{certificate}.pem",
@@ -60,7 +60,7 @@ class TlsRedis(Redis):
 
 
 class Sentinel(Server):
-    """authority: it and the servers speak TLS."""
+    """authority: given where the Sentinel and the servers speak TLS."""
 
     def __init__(self, folder, primary, quorum=2, lines=(), password=None, authority=None):
         self.port = free_port()
@@ -92,7 +92,7 @@ class Sentinel(Server):
         return int(self.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")[1])
 
     def knows(self, replicas, others):
-        """As many healthy replicas, and other Sentinels."""
+        """Whether the Sentinel knows so many replicas and other Sentinels."""
         state = self.client.execute_command("SENTINEL", "MASTER", "mymaster")
         state = {key.decode(): value for key, value in
                  (zip(state[::2], state[1::2]) if isinstance(state, list) else
@@ -121,7 +121,7 @@ class SentinelGroup:
         return f"redis://{hosts}/messages?{query}"
 
     def wait_promoted(self, redis_server, timeout=20):
-        """All Sentinels name it."""
+        """Waits until all running Sentinels name this server as the primary."""
         wait_until(lambda: all(sentinel.primary_port() == redis_server.port for sentinel in self.sentinels
                                if sentinel.is_running()), timeout, "the replica is the primary", every=0.05)
 
@@ -160,7 +160,7 @@ class Cluster:
         return int(self.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key))
 
     def owner(self, key="{messages}"):
-        """Its node, as the nodes themselves see it."""
+        """The node that has the key's slot, as the nodes themselves see it."""
         for node in self.nodes:
             try:
                 node.client.execute_command("EXISTS", key)
@@ -179,7 +179,7 @@ class Cluster:
         source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(target))
 
     def move_keys(self, source, target, key="{messages}", pause=0.0):
-        """One after the other, as `redis-cli --cluster reshard` does it."""
+        """Moves the keys of the slot one by one, as `redis-cli --cluster reshard` does."""
         deadline = time.monotonic() + 20
         while keys := source.client.execute_command("CLUSTER", "GETKEYSINSLOT", self.slot(key), 1):
             time.sleep(pause)

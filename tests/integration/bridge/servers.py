@@ -220,7 +220,7 @@ class Database:
 
     @property
     def dsn(self):
-        """As Symfony's DATABASE_URL has it."""
+        """The DSN in the form of Symfony's DATABASE_URL."""
         password = quote(self.server.PASSWORD, safe="")
         return (f"postgresql://{self.server.USER}:{password}@127.0.0.1:{self.server.port}/{self.name}"
                 "?serverVersion=15&charset=utf8")
@@ -242,7 +242,7 @@ class Database:
         return self.query("SELECT to_regclass(%s) AS found", table)[0]["found"] is not None
 
     def failures(self, queue="failed", table="messenger_messages"):
-        """The failed messages, oldest first; no table yet: none."""
+        """The rows of failed messages, oldest first; none without a table."""
         if not self.has_table(table):
             return []
         return self.query(f"SELECT * FROM {table} WHERE queue_name = %s ORDER BY id", queue)

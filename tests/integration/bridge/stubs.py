@@ -18,14 +18,14 @@ ROOMS = ("base", "wire", "settings", "runtime")  # of common/, what a stub links
 
 
 def version():
-    """Of the programs under test: an upgrade wants them all to be of one."""
+    """The version of the programs under test: an upgrade requires the same of all programs."""
     result = subprocess.run([build_folder() / "mqtt-bridge", "version"], text=True, capture_output=True, check=True)
     return result.stdout.split()[1]
 
 
 @pytest.fixture(scope="session")
 def stub_folder(workspace):
-    """The supervisor and the command beside stubs under the children's names."""
+    """A folder with the supervisor and the command, and stubs under the names of the children."""
     folder = workspace / "stubs"
     folder.mkdir()
     for name in ("mqtt-bridge-supervisor", "mqtt-bridge"):
@@ -70,7 +70,7 @@ class Stubs(Bridge):
                 if title in (None, name) and what in (None, event)]
 
     def ask(self, verb, timeout=10, **arguments):
-        """Does not wait until what is asked for has been done, unless told to."""
+        """Sends a request and returns the answer, which does not wait for its completion unless told to."""
         with self.connect(timeout) as connection:
             connection.send(json.dumps({"verb": verb, "wait": False, **arguments}).encode())
             return json.loads(read_answer(connection))
@@ -82,7 +82,7 @@ class Stubs(Bridge):
         return connection
 
     def wait_listening(self):
-        """Until it answers; not ready yet."""
+        """Waits until the supervisor answers; it need not be ready."""
         wait_until(self.listens, 10, lambda: f"it listens\n{self.supervisor.log_tail()}")
 
     def listens(self):
@@ -112,7 +112,7 @@ class Stubs(Bridge):
                           lambda: f"{title} is {state}: {self.find(title)}\n{self.supervisor.log_tail()}")
 
     def wait_successor(self, title, pid, timeout=15.0):
-        """Until another process than pid runs in the place; returns it."""
+        """Waits until another process than pid runs in that slot; returns it."""
         return wait_until(lambda: (found := self.find(title)) and found["state"] == "running"
                           and found["pid"] != pid and found, timeout,
                           lambda: f"{title} has a successor of {pid}: {self.find(title)}\n{self.supervisor.log_tail()}")
@@ -147,7 +147,7 @@ def stubs(make_stubs):
 
 
 def wait_proven(stubs, title):
-    """A child that was ready for a second is restarted at once."""
+    """Waits until a child was ready for a second: from then on it is restarted at once."""
     ready = stubs.wait_state(title, "running")["uptime_ms"]  # or a little less
     wait_until(lambda: stubs.find(title)["uptime_ms"] > ready + 1050, 10, f"{title} is proven")
     return stubs.find(title)["pid"]

@@ -57,7 +57,7 @@ class Driver(Process):
         return self.log().split("\n")[:-1]
 
     def ask(self, *words, timeout=15.0):
-        """Tells it and waits for one more line."""
+        """Sends a command to the driver and returns its next line."""
         before = len(self.answers())
         self.tell(*words)
         wait_until(lambda: len(self.answers()) > before or not self.is_running(), timeout,
@@ -67,7 +67,7 @@ class Driver(Process):
         return lines[before]
 
     def finish(self):
-        """End of input: it must end by itself, without a word of a sanitizer."""
+        """Closes the driver's input; it must end by itself with exit code 0."""
         if self.popen is None:
             return
         if not self.popen.stdin.closed:
@@ -91,7 +91,7 @@ class FailureDriver(Driver):
         return ["write", self._hex(body), self._hex(headers), self._hex(look_for), entry_us, self._hex(identity)]
 
     def write(self, body=BODY, *arguments, timeout=15.0, **options):
-        """Result and text."""
+        """Writes a message to the failure transport; returns result and text."""
         result, text = self.ask(*self.command(body, *arguments, **options), timeout=timeout).split(" ", 1)
         return int(result), text
 
@@ -102,7 +102,8 @@ class FailureDriver(Driver):
 
 @contextlib.contextmanager
 def drivers_of(kind, program, folder):
-    """Gives make(place, ...): a started driver of that kind. All have ended well behind it."""
+    """Gives make(place, ...), which starts a driver of that kind. At the end all must have ended without a
+    sanitizer's report."""
     drivers = []
 
     def make(place, **options):
