@@ -28,7 +28,7 @@ def outage(bridge, server, how, part):
 # Redis -------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def keeping(bridge, redis):
+def bridge_with_kept_entries(bridge, redis):
     """The bridge with acknowledged entries kept in the stream, so that each can be counted."""
     bridge.settings["transport:async"]["dsn"] = redis.dsn(delete_after_ack=0, timeout=1, read_timeout=1)
     return bridge.start()
@@ -51,16 +51,17 @@ def assert_one_entry_each(load, redis):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_redis_away_under_load_loses_nothing_and_doubles_no_entry(keeping, load, redis, database, rng, how):
+def test_redis_away_under_load_loses_nothing_and_doubles_no_entry(bridge_with_kept_entries, load, redis, database, rng,
+                                                                  how):
     load.start(1500, rate=800)
     load.goes_on(rng.randint(100, 1000))
-    assert str(redis.port) in outage(keeping, redis, how, "redis")
+    assert str(redis.port) in outage(bridge_with_kept_entries, redis, how, "redis")
     assert_one_entry_each(load, redis)
     assert database.failures() == []
-    assert keeping.stop() == 0
+    assert bridge_with_kept_entries.stop() == 0
 
 
-def test_redis_away_again_and_again_for_moments_doubles_no_entry(keeping, load, redis, rng):
+def test_redis_away_again_and_again_for_moments_doubles_no_entry(bridge_with_kept_entries, load, redis, rng):
     load.start(5000, rate=2000)
     while load.goes_on(rng.randint(50, 800)):
         take_away(redis, rng.choice(HOW))
@@ -69,12 +70,12 @@ def test_redis_away_again_and_again_for_moments_doubles_no_entry(keeping, load, 
     assert_one_entry_each(load, redis)
 
 
-def test_redis_outages_and_consumer_kills_double_no_spooled_record(keeping, load, redis, rng):
+def test_redis_outages_and_consumer_kills_double_no_spooled_record(bridge_with_kept_entries, load, redis, rng):
     load.start(3000, rate=1500)
     while load.goes_on(rng.randint(200, 1000)):
         take_away(redis, rng.choice(["killed", "frozen"]))
         load.goes_on(rng.randint(1, 100))
-        keeping.kill_child("consumer")
+        bridge_with_kept_entries.kill_child("consumer")
         redis.revive()
     load.wait_published()
     load.wait_seen()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add, add_many, pend, php_value, wait_until_kept
+from bridge.entries import add, add_many, pend, php_value, wait_until_claimed
 from bridge.faulty import HANG, FaultyHub
 from bridge.process import peak_bytes, sanitizers
 from bridge.proxy import Proxy
@@ -82,7 +82,7 @@ def test_entries_a_busy_worker_leaves_pending_are_not_claimed_by_others(make_bri
     wait_until(lambda: redis.pending() == 30, 30, lambda: f"{redis.pending()} are pending")
     rival = other.run_program("worker")
     wait_until(lambda: "is ready" in rival.log(), 15, "the other worker is ready")
-    wait_until_kept(redis, 30)
+    wait_until_claimed(redis, 30)
     owners = {entry["consumer"] for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 30)}
     assert owners == {b"here-1"} and "Took over" not in rival.log()
     hanging.thaw()

@@ -54,7 +54,7 @@ def test_a_token_for_some_topics_only_finds_a_hub_that_was_away(bridge, redis, m
     assert database.failures() == []
 
 
-def see_others_pass(redis, sse, database, refused):
+def assert_others_pass(redis, sse, database, refused):
     """Messages of allowed topics pass in every lane, and the refused ones then count as failures of their own."""
     add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
     sse.wait_count(40, timeout=30)
@@ -70,7 +70,7 @@ def test_a_topic_that_the_token_is_not_for_holds_up_no_other(start, redis, sse, 
     process = start()
     add(redis, "elsewhere", "1")
     wait_refused(process)
-    see_others_pass(redis, sse, database, refused=1)
+    assert_others_pass(redis, sse, database, refused=1)
 
 
 def test_a_refused_topic_that_is_found_pending_holds_up_no_other(start, redis, sse, database):
@@ -81,7 +81,7 @@ def test_a_refused_topic_that_is_found_pending_holds_up_no_other(start, redis, s
     wait_until(lambda: redis.client.xpending("messages", "symfony")["pending"] == 3, 15, "they are read")
     process.kill()
     wait_refused(start())
-    see_others_pass(redis, sse, database, refused=3)
+    assert_others_pass(redis, sse, database, refused=3)
 
 
 def test_a_message_that_fails_the_hub_is_charged_with_any_token(bridge, makers, redis, hub, database):

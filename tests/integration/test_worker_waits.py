@@ -6,8 +6,8 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add, add_many, pend, wait_until_kept
-from bridge.process import assert_rests
+from bridge.entries import add, add_many, pend, wait_until_claimed
+from bridge.process import assert_idle
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_frozen_redis_is_waited_for_without_work(bridge, redis, sse):
     redis.wait_drained()
     redis.freeze()
     time.sleep(11)  # the lease is to be renewed every 5 s, and twice no answer comes
-    assert_rests(worker)
+    assert_idle(worker)
     redis.thaw()
     add(redis, "a/x", "2")
     sse.wait_count(2)
@@ -52,7 +52,7 @@ def test_after_a_cut_what_is_on_the_wire_is_waited_for_without_work(bridge, redi
     redis.client.client_kill_filter(_type="normal", skipme=True)
     wait_log(worker, "Nothing can be read")
     time.sleep(1.5)  # past the second after which a charge is taken back
-    assert_rests(worker)
+    assert_idle(worker)
     slow_hub.thaw()
     redis.wait_drained()
 
@@ -65,7 +65,7 @@ def test_a_worker_that_is_full_waits_without_work(bridge, redis, slow_hub):
     add_many(redis, messages(600))
     wait_until(lambda: redis.pending() > 200 or "takes no updates" in worker.log(), 15, "it reads no more")
     time.sleep(1)  # past the claim interval
-    assert_rests(worker)
+    assert_idle(worker)
     slow_hub.thaw()
     redis.wait_drained()
 
@@ -80,7 +80,7 @@ def test_a_worker_that_ends_without_redis_waits_for_the_hub_without_work(bridge,
     wait_log(worker, "Nothing can be read")
     worker.send(signal.SIGTERM)
     time.sleep(2)  # past the moment at which Redis is given up
-    assert_rests(worker)
+    assert_idle(worker)
     assert worker.is_running()
 
 
@@ -117,7 +117,7 @@ def test_entries_that_wait_for_the_hub_are_not_taken_for_forgotten_ones(make_bri
     bridge.run_program("worker")
     rival = other.run_program("worker")
     wait_log(rival, "is ready")
-    wait_until_kept(redis, 3)  # for longer than redeliver_timeout
+    wait_until_claimed(redis, 3)  # for longer than redeliver_timeout
     owners = {entry["consumer"] for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 3)}
     assert owners == {b"here-1"} and "Took over" not in rival.log()
     slow_hub.thaw()

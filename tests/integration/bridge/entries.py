@@ -78,7 +78,7 @@ def pend(redis, messages, consumer="here-1"):
     return ids
 
 
-def wait_until_kept(redis, count, times=5):
+def wait_until_claimed(redis, count, times=5):
     """Waits until so many entries are pending, and their worker has claimed each of them so many times."""
     idle, kept = {}, collections.Counter()
 

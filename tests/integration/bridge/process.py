@@ -179,7 +179,7 @@ def cpu_ticks(process):
     return int(fields[11]) + int(fields[12])
 
 
-def assert_rests(process):
+def assert_idle(process):
     """Asserts that a waiting process uses less than a tenth of a CPU."""
     before = cpu_ticks(process)
     time.sleep(2)
