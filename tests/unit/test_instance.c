@@ -125,7 +125,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_instance_is_made_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_file_without_a_valid_instance_id_gets_a_new_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_without_a_valid_instance_id_gets_a_new_one,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_workers_that_start_together_agree_on_one, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_file_and_directory_are_synced, setup, teardown),

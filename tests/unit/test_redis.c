@@ -264,8 +264,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_a_peer_that_stands_still_is_given_up_also_amid_a_request, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sending_more_requests_does_not_extend_the_answer_timeout, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            test_sending_more_requests_does_not_extend_the_answer_timeout, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unsent_output_may_begin_with_a_zero_byte, setup,
                                         teardown),
     };

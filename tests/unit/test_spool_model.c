@@ -668,8 +668,9 @@ int main(void)
                                                                               : LOG_LEVEL_EMERGENCY,
                                    .fd = 2});
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_random_spool_histories_lose_or_double_only_destroyed_records,
-                                        spool_case_begin, spool_case_end),
+        cmocka_unit_test_setup_teardown(
+            test_random_spool_histories_lose_or_double_only_destroyed_records, spool_case_begin,
+            spool_case_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
