@@ -66,7 +66,7 @@ static void test_entries_leave_in_their_order(void **state)
     end(lane);
 }
 
-static void test_nothing_is_held_against_the_next_entry(void **state)
+static void test_the_next_entry_starts_without_the_failures_of_the_last(void **state)
 {
     struct lane *lane = lane_new(BYTES("a"), NULL);
     struct entry *entries[LEN];
@@ -156,7 +156,7 @@ static void assert_left(const struct lane *lane, const uint64_t *numbers, size_t
         assert_int_equal(entry_ids_at(&lane->left, i)->id.ms, numbers[i]);
 }
 
-static void test_what_goes_beyond_the_limit_is_left_in_its_order(void **state)
+static void test_entries_beyond_the_limit_are_left_in_order(void **state)
 {
     struct lane *lane = lane_new(BYTES("a"), NULL);
     struct entry *entries[LEN];
@@ -192,7 +192,7 @@ static void test_the_first_entry_is_set_aside_whatever_the_limit_is(void **state
     end(lane);
 }
 
-static void test_what_comes_behind_a_lane_that_is_aside_is_set_aside_too(void **state)
+static void test_entries_behind_a_lane_set_aside_are_set_aside_too(void **state)
 {
     struct lane *lane = lane_new(BYTES("a"), NULL);
 
@@ -417,7 +417,7 @@ static void test_two_transports_leave_what_their_values_carry(void **state)
     end(lane);
 }
 
-static void test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too(void **state)
+static void test_entries_gathered_behind_a_lane_set_aside_are_aside_too(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
@@ -507,7 +507,7 @@ static void test_windows_of_a_worker_that_is_behind_last_longer(void **state)
     end(lane);
 }
 
-static void test_what_is_carried_counts_as_open_until_it_is_released(void **state)
+static void test_carried_ids_count_as_open_until_they_are_released(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
@@ -562,13 +562,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entries_leave_in_their_order),
-        cmocka_unit_test(test_nothing_is_held_against_the_next_entry),
+        cmocka_unit_test(test_the_next_entry_starts_without_the_failures_of_the_last),
         cmocka_unit_test(test_a_lane_is_in_one_list_and_moves_to_its_end),
         cmocka_unit_test(test_entries_of_a_source_are_forgotten_and_others_keep_their_order),
         cmocka_unit_test(test_a_head_that_is_in_flight_stays),
-        cmocka_unit_test(test_what_goes_beyond_the_limit_is_left_in_its_order),
+        cmocka_unit_test(test_entries_beyond_the_limit_are_left_in_order),
         cmocka_unit_test(test_the_first_entry_is_set_aside_whatever_the_limit_is),
-        cmocka_unit_test(test_what_comes_behind_a_lane_that_is_aside_is_set_aside_too),
+        cmocka_unit_test(test_entries_behind_a_lane_set_aside_are_set_aside_too),
         cmocka_unit_test(test_the_newest_entry_carries_those_before_it),
         cmocka_unit_test(test_a_value_that_comes_late_is_not_the_one_before),
         cmocka_unit_test(test_a_batch_is_carried_by_its_first_entry_until_it_is_full),
@@ -580,12 +580,12 @@ int main(void)
         cmocka_unit_test(test_the_value_before_is_read_again_and_carries_the_rest),
         cmocka_unit_test(test_a_value_before_that_is_gone_leaves_the_one_before_it),
         cmocka_unit_test(test_two_transports_leave_what_their_values_carry),
-        cmocka_unit_test(test_what_is_gathered_behind_a_lane_that_is_aside_is_aside_too),
+        cmocka_unit_test(test_entries_gathered_behind_a_lane_set_aside_are_aside_too),
         cmocka_unit_test(test_a_batch_that_goes_beyond_the_limit_is_left),
         cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_windows_of_a_worker_that_is_behind_last_longer),
-        cmocka_unit_test(test_what_is_carried_counts_as_open_until_it_is_released),
+        cmocka_unit_test(test_carried_ids_count_as_open_until_they_are_released),
         cmocka_unit_test(test_newer_is_told_by_sequence_then_receipt_then_dispatch),
     };
 
