@@ -96,7 +96,11 @@ def test_everything_but_the_broker_killed_at_once_loses_nothing(fragile, own_loa
     assert fragile.database.failures() == []
 
 
-def test_ten_thousand_messages_survive_a_consumer_kill_and_a_worker_kill(bridge, load, database):
+def test_ten_thousand_messages_survive_a_consumer_kill_and_a_worker_kill(bridge, load, database, mosquitto):
+    mosquitto.options["max_inflight_messages"] = 100  # of the sessions that begin behind the signal
+    mosquitto.configure()
+    os.kill(mosquitto.pid, signal.SIGHUP)
+    wait_until(lambda: "Reloading config" in mosquitto.log(), 15, lambda: f"new options\n{mosquitto.log_tail()}")
     bridge.start()
     load.start(10000, rate=3000, topics=50)
     for program, after in (("consumer", 4000), ("worker", 2000)):
