@@ -135,7 +135,7 @@ def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(bridge, red
     poison_with(redis, "good, later")
     wait_until(lambda: len(database.failures()) == 21, 15, "the next as well")
     assert "takes messages again" not in worker.log()
-    assert redis.pending() == 2
+    wait_until(lambda: redis.pending() == 2, 15, "written ones are acknowledged")
     database.query("ALTER TABLE messenger_messages DROP CONSTRAINT messenger_messages_body_check")
     redis.wait_drained()
     assert len(database.failures()) == 23
