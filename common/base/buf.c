@@ -51,14 +51,10 @@ void buf_append_char(struct buf *buf, char c)
 
 void buf_append_u64(struct buf *buf, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
+    char digits[BYTES_DIGITS_MAX];
+    const char *end = bytes_put_digits(digits, value);
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    buf_append(buf, (struct bytes){digits + at, sizeof(digits) - at});
+    buf_append(buf, (struct bytes){digits, (size_t)(end - digits)});
 }
 
 void buf_vprintf(struct buf *buf, const char *format, va_list arguments)

@@ -157,6 +157,20 @@ bool bytes_next_item(struct bytes *list, struct bytes *item)
     return item->len > 0;
 }
 
+char *bytes_put_digits(char *to, uint64_t value)
+{
+    char digits[BYTES_DIGITS_MAX];
+    size_t len = 0;
+
+    do {
+        digits[len++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    while (len > 0)
+        *to++ = digits[--len];
+    return to;
+}
+
 bool bytes_to_u64(struct bytes text, uint64_t *value)
 {
     uint64_t sum = 0;

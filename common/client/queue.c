@@ -13,27 +13,13 @@
 #define LARGE_REQUEST          65536
 #define SLOW_LINK_BYTES_PER_MS 16
 
-static char *put_number(char *to, uint64_t value)
-{
-    char digits[20];
-    size_t len = 0;
-
-    do {
-        digits[len++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    while (len > 0)
-        *to++ = digits[--len];
-    return to;
-}
-
 /* Formats without snprintf, for speed: a worker formats one id for each message. */
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE])
 {
-    char *to = put_number(text, id.ms);
+    char *to = bytes_put_digits(text, id.ms);
 
     *to++ = '-';
-    *put_number(to, id.sequence) = '\0';
+    *bytes_put_digits(to, id.sequence) = '\0';
 }
 
 bool stream_id_parse(struct bytes text, struct stream_id *id)
@@ -310,14 +296,19 @@ static void evaluated(void *context, const redisReply *reply, const struct error
         redis_close(queue->redis, ERR_UNREACHABLE, "the server forgets our scripts");
 }
 
-void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
-                      size_t keys, size_t arguments)
+static const char *sha_of(const struct queue *queue, enum queue_script script)
 {
     if (script >= queue->scripts)
         abort(); /* a queue that may only append (queue_new_to_append) */
+    return queue->sha[script];
+}
+
+void queue_begin_eval(const struct queue *queue, struct buf *resp, enum queue_script script,
+                      size_t keys, size_t arguments)
+{
     redis_write_count(resp, 3 + keys + arguments);
     redis_write_argument(resp, BYTES("EVALSHA"));
-    redis_write_argument(resp, bytes_of(queue->sha[script]));
+    redis_write_argument(resp, bytes_of(sha_of(queue, script)));
     redis_write_number(resp, (int64_t)keys);
 }
 
@@ -337,9 +328,7 @@ void queue_eval_written(struct queue *queue, enum queue_script script, struct bu
 void queue_eval(struct queue *queue, enum queue_script script, redis_replied *done, void *context,
                 int keys, const char *format, ...)
 {
-    if (script >= queue->scripts)
-        abort(); /* a queue that may only append (queue_new_to_append) */
-    char *whole = xasprintf("EVALSHA %s %d %s", queue->sha[script], keys, format);
+    char *whole = xasprintf("EVALSHA %s %d %s", sha_of(queue, script), keys, format);
     struct buf resp = {0};
     va_list arguments;
 
