@@ -76,39 +76,6 @@ static const char SHORT_ESCAPE[256] = {
     ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
 };
 
-static bool scan_escape(struct cursor *cursor)
-{
-    if (cursor->at == cursor->end)
-        return false;
-    if (*cursor->at == 'u')
-        return take_code_point(cursor) >= 0;
-    return SHORT_ESCAPE[(unsigned char)*cursor->at++] != 0;
-}
-
-/* Steps over a string with its quotes. */
-static bool scan_string(struct cursor *cursor)
-{
-    struct cursor scan = *cursor; /* a copy can stay in registers */
-    unsigned char seen = 0;
-
-    if (!take(&scan, '"'))
-        return false;
-    while (scan.at < scan.end) {
-        unsigned char c = (unsigned char)*scan.at++;
-
-        if (c == '"') {
-            struct bytes text = {cursor->at, (size_t)(scan.at - cursor->at)};
-
-            cursor->at = scan.at;
-            return seen < 0x80 || bytes_is_utf8(text);
-        }
-        if (c < 0x20 || (c == '\\' && !scan_escape(&scan)))
-            return false;
-        seen |= c;
-    }
-    return false;
-}
-
 static char *put_utf8(char *to, int code)
 {
     if (code < 0x80) {
@@ -142,6 +109,37 @@ static char *put_escaped(char *to, struct cursor *cursor)
     }
     *to = SHORT_ESCAPE[(unsigned char)*cursor->at++];
     return *to != 0 ? to + 1 : NULL;
+}
+
+static bool scan_escape(struct cursor *cursor)
+{
+    char unused[4];
+
+    return put_escaped(unused, cursor) != NULL;
+}
+
+/* Steps over a string with its quotes. */
+static bool scan_string(struct cursor *cursor)
+{
+    struct cursor scan = *cursor; /* a copy can stay in registers */
+    unsigned char seen = 0;
+
+    if (!take(&scan, '"'))
+        return false;
+    while (scan.at < scan.end) {
+        unsigned char c = (unsigned char)*scan.at++;
+
+        if (c == '"') {
+            struct bytes text = {cursor->at, (size_t)(scan.at - cursor->at)};
+
+            cursor->at = scan.at;
+            return seen < 0x80 || bytes_is_utf8(text);
+        }
+        if (c < 0x20 || (c == '\\' && !scan_escape(&scan)))
+            return false;
+        seen |= c;
+    }
+    return false;
 }
 
 /* Steps over a string like scan_string, and copies the unescaped text into arena. The raw length
