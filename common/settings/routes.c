@@ -16,7 +16,8 @@
 struct route {
     const struct settings_route *settings; /* NULL: the default route of [mercure] */
     const char *name;
-    const struct settings_handler *handler; /* NULL: none */
+    bool is_handled;                        /* a handler says what is published */
+    const struct settings_handler *handler; /* NULL: none, or its section was not packed */
     struct topic_template **topics;         /* the main topic and its alternates */
     size_t topics_len;
     enum update_data data;
@@ -95,6 +96,13 @@ static void open_default(struct route *route, const struct settings_mercure *mer
     route->private_updates = mercure->private_updates;
 }
 
+/* The monitor knows the names of handlers, but has none of their sections. */
+static void set_handler(struct route *route, const struct settings *settings, const char *name)
+{
+    route->is_handled = name[0] != '\0';
+    route->handler = settings_handler(settings, name);
+}
+
 static void add_match(struct routes *routes, const struct route *route, struct bytes filter)
 {
     bool drops = route->settings != NULL && route->settings->drop;
@@ -105,7 +113,7 @@ static void add_match(struct routes *routes, const struct route *route, struct b
         .filter = filter,
         .settings = route->settings,
         .handler = route->handler,
-        .shows_documents = !drops && route->handler == NULL && !route->private_updates &&
+        .shows_documents = !drops && !route->is_handled && !route->private_updates &&
                            route->data == UPDATE_DATA_MESSAGE,
         .route = route};
 }
@@ -131,14 +139,13 @@ struct routes *routes_new(const struct settings *settings)
     routes->routes = xcalloc(routes->len, sizeof(*routes->routes));
     for (size_t i = 0; i < settings->routes_len; i++) {
         open_route(&routes->routes[i], &settings->routes[i], uri);
-        routes->routes[i].handler = settings_handler(settings, settings->routes[i].handler);
+        set_handler(&routes->routes[i], settings, settings->routes[i].handler);
         add_filters(routes, &routes->routes[i]);
         if (routes->routes[i].topics_len > most)
             most = routes->routes[i].topics_len;
     }
     open_default(&routes->routes[settings->routes_len], &settings->mercure, uri);
-    routes->routes[settings->routes_len].handler =
-        settings_handler(settings, settings->worker.handler);
+    set_handler(&routes->routes[settings->routes_len], settings, settings->worker.handler);
     add_match(routes, &routes->routes[settings->routes_len], BYTES("#"));
     routes->expanded = xcalloc(most, sizeof(*routes->expanded));
     return routes;

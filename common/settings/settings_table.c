@@ -231,7 +231,7 @@ const struct setting SETTINGS_TABLE[] = {
      .description =
          "deaths of the worker or handler that holds it, after which an entry goes to the failure "
          "transport"},
-    {KEY(WORKER, "handler", TEXT, W), .standard = "", AT(worker, handler),
+    {KEY(WORKER, "handler", TEXT, W | M), .standard = "", AT(worker, handler),
      .description =
          "name of a [handler:NAME] for all messages that no route takes; empty: they are "
          "published as [mercure] says"},
@@ -360,7 +360,7 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(ROUTE, "batch_bytes", SIZE, W), .standard = "256K", RANGE(KIB, 3 * MIB),
      AT(route, batch_bytes),
      .description = "with batch: so many bytes of documents are published before the window ends"},
-    {KEY(ROUTE, "handler", TEXT, W), .standard = "", AT(route, handler),
+    {KEY(ROUTE, "handler", TEXT, W | M), .standard = "", AT(route, handler),
      .description = "name of a [handler:NAME], which says what is published; empty: none"},
 
     {KEY(HANDLER, "command", TEXT, W), .standard = "", AT(handler, command),

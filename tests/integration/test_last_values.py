@@ -235,6 +235,19 @@ def test_latest_shows_nothing_that_the_routes_now_hide(bridge, redis):
     assert [message["topic"] for message in read_all(bridge)[0]] == ["shown"]
 
 
+@pytest.mark.parametrize("section", ["worker", "route:plant"])
+def test_a_reload_with_a_handler_hides_what_was_kept_before(bridge, redis, publisher, section):
+    bridge.settings |= {"handler:mask": {"command": "cat"}, "route:plant": {"match": "plant/#"}}
+    bridge.start()
+    hidden, shown = ("other", "plant/a") if section == "worker" else ("plant/a", "other")
+    publisher.publish_all([("plant/a", "1"), ("other", "1")])
+    wait_until(lambda: {message["topic"] for message in read_all(bridge)[0]} == {hidden, shown}, 20, "both are served")
+    bridge.settings[section]["handler"] = "mask"
+    bridge.write_config()
+    bridge.cli("reload")  # answered when the monitor runs with the new settings
+    assert [message["topic"] for message in read_all(bridge)[0]] == [shown]
+
+
 def test_latest_leaves_out_malformed_values_of_other_programs(bridge, redis):
     start_monitor(bridge)
     write(redis, {"list": "[1]", "none": "", "open": '{"id":', "two": '{"id":1}{"id":2}', "raw": b'{"a":"\xff"}',

@@ -21,6 +21,23 @@ static const char INI[] = "[mercure]\n"
                           "match = plant/#\n"
                           "data = payload\n";
 
+static const char HANDLED[] = "[handler:one]\n"
+                              "command = one\n"
+                              "[handler:rest]\n"
+                              "command = 'a b' c\n"
+                              "[worker]\n"
+                              "handler = rest\n"
+                              "[route:a]\n"
+                              "match = a/+\n"
+                              "topic = as/{1}\n"
+                              "alternates = all\n"
+                              "private = yes\n"
+                              "type = t\n"
+                              "retry = 1s\n"
+                              "handler = one\n"
+                              "[route:b]\n"
+                              "match = b\n";
+
 static struct settings *settings;
 static struct routes *routes;
 static struct update update;
@@ -259,13 +276,15 @@ static void test_documents_are_shown_where_everybody_gets_them(void **state)
                 "[route:o]\nmatch = open/#\npublish = batch\n"
                 "[route:b]\nmatch = bare/#\ndata = payload\n"
                 "[route:f]\nmatch = field/#\ndata = field:x\n"
-                "[route:d]\nmatch = drop/#\ndrop = yes\n");
+                "[route:d]\nmatch = drop/#\ndrop = yes\n"
+                "[route:h]\nmatch = handled/#\nhandler = h\n[handler:h]\ncommand = cat\n");
     expect_shown("any/topic", true);
     expect_shown("open/a", true);
     expect_shown("private/a", false);
     expect_shown("bare/a", false);
     expect_shown("field/a", false);
     expect_shown("drop/a", false);
+    expect_shown("handled/a", false);
     close_routes();
     open_routes("[mercure]\nprivate = yes\n[route:o]\nmatch = open/#\nprivate = no\n");
     expect_shown("any/topic", false);
@@ -277,23 +296,33 @@ static void test_documents_are_shown_where_everybody_gets_them(void **state)
     close_routes();
 }
 
-/* The monitor does not read all of a route, and comes to the same. */
-static void test_routes_in_the_monitor_know_which_topics_are_shown(void **state)
+/* Opens the routes as the monitor does, which does not read all of the settings. */
+static void open_monitors_routes(const char *ini)
 {
     struct buf packed = {0};
     struct error err;
 
-    (void)state;
-    open_routes(INI);
+    open_routes(ini);
     settings_pack(settings, "monitor", &packed);
     close_routes();
     assert_int_equal(settings_unpack(&settings, buf_bytes(&packed), &err), 0);
     routes = routes_new(settings);
+    buf_free(&packed);
+}
+
+static void test_routes_in_the_monitor_know_which_topics_are_shown(void **state)
+{
+    (void)state;
+    open_monitors_routes(INI);
     expect_shown("plant/x/secret", false);
     expect_shown("plant/x/temp", false);
     expect_shown("other", true);
     close_routes();
-    buf_free(&packed);
+    open_monitors_routes(HANDLED);
+    expect_shown("a/x", false);
+    expect_shown("b", true);
+    expect_shown("c", false);
+    close_routes();
 }
 
 static void test_routes_are_the_same_for_a_child(void **state)
@@ -313,23 +342,6 @@ static void test_routes_are_the_same_for_a_child(void **state)
     close_routes();
     buf_free(&packed);
 }
-
-static const char HANDLED[] = "[handler:one]\n"
-                              "command = one\n"
-                              "[handler:rest]\n"
-                              "command = 'a b' c\n"
-                              "[worker]\n"
-                              "handler = rest\n"
-                              "[route:a]\n"
-                              "match = a/+\n"
-                              "topic = as/{1}\n"
-                              "alternates = all\n"
-                              "private = yes\n"
-                              "type = t\n"
-                              "retry = 1s\n"
-                              "handler = one\n"
-                              "[route:b]\n"
-                              "match = b\n";
 
 static void expect_handler(const char *topic, const char *expected)
 {
