@@ -1,6 +1,7 @@
 #include "cli/verbs.h"
 #include "common/base/clock.h"
 #include "common/settings/routes.h"
+#include "common/settings/settings_table.h"
 #include "common/wire/json.h"
 #include "common/wire/topic.h"
 
@@ -42,9 +43,15 @@ static void print_update(struct buf *out, const struct update *update)
     print_field(out, "data", update->data);
 }
 
+/* True if messages wait for the end of a window. */
+static bool gathers(const struct settings_route *route)
+{
+    return route != NULL && !route->drop && route->publish != PUBLISH_EACH;
+}
+
 static void describe_window(struct buf *out, const struct settings_route *route)
 {
-    if (route == NULL || route->drop || route->publish == PUBLISH_EACH)
+    if (!gathers(route))
         return;
     buf_printf(out, "  %s, window %lld ms\n",
                route->publish == PUBLISH_LATEST ? "the newest value of the topic"
@@ -99,6 +106,39 @@ static void add_update(cJSON *updates, const struct update *update)
     cli_add_text(object, "data", update->data);
 }
 
+static void add_handler(cJSON *root, const struct settings_handler *handler)
+{
+    if (handler == NULL) {
+        cJSON_AddNullToObject(root, "handler");
+        cJSON_AddNullToObject(root, "command");
+        return;
+    }
+    cJSON_AddStringToObject(root, "handler", handler->name);
+    cli_add_text(root, "command", bytes_of(handler->command));
+}
+
+/* Adds a value of the route's section as `config` shows it. */
+static void add_setting(cJSON *root, const struct settings_route *route, const char *key)
+{
+    struct buf text = {0};
+
+    setting_format(setting_find(SETTING_ROUTE, bytes_of(key)), route, &text);
+    cJSON_AddStringToObject(root, key, buf_text(&text));
+    buf_free(&text);
+}
+
+static void add_publish(cJSON *root, const struct settings_route *route)
+{
+    if (route != NULL)
+        add_setting(root, route, "publish");
+    else
+        cJSON_AddStringToObject(root, "publish", "each");
+    if (gathers(route))
+        add_setting(root, route, "window");
+    else
+        cJSON_AddNullToObject(root, "window");
+}
+
 static void print_json(struct buf *out, const struct answer *answer)
 {
     cJSON *root = cJSON_CreateObject();
@@ -109,10 +149,8 @@ static void print_json(struct buf *out, const struct answer *answer)
     else
         cJSON_AddNullToObject(root, "route");
     cli_add_text(root, "filter", answer->filter);
-    if (answer->handler != NULL)
-        cJSON_AddStringToObject(root, "handler", answer->handler->name);
-    else
-        cJSON_AddNullToObject(root, "handler");
+    add_handler(root, answer->handler);
+    add_publish(root, answer->route);
     cJSON_AddBoolToObject(root, "dropped", answer->result == ROUTES_DROP);
     if (answer->handler == NULL && answer->result < 0)
         cJSON_AddStringToObject(root, "refused", answer->refused.text);

@@ -56,6 +56,24 @@ def test_route_says_what_would_be_published(bridge):
     assert "refused" in bridge.cli("route", "plant/press/temp", "21").stdout
 
 
+def test_route_as_json_has_the_publish_mode_window_and_command(bridge):
+    bridge.settings |= {
+        "route:latest": {"match": "latest/#", "publish": "latest", "window": "2s"},
+        "route:batch": {"match": "batch/#", "publish": "batch"},
+        "route:drop": {"match": "drop/#", "drop": "yes", "publish": "latest"},
+        "route:mask": {"match": "mask/#", "handler": "mask"},
+        "handler:mask": {"command": "cat -n 'a b'"}}
+
+    def answer(topic):
+        found = json.loads(bridge.cli("route", topic, "1", "--json").stdout)
+        return [found[key] for key in ("publish", "window", "handler", "command")]
+    assert answer("latest/a") == ["latest", "2s", None, None]
+    assert answer("batch/a") == ["batch", "500ms", None, None]
+    assert answer("drop/a") == ["latest", None, None, None]
+    assert answer("mask/a") == ["each", None, "mask", "cat -n 'a b'"]
+    assert answer("other") == ["each", None, None, None]
+
+
 def test_route_refuses_a_topic_that_is_none(bridge):
     result = bridge.cli("route", "plant/#", check=False)
     assert result.returncode == 2 and 'the MQTT topic "plant/#" holds a wildcard' in result.stderr
