@@ -183,6 +183,71 @@ static struct bytes find_cover(const struct settings_route *route, struct bytes 
     return BYTES_NONE;
 }
 
+/* Appends the topic with the fewest levels that the filter matches, with `x` for each `+`. */
+static void append_shortest_topic(struct buf *topic, struct bytes filter)
+{
+    bool more = true, first = true;
+
+    while (more) {
+        struct bytes level;
+
+        more = bytes_split(filter, '/', &level, &filter);
+        if (bytes_equal_text(level, "#") && !first)
+            break;
+        if (!first)
+            buf_append_char(topic, '/');
+        if (bytes_equal_text(level, "+") || bytes_equal_text(level, "#"))
+            buf_append_char(topic, 'x');
+        else
+            buf_append(topic, level);
+        first = false;
+    }
+    if (topic->len == 0) /* of the filter `/#` */
+        buf_append_char(topic, '/');
+}
+
+/* Warns if the update's topic is empty for the shortest topic that a filter of the route matches. */
+static void check_update_topic(const struct checking *checking, const char *key, const char *text)
+{
+    const struct settings_route *route = checking->view.base;
+    struct bytes list = bytes_of(route->match), filter;
+    struct topic_template *template;
+    struct error err;
+    bool told = false;
+
+    if (topic_template_new(&template, bytes_of(text), false, &err) < 0)
+        return; /* the settings' own check has reported the fault */
+    while (!told && bytes_next_item(&list, &filter)) {
+        struct buf topic = {0}, expanded = {0};
+
+        append_shortest_topic(&topic, filter);
+        topic_template_expand(template, buf_bytes(&topic), filter, &expanded);
+        told = expanded.len == 0;
+        if (told)
+            WARN(checking, key,
+                 "is empty for `%s`: such a message goes to the failure transport; a text beside "
+                 "the placeholder mends it",
+                 buf_text(&topic));
+        buf_free(&topic);
+        buf_free(&expanded);
+    }
+    topic_template_free(template);
+}
+
+static void check_update_topics(const struct checking *checking)
+{
+    const struct settings_route *route = checking->view.base;
+    bool own_batch_topic =
+        route->publish == PUBLISH_BATCH && strcmp(route->batch_topic, route->topic) != 0;
+
+    if (route->drop)
+        return;
+    if (own_batch_topic)
+        check_update_topic(checking, "batch_topic", route->batch_topic);
+    else
+        check_update_topic(checking, "topic", route->topic);
+}
+
 /* Warns about a filter that matches nothing, because an earlier route takes all its topics. */
 static void check_route(const struct checking *checking)
 {
@@ -194,6 +259,7 @@ static void check_route(const struct checking *checking)
             checking, "publish",
             "with several workers an older message can be published after a newer one: subscribers "
             "must compare ids, or [worker] count = 1");
+    check_update_topics(checking);
     while (bytes_next_item(&list, &filter)) {
         for (const struct settings_route *other = checking->settings->routes; other < route;
              other++) {

@@ -38,6 +38,7 @@ struct routes {
     struct buf data;
     struct buf topics;
     struct bytes *expanded; /* slices of `topics`; room for the route with most topics */
+    size_t expanded_len;
     struct arena arena;
 };
 
@@ -186,20 +187,23 @@ static const struct routes_match *match_of(struct routes *routes,
     return message->match != NULL ? message->match : routes_match(routes, message->topic);
 }
 
+/* Leaves out alternates that the topic makes empty: they are no topics, and the message has others. */
 static void expand_topics(struct routes *routes, const struct routes_match *match,
                           struct bytes topic)
 {
     const struct route *route = match->route;
 
     buf_clear(&routes->topics);
+    routes->expanded_len = 0;
     for (size_t i = 0; i < route->topics_len; i++) {
         size_t from = routes->topics.len;
 
         topic_template_expand(route->topics[i], topic, match->filter, &routes->topics);
-        routes->expanded[i].len = routes->topics.len - from;
+        if (i == 0 || routes->topics.len > from)
+            routes->expanded[routes->expanded_len++].len = routes->topics.len - from;
     }
     const char *from = routes->topics.data;
-    for (size_t i = 0; i < route->topics_len; i++) {
+    for (size_t i = 0; i < routes->expanded_len; i++) {
         routes->expanded[i].data = from;
         from += routes->expanded[i].len;
     }
@@ -288,7 +292,7 @@ int routes_update(struct routes *routes, const struct routes_message *message,
     expand_topics(routes, match, message->topic);
     fill_update(routes, route, update);
     update->alternates = routes->expanded + 1;
-    update->alternates_len = route->topics_len - 1;
+    update->alternates_len = routes->expanded_len - 1;
     result = update_check(update, err);
     return result < 0 ? result : ROUTES_PUBLISH;
 }
@@ -337,7 +341,7 @@ int routes_handled(struct routes *routes, const struct routes_message *message,
     expand_topics(routes, match, message->topic);
     fill_update(routes, match->route, update);
     update->alternates = routes->expanded + 1;
-    update->alternates_len = match->route->topics_len - 1;
+    update->alternates_len = routes->expanded_len - 1;
     update->data = given->data;
     if (given->topics_len > 0) {
         update->topic = given->topics[0];

@@ -122,6 +122,40 @@ static void test_filters_that_overlap_in_part_are_a_warning(void **state)
     expect(GOOD "[mqtt]\ntopics = a/# a/b c\n", "");
 }
 
+#define EMPTY                                                                                      \
+    ": such a message goes to the failure transport; a text beside the placeholder mends it\n"
+
+static void test_an_update_topic_that_can_be_empty_is_a_warning(void **state)
+{
+    static const struct {
+        const char *route;
+        const char *warnings;
+    } rows[] = {
+        {"match = a/+/#\ntopic = {2}\n", "x.ini:8: [route:r] topic: is empty for `a/x`" EMPTY},
+        {"match = b/+/c, a/#\ntopic = {level:3}{level:-3}\n",
+         "x.ini:8: [route:r] topic: is empty for `a`" EMPTY},
+        {"match = /#\ntopic = {1:uri}\n", "x.ini:8: [route:r] topic: is empty for `/`" EMPTY},
+        {"match = a/#\npublish = batch\nbatch_topic = {1}\n",
+         "x.ini:9: [route:r] batch_topic: is empty for `a`" EMPTY},
+        {"match = a/#\npublish = batch\ntopic = {1}\nbatch_topic = all\n", ""},
+        {"match = #\ntopic = {1}\n", ""},
+        {"match = a/#\ntopic = all/{1}\n", ""},
+        {"match = a/+/#\ntopic = {level:2}\n", ""},
+        {"match = a/+\ntopic = {1}\n", ""},
+        {"match = a/#\ntopic = {1}\ndrop = yes\n", ""},
+        {"match = a/#\ntopic = {topic}\nalternates = {1}\n", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buf ini = {0};
+
+        buf_printf(&ini, GOOD "[route:r]\n%s[worker]\ncount = 1\n", rows[i].route);
+        expect(buf_text(&ini), rows[i].warnings);
+        buf_free(&ini);
+    }
+}
+
 static void test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker(void **state)
 {
     static const struct {
@@ -154,6 +188,7 @@ int main(void)
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_filters_that_overlap_in_part_are_a_warning),
+        TEST(test_an_update_topic_that_can_be_empty_is_a_warning),
         TEST(test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker),
     };
 

@@ -191,10 +191,33 @@ static void test_a_payload_without_the_field_is_refused_by_its_route(void **stat
 static void test_an_update_without_a_topic_is_refused(void **state)
 {
     (void)state;
-    open_routes("[route:a]\nmatch=a/+\ntopic={1}\n[route:b]\nmatch=b\nalternates={level:2}\n");
+    open_routes("[route:a]\nmatch=a/+\ntopic={1}\nalternates=all\n");
     assert_int_equal(update_of("a/", "1"), -ERR_REFUSED);
     assert_string_equal(refused.text, "the update has an empty topic");
-    assert_int_equal(update_of("b", "1"), -ERR_REFUSED);
+    close_routes();
+}
+
+static void test_alternates_that_come_to_nothing_are_left_out(void **state)
+{
+    const struct routes_message message = {.identity = BYTES("id-1"), .topic = BYTES("h/x")};
+    const struct handler_update bare = {.data = BYTES("1")};
+
+    (void)state;
+    open_routes("[route:h]\nmatch=h/+/#\nalternates={2} {level:3},all\nhandler=h\n"
+                "[route:a]\nmatch=a/+/#\nalternates={2}, all/{1} {level:3} {level:-3} end\n"
+                "[handler:h]\ncommand=cat\n");
+    assert_int_equal(update_of("a/x", "1"), ROUTES_PUBLISH);
+    expect_bytes(update.topic, "a/x");
+    assert_int_equal(update.alternates_len, 2);
+    expect_bytes(update.alternates[0], "all/x");
+    expect_bytes(update.alternates[1], "end");
+    assert_int_equal(update_of("a/x/y", "1"), ROUTES_PUBLISH);
+    assert_int_equal(update.alternates_len, 5);
+    expect_bytes(update.alternates[0], "y");
+    expect_bytes(update.alternates[4], "end");
+    assert_int_equal(routes_handled(routes, &message, &bare, 1, &update, &refused), 0);
+    assert_int_equal(update.alternates_len, 1);
+    expect_bytes(update.alternates[0], "all");
     close_routes();
 }
 
@@ -481,6 +504,7 @@ int main(void)
         TEST(test_a_field_is_text_as_it_is_and_else_json),
         TEST(test_a_payload_without_the_field_is_refused_by_its_route),
         TEST(test_an_update_without_a_topic_is_refused),
+        TEST(test_alternates_that_come_to_nothing_are_left_out),
         TEST(test_a_wrong_route_is_named_with_its_section_key_and_character),
         TEST(test_a_batch_is_an_array_on_its_topic),
         TEST(test_a_batch_is_of_documents_and_has_one_topic),
