@@ -48,13 +48,14 @@ const struct settings_route *publication_route(const struct entry *entry)
 struct bytes publication_lane(struct publication *publication, const struct entry *entry,
                               const struct settings_route *route)
 {
-    if (route == NULL || route->publish != PUBLISH_BATCH)
-        return entry->envelope.topic;
     buf_clear(&publication->lane);
-    buf_append_char(&publication->lane, '\0'); /* no topic begins like this */
-    buf_append_text(&publication->lane, route->name);
+    if (route != NULL && route->publish == PUBLISH_BATCH)
+        buf_append_text(&publication->lane, route->name);
     buf_append_char(&publication->lane, '\0');
-    routes_append_batch_topic(entry->match, entry->envelope.topic, &publication->lane);
+    if (route != NULL && route->publish == PUBLISH_BATCH)
+        routes_append_batch_topic(entry->match, entry->envelope.topic, &publication->lane);
+    else
+        buf_append(&publication->lane, entry->envelope.topic);
     return buf_bytes(&publication->lane);
 }
 

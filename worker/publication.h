@@ -17,8 +17,12 @@ void publication_match(struct publication *publication, struct entry *entry);
 bool publication_drops(const struct entry *entry);
 /* The route, if it makes the entry wait for a window (batch, latest); NULL: the entry is published by itself. */
 const struct settings_route *publication_route(const struct entry *entry);
-/* The key of the entry's lane: its topic, or the topic of its batch. Entries of one lane are published in order. Valid
- * until the next call. */
+/* The key of the entry's lane. Entries of one lane are published in order. Valid until the next call.
+ *
+ *     <route's name> NUL <batch topic>   the entry is one of a batch
+ *     NUL <topic>                        any other entry
+ *
+ * Another program's topic may have NULs; a route's name has none and is not empty. So no two keys are alike. */
 struct bytes publication_lane(struct publication *publication, const struct entry *entry,
                               const struct settings_route *route);
 /* Appends the entry's message document to those of a batch. Returns by how many bytes the buffer's memory grew. */

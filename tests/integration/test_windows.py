@@ -240,6 +240,24 @@ def test_order_holds_and_batches_go_on_behind_a_batch_that_is_refused(start, mak
     assert len(database.failures()) == 1
 
 
+def test_a_topic_with_nul_bytes_joins_no_batch(start, redis, bridge):
+    """Another program's topic, made of a route's name and the topic of its batches. MQTT forbids NUL in a topic."""
+    hub = FaultyHub(lambda update: HANG if update.attempt == 1 and update.topic == "plants" else None)
+    bridge.settings["route:r"] = {"match": "plant/#", "publish": "batch", "window": "10ms", "batch_topic": "plants"}
+    bridge.settings["mercure"]["timeout"] = "2s"
+    try:
+        process = start(url=hub.url, match="other")
+        add_many(redis, [("plant/1", "1")])
+        wait_until(lambda: hub.seen, 15, "the batch is at the hub")
+        add_many(redis, [("\0r\0plants", "2"), ("\0\0", "3"), ("", "4")])
+        wait_until(lambda: "\0r\0plants" in hub.topics(), 15, lambda: process.log())
+        redis.wait_drained()
+        assert process.is_running()
+        assert {"plants", "\0r\0plants"} <= set(hub.topics())
+    finally:
+        hub.close()
+
+
 @pytest.mark.parametrize("publish", ["latest", "batch"])
 def test_a_window_ends_early_when_prefetch_window_is_full(start, redis, sse, bridge, publish):
     bridge.settings["worker"].update(prefetch="65536", prefetch_window="100")
