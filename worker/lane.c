@@ -333,6 +333,15 @@ static void add_latest(struct lane *lane, struct entry *entry)
     lane->gathered = entry;
 }
 
+bool lane_conflate_late(struct lane *lane, struct entry *entry)
+{
+    if (lane_publish(lane) != PUBLISH_LATEST || lane->head == NULL ||
+        lane->head->source != entry->source || !entry_is_newer(lane->head, entry))
+        return false;
+    source_conflate(lane->head, entry);
+    return true;
+}
+
 static bool is_full(const struct lane *lane)
 {
     const struct carried *carried = &lane->gathered->carried;
@@ -447,6 +456,8 @@ void lanes_add(struct lanes *lanes, struct entry *entry, int64_t now_ms)
 {
     struct lane *lane = find_or_make(lanes, entry);
 
+    if (lane_conflate_late(lane, entry))
+        return;
     if (lane->gathered != NULL &&
         (!lane_gather_fits(lane, entry) || !waits_for_window(lanes, lane, entry)))
         end_window(lanes, lane);

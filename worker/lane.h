@@ -99,6 +99,8 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
 
 /* Only entries of one source are carried together: false if the lane's window holds another source's. */
 bool lane_gather_fits(const struct lane *lane, const struct entry *entry);
+/* Latest: the lane's first entry, which may be in flight, carries an entry that is older. False: it is not older. */
+bool lane_conflate_late(struct lane *lane, struct entry *entry);
 /* Adds an entry to the window, as lane->route says. True if the window is full. */
 bool lane_gather_add(struct lane *lane, struct entry *entry, int64_t now_ms);
 /* Closes the window and returns its entry; NULL: no window is open. */

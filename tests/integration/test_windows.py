@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import time
 
 import pytest
@@ -139,6 +140,28 @@ def test_of_several_values_the_one_before_a_refused_one_is_published(start, redi
             add_value(number)
         redis.wait_drained()
         assert [number_of(identity) for identity in hub.passed if identity != PROBE][-1] == 4
+    finally:
+        hub.close()
+
+
+def test_a_value_older_than_the_one_in_flight_is_never_published(start, redis):
+    answer = threading.Event()
+    hub = FaultyHub(lambda update: None if update.topic != "plant/1" or answer.wait(15) else HANG)
+
+    def add_value(topic, number):
+        headers = {"X-Mqtt-Id": f"{7:032x}-{number}"}
+        redis.client.xadd("messages", {"message": php_value(topic, str(number), headers)})
+
+    try:
+        start(url=hub.url, publish="latest", window="10ms")
+        add_value("plant/1", 10)
+        wait_until(lambda: hub.seen, 15, "10 is at the hub")
+        add_value("plant/1", 9)
+        add_value("plant/2", 11)
+        wait_until(lambda: "plant/2" in hub.topics(), 15, "what came behind 9 is published")
+        answer.set()
+        redis.wait_drained()
+        assert sorted(number_of(id) for id in hub.seen if id != PROBE) == [10, 11]
     finally:
         hub.close()
 

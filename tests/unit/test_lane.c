@@ -307,6 +307,42 @@ static void test_a_value_that_waits_gives_way_to_a_newer_one(void **state)
     end(lane);
 }
 
+static void test_a_value_older_than_the_one_in_flight_is_carried_by_it(void **state)
+{
+    struct lane *lane = lane_new(BYTES("t"), &latest);
+    struct entry *newer = new_entry(&here, 11), *other = new_entry(&elsewhere, 1);
+
+    (void)state;
+    assert_false(lane_conflate_late(lane, newer));
+    lane_add(lane, new_entry(&here, 10), 1000);
+    assert_false(lane_conflate_late(lane, newer));
+    assert_false(lane_conflate_late(lane, other));
+    assert_true(lane_conflate_late(lane, new_entry(&here, 9)));
+    assert_true(lane_conflate_late(lane, new_entry(&here, 8)));
+    assert_int_equal(lane->head->id.ms, 10);
+    assert_carried(lane->head, (const uint64_t[]){8, 9}, 2);
+    assert_int_equal(total.carried[ENTRY_CURRENT], 2);
+    source_release(newer);
+    source_release(other);
+    end(lane);
+}
+
+static void test_only_newest_values_carry_what_comes_late(void **state)
+{
+    const struct settings_route *const routes[] = {NULL, &batch};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct lane *lane = lane_new(BYTES("t"), routes[i]);
+        struct entry *late = new_entry(&here, 9);
+
+        lane_add(lane, new_entry(&here, 10), 1000);
+        assert_false(lane_conflate_late(lane, late));
+        source_release(late);
+        end(lane);
+    }
+}
+
 static void gather(struct lane *lane, uint64_t from, uint64_t to)
 {
     for (uint64_t number = from; number <= to; number++)
@@ -575,6 +611,8 @@ int main(void)
         cmocka_unit_test(test_a_batch_is_full_with_its_bytes),
         cmocka_unit_test(test_entries_of_two_sources_are_not_carried_together),
         cmocka_unit_test(test_a_value_that_waits_gives_way_to_a_newer_one),
+        cmocka_unit_test(test_a_value_older_than_the_one_in_flight_is_carried_by_it),
+        cmocka_unit_test(test_only_newest_values_carry_what_comes_late),
         cmocka_unit_test(test_all_batches_of_a_lane_are_left_in_their_order),
         cmocka_unit_test(test_the_value_before_the_newest_is_left_with_the_rest),
         cmocka_unit_test(test_the_value_before_is_read_again_and_carries_the_rest),
