@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,8 +22,8 @@
 #define KEPT_MAX         ((size_t)1024 * 1024) /* a larger buffer is freed once it is empty */
 #define TERM_MS          1000                  /* from the end of standard input to SIGTERM */
 #define KILL_MS          2000                  /* from the end of standard input to SIGKILL */
-#define REAP_MS          5
-#define GRACE_MS         100  /* from the end of its output to SIGKILL: time for an exit code */
+#define CLOSED_MS        2000                  /* from the end of its input or output to SIGKILL */
+#define EXIT_MS          50   /* without a pidfd: how often its end is looked for */
 #define ERROR_LINE       1000 /* bytes of a line on standard error; the rest of it is left out */
 #define ERROR_LINES_MAX  100  /* a second */
 #define EXIT_NOT_STARTED 127
@@ -35,14 +36,16 @@ struct handler_process {
     int in;     /* its standard input; -1: closed */
     int out;    /* its standard output */
     int errors; /* its standard error */
+    int exit;   /* its pidfd; -1: the kernel, or a filter of system calls, gives none */
     struct buf to;
     size_t written; /* bytes of `to` that are written */
     struct buf from;
     size_t taken;   /* bytes of `from` that were given as lines */
     size_t scanned; /* bytes of `from` that were searched for a line end */
     int64_t term_ms;
-    int64_t kill_ms;
-    char why[HANDLER_CAUSE_LENGTH]; /* "": it ended by itself */
+    int64_t kill_ms;                /* INT64_MAX: SIGKILL was sent */
+    const char *closed;             /* ENDING: the end that it has closed */
+    char why[HANDLER_CAUSE_LENGTH]; /* given to handler_process_kill; "": nothing was */
     char cause[HANDLER_CAUSE_LENGTH];
 
     char error_line[ERROR_LINE];
@@ -60,7 +63,7 @@ struct handler_process *handler_process_new(const struct settings *settings,
 
     process->settings = settings;
     process->handler = handler;
-    process->in = process->out = process->errors = -1;
+    process->in = process->out = process->errors = process->exit = -1;
     return process;
 }
 
@@ -76,6 +79,7 @@ static void close_all(struct handler_process *process)
     close_end(&process->in);
     close_end(&process->out);
     close_end(&process->errors);
+    close_end(&process->exit);
 }
 
 static void kill_group(const struct handler_process *process)
@@ -182,11 +186,13 @@ static void begin(struct handler_process *process, struct pipes *pipes, pid_t pi
 {
     setpgid(pid, pid); /* parent and child both do it: either may run first */
     process->pid = pid;
+    process->exit = pidfd_open(pid, 0);
     process->in = pipes->in[1];
     process->out = pipes->out[1];
     process->errors = pipes->errors[1];
     pipes->in[1] = pipes->out[1] = pipes->errors[1] = -1;
     process->state = HANDLER_RUNNING;
+    process->kill_ms = 0;
     process->written = process->taken = process->scanned = process->error_len = 0;
     buf_clear(&process->to);
     buf_clear(&process->from);
@@ -270,24 +276,33 @@ static void read_errors(struct handler_process *process)
 
 /* End -------------------------------------------------------------------------------------------------*/
 
-static void begin_ending(struct handler_process *process, const char *why, int64_t grace_ms)
+/* The end is closed. It may be about to exit: it has some time for that, in which its output is still read. */
+static void begin_ending(struct handler_process *process, const char *closed)
 {
-    if (process->state == HANDLER_DOWN || process->state == HANDLER_ENDING)
+    close_end(&process->in);
+    if (process->state != HANDLER_RUNNING)
         return;
     process->state = HANDLER_ENDING;
-    snprintf(process->why, sizeof(process->why), "%s", why);
-    process->kill_ms = clock_monotonic_ms() + grace_ms;
-    close_end(&process->in);
-    close_end(&process->out);
-    if (grace_ms > 0)
-        return; /* the lines that it wrote before its end are still taken */
-    process->taken = process->scanned = process->from.len;
+    process->closed = closed;
+    process->kill_ms = clock_monotonic_ms() + CLOSED_MS;
+}
+
+static void kill_now(struct handler_process *process)
+{
     kill_group(process);
+    process->kill_ms = INT64_MAX;
 }
 
 void handler_process_kill(struct handler_process *process, const char *why)
 {
-    begin_ending(process, why, 0);
+    if (process->state == HANDLER_DOWN || process->why[0] != '\0')
+        return;
+    process->state = HANDLER_ENDING;
+    snprintf(process->why, sizeof(process->why), "%s", why);
+    close_end(&process->in);
+    close_end(&process->out);
+    process->taken = process->scanned = process->from.len;
+    kill_now(process);
 }
 
 void handler_process_finish(struct handler_process *process)
@@ -310,21 +325,35 @@ void handler_process_terminate(struct handler_process *process)
         process->term_ms = now_ms;
 }
 
-static void explain_end(struct handler_process *process, const siginfo_t *info)
+static void describe_end(const struct handler_process *process, const siginfo_t *info, char *how,
+                         size_t size)
 {
     const char *name = sigabbrev_np(info->si_status);
-    const char *last = process->last_error;
-    char how[40];
 
-    if (info->si_code == CLD_EXITED)
-        snprintf(how, sizeof(how), "exit code %d", info->si_status);
+    if (process->why[0] != '\0')
+        snprintf(how, size, "%s", process->why);
+    else if (info->si_code == CLD_EXITED)
+        snprintf(how, size, "exit code %d", info->si_status);
+    else if (info->si_status == SIGKILL && process->kill_ms == INT64_MAX)
+        snprintf(how, size, "it closed its standard %s and did not end: killed after %d ms",
+                 process->closed, CLOSED_MS);
     else
-        snprintf(how, sizeof(how), "signal SIG%s", name != NULL ? name : "?");
-    snprintf(process->cause, sizeof(process->cause), "%s%s%s%s",
-             process->why[0] != '\0' ? process->why : how, last[0] != '\0' ? " (" : "", last,
-             last[0] != '\0' ? ")" : "");
+        snprintf(how, size, "signal SIG%s", name != NULL ? name : "?");
 }
 
+static void explain_end(struct handler_process *process, const siginfo_t *info)
+{
+    const char *last = process->last_error;
+    char how[HANDLER_CAUSE_LENGTH];
+
+    describe_end(process, info, how, sizeof(how));
+    snprintf(process->cause, sizeof(process->cause), "%s%s%s%s", how, last[0] != '\0' ? " (" : "",
+             last, last[0] != '\0' ? ")" : "");
+}
+
+static void read_out(struct handler_process *process);
+
+/* If it has exited: reads what it has written. Its children may hold the pipes, so their end may not come. */
 static void reap(struct handler_process *process)
 {
     siginfo_t info = {0};
@@ -335,6 +364,7 @@ static void reap(struct handler_process *process)
     /* Before waitpid: until then the group's number can't belong to another process. */
     kill_group(process);
     waitpid(process->pid, NULL, WNOHANG);
+    read_out(process);
     for (int i = 0; i < READS_MAX && process->errors >= 0; i++)
         read_errors(process);
     if (process->error_len > 0)
@@ -360,7 +390,7 @@ static void write_out(struct handler_process *process)
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0 && errno != EAGAIN)
-            close_end(&process->in); /* the handler has ended, or will be overdue */
+            begin_ending(process, "input");
         if (done < 0)
             return;
         process->written += (size_t)done;
@@ -386,32 +416,43 @@ static void compact(struct handler_process *process)
         buf_free(from);
 }
 
-/* poll found the descriptor ready; fds NULL: read in any case. */
-static bool is_due(int fd, const struct pollfd *fds, unsigned len)
-{
-    for (unsigned i = 0; i < len; i++)
-        if (fds[i].fd == fd)
-            return fds[i].revents != 0;
-    return fds == NULL;
-}
-
-void handler_process_read(struct handler_process *process, const struct pollfd *fds, unsigned len)
+static void read_out(struct handler_process *process)
 {
     struct buf *from = &process->from;
     ssize_t got = (ssize_t)READ_SIZE;
 
-    if (is_due(process->errors, fds, len))
-        read_errors(process);
-    if (!is_due(process->out, fds, len))
-        return;
     compact(process);
     for (int i = 0; i < READS_MAX && process->out >= 0 && got == (ssize_t)READ_SIZE; i++) {
         got = read(process->out, buf_reserve(from, READ_SIZE), READ_SIZE);
         if (got > 0)
             from->len += (size_t)got;
-        else if (got == 0 || (errno != EAGAIN && errno != EINTR))
-            begin_ending(process, "", GRACE_MS);
+        else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            close_end(&process->out);
+            begin_ending(process, "output");
+        }
     }
+}
+
+/* What poll found; fds NULL: the descriptor is read in any case. */
+static short found(int fd, const struct pollfd *fds, unsigned len)
+{
+    for (unsigned i = 0; i < len; i++)
+        if (fds[i].fd == fd)
+            return fds[i].revents;
+    return fds == NULL ? POLLIN : 0;
+}
+
+void handler_process_read(struct handler_process *process, const struct pollfd *fds, unsigned len)
+{
+    if (found(process->errors, fds, len) != 0)
+        read_errors(process);
+    if (found(process->out, fds, len) != 0)
+        read_out(process);
+    /* The writing end of a pipe has an error once nobody can read from it. */
+    if ((found(process->in, fds, len) & POLLERR) != 0)
+        begin_ending(process, "input");
+    if (process->exit >= 0 && found(process->exit, fds, len) != 0)
+        reap(process);
 }
 
 bool handler_process_line(struct handler_process *process, char **text, size_t *len)
@@ -446,38 +487,46 @@ void handler_process_step(struct handler_process *process, int64_t now_ms)
     }
     if (process->state == HANDLER_FINISHING && now_ms >= process->kill_ms)
         handler_process_kill(process, "it did not end when it was asked to");
-    if (process->state == HANDLER_ENDING && now_ms >= process->kill_ms) {
-        kill_group(process);
-        process->kill_ms = INT64_MAX;
-    }
-    if (process->state == HANDLER_ENDING)
+    if (process->state == HANDLER_ENDING && now_ms >= process->kill_ms)
+        kill_now(process);
+    if (process->state != HANDLER_DOWN && process->exit < 0)
         reap(process);
 }
 
 int64_t handler_process_deadline_ms(const struct handler_process *process)
 {
+    int64_t deadline = -1;
+
     switch (process->state) {
     case HANDLER_DOWN:
+        return -1;
     case HANDLER_RUNNING:
         break;
     case HANDLER_FINISHING:
-        return process->term_ms < process->kill_ms ? process->term_ms : process->kill_ms;
+        deadline = process->term_ms < process->kill_ms ? process->term_ms : process->kill_ms;
+        break;
     case HANDLER_ENDING:
-        return clock_monotonic_ms() + REAP_MS;
+        deadline = process->kill_ms == INT64_MAX ? -1 : process->kill_ms;
+        break;
     }
-    return -1;
+    if (process->exit < 0)
+        deadline = clock_earlier_ms(deadline, clock_monotonic_ms() + EXIT_MS);
+    return deadline;
 }
 
 unsigned handler_process_poll(const struct handler_process *process,
                               struct pollfd fds[HANDLER_PROCESS_FDS])
 {
+    bool has_more = process->written < process->to.len;
     unsigned len = 0;
 
-    if (process->in >= 0 && process->written < process->to.len)
-        fds[len++] = (struct pollfd){.fd = process->in, .events = POLLOUT};
+    if (process->in >= 0)
+        fds[len++] = (struct pollfd){.fd = process->in, .events = has_more ? POLLOUT : 0};
     if (process->out >= 0)
         fds[len++] = (struct pollfd){.fd = process->out, .events = POLLIN};
     if (process->errors >= 0)
         fds[len++] = (struct pollfd){.fd = process->errors, .events = POLLIN};
+    if (process->exit >= 0)
+        fds[len++] = (struct pollfd){.fd = process->exit, .events = POLLIN};
     return len;
 }

@@ -5,9 +5,13 @@
  * blocks.
  *
  *   DOWN       start -> RUNNING
- *   RUNNING    end of its output, kill -> ENDING · finish, terminate -> FINISHING
- *   FINISHING  input is closed; SIGTERM after 1 s, SIGKILL after 2 s, to its group · end of its output -> ENDING
- *   ENDING     SIGKILL to its group; once it is reaped -> DOWN
+ *   RUNNING    it closes its input or output -> ENDING, with SIGKILL after 2 s · kill -> ENDING, with SIGKILL at once ·
+ *              finish, terminate -> FINISHING
+ *   FINISHING  input is closed; SIGTERM after 1 s, SIGKILL after 2 s -> ENDING
+ *   ENDING     its output is read further, unless `kill` was called
+ *
+ * In each state: once it has exited, its group is killed, and its output is read as far as it is filled -> DOWN. So a
+ * child of it that holds its output does not hide its end. Signals go to its group.
  *
  * One thread. */
 #ifndef WORKER_HANDLER_PROCESS_H
@@ -19,7 +23,7 @@
 
 #include <poll.h>
 
-#define HANDLER_PROCESS_FDS  3
+#define HANDLER_PROCESS_FDS  4
 #define HANDLER_LINE_MAX     (16 * 1024 * 1024) /* bytes of a line that the handler writes */
 #define HANDLER_CAUSE_LENGTH 200
 
@@ -39,19 +43,19 @@ void handler_process_kill(struct handler_process *process, const char *why);
 void handler_process_finish(struct handler_process *process);
 /* As handler_process_finish, with SIGTERM at once. */
 void handler_process_terminate(struct handler_process *process);
-/* Why it is DOWN: the reason given to handler_process_kill, else exit code or signal. The last line that it wrote on
- * standard error is added. */
+/* Why it is DOWN: the reason given to handler_process_kill, else the end that it closed if it was killed for that, else
+ * exit code or signal. The last line that it wrote on standard error is added. */
 const char *handler_process_cause(const struct handler_process *process);
 
 /* Append lines for the handler here; handler_process_step writes them. */
 struct buf *handler_process_out(struct handler_process *process);
-/* The next line from the handler, without its line end. The caller may change the text, which is valid until the next
- * handler_process_read. */
+/* The next line from the handler, without its line end; also one that it wrote before its end, when it is DOWN. The
+ * caller may change the text, which is valid until the next read or step. */
 bool handler_process_line(struct handler_process *process, char **text, size_t *len);
-/* Reads from the descriptors that poll found ready; fds NULL: from all, without waiting. */
+/* Reads from the descriptors that poll found ready, and notices its exit; fds NULL: from all, without waiting. */
 void handler_process_read(struct handler_process *process, const struct pollfd *fds, unsigned len);
 
-/* Writes lines, sends signals that are due, reaps. */
+/* Writes lines, and sends signals that are due. */
 void handler_process_step(struct handler_process *process, int64_t now_ms);
 int64_t handler_process_deadline_ms(const struct handler_process *process); /* -1: none */
 unsigned handler_process_poll(const struct handler_process *process,
