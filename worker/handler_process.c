@@ -227,6 +227,15 @@ int handler_process_start(struct handler_process *process, struct error *err)
 
 /* Standard error --------------------------------------------------------------------------------------*/
 
+static void tell_unlogged(struct handler_process *process)
+{
+    if (process->unlogged > 0)
+        log_notice(LOG_WITH(log_number("lines", (int64_t)process->unlogged)),
+                   "[handler:%s] wrote more than %d lines in a second: %llu are left out",
+                   process->handler->name, ERROR_LINES_MAX, (unsigned long long)process->unlogged);
+    process->unlogged = 0;
+}
+
 static void log_error_line(struct handler_process *process)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -238,14 +247,9 @@ static void log_error_line(struct handler_process *process)
         return;
     snprintf(process->last_error, sizeof(process->last_error), "%s", text);
     if (now_ms - process->error_ms >= 1000) {
-        if (process->unlogged > 0)
-            log_notice(LOG_WITH(log_number("lines", (int64_t)process->unlogged)),
-                       "[handler:%s] wrote more than %d lines in a second: %llu are left out",
-                       process->handler->name, ERROR_LINES_MAX,
-                       (unsigned long long)process->unlogged);
+        tell_unlogged(process);
         process->error_ms = now_ms;
         process->error_lines = 0;
-        process->unlogged = 0;
     }
     if (process->error_lines++ < ERROR_LINES_MAX)
         log_notice(LOG_WITH(log_number("handler_pid", process->pid)), "[handler:%s] %s",
@@ -369,6 +373,7 @@ static void reap(struct handler_process *process)
         read_errors(process);
     if (process->error_len > 0)
         log_error_line(process);
+    tell_unlogged(process);
     close_all(process);
     explain_end(process, &info);
     process->state = HANDLER_DOWN;
