@@ -2,6 +2,7 @@
 
 #include "cli/control_client.h"
 #include "common/base/alloc.h"
+#include "common/base/process_kind.h"
 #include "common/runtime/readiness.h"
 
 #include <math.h>
@@ -127,7 +128,7 @@ void render_title(struct buf *out, const cJSON *process)
     const char *name = control_client_text(process, "name");
 
     buf_append_text(out, name);
-    if (strcmp(name, "worker") == 0)
+    if (process_kind_of(name) == PROCESS_WORKER)
         buf_printf(out, ":%.0f", control_client_number(process, "slot"));
 }
 
@@ -196,7 +197,7 @@ static void append_broker(struct buf *out, const cJSON *status)
 
     cJSON_ArrayForEach(process, cJSON_GetObjectItemCaseSensitive(status, "processes"))
     {
-        if (strncmp(control_client_text(process, "name"), "consumer", 8) != 0)
+        if (process_kind_of(control_client_text(process, "name")) != PROCESS_CONSUMER)
             continue;
         consumers++;
         connected += cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(process, "connected"));

@@ -1,5 +1,6 @@
 #include "monitor/metrics.h"
 
+#include "common/base/process_kind.h"
 #include "common/client/tls.h"
 #include "common/settings/settings_table.h"
 #include "common/wire/dsn.h"
@@ -9,13 +10,9 @@
 #define PREFIX           "mqtt_bridge_"
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* The processes that have a metric. The owner also decides the label that tells the processes
- * apart. */
-enum owner { CONSUMERS, WORKERS };
-
 struct row {
     const char *name;
-    enum owner owner;
+    enum process_kind owner; /* also decides the label that tells the processes apart */
     const char *help;
     unsigned index;    /* index of the counter, gauge or histogram */
     const char *label; /* one more label, such as `qos="0"`; NULL: none */
@@ -24,80 +21,87 @@ struct row {
 
 /* Rows of one name are adjacent: HELP and TYPE come once, before the first of them. */
 static const struct row COUNTERS[] = {
-    {"messages_received_total", CONSUMERS, "Messages that the broker delivered.",
+    {"messages_received_total", PROCESS_CONSUMER, "Messages that the broker delivered.",
      STATS_RECEIVED_QOS0, "qos=\"0\"", 0},
-    {"messages_received_total", CONSUMERS, NULL, STATS_RECEIVED_QOS1, "qos=\"1\"", 0},
-    {"messages_received_total", CONSUMERS, NULL, STATS_RECEIVED_QOS2, "qos=\"2\"", 0},
-    {"bytes_received_total", CONSUMERS, "Bytes of their payloads.", STATS_RECEIVED_BYTES, NULL, 0},
-    {"mqtt_reconnects_total", CONSUMERS, "Connections to the broker after the first.",
+    {"messages_received_total", PROCESS_CONSUMER, NULL, STATS_RECEIVED_QOS1, "qos=\"1\"", 0},
+    {"messages_received_total", PROCESS_CONSUMER, NULL, STATS_RECEIVED_QOS2, "qos=\"2\"", 0},
+    {"bytes_received_total", PROCESS_CONSUMER, "Bytes of their payloads.", STATS_RECEIVED_BYTES,
+     NULL, 0},
+    {"mqtt_reconnects_total", PROCESS_CONSUMER, "Connections to the broker after the first.",
      STATS_RECONNECTS, NULL, 0},
-    {"messages_dispatched_total", CONSUMERS, "Entries that Redis has taken.", STATS_DISPATCHED,
-     "transport=\"async\"", 0},
-    {"messages_replayed_total", CONSUMERS, "Of the dispatched: sent again from the mark.",
+    {"messages_dispatched_total", PROCESS_CONSUMER, "Entries that Redis has taken.",
+     STATS_DISPATCHED, "transport=\"async\"", 0},
+    {"messages_replayed_total", PROCESS_CONSUMER, "Of the dispatched: sent again from the mark.",
      STATS_DISPATCH_REPLAYED, NULL, 0},
-    {"messages_oversized_total", CONSUMERS,
+    {"messages_oversized_total", PROCESS_CONSUMER,
      "Messages too large for the spool or for Redis, set aside in a file.",
      STATS_DISPATCH_OVERSIZED, NULL, 0},
-    {"dispatch_errors_total", CONSUMERS, "Batches that Redis did not take.", STATS_DISPATCH_ERRORS,
-     NULL, 0},
-    {"spool_paused_seconds_total", CONSUMERS, "Time for which the broker was told to wait.",
+    {"dispatch_errors_total", PROCESS_CONSUMER, "Batches that Redis did not take.",
+     STATS_DISPATCH_ERRORS, NULL, 0},
+    {"spool_paused_seconds_total", PROCESS_CONSUMER, "Time for which the broker was told to wait.",
      STATS_SPOOL_PAUSED_US, NULL, 1e-6},
-    {"spool_damaged_records_total", CONSUMERS, "Spool records that recovery could not read.",
+    {"spool_damaged_records_total", PROCESS_CONSUMER, "Spool records that recovery could not read.",
      STATS_SPOOL_DAMAGED, NULL, 0},
-    {"spool_gap_records_total", CONSUMERS,
+    {"spool_gap_records_total", PROCESS_CONSUMER,
      "Spool records that Redis lost and that were no longer kept.", STATS_SPOOL_GAP, NULL, 0},
-    {"messages_handled_total", WORKERS, "Entries settled, by outcome.", STATS_HANDLED_DONE,
+    {"messages_handled_total", PROCESS_WORKER, "Entries settled, by outcome.", STATS_HANDLED_DONE,
      "outcome=\"done\"", 0},
-    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_DROPPED, "outcome=\"dropped\"", 0},
-    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_RETRY, "outcome=\"retry\"", 0},
-    {"messages_handled_total", WORKERS, NULL, STATS_HANDLED_REJECT, "outcome=\"reject\"", 0},
-    {"messages_conflated_total", WORKERS,
+    {"messages_handled_total", PROCESS_WORKER, NULL, STATS_HANDLED_DROPPED, "outcome=\"dropped\"",
+     0},
+    {"messages_handled_total", PROCESS_WORKER, NULL, STATS_HANDLED_RETRY, "outcome=\"retry\"", 0},
+    {"messages_handled_total", PROCESS_WORKER, NULL, STATS_HANDLED_REJECT, "outcome=\"reject\"", 0},
+    {"messages_conflated_total", PROCESS_WORKER,
      "Messages of routes with `latest` in whose place a newer one was published.",
      STATS_HANDLED_CONFLATED, NULL, 0},
-    {"entries_trimmed_total", WORKERS, "Pending entries whose body was gone from the stream.",
-     STATS_TRIMMED, NULL, 0},
-    {"entries_claimed_total", WORKERS, "Entries taken over from workers that were gone.",
+    {"entries_trimmed_total", PROCESS_WORKER,
+     "Pending entries whose body was gone from the stream.", STATS_TRIMMED, NULL, 0},
+    {"entries_claimed_total", PROCESS_WORKER, "Entries taken over from workers that were gone.",
      STATS_CLAIMED, NULL, 0},
-    {"entries_moved_total", WORKERS, "Delayed entries that fell due.", STATS_MOVED, NULL, 0},
-    {"hub_responses_total", WORKERS, "Answers of the hub, by kind.", STATS_HUB_OK, "code=\"ok\"",
-     0},
-    {"hub_responses_total", WORKERS, NULL, STATS_HUB_REFUSED, "code=\"refused\"", 0},
-    {"hub_responses_total", WORKERS, NULL, STATS_HUB_AUTH, "code=\"auth\"", 0},
-    {"hub_responses_total", WORKERS, NULL, STATS_HUB_BUSY, "code=\"busy\"", 0},
-    {"hub_responses_total", WORKERS, NULL, STATS_HUB_ERROR, "code=\"error\"", 0},
-    {"handler_restarts_total", WORKERS, "Handlers that were started again.", STATS_HANDLER_RESTARTS,
-     NULL, 0},
+    {"entries_moved_total", PROCESS_WORKER, "Delayed entries that fell due.", STATS_MOVED, NULL, 0},
+    {"hub_responses_total", PROCESS_WORKER, "Answers of the hub, by kind.", STATS_HUB_OK,
+     "code=\"ok\"", 0},
+    {"hub_responses_total", PROCESS_WORKER, NULL, STATS_HUB_REFUSED, "code=\"refused\"", 0},
+    {"hub_responses_total", PROCESS_WORKER, NULL, STATS_HUB_AUTH, "code=\"auth\"", 0},
+    {"hub_responses_total", PROCESS_WORKER, NULL, STATS_HUB_BUSY, "code=\"busy\"", 0},
+    {"hub_responses_total", PROCESS_WORKER, NULL, STATS_HUB_ERROR, "code=\"error\"", 0},
+    {"handler_restarts_total", PROCESS_WORKER, "Handlers that were started again.",
+     STATS_HANDLER_RESTARTS, NULL, 0},
 };
 
 static const struct row GAUGES[] = {
-    {"mqtt_connected", CONSUMERS, "1 while connected to the broker.", STATS_CONNECTED, NULL, 0},
-    {"last_message_timestamp_seconds", CONSUMERS, "When the last message was received.",
+    {"mqtt_connected", PROCESS_CONSUMER, "1 while connected to the broker.", STATS_CONNECTED, NULL,
+     0},
+    {"last_message_timestamp_seconds", PROCESS_CONSUMER, "When the last message was received.",
      STATS_LAST_MESSAGE_US, NULL, 1e-6},
-    {"spool_bytes", CONSUMERS, "Bytes of the spool in use.", STATS_SPOOL_BYTES, NULL, 0},
-    {"spool_messages", CONSUMERS, "Messages not yet in Redis.", STATS_SPOOL_MESSAGES, NULL, 0},
-    {"spool_limit_bytes", CONSUMERS, "The spool's size.", STATS_SPOOL_LIMIT, NULL, 0},
-    {"spool_paused", CONSUMERS, "1 while the broker is told to wait.", STATS_SPOOL_PAUSED, NULL, 0},
-    {"oversized_messages", CONSUMERS, "Messages set aside in files, now there.",
+    {"spool_bytes", PROCESS_CONSUMER, "Bytes of the spool in use.", STATS_SPOOL_BYTES, NULL, 0},
+    {"spool_messages", PROCESS_CONSUMER, "Messages not yet in Redis.", STATS_SPOOL_MESSAGES, NULL,
+     0},
+    {"spool_limit_bytes", PROCESS_CONSUMER, "The spool's size.", STATS_SPOOL_LIMIT, NULL, 0},
+    {"spool_paused", PROCESS_CONSUMER, "1 while the broker is told to wait.", STATS_SPOOL_PAUSED,
+     NULL, 0},
+    {"oversized_messages", PROCESS_CONSUMER, "Messages set aside in files, now there.",
      STATS_OVERSIZED_MESSAGES, NULL, 0},
-    {"oversized_bytes", CONSUMERS, "Bytes of those files.", STATS_OVERSIZED_BYTES, NULL, 0},
-    {"worker_connected", WORKERS, "1 while connected to what the worker needs.", STATS_CONNECTED,
+    {"oversized_bytes", PROCESS_CONSUMER, "Bytes of those files.", STATS_OVERSIZED_BYTES, NULL, 0},
+    {"worker_connected", PROCESS_WORKER, "1 while connected to what the worker needs.",
+     STATS_CONNECTED, NULL, 0},
+    {"worker_prefetched_messages", PROCESS_WORKER, "Entries read and not yet settled.",
+     STATS_PREFETCHED, NULL, 0},
+    {"hub_breaker_open", PROCESS_WORKER, "1 while the hub is given a rest.", STATS_BREAKER_OPEN,
      NULL, 0},
-    {"worker_prefetched_messages", WORKERS, "Entries read and not yet settled.", STATS_PREFETCHED,
-     NULL, 0},
-    {"hub_breaker_open", WORKERS, "1 while the hub is given a rest.", STATS_BREAKER_OPEN, NULL, 0},
 };
 
 static const struct row HISTOGRAMS[] = {
-    {"dispatch_duration_seconds", CONSUMERS, "From a batch sent to Redis's answer.",
+    {"dispatch_duration_seconds", PROCESS_CONSUMER, "From a batch sent to Redis's answer.",
      STATS_DISPATCH_US, NULL, 1e-6},
-    {"handle_duration_seconds", WORKERS, "From an entry read to settled.", STATS_HANDLE_US, NULL,
+    {"handle_duration_seconds", PROCESS_WORKER, "From an entry read to settled.", STATS_HANDLE_US,
+     NULL, 1e-6},
+    {"hub_request_duration_seconds", PROCESS_WORKER, "One request to the hub.", STATS_HUB_US, NULL,
      1e-6},
-    {"hub_request_duration_seconds", WORKERS, "One request to the hub.", STATS_HUB_US, NULL, 1e-6},
-    {"handler_duration_seconds", WORKERS, "From a message given to its handler to the answer.",
-     STATS_HANDLER_US, NULL, 1e-6},
-    {"end_to_end_duration_seconds", WORKERS, "From received by the consumer to the hub's answer.",
-     STATS_END_TO_END_US, NULL, 1e-6},
-    {"batch_messages", WORKERS, "Messages of a batch.", STATS_BATCH_MESSAGES, NULL, 1e-3},
+    {"handler_duration_seconds", PROCESS_WORKER,
+     "From a message given to its handler to the answer.", STATS_HANDLER_US, NULL, 1e-6},
+    {"end_to_end_duration_seconds", PROCESS_WORKER,
+     "From received by the consumer to the hub's answer.", STATS_END_TO_END_US, NULL, 1e-6},
+    {"batch_messages", PROCESS_WORKER, "Messages of a batch.", STATS_BATCH_MESSAGES, NULL, 1e-3},
 };
 
 static void write_head(struct buf *out, const char *name, const char *type, const char *help)
@@ -119,24 +123,15 @@ static void write_label_value(struct buf *out, const char *value)
     }
 }
 
-static bool is_owned(const struct stats_slot *slot, enum owner owner)
-{
-    const char *kind = owner == CONSUMERS ? "consumer" : "worker";
-
-    return strncmp(slot->name, kind, strlen(kind)) == 0;
-}
-
 /* Writes `consumer="garden"` (`consumer=""` for [mqtt]) or `slot="2"`, and the row's label. */
 static void write_labels(struct buf *out, const struct stats_slot *slot, const struct row *row)
 {
     char name[STATS_NAME_SIZE];
 
     stats_name_read(slot, name);
-    const char *colon = strchr(name, ':');
-
-    if (row->owner == CONSUMERS) {
+    if (row->owner == PROCESS_CONSUMER) {
         buf_append_text(out, "{consumer=\"");
-        write_label_value(out, colon != NULL ? colon + 1 : "");
+        write_label_value(out, process_kind_section(name));
     } else {
         buf_printf(out, "{slot=\"%u", slot->number);
     }
@@ -166,7 +161,7 @@ static void write_rows(struct buf *out, const struct stats *stats, const struct 
         for (size_t i = 0; i < stats->slots_len; i++) {
             const struct stats_slot *slot = &stats->slot[i];
 
-            if (!is_owned(slot, row->owner))
+            if (process_kind_of(slot->name) != row->owner)
                 continue;
             buf_printf(out, PREFIX "%s", row->name);
             write_labels(out, slot, row);
@@ -207,7 +202,7 @@ static void write_histograms(struct buf *out, const struct stats *stats)
     for (size_t r = 0; r < LENGTH_OF(HISTOGRAMS); r++) {
         write_head(out, HISTOGRAMS[r].name, "histogram", HISTOGRAMS[r].help);
         for (size_t i = 0; i < stats->slots_len; i++)
-            if (is_owned(&stats->slot[i], HISTOGRAMS[r].owner))
+            if (process_kind_of(stats->slot[i].name) == HISTOGRAMS[r].owner)
                 write_histogram(out, &stats->slot[i], &HISTOGRAMS[r]);
     }
 }

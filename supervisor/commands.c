@@ -183,7 +183,7 @@ static const int SEVERITY[STATES_LEN] = {
 
 static void delay(struct progress *progress, const struct process *process)
 {
-    enum state state = process->lifecycle.state;
+    enum stats_state state = process->lifecycle.state;
     char reason[STATS_REASON_SIZE];
 
     if (progress->verdict == DONE)
@@ -193,7 +193,7 @@ static void delay(struct progress *progress, const struct process *process)
     progress->severity = SEVERITY[state];
     process_reason(process, reason);
     buf_clear(&progress->obstacle);
-    buf_printf(&progress->obstacle, "%s is %s%s%s", process->title, states_name(state),
+    buf_printf(&progress->obstacle, "%s is %s%s%s", process->title, STATS_STATE_NAMES[state],
                reason[0] != '\0' ? ": " : "", reason);
 }
 
@@ -242,7 +242,7 @@ static void judge_scale(struct progress *progress, const struct service *service
 
     for (size_t i = 0; i < service->processes_len; i++) {
         const struct process *process = service->processes[i];
-        enum state state = process->lifecycle.state;
+        enum stats_state state = process->lifecycle.state;
 
         if (process->kind != PROCESS_WORKER)
             continue;

@@ -23,9 +23,10 @@
 /* The numbers of the child's descriptors. */
 enum { SETTINGS_FD = 3, STATS_FD, NOTIFY_FD, LOG_FD, FIRST_FREE_FD };
 
-const char *const PROCESS_PROGRAMS[PROCESS_KINDS] = {[PROCESS_CONSUMER] = "mqtt-bridge-consumer",
-                                                     [PROCESS_WORKER] = "mqtt-bridge-worker",
-                                                     [PROCESS_MONITOR] = "mqtt-bridge-monitor"};
+const char *const PROCESS_PROGRAMS[PROCESS_PROGRAMS_LEN] = {
+    [PROCESS_CONSUMER] = "mqtt-bridge-consumer",
+    [PROCESS_WORKER] = "mqtt-bridge-worker",
+    [PROCESS_MONITOR] = "mqtt-bridge-monitor"};
 
 static bool is_blank(const char *line)
 {
@@ -367,7 +368,7 @@ static bool is_death(enum event event)
 }
 
 /* Logs one line for each death: which process ended how, and what happens next. */
-static void report_death(const struct process *process, enum state before, enum event event)
+static void report_death(const struct process *process, enum stats_state before, enum event event)
 {
     const struct lifecycle *lifecycle = &process->lifecycle;
     bool says = process->output.last_line[0] != '\0' && event != EVENT_DONE;
@@ -428,7 +429,7 @@ static void start(struct process *process)
 }
 
 /* Logs one line for each action on a process, and when it becomes ready. */
-static void report_step(const struct process *process, enum state before, enum event event,
+static void report_step(const struct process *process, enum stats_state before, enum event event,
                         unsigned actions)
 {
     const struct lifecycle *lifecycle = &process->lifecycle;
@@ -450,7 +451,7 @@ static void report_step(const struct process *process, enum state before, enum e
 static void handle(struct process *process, enum event event)
 {
     int64_t now = clock_monotonic_ms();
-    enum state before = process->lifecycle.state;
+    enum stats_state before = process->lifecycle.state;
     unsigned actions = states_step(&process->lifecycle, &process->launch->rules, event, now);
 
     if (is_death(event) && before != process->lifecycle.state)
@@ -590,7 +591,7 @@ void process_publish(const struct process *process)
     if (strncmp(slot->name, process->name, STATS_NAME_SIZE - 1) != 0)
         snprintf(slot->name, STATS_NAME_SIZE, "%.*s", STATS_NAME_SIZE - 1, process->name);
     slot->number = (uint32_t)process->number;
-    stats_set(slot, STATS_STATE, (uint64_t)lifecycle->state + 1);
+    stats_set(slot, STATS_STATE, lifecycle->state);
     stats_set(slot, STATS_UNWANTED, process->unwanted);
     stats_set(slot, STATS_PID, (uint64_t)process->pid);
     stats_set(slot, STATS_STARTED_MS, (uint64_t)lifecycle->started_ms);

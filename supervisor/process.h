@@ -18,6 +18,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
+#include "common/base/process_kind.h"
 #include "common/runtime/stats.h"
 #include "supervisor/states.h"
 
@@ -30,9 +31,9 @@
 #define PROCESS_WINDOW_MS        10000
 #define PROCESS_LINES_PER_WINDOW 100
 
-enum process_kind { PROCESS_CONSUMER, PROCESS_WORKER, PROCESS_MONITOR };
-#define PROCESS_KINDS 3
-extern const char *const PROCESS_PROGRAMS[PROCESS_KINDS]; /* "mqtt-bridge-consumer" */
+/* The first kinds of enum process_kind. */
+#define PROCESS_PROGRAMS_LEN PROCESS_SUPERVISOR
+extern const char *const PROCESS_PROGRAMS[PROCESS_PROGRAMS_LEN]; /* "mqtt-bridge-consumer" */
 
 struct process;
 

@@ -79,7 +79,7 @@ bool roster_is_affected(const struct settings *before, const struct settings *af
     struct buf new_text = {0};
     bool affected = false;
 
-    if (strcmp(name, "consumer") == 0) {
+    if (process_kind_of(name) == PROCESS_CONSUMER && process_kind_section(name)[0] == '\0') {
         old.consumers_len = 0;
         new.consumers_len = 0;
         affected = leaves_orphan(before, after);

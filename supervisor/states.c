@@ -1,16 +1,11 @@
 #include "supervisor/states.h"
 
-#include "common/runtime/stats.h"
-
 #include <stddef.h>
-
-_Static_assert(STATES_LEN + 1 == STATS_STATES,
-               "STATS_STATE_NAMES has a name for each, behind \"\"");
 
 /* A cell of the table: the function changes the lifecycle and returns the actions. */
 typedef unsigned step(struct lifecycle *lifecycle);
 
-static void enter(struct lifecycle *lifecycle, enum state state)
+static void enter(struct lifecycle *lifecycle, enum stats_state state)
 {
     lifecycle->state = state;
     lifecycle->deadline_ms = -1;
@@ -233,9 +228,4 @@ bool states_alive(const struct lifecycle *lifecycle)
 {
     return lifecycle->state == STATE_STARTING || lifecycle->state == STATE_RUNNING ||
            lifecycle->state == STATE_STOPPING;
-}
-
-const char *states_name(enum state state)
-{
-    return STATS_STATE_NAMES[state + 1];
 }

@@ -22,6 +22,7 @@
 #define SUPERVISOR_STATES_H
 
 #include "common/base/clock.h"
+#include "common/runtime/stats.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,17 +33,6 @@
 #define STATES_BACKOFF_MIN_MS 100
 #define STATES_BACKOFF_MAX_MS 30000
 #define STATES_KILL_AGAIN_MS  1000 /* SIGKILL is repeated while the process is still there */
-
-enum state {
-    STATE_STOPPED,
-    STATE_STARTING,
-    STATE_RUNNING,
-    STATE_BACKOFF,
-    STATE_STOPPING,
-    STATE_EXITED,
-    STATE_FATAL,
-    STATES_LEN
-};
 
 enum event {
     EVENT_START,    /* request: run */
@@ -75,7 +65,7 @@ struct states_rules {
 };
 
 struct lifecycle {
-    enum state state;
+    enum stats_state state;
     int64_t started_ms;  /* of the present or last process */
     int64_t ready_ms;    /* -1: not ready */
     int64_t deadline_ms; /* -1: none */
@@ -97,6 +87,5 @@ unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rul
 
 /* The process exists: starting, running or stopping. */
 bool states_alive(const struct lifecycle *lifecycle);
-const char *states_name(enum state state); /* "backoff" */
 
 #endif

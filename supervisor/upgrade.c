@@ -243,7 +243,7 @@ int upgrade_programs(const char *folder, struct error *err)
 {
     int result = 0;
 
-    for (size_t i = 0; i < PROCESS_KINDS && result == 0; i++) {
+    for (size_t i = 0; i < PROCESS_PROGRAMS_LEN && result == 0; i++) {
         char version[UPGRADE_VERSION_SIZE];
         char *path = xasprintf("%s/%s", folder, PROCESS_PROGRAMS[i]);
 

@@ -3,6 +3,7 @@
 #include "common/base/alloc.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/process_kind.h"
 #include "common/runtime/command_line.h"
 
 #include <errno.h>
@@ -18,23 +19,24 @@
 
 #define BEAT_MOST_MS 1000
 
-static const char *kind_of(const char *program)
+/* The kind of "mqtt-bridge-worker". */
+static enum process_kind kind_of(const char *program)
 {
-    return strrchr(program, '-') + 1;
+    return process_kind_of(strrchr(program, '-') + 1);
 }
 
 /* The option by which a program is named: consumers have names, workers numbers, and there is one monitor. */
 static const char *option_of(const char *program)
 {
-    const char *kind = kind_of(program);
+    enum process_kind kind = kind_of(program);
 
-    return strcmp(kind, "consumer") == 0 ? "name" : strcmp(kind, "worker") == 0 ? "slot" : NULL;
+    return kind == PROCESS_CONSUMER ? "name" : kind == PROCESS_WORKER ? "slot" : NULL;
 }
 
 static void append_help(struct buf *help, const struct command_line *line, const char *summary)
 {
-    bool name = line->option != NULL && strcmp(line->option, "name") == 0;
-    bool slot = line->option != NULL && !name;
+    bool name = kind_of(line->program) == PROCESS_CONSUMER;
+    bool slot = kind_of(line->program) == PROCESS_WORKER;
 
     buf_printf(help,
                "%s - %s\n\n"
@@ -116,7 +118,7 @@ static void load_settings(struct child *child, const struct command_line *line)
             exit(CHILD_EXIT_SETTINGS);
         }
     } else if (settings_load(&child->settings, line->config,
-                             strcmp(kind_of(line->program), "worker") == 0, &text) < 0) {
+                             kind_of(line->program) == PROCESS_WORKER, &text) < 0) {
         settings_print_lines(line->program, "", &text);
         exit(CHILD_EXIT_SETTINGS);
     }
@@ -196,10 +198,10 @@ static void open_signals(struct child *child)
 /* Sets name and number from the supervisor's variables, else from the program's own option. */
 static void name_child(struct child *child, const struct command_line *line)
 {
-    const char *kind = kind_of(line->program);
+    const char *kind = PROCESS_KIND_NAMES[kind_of(line->program)];
     const char *given = getenv("MQTT_BRIDGE_NAME");
     int number = inherited("MQTT_BRIDGE_SLOT");
-    bool slot = line->value != NULL && strcmp(line->option, "slot") == 0;
+    bool slot = line->value != NULL && kind_of(line->program) == PROCESS_WORKER;
 
     child->number = slot ? read_slot(line) : 1;
     if (number > 0)

@@ -2,6 +2,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
+#include "common/base/process_kind.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,14 +27,6 @@ static void refuse(struct readiness_answer *answer, const char *format, ...)
     va_end(arguments);
 }
 
-static bool is_named(const struct stats_slot *slot, const char *kind)
-{
-    size_t len = strlen(kind);
-
-    return strncmp(slot->name, kind, len) == 0 &&
-           (slot->name[len] == '\0' || slot->name[len] == ':');
-}
-
 struct readiness_limits readiness_limits_now(const struct settings *settings)
 {
     return (struct readiness_limits){.now_ms = clock_monotonic_ms(),
@@ -56,7 +49,7 @@ static void read_reason(const struct stats_slot *slot, const struct readiness_li
     char text[STATS_REASON_SIZE + 16];
     char reason[STATS_REASON_SIZE];
     bool absent = !readiness_is_running(slot, limits) && stats_gauge(slot, STATS_PID) == 0;
-    const char *state = absent ? stats_state_read(slot) : "";
+    const char *state = absent ? STATS_STATE_NAMES[stats_state_read(slot)] : "";
 
     stats_reason_read(slot, reason);
     snprintf(text, sizeof(text), "%s%s%s", state, state[0] != '\0' && reason[0] != '\0' ? ": " : "",
@@ -67,7 +60,7 @@ static void read_reason(const struct stats_slot *slot, const struct readiness_li
 static const struct stats_slot *find_supervisor(const struct stats *stats)
 {
     for (size_t i = 0; i < stats->slots_len; i++)
-        if (is_named(&stats->slot[i], "supervisor"))
+        if (process_kind_of(stats->slot[i].name) == PROCESS_SUPERVISOR)
             return &stats->slot[i];
     return NULL;
 }
@@ -94,9 +87,9 @@ static void judge_supervisor(struct readiness_answer *answer, const struct stats
         refuse(answer, "%s", reason);
 }
 
-static bool is_missed(const struct stats_slot *slot, const char *kind)
+static bool is_missed(const struct stats_slot *slot, enum process_kind kind)
 {
-    return is_named(slot, kind) && stats_gauge(slot, STATS_UNWANTED) == 0;
+    return process_kind_of(slot->name) == kind && stats_gauge(slot, STATS_UNWANTED) == 0;
 }
 
 static void judge_broker(struct readiness_answer *answer, const struct stats *stats,
@@ -109,7 +102,7 @@ static void judge_broker(struct readiness_answer *answer, const struct stats *st
     for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
         const struct stats_slot *slot = &stats->slot[i];
 
-        if (!is_missed(slot, "consumer"))
+        if (!is_missed(slot, PROCESS_CONSUMER))
             continue;
         any = true;
         read_reason(slot, limits, reason);
@@ -134,7 +127,7 @@ static void judge_spool(struct readiness_answer *answer, const struct stats *sta
     for (size_t i = 0; i < stats->slots_len && answer->ok; i++) {
         const struct stats_slot *slot = &stats->slot[i];
 
-        if (!is_missed(slot, "consumer") || !readiness_is_running(slot, limits) ||
+        if (!is_missed(slot, PROCESS_CONSUMER) || !readiness_is_running(slot, limits) ||
             stats_gauge(slot, STATS_CONNECTED) == 0)
             continue;
         stats_reason_read(slot, reason);
@@ -165,7 +158,7 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
     for (size_t i = 0; i < stats->slots_len; i++) {
         const struct stats_slot *slot = &stats->slot[i];
 
-        if (!is_missed(slot, "worker"))
+        if (!is_missed(slot, PROCESS_WORKER))
             continue;
         if (!readiness_is_running(slot, limits)) {
             absent = slot;
@@ -194,13 +187,25 @@ static void judge_workers(struct readiness_answer *answer, const struct stats *s
  * ask. */
 static bool does_nobody_ask(const struct stats *stats)
 {
-    const char *state = "";
+    enum stats_state state = STATE_NONE;
 
     for (size_t i = 0; i < stats->slots_len; i++)
-        if (is_named(&stats->slot[i], "monitor"))
+        if (process_kind_of(stats->slot[i].name) == PROCESS_MONITOR)
             state = stats_state_read(&stats->slot[i]);
-    return strcmp(state, "stopped") == 0 || strcmp(state, "exited") == 0 ||
-           strcmp(state, "fatal") == 0;
+    switch (state) {
+    case STATE_STOPPED:
+    case STATE_EXITED:
+    case STATE_FATAL:
+        return true;
+    case STATE_NONE:
+    case STATE_STARTING:
+    case STATE_RUNNING:
+    case STATE_BACKOFF:
+    case STATE_STOPPING:
+    case STATES_LEN:
+        break;
+    }
+    return false;
 }
 
 /* Why the monitor does not run, as the supervisor has published it; "" if it runs. */
@@ -211,7 +216,7 @@ static void read_absence(const struct stats *stats, const struct readiness_limit
     for (size_t i = 0; i < stats->slots_len; i++) {
         const struct stats_slot *slot = &stats->slot[i];
 
-        if (is_named(slot, "monitor") && !readiness_is_running(slot, limits))
+        if (process_kind_of(slot->name) == PROCESS_MONITOR && !readiness_is_running(slot, limits))
             read_reason(slot, limits, out);
     }
 }
@@ -248,7 +253,7 @@ static void judge_page(struct readiness_answer *answer, const struct stats *stat
     for (size_t i = 0; i < stats->slots_len; i++) {
         const struct stats_slot *slot = &stats->slot[i];
 
-        if (!is_named(slot, "monitor") || !readiness_is_running(slot, limits))
+        if (process_kind_of(slot->name) != PROCESS_MONITOR || !readiness_is_running(slot, limits))
             continue;
         stats_reason_read(slot, reason);
         if (reason[0] != '\0')

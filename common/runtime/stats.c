@@ -14,8 +14,10 @@
 
 #define MAGIC UINT64_C(0x7374617473626d71)
 
-const char *const STATS_STATE_NAMES[] = {"",        "stopped",  "starting", "running",
-                                         "backoff", "stopping", "exited",   "fatal"};
+const char *const STATS_STATE_NAMES[STATES_LEN] = {
+    [STATE_NONE] = "",           [STATE_STOPPED] = "stopped", [STATE_STARTING] = "starting",
+    [STATE_RUNNING] = "running", [STATE_BACKOFF] = "backoff", [STATE_STOPPING] = "stopping",
+    [STATE_EXITED] = "exited",   [STATE_FATAL] = "fatal"};
 
 const uint64_t STATS_BUCKET_BOUNDS_US[STATS_BUCKETS - 1] = {
     250,    500,    1000,   2500,    5000,    10000,   25000,   50000,
@@ -245,11 +247,11 @@ void stats_exit_read(const struct stats_slot *slot, char out[STATS_EXIT_SIZE])
     read_text(&slot->exit_turn, slot->last_exit, STATS_EXIT_SIZE, out);
 }
 
-const char *stats_state_read(const struct stats_slot *slot)
+enum stats_state stats_state_read(const struct stats_slot *slot)
 {
     uint64_t state = stats_gauge(slot, STATS_STATE);
 
-    return STATS_STATE_NAMES[state < STATS_STATES ? state : 0];
+    return state < STATES_LEN ? (enum stats_state)state : STATE_NONE;
 }
 
 /* From the second and third number of /proc/PID/statm: resident pages, and those of files and shared memory. */

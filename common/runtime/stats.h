@@ -63,7 +63,7 @@ enum stats_gauge {
     STATS_REDIS_DEGRADED, /* 1 while a consumer's only reason is a slow link to Redis */
     /* Written by the supervisor in a child's slot, STATS_PID and the following also in its own: */
     STATS_UNWANTED,    /* 1 if the process will not be replaced when it ends */
-    STATS_STATE,       /* index in STATS_STATE_NAMES */
+    STATS_STATE,       /* enum stats_state */
     STATS_NEXT_TRY_MS, /* when the process is started again, monotonic; 0: not known */
     STATS_RATE,        /* messages done, in thousandths a second */
     STATS_PID,         /* 0: no process */
@@ -102,9 +102,19 @@ struct stats_histogram_data {
     _Atomic uint64_t sum_us;
 };
 
-/* "": there is no supervisor; then the states of a process, in the order of supervisor/states.h. */
-extern const char *const STATS_STATE_NAMES[];
-#define STATS_STATES 8
+/* The states of a supervisor's child: supervisor/states.h. */
+enum stats_state {
+    STATE_NONE, /* there is no supervisor */
+    STATE_STOPPED,
+    STATE_STARTING,
+    STATE_RUNNING,
+    STATE_BACKOFF,
+    STATE_STOPPING,
+    STATE_EXITED,
+    STATE_FATAL,
+    STATES_LEN
+};
+extern const char *const STATS_STATE_NAMES[STATES_LEN]; /* "backoff"; "" for STATE_NONE */
 
 struct stats_log_line {
     _Atomic uint32_t turn; /* odd while `text` is being written */
@@ -201,7 +211,8 @@ void stats_clear(struct stats_slot *slot);
 
 void stats_exit(struct stats_slot *slot, const char *text);
 void stats_exit_read(const struct stats_slot *slot, char out[STATS_EXIT_SIZE]);
-const char *stats_state_read(const struct stats_slot *slot); /* one of STATS_STATE_NAMES */
+/* STATE_NONE for a number that is none of a state. */
+enum stats_state stats_state_read(const struct stats_slot *slot);
 /* The process's anonymous memory in bytes. Cheap, and readable for any user, since the kernel keeps the count. -1:
  * there is no process. */
 int64_t stats_memory(const struct stats_slot *slot);

@@ -2,6 +2,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/base/process_kind.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,15 +60,6 @@ static const struct {
     {"breaker_open", STATS_BREAKER_OPEN},
 };
 
-enum kind { CONSUMER, WORKER, OTHER };
-
-static enum kind kind_of(const char *name)
-{
-    if (strncmp(name, "consumer", 8) == 0)
-        return CONSUMER;
-    return strncmp(name, "worker", 6) == 0 ? WORKER : OTHER;
-}
-
 /* Adds a number; null if it is not known. */
 static void add_number(cJSON *to, const char *name, int64_t value)
 {
@@ -111,14 +103,16 @@ cJSON *status_readiness(const struct readiness *readiness, bool with_texts)
 
 uint64_t status_done(const struct stats_slot *slot)
 {
-    switch (kind_of(slot->name)) {
-    case CONSUMER:
+    switch (process_kind_of(slot->name)) {
+    case PROCESS_CONSUMER:
         return stats_counter(slot, STATS_DISPATCHED);
-    case WORKER:
+    case PROCESS_WORKER:
         return stats_counter(slot, STATS_HANDLED_DONE) +
                stats_counter(slot, STATS_HANDLED_DROPPED) +
                stats_counter(slot, STATS_HANDLED_CONFLATED);
-    case OTHER:
+    case PROCESS_MONITOR:
+    case PROCESS_SUPERVISOR:
+    case PROCESS_UNKNOWN:
         break;
     }
     return 0;
@@ -126,17 +120,18 @@ uint64_t status_done(const struct stats_slot *slot)
 
 static void add_work(cJSON *to, const struct stats_slot *slot)
 {
-    enum kind kind = kind_of(slot->name);
+    enum process_kind kind = process_kind_of(slot->name);
+    bool counts = kind == PROCESS_CONSUMER || kind == PROCESS_WORKER;
 
-    if (kind == OTHER)
+    if (!counts)
         cJSON_AddNullToObject(to, "rate");
     else
         cJSON_AddNumberToObject(to, "rate", (double)stats_gauge(slot, STATS_RATE) / 1000);
-    add_number(to, "done", kind == OTHER ? -1 : (int64_t)status_done(slot));
+    add_number(to, "done", counts ? (int64_t)status_done(slot) : -1);
     add_number(to, "failed",
-               kind == CONSUMER ? (int64_t)stats_counter(slot, STATS_DISPATCH_OVERSIZED)
-               : kind == WORKER ? (int64_t)stats_counter(slot, STATS_HANDLED_REJECT)
-                                : -1);
+               kind == PROCESS_CONSUMER ? (int64_t)stats_counter(slot, STATS_DISPATCH_OVERSIZED)
+               : kind == PROCESS_WORKER ? (int64_t)stats_counter(slot, STATS_HANDLED_REJECT)
+                                        : -1);
 }
 
 /* The process's proportional set size: shared pages count by their share. The kernel walks through the whole process
@@ -171,7 +166,7 @@ static void add_life(cJSON *to, const struct stats_slot *slot, int64_t now_ms)
 
     stats_reason_read(slot, reason);
     stats_exit_read(slot, last_exit);
-    cJSON_AddStringToObject(to, "state", stats_state_read(slot));
+    cJSON_AddStringToObject(to, "state", STATS_STATE_NAMES[stats_state_read(slot)]);
     add_number(to, "pid", pid > 0 ? pid : -1);
     add_number(to, "uptime_ms", pid > 0 ? now_ms - started_ms : -1);
     add_number(to, "restarts", (int64_t)stats_counter(slot, STATS_RESTARTS));
@@ -220,8 +215,10 @@ static int compare_listed(const void *left, const void *right)
     const struct listed *b = right;
     int names = strcmp(a->name, b->name);
 
-    if (kind_of(a->name) != kind_of(b->name))
-        return (int)kind_of(a->name) - (int)kind_of(b->name);
+    int kinds = (int)process_kind_of(a->name) - (int)process_kind_of(b->name);
+
+    if (kinds != 0)
+        return kinds;
     return names != 0 ? names : (a->number > b->number) - (a->number < b->number);
 }
 
@@ -237,7 +234,7 @@ static void add_processes(cJSON *to, const struct stats *stats,
 
         *one = (struct listed){.slot = &stats->slot[i], .number = stats->slot[i].number};
         stats_name_read(one->slot, one->name);
-        len += one->name[0] != '\0' && strcmp(one->name, "supervisor") != 0;
+        len += one->name[0] != '\0' && process_kind_of(one->name) != PROCESS_SUPERVISOR;
     }
     qsort(listed, len, sizeof(listed[0]), compare_listed);
     for (size_t i = 0; i < len; i++)
@@ -268,7 +265,7 @@ static double sum_gauge(const struct stats *stats, enum stats_gauge gauge)
     uint64_t sum = 0;
 
     for (size_t i = 0; i < stats->slots_len; i++)
-        if (kind_of(stats->slot[i].name) == CONSUMER)
+        if (process_kind_of(stats->slot[i].name) == PROCESS_CONSUMER)
             sum += stats_gauge(&stats->slot[i], gauge);
     return (double)sum;
 }

@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
+#include "common/base/process_kind.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -644,13 +645,13 @@ const struct settings_mqtt *settings_mqtt_at(const struct settings *settings, si
 const struct settings_mqtt *settings_consumer(const struct settings *settings, const char *process,
                                               struct error *err)
 {
-    const char *name = strchr(process, ':');
+    const char *name = process_kind_section(process);
 
-    if (name == NULL)
+    if (name[0] == '\0')
         return &settings->mqtt;
     for (size_t i = 0; i < settings->consumers_len; i++)
-        if (strcmp(settings->consumers[i].name, name + 1) == 0)
+        if (strcmp(settings->consumers[i].name, name) == 0)
             return &settings->consumers[i];
-    error_set(err, ERR_USAGE, "there is no [consumer:%s] in the settings", name + 1);
+    error_set(err, ERR_USAGE, "there is no [consumer:%s] in the settings", name);
     return NULL;
 }

@@ -457,32 +457,18 @@ const struct setting *setting_find(enum setting_section section, struct bytes ke
     return NULL;
 }
 
-static unsigned reader_of(const char *process)
-{
-    static const struct {
-        const char *kind;
-        unsigned reader;
-    } READERS[] = {{"consumer", C}, {"worker", W}, {"monitor", M}};
-    size_t len = strcspn(process, ":");
-
-    for (size_t i = 0; i < sizeof(READERS) / sizeof(READERS[0]); i++)
-        if (strlen(READERS[i].kind) == len && strncmp(READERS[i].kind, process, len) == 0)
-            return READERS[i].reader;
-    return 0;
-}
-
 bool setting_is_read(const struct setting *row, const struct setting_view *view,
                      const char *process)
 {
-    unsigned reader = reader_of(process);
-    const char *name = process + strcspn(process, ":");
+    enum process_kind reader = process_kind_of(process);
+    const char *name = process_kind_section(process);
 
-    if ((row->readers & reader) == 0)
+    if ((row->readers & (1U << reader)) == 0)
         return false;
     if (view->section == SETTING_TRANSPORT)
-        return reader == W || strcmp(view->name, "async") == 0;
-    if (view->section != SETTING_MQTT || reader != C ||
-        strcmp(view->name, name[0] != '\0' ? name + 1 : "") == 0)
+        return reader == PROCESS_WORKER || strcmp(view->name, "async") == 0;
+    if (view->section != SETTING_MQTT || reader != PROCESS_CONSUMER ||
+        strcmp(view->name, name) == 0)
         return true;
     return name[0] == '\0' && strcmp(row->key, "client_id") == 0;
 }

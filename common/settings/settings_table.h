@@ -5,6 +5,7 @@
 #ifndef COMMON_SETTINGS_SETTINGS_TABLE_H
 #define COMMON_SETTINGS_SETTINGS_TABLE_H
 
+#include "common/base/process_kind.h"
 #include "common/settings/settings.h"
 
 enum setting_section {
@@ -43,10 +44,10 @@ enum setting_flag {
 };
 
 enum setting_reader {
-    READ_BY_CONSUMER = 1,
-    READ_BY_WORKER = 2,
-    READ_BY_MONITOR = 4,
-    READ_BY_SUPERVISOR = 8,
+    READ_BY_CONSUMER = 1 << PROCESS_CONSUMER,
+    READ_BY_WORKER = 1 << PROCESS_WORKER,
+    READ_BY_MONITOR = 1 << PROCESS_MONITOR,
+    READ_BY_SUPERVISOR = 1 << PROCESS_SUPERVISOR,
 };
 
 /* A value of an enum and its word in the ini. */

@@ -240,10 +240,8 @@ static void test_with_the_monitor_stopped_servers_need_no_probe(void **state)
 
     scene->stats->probe->probed_ms = 0;
     assert_false(judge(scene).ready);
-    for (uint64_t i = 0; i < STATS_STATES; i++) {
-        const char *name = STATS_STATE_NAMES[i];
-        bool stays_away = strcmp(name, "stopped") == 0 || strcmp(name, "exited") == 0 ||
-                          strcmp(name, "fatal") == 0;
+    for (uint64_t i = 0; i < STATES_LEN; i++) {
+        bool stays_away = i == STATE_STOPPED || i == STATE_EXITED || i == STATE_FATAL;
 
         stats_set(&scene->stats->slot[MONITOR], STATS_STATE, i);
         assert_int_equal(judge(scene).ready, stays_away);

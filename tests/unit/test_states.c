@@ -13,7 +13,7 @@
 static const struct states_rules RULES = {.start_retries = 3, .stop_timeout_ms = 10000};
 
 /* Ready for two seconds where it runs, so that a death is not a quick one. */
-static struct lifecycle lifecycle_in(enum state state)
+static struct lifecycle lifecycle_in(enum stats_state state)
 {
     struct lifecycle lifecycle;
 
@@ -31,7 +31,7 @@ static struct lifecycle lifecycle_in(enum state state)
 }
 
 struct expected {
-    enum state state;
+    enum stats_state state;
     unsigned actions;
 };
 
@@ -118,17 +118,16 @@ static const struct expected EXPECTED[STATES_LEN][EVENTS_LEN] = {
 static void test_every_state_and_event_does_what_is_written(void **test)
 {
     (void)test;
-    for (int state = 0; state < STATES_LEN; state++) {
+    for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
             const struct expected *expected = &EXPECTED[state][event];
-            struct lifecycle lifecycle = lifecycle_in((enum state)state);
+            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
             unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
 
             if (lifecycle.state != expected->state || actions != expected->actions)
-                fail_msg("%s, %s: is %s with actions %u, not %s with %u",
-                         states_name((enum state)state), EVENT_NAMES[event],
-                         states_name(lifecycle.state), actions, states_name(expected->state),
-                         expected->actions);
+                fail_msg("%s, %s: is %s with actions %u, not %s with %u", STATS_STATE_NAMES[state],
+                         EVENT_NAMES[event], STATS_STATE_NAMES[lifecycle.state], actions,
+                         STATS_STATE_NAMES[expected->state], expected->actions);
         }
     }
 }
@@ -136,9 +135,9 @@ static void test_every_state_and_event_does_what_is_written(void **test)
 static void test_no_child_is_started_after_shutdown(void **test)
 {
     (void)test;
-    for (int state = 0; state < STATES_LEN; state++) {
+    for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct lifecycle lifecycle = lifecycle_in((enum state)state);
+            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
 
             states_step(&lifecycle, &RULES, EVENT_SHUTDOWN, NOW);
             unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
@@ -154,9 +153,9 @@ static void test_no_child_is_started_after_shutdown(void **test)
 static void test_a_state_without_a_process_waits_for_nothing_but_a_back_off(void **test)
 {
     (void)test;
-    for (int state = 0; state < STATES_LEN; state++) {
+    for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct lifecycle lifecycle = lifecycle_in((enum state)state);
+            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
 
             states_step(&lifecycle, &RULES, (enum event)event, NOW);
             if (!states_alive(&lifecycle) && lifecycle.state != STATE_BACKOFF)

@@ -108,7 +108,7 @@ static void test_a_process_tells_its_life_and_its_work(void **state)
     struct stats_slot *slot = &scene->stats->slot[0];
 
     name_slot(slot, "worker", 1);
-    stats_set(slot, STATS_STATE, 4);
+    stats_set(slot, STATS_STATE, STATE_BACKOFF);
     stats_set(slot, STATS_PID, (uint64_t)getpid());
     stats_set(slot, STATS_STARTED_MS, 400000);
     stats_set(slot, STATS_NEXT_TRY_MS, 1002500);
