@@ -263,7 +263,7 @@ int64_t delivery_due_ms(const struct delivery *delivery)
 
 /* What others have left ---------------------------------------------------------------------------------*/
 
-/* When idle entries of other consumers are looked for next. */
+/* When the next search for idle entries of other consumers is due. */
 static int64_t next_search_ms(const struct delivery *delivery)
 {
     int64_t interval_ms = queue_dsn(delivery->source->writer)->claim_interval_ms;
@@ -374,7 +374,8 @@ static void swept(void *context, int result, struct bytes until, int64_t removed
 
     takeover->sweeping = false;
     if (result < 0) {
-        log_debug(LOG_PLAIN, "What others left in the stream was not looked for: %s", err->text);
+        log_debug(LOG_PLAIN, "The search for entries that others left in the stream failed: %s",
+                  err->text);
         return;
     }
     snprintf(takeover->swept_until, sizeof(takeover->swept_until), "%.*s", BYTES_ARG(until));

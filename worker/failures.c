@@ -218,20 +218,20 @@ static int64_t entry_time_us(const struct entry *entry)
 }
 
 /* The row may have been written already: by a worker that died, by one that took the entry over, or with an answer that
- * was lost. So it is always looked for, by the header that names the entry. Rows of versions with other names are not
+ * was lost. So the row has a dedupe key, the header that names the entry. Rows of versions with other names are not
  * found. */
 void failures_step(struct failures *failures, int64_t now_ms)
 {
     struct row *row = take_next(failures, now_ms);
-    char look_for[ENTRY_NAME_SIZE + 2];
+    char dedupe_key[ENTRY_NAME_SIZE + 2];
     struct error err;
 
     if (row == NULL)
         return;
-    snprintf(look_for, sizeof(look_for), "\"%s\"", row->name);
+    snprintf(dedupe_key, sizeof(dedupe_key), "\"%s\"", row->name);
     const struct failure_row content = {.body = buf_bytes(&row->body),
                                         .headers = buf_bytes(&row->headers),
-                                        .look_for = bytes_of(look_for),
+                                        .dedupe_key = bytes_of(dedupe_key),
                                         .identity = buf_bytes(&row->identity),
                                         .entry_us = entry_time_us(row->entry)};
     failures->under_way = row;

@@ -15,7 +15,7 @@
 struct job {
     const struct failure_store *store;
     void *state;
-    struct buf body, headers, look_for, identity;
+    struct buf body, headers, dedupe_key, identity;
     int64_t entry_us;
     int64_t count;
     int64_t made; /* result of set_up */
@@ -38,7 +38,7 @@ static void free_row(struct job *job)
 {
     buf_free(&job->body);
     buf_free(&job->headers);
-    buf_free(&job->look_for);
+    buf_free(&job->dedupe_key);
     buf_free(&job->identity);
 }
 
@@ -121,7 +121,7 @@ static void write_row(void *data)
     struct job *job = data;
     const struct failure_row row = {.body = buf_bytes(&job->body),
                                     .headers = buf_bytes(&job->headers),
-                                    .look_for = buf_bytes(&job->look_for),
+                                    .dedupe_key = buf_bytes(&job->dedupe_key),
                                     .identity = buf_bytes(&job->identity),
                                     .entry_us = job->entry_us};
 
@@ -136,7 +136,7 @@ int failure_write(struct failure *failure, const struct failure_row *row, struct
     struct job *job = failure->job;
     buf_append(&job->body, row->body);
     buf_append(&job->headers, row->headers);
-    buf_append(&job->look_for, row->look_for);
+    buf_append(&job->dedupe_key, row->dedupe_key);
     buf_append(&job->identity, row->identity);
     job->entry_us = row->entry_us;
     int result = start(failure, write_row, err);

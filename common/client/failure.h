@@ -13,7 +13,7 @@
  * refused. Characters that the database's own encoding lacks (`€` in LATIN1) are written in ASCII: JSON with escapes,
  * any other body as base64.
  *
- * A row that may be looked for gets a time of availability near its entry's time. So it is found with Doctrine's index,
+ * A row that may be searched for gets a time of availability near its entry's time. So it is found with Doctrine's index,
  * however many rows there are. (If the entry's time is in the future, it gets a time long past.)
  * A server that does not answer is given up: failure_pg.h has the time-outs. */
 #ifndef COMMON_CLIENT_FAILURE_H
@@ -23,22 +23,22 @@
 #include "common/base/error.h"
 #include "common/settings/settings.h"
 
-#define FAILURE_ROWS_LOOKED_THROUGH 1000
+#define FAILURE_ROWS_SEARCHED 1000
 
 struct failure;
 
 struct failure_row {
     struct bytes body;
     struct bytes headers;
-    /* If set, the row is only written if no row of this entry has `look_for` in its headers. Such a row may come from a
-     * worker that died before it acknowledged, or from one that claimed the entry. Looking and writing are one step for
-     * all workers with an equal look_for. */
-    struct bytes look_for;
-    /* If set, the row is only written if none of the last FAILURE_ROWS_LOOKED_THROUGH rows has `identity` in its
-     * headers: such a row is another copy of the message. There is no index to look through more. Workers of this
+    /* If set, the row is only written if no row of this entry has `dedupe_key` in its headers. Such a row may come from a
+     * worker that died before it acknowledged, or from one that claimed the entry. Search and insertion are one step
+     * for all workers with an equal dedupe_key. */
+    struct bytes dedupe_key;
+    /* If set, the row is only written if none of the last FAILURE_ROWS_SEARCHED rows has `identity` in its
+     * headers: such a row is another copy of the message. There is no index to search more of them. Workers of this
      * version never write two rows of one identity at once. */
     struct bytes identity;
-    /* With look_for: when the entry was made, unix. Every worker that writes this entry's row gives this time. */
+    /* With dedupe_key: when the entry was made, unix. Every worker that writes this entry's row gives this time. */
     int64_t entry_us;
 };
 
@@ -54,7 +54,7 @@ MUST_CHECK int failure_write(struct failure *failure, const struct failure_row *
                              struct error *err);
 int failure_fd(const struct failure *failure); /* POLLIN: the row is done; -1: none is under way */
 /* True once for each row. *result is 0 (committed, or found), or with err -ERR_REFUSED (by the database) or
- * -ERR_UNREACHABLE (waiting may help). After the latter the row may have been written: set look_for the next time. */
+ * -ERR_UNREACHABLE (waiting may help). After the latter the row may have been written: set dedupe_key the next time. */
 bool failure_take(struct failure *failure, int *result, struct error *err);
 
 /* For programs that may block (the monitor, the command line): counts the rows of the settings' queue, 0 if there is no

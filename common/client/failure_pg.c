@@ -421,7 +421,7 @@ static void make_statements(struct failure_pg_sql *sql, const char *quoted)
                             "FROM %s ORDER BY id DESC LIMIT %d) AS latest WHERE queue_name = "
                             "$3::varchar "
                             "AND position($9::text IN headers) > 0))",
-        quoted, columns, quoted, quoted, FAILURE_ROWS_LOOKED_THROUGH);
+        quoted, columns, quoted, quoted, FAILURE_ROWS_SEARCHED);
     sql->count_on = xasprintf("SELECT setval(pg_get_serial_sequence('%s', 'id'), greatest((SELECT "
                               "max(id) FROM %s), 1))",
                               quoted, quoted);

@@ -165,7 +165,7 @@ static int stream_write(void *state, const struct failure_row *row, struct error
     int result = encode(&value, row, queue_dsn(stream->queue)->redis_serialized, err);
 
     if (result == 0) {
-        const struct addition addition = {row->look_for, row->identity, buf_bytes(&value)};
+        const struct addition addition = {row->dedupe_key, row->identity, buf_bytes(&value)};
 
         result = ask(stream, send_addition, &addition, err);
     }

@@ -32,12 +32,12 @@ struct failure_table {
     char *begin_taking; /* begins a transaction that holds the operators' lock */
 
     /* The row that is being written: */
-    bool looks;
-    bool in_ascii; /* the database's encoding can't hold the row as it is */
+    bool deduplicates; /* dedupe_key is set, and a text column can hold it */
+    bool in_ascii;     /* the database's encoding can't hold the row as it is */
     struct buf body;
     struct buf headers;
-    struct buf look_for; /* empty: no search */
-    struct buf identity; /* empty: unknown */
+    struct buf dedupe_key; /* empty: no search */
+    struct buf identity;   /* empty: unknown */
     char now[TIME_TEXT_SIZE];
     char available[TIME_TEXT_SIZE];
     char or_at[TIME_TEXT_SIZE];
@@ -53,7 +53,7 @@ static void free_row(struct failure_table *table)
 {
     buf_free(&table->body);
     buf_free(&table->headers);
-    buf_free(&table->look_for);
+    buf_free(&table->dedupe_key);
     buf_free(&table->identity);
 }
 
@@ -122,7 +122,7 @@ static void copy_in_base64(struct buf *to, struct bytes bytes)
  * differ, so that both times are searched. */
 static void place_row(struct failure_table *table, int64_t entry_us, int64_t now_us)
 {
-    uint32_t hash = bytes_crc32c(0, table->look_for.data, table->look_for.len);
+    uint32_t hash = bytes_crc32c(0, table->dedupe_key.data, table->dedupe_key.len);
     int64_t time_us = entry_us - (int64_t)(hash % SPREAD_S) * 1000000;
     int64_t former_us = (int64_t)(hash % FORMER_S) * 1000000;
     bool future = time_us > now_us;
@@ -146,8 +146,8 @@ static void copy_row(struct failure_table *table, const struct failure_row *row)
     copy(&table->headers, row->headers);
     /* A text that no column can hold can't be found. Without a search two rows may result, which
      * is better than none. */
-    table->looks = row->look_for.len > 0 && fits_text_column(row->look_for);
-    copy(&table->look_for, table->looks ? row->look_for : BYTES_NONE);
+    table->deduplicates = row->dedupe_key.len > 0 && fits_text_column(row->dedupe_key);
+    copy(&table->dedupe_key, table->deduplicates ? row->dedupe_key : BYTES_NONE);
     copy(&table->identity, fits_text_column(row->identity) ? row->identity : BYTES_NONE);
     format_time(table->now, now);
     place_row(table, row->entry_us, now);
@@ -202,14 +202,14 @@ static int tell(const struct failure_table *table, struct error *err)
 
 /* Sets answer.number, which tells whether the table exists. A query to a missing table would log
  * an error in the server. */
-static int look_for_table(struct failure_table *table)
+static int find_table(struct failure_table *table)
 {
     return failure_pg_run(table->pg, table->sql.exists, NULL, 0, &table->answer);
 }
 
 static int begin(struct failure_table *table)
 {
-    const struct buf *one = table->identity.len > 0 ? &table->identity : &table->look_for;
+    const struct buf *one = table->identity.len > 0 ? &table->identity : &table->dedupe_key;
     char *sql = failure_pg_sql_begin(one->data, STATEMENT_TIMEOUT_MS);
     int result = run(table, sql);
 
@@ -222,30 +222,31 @@ static int begin(struct failure_table *table)
 
 static int insert(struct failure_table *table)
 {
-    const char *const values[] = {table->body.data, table->headers.data,  table->queue_name,
-                                  table->now,       table->timezone,      table->available,
-                                  table->or_at,     table->look_for.data, table->identity.data};
-    const char *sql = table->looks ? table->sql.insert_unless : table->sql.insert;
-    int result = failure_pg_run(table->pg, sql, values, table->looks ? 9 : 5, &table->answer);
+    const char *const values[] = {table->body.data, table->headers.data,    table->queue_name,
+                                  table->now,       table->timezone,        table->available,
+                                  table->or_at,     table->dedupe_key.data, table->identity.data};
+    const char *sql = table->deduplicates ? table->sql.insert_unless : table->sql.insert;
+    int result =
+        failure_pg_run(table->pg, sql, values, table->deduplicates ? 9 : 5, &table->answer);
 
     if (answered(table, "55P03")) /* lock_not_available */
         error_wrap(&table->answer.err, "somebody else has locked the table");
     else if (answered(table, "22023")) /* invalid_parameter_value */
         error_wrap(&table->answer.err, "[failure] timezone");
-    else if (table->looks && answered(table, "57014")) /* query_canceled */
+    else if (table->deduplicates && answered(table, "57014")) /* query_canceled */
         error_wrap(&table->answer.err,
-                   "looking for a row of the same entry takes too long; the table needs "
+                   "the search for a row of the same entry takes too long; the table needs "
                    "Doctrine's index on (queue_name, available_at, delivered_at, id)");
     return result;
 }
 
-/* Looks for the row and inserts it, in a transaction with a lock for each entry. Another worker
+/* Searches for the row and inserts it if there is none, in a transaction with a lock for each entry. Another worker
  * with a row of this entry waits for the commit, and then finds the row. */
-static int look_and_insert(struct failure_table *table)
+static int insert_once(struct failure_table *table)
 {
     int result;
 
-    if (!table->looks)
+    if (!table->deduplicates)
         return insert(table);
     result = begin(table);
     if (result == 0)
@@ -315,7 +316,7 @@ static int table_write(void *state, const struct failure_row *row, struct error 
             "the failure transport cannot take an entry whose headers hold a NUL byte or are not "
             "UTF-8");
     copy_row(table, row);
-    while (look_and_insert(table) < 0 && repair(table, &setups))
+    while (insert_once(table) < 0 && repair(table, &setups))
         ;
     free_row(table);
     if (table->answer.err.code != ERR_NONE)
@@ -329,7 +330,7 @@ static int table_count(void *state, int64_t *count, struct error *err)
     const char *values[] = {table->queue_name};
 
     *count = 0;
-    if (look_for_table(table) == 0 && table->answer.number > 0)
+    if (find_table(table) == 0 && table->answer.number > 0)
         failure_pg_run(table->pg, table->sql.count, values, 1, &table->answer);
     if (answered(table, "42P01")) /* undefined_table: dropped just now */
         return 0;
@@ -342,7 +343,7 @@ static int table_count(void *state, int64_t *count, struct error *err)
 static int table_set_up(void *state, int64_t *made, struct error *err)
 {
     struct failure_table *table = state;
-    int result = look_for_table(table);
+    int result = find_table(table);
 
     if (result == 0 && table->answer.number == 0) {
         result = run(table, table->sql.setup);
@@ -425,7 +426,7 @@ static int table_list(void *state, const struct failure_query *query, failure_vi
     snprintf(limit, sizeof(limit), "%" PRId64, query->limit);
     snprintf(body_most, sizeof(body_most), "%" PRId64,
              query->body_most > 0 ? query->body_most : INT64_MAX);
-    if (look_for_table(table) == 0 && table->answer.number > 0)
+    if (find_table(table) == 0 && table->answer.number > 0)
         (void)failure_pg_rows(table->pg, sql, values, 6, give, &reading, &table->answer);
     free(ids);
     /* undefined_table: the table was dropped just now. */

@@ -150,7 +150,7 @@ def test_a_row_written_while_its_time_lay_ahead_is_found_later(driver, database)
     assert len(database.failures()) == 2
 
 
-def test_a_row_is_looked_for_without_reading_all_others(driver, database):
+def test_a_row_is_found_without_reading_all_others(driver, database):
     """The table has as many rows in one hour, evenly spread, as an outage may bring."""
     now_us = int(datetime.datetime.now().timestamp() * 1e6)
     assert driver.write("for the table") == (0, "")
@@ -200,7 +200,7 @@ def test_a_body_that_no_text_column_takes_is_kept_as_base64(driver, database):
     assert [base64.b64decode(row["body"]) for row in database.failures()] == [b"a\0b", b"\xff\xfe", b"\xc0\x80"]
 
 
-def test_an_identity_that_no_text_column_takes_is_not_looked_for(driver, database):
+def test_an_identity_that_no_text_column_takes_is_not_searched_for(driver, database):
     assert driver.write("body", "[]", b"a\0b", 0) == (0, "")
     assert driver.write("body", "[]", b"\xff", 0) == (0, "")
     assert len(database.failures()) == 2
@@ -344,7 +344,7 @@ def test_a_process_ends_at_once_though_its_write_is_unanswered(make_driver, make
     driver.finish()
 
 
-@pytest.mark.parametrize("look_for", ["", '"urn:1"'])
+@pytest.mark.parametrize("dedupe_key", ["", '"urn:1"'])
 @pytest.mark.parametrize("body, as_stored", [
     (r'O:1:\"M\":1:{s:1:\"p\";s:3:\"€\";}', lambda body: base64.b64encode(body.encode()).decode()),
     ('{"p":"a€😀\\n","ü":1}', lambda body: json.dumps(json.loads(body), separators=(",", ":"))),
@@ -352,11 +352,11 @@ def test_a_process_ends_at_once_though_its_write_is_unanswered(make_driver, make
     ('{"p":€}', lambda body: base64.b64encode(body.encode()).decode()),
     ("\0€", lambda body: base64.b64encode(body.encode()).decode()),
 ], ids=["php", "json", "in latin1", "like json", "nul"])
-def test_text_outside_the_database_encoding_is_stored_as_ascii(make_driver, postgres, body, as_stored, look_for):
+def test_text_outside_the_database_encoding_is_stored_as_ascii(make_driver, postgres, body, as_stored, dedupe_key):
     database = postgres.create_database("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     driver = make_driver(database.dsn)
     headers = '{"type":"€","X-Mqtt-Entry":"urn:1"}'
-    assert driver.write(body, headers if "€" in body else "{}", look_for, 0) == (0, "")
+    assert driver.write(body, headers if "€" in body else "{}", dedupe_key, 0) == (0, "")
     row = database.failures()[0]
     assert row["body"] == as_stored(body)
     assert row["headers"] == (headers.replace("€", r"\u20ac") if "€" in body else "{}")

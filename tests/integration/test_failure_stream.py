@@ -20,8 +20,8 @@ def program(workspace):
 
 
 class StreamDriver(FailureDriver):
-    def write(self, body=BODY, headers="[]", look_for="17-1", timeout=20.0, **options):
-        return super().write(body, headers, look_for, timeout=timeout, **options)
+    def write(self, body=BODY, headers="[]", dedupe_key="17-1", timeout=20.0, **options):
+        return super().write(body, headers, dedupe_key, timeout=timeout, **options)
 
 
 @pytest.fixture
@@ -67,20 +67,20 @@ def test_a_bare_entry_is_written_where_the_dsn_says_so(make_driver, redis):
 
 def test_an_entry_that_was_written_is_never_written_again(driver, redis):
     for _ in range(2):
-        assert driver.write(look_for="17-1") == (0, "")
+        assert driver.write(dedupe_key="17-1") == (0, "")
     redis.client.xtrim("failed", 0)
-    assert driver.write(look_for="17-1") == (0, "")
+    assert driver.write(dedupe_key="17-1") == (0, "")
     assert redis.client.xlen("failed") == 0, "nor when it was handled since"
-    assert driver.write(look_for="17-10") == (0, "")
+    assert driver.write(dedupe_key="17-10") == (0, "")
     assert redis.client.xlen("failed") == 1
 
 
 def test_a_copy_of_a_message_is_written_unless_it_is_still_there(driver, redis):
-    assert driver.write(look_for="17-1", identity="abc-1") == (0, "")
-    assert driver.write(look_for="17-2", identity="abc-1") == (0, "")
+    assert driver.write(dedupe_key="17-1", identity="abc-1") == (0, "")
+    assert driver.write(dedupe_key="17-2", identity="abc-1") == (0, "")
     assert redis.client.xlen("failed") == 1
     redis.client.xtrim("failed", 0)
-    assert driver.write(look_for="17-3", identity="abc-1") == (0, "")
+    assert driver.write(dedupe_key="17-3", identity="abc-1") == (0, "")
     assert redis.client.xlen("failed") == 1, "it was retried and has failed again"
     marks = redis.client.keys("{failed}__failed:*")
     assert marks and all(redis.client.ttl(mark) > 600000 for mark in marks)
@@ -89,7 +89,7 @@ def test_a_copy_of_a_message_is_written_unless_it_is_still_there(driver, redis):
 def test_concurrent_writes_of_one_entry_add_it_once(make_driver, redis):
     drivers = [make_driver(redis.dsn("/failed")) for _ in range(4)]
     for number in range(5):
-        threads = [threading.Thread(target=driver.write, kwargs={"look_for": f"17-{number}"}) for driver in drivers]
+        threads = [threading.Thread(target=driver.write, kwargs={"dedupe_key": f"17-{number}"}) for driver in drivers]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -117,28 +117,28 @@ def test_a_redis_that_is_full_refuses_for_the_time_being(driver, redis):
 
 
 def test_a_connection_that_was_cut_is_made_anew_at_once(driver, redis):
-    assert driver.write(look_for="17-1") == (0, "")
+    assert driver.write(dedupe_key="17-1") == (0, "")
     redis.client.client_kill_filter(_type="normal", skipme=True)
-    assert driver.write(look_for="17-2") == (0, "")
+    assert driver.write(dedupe_key="17-2") == (0, "")
     redis.client.script_flush()
-    assert driver.write(look_for="17-3") == (0, "")
+    assert driver.write(dedupe_key="17-3") == (0, "")
     assert redis.client.xlen("failed") == 3
 
 
 def test_a_redis_that_is_away_or_frozen_is_given_up_and_used_again(make_driver, redis):
     redis.client.config_set("appendfsync", "always")  # a killed server keeps what it has acknowledged
     driver = make_driver(redis.dsn("/failed", timeout=1))
-    assert driver.write(look_for="17-1") == (0, "")
+    assert driver.write(dedupe_key="17-1") == (0, "")
     redis.freeze()
-    result, text = driver.write(look_for="17-2")
+    result, text = driver.write(dedupe_key="17-2")
     assert result == UNREACHABLE and "no answer in time" in text
     redis.thaw()
-    assert driver.write(look_for="17-2") == (0, "")
+    assert driver.write(dedupe_key="17-2") == (0, "")
     redis.kill()
-    result, text = driver.write(look_for="17-3")
+    result, text = driver.write(dedupe_key="17-3")
     assert result == UNREACHABLE and f"127.0.0.1:{redis.port}" in text
     redis.start()
-    assert driver.write(look_for="17-3") == (0, "")
+    assert driver.write(dedupe_key="17-3") == (0, "")
     assert redis.client.xlen("failed") == 3
 
 
@@ -146,7 +146,7 @@ def test_count_adds_stream_entries_and_delayed_members(make_driver, redis):
     driver = make_driver(redis.dsn("/failed"))
     assert driver.count() == (0, 0, "")
     for number in range(3):
-        driver.write(look_for=f"17-{number}")
+        driver.write(dedupe_key=f"17-{number}")
     redis.client.zadd("failed__queue", {"later": 1})
     assert driver.count() == (0, 4, "")
 
@@ -156,7 +156,7 @@ def test_acknowledged_entries_left_in_the_stream_are_not_counted(make_driver, re
     """Symfony 5.4 keeps acknowledged entries unless its DSN says otherwise, whatever ours says."""
     driver = make_driver(redis.dsn("/failed", **options))
     for number in range(3):
-        driver.write(look_for=f"17-{number}")
+        driver.write(dedupe_key=f"17-{number}")
     assert driver.count() == (0, 3, "")
     redis.client.xgroup_create("failed", "symfony", "0")
     (_, read), = redis.client.xreadgroup("symfony", "php", {"failed": ">"}, count=2)

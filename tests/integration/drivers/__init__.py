@@ -87,8 +87,8 @@ class FailureDriver(Driver):
         raw = value if isinstance(value, bytes) else value.encode()
         return raw.hex() or "-"
 
-    def command(self, body, headers="[]", look_for="", entry_us=0, identity=""):
-        return ["write", self._hex(body), self._hex(headers), self._hex(look_for), entry_us, self._hex(identity)]
+    def command(self, body, headers="[]", dedupe_key="", entry_us=0, identity=""):
+        return ["write", self._hex(body), self._hex(headers), self._hex(dedupe_key), entry_us, self._hex(identity)]
 
     def write(self, body=BODY, *arguments, timeout=15.0, **options):
         """Writes a message to the failure transport; returns result and text."""

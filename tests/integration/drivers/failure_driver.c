@@ -1,9 +1,9 @@
 /* Drives client/failure: DSN TABLE QUEUE AUTO_SETUP TIMEZONE.
  *
- *     write BODY HEADERS LOOK_FOR ENTRY_US [IDENTITY]
+ *     write BODY HEADERS DEDUPE_KEY ENTRY_US [IDENTITY]
  *                                               hexadecimal, "-" for empty; answers "<0 or -code> <text>"
  *     count TIMEOUT_MS                          "<result> <count> <text>"
- *     abandon BODY HEADERS LOOK_FOR ENTRY_US    begins to write, frees it all and ends: "0 " */
+ *     abandon BODY HEADERS DEDUPE_KEY ENTRY_US    begins to write, frees it all and ends: "0 " */
 #include "common/base/buf.h"
 #include "common/client/failure.h"
 
@@ -25,27 +25,27 @@ static void from_hex(struct buf *out, const char *hex)
 
 static int begin_row(struct failure *failure, char *arguments, struct error *err)
 {
-    struct buf body = {0}, headers = {0}, look_for = {0}, identity = {0};
+    struct buf body = {0}, headers = {0}, dedupe_key = {0}, identity = {0};
     const char *entry_us, *more;
     char *save;
 
     from_hex(&body, strtok_r(arguments, " ", &save));
     from_hex(&headers, strtok_r(NULL, " ", &save));
-    from_hex(&look_for, strtok_r(NULL, " ", &save));
+    from_hex(&dedupe_key, strtok_r(NULL, " ", &save));
     entry_us = strtok_r(NULL, " \n", &save);
     more = strtok_r(NULL, " \n", &save);
     from_hex(&identity, more != NULL ? more : "-");
     const struct failure_row row = {
         .body = buf_bytes(&body),
         .headers = buf_bytes(&headers),
-        .look_for = buf_bytes(&look_for),
+        .dedupe_key = buf_bytes(&dedupe_key),
         .identity = buf_bytes(&identity),
         .entry_us = strtoll(entry_us, NULL, 10),
     };
     int result = failure_write(failure, &row, err);
     buf_free(&body);
     buf_free(&headers);
-    buf_free(&look_for);
+    buf_free(&dedupe_key);
     buf_free(&identity);
     return result;
 }
