@@ -58,7 +58,7 @@ static void connection_broken(void *context, const struct error *err)
 }
 
 /* Exchanges the parts of the DSNs that say where the stream is; credentials and options stay. */
-static void swap_place(struct dsn_redis *one, struct dsn_redis *other)
+static void swap_address(struct dsn_redis *one, struct dsn_redis *other)
 {
     struct dsn_redis kept = *one;
 
@@ -89,7 +89,7 @@ static int read_dsn(struct dsn_redis *dsn, const char *text, const char *address
         dsn_redis_free(dsn);
         return result;
     }
-    swap_place(dsn, &there);
+    swap_address(dsn, &there);
     dsn_redis_free(&there);
     return 0;
 }

@@ -44,7 +44,7 @@ struct redis {
     bool timed_out; /* the last connection was closed because no answer came in time */
 
     struct redis *aside; /* the connection to the node of the last ASK */
-    struct buf aside_place;
+    struct buf aside_address;
     struct buf prepared; /* requests that the node of an ASK gets first */
     size_t prepared_count;
     bool is_aside;
@@ -78,7 +78,7 @@ void redis_free(struct redis *redis)
     redis_free(redis->aside);
     redis_dial_free(redis->dial);
     buf_free(&redis->output);
-    buf_free(&redis->aside_place);
+    buf_free(&redis->aside_address);
     buf_free(&redis->prepared);
     free(redis->address);
     free(redis);
@@ -353,18 +353,18 @@ void redis_prepare_aside(struct redis *redis, const char *format, ...)
     redis->prepared_count++;
 }
 
-static int open_aside(struct redis *redis, struct bytes place, struct error *err)
+static int open_aside(struct redis *redis, struct bytes address, struct error *err)
 {
     if (redis->aside == NULL) {
         redis->aside = redis_new(redis->address, redis->timeout_ms, NULL, NULL);
         redis->aside->is_aside = true;
     }
-    if (redis_is_open(redis->aside) && bytes_equal(place, buf_bytes(&redis->aside_place)))
+    if (redis_is_open(redis->aside) && bytes_equal(address, buf_bytes(&redis->aside_address)))
         return 0;
     redis_close(redis->aside, ERR_UNREACHABLE, "closed");
-    buf_clear(&redis->aside_place);
-    buf_append(&redis->aside_place, place);
-    int result = redis_dial_begin_at(redis->aside->dial, redis->dsn, place, err);
+    buf_clear(&redis->aside_address);
+    buf_append(&redis->aside_address, address);
+    int result = redis_dial_begin_at(redis->aside->dial, redis->dsn, address, err);
     result = note_opening(redis->aside, redis->dsn, result, err);
     /* All prepared requests are written at once, and each is answered. */
     for (size_t i = 0; i < redis->prepared_count && result == 0; i++)

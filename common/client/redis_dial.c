@@ -200,18 +200,18 @@ static void write_greetings(struct redis_dial *dial)
 static int begin_hop(struct redis_dial *dial, struct error *err);
 
 /* Sets `there` from "host:port". A missing host means the host that answered. */
-static bool set_there(struct redis_dial *dial, struct bytes place)
+static bool set_there(struct redis_dial *dial, struct bytes address)
 {
-    const char *colon = place.len > 0 ? memrchr(place.data, ':', place.len) : NULL;
+    const char *colon = address.len > 0 ? memrchr(address.data, ':', address.len) : NULL;
     uint16_t port;
 
     if (colon == NULL)
         return false;
-    size_t len = (size_t)(colon - place.data);
-    if (!bytes_to_port(bytes_slice(place, len + 1, place.len), &port) ||
+    size_t len = (size_t)(colon - address.data);
+    if (!bytes_to_port(bytes_slice(address, len + 1, address.len), &port) ||
         (len == 0 && dial->host == NULL))
         return false;
-    char *host = len > 0 ? xstrndup(place.data, len) : xstrdup(dial->host);
+    char *host = len > 0 ? xstrndup(address.data, len) : xstrdup(dial->host);
     forget_there(dial);
     dial->there = (struct dsn_host){.host = host, .port = port};
     return true;
@@ -336,7 +336,7 @@ static int begin_hop(struct redis_dial *dial, struct error *err)
 static int note_master(struct redis_dial *dial, const redisReply *reply, struct error *err)
 {
     char why[160];
-    char place[300];
+    char address[300];
 
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
         !redis_is_string(reply->element[0]) || !redis_is_string(reply->element[1])) {
@@ -344,8 +344,8 @@ static int note_master(struct redis_dial *dial, const redisReply *reply, struct 
                  dial->dsn->sentinel_master);
         return fail(dial, ERR_REFUSED, why, err);
     }
-    snprintf(place, sizeof(place), "%s:%s", reply->element[0]->str, reply->element[1]->str);
-    dial->redirected = set_there(dial, bytes_of(place));
+    snprintf(address, sizeof(address), "%s:%s", reply->element[0]->str, reply->element[1]->str);
+    dial->redirected = set_there(dial, bytes_of(address));
     if (!dial->redirected)
         return fail(dial, ERR_REFUSED, "names no address of the primary", err);
     return 0;
@@ -597,7 +597,7 @@ int redis_dial_begin(struct redis_dial *dial, const struct dsn_redis *dsn, struc
     return hop_on(dial, err);
 }
 
-int redis_dial_begin_at(struct redis_dial *dial, const struct dsn_redis *dsn, struct bytes place,
+int redis_dial_begin_at(struct redis_dial *dial, const struct dsn_redis *dsn, struct bytes address,
                         struct error *err)
 {
     redis_dial_end(dial);
@@ -605,8 +605,9 @@ int redis_dial_begin_at(struct redis_dial *dial, const struct dsn_redis *dsn, st
     dial->goal = GOAL_SERVER;
     dial->tried = 0;
     dial->hops = 0;
-    if (!set_there(dial, place))
-        return error_set(err, ERR_REFUSED, "the Cluster names no address: %.*s", BYTES_ARG(place));
+    if (!set_there(dial, address))
+        return error_set(err, ERR_REFUSED, "the Cluster names no address: %.*s",
+                         BYTES_ARG(address));
     int result = hop_there(dial, err);
     return result < 0 ? leave_hop(dial, err) : result;
 }
@@ -661,9 +662,9 @@ void redis_dial_note_moved(struct redis_dial *dial, struct bytes moved)
 
 struct bytes redis_dial_redirection(struct bytes answer)
 {
-    struct bytes word, slot, place;
+    struct bytes word, slot, address;
 
     bytes_split(answer, ' ', &word, &answer);
-    bytes_split(answer, ' ', &slot, &place);
-    return place;
+    bytes_split(answer, ' ', &slot, &address);
+    return address;
 }

@@ -28,7 +28,7 @@ MUST_CHECK int redis_dial_begin(struct redis_dial *dial, const struct dsn_redis 
                                 struct error *err);
 /* Connects to the Cluster's node of an ASK ("host:port"), whatever its slots are. */
 MUST_CHECK int redis_dial_begin_at(struct redis_dial *dial, const struct dsn_redis *dsn,
-                                   struct bytes place, struct error *err);
+                                   struct bytes address, struct error *err);
 void redis_dial_end(struct redis_dial *dial); /* gives up */
 
 bool redis_dial_is_under_way(const struct redis_dial *dial);

@@ -150,15 +150,15 @@ static void check_transport(const struct checking *checking)
 }
 
 /* True if both DSNs mean the same server and stream, whatever their other options are. */
-static bool is_one_place(const char *dsn, const char *other)
+static bool is_one_address(const char *dsn, const char *other)
 {
-    struct buf place = {0}, other_place = {0};
+    struct buf address = {0}, other_address = {0};
 
-    dsn_redacted(&place, dsn);
-    dsn_redacted(&other_place, other);
-    bool same = bytes_equal(buf_bytes(&place), buf_bytes(&other_place));
-    buf_free(&place);
-    buf_free(&other_place);
+    dsn_redacted(&address, dsn);
+    dsn_redacted(&other_address, other);
+    bool same = bytes_equal(buf_bytes(&address), buf_bytes(&other_address));
+    buf_free(&address);
+    buf_free(&other_address);
     return same;
 }
 
@@ -170,7 +170,7 @@ static bool is_one_queue(const struct settings_transport *a, const struct settin
     if (dsn_redis_parse(&one, a->dsn, NULL) < 0)
         return a == b;
     if (dsn_redis_parse(&other, b->dsn, NULL) == 0) {
-        same = is_one_place(a->dsn, b->dsn) && strcmp(one.group, other.group) == 0 &&
+        same = is_one_address(a->dsn, b->dsn) && strcmp(one.group, other.group) == 0 &&
                strcmp(one.consumer != NULL ? one.consumer : "",
                       other.consumer != NULL ? other.consumer : "") == 0;
         dsn_redis_free(&other);
@@ -251,7 +251,7 @@ static void check_failure_is_apart(const struct checking *checking, const char *
     for (size_t i = 0; i < checking->settings->transports_len; i++) {
         const struct settings_transport *transport = &checking->settings->transports[i];
 
-        if (is_one_place(dsn, transport->dsn))
+        if (is_one_address(dsn, transport->dsn))
             FAULT(checking, "dsn",
                   "is the stream of [transport:%.60s]: failed messages would be read from it "
                   "again; name another, such as /failed",

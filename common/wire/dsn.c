@@ -477,7 +477,7 @@ static void read_path(struct dsn_redis *dsn, struct bytes path)
     }
 }
 
-static int read_place(struct dsn_redis *dsn, struct bytes path, struct error *err)
+static int read_host_or_path(struct dsn_redis *dsn, struct bytes path, struct error *err)
 {
     if (dsn->hosts_len > 0) {
         read_path(dsn, path);
@@ -586,7 +586,7 @@ int dsn_redis_parse(struct dsn_redis *dsn, const char *text, struct error *err)
     if (result == 0)
         result = read_options(dsn, parts.query, err);
     if (result == 0)
-        result = read_place(dsn, path, err);
+        result = read_host_or_path(dsn, path, err);
     drop_empty(&dsn->user);
     drop_empty(&dsn->password);
     drop_empty(&dsn->sentinel_master);

@@ -78,8 +78,8 @@ bool dsn_is_doctrine(const char *text);
 MUST_CHECK int dsn_doctrine_parse(struct dsn_doctrine *dsn, const char *text, struct error *err);
 void dsn_doctrine_free(struct dsn_doctrine *dsn);
 
-/* Appends the DSN's place, "redis://redis:6379/messages?dbindex=1", for texts and to tell places apart: without user,
- * password, and options that do not belong to the place. */
+/* Appends the DSN's address, "redis://redis:6379/messages?dbindex=1", for texts and to compare addresses: without user,
+ * password, and options that do not belong to the address. */
 void dsn_redacted(struct buf *out, const char *text);
 /* Appends the DSN as written, with *** in place of passwords, also among the options: for `config`. */
 void dsn_masked(struct buf *out, const char *text);

@@ -20,8 +20,8 @@ static bool holds(const char *text, const char *part)
     return text != NULL && strstr(text, part) != NULL;
 }
 
-/* A password that happens to be a part of the place as well says nothing. */
-static bool is_in_place(const struct dsn_redis *dsn)
+/* A password that happens to be a part of the address as well proves nothing. */
+static bool is_in_address(const struct dsn_redis *dsn)
 {
     if (strpbrk(dsn->password, "/:,[]") != NULL)
         return true;
@@ -52,7 +52,7 @@ static void check_taken(const struct dsn_redis *dsn, const char *redacted)
     require(dsn->sentinel_password == NULL || dsn->sentinel_master != NULL);
     require(dsn->tls_key_file == NULL || dsn->tls_cert_file != NULL);
     require(dsn->redeliver_timeout_ms >= 0 && dsn->claim_interval_ms >= 0);
-    if (dsn->password != NULL && strlen(dsn->password) >= 4 && !is_in_place(dsn))
+    if (dsn->password != NULL && strlen(dsn->password) >= 4 && !is_in_address(dsn))
         require(strstr(redacted, dsn->password) == NULL ||
                 strstr("redis://", dsn->password) != NULL);
 }

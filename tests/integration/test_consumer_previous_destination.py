@@ -41,16 +41,16 @@ def test_redirect_sends_messages_unsent_to_a_lost_redis_to_the_new_one(make_cons
     publisher.publish_all(between)
     assert ordered(consumer.wait_entries(300)) == between, "what comes for the present one waits for nothing"
     consumer.wait_log(MEND)
-    place = f"127.0.0.1:{lost.port}/messages"
+    address = f"127.0.0.1:{lost.port}/messages"
     line = next(line for line in consumer.log().splitlines() if MEND in line)
-    assert place in line and "may come twice" in line and "hidden" not in consumer.log()
+    assert address in line and "may come twice" in line and "hidden" not in consumer.log()
 
     consumer.stop()
     consumer.set("spool", former="redirect").start()
     after = [("one/topic", f"after-{number:05d}") for number in range(300)]
     publisher.publish_all(after)
     assert_once_and_in_order(consumer.wait_entries(1300), unsent, between + after)
-    assert f"{place} goes to" in consumer.log()
+    assert f"{address} goes to" in consumer.log()
 
     # It is done: nothing is repeated later, whatever the setting is then.
     consumer.set("spool", former="drain").restart()

@@ -62,7 +62,7 @@ def test_a_dsn_that_names_the_sentinels_instead_repeats_nothing(make_consumer, g
     publisher.publish_all(sent[400:])
     assert_all(sent, consumer.wait_entries(600))
     assert "has the mark of the spool that was for redis://127.0.0.1" in consumer.log()
-    # The Sentinels in another order are the same place.
+    # The Sentinels in another order are the same address.
     group.sentinels.reverse()
     consumer.stop()
     consumer.set("transport:async", dsn=group.dsn()).start()

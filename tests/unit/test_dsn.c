@@ -377,7 +377,7 @@ static void expect_redacted(const char *text, const char *expected)
     buf_free(&out);
 }
 
-static void test_redacted_shows_the_place_and_no_secret(void **state)
+static void test_redacted_shows_the_address_and_no_secret(void **state)
 {
     (void)state;
     expect_redacted("redis://u:hunter2@redis:6379/messages?auth=hunter2",
@@ -416,7 +416,7 @@ static void expect_conninfo(const char *text, const char *expected)
 }
 
 /* A spool's destination is kept in this form, and found again by it. */
-static void test_a_redacted_place_is_a_dsn_of_that_place(void **state)
+static void test_a_redacted_address_is_a_dsn_of_that_address(void **state)
 {
     static const char *const rows[][2] = {
         {"redis://u:p@b:2,a:2,a:1/{s}", "redis://a:1,a:2,b:2/{s}"},
@@ -560,8 +560,8 @@ int main(void)
         cmocka_unit_test(test_faulty_values_are_named),
         cmocka_unit_test(test_missing_or_contradictory_parts_of_a_redis_dsn_are_named),
         cmocka_unit_test(test_a_password_that_was_not_encoded_is_not_shown),
-        cmocka_unit_test(test_redacted_shows_the_place_and_no_secret),
-        cmocka_unit_test(test_a_redacted_place_is_a_dsn_of_that_place),
+        cmocka_unit_test(test_redacted_shows_the_address_and_no_secret),
+        cmocka_unit_test(test_a_redacted_address_is_a_dsn_of_that_address),
         cmocka_unit_test(test_masked_shows_all_but_passwords),
         cmocka_unit_test(test_doctrines_url_becomes_libpqs_string),
         cmocka_unit_test(test_libpqs_own_options_are_passed_on),

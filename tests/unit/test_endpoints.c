@@ -132,8 +132,8 @@ static void test_a_name_is_looked_up_and_with_tls_the_library_gets_it(void **sta
     assert_false(endpoints_next(endpoints, false));
     assert_int_equal(start(endpoints), ENDPOINTS_KNOWS);
     assert_string_equal(endpoints_current(endpoints)->uri, "tcp://127.0.0.1:4");
-    const char *place = endpoints_current(endpoints)->name;
-    assert_int_equal(strncmp(place, "localhost:4", strlen("localhost:4")), 0);
+    const char *address = endpoints_current(endpoints)->name;
+    assert_int_equal(strncmp(address, "localhost:4", strlen("localhost:4")), 0);
     endpoints_free(endpoints);
 }
 

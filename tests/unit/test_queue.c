@@ -207,16 +207,16 @@ static void test_a_redrive_that_is_refused_can_be_tried_again(void **state)
     assert_int_equal(command(fixture, "XLEN messages"), 1);
 }
 
-static void check_at(const char *current, const char *place, const char *password, int64_t dbindex,
-                     double timeout_s)
+static void check_at(const char *current, const char *address, const char *password,
+                     int64_t dbindex, double timeout_s)
 {
     struct settings_transport transport = {.name = (char *)"async", .dsn = (char *)current};
     struct queue *queue;
     struct error err;
 
-    assert_int_equal(queue_new_to_append(&queue, &transport, place, &err), 0);
+    assert_int_equal(queue_new_to_append(&queue, &transport, address, &err), 0);
     const struct dsn_redis *dsn = queue_dsn(queue);
-    assert_string_equal(queue_address(queue), place);
+    assert_string_equal(queue_address(queue), address);
     if (dsn->path != NULL)
         assert_string_equal(dsn->path, "/run/r.sock");
     else
@@ -231,7 +231,7 @@ static void check_at(const char *current, const char *place, const char *passwor
     queue_free(queue);
 }
 
-static void test_a_dsn_for_a_former_place_has_the_present_credentials(void **state)
+static void test_a_previous_address_gets_the_present_credentials(void **state)
 {
     (void)state;
     check_at("redis://new:6379/b", "redis://old:6379/a", NULL, 0, 0);
@@ -410,7 +410,7 @@ int main(void)
         WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
         WITH_REDIS(test_a_redrive_is_fenced_until_the_one_before_it_is_done),
         WITH_REDIS(test_a_redrive_pushes_out_nothing_that_waits),
-        cmocka_unit_test(test_a_dsn_for_a_former_place_has_the_present_credentials),
+        cmocka_unit_test(test_a_previous_address_gets_the_present_credentials),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
         WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),
