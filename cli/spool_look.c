@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WHOLE       UINT64_MAX
-#define FIRST_ONLY  ((uint64_t)128 * 1024) /* mostly enough for the first record's time */
-#define LOOKS_MAX   4                      /* readings of a segment that seems damaged */
-#define FLUSH_BYTES ((size_t)64 * 1024)
-#define SHOWN_BYTES 160 /* most bytes of a payload in text output */
+#define WHOLE        UINT64_MAX
+#define FIRST_ONLY   ((uint64_t)128 * 1024) /* mostly enough for the first record's time */
+#define READINGS_MAX 4                      /* readings of a segment that seems damaged */
+#define FLUSH_BYTES  ((size_t)64 * 1024)
+#define SHOWN_BYTES  160 /* most bytes of a payload in text output */
 
 /* show ------------------------------------------------------------------------------------------ */
 
@@ -399,13 +399,13 @@ static int load_settled(struct damages *seen, const struct spool_files *files, s
     int result = 0;
 
     *seen = (struct damages){0};
-    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+    for (int reading = 0; reading < READINGS_MAX; looks++) {
         struct damages again = {0};
 
         result = spool_files_load(files, segment, WHOLE, data, err);
         if (result >= 0 && spool_files_is_readable(segment))
             scan_segment(&again, files, index, buf_bytes(data));
-        bool agrees = looks > 0 && again.len == seen->len &&
+        bool agrees = reading > 0 && again.len == seen->len &&
                       (again.len == 0 ||
                        memcmp(again.list, seen->list, again.len * sizeof(*seen->list)) == 0);
         free(seen->list);
@@ -494,7 +494,7 @@ static void print_damages(struct buf *out, const struct spool_files *files,
     if (damages->len == 0)
         buf_append_text(out, "no damage\n");
     else
-        buf_printf(out, "damage at %zu place%s\n", damages->len, damages->len == 1 ? "" : "s");
+        buf_printf(out, "%zu fault%s found\n", damages->len, damages->len == 1 ? "" : "s");
 }
 
 static void add_damages(cJSON *array, const struct spool_files *files,

@@ -49,7 +49,7 @@ bool bytes_to_port(struct bytes text, uint16_t *port);
 /* Takes the next item off the front of a list with commas and white space between; false if none is left. */
 bool bytes_next_item(struct bytes *list, struct bytes *item);
 
-/* Writes a number in decimal digits, BYTES_DIGITS_MAX at the most. Returns the place behind the last one. */
+/* Writes a number in decimal digits, BYTES_DIGITS_MAX at the most. Returns the position behind the last one. */
 #define BYTES_DIGITS_MAX 20
 char *bytes_put_digits(char *to, uint64_t value);
 /* Reads a text of decimal digits only, without a sign; false if it has others or the number does not fit. */

@@ -120,7 +120,7 @@ static void copy_in_base64(struct buf *to, struct bytes bytes)
  * are subtracted, so that the rows of one second need not all be searched. PHP would not see a
  * row of the future, so that such a row gets a past time. By another host's clock the choice may
  * differ, so that both times are searched. */
-static void place_row(struct failure_table *table, int64_t entry_us, int64_t now_us)
+static void set_times(struct failure_table *table, int64_t entry_us, int64_t now_us)
 {
     uint32_t hash = bytes_crc32c(0, table->dedupe_key.data, table->dedupe_key.len);
     int64_t time_us = entry_us - (int64_t)(hash % SPREAD_S) * 1000000;
@@ -150,7 +150,7 @@ static void copy_row(struct failure_table *table, const struct failure_row *row)
     copy(&table->dedupe_key, table->deduplicates ? row->dedupe_key : BYTES_NONE);
     copy(&table->identity, fits_text_column(row->identity) ? row->identity : BYTES_NONE);
     format_time(table->now, now);
-    place_row(table, row->entry_us, now);
+    set_times(table, row->entry_us, now);
     table->in_ascii = false;
 }
 

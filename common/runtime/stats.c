@@ -278,11 +278,11 @@ int64_t stats_memory(const struct stats_slot *slot)
 void stats_log(void *to, const char *line)
 {
     struct stats_slot *slot = to;
-    struct stats_log_line *place =
+    struct stats_log_line *entry =
         &slot->log[atomic_fetch_add(&slot->log_added, 1) % STATS_LOG_LINES];
 
-    make_even(&place->turn);
-    write_text(&place->turn, place->text, STATS_LOG_SIZE, line);
+    make_even(&entry->turn);
+    write_text(&entry->turn, entry->text, STATS_LOG_SIZE, line);
 }
 
 bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STATS_LOG_SIZE])
@@ -292,8 +292,8 @@ bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STAT
 
     if (index >= added - first)
         return false;
-    const struct stats_log_line *place = &slot->log[(first + index) % STATS_LOG_LINES];
-    read_text(&place->turn, place->text, STATS_LOG_SIZE, out);
+    const struct stats_log_line *entry = &slot->log[(first + index) % STATS_LOG_LINES];
+    read_text(&entry->turn, entry->text, STATS_LOG_SIZE, out);
     return true;
 }
 

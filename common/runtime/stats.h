@@ -159,7 +159,7 @@ struct stats_probe {
     struct stats_answer answer[STATS_SERVERS]; /* why a server can't be used; "" when it can */
 } __attribute__((aligned(64)));
 
-/* Each process's private record of the shared memory's place and size. A process that writes nonsense into the shared
+/* Each process's private record of the shared memory's address and size. A process that writes nonsense into the shared
  * memory spoils numbers, but makes no other process read beyond it. */
 struct stats {
     size_t slots_len;

@@ -334,18 +334,18 @@ static void set_over_file(struct loading *loading, const struct setting *row,
                           const struct setting_view *view, struct settings_env_value *value)
 {
     const char *origin = settings_get_origin(loading->settings, (char *)view->base + row->offset);
-    char *place = origin ? xstrdup(origin) : NULL;
+    char *overridden = origin ? xstrdup(origin) : NULL;
     struct buf before = {0}, now = {0};
 
     setting_format(row, view->base, &before);
     set_value(loading, row, view, buf_text(&value->origin), buf_bytes(&value->text));
     setting_format(row, view->base, &now);
-    if (place && strcmp(buf_text(&before), buf_text(&now)) != 0)
+    if (overridden && strcmp(buf_text(&before), buf_text(&now)) != 0)
         buf_printf(&loading->settings->notices, "%s: goes before `%s` in %s\n",
-                   buf_text(&value->origin), row->key, place);
+                   buf_text(&value->origin), row->key, overridden);
     buf_free(&before);
     buf_free(&now);
-    free(place);
+    free(overridden);
 }
 
 static void apply_environment(struct loading *loading, const struct setting_view *view)

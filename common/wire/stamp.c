@@ -193,7 +193,7 @@ static int find_elements(struct bytes list, size_t *count, struct bytes *first, 
     return more;
 }
 
-/* Returns the end of the element that is `surplus` places behind the first. The caller has
+/* Returns the end of the element that is `surplus` positions behind the first. The caller has
  * checked the list. */
 static size_t surplus_end(struct bytes list, size_t surplus)
 {
@@ -277,7 +277,7 @@ static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
 
 /* Finds the present classes, and the member behind which new headers go: the last stamp, else
  * the type. */
-static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *place,
+static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *position,
                   struct arena *arena)
 {
     struct json_object object;
@@ -286,7 +286,7 @@ static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *pla
     size_t index = 0;
     int more;
 
-    *place = 0;
+    *position = 0;
     if (json_object_begin(&object, headers, arena) < 0)
         return -ERR_FORMAT;
     while ((more = json_object_next(&object, &key, &raw)) > 0) {
@@ -296,8 +296,8 @@ static int survey(struct bytes headers, bool present[STAMP_CLASSES], size_t *pla
         if (which < STAMP_CLASSES)
             present[which] = true;
         if (bytes_starts_with(key, BYTES(ENVELOPE_STAMP_HEADER)) ||
-            (*place == 0 && bytes_equal_text(key, "type")))
-            *place = index;
+            (*position == 0 && bytes_equal_text(key, "type")))
+            *position = index;
     }
     return more;
 }
@@ -311,17 +311,17 @@ static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_
     struct bytes key;
     struct bytes raw;
     bool present[STAMP_CLASSES] = {false};
-    size_t place;
+    size_t position;
     size_t index = 0;
     int more = -ERR_FORMAT;
 
-    if (survey(headers, present, &place, &arena) < 0 ||
+    if (survey(headers, present, &position, &arena) < 0 ||
         json_object_begin(&object, headers, &arena) < 0)
         goto done;
     /* The old message id is removed, and a new one added at the end. */
     present[STAMP_MESSAGE_ID] = false;
     buf_append_char(out, '{');
-    if (place == 0)
+    if (position == 0)
         append_new(out, present, failure);
     while ((more = json_object_next(&object, &key, &raw)) > 0) {
         enum stamp_class which = header_class(key);
@@ -336,7 +336,7 @@ static int stamp_json(struct buf *out, struct bytes headers, const struct stamp_
             more = -ERR_FORMAT;
             break;
         }
-        if (++index == place)
+        if (++index == position)
             append_new(out, present, failure);
     }
     buf_append_char(out, '}');

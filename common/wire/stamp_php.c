@@ -382,7 +382,7 @@ static int edit_references(struct edits *edits, const struct walk *walk)
     return 0;
 }
 
-static int by_place(const void *a, const void *b)
+static int by_position(const void *a, const void *b)
 {
     const struct edit *left = a;
     const struct edit *right = b;
@@ -394,7 +394,7 @@ static void apply(struct buf *out, struct bytes text, struct edits *edits)
 {
     size_t at = 0;
 
-    qsort(edits->list, edits->len, sizeof(*edits->list), by_place);
+    qsort(edits->list, edits->len, sizeof(*edits->list), by_position);
     for (size_t i = 0; i < edits->len; i++) {
         const struct edit *edit = &edits->list[i];
 

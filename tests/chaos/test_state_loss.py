@@ -198,10 +198,10 @@ def test_redis_and_state_restored_from_a_backup_lose_no_new_message(bridge, load
     load.wait_drained()
     bridge.stop()
     redis.stop()
-    for older, place in ((redis.folder / "older", redis.folder / "appendonlydir"),
+    for older, current in ((redis.folder / "older", redis.folder / "appendonlydir"),
                          (bridge.folder / "older", bridge.state_dir)):
-        shutil.rmtree(place)
-        shutil.move(older, place)
+        shutil.rmtree(current)
+        shutil.move(older, current)
     redis.start()
     bridge.start()
     load.publish(300)

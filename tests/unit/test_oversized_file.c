@@ -19,20 +19,20 @@
 #define SPOOL_ID ((unsigned char[16]){0x01, 0x23, 0x45})
 #define NAME     "00000000000000000008.oversized"
 
-struct place {
+struct folder {
     char path[40];
     int dir;
 };
 
-static int make_place(void **state)
+static int make_folder(void **state)
 {
-    struct place *place = xcalloc(1, sizeof(*place));
+    struct folder *folder = xcalloc(1, sizeof(*folder));
 
-    snprintf(place->path, sizeof(place->path), "/tmp/oversized-XXXXXX");
-    assert_non_null(mkdtemp(place->path));
-    place->dir = open(place->path, O_RDONLY | O_DIRECTORY);
-    assert_true(place->dir >= 0);
-    *state = place;
+    snprintf(folder->path, sizeof(folder->path), "/tmp/oversized-XXXXXX");
+    assert_non_null(mkdtemp(folder->path));
+    folder->dir = open(folder->path, O_RDONLY | O_DIRECTORY);
+    assert_true(folder->dir >= 0);
+    *state = folder;
     return 0;
 }
 
@@ -51,27 +51,27 @@ static void note(void *context, const char *name, const struct oversized_message
     listed->bytes[listed->len++] = message->payload.len;
 }
 
-static struct listed list(const struct place *place)
+static struct listed list(const struct folder *folder)
 {
     struct listed listed = {0};
     struct error err;
 
-    int count = oversized_file_list(place->dir, note, &listed, &err);
+    int count = oversized_file_list(folder->dir, note, &listed, &err);
     assert_int_equal(count, (int)listed.len);
     return listed;
 }
 
-static int clear_place(void **state)
+static int clear_folder(void **state)
 {
-    struct place *place = *state;
+    struct folder *folder = *state;
     struct error err;
 
     sys_heal();
     for (uint64_t sequence = 8; sequence <= 11; sequence++)
-        (void)!oversized_file_remove(place->dir, sequence, &err);
-    close(place->dir);
-    assert_int_equal(rmdir(place->path), 0); /* nothing else was left */
-    free(place);
+        (void)!oversized_file_remove(folder->dir, sequence, &err);
+    close(folder->dir);
+    assert_int_equal(rmdir(folder->path), 0); /* nothing else was left */
+    free(folder);
     return 0;
 }
 
@@ -91,23 +91,23 @@ static struct oversized_message message(uint64_t identity, struct bytes payload)
     return made;
 }
 
-static void write_one(const struct place *place, uint64_t identity, struct bytes payload)
+static void write_one(const struct folder *folder, uint64_t identity, struct bytes payload)
 {
     struct oversized_message file = message(identity, payload);
     struct error err;
 
-    assert_int_equal(oversized_file_write(place->dir, &file, true, &err), 0);
+    assert_int_equal(oversized_file_write(folder->dir, &file, true, &err), 0);
 }
 
 static void test_a_message_comes_back_as_it_was(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct oversized_message read;
     struct buf bytes = {0};
     struct error err;
 
-    write_one(place, 7, BYTES("\0\xff payload"));
-    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    write_one(folder, 7, BYTES("\0\xff payload"));
+    assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), 0);
     assert_memory_equal(read.spool_id, SPOOL_ID, 16);
     assert_int_equal(read.sequence, 8);
     assert_int_equal(read.identity, 7);
@@ -123,19 +123,19 @@ static void test_a_message_comes_back_as_it_was(void **state)
 
 static void test_a_message_that_comes_again_replaces_its_file(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
 
-    write_one(place, 10, BYTES("ten"));
-    write_one(place, 10, BYTES("and ten"));
-    struct listed listed = list(place);
+    write_one(folder, 10, BYTES("ten"));
+    write_one(folder, 10, BYTES("and ten"));
+    struct listed listed = list(folder);
     assert_int_equal(listed.len, 1);
     assert_int_equal(listed.sequences[0], 11);
     assert_int_equal(listed.bytes[0], 7);
 }
 
-static void change_byte(const struct place *place, const char *name, off_t at)
+static void change_byte(const struct folder *folder, const char *name, off_t at)
 {
-    int fd = openat(place->dir, name, O_RDWR);
+    int fd = openat(folder->dir, name, O_RDWR);
     char byte;
 
     assert_int_equal(pread(fd, &byte, 1, at), 1);
@@ -146,30 +146,30 @@ static void change_byte(const struct place *place, const char *name, off_t at)
 
 static void test_any_damaged_byte_is_noticed(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct oversized_message read;
     struct buf bytes = {0};
     struct error err;
 
-    write_one(place, 7, BYTES("payload"));
+    write_one(folder, 7, BYTES("payload"));
     for (off_t at = 0; at < 64 + 5 + 7; at++) {
-        change_byte(place, NAME, at);
-        assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), -ERR_FORMAT);
-        change_byte(place, NAME, at);
+        change_byte(folder, NAME, at);
+        assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), -ERR_FORMAT);
+        change_byte(folder, NAME, at);
     }
-    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), 0);
     buf_free(&bytes);
 }
 
 static void test_a_file_that_is_cut_is_listed_as_damaged(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
 
-    write_one(place, 7, BYTES("payload"));
-    int fd = openat(place->dir, NAME, O_RDWR);
+    write_one(folder, 7, BYTES("payload"));
+    int fd = openat(folder->dir, NAME, O_RDWR);
     assert_int_equal(ftruncate(fd, 70), 0);
     close(fd);
-    struct listed listed = list(place);
+    struct listed listed = list(folder);
     assert_int_equal(listed.len, 1);
     assert_int_equal(listed.sequences[0], 0);
     assert_int_equal(listed.bytes[0], 70);
@@ -177,34 +177,34 @@ static void test_a_file_that_is_cut_is_listed_as_damaged(void **state)
 
 static void test_a_write_that_fails_leaves_no_file(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct oversized_message file = message(7, BYTES("payload"));
     struct error err;
 
     for (int nth = 1; nth <= 3; nth++) {
         sys_fail(SYS_WRITE, nth, 1, ENOSPC);
-        assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_SYSTEM);
+        assert_int_equal(oversized_file_write(folder->dir, &file, true, &err), -ERR_SYSTEM);
         sys_heal();
     }
     sys_fail(SYS_SYNC, 1, 1, EIO);
-    assert_int_equal(oversized_file_write(place->dir, &file, true, &err), -ERR_SYSTEM);
+    assert_int_equal(oversized_file_write(folder->dir, &file, true, &err), -ERR_SYSTEM);
     sys_fail(SYS_RENAME, 1, 1, EIO);
-    assert_int_equal(oversized_file_write(place->dir, &file, false, &err), -ERR_SYSTEM);
+    assert_int_equal(oversized_file_write(folder->dir, &file, false, &err), -ERR_SYSTEM);
     sys_heal();
-    assert_int_equal(oversized_file_remove(place->dir, 8, &err), -ERR_NOT_FOUND);
+    assert_int_equal(oversized_file_remove(folder->dir, 8, &err), -ERR_NOT_FOUND);
 }
 
 static void test_a_short_write_goes_on(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct oversized_message read;
     struct buf bytes = {0};
     struct error err;
 
     sys_cut_write(3, 2);
-    write_one(place, 7, BYTES("payload"));
+    write_one(folder, 7, BYTES("payload"));
     sys_heal();
-    assert_int_equal(oversized_file_read(place->dir, 8, &read, &bytes, &err), 0);
+    assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), 0);
     assert_true(bytes_equal(read.payload, BYTES("payload")));
     buf_free(&bytes);
 }
@@ -213,16 +213,16 @@ static void test_files_of_other_names_are_not_listed(void **state)
 {
     static const char *const NAMES[] = {"000000000001.segment", NAME ".half", NAME ".bak",
                                         "8.oversized"};
-    const struct place *place = *state;
+    const struct folder *folder = *state;
 
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
-        close(openat(place->dir, NAMES[i], O_CREAT | O_WRONLY, 0600));
-    assert_int_equal(list(place).len, 0);
+        close(openat(folder->dir, NAMES[i], O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(list(folder).len, 0);
     for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
-        unlinkat(place->dir, NAMES[i], 0);
+        unlinkat(folder->dir, NAMES[i], 0);
 }
 
-#define CASE(test) cmocka_unit_test_setup_teardown(test, make_place, clear_place)
+#define CASE(test) cmocka_unit_test_setup_teardown(test, make_folder, clear_folder)
 
 int main(void)
 {

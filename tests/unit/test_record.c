@@ -125,7 +125,7 @@ static void test_control_records_are_given_and_not_counted(void **state)
     buf_free(&file);
 }
 
-static void test_damage_is_told_with_its_place_and_what_is_missing(void **state)
+static void test_damage_is_reported_with_its_offset_and_what_is_missing(void **state)
 {
     struct buf file = file_with(6);
     struct record_item item;
@@ -226,7 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_are_given_in_order_up_to_the_reserved_space),
         cmocka_unit_test(test_control_records_are_given_and_not_counted),
-        cmocka_unit_test(test_damage_is_told_with_its_place_and_what_is_missing),
+        cmocka_unit_test(test_damage_is_reported_with_its_offset_and_what_is_missing),
         cmocka_unit_test(test_a_scan_ends_at_a_record_that_is_not_whole),
         cmocka_unit_test(test_records_of_another_segment_are_not_read),
         cmocka_unit_test(test_a_segment_without_records_is_no_damage),

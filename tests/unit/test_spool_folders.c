@@ -14,18 +14,18 @@
 
 #include <cmocka.h>
 
-#define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, make_place, remove_place)
+#define WITH_ROOT(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
 
-static int make_place(void **state)
+static int make_root(void **state)
 {
-    char *place = xstrdup("/tmp/spool-folders-XXXXXX");
+    char *root = xstrdup("/tmp/spool-folders-XXXXXX");
 
-    assert_non_null(mkdtemp(place));
-    *state = place;
+    assert_non_null(mkdtemp(root));
+    *state = root;
     return 0;
 }
 
-static int remove_place(void **state)
+static int remove_root(void **state)
 {
     char *command = xasprintf("rm -r '%s'", (char *)*state);
 
@@ -35,17 +35,17 @@ static int remove_place(void **state)
     return 0;
 }
 
-static void make(const char *place, const char *below)
+static void make(const char *root, const char *below)
 {
-    char *path = xasprintf("%s/%s", place, below);
+    char *path = xasprintf("%s/%s", root, below);
 
     assert_int_equal(mkdir(path, 0700), 0);
     free(path);
 }
 
-static bool has(const struct spool_folders *folders, const char *place, const char *below)
+static bool has(const struct spool_folders *folders, const char *root, const char *below)
 {
-    char *path = xasprintf("%s/spool/%s", place, below);
+    char *path = xasprintf("%s/spool/%s", root, below);
     bool found = false;
 
     for (size_t i = 0; i < folders->len; i++)
@@ -66,24 +66,24 @@ static void test_no_folder_is_found_without_a_spool(void **state)
 
 static void test_folders_are_found_two_deep_and_links_below_are_not_followed(void **state)
 {
-    const char *place = *state;
+    const char *root = *state;
     struct spool_folders folders;
     struct error err;
-    char *spool = xasprintf("%s/spool", place), *link = xasprintf("%s/spool/link", place);
+    char *spool = xasprintf("%s/spool", root), *link = xasprintf("%s/spool/link", root);
 
-    make(place, "elsewhere");
+    make(root, "elsewhere");
     assert_int_equal(symlink("elsewhere", spool), 0);
-    make(place, "spool/one");
-    make(place, "spool/one/redis");
-    make(place, "spool/one/redis/deeper");
-    make(place, "spool/.hidden");
-    make(place, "spool/two");
+    make(root, "spool/one");
+    make(root, "spool/one/redis");
+    make(root, "spool/one/redis/deeper");
+    make(root, "spool/.hidden");
+    make(root, "spool/two");
     assert_int_equal(symlink("one", link), 0);
-    assert_int_equal(spool_folders_read(&folders, place, &err), 0);
+    assert_int_equal(spool_folders_read(&folders, root, &err), 0);
     assert_int_equal(folders.len, 3);
-    assert_true(has(&folders, place, "one"));
-    assert_true(has(&folders, place, "one/redis"));
-    assert_true(has(&folders, place, "two"));
+    assert_true(has(&folders, root, "one"));
+    assert_true(has(&folders, root, "one/redis"));
+    assert_true(has(&folders, root, "two"));
     spool_folders_free(&folders);
     free(spool);
     free(link);
@@ -92,8 +92,8 @@ static void test_folders_are_found_two_deep_and_links_below_are_not_followed(voi
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_PLACE(test_no_folder_is_found_without_a_spool),
-        WITH_PLACE(test_folders_are_found_two_deep_and_links_below_are_not_followed),
+        WITH_ROOT(test_no_folder_is_found_without_a_spool),
+        WITH_ROOT(test_folders_are_found_two_deep_and_links_below_are_not_followed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

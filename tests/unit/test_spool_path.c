@@ -12,7 +12,7 @@
 static void test_a_client_id_becomes_one_folder_s_name(void **state)
 {
     static const struct {
-        const char *client_id, *place;
+        const char *client_id, *path;
     } CASES[] = {{"mqtt-bridge", "/s/spool/mqtt-bridge"},
                  {"a.b_C9", "/s/spool/a.b_C9"},
                  {"../../etc", "/s/spool/%2E.%2F..%2Fetc"},
@@ -22,24 +22,24 @@ static void test_a_client_id_becomes_one_folder_s_name(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
-        char *place = spool_path(&settings, CASES[i].client_id, NULL);
+        char *path = spool_path(&settings, CASES[i].client_id, NULL);
 
-        assert_string_equal(place, CASES[i].place);
-        free(place);
+        assert_string_equal(path, CASES[i].path);
+        free(path);
     }
 }
 
 static void test_a_spool_lies_in_the_folder_of_its_client_id(void **state)
 {
     struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
-    char *place = spool_path(&settings, "a b", "redis://h:6379/messages");
+    char *path = spool_path(&settings, "a b", "redis://h:6379/messages");
 
     (void)state;
-    assert_string_equal(place, "/s/spool/a%20b/redis%3A%2F%2Fh%3A6379%2Fmessages");
-    free(place);
+    assert_string_equal(path, "/s/spool/a%20b/redis%3A%2F%2Fh%3A6379%2Fmessages");
+    free(path);
 }
 
-static char *place_of(size_t first_len, const char *end)
+static char *path_of(size_t first_len, const char *end)
 {
     struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
     char client_id[200];
@@ -52,7 +52,7 @@ static char *place_of(size_t first_len, const char *end)
 static void test_a_client_id_too_long_for_a_folder_s_name_gets_one_of_its_own(void **state)
 {
     const size_t above = strlen("/s/spool/");
-    char *longest = place_of(85, ""), *a = place_of(127, "a"), *b = place_of(127, "b");
+    char *longest = path_of(85, ""), *a = path_of(127, "a"), *b = path_of(127, "b");
 
     (void)state;
     assert_int_equal(strlen(longest) - above, NAME_MAX);

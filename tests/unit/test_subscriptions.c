@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-struct place {
+struct folder {
     char dir[40];
     char file[80];
 };
@@ -25,28 +25,28 @@ static size_t gone_count(const struct subscriptions *filters)
     return count;
 }
 
-static int make_place(void **state)
+static int make_folder(void **state)
 {
-    struct place *place = xcalloc(1, sizeof(*place));
+    struct folder *folder = xcalloc(1, sizeof(*folder));
 
-    strcpy(place->dir, "/tmp/test-filters-XXXXXX");
-    assert_non_null(mkdtemp(place->dir));
-    snprintf(place->file, sizeof(place->file), "%s/subscriptions", place->dir);
-    *state = place;
+    strcpy(folder->dir, "/tmp/test-filters-XXXXXX");
+    assert_non_null(mkdtemp(folder->dir));
+    snprintf(folder->file, sizeof(folder->file), "%s/subscriptions", folder->dir);
+    *state = folder;
     return 0;
 }
 
-static int remove_place(void **state)
+static int remove_folder(void **state)
 {
-    struct place *place = *state;
+    struct folder *folder = *state;
 
-    unlink(place->file);
-    rmdir(place->dir);
-    free(place);
+    unlink(folder->file);
+    rmdir(folder->dir);
+    free(folder);
     return 0;
 }
 
-static struct subscriptions *open_filters(const struct place *place, const char *topics)
+static struct subscriptions *open_filters(const struct folder *folder, const char *topics)
 {
     struct settings_mqtt settings = {.topics = (char *)topics,
                                      .former_topics = "#",
@@ -56,7 +56,7 @@ static struct subscriptions *open_filters(const struct place *place, const char 
     struct subscriptions *filters = NULL;
     struct error err = {0};
 
-    if (subscriptions_new(&filters, &settings, place->file, &err) < 0)
+    if (subscriptions_new(&filters, &settings, folder->file, &err) < 0)
         fail_msg("%s", err.text);
     return filters;
 }
@@ -85,18 +85,18 @@ static void grant_all(struct subscriptions *filters)
 }
 
 /* As a process leaves it that was connected when it ended. */
-static void remember(const struct place *place, const char *topics)
+static void remember(const struct folder *folder, const char *topics)
 {
-    struct subscriptions *filters = open_filters(place, topics);
+    struct subscriptions *filters = open_filters(folder, topics);
 
     connect_anew(filters);
     grant_all(filters);
     subscriptions_free(filters);
 }
 
-static void check_list(const struct place *place, const char *topics, const char *wanted)
+static void check_list(const struct folder *folder, const char *topics, const char *wanted)
 {
-    struct subscriptions *filters = open_filters(place, topics);
+    struct subscriptions *filters = open_filters(folder, topics);
     struct buf list = {0};
 
     for (size_t i = 0; i < subscriptions_count(filters); i++)
@@ -130,7 +130,7 @@ static void test_filters_that_others_cover_are_left_out(void **state)
 
 static void test_a_bad_filter_is_an_error_that_names_it(void **state)
 {
-    struct place *place = *state;
+    struct folder *folder = *state;
     struct settings_mqtt settings = {.topics = (char *)"a/#/b",
                                      .former_topics = "#",
                                      .qos = 1,
@@ -139,10 +139,10 @@ static void test_a_bad_filter_is_an_error_that_names_it(void **state)
     struct subscriptions *filters;
     struct error err;
 
-    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), -ERR_USAGE);
+    assert_int_equal(subscriptions_new(&filters, &settings, folder->file, &err), -ERR_USAGE);
     assert_non_null(strstr(err.text, "a/#/b"));
     settings.topics = (char *)" , ";
-    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), -ERR_USAGE);
+    assert_int_equal(subscriptions_new(&filters, &settings, folder->file, &err), -ERR_USAGE);
 }
 
 static void test_a_shared_filter_is_known_as_one(void **state)
@@ -284,7 +284,7 @@ static void test_filters_removed_from_the_settings_are_gone_until_forgotten(void
     subscriptions_free(filters);
 }
 
-static void check_gone(struct place *place, const char *topics, const char *former,
+static void check_gone(struct folder *folder, const char *topics, const char *former,
                        bool session_present, const char *gone)
 {
     struct settings_mqtt settings = {.topics = (char *)topics,
@@ -295,7 +295,7 @@ static void check_gone(struct place *place, const char *topics, const char *form
     struct buf list = {0};
     struct error err;
 
-    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
+    assert_int_equal(subscriptions_new(&filters, &settings, folder->file, &err), 0);
     subscriptions_connected(filters, session_present);
     save(filters);
     while (gone_count(filters) > 0) {
@@ -360,7 +360,7 @@ static void test_a_topic_matches_any_filter(void **state)
 
 static void test_a_malformed_subscriptions_file_grants_nothing(void **state)
 {
-    struct place *place = *state;
+    struct folder *folder = *state;
     static const char *const TEXTS[] = {
         "",
         "other\n",
@@ -370,11 +370,11 @@ static void test_a_malformed_subscriptions_file_grants_nothing(void **state)
         "\xff\xfe\n\n\n"};
 
     for (size_t i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); i++) {
-        FILE *file = fopen(place->file, "w");
+        FILE *file = fopen(folder->file, "w");
 
         fputs(TEXTS[i], file);
         fclose(file);
-        struct subscriptions *filters = open_filters(place, "a b");
+        struct subscriptions *filters = open_filters(folder, "a b");
         check_granted(filters, false, false);
         assert_int_equal(gone_count(filters), 0);
         /* By the heading the file is ours, and so is the session. */
@@ -386,7 +386,7 @@ static void test_a_malformed_subscriptions_file_grants_nothing(void **state)
 
 static void test_grants_of_another_broker_do_not_count(void **state)
 {
-    struct place *place = *state;
+    struct folder *folder = *state;
     struct settings_mqtt settings = {.topics = "a b",
                                      .former_topics = "#",
                                      .qos = 1,
@@ -396,8 +396,8 @@ static void test_grants_of_another_broker_do_not_count(void **state)
     struct subscriptions *filters = NULL;
     struct error err;
 
-    remember(place, "a b");
-    assert_int_equal(subscriptions_new(&filters, &settings, place->file, &err), 0);
+    remember(folder, "a b");
+    assert_int_equal(subscriptions_new(&filters, &settings, folder->file, &err), 0);
     check_granted(filters, false, false);
     assert_false(subscriptions_has_session(filters));
     assert_false(subscriptions_accepted_5(filters));
@@ -408,7 +408,7 @@ static void test_grants_of_another_broker_do_not_count(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_place)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(test_filters_that_others_cover_are_left_out),
         TEST(test_a_bad_filter_is_an_error_that_names_it),

@@ -280,20 +280,20 @@ class MqttLink(Link):
             connection.given += 1
             connection.repeated += data[start] >> 3 & 1
             topic = data[at] << 8 | data[at + 1]
-            place = at + 2 + topic
-            packet_id = data[place] << 8 | data[place + 1]
-            place += 2
+            offset = at + 2 + topic
+            packet_id = data[offset] << 8 | data[offset + 1]
+            offset += 2
             if connection.five:
                 properties, shift = 0, 0
                 while True:
-                    byte = data[place]
-                    place += 1
+                    byte = data[offset]
+                    offset += 1
                     properties |= (byte & 0x7f) << shift
                     shift += 7
                     if byte < 0x80:
                         break
-                place += properties
-            key = self.keys[packet_id] = self.key(bytes(data[place:min(place + 16, at + length)]))
+                offset += properties
+            key = self.keys[packet_id] = self.key(bytes(data[offset:min(offset + 16, at + length)]))
             if key in self.released:
                 self.sent_again.add(key)
         elif kind == PUBREL:

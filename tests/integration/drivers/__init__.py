@@ -102,12 +102,12 @@ class FailureDriver(Driver):
 
 @contextlib.contextmanager
 def drivers_of(kind, program, folder):
-    """Gives make(place, ...), which starts a driver of that kind. At the end all must have ended without a
+    """Gives make(address, ...), which starts a driver of that kind. At the end all must have ended without a
     sanitizer's report."""
     drivers = []
 
-    def make(place, **options):
-        driver = kind(program, folder, place, name=f"driver-{len(drivers)}", **options)
+    def make(address, **options):
+        driver = kind(program, folder, address, name=f"driver-{len(drivers)}", **options)
         drivers.append(driver)
         return driver.start()
     yield make
