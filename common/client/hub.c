@@ -56,8 +56,8 @@ struct slot {
     void *owner;
     int64_t timeout_ms;
     CURL *easy;
-    struct curl_slist *headers; /* belongs to token_turn */
-    uint64_t token_turn;
+    struct curl_slist *headers; /* belongs to token_version */
+    uint64_t token_version;
     struct hub_address_given addresses;
     struct buf form;
     struct buf id;
@@ -76,10 +76,10 @@ struct hub {
     struct hub_sockets sockets;
     struct hub_address address;
     struct jwt *jwt;
-    CURLU *url;          /* parsed once, not for each request */
-    char *shown_url;     /* the URL without its query, for logs */
-    char *token;         /* belongs to token_turn */
-    uint64_t token_turn; /* raised with each new token */
+    CURLU *url;             /* parsed once, not for each request */
+    char *shown_url;        /* the URL without its query, for logs */
+    char *token;            /* belongs to token_version */
+    uint64_t token_version; /* raised with each new token */
     const struct settings_mercure *settings;
     struct slot **slots;
     size_t slots_len;
@@ -475,7 +475,7 @@ size_t hub_busy(const struct hub *hub)
     return hub->busy;
 }
 
-/* Gets the current token. A new token raises token_turn. */
+/* Gets the current token. A new token raises token_version. */
 static int update_token(struct hub *hub, struct error *err)
 {
     const char *token = jwt_token(hub->jwt, clock_wall_us() / 1000000, err);
@@ -485,7 +485,7 @@ static int update_token(struct hub *hub, struct error *err)
     if (strcmp(token, hub->token) != 0) {
         free(hub->token);
         hub->token = xstrdup(token);
-        hub->token_turn++;
+        hub->token_version++;
     }
     return 0;
 }
@@ -494,7 +494,7 @@ static void set_headers(struct slot *slot)
 {
     struct hub *hub = slot->hub;
 
-    if (slot->headers != NULL && slot->token_turn == hub->token_turn)
+    if (slot->headers != NULL && slot->token_version == hub->token_version)
         return;
     curl_slist_free_all(slot->headers);
     char *line = xasprintf("Authorization: Bearer %s", hub->token);
@@ -502,7 +502,7 @@ static void set_headers(struct slot *slot)
     /* "Expect: 100-continue" would cost a round trip for every large update. */
     curl_slist_append(slot->headers, "Expect:");
     free(line);
-    slot->token_turn = hub->token_turn;
+    slot->token_version = hub->token_version;
     curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers);
 }
 
@@ -559,9 +559,9 @@ static bool send_again(struct slot *slot)
         return false;
     slot->renewed = true;
     /* The 401 of another request may have renewed the token already. */
-    if (slot->token_turn == hub->token_turn) {
+    if (slot->token_version == hub->token_version) {
         jwt_renew(hub->jwt);
-        if (update_token(hub, NULL) < 0 || slot->token_turn == hub->token_turn)
+        if (update_token(hub, NULL) < 0 || slot->token_version == hub->token_version)
             return false;
     }
     start(slot);
