@@ -160,33 +160,33 @@ void stats_beat(struct stats_slot *slot)
     atomic_store_explicit(&slot->beat_ms, (uint64_t)clock_monotonic_ms(), memory_order_relaxed);
 }
 
-/* Makes a turn even again whose writer has died while it was writing. */
-static void make_even(_Atomic uint32_t *turn)
+/* Makes the version even again after its writer has died while writing. */
+static void make_even(_Atomic uint32_t *version)
 {
-    if (atomic_load(turn) % 2 != 0)
-        atomic_fetch_add(turn, 1);
+    if (atomic_load(version) % 2 != 0)
+        atomic_fetch_add(version, 1);
 }
 
-static void write_text(_Atomic uint32_t *turn, char *to, size_t size, const char *text)
+static void write_text(_Atomic uint32_t *version, char *to, size_t size, const char *text)
 {
     if (strncmp(to, text, size - 1) == 0)
         return;
-    atomic_fetch_add_explicit(turn, 1, memory_order_acq_rel);
+    atomic_fetch_add_explicit(version, 1, memory_order_acq_rel);
     snprintf(to, size, "%s", text);
-    atomic_fetch_add_explicit(turn, 1, memory_order_release);
+    atomic_fetch_add_explicit(version, 1, memory_order_release);
 }
 
 /* Copies a text and makes it printable: it may come from a server, and a writer that was killed leaves half a text. */
-static void read_text(const _Atomic uint32_t *turn, const char *from, size_t size, char *out)
+static void read_text(const _Atomic uint32_t *version, const char *from, size_t size, char *out)
 {
     char copy[STATS_LOG_SIZE];
 
     for (int attempt = 0; attempt < 100; attempt++) {
-        uint32_t before = atomic_load_explicit(turn, memory_order_acquire);
+        uint32_t before = atomic_load_explicit(version, memory_order_acquire);
 
         memcpy(copy, from, size);
         atomic_thread_fence(memory_order_acquire);
-        uint32_t after = atomic_load_explicit(turn, memory_order_relaxed);
+        uint32_t after = atomic_load_explicit(version, memory_order_relaxed);
         if (before == after && before % 2 == 0)
             break;
     }
@@ -199,12 +199,12 @@ _Static_assert(STATS_REASON_SIZE <= STATS_LOG_SIZE && STATS_ANSWER_SIZE <= STATS
 
 void stats_reason(struct stats_slot *slot, const char *text)
 {
-    write_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, text);
+    write_text(&slot->reason_version, slot->reason, STATS_REASON_SIZE, text);
 }
 
 void stats_reason_read(const struct stats_slot *slot, char out[STATS_REASON_SIZE])
 {
-    read_text(&slot->reason_turn, slot->reason, STATS_REASON_SIZE, out);
+    read_text(&slot->reason_version, slot->reason, STATS_REASON_SIZE, out);
 }
 
 void stats_name_read(const struct stats_slot *slot, char out[STATS_NAME_SIZE])
@@ -226,7 +226,7 @@ void stats_clear_gauges(struct stats_slot *slot)
     for (size_t i = 0; i < STATS_GAUGES; i++)
         if (!outlives_its_process((enum stats_gauge)i))
             stats_set(slot, (enum stats_gauge)i, 0);
-    make_even(&slot->reason_turn);
+    make_even(&slot->reason_version);
     stats_reason(slot, "");
 }
 
@@ -238,13 +238,13 @@ void stats_clear(struct stats_slot *slot)
 
 void stats_exit(struct stats_slot *slot, const char *text)
 {
-    make_even(&slot->exit_turn);
-    write_text(&slot->exit_turn, slot->last_exit, STATS_EXIT_SIZE, text);
+    make_even(&slot->exit_version);
+    write_text(&slot->exit_version, slot->last_exit, STATS_EXIT_SIZE, text);
 }
 
 void stats_exit_read(const struct stats_slot *slot, char out[STATS_EXIT_SIZE])
 {
-    read_text(&slot->exit_turn, slot->last_exit, STATS_EXIT_SIZE, out);
+    read_text(&slot->exit_version, slot->last_exit, STATS_EXIT_SIZE, out);
 }
 
 enum stats_state stats_state_read(const struct stats_slot *slot)
@@ -281,8 +281,8 @@ void stats_log(void *to, const char *line)
     struct stats_log_line *entry =
         &slot->log[atomic_fetch_add(&slot->log_added, 1) % STATS_LOG_LINES];
 
-    make_even(&entry->turn);
-    write_text(&entry->turn, entry->text, STATS_LOG_SIZE, line);
+    make_even(&entry->version);
+    write_text(&entry->version, entry->text, STATS_LOG_SIZE, line);
 }
 
 bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STATS_LOG_SIZE])
@@ -293,7 +293,7 @@ bool stats_log_read(const struct stats_slot *slot, uint32_t index, char out[STAT
     if (index >= added - first)
         return false;
     const struct stats_log_line *entry = &slot->log[(first + index) % STATS_LOG_LINES];
-    read_text(&entry->turn, entry->text, STATS_LOG_SIZE, out);
+    read_text(&entry->version, entry->text, STATS_LOG_SIZE, out);
     return true;
 }
 
@@ -301,8 +301,8 @@ void stats_answer(struct stats_probe *probe, enum stats_server server, const cha
 {
     struct stats_answer *answer = &probe->answer[server];
 
-    make_even(&answer->turn);
-    write_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, text);
+    make_even(&answer->version);
+    write_text(&answer->version, answer->text, STATS_ANSWER_SIZE, text);
 }
 
 void stats_answer_read(const struct stats_probe *probe, enum stats_server server,
@@ -310,5 +310,5 @@ void stats_answer_read(const struct stats_probe *probe, enum stats_server server
 {
     const struct stats_answer *answer = &probe->answer[server];
 
-    read_text(&answer->turn, answer->text, STATS_ANSWER_SIZE, out);
+    read_text(&answer->version, answer->text, STATS_ANSWER_SIZE, out);
 }

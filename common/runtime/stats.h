@@ -117,7 +117,7 @@ enum stats_state {
 extern const char *const STATS_STATE_NAMES[STATES_LEN]; /* "backoff"; "" for STATE_NONE */
 
 struct stats_log_line {
-    _Atomic uint32_t turn; /* odd while `text` is being written */
+    _Atomic uint32_t version; /* odd while `text` is being written */
     char text[STATS_LOG_SIZE];
 };
 
@@ -127,9 +127,9 @@ struct stats_slot {
     _Atomic uint64_t counter[STATS_COUNTERS];
     _Atomic uint64_t gauge[STATS_GAUGES];
     struct stats_histogram_data histogram[STATS_HISTOGRAMS];
-    _Atomic uint64_t beat_ms;     /* last turn of the process's loop, monotonic */
-    _Atomic uint32_t reason_turn; /* odd while `reason` is being written */
-    _Atomic uint32_t exit_turn;
+    _Atomic uint64_t beat_ms;        /* last step of the process's loop, monotonic */
+    _Atomic uint32_t reason_version; /* odd while `reason` is being written */
+    _Atomic uint32_t exit_version;   /* odd while `last_exit` is being written */
     char reason[STATS_REASON_SIZE];  /* why the process is not ready; "" when it is */
     char last_exit[STATS_EXIT_SIZE]; /* by the supervisor: how the last process ended; or "" */
     char name[STATS_NAME_SIZE]; /* "consumer", "consumer:NAME", "worker", "monitor"; "" : free */
@@ -139,7 +139,7 @@ struct stats_slot {
 } __attribute__((aligned(64)));
 
 struct stats_answer {
-    _Atomic uint32_t turn; /* odd while `text` is being written */
+    _Atomic uint32_t version; /* odd while `text` is being written */
     char text[STATS_ANSWER_SIZE];
 };
 

@@ -57,7 +57,7 @@ static void test_a_writer_that_died_within_a_reason_does_not_block_readers(void 
     char reason[STATS_REASON_SIZE];
 
     (void)state;
-    atomic_fetch_add(&stats->slot[0].reason_turn, 1);
+    atomic_fetch_add(&stats->slot[0].reason_version, 1);
     stats_clear_gauges(&stats->slot[0]);
     stats_reason(&stats->slot[0], "new");
     stats_reason_read(&stats->slot[0], reason);
