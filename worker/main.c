@@ -402,7 +402,7 @@ static void step(struct worker *worker, int64_t now_ms)
 {
     bool may_read = worker->phase == WORKING && (publisher_wants_another(worker->publisher) ||
                                                  !publisher_is_blocked(worker->publisher));
-    bool is_its_turn = true;
+    bool has_priority = true;
 
     if (worker->phase == WORKING)
         check_limits(worker, now_ms);
@@ -410,9 +410,9 @@ static void step(struct worker *worker, int64_t now_ms)
         struct credit credit = credit_of(worker);
 
         credit.may_read = may_read;
-        credit.is_its_turn = is_its_turn;
+        credit.has_priority = has_priority;
         reader_step(worker->readers[i], now_ms, &credit);
-        is_its_turn = is_its_turn && reader_is_quiet(worker->readers[i]);
+        has_priority = has_priority && reader_is_quiet(worker->readers[i]);
     }
     failures_step(worker->failures, now_ms);
     publisher_lanes(worker->publisher)->crowded = is_crowded(worker);

@@ -536,11 +536,11 @@ static void run(struct reader *reader, int64_t now_ms, const struct credit *cred
     reader->had_room = credit->entries > 0;
     hold(reader, now_ms);
     delivery_step(&reader->delivery, now_ms);
-    if (!credit->may_read || !credit->is_its_turn)
+    if (!credit->may_read || !credit->has_priority)
         source_mark_healthy(reader->source); /* Redis is not what we wait for */
     if (credit->may_read)
         read_lane(reader, credit);
-    if (reader->stopped || !credit->may_read || !credit->is_its_turn)
+    if (reader->stopped || !credit->may_read || !credit->has_priority)
         return;
     if (reader->phase == RUNNING && !delivery_is_busy(&reader->delivery))
         read_on(reader, now_ms, credit);

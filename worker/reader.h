@@ -20,8 +20,8 @@ struct reader;
 
 /* What may be read in one step. */
 struct credit {
-    bool may_read;    /* the hub takes updates */
-    bool is_its_turn; /* no transport of higher priority has entries */
+    bool may_read;     /* the hub takes updates */
+    bool has_priority; /* no transport of higher priority has entries */
     size_t entries;
     size_t bytes;
     size_t aside_bytes; /* for entries that lanes have left in Redis */
