@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define RETRY_MS 1000  /* wait before the next spool, if this one could not be sent */
-#define TURN_MS  10000 /* time for a spool that can't be sent, while others wait */
+#define OPEN_MS  10000 /* time for a spool that can't be sent, while others wait */
 #define COUNT_MS 5000  /* interval of counting files, since an operator may remove some */
 
 struct orphan {
@@ -31,7 +31,7 @@ struct orphan_spools {
     struct orphan *list; /* spools still to be sent; the first is open, or opened next */
     size_t len;
     int64_t open_ms;     /* when to open the next spool */
-    int64_t turn_ms;     /* when the open spool was opened */
+    int64_t opened_ms;   /* when the open spool was opened */
     struct spool *spool; /* NULL: none is open */
     struct dispatch *dispatch;
     char reason[STATS_REASON_SIZE + 100]; /* why it is not sent, as logged last */
@@ -258,7 +258,7 @@ static void open_next(struct orphan_spools *orphans, int64_t now_ms)
               "has. The broker keeps a former client's session, with what is queued in it, until "
               "it expires",
               dir);
-    orphans->turn_ms = now_ms;
+    orphans->opened_ms = now_ms;
     dispatch_start(orphans->dispatch, orphans->spool, destination);
 }
 
@@ -338,6 +338,6 @@ void orphan_spools_process(struct orphan_spools *orphans, short revents, int64_t
     if (dispatch_is_done(orphans->dispatch))
         finish_current(orphans);
     else if (dispatch_health(orphans->dispatch).in_trouble && orphans->len > 1 &&
-             now_ms >= orphans->turn_ms + TURN_MS)
+             now_ms >= orphans->opened_ms + OPEN_MS)
         put_off_current(orphans, now_ms);
 }
