@@ -502,8 +502,7 @@ static void on_probed(struct session *session, int64_t now_ms)
 
 /* Losses ------------------------------------------------------------------------------------------ */
 
-static void complain_of_loss(struct session *session, const struct session_event *event,
-                             int64_t wait_ms)
+static void report_loss(struct session *session, const struct session_event *event, int64_t wait_ms)
 {
     char why[400];
 
@@ -540,7 +539,7 @@ static void on_lost(struct session *session, const struct session_event *event, 
     }
     if (!is_connected(session))
         return;
-    complain_of_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
+    report_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
 }
 
 static void on_event(struct session *session, const struct session_event *event, int64_t now_ms)
