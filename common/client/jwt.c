@@ -232,7 +232,7 @@ void jwt_encode_claims(struct buf *out, const char *algorithm, int64_t expires_s
     buf_free(&json);
 }
 
-static int mint(struct jwt *jwt, int64_t now_s, struct error *err)
+static int refresh_token(struct jwt *jwt, int64_t now_s, struct error *err)
 {
     struct buf signature = {0};
     bool done;
@@ -263,7 +263,7 @@ const char *jwt_token(struct jwt *jwt, int64_t now_s, struct error *err)
     bool out_of_step = jwt->renewed_s - now_s > RENEWED_AFTER_S;
 
     if (jwt->algorithm != NULL && (now_s >= jwt->renewed_s || out_of_step))
-        if (mint(jwt, now_s, err) < 0)
+        if (refresh_token(jwt, now_s, err) < 0)
             return NULL;
     return jwt->token.data;
 }
