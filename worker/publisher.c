@@ -44,7 +44,7 @@ struct publisher {
     bool probing;     /* our own probe is in flight */
     uint64_t probe_serial;
     int64_t probed_ms;
-    bool giving_up;          /* we end an overdue request ourselves: not a failure of the hub */
+    bool cancelling;         /* we end an overdue request ourselves: not a failure of the hub */
     unsigned probe_timeouts; /* in a row: the next probe waits longer */
     bool probe_refused;      /* with 401 or 403: messages are the probes */
     enum limited limited;
@@ -384,7 +384,7 @@ static void lane_failed(struct publisher *publisher, struct lane *lane, bool was
 
     lane_explain(lane, result->text);
     publisher->successes = 0;
-    publisher->failures += counts && !publisher->giving_up;
+    publisher->failures += counts && !publisher->cancelling;
     publisher->refused_lately = publisher->refused_lately || refused;
     if (was_probe && !refused)
         publisher->probe_refused = false; /* the hub may be away: our own probe is enough */
@@ -632,11 +632,11 @@ static void send_closed(struct publisher *publisher, int64_t now_ms)
 
 /* Time ------------------------------------------------------------------------------------------------*/
 
-static void give_up(struct publisher *publisher, const struct lane *lane)
+static void cancel_request(struct publisher *publisher, const struct lane *lane)
 {
-    publisher->giving_up = true;
-    hub_give_up(publisher->hub, lane->slot, "no answer yet, and later requests were answered");
-    publisher->giving_up = false;
+    publisher->cancelling = true;
+    hub_cancel(publisher->hub, lane->slot, "no answer yet, and later requests were answered");
+    publisher->cancelling = false;
 }
 
 /* Too many requests are overdue, or entries that are set aside take so much that nothing more is read. */
@@ -663,7 +663,7 @@ static void note_overdue(struct publisher *publisher, int64_t now_ms)
         mark_overdue(publisher, lane, now_ms);
     }
     while (is_crowded(publisher))
-        give_up(publisher, publisher->lanes.overdue.head);
+        cancel_request(publisher, publisher->lanes.overdue.head);
     for (lane = publisher->lanes.overdue.head; lane != NULL && lane->due_ms <= now_ms;
          lane = lane->next)
         ;
@@ -721,7 +721,7 @@ void publisher_forget(struct publisher *publisher, const struct source *source, 
     const struct lane *late;
 
     while ((late = lanes_find_late(&publisher->lanes, source, now_ms)) != NULL)
-        give_up(publisher, late);
+        cancel_request(publisher, late);
     lanes_forget(&publisher->lanes, source);
     handlers_forget(publisher->handlers, source);
 }

@@ -623,7 +623,7 @@ static void finish(struct slot *slot, CURLcode code)
     hub->answered(hub->context, slot->owner, &result);
 }
 
-void hub_give_up(struct hub *hub, size_t number, const char *why)
+void hub_cancel(struct hub *hub, size_t number, const char *why)
 {
     struct slot *slot = hub->slots[number];
 

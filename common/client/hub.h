@@ -23,7 +23,7 @@ struct hub_result {
     char text[200]; /* for people: the answer, or why there is none; "" when passed; no secret */
 };
 
-/* Called from hub_process and hub_give_up, in any order. owner: from hub_send. The slot is idle again by then, and
+/* Called from hub_process and hub_cancel, in any order. owner: from hub_send. The slot is idle again by then, and
  * hub_send may be called. */
 typedef void hub_answered(void *context, void *owner, const struct hub_result *result);
 
@@ -40,7 +40,7 @@ struct buf *hub_form(struct hub *hub, size_t slot);
 /* id: the body that a 200 must have; copied. timeout_ms: of this request. The slot must be idle. */
 void hub_send(struct hub *hub, size_t slot, struct bytes id, int64_t timeout_ms, void *owner);
 /* Ends a request without its answer: calls back with HUB_FAILED and `why`. */
-void hub_give_up(struct hub *hub, size_t slot, const char *why);
+void hub_cancel(struct hub *hub, size_t slot, const char *why);
 
 /* Waits for the hub's sockets or the caller's (as curl_multi_poll), at most timeout_ms. */
 void hub_poll(struct hub *hub, struct pollfd *extra, unsigned extra_len, int timeout_ms);
