@@ -535,7 +535,7 @@ void control_adopt(struct control *control, int fd, const struct control_request
     *client->request = *request;
 }
 
-void control_give_up(int fd, const char *text)
+void control_refuse_handed(int fd, const char *text)
 {
     if (fd < 0)
         return;

@@ -92,7 +92,7 @@ int control_hand_over(struct control *control);
 /* In the new program: takes over a connection that was handed over. The request is copied. */
 void control_adopt(struct control *control, int fd, const struct control_request *request);
 /* In the new program, if it can't serve that connection: sends the text as the error, and closes it. fd may be -1. */
-void control_give_up(int fd, const char *text);
+void control_refuse_handed(int fd, const char *text);
 /* Stops listening and removes the file. Clients that wait keep their connection. */
 void control_retire(struct control *control); /* NULL is allowed */
 void control_close(struct control *control);  /* NULL is allowed */

@@ -404,7 +404,7 @@ static int execute_upgrade(struct service *service, int listen_fd)
              "not upgraded, the bridge starts as " MQTT_BRIDGE_VERSION " anew: %s: %s", program,
              strerror(errno));
     log_critical(LOG_PLAIN, "%s", text);
-    control_give_up(handed.client_fd, text);
+    control_refuse_handed(handed.client_fd, text);
     handed.client_fd = -1;
     upgrade_execute("/proc/self/exe", arguments, &handed); /* works even if the file was removed */
     log_critical(LOG_PLAIN, "Nor can it start anew: %s", strerror(errno));
@@ -422,7 +422,7 @@ static int run(const char *config, struct settings *settings, char **argv,
     if (service_open(&service, config, settings, handed->lock_fd, &err) < 0 ||
         open_loop(&service, handed->listen_fd, &err) < 0) {
         service_close(&service);
-        control_give_up(handed->client_fd, err.text);
+        control_refuse_handed(handed->client_fd, err.text);
         return fail(&err);
     }
     service.arguments = argv;
@@ -457,7 +457,7 @@ int main(int argc, char **argv)
     int loaded = settings_load(&settings, line.config, true, &faults);
     if (loaded < 0) {
         settings_print_lines(PROGRAM, "", &faults);
-        control_give_up(handed.client_fd, buf_text(&faults));
+        control_refuse_handed(handed.client_fd, buf_text(&faults));
     }
     buf_free(&faults);
     if (loaded < 0)
