@@ -242,7 +242,7 @@ int64_t last_values_deadline(const struct last_values *values)
 
 /* Ends all waits if the first is overdue. A server that misses one answer will miss all, so that
  * the connection is renewed. */
-static void give_up_if_overdue(struct last_values *values)
+static void fail_if_overdue(struct last_values *values)
 {
     if (values->askers == NULL || clock_monotonic_ms() < values->askers->deadline_ms)
         return;
@@ -256,5 +256,5 @@ static void give_up_if_overdue(struct last_values *values)
 void last_values_process(struct last_values *values, short revents)
 {
     queue_process(values->queue, revents);
-    give_up_if_overdue(values);
+    fail_if_overdue(values);
 }

@@ -15,7 +15,7 @@
 #define WAITING_BYTES_MAX (64 * 1024 * 1024)
 #define REFUSED_MS        10000 /* until a row that the database refused is tried again */
 #define REFUSED_PAUSE_MS  250   /* until the next row is tried: the database may refuse all */
-#define GIVE_UP_MS        1500  /* stopped, and no row is committed: the entries stay pending */
+#define STOP_LIMIT_MS     1500  /* stopped, and no row is committed: the entries stay pending */
 
 struct row {
     struct entry *entry; /* NULL: its connection was lost while the row was being written */
@@ -39,7 +39,7 @@ struct failures {
     size_t len;            /* rows waiting, refused and under way */
     size_t bytes;
     bool stopped;
-    int64_t give_up_ms; /* stopped: not waited for any longer */
+    int64_t stop_deadline_ms; /* stopped: not waited for any longer */
     struct clock_backoff backoff;
     char trouble[160];
     struct log_fault fault;
@@ -102,7 +102,7 @@ static void forget_trouble(struct failures *failures)
         return;
     failures->trouble[0] = '\0';
     failures->fault = (struct log_fault){0};
-    failures->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
+    failures->stop_deadline_ms = clock_monotonic_ms() + STOP_LIMIT_MS;
     clock_backoff_reset(&failures->backoff);
 }
 
@@ -151,7 +151,7 @@ void failures_add(struct failures *failures, struct entry *entry, const char *na
 static void note_success(struct failures *failures)
 {
     clock_backoff_reset(&failures->backoff);
-    failures->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
+    failures->stop_deadline_ms = clock_monotonic_ms() + STOP_LIMIT_MS;
     if (failures->trouble[0] == '\0' || failures->refused != NULL)
         return;
     failures->trouble[0] = '\0';
@@ -165,7 +165,7 @@ static void note_trouble(struct failures *failures, int result, const struct err
         result == -ERR_REFUSED ? REFUSED_PAUSE_MS : clock_backoff_next(&failures->backoff);
 
     failures->again_ms = clock_monotonic_ms() + pause_ms;
-    failures->give_up_ms = 0;
+    failures->stop_deadline_ms = 0;
     snprintf(failures->trouble, sizeof(failures->trouble), "failure transport: %s", err->text);
     log_fault(
         &failures->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
@@ -248,12 +248,12 @@ const char *failures_trouble(const struct failures *failures)
 void failures_stop(struct failures *failures, int64_t now_ms)
 {
     failures->stopped = true;
-    failures->give_up_ms = failures->trouble[0] == '\0' ? now_ms + GIVE_UP_MS : 0;
+    failures->stop_deadline_ms = failures->trouble[0] == '\0' ? now_ms + STOP_LIMIT_MS : 0;
 }
 
-bool failures_are_given_up(const struct failures *failures, int64_t now_ms)
+bool failures_are_overdue(const struct failures *failures, int64_t now_ms)
 {
-    return failures->stopped && failures->len > 0 && now_ms >= failures->give_up_ms;
+    return failures->stopped && failures->len > 0 && now_ms >= failures->stop_deadline_ms;
 }
 
 bool failures_are_full(const struct failures *failures)
@@ -278,8 +278,8 @@ int64_t failures_deadline_ms(const struct failures *failures)
 
     if (failures->under_way == NULL && next != NULL)
         deadline_ms = next->again_ms > failures->again_ms ? next->again_ms : failures->again_ms;
-    if (failures->stopped && failures->len > 0 && failures->give_up_ms > clock_monotonic_ms())
-        deadline_ms = clock_earlier_ms(deadline_ms, failures->give_up_ms);
+    if (failures->stopped && failures->len > 0 && failures->stop_deadline_ms > clock_monotonic_ms())
+        deadline_ms = clock_earlier_ms(deadline_ms, failures->stop_deadline_ms);
     return deadline_ms;
 }
 

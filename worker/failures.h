@@ -29,7 +29,7 @@ void failures_forget(struct failures *failures, const struct source *source);
 /* The worker ends: rows are written as long as the failure transport commits some; the other entries stay pending. */
 void failures_stop(struct failures *failures, int64_t now_ms);
 /* Stopped, and no row was committed for some time: nothing more is waited for. */
-bool failures_are_given_up(const struct failures *failures, int64_t now_ms);
+bool failures_are_overdue(const struct failures *failures, int64_t now_ms);
 
 void failures_step(struct failures *failures, int64_t now_ms);
 const char *failures_trouble(const struct failures *failures); /* "" : none */

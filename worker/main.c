@@ -315,7 +315,7 @@ static void check_limits(struct worker *worker, int64_t now_ms)
 
 static bool is_drained(const struct worker *worker, int64_t now_ms)
 {
-    bool without_rows = failures_are_given_up(worker->failures, now_ms);
+    bool without_rows = failures_are_overdue(worker->failures, now_ms);
 
     for (size_t i = 0; i < worker->readers_len; i++)
         if (!reader_is_idle(worker->readers[i], without_rows) &&

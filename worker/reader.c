@@ -16,7 +16,7 @@
 #define LAST_READ_MS     100
 /* How long a worker that ends waits for a Redis that is away. Without the acknowledgements, messages are published
  * again. The time is enough for a cut connection or a quick fail-over, and short beside stop_timeout. */
-#define GIVE_UP_MS     1500
+#define STOP_LIMIT_MS  1500
 #define PAGE           256  /* entries asked for at a time, at the most */
 #define BLOCK_MS       5000 /* XREADGROUP; anything else wakes us anyway */
 #define TOUCH_LEAST_MS 1000
@@ -65,14 +65,14 @@ struct reader {
     bool pending_is_ours; /* this process read all of them as new: none has killed a worker */
     struct page unread_page;
     struct page lane_page;
-    bool active;          /* the last step was free to read: else its deadlines don't matter */
-    bool had_room;        /* the last step had room for more entries */
-    bool reading;         /* XREADGROUP is under way */
-    bool dry;             /* the last XREADGROUP brought nothing: the next may block */
-    size_t requested;     /* this reader's part of load.requested */
-    size_t in_a_row;      /* entries of readings that brought all that was asked for */
-    int64_t last_read_ms; /* stopped: until when the last XREADGROUP is waited for */
-    int64_t give_up_ms;   /* stopped, and Redis is away: until when it is waited for */
+    bool active;              /* the last step was free to read: else its deadlines don't matter */
+    bool had_room;            /* the last step had room for more entries */
+    bool reading;             /* XREADGROUP is under way */
+    bool dry;                 /* the last XREADGROUP brought nothing: the next may block */
+    size_t requested;         /* this reader's part of load.requested */
+    size_t in_a_row;          /* entries of readings that brought all that was asked for */
+    int64_t last_read_ms;     /* stopped: until when the last XREADGROUP is waited for */
+    int64_t stop_deadline_ms; /* stopped, and Redis is away: until when it is waited for */
 };
 
 static void fail(void *context, int result, const struct error *err);
@@ -173,7 +173,7 @@ static void break_off(struct reader *reader, const char *why)
         return;
     }
     if (reader->phase > CONNECTING)
-        reader->give_up_ms = clock_monotonic_ms() + GIVE_UP_MS;
+        reader->stop_deadline_ms = clock_monotonic_ms() + STOP_LIMIT_MS;
     reader->phase = DOWN;
     snprintf(source->trouble, sizeof(source->trouble), "%s", why);
     log_fault(&source->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
@@ -639,7 +639,7 @@ void reader_stop(struct reader *reader)
 
     reader->stopped = true;
     reader->last_read_ms = now_ms + LAST_READ_MS;
-    reader->give_up_ms = now_ms + GIVE_UP_MS;
+    reader->stop_deadline_ms = now_ms + STOP_LIMIT_MS;
     if (reader->phase == DOWN)
         reader->again_ms = now_ms;
     clock_backoff_reset(&reader->backoff);
@@ -723,10 +723,10 @@ static int64_t phase_deadline_ms(const struct reader *reader)
     }
     if ((reader->phase == DOWN || reader->phase == LEASE) && !reader->asked && wants_redis(reader))
         deadline = clock_earlier_ms(deadline, reader->again_ms);
-    /* A give_up_ms that is past is no deadline. */
+    /* A stop_deadline_ms in the past is no deadline. */
     if (reader->phase <= LEASE && reader->phase != GROUP && reader->stopped &&
-        reader->give_up_ms > clock_monotonic_ms())
-        deadline = clock_earlier_ms(deadline, reader->give_up_ms);
+        reader->stop_deadline_ms > clock_monotonic_ms())
+        deadline = clock_earlier_ms(deadline, reader->stop_deadline_ms);
     return deadline;
 }
 
@@ -792,6 +792,6 @@ bool reader_is_lost(const struct reader *reader, int64_t now_ms)
 {
     const size_t *entries = reader->source->entries;
 
-    return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->give_up_ms &&
+    return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->stop_deadline_ms &&
            load_at_hand(entries) + entries[ENTRY_GATHERED] + entries[ENTRY_FAILING] == 0;
 }

@@ -523,7 +523,7 @@ int64_t redis_deadline_ms(const struct redis *redis)
 
 /* Closes with a reset: otherwise the next connection would wait until the server has read the
  * output that the kernel holds. */
-static void give_up_answer(struct redis *redis)
+static void break_overdue(struct redis *redis)
 {
     redis->timed_out = true;
     redis_socket_drop_output(redis->socket);
@@ -565,7 +565,7 @@ void redis_process(struct redis *redis, short revents)
         return;
     int64_t deadline_ms = redis_deadline_ms(redis);
     if (deadline_ms >= 0 && clock_monotonic_ms() >= deadline_ms)
-        give_up_answer(redis);
+        break_overdue(redis);
     else if (has_output(redis))
         write_requests(redis);
 }

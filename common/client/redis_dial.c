@@ -56,8 +56,8 @@ struct redis_dial {
     struct resolve *looked_up;
     struct resolve_answer addresses;
     size_t addresses_tried;
-    int64_t limit_ms;   /* time-out of a step */
-    int64_t give_up_ms; /* deadline of the current step, or of the current address */
+    int64_t limit_ms;    /* time-out of a step */
+    int64_t deadline_ms; /* deadline of the current step, or of the current address */
     int64_t connect_by_ms;
 
     struct redis_socket *socket;
@@ -283,7 +283,7 @@ static int connect_next(struct redis_dial *dial, struct error *err)
         int64_t left = (int64_t)(dial->addresses.len - dial->addresses_tried);
         const char *address = dial->addresses.address[dial->addresses_tried++];
 
-        dial->give_up_ms = now_ms + (dial->connect_by_ms - now_ms) / left;
+        dial->deadline_ms = now_ms + (dial->connect_by_ms - now_ms) / left;
         hang_up(dial);
         result = redis_socket_open(&dial->socket, dial->dsn, dial->host, address, dial->port, err);
         if (result < 0)
@@ -316,7 +316,7 @@ static struct resolve *resolve_of_hop(struct redis_dial *dial)
 
 static int begin_hop(struct redis_dial *dial, struct error *err)
 {
-    dial->give_up_ms = clock_monotonic_ms() + dial->limit_ms;
+    dial->deadline_ms = clock_monotonic_ms() + dial->limit_ms;
     if (dial->host == NULL) {
         dial->addresses.len = 0;
         dial->addresses_tried = 0;
@@ -486,7 +486,7 @@ static int exchange_greetings(struct redis_dial *dial, struct error *err)
 static void begin_step(struct redis_dial *dial, enum dial_step step)
 {
     dial->step = step;
-    dial->give_up_ms = clock_monotonic_ms() + dial->limit_ms;
+    dial->deadline_ms = clock_monotonic_ms() + dial->limit_ms;
 }
 
 static int connect_on(struct redis_dial *dial, struct error *err)
@@ -567,7 +567,7 @@ int redis_dial_step(struct redis_dial *dial, struct error *err)
         socket = dial->socket;
         result = advance(dial, err);
     } while (result == 0 && (dial->step != before || dial->socket != socket));
-    if (result == 0 && clock_monotonic_ms() >= dial->give_up_ms)
+    if (result == 0 && clock_monotonic_ms() >= dial->deadline_ms)
         result = time_out(dial, err);
     return result < 0 && dial->step != DIAL_IDLE ? leave_hop(dial, err) : result;
 }
@@ -643,7 +643,7 @@ short redis_dial_events(const struct redis_dial *dial)
 
 int64_t redis_dial_deadline_ms(const struct redis_dial *dial)
 {
-    return dial->step == DIAL_IDLE ? -1 : dial->give_up_ms;
+    return dial->step == DIAL_IDLE ? -1 : dial->deadline_ms;
 }
 
 struct redis_socket *redis_dial_take(struct redis_dial *dial)
