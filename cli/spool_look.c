@@ -399,7 +399,7 @@ static int load_settled(struct damages *seen, const struct spool_files *files, s
     int result = 0;
 
     *seen = (struct damages){0};
-    for (int reading = 0; reading < READINGS_MAX; looks++) {
+    for (int reading = 0; reading < READINGS_MAX; reading++) {
         struct damages again = {0};
 
         result = spool_files_load(files, segment, WHOLE, data, err);
