@@ -294,7 +294,7 @@ def test_bare_payloads_are_explained(make_page, hub):
     page.wait_text("#notices", "data = message")
 
 
-def test_updates_of_others_are_told_and_not_shown(page, hub):
+def test_updates_of_others_give_a_notice_and_are_not_shown(page, hub):
     assert hub.publish("t", '{"hello":1}')[0] == 200
     page.wait_text("#notices", "none of this bridge's")
     page.publish("ours", "1")

@@ -72,7 +72,7 @@ def test_a_proxy_of_the_environment_is_for_the_hub_alone(folder, mosquitto, hub)
 # Broker: user and version --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_wrong_password_is_told_from_a_right_one(check_broker, make_mosquitto, version):
+def test_a_wrong_password_is_distinguished_from_a_right_one(check_broker, make_mosquitto, version):
     broker = make_mosquitto(users={"bridge": "right"})
     settings = {"port": broker.port, "version": version, "username": "bridge"}
     assert check_broker(**settings, password="right") == (True, "")
@@ -90,7 +90,7 @@ def test_a_broker_without_mqtt_5_is_well_and_that_is_noted(check_broker, mosquit
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_refused_client_id_is_told_from_a_wrong_password(check_broker, make_mosquitto, version):
+def test_a_refused_client_id_is_distinguished_from_a_wrong_password(check_broker, make_mosquitto, version):
     broker = make_mosquitto(options={"clientid_prefixes": "device-"})
     ok, text = check_broker(port=broker.port, version=version)
     assert not ok and re.search(r'only certain client ids\? This check\'s is "mqtt-bridge-check-[0-9a-f]{5}"', text)
@@ -134,7 +134,7 @@ def test_an_ipv6_address_needs_no_brackets(check_broker, make_mosquitto):
     assert check_broker(server_uris=f"tcp://[::1]:{port}") == (True, "")
 
 
-def test_an_unknown_host_is_said(check_broker):
+def test_an_unknown_host_is_reported(check_broker):
     ok, text = check_broker(host="no-such-host.invalid")
     assert not ok and re.search(r"not known|resolution|No address", text) and "MQTT_HOST" in text
 
@@ -176,7 +176,7 @@ def test_an_authority_that_is_not_the_brokers_is_named(check_broker, make_mosqui
     assert check_broker(port=broker.port, tls="yes", tls_verify="no") == (True, "")
 
 
-def test_a_certificate_for_another_name_is_said_with_its_names(check_broker, make_mosquitto, authority):
+def test_a_certificate_for_another_name_is_reported_with_its_names(check_broker, make_mosquitto, authority):
     authority.sign("other", "DNS:broker.example.org,IP:127.0.0.9")
     broker = make_mosquitto(options=authority.options("other"))
     settings = {"port": broker.port, "tls": "yes", "ca_file": authority.certificate}
@@ -196,7 +196,8 @@ def test_an_ipv6_address_can_not_be_compared_with_a_certificate(check_broker, ma
     assert check_broker(**settings, tls_verify="no") == (True, "")
 
 
-def test_check_tells_tls_on_a_plain_port_and_plain_on_a_tls_port(check_broker, mosquitto, make_mosquitto, authority):
+def test_check_recognises_tls_on_a_plain_port_and_plain_on_a_tls_port(check_broker, mosquitto, make_mosquitto,
+                                                                      authority):
     ok, text = check_broker(port=mosquitto.port, tls="yes")
     assert not ok and "is there no TLS on that port?" in text and "MQTT_TLS" in text
     broker = make_mosquitto(options=authority.options())
@@ -204,7 +205,7 @@ def test_check_tells_tls_on_a_plain_port_and_plain_on_a_tls_port(check_broker, m
     assert not ok and "does it want TLS (MQTT_TLS)?" in text
 
 
-def test_a_certificate_of_ours_is_given_and_a_missing_one_is_said(check_broker, make_mosquitto, authority):
+def test_our_certificate_is_sent_and_a_missing_one_is_reported(check_broker, make_mosquitto, authority):
     ca = authority.certificate
     broker = make_mosquitto(options={**authority.options(), "cafile": ca, "require_certificate": "true"})
     authority.sign("client")
@@ -224,7 +225,7 @@ def test_a_certificate_of_ours_is_given_and_a_missing_one_is_said(check_broker, 
     assert not ok and "key_file" in text and "mismatch" in text
 
 
-def test_a_missing_authority_file_is_said(check_broker, mosquitto, folder):
+def test_a_missing_authority_file_is_reported(check_broker, mosquitto, folder):
     ok, text = check_broker(port=mosquitto.port, tls="yes", ca_file=folder / "none.pem")
     assert not ok and text.startswith(f"ca_file {folder}/none.pem: No such file or directory")
 
@@ -343,12 +344,12 @@ def test_keys_that_may_only_be_read_are_not_enough(guarded, check_redis):
     assert rules_of(check_redis()["text"]) == ["~messages"]
 
 
-def test_a_database_that_may_not_be_selected_is_said(guarded, check_redis):
+def test_a_database_that_may_not_be_selected_is_reported(guarded, check_redis):
     allow(guarded, "+@all", "-select", *KEYS)
     assert rules_of(check_redis(dbindex=1)["text"]) == ["+select"]
 
 
-def test_a_wrong_password_is_said(guarded, check_redis):
+def test_a_wrong_password_is_reported(guarded, check_redis):
     allow(guarded, "+@all", *KEYS, "resetpass", ">other")
     answer = check_redis()
     assert not answer["ok"] and "WRONGPASS" in answer["text"] and "MESSENGER_TRANSPORT_DSN" in answer["text"]
@@ -421,7 +422,7 @@ def test_other_streams_with_a_group_are_named(guarded, check_redis, folder, mosq
 
 
 @pytest.mark.parametrize("key, kind", [("messages", "stream"), ("messages__queue", "sorted set")])
-def test_a_key_of_another_kind_is_said_once(guarded, check_redis, key, kind):
+def test_a_key_of_another_kind_is_reported_once(guarded, check_redis, key, kind):
     allow(guarded, "+@all", *KEYS)
     guarded.client.set(key, "x")
     text = check_redis()["text"]

@@ -66,7 +66,7 @@ def test_acl_rules_named_by_check_suffice_to_store_and_retry_failures(bridge, re
     assert {entry["object"] for entry in failures.client.acl_log()} <= INFORMING
 
 
-def test_a_key_of_another_kind_and_a_wrong_password_are_said(bridge, failures):
+def test_a_key_of_another_kind_and_a_wrong_password_are_reported(bridge, failures):
     allow(failures, "+@all", *KEYS)
     failures.client.set("failed", "1")
     ok, text = check(bridge)

@@ -288,7 +288,7 @@ def test_connect_names_each_server_that_is_away(ini):
     assert text.returncode == 1 and f"broker tcp://127.0.0.1:{port}: failed" in text.stdout
 
 
-def test_connect_tells_a_wrong_token_and_a_wrong_stream(ini, mosquitto, redis, hub, database):
+def test_connect_reports_a_wrong_token_and_a_wrong_stream(ini, mosquitto, redis, hub, database):
     redis.client.set("messages", "a string")
     path = ini(good_settings(mosquitto, redis, hub, database)
                .replace(hub.publisher_key, "0123456789abcdef0123456789abcdef"))
@@ -299,7 +299,7 @@ def test_connect_tells_a_wrong_token_and_a_wrong_stream(ini, mosquitto, redis, h
     assert servers["broker"]["ok"] and servers["failure transport"]["ok"]
 
 
-def test_connect_tells_bad_credentials_from_good_ones(ini, make_mosquitto, make_redis, hub, database):
+def test_connect_distinguishes_bad_credentials_from_good_ones(ini, make_mosquitto, make_redis, hub, database):
     mosquitto = make_mosquitto(users={"bridge": "right"})
     redis = make_redis(password="secret")
     settings = good_settings(mosquitto, redis, hub, database, mqtt="username = bridge\npassword = ${BROKER}\n")

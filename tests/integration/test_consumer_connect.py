@@ -37,7 +37,7 @@ def test_the_next_server_of_the_list_is_tried(make_consumer, publisher, mosquitt
     assert "Connection refused" in consumer.log()
 
 
-def test_a_wrong_password_is_said_and_retried_without_a_rush(make_consumer, make_mosquitto, make_publisher):
+def test_a_wrong_password_is_logged_and_retried_with_backoff(make_consumer, make_mosquitto, make_publisher):
     broker = make_mosquitto(users={"bridge": "right", "device": "x"})
     consumer = make_consumer(broker, username="bridge", password="wrong").start(wait=False)
     consumer.wait_log("refused the connection: not authorized")
@@ -51,7 +51,7 @@ def test_a_wrong_password_is_said_and_retried_without_a_rush(make_consumer, make
     consumer.wait_entries(1)
 
 
-def test_no_broker_is_said_and_waited_for(make_consumer, mosquitto, publisher):
+def test_a_broker_that_is_away_is_logged_and_waited_for(make_consumer, mosquitto, publisher):
     consumer = make_consumer(reconnect_max="300ms")
     mosquitto.stop()
     consumer.start(wait=False)
@@ -62,7 +62,7 @@ def test_no_broker_is_said_and_waited_for(make_consumer, mosquitto, publisher):
     consumer.wait_entries(1)
 
 
-def test_an_unknown_host_is_said(make_consumer):
+def test_an_unknown_host_is_reported(make_consumer):
     consumer = make_consumer(host="no-such-host.invalid").start(wait=False)
     consumer.wait_log("broker no-such-host.invalid:", timeout=30)
     assert re.search(r"not known|resolution|No address", consumer.log())
@@ -76,7 +76,7 @@ def test_a_proxy_of_the_environment_is_not_used_for_mqtt(bridge, publisher, redi
     wait_until(lambda: redis.client.xlen("messages") == 1, 20, "the message is in the stream")
 
 
-def test_another_client_with_our_id_is_said_and_not_fought(make_consumer, mosquitto):
+def test_another_client_with_our_id_is_logged_and_backed_off_from(make_consumer, mosquitto):
     consumer = make_consumer(reconnect_max="60s").start()
     with another_client(mosquitto.port, "bridge"):
         consumer.wait_log('another client with the client id "bridge"', timeout=30)

@@ -149,8 +149,7 @@ UNDER_AN_UNRELEASED_ID = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("message, is_new", UNDER_AN_UNRELEASED_ID.values(), ids=UNDER_AN_UNRELEASED_ID)
-def test_a_new_message_under_an_unreleased_packet_id_is_told_from_a_repeat(make_consumer, makers, version, message,
-                                                                           is_new):
+def test_a_repeat_under_an_unreleased_packet_id_is_recognised(make_consumer, makers, version, message, is_new):
     def before(link):
         link.accept(session_present=False)
         link.publish(b"t", b"old", 5, expiry=60)

@@ -260,8 +260,8 @@ def test_mqtt_tls_reaches_a_browser_under_the_supervisor(configured, make_mosqui
     ("IP:127.0.0.1", False, "certificate verify failed"),
     ("IP:127.0.0.9,DNS:elsewhere", True, "a certificate for another name"),
 ], ids=["an unknown authority", "another host's certificate"])
-def test_a_certificate_that_does_not_verify_is_refused_and_said(configured, make_mosquitto, authority, names, trusted,
-                                                                reason):
+def test_a_certificate_that_does_not_verify_is_refused_and_logged(configured, make_mosquitto, authority, names, trusted,
+                                                                  reason):
     broker = make_mosquitto(options=authority.sign("server", names).options())
     trust = {"SSL_CERT_FILE": authority.certificate} if trusted else {}
     bridge = configured(MQTT_PORT=broker.port, MQTT_TLS="yes", **trust)
@@ -279,7 +279,7 @@ def test_a_broker_without_tls_is_never_spoken_to_in_the_clear(configured, mosqui
     assert "New client connected" not in mosquitto.log()
 
 
-def test_a_broker_that_wants_tls_is_told_from_one_that_is_away(configured, make_mosquitto, authority):
+def test_a_broker_that_wants_tls_is_distinguished_from_one_that_is_away(configured, make_mosquitto, authority):
     broker = make_mosquitto(options=authority.options())
     bridge = configured(MQTT_PORT=broker.port, MQTT_TLS="no")
     bridge.run_program("consumer")
@@ -336,7 +336,7 @@ def test_database_url_is_where_failures_go(configured, postgres, publisher):
     wait_until(lambda: len(other.failures()) == 1, PATIENCE, "the row")
 
 
-def test_an_option_of_database_url_that_php_overlooks_is_said(configured, database, publisher):
+def test_an_option_of_database_url_that_php_overlooks_is_logged(configured, database, publisher):
     joined = database.dsn + ("&" if "?" in database.dsn else "?")
     bridge = configured(DATABASE_URL=f"{joined}serverVersion=16&schema=public&unix_socket=/x").start(timeout=PATIENCE)
     bridge.wait_log("DATABASE_URL: .failure. dsn: overlooked, as PHP does: the options `schema`, `unix_socket`")
@@ -359,7 +359,7 @@ def test_mercure_url_and_jwt_secret_reach_the_hub(configured, make_hub, publishe
     sse.close()
 
 
-def test_a_wrong_mercure_jwt_secret_is_told_and_loses_nothing(configured, publisher, redis, database):
+def test_a_wrong_mercure_jwt_secret_is_reported_and_loses_nothing(configured, publisher, redis, database):
     bridge = configured(MERCURE_JWT_SECRET="a wrong key that is as long as one must be").start(wait=False).wait_running(PATIENCE)
     publisher.publish("a/b", "1")
     bridge.wait_log("401")

@@ -385,7 +385,7 @@ def test_a_retry_keeps_its_order_while_redis_refuses_now_and_then(bridge, databa
     assert sorted(numbers) == list(range(1000)) and in_order(numbers)
 
 
-def test_a_database_that_is_away_is_said(bridge, redis, makers):
+def test_a_database_that_is_away_is_in_the_error(bridge, redis, makers):
     bridge.settings["failure"]["dsn"] = "postgresql://app:secret@127.0.0.1:1/app"
     for arguments in (["list"], ["show", 1], ["stats"], ["retry", "--all", "-y"]):
         text = refuses(bridge, *arguments)

@@ -214,7 +214,7 @@ def test_remove_until_1970_or_earlier_removes_nothing(bridge, redis, until):
     assert redis.client.xlen("failed") == 1
 
 
-def test_a_redis_that_refuses_or_is_away_is_said(bridge, redis, make_redis):
+def test_a_redis_that_refuses_or_is_away_is_in_the_error(bridge, redis, make_redis):
     failures = make_redis()
     bridge.settings["failure"]["dsn"] = failures.dsn("/failed")
     failures.client.set("failed", "no stream")

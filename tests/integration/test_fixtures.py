@@ -47,7 +47,7 @@ def test_a_sanitizer_report_is_a_failure(stub):
         bridge.close()
 
 
-def test_a_supervisor_that_ends_is_told_with_its_last_words(stub):
+def test_a_supervisor_that_ends_is_reported_with_its_last_output(stub):
     bridge = stub("echo 'the ini is wrong' >&2; exit 2")
     with pytest.raises(AssertionError, match="the ini is wrong"):
         bridge.start()

@@ -8,7 +8,7 @@ from bridge.entries import add
 SAID = "reads the stream beside our group symfony, and loses each entry that we acknowledge"
 
 
-def test_another_group_is_said_when_the_worker_connects(bridge, redis, hub):
+def test_another_group_is_logged_when_the_worker_connects(bridge, redis, hub):
     redis.client.xgroup_create("messages", "analytics", "0", mkstream=True)
     worker = bridge.run_program("worker")
     wait_until(lambda: f"analytics {SAID}" in worker.log(), 15, worker.log_tail)
@@ -29,7 +29,7 @@ def test_another_group_is_no_fault_where_entries_are_kept(bridge, redis, sse):
     assert len(entries) == 1, "the other group has it, too"
 
 
-def test_the_status_tells_of_another_group(bridge, redis):
+def test_the_status_shows_another_group(bridge, redis):
     bridge.start()
     redis.client.xgroup_create("messages", "analytics", "0", mkstream=True)
     wait_until(lambda: json.loads(bridge.cli("status", "--json").stdout)["transport"]["other_groups"] == 1, 15,

@@ -280,7 +280,7 @@ def test_without_last_values_latest_says_so(bridge):
     assert request(bridge, "/config.json").json["last_values"] == 0
 
 
-def test_a_redis_that_is_away_or_frozen_is_told_and_holds_up_no_answer(bridge, redis):
+def test_a_redis_that_is_away_or_frozen_is_reported_and_delays_no_answer(bridge, redis):
     start_monitor(bridge)
     write(redis, {"t": document_of("t")})
     assert len(read_all(bridge)[0]) == 1

@@ -44,7 +44,7 @@ def test_the_monitor_is_healthy_and_readyz_says_what_is_missing(bridge, monitor)
     assert all(ready.json["parts"][name]["ok"] for name in ("redis", "hub", "database"))
 
 
-def test_redis_down_and_up_again_is_told(bridge, monitor, redis):
+def test_redis_down_and_up_again_is_reported(bridge, monitor, redis):
     redis.kill()
     reason = wait_part(bridge, "redis", False)["reason"]
     assert f"127.0.0.1:{redis.port}" in reason and "refused" in reason.lower()
@@ -55,7 +55,7 @@ def test_redis_down_and_up_again_is_told(bridge, monitor, redis):
     assert "failed its probe" in monitor.log() and "passes its probe again" in monitor.log()
 
 
-def test_a_frozen_redis_is_told_while_answers_stay_quick(bridge, monitor, redis):
+def test_a_frozen_redis_is_reported_while_answers_stay_quick(bridge, monitor, redis):
     redis.freeze()
     wait_part(bridge, "redis", False)
     for _ in range(20):
@@ -66,7 +66,7 @@ def test_a_frozen_redis_is_told_while_answers_stay_quick(bridge, monitor, redis)
     wait_part(bridge, "redis", True)
 
 
-def test_a_password_that_redis_refuses_is_told_without_showing_it(make_bridge, make_redis):
+def test_a_password_that_redis_refuses_is_reported_and_not_shown(make_bridge, make_redis):
     redis = make_redis(password="right")
     bridge = make_bridge(redis=redis)
     bridge.settings["transport:async"]["dsn"] = f"redis://:wrongsecret@127.0.0.1:{redis.port}/messages"
@@ -75,7 +75,7 @@ def test_a_password_that_redis_refuses_is_told_without_showing_it(make_bridge, m
     assert "WRONGPASS" in reason and "wrongsecret" not in reason + monitor.log()
 
 
-def test_the_hub_down_and_up_again_is_told(make_bridge, make_hub):
+def test_the_hub_down_and_up_again_is_reported(make_bridge, make_hub):
     hub = make_hub()
     bridge = make_bridge(hub=hub)
     start_monitor(bridge)
@@ -94,7 +94,7 @@ def test_probing_the_hub_publishes_nothing(bridge, sse, redis, hub):
     assert [event.data for event in sse.wait_count(1)] == ["here"]
 
 
-def test_a_hub_that_refuses_the_token_is_told(make_bridge, hub):
+def test_a_hub_that_refuses_the_token_is_reported(make_bridge, hub):
     bridge = make_bridge(hub=hub, settings={"mercure": {"jwt_secret": "another-key-of-sufficient-length-0123"}})
     start_monitor(bridge)
     assert "MERCURE_JWT_SECRET" in wait_part(bridge, "hub", False)["reason"]
@@ -115,7 +115,7 @@ def test_an_absent_database_is_reported_and_the_bridge_stays_ready(bridge, monit
     wait_part(bridge, "database", True)
 
 
-def test_a_frozen_database_is_told_with_its_address(make_bridge, make_postgres):
+def test_a_frozen_database_is_reported_with_its_address(make_bridge, make_postgres):
     postgres = make_postgres()
     bridge = make_bridge(database=postgres.create_database())
     start_monitor(bridge)
@@ -192,7 +192,7 @@ def test_metrics_are_prometheus_text(bridge, monitor):
     assert 'mqtt_bridge_process_up{name="monitor",slot="1"} 1' in answer.text
 
 
-def test_the_metrics_tell_when_a_certificate_expires(bridge, makers):
+def test_the_metrics_have_the_time_when_a_certificate_expires(bridge, makers):
     mqtt, redis, own = (Authority(makers.new_folder("authority"), days=days) for days in (10, 20, 30))
     bridge.settings["mqtt"]["ca_file"] = mqtt.certificate
     bridge.settings["transport:async"]["dsn"] = (
@@ -207,7 +207,7 @@ def test_the_metrics_tell_when_a_certificate_expires(bridge, makers):
         assert abs(int(end) - time.time() - days * 86400) < 86400
 
 
-def test_the_metrics_tell_start_restarts_and_memory_of_each_process(bridge):
+def test_the_metrics_have_start_restarts_and_memory_of_each_process(bridge):
     bridge.start()
     text = request(bridge, "/metrics").text
     for name in ("consumer", "worker", "monitor", "supervisor"):
@@ -235,7 +235,7 @@ def test_the_page_comes_with_its_files(bridge, monitor, path, content_type, part
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
-def test_the_page_is_told_the_hubs_public_address(make_bridge, hub):
+def test_the_page_gets_the_public_address_of_the_hub(make_bridge, hub):
     bridge = make_bridge(hub=hub)
     start_monitor(bridge)
     assert request(bridge, "/config.json").json["hub"] == hub.url

@@ -188,7 +188,7 @@ def test_a_token_guards_what_shows_addresses_and_numbers(bridge, guarded):
     assert request(bridge, "/").status == 200
 
 
-def test_without_the_token_readyz_tells_names_and_states(bridge, guarded):
+def test_without_the_token_readyz_has_names_and_states_only(bridge, guarded):
     answer = request(bridge, "/readyz")
     assert answer.status == 503
     assert answer.json["ready"] is False

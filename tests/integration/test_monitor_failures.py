@@ -58,7 +58,7 @@ def test_the_list_of_failures_is_refreshed_while_it_is_requested(bridge, databas
     wait_until(lambda: request(bridge, "/failures").json["messages"], PATIENCE, "the new one is shown")
 
 
-def test_a_database_that_is_away_is_said(bridge):
+def test_a_database_that_is_away_is_in_the_error(bridge):
     bridge.settings["failure"]["dsn"] = "postgresql://app:secret@127.0.0.1:1/app"
     start_monitor(bridge)
     error = read(bridge)["error"]

@@ -73,7 +73,7 @@ def answering(request):
 
 @pytest.mark.parametrize("answering", [200, 204, 302, 400, 401, 403, 404, 405, 407, 413, 418, 421, 429, 500, 502, 503],
                          indirect=True)
-def test_each_answer_of_the_hub_is_told_with_its_mend(publish, answering):
+def test_each_answer_of_the_hub_is_reported_with_its_mend(publish, answering):
     status, url = answering
     publish.bridge.settings["mercure"]["url"] = url
     said = publish("a", "x", code=1)
@@ -85,7 +85,7 @@ def test_each_answer_of_the_hub_is_told_with_its_mend(publish, answering):
     assert mend in said.split("; ")[-1]
 
 
-def test_a_hub_that_is_away_and_a_wrong_key_are_told(publish):
+def test_a_hub_that_is_away_and_a_wrong_key_are_reported(publish):
     url = publish.bridge.settings["mercure"]["url"]
     publish.bridge.settings["mercure"]["jwt_secret"] = "wrong-key-0123456789-0123456789-0123456789"
     said = publish("a", "x", code=1)

@@ -110,7 +110,7 @@ def test_sentinels_may_have_a_password_and_one_of_them_be_down(make_redis, maker
     assert not ok and f"the Sentinel 127.0.0.1:{group.sentinels[2].port}: Connection refused" in text
 
 
-def test_a_server_that_is_no_sentinel_is_said(make_redis, check):
+def test_a_server_that_is_no_sentinel_is_reported(make_redis, check):
     redis = make_redis()
     ok, text = check(redis.dsn(sentinel_master="mymaster"))
     assert not ok and "is it a Sentinel?" in text

@@ -85,7 +85,7 @@ def test_each_tls_refusal_names_the_option_to_change(check, make_tls_redis, make
     assert check(redis.dsn(host="localhost", ssl_verify_peer_name="false", **ours))[0]
 
 
-def test_an_expired_certificate_is_told_from_others(check, make_tls_redis, authority):
+def test_an_expired_certificate_is_distinguished_from_others(check, make_tls_redis, authority):
     authority.sign("old", days=-1)
     redis = make_tls_redis(certificate="old")
     ok, text = check(redis.dsn(ssl_cafile=authority.certificate))

@@ -135,7 +135,7 @@ def test_a_torn_tail_is_no_damage(idle):
     assert "39 good messages, no damage" in spool(idle, "verify")
 
 
-def test_a_segment_that_is_missing_is_told(make_consumer, publisher, redis):
+def test_a_segment_that_is_missing_is_reported(make_consumer, publisher, redis):
     consumer = make_consumer().set("mqtt", maximum_packet_size="64K").set("spool", size="2M", retain="256K").start()
     redis.stop()
     publisher.publish_all([("big", "x" * 60_000)] * 12)
@@ -147,7 +147,7 @@ def test_a_segment_that_is_missing_is_told(make_consumer, publisher, redis):
     assert "damaged messages are left out" in spool(consumer, "dump", code=1)
 
 
-def test_the_time_of_a_large_first_message_is_told(make_consumer, publisher, redis):
+def test_the_time_of_a_large_first_message_is_shown(make_consumer, publisher, redis):
     consumer = make_consumer().set("mqtt", maximum_packet_size="1M").set("spool", size="8M", retain="1M").start()
     redis.stop()
     publisher.publish_all([("big", "x" * 400_000)] * 8)

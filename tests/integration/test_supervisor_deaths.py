@@ -144,7 +144,7 @@ def test_a_planned_end_never_counts_however_often(make_stubs):
     assert stubs.find("worker:1")["state"] != "fatal"
 
 
-def test_a_program_that_is_not_there_is_said_and_backs_off(make_stubs, stub_folder, folder):
+def test_a_program_that_is_missing_is_reported_and_backs_off(make_stubs, stub_folder, folder):
     programs = folder / "programs"
     shutil.copytree(stub_folder, programs)
     (programs / "mqtt-bridge-monitor").unlink()

@@ -107,7 +107,7 @@ def test_a_refusal_is_final_once_another_message_has_passed(start, redis, faulty
     assert len(database.failures()) == 1 and faulty.answers[fault] == 1
 
 
-def test_a_failing_message_alone_is_told_from_a_failing_hub_by_a_probe(start, redis, faulty, database):
+def test_a_probe_distinguishes_a_failing_message_from_a_failing_hub(start, redis, faulty, database):
     faulty.script = lambda update: 500 if is_bad(update) else None
     add_many(redis, [("bad/1", "x")])
     start()

@@ -126,7 +126,7 @@ def test_large_entries_do_not_fill_the_memory(bridge, redis, sse):
 
 @pytest.mark.parametrize("command", ["xack", "xdel", "xreadgroup", "xpending", "xrange", "xclaim", "zadd", "zrem",
                                      "zrangebyscore", "zrange", "smembers", "xadd", "evalsha"])
-def test_a_command_that_redis_refuses_is_said_and_nothing_is_lost(bridge, redis, sse, database, command):
+def test_a_command_that_redis_refuses_is_logged_and_loses_nothing(bridge, redis, sse, database, command):
     bridge.settings["supervisor"]["instance"] = "here"
     bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
     sent = [*messages(5, prefix="pending"), *messages(5, prefix="new"), ("delayed/x", "late")]

@@ -81,7 +81,7 @@ static void test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning(void **state)
     "transport must have the same serializer, or it deletes these rows; else set serializer = "    \
     "php here (`transport`: it has the same)\n"
 
-static void test_a_failure_transport_that_may_have_another_serializer_is_told(void **state)
+static void test_a_failure_transport_of_another_serializer_is_a_warning(void **state)
 {
     (void)state;
     expect(GOOD "[transport:low]\ndsn = redis://h/low\nserializer = json\n", SERIALIZERS);
@@ -184,7 +184,7 @@ int main(void)
         TEST(test_a_key_that_cannot_be_used_is_a_fault),
         TEST(test_valid_but_weak_settings_are_warnings),
         TEST(test_a_redis_dsn_with_weak_or_useless_tls_is_a_warning),
-        TEST(test_a_failure_transport_that_may_have_another_serializer_is_told),
+        TEST(test_a_failure_transport_of_another_serializer_is_a_warning),
         TEST(test_a_certificate_is_compared_with_no_ipv6_address),
         TEST(test_overlapping_consumers_are_a_warning),
         TEST(test_filters_that_overlap_in_part_are_a_warning),

@@ -502,7 +502,7 @@ static void test_a_file_that_is_no_socket_is_refused_and_left(void **test)
     free(path);
 }
 
-static void test_a_path_that_is_too_long_is_said(void **test)
+static void test_a_path_that_is_too_long_is_in_the_error(void **test)
 {
     struct control *control = NULL;
     struct error err = {0};
@@ -541,7 +541,7 @@ int main(void)
         WITH_SOCKET(test_a_socket_that_somebody_listens_on_is_not_taken),
         WITH_SOCKET(test_a_socket_file_that_was_left_behind_is_replaced),
         WITH_SOCKET(test_a_file_that_is_no_socket_is_refused_and_left),
-        cmocka_unit_test(test_a_path_that_is_too_long_is_said),
+        cmocka_unit_test(test_a_path_that_is_too_long_is_in_the_error),
     };
 
     return cmocka_run_group_tests_name("control", tests, NULL, NULL);

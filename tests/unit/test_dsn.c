@@ -509,7 +509,7 @@ static void test_an_option_that_php_overlooks_is_overlooked_and_named(void **sta
     buf_free(&overlooked);
 }
 
-static void test_a_faulty_database_url_is_said_without_its_password(void **state)
+static void test_a_faulty_database_url_is_in_the_error_without_password(void **state)
 {
     static const struct {
         const char *text;
@@ -566,7 +566,7 @@ int main(void)
         cmocka_unit_test(test_doctrines_url_becomes_libpqs_string),
         cmocka_unit_test(test_libpqs_own_options_are_passed_on),
         cmocka_unit_test(test_an_option_that_php_overlooks_is_overlooked_and_named),
-        cmocka_unit_test(test_a_faulty_database_url_is_said_without_its_password),
+        cmocka_unit_test(test_a_faulty_database_url_is_in_the_error_without_password),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,7 +93,7 @@ static void test_a_bad_uri_is_an_error_that_names_it(void **state)
     assert_non_null(strstr(err.text, "server_uris: \"ws://x:80\""));
 }
 
-static void test_codes_are_said_in_words_for_their_version(void **state)
+static void test_codes_have_a_text_for_their_version(void **state)
 {
     (void)state;
     assert_string_equal(mqtt_code_text(4, 4), "bad user name or password");
@@ -165,7 +165,7 @@ static int bind_port(bool listens, char uri[64])
     return fd;
 }
 
-static void test_a_probe_tells_an_open_port_from_a_closed_one(void **state)
+static void test_a_probe_distinguishes_an_open_port_from_a_closed_one(void **state)
 {
     (void)state;
     for (int listens = 0; listens < 2; listens++) {
@@ -211,11 +211,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_port_and_tls_are_one_server),
         cmocka_unit_test(test_a_bad_uri_is_an_error_that_names_it),
-        cmocka_unit_test(test_codes_are_said_in_words_for_their_version),
+        cmocka_unit_test(test_codes_have_a_text_for_their_version),
         cmocka_unit_test(test_servers_are_tried_in_turn_and_a_round_ends_with_the_last),
         cmocka_unit_test(test_a_name_is_looked_up_and_with_tls_the_library_gets_it),
         cmocka_unit_test(test_a_name_without_an_address_fails_and_the_next_server_follows),
-        cmocka_unit_test(test_a_probe_tells_an_open_port_from_a_closed_one),
+        cmocka_unit_test(test_a_probe_distinguishes_an_open_port_from_a_closed_one),
         cmocka_unit_test(test_a_probe_without_an_answer_has_timed_out),
     };
 

@@ -571,7 +571,7 @@ static struct entry entry_of(const struct age *age)
     return entry;
 }
 
-static void test_newer_is_told_by_sequence_then_receipt_then_dispatch(void **state)
+static void test_newer_is_decided_by_sequence_then_receipt_then_dispatch(void **state)
 {
     static const struct {
         struct age newer;
@@ -624,7 +624,7 @@ int main(void)
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_windows_of_a_worker_that_is_behind_last_longer),
         cmocka_unit_test(test_carried_ids_count_as_open_until_they_are_released),
-        cmocka_unit_test(test_newer_is_told_by_sequence_then_receipt_then_dispatch),
+        cmocka_unit_test(test_newer_is_decided_by_sequence_then_receipt_then_dispatch),
     };
 
     return cmocka_run_group_tests_name("lane", tests, NULL, NULL);

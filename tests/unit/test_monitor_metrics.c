@@ -114,7 +114,7 @@ static void test_processes_without_a_beat_are_down(void **state)
                  "mqtt_bridge_process_up{name=\"worker\",slot=\"2\"} 1");
 }
 
-static void test_a_process_tells_its_starts_ends_and_memory(void **state)
+static void test_a_process_has_metrics_of_starts_ends_and_memory(void **state)
 {
     struct stats *stats = *state;
     struct stats_slot *slot = &stats->slot[2];
@@ -148,7 +148,7 @@ static void add_certificate(FILE *file, EVP_PKEY *key, time_t end)
     X509_free(certificate);
 }
 
-static void test_a_certificate_tells_when_it_expires(void **state)
+static void test_a_certificate_has_a_metric_of_its_expiry(void **state)
 {
     struct stats *stats = *state;
     char path[] = "/tmp/test-metrics-XXXXXX";
@@ -245,8 +245,8 @@ int main(void)
         TEST(test_counters_carry_their_process),
         TEST(test_label_values_are_escaped),
         TEST(test_processes_without_a_beat_are_down),
-        TEST(test_a_process_tells_its_starts_ends_and_memory),
-        TEST(test_a_certificate_tells_when_it_expires),
+        TEST(test_a_process_has_metrics_of_starts_ends_and_memory),
+        TEST(test_a_certificate_has_a_metric_of_its_expiry),
         TEST(test_histograms_are_cumulative_and_in_seconds),
         TEST(test_metrics_leave_out_values_unknown_to_the_probe),
         TEST(test_families_stand_together_with_one_head_each),

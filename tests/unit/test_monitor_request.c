@@ -79,7 +79,7 @@ static void test_host_names_that_resemble_an_allowed_one_are_refused(void **stat
             fail_msg("%s is allowed", never[i]);
 }
 
-static void test_only_the_name_of_a_well_formed_host_is_told(void **state)
+static void test_only_the_name_of_a_well_formed_host_is_returned(void **state)
 {
     (void)state;
     assert_true(bytes_equal_text(request_host_name(BYTES("evil.example.:80")), "evil.example"));
@@ -322,7 +322,7 @@ int main(void)
         cmocka_unit_test(test_localhost_and_addresses_are_always_allowed),
         cmocka_unit_test(test_other_names_must_be_listed),
         cmocka_unit_test(test_host_names_that_resemble_an_allowed_one_are_refused),
-        cmocka_unit_test(test_only_the_name_of_a_well_formed_host_is_told),
+        cmocka_unit_test(test_only_the_name_of_a_well_formed_host_is_returned),
         cmocka_unit_test(test_a_name_that_is_too_long_for_one_is_none),
         cmocka_unit_test(test_the_root_is_the_index),
         cmocka_unit_test(test_files_in_folders_and_folders_are_not_served),

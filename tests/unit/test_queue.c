@@ -89,7 +89,7 @@ static void test_a_refused_append_leaves_the_connection_but_for_a_replica(void *
     assert_false(queue_is_connected(fixture->queue));
 }
 
-static void test_a_value_that_the_server_never_takes_is_told_apart(void **state)
+static void test_a_value_that_the_server_never_takes_has_an_error_of_its_own(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_batch batch = {0};
@@ -273,7 +273,7 @@ static void test_pending_entries_are_read_without_counting_as_delivered(void **s
     }
 }
 
-static void test_a_pending_entry_whose_body_is_gone_is_told_apart(void **state)
+static void test_a_pending_entry_whose_body_is_gone_has_a_result_of_its_own(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_answer answer = {0};
@@ -361,7 +361,7 @@ static void test_a_frozen_server_is_given_up_at_the_deadline(void **state)
     queue_free(queue);
 }
 
-static void test_a_wrong_password_is_said_in_the_servers_words(void **state)
+static void test_a_wrong_password_is_reported_with_the_text_of_the_server(void **state)
 {
     struct fixture *fixture = *state;
     struct queue_answer answer = {0};
@@ -404,7 +404,7 @@ int main(void)
         WITH_REDIS(test_an_append_whose_mark_is_refused_adds_nothing),
         WITH_REDIS(test_scripts_that_the_server_forgot_break_the_connection),
         WITH_REDIS(test_a_refused_append_leaves_the_connection_but_for_a_replica),
-        WITH_REDIS(test_a_value_that_the_server_never_takes_is_told_apart),
+        WITH_REDIS(test_a_value_that_the_server_never_takes_has_an_error_of_its_own),
         WITH_REDIS(test_an_append_may_move_the_mark_alone),
         WITH_REDIS(test_a_message_is_redriven_once_under_its_identity),
         WITH_REDIS(test_a_redrive_that_is_refused_can_be_tried_again),
@@ -413,11 +413,11 @@ int main(void)
         cmocka_unit_test(test_a_previous_address_gets_the_present_credentials),
         WITH_REDIS(test_reading_without_a_group_says_so),
         WITH_REDIS(test_pending_entries_are_read_without_counting_as_delivered),
-        WITH_REDIS(test_a_pending_entry_whose_body_is_gone_is_told_apart),
+        WITH_REDIS(test_a_pending_entry_whose_body_is_gone_has_a_result_of_its_own),
         WITH_REDIS(test_acknowledged_entries_are_deleted_from_stream_and_group),
         WITH_REDIS(test_a_lost_group_goes_on_behind_the_last_acknowledged_entry),
         WITH_REDIS(test_a_frozen_server_is_given_up_at_the_deadline),
-        WITH_REDIS(test_a_wrong_password_is_said_in_the_servers_words),
+        WITH_REDIS(test_a_wrong_password_is_reported_with_the_text_of_the_server),
         cmocka_unit_test(test_a_stream_id_is_read_and_written),
     };
 

@@ -336,7 +336,7 @@ static void test_a_supervisor_with_a_slot_must_beat_to_be_alive(void **state)
     assert_only_fault(scene, READINESS_SUPERVISOR, "the supervisor does not answer");
 }
 
-static void test_readiness_is_told_as_json(void **state)
+static void test_readiness_is_printed_as_json(void **state)
 {
     struct scene *scene = *state;
 
@@ -381,7 +381,7 @@ int main(void)
         TEST(test_the_number_of_wanted_workers_comes_from_the_supervisor),
         TEST(test_answers_of_an_old_probe_do_not_count),
         TEST(test_a_supervisor_with_a_slot_must_beat_to_be_alive),
-        TEST(test_readiness_is_told_as_json),
+        TEST(test_readiness_is_printed_as_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

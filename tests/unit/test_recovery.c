@@ -384,7 +384,7 @@ static void count_progress(void *context)
     (*(int *)context)++;
 }
 
-static void test_recovery_tells_of_each_segment_that_it_reads(void **state)
+static void test_recovery_reports_each_segment_that_it_reads(void **state)
 {
     struct spool_case *c = *state;
     int told = 0;
@@ -449,7 +449,7 @@ int main(void)
         TEST(test_a_tail_that_cannot_be_read_now_is_not_cut),
         TEST(test_a_changed_size_changes_only_new_segments),
         TEST(test_old_records_behind_a_recycled_tail_are_neither_read_nor_damage),
-        TEST(test_recovery_tells_of_each_segment_that_it_reads),
+        TEST(test_recovery_reports_each_segment_that_it_reads),
         TEST(test_one_damaged_byte_costs_one_record_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,7 +144,7 @@ static void test_the_hub_is_ok_only_where_it_was_asked(void **test)
     cJSON_Delete(status);
 }
 
-static void test_other_groups_on_the_stream_are_told(void **test)
+static void test_other_groups_on_the_stream_are_shown(void **test)
 {
     cJSON *status = cJSON_Parse(STATUS);
     cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");
@@ -260,7 +260,7 @@ int main(void)
         cmocka_unit_test(test_the_status_is_a_table_a_summary_and_the_reasons),
         cmocka_unit_test(test_depths_that_are_not_fresh_say_their_age),
         cmocka_unit_test(test_the_hub_is_ok_only_where_it_was_asked),
-        cmocka_unit_test(test_other_groups_on_the_stream_are_told),
+        cmocka_unit_test(test_other_groups_on_the_stream_are_shown),
         cmocka_unit_test(test_colour_changes_no_column),
         cmocka_unit_test(test_processes_are_sorted_by_any_column),
         cmocka_unit_test(test_a_picture_is_cut_to_the_screen_by_characters),

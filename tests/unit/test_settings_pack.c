@@ -219,7 +219,7 @@ static void test_settings_that_mean_the_same_pack_alike(void **state)
     settings_free(two);
 }
 
-static void test_a_monitor_gets_the_certificates_whose_end_it_tells(void **state)
+static void test_a_monitor_gets_the_certificates_whose_expiry_it_reports(void **state)
 {
     (void)state;
     struct settings *copy = as_read_by("monitor");
@@ -247,7 +247,7 @@ int main(void)
         TEST(test_packed_settings_of_another_version_are_refused),
         TEST(test_cut_packed_settings_are_refused_and_damaged_ones_do_no_harm),
         TEST(test_settings_that_mean_the_same_pack_alike),
-        TEST(test_a_monitor_gets_the_certificates_whose_end_it_tells),
+        TEST(test_a_monitor_gets_the_certificates_whose_expiry_it_reports),
         TEST(test_every_settings_key_has_a_program_that_reads_it),
     };
 

@@ -303,7 +303,7 @@ static void test_unrelated_variables_give_no_notice(void **state)
 
 /* The file ---------------------------------------------------------------------------------------- */
 
-static void test_a_variable_that_goes_before_the_file_is_told(void **state)
+static void test_a_variable_that_overrides_the_file_gives_a_notice(void **state)
 {
     (void)state;
     setenv("HTTP_LISTEN", "127.0.0.1:9081", 1);
@@ -374,7 +374,7 @@ static void expect_proxy_notice(const char *url, const char *variable)
     settings_free(settings);
 }
 
-static void test_a_proxy_that_is_used_for_the_hub_is_said(void **state)
+static void test_a_proxy_that_is_used_for_the_hub_gives_a_notice(void **state)
 {
     (void)state;
     setenv("HTTP_PROXY", "http://proxy:3128", 1); /* which libcurl does not take */
@@ -418,10 +418,10 @@ int main(void)
         TEST(test_the_public_url_may_be_a_path_and_no_url_holds_white_space),
         TEST(test_an_unread_variable_like_one_of_ours_gives_a_notice),
         TEST(test_unrelated_variables_give_no_notice),
-        TEST(test_a_variable_that_goes_before_the_file_is_told),
+        TEST(test_a_variable_that_overrides_the_file_gives_a_notice),
         TEST(test_a_semicolon_that_may_begin_a_comment_in_a_secret_is_a_fault),
         TEST(test_dev_has_no_log_file_in_a_container),
-        TEST(test_a_proxy_that_is_used_for_the_hub_is_said),
+        TEST(test_a_proxy_that_is_used_for_the_hub_gives_a_notice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

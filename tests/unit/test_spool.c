@@ -274,7 +274,7 @@ static void test_control_records_are_no_messages(void **state)
     assert_int_equal(spool_case_state(c).damaged_records, 0);
 }
 
-static void test_a_repeat_is_told_at_any_distance_that_32_bits_tell(void **state)
+static void test_a_repeat_is_recognised_at_any_distance_of_32_bits(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message again = {.identity = 1, .topic = BYTES("t")};
@@ -482,7 +482,7 @@ static void test_without_room_for_the_file_nothing_was_stored(void **state)
     assert_int_equal(spool_case_append(c, 1, 10), 1);
 }
 
-static void test_a_damaged_file_of_a_message_is_told(void **state)
+static void test_a_damaged_file_of_a_message_is_reported(void **state)
 {
     struct spool_case *c = *state;
     struct oversized_message file;
@@ -658,7 +658,7 @@ int main(void)
         TEST(test_a_released_message_stays_so_over_a_kill),
         TEST(test_a_new_session_forgets_all_that_came_before_over_a_kill),
         TEST(test_control_records_are_no_messages),
-        TEST(test_a_repeat_is_told_at_any_distance_that_32_bits_tell),
+        TEST(test_a_repeat_is_recognised_at_any_distance_of_32_bits),
         TEST(test_all_records_survive_a_kill_and_sequences_continue),
         TEST(test_a_spool_that_is_open_cannot_be_opened_again),
         TEST(test_committed_records_are_not_read_again_after_a_clean_end),
@@ -669,7 +669,7 @@ int main(void)
         TEST(test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn),
         TEST(test_a_file_whose_record_was_not_written_keeps_its_sequence),
         TEST(test_without_room_for_the_file_nothing_was_stored),
-        TEST(test_a_damaged_file_of_a_message_is_told),
+        TEST(test_a_damaged_file_of_a_message_is_reported),
         TEST(test_spool_state_counts_unsent_records_and_bytes),
         TEST(test_an_append_wakes_the_reader_only_if_it_sleeps),
         TEST(test_the_reader_is_woken_to_make_a_spare),

@@ -102,7 +102,7 @@ static void test_unknown_numbers_are_null(void **state)
     cJSON_Delete(json);
 }
 
-static void test_a_process_tells_its_life_and_its_work(void **state)
+static void test_a_process_status_has_its_state_and_counters(void **state)
 {
     struct scene *scene = *state;
     struct stats_slot *slot = &scene->stats->slot[0];
@@ -153,7 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_processes_are_listed_by_kind_and_number_without_the_supervisor),
         TEST(test_unknown_numbers_are_null),
-        TEST(test_a_process_tells_its_life_and_its_work),
+        TEST(test_a_process_status_has_its_state_and_counters),
         TEST(test_slots_full_of_nonsense_give_a_document_all_the_same),
     };
 
