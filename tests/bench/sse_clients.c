@@ -241,7 +241,7 @@ static void report(struct crowd *crowd)
 }
 
 /* False at the end of standard input. */
-static bool answer_wish(struct crowd *crowd)
+static bool read_command(struct crowd *crowd)
 {
     char byte;
     ssize_t got = read(STDIN_FILENO, &byte, 1);
@@ -260,7 +260,7 @@ static bool step(struct crowd *crowd)
 
     for (int i = 0; i < len; i++)
         if (events[i].data.u64 == CLIENTS_MAX)
-            goes_on = answer_wish(crowd);
+            goes_on = read_command(crowd);
         else
             read_client(crowd, &crowd->clients[events[i].data.u64]);
     if (clock_monotonic_ms() - crowd->looked_ms >= LOOK_MS) {

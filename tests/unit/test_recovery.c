@@ -355,7 +355,7 @@ static void test_a_changed_size_changes_only_new_segments(void **state)
     spool_case_append(c, 1301, 1000);
 }
 
-/* The recycled rest of a segment is full of records of its former life. */
+/* The rest of a recycled segment is full of records of its previous use. */
 static void test_old_records_behind_a_recycled_tail_are_neither_read_nor_damage(void **state)
 {
     struct spool_case *c = *state;
