@@ -106,7 +106,37 @@ static void answer_metrics(const struct http *http, struct reply *reply)
     metrics_write(&reply->body, http->settings, http->stats, &limits);
 }
 
-/* Answers the page's configuration: the hub's address and the topics to subscribe to. */
+static int compare_texts(const void *left, const void *right)
+{
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+/* Adds each type of event that a route publishes, once: an EventSource listens for types by name. */
+static void add_types(cJSON *json, const struct settings *settings)
+{
+    cJSON *list = cJSON_AddArrayToObject(json, "types");
+    const char **types = xcalloc(settings->routes_len + 1, sizeof(*types));
+    size_t len = 0;
+
+    for (size_t i = 0; i < settings->routes_len; i++)
+        if (settings->routes[i].type[0] != '\0' && !settings->routes[i].drop)
+            types[len++] = settings->routes[i].type;
+    qsort(types, len, sizeof(*types), compare_texts);
+    for (size_t i = 0; i < len; i++)
+        if (i == 0 || strcmp(types[i - 1], types[i]) != 0)
+            cJSON_AddItemToArray(list, cJSON_CreateString(types[i]));
+    free(types);
+}
+
+static bool has_private_route(const struct settings *settings)
+{
+    for (size_t i = 0; i < settings->routes_len; i++)
+        if (settings->routes[i].private_updates && !settings->routes[i].drop)
+            return true;
+    return false;
+}
+
+/* Answers the page's configuration: the hub's address, and what to subscribe to and listen for. */
 static void answer_page_config(const struct http *http, struct reply *reply)
 {
     const struct settings_mercure *mercure = &http->settings->mercure;
@@ -123,7 +153,9 @@ static void answer_page_config(const struct http *http, struct reply *reply)
     cJSON *topics = cJSON_AddArrayToObject(json, "topics");
     cJSON_AddItemToArray(topics, cJSON_CreateString("*"));
     cJSON_AddStringToObject(json, "data", setting_word(UPDATE_DATA_WORDS, mercure->data));
+    add_types(json, http->settings);
     cJSON_AddBoolToObject(json, "private", mercure->private_updates);
+    cJSON_AddBoolToObject(json, "private_routes", has_private_route(http->settings));
     cJSON_AddNumberToObject(json, "last_values", (double)http->settings->page.last_values);
     print_json(&reply->body, json);
 }

@@ -33,6 +33,7 @@ const page = {
   framePending: false,
   strangers: 0, /* updates on the hub that are not ours */
   hubState: "connecting",
+  cookie: true, /* the hub's connection may carry it */
   openedAt: null, /* when the hub's connection first stood, by the bridge's clock */
   latest: { state: "none", why: "" }, /* the last values: "none", "loading", "loaded" or "failed" */
   bridge: { state: "asking", status: null, rates: {} },
@@ -246,8 +247,11 @@ function findNotices() {
   } else if (page.strangers > 0 && store.count === 0) {
     notices.push(["", "Other updates", "The hub sends updates, but none of this bridge's."]);
   }
-  if (config?.private) {
-    notices.push(["", "Private updates", "The hub sends them only to subscribers with a token in the mercureAuthorization cookie."]);
+  if (config?.private || config?.private_routes) {
+    const some = config.private ? "" : "Some routes have them. ";
+    notices.push(["", "Private updates", page.cookie
+      ? `${some}The hub sends them only to subscribers with a token in the mercureAuthorization cookie.`
+      : `${some}This page is connected without the cookie that they need: the hub's cors_origins must name ${location.origin}.`]);
   }
   if (page.hubState === "none") {
     notices.push(["", "Hub", "[mercure] url (MERCURE_URL) is not set: no values come here, only the bridge's own state."]);
@@ -450,6 +454,7 @@ function openStream(latest) {
     return;
   }
   const stream = new HubStream(page.config, takeUpdate, (state) => {
+    page.cookie = stream.cookie;
     onHubState(state);
     if (state === "live") {
       latest?.refresh();

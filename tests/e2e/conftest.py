@@ -47,6 +47,7 @@ def browser_program():
 def browser(browser_program):
     yield browser_program
     browser_program.execute_script("localStorage.clear(); sessionStorage.clear()")
+    browser_program.delete_all_cookies()
     browser_program.get("about:blank")
     browser_program.get_log("browser")
 

@@ -39,9 +39,11 @@ class Page:
                    ("receivedAt", json.dumps(received_at))]
         return "{" + ",".join(f'"{name}":{value}' for name, value in members) + "}"
 
-    def publish(self, topic, payload, **options):
+    def publish(self, topic, payload, fields=None, **options):
+        """fields: more of the update, such as its type."""
         document = self.document(topic, payload, **options)
-        assert self.hub.publish(topic, document, id=f"urn:mqtt-bridge:{json.loads(document)['id']}")[0] == 200
+        update = {"id": f"urn:mqtt-bridge:{json.loads(document)['id']}", **(fields or {})}
+        assert self.hub.publish(topic, document, **update)[0] == 200
         return document
 
     # The page.

@@ -6,12 +6,15 @@ import time
 import pytest
 from bridge import wait_until
 from bridge.failures import add_rows, json_row
+from bridge.hub import jwt
 from bridge.nginx import PathProxy
 from page import Page
 
 # A group runs one by one: it starts one browser.
 pytestmark = [pytest.mark.own_core, pytest.mark.xdist_group("browser")]
 
+TYPES = {"route:a": {"match": "plant/#", "type": "temp"}, "route:b": {"match": "b/#", "type": "error"},
+         "route:c": {"match": "c/#", "type": "open"}, "route:d": {"match": "d/#", "type": "temp"}}
 OTHER = "ffeeddccbbaa99887766554433221100"
 
 
@@ -24,6 +27,59 @@ def test_values_appear_as_they_arrive(page):
     page.publish("home/bath/état 1", '"ouvert  é"')
     page.wait_value("home/bath/état 1", "ouvert é")
     assert page.rows()["home/bath/temp"][3] == "2"
+
+
+def test_updates_with_the_type_of_a_route_are_shown(make_page):
+    page = make_page(settings=TYPES).open()
+    for number in (1, 2):
+        page.publish("plant/a", f"{number}.5", {"type": "temp"})
+        page.wait_value("plant/a", f"{number}.5")
+    # Events of an EventSource's own have these names as well.
+    page.publish("b/a", "1", {"type": "error"})
+    page.publish("c/a", "1", {"type": "open"})
+    page.publish("e", "1")
+    for topic in ("b/a", "c/a", "e"):
+        page.wait_value(topic, "1")
+    assert page.rows()["plant/a"][3] == "2"
+    assert page.text("#hub-state").endswith("live") and page.errors() == []
+
+
+def test_updates_with_a_type_that_the_hub_has_kept_are_shown(make_page, make_hub):
+    hub = make_hub(history=1000)
+    page = make_page(hub=hub, settings=TYPES)
+    page.publish("plant/a", "1", {"type": "temp"})
+    page.publish("b/a", "2", {"type": "error"})
+    page.open()
+    page.wait_value("plant/a", "1")
+    page.wait_value("b/a", "2")
+
+
+PRIVATE = {"route:p": {"match": "private/#", "private": "yes"}}
+
+
+def test_private_updates_of_a_route_come_with_the_readers_cookie(make_page, make_hub):
+    hub = make_hub()
+    page = make_page(hub=hub, settings=PRIVATE).show("config.json")
+    hub.stop()
+    make_hub(port=hub.port, directives=f"cors_origins {page.url.rstrip('/')}")
+    page.browser.add_cookie({"name": "mercureAuthorization", "value": jwt(hub.subscriber_key)})
+    page.errors()  # reads away that this one had no icon
+    page.open()
+    page.publish("private/a", "1", {"private": "on"})
+    page.wait_value("private/a", "1")
+    page.publish("shown", "2")
+    page.wait_value("shown", "2")
+    page.wait_text("#notices", "Some routes have them. The hub sends them only to subscribers with a token")
+    assert page.errors() == []
+
+
+def test_a_hub_that_refuses_cookies_still_sends_what_is_public(make_page, hub):
+    """Its cors_origins is `*`, which browsers do not take for a connection with a cookie."""
+    page = make_page(settings=PRIVATE).open()
+    page.wait_text("#notices", f"the hub's cors_origins must name {page.url.rstrip('/')}")
+    page.publish("shown", "1")
+    page.wait_value("shown", "1")
+    page.errors()  # reads away that the first connection was refused
 
 
 def test_repeats_and_older_values_change_nothing(page):

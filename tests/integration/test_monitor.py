@@ -243,7 +243,18 @@ def test_the_page_gets_the_public_address_of_the_hub(make_bridge, hub):
     start_monitor(other)
     config = request(other, "/config.json").json
     assert config["hub"] == "https://hub.example/.well-known/mercure"
-    assert config["topics"] == ["*"] and config["data"] == "message" and config["private"] is False
+    assert config["topics"] == ["*"] and config["data"] == "message"
+    assert (config["types"], config["private"], config["private_routes"]) == ([], False, False)
+
+
+def test_the_page_is_told_the_types_and_the_privacy_of_routes(make_bridge, hub):
+    bridge = make_bridge(hub=hub, settings={
+        "route:a": {"match": "a", "type": "temp"}, "route:b": {"match": "b", "type": "mode", "private": "yes"},
+        "route:c": {"match": "c", "type": "temp"}, "route:d": {"match": "d", "type": "none", "drop": "yes"},
+        "route:e": {"match": "e"}})
+    start_monitor(bridge)
+    config = request(bridge, "/config.json").json
+    assert (config["types"], config["private"], config["private_routes"]) == (["mode", "temp"], False, True)
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
