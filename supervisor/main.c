@@ -151,7 +151,8 @@ static void finish_check(struct service *service, const siginfo_t *info)
 
     upgrade_handle_exit(upgrade, info);
     if (upgrade->state == UPGRADE_REFUSED)
-        log_error(LOG_PLAIN, "Not upgraded, the bridge goes on: %s", buf_text(&upgrade->refusal));
+        log_error(LOG_PLAIN, "Upgrade refused, the service goes on as before: %s",
+                  buf_text(&upgrade->refusal));
 }
 
 static void reap(struct service *service)
@@ -220,7 +221,7 @@ static void read_signal(struct service *service)
             reload(service);
             break;
         }
-        log_notice(LOG_PLAIN, "Its terminal was closed");
+        log_notice(LOG_PLAIN, "Terminal closed: stopping the service");
         service_stop(service, 0);
         break;
     case SIGUSR1:
@@ -341,9 +342,7 @@ static void announce(const struct service *service)
                       log_number("workers", service->workers)),
              PROGRAM " " MQTT_BRIDGE_VERSION " starts");
     if (geteuid() == 0)
-        log_warning(LOG_PLAIN,
-                    "The bridge runs as root, and needs nothing of root's: set [supervisor] "
-                    "user");
+        log_warning(LOG_PLAIN, "The bridge runs as root without need: set [supervisor] user");
     if (service->config != NULL && access(service->config, R_OK) < 0)
         log_warning(LOG_PLAIN,
                     "%s can't be read by the bridge's user (%u): a reload will change nothing. Let "
@@ -401,13 +400,15 @@ static int execute_upgrade(struct service *service, int listen_fd)
     service_close(service);
     upgrade_execute(program, arguments, &handed);
     snprintf(text, sizeof(text),
-             "not upgraded, the bridge starts as " MQTT_BRIDGE_VERSION " anew: %s: %s", program,
+             "not upgraded: %s: %s; the bridge starts again as " MQTT_BRIDGE_VERSION, program,
              strerror(errno));
     log_critical(LOG_PLAIN, "%s", text);
     control_refuse_handed(handed.client_fd, text);
     handed.client_fd = -1;
     upgrade_execute("/proc/self/exe", arguments, &handed); /* works even if the file was removed */
-    log_critical(LOG_PLAIN, "Nor can it start anew: %s", strerror(errno));
+    log_critical(LOG_PLAIN,
+                 "The service has ended: " MQTT_BRIDGE_VERSION " can't be started again either: %s",
+                 strerror(errno));
     free(program);
     return CHILD_EXIT_FAILED;
 }

@@ -422,7 +422,7 @@ static void start(struct process *process)
     process->affected = false;
     process->hang_timeout_ms = launch->hang_timeout_ms;
     if (watch_pipes(process, &err) < 0)
-        log_error(LOG_PLAIN, "%s: neither its readiness nor its output will be seen: %s",
+        log_error(LOG_PLAIN, "%s: readiness and output will not be seen until the next start: %s",
                   process->title, err.text);
     log_debug(LOG_WITH(log_text("process", process->title), log_number("child", process->pid)),
               "%s starts", process->title);

@@ -298,7 +298,7 @@ static void shorten_stops(struct service *service)
 void service_stop(struct service *service, int exit_code)
 {
     if (service->upgrading)
-        log_notice(LOG_PLAIN, "No upgrade: the service is to end");
+        log_notice(LOG_PLAIN, "Upgrade cancelled: the service is stopping");
     service->upgrading = false;
     if (service->phase != PHASE_RUNNING)
         return;
@@ -392,7 +392,7 @@ static bool reopen_log(struct service *service)
     int fd = files_open_log(service->settings, &err);
 
     if (fd < 0)
-        log_error(LOG_PLAIN, "Log not reopened, it stays where it was: %s", err.text);
+        log_error(LOG_PLAIN, "Log not reopened: %s; lines go on to the former file", err.text);
     else
         use_log(service, fd);
     return fd >= 0;

@@ -172,7 +172,7 @@ def test_closing_its_terminal_ends_the_bridge_in_order(on_terminal):
     os.close(here)
     assert process.wait(20) == 0
     log = (stubs.folder / "terminal.log").read_text()
-    assert "Its terminal was closed" in log and "Settings reloaded" not in log
+    assert "Terminal closed: stopping the service" in log and "Settings reloaded" not in log
     assert stubs.events("worker:1", "end")
 
 
