@@ -520,8 +520,9 @@ int http_start(struct http **http, const struct settings *settings, const struct
         return result;
     }
     if (request_files_folder(made->files) == NULL)
-        log_warning(LOG_PLAIN, "The page's files were not found; MQTT_BRIDGE_WEB can name their "
-                               "folder");
+        log_warning(
+            LOG_PLAIN,
+            "No page is served: its files were not found; set MQTT_BRIDGE_WEB to their folder");
     *http = made;
     return 0;
 }

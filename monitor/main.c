@@ -355,12 +355,13 @@ static void listen_if_due(struct page *page, struct child *child)
         if (!child->supervised)
             child_fail_start(child, &err);
         stats_reason(child->slot, err.text);
-        log_fault(&page->fault, LOG_LEVEL_ERROR, LOG_PLAIN, "No page and no probes over HTTP: %s",
-                  err.text);
+        log_fault(&page->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
+                  "HTTP is not served (page, probes, metrics): %s; tried again in %d s", err.text,
+                  LISTEN_AGAIN_MS / 1000);
         return;
     }
     stats_reason(child->slot, "");
-    log_fault_over(&page->fault, LOG_PLAIN, "The page and the probes are served again");
+    log_fault_over(&page->fault, LOG_PLAIN, "HTTP is served again");
 }
 
 /* Waits for a signal, an HTTP event, a probe's end, the next probe or the next beat. Then HTTP

@@ -54,7 +54,7 @@ enum stats_gauge {
     STATS_SPOOL_BYTES,
     STATS_SPOOL_MESSAGES, /* not yet in Redis */
     STATS_SPOOL_LIMIT,
-    STATS_SPOOL_PAUSED,       /* 1 while the broker is told to wait */
+    STATS_SPOOL_PAUSED,       /* 1 while the spool is too full for the broker */
     STATS_OVERSIZED_MESSAGES, /* files of messages that were set aside, now there */
     STATS_OVERSIZED_BYTES,
     STATS_PREFETCHED,     /* entries read and not yet settled */
