@@ -258,7 +258,8 @@ static void say_full(struct worker *worker, int64_t now_ms)
 
     if (limit == NULL) {
         if (worker->full[0] != '\0')
-            log_fault_over(&worker->full_fault, LOG_PLAIN, "New messages are read again");
+            log_fault_over(&worker->full_fault, LOG_PLAIN,
+                           "Messages that waited for the hub have left: reading resumed");
         worker->full[0] = '\0';
         worker->full_ms = -1;
         return;

@@ -177,7 +177,7 @@ static void break_off(struct reader *reader, const char *why)
     reader->phase = DOWN;
     snprintf(source->trouble, sizeof(source->trouble), "%s", why);
     log_fault(&source->fault, LOG_LEVEL_ERROR, LOG_PLAIN,
-              "Nothing can be read: %s. Trying again; what is queued is kept", why);
+              "Reading interrupted: %s. Trying again; what is queued is kept", why);
     reader->again_ms = clock_monotonic_ms() + clock_backoff_next(&reader->backoff);
     reader->asked = false;
     reader->proven = false;

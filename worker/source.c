@@ -377,8 +377,8 @@ void source_report_error(struct source *source, enum source_error about, const s
     if (!queue_is_connected(source->writer))
         return;
     snprintf(source->error[about], sizeof(source->error[about]), "%s", err->text);
-    log_fault(&source->error_fault[about], LOG_LEVEL_ERROR, LOG_PLAIN, "Redis refuses: %s",
-              err->text);
+    log_fault(&source->error_fault[about], LOG_LEVEL_ERROR, LOG_PLAIN,
+              "Redis refuses a command: %s; it is tried again", err->text);
 }
 
 void source_clear_error(struct source *source, enum source_error about)

@@ -317,7 +317,7 @@ def test_a_full_prefetch_limit_is_logged_until_messages_are_read_again(start, re
         wait_until(lambda: "fill [worker] prefetch_bytes" in process.log(), 40, "it is said")
         hub.script = lambda update: None
         redis.wait_drained(60)
-        assert "New messages are read again" in process.log()
+        assert "have left: reading resumed" in process.log()
     finally:
         hub.close()
 
@@ -380,7 +380,7 @@ def test_a_new_connection_to_redis_divides_no_batch(start, redis, sse):
     redis.wait_drained()
     [batch] = sse.caught_up()
     assert [(document["topic"], str(document["payload"])) for document in json.loads(batch.data)] == sent
-    assert "Nothing can be read" in process.log()
+    assert "Reading interrupted" in process.log()
 
 
 def test_redelivered_messages_stay_in_batches_of_one_after_a_reconnect(start, redis):
@@ -390,7 +390,7 @@ def test_redelivered_messages_stay_in_batches_of_one_after_a_reconnect(start, re
         process = start(url=hub.url, publish="batch", window="50ms", batch_topic="plants")
         wait_until(lambda: hub.answers[503] > 0, 15, "the first one is tried")
         redis.client.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: "Nothing can be read" in process.log(), 15, "the connection is lost")
+        wait_until(lambda: "Reading interrupted" in process.log(), 15, "the connection is lost")
         hub.script = lambda update: None
         redis.wait_drained()
         batches = [id for id in hub.passed if id != PROBE]

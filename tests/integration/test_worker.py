@@ -96,7 +96,7 @@ def test_a_redis_that_is_away_or_frozen_costs_nothing(bridge, worker, redis, sse
         before = len(sse)
         wait_until(lambda: len(sse) > min(before + rng.randint(1, 500), 4900), 20, "the worker publishes")
         disturb()
-        wait_until(lambda: process.log().count("Nothing can be read") == times, 15, process.log_tail)
+        wait_until(lambda: process.log().count("Reading interrupted") == times, 15, process.log_tail)
         mend()
         wait_until(lambda: process.log().count("reading resumed") == times, 15, process.log_tail)
     redis.wait_drained(60)

@@ -72,7 +72,7 @@ def test_an_unanswered_message_does_not_stop_reading_after_a_redis_cut(start, re
     wait_others(faulty, 100)
     wait_until(lambda: redis.pending() == 1, 10, "all others are acknowledged")
     redis.client.client_kill_filter(_type="normal", skipme=True)
-    wait_until(lambda: "Nothing can be read" in process.log(), 10, "it is cut")
+    wait_until(lambda: "Reading interrupted" in process.log(), 10, "it is cut")
     add_many(redis, OTHERS[100:])
     wait_others(faulty)
 

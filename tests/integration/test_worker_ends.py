@@ -159,7 +159,7 @@ def drain_without_redis(bridge, redis, hub, count=5):
     process = bridge.run_program("worker")
     wait_until(lambda: redis.pending() == count, 15, "the entries are read")
     redis.stop()
-    wait_until(lambda: "Nothing can be read" in process.log(), 15, "the worker knows")
+    wait_until(lambda: "Reading interrupted" in process.log(), 15, "the worker knows")
     process.send(signal.SIGTERM)
     return process
 

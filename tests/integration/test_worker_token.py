@@ -243,7 +243,7 @@ def test_a_hub_that_refuses_the_probe_is_asked_with_an_entry_of_redis(bridge, re
     add(redis, "sensors/1", "y")
     wait_until(lambda: "takes no updates" in process.log(), 15, "it notices")
     redis.kill()
-    wait_until(lambda: "Nothing can be read" in process.log(), 15, "it notices that as well")
+    wait_until(lambda: "Reading interrupted" in process.log(), 15, "it notices that as well")
     hub.start()
     wait_refused(process)
     redis.start()

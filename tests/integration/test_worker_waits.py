@@ -50,7 +50,7 @@ def test_after_a_cut_what_is_on_the_wire_is_waited_for_without_work(bridge, redi
     wait_until(lambda: 2 in [entry["times_delivered"] for entry in
                              redis.client.xpending_range("messages", "symfony", "-", "+", 2)], 15, "one is in hand")
     redis.client.client_kill_filter(_type="normal", skipme=True)
-    wait_log(worker, "Nothing can be read")
+    wait_log(worker, "Reading interrupted")
     time.sleep(1.5)  # past the second after which a charge is taken back
     assert_idle(worker)
     slow_hub.thaw()
@@ -77,7 +77,7 @@ def test_a_worker_that_ends_without_redis_waits_for_the_hub_without_work(bridge,
     add(redis, "a/x", "1")
     wait_until(lambda: redis.pending() == 1, 15, "it is on its way")
     redis.stop()
-    wait_log(worker, "Nothing can be read")
+    wait_log(worker, "Reading interrupted")
     worker.send(signal.SIGTERM)
     time.sleep(2)  # past the moment at which Redis is given up
     assert_idle(worker)
