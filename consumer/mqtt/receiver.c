@@ -70,8 +70,9 @@ static void watch_topic(struct receiver *receiver, struct bytes topic)
         return;
     receiver->watches_topics = false;
     log_warning(LOG_WITH(log_bytes("topic", topic)),
-                "A message came that no filter of topics matches: if such messages go on coming, "
-                "name the filter that brings them in [mqtt] former_topics");
+                "Message on \"%.*s\" matches no filter of [mqtt] topics: if more such come, name "
+                "the filter that brings them in [mqtt] former_topics",
+                BYTES_ARG(topic));
 }
 
 static void store(struct receiver *receiver, struct spool_message *message, bool dup)

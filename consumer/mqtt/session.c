@@ -243,8 +243,10 @@ static void unsubscribe_next(struct session *session)
         session->gone_kept++;
     if (text != NULL) {
         if (mqtt_client_unsubscribe(session->client, text, &err) < 0)
-            log_warning(LOG_PLAIN, "broker %s: \"%s\" stays subscribed for now: %s",
-                        broker_name(session), text, err.text);
+            log_warning(
+                LOG_PLAIN,
+                "broker %s: filter \"%s\" stays subscribed: %s; tried again at the next connect",
+                broker_name(session), text, err.text);
         return;
     }
     save(session);
@@ -321,7 +323,8 @@ static void subscribe(struct session *session, bool all)
     session->overtaken = 0;
     enter(session, SUBSCRIBING, -1);
     if (mqtt_client_subscribe(session->client, all, &session->connack, &err) < 0)
-        log_warning(LOG_PLAIN, "broker %s: cannot subscribe: %s", broker_name(session), err.text);
+        log_warning(LOG_PLAIN, "broker %s: cannot subscribe: %s; tried again at the next connect",
+                    broker_name(session), err.text);
 }
 
 static void on_subscribed(struct session *session, const struct session_event *event,
@@ -352,7 +355,7 @@ static void on_alive(struct session *session, int64_t now_ms)
     if (session->state != SUBSCRIBING || ++session->overtaken < OVERTAKEN_MAX)
         return;
     int64_t wait_ms = clock_backoff_next(&session->backoff);
-    report_error(session, "does not answer SUBSCRIBE, but what was sent after it", wait_ms);
+    report_error(session, "does not answer SUBSCRIBE, but later packets", wait_ms);
     leave_now(session);
     session->away_until_ms = now_ms + wait_ms;
 }

@@ -274,7 +274,9 @@ static void mark_damaged(struct spool *spool, struct segment *segment)
     segment->header.damaged = true;
     if (segment_rewrite_header(spool->dir, &segment->header, &err) < 0)
         log_notice(LOG_WITH(log_text("spool", spool->path)),
-                   "Spool: a damaged segment can't be marked so, and may be removed: %s", err.text);
+                   "Spool: a damaged segment can't be marked as such: %s. It may be removed after "
+                   "a restart",
+                   err.text);
 }
 
 /* Reports damage, and counts it once, however often it is read. */

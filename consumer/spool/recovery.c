@@ -288,12 +288,12 @@ static void put_aside(struct recovery *recovery, struct segment *segment)
     segment->header.damaged = !blank;
     segment_remove(recovery->spool->dir, segment);
     if (blank) {
-        log_notice(fields, "Removed a segment of the spool that was never written");
+        log_notice(fields, "Spool: removed a segment that was never written");
         return;
     }
-    log_error(fields,
-              "A segment of the spool can't be read at all: it is put aside (.damaged), what "
-              "it held is lost");
+    log_error(
+        fields,
+        "Spool: a segment can't be read at all: it is kept as .damaged, and its messages are lost");
 }
 
 /* Writes the header to the file. A failure is harmless: the header is right in memory, and
@@ -304,9 +304,12 @@ static void write_rebuilt_header(struct recovery *recovery, const struct segment
 
     log_warning(LOG_WITH(log_text("spool", recovery->spool->path),
                          log_number("segment", (int64_t)segment->header.number)),
-                "The header of a segment of the spool was damaged: rebuilt from its records");
+                "Spool: the damaged header of a segment was rebuilt from its records");
     if (segment_rewrite_header(recovery->spool->dir, &segment->header, &err) < 0)
-        log_warning(LOG_WITH(log_text("spool", recovery->spool->path)), "%s", err.text);
+        log_warning(
+            LOG_WITH(log_text("spool", recovery->spool->path)),
+            "Spool: a rebuilt header can't be written: %s; the next start rebuilds it again",
+            err.text);
 }
 
 /* Rebuilds the headers from the highest number down: the header above tells how many records
@@ -430,14 +433,14 @@ static int recover_tail(struct recovery *recovery, struct error *err)
     if (scan.torn)
         log_notice(LOG_WITH(log_text("spool", spool->path), log_text("file", name),
                             log_number("offset", (int64_t)scan.at)),
-                   "Cut off a record that was not finished, and so not acknowledged");
+                   "Spool: cut off an unfinished record, which was not acknowledged");
 
     if (unreadable) {
         /* If `recent` covers the segment, that file has the next sequence. */
         if (spool->reader.remembered <= tail->header.number)
             spool->tail_lost = true;
         log_error(LOG_WITH(log_text("spool", spool->path), log_text("file", name)),
-                  "The disk can't read all of the spool's last segment: records may be lost");
+                  "Spool: the disk can't read all of the last segment: records may be lost");
         return 0;
     }
     cut_tail(spool, tail, scan.at);

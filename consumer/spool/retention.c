@@ -152,7 +152,7 @@ void retention_set_current(struct spool *spool)
         return;
     }
     log_fault_over(&reader->current_fault, LOG_WITH(log_text("spool", spool->path)),
-                   "The file " SPOOL_CURRENT " is written");
+                   "The file " SPOOL_CURRENT " is written again");
     reader->is_current = true;
 }
 
@@ -164,7 +164,7 @@ static void have_spare(struct spool *spool, int fd)
 
     reader->spare_failed = false;
     log_fault_over(&reader->spare_fault, LOG_WITH(log_text("spool", spool->path)),
-                   "Spool: the next segment has been made");
+                   "Spool: the disk has room for the next segment again");
     atomic_store(&spool->shared.spare, fd);
 }
 
@@ -173,9 +173,9 @@ static void say_spare_failed(struct spool *spool, const struct error *err)
     spool->reader.spare_failed = true;
     spool->reader.spare_retry_ms = clock_monotonic_ms() + RETRY_MS;
     log_fault(&spool->reader.spare_fault, LOG_LEVEL_ERROR, LOG_WITH(log_text("spool", spool->path)),
-              "The disk has no room for the spool's next segment; it goes on in what it has: "
-              "%s",
-              err->text);
+              "Spool: the disk has no room for the next segment: %s. Existing segments are filled; "
+              "tried again in %d ms",
+              err->text, RETRY_MS);
 }
 
 /* True after a start with a smaller `size` if the one segment left will be freed once the next
@@ -283,7 +283,8 @@ static void remove_segment(const struct spool *spool, const struct segment *segm
     if (segment_remove(spool->dir, segment) < 0 && errno != ENOENT)
         log_warning(LOG_WITH(log_text("spool", spool->path),
                              log_number("segment", (int64_t)segment->header.number)),
-                    "The spool can't remove a segment: %s", strerror(errno));
+                    "Spool: a segment can't be removed: %s; its file stays until the next start",
+                    strerror(errno));
 }
 
 /* Frees a segment without a sync. A segment that returns after a power cut was sent. A recycled

@@ -153,8 +153,8 @@ void spool_die(const struct spool *spool, const char *what)
 {
     log_critical(
         LOG_WITH(log_text("spool", spool->path)),
-        "%s: %s. What the disk holds is not known any more: ending, to find out at the start", what,
-        strerror(errno));
+        "%s: %s. What the disk holds is unknown: ending, to recover the spool at the next start",
+        what, strerror(errno));
     _exit(1);
 }
 
