@@ -2,7 +2,7 @@
  * that fails it finds the cause: the name, the address, TLS, or the broker's answer. Each step has CHECK_TIMEOUT_MS.
  *
  * CONNECT has the settings' TLS, user and password, and is followed by DISCONNECT. A running bridge is not disturbed:
- * the client id is another one, the session begins clean and ends with the connection, without last will and
+ * the client id is another one. The session begins clean and ends with the connection, without last will and
  * subscription. No proxy is used: http_proxy and https_proxy are removed from the environment.
  *
  * The MQTT library does not say why a TLS connection fails. So the handshake is repeated without it, with the settings'

@@ -3,8 +3,8 @@
  *
  * Messages are sent under a guard (queue_redrive): a message that is sent twice under one guard within seven days is in
  * the stream once. Messages that are sent between two waits enter a stream in order: if Redis refuses one, those behind
- * it are refused too. A temporary refusal (no room in the stream or in Redis, a slot that moves, no replica) is
- * repeated, over a new connection if the old one is lost. It is given up when no message is accepted within the
+ * it are refused too. After a temporary refusal (no room in the stream or in Redis, a slot that moves, no replica) the
+ * message is sent again. A lost connection is replaced. The message fails when no message is accepted within the
  * transport's time-out. The caller must ignore SIGPIPE. */
 #ifndef CLI_REDRIVER_H
 #define CLI_REDRIVER_H

@@ -1,8 +1,8 @@
 /* The actions failed retry and failed remove.
  *
  * First the ids and times of the wanted messages are read and sorted, so that a topic's messages are sent in order.
- * Then they are taken, sent and removed in batches. A guard in Redis, of the message's id and time, prevents a second
- * sending: a sender may die after sending a message and before removing its row. */
+ * Then they are taken, sent and removed in batches. A sender may die after sending a message and before removing its
+ * row. A guard in Redis, of the message's id and time, prevents a second sending. */
 #include "cli/redriver.h"
 #include "cli/verb_failed.h"
 #include "common/base/alloc.h"

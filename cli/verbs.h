@@ -1,6 +1,6 @@
 /* The verbs: one table feeds the dispatch, `--help` of the program and of each verb, the man page and the completion
- * (manual.h). To add a verb: a row in verbs.c, and its function in a file verb_NAME.c, or in the module of which it
- * is the command line (check.c, manual.c). */
+ * (manual.h). To add a verb, add a row in verbs.c and its function verb_NAME in a file verb_NAME.c. The verb of a
+ * module is in that module (check.c, manual.c). */
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 

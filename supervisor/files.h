@@ -2,9 +2,9 @@
  * supervisor out of the state directory, the pid file and the log. Errors name the setting.
  *
  * The supervisor gives up root before it opens anything: from then on it and all children have the user's rights only.
- * As root it makes those folders and files of the settings that the user can't make: the folders of state, socket, pid
- * file and log, and the latter two files. It gives the user what it has made, and nothing else: opening an existing
- * folder of another user then fails. As root it makes nothing where another user could have put a link. */
+ * As root it makes what the user can't make: the folders of state, socket, pid file and log, the pid file and the log.
+ * It gives the user what it has made, and nothing else: opening an existing folder of another user then fails. As root
+ * it makes nothing where another user could have put a link. */
 #ifndef SUPERVISOR_FILES_H
 #define SUPERVISOR_FILES_H
 

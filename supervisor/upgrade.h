@@ -8,11 +8,10 @@
  *     upgrade_execute                                    upgrade_inherit: takes over in the same process
  *
  * A refusal changes nothing. The new program gets the arguments, the environment, and one variable with the number of
- * workers and three descriptors. They are the client that waits; the control socket, so that clients may ask meanwhile;
- * and the lock, so that no other supervisor can take it in between. Everything else starts anew, as after a stop:
- * statistics count from 0.
- * A program that does not know --upgrade refuses that option, and so is never executed. Only upgrade_programs
- * blocks. */
+ * workers and three descriptors. They are the client that waits, the control socket, and the lock. So clients may ask
+ * meanwhile, and no other supervisor can take the lock in between. Everything else starts anew, as after a stop:
+ * statistics count from 0. A program that does not know --upgrade refuses that option, and so is never executed. Only
+ * upgrade_programs blocks. */
 #ifndef SUPERVISOR_UPGRADE_H
 #define SUPERVISOR_UPGRADE_H
 

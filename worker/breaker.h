@@ -1,5 +1,5 @@
-/* The circuit breaker before the hub: after an answer that means "not now" nothing is sent for a while,
- * then one probe, and only if that passes everything again. Pure: no clock, no I/O.
+/* The circuit breaker before the hub. After an answer that means "not now" nothing is sent for a while, then one probe.
+ * Only if the probe passes, everything is sent again. Pure: no clock, no I/O.
  *
  *     closed --wait--> open --time--> half-open --probe passed--> closed
  *                        ^---------- probe failed ----'

@@ -1,5 +1,5 @@
-/* A stream entry between being read and being settled, which owns its bytes; and what is kept of one that is left in
- * Redis (struct entry_ids). */
+/* A stream entry between being read and being settled, which owns its bytes. struct entry_ids is what is kept of an
+ * entry that is left in Redis. */
 #ifndef WORKER_ENTRY_H
 #define WORKER_ENTRY_H
 

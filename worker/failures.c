@@ -217,9 +217,8 @@ static int64_t entry_time_us(const struct entry *entry)
     return entry->id.ms < INT64_MAX / 1000 ? (int64_t)entry->id.ms * 1000 : INT64_MAX;
 }
 
-/* The row may have been written already: by a worker that died, by one that took the entry over, or with an answer that
- * was lost. So the row has a dedupe key, the header that names the entry. Rows of versions with other names are not
- * found. */
+/* The row may have been written already: by a worker that died or took the entry over, or with an answer that was lost.
+ * So the row has a dedupe key, the header that names the entry. Rows of versions with other names are not found. */
 void failures_step(struct failures *failures, int64_t now_ms)
 {
     struct row *row = take_next(failures, now_ms);

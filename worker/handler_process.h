@@ -43,8 +43,8 @@ void handler_process_kill(struct handler_process *process, const char *why);
 void handler_process_finish(struct handler_process *process);
 /* As handler_process_finish, with SIGTERM at once. */
 void handler_process_terminate(struct handler_process *process);
-/* Why it is DOWN: the reason given to handler_process_kill, else the end that it closed if it was killed for that, else
- * exit code or signal. The last line that it wrote on standard error is added. */
+/* Why the process is DOWN: the reason given to handler_process_kill, else the end that it closed, else exit code or
+ * signal. The last line that it wrote on standard error is added. */
 const char *handler_process_cause(const struct handler_process *process);
 
 /* Append lines for the handler here; handler_process_step writes them. */

@@ -28,9 +28,9 @@ struct bytes publication_lane(struct publication *publication, const struct entr
 /* Appends the entry's message document to those of a batch. Returns by how many bytes the buffer's memory grew. */
 size_t publication_append_document(const struct entry *entry, struct buf *documents);
 
-/* For an entry that is not dropped, and those that it carries: appends the publish form to `form` and sets *id, valid
- * until the next call. entry->shown is set if everybody may see the update, as a message document. -ERR_REFUSED: every
- * hub would refuse the update; err says why, and no form was made. */
+/* For an entry that is not dropped, and the entries that it carries. Appends the publish form to `form` and sets *id,
+ * valid until the next call. entry->shown is set if everybody may see the update, as a message document. -ERR_REFUSED:
+ * every hub would refuse the update; err says why, and no form was made. */
 MUST_CHECK int publication_update(struct publication *publication, struct entry *entry,
                                   const struct settings_route *route, struct buf *form,
                                   struct bytes *id, struct error *err);

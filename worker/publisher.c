@@ -23,8 +23,8 @@
 #define LIMIT_DOUBLES 4 /* a limiter's pause: FIRST_PAUSE_MS, doubled so often */
 
 /* What probes the hub next after a rate limiter opened the breaker. A message comes first, since our own probe would
- * use up what the limiter allows. If two messages are refused, the limit may be on their topics alone: two probes of
- * our own follow, of which a limiter for all would refuse the second. */
+ * use up what the limiter allows. If two messages are refused, the limit may be on their topics alone. So two probes of
+ * our own follow; a limiter for all would refuse the second. */
 enum limited { NOT_LIMITED, FIRST_MESSAGE, SECOND_MESSAGE, FIRST_PROBE, SECOND_PROBE };
 
 struct publisher {

@@ -1,4 +1,4 @@
-/* Publishes entries to the hub and settles them. Each topic has a lane with one request in flight at the most; lanes
+/* Publishes entries to the hub and settles them. Each topic has a lane with one request in flight at the most. Lanes
  * take turns, and all together have as many requests in flight as the window allows. suspicion.h decides which message
  * is blamed for a failure, and the breaker whether anything is sent.
  *

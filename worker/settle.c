@@ -282,7 +282,7 @@ static void reject_with(struct settle *settle, struct entry *entry, const char *
                        log_text("error", cause)),
               "Message on \"%.*s\" goes to the failure transport: %s",
               BYTES_ARG(entry->envelope.topic), cause);
-    /* A message that was sent again from the failure transport gets a new row: the row that it came from may still be
+    /* A message that was sent again from the failure transport gets a new row. The row that it came from may still be
      * there, and is about to be removed. */
     struct buf identity = {0};
     if (entry_identity_is_ours(entry->identity) && !entry->envelope.redriven) {

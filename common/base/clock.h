@@ -1,4 +1,4 @@
-/* The two clocks, and how long to wait. Wall time is for what people and other programs read; monotonic time is for
+/* The two clocks, and how long to wait. Wall time is for what people and other programs read. Monotonic time is for
  * deadlines and durations, and means nothing outside this boot of this machine. */
 #ifndef COMMON_BASE_CLOCK_H
 #define COMMON_BASE_CLOCK_H

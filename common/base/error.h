@@ -1,5 +1,6 @@
-/* How a function fails: it returns a negative `enum error_code` and fills a `struct error` with a
- * text that a person can act on ("redis://redis:6379: WRONGPASS invalid username-password pair").
+/* How a function fails: it returns a negative `enum error_code` and fills a `struct error`. The
+ * text is one that a person can act on ("redis://redis:6379: WRONGPASS invalid username-password
+ * pair").
  *
  *     if (settings_load(&settings, path, &err) < 0)
  *         return error_wrap(&err, "start");          ...or log err.text, in one place

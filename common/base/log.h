@@ -9,10 +9,9 @@
  *     {"message":"Message \"a/é\" failed","context":{...},"level":300,...,"extra":{...}}
  *
  * Each line is one write(2), so that processes that share a file never mix lines. The first argument may be LOG_PLAIN.
- * Bytes that are not UTF-8 are replaced by U+FFFD. Any thread may log.
- * A write to a file may block. A pipe, socket or terminal without room loses lines: before the next line that can be
- * written comes a WARNING with the number of lost lines.
- * Before log_open lines go to standard error at level info in line format. */
+ * Bytes that are not UTF-8 are replaced by U+FFFD. Any thread may log. A write to a file may block. A pipe, socket or
+ * terminal without room loses lines. A WARNING with the number of lost lines precedes the next line that can be
+ * written. Before log_open lines go to standard error at level info in line format. */
 #ifndef COMMON_BASE_LOG_H
 #define COMMON_BASE_LOG_H
 

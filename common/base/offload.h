@@ -1,5 +1,5 @@
-/* A call that may block for longer than a loop can wait (as getaddrinfo, while no name server answers), made in a
- * short-lived thread beside the loop.
+/* A call that may block for longer than a loop can wait, made in a short-lived thread beside the loop. Example:
+ * getaddrinfo, while no name server answers.
  *
  *     call = offload_start(look_up, free_question, question);
  *     while (!offload_is_done(call))

@@ -52,8 +52,8 @@ uint64_t sys_random_u64(void);
  * `ignored` (NULL: none). */
 void sys_reset_signals(const sigset_t *ignored);
 
-/* How many processors this process may use: by its affinity, and by the quota of its control groups (docker run
- * --cpus, a limit of Kubernetes, CPUQuota of systemd). At least 1. */
+/* How many processors this process may use, by affinity and by the quota of its control groups. A quota is set by
+ * docker run --cpus, a limit of Kubernetes, or CPUQuota of systemd. At least 1. */
 int64_t sys_cpus(void);
 
 /* The quota of the control groups alone, rounded up; 0: there is none. root: where they are mounted, /sys/fs/cgroup.

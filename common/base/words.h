@@ -17,9 +17,9 @@
 MUST_CHECK int words_split(char ***words, struct bytes text, struct error *err);
 void words_free(char **words); /* NULL is allowed */
 
-/* "Did you mean …?": finds the known name that is nearest to a mistyped one. Call words_consider for each candidate;
- * `best` is the nearest so far, NULL while none is near enough (a third of the name's length, at least 1).
- * Zero-initialise but for `name`. */
+/* "Did you mean …?": finds the known name that is nearest to a mistyped one. Call words_consider for each candidate.
+ * `best` is the nearest so far; NULL: none is near enough (a third of the name's length, at least 1). Zero-initialise
+ * but for `name`. */
 struct words_nearest {
     struct bytes name;
     const char *best;

@@ -5,17 +5,18 @@
  *     while (!failure_take(failure, &result, &err))
  *         poll failure_fd for POLLIN
  *
- * Writing a row is one blocking job in a thread beside the caller's loop (common/base/offload.h): connect if there is
- * no connection, make the table if it is missing (auto_setup, as Doctrine 6.4 makes it), look for the row, insert,
- * commit. One row is written at a time; the connection is kept. One thread calls these functions.
+ * Writing a row is one blocking job in a thread beside the caller's loop (common/base/offload.h). The job connects if
+ * there is no connection. It makes the table if that is missing (auto_setup, as Doctrine 6.4 makes it). Then it
+ * searches for the row, inserts it and commits. One row is written at a time; the connection is kept. One thread calls
+ * these functions.
  *
  * A body that no text column takes (NUL, not UTF-8) is stored as base64, which PHP's reader decodes; such headers are
  * refused. Characters that the database's own encoding lacks (`€` in LATIN1) are written in ASCII: JSON with escapes,
  * any other body as base64.
  *
- * A row that may be searched for gets a time of availability near its entry's time. So it is found with Doctrine's index,
- * however many rows there are. (If the entry's time is in the future, it gets a time long past.)
- * A server that does not answer is given up: failure_pg.h has the time-outs. */
+ * A row that may be searched for gets a time of availability near its entry's time. So the row is found with Doctrine's
+ * index, however many rows there are. (A row whose entry has a time in the future gets a time long past.) A server that
+ * does not answer is disconnected after the time-outs of failure_pg.h. */
 #ifndef COMMON_CLIENT_FAILURE_H
 #define COMMON_CLIENT_FAILURE_H
 
@@ -34,9 +35,9 @@ struct failure_row {
      * worker that died before it acknowledged, or from one that claimed the entry. Search and insertion are one step
      * for all workers with an equal dedupe_key. */
     struct bytes dedupe_key;
-    /* If set, the row is only written if none of the last FAILURE_ROWS_SEARCHED rows has `identity` in its
-     * headers: such a row is another copy of the message. There is no index to search more of them. Workers of this
-     * version never write two rows of one identity at once. */
+    /* If set, the row is only written if none of the last FAILURE_ROWS_SEARCHED rows has `identity` in its headers. A
+     * row with it is another copy of the message. There is no index to search more of them. Workers of this version
+     * never write two rows of one identity at once. */
     struct bytes identity;
     /* With dedupe_key: when the entry was made, unix. Every worker that writes this entry's row gives this time. */
     int64_t entry_us;
@@ -54,7 +55,8 @@ MUST_CHECK int failure_write(struct failure *failure, const struct failure_row *
                              struct error *err);
 int failure_fd(const struct failure *failure); /* POLLIN: the row is done; -1: none is under way */
 /* True once for each row. *result is 0 (committed, or found), or with err -ERR_REFUSED (by the database) or
- * -ERR_UNREACHABLE (waiting may help). After the latter the row may have been written: set dedupe_key the next time. */
+ * -ERR_UNREACHABLE (waiting may help). After -ERR_UNREACHABLE the row may have been written: set dedupe_key the next
+ * time. */
 bool failure_take(struct failure *failure, int *result, struct error *err);
 
 /* For programs that may block (the monitor, the command line): counts the rows of the settings' queue, 0 if there is no

@@ -9,8 +9,8 @@
 
 struct jwt;
 
-/* -ERR_USAGE names the setting: no token and no secret, a secret under 32 bytes for HS256 (48, 64 for
- * the others), an unreadable key file, an unknown algorithm. */
+/* -ERR_USAGE names the setting: no token and no secret, an unreadable key file, an unknown algorithm, or a short
+ * secret. HS256 needs 32 bytes, HS384 48, HS512 64. */
 MUST_CHECK int jwt_new(struct jwt **jwt, const struct settings_mercure *settings,
                        struct error *err);
 void jwt_free(struct jwt *jwt);

@@ -1,5 +1,5 @@
-/* Messages that no stream entry or no segment of the spool takes: each is a file in the spool's directory,
- * SEQUENCE.oversized (20 digits), written by the consumer, and listed, sent and removed by the command line.
+/* Messages that no stream entry or no segment of the spool takes. Each is a file in the spool's directory,
+ * SEQUENCE.oversized (20 digits). The consumer writes it; the command line lists, sends and removes it.
  *
  * A file is complete as soon as it has its name. Format: docs/SPOOL.md. These functions need no lock of the spool. */
 #ifndef COMMON_CLIENT_OVERSIZED_FILE_H

@@ -98,10 +98,11 @@ void queue_append(struct queue *queue, const char *spool_id, struct bytes expect
                   struct bytes next, const struct queue_batch *batch, int64_t extra_ms,
                   queue_done *done, void *context);
 
-/* Adds one value under an identity, once in seven days however often it is called: number is 0 if the value was added
- * before, else 1. The mark does not matter. A list of fields (envelope_fields_encode), of at most QUEUE_WORDS_MAX
- * words, is added as those fields. -ERR_FULL: stream_max_entries would trim entries that a group still needs.
- * behind: the identity of the value that has to come first, or NULL. -ERR_FENCED: that value has not been added. */
+/* Adds one value under an identity, once in seven days however often the function is called. number is 0 if the value
+ * was added before, else 1. The mark does not matter. A list of fields (envelope_fields_encode), of at most
+ * QUEUE_WORDS_MAX words, is added as those fields. -ERR_FULL: stream_max_entries would trim entries that a group still
+ * needs. behind: the identity of the value that has to come first, or NULL. -ERR_FENCED: that value has not been
+ * added. */
 #define QUEUE_WORDS_MAX 4000
 void queue_redrive(struct queue *queue, const char *id, const char *behind, struct bytes value,
                    queue_number_read *done, void *context);

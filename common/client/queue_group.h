@@ -62,7 +62,7 @@ void queue_read_groups(struct queue *queue, queue_names_read *done, void *contex
 
 /* number: 0 another process holds the lease (wait); 1 taken; 2 taken, and it had not been given back. first: this
  * process has not held it yet, so a lease of our instance is that of a dead predecessor. Afterwards only a lease with
- * our own token is ours: so two hosts with one instance id do not take it from each other in turn. */
+ * our own token is ours. So two hosts with one instance id do not take it from each other in turn. */
 void queue_take_lease(struct queue *queue, const struct queue_reader *reader, bool first,
                       queue_number_read *done, void *context);
 void queue_renew_lease(struct queue *queue, const struct queue_reader *reader,
@@ -110,12 +110,12 @@ void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idl
                           struct stream_id after, size_t count, queue_idle_taken *done,
                           void *context);
 /* Removes up to QUEUE_SWEEP_MAX entries that were acknowledged and left in the stream, as by a PHP worker that dies
- * between XACK and XDEL. An entry is removed if the group has delivered it and no consumer has it pending, and if both
- * were so at the call that returned `until` (empty: the first call, which removes nothing).
- * An entry stays if the stream has another group, or if it may have left the pending entries without an
- * acknowledgement. So it stays if it was delivered before the point that `{<stream>}__since:<group>` keeps. That
- * point is set by the first call, and anew when XGROUP was called since (SETID, DELCONSUMER, DESTROY, for any stream
- * of the server) or another server answers. Needs the right to INFO, and both delete_after options. */
+ * between XACK and XDEL. An entry is removed if the group has delivered it, no consumer has it pending, and both were
+ * true at the previous call. That call returned `until` (empty: the first call, which removes nothing). An entry stays
+ * if the stream has another group, or if it may have left the pending entries without an acknowledgement. So it stays
+ * if it was delivered before the point that `{<stream>}__since:<group>` keeps. The first call sets that point. It is
+ * set anew after an XGROUP (SETID, DELCONSUMER, DESTROY, for any stream of the server), or when another server answers.
+ * Needs the right to INFO, and both delete_after options. */
 void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context);
 /* Resets the idle time of entries that are still being worked on. */
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,

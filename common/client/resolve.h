@@ -1,6 +1,6 @@
-/* The addresses of one host, asked for without waiting: getaddrinfo blocks for as long as the name servers
- * are silent, so each question has a short-lived thread of its own (common/base/offload.h). One thread uses a
- * resolver, and there is at most one question under way.
+/* The addresses of one host, asked for without waiting. getaddrinfo blocks for as long as the name servers are silent.
+ * So each question has a short-lived thread of its own (common/base/offload.h). One thread uses a resolver, and there
+ * is at most one question under way.
  *
  *     resolve_ask(resolve);
  *     while (!resolve_take(resolve, &answer))

@@ -1,6 +1,6 @@
-/* The bridge's state as one JSON document, docs/CONTROL.md: the answer of the control socket to `status` and `health`,
- * and of the page's port at /status and /readyz. It is made from the settings and shared memory only. The caller gives
- * the monotonic time, and deletes what is returned. */
+/* The bridge's state as one JSON document (docs/CONTROL.md). The control socket answers `status` and `health` with it,
+ * and the page's port /status and /readyz. It is made from the settings and shared memory only. The caller gives the
+ * monotonic time, and deletes what is returned. */
 #ifndef COMMON_RUNTIME_STATUS_H
 #define COMMON_RUNTIME_STATUS_H
 

@@ -114,7 +114,7 @@ MUST_CHECK int envelope_join(struct buf *value, struct bytes body, struct bytes 
  *     a:4:{i:0;s:6:"device";i:1;s:7:"probe-7";i:2;s:4:"temp";i:3;s:4:"21.5";}
  *
  * Any bytes can be stored, and `XADD <stream> * ...unserialize($payload)` restores the entry. An only field `message`
- * whose value begins like such a list is written in this form too, so a value that begins like a list always is one. */
+ * whose value begins like such a list is written in this form too. So a value that begins like a list always is one. */
 bool envelope_fields_is_list(struct bytes value);
 void envelope_fields_encode(struct buf *out, const struct bytes *words, size_t len);
 /* The reverse of envelope_fields_encode: allocates the list, which the caller frees; its bytes point into the value.
@@ -144,8 +144,8 @@ MUST_CHECK int envelope_fields_decode(struct envelope_fields *fields, struct byt
  *     other headers               stay
  *
  * *converted has the format's serializer, which must differ from the envelope's; it points into the arena. -ERR_FORMAT
- * with the reason: the message has another class than the format's, or other properties beside topic and payload, or a
- * stamp of Symfony's that is not as Symfony writes it. */
+ * with the reason: another class than the format's, properties beside topic and payload, or a stamp of Symfony's that
+ * is not as Symfony writes it. */
 MUST_CHECK int envelope_convert(struct envelope *converted, const struct envelope *envelope,
                                 const struct envelope_format *format, struct arena *arena,
                                 struct error *err);

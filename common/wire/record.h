@@ -72,7 +72,7 @@ size_t record_find(struct bytes data, size_t from, uint32_t seed, uint64_t lowes
  *     record_scan_begin(&scan, &header, data);
  *     while ((found = record_scan_next(&scan, &item)) != RECORD_SCAN_END) ...
  *
- * The rules are those of docs/SPOOL.md, section "Recovery": bad bytes before a good record are damage, bad bytes behind
+ * The rules are those of docs/SPOOL.md, section "Recovery". Bad bytes before a good record are damage; bad bytes behind
  * the last good record are the end. */
 struct record_scan {
     struct bytes data; /* of the file, header included */

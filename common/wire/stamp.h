@@ -27,8 +27,8 @@ struct stamp_failure {
 };
 
 /* Writes the new body and headers text. Both buffers are cleared first; the envelope must not point into them.
- * -ERR_FORMAT: nothing can be added to the existing stamps (a reference to the replaced stamp, or references beside a
- * class with its own serialization); the caller can use stamp_undecodable. */
+ * -ERR_FORMAT: nothing can be added to the existing stamps. They have a reference to the replaced stamp, or references
+ * beside a class with a serialization of its own. The caller can use stamp_undecodable. */
 MUST_CHECK int stamp_failure(struct buf *body, struct buf *headers, const struct envelope *envelope,
                              const struct stamp_failure *failure, struct error *err);
 
@@ -71,7 +71,7 @@ bool stamp_goes(enum stamp_class which, const struct stamp_failure *failure);
 
 /* How many stamps of that class, those behind the first, are removed before this failure's is added to `count`. Of the
  * two classes that a retry adds, Symfony keeps the first stamp and the last nine (withLimitedHistory in
- * EventListener/SendFailedMessageForRetryListener.php; there the list moves to the end, here it stays). */
+ * EventListener/SendFailedMessageForRetryListener.php). There the list moves to the end; here it stays. */
 size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure, size_t count);
 
 /* text: from envelope_php_text. The new text, without slashes and base64, goes to out. */

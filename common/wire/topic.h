@@ -18,15 +18,16 @@ bool topic_filter_covers(struct bytes a, struct bytes b);
 /* There is a topic that both match. */
 bool topic_filter_overlaps(struct bytes a, struct bytes b);
 
-/* A subscription to a brings all that one to b would: a covers b, has at least the QoS of b, and both have one share
+/* A subscription to a brings all that one to b would. That is: a covers b, has at least the QoS of b, and both have one share
  * name or none. */
 bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos);
 
 /* The number of `+` and `#` in the filter. */
 unsigned topic_filter_wildcards(struct bytes filter);
 
-/* Takes the next filter of a list in the form of [mqtt] topics, "a/#, b/+@0 c": separated by commas or white space,
- * with an optional QoS, `@0`, `@1` or `@2`. Call until it returns 0; 1: a filter; negative: err says what is wrong. */
+/* Takes the next filter of a list in the form of [mqtt] topics, "a/#, b/+@0 c". Filters are separated by commas or
+ * white space and may have a QoS, `@0`, `@1` or `@2`. Call until it returns 0; 1: a filter; negative: err says what is
+ * wrong. */
 MUST_CHECK int topic_filter_next(struct bytes *rest, struct bytes *filter, int *qos,
                                  int default_qos, struct error *err);
 

@@ -1,6 +1,5 @@
-/* The message document, and the Mercure publish form of an update. Pure.
- * Source: DESIGN "what the handler publishes" is restated in docs/ARCHITECTURE.md; the form is Mercure's
- * (spec, section "Publication"), encoded as PHP's urlencode does it, in Symfony's field order. */
+/* The message document, and the Mercure publish form of an update. Pure. The document is described in docs/ROUTES.md.
+ * The form is Mercure's (spec, section "Publication"), encoded as PHP's urlencode does it, in Symfony's field order. */
 #ifndef COMMON_WIRE_UPDATE_H
 #define COMMON_WIRE_UPDATE_H
 
@@ -39,9 +38,9 @@ void update_urlencode(struct buf *out, struct bytes text);
 /* topic_encoding = uri: percent-encodes all but unreserved characters and `/`. */
 void update_encode_topic(struct buf *out, struct bytes topic);
 
-/* Finds updates that every hub would refuse (400, 403: see hub_answer.h), without asking one: CR, LF or NUL in id or
- * type, a topic or alternate that holds /.well-known/mercure, an empty topic, a form of more than 10 MiB - 1. The
- * form's length is counted without making it. -ERR_REFUSED with the reason. */
+/* Finds updates that every hub would refuse (400, 403: see hub_answer.h), without asking one. They have CR, LF or NUL
+ * in id or type, or an empty topic. Or a topic or alternate holds /.well-known/mercure, or the form has more than 10
+ * MiB - 1. The form's length is counted without making it. -ERR_REFUSED with the reason. */
 MUST_CHECK int update_check(const struct update *update, struct error *err);
 
 /* Checks the length only, before a document is made: a form is never shorter than topic and payload. */

@@ -5,9 +5,9 @@
  * sends at once; a busy one batches, since the next batch grows while those before it are answered. On a slow
  * link batches are smaller (struct dispatch_limit, below).
  *
- * Exactly once: Redis takes a batch only if its mark is the one that the batch before has set, and sets the
- * batch's own mark in the same step. The mark is read on every connect and after every error, and the spool
- * continues behind it (spool_apply_mark). Any refusal is answered by waiting and trying again.
+ * Exactly once: Redis takes a batch only if the stored mark is the one that the batch before has set. The same step
+ * sets the mark of the new batch. The mark is read on every connect and after every error, and the spool continues
+ * behind it (spool_apply_mark). Any refusal is answered by waiting and trying again.
  *
  * | state         | event                                    | next                                     |
  * |---------------|------------------------------------------|------------------------------------------|
@@ -23,9 +23,9 @@
  * The state is healthy after an accepted append, or after a mark behind which nothing is unsent. A refused
  * append alone does not end the connection.
  *
- * Oversized messages lie in files beside the segments (common/client/oversized_file), and the mark moves past
- * them. They are those that no segment takes, whose entry is larger than [transport:async] max_entry, or that
- * Redis refused for their size when they were alone in their batch. One thread, never blocks. */
+ * Oversized messages lie in files beside the segments (common/client/oversized_file), and the mark moves past them. A
+ * message is oversized if no segment takes it, or if its entry is larger than [transport:async] max_entry. It is also
+ * oversized if Redis refused it for its size when it was alone in a batch. One thread, never blocks. */
 #ifndef CONSUMER_DISPATCH_DISPATCH_H
 #define CONSUMER_DISPATCH_DISPATCH_H
 

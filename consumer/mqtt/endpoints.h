@@ -66,8 +66,8 @@ int endpoints_probed(struct endpoints *endpoints);
 /* Ready when the look-up or the probe has an answer. The descriptor changes with each look-up and probe. */
 struct pollfd endpoints_poll(const struct endpoints *endpoints);
 
-/* The attempt has failed: the next one goes to the next address of the server, or, after the last address or if
- * next_server, to the next server. true: all servers have been tried since endpoints_begin_round. */
+/* The attempt has failed. The next one goes to the next address of the server. After the last address, or if
+ * next_server, it goes to the next server. true: all servers have been tried since endpoints_begin_round. */
 bool endpoints_next(struct endpoints *endpoints, bool next_server);
 void endpoints_begin_round(struct endpoints *endpoints);
 

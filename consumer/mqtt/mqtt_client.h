@@ -1,9 +1,9 @@
 /* The MQTT library (paho's MQTTAsync) behind requests and events. session.h decides when to ask for what; all calls of
  * the library for the session are here.
  *
- * Each connection has a handle of its own: requests of the previous one are gone with it, and a connection may have
- * another version, server or TLS. What must outlive a connection is in the spool: the receiver gives each new
- * handle the QoS 2 messages that are not released.
+ * Each connection has a handle of its own. Requests of the previous connection are gone with its handle, and a
+ * connection may have another version, server or TLS. What must outlive a connection is in the spool: the receiver
+ * gives each new handle the QoS 2 messages that are not released.
  *
  * The library answers in its own threads, under its own lock. Its callbacks write an event into a pipe; main takes
  * them one by one. Requests are for main alone. Nothing here blocks but on that lock (a callback holds it as long
@@ -19,9 +19,9 @@
 
 struct mqtt_client;
 
-/* What CONNACK says about this connection. Its other properties don't concern us: we publish nothing above QoS 0
- * (Receive Maximum), use no aliases (Topic Alias Maximum) and always have a client id (Assigned Client Identifier). The
- * library does not give a CONNACK's Reason String. */
+/* What CONNACK says about this connection. The other properties of CONNACK don't concern us. We publish nothing above
+ * QoS 0 (Receive Maximum), use no aliases (Topic Alias Maximum) and always have a client id (Assigned Client
+ * Identifier). The library does not give a CONNACK's Reason String. */
 struct connack {
     bool session_present;
     int64_t session_expiry_s; /* the broker's own, or -1 */

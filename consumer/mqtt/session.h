@@ -1,5 +1,5 @@
-/* The consumer's session with the broker: when to connect, to which server, with which version, what to do about
- * every refusal, and why there is no connection. Main calls it; paho is behind mqtt_client.h.
+/* The consumer's session with the broker. It decides when to connect, to which server, with which version, and what to
+ * do about every refusal. It tells why there is no connection. Main calls it; paho is behind mqtt_client.h.
  *
  *     AWAY         the wait is over, and a connection is wanted                 → LOOKING_UP
  *     LOOKING_UP   the server's name has no address                             → AWAY
@@ -20,9 +20,9 @@
  * is wanted any more. LOOKING_UP and PROBING then go to AWAY.
  *
  * Version: MQTT 5, unless the settings want 3.1.1. A server gets 3.1.1 if its CONNACK refuses MQTT 5. It also gets
- * 3.1.1 if it has twice accepted a connection and ended it, as some servers do that don't know MQTT 5; not if its
- * cluster has ever accepted MQTT 5. 3.1.1 is then tried at once, and kept until a connection with it fails. Clean
- * start is off.
+ * 3.1.1 if it has twice accepted a connection and ended it, as some servers do that don't know MQTT 5. A server whose
+ * cluster has ever accepted MQTT 5 does not. 3.1.1 is then tried at once, and kept until a connection with it fails.
+ * Clean start is off.
  *
  * Waiting: the addresses of all servers are tried in turn; after each round there is a wait that doubles, with jitter.
  * A refused filter, and a connection that was lost within ten seconds, wait in this way too. A connection that stood

@@ -12,8 +12,9 @@
  *
  * A file keeps the granted filters over the end of the process. It is written before CONNECT leaves, with none granted,
  * and again when an answer has come, or none can come. Filters of the file that the settings no longer have are "gone":
- * to be unsubscribed. The filters of [mqtt] former_topics are unsubscribed too, once for each text of that setting,
- * if a session is present: another program may have made it. The file also says whether a server has accepted MQTT 5.
+ * to be unsubscribed. The filters of [mqtt] former_topics are unsubscribed too, once for each text of that setting.
+ * That needs a session that is present: another program may have made it. The file also says whether a server has
+ * accepted MQTT 5.
  *
  * Only main calls these functions, with two exceptions. subscriptions_match reads what never changes. While main waits
  * for SUBACKs, the library's thread calls subscriptions_answer. */

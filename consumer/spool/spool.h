@@ -1,14 +1,13 @@
 /* Append-only log of received messages, between the broker's acknowledgement and Redis.
  *
- * One writer (the MQTT receive thread) and one reader (main); the two share the tail only, released by the
- * writer and acquired by the reader. spool_append waits for the disk only, but for two rare cases: main reuses the last
- * segment of a full disk, or raises the next sequence (spool_apply_mark). It allocates nothing per message, and calls
- * no MQTT functions.
- * Sequence numbers start at 1, may skip numbers, and never repeat within a spool_id. Format and rules:
- * docs/SPOOL.md.
+ * One writer (the MQTT receive thread) and one reader (main); the two share the tail only, released by the writer and
+ * acquired by the reader. spool_append waits for the disk only, with two rare exceptions. Main may be reusing the last
+ * segment of a full disk, or raising the next sequence (spool_apply_mark). It allocates nothing per message, and calls
+ * no MQTT functions. Sequence numbers start at 1, may skip numbers, and never repeat within a spool_id. Format and
+ * rules: docs/SPOOL.md.
  *
- * A record is in one of three states: unsent (behind the read position), sent and not yet committed, and
- * committed (Redis has it), of which the last `retain` bytes are kept for replay.
+ * A record is unsent (behind the read position), sent and not yet committed, or committed (Redis has it). The last
+ * `retain` bytes of committed records are kept for replay.
  *
  * A failed fsync, or a segment that can't be opened any more, ends the process (logged, _exit 1). What the disk holds
  * is unknown then, and the recovery of the next start finds out. */
@@ -82,9 +81,9 @@ void spool_remove_segments(struct spool *spool);
 
 /* The receive thread's ----------------------------------------------------------------------------- */
 
-/* Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses: nothing was stored, and the
- * message must not be acknowledged (the caller ends the process). A message that no segment takes goes to a
- * file beside them (common/client/oversized_file.h), and its record says so. */
+/* Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses. After an error nothing was stored: the
+ * message must not be acknowledged (the caller ends the process). A message that no segment takes goes to a file beside
+ * them (common/client/oversized_file.h), and its record says so. */
 MUST_CHECK int spool_append(struct spool *spool, struct spool_message *message, struct error *err);
 
 /* The last message under each packet id (QoS 1 and 2) is remembered, since it may come again. It is forgotten when the
@@ -112,12 +111,12 @@ int64_t spool_largest_message(const struct spool *spool);
 int spool_event_fd(const struct spool *spool);
 /* True: nothing is unread, and the next append will write the eventfd. False: there is something to read. */
 bool spool_arm_wakeup(struct spool *spool);
-/* The reader is awake again: drains the eventfd, and makes the next spare if the writer has begun a segment
- * (which makes the eventfd readable too). */
+/* The reader is awake again: drains the eventfd, and makes the next spare if the writer has begun a segment. A new
+ * segment makes the eventfd readable too. */
 void spool_disarm_wakeup(struct spool *spool);
 
-/* 1: *message is the next unsent record, and the read position is behind it; 0: none now; negative: damage was skipped
- * and counted (err says where and how much), call again. */
+/* 1: *message is the next unsent record, and the read position is behind it; 0: none now. Negative: damage was skipped
+ * and counted (err says where and how much); call again. */
 int spool_next(struct spool *spool, struct spool_message *message, struct error *err);
 
 /* A position behind the last record given. It becomes void with spool_apply_mark. */
@@ -182,9 +181,9 @@ struct spool_state {
 };
 void spool_state(const struct spool *spool, struct spool_state *state);
 
-/* Back-pressure. Above high water (only the reserve is left) main is to disconnect from the broker; below low water
- * (unsent records take half of what they may) to connect again. Never both. Call spool_above_high_water in every turn
- * of main's loop: it also makes the spare, and saves the file `recent`. */
+/* Back-pressure. Above high water (only the reserve is left) main is to disconnect from the broker. Below low water
+ * (unsent records take half of what they may) it is to connect again. Never both. Call spool_above_high_water in every
+ * turn of main's loop: it also makes the spare, and saves the file `recent`. */
 bool spool_above_high_water(struct spool *spool);
 bool spool_below_low_water(struct spool *spool);
 

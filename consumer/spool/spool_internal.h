@@ -62,8 +62,8 @@ int segment_remove(int dir, const struct segment *segment);
  * and identity, and whether it is a QoS 2 message that was not released. The slots are in memory, and as a snapshot in
  * the file `recent`: docs/SPOOL.md.
  *
- * One thread puts and finds, another saves. A slot that changes while it is saved does no harm: its record lies in a
- * segment that is read again at the next start, and overrides the snapshot. */
+ * One thread puts and finds, another saves. A slot that changes while it is saved does no harm. The record of the slot
+ * lies in a segment that is read again at the next start, and overrides the snapshot. */
 
 #define RECENT_NAME "recent"
 #define RECENT_NEW  "recent.new" /* until it is complete */
