@@ -53,8 +53,8 @@ struct redriver_message {
 
 /* Sends a message, in order for each transport. The message, its guard and its value must live until redriver_wait. */
 void redriver_send(struct redriver_transport *transport, struct redriver_message *message);
-/* Waits until every message was added or finally refused; the first one that was refused has the reason. Its
- * transport is connected anew when it is opened next. */
+/* Waits until every message was added or finally refused; the first one that was refused has the reason. The transport
+ * of that message is connected anew when it is opened next. */
 void redriver_wait(struct redriver *redriver);
 
 #endif

@@ -13,7 +13,8 @@
 #define LIST_LIMIT 50
 #define RATE_MAX   1000000
 
-/* The actions. Their options, and whether they take an ID, are in the verb's row in verbs.c. */
+/* The actions. The options of an action, and whether it takes an ID, are in the verb's row in
+ * verbs.c. */
 static const struct action {
     const char *name;
     int (*run)(const struct cli *cli, struct failure_admin *admin,

@@ -245,7 +245,7 @@ static void drop(struct control *control, struct client *client)
     size_t i = 0;
 
     /* Closing is not enough: a child between fork and exec also holds the connection. Meanwhile
-     * its events would come for a freed client. */
+     * events of the connection would come for a freed client. */
     epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
     close(client->fd);
     while (control->clients[i] != client)

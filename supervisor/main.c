@@ -1,7 +1,7 @@
 /* mqtt-bridge-supervisor: starts, watches, restarts, scales and stops the bridge's processes.
  *
- * Its only wait is here, epoll: signals, the control socket, the children's pipes, deadlines. It takes one event
- * at a time, so that nothing that an event frees has another event waiting. As PID 1 or subreaper it reaps
+ * The only wait of the program is here, epoll: signals, the control socket, the children's pipes, deadlines. It takes
+ * one event at a time, so that nothing that an event frees has another event waiting. As PID 1 or subreaper it reaps
  * every process that ends. */
 #include "common/base/alloc.h"
 #include "common/base/buf.h"

@@ -128,7 +128,7 @@ static void close_pipe(const struct process *process, int *fd)
     if (*fd < 0)
         return;
     /* Closing is not enough: another child between fork and exec also holds the pipe. Meanwhile
-     * its events would come for a process that may be gone. */
+     * events of the pipe would come for a process that may be gone. */
     if (process->watched_by >= 0)
         epoll_ctl(process->watched_by, EPOLL_CTL_DEL, *fd, NULL);
     close(*fd);

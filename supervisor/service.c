@@ -637,7 +637,7 @@ static int restart_affected(struct service *service)
 
         if (process->unwanted || (!process->affected && process->lifecycle.state != STATE_FATAL))
             continue;
-        /* Its next start has the new settings without a restart. */
+        /* The next start of such a process has the new settings without a restart. */
         if (process->lifecycle.state == STATE_STOPPED || process->lifecycle.state == STATE_STOPPING)
             continue;
         service_restart(service, process);

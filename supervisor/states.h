@@ -1,7 +1,7 @@
 /* The lifecycle of one child as a table: state × event → new state and actions.
  *
- * Pure: no clock, no process, no log. The caller passes the time (monotonic ms) and carries out the actions.
- * Its only randomness is the jitter of the back-off.
+ * Pure: no clock, no process, no log. The caller passes the time (monotonic ms) and carries out the actions. The only
+ * randomness of the table is the jitter of the back-off.
  *
  *     stopped   the operator stopped it, or it was never started
  *     starting  the process exists and has not said READY

@@ -32,7 +32,7 @@ struct carried {
         documents; /* a batch: the documents of the entry and of all carried ones; else empty */
 };
 
-/* A handler's answer. Its updates are published one after another. */
+/* A handler's answer. The updates of the answer are published one after another. */
 struct answer {
     struct arena arena; /* owner of the line's bytes */
     struct handler_line line;

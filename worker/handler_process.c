@@ -22,8 +22,8 @@
 #define KEPT_MAX         ((size_t)1024 * 1024) /* a larger buffer is freed once it is empty */
 #define TERM_MS          1000                  /* from the end of standard input to SIGTERM */
 #define KILL_MS          2000                  /* from the end of standard input to SIGKILL */
-#define CLOSED_MS        2000                  /* from the end of its input or output to SIGKILL */
-#define EXIT_MS          50   /* without a pidfd: how often its end is looked for */
+#define CLOSED_MS        2000                  /* from the end of a pipe to SIGKILL */
+#define EXIT_MS          50   /* without a pidfd: between checks whether the process has ended */
 #define ERROR_LINE       1000 /* bytes of a line on standard error; the rest of it is left out */
 #define ERROR_LINES_MAX  100  /* a second */
 #define EXIT_NOT_STARTED 127
@@ -33,10 +33,10 @@ struct handler_process {
     const struct settings_handler *handler;
     enum handler_process_state state;
     pid_t pid;
-    int in;     /* its standard input; -1: closed */
-    int out;    /* its standard output */
-    int errors; /* its standard error */
-    int exit;   /* its pidfd; -1: the kernel, or a filter of system calls, gives none */
+    int in;     /* standard input of the process; -1: closed */
+    int out;    /* standard output of the process */
+    int errors; /* standard error of the process */
+    int exit;   /* pidfd of the process; -1: the kernel, or a filter of system calls, gives none */
     struct buf to;
     size_t written; /* bytes of `to` that are written */
     struct buf from;
@@ -357,7 +357,8 @@ static void explain_end(struct handler_process *process, const siginfo_t *info)
 
 static void read_out(struct handler_process *process);
 
-/* If it has exited: reads what it has written. Its children may hold the pipes, so their end may not come. */
+/* If the process has exited: reads what it has written. Children of the process may hold the pipes, so the pipes may
+ * stay open. */
 static void reap(struct handler_process *process)
 {
     siginfo_t info = {0};

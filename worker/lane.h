@@ -34,7 +34,7 @@ struct lane {
     const struct settings_route *route; /* the route with the window; NULL: entries don't wait */
     const struct source *reading; /* a page of `left` of this source is being read; NULL: none */
     bool reading_alone;           /* the entries of that page are published alone */
-    bool is_handled;              /* its entries come from a handler */
+    bool is_handled;              /* the entries of the lane come from a handler */
     struct lane_list *list;
     struct lane *prev;
     struct lane *next;
@@ -43,10 +43,10 @@ struct lane {
     struct suspicion suspicion;
     size_t slot;          /* in flight: the hub's slot */
     int64_t sent_ms;      /* monotonic */
-    uint64_t serial;      /* number of its request */
+    uint64_t serial;      /* number of the request */
     uint64_t failed_at;   /* set aside: number of the last request sent before it failed */
-    uint64_t refused_at;  /* number of the last request sent before its first refusal; 0: none */
-    unsigned limits;      /* how often a rate limiter refused it */
+    uint64_t refused_at;  /* number of the last request sent before the first refusal; 0: none */
+    unsigned limits;      /* refusals by a rate limiter */
     int64_t due_ms;       /* paused: until then; overdue: a worker that ends waits until then */
     bool aside;           /* all entries are set aside, and so are those that come */
     enum verdict verdict; /* held: the outcome, settled as soon as the delivery is counted */

@@ -445,7 +445,8 @@ static void read_unread(struct reader *reader, size_t count, const struct credit
     read_page(&reader->unread_page, ids, len, credit->bytes);
 }
 
-/* Reads a page of entries that a lane has left. Their bytes count among those set aside. */
+/* Reads a page of entries that a lane has left. The bytes of these entries count among those set
+ * aside. */
 static void read_lane(struct reader *reader, const struct credit *credit)
 {
     struct page *page = &reader->lane_page;

@@ -70,8 +70,9 @@ struct source {
     struct entry_ids unwritten; /* to be rejected, but no more rows may wait now */
     /* The entry whose delivery was counted last. NULL once it is settled, waits for the hub, or is with a handler. */
     struct entry *counted;
-    struct entry *counting; /* its count is under way; NULL: none, or the entry is gone */
-    bool is_counting;       /* Redis has not answered the count yet */
+    struct entry
+        *counting;    /* the entry whose delivery is being counted; NULL: none, or it is gone */
+    bool is_counting; /* Redis has not answered the count yet */
     int64_t counted_ms;
     uint64_t handled;
     uint64_t failed; /* handled entries that were not done */
@@ -96,8 +97,8 @@ const char *source_stream(const struct source *source);
 
 void source_open(struct source *source, struct entry *entry, enum entry_state state);
 void source_set_state(struct entry *entry, enum entry_state state);
-/* The entry waits for the hub, until it is settled, and other entries go on. Its count is taken back until it is sent
- * again. */
+/* The entry waits for the hub, until it is settled, and other entries go on. The delivery count of the entry is taken
+ * back until the entry is sent again. */
 void source_set_aside(struct entry *entry);
 /* The entry waits for the end of a window, and its count is taken back. An entry that is aside stays aside. */
 void source_set_gathered(struct entry *entry);

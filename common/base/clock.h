@@ -22,8 +22,8 @@ void clock_format_utc(int64_t wall_us, char text[CLOCK_UTC_SIZE]); /* with "Z" *
 int64_t clock_days_of(int64_t year, int64_t month, int64_t day);
 
 /* Points in time as an operator writes them: `90s`, `15m`, `2h`, `7d`, `1w`, `1d12h` (ago); `now`, `today`,
- * `yesterday`; `2026-11-24`, `2026-11-24T10:00[:00[.5]]`. The latter may have a blank for the T, and a zone, `Z` or
- * `+02:00`; without one it is UTC. *us becomes µs after 1970. -ERR_USAGE names the text and the forms. Pure. */
+ * `yesterday`; `2026-11-24`, `2026-11-24T10:00[:00[.5]]`. A date with a time may have a blank for the T, and a zone,
+ * `Z` or `+02:00`; without one it is UTC. *us becomes µs after 1970. -ERR_USAGE names the text and the forms. Pure. */
 MUST_CHECK int clock_parse(struct bytes text, int64_t now_us, int64_t *us, struct error *err);
 
 /* The earlier of two deadlines; a negative one means none. */

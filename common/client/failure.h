@@ -49,8 +49,8 @@ MUST_CHECK int failure_new(struct failure **failure, const struct settings_failu
 /* Does not wait: a row under way may or may not be committed. The thread frees its memory. */
 void failure_free(struct failure *failure);
 
-/* Begins to write the row, whose bytes are copied. Only if none is under way. Errors, with nothing begun: -ERR_REFUSED
- * (headers that no text column takes), -ERR_UNREACHABLE (no thread could be started: waiting may help). */
+/* Begins to write the row, whose bytes are copied. Call it only if no row is under way. Errors, with nothing begun:
+ * -ERR_REFUSED (headers that no text column takes), -ERR_UNREACHABLE (no thread could be started: waiting may help). */
 MUST_CHECK int failure_write(struct failure *failure, const struct failure_row *row,
                              struct error *err);
 int failure_fd(const struct failure *failure); /* POLLIN: the row is done; -1: none is under way */

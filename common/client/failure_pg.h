@@ -82,9 +82,9 @@ enum failure_pg_column {
 MUST_CHECK int failure_pg_sql_make(struct failure_pg_sql *sql, const char *table,
                                    struct error *err);
 void failure_pg_sql_free(struct failure_pg_sql *sql);
-/* The SQL that begins a transaction, of which there is one at a time for this identity. Its statements see what is
- * committed when they begin, whatever the database's default. The server gives up a statement after timeout_ms. To be
- * freed. */
+/* The SQL that begins a transaction, of which there is one at a time for this identity. The statements of the
+ * transaction see what is committed when they begin, whatever the database's default. The server gives up a statement
+ * after timeout_ms. To be freed. */
 char *failure_pg_sql_begin(const char *identity, int timeout_ms);
 
 #endif

@@ -166,8 +166,8 @@ static struct request take_oldest(struct redis *redis)
     return request;
 }
 
-/* Answers the outstanding requests first, and each once. Their callbacks may send new requests,
- * which find the connection closed and are answered at once. */
+/* Answers the outstanding requests first, and each once. Callbacks of these requests may send new
+ * requests, which find the connection closed and are answered at once. */
 static void break_connection(struct redis *redis, const struct error *err)
 {
     const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;

@@ -58,7 +58,8 @@ void redis_limit_next(struct redis *redis, struct redis_budget *budget);
 /* Sends a request that is formatted as RESP already. */
 void redis_send_formatted(struct redis *redis, struct bytes resp, int64_t extra_ms,
                           redis_replied *done, void *context);
-/* Adds a request that is sent first to a node that an ASK names: it loads a script. Its answer does not matter. */
+/* Adds a request that is sent first to a node that an ASK names: it loads a script. The answer to the request does not
+ * matter. */
 void redis_prepare_aside(struct redis *redis, const char *format, ...);
 /* The last connection was closed by us because an answer did not come in time. */
 bool redis_timed_out(const struct redis *redis);

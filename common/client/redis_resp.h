@@ -1,6 +1,5 @@
-/* Formats requests to Redis and classifies error answers. Pure.
- * hiredis only formats requests and parses replies. Its header is included in client/redis* and, through this header,
- * in client/queue*, which read replies. */
+/* Formats requests to Redis and classifies error answers. Pure. hiredis only formats requests and parses replies. The
+ * header of hiredis is included in client/redis* and, through this header, in client/queue*, which read replies. */
 #ifndef COMMON_CLIENT_REDIS_RESP_H
 #define COMMON_CLIENT_REDIS_RESP_H
 

@@ -52,7 +52,7 @@ struct command_line {
     const char *program; /* "mqtt-bridge-worker" */
     const char *help;
     const char *option; /* "slot"; NULL: there is none */
-    const char *value;  /* its value; NULL: not given */
+    const char *value;  /* value of `option`; NULL: not given */
     const char *config; /* --config, else MQTT_BRIDGE_CONFIG; NULL: neither is given */
 };
 

@@ -18,8 +18,8 @@ bool topic_filter_covers(struct bytes a, struct bytes b);
 /* There is a topic that both match. */
 bool topic_filter_overlaps(struct bytes a, struct bytes b);
 
-/* A subscription to a brings all that one to b would. That is: a covers b, has at least the QoS of b, and both have one share
- * name or none. */
+/* A subscription to a brings all that one to b would. That is: a covers b, has at least the QoS of b, and both have one
+ * share name or none. */
 bool topic_filter_subsumes(struct bytes a, int a_qos, struct bytes b, int b_qos);
 
 /* The number of `+` and `#` in the filter. */

@@ -20,10 +20,10 @@
 
 /* When this thread last skipped a sleep; 0: the thread does sleep.
  *
- * paho's receive thread calls usleep(100 ms) after each second without a packet, though its poll has
- * waited already. A message that arrives meanwhile waits in the socket. (Of messages 1.1 s apart,
- * four in five waited 70 ms and more.) So this program defines usleep itself, which the linker finds
- * before libc's, and skips that sleep. */
+ * paho's receive thread calls usleep(100 ms) after each second without a packet, though its poll
+ * has waited already. A message that arrives meanwhile waits in the socket. (Of messages 1.1 s
+ * apart, four in five waited 70 ms and more.) So this program defines usleep itself, and skips that
+ * sleep. The linker finds our usleep before libc's. */
 static _Thread_local int64_t last_skipped_us;
 
 static void skip_sleeps(void)

@@ -257,8 +257,8 @@ static void reuse_last(struct spool *spool)
 
 /* Freeing -------------------------------------------------------------------------------------------- */
 
-/* Makes the freed segment the spare, for its blocks. Its old records are never read as new ones,
- * since checksums begin with the segment's number. */
+/* Makes the freed segment the spare, for its blocks. Old records of the segment are never read as
+ * new ones, since checksums begin with the segment's number. */
 static bool recycle(struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
