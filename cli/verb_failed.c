@@ -18,12 +18,12 @@
 static const struct action {
     const char *name;
     int (*run)(const struct cli *cli, struct failure_admin *admin,
-               const struct failed_wanted *wanted);
+               const struct verb_failed_wanted *wanted);
     enum { OF_NONE, OF_ONE, OF_WHICH } of; /* the messages it takes; OF_WHICH: ids, or --all */
 } ACTIONS[] = {
-    {"list", failed_list, OF_NONE},      {"show", failed_show, OF_ONE},
-    {"stats", failed_stats, OF_NONE},    {"retry", failed_retry, OF_WHICH},
-    {"remove", failed_remove, OF_WHICH},
+    {"list", verb_failed_list, OF_NONE},      {"show", verb_failed_show, OF_ONE},
+    {"stats", verb_failed_stats, OF_NONE},    {"retry", verb_failed_retry, OF_WHICH},
+    {"remove", verb_failed_remove, OF_WHICH},
 };
 #define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
 
@@ -61,7 +61,7 @@ static int read_moment(const struct cli *cli, const char *option, int64_t *us)
     return cli_fail(CLI_USAGE, "failed: --%s: %s", option, err.text);
 }
 
-static int read_filters(const struct cli *cli, struct failed_wanted *wanted)
+static int read_filters(const struct cli *cli, struct verb_failed_wanted *wanted)
 {
     struct error err;
 
@@ -95,7 +95,7 @@ static bool has_filter(const struct cli *cli)
 }
 
 static int check_which(const struct cli *cli, const struct action *action,
-                       const struct failed_wanted *wanted)
+                       const struct verb_failed_wanted *wanted)
 {
     if (action->of == OF_NONE)
         return CLI_DONE;
@@ -113,7 +113,7 @@ static int check_which(const struct cli *cli, const struct action *action,
     return CLI_DONE;
 }
 
-static int check_ids(const struct failure_admin *admin, const struct failed_wanted *wanted)
+static int check_ids(const struct failure_admin *admin, const struct verb_failed_wanted *wanted)
 {
     for (size_t i = 0; i < wanted->ids_len; i++)
         if (!failure_admin_is_id(admin, wanted->ids[i]))
@@ -126,7 +126,7 @@ static int check_ids(const struct failure_admin *admin, const struct failed_want
 }
 
 static int run(const struct cli *cli, const struct action *action, const struct settings *settings,
-               const struct failed_wanted *wanted)
+               const struct verb_failed_wanted *wanted)
 {
     struct failure_admin *admin;
     struct error err;
@@ -143,9 +143,9 @@ static int run(const struct cli *cli, const struct action *action, const struct 
 int verb_failed(struct cli *cli, int argc, char **argv)
 {
     const struct action *action = argc > 0 ? find_action(argv[0]) : &ACTIONS[0];
-    struct failed_wanted wanted = {0};
+    struct verb_failed_wanted wanted = {0};
 
-    if (action->run == failed_list)
+    if (action->run == verb_failed_list)
         wanted.limit = LIST_LIMIT;
     struct bytes *ids = xcalloc((size_t)argc + 1, sizeof(*ids));
     for (int i = 1; i < argc; i++)

@@ -7,7 +7,7 @@
 #include "common/wire/failed.h"
 
 /* The options and arguments of the command line, checked. */
-struct failed_wanted {
+struct verb_failed_wanted {
     int64_t since_us;      /* 0: no limit */
     int64_t until_us;      /* 0: no limit */
     const char *class;     /* of the message; NULL: any */
@@ -22,20 +22,20 @@ struct failed_wanted {
 };
 
 /* True if the message matches class and topic. Messages without a topic match no filter. */
-bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *failed);
-/* True if failed_is_wanted needs the bodies. */
-bool failed_needs_body(const struct failed_wanted *wanted);
+bool verb_failed_is_wanted(const struct verb_failed_wanted *wanted, const struct failed *failed);
+/* True if verb_failed_is_wanted needs the bodies. */
+bool verb_failed_needs_body(const struct verb_failed_wanted *wanted);
 
 /* Each returns an enum cli_exit; errors were printed. */
-int failed_list(const struct cli *cli, struct failure_admin *admin,
-                const struct failed_wanted *wanted);
-int failed_show(const struct cli *cli, struct failure_admin *admin,
-                const struct failed_wanted *wanted);
-int failed_stats(const struct cli *cli, struct failure_admin *admin,
-                 const struct failed_wanted *wanted);
-int failed_retry(const struct cli *cli, struct failure_admin *admin,
-                 const struct failed_wanted *wanted);
-int failed_remove(const struct cli *cli, struct failure_admin *admin,
-                  const struct failed_wanted *wanted);
+int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
+                     const struct verb_failed_wanted *wanted);
+int verb_failed_show(const struct cli *cli, struct failure_admin *admin,
+                     const struct verb_failed_wanted *wanted);
+int verb_failed_stats(const struct cli *cli, struct failure_admin *admin,
+                      const struct verb_failed_wanted *wanted);
+int verb_failed_retry(const struct cli *cli, struct failure_admin *admin,
+                      const struct verb_failed_wanted *wanted);
+int verb_failed_remove(const struct cli *cli, struct failure_admin *admin,
+                       const struct verb_failed_wanted *wanted);
 
 #endif

@@ -49,7 +49,7 @@ struct item {
 
 struct action {
     const struct cli *cli;
-    const struct failed_wanted *wanted;
+    const struct verb_failed_wanted *wanted;
     struct failure_admin *admin;
     struct redriver *redriver; /* NULL: the action is remove */
     struct arena arena;
@@ -81,9 +81,9 @@ static bool collect(void *context, const struct failure_message *message)
     struct failed failed;
 
     arena_clear(&action->arena);
-    if (failed_needs_body(action->wanted)) {
+    if (verb_failed_needs_body(action->wanted)) {
         failed_read(&failed, message->body, message->headers, NULL, NULL, &action->arena);
-        if (!failed_is_wanted(action->wanted, &failed))
+        if (!verb_failed_is_wanted(action->wanted, &failed))
             return true;
     }
     if (message->taken && !action->wanted->taken_too) {
@@ -121,12 +121,12 @@ static void item_free(struct item *item)
 
 static int find_wanted(struct action *action, struct error *err)
 {
-    const struct failed_wanted *wanted = action->wanted;
+    const struct verb_failed_wanted *wanted = action->wanted;
     const struct failure_query query = {.since_us = wanted->since_us,
                                         .until_us = wanted->until_us,
                                         .ids = wanted->ids_len > 0 ? wanted->ids : NULL,
                                         .ids_len = wanted->ids_len,
-                                        .without_body = !failed_needs_body(wanted)};
+                                        .without_body = !verb_failed_needs_body(wanted)};
     int result = failure_admin_list(action->admin, &query, collect, action, err);
 
     if (action->len > 0)
@@ -147,7 +147,7 @@ static bool has_item(const struct action *action, struct bytes id)
 /* Checks that all given ids exist; otherwise nothing may be done. */
 static int check_ids(const struct action *action)
 {
-    const struct failed_wanted *wanted = action->wanted;
+    const struct verb_failed_wanted *wanted = action->wanted;
 
     for (size_t i = 0; i < wanted->ids_len; i++) {
         if (has_item(action, wanted->ids[i]))
@@ -613,8 +613,8 @@ static int act(struct action *action)
     return code;
 }
 
-int failed_retry(const struct cli *cli, struct failure_admin *admin,
-                 const struct failed_wanted *wanted)
+int verb_failed_retry(const struct cli *cli, struct failure_admin *admin,
+                      const struct verb_failed_wanted *wanted)
 {
     struct action action = {
         .cli = cli, .wanted = wanted, .admin = admin, .redriver = redriver_new(cli->settings)};
@@ -629,8 +629,8 @@ int failed_retry(const struct cli *cli, struct failure_admin *admin,
     return code;
 }
 
-int failed_remove(const struct cli *cli, struct failure_admin *admin,
-                  const struct failed_wanted *wanted)
+int verb_failed_remove(const struct cli *cli, struct failure_admin *admin,
+                       const struct verb_failed_wanted *wanted)
 {
     struct action action = {.cli = cli, .wanted = wanted, .admin = admin};
 

@@ -34,12 +34,12 @@ static struct bytes error_of(const struct failed *failed)
     return failed->error_class.len > 0 ? failed->error_class : BYTES("no error was kept");
 }
 
-bool failed_needs_body(const struct failed_wanted *wanted)
+bool verb_failed_needs_body(const struct verb_failed_wanted *wanted)
 {
     return wanted->class != NULL || wanted->topic != NULL;
 }
 
-bool failed_is_wanted(const struct failed_wanted *wanted, const struct failed *failed)
+bool verb_failed_is_wanted(const struct verb_failed_wanted *wanted, const struct failed *failed)
 {
     if (wanted->class != NULL && !bytes_equal_text(failed->class, wanted->class))
         return false;
@@ -80,7 +80,7 @@ static void add_summary(cJSON *object, const struct failure_message *message,
 enum { ID, WHEN, TOPIC, CLASS, LINED_UP };
 
 struct listing {
-    const struct failed_wanted *wanted;
+    const struct verb_failed_wanted *wanted;
     struct arena arena;
     cJSON *array;          /* the messages, for --json */
     struct buf rows;       /* one line a message, with tabs between the cells */
@@ -158,7 +158,7 @@ static bool list_one(void *context, const struct failure_message *message)
 
     arena_clear(&listing->arena);
     failed_read(&failed, message->body, message->headers, NULL, NULL, &listing->arena);
-    if (!failed_is_wanted(listing->wanted, &failed))
+    if (!verb_failed_is_wanted(listing->wanted, &failed))
         return true;
     if (listing->wanted->limit > 0 && listing->shown == listing->wanted->limit) {
         listing->more = true;
@@ -181,7 +181,7 @@ static int list_print(struct listing *listing)
 
     if (listing->shown == 0) {
         buf_append_text(&out, listing->wanted->since_us > 0 || listing->wanted->until_us > 0 ||
-                                      failed_needs_body(listing->wanted)
+                                      verb_failed_needs_body(listing->wanted)
                                   ? "no failed message is like that\n"
                                   : "there are no failed messages\n");
     } else {
@@ -193,8 +193,8 @@ static int list_print(struct listing *listing)
     return cli_print_free(&out);
 }
 
-int failed_list(const struct cli *cli, struct failure_admin *admin,
-                const struct failed_wanted *wanted)
+int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
+                     const struct verb_failed_wanted *wanted)
 {
     struct listing listing = {.wanted = wanted};
     struct failure_query query = {
@@ -202,7 +202,7 @@ int failed_list(const struct cli *cli, struct failure_admin *admin,
     struct error err;
     int code;
 
-    if (wanted->limit > 0 && wanted->limit < INT64_MAX && !failed_needs_body(wanted))
+    if (wanted->limit > 0 && wanted->limit < INT64_MAX && !verb_failed_needs_body(wanted))
         query.limit = wanted->limit + 1;
     listing.array = cli->json ? cJSON_CreateArray() : NULL;
     list_head(&listing);
@@ -407,8 +407,8 @@ static bool show_one(void *context, const struct failure_message *message)
     return true;
 }
 
-int failed_show(const struct cli *cli, struct failure_admin *admin,
-                const struct failed_wanted *wanted)
+int verb_failed_show(const struct cli *cli, struct failure_admin *admin,
+                     const struct verb_failed_wanted *wanted)
 {
     const struct failure_query query = {.ids = wanted->ids, .ids_len = wanted->ids_len};
     struct showing showing = {.json = cli->json};
@@ -459,7 +459,7 @@ static const struct {
 };
 
 struct statistics {
-    const struct failed_wanted *wanted;
+    const struct verb_failed_wanted *wanted;
     struct arena arena;
     struct count *counts[GROUPINGS];
     int64_t total;
@@ -490,7 +490,7 @@ static bool count_one(void *context, const struct failure_message *message)
 
     arena_clear(&statistics->arena);
     failed_read(&failed, message->body, message->headers, NULL, NULL, &statistics->arena);
-    if (!failed_is_wanted(statistics->wanted, &failed))
+    if (!verb_failed_is_wanted(statistics->wanted, &failed))
         return true;
     statistics->total++;
     statistics->taken += message->taken;
@@ -582,8 +582,8 @@ static void free_counts(struct count *counts)
     }
 }
 
-int failed_stats(const struct cli *cli, struct failure_admin *admin,
-                 const struct failed_wanted *wanted)
+int verb_failed_stats(const struct cli *cli, struct failure_admin *admin,
+                      const struct verb_failed_wanted *wanted)
 {
     const struct failure_query query = {.since_us = wanted->since_us, .until_us = wanted->until_us};
     struct statistics statistics = {.wanted = wanted};
