@@ -103,7 +103,7 @@ void entry_swap_ids(struct entry *a, struct entry *b)
     b->carried.capacity = swapped.capacity;
 }
 
-void answer_free(struct answer *answer)
+void entry_answer_free(struct answer *answer)
 {
     if (answer == NULL)
         return;
@@ -114,7 +114,7 @@ void answer_free(struct answer *answer)
 
 static void drop_answer(struct entry *entry)
 {
-    answer_free(entry->answer);
+    entry_answer_free(entry->answer);
     entry->answer = NULL;
 }
 

@@ -40,7 +40,7 @@ struct answer {
     size_t bytes;     /* memory held by the answer, this struct included */
 };
 
-void answer_free(struct answer *answer); /* NULL is allowed */
+void entry_answer_free(struct answer *answer); /* NULL is allowed */
 
 struct entry {
     struct stream_id id;

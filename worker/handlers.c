@@ -210,7 +210,7 @@ static void take_answer(struct handler *handler, struct entry *entry, struct ans
         handlers->answered(handlers->context, entry);
         return;
     }
-    answer_free(answer);
+    entry_answer_free(answer);
 }
 
 /* A line of a handler that is ready: an answer for a message in hand, or a violation of the protocol. */
@@ -227,7 +227,7 @@ static void take_outcome(struct handler *handler, struct answer *answer, int res
             fail(handler, "it wrote a line that is no answer", bytes_of(err->text));
         else
             fail(handler, "it answered for a message that it does not have", id);
-        answer_free(answer);
+        entry_answer_free(answer);
         return;
     }
     stats_observe(handler->handlers->child->slot, STATS_HANDLER_US,
@@ -239,7 +239,7 @@ static void take_outcome(struct handler *handler, struct answer *answer, int res
     if (entry != NULL)
         take_answer(handler, entry, answer, result < 0 ? err->text : "");
     else
-        answer_free(answer);
+        entry_answer_free(answer);
 }
 
 static void become_ready(struct handler *handler, const struct handler_line *line)
@@ -287,7 +287,7 @@ static void take_line(struct handler *handler, const char *text, size_t len)
         become_ready(handler, &answer->line);
     else
         fail(handler, "its first line is not {\"ready\":true} but", copy);
-    answer_free(answer);
+    entry_answer_free(answer);
 }
 
 static void take_lines(struct handler *handler)
