@@ -29,12 +29,12 @@ struct hole {
     uint64_t missing;
 };
 
-struct cursor cursor_at(struct segment *segment)
+struct cursor reader_cursor_at(struct segment *segment)
 {
     return (struct cursor){segment, SEGMENT_HEADER_SIZE, segment->header.first_sequence};
 }
 
-uint64_t cursor_records(const struct cursor *cursor)
+uint64_t reader_cursor_records(const struct cursor *cursor)
 {
     if (cursor->segment == NULL)
         return 0;
@@ -42,14 +42,14 @@ uint64_t cursor_records(const struct cursor *cursor)
     return header->records_before + cursor->sequence - header->first_sequence;
 }
 
-int64_t cursor_bytes(const struct cursor *cursor)
+int64_t reader_cursor_bytes(const struct cursor *cursor)
 {
     if (cursor->segment == NULL)
         return 0;
     return (int64_t)(cursor->segment->header.bytes_before + cursor->offset - SEGMENT_HEADER_SIZE);
 }
 
-bool segment_is_finished(const struct segment *segment)
+bool reader_segment_is_finished(const struct segment *segment)
 {
     return segment->next != NULL;
 }
@@ -88,10 +88,10 @@ void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
         spool->reader.last->header.number < tail_number(atomic_load(&spool->shared.tail)))
         reader_discover_segments(spool);
     if (cursor->segment == NULL && spool->reader.first != NULL)
-        *cursor = cursor_at(spool->reader.first);
-    while (cursor->segment != NULL && segment_is_finished(cursor->segment) &&
+        *cursor = reader_cursor_at(spool->reader.first);
+    while (cursor->segment != NULL && reader_segment_is_finished(cursor->segment) &&
            cursor->sequence >= segment_end_sequence(cursor->segment))
-        *cursor = cursor_at(cursor->segment->next);
+        *cursor = reader_cursor_at(cursor->segment->next);
 }
 
 /* Bytes ------------------------------------------------------------------------------------------- */
@@ -166,7 +166,7 @@ static enum record_verdict read_at(struct spool *spool, const struct cursor *cur
 static uint64_t segment_limit(struct spool *spool, const struct cursor *cursor,
                               uint64_t *end_sequence)
 {
-    while (!segment_is_finished(cursor->segment)) {
+    while (!reader_segment_is_finished(cursor->segment)) {
         uint64_t tail = atomic_load(&spool->shared.tail);
 
         *end_sequence = UINT64_MAX;
@@ -224,7 +224,7 @@ static enum step step_on(struct spool *spool, struct cursor *cursor, struct reco
         if (cursor->segment == NULL)
             return STEP_END;
         limit = segment_limit(spool, cursor, &end_sequence);
-        if (!segment_is_finished(cursor->segment) && cursor->offset >= limit)
+        if (!reader_segment_is_finished(cursor->segment) && cursor->offset >= limit)
             return STEP_END;
         if (cursor->sequence < end_sequence)
             break;
@@ -245,7 +245,7 @@ void reader_move(struct spool *spool, const struct cursor *to)
 
     reader->read = *to;
     reader->committed = *to;
-    reader->given = cursor_records(to);
+    reader->given = reader_cursor_records(to);
     reader->generation++;
 }
 
@@ -316,7 +316,7 @@ static struct spool_message message_of(const struct record *record, uint64_t run
  * commit them. */
 static void commit_other_records(struct spool_reader *reader)
 {
-    if (cursor_records(&reader->committed) >= reader->given)
+    if (reader_cursor_records(&reader->committed) >= reader->given)
         reader->committed = reader->read;
 }
 
@@ -337,7 +337,7 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
         if (step == STEP_HOLE)
             return report_hole(spool, &hole, reader->read.segment, err);
     }
-    reader->given = cursor_records(&reader->read);
+    reader->given = reader_cursor_records(&reader->read);
     *message = message_of(&record, reader->read.segment->header.run);
     return 1;
 }
@@ -384,7 +384,7 @@ static uint64_t end_sequence(const struct spool *spool, const struct segment *se
 {
     uint64_t records;
 
-    if (segment_is_finished(segment))
+    if (reader_segment_is_finished(segment))
         return segment_end_sequence(segment);
     records = atomic_load(&spool->shared.records);
     return segment->header.first_sequence + records - segment->header.records_before;
@@ -420,14 +420,15 @@ static struct cursor cursor_behind(struct spool *spool, uint64_t records)
 
     while (segment->next != NULL && segment->next->header.records_before < records)
         segment = segment->next;
-    struct cursor cursor = cursor_at(segment);
-    while (cursor_records(&cursor) < records) {
+    struct cursor cursor = reader_cursor_at(segment);
+    while (reader_cursor_records(&cursor) < records) {
         struct cursor before = cursor;
         struct record record;
         struct hole hole;
         enum step step = step_on(spool, &cursor, &record, &hole);
 
-        if (step == STEP_END || cursor.segment != segment || cursor_records(&cursor) > records)
+        if (step == STEP_END || cursor.segment != segment ||
+            reader_cursor_records(&cursor) > records)
             return before;
     }
     return cursor;
@@ -447,12 +448,12 @@ static struct mark_result move(struct spool *spool, enum mark_kind kind, const s
                                uint64_t missing)
 {
     struct spool_reader *reader = &spool->reader;
-    uint64_t committed = cursor_records(&reader->committed);
+    uint64_t committed = reader_cursor_records(&reader->committed);
 
     reader_move(spool, to);
     reader_skip_finished_segments(spool, &reader->read);
     reader_skip_finished_segments(spool, &reader->committed);
-    uint64_t now = cursor_records(&reader->committed);
+    uint64_t now = reader_cursor_records(&reader->committed);
     retention_release(spool);
     return (struct mark_result){kind, reader->read.sequence, missing,
                                 committed > now ? committed - now : 0};
@@ -462,7 +463,7 @@ static struct mark_result move(struct spool *spool, enum mark_kind kind, const s
 static struct mark_result move_behind(struct spool *spool, uint64_t records, uint64_t missing)
 {
     struct cursor to = spool->reader.committed;
-    uint64_t committed = cursor_records(&to);
+    uint64_t committed = reader_cursor_records(&to);
     enum mark_kind kind = MARK_IN_STEP;
 
     if (records != committed)
@@ -471,7 +472,7 @@ static struct mark_result move_behind(struct spool *spool, uint64_t records, uin
         kind = MARK_GAP;
     else if (records > committed)
         kind = MARK_AHEAD;
-    else if (cursor_records(&to) != committed)
+    else if (reader_cursor_records(&to) != committed)
         kind = MARK_BEHIND;
     return move(spool, kind, &to, missing);
 }
@@ -530,7 +531,7 @@ static void branch_off(struct spool *spool, uint64_t sequence)
 static struct mark_result unknown(struct spool *spool, const struct mark *mark)
 {
     struct spool_reader *reader = &spool->reader;
-    struct cursor start = cursor_at(reader->first);
+    struct cursor start = reader_cursor_at(reader->first);
     bool same = reader->mark_is_foreign && reader->foreign.run == mark->run &&
                 reader->foreign.sequence == mark->sequence;
 
@@ -595,5 +596,5 @@ bool spool_knows_mark(const struct spool *spool, struct bytes text)
 
 void spool_redirect(struct spool *spool)
 {
-    spool->reader.origin = cursor_records(&spool->reader.committed);
+    spool->reader.origin = reader_cursor_records(&spool->reader.committed);
 }

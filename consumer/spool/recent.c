@@ -37,7 +37,7 @@ struct recent {
     _Atomic uint32_t used; /* slots from this number on were never put */
 };
 
-struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload)
+struct fingerprint recent_fingerprint(struct bytes topic, struct bytes payload)
 {
     uint32_t crc = bytes_crc32c((uint32_t)topic.len, topic.data, topic.len);
 
@@ -141,7 +141,7 @@ void recent_apply(struct recent *recent, const struct record *record)
     case RECORD_MESSAGE:
         if (record->qos == 0)
             break;
-        print = fingerprint_of(record->topic, record->payload);
+        print = recent_fingerprint(record->topic, record->payload);
         if (record->oversized)
             print = (struct fingerprint){bytes_get32(record->payload.data),
                                          bytes_get32(record->payload.data + 4)};

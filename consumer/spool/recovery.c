@@ -481,7 +481,7 @@ static int recover_steps(struct recovery *recovery, struct error *err)
     return result < 0 ? result : recover_tail(recovery, err);
 }
 
-int recover(struct spool *spool, struct error *err)
+int recovery_run(struct spool *spool, struct error *err)
 {
     struct recovery recovery = {.spool = spool};
     int result = recover_steps(&recovery, err);

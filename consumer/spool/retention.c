@@ -49,14 +49,14 @@ static bool is_committed(const struct spool *spool, const struct segment *segmen
 {
     const struct cursor *committed = &spool->reader.committed;
 
-    return segment_is_finished(segment) && committed->segment != segment &&
+    return reader_segment_is_finished(segment) && committed->segment != segment &&
            spool->reader.read.segment != segment &&
-           cursor_records(committed) >= segment->next->header.records_before;
+           reader_cursor_records(committed) >= segment->next->header.records_before;
 }
 
 static bool nothing_unsent(const struct spool *spool)
 {
-    return cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
+    return reader_cursor_records(&spool->reader.committed) >= atomic_load(&spool->shared.records);
 }
 
 /* Returns the bytes that the spare and the current segment can still take. */
@@ -251,7 +251,7 @@ static void reuse_last(struct spool *spool)
         spool_die(spool, err.text);
     reader->first = reader->last = NULL;
     reader_add(reader, next);
-    struct cursor start = cursor_at(next);
+    struct cursor start = reader_cursor_at(next);
     reader_move(spool, &start);
 }
 
@@ -310,7 +310,7 @@ static bool must_free_retained(const struct spool *spool)
 static bool is_retained(const struct spool *spool, const struct segment *segment, size_t segments)
 {
     int64_t kept =
-        cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
+        reader_cursor_bytes(&spool->reader.committed) - (int64_t)segment->next->header.bytes_before;
 
     return kept < (int64_t)spool->retain && segments <= RETAINED_SEGMENTS_MAX &&
            !must_free_retained(spool);
@@ -323,7 +323,7 @@ void retention_release(struct spool *spool)
 
     reader_skip_finished_segments(spool, &reader->committed);
     /* If the segment has nothing to read, the read position must not keep it. */
-    if (cursor_records(&reader->read) == cursor_records(&reader->committed))
+    if (reader_cursor_records(&reader->read) == reader_cursor_records(&reader->committed))
         reader_skip_finished_segments(spool, &reader->read);
     for (const struct segment *s = reader->first; s != NULL && is_committed(spool, s); s = s->next)
         retained++;
@@ -344,7 +344,7 @@ void retention_release(struct spool *spool)
     }
     /* The hint is written at once if Redis has less than it says: lost records would not be sent
      * to the next server. */
-    int64_t ahead = cursor_bytes(&reader->committed) - reader->hinted_bytes;
+    int64_t ahead = reader_cursor_bytes(&reader->committed) - reader->hinted_bytes;
     if (ahead < 0 || ahead >= HINT_BYTES)
         retention_hint(spool);
     retention_spare(spool);
@@ -385,7 +385,7 @@ void spool_remove_segments(struct spool *spool)
  * no record is kept. */
 static bool last_committed(const struct spool_reader *reader, struct mark *mark)
 {
-    uint64_t records = cursor_records(&reader->committed);
+    uint64_t records = reader_cursor_records(&reader->committed);
     const struct segment *first = reader->first;
 
     if (first == NULL)
@@ -405,14 +405,15 @@ void retention_hint(struct spool *spool)
     char text[HINT_SIZE], data[HINT_SIZE + 1];
     struct mark mark;
 
-    if (cursor_bytes(&reader->committed) == reader->hinted_bytes || !last_committed(reader, &mark))
+    if (reader_cursor_bytes(&reader->committed) == reader->hinted_bytes ||
+        !last_committed(reader, &mark))
         return;
     spool_mark_text(mark.run, mark.sequence, text);
     snprintf(data, sizeof(data), "%-39s\n", text);
     /* Without the hint the next start counts more messages as unsent, until it has read the
      * mark. */
     if (pwrite(reader->hint_fd, data, HINT_SIZE, 0) == HINT_SIZE)
-        reader->hinted_bytes = cursor_bytes(&reader->committed);
+        reader->hinted_bytes = reader_cursor_bytes(&reader->committed);
 }
 
 bool retention_read_hint(struct spool *spool, struct mark *mark)

@@ -344,13 +344,13 @@ static void find_position(struct spool *spool)
     struct mark mark;
 
     if (reader->first != NULL)
-        start = cursor_at(reader->first);
+        start = reader_cursor_at(reader->first);
     if (retention_read_hint(spool, &mark))
         reader_locate(spool, &mark, &start);
     reader_move(spool, &start);
     reader_skip_finished_segments(spool, &reader->read);
     reader_skip_finished_segments(spool, &reader->committed);
-    reader->hinted_bytes = cursor_bytes(&reader->committed);
+    reader->hinted_bytes = reader_cursor_bytes(&reader->committed);
 }
 
 static void drain_event(const struct spool *spool)
@@ -373,7 +373,7 @@ static int open_steps(struct spool *spool, const struct spool_options *options, 
     spool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (spool->event_fd < 0)
         return error_system(err, "eventfd");
-    result = recover(spool, err);
+    result = recovery_run(spool, err);
     if (result < 0)
         return result;
     bool skipped = begin_run(spool);
@@ -504,8 +504,9 @@ void spool_state(const struct spool *spool, struct spool_state *state)
 {
     const struct spool_reader *reader = &spool->reader;
     uint64_t records = atomic_load(&spool->shared.records);
-    int64_t unsent = (int64_t)atomic_load(&spool->shared.bytes) - cursor_bytes(&reader->committed);
-    uint64_t committed = cursor_records(&reader->committed);
+    int64_t unsent =
+        (int64_t)atomic_load(&spool->shared.bytes) - reader_cursor_bytes(&reader->committed);
+    uint64_t committed = reader_cursor_records(&reader->committed);
 
     *state = (struct spool_state){
         .used_bytes = atomic_load(&spool->shared.disk),

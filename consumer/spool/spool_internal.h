@@ -76,7 +76,7 @@ struct fingerprint {
     uint32_t len;
     uint32_t crc;
 };
-struct fingerprint fingerprint_of(struct bytes topic, struct bytes payload);
+struct fingerprint recent_fingerprint(struct bytes topic, struct bytes payload);
 
 struct recent *recent_new(void);
 void recent_free(struct recent *recent);
@@ -157,7 +157,7 @@ struct spool_reader {
     struct segment *last;
     struct cursor read;
     struct cursor committed;
-    uint64_t given;      /* cursor_records behind the last message that was given */
+    uint64_t given;      /* reader_cursor_records behind the last message that was given */
     uint64_t generation; /* raised with each move: positions of earlier generations are void */
     struct chunk chunk;
     int fd; /* of segment fd_number, or -1 */
@@ -219,7 +219,7 @@ _Noreturn void spool_die(const struct spool *spool, const char *what);
 /* recovery.c */
 /* Reads the directory, repairs what it can, renames segments that can't be read at all to NUMBER.damaged, and fills in
  * *spool. */
-MUST_CHECK int recover(struct spool *spool, struct error *err);
+MUST_CHECK int recovery_run(struct spool *spool, struct error *err);
 
 /* writer.c */
 /* Raises the next sequence and begins a segment with it. For main; it takes `appending`. */
@@ -231,10 +231,11 @@ void writer_close(struct spool *spool);
 /* reader.c */
 /* Moves the cursor over the ends of finished segments, to where the next record is or will be. */
 void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor);
-uint64_t cursor_records(const struct cursor *cursor); /* stored before it, since the spool exists */
-int64_t cursor_bytes(const struct cursor *cursor);
-struct cursor cursor_at(struct segment *segment); /* the segment's start */
-bool segment_is_finished(const struct segment *segment);
+uint64_t
+reader_cursor_records(const struct cursor *cursor); /* stored before it, since the spool exists */
+int64_t reader_cursor_bytes(const struct cursor *cursor);
+struct cursor reader_cursor_at(struct segment *segment); /* the segment's start */
+bool reader_segment_is_finished(const struct segment *segment);
 /* Adds the youngest segment to the list. */
 static inline void reader_add(struct spool_reader *reader, struct segment *segment)
 {

@@ -331,7 +331,7 @@ int spool_append(struct spool *spool, struct spool_message *message, struct erro
     if (message->topic.len > RECORD_TOPIC_MAX || message->payload.len > RECORD_BYTES_MAX)
         return error_set(err, ERR_TOO_LARGE, "longer than an MQTT packet can be");
     if (SEGMENT_HEADER_SIZE + record_size(&record) > spool->segment_size)
-        oversize(&record, fingerprint_of(message->topic, message->payload), body);
+        oversize(&record, recent_fingerprint(message->topic, message->payload), body);
     pthread_mutex_lock(&spool->appending);
     int result = make_room(spool, record_size(&record), err);
     identify(message, &record, spool->writer.next_sequence);
@@ -364,7 +364,7 @@ bool spool_find_recent(const struct spool *spool, const struct spool_message *me
     recent->identity = recent_get(spool->recent, message->packet_id, &print, &recent->unreleased);
     if (recent->identity == 0)
         return false;
-    struct fingerprint found = fingerprint_of(message->topic, message->payload);
+    struct fingerprint found = recent_fingerprint(message->topic, message->payload);
     return print.len == found.len && print.crc == found.crc;
 }
 

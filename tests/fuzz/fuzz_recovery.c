@@ -181,7 +181,7 @@ static int recover_afresh(struct spool *spool, struct error *err)
     spool->segment_size = 65536;
     spool->recent = recent;
     recent_forget(recent);
-    return recover(spool, err);
+    return recovery_run(spool, err);
 }
 
 static void free_segments(const struct spool *spool)
