@@ -238,7 +238,7 @@ static bool take_option(struct line *line, const struct command_line_reader *rea
     const struct verb *verb = line->cli->verb;
     const char *name = reader->option->name;
 
-    if (verb && verb_option_find(verb, name))
+    if (verb && verbs_find_option(verb, name))
         return keep_option(line->cli, reader);
     if (strcmp(name, "json") == 0)
         line->cli->json = true;
@@ -263,7 +263,7 @@ static bool read_verb(struct line *line, struct command_line_reader *reader)
             return false;
     if (took != COMMAND_LINE_ARGUMENT)
         return took == COMMAND_LINE_END;
-    line->cli->verb = verb_find(reader->text);
+    line->cli->verb = verbs_find(reader->text);
     if (!line->cli->verb)
         cli_unknown_verb(reader->text);
     return line->cli->verb != NULL;
@@ -309,7 +309,7 @@ static int print_help(const struct line *line)
     struct buf out = {0};
 
     if (line->cli->verb)
-        verb_describe(&out, line->cli->verb);
+        verbs_describe(&out, line->cli->verb);
     else
         verbs_help(&out);
     return cli_print_free(&out);
@@ -319,14 +319,14 @@ static int print_help(const struct line *line)
 static bool fits_action(const struct cli *cli, int count, char **words)
 {
     const struct verb *verb = cli->verb;
-    const struct verb_action *action = verb_action_find(verb, count > 0 ? words[0] : NULL);
+    const struct verb_action *action = verbs_find_action(verb, count > 0 ? words[0] : NULL);
 
     if (!action) {
         unknown_action(verb, words[0]);
         return false;
     }
     for (size_t i = 0; i < cli->options_len; i++) {
-        if (!verb_action_takes(action, cli->options[i].name)) {
+        if (!verbs_action_takes(action, cli->options[i].name)) {
             cli_fail(CLI_USAGE,
                      "%s %s has no option `--%s`; `mqtt-bridge help %s` says what it has",
                      verb->name, action->name, cli->options[i].name, verb->name);
@@ -390,7 +390,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, 
     /* Service managers and containers start the bridge without a verb. A person at a terminal
      * gets the help. */
     if (!cli->verb)
-        cli->verb = verb_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
+        cli->verb = verbs_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
     cli->color = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);
     find_config(cli);
     return fits_verb(cli, *count, words);

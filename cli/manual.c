@@ -529,7 +529,7 @@ void manual_completion(struct buf *out)
 
 int verb_help(struct cli *cli, int argc, char **argv)
 {
-    const struct verb *verb = argc > 0 ? verb_find(argv[0]) : NULL;
+    const struct verb *verb = argc > 0 ? verbs_find(argv[0]) : NULL;
     struct buf out = {0};
 
     if (argc > 0 && !verb)
@@ -539,7 +539,7 @@ int verb_help(struct cli *cli, int argc, char **argv)
     else if (cli_option(cli, "completion"))
         manual_completion(&out);
     else if (verb)
-        verb_describe(&out, verb);
+        verbs_describe(&out, verb);
     else
         verbs_help(&out);
     return cli_print_free(&out);

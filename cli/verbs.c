@@ -373,7 +373,7 @@ const char *const VERB_GROUP_TITLES[VERB_GROUPS] = {
     [VERB_MESSAGES] = "Messages",     [VERB_ABOUT] = "About",
 };
 
-const struct verb *verb_find(const char *name)
+const struct verb *verbs_find(const char *name)
 {
     for (size_t i = 0; i < VERBS_LEN; i++)
         if (strcmp(VERBS[i].name, name) == 0)
@@ -381,7 +381,7 @@ const struct verb *verb_find(const char *name)
     return NULL;
 }
 
-const struct verb_action *verb_action_find(const struct verb *verb, const char *name)
+const struct verb_action *verbs_find_action(const struct verb *verb, const char *name)
 {
     const struct verb_action *action = verb->actions;
 
@@ -390,7 +390,7 @@ const struct verb_action *verb_action_find(const struct verb *verb, const char *
     return action->name ? action : NULL;
 }
 
-bool verb_action_takes(const struct verb_action *action, const char *option)
+bool verbs_action_takes(const struct verb_action *action, const char *option)
 {
     struct bytes rest = bytes_of(action->options), name;
 
@@ -400,7 +400,7 @@ bool verb_action_takes(const struct verb_action *action, const char *option)
     return false;
 }
 
-const struct command_line_option *verb_option_find(const struct verb *verb, const char *name)
+const struct command_line_option *verbs_find_option(const struct verb *verb, const char *name)
 {
     for (const struct command_line_option *option = verb->options; option && option->name; option++)
         if (strcmp(option->name, name) == 0)
@@ -473,7 +473,7 @@ void verbs_help(struct buf *out)
     buf_append_text(out, "\nExit codes: 0 done, 1 failed, 2 usage or settings, 3 not running.\n");
 }
 
-void verb_describe(struct buf *out, const struct verb *verb)
+void verbs_describe(struct buf *out, const struct verb *verb)
 {
     buf_printf(out, "Usage: mqtt-bridge [--config FILE] %s%s%s%s\n\n%c%s.\n\n", verb->name,
                verb->options || verb->json ? " [options]" : "", verb->arguments[0] ? " " : "",

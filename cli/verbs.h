@@ -47,13 +47,13 @@ extern const struct verb VERBS[];
 extern const size_t VERBS_LEN;
 extern const char *const VERB_GROUP_TITLES[VERB_GROUPS];
 
-const struct verb *verb_find(const char *name); /* NULL if there is none */
+const struct verb *verbs_find(const char *name); /* NULL if there is none */
 /* The action of that name, or the first without one; NULL if there is none. */
-const struct verb_action *verb_action_find(const struct verb *verb, const char *name);
-bool verb_action_takes(const struct verb_action *action, const char *option);
-const struct command_line_option *verb_option_find(const struct verb *verb, const char *name);
-void verbs_help(struct buf *out);                             /* mqtt-bridge --help */
-void verb_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
+const struct verb_action *verbs_find_action(const struct verb *verb, const char *name);
+bool verbs_action_takes(const struct verb_action *action, const char *option);
+const struct command_line_option *verbs_find_option(const struct verb *verb, const char *name);
+void verbs_help(struct buf *out);                              /* mqtt-bridge --help */
+void verbs_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
 
 /* argv holds the arguments only: argv[0] is the first of them. Each returns an enum cli_exit. */
 int verb_run(struct cli *cli, int argc, char **argv);

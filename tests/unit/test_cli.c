@@ -88,12 +88,12 @@ static void test_every_verb_is_found_by_its_name(void **state)
 {
     (void)state;
     for (size_t i = 0; i < VERBS_LEN; i++) {
-        assert_ptr_equal(verb_find(VERBS[i].name), &VERBS[i]);
+        assert_ptr_equal(verbs_find(VERBS[i].name), &VERBS[i]);
         assert_non_null(VERBS[i].run);
         assert_true(VERBS[i].arguments_min <= VERBS[i].arguments_max);
         assert_true((VERBS[i].arguments[0] != '\0') == (VERBS[i].arguments_max > 0));
     }
-    assert_null(verb_find("nothing"));
+    assert_null(verbs_find("nothing"));
 }
 
 static void test_config_comes_from_the_option_then_the_variable(void **state)
@@ -289,7 +289,7 @@ static void test_help_names_every_verb_and_option(void **state)
         snprintf(name, sizeof(name), "\n  %s ", VERBS[i].name);
         assert_non_null(strstr(buf_text(&help), name));
         assert_non_null(strstr(buf_text(&help), VERBS[i].summary));
-        verb_describe(&own, &VERBS[i]);
+        verbs_describe(&own, &VERBS[i]);
         assert_non_null(strstr(buf_text(&own), VERBS[i].arguments));
         assert_int_equal(strstr(buf_text(&own), "--json") != NULL, VERBS[i].json);
         for (const struct command_line_option *option = VERBS[i].options; option && option->name;
