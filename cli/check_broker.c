@@ -555,7 +555,7 @@ static bool is_bad_version(const struct login_answer *answer)
 
 static void say_refused(struct checking *checking, int version, int code, const char *client_id)
 {
-    char *what = xasprintf("it refuses the connection: %s", mqtt_code_text(version, code));
+    char *what = xasprintf("it refuses the connection: %s", mqtt_codes_text(version, code));
     bool three = version == 4;
     bool not_authorized = code == (three ? 5 : 0x87);
 

@@ -56,12 +56,12 @@ static const struct code *find(int version, int code)
     return &UNKNOWN;
 }
 
-const char *mqtt_code_text(int version, int code)
+const char *mqtt_codes_text(int version, int code)
 {
     return find(version, code)->text;
 }
 
-const char *mqtt_code_hint(int version, int code)
+const char *mqtt_codes_hint(int version, int code)
 {
     return find(version, code)->hint;
 }

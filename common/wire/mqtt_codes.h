@@ -3,8 +3,8 @@
 #ifndef COMMON_WIRE_MQTT_CODES_H
 #define COMMON_WIRE_MQTT_CODES_H
 
-const char *mqtt_code_text(int version, int code); /* "not authorized" */
+const char *mqtt_codes_text(int version, int code); /* "not authorized" */
 /* " (see MQTT_USERNAME and MQTT_PASSWORD)", or "". */
-const char *mqtt_code_hint(int version, int code);
+const char *mqtt_codes_hint(int version, int code);
 
 #endif

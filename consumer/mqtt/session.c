@@ -264,7 +264,7 @@ static void on_unsubscribed(struct session *session, const struct session_event 
             LOG_PLAIN,
             "broker %s: filter \"%s\", which is not in topics, stays subscribed (%s); tried "
             "again at the next connect",
-            broker_name(session), text, mqtt_code_text(event->version, event->code));
+            broker_name(session), text, mqtt_codes_text(event->version, event->code));
         session->gone_kept++;
     } else {
         session->unsubscribed += event->code != NO_SUBSCRIPTION;
@@ -343,7 +343,7 @@ static void on_subscribed(struct session *session, const struct session_event *e
     }
     int64_t wait_ms = clock_backoff_next(&session->backoff);
     snprintf(why, sizeof(why), "filter \"%.120s\" was refused (%s)", refused,
-             mqtt_code_text(event->version, code));
+             mqtt_codes_text(event->version, code));
     report_error(session, why, wait_ms);
     enter(session, REFUSED, now_ms + wait_ms);
 }
@@ -453,8 +453,8 @@ static void on_refused(struct session *session, const struct session_event *even
     if (event->code == NO_SUCH_QOS)
         server->maximum_qos = 0;
     snprintf(why, sizeof(why), "refused the connection: %s%s",
-             mqtt_code_text(event->version, event->code),
-             mqtt_code_hint(event->version, event->code));
+             mqtt_codes_text(event->version, event->code),
+             mqtt_codes_hint(event->version, event->code));
     fail(session, why, now_ms);
 }
 
@@ -516,8 +516,8 @@ static void report_loss(struct session *session, const struct session_event *eve
                  session->settings->client_id);
     else if (event->code != 0)
         snprintf(why, sizeof(why), "ended the connection: %s%s%s%s",
-                 mqtt_code_text(event->version, event->code),
-                 mqtt_code_hint(event->version, event->code), event->text[0] != '\0' ? ": " : "",
+                 mqtt_codes_text(event->version, event->code),
+                 mqtt_codes_hint(event->version, event->code), event->text[0] != '\0' ? ": " : "",
                  event->text);
     else
         snprintf(why, sizeof(why), "the connection was lost%s",

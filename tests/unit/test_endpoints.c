@@ -96,12 +96,12 @@ static void test_a_bad_uri_is_an_error_that_names_it(void **state)
 static void test_codes_have_a_text_for_their_version(void **state)
 {
     (void)state;
-    assert_string_equal(mqtt_code_text(4, 4), "bad user name or password");
-    assert_string_equal(mqtt_code_text(5, 0x86), "bad user name or password");
-    assert_string_equal(mqtt_code_text(5, 0x8e), "session taken over");
-    assert_non_null(strstr(mqtt_code_hint(4, 4), "MQTT_PASSWORD"));
-    assert_string_equal(mqtt_code_text(5, 0xfe), "no reason that is known");
-    assert_string_equal(mqtt_code_text(4, 99), "no reason that is known");
+    assert_string_equal(mqtt_codes_text(4, 4), "bad user name or password");
+    assert_string_equal(mqtt_codes_text(5, 0x86), "bad user name or password");
+    assert_string_equal(mqtt_codes_text(5, 0x8e), "session taken over");
+    assert_non_null(strstr(mqtt_codes_hint(4, 4), "MQTT_PASSWORD"));
+    assert_string_equal(mqtt_codes_text(5, 0xfe), "no reason that is known");
+    assert_string_equal(mqtt_codes_text(4, 99), "no reason that is known");
 }
 
 static void test_servers_are_tried_in_turn_and_a_round_ends_with_the_last(void **state)
