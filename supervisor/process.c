@@ -331,7 +331,7 @@ static int watch_pipes(struct process *process, struct error *err)
     return 0;
 }
 
-static enum event note_end(struct process *process, const siginfo_t *info)
+static enum states_event note_end(struct process *process, const siginfo_t *info)
 {
     bool exited = info->si_code == CLD_EXITED;
 
@@ -362,15 +362,16 @@ static enum event note_end(struct process *process, const siginfo_t *info)
     }
 }
 
-static bool is_death(enum event event)
+static bool is_death(enum states_event event)
 {
     return event == EVENT_DONE || event == EVENT_SETTINGS || event == EVENT_FAILED;
 }
 
 /* Logs one line for each death: which process ended how, and what happens next. */
-static void report_death(const struct process *process, enum stats_state before, enum event event)
+static void report_death(const struct process *process, enum stats_state before,
+                         enum states_event event)
 {
-    const struct lifecycle *lifecycle = &process->lifecycle;
+    const struct states_lifecycle *lifecycle = &process->lifecycle;
     bool says = process->output.last_line[0] != '\0' && event != EVENT_DONE;
     const struct log_field context[] = {
         log_text("process", process->title),
@@ -429,10 +430,10 @@ static void start(struct process *process)
 }
 
 /* Logs one line for each action on a process, and when it becomes ready. */
-static void report_step(const struct process *process, enum stats_state before, enum event event,
-                        unsigned actions)
+static void report_step(const struct process *process, enum stats_state before,
+                        enum states_event event, unsigned actions)
 {
-    const struct lifecycle *lifecycle = &process->lifecycle;
+    const struct states_lifecycle *lifecycle = &process->lifecycle;
 
     if (event == EVENT_READY && before == STATE_STARTING)
         log_info(LOG_WITH(log_number("after_ms", lifecycle->now_ms - lifecycle->started_ms)),
@@ -448,7 +449,7 @@ static void report_step(const struct process *process, enum stats_state before, 
                  lifecycle->restart ? ", to be replaced" : "");
 }
 
-static void handle(struct process *process, enum event event)
+static void handle(struct process *process, enum states_event event)
 {
     int64_t now = clock_monotonic_ms();
     enum stats_state before = process->lifecycle.state;
@@ -471,7 +472,7 @@ static void handle(struct process *process, enum event event)
         process->became_fatal = true;
 }
 
-void process_handle_event(struct process *process, enum event event)
+void process_handle_event(struct process *process, enum states_event event)
 {
     process->launch->about = process->slot;
     handle(process, event);
@@ -519,7 +520,7 @@ void process_handle_exit(struct process *process, const siginfo_t *info)
     for (int i = 0; i < LAST_READS && process_read_output(process); i++)
         continue;
     process_output_end(&process->output, clock_monotonic_ms(), log_output, process);
-    enum event event = note_end(process, info);
+    enum states_event event = note_end(process, info);
     waitpid(info->si_pid, NULL, 0); /* a zombie: returns at once */
     process_handle_event(process, event);
 }
@@ -583,7 +584,7 @@ void process_reason(const struct process *process, char out[STATS_REASON_SIZE])
 
 void process_publish(const struct process *process)
 {
-    const struct lifecycle *lifecycle = &process->lifecycle;
+    const struct states_lifecycle *lifecycle = &process->lifecycle;
     struct stats_slot *slot = process->slot;
     bool waits = lifecycle->state == STATE_BACKOFF;
     char reason[STATS_REASON_SIZE];

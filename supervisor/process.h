@@ -83,7 +83,7 @@ struct process {
     int number;                    /* 1, 2, ... */
     char name[PROCESS_NAME_SIZE];  /* "consumer", "consumer:garden", "worker", "monitor" */
     char title[PROCESS_NAME_SIZE]; /* for people: "worker:2", else the name */
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     bool unwanted;        /* not in the roster any more: removed when its process has ended */
     bool affected;        /* settings that it reads have changed by a reload since it was started */
     bool restart_pending; /* a rolling restart has yet to restart it */
@@ -115,7 +115,7 @@ struct process *process_new(struct launch *launch, enum process_kind kind, const
 void process_free(struct process *process);
 
 /* Handles an event. EVENT_DONE, EVENT_SETTINGS and EVENT_FAILED come from process_handle_exit. */
-void process_handle_event(struct process *process, enum event event);
+void process_handle_event(struct process *process, enum states_event event);
 /* The process has ended; info is waitid's, with WNOWAIT. Reads its pipes to the end, kills the rest of its group, reaps
  * it, keeps the cause and clears its gauges. */
 void process_handle_exit(struct process *process, const siginfo_t *info);

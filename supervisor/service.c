@@ -266,7 +266,7 @@ static const enum process_kind ENDING[] = {[PHASE_CONSUMERS] = PROCESS_CONSUMER,
                                            [PHASE_WORKERS] = PROCESS_WORKER,
                                            [PHASE_MONITOR] = PROCESS_MONITOR};
 
-static void send_event(struct service *service, enum process_kind kind, enum event event)
+static void send_event(struct service *service, enum process_kind kind, enum states_event event)
 {
     for (size_t i = 0; i < service->processes_len; i++)
         if (service->processes[i]->kind == kind)
@@ -287,7 +287,7 @@ static void announce_shutdown(struct service *service)
 static void shorten_stops(struct service *service)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
-        struct lifecycle *lifecycle = &service->processes[i]->lifecycle;
+        struct states_lifecycle *lifecycle = &service->processes[i]->lifecycle;
 
         if (lifecycle->state == STATE_STOPPING)
             lifecycle->deadline_ms =
@@ -442,7 +442,7 @@ static void fail_rolling_restart(struct service *service)
 /* Ends the step of a rolling restart if the worker is ready again, or can't become ready. */
 static void finish_restart_step(struct service *service)
 {
-    const struct lifecycle *lifecycle = &service->restarting->lifecycle;
+    const struct states_lifecycle *lifecycle = &service->restarting->lifecycle;
     bool waits = lifecycle->state == STATE_STARTING &&
                  clock_monotonic_ms() - lifecycle->started_ms < SERVICE_RESTART_TIMEOUT_MS;
 

@@ -3,9 +3,9 @@
 #include <stddef.h>
 
 /* A cell of the table: the function changes the lifecycle and returns the actions. */
-typedef unsigned step(struct lifecycle *lifecycle);
+typedef unsigned step(struct states_lifecycle *lifecycle);
 
-static void enter(struct lifecycle *lifecycle, enum stats_state state)
+static void enter(struct states_lifecycle *lifecycle, enum stats_state state)
 {
     lifecycle->state = state;
     lifecycle->deadline_ms = -1;
@@ -13,14 +13,14 @@ static void enter(struct lifecycle *lifecycle, enum stats_state state)
     lifecycle->restart = false;
 }
 
-static void reset_backoff(struct lifecycle *lifecycle)
+static void reset_backoff(struct states_lifecycle *lifecycle)
 {
     lifecycle->at_once = 0;
     lifecycle->quick_deaths = 0;
     clock_backoff_reset(&lifecycle->backoff);
 }
 
-static unsigned start(struct lifecycle *lifecycle)
+static unsigned start(struct states_lifecycle *lifecycle)
 {
     enter(lifecycle, STATE_STARTING);
     lifecycle->started_ms = lifecycle->now_ms;
@@ -29,7 +29,7 @@ static unsigned start(struct lifecycle *lifecycle)
 }
 
 /* Starts on the operator's request: earlier failures no longer count. */
-static unsigned start_fresh(struct lifecycle *lifecycle)
+static unsigned start_fresh(struct states_lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
         return ACTION_NONE;
@@ -37,20 +37,20 @@ static unsigned start_fresh(struct lifecycle *lifecycle)
     return start(lifecycle);
 }
 
-static unsigned become_stopped(struct lifecycle *lifecycle)
+static unsigned become_stopped(struct states_lifecycle *lifecycle)
 {
     enter(lifecycle, STATE_STOPPED);
     reset_backoff(lifecycle);
     return ACTION_NONE;
 }
 
-static unsigned become_exited(struct lifecycle *lifecycle)
+static unsigned become_exited(struct states_lifecycle *lifecycle)
 {
     enter(lifecycle, STATE_EXITED);
     return ACTION_NONE;
 }
 
-static unsigned become_ready(struct lifecycle *lifecycle)
+static unsigned become_ready(struct states_lifecycle *lifecycle)
 {
     lifecycle->state = STATE_RUNNING;
     lifecycle->ready_ms = lifecycle->now_ms;
@@ -58,14 +58,14 @@ static unsigned become_ready(struct lifecycle *lifecycle)
     return ACTION_NONE;
 }
 
-static unsigned mark_healthy(struct lifecycle *lifecycle)
+static unsigned mark_healthy(struct states_lifecycle *lifecycle)
 {
     reset_backoff(lifecycle);
     lifecycle->deadline_ms = -1;
     return ACTION_NONE;
 }
 
-static unsigned terminate(struct lifecycle *lifecycle)
+static unsigned terminate(struct states_lifecycle *lifecycle)
 {
     lifecycle->state = STATE_STOPPING;
     lifecycle->deadline_ms = lifecycle->now_ms + lifecycle->rules->stop_timeout_ms;
@@ -75,7 +75,7 @@ static unsigned terminate(struct lifecycle *lifecycle)
     return ACTION_TERMINATE;
 }
 
-static unsigned terminate_for_restart(struct lifecycle *lifecycle)
+static unsigned terminate_for_restart(struct states_lifecycle *lifecycle)
 {
     unsigned actions = terminate(lifecycle);
 
@@ -83,45 +83,45 @@ static unsigned terminate_for_restart(struct lifecycle *lifecycle)
     return actions;
 }
 
-static unsigned want_start(struct lifecycle *lifecycle)
+static unsigned want_start(struct states_lifecycle *lifecycle)
 {
     lifecycle->restart = !lifecycle->shutdown;
     return ACTION_NONE;
 }
 
-static unsigned want_stop(struct lifecycle *lifecycle)
+static unsigned want_stop(struct states_lifecycle *lifecycle)
 {
     lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned mark_shutdown(struct lifecycle *lifecycle)
+static unsigned mark_shutdown(struct states_lifecycle *lifecycle)
 {
     lifecycle->shutdown = true;
     lifecycle->restart = false;
     return ACTION_NONE;
 }
 
-static unsigned kill_process(struct lifecycle *lifecycle)
+static unsigned kill_process(struct states_lifecycle *lifecycle)
 {
     if (lifecycle->state == STATE_STOPPING)
         lifecycle->deadline_ms = lifecycle->now_ms + STATES_KILL_AGAIN_MS;
     return ACTION_KILL;
 }
 
-static unsigned wait_ms(struct lifecycle *lifecycle, int64_t wait)
+static unsigned wait_ms(struct states_lifecycle *lifecycle, int64_t wait)
 {
     enter(lifecycle, STATE_BACKOFF);
     lifecycle->deadline_ms = lifecycle->now_ms + wait;
     return ACTION_NONE;
 }
 
-static bool was_proven(const struct lifecycle *lifecycle)
+static bool was_proven(const struct states_lifecycle *lifecycle)
 {
     return lifecycle->ready_ms >= 0 && lifecycle->now_ms - lifecycle->ready_ms >= STATES_PROVEN_MS;
 }
 
-static unsigned replace(struct lifecycle *lifecycle)
+static unsigned replace(struct states_lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
         return become_exited(lifecycle);
@@ -130,7 +130,7 @@ static unsigned replace(struct lifecycle *lifecycle)
     return wait_ms(lifecycle, STATES_BACKOFF_MIN_MS);
 }
 
-static unsigned become_fatal(struct lifecycle *lifecycle)
+static unsigned become_fatal(struct states_lifecycle *lifecycle)
 {
     if (lifecycle->shutdown)
         return become_exited(lifecycle);
@@ -138,7 +138,7 @@ static unsigned become_fatal(struct lifecycle *lifecycle)
     return ACTION_FATAL;
 }
 
-static unsigned retry_start(struct lifecycle *lifecycle)
+static unsigned retry_start(struct states_lifecycle *lifecycle)
 {
     bool short_lived = lifecycle->now_ms - lifecycle->started_ms < STATES_HEALTHY_MS;
 
@@ -154,7 +154,7 @@ static unsigned retry_start(struct lifecycle *lifecycle)
 }
 
 /* Handles the end of a process that was asked to end, in whatever way it ended. */
-static unsigned finish_stop(struct lifecycle *lifecycle)
+static unsigned finish_stop(struct states_lifecycle *lifecycle)
 {
     if (lifecycle->restart)
         return start_fresh(lifecycle);
@@ -204,9 +204,9 @@ static step *const TABLE[STATES_LEN][EVENTS_LEN] = {
 };
 /* clang-format on */
 
-void states_init(struct lifecycle *lifecycle)
+void states_init(struct states_lifecycle *lifecycle)
 {
-    *lifecycle = (struct lifecycle){
+    *lifecycle = (struct states_lifecycle){
         .state = STATE_STOPPED,
         .ready_ms = -1,
         .deadline_ms = -1,
@@ -214,8 +214,8 @@ void states_init(struct lifecycle *lifecycle)
     };
 }
 
-unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
-                     enum event event, int64_t now_ms)
+unsigned states_step(struct states_lifecycle *lifecycle, const struct states_rules *rules,
+                     enum states_event event, int64_t now_ms)
 {
     step *cell = TABLE[lifecycle->state][event];
 
@@ -224,7 +224,7 @@ unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rul
     return cell != NULL ? cell(lifecycle) : ACTION_NONE;
 }
 
-bool states_alive(const struct lifecycle *lifecycle)
+bool states_alive(const struct states_lifecycle *lifecycle)
 {
     return lifecycle->state == STATE_STARTING || lifecycle->state == STATE_RUNNING ||
            lifecycle->state == STATE_STOPPING;

@@ -34,7 +34,7 @@
 #define STATES_BACKOFF_MAX_MS 30000
 #define STATES_KILL_AGAIN_MS  1000 /* SIGKILL is repeated while the process is still there */
 
-enum event {
+enum states_event {
     EVENT_START,    /* request: run */
     EVENT_STOP,     /* request: do not run */
     EVENT_RESTART,  /* request: run as a new process */
@@ -49,7 +49,7 @@ enum event {
 };
 
 /* What the caller does now; several may be set. */
-enum action {
+enum states_action {
     ACTION_NONE = 0,
     ACTION_SPAWN = 1 << 0,     /* start the process; if that fails: EVENT_FAILED */
     ACTION_TERMINATE = 1 << 1, /* SIGTERM */
@@ -64,7 +64,7 @@ struct states_rules {
         stop_by_ms; /* the whole service ends: SIGKILL not later than that; 0: it does not end */
 };
 
-struct lifecycle {
+struct states_lifecycle {
     enum stats_state state;
     int64_t started_ms;  /* of the present or last process */
     int64_t ready_ms;    /* -1: not ready */
@@ -79,13 +79,13 @@ struct lifecycle {
     int64_t now_ms;
 };
 
-void states_init(struct lifecycle *lifecycle); /* stopped */
+void states_init(struct states_lifecycle *lifecycle); /* stopped */
 /* Returns the actions. An event that has no cell in the table changes nothing, so a late event, or one of a child that
  * misbehaves, does no harm. */
-unsigned states_step(struct lifecycle *lifecycle, const struct states_rules *rules,
-                     enum event event, int64_t now_ms);
+unsigned states_step(struct states_lifecycle *lifecycle, const struct states_rules *rules,
+                     enum states_event event, int64_t now_ms);
 
 /* The process exists: starting, running or stopping. */
-bool states_alive(const struct lifecycle *lifecycle);
+bool states_alive(const struct states_lifecycle *lifecycle);
 
 #endif

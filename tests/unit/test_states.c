@@ -13,9 +13,9 @@
 static const struct states_rules RULES = {.start_retries = 3, .stop_timeout_ms = 10000};
 
 /* Ready for two seconds where it runs, so that a death is not a quick one. */
-static struct lifecycle lifecycle_in(enum stats_state state)
+static struct states_lifecycle lifecycle_in(enum stats_state state)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     states_init(&lifecycle);
     lifecycle.state = state;
@@ -121,8 +121,8 @@ static void test_every_state_and_event_does_what_is_written(void **test)
     for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
             const struct expected *expected = &EXPECTED[state][event];
-            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
-            unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
+            struct states_lifecycle lifecycle = lifecycle_in((enum stats_state)state);
+            unsigned actions = states_step(&lifecycle, &RULES, (enum states_event)event, NOW);
 
             if (lifecycle.state != expected->state || actions != expected->actions)
                 fail_msg("%s, %s: is %s with actions %u, not %s with %u", STATS_STATE_NAMES[state],
@@ -137,10 +137,10 @@ static void test_no_child_is_started_after_shutdown(void **test)
     (void)test;
     for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
+            struct states_lifecycle lifecycle = lifecycle_in((enum stats_state)state);
 
             states_step(&lifecycle, &RULES, EVENT_SHUTDOWN, NOW);
-            unsigned actions = states_step(&lifecycle, &RULES, (enum event)event, NOW);
+            unsigned actions = states_step(&lifecycle, &RULES, (enum states_event)event, NOW);
             assert_int_equal(actions & ACTION_SPAWN, 0);
             states_step(&lifecycle, &RULES, EVENT_FAILED, NOW);
             assert_int_not_equal(lifecycle.state, STATE_BACKOFF);
@@ -155,9 +155,9 @@ static void test_a_state_without_a_process_waits_for_nothing_but_a_back_off(void
     (void)test;
     for (int state = STATE_STOPPED; state < STATES_LEN; state++) {
         for (int event = 0; event < EVENTS_LEN; event++) {
-            struct lifecycle lifecycle = lifecycle_in((enum stats_state)state);
+            struct states_lifecycle lifecycle = lifecycle_in((enum stats_state)state);
 
-            states_step(&lifecycle, &RULES, (enum event)event, NOW);
+            states_step(&lifecycle, &RULES, (enum states_event)event, NOW);
             if (!states_alive(&lifecycle) && lifecycle.state != STATE_BACKOFF)
                 assert_int_equal(lifecycle.deadline_ms, -1);
             if (!states_alive(&lifecycle))
@@ -166,7 +166,7 @@ static void test_a_state_without_a_process_waits_for_nothing_but_a_back_off(void
     }
 }
 
-static void start(struct lifecycle *lifecycle, int64_t now)
+static void start(struct states_lifecycle *lifecycle, int64_t now)
 {
     states_init(lifecycle);
     assert_int_equal(states_step(lifecycle, &RULES, EVENT_START, now), ACTION_SPAWN);
@@ -174,7 +174,7 @@ static void start(struct lifecycle *lifecycle, int64_t now)
 
 static void test_a_child_that_was_ready_for_a_second_is_restarted_at_once(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -187,7 +187,7 @@ static void test_a_child_that_was_ready_for_a_second_is_restarted_at_once(void *
 
 static void test_a_child_that_keeps_dying_is_restarted_at_once_a_few_times(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     int64_t now = NOW;
     unsigned actions = ACTION_NONE;
     int at_once = -1;
@@ -211,7 +211,7 @@ static void test_a_child_that_keeps_dying_is_restarted_at_once_a_few_times(void 
 
 static void test_a_child_that_was_ready_for_less_than_a_second_waits(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -224,7 +224,7 @@ static void test_a_child_that_was_ready_for_less_than_a_second_waits(void **test
 static void test_the_wait_doubles_with_jitter_up_to_thirty_seconds(void **test)
 {
     const struct states_rules patient = {.start_retries = 100, .stop_timeout_ms = 1};
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     int64_t now = NOW;
     int64_t nominal = STATES_BACKOFF_MIN_MS;
 
@@ -244,7 +244,7 @@ static void test_the_wait_doubles_with_jitter_up_to_thirty_seconds(void **test)
 
 static void test_more_quick_deaths_than_start_retries_are_fatal(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
@@ -261,7 +261,7 @@ static void test_more_quick_deaths_than_start_retries_are_fatal(void **test)
 static void test_no_retries_at_all_means_the_first_quick_death_is_fatal(void **test)
 {
     const struct states_rules none = {.start_retries = 0};
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -270,7 +270,7 @@ static void test_no_retries_at_all_means_the_first_quick_death_is_fatal(void **t
 
 static void test_a_healthy_minute_resets_the_backoff(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -294,7 +294,7 @@ static void test_a_healthy_minute_resets_the_backoff(void **test)
 
 static void test_a_second_of_readiness_does_not_reset_the_backoff(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -308,7 +308,7 @@ static void test_a_second_of_readiness_does_not_reset_the_backoff(void **test)
 
 static void test_a_child_whose_server_is_away_for_long_is_never_given_up(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
@@ -324,7 +324,7 @@ static void test_a_child_whose_server_is_away_for_long_is_never_given_up(void **
 
 static void test_a_planned_end_never_counts(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
     int64_t now = NOW;
 
     (void)test;
@@ -343,7 +343,7 @@ static void test_a_planned_end_never_counts(void **test)
 
 static void test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone(void **test)
 {
-    struct lifecycle lifecycle;
+    struct states_lifecycle lifecycle;
 
     (void)test;
     start(&lifecycle, NOW);
@@ -363,7 +363,7 @@ static void test_a_child_that_does_not_end_in_time_is_killed_until_it_is_gone(vo
 static void test_a_childs_stop_deadline_is_not_after_that_of_the_service(void **test)
 {
     const struct states_rules ending = {.stop_timeout_ms = 10000, .stop_by_ms = NOW + 3000};
-    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
+    struct states_lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
     (void)test;
     assert_int_equal(states_step(&lifecycle, &ending, EVENT_STOP, NOW), ACTION_TERMINATE);
@@ -372,7 +372,7 @@ static void test_a_childs_stop_deadline_is_not_after_that_of_the_service(void **
 
 static void test_a_restart_ends_the_old_one_and_then_starts_the_new(void **test)
 {
-    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
+    struct states_lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
     (void)test;
     assert_int_equal(states_step(&lifecycle, &RULES, EVENT_RESTART, NOW), ACTION_TERMINATE);
@@ -384,7 +384,7 @@ static void test_a_restart_ends_the_old_one_and_then_starts_the_new(void **test)
 
 static void test_the_latest_request_counts_while_a_child_is_stopping(void **test)
 {
-    struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
+    struct states_lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
     (void)test;
     states_step(&lifecycle, &RULES, EVENT_RESTART, NOW);
@@ -400,7 +400,7 @@ static void test_the_latest_request_counts_while_a_child_is_stopping(void **test
 
 static void test_a_fatal_child_starts_fresh_when_the_operator_asks(void **test)
 {
-    struct lifecycle lifecycle = lifecycle_in(STATE_FATAL);
+    struct states_lifecycle lifecycle = lifecycle_in(STATE_FATAL);
 
     (void)test;
     lifecycle.quick_deaths = RULES.start_retries + 1;
@@ -411,11 +411,11 @@ static void test_a_fatal_child_starts_fresh_when_the_operator_asks(void **test)
 
 static void test_ending_while_the_service_ends_is_exited_not_fatal(void **test)
 {
-    const enum event DEATHS[] = {EVENT_DONE, EVENT_SETTINGS, EVENT_FAILED};
+    const enum states_event DEATHS[] = {EVENT_DONE, EVENT_SETTINGS, EVENT_FAILED};
 
     (void)test;
     for (size_t i = 0; i < 3; i++) {
-        struct lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
+        struct states_lifecycle lifecycle = lifecycle_in(STATE_RUNNING);
 
         states_step(&lifecycle, &RULES, EVENT_SHUTDOWN, NOW);
         assert_int_equal(states_step(&lifecycle, &RULES, DEATHS[i], NOW), ACTION_NONE);
