@@ -48,8 +48,8 @@ int usleep(useconds_t duration_us)
 /* The context that the library gives back with an answer. */
 struct request {
     struct mqtt_client *client;
-    enum session_event_kind kind; /* the event to post for the answer */
-    size_t filter;                /* SUBSCRIBE: index of the filter */
+    enum mqtt_client_event_kind kind; /* the event to post for the answer */
+    size_t filter;                    /* SUBSCRIBE: index of the filter */
 };
 
 struct mqtt_client {
@@ -70,20 +70,20 @@ struct mqtt_client {
 
 /* Posts an event to main. The pipe holds some hundred events, and main takes them at once, so
  * that the pipe is never full. */
-static void post(struct mqtt_client *client, const struct session_event *event)
+static void post(struct mqtt_client *client, const struct mqtt_client_event *event)
 {
     if (write(client->pipe[1], event, sizeof(*event)) != sizeof(*event))
         abort();
 }
 
-static void post_code(struct mqtt_client *client, enum session_event_kind kind, int code)
+static void post_code(struct mqtt_client *client, enum mqtt_client_event_kind kind, int code)
 {
-    struct session_event event = {.kind = kind, .version = client->version, .code = code};
+    struct mqtt_client_event event = {.kind = kind, .version = client->version, .code = code};
 
     post(client, &event);
 }
 
-bool mqtt_client_take(struct mqtt_client *client, struct session_event *event)
+bool mqtt_client_take(struct mqtt_client *client, struct mqtt_client_event *event)
 {
     return read(client->pipe[0], event, sizeof(*event)) == sizeof(*event);
 }
@@ -99,7 +99,7 @@ static int64_t number_of(MQTTProperties *properties, enum MQTTPropertyCodes code
 
 static void connected(struct mqtt_client *client, bool session_present, MQTTProperties *properties)
 {
-    struct session_event event = {.kind = SESSION_CONNECTED, .version = client->version};
+    struct mqtt_client_event event = {.kind = MQTT_CLIENT_CONNECTED, .version = client->version};
 
     event.connack = (struct connack){
         .session_present = session_present,
@@ -130,8 +130,9 @@ static void on_connected(void *context, MQTTAsync_successData *data)
 
 static void connect_failed(struct mqtt_client *client, int code, const char *message)
 {
-    struct session_event event = {
-        .kind = SESSION_CONNECT_FAILED, .version = client->version, .code = code > 0 ? code : 0};
+    struct mqtt_client_event event = {.kind = MQTT_CLIENT_CONNECT_FAILED,
+                                      .version = client->version,
+                                      .code = code > 0 ? code : 0};
 
     /* paho has this text for a connection that could not be made by TCP or TLS. NULL means an
      * immediate failure. */
@@ -156,15 +157,15 @@ static void on_connect_failed(void *context, MQTTAsync_failureData *data)
 static void on_lost(void *context, char *cause)
 {
     (void)cause; /* always NULL */
-    post_code(context, SESSION_LOST, 0);
+    post_code(context, MQTT_CLIENT_LOST, 0);
 }
 
 /* Takes the broker's DISCONNECT. on_lost does not follow. */
 static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes reason)
 {
     struct mqtt_client *client = context;
-    struct session_event event = {
-        .kind = SESSION_LOST, .version = client->version, .code = (int)reason};
+    struct mqtt_client_event event = {
+        .kind = MQTT_CLIENT_LOST, .version = client->version, .code = (int)reason};
     MQTTProperty *said = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING);
 
     if (said != NULL)
@@ -178,12 +179,12 @@ static void answered(const struct request *request, int code)
 {
     struct mqtt_client *client = request->client;
 
-    if (request->kind != SESSION_SUBSCRIBED) {
+    if (request->kind != MQTT_CLIENT_SUBSCRIBED) {
         post_code(client, request->kind, code);
     } else if (!client->remakes) {
         subscriptions_answer(client->filters, request->filter, code);
         if (--client->unanswered == 0)
-            post_code(client, SESSION_SUBSCRIBED, 0);
+            post_code(client, MQTT_CLIENT_SUBSCRIBED, 0);
     }
 }
 
@@ -196,7 +197,7 @@ static void on_success(void *context, MQTTAsync_successData *data)
 {
     const struct request *request = context;
 
-    answered(request, request->kind == SESSION_SUBSCRIBED ? data->alt.qos : 0);
+    answered(request, request->kind == MQTT_CLIENT_SUBSCRIBED ? data->alt.qos : 0);
 }
 
 static void on_not_subscribed5(void *context, MQTTAsync_failureData5 *data)
@@ -233,12 +234,12 @@ struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
     *made = (struct mqtt_client){.settings = settings, .filters = filters, .receiver = receiver};
     if (pipe2(made->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
         abort();
-    made->unsubscribe = (struct request){made, SESSION_UNSUBSCRIBED, 0};
-    made->disconnect = (struct request){made, SESSION_LOST, 0};
-    made->show_life = (struct request){made, SESSION_ALIVE, 0};
+    made->unsubscribe = (struct request){made, MQTT_CLIENT_UNSUBSCRIBED, 0};
+    made->disconnect = (struct request){made, MQTT_CLIENT_LOST, 0};
+    made->show_life = (struct request){made, MQTT_CLIENT_ALIVE, 0};
     made->subscribe = xcalloc(subscriptions_count(filters), sizeof(*made->subscribe));
     for (size_t i = 0; i < subscriptions_count(filters); i++)
-        made->subscribe[i] = (struct request){made, SESSION_SUBSCRIBED, i};
+        made->subscribe[i] = (struct request){made, MQTT_CLIENT_SUBSCRIBED, i};
     init.do_openssl_init = 1;
     MQTTAsync_global_init(&init);
     /* By default the library formats two trace lines for every packet, which takes a quarter of the receive thread's
@@ -278,7 +279,7 @@ static int make_handle(struct mqtt_client *client, const char *uri, int version,
 {
     MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
     MQTTAsync previous = client->handle;
-    struct session_event stale;
+    struct mqtt_client_event stale;
     int code;
 
     options.MQTTVersion = version;
@@ -469,7 +470,7 @@ int mqtt_client_subscribe(struct mqtt_client *client, bool all, const struct con
         }
     }
     if (--client->unanswered == 0)
-        post_code(client, SESSION_SUBSCRIBED, 0);
+        post_code(client, MQTT_CLIENT_SUBSCRIBED, 0);
     return library_error(err, code);
 }
 

@@ -33,20 +33,20 @@ struct connack {
     int keep_alive_s;       /* Server Keep Alive, or -1 */
 };
 
-enum session_event_kind {
-    SESSION_CONNECTED,
-    SESSION_CONNECT_FAILED, /* code: CONNACK's, or 0 when there was none; text: what is known */
-    SESSION_LOST, /* a connection that stood is gone, or we left; code: the broker's DISCONNECT, or 0 */
-    SESSION_SUBSCRIBED,   /* every SUBSCRIBE is answered: see subscriptions_at */
-    SESSION_UNSUBSCRIBED, /* code: UNSUBACK's; 0 of 3.1.1, which has none */
-    SESSION_ALIVE,        /* the answer to mqtt_client_show_life */
+enum mqtt_client_event_kind {
+    MQTT_CLIENT_CONNECTED,
+    MQTT_CLIENT_CONNECT_FAILED, /* code: CONNACK's, or 0 when there was none; text: what is known */
+    MQTT_CLIENT_LOST, /* a connection that stood is gone, or we left; code: the broker's DISCONNECT, or 0 */
+    MQTT_CLIENT_SUBSCRIBED,   /* every SUBSCRIBE is answered: see subscriptions_at */
+    MQTT_CLIENT_UNSUBSCRIBED, /* code: UNSUBACK's; 0 of 3.1.1, which has none */
+    MQTT_CLIENT_ALIVE,        /* the answer to mqtt_client_show_life */
 };
 
-struct session_event {
-    enum session_event_kind kind;
+struct mqtt_client_event {
+    enum mqtt_client_event_kind kind;
     int version;
     int code;
-    bool unsent; /* SESSION_CONNECT_FAILED: CONNECT was never sent */
+    bool unsent; /* MQTT_CLIENT_CONNECT_FAILED: CONNECT was never sent */
     struct connack connack;
     char text[160]; /* also the broker's Reason String */
 };
@@ -57,10 +57,10 @@ struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
 void mqtt_client_free(struct mqtt_client *client);
 
 int mqtt_client_fd(const struct mqtt_client *client);
-bool mqtt_client_take(struct mqtt_client *client, struct session_event *event);
+bool mqtt_client_take(struct mqtt_client *client, struct mqtt_client_event *event);
 
 /* Each of these asks only; an event answers. -ERR_UNREACHABLE if the library refuses at once (there is
- * no connection any more: SESSION_LOST is on its way), -ERR_USAGE if it never can. version: 5 or 4. */
+ * no connection any more: MQTT_CLIENT_LOST is on its way), -ERR_USAGE if it never can. version: 5 or 4. */
 MUST_CHECK int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpoint,
                                    int version, struct error *err);
 /* The filters that are not granted, or all; what the broker can't have by its CONNACK is refused here. */
@@ -76,7 +76,7 @@ MUST_CHECK int mqtt_client_disconnect(struct mqtt_client *client, struct error *
 void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
                                 const struct connack *connack);
 /* Sends a packet that changes nothing, an UNSUBSCRIBE of a filter that nobody has: the library has no call for
- * PINGREQ. SESSION_ALIVE answers. */
+ * PINGREQ. MQTT_CLIENT_ALIVE answers. */
 void mqtt_client_show_life(struct mqtt_client *client);
 
 #endif

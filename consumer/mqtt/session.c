@@ -255,7 +255,7 @@ static void unsubscribe_next(struct session *session)
                  "broker %s: unsubscribed from former filters", broker_name(session));
 }
 
-static void on_unsubscribed(struct session *session, const struct session_event *event)
+static void on_unsubscribed(struct session *session, const struct mqtt_client_event *event)
 {
     const char *text = subscriptions_gone_at(session->filters, session->gone_kept);
 
@@ -327,7 +327,7 @@ static void subscribe(struct session *session, bool all)
                     broker_name(session), err.text);
 }
 
-static void on_subscribed(struct session *session, const struct session_event *event,
+static void on_subscribed(struct session *session, const struct mqtt_client_event *event,
                           int64_t now_ms)
 {
     int code = 0;
@@ -362,7 +362,7 @@ static void on_alive(struct session *session, int64_t now_ms)
 
 /* CONNACK ----------------------------------------------------------------------------------------- */
 
-static void note_server(struct session *session, const struct session_event *event)
+static void note_server(struct session *session, const struct mqtt_client_event *event)
 {
     struct server *server = server_of(session);
 
@@ -374,7 +374,7 @@ static void note_server(struct session *session, const struct session_event *eve
         subscriptions_note_5(session->filters);
 }
 
-static void note_session(struct session *session, const struct session_event *event)
+static void note_session(struct session *session, const struct mqtt_client_event *event)
 {
     bool present = event->connack.session_present;
     bool known = subscriptions_has_session(session->filters);
@@ -416,7 +416,8 @@ static int64_t sign_of_life_every_ms(const struct session *session)
     return keep_alive_ms / 2;
 }
 
-static void on_connected(struct session *session, const struct session_event *event, int64_t now_ms)
+static void on_connected(struct session *session, const struct mqtt_client_event *event,
+                         int64_t now_ms)
 {
     note_server(session, event);
     note_session(session, event);
@@ -436,7 +437,8 @@ static void fall_back(struct session *session, int64_t now_ms)
 }
 
 /* Handles a CONNACK that refuses the connection. */
-static void on_refused(struct session *session, const struct session_event *event, int64_t now_ms)
+static void on_refused(struct session *session, const struct mqtt_client_event *event,
+                       int64_t now_ms)
 {
     struct server *server = server_of(session);
     bool bad_version = event->code == BAD_VERSION_3_1_1 || event->code == BAD_VERSION_5;
@@ -458,7 +460,7 @@ static void on_refused(struct session *session, const struct session_event *even
     fail(session, why, now_ms);
 }
 
-static void on_connect_failed(struct session *session, const struct session_event *event,
+static void on_connect_failed(struct session *session, const struct mqtt_client_event *event,
                               int64_t now_ms)
 {
     subscriptions_not_connected(session->filters, event->code == 0 && !event->unsent);
@@ -505,7 +507,8 @@ static void on_probed(struct session *session, int64_t now_ms)
 
 /* Losses ------------------------------------------------------------------------------------------ */
 
-static void report_loss(struct session *session, const struct session_event *event, int64_t wait_ms)
+static void report_loss(struct session *session, const struct mqtt_client_event *event,
+                        int64_t wait_ms)
 {
     char why[400];
 
@@ -532,7 +535,7 @@ static void report_loss(struct session *session, const struct session_event *eve
                     broker_name(session), session->lost_soon, session->settings->client_id);
 }
 
-static void on_lost(struct session *session, const struct session_event *event, int64_t now_ms)
+static void on_lost(struct session *session, const struct mqtt_client_event *event, int64_t now_ms)
 {
     if (session->state == LEAVING) {
         enter(session, AWAY, session->away_until_ms);
@@ -545,25 +548,25 @@ static void on_lost(struct session *session, const struct session_event *event, 
     report_loss(session, event, wait_and_retry(session, now_ms, event->code == TAKEN_OVER));
 }
 
-static void on_event(struct session *session, const struct session_event *event, int64_t now_ms)
+static void on_event(struct session *session, const struct mqtt_client_event *event, int64_t now_ms)
 {
     switch (event->kind) {
-    case SESSION_CONNECTED:
+    case MQTT_CLIENT_CONNECTED:
         on_connected(session, event, now_ms);
         break;
-    case SESSION_CONNECT_FAILED:
+    case MQTT_CLIENT_CONNECT_FAILED:
         on_connect_failed(session, event, now_ms);
         break;
-    case SESSION_LOST:
+    case MQTT_CLIENT_LOST:
         on_lost(session, event, now_ms);
         break;
-    case SESSION_SUBSCRIBED:
+    case MQTT_CLIENT_SUBSCRIBED:
         on_subscribed(session, event, now_ms);
         break;
-    case SESSION_UNSUBSCRIBED:
+    case MQTT_CLIENT_UNSUBSCRIBED:
         on_unsubscribed(session, event);
         break;
-    case SESSION_ALIVE:
+    case MQTT_CLIENT_ALIVE:
         on_alive(session, now_ms);
         break;
     }
@@ -593,7 +596,7 @@ static bool is_due(int64_t deadline_ms, int64_t now_ms)
 void session_process(struct session *session, const struct pollfd fds[SESSION_POLL_FDS],
                      int64_t now_ms)
 {
-    struct session_event event;
+    struct mqtt_client_event event;
 
     while (fds[0].revents != 0 && mqtt_client_take(session->client, &event))
         on_event(session, &event, now_ms);
