@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 struct endpoints {
-    struct server *servers;
+    struct endpoints_server *servers;
     size_t len;
     size_t server; /* index of the server that is in use, or was tried last */
     size_t next;   /* index of the server to be tried next */
@@ -33,9 +33,9 @@ static struct broker_address *add_server(struct endpoints *endpoints)
 {
     endpoints->servers =
         xrealloc(endpoints->servers, (endpoints->len + 1) * sizeof(*endpoints->servers));
-    struct server *server = &endpoints->servers[endpoints->len++];
+    struct endpoints_server *server = &endpoints->servers[endpoints->len++];
 
-    *server = (struct server){.maximum_qos = 2};
+    *server = (struct endpoints_server){.maximum_qos = 2};
     return &server->address;
 }
 
@@ -56,7 +56,7 @@ static int read_servers(struct endpoints *endpoints, const struct settings_mqtt 
 
 static void note_server(struct endpoints *endpoints)
 {
-    struct server *server = &endpoints->servers[endpoints->server];
+    struct endpoints_server *server = &endpoints->servers[endpoints->server];
     struct endpoint *current = &endpoints->current;
 
     endpoints->addresses.len = endpoints->address = 0;

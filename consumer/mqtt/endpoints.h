@@ -20,7 +20,7 @@
 #include <poll.h>
 
 /* What is known of a server. */
-struct server {
+struct endpoints_server {
     struct broker_address address;
     struct resolve *resolver;
     bool falls_back; /* gets MQTT 3.1.1, until a connection with that fails */
@@ -32,7 +32,7 @@ struct server {
 
 /* One attempt. */
 struct endpoint {
-    struct server *server;
+    struct endpoints_server *server;
     size_t slot;         /* a small number that differs between servers and addresses */
     char uri[400];       /* for the library */
     char name[400];      /* for people: host:port; of several addresses "name:port (address)" */

@@ -382,7 +382,7 @@ static MQTTProperties connect_properties(struct mqtt_client *client)
 int mqtt_client_connect(struct mqtt_client *client, const struct endpoint *endpoint, int version,
                         struct error *err)
 {
-    const struct server *server = endpoint->server;
+    const struct endpoints_server *server = endpoint->server;
     char *const uris[] = {(char *)endpoint->uri};
     MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
     MQTTAsync_SSLOptions tls = tls_options(client);

@@ -70,7 +70,7 @@ static const struct endpoint *endpoint(const struct session *session)
     return endpoints_current(session->endpoints);
 }
 
-static struct server *server_of(const struct session *session)
+static struct endpoints_server *server_of(const struct session *session)
 {
     return endpoint(session)->server;
 }
@@ -364,7 +364,7 @@ static void on_alive(struct session *session, int64_t now_ms)
 
 static void note_server(struct session *session, const struct mqtt_client_event *event)
 {
-    struct server *server = server_of(session);
+    struct endpoints_server *server = server_of(session);
 
     server->answered = true;
     server->hang_ups = 0;
@@ -440,7 +440,7 @@ static void fall_back(struct session *session, int64_t now_ms)
 static void on_refused(struct session *session, const struct mqtt_client_event *event,
                        int64_t now_ms)
 {
-    struct server *server = server_of(session);
+    struct endpoints_server *server = server_of(session);
     bool bad_version = event->code == BAD_VERSION_3_1_1 || event->code == BAD_VERSION_5;
     char why[300];
 
@@ -481,7 +481,7 @@ static void on_connect_failed(struct session *session, const struct mqtt_client_
 
 /* Returns why the connection ended. The hint at TLS is a guess, and left out for a server that
  * has answered before. */
-static const char *explain_end(const struct server *server)
+static const char *explain_end(const struct endpoints_server *server)
 {
     if (server->answered)
         return "accepts connections, but ends ours without an answer";
@@ -495,7 +495,7 @@ static const char *explain_end(const struct server *server)
  * a load balancer without a backend. */
 static void on_probed(struct session *session, int64_t now_ms)
 {
-    struct server *server = server_of(session);
+    struct endpoints_server *server = server_of(session);
     int fault = endpoints_probed(session->endpoints);
 
     if (fault == 0 && session->probed_version == 5 && ++server->hang_ups >= HANG_UPS_MAX &&
