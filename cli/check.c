@@ -21,10 +21,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The filters of the routes so far, by their order in the file. */
+struct earlier {
+    struct topic_trie *trie;
+    struct earlier_filter {
+        const struct settings_route *route;
+        struct bytes filter;
+    } * filters;
+    uint32_t len;
+};
+
 struct checking {
     const struct settings *settings;
     struct check_report *report;
     struct setting_view view;
+    struct earlier *earlier;
 };
 
 #define WARN(checking, ...)                                                                        \
@@ -172,15 +183,15 @@ static void check_overlap(const struct checking *checking)
     }
 }
 
-/* Returns a filter of the route that covers the given filter; BYTES_NONE if the route has none. */
-static struct bytes find_cover(const struct settings_route *route, struct bytes filter)
+static void add_filters(struct earlier *earlier, const struct settings_route *route)
 {
-    struct bytes list = bytes_of(route->match), candidate;
+    struct bytes list = bytes_of(route->match), filter;
 
-    while (bytes_next_item(&list, &candidate))
-        if (topic_filter_covers(candidate, filter))
-            return candidate;
-    return BYTES_NONE;
+    while (bytes_next_item(&list, &filter)) {
+        topic_trie_add(earlier->trie, filter, earlier->len);
+        earlier->filters = xgrow(earlier->filters, earlier->len, sizeof(*earlier->filters));
+        earlier->filters[earlier->len++] = (struct earlier_filter){route, filter};
+    }
 }
 
 /* Appends the topic with the fewest levels that the filter matches, with `x` for each `+`. */
@@ -248,11 +259,29 @@ static void check_update_topics(const struct checking *checking)
         check_update_topic(checking, "topic", route->topic);
 }
 
-/* Warns about a filter that matches nothing, because an earlier route takes all its topics. */
+/* Warns about filters that match nothing, because an earlier route takes all their topics. */
+static void check_takes_something(const struct checking *checking)
+{
+    const struct settings_route *route = checking->view.base;
+    struct earlier *earlier = checking->earlier;
+    struct bytes list = bytes_of(route->match), filter;
+
+    while (bytes_next_item(&list, &filter)) {
+        uint32_t order = topic_trie_find_cover(earlier->trie, filter);
+
+        if (order >= earlier->len) /* TOPIC_TRIE_NONE */
+            continue;
+        const struct earlier_filter *cover = &earlier->filters[order];
+        WARN(checking, "match",
+             "`%.*s` takes nothing: `%.*s` of [route:%s], which stands before, takes it all",
+             BYTES_ARG(filter), BYTES_ARG(cover->filter), cover->route->name);
+    }
+    add_filters(earlier, route);
+}
+
 static void check_route(const struct checking *checking)
 {
     const struct settings_route *route = checking->view.base;
-    struct bytes list = bytes_of(route->match), filter;
 
     if (route->publish != PUBLISH_EACH && checking->settings->worker.count > 1)
         WARN(
@@ -260,19 +289,7 @@ static void check_route(const struct checking *checking)
             "with several workers an older message can be published after a newer one: subscribers "
             "must compare ids, or [worker] count = 1");
     check_update_topics(checking);
-    while (bytes_next_item(&list, &filter)) {
-        for (const struct settings_route *other = checking->settings->routes; other < route;
-             other++) {
-            struct bytes cover = find_cover(other, filter);
-
-            if (cover.len == 0)
-                continue;
-            WARN(checking, "match",
-                 "`%.*s` takes nothing: `%.*s` of [route:%s], which stands before, takes it all",
-                 BYTES_ARG(filter), BYTES_ARG(cover), other->name);
-            break;
-        }
-    }
+    check_takes_something(checking);
 }
 
 /* Checks the TLS options. An unreadable file is only a warning: files are read at each
@@ -417,7 +434,8 @@ static void check_mercure(const struct checking *checking)
 
 void check_settings(const struct settings *settings, struct check_report *report)
 {
-    struct checking checking = {settings, report, {0}};
+    struct earlier earlier = {.trie = topic_trie_new()};
+    struct checking checking = {.settings = settings, .report = report, .earlier = &earlier};
 
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         checking.view = settings_view(settings, i);
@@ -455,6 +473,8 @@ void check_settings(const struct settings *settings, struct check_report *report
             break;
         }
     }
+    topic_trie_free(earlier.trie);
+    free(earlier.filters);
 }
 
 void check_report_free(struct check_report *report)

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,13 @@ char *xasprintf(const char *format, ...)
     int len = vasprintf(&text, format, arguments);
     va_end(arguments);
     return checked(len < 0 ? NULL : text, 1);
+}
+
+void *xgrow(void *items, size_t len, size_t item_size)
+{
+    bool is_full = (len & (len - 1)) == 0; /* 0 or a power of two */
+
+    return is_full ? xrealloc(items, (len == 0 ? 1 : 2 * len) * item_size) : items;
 }
 
 void alloc_give_back_large(void)

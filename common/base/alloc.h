@@ -12,6 +12,10 @@ char *xstrdup(const char *text);
 char *xstrndup(const char *text, size_t len); /* exactly len bytes and a NUL */
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Makes room for one more item of a list with len of them. Its memory doubles, so always grow a list by this
+ * function alone. */
+void *xgrow(void *items, size_t len, size_t item_size);
+
 /* For programs that sometimes hold something large: from now on, freed memory above a MiB is returned to the system. By
  * default malloc adapts and keeps such memory, and small allocations within it then keep it from being returned. */
 void alloc_give_back_large(void);

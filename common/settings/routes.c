@@ -108,8 +108,7 @@ static void add_match(struct routes *routes, const struct route *route, struct b
 {
     bool drops = route->settings != NULL && route->settings->drop;
 
-    routes->matches =
-        xrealloc(routes->matches, (routes->matches_len + 1) * sizeof(*routes->matches));
+    routes->matches = xgrow(routes->matches, routes->matches_len, sizeof(*routes->matches));
     routes->matches[routes->matches_len++] = (struct routes_match){
         .filter = filter,
         .settings = route->settings,

@@ -16,35 +16,55 @@
 struct settings_origin {
     const void *field;
     char *text;
+    UT_hash_handle hh;
 };
 
 struct settings_origins {
-    struct settings_origin *entries;
-    size_t len;
+    struct settings_origin *by_field; /* uthash.h */
 };
+
+static struct settings_origin *find_origin(const struct settings *settings, const void *field)
+{
+    struct settings_origin *found;
+
+    HASH_FIND_PTR(settings->origins->by_field, &field, found);
+    return found;
+}
 
 void settings_set_origin(struct settings *settings, const void *field, const char *origin)
 {
-    struct settings_origins *origins = settings->origins;
+    struct settings_origin *entry = find_origin(settings, field);
+    char *text = xstrdup(origin); /* may be the former text */
 
-    for (size_t i = 0; i < origins->len; i++) {
-        if (origins->entries[i].field == field) {
-            free(origins->entries[i].text);
-            origins->entries[i].text = xstrdup(origin);
-            return;
-        }
+    if (entry == NULL) {
+        entry = xcalloc(1, sizeof(*entry));
+        entry->field = field;
+        HASH_ADD_PTR(settings->origins->by_field, field, entry);
     }
-    origins->entries = xrealloc(origins->entries, (origins->len + 1) * sizeof(*origins->entries));
-    origins->entries[origins->len].field = field;
-    origins->entries[origins->len++].text = xstrdup(origin);
+    free(entry->text);
+    entry->text = text;
 }
 
 const char *settings_get_origin(const struct settings *settings, const void *field)
 {
-    for (size_t i = 0; i < settings->origins->len; i++)
-        if (settings->origins->entries[i].field == field)
-            return settings->origins->entries[i].text;
-    return NULL;
+    const struct settings_origin *entry = find_origin(settings, field);
+
+    return entry != NULL ? entry->text : NULL;
+}
+
+static void free_origins(struct settings *settings)
+{
+    struct settings_origin *entry = settings->origins->by_field;
+
+    HASH_CLEAR(hh, settings->origins->by_field);
+    while (entry != NULL) {
+        struct settings_origin *following = entry->hh.next;
+
+        free(entry->text);
+        free(entry);
+        entry = following;
+    }
+    free(settings->origins);
 }
 
 bool settings_is_given(const struct settings *settings, const void *field)
@@ -59,7 +79,7 @@ const char *settings_origin(const struct settings *settings, const struct settin
 {
     const char *origin = settings_get_origin(settings, (char *)view->base + row->offset);
 
-    if (settings->origins->len == 0)
+    if (settings->origins->by_field == NULL)
         return "";
     return origin ? origin : "default";
 }
@@ -198,15 +218,17 @@ struct settings *settings_new(void)
     return settings;
 }
 
-void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name)
+bool settings_add_view(struct settings *settings, enum setting_section section, struct bytes name,
+                       struct setting_view *view)
 {
     char *copy = xstrndup(name.data, name.len);
-    struct setting_view view;
 
-    if (settings_extend(settings, section, copy, &view))
-        set_defaults(&view);
-    else
+    if (!settings_extend(settings, section, copy, view)) {
         free(copy);
+        return false;
+    }
+    set_defaults(view);
+    return true;
 }
 
 void settings_free(struct settings *settings)
@@ -221,10 +243,7 @@ void settings_free(struct settings *settings)
             free((char *)view.name);
     }
     free(settings->mqtt.name);
-    for (size_t i = 0; i < settings->origins->len; i++)
-        free(settings->origins->entries[i].text);
-    free(settings->origins->entries);
-    free(settings->origins);
+    free_origins(settings);
     buf_free(&settings->notices);
     buf_free(&settings->variables);
     free(settings->consumers);
@@ -248,15 +267,15 @@ static void keep_headings(struct loading *loading)
     for (size_t i = 0; i < settings_views_len(loading->settings); i++) {
         const struct setting_view view = settings_view(loading->settings, i);
 
-        for (size_t j = 0; j < loading->ini.sections_len && view.name[0]; j++) {
-            const struct settings_ini_section *section = &loading->ini.sections[j];
+        const struct settings_ini_section *section =
+            view.name[0] ? settings_ini_find(&loading->ini, view.section, bytes_of(view.name))
+                         : NULL;
 
-            if (section->section == view.section && strcmp(section->name, view.name) == 0) {
-                char *origin = xasprintf("%s:%zu", loading->file, section->line);
+        if (section != NULL) {
+            char *origin = xasprintf("%s:%zu", loading->file, section->line);
 
-                settings_set_origin(loading->settings, view.base, origin);
-                free(origin);
-            }
+            settings_set_origin(loading->settings, view.base, origin);
+            free(origin);
         }
     }
 }
@@ -265,13 +284,15 @@ static void keep_headings(struct loading *loading)
  * growing lists move. */
 static void make_lists(struct loading *loading)
 {
-    settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES("async"));
-    for (size_t i = 0; i < loading->ini.sections_len; i++) {
-        const struct settings_ini_section *section = &loading->ini.sections[i];
+    struct setting_view added;
+
+    settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES("async"), &added);
+    for (const struct settings_ini_section *section = loading->ini.sections; section != NULL;
+         section = section->hh.next) {
         bool async = section->section == SETTING_TRANSPORT && strcmp(section->name, "async") == 0;
 
         if (section->name[0] && !async)
-            settings_add_view(loading->settings, section->section, bytes_of(section->name));
+            settings_add_view(loading->settings, section->section, bytes_of(section->name), &added);
     }
     keep_headings(loading);
     /* Only the first transport has a default DSN: with a default for all, two names would mean
@@ -320,13 +341,11 @@ static void apply_entry(struct loading *loading, const struct settings_ini_entry
 
 static void apply_ini(struct loading *loading, const struct setting_view *view)
 {
-    for (size_t i = 0; i < loading->ini.entries_len; i++) {
-        const struct settings_ini_entry *entry = &loading->ini.entries[i];
-        const struct settings_ini_section *section = &loading->ini.sections[entry->section];
+    const struct settings_ini_section *section =
+        settings_ini_find(&loading->ini, view->section, bytes_of(view->name));
 
-        if (section->section == view->section && strcmp(section->name, view->name) == 0)
-            apply_entry(loading, entry, view);
-    }
+    for (size_t i = 0; section != NULL && i < section->entries_len; i++)
+        apply_entry(loading, &section->entries[i], view);
 }
 
 /* Sets a value from a variable, which overrides the file; adds a notice if the file has another value. */
@@ -434,6 +453,28 @@ static void load_all(struct loading *loading, bool to_publish)
     settings_check(settings, to_publish, &settings->notices, loading->faults);
 }
 
+static bool holds_secret(const struct settings_ini_entry *entry)
+{
+    bool secret = (entry->row->flags & SETTING_SECRET) != 0 ||
+                  (entry->row->flags & SETTING_DSN && strchr(entry->value, '@') != NULL);
+
+    return secret && entry->value[0] != '\0' && strstr(entry->value, "${") == NULL;
+}
+
+/* Returns the line of the file's first secret; 0 if there is none. */
+static size_t find_secret(const struct settings_ini *ini)
+{
+    size_t line = 0;
+
+    for (const struct settings_ini_section *section = ini->sections; section != NULL;
+         section = section->hh.next)
+        for (size_t i = 0; i < section->entries_len; i++)
+            if (holds_secret(&section->entries[i]) &&
+                (line == 0 || section->entries[i].line < line))
+                line = section->entries[i].line;
+    return line;
+}
+
 /* Adds a notice if the file holds a secret and everybody can read it. */
 static void note_readable_secrets(struct loading *loading, const char *path)
 {
@@ -441,18 +482,11 @@ static void note_readable_secrets(struct loading *loading, const char *path)
 
     if (stat(path, &info) < 0 || !S_ISREG(info.st_mode) || (info.st_mode & S_IROTH) == 0)
         return;
-    for (size_t i = 0; i < loading->ini.entries_len; i++) {
-        const struct settings_ini_entry *entry = &loading->ini.entries[i];
-        bool secret = (entry->row->flags & SETTING_SECRET) != 0 ||
-                      (entry->row->flags & SETTING_DSN && strchr(entry->value, '@') != NULL);
-
-        if (!secret || entry->value[0] == '\0' || strstr(entry->value, "${") != NULL)
-            continue;
+    size_t line = find_secret(&loading->ini);
+    if (line > 0)
         buf_printf(&loading->settings->notices,
                    "%s:%zu: everybody on this machine can read this secret: chmod o-r %s\n", path,
-                   entry->line, path);
-        return;
-    }
+                   line, path);
 }
 
 /* path: NULL if the ini is not a file. */

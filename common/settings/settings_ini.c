@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define LINE_MAX_BYTES 65534
-#define NO_SECTION     SIZE_MAX
 /* The statistics' name field must hold "consumer:" and a consumer's name. */
 #define CONSUMER_NAME_MAX 22
 #define NAME_MAX_BYTES    40
@@ -18,8 +17,8 @@ struct reading {
     struct settings_ini *ini;
     const char *file;
     size_t line;
-    bool headed;    /* a heading, good or bad, was read */
-    size_t section; /* index of the section; NO_SECTION: no good heading yet */
+    bool headed;                          /* a heading, good or bad, was read */
+    struct settings_ini_section *section; /* NULL: no good heading yet */
     struct buf *faults;
 };
 
@@ -111,29 +110,52 @@ static bool read_heading(struct reading *reading, struct bytes heading,
     return name_is_good(reading, heading, *name, consumer ? CONSUMER_NAME_MAX : NAME_MAX_BYTES);
 }
 
+struct settings_ini_section *settings_ini_find(const struct settings_ini *ini,
+                                               enum setting_section section, struct bytes name)
+{
+    struct settings_ini_section *found = NULL;
+    char key[1 + NAME_MAX_BYTES];
+
+    if (name.len > NAME_MAX_BYTES)
+        return NULL;
+    key[0] = (char)section;
+    if (name.len > 0)
+        memcpy(key + 1, name.data, name.len);
+    HASH_FIND(hh, ini->sections, key, 1 + name.len, found);
+    return found;
+}
+
+/* The name is not too long: read_heading has checked it. */
+static struct settings_ini_section *add_section(struct reading *reading,
+                                                enum setting_section section, struct bytes name)
+{
+    struct settings_ini_section *made = xcalloc(1, sizeof(*made) + 1 + name.len + 1);
+
+    made->section = section;
+    made->line = reading->line;
+    made->key[0] = (char)section;
+    if (name.len > 0)
+        memcpy(made->key + 1, name.data, name.len);
+    made->name = made->key + 1;
+    HASH_ADD_KEYPTR(hh, reading->ini->sections, made->key, 1 + name.len, made);
+    return made;
+}
+
 static void open_section(struct reading *reading, struct bytes heading)
 {
-    struct settings_ini *ini = reading->ini;
     enum setting_section section;
     struct bytes name;
 
     if (!read_heading(reading, heading, &section, &name))
         return;
-    for (size_t i = 0; i < ini->sections_len; i++) {
-        if (ini->sections[i].section == section && bytes_equal_text(name, ini->sections[i].name)) {
-            reading->section = i;
-            return;
-        }
-    }
-    ini->sections = xrealloc(ini->sections, (ini->sections_len + 1) * sizeof(*ini->sections));
-    ini->sections[ini->sections_len] = (struct settings_ini_section){
-        section, xstrndup(name.len > 0 ? name.data : "", name.len), reading->line};
-    reading->section = ini->sections_len++;
+    reading->section = settings_ini_find(reading->ini, section, name);
+    if (reading->section == NULL)
+        reading->section = add_section(reading, section, name);
 }
 
 static void fault_unknown_key(struct reading *reading, const char *title, struct bytes key)
 {
-    const struct settings_ini_section *section = &reading->ini->sections[reading->section];
+    const struct settings_ini_section *section = reading->section;
     struct words_nearest nearest = {.name = key};
     const struct setting *variable = NULL;
     const char *elsewhere = NULL;
@@ -164,18 +186,18 @@ static void fault_unknown_key(struct reading *reading, const char *title, struct
 static void add_entry(struct reading *reading, const char *title, const struct setting *row,
                       struct bytes value)
 {
-    struct settings_ini *ini = reading->ini;
+    struct settings_ini_section *section = reading->section;
 
-    for (size_t i = 0; i < ini->entries_len; i++) {
-        if (ini->entries[i].row == row && ini->entries[i].section == reading->section) {
+    for (size_t i = 0; i < section->entries_len; i++) {
+        if (section->entries[i].row == row) {
             fault(reading, "[%s] %s: given twice, first in line %zu", title, row->key,
-                  ini->entries[i].line);
+                  section->entries[i].line);
             return;
         }
     }
-    ini->entries = xrealloc(ini->entries, (ini->entries_len + 1) * sizeof(*ini->entries));
-    ini->entries[ini->entries_len++] = (struct settings_ini_entry){
-        reading->section, row, xstrndup(value.len > 0 ? value.data : "", value.len), reading->line};
+    section->entries = xgrow(section->entries, section->entries_len, sizeof(*section->entries));
+    section->entries[section->entries_len++] = (struct settings_ini_entry){
+        row, xstrndup(value.len > 0 ? value.data : "", value.len), reading->line};
 }
 
 static void take_heading(struct reading *reading, struct bytes text)
@@ -184,7 +206,7 @@ static void take_heading(struct reading *reading, struct bytes text)
     char shortened[64];
 
     reading->headed = true;
-    reading->section = NO_SECTION;
+    reading->section = NULL;
     if (bytes_split(bytes_slice(text, 1, text.len), ']', &heading, &behind))
         open_section(reading, bytes_trim(heading));
     else
@@ -222,12 +244,12 @@ static void take_key(struct reading *reading, struct bytes text)
         return;
     }
     struct bytes key = bytes_trim(bytes_slice(whole, 0, len));
-    if (reading->section == NO_SECTION) {
+    if (reading->section == NULL) {
         if (!reading->headed)
             fault(reading, "%s: stands before the first [section]", shown(key, shortened));
         return;
     }
-    const struct settings_ini_section *section = &reading->ini->sections[reading->section];
+    const struct settings_ini_section *section = reading->section;
     const struct setting_view view = {section->section, section->name, NULL};
     struct buf title = {0};
     setting_view_title(&view, &title);
@@ -262,7 +284,7 @@ static void take_line(struct reading *reading, struct bytes text)
 void settings_ini_read(struct settings_ini *ini, const char *file, struct bytes text,
                        struct buf *faults)
 {
-    struct reading reading = {.ini = ini, .file = file, .section = NO_SECTION, .faults = faults};
+    struct reading reading = {.ini = ini, .file = file, .faults = faults};
 
     if (bytes_starts_with(text, BYTES("\xef\xbb\xbf")))
         text = bytes_slice(text, 3, text.len);
@@ -277,11 +299,16 @@ void settings_ini_read(struct settings_ini *ini, const char *file, struct bytes 
 
 void settings_ini_free(struct settings_ini *ini)
 {
-    for (size_t i = 0; i < ini->sections_len; i++)
-        free(ini->sections[i].name);
-    for (size_t i = 0; i < ini->entries_len; i++)
-        free(ini->entries[i].value);
-    free(ini->sections);
-    free(ini->entries);
-    *ini = (struct settings_ini){0};
+    struct settings_ini_section *section = ini->sections;
+
+    HASH_CLEAR(hh, ini->sections);
+    while (section != NULL) {
+        struct settings_ini_section *following = section->hh.next;
+
+        for (size_t i = 0; i < section->entries_len; i++)
+            free(section->entries[i].value);
+        free(section->entries);
+        free(section);
+        section = following;
+    }
 }

@@ -5,11 +5,14 @@
 
 #include "common/settings/settings_table.h"
 
+#include <uthash.h>
+
 /* Makes settings with all defaults and without named sections. */
 struct settings *settings_new(void);
-/* Adds a named section with its defaults at the end of its list; does nothing for other sections. Moves the list: no
- * origin may have been set for its fields yet. */
-void settings_add_view(struct settings *settings, enum setting_section section, struct bytes name);
+/* Adds a named section with its defaults at the end of its list; false, and nothing done, for other sections. Moves the
+ * list: no origin may have been set for its fields yet. */
+bool settings_add_view(struct settings *settings, enum setting_section section, struct bytes name,
+                       struct setting_view *view);
 
 void settings_set_origin(struct settings *settings, const void *field, const char *origin);
 /* The field's origin; NULL: default. */
@@ -38,24 +41,24 @@ void settings_check(const struct settings *settings, bool to_publish, struct buf
  * space around each part does not count. A `;` behind white space begins a comment within a line as
  * well, so a value that holds " ;" belongs into a variable. A value ends with its line: there are no
  * continued lines, no quotes and no escapes. A section may be opened again; a key may not. */
-struct settings_ini_section {
-    enum setting_section section;
-    char *name; /* behind the colon, or "" */
-    size_t line;
-};
-
 struct settings_ini_entry {
-    size_t section; /* index into sections */
     const struct setting *row;
     char *value;
     size_t line;
 };
 
-struct settings_ini {
-    struct settings_ini_section *sections;
-    size_t sections_len;
-    struct settings_ini_entry *entries;
+struct settings_ini_section {
+    enum setting_section section;
+    const char *name; /* behind the colon, or "" */
+    size_t line;
+    struct settings_ini_entry *entries; /* in the file's order */
     size_t entries_len;
+    UT_hash_handle hh;
+    char key[]; /* the kind as one byte, then the name */
+};
+
+struct settings_ini {
+    struct settings_ini_section *sections; /* uthash.h, in the file's order by hh.next */
 };
 
 /* Zero-initialised is empty. file names the text in faults, which get a line for each malformed line, and each
@@ -63,6 +66,10 @@ struct settings_ini {
 void settings_ini_read(struct settings_ini *ini, const char *file, struct bytes text,
                        struct buf *faults);
 void settings_ini_free(struct settings_ini *ini);
+
+/* NULL if the file has no such section. */
+struct settings_ini_section *settings_ini_find(const struct settings_ini *ini,
+                                               enum setting_section section, struct bytes name);
 
 /* The environment, as settings see it.
  *

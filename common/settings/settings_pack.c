@@ -92,11 +92,12 @@ static bool take_counted(struct unpacking *unpacking, struct bytes *value)
     return true;
 }
 
-static bool find_view(struct unpacking *unpacking, enum setting_section section, struct bytes name)
+/* Finds a section that exists once. */
+static bool find_view(struct unpacking *unpacking, enum setting_section section)
 {
     for (size_t i = 0; i < settings_views_len(unpacking->settings); i++) {
         unpacking->view = settings_view(unpacking->settings, i);
-        if (unpacking->view.section == section && bytes_equal_text(name, unpacking->view.name))
+        if (unpacking->view.section == section && unpacking->view.name[0] == '\0')
             return true;
     }
     return false;
@@ -115,9 +116,9 @@ static bool open_view(struct unpacking *unpacking)
     if (!take_counted(unpacking, &name) || (name.len > 0 && memchr(name.data, '\0', name.len)))
         return false;
     enum setting_section section = (enum setting_section)number;
-    if (name.len > 0 && !find_view(unpacking, section, name))
-        settings_add_view(unpacking->settings, section, name);
-    return find_view(unpacking, section, name);
+    if (name.len > 0) /* a list's section: the text has each once */
+        return settings_add_view(unpacking->settings, section, name, &unpacking->view);
+    return find_view(unpacking, section);
 }
 
 static bool take_value(struct unpacking *unpacking, struct error *err)

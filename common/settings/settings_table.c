@@ -541,7 +541,7 @@ bool settings_extend(struct settings *settings, enum setting_section section, ch
     if (part == PARTS + PARTS_LEN)
         return false;
     size_t *len = part_len(settings, part);
-    char *items = xrealloc(part_items(settings, part), (*len + 1) * part->size);
+    char *items = xgrow(part_items(settings, part), *len, part->size);
     char *item = items + *len * part->size;
 
     memset(item, 0, part->size);

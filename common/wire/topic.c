@@ -593,9 +593,11 @@ static void frontier_add(struct frontier *frontier, struct node *node, uint32_t 
     frontier->nodes[frontier->len++] = node;
 }
 
+/* level: of a topic, or `+`, which only `+` covers. */
 static void follow_level(struct topic_trie *trie, struct bytes level, bool wildcards,
                          uint32_t *best)
 {
+    bool literal = !is_wildcard(level, '+');
     struct frontier reached = trie->next;
 
     reached.len = 0;
@@ -604,12 +606,23 @@ static void follow_level(struct topic_trie *trie, struct bytes level, bool wildc
 
         if (wildcards)
             keep_lowest(best, node->multi);
-        frontier_add(&reached, find_child(trie, node, level), *best);
+        if (literal)
+            frontier_add(&reached, find_child(trie, node, level), *best);
         if (wildcards)
             frontier_add(&reached, node->plus, *best);
     }
     trie->next = trie->current;
     trie->current = reached;
+}
+
+/* Where the levels have come to their end. */
+static uint32_t best_end(const struct topic_trie *trie, uint32_t best)
+{
+    for (size_t i = 0; i < trie->current.len; i++) {
+        keep_lowest(&best, trie->current.nodes[i]->ends);
+        keep_lowest(&best, trie->current.nodes[i]->multi); /* "a/#" also matches "a" */
+    }
+    return best;
 }
 
 uint32_t topic_trie_find(struct topic_trie *trie, struct bytes topic)
@@ -629,9 +642,39 @@ uint32_t topic_trie_find(struct topic_trie *trie, struct bytes topic)
         follow_level(trie, level, wildcards, &best);
         wildcards = true;
     }
-    for (size_t i = 0; i < trie->current.len; i++) {
-        keep_lowest(&best, trie->current.nodes[i]->ends);
-        keep_lowest(&best, trie->current.nodes[i]->multi); /* "a/#" also matches "a" */
+    return best_end(trie, best);
+}
+
+/* Of the filters that `#` follows: only they cover a filter that ends with `#` here. */
+static uint32_t find_multi(const struct topic_trie *trie, bool first, bool wildcards, uint32_t best)
+{
+    for (size_t i = 0; i < trie->current.len && wildcards; i++) {
+        const struct node *node = trie->current.nodes[i];
+
+        keep_lowest(&best, node->multi);
+        if (first && node->plus != NULL) /* "+/#" covers "#" */
+            keep_lowest(&best, node->plus->multi);
     }
     return best;
+}
+
+uint32_t topic_trie_find_cover(struct topic_trie *trie, struct bytes filter)
+{
+    uint32_t best = TOPIC_TRIE_NONE;
+    bool wildcards = !bytes_starts_with(filter, BYTES("$"));
+    bool more = true, first = true;
+
+    trie->current.len = 0;
+    frontier_add(&trie->current, trie->root, best);
+    while (more && trie->current.len > 0) {
+        struct bytes level;
+
+        more = bytes_split(filter, '/', &level, &filter);
+        if (is_wildcard(level, '#'))
+            return find_multi(trie, first, wildcards, best);
+        follow_level(trie, level, wildcards, &best);
+        wildcards = true;
+        first = false;
+    }
+    return best_end(trie, best);
 }

@@ -69,4 +69,7 @@ void topic_trie_add(struct topic_trie *trie, struct bytes filter, uint32_t order
 /* The lowest order of the filters that match; TOPIC_TRIE_NONE if none does. */
 uint32_t topic_trie_find(struct topic_trie *trie, struct bytes topic);
 
+/* The lowest order of the filters that cover this one, also without "$share/"; TOPIC_TRIE_NONE if none does. */
+uint32_t topic_trie_find_cover(struct topic_trie *trie, struct bytes filter);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +79,63 @@ static void test_covers_is_containment_of_what_is_matched(void **state)
     for (size_t i = 0; i < COUNT(rows); i++)
         if (topic_filter_covers(bytes_of(rows[i].a), bytes_of(rows[i].b)) != rows[i].covers)
             fail_msg("%s and %s", rows[i].a, rows[i].b);
+}
+
+/* Appends each filter of up to three levels, a line each. */
+static void append_filters(struct buf *filters, const char *begin, int levels)
+{
+    static const char *const LEVELS[] = {"a", "b", "", "+", "$x", "#"};
+
+    for (size_t i = 0; i < COUNT(LEVELS); i++) {
+        char filter[64];
+        struct error err;
+
+        snprintf(filter, sizeof(filter), "%s%s", begin, LEVELS[i]);
+        if (topic_filter_check(bytes_of(filter), &err) == 0)
+            buf_printf(filters, "%s\n", filter);
+        if (levels > 1 && strcmp(LEVELS[i], "#") != 0) {
+            snprintf(filter, sizeof(filter), "%s%s/", begin, LEVELS[i]);
+            append_filters(filters, filter, levels - 1);
+        }
+    }
+}
+
+static void test_the_trie_finds_the_filters_that_cover_another(void **state)
+{
+    struct buf filters = {0};
+    struct bytes all, a;
+
+    (void)state;
+    append_filters(&filters, "", 3);
+    for (all = buf_bytes(&filters); bytes_split(all, '\n', &a, &all);) {
+        struct topic_trie *trie = topic_trie_new();
+        struct bytes others = buf_bytes(&filters), b;
+
+        topic_trie_add(trie, a, 3);
+        while (bytes_split(others, '\n', &b, &others)) {
+            bool found = topic_trie_find_cover(trie, b) == 3;
+
+            if (found != topic_filter_covers(a, b))
+                fail_msg("%.*s and %.*s: %d", BYTES_ARG(a), BYTES_ARG(b), found);
+        }
+        topic_trie_free(trie);
+    }
+    buf_free(&filters);
+}
+
+static void test_the_trie_finds_the_first_of_several_covers(void **state)
+{
+    static const char *const filters[] = {"c", "a/+", "a/#", "#", "+/b"};
+    struct topic_trie *trie = topic_trie_new();
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT(filters); i++)
+        topic_trie_add(trie, bytes_of(filters[i]), i);
+    assert_int_equal(topic_trie_find_cover(trie, BYTES("a/b")), 1);
+    assert_int_equal(topic_trie_find_cover(trie, BYTES("a/+/c")), 2);
+    assert_int_equal(topic_trie_find_cover(trie, BYTES("+/b")), 3);
+    assert_true(topic_trie_find_cover(trie, BYTES("$x/b")) == TOPIC_TRIE_NONE);
+    topic_trie_free(trie);
 }
 
 static void test_overlaps_is_a_topic_that_both_match(void **state)
@@ -458,6 +516,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filters_match_as_the_specification_says),
         cmocka_unit_test(test_covers_is_containment_of_what_is_matched),
+        cmocka_unit_test(test_the_trie_finds_the_filters_that_cover_another),
+        cmocka_unit_test(test_the_trie_finds_the_first_of_several_covers),
         cmocka_unit_test(test_overlaps_is_a_topic_that_both_match),
         cmocka_unit_test(test_a_filter_subsumes_what_it_covers_with_its_qos_and_share),
         cmocka_unit_test(test_valid_filters_are_taken),
