@@ -1,11 +1,14 @@
 /* The last values: what the bridge keeps of each topic, so that a page that opens shows all of them at once.
  *
- * They are loaded at the start, and once more whenever the hub's connection stands (anew): what was published just before
- * it did is in them then, and everything later comes over it. A message that comes both ways is known by its id. */
+ * They are loaded at the start, and twice more whenever the hub's connection stands (anew): what was published just before
+ * it did is in them then, and everything later comes over it. A worker writes a value only once the hub has answered, which
+ * it may do late when it has many pages to serve: so the second time is some seconds later. A message that comes both ways is
+ * known by its id. */
 
 import { parseUpdate } from "./store.js";
 
 const SETTLE_MS = 300; /* by then Redis has what was published just before the hub's connection stood */
+const LATE_MS = 5000;  /* by then the hub has answered to all of that as well */
 const AGAIN_LEAST_MS = 2000;
 const AGAIN_MOST_MS = 60000;
 const ANSWER_MS = 10000;
@@ -19,13 +22,17 @@ export class LastValues {
     this.onState = onState;
     this.wait = AGAIN_LEAST_MS;
     this.timer = null;
+    this.lateTimer = null;
     this.turn = 0; /* an older load ends where a newer one has begun */
   }
 
   /* The hub's connection stands. */
   refresh() {
     clearTimeout(this.timer);
+    clearTimeout(this.lateTimer);
     this.timer = setTimeout(() => this.load(), SETTLE_MS);
+    /* Not at one time in all pages, which a hub that came back has connected at once. */
+    this.lateTimer = setTimeout(() => this.load(), LATE_MS * (1 + Math.random() / 2));
   }
 
   async load() {

@@ -87,6 +87,30 @@ def test_a_value_published_just_before_the_page_listens_is_not_missed(make_page,
     assert page.rows()["a"][3] == "0"
 
 
+HOLD_LONG_TIMERS = """
+    const { setTimeout } = window;
+    window.held = [];
+    window.setTimeout = (run, ms, ...rest) => (ms >= 5000 ? -window.held.push(run) : setTimeout(run, ms, ...rest));"""
+
+
+def test_a_value_kept_long_after_the_page_listens_is_not_missed(browser, make_page, redis):
+    """The hub's answer to the worker took seconds, and the topic is silent since. The test says when they are over."""
+    page = make_page(redis=redis)
+    keep(page, redis, {"a": "1"})
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HOLD_LONG_TIMERS})
+    try:
+        page.open()
+        count = "return performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/latest')).length"
+        wait_until(lambda: browser.execute_script(count) == 2, 10, "loaded at the start, and as the connection stands")
+        page.wait_value("a", "1")
+        keep(page, redis, {"a": "2"})
+        browser.execute_script("for (const run of window.held.splice(0)) { run(); }")
+        page.wait_value("a", "2")
+        assert page.rows()["a"][3] == "0" and page.errors() == []
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_after_a_break_the_page_has_what_was_published_meanwhile(make_page, make_hub, redis):
     hub = make_hub()  # without a history
     page = make_page(hub=hub, redis=redis)
