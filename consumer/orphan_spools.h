@@ -1,6 +1,6 @@
 /* Spools that no consumer owns any more: the transport's DSN or a client id was changed, or a section was removed. The
- * messages of these spools were acknowledged, so the consumer of [mqtt] sends them, one spool after the other, beside
- * its own work; dispatch_start says where to. Segments directly in a client id's folder are a spool of an earlier
+ * messages of these spools were acknowledged. So the consumer of [mqtt] sends them, one spool after the other, beside
+ * other work; dispatch_start says where to. Segments directly in a client id's folder are a spool of an earlier
  * version; a folder without a segment is no spool.
  *
  * The run that sends a spool keeps it, to replay what Redis may lose soon. A later run removes it, if Redis has its

@@ -1,5 +1,5 @@
 /* Reads one transport: connections, lease, and the order of reading. The order: our own pending entries, delayed
- * members that are due, entries of workers that are gone, entries left in Redis after a reading, new entries.
+ * members that are due, entries of dead workers, entries left in Redis after a reading, new entries.
  *
  * There are two connections: one that may block in XREADGROUP, and the source's writer. When either breaks, both are
  * made anew after a back-off. Entries that are not sent to the hub are then forgotten, and this consumer's pending

@@ -6,9 +6,9 @@
  * Scripts and why they are scripts: docs/ARCHITECTURE.md, "Redis". Keys: all ours lie in the stream's
  * slot, under `{<stream>}__` (or the stream's own hash tag).
  *
- * Results: 0; -ERR_UNREACHABLE (connection lost, time-out, LOADING, READONLY, MASTERDOWN, OOM, BUSY:
- * waiting may help); -ERR_REFUSED (WRONGTYPE, NOPERM, NOAUTH, WRONGPASS: waiting does not help);
- * -ERR_FENCED and -ERR_TOO_LARGE (append only). */
+ * Results: 0. -ERR_UNREACHABLE: waiting may help (connection lost, time-out, LOADING, READONLY, MASTERDOWN, OOM, BUSY).
+ * -ERR_REFUSED: waiting does not help (WRONGTYPE, NOPERM, NOAUTH, WRONGPASS). -ERR_FENCED and -ERR_TOO_LARGE: append
+ * only. */
 #ifndef COMMON_CLIENT_QUEUE_H
 #define COMMON_CLIENT_QUEUE_H
 

@@ -19,9 +19,9 @@ void redis_write_count(struct buf *resp, size_t count);
 void redis_write_argument(struct buf *resp, struct bytes argument);
 void redis_write_number(struct buf *resp, int64_t number); /* one argument; not negative */
 
-/* What an error answer means: -ERR_UNREACHABLE where waiting may help (LOADING, READONLY, MASTERDOWN, OOM, BUSY,
- * MISCONF, NOREPLICAS, UNBLOCKED, too many clients; of a Cluster MOVED, ASK, TRYAGAIN, CLUSTERDOWN), else
- * -ERR_REFUSED. */
+/* What an error answer means: -ERR_UNREACHABLE where waiting may help, else -ERR_REFUSED. Waiting may help after
+ * LOADING, READONLY, MASTERDOWN, OOM, BUSY, MISCONF, NOREPLICAS, UNBLOCKED and too many clients. Of a Cluster it may
+ * after MOVED, ASK, TRYAGAIN and CLUSTERDOWN. */
 enum error_code redis_classify(struct bytes text);
 /* The answer says that the server is the wrong one: a replica, or a node without our slot. */
 bool redis_is_elsewhere(struct bytes text);

@@ -42,12 +42,12 @@ enum routes_result { ROUTES_PUBLISH, ROUTES_DROP };
 MUST_CHECK int routes_update(struct routes *routes, const struct routes_message *message,
                              struct update *update, struct error *err);
 
-/* For a route that publishes batches. The functions append the topic for which messages are gathered, append a
- * message's document (after a comma if it is not the first), and make the update of `count` documents. -ERR_REFUSED as
- * routes_update. */
+/* For a route that publishes batches: appends the topic for which messages are gathered. */
 void routes_append_batch_topic(const struct routes_match *match, struct bytes topic,
                                struct buf *out);
+/* Appends the message's document, after a comma if it is not the first. */
 void routes_append_document(struct buf *documents, const struct routes_message *message);
+/* Makes the update of `count` documents. -ERR_REFUSED as routes_update. */
 MUST_CHECK int routes_batch(struct routes *routes, const struct routes_message *first,
                             struct bytes documents, size_t count, struct update *update,
                             struct error *err);

@@ -144,8 +144,8 @@ MUST_CHECK int envelope_fields_decode(struct envelope_fields *fields, struct byt
  *     other headers               stay
  *
  * *converted has the format's serializer, which must differ from the envelope's; it points into the arena. -ERR_FORMAT
- * with the reason: another class than the format's, properties beside topic and payload, or a stamp of Symfony's that
- * is not as Symfony writes it. */
+ * with the reason: another class than the format's, properties beside topic and payload, or a stamp that is not as
+ * Symfony writes it. */
 MUST_CHECK int envelope_convert(struct envelope *converted, const struct envelope *envelope,
                                 const struct envelope_format *format, struct arena *arena,
                                 struct error *err);

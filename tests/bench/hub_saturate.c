@@ -1,5 +1,5 @@
-/* What the hub takes at most: updates of the worker's kind from a fixed number of kept-alive
- * connections, each sending the next when the last is answered, with nothing behind them.
+/* What the hub takes at most. Updates of the worker's kind come from a fixed number of kept-alive connections. Each
+ * sends the next when the last is answered, with nothing behind them.
  *
  *     build/tests/bench/hub_saturate URL TOKEN COUNT [CONNECTIONS]       16
  *

@@ -1,11 +1,11 @@
-/* A device that publishes at a rate, or as fast as the broker takes it: MQTT 3.1.1 on a bare socket, so that
- * its own cost stays small beside what is measured.
+/* A device that publishes at a rate, or as fast as the broker takes it. It speaks MQTT 3.1.1 on a bare socket, so that
+ * the device costs little beside what is measured.
  *
  *     build/tests/bench/publish PORT COUNT [TOPICS [RATE [QOS [SIZE]]]]
  *
- * To 127.0.0.1. 1000 topics, rate 0: no limit, QoS 1. Payloads are JSON of SIZE bytes (100; 0: as short as they are),
- * with a number from 0 on and the time of sending in unix us. Ends when the broker has acknowledged every message; at
- * QoS 0, when it has read them. Prints the seconds that it took. */
+ * To 127.0.0.1. 1000 topics, rate 0: no limit, QoS 1. Payloads are JSON of SIZE bytes (100; 0: as short as they are).
+ * They have a number from 0 on and the time of sending in unix us. Ends when the broker has acknowledged every message;
+ * at QoS 0, when it has read them. Prints the seconds that it took. */
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 

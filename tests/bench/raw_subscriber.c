@@ -3,9 +3,9 @@
  *
  *     build/tests/bench/raw_subscriber PORT CLIENT_ID FILTER COUNT       at 127.0.0.1
  *
- * COUNT 0: makes the session, in which the broker keeps what is published from then on, and ends. Else
- * prints "ready" when subscribed and, COUNT messages later, {"messages": …, "seconds": …} between the
- * first and the last; then it waits to be ended, so that its CPU time can be read. */
+ * COUNT 0: makes the session, in which the broker keeps what is published from then on, and ends. Else prints "ready"
+ * when subscribed and, COUNT messages later, {"messages": …, "seconds": …} between the first and the last. Then it
+ * waits to be ended, so that its CPU time can be read. */
 #include "common/base/clock.h"
 
 #include <MQTTAsync.h>

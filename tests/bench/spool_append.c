@@ -1,5 +1,5 @@
-/* What the spool costs: appends of 100-byte messages beside the bare pwritev that they are made of, and
- * with a reader at work that commits in batches.
+/* What the spool costs. Appends of 100-byte messages are measured beside the bare pwritev that they are made of, and
+ * with a reader that commits in batches.
  *
  *     build/tests/bench/spool_append [MESSAGES] [DIRECTORY]       300000, /tmp
  */

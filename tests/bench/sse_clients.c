@@ -2,8 +2,9 @@
  *
  *     build/tests/bench/sse_clients PORT CLIENTS TOPICS WATCHED COUNT [TOPIC]
  *
- * Each of the CLIENTS subscribes to WATCHED of the TOPICS topics of `publish`, the next client to the next ones, or all to
- * TOPIC where one is given. COUNT: the messages that are going to be published; 0: which of them were seen is not looked at.
+ * Each of the CLIENTS subscribes to WATCHED of the TOPICS topics of `publish`, the next client to the next ones. If
+ * TOPIC is given, all subscribe to it. COUNT: the messages that are going to be published; 0: which of them were seen
+ * is not looked at.
  *
  * Prints "ready" when all are subscribed, and a line of JSON on each line of standard input and at its end:
  *     connected, updates and documents so far (of all clients), complete (clients that saw each message they watch),

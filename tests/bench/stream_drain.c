@@ -1,5 +1,5 @@
-/* What Redis gives at most: entries read by a consumer group, acknowledged and deleted, 256 at a time,
- * the next read on the wire together with the acknowledgement of the last.
+/* What Redis gives at most. A consumer group reads entries, acknowledges and deletes them, 256 at a time. The next read
+ * goes out together with the acknowledgement of the last.
  *
  *     build/tests/bench/stream_drain PORT STREAM GROUP COUNT       at 127.0.0.1
  *

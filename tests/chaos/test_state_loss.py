@@ -1,6 +1,6 @@
-"""State that is lost or set back: the spool wiped while Redis holds its mark, Redis flushed, emptied or set
-back while the spool holds records. Nothing that the broker was told we have is lost, as long as one of the two
-has it; repeats carry the same id."""
+"""State that is lost or set back. The spool is wiped while Redis holds its mark; Redis is flushed, emptied or set back
+while the spool holds records. Nothing that the broker was told we have is lost, as long as one of the two has it;
+repeats carry the same id."""
 
 import shutil
 

@@ -1,5 +1,5 @@
-/* Any text as [mqtt] server_uris: no crash; each address that is taken has a host, a port and an URI that is
- * read as the same again; what is refused says why. */
+/* Any text as [mqtt] server_uris: no crash. Each address that is taken has a host, a port and an URI that is read as
+ * the same again. A refusal has its reason. */
 #include "common/settings/broker_address.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Any text as a DSN: no crash; what is taken is complete; what is refused says why; and the redacted
+/* Any text as a DSN: no crash. What is taken is complete; what is refused says why. The redacted
  * form never has the password in it. */
 #include "common/base/alloc.h"
 #include "common/wire/dsn.h"

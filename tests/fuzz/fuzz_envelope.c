@@ -1,5 +1,5 @@
-/* Entries from outside, and messages of any bytes in every format. The first byte says which:
- * bit 7 set, the rest is an entry's field; else bits 0-5 are the format, the next byte the topic's length. */
+/* Entries from outside, and messages of any bytes in every format. The first byte says which. With bit 7 the rest is an
+ * entry's field. Else bits 0-5 are the format, the next byte the topic's length. */
 #include "common/wire/envelope.h"
 #include "common/wire/json.h"
 

@@ -1,6 +1,6 @@
 /* Rows of the failure transport from anybody. Input: body, a NUL byte, headers. What can be read and sent again is the
- * same message in the stream, counted anew, and can fail and be sent again; with the other serializer as well. Without a NUL: a point in time as an
- * operator writes it. */
+ * same message in the stream, counted anew. It can fail and be sent again, with the other serializer as well. Without a
+ * NUL: a point in time as an operator writes it. */
 #include "common/base/clock.h"
 #include "common/wire/envelope.h"
 #include "common/wire/failed.h"

@@ -1,7 +1,7 @@
-/* What our own code does with a request. The first lines are a header Host, [http] hosts and a path: only names that
- * are listed, `localhost` and addresses pass, and no path names anything but a plain file. The same two are the query of
- * /latest: no filter passes that a broker would refuse. The rest is what connections do: none is above its limits, the newest
- * stays, and each has a deadline. */
+/* What our own code does with a request. The first lines are a header Host, [http] hosts and a path. Only names that
+ * are listed, `localhost` and addresses pass. No path names anything but a plain file. The same two are the query of
+ * /latest: no filter passes that a broker would refuse. The rest is what connections do: none is above its limits, the
+ * newest stays, and each has a deadline. */
 #include "common/wire/topic.h"
 #include "monitor/connections.h"
 #include "monitor/request.h"

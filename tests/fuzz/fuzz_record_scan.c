@@ -1,5 +1,5 @@
 /* A segment's file with edits (4 bytes each: what, where in two bytes, with what), or bytes as they stand behind a good
- * header. Whatever it is, the scan ends, its items lie one behind the other within the file, and what it takes for a
+ * header. Whatever it is, the scan ends, and items lie one behind the other within the file. What the scan takes for a
  * message is one that was written. An input that begins with 0xFE is a header, one with 0xFD a mark. */
 #include "common/wire/mark.h"
 #include "common/wire/record.h"

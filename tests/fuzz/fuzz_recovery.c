@@ -1,7 +1,6 @@
-/* Recovery over three segments (two of one run, one of the next) that the input damages: 5 bytes an edit.
- * Whatever is done to them, recovery ends; what it takes for a record is one that was written, in order;
- * and a second recovery finds what the first one left. An input that begins with 0xFF is the records'
- * part of one segment as it stands. */
+/* Recovery over three segments (two of one run, one of the next) that the input damages: 5 bytes an edit. Whatever is
+ * done to them, recovery ends. What it takes for a record is one that was written, in order. A second recovery finds
+ * what the first one left. An input that begins with 0xFF is the records' part of one segment as it stands. */
 #include "common/base/log.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"

@@ -1,5 +1,5 @@
-/* Any bytes as an ini, and behind a form feed as values of the variables, a line each in the table's order: no
- * crash, no leak; what is accepted survives the way to a child. */
+/* Any bytes as an ini, and behind a form feed as values of the variables, a line each in the table's order. There is no
+ * crash and no leak. What is accepted survives the way to a child. */
 #include "common/base/alloc.h"
 #include "common/settings/settings_table.h"
 

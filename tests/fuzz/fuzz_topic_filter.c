@@ -1,5 +1,5 @@
-/* Filter, filter, topic, a line each: matching agrees with the definition written the slow way, and
- * whatever b matches, a matches if it is said to cover b, and they overlap if both match. The whole input is read as a list as well. */
+/* Filter a, filter b, topic, a line each. Matching agrees with the definition written the slow way. If a covers b, it
+ * matches whatever b matches. If both match, they overlap. The whole input is read as a list as well. */
 #include "common/wire/topic.h"
 
 #include <stdlib.h>

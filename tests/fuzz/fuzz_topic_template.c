@@ -1,5 +1,5 @@
-/* Template, filter, topic, a line each: whatever the template is, an expansion ends, and with `:uri` everywhere it
- * holds no byte of the topic that must be encoded. The trie finds the filter exactly if it matches. */
+/* Template, filter, topic, a line each. Whatever the template is, an expansion ends. With `:uri` everywhere it holds no
+ * byte of the topic that must be encoded. The trie finds the filter exactly if it matches. */
 #include "common/wire/topic.h"
 
 #include <stdlib.h>

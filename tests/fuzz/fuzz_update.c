@@ -1,5 +1,6 @@
-/* Id, topic, payload out of one input (first byte: how long each is): the document is valid JSON
- * without a line break, the form has only the bytes that a form has, and decodes to what went in. */
+/* Id, topic, payload out of one input (first byte: how long each is). The document is valid JSON
+ * without a line break. The form has only the bytes that a form has, and decodes to what went
+ * in. */
 #include "common/wire/json.h"
 #include "common/wire/update.h"
 

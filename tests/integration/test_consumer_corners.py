@@ -1,5 +1,5 @@
-"""The consumer in the corners that a stranger finds: a replica in place of its primary, a message that Redis never
-takes, a Redis that refuses, a broker that is restarted over a full queue, a copied state directory."""
+"""The consumer in rare situations: a replica in place of its primary, a message that Redis never takes, a Redis that
+refuses. Also a broker that is restarted over a full queue, and a copied state directory."""
 
 import re
 import shutil

@@ -1,5 +1,5 @@
-"""A message that is too large, for Redis or for a segment of the spool, is set aside in a file and stops nothing:
-it is counted and shown, and `mqtt-bridge spool` sends it again or removes it."""
+"""A message that is too large, for Redis or for a segment of the spool, is set aside in a file and stops nothing. It is
+counted and shown, and `mqtt-bridge spool` sends it again or removes it."""
 
 import json
 import os

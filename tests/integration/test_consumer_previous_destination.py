@@ -1,5 +1,5 @@
-"""What a spool holds for a destination or a client id that is no more: it is sent, to where it had to go or to what has
-taken that one's place."""
+"""What a spool holds for a destination or a client id that is no more. It is sent to that destination, or to the one
+that has replaced it."""
 
 import json
 import signal

@@ -1,7 +1,7 @@
 """The environment of the seed platform: each of its variables does what it says, without any ini file.
 
-The programs run as a user that is not root, as they do in a container, so that their state and socket lie
-under XDG_STATE_HOME and XDG_RUNTIME_DIR."""
+The programs run as a user that is not root, as they do in a container. So their state and socket lie under
+XDG_STATE_HOME and XDG_RUNTIME_DIR."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""The bridge's own programs that can't start: why is in the status, the probe and the answer to the command, and said
-once to who runs one by itself."""
+"""The bridge's own programs that can't start. The reason is in the status, the probe and the answer to the command. A
+program that runs by itself prints it once."""
 
 import json
 import socket

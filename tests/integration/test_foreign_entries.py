@@ -1,5 +1,5 @@
-"""Stream entries that another program adds, not in Messenger's form: read where they hold an envelope, else put aside
-whole, so that nothing of them is lost."""
+"""Stream entries that another program adds, not in Messenger's form. Those that hold an envelope are read. Others are
+put aside whole, so that nothing of them is lost."""
 
 import base64
 import json

@@ -1,5 +1,5 @@
-"""While no name server answers, a look-up takes many seconds. Nobody waits for it but the connection that
-needs it: the programs beat, end when they are told to, and do the rest of their work."""
+"""While no name server answers, a look-up takes many seconds. Only the connection that needs it waits for it. The
+programs beat, end when they are told to, and do the rest of their work."""
 
 import signal
 import socket

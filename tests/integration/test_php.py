@@ -1,5 +1,5 @@
-"""Symfony Messenger beside the bridge, on the same Redis and the same table: each handles what the other has
-dispatched, and Messenger's own commands work on what ours has failed."""
+"""Symfony Messenger beside the bridge, on the same Redis and the same table. Each handles what the other has
+dispatched. Messenger's own commands work on messages that failed in the bridge."""
 
 import subprocess
 import time

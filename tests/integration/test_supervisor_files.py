@@ -1,5 +1,5 @@
-"""A supervisor that root starts, and the user that it becomes: what it makes for that user, what it does not take from
-root, and that nothing that the user has put anywhere leads root elsewhere. Without root there is nobody else to be."""
+"""A supervisor that root starts, and the user that it becomes. What it makes for that user, and what it does not take
+from root. No link of the user leads root elsewhere. Without root there is nobody else to be."""
 
 import os
 import pathlib

@@ -1,5 +1,5 @@
-"""The worker and a hub that is there and yet does not take everything: updates that are too large, a token for some
-topics only, a limiter, messages that somebody on the way chokes on."""
+"""The worker and a hub that does not take everything. Updates are too large, a token is for some topics only, a limiter
+refuses, a proxy fails on a message."""
 
 from pathlib import Path
 

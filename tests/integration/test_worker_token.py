@@ -1,5 +1,5 @@
-"""Workers whose token is for some topics only, or for none: what is refused keeps nothing else from being handled, in
-whatever order, number and place it comes."""
+"""Workers whose token is for some topics only, or for none. Refused messages keep no others from being handled, in
+whatever order and number they come."""
 
 import pytest
 from bridge import account_when_seen, jwt, wait_until

@@ -39,8 +39,8 @@ def draw(seed, number, scale=1.0):
     name = f"{seed}/{number}"
     rng = random.Random(name)
     qos = 1 + (number + number // len(KINDS)) % 2  # each kind has both in turn
-    # Mosquitto 2.0.11 walks through all that is in flight at each answer, and has no limit of its own under 3.1.1 or
-    # behind the first answer: 60,000 at QoS 2 take it a minute, whoever reads them.
+    # Mosquitto 2.0.11 walks through all that is in flight at each answer. It has no limit of its own under 3.1.1 or
+    # behind the first answer. So 60,000 at QoS 2 take it a minute, whoever reads them.
     largest = 60000 if qos == 1 else 20000
     backlog = {"backlog": largest, "broker": largest // 2, "set back": 5000}.get(kind, rng.choice([0, 2000, 8000]))
     receive_maximum = rng.choice(RECEIVE_MAXIMUM)

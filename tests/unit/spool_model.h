@@ -1,5 +1,5 @@
-/* The model that test_spool_model.c plays the spool against: which messages there are, what each Redis has, what
- * a move has destroyed; and the checks of the spool by it. */
+/* The model that test_spool_model.c compares the spool with: which messages there are, what each Redis has, what a move
+ * has destroyed. Also the checks of the spool by the model. */
 #ifndef TESTS_UNIT_SPOOL_MODEL_H
 #define TESTS_UNIT_SPOOL_MODEL_H
 

@@ -1,9 +1,9 @@
 /* SIGKILL at random moments: what spool_append acknowledged is there, in order, and nothing twice.
  *
- * A child appends from one thread while its main thread reads and commits, as the consumer does. It tells
- * each acknowledged message, and the mark that "Redis" holds, through a pipe; the parent kills it after a
- * random while, opens the spool and compares. SPOOL_CRASH_SEED repeats a run (but for the moment of the
- * kill), SPOOL_CRASH_ROUNDS makes more of it. */
+ * A child appends from one thread while its main thread reads and commits, as the consumer does. It reports each
+ * acknowledged message, and the mark that "Redis" holds, through a pipe. The parent kills it after a random while,
+ * opens the spool and compares. SPOOL_CRASH_SEED repeats a run (but for the moment of the kill), SPOOL_CRASH_ROUNDS
+ * makes more of it. */
 #include "spool_case.h"
 
 #include <poll.h>
@@ -162,8 +162,8 @@ static void run_and_kill(struct spool_case *c, struct told *told, uint64_t *rand
     waitpid(killer, NULL, 0);
 }
 
-/* All that was acknowledged and not marked, in order; behind it at most the one whose acknowledgement the
- * kill cut short, which the broker would send again. */
+/* All that was acknowledged and not marked, in order. Behind it at most the one whose acknowledgement the kill cut
+ * short, which the broker would send again. */
 static void check(struct spool_case *c, struct told *told)
 {
     struct spool_message message;

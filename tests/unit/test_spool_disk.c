@@ -62,8 +62,8 @@ static void test_a_failed_write_is_no_message_and_says_why(void **state)
     check_after_failed_append(c);
 }
 
-/* A snapshot is saved at any moment; a message that is in no segment must not be in it, or its repeat would be
- * taken for stored. */
+/* A snapshot is saved at any moment. A message that is in no segment must not be in it, or a repeat of the message
+ * would be taken for stored. */
 static void test_a_message_that_could_not_be_written_is_not_remembered(void **state)
 {
     struct spool_case *c = *state;

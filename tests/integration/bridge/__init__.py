@@ -1,8 +1,8 @@
 """What the tests across processes stand on: the real servers, the bridge, an SSE and an MQTT client.
 
-Each server or program is an object that owns its port, its folder and its process and offers start, stop,
-kill, freeze and thaw; the port and the data stay the same over a restart. fixtures.py hands them to tests.
-Tests wait for conditions (wait_until), never for seconds."""
+Each server or program is an object that owns its port, folder and process. It offers start, stop, kill, freeze and
+thaw. The port and the data stay the same over a restart. fixtures.py hands them to tests. Tests wait for conditions
+(wait_until), never for seconds."""
 
 from .account import Account, account, account_when_seen
 from .hub import Hub, jwt

@@ -1,7 +1,7 @@
 """A device that publishes as fast as the broker takes it: MQTT 3.1.1 over a plain socket, pipelined.
 
-It has one connection and a session that is kept. Each publish() returns when the broker has confirmed all of it, so
-whoever breaks the broker between two of them knows that no message is sent again, and none is under way."""
+It has one connection and a session that is kept. Each publish() returns when the broker has confirmed all of it. So no
+message is under way between two calls, and none is sent again if the broker breaks then."""
 
 import socket
 import struct

@@ -1,5 +1,5 @@
-"""Rows of the failure transport as Symfony 6.4 writes them, for tests that need many, or such as no program makes; and
-what `mqtt-bridge failed` says of them."""
+"""Rows of the failure transport as Symfony 6.4 writes them, for tests that need many, or such as no program makes. Also
+what `mqtt-bridge failed` prints of them."""
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
-/* A child with nothing to do, for the tests of the supervisor: real settings, statistics, readiness and
- * signals (common/runtime/child.h), and the faults that a test asks for.
+/* A child with nothing to do, for the tests of the supervisor. It has real settings, statistics, readiness and signals
+ * (common/runtime/child.h), and the faults that a test asks for.
  *
  * STUB_DIR names a folder. The first line of the file STUB_DIR/<name>:<number>, or STUB_DIR/<name>, says
  * how to behave; it is read at the start:

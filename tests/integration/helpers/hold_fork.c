@@ -1,5 +1,5 @@
-/* Preloaded into the supervisor it keeps a new child between fork and exec, where it still has a copy of every
- * descriptor of its parent's, as long as the file $HOLD_FORK is there: setpgid(0, 0) is the child's first call. */
+/* Preloaded into the supervisor it keeps a new child between fork and exec as long as the file $HOLD_FORK is there.
+ * There the child still has a copy of every descriptor of the parent. The child's first call is setpgid(0, 0). */
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>

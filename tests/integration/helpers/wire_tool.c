@@ -1,5 +1,5 @@
-/* The wire codecs for tests in other languages: a command a line on standard input, an answer a line on
- * standard output, all bytes in hexadecimal ("-" for none).
+/* The wire codecs for tests in other languages. Each line of standard input is a command, each line of standard output
+ * an answer. All bytes are in hexadecimal ("-" for none).
  *
  *     encode php|json public|protected|private METADATA(0|1) TOPIC PAYLOAD   VALUE
  *     decode VALUE                     php|json TOPIC PAYLOAD CLASS RETRY-COUNT MQTT-ID
