@@ -13,7 +13,7 @@ export class BridgeStatus {
     this.before = null;
     this.clockOffset = 0; /* the bridge's clock minus ours, ms */
     this.timer = null;
-    this.turn = 0; /* of the question under way: the answer to an older one is dropped */
+    this.generation = 0; /* of the question under way: the answer to an older one is dropped */
   }
 
   /* What a request to the monitor has to carry. */
@@ -29,10 +29,10 @@ export class BridgeStatus {
   }
 
   async poll() {
-    this.turn += 1;
-    const turn = this.turn;
+    this.generation += 1;
+    const generation = this.generation;
     const { status, state, clockOffset, refused = false } = await this.ask();
-    if (turn !== this.turn) {
+    if (generation !== this.generation) {
       return; /* a new token was set meanwhile: its question goes on from here */
     }
     this.clockOffset = clockOffset ?? this.clockOffset;

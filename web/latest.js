@@ -23,7 +23,7 @@ export class LastValues {
     this.wait = AGAIN_LEAST_MS;
     this.timer = null;
     this.lateTimer = null;
-    this.turn = 0; /* an older load ends where a newer one has begun */
+    this.generation = 0; /* an older load ends where a newer one has begun */
   }
 
   /* The hub's connection stands. */
@@ -37,11 +37,11 @@ export class LastValues {
 
   async load() {
     clearTimeout(this.timer);
-    this.turn += 1;
-    const turn = this.turn;
+    this.generation += 1;
+    const generation = this.generation;
     this.onState("loading", "");
-    const why = await this.loadParts(turn);
-    if (turn !== this.turn) {
+    const why = await this.loadParts(generation);
+    if (generation !== this.generation) {
       return;
     }
     if (why === "") {
@@ -56,11 +56,11 @@ export class LastValues {
   }
 
   /* Resolves to why it failed, "" if it did not. */
-  async loadParts(turn) {
+  async loadParts(generation) {
     let cursor = "";
     do {
       const part = await this.ask(cursor);
-      if (turn !== this.turn) {
+      if (generation !== this.generation) {
         return "";
       }
       if (part.why) {
