@@ -525,7 +525,7 @@ static void try_rows(const struct settings_failure *failure, struct check_server
 
     if (failure_new(&rows, failure, &err) < 0 ||
         failure_count(rows, CHECK_TIMEOUT_MS, &count, &err) < 0) {
-        check_server_fail(server, check_server_words(server, &err),
+        check_server_fail(server, check_server_text(server, &err),
                           "see [failure] dsn (DATABASE_URL)");
     }
     failure_free(rows);
@@ -557,7 +557,7 @@ static void try_hub(const struct settings_mercure *mercure, struct check_servers
     dsn_redacted(&address, mercure->url);
     struct check_server *server = check_server_add(servers, "hub", buf_text(&address));
     if (hub_reachable(mercure, CHECK_TIMEOUT_MS, &err) < 0) {
-        check_server_fail(server, check_server_words(server, &err),
+        check_server_fail(server, check_server_text(server, &err),
                           "see [mercure] url and jwt_secret (MERCURE_URL, MERCURE_JWT_SECRET)");
     }
     buf_free(&address);

@@ -161,7 +161,7 @@ static bool wait_for_tls(SSL *ssl, int result, int64_t deadline_ms)
     return wait_for(SSL_get_fd(ssl), wants == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN, deadline_ms);
 }
 
-static void say_handshake(const struct settings_mqtt *mqtt, struct buf *why)
+static void report_handshake(const struct settings_mqtt *mqtt, struct buf *why)
 {
     const char *text = tls_reason();
     bool ended = ERR_peek_error() == 0 || strstr(text, "unexpected eof");
@@ -219,7 +219,7 @@ static bool shake_hands(const struct settings_mqtt *mqtt, const char *host, SSL 
     while ((result = SSL_connect(ssl)) != 1 && wait_for_tls(ssl, result, deadline_ms)) {
     }
     if (result != 1) {
-        say_handshake(mqtt, why);
+        report_handshake(mqtt, why);
         return false;
     }
     if (mqtt->tls_verify && !judge_certificate(mqtt, host, ssl, why))
@@ -228,7 +228,7 @@ static bool shake_hands(const struct settings_mqtt *mqtt, const char *host, SSL 
     while ((result = SSL_read(ssl, &byte, 1)) != 1 && wait_for_tls(ssl, result, deadline_ms)) {
     }
     if (result != 1 && SSL_get_error(ssl, result) == SSL_ERROR_SSL) {
-        say_handshake(mqtt, why);
+        report_handshake(mqtt, why);
         return false;
     }
     return true;
@@ -482,7 +482,7 @@ static void fail_at_address(struct checking *checking, const char *what)
         fail(checking, what, "host, port and tls", "MQTT_HOST, MQTT_PORT, MQTT_TLS");
 }
 
-static void say_no_answer(struct checking *checking, const char *what)
+static void report_no_answer(struct checking *checking, const char *what)
 {
     char *text = xasprintf("%s within %d s", what, CHECK_TIMEOUT_MS / 1000);
 
@@ -499,11 +499,11 @@ static void explain(struct checking *checking, enum login_result result)
     int fd = connect_to(checking->numeric, address->port, deadline_ms);
 
     if (fd < 0 && errno == ETIMEDOUT) {
-        say_no_answer(checking, "no answer");
+        report_no_answer(checking, "no answer");
     } else if (fd < 0) {
         fail_at_address(checking, strerror(errno));
     } else if (result == LOGIN_SILENT) {
-        say_no_answer(checking, "it takes the connection but gives no answer");
+        report_no_answer(checking, "it takes the connection but gives no answer");
     } else if (!address->tls) {
         fail_at_address(checking, "it ends the connection without an answer: does it want TLS "
                                   "(MQTT_TLS)?");
@@ -539,7 +539,7 @@ static bool look_up(struct checking *checking)
     }
     resolve_free(resolve);
     if (!answered)
-        say_no_answer(checking, "the name servers give no answer");
+        report_no_answer(checking, "the name servers give no answer");
     else if (answer.len == 0)
         fail_at_address(checking, answer.text);
     /* paho tries only one address: the first of IPv4, else the first of all. */
@@ -553,7 +553,7 @@ static bool is_bad_version(const struct login_answer *answer)
     return answer->result == LOGIN_REFUSED && (answer->code == 1 || answer->code == 0x84);
 }
 
-static void say_refused(struct checking *checking, int version, int code, const char *client_id)
+static void report_refused(struct checking *checking, int version, int code, const char *client_id)
 {
     char *what = xasprintf("it refuses the connection: %s", mqtt_codes_text(version, code));
     bool three = version == 4;
@@ -597,7 +597,7 @@ static void log_in(struct checking *checking)
             check_server_note(checking->server, "it refuses MQTT 5; 3.1.1 is used");
         break;
     case LOGIN_REFUSED:
-        say_refused(checking, version, answer.code, client_id);
+        report_refused(checking, version, answer.code, client_id);
         break;
     case LOGIN_ENDED:
     case LOGIN_SILENT:

@@ -122,7 +122,7 @@ static redisReply *call(struct trial *trial, const struct bytes *words, size_t c
     redisReply *reply = redis_call(trial->redis, words, count, err);
 
     if (!reply)
-        *no = bytes_of(check_server_words(trial->server, err));
+        *no = bytes_of(check_server_text(trial->server, err));
     return reply;
 }
 
@@ -132,7 +132,7 @@ static bool has(struct bytes text, const char *part)
 }
 
 /* Reports that there is no connection, or that AUTH or SELECT was refused. */
-static void say_closed(struct trial *trial, struct bytes no)
+static void report_closed(struct trial *trial, struct bytes no)
 {
     fail(trial, no);
     if (bytes_starts_with(no, BYTES("NOPERM")) && has(no, "'select'")) {
@@ -144,7 +144,7 @@ static void say_closed(struct trial *trial, struct bytes no)
 }
 
 /* Reports a key of the wrong type, once for each key. */
-static void say_wrong_type(struct trial *trial, enum which_key key)
+static void report_wrong_type(struct trial *trial, enum which_key key)
 {
     const struct bytes words[] = {BYTES("TYPE"), bytes_of(trial->key[key])};
     struct bytes no;
@@ -170,7 +170,7 @@ static bool judge(struct trial *trial, size_t i, struct bytes no)
     enum which_key key = ATTEMPTS[i].key;
 
     if (!redis_is_open(trial->redis)) {
-        say_closed(trial, no);
+        report_closed(trial, no);
         return false;
     }
     if (bytes_starts_with(no, BYTES("NOPERM"))) {
@@ -184,7 +184,7 @@ static bool judge(struct trial *trial, size_t i, struct bytes no)
     if (key != KEYS)
         trial->key_used[key] = true;
     if (bytes_starts_with(no, BYTES("WRONGTYPE"))) {
-        say_wrong_type(trial, key);
+        report_wrong_type(trial, key);
         return true;
     }
     bool expected = bytes_starts_with(no, BYTES("ERR ")) ||
@@ -280,7 +280,8 @@ static bool is_first(const struct trial *trial, size_t i)
     return true;
 }
 
-static size_t say_commands(const struct trial *trial, struct buf *commands, struct buf *rules)
+static size_t add_forbidden_commands(const struct trial *trial, struct buf *commands,
+                                     struct buf *rules)
 {
     size_t count = 0;
 
@@ -299,13 +300,13 @@ static size_t say_commands(const struct trial *trial, struct buf *commands, stru
 
 /* Reports the forbidden commands and keys, and the missing rules. A key that no allowed command
  * has used may be forbidden too. */
-static void say_forbidden(struct trial *trial)
+static void report_forbidden(struct trial *trial)
 {
     const char *user = user_of(trial);
     struct buf commands = {0};
     struct buf keys = {0};
     struct buf rules = {0};
-    bool any = say_commands(trial, &commands, &rules) > 0;
+    bool any = add_forbidden_commands(trial, &commands, &rules) > 0;
 
     for (size_t i = 0; i < KEYS; i++) {
         if (trial->key_forbidden[i]) {
@@ -567,10 +568,10 @@ static bool try_dsn(struct trial *trial)
     name_keys(trial);
     trial->redis = redis_new(trial->server->address, CHECK_TIMEOUT_MS, nothing_broken, NULL);
     if (redis_open_dsn(trial->redis, trial->dsn, &err) < 0) {
-        check_server_fail(trial->server, check_server_words(trial->server, &err), "");
+        check_server_fail(trial->server, check_server_text(trial->server, &err), "");
     } else {
         whole = try_all(trial);
-        say_forbidden(trial);
+        report_forbidden(trial);
         whole = whole && trial->server->ok;
         if (whole)
             read_settings(trial);

@@ -45,7 +45,7 @@ void check_server_fail(struct check_server *server, const char *what, const char
         check_server_note(server, mend);
 }
 
-const char *check_server_words(const struct check_server *server, const struct error *err)
+const char *check_server_text(const struct check_server *server, const struct error *err)
 {
     struct bytes text = bytes_of(err->text);
     struct bytes address = bytes_of(server->address);

@@ -31,6 +31,6 @@ void check_server_fail(struct check_server *server, const char *what, const char
 /* Adds something that the operator should know; the server stays ok. */
 void check_server_note(struct check_server *server, const char *text);
 /* An error's text without the address that often comes first. */
-const char *check_server_words(const struct check_server *server, const struct error *err);
+const char *check_server_text(const struct check_server *server, const struct error *err);
 
 #endif

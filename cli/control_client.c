@@ -218,7 +218,7 @@ int control_client_ask(const char *path, const cJSON *request, int patience_s, c
     return result;
 }
 
-static void say_failure(struct cli *cli, const struct error *err, const cJSON *answer)
+static void report_failure(struct cli *cli, const struct error *err, const cJSON *answer)
 {
     /* The answer's text is used for a refusal: a reload's faults, one a line, are too long for
      * `err`. */
@@ -256,7 +256,7 @@ static int patience_for(const struct verb *verb)
     return CONTROL_CLIENT_PATIENCE_S;
 }
 
-int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer)
+int control_client_ask_or_report(struct cli *cli, const cJSON *request, cJSON **answer)
 {
     const char *path = cli_socket(cli);
     struct error err = {.code = ERR_NOT_FOUND};
@@ -268,7 +268,7 @@ int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **ans
     if (result == 0)
         return CLI_DONE;
     if (!cli->quiet)
-        say_failure(cli, &err, *answer);
+        report_failure(cli, &err, *answer);
     int code = failure_code(cli, &err, *answer);
     cJSON_Delete(*answer);
     *answer = NULL;

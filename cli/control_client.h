@@ -21,7 +21,7 @@ MUST_CHECK int control_client_ask(const char *socket, const cJSON *request, int 
 
 /* As control_client_ask, with the settings' socket and the verb's patience. Returns 0 or, after a failure, the exit
  * code, with the error printed unless cli->quiet. Faulty settings are a failure only if no service answers. */
-MUST_CHECK int control_client_ask_or_say(struct cli *cli, const cJSON *request, cJSON **answer);
+MUST_CHECK int control_client_ask_or_report(struct cli *cli, const cJSON *request, cJSON **answer);
 
 /* Prints the answer as one line of JSON. */
 void control_client_print(const cJSON *answer);

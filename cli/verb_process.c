@@ -61,7 +61,7 @@ static const cJSON *member(const cJSON *object, const char *name)
  * answer is already printed. */
 static int ask(struct cli *cli, cJSON *request, cJSON **answer)
 {
-    int code = control_client_ask_or_say(cli, request, answer);
+    int code = control_client_ask_or_report(cli, request, answer);
 
     if (code == CLI_DONE && cli->json)
         control_client_print(*answer);

@@ -95,7 +95,7 @@ static const char *words_of(struct target *target)
 {
     const struct check_server server = {.address = (char *)buf_text(&target->address)};
 
-    return check_server_words(&server, &target->err);
+    return check_server_text(&server, &target->err);
 }
 
 static void print_text(struct buf *out, struct target *target)

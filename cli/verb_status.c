@@ -179,7 +179,7 @@ int verb_status(struct cli *cli, int argc, char **argv)
     cJSON *request = control_client_request(cli, "status");
     cJSON *status = NULL;
     struct buf text = {0};
-    int code = control_client_ask_or_say(cli, request, &status);
+    int code = control_client_ask_or_report(cli, request, &status);
 
     (void)argc;
     (void)argv;

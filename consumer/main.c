@@ -405,7 +405,7 @@ static void run(struct consumer *consumer)
     }
 }
 
-static void say_what_stays(const struct consumer *consumer)
+static void report_unsent(const struct consumer *consumer)
 {
     struct spool_state state;
 
@@ -440,7 +440,7 @@ int main(int argc, char **argv)
         child_fail_start(&consumer.child, &err);
     open_all(&consumer);
     run(&consumer);
-    say_what_stays(&consumer);
+    report_unsent(&consumer);
     /* The broker has not answered DISCONNECT: paho's threads may still use the spool. */
     if (!session_facts(consumer.session).away)
         exit_at_once(&consumer);

@@ -252,7 +252,7 @@ static const char *full_limit(const struct worker *worker)
 }
 
 /* Not reported while the breaker is open, which is reported itself. */
-static void say_full(struct worker *worker, int64_t now_ms)
+static void report_full(struct worker *worker, int64_t now_ms)
 {
     const char *limit = publisher_is_blocked(worker->publisher) ? NULL : full_limit(worker);
 
@@ -419,7 +419,7 @@ static void step(struct worker *worker, int64_t now_ms)
     publisher_lanes(worker->publisher)->crowded = is_crowded(worker);
     publisher_step(worker->publisher, now_ms);
     advance_end(worker, now_ms);
-    say_full(worker, now_ms);
+    report_full(worker, now_ms);
     tell_state(worker, now_ms);
 }
 

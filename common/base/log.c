@@ -308,7 +308,7 @@ static bool write_line(const struct buf *line)
 }
 
 /* Reports lost lines. Returns true if none were lost, or the report was written. */
-static bool say_dropped(void)
+static bool report_dropped(void)
 {
     uint64_t count = atomic_exchange(&dropped, 0);
     struct buf line = {0};
@@ -369,7 +369,7 @@ write_message(enum log_level level, const struct log_field *context, const struc
         give(now_us, level, all, buf_bytes(&message));
     if (is_written(level)) {
         log_format_line(&line, &current, now_us, (int)getpid(), level, all, buf_bytes(&message));
-        if (!say_dropped() || !write_line(&line))
+        if (!report_dropped() || !write_line(&line))
             atomic_fetch_add(&dropped, 1);
     }
     buf_free(&line);

@@ -54,7 +54,7 @@ static bool is_service_link(struct bytes name, struct bytes value)
 }
 
 /* Tells which Service set the variable: a Service "my-mqtt" sets MY_MQTT_PORT. */
-static void say_service_link(struct buf *out, struct bytes name, const char *value)
+static void report_service_link(struct buf *out, struct bytes name, const char *value)
 {
     buf_printf(out,
                "environment %.*s: passed over: `%s` is no port but what Kubernetes sets for a "
@@ -150,7 +150,7 @@ int settings_env_read(const char *name, enum settings_env_kind kind,
 
     *value = (struct settings_env_value){0};
     if (plain && is_service_link(bytes_of(name), bytes_of(plain)))
-        say_service_link(&value->notice, bytes_of(name), plain);
+        report_service_link(&value->notice, bytes_of(name), plain);
     else if (plain)
         result = clean_value(name, kind, plain, &text, err);
     if (text.len > 0 && path && result == 0) {

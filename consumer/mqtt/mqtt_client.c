@@ -62,7 +62,7 @@ struct mqtt_client {
     struct request *subscribe; /* one for each filter */
     struct request unsubscribe;
     struct request disconnect;
-    struct request show_life;
+    struct request keep_alive;
     int pipe[2];               /* events, each written and read as a whole */
     _Atomic size_t unanswered; /* number of SUBSCRIBEs without an answer */
     char tls_error[120];       /* error of this connection, written by paho's thread */
@@ -236,7 +236,7 @@ struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
         abort();
     made->unsubscribe = (struct request){made, MQTT_CLIENT_UNSUBSCRIBED, 0};
     made->disconnect = (struct request){made, MQTT_CLIENT_LOST, 0};
-    made->show_life = (struct request){made, MQTT_CLIENT_ALIVE, 0};
+    made->keep_alive = (struct request){made, MQTT_CLIENT_ALIVE, 0};
     made->subscribe = xcalloc(subscriptions_count(filters), sizeof(*made->subscribe));
     for (size_t i = 0; i < subscriptions_count(filters); i++)
         made->subscribe[i] = (struct request){made, MQTT_CLIENT_SUBSCRIBED, i};
@@ -506,9 +506,9 @@ void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
                        NULL);
 }
 
-void mqtt_client_show_life(struct mqtt_client *client)
+void mqtt_client_keep_alive(struct mqtt_client *client)
 {
-    MQTTAsync_responseOptions options = options_of(&client->show_life);
+    MQTTAsync_responseOptions options = options_of(&client->keep_alive);
 
     MQTTAsync_unsubscribe(client->handle, "mqtt-bridge/nothing", &options);
 }

@@ -39,7 +39,7 @@ enum mqtt_client_event_kind {
     MQTT_CLIENT_LOST, /* a connection that stood is gone, or we left; code: the broker's DISCONNECT, or 0 */
     MQTT_CLIENT_SUBSCRIBED,   /* every SUBSCRIBE is answered: see subscriptions_at */
     MQTT_CLIENT_UNSUBSCRIBED, /* code: UNSUBACK's; 0 of 3.1.1, which has none */
-    MQTT_CLIENT_ALIVE,        /* the answer to mqtt_client_show_life */
+    MQTT_CLIENT_ALIVE,        /* the answer to mqtt_client_keep_alive */
 };
 
 struct mqtt_client_event {
@@ -77,6 +77,6 @@ void mqtt_client_publish_status(struct mqtt_client *client, const char *status,
                                 const struct connack *connack);
 /* Sends a packet that changes nothing, an UNSUBSCRIBE of a filter that nobody has: the library has no call for
  * PINGREQ. MQTT_CLIENT_ALIVE answers. */
-void mqtt_client_show_life(struct mqtt_client *client);
+void mqtt_client_keep_alive(struct mqtt_client *client);
 
 #endif

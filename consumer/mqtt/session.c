@@ -47,12 +47,12 @@ struct session {
 
     bool should_connect;
     enum state state;
-    int64_t deadline_ms;     /* deadline of the state; -1: none */
-    int64_t connected_ms;    /* when CONNACK came */
-    int64_t sign_of_life_ms; /* when to send the next packet that shows life */
-    int overtaken;           /* later packets answered while SUBSCRIBING */
-    int64_t away_until_ms;   /* after LEAVING */
-    int lost_soon;           /* connections in a row that were lost soon after they were made */
+    int64_t deadline_ms;        /* deadline of the state; -1: none */
+    int64_t connected_ms;       /* when CONNACK came */
+    int64_t next_keep_alive_ms; /* when to send the next packet that keeps the session alive */
+    int overtaken;              /* later packets answered while SUBSCRIBING */
+    int64_t away_until_ms;      /* after LEAVING */
+    int lost_soon;              /* connections in a row that were lost soon after they were made */
     bool had_session;
     int probed_version; /* MQTT version of the attempt that is probed */
     struct clock_backoff backoff;
@@ -92,7 +92,7 @@ static bool is_connected(const struct session *session)
     return session->state == SUBSCRIBING || session->state == REFUSED || session->state == READY;
 }
 
-static void say(struct session *session, const char *why)
+static void set_reason(struct session *session, const char *why)
 {
     snprintf(session->reason, sizeof(session->reason), "broker %s: %s", broker_name(session), why);
 }
@@ -100,7 +100,7 @@ static void say(struct session *session, const char *why)
 /* Publishes the reason, and logs it. */
 static void report_error(struct session *session, const char *why, int64_t wait_ms)
 {
-    say(session, why);
+    set_reason(session, why);
     log_fault(&session->faults[endpoint(session)->slot % SLOTS], LOG_LEVEL_ERROR,
               LOG_WITH(log_number("retry_ms", wait_ms)), "broker %s: %s", broker_name(session),
               why);
@@ -145,7 +145,7 @@ int session_new(struct session **session, const struct settings_mqtt *settings,
     }
     made->client = mqtt_client_new(settings, filters, receiver);
     enter(made, AWAY, -1);
-    say(made, "not connected yet");
+    set_reason(made, "not connected yet");
     *session = made;
     return 0;
 }
@@ -319,7 +319,7 @@ static void subscribe(struct session *session, bool all)
         become_ready(session);
         return;
     }
-    say(session, "subscribing");
+    set_reason(session, "subscribing");
     session->overtaken = 0;
     enter(session, SUBSCRIBING, -1);
     if (mqtt_client_subscribe(session->client, all, &session->connack, &err) < 0)
@@ -406,7 +406,7 @@ static void note_session(struct session *session, const struct mqtt_client_event
 
 /* Returns the interval that suits the keep alive in force: Server Keep Alive, which paho need
  * not heed, or that of the settings. */
-static int64_t sign_of_life_every_ms(const struct session *session)
+static int64_t keep_alive_every_ms(const struct session *session)
 {
     int64_t keep_alive_ms = session->settings->keepalive_ms;
     int64_t servers_ms = session->connack.keep_alive_s * INT64_C(1000);
@@ -424,7 +424,7 @@ static void on_connected(struct session *session, const struct mqtt_client_event
     session->connected_ms = now_ms;
     session->gone_kept = 0;
     session->unsubscribed = 0;
-    session->sign_of_life_ms = now_ms + sign_of_life_every_ms(session);
+    session->next_keep_alive_ms = now_ms + keep_alive_every_ms(session);
     subscribe(session, event->version == 5);
 }
 
@@ -472,7 +472,7 @@ static void on_connect_failed(struct session *session, const struct mqtt_client_
     } else if (event->text[0] != '\0') {
         fail(session, event->text, now_ms);
     } else {
-        say(session, "cannot connect");
+        set_reason(session, "cannot connect");
         endpoints_probe(session->endpoints);
         enter(session, PROBING, now_ms + PROBE_LIMIT_MS);
         session->probed_version = event->version;
@@ -540,7 +540,7 @@ static void on_lost(struct session *session, const struct mqtt_client_event *eve
     if (session->state == LEAVING) {
         enter(session, AWAY, session->away_until_ms);
         if (session->away_until_ms == 0)
-            say(session, "left");
+            set_reason(session, "left");
         return;
     }
     if (!is_connected(session))
@@ -602,9 +602,9 @@ void session_process(struct session *session, const struct pollfd fds[SESSION_PO
         on_event(session, &event, now_ms);
     if (fds[1].revents != 0 && session->state == LOOKING_UP)
         look_up(session, now_ms);
-    if (is_connected(session) && now_ms >= session->sign_of_life_ms) {
-        mqtt_client_show_life(session->client);
-        session->sign_of_life_ms = now_ms + sign_of_life_every_ms(session);
+    if (is_connected(session) && now_ms >= session->next_keep_alive_ms) {
+        mqtt_client_keep_alive(session->client);
+        session->next_keep_alive_ms = now_ms + keep_alive_every_ms(session);
     }
 
     bool due = is_due(session->deadline_ms, now_ms);
@@ -636,7 +636,7 @@ int64_t session_deadline_ms(const struct session *session)
 {
     if (session->state == AWAY && !session->should_connect)
         return -1;
-    return clock_earlier_ms(is_connected(session) ? session->sign_of_life_ms : -1,
+    return clock_earlier_ms(is_connected(session) ? session->next_keep_alive_ms : -1,
                             session->deadline_ms);
 }
 

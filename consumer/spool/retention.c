@@ -168,7 +168,7 @@ static void have_spare(struct spool *spool, int fd)
     atomic_store(&spool->shared.spare, fd);
 }
 
-static void say_spare_failed(struct spool *spool, const struct error *err)
+static void report_spare_failed(struct spool *spool, const struct error *err)
 {
     spool->reader.spare_failed = true;
     spool->reader.spare_retry_ms = clock_monotonic_ms() + RETRY_MS;
@@ -207,7 +207,7 @@ void retention_spare(struct spool *spool)
     }
     if (segment_make(spool->dir, SEGMENT_SPARE, spool->segment_size, &fd, &err) < 0) {
         atomic_fetch_sub(&spool->shared.disk, spool->segment_size);
-        say_spare_failed(spool, &err);
+        report_spare_failed(spool, &err);
         return;
     }
     have_spare(spool, fd);

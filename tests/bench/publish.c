@@ -86,7 +86,7 @@ static void append_u16(struct buf *out, size_t value)
     buf_append_char(out, (char)value);
 }
 
-static void say_hello(int fd)
+static void send_connect(int fd)
 {
     static const char CONNECT[] = "\x10\x11\0\4MQTT\4\2\0\x3c\0\5bench";
 
@@ -211,7 +211,7 @@ int main(int argc, char **argv)
         return 2;
     }
     device.fd = connect_to(atoi(argv[1]));
-    say_hello(device.fd);
+    send_connect(device.fd);
     device.started_us = clock_monotonic_us();
     while (device.sent < device.count || device.acknowledged < device.count)
         if (send_some(&device, &out) && device.qos_1)
