@@ -40,7 +40,7 @@ def test_a_session_that_was_taken_over_is_left_alone_for_long(make_consumer, mak
         link.disconnect(SESSION_TAKEN_OVER)
 
     broker = makers.keep(ScriptedBroker(play))
-    consumer = make_consumer(port=broker.port, qos=2, reconnect_max="60s").start()
+    consumer = make_consumer(port=broker.port, qos=2, reconnect_max="60s").start(wait=False)
     consumer.wait_log('another client uses the client id "bridge"', timeout=30)
     wait_ms, = re.findall(r'another client uses.*"retry_ms":(\d+)', consumer.log())
     assert int(wait_ms) >= 45000, "reconnect_max, less a quarter"

@@ -13,8 +13,8 @@ from drivers import REFUSED, UNREACHABLE, USAGE, FailureDriver, build_driver, dr
 
 
 @pytest.fixture(scope="module")
-def program(workspace):
-    return build_driver("failure_driver", workspace)
+def program():
+    return build_driver("failure_driver")
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from drivers import BODY, REFUSED, UNREACHABLE, FailureDriver, build_driver, dri
 
 
 @pytest.fixture(scope="module")
-def program(workspace):
-    return build_driver("failure_driver", workspace)
+def program():
+    return build_driver("failure_driver")
 
 
 class StreamDriver(FailureDriver):

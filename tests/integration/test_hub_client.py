@@ -17,8 +17,8 @@ USAGE = -2
 
 
 @pytest.fixture(scope="module")
-def program(workspace):
-    return build_driver("hub_driver", workspace)
+def program():
+    return build_driver("hub_driver")
 
 
 class HubDriver(Driver):

@@ -9,32 +9,29 @@ import threading
 
 import pytest
 from bridge import Bridge, account_when_seen, build_folder, wait_until
-from bridge.stubs import PROGRAMS, ROOMS, ROOT, Stubs, version, workers
+from bridge.compiled import ROOT, compile_program, once, version
+from bridge.stubs import PROGRAMS, STUB, Stubs, workers
 
 VERSION = version()
 NEXT = "9.9.9"
+VERSIONED = ["common/runtime/command_line.c", "common/runtime/status.c"]  # of the archive, what knows the version
 FILES = ("mqtt-bridge", "mqtt-bridge-supervisor", *(f"mqtt-bridge-{name}" for name in PROGRAMS))
 
 
-def compile_all(sources, folder):
+def _make_next(folder):
     folder.mkdir()
-    subprocess.run(["gcc", "-std=gnu11", "-O0", "-c", "-D_GNU_SOURCE", f'-DMQTT_BRIDGE_VERSION="{NEXT}"', f"-I{ROOT}",
-                    *sources], check=True, cwd=folder)
-    return list(folder.glob("*.o"))
+    supervisor = [path.relative_to(ROOT) for path in (ROOT / "supervisor").glob("*.c")]
+    compile_program(folder / "mqtt-bridge-supervisor", [*supervisor, *VERSIONED], NEXT)
+    compile_program(folder / "stub", [STUB, *VERSIONED], NEXT)
+    for name in PROGRAMS:
+        shutil.copy(folder / "stub", folder / f"mqtt-bridge-{name}")
+    shutil.copy(build_folder() / "mqtt-bridge", folder / "mqtt-bridge")
 
 
 @pytest.fixture(scope="session")
-def next_folder(workspace):
+def next_folder():
     """The supervisor and the stubs as another version."""
-    folder = workspace / "next"
-    folder.mkdir()
-    common = compile_all([source for room in ROOMS for source in (ROOT / "common" / room).glob("*.c")], folder / "common")
-    supervisor = compile_all((ROOT / "supervisor").glob("*.c"), folder / "supervisor")
-    stub = compile_all([ROOT / "tests/integration/helpers/child_stub.c"], folder / "stub")
-    for name, own in [("mqtt-bridge-supervisor", supervisor), *((f"mqtt-bridge-{name}", stub) for name in PROGRAMS)]:
-        subprocess.run(["gcc", "-o", folder / name, *own, *common, "-lcjson", "-lm", "-lpthread"], check=True)
-    shutil.copy(build_folder() / "mqtt-bridge", folder / "mqtt-bridge")
-    return folder
+    return once("next", _make_next)
 
 
 class Installed:

@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
+from bridge.compiled import compile_program, once
 from bridge.php import PHP, SCRIPTS
 
-ROOT = Path(__file__).resolve().parents[2]
 SERIALIZERS = ["php", "json"]
 NOW = "2026-11-24T10:00:00.123456+00:00"  # what wire_tool stamps with
 CLASS = "App\\Message\\MqttMessage"
@@ -63,13 +62,8 @@ def hexed(data):
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    program = tmp_path_factory.mktemp("wire") / "wire_tool"
-    sources = [ROOT / "tests/integration/helpers/wire_tool.c", *(ROOT / "common/wire").glob("*.c"),
-               *(ROOT / "common/base").glob("*.c")]
-    subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", '-DMQTT_BRIDGE_VERSION="test"',
-                    '-DMQTT_BRIDGE_PREFIX="/usr"', f"-I{ROOT}", "-o", program, *sources, "-lm",
-                    "-lpthread"], check=True)
+def ours():
+    program = once("wire_tool", lambda path: compile_program(path, ["tests/integration/helpers/wire_tool.c"]))
     tool = Ours([program])
     yield tool
     tool.close()

@@ -40,6 +40,7 @@ class Consumer:
         self.redis = redis
         self.process = None
         self.runs = 0
+        self.read = {}  # name and fields of an entry -> Entry: each is read once
         bridge.settings["transport:async"]["serializer"] = "json"
 
     def start(self, wait=True):
@@ -74,7 +75,13 @@ class Consumer:
         return self
 
     def entries(self, stream="messages"):
-        return [Entry(fields) for _, fields in self.redis.client.xrange(stream)]
+        return [self._entry(name, fields) for name, fields in self.redis.client.xrange(stream)]
+
+    def _entry(self, name, fields):
+        key = (name, fields[b"message"])
+        if key not in self.read:
+            self.read[key] = Entry(fields)
+        return self.read[key]
 
     def payloads(self):
         return [entry.payload for entry in self.entries()]
@@ -97,7 +104,9 @@ class Consumer:
         nothing."""
         marker = f"marker-{time.monotonic_ns()}".encode()
         publisher.publish("marker", marker)
-        wait_until(lambda: marker in self.payloads()[-2000:], 30, lambda: f"the marker\n{self.process.log_tail(60)}")
+        wait_until(lambda: any(marker in fields[b"message"] for _, fields
+                               in self.redis.client.xrevrange("messages", count=2000)), 30,
+                   lambda: f"the marker\n{self.process.log_tail(60)}")
         return [entry for entry in self.entries() if entry.topic != "marker"]
 
 

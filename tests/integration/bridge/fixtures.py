@@ -34,20 +34,23 @@ SEED = int(os.environ.get("MQTT_BRIDGE_SEED") or time.time_ns() % 2**32)
 os.environ["MQTT_BRIDGE_SEED"] = str(SEED)  # the workers of a parallel run have it too
 
 
+PARTS = ("waits", "own_core")  # markers; the part "shared" is what has neither
+
+
 def pytest_addoption(parser):
-    parser.addoption("--part", choices=("shared", "own_core"),
-                     help="only the tests without the marker own_core, or only those with it")
+    parser.addoption("--part", choices=(*PARTS, "shared"), help="only the tests of one part of a run")
+
+
+def part_of(item):
+    return next((part for part in PARTS if item.get_closest_marker(part)), "shared")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Those that take long come first, so that no worker is left with one when the others have ended."""
-    items.sort(key=lambda item: not item.get_closest_marker("waits"))
     part = config.getoption("--part")
     if part is None:
         return
-    own_core = [item for item in items if item.get_closest_marker("own_core")]
-    shared = [item for item in items if not item.get_closest_marker("own_core")]
-    items[:], others = (own_core, shared) if part == "own_core" else (shared, own_core)
+    others = [item for item in items if part_of(item) != part]
+    items[:] = [item for item in items if part_of(item) == part]
     config.hook.pytest_deselected(items=others)
 
 

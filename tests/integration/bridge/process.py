@@ -78,6 +78,15 @@ def is_alive(pid):
         return False
 
 
+def has_stopped(pid):
+    """Whether no thread of a process runs: all are stopped, or it has ended."""
+    try:
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "TtZX"
+                   for task in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return not is_alive(pid)
+
+
 def _send_each(number, pids):
     for pid in pids:
         try:
@@ -155,8 +164,10 @@ class Process:
         wait_until(lambda: not any(is_alive(pid) for pid in family), 10, f"all of {self.name} has ended")
 
     def freeze(self):
-        """Stops the process with SIGSTOP: it stays connected and does nothing."""
+        """Stops the process with SIGSTOP, and waits until it has stopped: it stays connected and does nothing."""
         self._send_all(signal.SIGSTOP)
+        wait_until(lambda: all(has_stopped(pid) for pid in [self.pid, *children_of(self.pid)]), 10,
+                   f"{self.name} is stopped", every=0.001)
 
     def thaw(self):
         if not self.is_running():

@@ -8,37 +8,29 @@ import socket
 import subprocess
 
 import pytest
+from .compiled import compile_program, once
 from .process import Process, wait_until
 from .program import Bridge, build_folder
 
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAMS = ("consumer", "worker", "monitor")
-ROOMS = ("base", "wire", "settings", "runtime")  # of common/, what a stub links
+STUB = "tests/integration/helpers/child_stub.c"
 
 
-def version():
-    """The version of the programs under test: an upgrade requires the same of all programs."""
-    result = subprocess.run([build_folder() / "mqtt-bridge", "version"], text=True, capture_output=True, check=True)
-    return result.stdout.split()[1]
-
-
-@pytest.fixture(scope="session")
-def stub_folder(workspace):
-    """A folder with the supervisor and the command, and stubs under the names of the children."""
-    folder = workspace / "stubs"
+def _make_stubs(folder):
     folder.mkdir()
     for name in ("mqtt-bridge-supervisor", "mqtt-bridge"):
         shutil.copy(build_folder() / name, folder / name)
     stub = folder / "mqtt-bridge-worker"
-    subprocess.run(["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", f'-DMQTT_BRIDGE_VERSION="{version()}"', f"-I{ROOT}", "-o",
-                    stub, ROOT / "tests/integration/helpers/child_stub.c",
-                    *(source for room in ROOMS for source in (ROOT / "common" / room).glob("*.c")),
-                    "-lcjson", "-lm", "-lpthread"], check=True)
+    compile_program(stub, [STUB])
     for program in PROGRAMS:
         if program != "worker":
             shutil.copy(stub, folder / f"mqtt-bridge-{program}")
-    return folder
+
+
+@pytest.fixture(scope="session")
+def stub_folder():
+    """A folder with the supervisor and the command, and stubs under the names of the children."""
+    return once("stubs", _make_stubs)
 
 
 class Stubs(Bridge):

@@ -3,37 +3,18 @@ line in, line out. Compiled against the archive of the programs under test, with
 
 import contextlib
 import subprocess
-from pathlib import Path
 
-from bridge import Process, build_folder, wait_until
+from bridge import Process, wait_until
+from bridge.compiled import compile_program, once
 
-ROOT = Path(__file__).resolve().parents[3]
 # What failure_driver answers; the codes are common/base/error.h's.
 UNREACHABLE, REFUSED, USAGE = -5, -6, -2
 BODY = 'O:36:\\"Symfony\\\\Component\\\\Messenger\\\\Envelope\\":0:{}'
-LIBRARIES = ["libpq", "libcurl", "libssl", "libcrypto", "hiredis"]
 
 
-def _sanitizers(archive):
-    symbols = subprocess.run(["nm", archive], text=True, capture_output=True, check=True).stdout
-    if "__asan_" in symbols:
-        return ["-fsanitize=address,undefined"]
-    return ["-fsanitize=thread"] if "__tsan_" in symbols else []
-
-
-def build_driver(name, folder):
-    """Compiles drivers/NAME.c; returns the program's path."""
-    build = Path(build_folder())
-    archive = build / "libcommon.a"
-    assert archive.exists(), f"{archive} is missing: run `make BUILD={build} all` first"
-    libraries = subprocess.run(["pkg-config", "--libs", *LIBRARIES], text=True, capture_output=True, check=True)
-    program = Path(folder) / name
-    command = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-D_GNU_SOURCE", f"-I{ROOT}",
-               *_sanitizers(archive), "-o", program, ROOT / f"tests/integration/drivers/{name}.c",
-               archive, *libraries.stdout.split(), "-lm"]
-    result = subprocess.run(command, text=True, capture_output=True)
-    assert result.returncode == 0, result.stderr
-    return program
+def build_driver(name):
+    """The program of drivers/NAME.c."""
+    return once(name, lambda path: compile_program(path, [f"tests/integration/drivers/{name}.c"]))
 
 
 class Driver(Process):
