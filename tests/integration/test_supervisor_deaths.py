@@ -195,17 +195,17 @@ def test_after_a_pause_of_everything_nobody_counts_as_hung(make_stubs, hang_time
 
 def watched_but_closed(pid):
     """What an epoll descriptor of the process still reports though the process itself has closed it."""
+    def target(fd):
+        try:
+            return os.readlink(f"/proc/{pid}/fd/{fd}"), os.stat(f"/proc/{pid}/fd/{fd}").st_ino
+        except FileNotFoundError:
+            return "", None  # closed meanwhile
     stale = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
-        if "eventpoll" not in os.readlink(f"/proc/{pid}/fd/{fd}"):
+        if "eventpoll" not in target(fd)[0]:
             continue
         for line in pathlib.Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines():
-            if not line.startswith("tfd:"):
-                continue
-            target = line.split()[1]
-            inode = int(line.partition("ino:")[2].split()[0], 16)
-            path = f"/proc/{pid}/fd/{target}"
-            if not os.path.exists(path) or os.stat(path).st_ino != inode:
+            if line.startswith("tfd:") and target(line.split()[1])[1] != int(line.partition("ino:")[2].split()[0], 16):
                 stale.append(line)
     return stale
 
@@ -235,7 +235,8 @@ def test_pipes_of_a_dead_process_are_unwatched_though_a_fork_has_them(make_stubs
         wait_until(lambda: has_fork(stubs.supervisor.pid), 10, "the fork of its successor is held")
         stubs.ask("scale", count=1)
         wait_until(lambda: workers(stubs) == [1], 10, "worker:2 has ended and is forgotten")
-        assert watched_but_closed(stubs.supervisor.pid) == []
+        wait_until(lambda: not watched_but_closed(stubs.supervisor.pid), 10,
+                   lambda: f"nothing closed is watched: {watched_but_closed(stubs.supervisor.pid)}")
     finally:
         hold.unlink()
     stubs.wait_successor("worker:1", pid)
