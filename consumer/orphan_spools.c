@@ -20,7 +20,7 @@
 struct orphan {
     char *dir;
     bool logged;
-    bool sent; /* this process has sent messages of it */
+    bool sent; /* this process has sent messages of the spool */
 };
 
 struct orphan_spools {

@@ -40,7 +40,7 @@ struct worker {
     bool ready;
     int64_t
         full_ms; /* since when entries that wait for the hub fill a limit; -1: no limit is full */
-    char full[120]; /* the report of it, for the status; "" : none */
+    char full[120]; /* which limit is reached, for the status; "" : none */
     struct log_fault full_fault;
 };
 

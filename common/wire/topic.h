@@ -15,7 +15,7 @@ bool topic_filter_matches(struct bytes filter, struct bytes topic); /* both vali
 /* Every topic that b matches, a matches too. */
 bool topic_filter_covers(struct bytes a, struct bytes b);
 
-/* There is a topic that both match. */
+/* True if some topic matches both filters. */
 bool topic_filter_overlaps(struct bytes a, struct bytes b);
 
 /* A subscription to a brings all that one to b would. That is: a covers b, has at least the QoS of b, and both have one

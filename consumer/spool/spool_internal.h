@@ -22,7 +22,7 @@
 
 /* The file for the writer's next segment, preallocated and empty, made by main. */
 #define SEGMENT_SPARE "spare"
-/* Such a file while the writer makes it, because main had not made the spare yet. */
+/* The next segment's file while the writer makes it, because main had not made the spare yet. */
 #define SEGMENT_NEW "new"
 
 /* A segment that is kept, as the reader sees it. */

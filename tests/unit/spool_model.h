@@ -30,7 +30,7 @@ struct model_message {
 struct slot {
     int n; /* the last message; 0: none */
     bool unreleased;
-    bool uncertain; /* a move has destroyed what was known of it */
+    bool uncertain; /* a move has destroyed what was known of the packet id */
 };
 
 /* All that is in a Redis. */

@@ -114,7 +114,7 @@ static void test_a_payload_that_looks_like_a_document_decides_nothing(void **sta
 {
     struct fixture *fixture = *state;
 
-    /* Its time stands where that of a document would. */
+    /* The time in the payload stands where that of a document would. */
     keep(fixture, "1795514400000-10-00c0ffee", 0, "{\"receivedAt\":\"1999-01-01\"}");
     keep(fixture, "1795514400000-9-00c0ffee", 0,
          "{\"id\":\"1795514400000-99-00c0ffee\",\"receivedAt\":\"2099-01-01\"}");

@@ -145,7 +145,7 @@ static void test_a_segment_without_its_header_is_read_with_its_neighbours_run(vo
         assert_int_equal(spool_case_state(c).damaged_records, 0);
         assert_int_equal(spool_case_files(c, ".damaged"), 0);
     }
-    /* It was mended on the disk too. */
+    /* The headers were rebuilt on the disk too. */
     spool_case_reopen_killed(c);
     assert_int_equal(count_all(c), 3000);
 }

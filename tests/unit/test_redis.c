@@ -148,7 +148,7 @@ static void test_a_request_may_take_as_long_as_its_caller_says(void **state)
     assert_in_range(clock_monotonic_ms() - start_ms, 3 * TIMEOUT_MS, 6 * TIMEOUT_MS);
 }
 
-/* Its words are in the way of what we still write: they are what the caller has to know. */
+/* The error text of the server comes while we still write: the caller gets that text. */
 static void test_an_error_sent_before_a_hang_up_amid_a_request_is_reported(void **state)
 {
     struct fixture *fixture = *state;
@@ -200,7 +200,7 @@ static void test_a_peer_that_stands_still_is_given_up_also_amid_a_request(void *
     assert_given_up(fixture);
 }
 
-/* Its kernel goes on taking small ones for as long as the test would wait. */
+/* The kernel of the peer goes on taking small ones for as long as the test would wait. */
 static void test_sending_more_requests_does_not_extend_the_answer_timeout(void **state)
 {
     struct fixture *fixture = *state;
