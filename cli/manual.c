@@ -48,7 +48,7 @@ static const char REFERENCE_HEAD[] =
     "pod's spec\n"
     "  ends it.\n"
     "- `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are heeded for the hub, which is "
-    "said, and not for\n"
+    "logged, and not for\n"
     "  the broker.\n"
     "\n"
     "## The file\n"

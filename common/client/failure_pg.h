@@ -59,8 +59,8 @@ struct failure_pg_sql {
     char *count_on; /* sets the next id above those of the rows */
     char *exists;   /* 1 if the table exists, else 0 */
     char *count;    /* $1 queue */
-    /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 how many (NULL: all), $6 bodies
-     * of so many bytes at most. Columns: enum failure_pg_column. */
+    /* $1 queue, $2 and $3 created from, before (µs, 0: ever), $4 ids (NULL: all), $5 limit (NULL: none).
+     * $6 bodies of so many bytes at most. Columns: enum failure_pg_column. */
     char *list_newest;
     char *list_oldest;
     /* $1 queue, $2 ids, $3 also those that a worker has taken?, $4 bodies' bytes. Columns as for list_newest. */

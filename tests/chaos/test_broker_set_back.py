@@ -1,5 +1,5 @@
-"""A broker that is killed and comes back with an older state of the session, at QoS 2: what it sends then, it may
-send under packet ids that it has used before."""
+"""A broker that is killed and comes back with an older state of the session, at QoS 2. What it sends then may have
+packet ids that it has used before."""
 
 import pytest
 from bridge import wait_until

@@ -234,7 +234,7 @@ def test_without_last_values_the_page_goes_on_and_says_so_quietly(make_page, red
     redis.client.delete(HASH)
     keep(page, redis, {"b": "2"})
     page.wait_value("b", "2", 20)
-    wait_until(lambda: "Last values" not in (page.text("#notices") or ""), 10, "it is told no longer")
+    wait_until(lambda: "Last values" not in (page.text("#notices") or ""), 10, "the notice is gone")
     page.errors()
     page = make_page(redis=redis, settings={"page": {"last_values": 0}}).open()
     page.wait_text("#empty", "No last values are kept")

@@ -1,4 +1,4 @@
-"""The consumer and its broker: versions, several servers, what is refused, and what is said of it."""
+"""The consumer and its broker: versions, several servers, what is refused, and what is logged of it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A second consumer group on our stream: what is acknowledged here is deleted for it as well, and that is said."""
+"""A second consumer group on our stream: what is acknowledged here is deleted for it as well, and that is logged."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`mqtt-bridge publish`: one update to the hub, and what is said when it does not take it."""
+"""`mqtt-bridge publish`: one update to the hub, and what is printed when it does not take it."""
 
 import http.server
 import json

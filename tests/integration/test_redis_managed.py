@@ -100,7 +100,7 @@ def test_a_redis_that_refuses_for_a_while_loses_nothing(make_bridge, make_redis,
     sse.wait_count(100, 20)
     with TROUBLES[words](redis):
         publisher.publish_all(sent[100:200])
-        wait_until(lambda: words in bridge.log(), 15, lambda: f"{words} is told\n{bridge.supervisor.log_tail(30)}")
+        wait_until(lambda: words in bridge.log(), 15, lambda: f"{words} is logged\n{bridge.supervisor.log_tail(30)}")
     publisher.publish_all(sent[200:])
     wait_until(lambda: len({event.id for event in sse.events}) >= 300, 30,
                lambda: f"all are handled; {len(sse)}\n{bridge.supervisor.log_tail(30)}")

@@ -257,7 +257,7 @@ def test_a_log_on_a_standard_descriptor_stays_there_when_reopened(owned, device)
     owned.settings["log"]["file"] = device
     owned.start()
     owned.supervisor.send(signal.SIGUSR1)
-    wait_until(lambda: "Log reopened" in owned.log(), 15, "it is told")
+    wait_until(lambda: "Log reopened" in owned.log(), 15, "the log line")
     assert owned.stop() == 0
     ends = [line for line in owned.log().splitlines() if "stub ends" in line]
     assert ends and not any("says: " in line for line in ends), "the children write to it themselves"

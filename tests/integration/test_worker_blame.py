@@ -78,7 +78,7 @@ def test_an_unanswered_message_does_not_stop_reading_after_a_redis_cut(start, re
 
 
 def test_more_unanswered_requests_than_connections_hold_up_nobody(start, redis, faulty):
-    """One after the other: each is told from a hub that stands still, since others pass."""
+    """One after the other: each is distinguished from a hub that does not answer, since others pass."""
     faulty.script = lambda update: HANG if is_bad(update) else None
     bad = [(f"bad/{number}", "x") for number in range(60)]
     add_many(redis, [message for pair in zip(bad, OTHERS) for message in pair] + OTHERS[60:])

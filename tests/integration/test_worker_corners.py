@@ -65,7 +65,7 @@ def test_a_wrong_password_is_tried_seldom(bridge, make_redis):
     redis = make_redis(password="right")
     bridge.settings["transport:async"]["dsn"] = redis.dsn().replace("right", "wrong")
     worker = bridge.run_program("worker")
-    wait_until(lambda: "WRONGPASS" in worker.log(), 15, "it is said")
+    wait_until(lambda: "WRONGPASS" in worker.log(), 15, "the log line")
     before = redis.client.info("stats")["total_connections_received"]
     time.sleep(3)
     assert redis.client.info("stats")["total_connections_received"] - before <= 1 + 2  # ours, and both of one try
@@ -82,7 +82,7 @@ def test_reading_stops_at_the_prefetch_while_redis_refuses_acks(bridge, redis, s
     add_many(redis, sent)
     worker = bridge.run_program("worker")
     sse.wait_count(20)
-    wait_until(lambda: "Redis refuses" in worker.log(), 15, "it is said")
+    wait_until(lambda: "Redis refuses" in worker.log(), 15, "the log line")
     time.sleep(2)
     assert len(sse.events) == 20 == redis.pending()
     redis.client.execute_command("ACL", "SETUSER", "default", f"+{command}")

@@ -59,7 +59,7 @@ def assert_others_pass(redis, sse, database, refused):
     add_many(redis, [(f"sensors/{number}", "x") for number in range(40)])
     sse.wait_count(40, timeout=30)
     wait_until(lambda: add(redis, "sensors/0", "x") and len(database.failures()) == refused, 30,
-               "what is refused is told apart", every=0.2)
+               "refused messages are set apart", every=0.2)
     redis.wait_drained(30)
     rows = database.failures()
     assert len(rows) == refused and all("for this message and not for others" in row["body"] for row in rows)
@@ -101,7 +101,7 @@ def test_the_worker_reads_on_after_its_only_message_was_refused(start, redis, da
     add(redis, "elsewhere", "1")
     wait_refused(process)
     add(redis, "sensors/1", "x")
-    wait_until(lambda: len(database.failures()) == 1, 30, "it is told apart")
+    wait_until(lambda: len(database.failures()) == 1, 30, "it is set apart")
     for name in ("sensors/2", "sensors/3"):
         wait_for_another_read(redis)
         add(redis, name, "x")
@@ -114,7 +114,7 @@ def test_the_retry_of_a_refused_message_is_read_when_it_is_due(start, bridge, re
     add(redis, "elsewhere", "1")
     wait_refused(process)
     add(redis, "sensors/1", "x")
-    for size, what in ((1, "it is told apart"), (0, "it is due")):
+    for size, what in ((1, "it is set apart"), (0, "it is due")):
         wait_until(lambda: redis.client.zcard("messages__queue") == size, 30, what)
 
 

@@ -58,7 +58,7 @@ def test_a_redis_that_never_answers_holds_up_no_lower_transport(bridge, make_red
     worker = bridge.run_program("worker")
     wait_until(lambda: "is ready" in worker.log(), 15, "the worker is ready")
     other.stop()
-    wait_until(lambda: "Reading interrupted" in worker.log(), 15, "it is said")
+    wait_until(lambda: "Reading interrupted" in worker.log(), 15, "the log line")
     with socket.create_server(("127.0.0.1", other.port)) as silent:
         connection, _ = silent.accept()
         for number in range(3):

@@ -1,5 +1,5 @@
-"""The supervisor with children that do as a test says: helpers/child_stub.c, real programs on the same
-common/runtime/child.h as the bridge's own, which crash, hang or dawdle when a test asks for it."""
+"""The supervisor with children that do as a test says (helpers/child_stub.c). They are real programs on the same
+common/runtime/child.h as the bridge's own. They crash, hang or dawdle when a test asks for it."""
 
 import json
 import pathlib

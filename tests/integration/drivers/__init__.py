@@ -1,5 +1,5 @@
-"""Small C programs that drive one client module each, so that a test can put it in front of a real server:
-line in, line out. Compiled against the archive of the programs under test, with their sanitizers."""
+"""Small C programs that drive one client module each, so that a test can connect it to a real server: line in, line
+out. Compiled against the archive of the programs under test, with their sanitizers."""
 
 import contextlib
 import subprocess
