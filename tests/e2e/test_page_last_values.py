@@ -224,7 +224,7 @@ def test_with_a_token_and_under_a_path_the_page_has_last_values(make_page, maker
     page.errors()  # reads away that the first request was refused
 
 
-def test_without_last_values_the_page_goes_on_and_says_so_quietly(make_page, redis, hub):
+def test_without_last_values_the_page_goes_on_with_a_notice(make_page, redis, hub):
     page = make_page(redis=redis)
     redis.client.set(HASH, "no hash")
     page.open()

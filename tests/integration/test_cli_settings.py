@@ -247,7 +247,7 @@ def test_verbs_that_ask_the_bridge_exit_3_when_it_is_not_running(ini, folder):
         assert result.returncode == 3, (verb, result)
 
 
-def test_quiet_health_says_nothing_whatever_is_wrong(ini, folder):
+def test_quiet_health_prints_nothing_whatever_is_wrong(ini, folder):
     settings = f"[supervisor]\nsocket = {folder}/none.sock\nstate_dir = {folder}\n"
     for path, code in ((ini(settings), 3), (folder / "none.ini", 2)):
         loud, quiet = run("--config", path, "health"), run("--config", path, "health", "-q")

@@ -33,7 +33,7 @@ def test_a_backlog_behind_a_slow_link_arrives_whole(slow, publisher):
     assert_all(sent, consumer.wait_entries(len(sent), timeout=90))
 
 
-def test_a_redis_that_stands_still_once_is_no_slow_link(slow, publisher, redis):
+def test_a_redis_that_freezes_once_is_no_slow_link(slow, publisher, redis):
     consumer, relay = slow(rate=2_000_000)
     consumer.start()
     sent = messages(4000, 1000)

@@ -271,7 +271,7 @@ def test_a_certificate_that_does_not_verify_is_refused_and_logged(configured, ma
     assert "New client connected" not in broker.log()
 
 
-def test_a_broker_without_tls_is_never_spoken_to_in_the_clear(configured, mosquitto):
+def test_a_broker_without_tls_gets_nothing_in_the_clear(configured, mosquitto):
     bridge = configured(MQTT_TLS="yes", MQTT_USERNAME="bridge", MQTT_PASSWORD="hunter2")
     consumer = bridge.run_program("consumer")
     bridge.wait_log(rf"127\.0\.0\.1:{mosquitto.port}.*it has no TLS there", "consumer")
@@ -336,7 +336,7 @@ def test_database_url_is_where_failures_go(configured, postgres, publisher):
     wait_until(lambda: len(other.failures()) == 1, PATIENCE, "the row")
 
 
-def test_an_option_of_database_url_that_php_overlooks_is_logged(configured, database, publisher):
+def test_an_option_of_database_url_that_php_ignores_is_logged(configured, database, publisher):
     joined = database.dsn + ("&" if "?" in database.dsn else "?")
     bridge = configured(DATABASE_URL=f"{joined}serverVersion=16&schema=public&unix_socket=/x").start(timeout=PATIENCE)
     bridge.wait_log("DATABASE_URL: .failure. dsn: overlooked, as PHP does: the options `schema`, `unix_socket`")

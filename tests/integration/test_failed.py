@@ -148,7 +148,7 @@ def test_statistics_count_by_class_topic_error_and_hour(bridge, database):
     (["retry", "--all", "--rate", "0"], "--rate"), (["list", "--rate", "5"], "no option `--rate`"),
     (["stats", "--all"], "no option `--all`"), (["retry", "--all", "-y", "--transport", "mail"], "no [transport:mail]"),
 ])
-def test_a_bad_command_line_is_refused_with_the_mend(bridge, arguments, part):
+def test_a_bad_command_line_is_refused_with_the_remedy(bridge, arguments, part):
     text = refuses(bridge, *arguments, code=2)
     assert part in text and text.startswith("mqtt-bridge: ")
 
@@ -253,7 +253,7 @@ def test_an_entry_that_nobody_could_decode_goes_back_as_it_was(bridge, redis, da
     assert entries(redis) == [b"garbage \xff"] and database.failures() == []
 
 
-def test_an_unknown_transport_leaves_the_row_and_says_the_mend(bridge, database, redis):
+def test_an_unknown_transport_leaves_the_row_and_reports_the_remedy(bridge, database, redis):
     add_rows(database, [php_row("a", "1", transport="mail"), php_row("b", "2"), php_row("c", "3", transport=None),
                         ("garbage", "[]")])
     text = refuses(bridge, "retry", "--all", "-y")

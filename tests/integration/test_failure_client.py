@@ -235,7 +235,7 @@ def test_a_role_that_may_not_make_the_table_is_refused(make_driver, database):
     assert result == REFUSED and "permission denied" in text
 
 
-def test_a_column_that_is_missing_is_refused_with_postgres_words(driver, database):
+def test_a_missing_column_is_refused_with_the_text_of_postgres(driver, database):
     database.query("CREATE TABLE messenger_messages (id bigint, body text)")
     result, text = driver.write()
     assert result == REFUSED and "headers" in text

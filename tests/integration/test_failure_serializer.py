@@ -147,7 +147,7 @@ def test_a_time_in_php_s_own_zone_survives(serializers, bridge, redis, database,
 # What can't be converted --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("serializer", ["json", "php"])
-def test_a_message_of_another_class_stays_and_the_text_says_the_mend(bridge, redis, database, serializer):
+def test_a_message_of_another_class_stays_and_the_text_has_the_remedy(bridge, redis, database, serializer):
     other = "php" if serializer == "json" else "json"
     bridge.settings["transport:async"]["serializer"] = serializer
     bridge.settings["transport:mail"] = {"dsn": redis.dsn("/mail"), "serializer": other}

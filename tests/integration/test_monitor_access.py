@@ -148,7 +148,7 @@ def test_a_too_long_request_is_refused_and_the_next_is_answered(bridge, monitor)
 
 # Names.
 
-def test_a_name_that_is_not_ours_is_refused_with_the_mend(bridge, monitor):
+def test_a_name_that_is_not_ours_is_refused_with_the_remedy(bridge, monitor):
     for path in ("/", "/status", "/readyz", "/metrics", "/config.json", "/app.js"):
         answer = request(bridge, path, headers={"Host": f"evil.example:{bridge.http_port}"})
         assert answer.status == 421, path

@@ -73,7 +73,7 @@ def answering(request):
 
 @pytest.mark.parametrize("answering", [200, 204, 302, 400, 401, 403, 404, 405, 407, 413, 418, 421, 429, 500, 502, 503],
                          indirect=True)
-def test_each_answer_of_the_hub_is_reported_with_its_mend(publish, answering):
+def test_each_answer_of_the_hub_is_reported_with_its_remedy(publish, answering):
     status, url = answering
     publish.bridge.settings["mercure"]["url"] = url
     said = publish("a", "x", code=1)

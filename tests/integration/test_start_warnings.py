@@ -12,7 +12,7 @@ def wait_start(bridge):
     return bridge.log()
 
 
-def test_the_running_bridge_warns_of_what_is_weaker_than_it_looks(bridge):
+def test_the_running_bridge_warns_of_weak_guarantees(bridge):
     bridge.settings["http"]["listen"] = f"0.0.0.0:{bridge.http_port}"
     bridge.settings["mercure"]["jwt_secret"] = "!ChangeThisMercureHubJWTSecretKey!"
     log = wait_start(bridge)

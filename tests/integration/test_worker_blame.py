@@ -221,7 +221,7 @@ def test_a_hub_that_takes_nothing_charges_nobody(start, redis, hub, faulty, sse,
     result.assert_ordered()
 
 
-def test_a_hub_that_stands_still_is_noticed_before_the_time_out(start, redis, faulty):
+def test_a_frozen_hub_is_noticed_before_the_time_out(start, redis, faulty):
     faulty.script = lambda update: HANG
     add_many(redis, OTHERS)
     process = start(timeout="60s")

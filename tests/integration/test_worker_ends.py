@@ -70,7 +70,7 @@ def test_a_worker_killed_while_it_waits_for_the_hub_charges_no_entry(
     sse.close()
 
 
-def test_restarts_while_the_hub_stands_still_cost_the_entries_nothing(bridge, redis, make_hub, database, charges):
+def test_restarts_while_the_hub_is_frozen_cost_the_entries_nothing(bridge, redis, make_hub, database, charges):
     hub = make_hub()
     bridge.settings["mercure"].update(url=hub.url, jwt_secret=hub.publisher_key, timeout="60s")
     bridge.settings["worker"] = WORKER
@@ -120,8 +120,8 @@ def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, 
     assert f"its worker died {WORKER['delivery_limit']} times" in rows[0]["body"]
 
 
-def test_a_message_that_only_the_hub_chokes_on_is_given_up_under_charge(bridge, makers, redis, hub, make_hub, database,
-                                                                        charges):
+def test_a_message_that_only_the_hub_fails_on_is_rejected_when_charged(bridge, makers, redis, hub, make_hub, database,
+                                                                       charges):
     choking = make_hub()
     both = two_hubs(makers, choking, hub).start()
     choking.stop()

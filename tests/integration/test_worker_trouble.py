@@ -16,7 +16,7 @@ def messages(count, topics=8, prefix="w"):
     return [(f"{prefix}/{number % topics}", f"message {number}") for number in range(count)]
 
 
-def test_messages_that_the_hub_chokes_on_cannot_stop_the_others(bridge, makers, redis, hub, sse, database):
+def test_messages_that_the_hub_fails_on_cannot_stop_the_others(bridge, makers, redis, hub, sse, database):
     proxy = choking_proxy(makers, hub).start()
     bridge.settings["mercure"]["url"] = proxy.url
     bridge.settings["retry"] = {"max_retries": 0}

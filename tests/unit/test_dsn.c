@@ -489,7 +489,7 @@ static void test_libpqs_own_options_are_passed_on(void **state)
                     "connect_timeout='3' application_name='my app'");
 }
 
-static void test_an_option_that_php_overlooks_is_overlooked_and_named(void **state)
+static void test_an_option_that_php_ignores_is_ignored_and_named(void **state)
 {
     struct buf out = {0}, overlooked = {0};
     struct error err = {0};
@@ -565,7 +565,7 @@ int main(void)
         cmocka_unit_test(test_masked_shows_all_but_passwords),
         cmocka_unit_test(test_doctrines_url_becomes_libpqs_string),
         cmocka_unit_test(test_libpqs_own_options_are_passed_on),
-        cmocka_unit_test(test_an_option_that_php_overlooks_is_overlooked_and_named),
+        cmocka_unit_test(test_an_option_that_php_ignores_is_ignored_and_named),
         cmocka_unit_test(test_a_faulty_database_url_is_in_the_error_without_password),
     };
 

@@ -193,7 +193,7 @@ static void assert_a_full_stream_loses_lines(int fds[2])
     close(fds[1]);
 }
 
-static void test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many(void **state)
+static void test_a_pipe_whose_reader_is_frozen_loses_lines_and_counts_them(void **state)
 {
     int fds[2];
 
@@ -202,7 +202,7 @@ static void test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many(
     assert_a_full_stream_loses_lines(fds);
 }
 
-static void test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many(void **state)
+static void test_a_socket_whose_reader_is_frozen_loses_lines_and_counts_them(void **state)
 {
     int fds[2];
 
@@ -247,8 +247,8 @@ int main(void)
         cmocka_unit_test(test_a_terminal_escape_in_a_topic_does_not_reach_the_terminal),
         cmocka_unit_test(test_control_characters_of_two_bytes_are_escaped),
         cmocka_unit_test(test_a_fault_that_repeats_is_logged_at_its_start_and_its_end),
-        cmocka_unit_test(test_a_pipe_whose_reader_stands_still_loses_lines_and_says_how_many),
-        cmocka_unit_test(test_a_socket_whose_reader_stands_still_loses_lines_and_says_how_many),
+        cmocka_unit_test(test_a_pipe_whose_reader_is_frozen_loses_lines_and_counts_them),
+        cmocka_unit_test(test_a_socket_whose_reader_is_frozen_loses_lines_and_counts_them),
         cmocka_unit_test(test_debug_lines_push_no_others_out_of_what_is_kept),
     };
 

@@ -189,7 +189,7 @@ static void test_an_answer_that_comes_slowly_is_waited_for(void **state)
     assert_string_equal(fixture->why, "");
 }
 
-static void test_a_peer_that_stands_still_is_given_up_also_amid_a_request(void **state)
+static void test_a_frozen_peer_is_disconnected_also_amid_a_request(void **state)
 {
     struct fixture *fixture = *state;
     int64_t until_ms = clock_monotonic_ms() + 10000;
@@ -262,8 +262,8 @@ int main(void)
             test_an_error_sent_before_a_hang_up_amid_a_request_is_reported, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_answer_that_comes_slowly_is_waited_for, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(
-            test_a_peer_that_stands_still_is_given_up_also_amid_a_request, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_frozen_peer_is_disconnected_also_amid_a_request,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_sending_more_requests_does_not_extend_the_answer_timeout, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unsent_output_may_begin_with_a_zero_byte, setup,

@@ -98,7 +98,7 @@ static void test_a_further_consumer_may_have_its_own_address(void **state)
 
 /* DSNs ------------------------------------------------------------------------------------------- */
 
-static void test_an_option_of_database_url_that_php_overlooks_is_a_notice(void **state)
+static void test_an_option_of_database_url_that_php_ignores_is_a_notice(void **state)
 {
     (void)state;
     setenv("DATABASE_URL", "postgresql://u:hunter2@db/app?schema=public&sslmod=require", 1);
@@ -408,7 +408,7 @@ int main(void)
         TEST(test_a_host_that_contradicts_port_or_tls_is_a_fault),
         TEST(test_a_host_that_can_never_be_reached_is_a_fault),
         TEST(test_a_further_consumer_may_have_its_own_address),
-        TEST(test_an_option_of_database_url_that_php_overlooks_is_a_notice),
+        TEST(test_an_option_of_database_url_that_php_ignores_is_a_notice),
         TEST(test_doctrine_s_dsn_is_a_table_of_database_url),
         TEST(test_a_failure_transport_that_can_not_be_is_named),
         TEST(test_database_url_goes_before_a_database_of_the_file),
