@@ -140,6 +140,7 @@ static void hand_on(struct delivery *delivery, const struct queue_entry *found, 
         return;
     }
     publisher_match(delivery->publisher, entry);
+    source_correct_deliveries(entry);
     if (publication_drops(entry)) {
         source_open(source, entry, ENTRY_CURRENT);
         settle_entry(entry, VERDICT_DROPPED, "");
@@ -447,4 +448,5 @@ void delivery_begin(struct delivery *delivery)
     takeover->unanswered = false;
     takeover->sweep_ms = 0;
     takeover->swept_until[0] = '\0';
+    source_forget_overcounts(delivery->source);
 }

@@ -18,6 +18,10 @@
 /* A message in hand. */
 struct call {
     struct entry *entry; /* NULL: forgotten, its answer is dropped */
+    struct source *source;
+    struct stream_id id;
+    uint32_t deliveries; /* as the entry was when it was given */
+    bool redelivered;
     int64_t sent_us;
     UT_hash_handle hh;
     size_t key_len;
@@ -87,10 +91,14 @@ static void release_waiting(struct handler *handler, const struct source *source
         if (source != NULL && entry->source != source)
             continue;
         DL_DELETE(handler->waiting, entry);
-        source_put_back(entry);
+        if (source == NULL)
+            source_put_back(entry);
+        else
+            source_forget(entry);
     }
 }
 
+/* source NULL: any source. The worker ends, and what is counted then stays so. */
 static void forget_calls(struct handler *handler, const struct source *source)
 {
     for (struct call *call = handler->calls; call != NULL; call = call->hh.next) {
@@ -99,7 +107,10 @@ static void forget_calls(struct handler *handler, const struct source *source)
         if (entry == NULL || (source != NULL && entry->source != source))
             continue;
         call->entry = NULL;
-        source_release(entry);
+        if (source == NULL)
+            source_release(entry);
+        else
+            source_forget(entry);
     }
 }
 
@@ -322,8 +333,7 @@ static bool has_room_for_answers(const struct handler *handler, const struct ent
 static bool may_be_sent(const struct handler *handler, struct entry *entry)
 {
     const struct call *first = handler->calls;
-    bool is_alone = first != NULL &&
-                    (entry->redelivered || (first->entry != NULL && first->entry->redelivered));
+    bool is_alone = first != NULL && (entry->redelivered || first->redelivered);
 
     return !is_alone && HASH_COUNT(handler->calls) < (size_t)handler->settings->inflight &&
            !is_in_hand(handler, entry) && has_room_for_answers(handler, entry) &&
@@ -346,6 +356,10 @@ static void hand_over(struct handler *handler, struct entry *entry, struct arena
     source_set_state(entry, ENTRY_HANDLING);
     handler_line_write(handler_process_out(handler->process), &message, arena);
     call->entry = entry;
+    call->source = entry->source;
+    call->id = entry->id;
+    call->deliveries = entry->deliveries;
+    call->redelivered = entry->redelivered;
     call->sent_us = clock_monotonic_us();
     call->key_len = entry->identity.len;
     memcpy(call->key, entry->identity.data, call->key_len);
@@ -395,12 +409,28 @@ static void tell_end(struct handler *handler, const char *cause, size_t in_hand,
             name, cause, (long long)wait_ms);
 }
 
+/* The entry was forgotten, and may have been read again since. */
+static void charge_forgotten(struct handler *handler, const struct call *call, const char *cause)
+{
+    struct entry *entry =
+        source_charge_forgotten(call->source, call->id, call->deliveries, call->redelivered);
+
+    if (entry == NULL)
+        return;
+    entry->death = arena_copy(&entry->arena, bytes_of(cause));
+    if (entry->state != ENTRY_WAITING || handler->handlers->stopping)
+        return;
+    DL_DELETE(handler->waiting, entry);
+    entry->source->redeliver(entry->source->context, entry);
+}
+
 /* Any entry that was in hand when the handler died may have killed it: each is charged. */
 static void give_back(struct handler *handler, const char *cause)
 {
     while (handler->calls != NULL) {
+        if (handler->calls->entry == NULL)
+            charge_forgotten(handler, handler->calls, cause);
         struct entry *entry = end_call(handler, handler->calls);
-
         if (entry == NULL)
             continue;
         source_charge_delivery(entry);

@@ -8,7 +8,8 @@
  *
  * A handler that ends, writes a line that is no answer, or is overdue is replaced after a back-off. The entries that it
  * had in hand are charged as for a worker's death (source.h): redelivered, and from then on in hand alone. The call of
- * a forgotten entry stays in hand: its answer is dropped. One thread. */
+ * a forgotten entry stays in hand: its answer is dropped. If the handler dies first, the entry is charged, also where it
+ * has been read again. One thread. */
 #ifndef WORKER_HANDLERS_H
 #define WORKER_HANDLERS_H
 

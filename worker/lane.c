@@ -288,12 +288,12 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
         if (source == NULL)
             source_put_back(entry);
         else
-            source_release(entry);
+            source_forget(entry);
     }
     if (lane->head != first)
         clear_blame(lane);
     if (lane->gathered != NULL && (source == NULL || lane->gathered->source == source)) {
-        source_release(lane->gathered);
+        source_forget(lane->gathered);
         lane->gathered = NULL;
     }
     forget_left(lane, source);

@@ -36,6 +36,7 @@ void source_free(struct source *source)
     queue_free(source->writer);
     entry_ids_free(&source->unread);
     entry_ids_free(&source->unwritten);
+    free(source->overcounts);
     free(source->consumer);
     free(source);
 }
@@ -154,6 +155,41 @@ static void set_counted(struct entry *entry)
     source->counted_ms = clock_monotonic_ms();
 }
 
+static bool is_same(struct stream_id id, struct stream_id other)
+{
+    return id.ms == other.ms && id.sequence == other.sequence;
+}
+
+static struct overcount *find_overcount(const struct source *source, struct stream_id id)
+{
+    for (size_t i = 0; i < source->overcounts_len; i++)
+        if (is_same(source->overcounts[i].id, id))
+            return &source->overcounts[i];
+    return NULL;
+}
+
+static void add_overcount(const struct entry *entry)
+{
+    struct source *source = entry->source;
+    size_t len = source->overcounts_len;
+
+    if (find_overcount(source, entry->id) != NULL)
+        return;
+    source->overcounts = xrealloc(source->overcounts, (len + 1) * sizeof(*source->overcounts));
+    source->overcounts[len] = (struct overcount){entry->id, entry->deliveries};
+    source->overcounts_len = len + 1;
+}
+
+static void drop_overcount(struct source *source, struct overcount *overcount)
+{
+    *overcount = source->overcounts[--source->overcounts_len];
+}
+
+void source_forget_overcounts(struct source *source)
+{
+    source->overcounts_len = 0;
+}
+
 static void counted(void *context, int result, const struct error *err)
 {
     struct source *source = context;
@@ -162,6 +198,8 @@ static void counted(void *context, int result, const struct error *err)
     source->is_counting = false;
     source->counting = NULL;
     if (result < 0) {
+        if (entry != NULL)
+            add_overcount(entry);         /* Redis may have counted it */
         source_fail(source, result, err); /* the entry is pending, and will be read again */
         return;
     }
@@ -222,6 +260,59 @@ void source_charge_delivery(struct entry *entry)
     entry->deliveries += entry->counted;
     entry->counted = false;
     entry->redelivered = true;
+}
+
+void source_forget(struct entry *entry)
+{
+    if (entry->counted || entry->source->counting == entry)
+        add_overcount(entry);
+    source_release(entry);
+}
+
+/* Writes entry->deliveries to Redis. */
+static void write_deliveries(struct entry *entry)
+{
+    entry->counted = true;
+    source_uncount(entry);
+    entry->counted = false;
+}
+
+void source_correct_deliveries(struct entry *entry)
+{
+    struct source *source = entry->source;
+    struct overcount *overcount = find_overcount(source, entry->id);
+
+    if (overcount == NULL)
+        return;
+    uint32_t deliveries = overcount->deliveries;
+    drop_overcount(source, overcount);
+    if (entry->deliveries != deliveries + 1)
+        return; /* Redis had not counted it, or another worker has */
+    entry->deliveries = deliveries;
+    write_deliveries(entry);
+}
+
+struct entry *source_charge_forgotten(struct source *source, struct stream_id id,
+                                      uint32_t deliveries, bool counted)
+{
+    struct overcount *overcount = find_overcount(source, id);
+    struct entry *entry = source->open;
+
+    if (overcount != NULL) {
+        drop_overcount(source, overcount);
+        return NULL;
+    }
+    while (entry != NULL && !is_same(entry->id, id))
+        entry = entry->open_next;
+    if (entry == NULL || entry->counted ||
+        (entry->state != ENTRY_QUEUED && entry->state != ENTRY_WAITING))
+        return NULL;
+    entry->redelivered = true;
+    if (counted && entry->deliveries == deliveries) {
+        entry->deliveries++;
+        write_deliveries(entry);
+    }
+    return entry;
 }
 
 void source_uncount_all(struct source *source)

@@ -49,6 +49,12 @@ enum source_error {
 /* Redis is gone, or refused a command without which nothing goes on. */
 typedef void source_broken(void *context, int result, const struct error *err);
 
+/* What is known of an entry that was forgotten: its count in Redis is one too high, for nobody has died of it. */
+struct overcount {
+    struct stream_id id;
+    uint32_t deliveries; /* as the count should be */
+};
+
 /* The handler that had the entry in hand has died: the entry is to be handled alone. */
 typedef void source_redeliver(void *context, struct entry *entry);
 
@@ -74,6 +80,8 @@ struct source {
         *counting;    /* the entry whose delivery is being counted; NULL: none, or it is gone */
     bool is_counting; /* Redis has not answered the count yet */
     int64_t counted_ms;
+    struct overcount *overcounts; /* until the entries are read again */
+    size_t overcounts_len;
     uint64_t handled;
     uint64_t failed; /* handled entries that were not done */
     int64_t due_ms;  /* next look into the delayed set; monotonic */
@@ -118,6 +126,8 @@ struct entry *source_take_carried(struct entry *entry);
 void source_release(struct entry *entry); /* the entry is no longer open, and is freed */
 /* Takes the entry's count back and releases it: it stays pending, and was not the cause of a death. */
 void source_put_back(struct entry *entry);
+/* Releases the entry since Redis is away: its count is taken back when it is read again. */
+void source_forget(struct entry *entry);
 /* An entry has left with an outcome. */
 void source_handled(struct source *source, bool done);
 /* The delayed set has one more member, due then (wall ms). */
@@ -135,8 +145,16 @@ bool source_may_settle(struct entry *entry);
 void source_wait_for_hub(struct entry *entry);
 /* The handler that had the entry in hand has died: the count stands, and the entry is now a redelivered one. */
 void source_charge_delivery(struct entry *entry);
+/* As source_charge_delivery, for an entry that was forgotten while the handler had it in hand. deliveries and counted:
+ * as the entry was then. Returns the entry if it has been read again and waits, else NULL. */
+struct entry *source_charge_forgotten(struct source *source, struct stream_id id,
+                                      uint32_t deliveries, bool counted);
 /* The entry is not begun after all: its count is taken back. */
 void source_uncount(struct entry *entry);
+/* The entry has been read: takes back the count that Redis has too much. */
+void source_correct_deliveries(struct entry *entry);
+/* All pending entries have been read. */
+void source_forget_overcounts(struct source *source);
 /* Before the lease is given back: all counts are taken back. */
 void source_uncount_all(struct source *source);
 

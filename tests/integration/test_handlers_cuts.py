@@ -1,0 +1,155 @@
+"""[handler:NAME] while Redis is away: what a handler has in hand then is charged for deaths, not for cuts."""
+
+import json
+import shlex
+import sys
+
+import pytest
+from bridge import wait_until
+from bridge.entries import add_many, pend
+
+# A message {"wait": NAME} is answered once the file NAME is there; its number N stands for the N-th time in this process.
+# {"die": NAME} ends the handler once that file is there.
+SCRIPT = '''
+import json, os, sys, time
+folder = sys.argv[1]
+def note(name, text):
+    with open(f"{folder}/{name}", "a") as file:
+        file.write(text + "\\n")
+def wait(name):
+    while not os.path.exists(f"{folder}/{name}"):
+        time.sleep(0.01)
+note("starts", str(os.getpid()))
+print('{"ready":true}', flush=True)
+times = 0
+for line in sys.stdin:
+    message = json.loads(line)
+    note("given", line.strip())
+    what = message["payload"] if isinstance(message["payload"], dict) else {}
+    if "wait" in what:
+        times += 1
+        wait(what["wait"].replace("N", str(times)))
+    if "die" in what:
+        wait(what["die"])
+        os._exit(9)
+    print(json.dumps({"id": message["id"], "updates": [{"data": message}]}), flush=True)
+'''
+
+
+@pytest.fixture
+def start(bridge, folder):
+    def start_worker(**worker):
+        (folder / "handler.py").write_text(SCRIPT)
+        bridge.settings["supervisor"]["instance"] = "here"
+        bridge.settings["worker"] |= {"handler": "test", "delivery_limit": 2, **worker}
+        bridge.settings["handler:test"] = {"inflight": "8", "command": shlex.join(
+            [sys.executable, str(folder / "handler.py"), str(folder)])}
+        return bridge.run_program("worker")
+    return start_worker
+
+
+@pytest.fixture
+def given(folder):
+    path = folder / "given"
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def times_given(given, topic):
+    return [message["topic"] for message in given()].count(topic)
+
+
+def wait_given(given, topic, count):
+    wait_until(lambda: times_given(given, topic) >= count, 20, lambda: f"{topic} is given {count} times: {given()}")
+
+
+def cut(redis, process):
+    """Until the worker has seen the cut, and reads again."""
+    cuts, resumed = (process.log().count(text) for text in ("Reading interrupted", "reading resumed"))
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: process.log().count("Reading interrupted") > cuts, 20, "the worker has lost Redis")
+    wait_until(lambda: process.log().count("reading resumed") > resumed, 20, "it reads again")
+
+
+def deliveries(redis, entry):
+    [found] = redis.client.xpending_range("messages", "symfony", entry, entry, 1)
+    return found["times_delivered"]
+
+
+def test_cuts_of_redis_are_not_charged_to_what_a_handler_has(start, folder, redis, sse, database, given):
+    entry, *_ = pend(redis, [("slow", json.dumps({"wait": "goN"}))])
+    process = start()
+    for number in range(1, 5):
+        wait_given(given, "slow", number)
+        wait_until(lambda: deliveries(redis, entry) == 2, 20, "it is counted before it is given")
+        cut(redis, process)
+        wait_until(lambda: deliveries(redis, entry) == 1, 20, "the count is taken back")
+        (folder / f"go{number}").write_text("")
+    (folder / "go5").write_text("")
+    redis.wait_drained()
+    assert [event.document["topic"] for event in sse.caught_up()] == ["slow"] and database.failures() == []
+    assert [message["attempt"] for message in given()] == [2] * 5
+
+
+def test_a_cut_while_redis_stays_away_is_not_charged_either(start, folder, redis, sse, database, given):
+    entry, *_ = pend(redis, [("slow", json.dumps({"wait": "goN"}))])
+    process = start()
+    wait_given(given, "slow", 1)
+    redis.stop()
+    (folder / "go1").write_text("")
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    redis.start()
+    wait_given(given, "slow", 2)
+    wait_until(lambda: deliveries(redis, entry) == 2, 20, "it was given once more, and nobody has died")
+    (folder / "go2").write_text("")
+    redis.wait_drained()
+    assert [event.document["topic"] for event in sse.caught_up()] == ["slow"] and database.failures() == []
+
+
+def test_a_message_that_kills_its_handler_behind_a_cut_is_charged(start, folder, redis, sse, database, given):
+    pend(redis, [("bad", json.dumps({"die": "go"}))])
+    process = start()
+    wait_given(given, "bad", 1)
+    cut(redis, process)
+    (folder / "go").write_text("")
+    add_many(redis, [(f"plant/{number}", "1") for number in range(20)])
+    redis.wait_drained()
+    [row] = database.failures()
+    assert "its worker or handler died 2 times, the last time: exit code 9" in row["body"]
+    assert times_given(given, "bad") == 2 and len(sse.caught_up()) == 20
+
+
+def test_a_message_that_kills_its_handler_during_an_outage_is_charged(start, folder, redis, sse, database, given):
+    pend(redis, [("bad", json.dumps({"die": "go"}))])
+    process = start()
+    wait_given(given, "bad", 1)
+    redis.stop()
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    (folder / "go").write_text("")
+    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
+    redis.start()
+    redis.wait_drained()
+    [row] = database.failures()
+    assert "its worker or handler died 2 times, the last time: exit code 9" in row["body"]
+    assert times_given(given, "bad") == 2
+
+
+def test_a_message_under_suspicion_stays_alone_while_its_redis_is_away(start, bridge, folder, redis, make_redis, sse,
+                                                                       database, given):
+    """Other messages come from another server."""
+    other = make_redis()
+    bridge.settings["transport:other"] = {"dsn": other.dsn()}
+    pend(redis, [("bad", json.dumps({"die": "go"}))])
+    process = start(transports="async, other")
+    wait_given(given, "bad", 1)
+    redis.stop()
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost its first Redis")
+    add_many(other, [(f"plant/{number}", "1") for number in range(20)])
+    wait_until(lambda: other.pending() == 20, 20, "the others are read")
+    (folder / "go").write_text("")
+    sse.wait_count(20)
+    other.wait_drained()
+    assert [message["attempt"] for message in given() if message["topic"] != "bad"] == [1] * 20
+    redis.start()
+    redis.wait_drained()
+    [row] = database.failures()
+    assert "bad" in row["body"] and "exit code 9" in row["body"]
