@@ -13,7 +13,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
 #define AHEAD_MAX      ((size_t)256 * 1024) /* bytes of lines that the handler has not read */
-#define CAUSE_SIZE     400
+#define ERROR_MAX      2048                 /* bytes of an error's text that are kept */
 
 /* A message in hand. */
 struct call {
@@ -192,11 +192,15 @@ static void fail(struct handler *handler, const char *what, struct bytes detail)
 static void settle_failed(struct handler *handler, struct entry *entry, enum verdict verdict,
                           const char *what, struct bytes why)
 {
-    char shown[CAUSE_SIZE - 120], cause[CAUSE_SIZE];
+    char shown[ERROR_MAX + 1];
+    struct buf cause = {0};
 
     bytes_to_printable(why, shown, sizeof(shown));
-    snprintf(cause, sizeof(cause), "[handler:%s] %s%s", handler->settings->name, what, shown);
-    settle_entry(entry, verdict, cause);
+    buf_printf(&cause, "[handler:%s] %s%s", handler->settings->name, what, shown);
+    if (why.len > ERROR_MAX)
+        buf_printf(&cause, "... (the first %d of %zu bytes)", ERROR_MAX, why.len);
+    settle_entry(entry, verdict, buf_text(&cause));
+    buf_free(&cause);
 }
 
 /* wrong: why the answer can't be used; "" : it can. */

@@ -209,6 +209,17 @@ def test_a_message_that_is_answered_with_a_fault_goes_aside_alone(start, redis, 
     assert len(starts()) == 1
 
 
+@pytest.mark.parametrize("length, end", [(2048, "e"), (2049, "... (the first 2048 of 2049 bytes)")])
+def test_two_thousand_bytes_of_an_errors_text_are_kept(start, redis, database, length, end):
+    process = start()
+    error = "SQLSTATE\n" + (length - 9) * "e"
+    add_many(redis, [("plant/1", do("line", line=json.dumps({"id": "ID", "error": error, "retry": False})))])
+    redis.wait_drained()
+    [row] = database.failures()
+    text = "[handler:test] says: " + error[:2048].replace("\n", " ") + end.lstrip("e")
+    assert text in row["body"] and text in process.log()
+
+
 @pytest.mark.parametrize("bad, why", [
     (do("exit", code=7), "exit code 7 (I must go)"),
     (do("kill"), "signal SIGKILL"),
@@ -396,6 +407,40 @@ def test_a_handler_is_given_nothing_while_its_answers_wait_for_the_hub(start, br
         assert len(hub.topics()) == 40
     finally:
         hub.close()
+
+
+def test_answers_without_room_behind_a_topic_set_aside_are_asked_for_again(start, bridge, redis, database, given):
+    hub = FaultyHub(lambda update: 500 if update.attempt == 1 and len(hub.seen) == 1 else None)
+    bridge.settings["mercure"]["url"] = hub.url
+    bridge.settings["worker"]["prefetch_bytes"] = "1M"
+    try:
+        start(inflight="8")
+        add_many(redis, [("plant/1", do("large", bytes=400_000))] * 8)
+        redis.wait_drained()
+        assert hub.topics().count("plant/1") == 8 and database.failures() == []
+    finally:
+        hub.close()
+    ids = [message["id"] for message in given()]
+    assert len(set(ids)) == 8 and len(ids) > 8, "some are given twice"
+    assert {message["attempt"] for message in given()} == {1}
+
+
+def test_an_answer_that_the_hub_has_not_taken_at_the_end_is_asked_for_again(start, bridge, redis, database, given):
+    hub = FaultyHub(lambda update: 500)
+    bridge.settings["mercure"]["url"] = hub.url
+    try:
+        process = start()
+        add_many(redis, [("plant/1", "1")])
+        wait_until(lambda: "The hub takes no updates" in process.log(), 20, "the answer waits for the hub")
+        assert process.stop() == 0
+        assert redis.pending() == 1 and len(given()) == 1
+        hub.script = lambda update: None
+        start()
+        redis.wait_drained()
+        assert hub.topics().count("plant/1") == 1 and database.failures() == []
+    finally:
+        hub.close()
+    assert len(given()) == 2
 
 
 def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, folder, redis, sse, given, starts):
