@@ -118,7 +118,7 @@ def kill_quietly(pid):
         pass  # it has died by itself
 
 
-def test_a_handler_is_given_the_document_with_what_is_known_of_the_message(start, redis, sse, given):
+def test_a_handler_gets_the_document_of_the_message_and_its_headers(start, redis, sse, given):
     start()
     add_many(redis, [("plant/1", '{"temp": 21.50}'), ("plant/2", "no JSON")])
     first, second = sorted(sse.wait_count(2), key=lambda event: event.document["topic"])
