@@ -409,7 +409,7 @@ def test_a_handler_is_given_nothing_while_its_answers_wait_for_the_hub(start, br
         hub.close()
 
 
-def test_answers_without_room_behind_a_topic_set_aside_are_asked_for_again(start, bridge, redis, database, given):
+def test_answers_without_room_behind_a_topic_set_aside_come_once_more(start, bridge, redis, database, given):
     hub = FaultyHub(lambda update: 500 if update.attempt == 1 and len(hub.seen) == 1 else None)
     bridge.settings["mercure"]["url"] = hub.url
     bridge.settings["worker"]["prefetch_bytes"] = "1M"
@@ -425,7 +425,7 @@ def test_answers_without_room_behind_a_topic_set_aside_are_asked_for_again(start
     assert {message["attempt"] for message in given()} == {1}
 
 
-def test_an_answer_that_the_hub_has_not_taken_at_the_end_is_asked_for_again(start, bridge, redis, database, given):
+def test_an_answer_that_the_hub_has_not_taken_at_the_end_is_asked_anew(start, bridge, redis, database, given):
     hub = FaultyHub(lambda update: 500)
     bridge.settings["mercure"]["url"] = hub.url
     try:
