@@ -29,8 +29,6 @@
 /* With TLS 1.3 a broker that wants a client certificate says so only after the handshake. */
 #define ALERT_WAIT_MS 1000
 
-/* The client id -------------------------------------------------------------------------------- */
-
 void check_broker_client_id(const char *client_id, uint64_t random,
                             char out[CHECK_BROKER_CLIENT_ID_SIZE])
 {
@@ -45,8 +43,6 @@ void check_broker_client_id(const char *client_id, uint64_t random,
     snprintf(out, CHECK_BROKER_CLIENT_ID_SIZE, "%.*s-check-%0*x", (int)len, client_id, HEX_DIGITS,
              (unsigned)(random & 0xfffff));
 }
-
-/* A connection without the library ------------------------------------------------------------- */
 
 static bool wait_for(int fd, short events, int64_t deadline_ms)
 {
@@ -99,8 +95,6 @@ static int connect_to(const char *numeric, const char *port, int64_t deadline_ms
     errno = fault;
     return fd;
 }
-
-/* TLS ------------------------------------------------------------------------------------------- */
 
 static bool fault(struct buf *why, const char *key, const char *file, const char *hint)
 {
@@ -250,8 +244,6 @@ static bool try_tls(const struct settings_mqtt *mqtt, const char *host, int fd, 
     SSL_CTX_free(context);
     return good;
 }
-
-/* One CONNECT ----------------------------------------------------------------------------------- */
 
 /* A login by paho's blocking client. No other file includes MQTTClient.h. */
 enum login_result {
@@ -459,8 +451,6 @@ struct checking {
     char numeric[RESOLVE_ADDRESS_SIZE]; /* the IP address to which paho connects */
 };
 
-/* Why there is no connection ------------------------------------------------------------------- */
-
 /* Adds a hint such as "see [mqtt] host and port (MQTT_HOST, MQTT_PORT)". The keys of further
  * consumers have no variables. */
 static void fail(struct checking *checking, const char *what, const char *keys,
@@ -522,8 +512,6 @@ static void explain(struct checking *checking, enum login_result result)
         close(fd);
     buf_free(&why);
 }
-
-/* Trying ---------------------------------------------------------------------------------------- */
 
 /* Looks up the host before paho does: paho would block, so paho gets no name without an address. */
 static bool look_up(struct checking *checking)

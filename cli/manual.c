@@ -101,8 +101,6 @@ static bool has_file_variable(const struct setting *row)
     return row->env && (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
 }
 
-/* The settings: the ini and docs/SETTINGS.md ------------------------------------------------------ */
-
 /* Appends text in lines of at most WIDTH, each behind prefix. */
 static void append_wrapped(struct buf *out, const char *prefix, struct bytes text)
 {
@@ -255,8 +253,6 @@ void manual_reference(struct buf *out)
         append_reference_section(out, (enum setting_section)section);
     append_reference_environment(out);
 }
-
-/* The man pages --------------------------------------------------------------------------------- */
 
 /* Appends the text escaped for roff: no backslash, dash or dot at a line's start is a command. */
 static void man_text(struct buf *out, struct bytes text)
@@ -455,8 +451,6 @@ void manual_settings_page(struct buf *out)
     buf_append_text(out, ".SH \"SEE ALSO\"\n\\fBmqtt\\-bridge\\fR(1)\n");
 }
 
-/* The completion -------------------------------------------------------------------------------- */
-
 static void complete_options(struct buf *out, const struct command_line_option *options)
 {
     for (const struct command_line_option *option = options; option && option->name; option++)
@@ -524,8 +518,6 @@ void manual_completion(struct buf *out)
                          "}\n"
                          "complete -F _mqtt_bridge mqtt-bridge\n");
 }
-
-/* The verbs ------------------------------------------------------------------------------------- */
 
 int verb_help(struct cli *cli, int argc, char **argv)
 {

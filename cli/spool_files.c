@@ -198,8 +198,6 @@ int spool_files_load(const struct spool_files *files, const struct spool_segment
     return result;
 }
 
-/* All spools -------------------------------------------------------------------------------------- */
-
 static int by_path(const void *left, const void *right)
 {
     return strcmp(*(char *const *)left, *(char *const *)right);

@@ -73,8 +73,6 @@ static const char *name_of(const struct action *action)
     return action->redriver != NULL ? "retry" : "remove";
 }
 
-/* What is wanted ------------------------------------------------------------------------------- */
-
 static bool collect(void *context, const struct failure_message *message)
 {
     struct action *action = context;
@@ -163,8 +161,6 @@ static int check_ids(const struct action *action)
     return CLI_DONE;
 }
 
-/* Telling -------------------------------------------------------------------------------------- */
-
 static void clear_bar(const struct action *action)
 {
     if (action->drawn_ms > 0)
@@ -239,8 +235,6 @@ static void draw_bar(struct action *action, size_t at)
     fprintf(stderr, "\r\033[K[%s] %zu of %zu, %" PRId64 "/s", bar, at, action->len,
             elapsed > 0 ? (int64_t)at * 1000 / elapsed : 0);
 }
-
-/* Sending -------------------------------------------------------------------------------------- */
 
 static bool can_be_added(struct bytes fields)
 {
@@ -533,8 +527,6 @@ static void run(struct action *action)
     }
     clear_bar(action);
 }
-
-/* The end -------------------------------------------------------------------------------------- */
 
 static size_t count_left(const struct action *action)
 {

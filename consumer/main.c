@@ -52,8 +52,6 @@ struct consumer {
     uint64_t damaged; /* damaged records already counted */
 };
 
-/* Setting up ----------------------------------------------------------------------------------- */
-
 static void beat(void *slot)
 {
     stats_beat(slot);
@@ -118,8 +116,6 @@ static void close_all(struct consumer *consumer)
     spool_close(consumer->spool);
     child_end(&consumer->child);
 }
-
-/* What is promised ----------------------------------------------------------------------------- */
 
 static const char *from_the_broker(const struct session_facts *facts)
 {
@@ -200,8 +196,6 @@ static void log_guarantees(const struct settings *settings, const struct setting
              "Redis to hub at least once",
              from_the_broker(facts), spool_survives(&settings->spool));
 }
-
-/* Each turn ------------------------------------------------------------------------------------ */
 
 static _Noreturn void exit_at_once(const struct consumer *consumer)
 {

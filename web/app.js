@@ -39,8 +39,6 @@ const page = {
   bridge: { state: "asking", status: null, rates: {} },
 };
 
-/* Messages --------------------------------------------------------------------------------------- */
-
 function takeUpdate(data) {
   const messages = parseUpdate(data);
   if (messages.length === 0) {
@@ -78,8 +76,6 @@ function readPast(data) {
   const messages = parseUpdate(data);
   return messages.some((message) => message.receivedUs / 1000 >= page.openedAt) ? null : messages;
 }
-
-/* Drawing ---------------------------------------------------------------------------------------- */
 
 function moment() {
   return page.paused ?? { now: Date.now() + page.clockOffset, arrivedNow: Date.now() };
@@ -152,8 +148,6 @@ function showCounts() {
   }
 }
 
-/* One topic -------------------------------------------------------------------------------------- */
-
 function pick(row) {
   if (row.kind === "group") {
     tree.toggle(row.path);
@@ -186,8 +180,6 @@ function followLink() {
     showTopic(store.topics.get(wanted));
   }
 }
-
-/* States ----------------------------------------------------------------------------------------- */
 
 function setPill(id, health, text) {
   const pill = byId(id);
@@ -292,8 +284,6 @@ function showNotices() {
     return notice;
   }));
 }
-
-/* Buttons and keys ------------------------------------------------------------------------------- */
 
 function setPaused(paused) {
   if (paused) {

@@ -39,8 +39,6 @@ void breaker_works(struct breaker *breaker);
 /* True once when it is time for a probe: the state is half-open from then on. */
 bool breaker_probe_due(struct breaker *breaker, int64_t now_ms);
 
-/* The window -------------------------------------------------------------------------------------- */
-
 struct breaker_window {
     size_t maximum;
     size_t size;

@@ -182,8 +182,6 @@ bool entry_is_newer(const struct entry *a, const struct entry *b)
     return stream_id_is_behind(first_id(a), first_id(b));
 }
 
-/* Entries that are left in Redis ---------------------------------------------------------------------- */
-
 static void set_len(struct entry_ids *ids, size_t len)
 {
     if (ids->total != NULL)

@@ -110,8 +110,6 @@ const char *handler_process_cause(const struct handler_process *process)
     return process->cause;
 }
 
-/* Start -----------------------------------------------------------------------------------------------*/
-
 /* The worker's environment without settings, secrets and the supervisor's MQTT_BRIDGE_... variables. */
 static char **make_environment(const struct handler_process *process)
 {
@@ -225,8 +223,6 @@ int handler_process_start(struct handler_process *process, struct error *err)
     return pid > 0 ? 0 : -ERR_SYSTEM;
 }
 
-/* Standard error --------------------------------------------------------------------------------------*/
-
 static void tell_unlogged(struct handler_process *process)
 {
     if (process->unlogged > 0)
@@ -277,8 +273,6 @@ static void read_errors(struct handler_process *process)
     else if (got == 0)
         close_end(&process->errors);
 }
-
-/* End -------------------------------------------------------------------------------------------------*/
 
 /* The end is closed. It may be about to exit: it has some time for that, in which its output is still read. */
 static void begin_ending(struct handler_process *process, const char *closed)
@@ -380,8 +374,6 @@ static void reap(struct handler_process *process)
     process->state = HANDLER_DOWN;
 }
 
-/* Lines -----------------------------------------------------------------------------------------------*/
-
 struct buf *handler_process_out(struct handler_process *process)
 {
     return &process->to;
@@ -480,8 +472,6 @@ bool handler_process_line(struct handler_process *process, char **text, size_t *
     process->scanned = process->taken;
     return true;
 }
-
-/* The loop --------------------------------------------------------------------------------------------*/
 
 void handler_process_step(struct handler_process *process, int64_t now_ms)
 {

@@ -65,8 +65,6 @@ int64_t clock_days_of(int64_t year, int64_t month, int64_t day)
     return era * 146097 + day_of_era - 719468;
 }
 
-/* Points in time -------------------------------------------------------------------------------- */
-
 /* Steps over the next character of the unread text, if that is c. */
 static bool take(struct bytes *rest, char c)
 {
@@ -251,8 +249,6 @@ int clock_parse(struct bytes text, int64_t now_us, int64_t *us, struct error *er
                      "(2026-11-24, 2026-11-24T10:00, in UTC or with a zone as +02:00)",
                      text.len > 40 ? 40 : (int)text.len, text.data != NULL ? text.data : "");
 }
-
-/* Deadlines ------------------------------------------------------------------------------------- */
 
 int64_t clock_earlier_ms(int64_t a_ms, int64_t b_ms)
 {

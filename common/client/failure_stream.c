@@ -204,8 +204,6 @@ static int stream_set_up(void *state, int64_t *made, struct error *err)
     return result;
 }
 
-/* For an operator --------------------------------------------------------------------------------- */
-
 static bool stream_is_id(struct bytes id)
 {
     char text[STREAM_ID_TEXT_SIZE];

@@ -354,8 +354,6 @@ static int table_set_up(void *state, int64_t *made, struct error *err)
     return tell(table, err);
 }
 
-/* For an operator --------------------------------------------------------------------------------- */
-
 static bool table_is_id(struct bytes id)
 {
     uint64_t number;

@@ -90,8 +90,6 @@ struct hub {
     void *context;
 };
 
-/* The hub's name ---------------------------------------------------------------------------------- */
-
 static void hub_address_init(struct hub_address *address, CURLU *url)
 {
     char *host = NULL;
@@ -183,8 +181,6 @@ static void hub_address_failed(struct hub_address *address)
     if (address->resolve != NULL)
         ask_for_addresses(address);
 }
-
-/* Waiting ----------------------------------------------------------------------------------------- */
 
 static struct pollfd *find_socket(struct hub_sockets *sockets, curl_socket_t fd)
 {
@@ -315,8 +311,6 @@ static void hub_sockets_catch_up(struct hub_sockets *sockets)
     sockets->deadline_ms = -1;
     curl_multi_socket_action(sockets->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 }
-
-/* Requests ---------------------------------------------------------------------------------------- */
 
 static size_t take_body(char *data, size_t size, size_t count, void *context)
 {

@@ -443,8 +443,6 @@ const struct queue_server *queue_server(const struct queue *queue)
     return queue->server_is_known ? &queue->server : NULL;
 }
 
-/* The consumer's side: the mark and the append script; and what the command line re-sends --------- */
-
 #define KEPT_BETWEEN_BATCHES (4 * 1024 * 1024)
 
 struct envelope_template *queue_envelope_new(const struct queue *queue,
@@ -607,8 +605,6 @@ void queue_redrive(struct queue *queue, const char *id, const char *behind, stru
     send_redrive(queue, id, behind, has_fields ? words : message, has_fields ? len : 2, call);
     free(words);
 }
-
-/* Last values ---------------------------------------------------------------------------------------- */
 
 void queue_keep_latest(struct queue *queue, int64_t limit, const struct queue_batch *pairs,
                        queue_done *done, void *context)

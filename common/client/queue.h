@@ -67,8 +67,6 @@ void queue_process(struct queue *queue, short revents);
 /* For programs that may block: polls once, until the deadline at most, and processes what comes. */
 void queue_wait_once(struct queue *queue);
 
-/* The consumer's side ------------------------------------------------------------------------- */
-
 /* How the transport's entries are written; free it with envelope_template_free. */
 struct envelope_template *queue_envelope_new(const struct queue *queue,
                                              const struct settings_transport *transport);
@@ -118,7 +116,7 @@ struct queue_server {
 void queue_ask_server(struct queue *queue);
 const struct queue_server *queue_server(const struct queue *queue); /* NULL until Redis answers */
 
-/* Last values: the newest message document of each topic --------------------------------------------- */
+/* Last values: the newest message document of each topic. */
 
 /* Last values lie in the hash `{<stream>}__latest`: topic -> document. Several workers write it, in any order: a
  * document replaces another only if it is newer. It is newer by the sequence of their common spool, else by the time

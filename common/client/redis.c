@@ -84,8 +84,6 @@ void redis_free(struct redis *redis)
     free(redis);
 }
 
-/* Values that are not kept ------------------------------------------------------------------------- */
-
 /* Returns the entry whose list of fields holds the string; NULL in another kind of list, such as
  * that of HSCAN. */
 static const void *entry_of(const redisReadTask *task)
@@ -145,8 +143,6 @@ static void make_reader(struct redis *redis)
     redis->reader->fn = &redis->functions;
     redis->reader->privdata = redis;
 }
-
-/* Opening and breaking ----------------------------------------------------------------------------- */
 
 /* Begins the oldest request's time, or begins that time again. */
 static void begin_time(struct redis *redis)
@@ -229,8 +225,6 @@ int redis_open_dsn(struct redis *redis, const struct dsn_redis *dsn, struct erro
     return note_opening(redis, dsn, redis_dial_begin(redis->dial, dsn, err), err);
 }
 
-/* Requests ----------------------------------------------------------------------------------------- */
-
 /* Appends to the output, and first removes the part that is already written. */
 static void append_output(struct redis *redis, struct bytes resp)
 {
@@ -279,8 +273,6 @@ void redis_command(struct redis *redis, int64_t extra_ms, redis_replied *done, v
     redis_send_formatted(redis, buf_bytes(&resp), extra_ms, done, context);
     buf_free(&resp);
 }
-
-/* Answers ------------------------------------------------------------------------------------------ */
 
 redisReply *redis_keep_reply(struct redis *redis)
 {
@@ -481,8 +473,6 @@ static void write_requests(struct redis *redis)
         buf_free(output);
 }
 
-/* The caller's loop -------------------------------------------------------------------------------- */
-
 bool redis_timed_out(const struct redis *redis)
 {
     return redis->timed_out;
@@ -569,8 +559,6 @@ void redis_process(struct redis *redis, short revents)
     else if (has_output(redis))
         write_requests(redis);
 }
-
-/* For programs that may block ------------------------------------------------------------------------ */
 
 void redis_wait(struct redis *redis)
 {

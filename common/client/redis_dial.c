@@ -114,8 +114,6 @@ void redis_dial_end(struct redis_dial *dial)
     dial->step = DIAL_IDLE;
 }
 
-/* Errors ----------------------------------------------------------------------------------------- */
-
 static int fail(struct redis_dial *dial, enum error_code code, const char *why, struct error *err)
 {
     static const char *const NAMES[] = {[GOAL_SENTINEL] = "the Sentinel ",
@@ -149,8 +147,6 @@ static const char *mend_of(const struct redis_dial *dial, enum greeting greeting
         return "; is it a Sentinel? They listen to a port of their own (26379)";
     return "";
 }
-
-/* The greeting ------------------------------------------------------------------------------------- */
 
 static void greet(struct redis_dial *dial, enum greeting greeting, const char *format, ...)
 {
@@ -194,8 +190,6 @@ static void write_greetings(struct redis_dial *dial)
     else if (dial->goal == GOAL_NODE)
         greet(dial, GREETING_SLOT, "EXISTS %s", dsn->stream);
 }
-
-/* Hops --------------------------------------------------------------------------------------------- */
 
 static int begin_hop(struct redis_dial *dial, struct error *err);
 
@@ -330,8 +324,6 @@ static int begin_hop(struct redis_dial *dial, struct error *err)
     dial->step = DIAL_LOOKING_UP;
     return 0;
 }
-
-/* The answers to the greeting -------------------------------------------------------------------- */
 
 static int note_master(struct redis_dial *dial, const redisReply *reply, struct error *err)
 {
@@ -480,8 +472,6 @@ static int exchange_greetings(struct redis_dial *dial, struct error *err)
     }
     return result;
 }
-
-/* Steps -------------------------------------------------------------------------------------------- */
 
 static void begin_step(struct redis_dial *dial, enum dial_step step)
 {

@@ -61,8 +61,6 @@ static void describe(const struct command_line_reader *reader,
     letters[len] = '\0';
 }
 
-/* Errors ------------------------------------------------------------------------------------------- */
-
 static void append_names(struct buf *out, const struct command_line_reader *reader)
 {
     const struct command_line_option *option;
@@ -155,8 +153,6 @@ static enum command_line_step refuse_without_value(const struct command_line_rea
             option->name, option->argument);
     return COMMAND_LINE_WRONG;
 }
-
-/* Reading ------------------------------------------------------------------------------------------ */
 
 static enum command_line_step take_argument(struct command_line_reader *reader, const char *text)
 {

@@ -255,8 +255,6 @@ int dsn_postgres_to_conninfo(struct buf *out, const char *text, struct buf *over
     return result;
 }
 
-/* doctrine://default?queue_name=failed: Messenger's name for the application's own database ---------- */
-
 bool dsn_is_doctrine(const char *text)
 {
     return bytes_starts_with(bytes_of(text), BYTES("doctrine:"));

@@ -73,8 +73,6 @@ static const struct known_stamp *find_known(struct bytes class)
     return NULL;
 }
 
-/* Values --------------------------------------------------------------------------------------- */
-
 static bool is_offset(struct bytes zone)
 {
     uint64_t number;
@@ -232,8 +230,6 @@ static void write_json_value(struct buf *out, const struct value *value)
     }
 }
 
-/* Stamps --------------------------------------------------------------------------------------- */
-
 static void close_list(struct conversion *conversion)
 {
     struct buf name = {0};
@@ -321,8 +317,6 @@ static void convert_stamp(void *context, const struct failed_stamp *stamp)
         write_property(conversion, known, i, &values[i]);
     buf_append_char(&conversion->list, '}');
 }
-
-/* Headers and body ----------------------------------------------------------------------------- */
 
 static bool is_kept_header(struct bytes name)
 {

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* To the handler --------------------------------------------------------------------------------------*/
-
 /* Replaces line breaks by spaces. In valid JSON a line break can only be white space. */
 static void append_in_one_line(struct buf *out, struct bytes json)
 {
@@ -39,8 +37,6 @@ void handler_line_write(struct buf *out, const struct handler_message *message, 
     append_in_one_line(out, has_headers ? message->headers : BYTES("{}"));
     buf_printf(out, ",\"attempt\":%" PRId64 "}\n", message->attempt);
 }
-
-/* From the handler ------------------------------------------------------------------------------------*/
 
 /* Fills err with the member's name and the rule that the member breaks. */
 static int wrong(struct error *err, const char *key, const char *must)

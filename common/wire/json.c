@@ -462,8 +462,6 @@ int json_unquote(struct bytes *text, struct bytes raw, struct arena *arena)
     return 0;
 }
 
-/* Writing ----------------------------------------------------------------------------------------- */
-
 static const char HEX[] = "0123456789abcdef";
 
 /* Returns the letter of a two-character escape, or 0 if the byte has none. */

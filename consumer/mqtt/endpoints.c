@@ -27,8 +27,6 @@ struct endpoints {
     int probe_fault;
 };
 
-/* Servers ----------------------------------------------------------------------------------------- */
-
 static struct broker_address *add_server(struct endpoints *endpoints)
 {
     endpoints->servers =
@@ -104,8 +102,6 @@ void endpoints_free(struct endpoints *endpoints)
     free(endpoints->servers);
     free(endpoints);
 }
-
-/* Attempts ---------------------------------------------------------------------------------------- */
 
 /* Fills the current endpoint from the address. With TLS paho looks up again, and takes the first
  * address of IPv4, else the last. */
@@ -185,8 +181,6 @@ void endpoints_begin_round(struct endpoints *endpoints)
 {
     endpoints->tried = 0;
 }
-
-/* The probe --------------------------------------------------------------------------------------- */
 
 void endpoints_probe(struct endpoints *endpoints)
 {

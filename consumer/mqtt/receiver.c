@@ -44,8 +44,6 @@ static void die(const struct error *err)
     _exit(CHILD_EXIT_FAILED);
 }
 
-/* Storing ----------------------------------------------------------------------------------------- */
-
 /* True if the message can be a repeat. Only then is it compared with the last one, which takes a
  * checksum. */
 static bool may_repeat(const struct receiver *receiver, const struct spool_message *message,
@@ -121,8 +119,6 @@ int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_messag
     MQTTAsync_free(topic);
     return 1;
 }
-
-/* The persistence --------------------------------------------------------------------------------- */
 
 /* True if the key belongs to a received QoS 2 message. *five tells the MQTT version. */
 static bool is_received(const char *key, bool *five)
@@ -237,8 +233,6 @@ MQTTClient_persistence *receiver_persistence(struct receiver *receiver)
     return &receiver->persistence;
 }
 
-/* The receiver ------------------------------------------------------------------------------------ */
-
 struct receiver *receiver_new(struct spool *spool, const struct subscriptions *filters,
                               struct stats_slot *slot)
 {
@@ -293,8 +287,6 @@ void receiver_connected(struct receiver *receiver, bool session_present)
     if (!session_present && spool_begin_session(receiver->spool, &err) < 0)
         die(&err);
 }
-
-/* The bytes of a PUBLISH --------------------------------------------------------------------------- */
 
 static bool take(struct bytes *rest, size_t len, struct bytes *taken)
 {

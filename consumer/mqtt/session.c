@@ -159,8 +159,6 @@ void session_free(struct session *session)
     free(session);
 }
 
-/* Waiting and connecting -------------------------------------------------------------------------- */
-
 /* Enters the wait after a lost or failed connection. Returns the wait's length. */
 static int64_t wait_and_retry(struct session *session, int64_t now_ms, bool taken_over)
 {
@@ -229,8 +227,6 @@ static void leave_now(struct session *session)
         enter(session, AWAY, 0); /* the connection has ended already */
 }
 
-/* Unsubscribing ----------------------------------------------------------------------------------- */
-
 /* Unsubscribes filters one by one, so that no packet exceeds the broker's limit. Failed ones are
  * tried again over the next connection. */
 static void unsubscribe_next(struct session *session)
@@ -272,8 +268,6 @@ static void on_unsubscribed(struct session *session, const struct mqtt_client_ev
     }
     unsubscribe_next(session);
 }
-
-/* Subscribing ------------------------------------------------------------------------------------- */
 
 static void note_granted(struct session *session)
 {
@@ -359,8 +353,6 @@ static void on_alive(struct session *session, int64_t now_ms)
     leave_now(session);
     session->away_until_ms = now_ms + wait_ms;
 }
-
-/* CONNACK ----------------------------------------------------------------------------------------- */
 
 static void note_server(struct session *session, const struct mqtt_client_event *event)
 {
@@ -505,8 +497,6 @@ static void on_probed(struct session *session, int64_t now_ms)
         fail(session, fault == 0 ? explain_end(server) : strerror(fault), now_ms);
 }
 
-/* Losses ------------------------------------------------------------------------------------------ */
-
 static void report_loss(struct session *session, const struct mqtt_client_event *event,
                         int64_t wait_ms)
 {
@@ -571,8 +561,6 @@ static void on_event(struct session *session, const struct mqtt_client_event *ev
         break;
     }
 }
-
-/* Main's ------------------------------------------------------------------------------------------ */
 
 void session_join(struct session *session)
 {

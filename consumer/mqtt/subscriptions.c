@@ -62,8 +62,6 @@ static void list_free(struct filter_list *list)
     *list = (struct filter_list){0};
 }
 
-/* The settings ------------------------------------------------------------------------------------ */
-
 static struct filter make_filter(struct bytes text, int qos)
 {
     return (struct filter){.text = xstrndup(text.data, text.len),
@@ -106,8 +104,6 @@ static int read_settings(struct subscriptions *filters, const struct settings_mq
         return error_set(err, ERR_USAGE, "topics: there is no filter in \"%s\"", settings->topics);
     return 0;
 }
-
-/* The file ---------------------------------------------------------------------------------------- */
 
 /* Appends the filters. While a CONNECT is outstanding nothing counts as granted: the next
  * process may not hear of its answer. */
@@ -258,8 +254,6 @@ void subscriptions_free(struct subscriptions *filters)
     free(filters);
 }
 
-/* Filters ----------------------------------------------------------------------------------------- */
-
 size_t subscriptions_count(const struct subscriptions *filters)
 {
     return filters->wanted.len;
@@ -358,8 +352,6 @@ void subscriptions_forget_gone(struct subscriptions *filters, const char *text)
     if (gone != NULL)
         list_remove(&filters->gone, gone);
 }
-
-/* The session ------------------------------------------------------------------------------------- */
 
 bool subscriptions_has_session(const struct subscriptions *filters)
 {

@@ -94,8 +94,6 @@ void reader_skip_finished_segments(struct spool *spool, struct cursor *cursor)
         *cursor = reader_cursor_at(cursor->segment->next);
 }
 
-/* Bytes ------------------------------------------------------------------------------------------- */
-
 static int open_for_reading(struct spool *spool, uint64_t number)
 {
     struct spool_reader *reader = &spool->reader;
@@ -139,8 +137,6 @@ static struct bytes fetch(struct spool *spool, uint64_t number, uint64_t offset,
     size_t skip = (size_t)(offset - chunk->offset);
     return (struct bytes){bytes->data + skip, bytes->len - skip};
 }
-
-/* Steps ------------------------------------------------------------------------------------------- */
 
 static enum record_verdict read_at(struct spool *spool, const struct cursor *cursor, uint64_t limit,
                                    struct record *record, uint64_t *size)
@@ -264,8 +260,6 @@ void reader_close(struct spool *spool)
     }
 }
 
-/* Reading ------------------------------------------------------------------------------------------- */
-
 /* Marks the segment in memory and in its file, so that it is kept as NUMBER.damaged, also after a restart. */
 static void mark_damaged(struct spool *spool, struct segment *segment)
 {
@@ -371,8 +365,6 @@ void spool_commit(struct spool *spool, const struct spool_position *position)
     commit_other_records(reader);
     retention_release(spool);
 }
-
-/* What a mark means: the rules with their reasons are in docs/SPOOL.md, "Mark" ---------------------- */
 
 void spool_mark_text(uint64_t run, uint64_t sequence, char text[40])
 {

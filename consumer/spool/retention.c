@@ -23,8 +23,6 @@
 /* Small segments of many starts are kept up to this number, besides what `retain` says. */
 #define RETAINED_SEGMENTS_MAX 256
 
-/* Water --------------------------------------------------------------------------------------------- */
-
 /* Returns the bytes that the files may take. On a disk without room for another file that is
  * their present size. */
 static uint64_t limit_of(const struct spool *spool)
@@ -156,8 +154,6 @@ void retention_set_current(struct spool *spool)
     reader->is_current = true;
 }
 
-/* The spare ------------------------------------------------------------------------------------------ */
-
 static void have_spare(struct spool *spool, int fd)
 {
     struct spool_reader *reader = &spool->reader;
@@ -254,8 +250,6 @@ static void reuse_last(struct spool *spool)
     struct cursor start = reader_cursor_at(next);
     reader_move(spool, &start);
 }
-
-/* Freeing -------------------------------------------------------------------------------------------- */
 
 /* Makes the freed segment the spare, for its blocks. Old records of the segment are never read as
  * new ones, since checksums begin with the segment's number. */
@@ -377,8 +371,6 @@ void spool_remove_segments(struct spool *spool)
         sys_unlinkat(spool->dir, NAMES[i]);
     spool->opened = false; /* makes spool_close write no files */
 }
-
-/* For the next start --------------------------------------------------------------------------------- */
 
 /* Computes the mark of the last committed record, or else of the record before the oldest kept
  * one. No segment has that record, so that the next start begins at the oldest. Returns false if

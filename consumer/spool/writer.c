@@ -31,8 +31,6 @@ void writer_close(struct spool *spool)
     atomic_store(&spool->shared.segment_end, 0);
 }
 
-/* A new segment ------------------------------------------------------------------------------------ */
-
 /* Finds or makes the file for the next segment. Returns the descriptor, and the name. */
 static int find_file(struct spool *spool, char name[SEGMENT_NAME_SIZE], struct error *err)
 {
@@ -168,8 +166,6 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
     atomic_fetch_add(&spool->shared.disk, spool->segment_size);
     return begin_in(spool, fd, name, err);
 }
-
-/* Records ------------------------------------------------------------------------------------------ */
 
 /* Cuts off the bytes of a failed write, and leaves this segment: the next append begins another
  * one, or is refused. The reader never reads behind the tail. */
@@ -353,8 +349,6 @@ static int append_control(struct spool *spool, struct record *record, struct err
     pthread_mutex_unlock(&spool->appending);
     return result;
 }
-
-/* What may come again ------------------------------------------------------------------------------ */
 
 bool spool_find_recent(const struct spool *spool, const struct spool_message *message,
                        struct spool_recent *recent)

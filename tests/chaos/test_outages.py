@@ -25,8 +25,6 @@ def outage(bridge, server, how, part):
     return reason
 
 
-# Redis -------------------------------------------------------------------------------------------------
-
 @pytest.fixture
 def bridge_with_kept_entries(bridge, redis):
     """The bridge with acknowledged entries kept in the stream, so that each can be counted."""
@@ -95,8 +93,6 @@ def test_messages_are_stored_while_redis_is_missing_at_start(bridge, load, redis
     wait_away(bridge)
 
 
-# The hub -----------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("how", HOW)
 def test_the_hub_away_under_load_loses_nothing_and_costs_no_retry(fragile, own_load, redis, own_hub, rng, how):
     fragile.settings["mercure"]["timeout"] = "1s"
@@ -109,8 +105,6 @@ def test_the_hub_away_under_load_loses_nothing_and_costs_no_retry(fragile, own_l
     assert '"retry":' not in fragile.log()
     assert fragile.database.failures() == []
 
-
-# The broker --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 def test_the_broker_away_under_load_loses_nothing(bridge, load, mosquitto, database, rng, how):
@@ -153,8 +147,6 @@ def test_after_the_kill_of_a_broker_everything_new_arrives(bridge, load, mosquit
                "everything that was published after it is seen")
 
 
-# PostgreSQL --------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("how", HOW)
 def test_postgresql_away_loses_no_refused_message_and_doubles_no_row(fragile, own_postgres, publisher, own_load, redis,
                                                                      rng, how):
@@ -176,8 +168,6 @@ def test_postgresql_away_loses_no_refused_message_and_doubles_no_row(fragile, ow
     account_when_seen(good, own_load.sse).assert_exactly_once()
     wait_away(fragile)
 
-
-# All of them -------------------------------------------------------------------------------------------
 
 def test_all_servers_behind_the_broker_away_at_once_lose_nothing(fragile, own_load, redis, own_hub, own_postgres):
     fragile.start()

@@ -27,8 +27,6 @@ def marks(redis):
     return redis.client.keys("{messages}__spool:*")
 
 
-# The spool ---------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 def test_a_spool_wiped_while_redis_holds_its_mark_loses_nothing(fragile, own_load, redis, own_hub, end):
     fragile.start()
@@ -75,8 +73,6 @@ def test_a_spool_wiped_under_a_running_consumer_loses_nothing_sent(bridge, load)
     load.publish(500)
     load.finish()
 
-
-# Redis -------------------------------------------------------------------------------------------------
 
 def test_redis_flushed_under_load_loses_nothing(bridge, load, redis, database, rng):
     bridge.start()

@@ -55,8 +55,6 @@ def check_broker(folder):
     return check
 
 
-# Proxies -------------------------------------------------------------------------------------------------
-
 def test_a_proxy_of_the_environment_is_for_the_hub_alone(folder, mosquitto, hub):
     nobody = f"http://127.0.0.1:{free_port()}"
     ini = (f"[mqtt]\nport = {mosquitto.port}\n[transport:async]\ndsn = {NO_REDIS}\n"
@@ -68,8 +66,6 @@ def test_a_proxy_of_the_environment_is_for_the_hub_alone(folder, mosquitto, hub)
     assert check.of("broker")["ok"] and check.of("hub")["ok"], check.printed
     assert "through the proxy" not in check.printed
 
-
-# Broker: user and version --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_wrong_password_is_distinguished_from_a_right_one(check_broker, make_mosquitto, version):
@@ -124,8 +120,6 @@ def test_check_does_not_disconnect_a_running_consumer(folder, make_consumer, mos
     assert not re.search(r"already connected|session taken over", mosquitto.log())
 
 
-# Broker: address -----------------------------------------------------------------------------------------
-
 def test_an_ipv6_address_needs_no_brackets(check_broker, make_mosquitto):
     port = free_port()
     make_mosquitto(options={"listener": f"{port} ::1"})
@@ -152,8 +146,6 @@ def test_a_silent_name_server_is_not_waited_for_long(folder, makers):
     assert check.of("broker")["text"].startswith("the name servers give no answer within 5 s; see [mqtt] host")
     assert check.seconds < LOOK_UP_S
 
-
-# Broker: TLS ---------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_check_logs_in_to_the_broker_over_tls(check_broker, make_mosquitto, authority, version):
@@ -230,8 +222,6 @@ def test_a_missing_authority_file_is_reported(check_broker, mosquitto, folder):
     assert not ok and text.startswith(f"ca_file {folder}/none.pem: No such file or directory")
 
 
-# Redis: what answers there ------------------------------------------------------------------------------
-
 class SameAnswer(socketserver.StreamRequestHandler):
     """Gives one answer to every command."""
 
@@ -255,8 +245,6 @@ def test_a_redis_that_answers_nothing_but_errors_is_not_ok(folder, mosquitto, an
         thread.join()
     assert not check.of("redis")["ok"] and answer.decode().strip("-\r\n") in check.of("redis")["text"]
 
-
-# Redis: access rules -------------------------------------------------------------------------------------
 
 KEYS = ["~messages", "~messages__queue", "~{messages}__*"]
 ADMIN = "root"

@@ -119,8 +119,6 @@ def test_two_consumers_on_one_spool_are_refused(consumer):
     assert consumer.process.is_running()
 
 
-# A name with several addresses ----------------------------------------------------------------------------
-
 @pytest.fixture
 def names(makers):
     return makers.keep(Names(makers.new_folder("names")))
@@ -187,8 +185,6 @@ def test_the_consumer_ends_while_its_broker_is_looked_up(start_named, names):
     consumer.stop()
     assert time.monotonic() - started < LOOK_UP_S / 4
 
-
-# TLS ------------------------------------------------------------------------------------------------------
 
 def test_a_certificate_is_checked_against_the_name_and_not_the_address(start_named, names, make_mosquitto, authority):
     broker = make_mosquitto(options=authority.sign("server", "IP:127.0.0.1,DNS:two.test").options())

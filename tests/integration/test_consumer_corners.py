@@ -59,8 +59,6 @@ def wait_all(consumer, sent, timeout=60):
     return consumer.entries()
 
 
-# A replica in place of its primary ------------------------------------------------------------------------
-
 @pytest.fixture
 def lagging(make_consumer, make_redis, device):
     """A primary with 200 messages, and a former replica of it with 100 of them."""
@@ -157,8 +155,6 @@ def test_messages_unacknowledged_at_a_dsn_change_keep_their_identity(make_consum
     assert_all(sent, wait_all(consumer, sent), repeats=qos == 1)
 
 
-# What Redis never takes ------------------------------------------------------------------------------------
-
 def oversized_files(consumer):
     return sorted(consumer.bridge.state_dir.rglob("*.oversized"))
 
@@ -213,8 +209,6 @@ def test_a_redis_that_takes_smaller_values_than_max_entry_stops_nobody(make_redi
     assert_put_aside(consumer, payload, 50, device)
     assert "too/big" in consumer.bridge.cli("spool").stdout
 
-
-# A Redis that refuses --------------------------------------------------------------------------------------
 
 def no_bgsave(redis):
     """Makes BGSAVE fail: a folder stands where the snapshot would be."""
@@ -298,8 +292,6 @@ def test_a_refusing_redis_gets_a_back_off_until_it_accepts_an_append(make_consum
             faults.append(f"{name}: {healthy} times healthy at the end")
     assert not faults, "\n".join(faults)
 
-
-# Repeats of the broker -------------------------------------------------------------------------------------
 
 QUEUES = {
     "defaults": (60000, 1000, {}),
@@ -408,8 +400,6 @@ def test_a_queue_at_qos_2_takes_little_longer_than_at_qos_1(make_mosquitto, make
     # machine changes least.
     assert seconds[2] < 9 * seconds[1] + 0.5, seconds
 
-
-# A copied state directory -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("copied", ["while it was stopped", "under load"])
 def test_two_copies_of_a_state_directory_come_to_rest(make_consumer, make_mosquitto, make_device, redis, copied):

@@ -8,8 +8,6 @@ from bridge import wait_until
 from bridge.consumer import READY, VERSIONS, assert_all, numbered
 
 
-# The end ------------------------------------------------------------------------------------------------
-
 def wait_left(mosquitto):
     """Until the broker has read the consumer's DISCONNECT. One that merely hangs up "closed its connection".
     Only where the broker has nothing left to send: bytes that a closed socket has not read reset the
@@ -78,7 +76,6 @@ def test_messages_published_while_the_consumer_is_down_arrive_in_order(consumer,
     entries = consumer.wait_idle(publisher)
     assert [entry.payload.decode() for entry in entries] == [payload for _, payload in sent]
 
-# What is said -------------------------------------------------------------------------------------------
 
 def test_the_promise_is_logged_once_and_weak_settings_are_warned_of(make_consumer, make_redis, mosquitto):
     redis = make_redis("--appendonly", "no", "--maxmemory-policy", "allkeys-lru")
@@ -99,7 +96,6 @@ def test_a_promise_without_weak_settings_has_no_warning(consumer):
     consumer.wait_log("Promised: broker to spool at least once")
     assert "WARNING" not in consumer.log()
 
-# What the spool can't take ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_message_that_no_segment_takes_does_not_stop_the_others(make_consumer, publisher, version):

@@ -156,8 +156,6 @@ def test_a_failed_unsubscribe_is_tried_again_at_the_next_connect(make_consumer, 
     assert gone == ["b/#", "b/#"]
 
 
-# CONNACK ------------------------------------------------------------------------------------------------
-
 class Offer:
     """A broker whose CONNACK has these properties; each connection's Link is kept."""
 
@@ -246,8 +244,6 @@ def test_without_retain_the_status_is_published_all_the_same(make_consumer, make
     wait_until(lambda: published, 10, "the status is published")
     assert published == [0x30], "QoS 0, not retained"
 
-
-# A session that another program made ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_filters_of_a_session_from_another_program_are_unsubscribed(make_consumer, mosquitto, publisher, version):

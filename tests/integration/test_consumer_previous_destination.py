@@ -27,8 +27,6 @@ def ordered(entries):
     return [(entry.topic, entry.payload.decode()) for entry in entries]
 
 
-# A Redis that never comes back ------------------------------------------------------------------------
-
 def test_redirect_sends_messages_unsent_to_a_lost_redis_to_the_new_one(make_consumer, make_redis, publisher):
     lost, present = make_redis("--requirepass", "hidden", password="hidden"), make_redis()
     consumer = make_consumer(store=lost)
@@ -96,8 +94,6 @@ def test_a_killed_redirect_goes_on_where_it_was(make_consumer, make_redis, publi
     assert ordered(consumer.wait_entries(len(unsent))) == unsent
     assert_all(unsent, consumer.wait_idle(publisher))
 
-
-# A replica that was promoted, and other names ----------------------------------------------------------
 
 def replicate(source, copy, count):
     copy.client.replicaof("127.0.0.1", source.port)
@@ -202,8 +198,6 @@ def test_segments_that_an_earlier_version_has_left_are_sent(make_consumer, make_
     assert_all(numbered(10) + unsent, consumer.wait_idle(publisher))
 
 
-# A spool of nobody's ------------------------------------------------------------------------------------
-
 def test_an_orphan_that_cannot_be_sent_is_counted_and_says_why(make_consumer, make_redis, publisher):
     lost, present = make_redis(), make_redis()
     consumer = make_consumer(store=lost)
@@ -255,8 +249,6 @@ def test_an_orphan_spool_waiting_for_redis_leaves_ours_connected(make_consumer, 
     present.stop()
     wait_until(lambda: own()["gauges"]["redis_connected"] == 0, 20, bridge.supervisor.log_tail)
 
-
-# What the settings have left behind ----------------------------------------------------------------
 
 def test_a_changed_stream_gets_only_what_was_stored_for_it(consumer, publisher, redis):
     consumer.start()

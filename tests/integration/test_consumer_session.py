@@ -18,8 +18,6 @@ def waits_after_losses(consumer):
     return [int(wait) for wait in re.findall(r'lost.*"retry_ms":(\d+)', consumer.log())]
 
 
-# Back-off -----------------------------------------------------------------------------------------------
-
 def test_two_consumers_with_one_client_id_back_off_on_a_server_list(make_consumer, mosquitto):
     """A cluster of two nodes that share sessions: the one broker, by two names."""
     nodes = f"tcp://127.0.0.1:{mosquitto.port}, tcp://localhost:{mosquitto.port}"
@@ -46,8 +44,6 @@ def test_a_session_that_was_taken_over_is_left_alone_for_long(make_consumer, mak
     assert int(wait_ms) >= 45000, "reconnect_max, less a quarter"
     assert broker.connections == 1
 
-
-# Versions -----------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def old_broker(mosquitto, makers):
@@ -118,8 +114,6 @@ def test_a_reconnect_with_3_1_1_does_not_forget_what_is_not_released(make_consum
     consumer = make_consumer(port=old.port, qos=2).start()
     check_that_repeats_are_known(consumer, line, publisher)
 
-
-# QoS 2 over a broken connection ----------------------------------------------------------------------------
 
 def check_that_repeats_are_known(consumer, line, publisher):
     line.deafen()
@@ -249,8 +243,6 @@ def test_mqtt_5_is_kept_to_with_a_server_that_has_accepted_it(make_consumer, mos
         assert '"version":"3.1.1"' not in consumer.log()
 
 
-# A broker that is restarted -------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed between"])
 @pytest.mark.parametrize("version, receive_maximum", [("5", 100), ("5", 65535), ("3.1.1", 100)])
 def test_repeats_after_a_broker_restart_keep_the_first_identity(
@@ -268,8 +260,6 @@ def test_repeats_after_a_broker_restart_keep_the_first_identity(
     mosquitto.start()
     assert_all(sent, consumer.wait_idle(publisher), repeats=True)
 
-
-# A broker that came back older than it was ----------------------------------------------------------------
 
 @pytest.fixture
 def restored(make_consumer, mosquitto):
@@ -304,8 +294,6 @@ def test_on_3_1_1_removing_the_subscriptions_file_subscribes_again(restored, pub
     publisher.publish_all(sent)
     assert_all(sent, consumer.wait_idle(publisher))
 
-
-# The spool's folder -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("client_id", ["a/b", "..", "/", "plant 7/é+#", "日本" * 100, "x" * 200])
 def test_any_client_id_has_a_spool_and_subscriptions(make_consumer, publisher, redis, client_id):

@@ -195,8 +195,6 @@ def test_an_old_spool_under_a_newer_mark_repeats_rather_than_skips(consumer, pub
     assert {("load/between", str(number).encode()) for number in range(50)} <= seen
 
 
-# What Redis refuses ------------------------------------------------------------------------------------
-
 @contextlib.contextmanager
 def out_of_memory(redis):
     redis.client.config_set("maxmemory", 1)
@@ -288,8 +286,6 @@ def test_a_redis_that_fills_up_is_waited_out(make_consumer, make_redis, publishe
     assert_all(sent, consumer.wait_entries(len(sent)))
 
 
-# Two of one ---------------------------------------------------------------------------------------------
-
 def test_two_copies_of_one_state_directory_both_go_on_with_few_repeats(make_consumer, make_mosquitto, make_publisher,
                                                                        publisher, redis):
     """A clone, or a backup that was restored beside the original: two brokers, one stream."""
@@ -320,8 +316,6 @@ def test_two_copies_of_one_state_directory_both_go_on_with_few_repeats(make_cons
     other.publish("load/last", "second")
     wait_until(lambda: redis.client.xlen("messages") == count + 2, 20, "nothing is repeated any more")
 
-
-# The broker, and the spool ------------------------------------------------------------------------------
 
 def test_the_broker_restarted_loses_nothing(make_consumer, mosquitto, publisher):
     consumer = make_consumer(reconnect_max="300ms").start()

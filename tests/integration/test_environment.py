@@ -114,8 +114,6 @@ def refusal(bridge):
     return bridge.log()
 
 
-# All of it ---------------------------------------------------------------------------------------------
-
 def test_the_environment_alone_makes_a_whole_bridge(configured, publisher, sse, database):
     bridge = configured(WORKER_COUNT=3, CONSUME_TRANSPORTS="async", MQTT_TOPICS="#", MQTT_QOS=1,
                         MQTT_CLIENT_ID="from-the-environment", APP_ENV="prod").start(timeout=PATIENCE)
@@ -144,8 +142,6 @@ def test_an_empty_variable_is_as_none(configured, publisher, sse):
     publisher.publish("any/thing", "1")
     assert sse.wait_topic("any/thing", PATIENCE)
 
-
-# The broker --------------------------------------------------------------------------------------------
 
 def test_mqtt_host_may_be_a_name(configured, publisher, sse, mosquitto):
     bridge = configured(MQTT_HOST="localhost").start(timeout=PATIENCE)
@@ -233,8 +229,6 @@ def test_mqtt_client_id_names_session_and_spool(configured, mosquitto):
     assert (bridge.state_dir / "spool" / "house-7").is_dir()
 
 
-# TLS ---------------------------------------------------------------------------------------------------
-
 def test_mqtt_tls_is_honoured(configured, make_mosquitto, authority, redis):
     """The authority is one of the system's, as OpenSSL's own variable names them."""
     broker = make_mosquitto(options=authority.options())
@@ -293,8 +287,6 @@ def test_mqtt_tls_moves_the_default_port(configured):
     assert (shown["tls"]["value"], shown["port"]["value"]) == (False, 1883)
 
 
-# The transport and the failure transport ---------------------------------------------------------------
-
 def test_messenger_transport_dsn_names_stream_group_and_consumer(configured, make_redis, publisher, sse):
     redis = make_redis(password="p@ss/word:1")
     bridge = configured(MESSENGER_TRANSPORT_DSN=redis.dsn("/stream/group/consumer", delete_after_ack=0), WORKER_COUNT=1)
@@ -348,8 +340,6 @@ def test_database_url_of_another_database_is_refused(configured):
     assert "DATABASE_URL" in refusal(configured(DATABASE_URL="mysql://app:hunter2@database/app"))
 
 
-# The hub -----------------------------------------------------------------------------------------------
-
 def test_mercure_url_and_jwt_secret_reach_the_hub(configured, make_hub, publisher):
     hub = make_hub(publisher_key="another publisher's key of 32 bytes or more")
     sse = hub.subscribe("*")
@@ -371,8 +361,6 @@ def test_a_wrong_mercure_jwt_secret_is_reported_and_loses_nothing(configured, pu
 def test_a_mercure_jwt_secret_that_is_too_short_is_refused(configured):
     assert "MERCURE_JWT_SECRET" in refusal(configured(MERCURE_JWT_SECRET="short"))
 
-
-# Workers -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("count, workers", [("0", 0), ("1", 1), ("4", 4), ("auto", None)])
 def test_worker_count_is_the_number_of_workers(configured, count, workers):
@@ -424,8 +412,6 @@ def test_options_unknown_to_messenger_are_refused_by_name(configured, option):
     assert option.split("=")[0] in said and "CONSUMER_OPTIONS" in said
 
 
-# The log -----------------------------------------------------------------------------------------------
-
 def test_app_env_prod_logs_json_on_standard_error(configured):
     bridge = configured(APP_ENV="prod").start(timeout=PATIENCE)
     bridge.stop()
@@ -446,8 +432,6 @@ def test_app_env_dev_logs_to_the_seeds_file(configured):
     assert "All processes run" in text and "connected and subscribed" in text
     assert "All processes run" not in bridge.log()
 
-
-# Bad settings ------------------------------------------------------------------------------------------
 
 BAD = {"MQTT_PORT": "99999", "MQTT_QOS": "3", "MQTT_TLS": "maybe", "MQTT_TOPICS": "a/#/b", "WORKER_COUNT": "many",
        "CONSUME_TRANSPORTS": "nowhere", "CONSUMER_OPTIONS": "--frobnicate", "MESSENGER_TRANSPORT_DSN": "amqp://mq/x",

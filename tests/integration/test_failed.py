@@ -25,8 +25,6 @@ def bridge(make_bridge, redis, database):
     return make_bridge(redis=redis, database=database)
 
 
-# What is there -----------------------------------------------------------------------------------------
-
 def test_without_a_table_there_are_no_failed_messages(bridge, database):
     assert bridge.cli("failed").stdout == "there are no failed messages\n"
     assert listed(bridge) == [] and not database.has_table()
@@ -136,8 +134,6 @@ def test_statistics_count_by_class_topic_error_and_hour(bridge, database):
     assert text.startswith("3 failed messages\n") and "         3  a\n" in text
 
 
-# The command line --------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("arguments, part", [
     (["lst"], "did you mean `list`?"), (["show"], "one ID"), (["show", 1, 2], "one ID"),
     (["show", "x1"], "`x1` is no message's id"), (["show", "001"], "`001` is no message's id"),
@@ -194,8 +190,6 @@ def test_retry_on_a_terminal_asks_and_draws_a_progress_bar(bridge, database, ans
     assert b"retry 3 failed messages?" in seen and (b"[####" in seen) == (left == 0)
     assert len(database.failures()) == left
 
-
-# Again -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("serializer", ["php", "json"])
 def test_a_message_failed_by_php_is_published_by_us_after_a_retry(bridge, redis, database, hub, make_sse, make_php_peer,
@@ -315,8 +309,6 @@ def test_remove_until_1970_or_earlier_removes_nothing(bridge, database, until):
     assert len(database.failures()) == 1
 
 
-# A server that is away ---------------------------------------------------------------------------------
-
 def test_a_redis_that_refuses_leaves_the_rows(bridge, database, redis):
     add_rows(database, [php_row("a", "1"), php_row("a", "2")])
     redis.client.set("messages", "no stream")
@@ -391,8 +383,6 @@ def test_a_database_that_is_away_is_in_the_error(bridge, redis, makers):
         text = refuses(bridge, *arguments)
         assert "127.0.0.1:1" in text and "secret" not in text
 
-
-# Once --------------------------------------------------------------------------------------------------
 
 def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, database, redis):
     add_rows(database, numbered(3000))

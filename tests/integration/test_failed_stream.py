@@ -44,8 +44,6 @@ def run_worker(bridge, hub, redis):
     worker.stop()
 
 
-# What is there -------------------------------------------------------------------------------------------
-
 def test_without_a_stream_there_are_no_failed_messages(bridge, redis):
     assert bridge.cli("failed").stdout == "there are no failed messages\n"
     assert json.loads(bridge.cli("failed", "stats", "--json").stdout)["total"] == 0
@@ -94,8 +92,6 @@ def test_the_monitor_lists_the_newest_100_failures(bridge, redis, hub):
     assert len(document["messages"]) == 100 and document["more"] is True
     assert "failed show" in document["messages"][0]["error"] and document["messages"][1]["topic"] == "t/100"
 
-
-# Again ---------------------------------------------------------------------------------------------------
 
 def test_a_retried_message_that_fails_again_is_kept_beside_its_old_entry(bridge, redis, make_redis, hub):
     """The new failure has the same identity as the entry that it was retried from."""
@@ -154,8 +150,6 @@ def test_an_entry_with_fields_of_its_own_goes_back_as_it_was(bridge, redis, hub,
     assert [entry for _, entry in redis.client.xrange("messages")] == [
         fields, {b"message": b'a:2:{i:0;s:1:"x";i:1;s:1:"y";}'}]
 
-
-# Beside PHP ----------------------------------------------------------------------------------------------
 
 def test_entries_pending_at_a_php_worker_need_the_option_taken(bridge, redis):
     ids = add(redis, [php_row(f"t/{number}", "1") for number in range(3)])

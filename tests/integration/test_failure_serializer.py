@@ -144,8 +144,6 @@ def test_a_time_in_php_s_own_zone_survives(serializers, bridge, redis, database,
     assert sides.handled() == {"a": b"1"} and redis.is_drained()
 
 
-# What can't be converted --------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("serializer", ["json", "php"])
 def test_a_message_of_another_class_stays_and_the_text_has_the_remedy(bridge, redis, database, serializer):
     other = "php" if serializer == "json" else "json"

@@ -51,8 +51,6 @@ def poison(redis, *numbers):
     add_many(redis, [(REFUSED_TOPIC, f"poison {number}") for number in numbers])
 
 
-# What is written -----------------------------------------------------------------------------------------
-
 def test_an_entry_is_what_symfony_writes(driver, redis):
     assert driver.write() == (0, "")
     value, = entries(redis, "failed")
@@ -164,8 +162,6 @@ def test_acknowledged_entries_left_in_the_stream_are_not_counted(make_driver, re
     assert driver.count() == (0, 2, "")
 
 
-# The worker ----------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("serializer", ["php", "json"])
 def test_symfony_s_transport_reads_what_failed(failing, redis, make_php_peer, serializer):
     failing.settings["transport:async"]["serializer"] = serializer
@@ -267,8 +263,6 @@ def test_a_failure_being_written_while_redis_is_lost_is_written_once(failing, re
     assert poisons(failures) == [1, 2, 3]
     assert worker.stop() == 0
 
-
-# The others ----------------------------------------------------------------------------------------------
 
 def test_the_monitor_counts_what_failed(failing, redis):
     poison(redis, *range(5))

@@ -52,8 +52,6 @@ def start(bridge):
     return start_worker
 
 
-# Workers -------------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("publish", ["each", "latest", "batch"])
 def test_the_newest_document_of_each_topic_is_kept(start, redis, sse, publish):
     add_many(redis, [(f"plant/{number % 7}", str(number)) for number in range(500)])
@@ -186,8 +184,6 @@ def test_a_redis_that_refuses_values_holds_up_no_message(start, redis, sse, refu
     if refusals:
         wait_until(lambda: "are kept again" in worker.log(), 10, worker.log_tail)
 
-
-# The monitor ---------------------------------------------------------------------------------------------
 
 def read_all(bridge, query=""):
     """All parts of /latest."""

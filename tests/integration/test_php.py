@@ -35,8 +35,6 @@ def start_consumer(bridge):
     return consumer
 
 
-# What ours dispatches ----------------------------------------------------------------------------------
-
 def test_php_handles_messages_without_metadata_headers(bridge, publisher, redis, peer, serializer):
     bridge.settings["transport:async"]["metadata_headers"] = "no"
     start_consumer(bridge)
@@ -80,8 +78,6 @@ def test_php_and_our_workers_share_a_stream(bridge, publisher, sse, redis, peer)
     assert not ours & theirs
 
 
-# What PHP dispatches -----------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("properties", ["protected", "private"])
 def test_our_worker_reads_any_visibility(bridge, sse, make_php_peer, properties):
     bridge.run_program("worker")
@@ -111,8 +107,6 @@ def test_our_worker_counts_the_retries_of_php(bridge, redis, hub, database, peer
     shown = peer.run("messenger:failed:show", row["id"], "-vv").stdout
     assert shown.count("was redelivered") == 3, "PHP's retry, ours, and the way into the table"
 
-
-# What failed -------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def failed(bridge, publisher, database):

@@ -39,8 +39,6 @@ def test_a_database_that_the_server_does_not_have_is_named(make_redis, check, ma
     consumer.wait_log("DB index is out of range; see dbindex, this server has not so many databases")
 
 
-# What passes ----------------------------------------------------------------------------------------------
-
 @contextlib.contextmanager
 def script_that_hangs(redis):
     redis.client.config_set("busy-reply-threshold", 50)

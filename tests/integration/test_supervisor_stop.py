@@ -140,8 +140,6 @@ def test_many_waiting_stop_commands_do_not_block_status(make_stubs):
     assert stubs.supervisor.wait() == 0
 
 
-# On a terminal ------------------------------------------------------------------------------------------
-
 def take_terminal():
     """As a shell does. The tests themselves may run under nohup."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -39,8 +39,6 @@ def wait_others(faulty, count=len(OTHERS), timeout=30):
                lambda: f"{count} pass; {len(faulty.topics())} have, answers {dict(faulty.answers)}")
 
 
-# One message -------------------------------------------------------------------------------------------
-
 def test_a_message_that_is_never_answered_holds_up_no_other_topic(start, redis, faulty, database):
     faulty.script = lambda update: HANG if is_bad(update) else None
     add_many(redis, [*OTHERS[:100], ("bad/1", "x"), *OTHERS[100:]])
@@ -199,8 +197,6 @@ def test_a_topic_limited_alone_is_retried_slowly_and_is_no_hub_trouble(start, re
     wait_until(lambda: "The hub takes updates again" in process.log(), 10, "once a message has passed")
 
 
-# The hub -----------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("fault", [400, 403, 404, 407, 413, 500, 503, 307, 401, STRANGER, RESET])
 def test_a_hub_that_takes_nothing_charges_nobody(start, redis, hub, faulty, sse, database, fault):
     faulty.behind = hub.port
@@ -252,8 +248,6 @@ def test_a_hub_whose_token_is_for_some_topics_only_is_healthy(bridge, hub):
     servers = json.loads(bridge.cli("check", "--connect", "--json", check=False).stdout)["servers"]
     assert [server["ok"] for server in servers if server["name"] == "hub"] == [True]
 
-
-# Both --------------------------------------------------------------------------------------------------
 
 NOISE = 0.005  # what two rates without faults differ by
 COUNT = 1000

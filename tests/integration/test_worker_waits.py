@@ -27,8 +27,6 @@ def wait_log(process, text):
     wait_until(lambda: text in process.log(), 20, lambda: f"{text!r} is logged\n{process.log_tail()}")
 
 
-# It costs nothing -----------------------------------------------------------------------------------------
-
 def test_a_frozen_redis_is_waited_for_without_work(bridge, redis, sse):
     bridge.settings["transport:async"]["dsn"] = redis.dsn(timeout=30)
     add(redis, "a/x", "1")
@@ -84,8 +82,6 @@ def test_a_worker_that_ends_without_redis_waits_for_the_hub_without_work(bridge,
     assert worker.is_running()
 
 
-# It says what it waits for ------------------------------------------------------------------------------
-
 def test_a_worker_is_ready_while_a_transport_waits_for_its_lease(bridge, redis, slow_hub):
     bridge.settings["transport:low"] = {"dsn": redis.dsn("/low")}
     bridge.settings["worker"]["transports"] = "async low"
@@ -103,8 +99,6 @@ def test_a_worker_with_pending_entries_is_connected_and_says_so(bridge, redis, s
     wait_log(bridge.supervisor, "Worker 1 is ready")
     assert "not connected yet" not in str([p for p in bridge.status()["processes"] if p["name"] == "worker"])
 
-
-# It keeps what it has -----------------------------------------------------------------------------------
 
 def test_entries_that_wait_for_the_hub_are_not_taken_for_forgotten_ones(make_bridge, bridge, redis, slow_hub, sse):
     """The entries were pending at the start; other workers claim what was idle for redeliver_timeout."""

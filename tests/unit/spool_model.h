@@ -94,8 +94,6 @@ static bool is_of(const struct model *m, const struct home *home, int n)
     return m->messages[n].home == (int)(home - m->homes);
 }
 
-/* Open and closed ---------------------------------------------------------------------------------- */
-
 static void path_of(const struct home *home, uint64_t segment, char path[160])
 {
     snprintf(path, 160, "%s/%012llu.segment", home->dir, (unsigned long long)segment);
@@ -179,8 +177,6 @@ static struct spool_message message_of(const struct model *m, int n, char *paylo
                                   .topic = BYTES("a/b"),
                                   .payload = {payload, stored->len + 16}};
 }
-
-/* Redis -------------------------------------------------------------------------------------------- */
 
 static char *mark_of(struct redis *redis, const char *id)
 {

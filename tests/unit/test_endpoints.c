@@ -39,8 +39,6 @@ static struct endpoints *make_list(const char *uris)
     return make(make_settings(uris, false));
 }
 
-/* Attempts --------------------------------------------------------------------------------------- */
-
 static void wait(struct endpoints *endpoints)
 {
     struct pollfd ready = endpoints_poll(endpoints);
@@ -147,8 +145,6 @@ static void test_a_name_without_an_address_fails_and_the_next_server_follows(voi
     check(endpoints, "tcp://127.0.0.1:2", "127.0.0.1:2");
     endpoints_free(endpoints);
 }
-
-/* The probe -------------------------------------------------------------------------------------- */
 
 /* A port of loopback that is bound, and listens if wanted. */
 static int bind_port(bool listens, char uri[64])

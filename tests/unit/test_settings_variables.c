@@ -3,8 +3,6 @@
 
 #include "common/base/alloc.h"
 
-/* The broker ------------------------------------------------------------------------------------- */
-
 static void expect_broker(const char *host, const char *bare, int port, bool tls)
 {
     setenv("MQTT_HOST", host, 1);
@@ -96,8 +94,6 @@ static void test_a_further_consumer_may_have_its_own_address(void **state)
     settings_free(settings);
 }
 
-/* DSNs ------------------------------------------------------------------------------------------- */
-
 static void test_an_option_of_database_url_that_php_ignores_is_a_notice(void **state)
 {
     (void)state;
@@ -180,8 +176,6 @@ static void test_database_url_goes_before_a_database_of_the_file(void **state)
     settings_free(settings);
 }
 
-/* Files of variables ------------------------------------------------------------------------------ */
-
 static void test_quotes_and_white_space_around_a_value_are_taken_away(void **state)
 {
     (void)state;
@@ -261,8 +255,6 @@ static void test_the_public_url_may_be_a_path_and_no_url_holds_white_space(void 
         "https:// and name a host\n");
 }
 
-/* Names ------------------------------------------------------------------------------------------ */
-
 static void test_an_unread_variable_like_one_of_ours_gives_a_notice(void **state)
 {
     static const char *const OTHERS[][2] = {{"MQTT_USER", "MQTT_USERNAME"},
@@ -300,8 +292,6 @@ static void test_unrelated_variables_give_no_notice(void **state)
     assert_string_equal(buf_text(&settings->notices), "");
     settings_free(settings);
 }
-
-/* The file ---------------------------------------------------------------------------------------- */
 
 static void test_a_variable_that_overrides_the_file_gives_a_notice(void **state)
 {
@@ -357,8 +347,6 @@ static void test_dev_has_no_log_file_in_a_container(void **state)
     assert_string_equal(settings->log.file, "var/log/mqtt.log");
     settings_free(settings);
 }
-
-/* The hub ---------------------------------------------------------------------------------------- */
 
 static void expect_proxy_notice(const char *url, const char *variable)
 {

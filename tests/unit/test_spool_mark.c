@@ -276,8 +276,6 @@ static void test_a_mark_inside_damage_repeats_nothing_that_it_covers(void **stat
     spool_case_expect(c, 7, 10);
 }
 
-/* Destinations ----------------------------------------------------------------------------------- */
-
 static void test_a_spool_keeps_the_destination_of_its_segments(void **state)
 {
     struct spool_case *c = *state;
@@ -323,8 +321,6 @@ static void test_a_redirected_spool_gives_what_is_not_committed(void **state)
     spool_case_expect(c, 7, 10);
 }
 
-/* Copies ------------------------------------------------------------------------------------------- */
-
 static void test_a_second_foreign_mark_gives_a_copy_its_own_mark_and_sequences(void **state)
 {
     struct spool_case *c = *state;
@@ -357,8 +353,6 @@ static void test_a_second_foreign_mark_gives_a_copy_its_own_mark_and_sequences(v
     assert_string_equal(spool_mark_id(c->spool), id);
     assert_int_equal(spool_case_append(c, 12, 100), sequence + 1);
 }
-
-/* After a reboot --------------------------------------------------------------------------------- */
 
 static void test_after_a_reboot_no_sequence_is_given_twice(void **state)
 {

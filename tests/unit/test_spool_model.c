@@ -9,8 +9,6 @@
 #define SEEDS 500
 #define MOVES 60
 
-/* Messages ----------------------------------------------------------------------------------------- */
-
 static size_t random_len(struct model *m)
 {
     if (one_in(m, 100))
@@ -98,8 +96,6 @@ static void begin_session(struct model *m, struct home *home)
     else
         memset(home->slots, 0, sizeof(home->slots));
 }
-
-/* Redis -------------------------------------------------------------------------------------------- */
 
 static void connect_redis(struct model *m, struct home *home)
 {
@@ -190,8 +186,6 @@ static void fail_over(struct model *m)
     m->redis[0] = m->replica;
     m->homes[0].connected = m->homes[1].connected = false;
 }
-
-/* Damage: all of it to a spool that is closed ------------------------------------------------------- */
 
 static uint64_t last_with_records(const struct model *m, const struct home *home)
 {
@@ -391,8 +385,6 @@ static void break_something(struct model *m, struct home *home)
     }
     open_home(m, home);
 }
-
-/* Moves -------------------------------------------------------------------------------------------- */
 
 static void make_move(struct model *m, struct home *home)
 {
