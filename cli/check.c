@@ -43,13 +43,9 @@ struct checking {
                    __VA_ARGS__)
 
 /* Adds a fault whose text names section and key already. */
-static void fault_named(const struct checking *checking, const char *key, const struct error *err)
-{
-    struct buf *faults = &checking->report->faults;
-
-    settings_fault_place(faults, checking->settings, &checking->view, key);
-    buf_printf(faults, "%s\n", err->text);
-}
+#define FAULT_ERROR(checking, key, err)                                                            \
+    settings_fault_error(&(checking)->report->faults, (checking)->settings, &(checking)->view,     \
+                         key, err)
 
 /* An unreadable file is only a warning, since the service may run as another user than the
  * person who checks. */
@@ -407,7 +403,7 @@ static void check_failure(const struct checking *checking)
         WARN(checking, "dsn",
              "is empty (DATABASE_URL): a message whose retries are used up has nowhere to go");
     } else if (failure_new(&made, failure, &err) < 0) {
-        fault_named(checking, "table", &err);
+        FAULT_ERROR(checking, "table", &err);
     } else {
         failure_free(made);
         check_failure_serializer(checking);
@@ -426,7 +422,7 @@ static void check_mercure(const struct checking *checking)
     if (checking->settings->worker.count == 0)
         return;
     if (jwt_new(&jwt, mercure, &err) < 0) {
-        fault_named(checking, mercure->jwt[0] ? "jwt" : "jwt_key_file", &err);
+        FAULT_ERROR(checking, mercure->jwt[0] ? "jwt" : "jwt_key_file", &err);
         return;
     }
     jwt_free(jwt);

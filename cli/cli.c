@@ -246,10 +246,8 @@ static bool take_option(struct line *line, const struct command_line_reader *rea
         line->help = true;
     else if (strcmp(name, "version") == 0)
         line->version = true;
-    if (strcmp(name, "config") == 0) {
+    else if (strcmp(name, "config") == 0)
         line->cli->config = reader->text;
-        line->cli->config_given = true;
-    }
     return true;
 }
 
@@ -366,10 +364,8 @@ static void find_config(struct cli *cli)
 {
     const char *named = getenv("MQTT_BRIDGE_CONFIG");
 
-    if (!cli->config && named && named[0]) {
+    if (!cli->config && named && named[0])
         cli->config = named;
-        cli->config_given = true;
-    }
     if (!cli->config && access(CLI_DEFAULT_CONFIG, F_OK) == 0)
         cli->config = CLI_DEFAULT_CONFIG;
 }

@@ -31,7 +31,6 @@ struct cli {
     const struct verb *verb; /* the row that was called; "top" has a row of its own */
     /* --config, else MQTT_BRIDGE_CONFIG, else CLI_DEFAULT_CONFIG if that exists, else NULL: no file. */
     const char *config;
-    bool config_given;         /* --config or MQTT_BRIDGE_CONFIG named it */
     bool json;                 /* --json */
     bool quiet;                /* a failure prints nothing; set by verbs that have --quiet */
     bool color;                /* standard output is a terminal and NO_COLOR is not set */

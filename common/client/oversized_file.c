@@ -130,11 +130,9 @@ int oversized_file_write(int dir, const struct oversized_message *message, bool 
     return result;
 }
 
-static bool is_name(const char *text, const char *behind)
+static bool is_name(const char *text)
 {
-    return strlen(text) > DIGITS && strspn(text, "0123456789") == DIGITS &&
-           strncmp(text + DIGITS, SUFFIX, strlen(SUFFIX)) == 0 &&
-           strcmp(text + DIGITS + strlen(SUFFIX), behind) == 0;
+    return strspn(text, "0123456789") == DIGITS && strcmp(text + DIGITS, SUFFIX) == 0;
 }
 
 static void tell(int dir, const char *name, oversized_file_seen *seen, void *context)
@@ -170,7 +168,7 @@ int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struc
         return result;
     }
     while ((entry = readdir(listing)) != NULL) {
-        if (!is_name(entry->d_name, ""))
+        if (!is_name(entry->d_name))
             continue;
         tell(dir, entry->d_name, seen, context);
         count++;

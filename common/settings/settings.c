@@ -84,7 +84,8 @@ const char *settings_origin(const struct settings *settings, const struct settin
     return origin ? origin : "default";
 }
 
-void settings_fault_place(struct buf *out, const struct settings *settings,
+/* Appends "etc/x.ini:12: ", or nothing for a default. */
+static void append_origin(struct buf *out, const struct settings *settings,
                           const struct setting_view *view, const char *key)
 {
     const struct setting *row = setting_find(view->section, bytes_of(key));
@@ -111,12 +112,19 @@ void settings_fault(struct buf *faults, const struct settings *settings,
 {
     va_list arguments;
 
-    settings_fault_place(faults, settings, view, key);
+    append_origin(faults, settings, view, key);
     append_name(faults, view, key);
     va_start(arguments, format);
     buf_vprintf(faults, format, arguments);
     va_end(arguments);
     buf_append_char(faults, '\n');
+}
+
+void settings_fault_error(struct buf *faults, const struct settings *settings,
+                          const struct setting_view *view, const char *key, const struct error *err)
+{
+    append_origin(faults, settings, view, key);
+    buf_printf(faults, "%s\n", err->text);
 }
 
 struct fault_line {
@@ -421,13 +429,14 @@ static void read_options(struct loading *loading)
 {
     struct settings_worker *worker = &loading->settings->worker;
     const struct setting_view view = {SETTING_WORKER, "", worker};
-    struct buf prefix = {0};
+    struct buf lines = {0};
+    struct bytes line;
 
-    settings_fault_place(&prefix, loading->settings, &view, "options");
-    buf_append_text(&prefix, "[worker] options: ");
-    settings_consume_parse(&worker->consume, bytes_of(worker->options), buf_text(&prefix),
-                           loading->faults);
-    buf_free(&prefix);
+    settings_consume_parse(&worker->consume, bytes_of(worker->options), &lines);
+    for (struct bytes rest = buf_bytes(&lines); bytes_split(rest, '\n', &line, &rest);)
+        settings_fault(loading->faults, loading->settings, &view, "options", "%.*s",
+                       BYTES_ARG(line));
+    buf_free(&lines);
 }
 
 static void load_all(struct loading *loading, bool to_publish)
@@ -476,8 +485,9 @@ static size_t find_secret(const struct settings_ini *ini)
 }
 
 /* Adds a notice if the file holds a secret and everybody can read it. */
-static void note_readable_secrets(struct loading *loading, const char *path)
+static void note_readable_secrets(struct loading *loading)
 {
+    const char *path = loading->file;
     struct stat info;
 
     if (stat(path, &info) < 0 || !S_ISREG(info.st_mode) || (info.st_mode & S_IROTH) == 0)
@@ -489,17 +499,15 @@ static void note_readable_secrets(struct loading *loading, const char *path)
                    line, path);
 }
 
-/* path: NULL if the ini is not a file. */
-static int load_text(struct settings **settings, const char *name, const char *path,
-                     struct bytes ini, bool to_publish, struct buf *faults)
+int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
+                       bool to_publish, struct buf *faults)
 {
     struct loading loading = {.settings = settings_new(), .file = name, .faults = faults};
     size_t before = faults->len;
 
     settings_ini_read(&loading.ini, name, ini, faults);
     load_all(&loading, to_publish);
-    if (path)
-        note_readable_secrets(&loading, path);
+    note_readable_secrets(&loading);
     settings_ini_free(&loading.ini);
     if (faults->len > before) {
         sort_faults(faults, before, name);
@@ -508,12 +516,6 @@ static int load_text(struct settings **settings, const char *name, const char *p
     }
     *settings = loading.settings;
     return 0;
-}
-
-int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
-                       bool to_publish, struct buf *faults)
-{
-    return load_text(settings, name, NULL, ini, to_publish, faults);
 }
 
 int settings_load(struct settings **settings, const char *path, bool to_publish, struct buf *faults)
@@ -530,7 +532,8 @@ int settings_load(struct settings **settings, const char *path, bool to_publish,
         buf_printf(faults, "%s\n", err.text);
         result = -ERR_USAGE;
     } else {
-        result = load_text(settings, path ? path : "", path, buf_bytes(&text), to_publish, faults);
+        result =
+            settings_load_text(settings, path ? path : "", buf_bytes(&text), to_publish, faults);
     }
     buf_free(&text);
     return result;

@@ -235,7 +235,7 @@ MUST_CHECK int settings_load(struct settings **settings, const char *path, bool 
  * still be reached. To be freed; NULL if it is unknown: the file can't be read, or the value itself is wrong. */
 char *settings_socket(const char *path);
 
-/* settings_load from an ini that is in memory; name stands for the file's in faults. */
+/* settings_load from an ini that was read; name: the file's, or what stands for it in faults. */
 MUST_CHECK int settings_load_text(struct settings **settings, const char *name, struct bytes ini,
                                   bool to_publish, struct buf *faults);
 

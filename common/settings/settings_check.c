@@ -24,15 +24,11 @@ struct checking {
 
 #define FAULT(checking, ...)                                                                       \
     settings_fault((checking)->faults, (checking)->settings, &(checking)->view, __VA_ARGS__)
+/* Adds a fault whose text names section and key already. */
+#define FAULT_ERROR(checking, key, err)                                                            \
+    settings_fault_error((checking)->faults, (checking)->settings, &(checking)->view, key, err)
 #define NOTICE(checking, ...)                                                                      \
     settings_fault((checking)->notices, (checking)->settings, &(checking)->view, __VA_ARGS__)
-
-/* Adds a fault whose text names section and key already. */
-static void fault_named(const struct checking *checking, const char *key, const struct error *err)
-{
-    settings_fault_place(checking->faults, checking->settings, &checking->view, key);
-    buf_printf(checking->faults, "%s\n", err->text);
-}
 
 static bool is_address(const char *text)
 {
@@ -292,7 +288,7 @@ static void check_failure(const struct checking *checking)
     struct error err;
 
     if (settings_check_failure(failure, &overlooked, &err) < 0)
-        fault_named(checking, "dsn", &err);
+        FAULT_ERROR(checking, "dsn", &err);
     else if (overlooked.len > 0)
         NOTICE(checking, "dsn", "overlooked, as PHP does: the options %s", buf_text(&overlooked));
     buf_free(&overlooked);
@@ -408,7 +404,7 @@ static void check_mercure(const struct checking *checking)
     if (mercure->url[0] == '\0')
         FAULT(checking, "url", "is needed (MERCURE_URL): where the workers publish");
     if (settings_check_secret(mercure, &err) < 0)
-        fault_named(checking, "jwt_secret", &err);
+        FAULT_ERROR(checking, "jwt_secret", &err);
     if (strcmp(mercure->jwt_secret, "!ChangeThisMercureHubJWTSecretKey!") == 0)
         NOTICE(checking, "jwt_secret",
                "is the example of Mercure's documentation: everybody knows it, and can publish to "

@@ -21,7 +21,6 @@ struct consume_option {
 struct reading {
     struct settings_consume *consume;
     struct bytes rest;
-    const char *prefix; /* begins each fault */
     struct buf *faults;
 };
 
@@ -137,7 +136,7 @@ static void fault(struct reading *reading, struct bytes word, const char *text)
 {
     struct bytes part = shown(word);
 
-    buf_printf(reading->faults, "%s`%.*s` %s\n", reading->prefix, BYTES_ARG(part), text);
+    buf_printf(reading->faults, "`%.*s` %s\n", BYTES_ARG(part), text);
 }
 
 static void fault_unknown(struct reading *reading, struct bytes word, struct bytes name)
@@ -151,8 +150,8 @@ static void fault_unknown(struct reading *reading, struct bytes word, struct byt
         fault(reading, word, "can't be used: the Redis transport has no queues, as in PHP");
     else if (nearest.best)
         buf_printf(reading->faults,
-                   "%s`%.*s` is no option of messenger:consume; did you mean `--%s`?\n",
-                   reading->prefix, BYTES_ARG(part), nearest.best);
+                   "`%.*s` is no option of messenger:consume; did you mean `--%s`?\n",
+                   BYTES_ARG(part), nearest.best);
     else
         fault(reading, word, "is no option of messenger:consume");
 }
@@ -194,8 +193,8 @@ static void apply(struct reading *reading, const struct consume_option *option, 
     }
     struct bytes part = shown(value);
     if (option->read && !option->read(reading->consume, value))
-        buf_printf(reading->faults, "%s--%s must be %s, not `%.*s`\n", reading->prefix,
-                   option->name, option->must, BYTES_ARG(part));
+        buf_printf(reading->faults, "--%s must be %s, not `%.*s`\n", option->name, option->must,
+                   BYTES_ARG(part));
 }
 
 static void read_long(struct reading *reading, struct bytes word)
@@ -233,9 +232,9 @@ static void read_letters(struct reading *reading, struct bytes word)
 }
 
 bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
-                            const char *prefix, struct buf *faults)
+                            struct buf *faults)
 {
-    struct reading reading = {consume, options, prefix, faults};
+    struct reading reading = {consume, options, faults};
     size_t before = faults->len;
 
     *consume = (struct settings_consume){0};

@@ -25,10 +25,10 @@ bool settings_is_given(const struct settings *settings, const void *field);
 void settings_derive_broker(struct settings *settings, const struct setting_view *view,
                             struct buf *faults);
 void settings_derive(struct settings *settings, struct buf *faults);
-/* Reads `options` of [worker], those of messenger:consume with PHP's meaning. Appends one line a fault to faults, each
- * behind `prefix`, and goes on; true if there was none. */
+/* Reads `options` of [worker], those of messenger:consume with PHP's meaning. Appends one line a fault to faults, and
+ * goes on; true if there was none. */
 bool settings_consume_parse(struct settings_consume *consume, struct bytes options,
-                            const char *prefix, struct buf *faults);
+                            struct buf *faults);
 /* Adds notices about variables that are not read, but look like ours. */
 void settings_note_misnamed(struct settings *settings);
 /* Checks combinations of keys, and values by the codecs that use them. to_publish: as in settings_load. */

@@ -160,7 +160,7 @@ int settings_unpack(struct settings **settings, struct bytes packed, struct erro
     unpacking.settings = settings_new();
     bool good = unpack_all(&unpacking, &detail) &&
                 settings_consume_parse(&unpacking.settings->worker.consume,
-                                       bytes_of(unpacking.settings->worker.options), "", &faults);
+                                       bytes_of(unpacking.settings->worker.options), &faults);
     buf_free(&faults);
     if (!good) {
         settings_free(unpacking.settings);

@@ -136,8 +136,9 @@ const char *settings_origin(const struct settings *settings, const struct settin
 void settings_fault(struct buf *faults, const struct settings *settings,
                     const struct setting_view *view, const char *key, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-/* The origin alone, "etc/x.ini:12: " or nothing, for a text that names its section and key itself. */
-void settings_fault_place(struct buf *out, const struct settings *settings,
-                          const struct setting_view *view, const char *key);
+/* As settings_fault, for an error whose text names section and key itself. */
+void settings_fault_error(struct buf *faults, const struct settings *settings,
+                          const struct setting_view *view, const char *key,
+                          const struct error *err);
 
 #endif

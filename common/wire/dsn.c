@@ -119,7 +119,9 @@ enum option_kind {
     OPTION_SENTINEL_AUTH,
     OPTION_HOST,
     OPTION_SSL,
-    OPTION_UNUSED, /* PHP knows the option; the bridge ignores it */
+    OPTION_UNUSED,      /* PHP knows the option; the bridge ignores it */
+    OPTION_UNUSED_FLAG, /* the same, but a wrong value is an error */
+    OPTION_UNUSED_REAL,
 };
 
 struct option {
@@ -148,11 +150,11 @@ static const struct option OPTIONS[] = {
     {"dbindex", OPTION_NUMBER, FIELD(dbindex)},
     {"redeliver_timeout", OPTION_SECONDS, FIELD(redeliver_timeout_ms)},
     {"claim_interval", OPTION_NUMBER, FIELD(claim_interval_ms)},
-    {"lazy", OPTION_FLAG, FIELD(lazy)},
+    {"lazy", OPTION_UNUSED_FLAG, 0},
     {"auth", OPTION_AUTH, 0},
     {"serializer", OPTION_SERIALIZER, FIELD(redis_serialized)},
     {"timeout", OPTION_REAL, FIELD(timeout_s)},
-    {"read_timeout", OPTION_REAL, FIELD(read_timeout_s)},
+    {"read_timeout", OPTION_UNUSED_REAL, 0},
     {"retry_interval", OPTION_UNUSED, 0},
     {"persistent_id", OPTION_UNUSED, 0},
     {"sentinel_master", OPTION_TEXT, FIELD(sentinel_master)},
@@ -330,6 +332,10 @@ static int set_option(struct reader *reader, const struct option *option, const 
         return add_host_option(dsn, key, err);
     case OPTION_SSL:
         return set_ssl(reader, key, value, err);
+    case OPTION_UNUSED_FLAG:
+        return set_flag(&(bool){false}, name, value, err);
+    case OPTION_UNUSED_REAL:
+        return set_real(&(double){0}, name, value, err);
     case OPTION_UNUSED:
         return 0;
     }

@@ -32,10 +32,8 @@ struct dsn_redis {
     int64_t dbindex;
     int64_t redeliver_timeout_ms; /* the option is in seconds */
     int64_t claim_interval_ms;
-    bool lazy;
     bool redis_serialized; /* option serializer: 1 (default) or 0 */
     double timeout_s;      /* 0: the client's default */
-    double read_timeout_s;
     char *sentinel_master; /* NULL: the hosts are no Sentinels */
     char *sentinel_user;   /* for the Sentinels themselves; NULL if none */
     char *sentinel_password;

@@ -504,13 +504,10 @@ void spool_state(const struct spool *spool, struct spool_state *state)
 {
     const struct spool_reader *reader = &spool->reader;
     uint64_t records = atomic_load(&spool->shared.records);
-    int64_t unsent =
-        (int64_t)atomic_load(&spool->shared.bytes) - reader_cursor_bytes(&reader->committed);
     uint64_t committed = reader_cursor_records(&reader->committed);
 
     *state = (struct spool_state){
         .used_bytes = atomic_load(&spool->shared.disk),
-        .unsent_bytes = unsent > 0 && records > committed ? (uint64_t)unsent : 0,
         .unsent_records = records > committed ? records - committed : 0,
         .limit_bytes = spool->size,
         .damaged_records = reader->damaged,

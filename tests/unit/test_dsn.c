@@ -49,9 +49,8 @@ static void test_a_bare_host_has_symfonys_defaults(void **state)
     assert_int_equal(dsn.dbindex, 0);
     assert_int_equal(dsn.redeliver_timeout_ms, 3600000);
     assert_int_equal(dsn.claim_interval_ms, 60000);
-    assert_false(dsn.lazy);
     assert_true(dsn.redis_serialized);
-    assert_true(dsn.timeout_s == 0 && dsn.read_timeout_s == 0);
+    assert_true(dsn.timeout_s == 0);
     assert_null(dsn.sentinel_master);
     assert_false(dsn.cluster);
     assert_true(dsn.tls_verify_peer);
@@ -122,11 +121,9 @@ static void test_every_option_is_read(void **state)
     assert_int_equal(dsn.dbindex, 3);
     assert_int_equal(dsn.redeliver_timeout_ms, 60000);
     assert_int_equal(dsn.claim_interval_ms, 500);
-    assert_true(dsn.lazy);
     assert_string_equal(dsn.password, "pw");
     assert_false(dsn.redis_serialized);
     assert_true(dsn.timeout_s == 1.5);
-    assert_true(dsn.read_timeout_s == 0.25);
     assert_string_equal(dsn.sentinel_master, "m");
     assert_false(dsn.cluster);
     assert_false(dsn.tls_verify_peer);
@@ -310,6 +307,7 @@ static void test_faulty_values_are_named(void **state)
     expect_fault("redis://h?timeout=nan", "\"timeout\"");
     expect_fault("redis://h?timeout=-1", "\"timeout\"");
     expect_fault("redis://h?timeout=0.0005", "\"timeout\" is 0 (the default) or at least 0.001");
+    expect_fault("redis://h?lazy=perhaps", "\"lazy\"");
     expect_fault("redis://h?read_timeout=0.0009", "\"read_timeout\"");
     expect_fault("redis://h?serializer=2", "\"serializer\"");
     expect_fault("redis://h?stream[]=x", "\"stream\"");

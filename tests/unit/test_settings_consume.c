@@ -13,7 +13,7 @@ static struct settings_consume parse(const char *options)
     struct settings_consume consume;
     struct buf faults = {0};
 
-    if (!settings_consume_parse(&consume, bytes_of(options), "", &faults))
+    if (!settings_consume_parse(&consume, bytes_of(options), &faults))
         fail_msg("%s", buf_text(&faults));
     buf_free(&faults);
     return consume;
@@ -24,7 +24,7 @@ static void expect(const char *options, const char *expected)
     struct settings_consume consume;
     struct buf faults = {0};
 
-    assert_false(settings_consume_parse(&consume, bytes_of(options), "here: ", &faults));
+    assert_false(settings_consume_parse(&consume, bytes_of(options), &faults));
     assert_string_equal(buf_text(&faults), expected);
     buf_free(&faults);
 }
@@ -70,11 +70,10 @@ static void test_memory_sizes_are_phps(void **state)
     assert_int_equal(parse("-m 64KB").memory_limit, 65536);
     assert_int_equal(parse("-m 1G").memory_limit, 1 << 30);
     assert_int_equal(parse("-m 1t").memory_limit, (int64_t)1 << 40);
-    expect("-m 128MM", "here: --memory-limit must be a size such as 128M, not `128MM`\n");
-    expect("-m x", "here: --memory-limit must be a size such as 128M, not `x`\n");
-    expect("-m b", "here: --memory-limit must be a size such as 128M, not `b`\n");
-    expect("-m 9000000000T",
-           "here: --memory-limit must be a size such as 128M, not `9000000000T`\n");
+    expect("-m 128MM", "--memory-limit must be a size such as 128M, not `128MM`\n");
+    expect("-m x", "--memory-limit must be a size such as 128M, not `x`\n");
+    expect("-m b", "--memory-limit must be a size such as 128M, not `b`\n");
+    expect("-m 9000000000T", "--memory-limit must be a size such as 128M, not `9000000000T`\n");
 }
 
 static void test_the_last_of_an_option_given_twice_counts(void **state)
@@ -86,38 +85,36 @@ static void test_the_last_of_an_option_given_twice_counts(void **state)
 static void test_unknown_options_are_named(void **state)
 {
     (void)state;
-    expect("--limt=3",
-           "here: `--limt=3` is no option of messenger:consume; did you mean `--limit`?\n");
-    expect("--xyzzy", "here: `--xyzzy` is no option of messenger:consume\n");
-    expect("-x", "here: `-x` is no option of messenger:consume\n");
+    expect("--limt=3", "`--limt=3` is no option of messenger:consume; did you mean `--limit`?\n");
+    expect("--xyzzy", "`--xyzzy` is no option of messenger:consume\n");
+    expect("-x", "`-x` is no option of messenger:consume\n");
     expect("--queues=a",
-           "here: `--queues=a` can't be used: the Redis transport has no queues, as in PHP\n");
-    expect("async", "here: `async` is no option: transports are named by `transports`\n");
-    expect("--", "here: `--` is no option: transports are named by `transports`\n");
-    expect("-", "here: `-` is no option: transports are named by `transports`\n");
+           "`--queues=a` can't be used: the Redis transport has no queues, as in PHP\n");
+    expect("async", "`async` is no option: transports are named by `transports`\n");
+    expect("--", "`--` is no option: transports are named by `transports`\n");
+    expect("-", "`-` is no option: transports are named by `transports`\n");
 }
 
 static void test_bad_values_are_refused_as_php_does(void **state)
 {
     (void)state;
-    expect("--limit=0", "here: --limit must be a positive whole number, not `0`\n");
-    expect("--limit=-1", "here: --limit must be a positive whole number, not `-1`\n");
-    expect("--time-limit=1h",
-           "here: --time-limit must be a positive number of seconds, not `1h`\n");
-    expect("--limit", "here: `--limit` needs a value\n");
-    expect("--limit=", "here: `--limit=` needs a value\n");
-    expect("--limit -q", "here: `--limit` needs a value\n");
-    expect("--no-reset=1", "here: `--no-reset=1` takes no value\n");
-    expect("--sleep=.", "here: --sleep must be a number of seconds, not `.`\n");
+    expect("--limit=0", "--limit must be a positive whole number, not `0`\n");
+    expect("--limit=-1", "--limit must be a positive whole number, not `-1`\n");
+    expect("--time-limit=1h", "--time-limit must be a positive number of seconds, not `1h`\n");
+    expect("--limit", "`--limit` needs a value\n");
+    expect("--limit=", "`--limit=` needs a value\n");
+    expect("--limit -q", "`--limit` needs a value\n");
+    expect("--no-reset=1", "`--no-reset=1` takes no value\n");
+    expect("--sleep=.", "--sleep must be a number of seconds, not `.`\n");
 }
 
 static void test_all_faults_of_consume_options_are_reported(void **state)
 {
     (void)state;
     expect("--limit=x --foo -t 5 bar",
-           "here: --limit must be a positive whole number, not `x`\n"
-           "here: `--foo` is no option of messenger:consume\n"
-           "here: `bar` is no option: transports are named by `transports`\n");
+           "--limit must be a positive whole number, not `x`\n"
+           "`--foo` is no option of messenger:consume\n"
+           "`bar` is no option: transports are named by `transports`\n");
 }
 
 int main(void)
