@@ -364,15 +364,13 @@ static void write_certificates_of_dsn(struct buf *out, const struct setting_view
 static void write_certificates_of_row(struct buf *out, const struct setting_view *view,
                                       const struct setting *row)
 {
-    bool is_dsn = strcmp(row->key, "dsn") == 0;
-    bool authorities = strcmp(row->key, "ca_file") == 0;
+    const char *text = row->type == SETTING_TEXT ? *setting_text(row, view->base) : NULL;
 
-    if (!is_dsn && !authorities && strcmp(row->key, "cert_file") != 0)
-        return;
-    const char *text = *setting_text(row, view->base);
-    if (!is_dsn)
-        write_certificate(out, view, row->key, text, authorities);
-    else if (text != NULL && dsn_is_redis(text))
+    if ((row->flags & SETTING_AUTHORITIES) == SETTING_AUTHORITIES)
+        write_certificate(out, view, row->key, text, true);
+    else if ((row->flags & SETTING_CERTIFICATE) == SETTING_CERTIFICATE)
+        write_certificate(out, view, row->key, text, false);
+    else if ((row->flags & SETTING_DSN) != 0 && text != NULL && dsn_is_redis(text))
         write_certificates_of_dsn(out, view, text);
 }
 

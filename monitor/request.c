@@ -5,9 +5,7 @@
 #include "common/wire/dsn.h"
 #include "common/wire/topic.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,17 +41,6 @@ struct bytes request_host_name(struct bytes given)
     return name;
 }
 
-static bool is_address(struct bytes name)
-{
-    char text[INET6_ADDRSTRLEN];
-    unsigned char address[sizeof(struct in6_addr)];
-
-    if (name.len >= sizeof text)
-        return false;
-    snprintf(text, sizeof text, "%.*s", BYTES_ARG(name));
-    return inet_pton(strchr(text, ':') != NULL ? AF_INET6 : AF_INET, text, address) == 1;
-}
-
 static bool is_same_name(struct bytes one, struct bytes other)
 {
     return one.len == other.len && strncasecmp(one.data, other.data, one.len) == 0;
@@ -64,11 +51,12 @@ bool request_host_is_allowed(struct bytes given, const char *hosts, const char *
     struct bytes name = request_host_name(given);
     struct bytes rest = bytes_of(hosts);
     struct bytes item;
+    unsigned char ip[BYTES_IP_SIZE];
 
     while (bytes_next_item(&rest, &item))
         if (bytes_equal_text(item, "*") || (name.len > 0 && is_same_name(item, name)))
             return true;
-    return name.len > 0 && (is_address(name) || is_same_name(name, BYTES("localhost")) ||
+    return name.len > 0 && (bytes_to_ip(name, ip) > 0 || is_same_name(name, BYTES("localhost")) ||
                             is_same_name(name, request_host_name(bytes_of(listen))));
 }
 

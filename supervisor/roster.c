@@ -106,13 +106,6 @@ static uint32_t add_file(uint32_t sum, const char *path)
     return sum;
 }
 
-static bool names_file(const struct setting *row)
-{
-    size_t len = strlen(row->key);
-
-    return row->type == SETTING_TEXT && len > 5 && strcmp(row->key + len - 5, "_file") == 0;
-}
-
 uint32_t roster_files(const struct settings *settings, const char *name)
 {
     uint32_t sum = 0;
@@ -123,7 +116,7 @@ uint32_t roster_files(const struct settings *settings, const char *name)
         for (size_t k = 0; k < SETTINGS_TABLE_LEN; k++) {
             const struct setting *row = &SETTINGS_TABLE[k];
 
-            if (row->section != view.section || !names_file(row) ||
+            if (row->section != view.section || (row->flags & SETTING_FILE) == 0 ||
                 !setting_is_read(row, &view, name))
                 continue;
             const char *path = *setting_text(row, view.base);

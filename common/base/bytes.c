@@ -1,5 +1,7 @@
 #include "common/base/bytes.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <strings.h>
 #if defined(__x86_64__)
 #include <nmmintrin.h>
@@ -126,6 +128,19 @@ bool bytes_split_port(struct bytes address, struct bytes *host, struct bytes *po
     if (behind.len > 0)
         *port = bytes_slice(behind, 1, behind.len);
     return behind.len == 0 || behind.data[0] == ':';
+}
+
+size_t bytes_to_ip(struct bytes text, unsigned char ip[BYTES_IP_SIZE])
+{
+    char copy[INET6_ADDRSTRLEN];
+
+    if (text.len == 0 || text.len >= sizeof(copy) || memchr(text.data, '\0', text.len) != NULL)
+        return 0;
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    if (inet_pton(AF_INET, copy, ip) == 1)
+        return sizeof(struct in_addr);
+    return inet_pton(AF_INET6, copy, ip) == 1 ? sizeof(struct in6_addr) : 0;
 }
 
 bool bytes_to_port(struct bytes text, uint16_t *port)

@@ -43,6 +43,9 @@ bool bytes_split(struct bytes whole, char separator, struct bytes *head, struct 
 /* "HOST", "HOST:PORT", "[IPV6]" or "[IPV6]:PORT": *host without the brackets, *port BYTES_NONE where there is none.
  * False if it is none of these, as an IPv6 address without brackets; what host and port hold is for the caller. */
 bool bytes_split_port(struct bytes address, struct bytes *host, struct bytes *port);
+/* An IPv4 or IPv6 address without brackets: 4 or 16 bytes into ip. Returns that length, or 0 if the text is none. */
+#define BYTES_IP_SIZE 16
+size_t bytes_to_ip(struct bytes text, unsigned char ip[BYTES_IP_SIZE]);
 /* A number from 1 to 65535. */
 bool bytes_to_port(struct bytes text, uint16_t *port);
 

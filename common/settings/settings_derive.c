@@ -6,8 +6,6 @@
 #include "common/settings/broker_address.h"
 #include "common/wire/dsn.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,30 +209,17 @@ static const char *find_proxy_variable(bool https)
     return NULL;
 }
 
-/* Reads an IP address. Returns its length in bytes, or 0 if the text is none. */
-static size_t read_ip(struct bytes text, unsigned char ip[sizeof(struct in6_addr)])
-{
-    char copy[INET6_ADDRSTRLEN];
-
-    if (text.len >= sizeof(copy))
-        return 0;
-    snprintf(copy, sizeof(copy), "%.*s", BYTES_ARG(text));
-    if (inet_pton(AF_INET, copy, ip) == 1)
-        return sizeof(struct in_addr);
-    return inet_pton(AF_INET6, copy, ip) == 1 ? sizeof(struct in6_addr) : 0;
-}
-
 /* True if the host is an address inside the network, such as 10.0.0.0/8. */
 static bool is_in_network(struct bytes host, struct bytes network)
 {
-    unsigned char own[sizeof(struct in6_addr)], base[sizeof(struct in6_addr)];
+    unsigned char own[BYTES_IP_SIZE], base[BYTES_IP_SIZE];
     struct bytes address, length;
     uint64_t bits;
 
     if (!bytes_split(network, '/', &address, &length) || !bytes_to_u64(length, &bits))
         return false;
-    size_t size = read_ip(host, own);
-    if (size == 0 || read_ip(address, base) != size || bits > size * 8)
+    size_t size = bytes_to_ip(host, own);
+    if (size == 0 || bytes_to_ip(address, base) != size || bits > size * 8)
         return false;
     for (size_t i = 0; i < size && i * 8 < bits; i++) {
         unsigned unused = bits >= i * 8 + 8 ? 0 : (unsigned)(i * 8 + 8 - bits);

@@ -4,7 +4,6 @@
 #include "common/base/file.h"
 #include "common/base/words.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +20,10 @@ const char *settings_env_get(const char *name)
 
 static bool is_numeric_host(struct bytes host)
 {
-    unsigned char address[sizeof(struct in6_addr)];
+    unsigned char ip[BYTES_IP_SIZE];
     bool bracketed = host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']';
-    struct bytes bare = bracketed ? bytes_slice(host, 1, host.len - 2) : host;
-    char *text = xstrndup(bare.data, bare.len);
-    bool numeric =
-        inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 
-    free(text);
-    return numeric;
+    return bytes_to_ip(bracketed ? bytes_slice(host, 1, host.len - 2) : host, ip) > 0;
 }
 
 /* True for NAME_PORT=tcp://10.0.0.1:1883, which Kubernetes and Docker's former links set. */

@@ -144,10 +144,11 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(MQTT, "maximum_packet_size", SIZE, C), .standard = "16M", RANGE(KIB, 256 * MIB),
      AT(mqtt, maximum_packet_size), .description = "larger messages are not sent to us (MQTT 5)"},
     {KEY(MQTT, "ca_file", TEXT, C | M), .standard = "", AT(mqtt, ca_file),
+     .flags = SETTING_AUTHORITIES,
      .description = "certificate authorities for TLS (PEM); empty: the system's"},
     {KEY(MQTT, "cert_file", TEXT, C | M), .standard = "", AT(mqtt, cert_file),
-     .description = "client certificate for TLS (PEM)"},
-    {KEY(MQTT, "key_file", TEXT, C), .standard = "", AT(mqtt, key_file),
+     .flags = SETTING_CERTIFICATE, .description = "client certificate for TLS (PEM)"},
+    {KEY(MQTT, "key_file", TEXT, C), .standard = "", AT(mqtt, key_file), .flags = SETTING_FILE,
      .description = "its private key (PEM)"},
     {KEY(MQTT, "key_password", TEXT, C), .env = "MQTT_KEY_PASSWORD", .standard = "",
      AT(mqtt, key_password), .flags = SETTING_SECRET, .description = "password of the private key"},
@@ -294,12 +295,13 @@ const struct setting SETTINGS_TABLE[] = {
      .words = JWT_ALGORITHM_WORDS, AT(mercure, jwt_algorithm),
      .description = "how the token is signed"},
     {KEY(MERCURE, "jwt_key_file", TEXT, W | M), .standard = "", AT(mercure, jwt_key_file),
-     .description = "private key (PEM) for RS256 and ES256"},
+     .flags = SETTING_FILE, .description = "private key (PEM) for RS256 and ES256"},
     {KEY(MERCURE, "connect_timeout", DURATION, W | M), .standard = "2s", RANGE(10, HOUR),
      AT(mercure, connect_timeout_ms), .description = "longest wait for a connection"},
     {KEY(MERCURE, "timeout", DURATION, W), .standard = "10s", RANGE(10, HOUR),
      AT(mercure, timeout_ms), .description = "longest wait for the hub's answer"},
     {KEY(MERCURE, "ca_file", TEXT, W | M), .standard = "", AT(mercure, ca_file),
+     .flags = SETTING_AUTHORITIES,
      .description = "certificate authorities for https (PEM); empty: the system's"},
     {KEY(MERCURE, "topic_template", TEXT, W), .standard = "{topic}", AT(mercure, topic_template),
      .flags = SETTING_REQUIRED,
@@ -389,7 +391,7 @@ const struct setting SETTINGS_TABLE[] = {
      .description =
          "names under which the page may be called, beside `localhost`, IP addresses and the host "
          "of `listen`, separated by commas or spaces; `*`: any, behind a proxy that checks them"},
-    {KEY(HTTP, "token_file", TEXT, M), .standard = "", AT(http, token_file),
+    {KEY(HTTP, "token_file", TEXT, M), .standard = "", AT(http, token_file), .flags = SETTING_FILE,
      .description = "file with a token that requests must carry as `Authorization: Bearer`; empty: "
                     "none needed"},
 

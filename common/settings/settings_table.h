@@ -41,6 +41,9 @@ enum setting_flag {
     SETTING_SECRET = 1,   /* never shown; its variable NAME may be given as NAME_FILE */
     SETTING_DSN = 2,      /* holds a password: shown without it; NAME_FILE as well */
     SETTING_REQUIRED = 4, /* not empty */
+    SETTING_FILE = 8,     /* a file that is read: a reload sees whether it has changed */
+    SETTING_CERTIFICATE = SETTING_FILE | 16,
+    SETTING_AUTHORITIES = SETTING_FILE | 32,
 };
 
 enum setting_reader {

@@ -145,6 +145,23 @@ static void test_an_ipv6_address_without_its_brackets_is_not_split(void **state)
         assert_false(bytes_split_port(bytes_of(BAD[i]), &host, &port));
 }
 
+static void test_an_ip_address_is_read_with_its_length(void **state)
+{
+    static const unsigned char V4[] = {10, 0, 0, 1};
+    static const unsigned char V6[BYTES_IP_SIZE] = {[0] = 0xfe, [1] = 0x80, [15] = 1};
+    static const char *const BAD[] = {"", "10.0.0", "10.0.0.1 ", "[::1]", "localhost", "1:2"};
+    unsigned char ip[BYTES_IP_SIZE];
+
+    (void)state;
+    assert_int_equal(bytes_to_ip(BYTES("10.0.0.1"), ip), sizeof(V4));
+    assert_memory_equal(ip, V4, sizeof(V4));
+    assert_int_equal(bytes_to_ip(BYTES("fe80::1"), ip), sizeof(V6));
+    assert_memory_equal(ip, V6, sizeof(V6));
+    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+        assert_int_equal(bytes_to_ip(bytes_of(BAD[i]), ip), 0);
+    assert_int_equal(bytes_to_ip(BYTES("10.0.0.1\0x"), ip), 0);
+}
+
 static void test_a_port_is_a_number_from_1_to_65535(void **state)
 {
     static const char *const BAD[] = {"", "0", "65536", "-1", " 80", "http"};
@@ -268,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_the_hash_is_fnv_1a),
         cmocka_unit_test(test_an_address_is_split_into_host_and_port),
         cmocka_unit_test(test_an_ipv6_address_without_its_brackets_is_not_split),
+        cmocka_unit_test(test_an_ip_address_is_read_with_its_length),
         cmocka_unit_test(test_a_port_is_a_number_from_1_to_65535),
         cmocka_unit_test(test_a_slice_is_clamped_to_the_whole),
         cmocka_unit_test(test_split_gives_head_and_tail),
