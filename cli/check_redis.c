@@ -592,14 +592,14 @@ static void free_trial(struct trial *trial)
 void check_redis(const struct settings *settings, const struct settings_transport *transport,
                  const struct dsn_redis *dsn, struct check_server *server)
 {
-    bool keeps_latest = transport == settings->transports && settings->page.last_values > 0;
+    bool is_default = transport == settings_default_transport(settings);
+    bool keeps_latest = is_default && settings->page.last_values > 0;
     char *setting = xasprintf("[transport:%s] dsn", transport->name);
-    struct trial trial = {
-        .dsn = dsn,
-        .setting = setting,
-        .variable = strcmp(transport->name, "async") == 0 ? " (MESSENGER_TRANSPORT_DSN)" : "",
-        .wants = keeps_latest ? QUEUE | LATEST : QUEUE,
-        .server = server};
+    struct trial trial = {.dsn = dsn,
+                          .setting = setting,
+                          .variable = is_default ? " (MESSENGER_TRANSPORT_DSN)" : "",
+                          .wants = keeps_latest ? QUEUE | LATEST : QUEUE,
+                          .server = server};
 
     if (try_dsn(&trial))
         check_groups(trial.redis, settings, dsn, server);

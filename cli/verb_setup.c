@@ -57,7 +57,7 @@ static void set_up_transport(struct target *target, struct redriver *redriver,
     struct redriver_answer answer = {0};
 
     target->name = settings->name;
-    target->see = strcmp(settings->name, "async") == 0
+    target->see = strcmp(settings->name, SETTINGS_TRANSPORT) == 0
                       ? "see [transport:async] dsn (MESSENGER_TRANSPORT_DSN)"
                       : "see the dsn of its section";
     dsn_redacted(&target->address, settings->dsn);

@@ -226,7 +226,8 @@ struct sender {
 static int sender_open(struct sender *sender, const struct settings *settings, struct error *err)
 {
     sender->redriver = redriver_new(settings);
-    int result = redriver_open(sender->redriver, BYTES("async"), &sender->transport, err);
+    int result =
+        redriver_open(sender->redriver, BYTES(SETTINGS_TRANSPORT), &sender->transport, err);
     if (result == 0)
         sender->template =
             queue_envelope_new(sender->transport->queue, sender->transport->settings);
@@ -258,7 +259,8 @@ static int send_message(struct sender *sender, const char *id, const struct over
                          "its entry has %zu bytes: raise [transport:async] max_entry above that, "
                          "and see that Redis takes it (proto-max-bulk-len)",
                          size);
-    int result = redriver_open(sender->redriver, BYTES("async"), &sender->transport, err);
+    int result =
+        redriver_open(sender->redriver, BYTES(SETTINGS_TRANSPORT), &sender->transport, err);
     if (result < 0)
         return result;
     envelope_encode(sender->template, &message, &value);

@@ -44,7 +44,7 @@ struct last_values {
 int last_values_new(struct last_values **values, const struct settings *settings, struct error *err)
 {
     struct last_values *made = xcalloc(1, sizeof(*made));
-    int result = queue_new(&made->queue, &settings->transports[0], err);
+    int result = queue_new(&made->queue, settings_default_transport(settings), err);
 
     if (result < 0) {
         free(made);

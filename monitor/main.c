@@ -67,7 +67,7 @@ static const struct queue_numbers NUMBERS_UNKNOWN = {-1, -1, -1, -1, -1};
 
 static int probe_open(struct probe *probe, const struct child *child, struct error *err)
 {
-    const struct settings_transport *transport = &child->settings->transports[0];
+    const struct settings_transport *transport = settings_default_transport(child->settings);
     struct buf address = {0};
 
     *probe = (struct probe){.settings = child->settings, .stats = child->stats};

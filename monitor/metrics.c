@@ -304,7 +304,7 @@ static void write_probed(struct buf *out, const char *name, const char *label, c
 static void write_probe(struct buf *out, const struct settings *settings, const struct stats *stats)
 {
     const struct stats_probe *probe = stats->probe;
-    const char *transport = settings->transports[0].name;
+    const char *transport = settings_default_transport(settings)->name;
 
     write_head(out, "server_up", "gauge", "1 if the server answered the last probe.");
     write_probed(out, "server_up", "server", "redis", atomic_load(&probe->redis_ok), 0);

@@ -66,7 +66,7 @@ static void open_latest(struct settle *settle, const struct settings_transport *
 {
     const struct settings *settings = settle->source->child->settings;
 
-    if (transport != &settings->transports[0])
+    if (transport != settings_default_transport(settings))
         return;
     settle->done.latest = latest_new(settings->page.last_values);
     settle->forget_latest = settle->done.latest == NULL;

@@ -248,7 +248,7 @@ static void add_queues(cJSON *to, const struct settings *settings, const struct 
     int64_t probed_ms = atomic_load(&probe->probed_ms);
 
     cJSON *transport = cJSON_AddObjectToObject(to, "transport");
-    cJSON_AddStringToObject(transport, "name", settings->transports[0].name);
+    cJSON_AddStringToObject(transport, "name", settings_default_transport(settings)->name);
     add_number(transport, "ready", atomic_load(&probe->ready));
     add_number(transport, "pending", atomic_load(&probe->pending));
     add_number(transport, "delayed", atomic_load(&probe->delayed));

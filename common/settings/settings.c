@@ -294,12 +294,12 @@ static void make_lists(struct loading *loading)
 {
     struct setting_view added;
 
-    settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES("async"), &added);
+    settings_add_view(loading->settings, SETTING_TRANSPORT, BYTES(SETTINGS_TRANSPORT), &added);
     for (const struct settings_ini_section *section = loading->ini.sections; section != NULL;
          section = section->hh.next) {
-        bool async = section->section == SETTING_TRANSPORT && strcmp(section->name, "async") == 0;
+        const struct setting_view view = {section->section, section->name, NULL};
 
-        if (section->name[0] && !async)
+        if (!setting_view_is_default(&view))
             settings_add_view(loading->settings, section->section, bytes_of(section->name), &added);
     }
     keep_headings(loading);
@@ -451,7 +451,7 @@ static void load_all(struct loading *loading, bool to_publish)
         if (consumer)
             inherit(loading, &view);
         apply_ini(loading, &view);
-        if (!view.name[0] || strcmp(view.name, "async") == 0)
+        if (setting_view_is_default(&view))
             apply_environment(loading, &view);
         if (view.section == SETTING_MQTT)
             settings_derive_broker(settings, &view, loading->faults);
@@ -645,6 +645,11 @@ void settings_log_unreadable(const struct settings *settings)
             warn_if_unreadable(bytes_of(SETTINGS_TABLE[i].env));
     while (bytes_next_item(&rest, &name))
         warn_if_unreadable(name);
+}
+
+const struct settings_transport *settings_default_transport(const struct settings *settings)
+{
+    return &settings->transports[0];
 }
 
 const struct settings_transport *settings_transport(const struct settings *settings,

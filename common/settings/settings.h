@@ -66,8 +66,10 @@ struct settings_spool {
     enum spool_former former;
 };
 
+#define SETTINGS_TRANSPORT "async" /* the name of the default transport */
+
 struct settings_transport {
-    char *name; /* "async", ... */
+    char *name; /* SETTINGS_TRANSPORT, ... */
     char *dsn;
     enum envelope_serializer serializer;
     char *message_class;
@@ -260,6 +262,8 @@ void settings_log_notices(const struct settings *settings);
 /* Warns about each file of a NAME_FILE that we may not read any more: a reload will need it. */
 void settings_log_unreadable(const struct settings *settings);
 
+/* The transport that always exists, the first, to which consumers dispatch. */
+const struct settings_transport *settings_default_transport(const struct settings *settings);
 /* NULL if there is none of that name. */
 const struct settings_transport *settings_transport(const struct settings *settings,
                                                     struct bytes name);

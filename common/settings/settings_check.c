@@ -433,10 +433,10 @@ static unsigned check_match(const struct checking *checking, const struct settin
 }
 
 static void check_batch(const struct checking *checking, const struct settings_route *route,
-                        unsigned wildcards)
+                        unsigned wildcards, bool is_document)
 {
     check_template(checking, "batch_topic", bytes_of(route->batch_topic), wildcards);
-    if (strcmp(route->data, "message") != 0)
+    if (!is_document)
         FAULT(checking, "data", "must be message: a batch is an array of message documents");
     if (route->alternates[0])
         FAULT(checking, "alternates", "a batch has one topic, batch_topic");
@@ -483,13 +483,14 @@ static void check_route(const struct checking *checking)
     struct bytes list = bytes_of(route->alternates), alternate, field;
     unsigned wildcards = check_match(checking, route);
     enum update_data data;
+    bool known = routes_read_data(bytes_of(route->data), &data, &field);
 
     check_template(checking, "topic", bytes_of(route->topic), wildcards);
     while (bytes_next_item(&list, &alternate))
         check_template(checking, "alternates", alternate, wildcards);
     if (route->publish == PUBLISH_BATCH)
-        check_batch(checking, route, wildcards);
-    if (!routes_read_data(bytes_of(route->data), &data, &field))
+        check_batch(checking, route, wildcards, known && data == UPDATE_DATA_MESSAGE);
+    if (!known)
         FAULT(checking, "data", "must be message, payload or field:NAME, not `%.60s`", route->data);
     check_route_handler(checking, route);
     for (const char *c = route->type; *c; c++)

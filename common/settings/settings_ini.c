@@ -100,7 +100,7 @@ static bool read_heading(struct reading *reading, struct bytes heading,
     bool wants_name = consumer || SETTINGS_SECTIONS[*section].named;
     if (wants_name && name->len == 0) {
         fault(reading, "[%s]: needs a name, as in [%.*s:%s]", shown(heading, text), BYTES_ARG(kind),
-              *section == SETTING_TRANSPORT ? "async" : "garden");
+              *section == SETTING_TRANSPORT ? SETTINGS_TRANSPORT : "garden");
         return false;
     }
     if (!wants_name && named) {

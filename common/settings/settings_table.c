@@ -27,7 +27,7 @@ const struct setting_section_info SETTINGS_SECTIONS[SETTING_SECTIONS] = {
     [SETTING_SPOOL] = {"spool", NULL,
                        "Received messages lie here, on disk, from before the broker hears that we "
                        "have them until Redis has them."},
-    [SETTING_TRANSPORT] = {"transport", "async",
+    [SETTING_TRANSPORT] = {"transport", SETTINGS_TRANSPORT,
                            "The Messenger transport: a Redis stream. The consumer dispatches to "
                            "`async`; further ones, [transport:NAME], may be consumed by workers."},
     [SETTING_WORKER] = {"worker", NULL, "The processes that publish what the queue holds."},
@@ -209,8 +209,8 @@ const struct setting SETTINGS_TABLE[] = {
      AT(worker, count),
      .description = "worker processes; auto: one for each core. With 1 the order of each topic "
                     "holds through to the hub"},
-    {KEY(WORKER, "transports", TEXT, W), .env = "CONSUME_TRANSPORTS", .standard = "async",
-     AT(worker, transports), .flags = SETTING_REQUIRED,
+    {KEY(WORKER, "transports", TEXT, W), .env = "CONSUME_TRANSPORTS",
+     .standard = SETTINGS_TRANSPORT, AT(worker, transports), .flags = SETTING_REQUIRED,
      .description =
          "names of transports to consume, in order of priority, separated by commas or spaces"},
     {KEY(WORKER, "options", TEXT, W), .env = "CONSUMER_OPTIONS", .standard = "",
@@ -459,6 +459,12 @@ const struct setting *setting_find(enum setting_section section, struct bytes ke
     return NULL;
 }
 
+bool setting_view_is_default(const struct setting_view *view)
+{
+    return !view->name[0] ||
+           (view->section == SETTING_TRANSPORT && strcmp(view->name, SETTINGS_TRANSPORT) == 0);
+}
+
 bool setting_is_read(const struct setting *row, const struct setting_view *view,
                      const char *process)
 {
@@ -468,7 +474,7 @@ bool setting_is_read(const struct setting *row, const struct setting_view *view,
     if ((row->readers & (1U << reader)) == 0)
         return false;
     if (view->section == SETTING_TRANSPORT)
-        return reader == PROCESS_WORKER || strcmp(view->name, "async") == 0;
+        return reader == PROCESS_WORKER || setting_view_is_default(view);
     if (view->section != SETTING_MQTT || reader != PROCESS_CONSUMER ||
         strcmp(view->name, name) == 0)
         return true;

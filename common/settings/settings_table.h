@@ -120,6 +120,8 @@ bool settings_extend(struct settings *settings, enum setting_section section, ch
                      struct setting_view *view);
 size_t settings_views_len(const struct settings *settings);
 struct setting_view settings_view(const struct settings *settings, size_t index);
+/* True for a section without a name, and for that of the default transport. */
+bool setting_view_is_default(const struct setting_view *view);
 /* Appends "mqtt", "consumer:garden", "transport:async". */
 void setting_view_title(const struct setting_view *view, struct buf *out);
 

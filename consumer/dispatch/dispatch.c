@@ -487,11 +487,9 @@ static bool send_next(struct dispatch *dispatch)
 int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
                  struct stats_slot *slot, struct error *err)
 {
-    const struct settings_transport *transport = settings_transport(settings, BYTES("async"));
+    const struct settings_transport *transport = settings_default_transport(settings);
     struct queue *queue;
 
-    if (transport == NULL)
-        return error_set(err, ERR_USAGE, "there is no [transport:async]");
     int result = queue_new_to_append(&queue, transport, NULL, err);
     if (result < 0)
         return result;
