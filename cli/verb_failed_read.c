@@ -24,16 +24,6 @@ static struct bytes class_of(const struct failed *failed)
     return failed->class.len > 0 ? failed->class : BYTES("?");
 }
 
-/* Returns the error's text, or the best replacement. */
-static struct bytes error_of(const struct failed *failed)
-{
-    if (failed->error.len > 0)
-        return failed->error;
-    if (!failed->is_readable)
-        return bytes_of(failed->why.text);
-    return failed->error_class.len > 0 ? failed->error_class : BYTES("no error was kept");
-}
-
 bool verb_failed_needs_body(const struct verb_failed_wanted *wanted)
 {
     return wanted->class != NULL || wanted->topic != NULL;
@@ -67,7 +57,7 @@ static void add_summary(cJSON *object, const struct failure_message *message,
     else
         cJSON_AddNullToObject(object, "topic");
     cli_add_text(object, "class", class_of(failed));
-    cli_add_text(object, "error", error_of(failed));
+    cli_add_text(object, "error", failed_reason(failed));
     cli_add_text(object, "errorClass", failed->error_class);
     cli_add_time(object, "failedAt", message->failed_us);
     cli_add_text(object, "transport", failed->transport);
@@ -121,7 +111,7 @@ static void list_head(struct listing *listing)
 static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
-    char *error = cli_printable(error_of(failed), TEXT_MOST);
+    char *error = cli_printable(failed_reason(failed), TEXT_MOST);
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
@@ -340,7 +330,7 @@ static void show_text(struct showing *showing, const struct failure_message *mes
     buf_printf(out, "%-11s %s UTC%s\n", "Failed", when,
                message->taken ? ", in a PHP worker's hands" : "");
     show_line(out, "Transport", failed->transport);
-    show_line(out, "Error", error_of(failed));
+    show_line(out, "Error", failed_reason(failed));
     show_line(out, "Error class", failed->error_class);
     if (failed->is_message && envelope->received_us > 0) {
         write_time(envelope->received_us, when);
@@ -498,7 +488,7 @@ static bool count_one(void *context, const struct failure_message *message)
     count_name(&statistics->counts[BY_CLASS], class_of(&failed));
     count_name(&statistics->counts[BY_TOPIC],
                failed.is_message ? failed.envelope.topic : BYTES("-"));
-    count_name(&statistics->counts[BY_ERROR], error_of(&failed));
+    count_name(&statistics->counts[BY_ERROR], failed_reason(&failed));
     count_name(&statistics->counts[BY_HOUR], bytes_slice(bytes_of(when), 0, 13));
     return true;
 }

@@ -83,13 +83,11 @@ static void add_time(cJSON *object, const char *name, int64_t us)
     cJSON_AddStringToObject(object, name, zoned);
 }
 
-static struct bytes error_of(const struct failed *failed, bool was_read)
+static struct bytes reason_of(const struct failed *failed, bool was_read)
 {
-    if (failed->error.len > 0)
-        return failed->error;
-    if (!was_read)
+    if (!was_read && failed->error.len == 0)
         return BYTES("a large message: `mqtt-bridge failed show` shows it");
-    return failed->is_readable ? failed->error_class : bytes_of(failed->why.text);
+    return failed_reason(failed);
 }
 
 static bool take_message(void *context, const struct failure_message *message)
@@ -112,7 +110,7 @@ static bool take_message(void *context, const struct failure_message *message)
     else
         cJSON_AddNullToObject(object, "topic");
     add_text(object, "class", failed.class);
-    add_text(object, "error", error_of(&failed, message->body.len > 0));
+    add_text(object, "error", reason_of(&failed, message->body.len > 0));
     add_time(object, "failedAt", message->failed_us);
     cJSON_AddBoolToObject(object, "taken", message->taken);
     return true;

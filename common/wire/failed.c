@@ -330,6 +330,15 @@ static int64_t added_us(struct bytes name)
     return (int64_t)ms * 1000 + (int64_t)(sequence < 999 ? sequence : 999);
 }
 
+struct bytes failed_reason(const struct failed *failed)
+{
+    if (failed->error.len > 0)
+        return failed->error;
+    if (!failed->is_readable)
+        return bytes_of(failed->why.text);
+    return failed->error_class.len > 0 ? failed->error_class : BYTES("no error was kept");
+}
+
 int64_t failed_came_us(struct bytes headers, struct arena *arena)
 {
     int64_t us = envelope_time(header_of(headers, ENVELOPE_HEADER_RECEIVED_AT, arena));

@@ -47,6 +47,9 @@ struct failed {
 void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
                  failed_visit *visit, void *context, struct arena *arena);
 
+/* What went wrong with the message: the error's text, or what is known instead. */
+struct bytes failed_reason(const struct failed *failed);
+
 /* When the message came, unix µs, from the headers: X-Mqtt-Received-At, else the entry's id; 0: unknown. Orders the
  * messages of a topic. */
 int64_t failed_came_us(struct bytes headers, struct arena *arena);

@@ -333,7 +333,8 @@ static MQTTAsync_SSLOptions tls_options(struct mqtt_client *client)
     tls.trustStore = or_null(settings->ca_file);
     tls.keyStore = or_null(settings->cert_file);
     tls.privateKey = or_null(settings->key_file);
-    tls.privateKeyPassword = or_null(settings->key_password);
+    /* Never NULL: OpenSSL would ask at the terminal for the password of an encrypted key. */
+    tls.privateKeyPassword = settings->key_password;
     tls.enableServerCertAuth = settings->tls_verify;
     tls.verify = settings->tls_verify;
     tls.ssl_error_cb = on_tls_error;

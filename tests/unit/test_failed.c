@@ -109,6 +109,21 @@ static void test_an_unreadable_failure_says_why(void **state)
     arena_free(&arena);
 }
 
+static void test_a_failure_has_a_reason_whatever_was_kept_of_it(void **state)
+{
+    struct failed failed = {.error = BYTES("503"), .error_class = BYTES("RuntimeException")};
+
+    (void)state;
+    error_set(&failed.why, ERR_FORMAT, "the body is cut off");
+    assert_text(failed_reason(&failed), "503");
+    failed.error = BYTES_NONE;
+    assert_text(failed_reason(&failed), "the body is cut off");
+    failed.is_readable = true;
+    assert_text(failed_reason(&failed), "RuntimeException");
+    failed.error_class = BYTES_NONE;
+    assert_text(failed_reason(&failed), "no error was kept");
+}
+
 static void test_messages_are_ordered_by_when_they_came(void **state)
 {
     struct arena arena = {0};
@@ -170,6 +185,7 @@ int main(void)
         cmocka_unit_test(test_rows_of_every_symfony_tell_their_error_and_history),
         cmocka_unit_test(test_a_message_of_another_class_has_no_topic_and_is_readable),
         cmocka_unit_test(test_an_unreadable_failure_says_why),
+        cmocka_unit_test(test_a_failure_has_a_reason_whatever_was_kept_of_it),
         cmocka_unit_test(test_messages_are_ordered_by_when_they_came),
         cmocka_unit_test(test_a_message_that_goes_back_is_handled_anew),
     };

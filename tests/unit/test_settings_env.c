@@ -151,6 +151,16 @@ static void test_a_secret_key_expands_from_a_file(void **state)
         "would give it a default)\n");
 }
 
+static void test_a_consumer_called_async_reads_no_variable(void **state)
+{
+    (void)state;
+    setenv("MQTT_TOPICS", "house/#", 1);
+    struct settings *settings = load("[consumer:async]\ntopics = garden/#\n");
+    assert_string_equal(settings->mqtt.topics, "house/#");
+    assert_string_equal(settings->consumers[0].topics, "garden/#");
+    settings_free(settings);
+}
+
 /* What Kubernetes sets for a Service called `mqtt`, `my-broker`, `redis`. */
 static void test_a_port_variable_that_kubernetes_sets_is_ignored_with_a_notice(void **state)
 {
@@ -224,6 +234,7 @@ int main(void)
         TEST(test_malformed_references_are_faults),
         TEST(test_a_reference_inside_a_variables_value_is_a_fault),
         TEST(test_a_secret_key_expands_from_a_file),
+        TEST(test_a_consumer_called_async_reads_no_variable),
         TEST(test_a_port_variable_that_kubernetes_sets_is_ignored_with_a_notice),
         TEST(test_a_port_variable_not_like_those_of_kubernetes_is_a_fault),
         TEST(test_only_mqtt_port_has_a_name_that_kubernetes_may_set),
