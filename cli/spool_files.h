@@ -4,7 +4,6 @@
 #define CLI_SPOOL_FILES_H
 
 #include "common/base/buf.h"
-#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/wire/mark.h"
 #include "common/wire/segment_header.h"

@@ -3,6 +3,7 @@
 #include "cli/render.h"
 #include "cli/spool_files.h"
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
 #include "common/client/oversized_file.h"
 #include "common/wire/json.h"
 #include "common/wire/record.h"

@@ -10,7 +10,6 @@
 
 #include <cjson/cJSON.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* The result of one transport's setup. */

@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/client/oversized_file.h"
 #include "common/client/spool_folders.h"
+#include "consumer/dispatch/dispatch.h"
 #include "consumer/spool/spool.h"
 
 #include <fcntl.h>

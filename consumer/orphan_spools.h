@@ -11,7 +11,8 @@
 
 #include "common/runtime/stats.h"
 #include "common/settings/settings.h"
-#include "consumer/dispatch/dispatch.h"
+
+#include <poll.h>
 
 struct orphan_spools;
 

@@ -5,7 +5,6 @@
 #include "common/base/offload.h"
 #include "common/client/failure.h"
 #include "common/wire/failed.h"
-#include "common/wire/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

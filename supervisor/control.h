@@ -21,7 +21,6 @@
 #include <cjson/cJSON.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <sys/types.h>
 
 #define CONTROL_PACKET_MAX  65536
 #define CONTROL_TIMEOUT_MS  5000

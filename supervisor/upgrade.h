@@ -19,7 +19,6 @@
 #include "common/base/error.h"
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 

@@ -9,7 +9,6 @@
  * tables. */
 #include "common/settings/settings_table.h"
 
-#include "common/base/alloc.h"
 #include "common/settings/settings_internal.h"
 
 #include <inttypes.h>

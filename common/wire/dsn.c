@@ -3,7 +3,6 @@
 #include "common/base/alloc.h"
 #include "common/base/words.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

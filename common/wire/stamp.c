@@ -3,7 +3,6 @@
 #include "common/base/clock.h"
 #include "common/wire/envelope.h"
 #include "common/wire/json.h"
-#include "common/wire/php.h"
 
 #include <stdlib.h>
 
