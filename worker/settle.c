@@ -240,10 +240,12 @@ static void retried(void *context, int result, int64_t number, const struct erro
         leave(call.settle, call.entry, STATS_HANDLED_RETRY);
         return;
     }
-    /* Either another consumer has the entry, or the command failed and the entry, still pending, will be read again. */
-    source_release(call.entry);
-    if (result < 0)
-        source_fail(call.settle->source, result, err);
+    if (result == 0) {
+        source_release(call.entry); /* another consumer has the entry */
+        return;
+    }
+    source_forget(call.entry); /* the entry is pending, and will be read again */
+    source_fail(call.settle->source, result, err);
 }
 
 static void send_retry(struct settle *settle, struct entry *entry, const char *cause,

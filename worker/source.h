@@ -126,7 +126,7 @@ struct entry *source_take_carried(struct entry *entry);
 void source_release(struct entry *entry); /* the entry is no longer open, and is freed */
 /* Takes the entry's count back and releases it: it stays pending, and was not the cause of a death. */
 void source_put_back(struct entry *entry);
-/* Releases the entry since Redis is away: its count is taken back when it is read again. */
+/* Releases the entry since Redis is away, or has refused a command: its count is taken back when it is read again. */
 void source_forget(struct entry *entry);
 /* An entry has left with an outcome. */
 void source_handled(struct source *source, bool done);

@@ -9,7 +9,7 @@ from bridge import wait_until
 from bridge.entries import add_many, pend
 
 # A message {"wait": NAME} is answered once the file NAME is there; its number N stands for the N-th time in this process.
-# {"die": NAME} ends the handler once that file is there.
+# {"die": NAME} ends the handler once that file is there, {"fail": TEXT} is answered with that error.
 SCRIPT = '''
 import json, os, sys, time
 folder = sys.argv[1]
@@ -32,6 +32,9 @@ for line in sys.stdin:
     if "die" in what:
         wait(what["die"])
         os._exit(9)
+    if "fail" in what:
+        print(json.dumps({"id": message["id"], "error": what["fail"]}), flush=True)
+        continue
     print(json.dumps({"id": message["id"], "updates": [{"data": message}]}), flush=True)
 '''
 
@@ -44,6 +47,7 @@ def start(bridge, folder):
         bridge.settings["worker"] |= {"handler": "test", "delivery_limit": 2, **worker}
         bridge.settings["handler:test"] = {"inflight": "8", "command": shlex.join(
             [sys.executable, str(folder / "handler.py"), str(folder)])}
+        bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
         return bridge.run_program("worker")
     return start_worker
 
@@ -103,6 +107,18 @@ def test_a_cut_while_redis_stays_away_is_not_charged_either(start, folder, redis
     (folder / "go2").write_text("")
     redis.wait_drained()
     assert [event.document["topic"] for event in sse.caught_up()] == ["slow"] and database.failures() == []
+
+
+def test_a_retry_that_redis_refuses_is_no_death(start, redis, database, given):
+    entry, *_ = pend(redis, [("bad", json.dumps({"fail": "not today"}))])
+    redis.client.set("messages__queue", "no sorted set")
+    start(delivery_limit=1)
+    wait_given(given, "bad", 2)
+    assert deliveries(redis, entry) <= 2 and database.failures() == []
+    redis.client.delete("messages__queue")
+    wait_until(database.failures, 30, "it fails once more, behind its retries")
+    [row] = database.failures()
+    assert "[handler:test] says: not today" in row["body"] and "died" not in row["body"]
 
 
 def test_a_message_that_kills_its_handler_behind_a_cut_is_charged(start, folder, redis, sse, database, given):
