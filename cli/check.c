@@ -296,7 +296,7 @@ static void check_tls(const struct checking *checking, const struct dsn_redis *d
                                  dsn->tls_key_file};
     bool any = false;
 
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(files); i++) {
         any = any || files[i] != NULL;
         if (dsn->tls && files[i] != NULL)
             check_file(checking, "dsn", files[i]);

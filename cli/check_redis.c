@@ -79,7 +79,7 @@ static const struct attempt {
     {OWN, QUEUE, PASSES, "+srem", "SREM KEY RANDOM"},
     {OWN, QUEUE, PASSES, "+del", "DEL KEY"},
 };
-#define ATTEMPTS_LEN (sizeof(ATTEMPTS) / sizeof(ATTEMPTS[0]))
+#define ATTEMPTS_LEN LENGTH_OF(ATTEMPTS)
 
 struct trial {
     const struct dsn_redis *dsn;

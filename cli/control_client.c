@@ -250,7 +250,7 @@ static int patience_for(const struct verb *verb)
     static const char *const CHANGES[] = {"start", "stop",   "shutdown", "restart",
                                           "scale", "reload", "upgrade"};
 
-    for (size_t i = 0; i < sizeof(CHANGES) / sizeof(CHANGES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(CHANGES); i++)
         if (strcmp(verb->name, CHANGES[i]) == 0)
             return 0;
     return CONTROL_CLIENT_PATIENCE_S;

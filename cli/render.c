@@ -164,7 +164,7 @@ static const struct column {
     {'f', "FAILED", "failed", "failed", render_count},
     {'m', "MEMORY", "memory", "memory_bytes", render_size},
 };
-#define COLUMNS_LEN (sizeof(COLUMNS) / sizeof(COLUMNS[0]))
+#define COLUMNS_LEN LENGTH_OF(COLUMNS)
 
 static void process_row(struct table *table, const cJSON *process, bool color)
 {

@@ -25,7 +25,7 @@ static const struct action {
     {"stats", verb_failed_stats, OF_NONE},    {"retry", verb_failed_retry, OF_WHICH},
     {"remove", verb_failed_remove, OF_WHICH},
 };
-#define ACTIONS_LEN (sizeof(ACTIONS) / sizeof(ACTIONS[0]))
+#define ACTIONS_LEN LENGTH_OF(ACTIONS)
 
 /* Finds the row of an action. The command line has been checked, so the action exists. */
 static const struct action *find_action(const char *name)
@@ -88,7 +88,7 @@ static bool has_filter(const struct cli *cli)
 {
     static const char *const FILTERS[] = {"class-filter", "topic", "since", "until", "limit"};
 
-    for (size_t i = 0; i < sizeof(FILTERS) / sizeof(FILTERS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(FILTERS); i++)
         if (cli_option(cli, FILTERS[i]) != NULL)
             return true;
     return false;

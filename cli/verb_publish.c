@@ -40,7 +40,7 @@ static const struct mend {
 
 static const char *mend_of(long status)
 {
-    for (size_t i = 0; i < sizeof(MENDS) / sizeof(MENDS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(MENDS); i++)
         if (status >= MENDS[i].first && status <= MENDS[i].last)
             return MENDS[i].text;
     return "does [mercure] url (MERCURE_URL) lead to a hub?";

@@ -48,7 +48,7 @@ static void take_signals(void)
     static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGWINCH, SIGPIPE};
     const struct sigaction action = {.sa_handler = take_signal};
 
-    for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(SIGNALS); i++)
         sigaction(SIGNALS[i], &action, NULL);
 }
 

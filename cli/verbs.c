@@ -366,7 +366,7 @@ const struct verb VERBS[] = {
         .run = verb_version,
     },
 };
-const size_t VERBS_LEN = sizeof(VERBS) / sizeof(VERBS[0]);
+const size_t VERBS_LEN = LENGTH_OF(VERBS);
 
 const char *const VERB_GROUP_TITLES[VERB_GROUPS] = {
     [VERB_SET_UP] = "Set up and run", [VERB_WATCH] = "Watch", [VERB_STEER] = "Steer",

@@ -184,7 +184,7 @@ static const struct route {
 
 static const struct route *find_route(const char *path)
 {
-    for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
+    for (size_t i = 0; i < LENGTH_OF(ROUTES); i++)
         if (strcmp(ROUTES[i].path, path) == 0)
             return &ROUTES[i];
     return NULL;

@@ -380,7 +380,7 @@ static enum child_signal wait_for_signal(struct child *child, const struct probe
     else
         wake_ms = clock_earlier_ms(wake_ms, probe->due_ms);
     wake_ms = clock_earlier_ms(wake_ms, http_deadline(http, now));
-    int ready = poll(fds, sizeof fds / sizeof fds[0], clock_poll_timeout(wake_ms, now));
+    int ready = poll(fds, LENGTH_OF(fds), clock_poll_timeout(wake_ms, now));
     http_process(http, fds + 2);
     return ready > 0 && fds[0].revents != 0 ? child_read_signal(child) : CHILD_NONE;
 }

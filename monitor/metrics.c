@@ -7,9 +7,7 @@
 
 #include <string.h>
 
-#define PREFIX           "mqtt_bridge_"
-#define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
-
+#define PREFIX "mqtt_bridge_"
 struct row {
     const char *name;
     enum process_kind owner; /* also decides the label that tells the processes apart */

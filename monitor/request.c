@@ -92,7 +92,7 @@ const char *request_content_type(const char *name)
     };
     const char *ending = strrchr(name, '.');
 
-    for (size_t i = 0; ending != NULL && i < sizeof TYPES / sizeof TYPES[0]; i++)
+    for (size_t i = 0; ending != NULL && i < LENGTH_OF(TYPES); i++)
         if (strcmp(ending, TYPES[i].ending) == 0)
             return TYPES[i].type;
     return "application/octet-stream";

@@ -446,7 +446,7 @@ static int standard_descriptor(const char *file)
                  {"/proc/self/fd/1", STDOUT_FILENO},
                  {"/proc/self/fd/2", STDERR_FILENO}};
 
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NAMES); i++)
         if (strcmp(NAMES[i].name, file) == 0)
             return NAMES[i].fd;
     return -1;

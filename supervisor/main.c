@@ -96,7 +96,7 @@ static int open_signals(struct service *service, struct error *err)
     sigaction(SIGHUP, NULL, &hangup);
     service->on_terminal = has_terminal() && hangup.sa_handler != SIG_IGN;
     sigemptyset(&signals);
-    for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(SIGNALS); i++)
         sigaddset(&signals, SIGNALS[i]);
     /* With an inherited SIG_IGN for SIGCHLD, the kernel would reap children without a report. */
     signal(SIGCHLD, SIG_DFL);

@@ -154,7 +154,7 @@ static void close_pipes(const struct pipes *pipes)
     const int fds[] = {pipes->settings, pipes->ready[0], pipes->ready[1], pipes->output[0],
                        pipes->output[1]};
 
-    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
 }

@@ -17,6 +17,8 @@ struct bytes {
     size_t len;
 };
 
+#define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
+
 /* A literal as bytes, without its NUL: BYTES("data"). */
 #define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
 #define BYTES_NONE     ((struct bytes){NULL, 0})

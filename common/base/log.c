@@ -40,7 +40,7 @@ static const struct {
     {LOG_LEVEL_ERROR, "ERROR"},   {LOG_LEVEL_CRITICAL, "CRITICAL"},
     {LOG_LEVEL_ALERT, "ALERT"},   {LOG_LEVEL_EMERGENCY, "EMERGENCY"},
 };
-#define LEVELS_LEN (sizeof(LEVELS) / sizeof(LEVELS[0]))
+#define LEVELS_LEN LENGTH_OF(LEVELS)
 
 struct log_field log_bytes(const char *key, struct bytes value)
 {

@@ -125,7 +125,7 @@ static bool may_pass(const char *sqlstate)
         "58",    /* system error */
     };
 
-    for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(beginnings); i++)
         if (strncmp(sqlstate, beginnings[i], strlen(beginnings[i])) == 0)
             return true;
     return false;
@@ -358,7 +358,7 @@ static void append_index_name(struct buf *out, const char *table)
     static const char *const columns[] = {"queue_name", "available_at", "delivered_at", "id"};
 
     buf_printf(out, "idx_%x", crc32_of(table));
-    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(columns); i++)
         buf_printf(out, "%x", crc32_of(columns[i]));
 }
 

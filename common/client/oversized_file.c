@@ -88,7 +88,7 @@ static int write_all(int fd, const struct oversized_message *message)
     off_t at = 0;
 
     encode_head(message, head);
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(parts); i++) {
         size_t done = 0;
 
         while (done < parts[i].len) {

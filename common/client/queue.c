@@ -503,7 +503,7 @@ static bool is_refused_for_its_size(struct bytes text)
 {
     static const char *const WORDS[] = {"invalid bulk length", "Elements are too large"};
 
-    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(WORDS); i++)
         if (memmem(text.data, text.len, WORDS[i], strlen(WORDS[i])) != NULL)
             return true;
     return false;

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 void redis_format(struct buf *resp, const char *format, va_list arguments)
 {
     char *command = NULL;
@@ -78,7 +76,7 @@ enum error_code redis_classify(struct bytes text)
                                           "NOSCRIPT",   "MOVED ",
                                           "ASK ",       "ERR max number of clients reached"};
 
-    return begins_with_one(text, PASSING, COUNT(PASSING)) ? ERR_UNREACHABLE : ERR_REFUSED;
+    return begins_with_one(text, PASSING, LENGTH_OF(PASSING)) ? ERR_UNREACHABLE : ERR_REFUSED;
 }
 
 bool redis_is_elsewhere(struct bytes text)
@@ -86,7 +84,7 @@ bool redis_is_elsewhere(struct bytes text)
     static const char *const ELSEWHERE[] = {"READONLY", "MASTERDOWN", "UNBLOCKED force unblock",
                                             "MOVED "};
 
-    return begins_with_one(text, ELSEWHERE, COUNT(ELSEWHERE));
+    return begins_with_one(text, ELSEWHERE, LENGTH_OF(ELSEWHERE));
 }
 
 const redisReply *redis_member(const redisReply *list, const char *name)

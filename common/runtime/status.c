@@ -8,9 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMAPS_MAX        65536
-#define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
-
+#define SMAPS_MAX 65536
 static const struct {
     const char *name;
     enum stats_counter counter;

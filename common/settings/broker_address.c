@@ -33,7 +33,7 @@ static bool take_scheme(struct bytes *text, bool *tls)
                    {"ssl://", true},
                    {"tls://", true}};
 
-    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(SCHEMES); i++) {
         struct bytes scheme = bytes_of(SCHEMES[i].text);
 
         if (!bytes_starts_with(*text, scheme))

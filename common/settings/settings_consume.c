@@ -105,7 +105,7 @@ static const struct consume_option OPTIONS[] = {
     {"no-debug", 0, VALUE_NONE, NULL, NULL},
     {"env", 'e', VALUE_REQUIRED, NULL, NULL},
 };
-#define OPTIONS_LEN (sizeof(OPTIONS) / sizeof(OPTIONS[0]))
+#define OPTIONS_LEN LENGTH_OF(OPTIONS)
 
 /* Returns the next word without taking the word; BYTES_NONE at the end. */
 static struct bytes peek_word(struct reading *reading)

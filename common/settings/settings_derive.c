@@ -201,7 +201,7 @@ static const char *find_proxy_variable(bool https)
 {
     static const char *const HTTP[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
     static const char *const HTTPS[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
-    size_t len = https ? sizeof(HTTPS) / sizeof(HTTPS[0]) : sizeof(HTTP) / sizeof(HTTP[0]);
+    size_t len = https ? LENGTH_OF(HTTPS) : LENGTH_OF(HTTP);
 
     for (size_t i = 0; i < len; i++)
         if (settings_env_get(https ? HTTPS[i] : HTTP[i]))

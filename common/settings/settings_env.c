@@ -35,7 +35,7 @@ static bool is_service_link(struct bytes name, struct bytes value)
 
     if (name.len < 6 || !bytes_equal_text(bytes_slice(name, name.len - 5, 5), "_PORT"))
         return false;
-    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(SCHEMES); i++) {
         struct bytes scheme = bytes_of(SCHEMES[i]);
 
         if (!bytes_starts_with(value, scheme))
@@ -294,7 +294,7 @@ static const char *find_ours(struct bytes name)
 {
     struct words_nearest nearest = {.name = settings_env_without_file(name)};
 
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++)
         if (bytes_equal_text(name, OTHERS[i].name))
             return OTHERS[i].ours;
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)

@@ -449,7 +449,7 @@ const struct setting SETTINGS_TABLE[] = {
      .offset = offsetof(struct settings, app_env),
      .description = "Symfony's environment: `prod` and `dev` choose the log's defaults"},
 };
-const size_t SETTINGS_TABLE_LEN = sizeof(SETTINGS_TABLE) / sizeof(SETTINGS_TABLE[0]);
+const size_t SETTINGS_TABLE_LEN = LENGTH_OF(SETTINGS_TABLE);
 
 const struct setting *setting_find(enum setting_section section, struct bytes key)
 {
@@ -515,7 +515,7 @@ static const struct part {
 #undef ONCE
 #undef LIST
 };
-#define PARTS_LEN (sizeof(PARTS) / sizeof(PARTS[0]))
+#define PARTS_LEN LENGTH_OF(PARTS)
 
 static size_t *part_len(const struct settings *settings, const struct part *part)
 {

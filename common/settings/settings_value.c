@@ -205,7 +205,7 @@ static int parse_bool(const struct setting *row, void *base, struct bytes text, 
 {
     static const char *const WORDS[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
 
-    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(WORDS); i++) {
         if (bytes_equal_caseless(text, WORDS[i])) {
             *(bool *)field_of(row, base) = i % 2 == 1;
             return 0;

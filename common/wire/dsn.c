@@ -33,7 +33,7 @@ bool dsn_is_redis(const char *text)
 
     if (!bytes_split(bytes_of(text), ':', &scheme, &behind))
         return false;
-    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(SCHEMES); i++)
         if (bytes_equal_caseless(scheme, SCHEMES[i]))
             return true;
     return false;
@@ -47,7 +47,7 @@ static bool is_other_scheme(struct bytes scheme)
                                          "sqs",      "https",     "sync",  "null",
                                          "kafka",    "in-memory", "mysql", "tcp"};
 
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++)
         if (bytes_equal_caseless(scheme, OTHERS[i]))
             return true;
     return false;
@@ -181,8 +181,6 @@ static const struct option SSL_OPTIONS[] = {
     {"capture_peer_cert", OPTION_UNUSED, 0},
     {"capture_peer_cert_chain", OPTION_UNUSED, 0},
 };
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const struct option *find(const struct option *options, size_t count, const char *name)
 {
@@ -355,14 +353,15 @@ static void add_unknown(struct buf *unknown, const char *name, const char *neare
 static int set_ssl(struct reader *reader, const char *key, const char *value, struct error *err)
 {
     char *name = xasprintf("ssl[%s]", key != NULL ? key : "");
-    const struct option *option = key != NULL ? find(SSL_OPTIONS, COUNT(SSL_OPTIONS), key) : NULL;
+    const struct option *option =
+        key != NULL ? find(SSL_OPTIONS, LENGTH_OF(SSL_OPTIONS), key) : NULL;
     int result = 0;
 
     if (option != NULL) {
         result = set_option(reader, option, name, NULL, value, err);
     } else {
         const char *nearest =
-            key != NULL ? find_nearest(SSL_OPTIONS, COUNT(SSL_OPTIONS), key) : "verify_peer";
+            key != NULL ? find_nearest(SSL_OPTIONS, LENGTH_OF(SSL_OPTIONS), key) : "verify_peer";
         char *nearest_name = nearest != NULL ? xasprintf("ssl[%s]", nearest) : NULL;
 
         add_unknown(&reader->unknown, name, nearest_name);
@@ -383,9 +382,9 @@ static int read_option(struct reader *reader, char *name, const char *value, str
             "the DSN has an option whose name no option can have (`?`, `&` and `@` in a "
             "password are written %%3F, %%26 and %%40)");
     dsn_option_split(name, &key);
-    const struct option *option = find(OPTIONS, COUNT(OPTIONS), name);
+    const struct option *option = find(OPTIONS, LENGTH_OF(OPTIONS), name);
     if (option == NULL) {
-        add_unknown(&reader->unknown, name, find_nearest(OPTIONS, COUNT(OPTIONS), name));
+        add_unknown(&reader->unknown, name, find_nearest(OPTIONS, LENGTH_OF(OPTIONS), name));
         return 0;
     }
     if (key != NULL && option->kind != OPTION_AUTH && option->kind != OPTION_SENTINEL_AUTH &&
@@ -423,7 +422,7 @@ static struct bytes without_scheme(struct bytes member)
 {
     static const char *const schemes[] = {"redis://", "rediss://", "valkey://", "valkeys://"};
 
-    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(schemes); i++)
         if (bytes_starts_with(member, bytes_of(schemes[i])))
             return bytes_slice(member, strlen(schemes[i]), member.len);
     return member;
@@ -473,7 +472,7 @@ static void read_path(struct dsn_redis *dsn, struct bytes path)
         return;
     path = bytes_slice(path, 1, path.len);
     more = true;
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]) && more; i++) {
+    for (size_t i = 0; i < LENGTH_OF(fields) && more; i++) {
         struct bytes part;
 
         more = bytes_split(path, '/', &part, &path);
@@ -737,7 +736,7 @@ static bool is_secret(struct bytes name)
     char *decoded = dsn_decode(name, true);
     bool secret = decoded == NULL;
 
-    for (size_t i = 0; i < sizeof(SECRETS) / sizeof(SECRETS[0]) && !secret; i++)
+    for (size_t i = 0; i < LENGTH_OF(SECRETS) && !secret; i++)
         secret = strncmp(decoded, SECRETS[i], strlen(SECRETS[i])) == 0;
     free(decoded);
     return secret;

@@ -136,7 +136,7 @@ bool dsn_read_flag(const char *value, bool *flag)
 {
     static const char *const WORDS[] = {"1", "true", "on", "yes", "", "0", "false", "off", "no"};
 
-    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(WORDS); i++)
         if (strcasecmp(value, WORDS[i]) == 0) {
             *flag = i < 4;
             return true;

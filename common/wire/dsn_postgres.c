@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* Options that libpq knows: PostgreSQL's manual, "Parameter Key Words". */
 static const char *const PASSED_ON[] = {
     "host",
@@ -199,7 +197,7 @@ static int check_scheme(struct bytes scheme, struct error *err)
     static const char *const others[] = {"mysql",  "mysql2",  "mariadb",
                                          "sqlite", "sqlite3", "mssql"};
 
-    for (size_t i = 0; i < COUNT(schemes); i++)
+    for (size_t i = 0; i < LENGTH_OF(schemes); i++)
         if (bytes_equal_text(scheme, schemes[i]))
             return 0;
     if (bytes_starts_with(scheme, BYTES("postgresql+")) ||
@@ -207,7 +205,7 @@ static int check_scheme(struct bytes scheme, struct error *err)
         return error_set(err, ERR_USAGE,
                          "the database's DSN names a driver (`+`) that is not used here: "
                          "write postgresql://");
-    for (size_t i = 0; i < COUNT(others); i++)
+    for (size_t i = 0; i < LENGTH_OF(others); i++)
         if (bytes_equal_text(scheme, others[i]))
             return error_set(
                 err, ERR_USAGE,
@@ -283,7 +281,7 @@ static int read_option(struct dsn_doctrine *dsn, const char *name, const char *v
         (void)dsn_read_flag(value, &dsn->auto_setup); /* any other word is false, as in PHP */
         return 0;
     }
-    for (size_t i = 0; i < COUNT(known); i++) {
+    for (size_t i = 0; i < LENGTH_OF(known); i++) {
         if (strcmp(name, known[i]) == 0)
             return 0;
         words_consider(&nearest, known[i]);

@@ -42,7 +42,7 @@ static const struct known_stamp {
      {{"result", FORM_NULL}, {"handlerName", FORM_TEXT}}},
 };
 
-#define KNOWN_STAMPS_LEN (sizeof(KNOWN_STAMPS) / sizeof(*KNOWN_STAMPS))
+#define KNOWN_STAMPS_LEN LENGTH_OF(KNOWN_STAMPS)
 
 /* A stamp's property, ready to be written. */
 struct value {

@@ -37,7 +37,7 @@ struct hub_answer hub_answer_read(long status, bool id_matches)
 {
     if (status == 200 && id_matches)
         return (struct hub_answer){HUB_PASSED, "published"};
-    for (size_t i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(ROWS); i++)
         if (status >= ROWS[i].first && status <= ROWS[i].last)
             return ROWS[i].answer;
     return (struct hub_answer){HUB_FAILED, "not an answer of HTTP"};

@@ -1,6 +1,6 @@
 #include "common/wire/mqtt_codes.h"
 
-#include <stddef.h>
+#include "common/base/bytes.h"
 
 struct code {
     int five;  /* the reason code of MQTT 5 */
@@ -50,7 +50,7 @@ static const struct code *find(int version, int code)
 {
     static const struct code UNKNOWN = {0, 0, "no reason that is known", ""};
 
-    for (size_t i = 0; i < sizeof(CODES) / sizeof(CODES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(CODES); i++)
         if ((version == 5 ? CODES[i].five : CODES[i].three) == code)
             return &CODES[i];
     return &UNKNOWN;

@@ -102,38 +102,15 @@ int topic_filter_check(struct bytes filter, struct error *err)
     return check_levels(filter, without_share(filter), err);
 }
 
-bool topic_filter_matches(struct bytes filter, struct bytes topic)
-{
-    bool filter_more = true, topic_more = true;
-
-    filter = without_share(filter);
-    /* Section 4.7.2: a wildcard in the first level does not match topics that begin with `$`. */
-    if (topic.len > 0 && topic.data[0] == '$' && filter.len > 0 && filter.data[0] != '$')
-        return false;
-    while (filter_more) {
-        struct bytes filter_level, topic_level;
-
-        filter_more = bytes_split(filter, '/', &filter_level, &filter);
-        if (is_wildcard(filter_level, '#'))
-            return true; /* matches even if no level is left: "a/#" matches "a" */
-        if (!topic_more)
-            return false;
-        topic_more = bytes_split(topic, '/', &topic_level, &topic);
-        if (!is_wildcard(filter_level, '+') && !bytes_equal(filter_level, topic_level))
-            return false;
-    }
-    return !topic_more;
-}
-
-bool topic_filter_covers(struct bytes a, struct bytes b)
+/* b may be a topic: a filter without wildcards. */
+static bool covers(struct bytes a, struct bytes b)
 {
     bool a_more = true, b_more = true;
 
-    a = without_share(a);
-    b = without_share(b);
     /* "+/#" matches the same topics as "#", since a topic has at least one level. */
     if (bytes_equal_text(a, "+/#"))
         a = BYTES("#");
+    /* Section 4.7.2: a wildcard in the first level does not match topics that begin with `$`. */
     if (b.len > 0 && b.data[0] == '$' && a.len > 0 && a.data[0] != '$')
         return false;
     while (a_more) {
@@ -141,7 +118,7 @@ bool topic_filter_covers(struct bytes a, struct bytes b)
 
         a_more = bytes_split(a, '/', &a_level, &a);
         if (is_wildcard(a_level, '#'))
-            return true;
+            return true; /* matches even if no level is left: "a/#" matches "a" */
         if (!b_more)
             return false;
         b_more = bytes_split(b, '/', &b_level, &b);
@@ -151,6 +128,16 @@ bool topic_filter_covers(struct bytes a, struct bytes b)
             return false;
     }
     return !b_more;
+}
+
+bool topic_filter_matches(struct bytes filter, struct bytes topic)
+{
+    return covers(without_share(filter), topic);
+}
+
+bool topic_filter_covers(struct bytes a, struct bytes b)
+{
+    return covers(without_share(a), without_share(b));
 }
 
 bool topic_filter_overlaps(struct bytes a, struct bytes b)

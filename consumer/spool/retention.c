@@ -367,7 +367,7 @@ void spool_remove_segments(struct spool *spool)
 
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
         remove_segment(spool, s);
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NAMES); i++)
         sys_unlinkat(spool->dir, NAMES[i]);
     spool->opened = false; /* makes spool_close write no files */
 }

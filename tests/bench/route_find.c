@@ -73,7 +73,7 @@ int main(int argc, char **argv)
 
     if (messages <= 0)
         return 2;
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(counts); i++) {
         struct settings *unpacked;
         int64_t started = clock_monotonic_us();
         struct settings *settings = settings_with(counts[i]);

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes_split((struct bytes){(const char *)data, size}, '\f', &ini, &variables);
     set_variables(variables);
     if (settings_load_text(&settings, "fuzz.ini", ini, false, &faults) == 0) {
-        for (size_t i = 0; i < sizeof(PROCESSES) / sizeof(PROCESSES[0]); i++) {
+        for (size_t i = 0; i < LENGTH_OF(PROCESSES); i++) {
             buf_clear(&packed);
             settings_pack(settings, PROCESSES[i], &packed);
             if (settings_unpack(&copy, buf_bytes(&packed), &err) < 0)

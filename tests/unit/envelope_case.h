@@ -58,7 +58,7 @@ static inline void odd_bytes(struct buf *out, size_t len, uint32_t seed, bool ut
         else if (seed >> 28 == 1 && !utf8)
             buf_append_char(out, (char)(seed >> 16));
         else
-            buf_append_text(out, odd[(seed >> 20) % (sizeof(odd) / sizeof(*odd))]);
+            buf_append_text(out, odd[(seed >> 20) % LENGTH_OF(odd)]);
     }
 }
 

@@ -27,7 +27,7 @@ static int clean_environment(void **state)
     }
     static const char *const PROXIES[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
                                           "ALL_PROXY",  "no_proxy",    "NO_PROXY"};
-    for (size_t i = 0; i < sizeof(PROXIES) / sizeof(PROXIES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(PROXIES); i++)
         unsetenv(PROXIES[i]);
     unsetenv("container");
     unsetenv("KUBERNETES_SERVICE_HOST");

@@ -168,7 +168,7 @@ static void test_refusals_of_more_than_a_third_halve_the_window_down_to_one(void
 
     (void)state;
     breaker_window_init(&window, 16);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(sizes); i++) {
         assert_int_equal(window.size, sizes[i]);
         answer_round(&window, 40);
     }

@@ -60,7 +60,7 @@ static void test_a_malformed_broker_address_is_an_error_that_names_it(void **sta
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++) {
         assert_int_equal(broker_address_read(&address, bytes_of(BAD[i]), false, &err), -ERR_USAGE);
         assert_non_null(strstr(err.text, BAD[i]));
     }

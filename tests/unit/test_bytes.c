@@ -141,7 +141,7 @@ static void test_an_ipv6_address_without_its_brackets_is_not_split(void **state)
     struct bytes host, port;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++)
         assert_false(bytes_split_port(bytes_of(BAD[i]), &host, &port));
 }
 
@@ -157,7 +157,7 @@ static void test_an_ip_address_is_read_with_its_length(void **state)
     assert_memory_equal(ip, V4, sizeof(V4));
     assert_int_equal(bytes_to_ip(BYTES("fe80::1"), ip), sizeof(V6));
     assert_memory_equal(ip, V6, sizeof(V6));
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++)
         assert_int_equal(bytes_to_ip(bytes_of(BAD[i]), ip), 0);
     assert_int_equal(bytes_to_ip(BYTES("10.0.0.1\0x"), ip), 0);
 }
@@ -170,7 +170,7 @@ static void test_a_port_is_a_number_from_1_to_65535(void **state)
     (void)state;
     assert_true(bytes_to_port(BYTES("65535"), &port));
     assert_int_equal(port, 65535);
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++)
         assert_false(bytes_to_port(bytes_of(BAD[i]), &port));
 }
 

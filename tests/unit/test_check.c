@@ -147,7 +147,7 @@ static void test_an_update_topic_that_can_be_empty_is_a_warning(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct buf ini = {0};
 
         buf_printf(&ini, GOOD "[route:r]\n%s[worker]\ncount = 1\n", rows[i].route);
@@ -171,7 +171,7 @@ static void test_the_checks_client_id_is_its_own_and_short_enough_for_a_broker(v
     };
     char client_id[CHECK_BROKER_CLIENT_ID_SIZE];
     (void)state;
-    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(CASES); i++) {
         check_broker_client_id(CASES[i].client_id, 0x123456789abcde, client_id);
         assert_string_equal(client_id, CASES[i].expected);
     }

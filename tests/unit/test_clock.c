@@ -79,7 +79,7 @@ static void test_invalid_times_are_refused_with_the_accepted_forms(void **state)
                                         "2026-11-24T10:00:00."};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(texts); i++) {
         struct error err = {0};
         int64_t us;
 

@@ -101,7 +101,7 @@ static void test_an_invalid_request_is_refused_with_a_reason(void **test)
     struct control_request request;
 
     (void)test;
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++)
         if (parse(BAD[i], &request) == 0)
             fail_msg("taken: %s", BAD[i]);
 }

@@ -9,8 +9,6 @@
 
 #include <cmocka.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static struct dsn_redis parse(const char *text)
 {
     struct dsn_redis dsn;
@@ -74,7 +72,7 @@ static void test_schemes_say_whether_there_is_tls(void **state)
                 {"REDIS://h", false}};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct dsn_redis dsn = parse(rows[i].text);
 
         assert_int_equal(dsn.tls, rows[i].tls);
@@ -221,7 +219,7 @@ static void test_several_hosts_are_a_cluster(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(texts); i++) {
+    for (size_t i = 0; i < LENGTH_OF(texts); i++) {
         struct dsn_redis dsn = parse(texts[i]);
 
         assert_int_equal(dsn.hosts_len, 3);
@@ -252,7 +250,7 @@ static void test_sentinels_have_a_master_by_any_of_three_names(void **state)
     static const char *const names[] = {"sentinel_master", "redis_sentinel", "sentinel"};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(names); i++) {
+    for (size_t i = 0; i < LENGTH_OF(names); i++) {
         char *text = xasprintf("redis://?host[a:26379]&host[b:26380]&%s=mymaster", names[i]);
         struct dsn_redis dsn = parse(text);
 
@@ -425,7 +423,7 @@ static void test_a_redacted_address_is_a_dsn_of_that_address(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         expect_redacted(rows[i][0], rows[i][1]);
         expect_redacted(rows[i][1], rows[i][1]);
     }
@@ -453,7 +451,7 @@ static void test_masked_shows_all_but_passwords(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct buf out = {0};
 
         dsn_masked(&out, rows[i][0]);
@@ -528,7 +526,7 @@ static void test_a_faulty_database_url_is_in_the_error_without_password(void **s
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct buf out = {0};
         struct error err = {0};
 

@@ -29,9 +29,9 @@ static void test_only_identities_of_our_own_making_are_known_as_such(void **stat
                                           "123e4567-e89b-12d3-a456-426614174000"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(ours); i++)
         assert_true(entry_identity_is_ours(bytes_of(ours[i])));
-    for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(foreign); i++)
         assert_false(entry_identity_is_ours(bytes_of(foreign[i])));
     assert_false(entry_identity_is_ours((struct bytes){"1-0-af40\0e0f", 12}));
 }

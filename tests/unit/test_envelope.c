@@ -220,7 +220,7 @@ static void test_the_size_of_an_envelope_is_known_before_encoding(void **state)
         format.redis_serialized = (i & 2) != 0;
         format.metadata_headers = (i & 4) != 0;
         format.visibility = (enum envelope_visibility)(i / 8);
-        for (size_t unit = 0; unit < sizeof(units) / sizeof(units[0]); unit++) {
+        for (size_t unit = 0; unit < LENGTH_OF(units); unit++) {
             struct envelope_message message = MESSAGE;
 
             buf_clear(&text);

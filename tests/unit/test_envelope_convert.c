@@ -314,7 +314,7 @@ static void test_times_keep_their_zone(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         struct arena arena = {0};
         struct envelope row = php_row(cases[i].stamps, MQTT, &arena);
         struct envelope json = convert(&row, ENVELOPE_JSON, &arena);
@@ -350,7 +350,7 @@ static void test_a_conversion_that_would_lose_data_is_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         struct arena arena = {0};
         struct envelope row = php_row(cases[i].stamps, cases[i].message, &arena);
 
@@ -378,7 +378,7 @@ static void test_json_that_php_would_not_read_is_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         struct arena arena = {0};
         struct buf headers = {0};
 

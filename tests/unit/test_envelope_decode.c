@@ -45,7 +45,7 @@ static void test_properties_of_any_visibility_order_and_company_are_read(void **
     struct envelope envelope;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(messages) / sizeof(*messages); i++) {
+    for (size_t i = 0; i < LENGTH_OF(messages); i++) {
         assert_int_equal(decode_message(&envelope, messages[i], &arena), 0);
         assert_text(envelope.topic, "t");
         assert_text(envelope.payload, "p");
@@ -73,7 +73,7 @@ static void test_messages_without_topic_or_payload_are_refused(void **state)
     struct envelope envelope;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(messages) / sizeof(*messages); i++)
+    for (size_t i = 0; i < LENGTH_OF(messages); i++)
         assert_int_equal(decode_message(&envelope, bytes_of(messages[i]), &arena), -ERR_FORMAT);
     arena_free(&arena);
 }
@@ -161,7 +161,7 @@ static void test_hostile_entries_are_refused_with_a_reason(void **state)
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+    for (size_t i = 0; i < LENGTH_OF(values); i++) {
         err.text[0] = '\0';
         if (envelope_decode(&envelope, bytes_of(values[i]), &arena, &err) != -ERR_FORMAT)
             fail_msg("accepted: %s", values[i]);
@@ -196,7 +196,7 @@ static void test_metadata_of_the_wrong_form_counts_as_absent(void **state)
     struct envelope envelope;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++) {
+    for (size_t i = 0; i < LENGTH_OF(times); i++) {
         buf_clear(&value);
         buf_printf(
             &value,

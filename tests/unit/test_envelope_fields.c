@@ -50,7 +50,7 @@ static void test_xadd_s_words_come_out_of_a_list_as_they_went_in(void **state)
         assert_bytes(out[i], words[i]);
     free(out);
     buf_free(&list);
-    for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(malformed); i++) {
         assert_int_equal(envelope_fields_words(&out, &len, bytes_of(malformed[i])), -ERR_FORMAT);
         assert_null(out);
     }
@@ -91,7 +91,7 @@ static void test_malformed_lists_of_fields_are_refused(void **state)
     struct envelope_fields fields;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(values); i++)
         assert_int_equal(envelope_fields_decode(&fields, bytes_of(values[i])), -ERR_FORMAT);
 }
 

@@ -99,7 +99,7 @@ static void test_an_unreadable_failure_says_why(void **state)
     struct arena arena = {0};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(bodies); i++) {
         struct failed failed = read_texts(bodies[i], "[]", &arena);
 
         assert_false(failed.is_message);

@@ -49,7 +49,7 @@ static void test_an_invalid_table_name_is_refused(void **state)
         "\"a\"",    "a;b",   "a234567890123456789012345678901234567890123456789012345678901234"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(names); i++) {
         struct failure_pg_sql sql = {0};
         struct error err = {0};
 

@@ -94,7 +94,7 @@ static void test_a_failed_replace_leaves_the_previous_file(void **state)
 
     (void)state;
     assert_int_equal(file_replace(AT_FDCWD, path_of("name"), BYTES("former"), 0600, true), 0);
-    for (size_t i = 0; i < sizeof(CALLS) / sizeof(CALLS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(CALLS); i++) {
         sys_fail(CALLS[i], 1, 1, ENOSPC);
         assert_int_equal(file_replace(AT_FDCWD, path_of("name"), BYTES("later"), 0600, true), -1);
         assert_int_equal(errno, ENOSPC);

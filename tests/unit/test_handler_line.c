@@ -182,7 +182,7 @@ static void test_faults_of_a_handlers_line_are_named_with_the_message_id(void **
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         assert_int_equal(read_line(rows[i].text), -ERR_FORMAT);
         assert_string_equal(err.text, rows[i].why);
         expect_bytes(line.id, rows[i].id);
@@ -260,7 +260,7 @@ static void test_an_answer_that_is_nested_too_deep_is_its_message_s_fault(void *
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         char *answer = nest(rows[i].before, HANDLER_DEPTH_MAX + 1, rows[i].behind);
 
         assert_int_equal(read_line(answer), -ERR_FORMAT);

@@ -42,7 +42,7 @@ static void test_a_status_that_no_hub_sends_names_mercure_url(void **state)
     const long answers[] = {200, 204, 301, 400, 403, 404, 405, 407, 418};
 
     (void)state;
-    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+    for (size_t i = 0; i < LENGTH_OF(answers); i++) {
         struct error err = {0};
 
         assert_int_equal(judge(answers[i], false, &err), -ERR_REFUSED);
@@ -55,7 +55,7 @@ static void test_a_busy_hub_may_come_back(void **state)
     const long answers[] = {0, 408, 425, 429, 500, 502, 503, 504};
 
     (void)state;
-    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+    for (size_t i = 0; i < LENGTH_OF(answers); i++) {
         struct error err = {0};
 
         assert_int_equal(judge(answers[i], false, &err), -ERR_UNREACHABLE);

@@ -70,7 +70,7 @@ static void test_a_file_without_a_valid_instance_id_gets_a_new_one(void **state)
     static const struct bytes broken[] = {BYTES(""), BYTES("\n"), BYTES("\0\0\0\0\0\0\0\0")};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(broken); i++) {
         write_file(broken[i].data, broken[i].len);
         char *mended = read_instance();
         char *again = read_instance();

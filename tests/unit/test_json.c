@@ -45,7 +45,7 @@ static void test_valid_texts_are_accepted(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+    for (size_t i = 0; i < LENGTH_OF(texts); i++)
         if (!json_is_valid(bytes_of(texts[i])))
             fail_msg("refused: %s", texts[i]);
 }
@@ -109,7 +109,7 @@ static void test_invalid_texts_are_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+    for (size_t i = 0; i < LENGTH_OF(texts); i++)
         if (json_is_valid(bytes_of(texts[i])))
             fail_msg("accepted: %s", texts[i]);
     assert_false(json_is_valid((struct bytes){"\"a\0b\"", 5}));
@@ -200,7 +200,7 @@ static void test_string_values_come_unescaped_where_they_are_wanted(void **state
     assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 1);
     assert_true(is_text && value.len == 0);
     assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), 0);
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         assert_int_equal(json_object_begin(&object, bytes_of(bad[i]), *state), 0);
         assert_int_equal(json_object_next_text(&object, &key, &value, &is_text), -ERR_FORMAT);
     }
@@ -294,7 +294,7 @@ static void test_integers_are_read_exactly(void **state)
     assert_true(value == INT64_MIN);
     assert_int_equal(json_to_i64(BYTES("0"), &value), 0);
     assert_true(value == 0);
-    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+    for (size_t i = 0; i < LENGTH_OF(refused); i++)
         assert_int_equal(json_to_i64(bytes_of(refused[i]), &value), -ERR_FORMAT);
 }
 
@@ -328,7 +328,7 @@ static void test_unquote_refuses_what_is_no_string(void **state)
     static const char *const texts[] = {"", "1", "\"", "\"a\"b", "\"a\" ", "\"\\ud800\"", "\"\\"};
     struct bytes text;
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+    for (size_t i = 0; i < LENGTH_OF(texts); i++)
         assert_int_equal(json_unquote(&text, bytes_of(texts[i]), *state), -ERR_FORMAT);
 }
 
@@ -419,7 +419,7 @@ static void test_base64_encodes_and_decodes_known_pairs(void **state)
     };
     struct bytes data;
 
-    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+    for (size_t i = 0; i < LENGTH_OF(pairs); i++) {
         struct buf out = {0};
 
         base64_encode(&out, bytes_of(pairs[i][0]));
@@ -436,7 +436,7 @@ static void test_base64_is_as_strict_as_php(void **state)
         "Z", "Zg=", "Zg===", "Zm8==", "Zm9v=", "Z=g=", "Zg==Zg==", "Zm9v*", "=", "Zm9v-_"};
     struct bytes data;
 
-    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+    for (size_t i = 0; i < LENGTH_OF(refused); i++)
         assert_int_equal(base64_decode(&data, bytes_of(refused[i]), *state), -ERR_FORMAT);
     assert_int_equal(base64_decode(&data, BYTES(" Z g\r\n="), *state), -ERR_FORMAT);
     assert_int_equal(base64_decode(&data, BYTES(" Z g\r\n=\t="), *state), 0);

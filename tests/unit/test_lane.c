@@ -586,7 +586,7 @@ static void test_newer_is_decided_by_sequence_then_receipt_then_dispatch(void **
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct entry newer = entry_of(&rows[i].newer), older = entry_of(&rows[i].older);
 
         if (!entry_is_newer(&newer, &older) || entry_is_newer(&older, &newer))

@@ -25,7 +25,7 @@ static void test_localhost_and_addresses_are_always_allowed(void **state)
                                   "bridge.lan:80", "192.0.2.1:"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
+    for (size_t i = 0; i < LENGTH_OF(always); i++)
         if (!allowed(always[i], ""))
             fail_msg("%s is refused", always[i]);
 }
@@ -74,7 +74,7 @@ static void test_host_names_that_resemble_an_allowed_one_are_refused(void **stat
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
+    for (size_t i = 0; i < LENGTH_OF(never); i++)
         if (allowed(never[i], "bridge.example"))
             fail_msg("%s is allowed", never[i]);
 }
@@ -142,7 +142,7 @@ static int remove_folder(void **state)
     char path[128];
 
     (void)state;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < LENGTH_OF(names); i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         unlink(path);
     }
@@ -231,9 +231,9 @@ static void test_safe_names_are_plain(void **state)
                                   "a:b", "~a", "a/.b", "a\nb", "\xc3\xa9.js"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof safe / sizeof safe[0]; i++)
+    for (size_t i = 0; i < LENGTH_OF(safe); i++)
         assert_true(request_file_name_is_safe(safe[i]));
-    for (size_t i = 0; i < sizeof unsafe / sizeof unsafe[0]; i++)
+    for (size_t i = 0; i < LENGTH_OF(unsafe); i++)
         assert_false(request_file_name_is_safe(unsafe[i]));
 }
 

@@ -215,10 +215,10 @@ static void test_files_of_other_names_are_not_listed(void **state)
                                         "8.oversized"};
     const struct folder *folder = *state;
 
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NAMES); i++)
         close(openat(folder->dir, NAMES[i], O_CREAT | O_WRONLY, 0600));
     assert_int_equal(list(folder).len, 0);
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NAMES); i++)
         unlinkat(folder->dir, NAMES[i], 0);
 }
 

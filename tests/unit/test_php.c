@@ -36,7 +36,7 @@ static void test_every_kind_of_value_is_read(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+    for (size_t i = 0; i < LENGTH_OF(texts); i++)
         if (!is_whole_value(texts[i]))
             fail_msg("refused: %s", texts[i].data);
 }
@@ -92,7 +92,7 @@ static void test_malformed_values_are_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+    for (size_t i = 0; i < LENGTH_OF(texts); i++)
         if (is_whole_value(bytes_of(texts[i])))
             fail_msg("accepted: %s", texts[i]);
 }
@@ -200,7 +200,7 @@ static void test_written_php_values_read_back(void **state)
     struct php_value value;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+    for (size_t i = 0; i < LENGTH_OF(numbers); i++) {
         buf_clear(&out);
         php_write_int(&out, numbers[i]);
         struct php_reader reader = {.text = buf_bytes(&out)};

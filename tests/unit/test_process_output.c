@@ -113,7 +113,7 @@ static void test_only_the_exact_line_ready_means_ready(void **test)
                                          "\n",      "READ\n",   "STEADY\n"};
 
     (void)test;
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++) {
         struct process_ready line = {0};
 
         assert_false(process_ready_feed(&line, bytes_of(OTHERS[i])));

@@ -215,7 +215,7 @@ static void test_a_mark_parses_only_as_a_run_and_a_sequence(void **state)
     assert_true(mark_parse(BYTES("00000000000000ff:12"), &mark));
     assert_int_equal(mark.run, 255);
     assert_int_equal(mark.sequence, 12);
-    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(none); i++) {
         assert_false(mark_parse((struct bytes){none[i], strlen(none[i])}, &mark));
         assert_int_equal(mark.run + mark.sequence, 0);
     }

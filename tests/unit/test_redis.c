@@ -247,7 +247,7 @@ static void test_errors_within_a_script_mean_what_they_say(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         if (redis_classify(bytes_of(rows[i].text)) != rows[i].code)
             fail_msg("%s", rows[i].text);
 }

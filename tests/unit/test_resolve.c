@@ -1,5 +1,7 @@
 #include "common/client/resolve.h"
 
+#include "common/base/bytes.h"
+
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +29,7 @@ static void test_an_address_is_its_own_answer_at_once(void **state)
     struct resolve_answer answer;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(addresses); i++) {
         struct resolve *resolve = resolve_new(addresses[i]);
 
         assert_true(resolve_is_numeric(addresses[i]));

@@ -190,7 +190,7 @@ static void test_malformed_members_are_refused_and_nothing_is_written(void **sta
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++)
+    for (size_t i = 0; i < LENGTH_OF(members); i++)
         assert_int_equal(retry_member_to_value(&out, bytes_of(members[i]), true, &arena, &err),
                          -ERR_FORMAT);
     assert_int_equal(retry_member_encode(&out, BYTES("\xFF"), BYTES("[]"), BYTES("u"), &err),

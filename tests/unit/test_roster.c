@@ -107,7 +107,7 @@ static void assert_affected(const char *from, const char *to, const char *expect
     buf_append_text(&text, at + strlen(from));
     struct settings *before = load(PLAIN);
     struct settings *after = load(buf_text(&text));
-    for (size_t i = 0; i < sizeof(ALL) / sizeof(ALL[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(ALL); i++)
         if (roster_is_affected(before, after, ALL[i].name))
             buf_append_char(&found, ALL[i].letter);
     if (strcmp(buf_text(&found), expected) != 0)

@@ -2,8 +2,6 @@
 
 #include "tests/unit/settings_case.h"
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static const char INI[] = "[mercure]\n"
                           "topic_template = default/{topic}\n"
                           "[route:drop]\n"
@@ -85,7 +83,7 @@ static void test_the_first_route_with_a_filter_that_matches_is_taken(void **stat
 
     (void)state;
     open_routes(INI);
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         const struct routes_match *match = routes_match(routes, bytes_of(rows[i].topic));
 
         expect_bytes(match->filter, rows[i].filter);
@@ -166,7 +164,7 @@ static void test_a_field_is_text_as_it_is_and_else_json(void **state)
 
     (void)state;
     open_routes(INI);
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         if (update_of("plant/x/temp", rows[i].payload) != ROUTES_PUBLISH)
             fail_msg("%s: %s", rows[i].payload, refused.text);
         expect_bytes(update.data, rows[i].data);
@@ -180,7 +178,7 @@ static void test_a_payload_without_the_field_is_refused_by_its_route(void **stat
 
     (void)state;
     open_routes(INI);
-    for (size_t i = 0; i < COUNT(payloads); i++) {
+    for (size_t i = 0; i < LENGTH_OF(payloads); i++) {
         assert_int_equal(update_of("plant/x/temp", payloads[i]), -ERR_REFUSED);
         assert_string_equal(refused.text, "[route:temps] data: the payload is no JSON object with "
                                           "a field \"t\"");

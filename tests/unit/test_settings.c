@@ -134,7 +134,7 @@ static void test_port_is_8883_with_tls_unless_given(void **state)
     (void)state;
     static const char *const YES[] = {"yes", "TRUE", "1", "on", "On"};
     static const char *const NO[] = {"no", "false", "0", "off"};
-    for (size_t i = 0; i < sizeof(YES) / sizeof(YES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(YES); i++) {
         setenv("MQTT_TLS", YES[i], 1);
         struct settings *settings = load("");
         assert_true(settings->mqtt.tls);
@@ -144,7 +144,7 @@ static void test_port_is_8883_with_tls_unless_given(void **state)
         assert_int_equal(settings->mqtt.port, 1883);
         settings_free(settings);
     }
-    for (size_t i = 0; i < sizeof(NO) / sizeof(NO[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(NO); i++) {
         setenv("MQTT_TLS", NO[i], 1);
         struct settings *settings = load("");
         assert_false(settings->mqtt.tls);

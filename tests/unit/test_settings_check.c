@@ -38,7 +38,7 @@ static void test_a_page_that_anybody_may_read_is_a_notice(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(quiet) / sizeof(quiet[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(quiet); i++) {
         char ini[256];
 
         snprintf(ini, sizeof(ini), HUB "[http]\n%s\n", quiet[i]);
@@ -161,7 +161,7 @@ static void test_a_queue_is_not_read_twice(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(same); i++) {
         struct settings *settings = NULL;
         struct buf faults = {0};
 
@@ -170,7 +170,7 @@ static void test_a_queue_is_not_read_twice(void **state)
         assert_non_null(strstr(buf_text(&faults), "[worker] transports: `"));
         buf_free(&faults);
     }
-    for (size_t i = 0; i < sizeof(different) / sizeof(different[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(different); i++)
         settings_free(load(different[i]));
 }
 

@@ -52,7 +52,7 @@ static void test_limits_in_every_form_that_php_takes(void **state)
         "-l10\t-f2\n-m128M  -t3600",
         "-vvl10 -qf2 -m128M --keepalive -t3600",
     };
-    for (size_t i = 0; i < sizeof(FORMS) / sizeof(FORMS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(FORMS); i++) {
         struct settings_consume consume = parse(FORMS[i]);
 
         assert_int_equal(consume.limit, 10);

@@ -117,7 +117,7 @@ static void test_malformed_references_are_faults(void **state)
     expect_faults("[mqtt]\nhost = ${BRIDGE\n",
                   "x.ini:2: [mqtt] host: `${` without `}` (write `$${` for `${`)\n");
     static const char *const BAD[] = {"${}", "${1A}", "${A B}", "${A:x}", "${:-x}"};
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++) {
         char ini[64];
 
         snprintf(ini, sizeof(ini), "[mqtt]\nhost = %s\n", BAD[i]);

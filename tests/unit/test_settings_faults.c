@@ -157,7 +157,7 @@ static void test_bad_values_say_what_they_must_be(void **state)
          "instance: must be at most 64 letters, digits, `_`, `-` and `.`"},
         {"transport:b", "serializer = php", NULL},
     };
-    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(CASES); i++) {
         char ini[256];
         char expected[512];
 
@@ -193,11 +193,11 @@ static void test_the_hubs_address_has_no_password(void **state)
     char ini[256];
 
     (void)state;
-    for (size_t i = 0; i < sizeof(GOOD) / sizeof(GOOD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(GOOD); i++) {
         snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\n", GOOD[i]);
         settings_free(load(ini));
     }
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++) {
         snprintf(ini, sizeof(ini), "[mercure]\nurl = %s\npublic_url = http://u:p@hub/\n", BAD[i]);
         expect_faults(ini,
                       "x.ini:2: [mercure] url: " NO_USER "x.ini:3: [mercure] public_url: " NO_USER);

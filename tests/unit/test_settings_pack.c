@@ -12,7 +12,7 @@ static struct settings *unpack(const struct buf *packed)
 }
 
 static const char *const PROCESSES[] = {"consumer", "consumer:a", "worker", "monitor"};
-#define PROCESSES_LEN (sizeof(PROCESSES) / sizeof(PROCESSES[0]))
+#define PROCESSES_LEN LENGTH_OF(PROCESSES)
 
 static void expect_same(const struct settings *settings, const char *process)
 {

@@ -58,7 +58,7 @@ static void test_a_host_that_can_never_be_reached_is_a_fault(void **state)
                                       "mqtt://"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++) {
         struct settings *settings = NULL;
         struct buf faults = {0};
 
@@ -152,7 +152,7 @@ static void test_a_failure_transport_that_can_not_be_is_named(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         char *expected = xasprintf(
             "environment MESSENGER_FAILURE_TRANSPORT_DSN: [failure] dsn: %s\n", cases[i].fault);
 
@@ -214,7 +214,7 @@ static void test_a_secret_with_quotes_white_space_or_a_reference_is_a_fault(void
                        "--env-file` does not; write the value itself"},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(CASES); i++) {
         char expected[512];
 
         setenv("MERCURE_JWT_SECRET", CASES[i].value, 1);
@@ -264,7 +264,7 @@ static void test_an_unread_variable_like_one_of_ours_gives_a_notice(void **state
                                             {"MQTT_HOST_FILE", "MQTT_HOST"}};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++) {
         char expected[128];
 
         setenv(OTHERS[i][0], "hunter2", 1);
@@ -284,10 +284,10 @@ static void test_unrelated_variables_give_no_notice(void **state)
 
     (void)state;
     setenv("MQTT_USERNAME", "u", 1);
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++)
         setenv(OTHERS[i], i == 3 ? "/dev/null" : "x", 1);
     struct settings *settings = load("");
-    for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(OTHERS); i++)
         unsetenv(OTHERS[i]);
     assert_string_equal(buf_text(&settings->notices), "");
     settings_free(settings);
@@ -312,7 +312,7 @@ static void test_a_semicolon_that_may_begin_a_comment_in_a_secret_is_a_fault(voi
                                       "[transport:async]\n\ndsn = redis://u:1 ;2@redis/messages"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(BAD); i++) {
         struct settings *settings = NULL;
         struct buf faults = {0};
 

@@ -101,7 +101,7 @@ static void test_no_failure_at_the_change_of_segments_loses_a_message(void **sta
 
     c->options.size = 16 * MB;
     spool_case_open(c);
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(faults); i++) {
         uint64_t room = c->spool->segment_size - c->spool->writer.offset;
 
         while (room > 1100) {

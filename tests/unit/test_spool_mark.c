@@ -226,7 +226,7 @@ static void test_a_malformed_mark_sends_all(void **state)
                                         "123:1",
                                         "0123456789abcdef:18446744073709551615"};
 
-    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(marks); i++) {
         spool_case_begin(state);
         struct spool_case *c = *state;
         spool_case_open(c);

@@ -21,7 +21,7 @@ static void test_a_client_id_becomes_one_folder_s_name(void **state)
     struct settings settings = {.supervisor = {.state_dir = (char *)"/s"}};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(CASES); i++) {
         char *path = spool_path(&settings, CASES[i].client_id, NULL);
 
         assert_string_equal(path, CASES[i].path);

@@ -186,7 +186,7 @@ static void test_with_all_committed_there_is_room_whatever_the_size_of_records(v
 
     c->options.size = 16 * MB;
     c->options.retain = 6 * MB;
-    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < 2 * LENGTH_OF(sizes); i++) {
         c->options.largest_message = i % 2 == 0 ? 0 : 2 * MB;
         spool_case_open(c);
         spool_apply_mark(c->spool, BYTES_NONE);

@@ -54,7 +54,7 @@ static const struct history HISTORIES[] = {
      "09:56:54.0"},
 };
 
-#define HISTORIES_LEN (sizeof(HISTORIES) / sizeof(*HISTORIES))
+#define HISTORIES_LEN LENGTH_OF(HISTORIES)
 
 static int64_t time_us(const char *time_of_day)
 {

@@ -94,7 +94,7 @@ static void test_unknown_numbers_are_null(void **state)
     const cJSON *process = cJSON_GetArrayItem(member(json, "processes"), 0);
     static const char *const NULLS[] = {"pid",  "uptime_ms", "memory_bytes", "next_try_ms",
                                         "rate", "done",      "failed",       "beat_age_ms"};
-    for (size_t i = 0; i < sizeof(NULLS) / sizeof(NULLS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NULLS); i++)
         assert_true(cJSON_IsNull(member(process, NULLS[i])));
     assert_string_equal(member(process, "state")->valuestring, "");
     assert_true(cJSON_IsNull(member(json, "asked_ms_ago")));

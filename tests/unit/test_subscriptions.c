@@ -124,7 +124,7 @@ static void test_filters_that_others_cover_are_left_out(void **state)
         {"# $SYS/a", "#@1 $SYS/a@1 "},
     };
 
-    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(CASES); i++)
         check_list(*state, CASES[i].topics, CASES[i].wanted);
 }
 
@@ -369,7 +369,7 @@ static void test_a_malformed_subscriptions_file_grants_nothing(void **state)
         "mqtt-bridge subscriptions 2\ngranted 1 1\n",
         "\xff\xfe\n\n\n"};
 
-    for (size_t i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(TEXTS); i++) {
         FILE *file = fopen(folder->file, "w");
 
         fputs(TEXTS[i], file);

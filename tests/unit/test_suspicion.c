@@ -1,5 +1,7 @@
 #include "worker/suspicion.h"
 
+#include "common/base/bytes.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,7 +50,7 @@ static const struct expected CELLS[] = {
 
 static struct expected expect(enum suspicion_state state, enum suspicion_event event)
 {
-    for (size_t i = 0; i < sizeof(CELLS) / sizeof(CELLS[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(CELLS); i++)
         if (CELLS[i].state == state && CELLS[i].event == event)
             return CELLS[i];
     return (struct expected){state, event, state, SUSPICION_NOTHING};

@@ -11,8 +11,6 @@
 
 #include <cmocka.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* MQTT 5, section 4.7: the specification's own examples first. */
 static void test_filters_match_as_the_specification_says(void **state)
 {
@@ -53,7 +51,7 @@ static void test_filters_match_as_the_specification_says(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         if (topic_filter_matches(bytes_of(rows[i].filter), bytes_of(rows[i].topic)) !=
             rows[i].matches)
             fail_msg("%s and %s", rows[i].filter, rows[i].topic);
@@ -76,7 +74,7 @@ static void test_covers_is_containment_of_what_is_matched(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         if (topic_filter_covers(bytes_of(rows[i].a), bytes_of(rows[i].b)) != rows[i].covers)
             fail_msg("%s and %s", rows[i].a, rows[i].b);
 }
@@ -86,7 +84,7 @@ static void append_filters(struct buf *filters, const char *begin, int levels)
 {
     static const char *const LEVELS[] = {"a", "b", "", "+", "$x", "#"};
 
-    for (size_t i = 0; i < COUNT(LEVELS); i++) {
+    for (size_t i = 0; i < LENGTH_OF(LEVELS); i++) {
         char filter[64];
         struct error err;
 
@@ -129,7 +127,7 @@ static void test_the_trie_finds_the_first_of_several_covers(void **state)
     struct topic_trie *trie = topic_trie_new();
 
     (void)state;
-    for (uint32_t i = 0; i < COUNT(filters); i++)
+    for (uint32_t i = 0; i < LENGTH_OF(filters); i++)
         topic_trie_add(trie, bytes_of(filters[i]), i);
     assert_int_equal(topic_trie_find_cover(trie, BYTES("a/b")), 1);
     assert_int_equal(topic_trie_find_cover(trie, BYTES("a/+/c")), 2);
@@ -154,7 +152,7 @@ static void test_overlaps_is_a_topic_that_both_match(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         if (topic_filter_overlaps(bytes_of(rows[i].a), bytes_of(rows[i].b)) != rows[i].overlaps ||
             topic_filter_overlaps(bytes_of(rows[i].b), bytes_of(rows[i].a)) != rows[i].overlaps)
             fail_msg("%s and %s", rows[i].a, rows[i].b);
@@ -176,7 +174,7 @@ static void test_valid_filters_are_taken(void **state)
                                           "$SYS/#", "a b/c", "$share/g/#", "été/+", "//"};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(filters); i++)
+    for (size_t i = 0; i < LENGTH_OF(filters); i++)
         assert_int_equal(topic_filter_check(bytes_of(filters[i]), NULL), 0);
 }
 
@@ -188,7 +186,7 @@ static void test_faulty_filters_are_refused_by_name(void **state)
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < COUNT(filters); i++) {
+    for (size_t i = 0; i < LENGTH_OF(filters); i++) {
         assert_int_equal(topic_filter_check(bytes_of(filters[i]), &err), -ERR_FORMAT);
         assert_non_null(strstr(err.text, filters[i]));
     }
@@ -264,8 +262,6 @@ static void test_a_faulty_list_of_filters_is_refused(void **state)
     assert_int_equal(topic_filter_next(&rest, &filter, &qos, 1, &err), -ERR_FORMAT);
 }
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static void check_expanded(const char *text, bool uri, const char *filter, const char *topic,
                            const char *expected)
 {
@@ -313,7 +309,7 @@ static void test_placeholders_are_filled_from_the_topic(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         check_expanded(rows[i].text, false, rows[i].filter, rows[i].topic, rows[i].expected);
 }
 
@@ -345,7 +341,7 @@ static void test_faulty_placeholders_are_named_with_their_position(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct topic_template *template;
         struct error err = {0};
 
@@ -364,7 +360,7 @@ static void test_a_template_knows_its_highest_wildcard_number(void **state)
     } rows[] = {{"", 0}, {"{topic}{level:7}", 0}, {"{2}{1:uri}", 2}, {"{{9}", 0}};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct topic_template *template;
         struct error err = {0};
 
@@ -373,8 +369,6 @@ static void test_a_template_knows_its_highest_wildcard_number(void **state)
         topic_template_free(template);
     }
 }
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static uint32_t find(struct topic_trie *trie, const char *topic)
 {
@@ -407,9 +401,9 @@ static void test_the_filter_that_was_added_first_takes_the_topic(void **state)
     struct topic_trie *trie = topic_trie_new();
 
     (void)state;
-    for (uint32_t i = 0; i < COUNT(filters); i++)
+    for (uint32_t i = 0; i < LENGTH_OF(filters); i++)
         topic_trie_add(trie, bytes_of(filters[i]), i);
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < LENGTH_OF(rows); i++)
         if (find(trie, rows[i].topic) != rows[i].order)
             fail_msg("%s: %u", rows[i].topic, find(trie, rows[i].topic));
     topic_trie_free(trie);
@@ -462,7 +456,7 @@ static void check_like_a_walk_through_all(unsigned seed)
     struct buf filters[40] = {0}, topic = {0};
 
     srandom(seed);
-    for (uint32_t i = 0; i < COUNT(filters); i++) {
+    for (uint32_t i = 0; i < LENGTH_OF(filters); i++) {
         random_levels(&filters[i], words, 6);
         if (filters[i].len == 0)
             buf_append_char(&filters[i], '+');
@@ -472,15 +466,15 @@ static void check_like_a_walk_through_all(unsigned seed)
         uint32_t expected = 0;
 
         random_levels(&topic, words, 4);
-        while (expected < COUNT(filters) &&
+        while (expected < LENGTH_OF(filters) &&
                !topic_filter_matches(buf_bytes(&filters[expected]), buf_bytes(&topic)))
             expected++;
-        if (expected == COUNT(filters))
+        if (expected == LENGTH_OF(filters))
             expected = TOPIC_TRIE_NONE;
         if (topic.len > 0 && topic_trie_find(trie, buf_bytes(&topic)) != expected)
             fail_msg("seed %u: %s", seed, buf_text(&topic));
     }
-    for (size_t i = 0; i < COUNT(filters); i++)
+    for (size_t i = 0; i < LENGTH_OF(filters); i++)
         buf_free(&filters[i]);
     buf_free(&topic);
     topic_trie_free(trie);

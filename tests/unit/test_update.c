@@ -206,7 +206,7 @@ static void test_a_length_over_the_hubs_limit_is_counted_without_a_form(void **s
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+    for (size_t i = 0; i < LENGTH_OF(units); i++) {
         fill(&update, &data, units[i], 10 * 1024 * 1024 - 1);
         assert_int_equal(update_check(&update, &err), 0);
         fill(&update, &data, units[i], 10 * 1024 * 1024);

@@ -103,7 +103,7 @@ static const char *nearest_of(const char *name)
     static const char *const NAMES[] = {"host", "port", "topics", "tls"};
     struct words_nearest nearest = {.name = bytes_of(name)};
 
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+    for (size_t i = 0; i < LENGTH_OF(NAMES); i++)
         words_consider(&nearest, NAMES[i]);
     return nearest.best;
 }

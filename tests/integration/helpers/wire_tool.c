@@ -187,7 +187,7 @@ int main(void)
 
         while (words < WORDS_MAX && (word[words] = strsep(&rest, " \n")) != NULL)
             words++;
-        for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+        for (size_t i = 0; i < LENGTH_OF(commands); i++)
             if (strcmp(word[0], commands[i].name) == 0 && words > commands[i].words)
                 commands[i].run(word);
         fflush(stdout);
