@@ -22,8 +22,6 @@
 #define FLUSH_BYTES  ((size_t)64 * 1024)
 #define SHOWN_BYTES  160 /* most bytes of a payload in text output */
 
-/* show ------------------------------------------------------------------------------------------ */
-
 struct segment_summary {
     uint64_t messages;
     uint64_t last_sequence; /* 0: the segment holds no message */
@@ -322,8 +320,6 @@ int spool_look_show(struct cli *cli, const struct settings *settings, int count,
     return printed == CLI_DONE ? code : printed;
 }
 
-/* verify ---------------------------------------------------------------------------------------- */
-
 struct damage {
     char file[64];
     uint64_t offset;
@@ -562,8 +558,6 @@ int spool_look_verify(struct cli *cli, const struct settings *settings, int coun
     buf_free(&out);
     return verify.damaged || !verify.printed ? CLI_FAILED : code;
 }
-
-/* dump ------------------------------------------------------------------------------------------ */
 
 struct dump {
     bool json;

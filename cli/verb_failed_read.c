@@ -64,8 +64,6 @@ static void add_summary(cJSON *object, const struct failure_message *message,
     cJSON_AddBoolToObject(object, "taken", message->taken);
 }
 
-/* list ----------------------------------------------------------------------------------------- */
-
 /* The aligned columns. The error is the last column, and needs no alignment. */
 enum { ID, WHEN, TOPIC, CLASS, LINED_UP };
 
@@ -206,8 +204,6 @@ int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
     arena_free(&listing.arena);
     return code;
 }
-
-/* show ----------------------------------------------------------------------------------------- */
 
 struct showing {
     bool json;
@@ -427,8 +423,6 @@ int verb_failed_show(const struct cli *cli, struct failure_admin *admin,
     arena_free(&showing.arena);
     return code;
 }
-
-/* stats ---------------------------------------------------------------------------------------- */
 
 struct count {
     char *name;

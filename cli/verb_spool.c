@@ -48,8 +48,6 @@ struct folders {
     size_t messages;
 };
 
-/* Finding them --------------------------------------------------------------------------------- */
-
 static void write_id(const struct oversized_message *message, char id[ID_SIZE])
 {
     char spool_id[33];
@@ -130,8 +128,6 @@ static void free_folders(struct folders *folders)
     }
     free(folders->list);
 }
-
-/* list ----------------------------------------------------------------------------------------- */
 
 static const char *why(const struct entry *entry)
 {
@@ -215,8 +211,6 @@ static int list(const struct cli *cli, const struct folders *folders)
     return cli_print_json(array);
 }
 
-/* resend --------------------------------------------------------------------------------------- */
-
 struct sender {
     struct redriver *redriver;
     struct redriver_transport *transport;
@@ -294,8 +288,6 @@ static int resend_one(struct sender *sender, const struct folder *folder, const 
     *done = added ? "sent" : "was sent before; its file is removed";
     return result;
 }
-
-/* remove, and what both share ------------------------------------------------------------------ */
 
 static int remove_one(const struct folder *folder, const struct entry *entry, const char **done,
                       struct error *err)

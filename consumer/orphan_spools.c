@@ -81,8 +81,6 @@ static const char *current_dir(const struct orphan_spools *orphans)
     return orphans->list[0].dir;
 }
 
-/* Files of oversized messages ------------------------------------------------------------------ */
-
 static void count_file(void *context, const char *name, const struct oversized_message *message)
 {
     struct orphan_spools *orphans = context;
@@ -113,8 +111,6 @@ static void count_oversized(struct orphan_spools *orphans, int64_t now_ms)
     }
     spool_folders_free(&folders);
 }
-
-/* One after the other -------------------------------------------------------------------------- */
 
 static void close_current(struct orphan_spools *orphans)
 {
@@ -297,8 +293,6 @@ static void note_reason(struct orphan_spools *orphans)
     log_error(LOG_WITH(log_text("spool", dir), log_number("messages", (int64_t)unsent)), "%s",
               reason);
 }
-
-/* The caller's --------------------------------------------------------------------------------- */
 
 struct orphan_spools_state orphan_spools_state(const struct orphan_spools *orphans)
 {

@@ -66,8 +66,6 @@ static struct bytes header_of(struct bytes headers, const char *name, struct are
     return raw.len > 0 && json_unquote(&text, raw, arena) == 0 ? text : BYTES_NONE;
 }
 
-/* PHP ------------------------------------------------------------------------------------------ */
-
 /* Reads an object or array inside a property. Of a DateTimeImmutable the date and zone become
  * *text. The reader ends behind the value. */
 static int read_nested(struct php_reader *reader, const struct php_value *outer,
@@ -213,8 +211,6 @@ static int read_php(struct reading *reading)
     return php_read_end(&reader);
 }
 
-/* JSON ----------------------------------------------------------------------------------------- */
-
 static struct bytes json_text(struct bytes raw, enum failed_kind *kind, struct arena *arena)
 {
     struct bytes text;
@@ -292,8 +288,6 @@ static int read_json(struct reading *reading)
     failed->class = header_of(failed->envelope.headers, "type", reading->arena);
     return 0;
 }
-
-/* Both ----------------------------------------------------------------------------------------- */
 
 void failed_read(struct failed *failed, struct bytes body, struct bytes headers,
                  failed_visit *visit, void *context, struct arena *arena)

@@ -81,8 +81,6 @@ struct dispatch {
     uint64_t sent; /* messages, since the start */
 };
 
-/* Health --------------------------------------------------------------------------------------- */
-
 static void note_trouble(struct dispatch *dispatch, const struct error *err)
 {
     if (dispatch->state == DISPATCH_FAILING)
@@ -132,8 +130,6 @@ static void wait_and_retry(struct dispatch *dispatch, int64_t now_ms)
     dispatch->state = DISPATCH_WAITING;
     dispatch->retry_ms = now_ms + wait_ms;
 }
-
-/* The mark ------------------------------------------------------------------------------------- */
 
 static const struct {
     enum log_level level;
@@ -244,8 +240,6 @@ static void read_mark(struct dispatch *dispatch)
     queue_read_mark(dispatch->queue, spool_mark_id(dispatch->spool), on_mark, dispatch);
 }
 
-/* The connection ------------------------------------------------------------------------------- */
-
 static void on_connected(void *context, int result, const struct error *err)
 {
     struct dispatch *dispatch = context;
@@ -301,8 +295,6 @@ static void deal_with_trouble(struct dispatch *dispatch, int64_t now_ms)
     }
     wait_and_retry(dispatch, now_ms);
 }
-
-/* Batches -------------------------------------------------------------------------------------- */
 
 /* True if the batch was too large. Redis closes the connection without an answer if a request
  * exceeds its client-query-buffer-limit. */
@@ -482,8 +474,6 @@ static bool send_next(struct dispatch *dispatch)
     return added == 0 && batch.count + batch.oversized > 0;
 }
 
-/* The caller's ---------------------------------------------------------------------------------- */
-
 int dispatch_new(struct dispatch **dispatch, const struct settings *settings,
                  struct stats_slot *slot, struct error *err)
 {
@@ -588,8 +578,6 @@ struct dispatch_health dispatch_health(const struct dispatch *dispatch)
         .server = queue_server(dispatch->queue),
     };
 }
-
-/* Limits of an append ------------------------------------------------------------------------------ */
 
 static bool is_normal(const struct dispatch_limit *limit)
 {

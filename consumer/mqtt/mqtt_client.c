@@ -88,8 +88,6 @@ bool mqtt_client_take(struct mqtt_client *client, struct mqtt_client_event *even
     return read(client->pipe[0], event, sizeof(*event)) == sizeof(*event);
 }
 
-/* What the library tells ------------------------------------------------------------------------- */
-
 static int64_t number_of(MQTTProperties *properties, enum MQTTPropertyCodes code, int64_t otherwise)
 {
     if (!MQTTProperties_hasProperty(properties, code))
@@ -223,8 +221,6 @@ static int on_tls_error(const char *text, size_t len, void *context)
     return 1;
 }
 
-/* The handle -------------------------------------------------------------------------------------- */
-
 struct mqtt_client *mqtt_client_new(const struct settings_mqtt *settings,
                                     struct subscriptions *filters, struct receiver *receiver)
 {
@@ -306,8 +302,6 @@ static int make_handle(struct mqtt_client *client, const char *uri, int version,
     MQTTAsync_setDisconnected(client->handle, client, on_disconnected);
     return 0;
 }
-
-/* Requests ---------------------------------------------------------------------------------------- */
 
 static void add_number(MQTTProperties *properties, enum MQTTPropertyCodes code, int64_t value)
 {

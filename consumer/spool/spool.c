@@ -37,8 +37,6 @@
 
 #define HASH_LEN 17 /* "~" and 16 digits */
 
-/* Where spools lie --------------------------------------------------------------------------------- */
-
 /* Appends the text encoded as one folder's name. */
 static void append_encoded(struct buf *path, const char *text)
 {
@@ -136,8 +134,6 @@ bool spool_path_holds_spool(const char *dir)
         closedir(listing);
     return found;
 }
-
-/* Opening ------------------------------------------------------------------------------------------ */
 
 static void set_sizes(struct spool *spool, const struct spool_options *options)
 {

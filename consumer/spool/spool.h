@@ -79,8 +79,6 @@ void spool_close(struct spool *spool);
  * when everything is committed and nothing will be appended; only spool_close may follow. */
 void spool_remove_segments(struct spool *spool);
 
-/* The receive thread's ----------------------------------------------------------------------------- */
-
 /* Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses. After an error nothing was stored: the
  * message must not be acknowledged (the caller ends the process). A message that no segment takes goes to a file beside
  * them (common/client/oversized_file.h), and its record says so. */
@@ -101,8 +99,6 @@ MUST_CHECK int spool_release(struct spool *spool, uint16_t packet_id, struct err
 MUST_CHECK int spool_begin_session(struct spool *spool, struct error *err);
 /* The packet ids that are unreleased, `max` at the most. Returns how many were written. */
 size_t spool_unreleased(const struct spool *spool, uint16_t *ids, size_t max);
-
-/* Main's ------------------------------------------------------------------------------------------- */
 
 /* The most bytes of topic and payload that a segment takes, for the packet size announced to the broker. Any thread. */
 int64_t spool_largest_message(const struct spool *spool);

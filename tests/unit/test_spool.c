@@ -400,8 +400,6 @@ static void test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on(voi
     }
 }
 
-/* What no segment takes ---------------------------------------------------------------------------- */
-
 static void test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn(void **state)
 {
     struct spool_case *c = *state;
@@ -521,8 +519,6 @@ static void test_spool_state_counts_unsent_records(void **state)
     assert_int_equal(two.unsent_records, 6);
     assert_int_equal(two.committed_sequence, 4);
 }
-
-/* Sleep ------------------------------------------------------------------------------------------ */
 
 static bool is_readable(const struct spool_case *c)
 {
