@@ -110,13 +110,13 @@ def test_a_cut_while_redis_stays_away_is_not_charged_either(start, folder, redis
 
 
 def test_a_retry_that_redis_refuses_is_no_death(start, redis, database, given):
-    entry, *_ = pend(redis, [("bad", json.dumps({"fail": "not today"}))])
+    """Another message is under suspicion as well: so the first one still is when it is read again."""
+    pend(redis, [("bad", json.dumps({"fail": "not today"})), ("other", "1")])
     redis.client.set("messages__queue", "no sorted set")
     start(delivery_limit=1)
     wait_given(given, "bad", 2)
-    assert deliveries(redis, entry) <= 2 and database.failures() == []
     redis.client.delete("messages__queue")
-    wait_until(database.failures, 30, "it fails once more, behind its retries")
+    redis.wait_drained()
     [row] = database.failures()
     assert "[handler:test] says: not today" in row["body"] and "died" not in row["body"]
 
