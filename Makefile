@@ -88,7 +88,7 @@ all: $(BINARIES) $(PAGES) ## build the programs
 objects: $(SOURCES:%.c=$(BUILD)/%.o)
 
 # What the objects are made with; another folder holds those of each SANITIZE. A change makes them anew.
-$(BUILD)/flags: export BUILD_FLAGS = $(CC) $(VERSION) $(HARDEN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS)
+$(BUILD)/flags: export BUILD_FLAGS = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)
 $(BUILD)/flags: force
 	@mkdir -p $(@D)
 	@echo "$$BUILD_FLAGS" | cmp -s - $@ || echo "$$BUILD_FLAGS" >$@

@@ -8,8 +8,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make(*arguments):
     """What make prints; the environment of a make around this test must not reach it."""
-    return subprocess.run(["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, check=True).stdout
+    clean = ["env", "-u", "CI", "-u", "MAKEFLAGS", "-u", "MAKELEVEL"]
+    return subprocess.run([*clean, "make", *map(str, arguments)], cwd=ROOT, text=True, capture_output=True,
+                          check=True).stdout
 
 
 def packages(purpose):
@@ -23,6 +24,7 @@ def test_a_change_of_flags_compiles_anew_and_nothing_else_does(tmp_path):
     assert "gcc" in make(*build, "CC=gcc", "CFLAGS=-O0")
     assert "gcc" not in make(*build, "CC=gcc", "CFLAGS=-O0")
     assert "-O1" in make(*build, "CC=gcc", "CFLAGS=-O1")
+    assert "-Werror" in make(*build, "CC=gcc", "CFLAGS=-O1", "CI=true")
     assert "-DOTHER" in make(*build, "CC=gcc", "CFLAGS=-O1", "CPPFLAGS=-DOTHER")
 
 
