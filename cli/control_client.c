@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
+#include "common/base/file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -138,20 +139,10 @@ static int send_request(int fd, const cJSON *request, struct error *err)
 /* Reads a long answer, which came as a descriptor of memory. */
 static int read_memory(int memory, struct buf *out, struct error *err)
 {
-    struct stat info;
-
-    if (fstat(memory, &info) < 0 || !S_ISREG(info.st_mode) || info.st_size > ANSWER_MAX)
-        return error_set(err, ERR_FORMAT, "the supervisor's answer is not to be read");
     buf_clear(out);
-    for (;;) {
-        ssize_t got = pread(memory, buf_reserve(out, PACKET_MAX), PACKET_MAX, (off_t)out->len);
-
-        if (got < 0)
-            return error_system(err, "control socket");
-        if (got == 0)
-            return 0;
-        out->len += (size_t)got;
-    }
+    if (file_read_fd(memory, "answer", ANSWER_MAX, out, err) < 0)
+        return error_set(err, ERR_FORMAT, "the supervisor's answer is not to be read");
+    return 0;
 }
 
 static int read_packet(int fd, struct buf *out, struct error *err)

@@ -15,24 +15,24 @@
 #define CHUNK           4096
 #define UNREADABLE_UNIT 4096
 
-static int read_open(int fd, const char *path, size_t limit, struct buf *out, struct error *err)
+int file_read_fd(int fd, const char *name, size_t limit, struct buf *out, struct error *err)
 {
     struct stat info;
     size_t before = out->len;
     ssize_t got;
 
     if (fstat(fd, &info) < 0)
-        return error_system(err, "%s", path);
+        return error_system(err, "%s", name);
     if (!S_ISREG(info.st_mode) && !(S_ISCHR(info.st_mode) && info.st_rdev == makedev(1, 3)))
-        return error_set(err, ERR_USAGE, "%s: must be a regular file", path);
+        return error_set(err, ERR_USAGE, "%s: must be a regular file", name);
     do {
-        got = read(fd, buf_reserve(out, CHUNK), CHUNK);
+        got = pread(fd, buf_reserve(out, CHUNK), CHUNK, (off_t)(out->len - before));
         out->len += got > 0 ? (size_t)got : 0;
     } while ((got > 0 && out->len - before <= limit) || (got < 0 && errno == EINTR));
     if (got < 0)
-        return error_system(err, "%s", path);
+        return error_system(err, "%s", name);
     if (out->len - before > limit)
-        return error_set(err, ERR_TOO_LARGE, "%s: larger than %zu bytes", path, limit);
+        return error_set(err, ERR_TOO_LARGE, "%s: larger than %zu bytes", name, limit);
     return 0;
 }
 
@@ -42,7 +42,7 @@ int file_read(const char *path, size_t limit, struct buf *out, struct error *err
 
     if (fd < 0)
         return error_system(err, "%s", path);
-    int result = read_open(fd, path, limit, out, err);
+    int result = file_read_fd(fd, path, limit, out, err);
     close(fd);
     return result;
 }

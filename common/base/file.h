@@ -13,6 +13,10 @@
  * -ERR_SYSTEM, -ERR_TOO_LARGE above limit bytes; err names the path. */
 MUST_CHECK int file_read(const char *path, size_t limit, struct buf *out, struct error *err);
 
+/* As file_read, of an open file from its beginning, wherever it is positioned. name stands for it in err. */
+MUST_CHECK int file_read_fd(int fd, const char *name, size_t limit, struct buf *out,
+                            struct error *err);
+
 /* Replaces the content of `into` with the first len bytes of the file, or all that it has. Blocks that the disk can't
  * read become zeros; then the result is 1, else 0. */
 int file_read_around(int fd, struct buf *into, size_t len);

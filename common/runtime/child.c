@@ -89,20 +89,6 @@ static int inherited_fd(const char *name)
     return fd;
 }
 
-static void read_whole(int fd, struct buf *out)
-{
-    off_t at = 0;
-
-    for (;;) {
-        ssize_t got = pread(fd, buf_reserve(out, 4096), 4096, at);
-
-        if (got <= 0)
-            return;
-        out->len += (size_t)got;
-        at += got;
-    }
-}
-
 static void load_settings(struct child *child, const struct command_line *line)
 {
     int fd = inherited_fd("MQTT_BRIDGE_SETTINGS_FD");
@@ -110,9 +96,9 @@ static void load_settings(struct child *child, const struct command_line *line)
     struct error err = {0};
 
     if (fd >= 0) {
-        read_whole(fd, &text);
+        int result = file_read_fd(fd, "MQTT_BRIDGE_SETTINGS_FD", SIZE_MAX, &text, &err);
         close(fd);
-        if (settings_unpack(&child->settings, buf_bytes(&text), &err) < 0) {
+        if (result < 0 || settings_unpack(&child->settings, buf_bytes(&text), &err) < 0) {
             fprintf(stderr, "%s: %s\n", line->program, err.text);
             exit(CHILD_EXIT_SETTINGS);
         }

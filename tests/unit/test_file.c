@@ -50,6 +50,22 @@ static void test_folders_are_made_with_their_parents(void **state)
     assert_int_equal(errno, ENOTDIR);
 }
 
+static void test_an_open_file_is_read_whole_wherever_it_is_positioned(void **state)
+{
+    int fd = file_in_memory("test", BYTES("settings"));
+    struct buf text = {0};
+    struct error err;
+
+    (void)state;
+    assert_int_equal(lseek(fd, 4, SEEK_SET), 4);
+    assert_int_equal(file_read_fd(fd, "memory", 8, &text, &err), 0);
+    assert_string_equal(buf_text(&text), "settings");
+    assert_int_equal(file_read_fd(fd, "memory", 7, &text, &err), -ERR_TOO_LARGE);
+    assert_string_equal(err.text, "memory: larger than 7 bytes");
+    close(fd);
+    buf_free(&text);
+}
+
 static int remove_folder(void **state)
 {
     (void)state;
@@ -149,6 +165,7 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
+        CASE(test_an_open_file_is_read_whole_wherever_it_is_positioned),
         CASE(test_a_file_is_made_and_replaced),
         CASE(test_a_short_write_goes_on),
         CASE(test_a_failed_replace_leaves_the_previous_file),
