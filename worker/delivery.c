@@ -11,6 +11,7 @@
 /* An entry whose answer takes longer waits for the hub: a kill of the worker after that is not charged to it. */
 #define WAITING_MS     1000
 #define DUE_PAGE       256
+#define PENDING_PAGE   256  /* entries of one command */
 #define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
 #define DEAD_EVERY_MS  5000
 #define IDLE_LEAST_MS  3000 /* a live worker touches its entries more often than that */
@@ -59,22 +60,6 @@ bool delivery_is_busy(struct delivery *delivery)
 {
     delivery->active = delivery->active && (delivery->head != NULL || is_at_work(delivery->source));
     return delivery->active;
-}
-
-static void note_redelivered(void *context, const struct entry_left *left)
-{
-    bool *found = context;
-
-    *found = *found || left->redelivered;
-}
-
-bool delivery_has_redelivered(const struct delivery *delivery)
-{
-    bool found = false;
-
-    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, note_redelivered,
-                       &found);
-    return found;
 }
 
 static void hand_on_next(struct delivery *delivery)
@@ -132,8 +117,8 @@ static void hand_on(struct delivery *delivery, const struct queue_entry *found, 
     struct entry *entry = entry_new(source, found->id);
     struct error err;
 
-    entry->deliveries = found->deliveries;
-    entry->redelivered = redelivered;
+    entry->deliveries = found->deliveries > 0 ? found->deliveries : 1;
+    entry->redelivered = redelivered && found->deliveries > 0;
     if (entry_fill(entry, found->value, source_stream(source), &err) < 0) {
         source_open(source, entry, ENTRY_CURRENT);
         settle_undecodable(entry, err.text);
@@ -147,7 +132,7 @@ static void hand_on(struct delivery *delivery, const struct queue_entry *found, 
     } else if (lane != NULL) {
         source_open(source, entry, ENTRY_ASIDE);
         lanes_add_again(lane, entry, clock_monotonic_ms());
-    } else if (redelivered) {
+    } else if (entry->redelivered) {
         source_open(source, entry, ENTRY_QUEUED);
         delivery_redeliver(delivery, entry);
     } else {
@@ -272,7 +257,7 @@ static int64_t next_search_ms(const struct delivery *delivery)
     return clock_monotonic_ms() + (interval_ms > EVERY_LEAST_MS ? interval_ms : EVERY_LEAST_MS);
 }
 
-static void add_found(struct delivery *delivery, const struct stream_id *ids, size_t len,
+static void add_found(struct delivery *delivery, const struct queue_entry *found, size_t len,
                       const char *whose)
 {
     if (len == 0)
@@ -283,7 +268,9 @@ static void add_found(struct delivery *delivery, const struct stream_id *ids, si
     delivery->takeover.dead_ms = 0; /* there may be more */
     for (size_t i = 0; i < len; i++)
         entry_ids_push_left(&delivery->source->unread,
-                            (struct entry_left){delivery->source, ids[i], true, false});
+                            (struct entry_left){.source = delivery->source,
+                                                .id = found[i].id,
+                                                .redelivered = found[i].deliveries > 0});
 }
 
 static void report(struct delivery *delivery, enum source_error about, const struct error *err)
@@ -292,7 +279,7 @@ static void report(struct delivery *delivery, enum source_error about, const str
     source_report_error(delivery->source, about, err);
 }
 
-static void dead_taken(void *context, int result, const struct stream_id *ids, size_t len,
+static void dead_taken(void *context, int result, const struct queue_entry *found, size_t len,
                        const struct error *err)
 {
     struct delivery *delivery = context;
@@ -301,7 +288,7 @@ static void dead_taken(void *context, int result, const struct stream_id *ids, s
     if (result < 0)
         report(delivery, ERROR_DEAD, err);
     else
-        add_found(delivery, ids, len, "of a consumer that is gone");
+        add_found(delivery, found, len, "of a consumer that is gone");
 }
 
 static void names_read(void *context, int result, const struct bytes *names, size_t len,
@@ -331,7 +318,7 @@ static void search(struct delivery *delivery);
 
 /* An undecodable entry may stay pending for ever, here or with another worker. A page of such entries must not end the
  * search for the idle entries behind it. */
-static void idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
+static void idle_taken(void *context, int result, const struct queue_entry *found, size_t len,
                        struct stream_id next, const struct error *err)
 {
     struct delivery *delivery = context;
@@ -349,7 +336,7 @@ static void idle_taken(void *context, int result, const struct stream_id *ids, s
         search(delivery);
         return;
     }
-    add_found(delivery, ids, len, "that were pending, and idle, for redeliver_timeout");
+    add_found(delivery, found, len, "that were pending, and idle, for redeliver_timeout");
     if (len > 0 && more)
         takeover->idle_ms = 0;
 }
@@ -430,6 +417,75 @@ bool delivery_claims_unanswered(const struct delivery *delivery)
 int64_t delivery_search_ms(const struct delivery *delivery)
 {
     return delivery->takeover.searching ? -1 : delivery->takeover.idle_ms;
+}
+
+/* What this worker has pending ----------------------------------------------------------------------*/
+
+static void note_redelivered(void *context, const struct entry_left *left)
+{
+    bool *found = context;
+
+    *found = *found || left->redelivered;
+}
+
+bool delivery_has_redelivered(const struct delivery *delivery)
+{
+    bool found = false;
+
+    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, note_redelivered,
+                       &found);
+    return found;
+}
+
+/* A command for every entry that this worker has pending, or, to give them back, for the new ones. */
+struct pending {
+    const struct source *source;
+    bool give_back;
+    struct stream_id ids[PENDING_PAGE];
+    size_t len;
+};
+
+static void send_pending(struct pending *pending)
+{
+    struct queue *writer = pending->source->writer;
+    const char *consumer = pending->source->consumer;
+
+    if (pending->len > 0 && pending->give_back)
+        queue_set_deliveries(writer, consumer, pending->ids, pending->len, 0, NULL, NULL);
+    else if (pending->len > 0)
+        queue_touch(writer, consumer, pending->ids, pending->len, NULL, NULL);
+    pending->len = 0;
+}
+
+static void add_pending(void *context, const struct entry_left *left)
+{
+    struct pending *pending = context;
+
+    if (pending->give_back && left->redelivered)
+        return;
+    pending->ids[pending->len++] = left->id;
+    if (pending->len == PENDING_PAGE)
+        send_pending(pending);
+}
+
+static void for_all_pending(const struct delivery *delivery, bool give_back)
+{
+    struct pending pending = {.source = delivery->source, .give_back = give_back};
+
+    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, add_pending,
+                       &pending);
+    send_pending(&pending);
+}
+
+void delivery_touch_pending(const struct delivery *delivery)
+{
+    for_all_pending(delivery, false);
+}
+
+void delivery_give_back(const struct delivery *delivery)
+{
+    source_uncount_all(delivery->source);
+    for_all_pending(delivery, true);
 }
 
 /* A new connection ------------------------------------------------------------------------------------*/

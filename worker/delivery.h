@@ -61,9 +61,14 @@ void delivery_step(struct delivery *delivery, int64_t now_ms);
 int64_t delivery_deadline_ms(const struct delivery *delivery); /* monotonic; -1: none */
 /* Redelivered entries are being handled: nothing else is to be read. */
 bool delivery_is_busy(struct delivery *delivery);
-/* An entry that this worker has pending is a redelivered one. */
-bool delivery_has_redelivered(const struct delivery *delivery);
 void delivery_forget(struct delivery *delivery);
+
+/* What this worker has pending: true if one of these entries is a redelivered one; resets their idle time, so that no
+ * other consumer claims them; gives them back. To give them back, all delivery counts are taken back, those of new
+ * entries to 0: no worker has died of any. Whoever reads a new entry again finds it new. */
+bool delivery_has_redelivered(const struct delivery *delivery);
+void delivery_touch_pending(const struct delivery *delivery);
+void delivery_give_back(const struct delivery *delivery);
 
 /* If it is time, begins to move members that are due: up to so many bytes, one member at the least. */
 void delivery_move_due(struct delivery *delivery, int64_t now_ms, size_t bytes);

@@ -147,10 +147,6 @@ void handlers_add(struct handlers *handlers, const struct settings_handler *sett
 
     while (handler->settings != settings)
         handler++;
-    if (handlers->stopping) {
-        source_put_back(entry);
-        return;
-    }
     source_set_state(entry, ENTRY_WAITING);
     DL_APPEND(handler->waiting, entry);
 }
@@ -166,8 +162,6 @@ void handlers_forget(struct handlers *handlers, const struct source *source)
 void handlers_stop(struct handlers *handlers)
 {
     handlers->stopping = true;
-    for (size_t i = 0; i < handlers->len; i++)
-        release_waiting(&handlers->all[i], NULL);
 }
 
 void handlers_end(struct handlers *handlers)
@@ -526,7 +520,7 @@ static void step(struct handler *handler, int64_t now_ms)
         check_overdue(handler, now_ms);
         if (handler_process_state(process) != HANDLER_RUNNING)
             break;
-        if (handler->ready)
+        if (handler->ready && !stopping)
             send_waiting(handler);
         if (stopping && handler->calls == NULL)
             handler_process_finish(process);

@@ -32,7 +32,8 @@ void handlers_add(struct handlers *handlers, const struct settings_handler *sett
                   struct entry *entry);
 /* Releases the entries of that source. */
 void handlers_forget(struct handlers *handlers, const struct source *source);
-/* The worker ends: waiting entries are released. Entries in hand may still be answered; then the handlers are ended. */
+/* The worker ends: entries that wait are handed over no more, and stay open. Entries in hand may still be answered;
+ * then the handlers are ended. */
 void handlers_stop(struct handlers *handlers);
 /* Releases the entries in hand, and asks the handlers to end at once. */
 void handlers_end(struct handlers *handlers);

@@ -556,18 +556,15 @@ void lanes_forget(struct lanes *lanes, const struct source *source)
     }
 }
 
-void lanes_forget_waiting(struct lanes *lanes)
+void lanes_keep_waiting(struct lanes *lanes)
 {
-    struct lane *next;
+    for (struct lane *lane = lanes->all; lane != NULL; lane = lane->hh.next) {
+        bool waits = lane->aside || lane->list == &lanes->paused;
 
-    for (struct lane *lane = lanes->all; lane != NULL; lane = next) {
-        next = lane->hh.next;
-        if (lane->aside || lane->list == &lanes->paused)
-            lane_forget(lane, NULL, is_in_flight(lanes, lane));
-        else
-            forget_left(lane, NULL);
-        if (lane->head == NULL)
-            lanes_place(lanes, lane);
+        if (!waits || lane->list == &lanes->kept || is_in_flight(lanes, lane))
+            continue;
+        lane_set_aside(lane, SIZE_MAX);
+        lane_move(lane, &lanes->kept);
     }
 }
 

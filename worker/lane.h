@@ -126,6 +126,7 @@ struct lanes {
     struct lane_list held;      /* have a verdict that can't be settled yet (source_may_settle) */
     struct lane_list unloaded;  /* have no entries but those left in Redis */
     struct lane_list gathering; /* have no entries but an open window, the first to end first */
+    struct lane_list kept;      /* the worker ends, and these are sent no more */
     size_t left;                /* entries that lanes have left in Redis */
 };
 
@@ -150,8 +151,8 @@ const struct lane *lanes_find_late(const struct lanes *lanes, const struct sourc
                                    int64_t now_ms);
 /* Releases the entries of that source that are not in flight, and forgets those that are left. */
 void lanes_forget(struct lanes *lanes, const struct source *source);
-/* The worker ends: releases entries that are set aside or paused, and forgets those that are left. */
-void lanes_forget_waiting(struct lanes *lanes);
+/* The worker ends: lanes that are set aside or paused are sent no more. Their entries stay open. */
+void lanes_keep_waiting(struct lanes *lanes);
 
 /* Moves the ids that lanes of handlers have left of that source to `ids`: those entries need their handler again. */
 void lanes_take_handled(struct lanes *lanes, const struct source *source, struct entry_ids *ids);

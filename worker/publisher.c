@@ -706,7 +706,7 @@ void publisher_step(struct publisher *publisher, int64_t now_ms)
 {
     finish_held(publisher);
     if (publisher->lanes.ending)
-        lanes_forget_waiting(&publisher->lanes);
+        lanes_keep_waiting(&publisher->lanes);
     publisher->wake_ms = lanes_end_windows(&publisher->lanes, now_ms);
     wake_at(publisher, lanes_resume(&publisher->lanes, now_ms));
     note_overdue(publisher, now_ms);

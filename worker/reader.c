@@ -323,40 +323,13 @@ static void renew(struct reader *reader, int64_t now_ms)
     queue_renew_lease(reader->source->writer, &reader->me, lease_renewed, reader);
 }
 
-struct touches {
-    const struct source *source;
-    struct stream_id ids[PAGE];
-    size_t len;
-};
-
-static void send_touches(struct touches *touches)
-{
-    if (touches->len > 0)
-        queue_touch(touches->source->writer, touches->source->consumer, touches->ids, touches->len,
-                    NULL, NULL);
-    touches->len = 0;
-}
-
-static void touch(void *context, const struct entry_left *left)
-{
-    struct touches *touches = context;
-
-    touches->ids[touches->len++] = left->id;
-    if (touches->len == PAGE)
-        send_touches(touches);
-}
-
-/* Resets the idle time of every entry that this worker has pending, so that no other consumer claims it. */
 static void touch_all(struct reader *reader)
 {
-    struct source *source = reader->source;
-    struct touches touches = {.source = source};
-    int64_t every_ms = queue_dsn(source->writer)->redeliver_timeout_ms / 3;
+    int64_t every_ms = queue_dsn(reader->source->writer)->redeliver_timeout_ms / 3;
 
     reader->touch_ms =
         clock_monotonic_ms() + (every_ms > TOUCH_LEAST_MS ? every_ms : TOUCH_LEAST_MS);
-    lanes_each_pending(publisher_lanes(reader->publisher), source, touch, &touches);
-    send_touches(&touches);
+    delivery_touch_pending(&reader->delivery);
 }
 
 /* Keeps the lease and the pending entries ours. */
@@ -667,7 +640,7 @@ void reader_release(struct reader *reader)
         reader->phase = RELEASED;
         return;
     }
-    source_uncount_all(source);
+    delivery_give_back(&reader->delivery);
     source->leased = false;
     reader->phase = RELEASING;
     queue_disconnect(reader->queue); /* no entry may come for a name that is about to go */
@@ -780,19 +753,25 @@ bool reader_is_quiet(const struct reader *reader)
     return true;
 }
 
+/* How many entries a worker that ends waits for. */
+static size_t count_awaited(const struct reader *reader)
+{
+    const size_t *entries = reader->source->entries;
+
+    return entries[ENTRY_QUEUED] + entries[ENTRY_HANDLING] + entries[ENTRY_CURRENT] +
+           entries[ENTRY_GATHERED];
+}
+
 bool reader_is_idle(const struct reader *reader, bool without_rows)
 {
     const size_t *entries = reader->source->entries;
 
-    return load_at_hand(entries) + entries[ENTRY_GATHERED] == 0 &&
-           (without_rows || entries[ENTRY_FAILING] == 0) && !reader->reading &&
-           settle_is_idle(reader->source->settle);
+    return count_awaited(reader) == 0 && (without_rows || entries[ENTRY_FAILING] == 0) &&
+           !reader->reading && settle_is_idle(reader->source->settle);
 }
 
 bool reader_is_lost(const struct reader *reader, int64_t now_ms)
 {
-    const size_t *entries = reader->source->entries;
-
     return reader->stopped && reader->phase <= CONNECTING && now_ms >= reader->stop_deadline_ms &&
-           load_at_hand(entries) + entries[ENTRY_GATHERED] + entries[ENTRY_FAILING] == 0;
+           count_awaited(reader) + reader->source->entries[ENTRY_FAILING] == 0;
 }

@@ -38,7 +38,7 @@ void reader_free(struct reader *reader);
 void reader_step(struct reader *reader, int64_t now_ms, const struct credit *credit);
 /* Nothing is read any more; the lease is kept. */
 void reader_stop(struct reader *reader);
-/* Gives the lease back; reader_is_released then becomes true (also if Redis is away). */
+/* Gives entries and lease back; reader_is_released then becomes true (also if Redis is away). */
 void reader_release(struct reader *reader);
 bool reader_is_released(const struct reader *reader);
 
@@ -49,8 +49,8 @@ int64_t reader_deadline_ms(const struct reader *reader); /* monotonic; -1: none 
 const struct source *reader_source(const struct reader *reader);
 bool reader_is_running(const struct reader *reader); /* connected, with the lease, reading works */
 bool reader_is_quiet(const struct reader *reader);   /* waits for new entries and has none */
-/* Nothing is left to acknowledge, and no entry is open but those set aside. without_rows: entries that wait for a row
- * in the failure transport don't count either. */
+/* Stopped, nothing is left to acknowledge, and no entry is open but those set aside or waiting for their handler.
+ * without_rows: entries that wait for a row in the failure transport don't count either. */
 bool reader_is_idle(const struct reader *reader, bool without_rows);
 /* Stopped, and Redis has been away for so long that nothing more will be settled. */
 bool reader_is_lost(const struct reader *reader, int64_t now_ms);

@@ -225,7 +225,7 @@ bool source_count_delivery(struct entry *entry)
         return false;
     source->is_counting = true;
     source->counting = entry;
-    queue_set_deliveries(source->writer, source->consumer, entry->id, entry->deliveries + 1,
+    queue_set_deliveries(source->writer, source->consumer, &entry->id, 1, entry->deliveries + 1,
                          counted, source);
     return false;
 }
@@ -244,7 +244,7 @@ void source_uncount(struct entry *entry)
     if (!may_be_counted || !source_can_count(source))
         return;
     entry->counted = false;
-    queue_set_deliveries(source->writer, source->consumer, entry->id, entry->deliveries, NULL,
+    queue_set_deliveries(source->writer, source->consumer, &entry->id, 1, entry->deliveries, NULL,
                          NULL);
 }
 

@@ -3,7 +3,8 @@
  *
  * A redelivered entry gets one more delivery in Redis before it is handled. So a message that kills its workers goes to
  * the failure transport after `delivery_limit` deaths. The count is taken back while the entry merely waits for the
- * hub: a worker that is killed then did not die of it. Redis keeps the count for whichever worker claims the entry.
+ * hub: a worker that is killed then did not die of it. Redis keeps the count for whichever worker claims the entry. A
+ * worker that ends in good order sets the count of its new entries to 0: whoever reads those finds them new.
  * Other files may read the fields; only source.c and the reader change them. One thread. */
 #ifndef WORKER_SOURCE_H
 #define WORKER_SOURCE_H

@@ -27,26 +27,30 @@ static void answer_names(void *context, const redisReply *reply, const struct er
     free(names);
 }
 
-/* Reads a list of ids. The caller frees *ids. */
-static size_t read_ids(const redisReply *reply, struct stream_id **ids)
+/* Reads a list of ids and delivery counts. The caller frees it. */
+static struct queue_entry *read_taken(const redisReply *reply, size_t *len)
 {
-    size_t len = 0;
+    struct queue_entry *entries = xcalloc(reply->elements + 1, sizeof(*entries));
 
-    *ids = xcalloc(reply->elements + 1, sizeof(**ids));
-    for (size_t i = 0; i < reply->elements; i++)
-        if (stream_id_parse(redis_text(reply->element[i]), &(*ids)[len]))
-            len++;
-    return len;
+    *len = 0;
+    for (size_t i = 0; i < reply->elements; i++) {
+        const redisReply *row = reply->element[i];
+
+        if (row->elements < 2 || !stream_id_parse(redis_text(row->element[0]), &entries[*len].id))
+            continue;
+        entries[(*len)++].deliveries = (uint32_t)row->element[1]->integer;
+    }
+    return entries;
 }
 
-static void answer_ids(void *context, const redisReply *reply, const struct error *err)
+static void answer_taken(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
-    struct stream_id *ids = NULL;
-    size_t len = err == NULL ? read_ids(reply, &ids) : 0;
+    size_t len = 0;
+    struct queue_entry *entries = err == NULL ? read_taken(reply, &len) : NULL;
 
-    call.ids(call.context, queue_result(err), ids, len, err);
-    free(ids);
+    call.entries(call.context, queue_result(err), entries, len, err);
+    free(entries);
 }
 
 /* True if some acknowledged entries stay in the stream. */
@@ -249,12 +253,12 @@ void queue_read_names(struct queue *queue, queue_names_read *done, void *context
 }
 
 void queue_take_over_dead(struct queue *queue, const char *consumer, struct bytes name,
-                          size_t count, queue_ids_read *done, void *context)
+                          size_t count, queue_entries_read *done, void *context)
 {
-    struct queue_call *call = QUEUE_CALL(queue, context, .ids = done);
+    struct queue_call *call = QUEUE_CALL(queue, context, .entries = done);
     char *since = since_key(queue, name);
 
-    queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_DEAD, answer_ids, call, 4,
+    queue_eval(queue, QUEUE_SCRIPT_TAKE_OVER_DEAD, answer_taken, call, 4,
                "%sowner:%s:%b %s %s %b %s %s %b %lu", queue->prefix, queue->dsn.group,
                REDIS_BYTES(name), queue->names, queue->dsn.stream, REDIS_BYTES(bytes_of(since)),
                queue->dsn.group, consumer, REDIS_BYTES(name), (unsigned long)count);
@@ -264,12 +268,14 @@ void queue_take_over_dead(struct queue *queue, const char *consumer, struct byte
 static void answer_idle(void *context, const redisReply *reply, const struct error *err)
 {
     struct queue_call call = queue_call_take(context);
-    struct stream_id none = {0, 0}, *ids = NULL;
-    size_t len = err == NULL ? read_ids(reply, &ids) : 0;
+    size_t len = 0;
+    struct queue_entry *taken = err == NULL ? read_taken(reply, &len) : NULL;
 
-    call.idle(call.context, queue_result(err), len > 0 ? ids + 1 : NULL, len > 0 ? len - 1 : 0,
-              len > 0 ? ids[0] : none, err);
-    free(ids);
+    if (len > 0)
+        call.idle(call.context, 0, taken + 1, len - 1, taken[0].id, NULL);
+    else
+        call.idle(call.context, queue_result(err), NULL, 0, (struct stream_id){0, 0}, err);
+    free(taken);
 }
 
 void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
@@ -301,30 +307,39 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
                queue->dsn.stream, queue->since, queue->dsn.group, until, QUEUE_SWEEP_MAX);
 }
 
-void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
-                 queue_done *done, void *context)
+/* Resets the idle time of the consumer's own entries. deliveries: what their counts are set to; -1: unchanged. */
+static void claim(struct queue *queue, struct bytes consumer, const struct stream_id *ids,
+                  size_t len, int64_t deliveries, queue_done *done, void *context)
 {
     struct buf resp = {0};
 
-    redis_write_count(&resp, 5 + len + 1);
+    redis_write_count(&resp, 5 + len + (deliveries >= 0 ? 2 : 0) + 1);
     redis_write_argument(&resp, BYTES("XCLAIM"));
     redis_write_argument(&resp, bytes_of(queue->dsn.stream));
     redis_write_argument(&resp, bytes_of(queue->dsn.group));
-    redis_write_argument(&resp, bytes_of(consumer));
+    redis_write_argument(&resp, consumer);
     redis_write_number(&resp, 0);
     write_ids(&resp, ids, len);
+    if (deliveries >= 0) {
+        redis_write_argument(&resp, BYTES("RETRYCOUNT"));
+        redis_write_number(&resp, deliveries);
+    }
     redis_write_argument(&resp, BYTES("JUSTID"));
     redis_send_formatted(queue->redis, buf_bytes(&resp), 0, queue_answer_done,
                          QUEUE_CALL(queue, context, .done = done));
     buf_free(&resp);
 }
 
-void queue_set_deliveries(struct queue *queue, const char *consumer, struct stream_id id,
-                          uint32_t count, queue_done *done, void *context)
+void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
+                 queue_done *done, void *context)
 {
-    redis_command(queue->redis, 0, queue_answer_done, QUEUE_CALL(queue, context, .done = done),
-                  "XCLAIM %s %s %s 0 " STREAM_ID_FORMAT " RETRYCOUNT %u JUSTID", queue->dsn.stream,
-                  queue->dsn.group, consumer, id.ms, id.sequence, count);
+    claim(queue, bytes_of(consumer), ids, len, -1, done, context);
+}
+
+void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
+                          size_t len, uint32_t count, queue_done *done, void *context)
+{
+    claim(queue, bytes_of(consumer), ids, len, count, done, context);
 }
 
 /* Reading entries: new ones, pending ones, and ones whose ids are known --------------------------- */
@@ -554,6 +569,21 @@ void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len
     read_bodies(collection);
 }
 
+/* Entries that were given back count as delivered before their bodies are here. reply: rows of one consumer. */
+static void count_given_back(const struct collection *collection, const redisReply *reply)
+{
+    struct stream_id *ids = xcalloc(collection->len + 1, sizeof(*ids));
+    size_t len = 0;
+
+    for (size_t i = 0; i < collection->len; i++)
+        if (collection->entries[i].deliveries == 0)
+            ids[len++] = collection->entries[i].id;
+    if (len > 0)
+        claim(collection->queue, redis_text(reply->element[0]->element[1]), ids, len, 1, NULL,
+              NULL);
+    free(ids);
+}
+
 static void pending_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
@@ -573,6 +603,7 @@ static void pending_read(void *context, const redisReply *reply, const struct er
             collection->len++;
         }
     }
+    count_given_back(collection, reply);
     read_bodies(collection);
 }
 

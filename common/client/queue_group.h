@@ -32,7 +32,9 @@ struct queue_entry {
     /* The field `message`, or a list of all fields where there are others (envelope_fields_encode).
      * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     struct bytes value;
-    uint32_t deliveries; /* as the group counts them; 1 for a new entry */
+    /* As the group counts them: 1 for a new entry. 0: a worker has given it back. It counts as delivered once from this
+     * reading on. */
+    uint32_t deliveries;
     /* queue_read_failed alone says: */
     int64_t idle_ms; /* a consumer has had the entry pending for so long; -1: none has */
     bool handled;    /* the group has acknowledged the entry, which stayed in the stream */
@@ -40,11 +42,9 @@ struct queue_entry {
 
 typedef void queue_entries_read(void *context, int result, const struct queue_entry *entries,
                                 size_t len, const struct error *err);
-typedef void queue_ids_read(void *context, int result, const struct stream_id *ids, size_t len,
-                            const struct error *err);
 /* next: the last id that was looked at, behind which to go on; 0-0: no entries are left. */
-typedef void queue_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
-                              struct stream_id next, const struct error *err);
+typedef void queue_idle_taken(void *context, int result, const struct queue_entry *entries,
+                              size_t len, struct stream_id next, const struct error *err);
 /* until: how far the group had delivered at this call, for the next one; valid during the callback. */
 typedef void queue_swept(void *context, int result, struct bytes until, int64_t removed,
                          const struct error *err);
@@ -73,7 +73,7 @@ void queue_release_lease(struct queue *queue, const struct queue_reader *reader,
 /* XREADGROUP >; block_ms 0: don't wait. result -ERR_NOT_FOUND: there is no such group. */
 void queue_read_new(struct queue *queue, const char *consumer, size_t count, size_t bytes,
                     int64_t block_ms, queue_entries_read *done, void *context);
-/* What `consumer` has pending after that id, oldest first, without raising a delivery count. */
+/* What `consumer` has pending after that id, oldest first. No delivery count but 0 is raised. */
 void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
                         size_t count, size_t bytes, queue_entries_read *done, void *context);
 /* Entries by id, in that order, with how often the group has delivered them. */
@@ -100,10 +100,11 @@ void queue_move(struct queue *queue, struct bytes member, struct bytes value, in
 
 /* The consumer names that were registered. */
 void queue_read_names(struct queue *queue, queue_names_read *done, void *context);
-/* Claims up to count entries of a name without a lease; the ids are ours from now on. */
+/* Claims up to count entries of a name without a lease: they are ours from now on. Only their ids and delivery counts
+ * are read. */
 void queue_take_over_dead(struct queue *queue, const char *consumer, struct bytes name,
-                          size_t count, queue_ids_read *done, void *context);
-/* Claims up to count entries of other consumers that were idle for that long, behind the id `after` (0-0: from the
+                          size_t count, queue_entries_read *done, void *context);
+/* The same for up to count entries of other consumers that were idle for that long, behind the id `after` (0-0: from the
  * start), in one step. Looks at most at QUEUE_IDLE_PAGE idle entries, which include our own. So a page without entries
  * of others does not mean that none come behind it. */
 void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
@@ -120,9 +121,9 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
 /* Resets the idle time of entries that are still being worked on. */
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context);
-/* Sets the delivery count of one entry. */
-void queue_set_deliveries(struct queue *queue, const char *consumer, struct stream_id id,
-                          uint32_t count, queue_done *done, void *context);
+/* Sets the delivery count of entries. */
+void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
+                          size_t len, uint32_t count, queue_done *done, void *context);
 
 /* As Messenger's failure transport: failed messages are its entries, envelopes like any other -------- */
 

@@ -59,7 +59,7 @@ struct queue_call {
         queue_latest_read *latest;
         queue_number_read *number;
         queue_names_read *names;
-        queue_ids_read *ids;
+        queue_entries_read *entries;
         queue_idle_taken *idle;
         queue_swept *swept;
         queue_mark_read *mark;

@@ -44,6 +44,15 @@
     "    redis.call('SET', KEYS[4], head .. ' ' .. (count + 1))\n"                                 \
     "  end\n"
 
+/* Claims an entry, given as a row of XPENDING, of the group ARGV[1] for ARGV[2]. Returns its id, and its delivery count
+ * before. An entry that was given back (count 0) counts as delivered from now on. */
+#define CLAIM                                                                                      \
+    "local function claim(stream, entry, idle)\n"                                                  \
+    "  redis.call('XCLAIM', stream, ARGV[1], ARGV[2], idle, entry[1],"                             \
+    " 'RETRYCOUNT', math.max(entry[4], 1), 'JUSTID')\n"                                            \
+    "  return {entry[1], entry[4]}\n"                                                              \
+    "end\n"
+
 const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
     /* KEYS stream, mark; ARGV expected mark, new mark, maxlen, value... */
     [QUEUE_SCRIPT_APPEND] =
@@ -110,33 +119,29 @@ const char *const QUEUE_SCRIPT_TEXT[QUEUE_SCRIPTS] = {
         "if #pending == 0 then\n"
         "  redis.call('XGROUP', 'DELCONSUMER', KEYS[3], ARGV[1], ARGV[3])\n"
         "  redis.call('SREM', KEYS[2], ARGV[3])\n" COUNT_OWN_XGROUP "  return {}\n"
-        "end\n"
-        "local ids = {}\n"
+        "end\n" CLAIM "local taken = {}\n"
         "for i, entry in ipairs(pending) do\n"
-        "  redis.call('XCLAIM', KEYS[3], ARGV[1], ARGV[2], 0, entry[1], 'JUSTID')\n"
-        "  ids[i] = entry[1]\n"
+        "  taken[i] = claim(KEYS[3], entry, 0)\n"
         "end\n"
-        "return ids\n",
+        "return taken\n",
 
     /* KEYS stream; ARGV group, me, idle ms, id, count, page. Looks at a page of idle entries behind that id, and
      * claims up to count of other consumers. Returns the last id that it looked at (0-0: no more behind it), then the
-     * ids. */
+     * entries. */
     [QUEUE_SCRIPT_TAKE_OVER_IDLE] =
         "local page = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '(' .. ARGV[4],"
-        " '+', ARGV[6])\n"
-        "local taken = {'0-0'}\n"
+        " '+', ARGV[6])\n" CLAIM "local taken = {{'0-0', 0}}\n"
         "for _, entry in ipairs(page) do\n"
         "  if #taken > tonumber(ARGV[5]) then\n"
         "    return taken\n"
         "  end\n"
-        "  taken[1] = entry[1]\n"
+        "  taken[1] = {entry[1], 0}\n"
         "  if entry[2] ~= ARGV[2] then\n"
-        "    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], entry[1], 'JUSTID')\n"
-        "    taken[#taken + 1] = entry[1]\n"
+        "    taken[#taken + 1] = claim(KEYS[1], entry, ARGV[3])\n"
         "  end\n"
         "end\n"
         "if #taken <= tonumber(ARGV[5]) and #page < tonumber(ARGV[6]) then\n"
-        "  taken[1] = '0-0'\n"
+        "  taken[1] = {'0-0', 0}\n"
         "end\n"
         "return taken\n",
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many, pend, php_value
-from bridge.faulty import HANG, PROBE, FaultyHub
+from bridge.faulty import HANG, PROBE, RESET, FaultyHub
 from bridge.proxy import choking_proxy
 
 
@@ -333,6 +333,34 @@ def test_a_stopped_worker_publishes_its_open_windows(start, redis, sse, publish)
     assert process.stop() == 0
     assert redis.client.xlen("messages") == 0
     assert '"payload":2' in sse.wait_count(1)[0].data
+
+
+@pytest.mark.parametrize("fault", [RESET, HANG])
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_windows_that_no_hub_takes_at_the_end_are_gathered_again(start, redis, bridge, hub, sse, database, publish,
+                                                                 fault):
+    faulty = FaultyHub(lambda update: fault, behind=hub.port)
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    window = {"publish": publish, "batch_topic": "plants", "batch_max": "1000"}
+    sent = numbered(300)
+    add_many(redis, sent)
+    try:
+        process = start(url=faulty.url, window="1h", **window)
+        wait_until(lambda: redis.pending() == 300, 15, "all are gathered")
+        assert process.stop() == 0
+        pending = redis.client.xpending_range("messages", "symfony", "-", "+", 1000)
+        assert [entry["times_delivered"] for entry in pending] == [0] * 300
+        faulty.script = lambda update: None
+        start(url=faulty.url, window="1s", **window)
+        redis.wait_drained()
+        if publish == "batch":
+            [batch] = sse.caught_up()
+            assert [(document["topic"], str(document["payload"])) for document in json.loads(batch.data)] == sent
+        else:
+            assert sorted(event.payload for event in sse.caught_up()) == [295, 296, 297, 298, 299]
+        assert database.failures() == []
+    finally:
+        faulty.close()
 
 
 def test_a_worker_that_is_behind_publishes_less_often(start, redis, sse, database):

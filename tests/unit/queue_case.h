@@ -141,17 +141,6 @@ static inline void on_entries(void *context, int result, const struct queue_entr
         snprintf(answer->text, sizeof(answer->text), "%.*s", BYTES_ARG(entries[0].value));
 }
 
-static inline void on_ids(void *context, int result, const struct stream_id *ids, size_t len,
-                          const struct error *err)
-{
-    struct queue_answer *answer = context;
-
-    on_done(context, result, err);
-    answer->len = len;
-    for (size_t i = 0; i < len && i < 64; i++)
-        answer->ids[i] = ids[i];
-}
-
 static inline void connect_queue(struct fixture *fixture, struct queue **queue)
 {
     struct queue_answer answer = {0};

@@ -503,6 +503,37 @@ static void test_failures_go_over_to_the_value_that_takes_the_place(void **state
     end(lane);
 }
 
+static void test_an_end_keeps_what_waits_and_does_not_send_it(void **state)
+{
+    struct lanes lanes = {0};
+    struct lane *paused = lane_new(BYTES("p"), NULL), *aside = lane_new(BYTES("a"), NULL);
+    struct lane *ready = lane_new(BYTES("r"), NULL), *flight = lane_new(BYTES("f"), NULL);
+    struct lane *const all[] = {paused, aside, ready, flight};
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        HASH_ADD_KEYPTR(hh, lanes.all, all[i]->key, all[i]->key_len, all[i]);
+        lane_add(all[i], new_entry(&here, 2 * i), 1000);
+        lane_add(all[i], new_entry(&here, 2 * i + 1), 1000);
+    }
+    lane_set_aside(aside, 0);
+    lane_set_aside(flight, 1000);
+    lane_move(paused, &lanes.paused);
+    lane_move(aside, &lanes.aside);
+    lane_move(ready, &lanes.ready);
+    lane_move(flight, &lanes.flight);
+    lanes_keep_waiting(&lanes);
+    lanes_keep_waiting(&lanes);
+    assert_int_equal(lanes.kept.len, 2);
+    assert_ptr_equal(paused->list, &lanes.kept);
+    assert_ptr_equal(aside->list, &lanes.kept);
+    assert_int_equal(paused->head->next->state, ENTRY_ASIDE);
+    assert_int_equal(aside->left.len, 1);
+    assert_int_equal(total.entries[ENTRY_CURRENT], 2);
+    lanes_free(&lanes);
+    assert_int_equal(total.entries[ENTRY_CURRENT] + total.entries[ENTRY_ASIDE], 0);
+}
+
 static void test_lanes_stand_in_the_order_of_their_windows(void **state)
 {
     static const int64_t ends[] = {500, 60000, 700, 60100, 100, 800, 60050, 700};
@@ -621,6 +652,7 @@ int main(void)
         cmocka_unit_test(test_entries_gathered_behind_a_lane_set_aside_are_aside_too),
         cmocka_unit_test(test_a_batch_that_goes_beyond_the_limit_is_left),
         cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
+        cmocka_unit_test(test_an_end_keeps_what_waits_and_does_not_send_it),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_windows_of_a_worker_that_is_behind_last_longer),
         cmocka_unit_test(test_carried_ids_count_as_open_until_they_are_released),

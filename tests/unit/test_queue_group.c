@@ -3,12 +3,12 @@
 
 #include <inttypes.h>
 
-static void on_idle_taken(void *context, int result, const struct stream_id *ids, size_t len,
+static void on_idle_taken(void *context, int result, const struct queue_entry *entries, size_t len,
                           struct stream_id next, const struct error *err)
 {
     struct queue_answer *answer = context;
 
-    on_ids(context, result, ids, len, err);
+    on_entries(context, result, entries, len, err);
     answer->next = next;
 }
 
@@ -223,7 +223,7 @@ static void test_scripts_that_the_server_forgot_are_loaded_again(void **state)
     queue_acknowledge(fixture->queue, read.ids, 1, true, on_done, &first);
     queue_acknowledge(fixture->queue, read.ids + 1, 1, true, on_done, &second);
     queue_renew_lease(fixture->queue, &reader, on_number, &renewed);
-    queue_take_over_dead(fixture->queue, "w-2", BYTES("w-1"), 2, on_ids, &taken);
+    queue_take_over_dead(fixture->queue, "w-2", BYTES("w-1"), 2, on_entries, &taken);
     wait_for(fixture->queue, &taken);
     assert_int_equal(first.result, 0);
     assert_int_equal(second.result, 0);
@@ -255,7 +255,7 @@ static struct queue_answer take_over_dead(struct fixture *fixture, const char *m
 {
     struct queue_answer answer = {0};
 
-    queue_take_over_dead(fixture->queue, me, bytes_of(name), 2, on_ids, &answer);
+    queue_take_over_dead(fixture->queue, me, bytes_of(name), 2, on_entries, &answer);
     wait_for(fixture->queue, &answer);
     assert_int_equal(answer.result, 0);
     return answer;
@@ -333,13 +333,61 @@ static void test_the_delivery_count_of_one_entry_is_set(void **state)
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
     struct queue_answer first = read_new(fixture, "w-1", 2);
-    queue_set_deliveries(fixture->queue, "w-1", first.ids[1], 4, on_done, &set);
+    queue_set_deliveries(fixture->queue, "w-1", &first.ids[1], 1, 4, on_done, &set);
     wait_for(fixture->queue, &set);
     queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
                        &read);
     wait_for(fixture->queue, &read);
     assert_int_equal(read.deliveries[0], 1);
     assert_int_equal(read.deliveries[1], 4);
+}
+
+static struct queue_answer read_all_pending(struct fixture *fixture, const char *consumer)
+{
+    struct queue_answer answer = {0};
+
+    queue_read_pending(fixture->queue, consumer, (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
+                       &answer);
+    wait_for(fixture->queue, &answer);
+    assert_int_equal(answer.result, 0);
+    return answer;
+}
+
+/* Reads so many entries as w-1, and gives all but the first back. */
+static void give_back(struct fixture *fixture, size_t count)
+{
+    struct queue_answer done = {0};
+
+    make_group(fixture);
+    append(fixture, "", "00ff:9", (int)count);
+    struct queue_answer read = read_new(fixture, "w-1", count);
+    queue_set_deliveries(fixture->queue, "w-1", read.ids + 1, count - 1, 0, on_done, &done);
+    wait_for(fixture->queue, &done);
+    assert_int_equal(done.result, 0);
+}
+
+static void assert_deliveries(struct queue_answer answer, const uint32_t *deliveries, size_t len)
+{
+    assert_int_equal(answer.len, len);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(answer.deliveries[i], deliveries[i]);
+}
+
+static void test_entries_given_back_are_new_for_one_reading(void **state)
+{
+    give_back(*state, 3);
+    assert_deliveries(read_all_pending(*state, "w-1"), (const uint32_t[]){1, 0, 0}, 3);
+    assert_deliveries(read_all_pending(*state, "w-1"), (const uint32_t[]){1, 1, 1}, 3);
+}
+
+static void test_entries_given_back_are_new_for_who_takes_them_over(void **state)
+{
+    give_back(*state, 5);
+    assert_deliveries(take_over_dead(*state, "w-2", "w-1"), (const uint32_t[]){1, 0}, 2);
+    assert_deliveries(take_over_idle(*state, "w-2", 0, (struct stream_id){0, 0}, 2),
+                      (const uint32_t[]){0, 0}, 2);
+    assert_deliveries(take_over_dead(*state, "w-2", "w-1"), (const uint32_t[]){0}, 1);
+    assert_deliveries(read_all_pending(*state, "w-2"), (const uint32_t[]){1, 1, 1, 1, 1}, 5);
 }
 
 static void test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied(void **state)
@@ -634,7 +682,7 @@ static void test_the_sweep_goes_on_when_a_worker_of_ours_ends(void **state)
     assert_int_equal(sweep(fixture, until), 1);
     command(fixture, "SADD {messages}__consumers:symfony gone");
     answer = (struct queue_answer){0};
-    queue_take_over_dead(fixture->queue, "w-1", BYTES("gone"), 10, on_ids, &answer);
+    queue_take_over_dead(fixture->queue, "w-1", BYTES("gone"), 10, on_entries, &answer);
     wait_for(fixture->queue, &answer);
     leave_acknowledged(fixture, "00ff:1", "00ff:2", until);
     assert_int_equal(sweep(fixture, until), 1);
@@ -708,6 +756,8 @@ int main(void)
         WITH_REDIS(test_a_takeover_gets_past_a_page_of_own_idle_entries),
         WITH_REDIS(test_a_redis_above_its_memory_takes_nothing_new_and_can_be_emptied),
         WITH_REDIS(test_the_delivery_count_of_one_entry_is_set),
+        WITH_REDIS(test_entries_given_back_are_new_for_one_reading),
+        WITH_REDIS(test_entries_given_back_are_new_for_who_takes_them_over),
         WITH_REDIS(test_values_beyond_the_bytes_of_a_reading_are_left_out),
         WITH_REDIS(test_fields_of_one_entry_are_kept_or_left_out_together),
         WITH_REDIS(test_a_message_that_looks_like_a_list_of_fields_is_put_into_one),

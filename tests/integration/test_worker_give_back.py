@@ -1,0 +1,98 @@
+"""A worker that ends in good order gives back what it has: the next one finds it new, and not under suspicion."""
+
+import json
+import shlex
+import sys
+
+import pytest
+from bridge import wait_until
+from bridge.entries import add_many, pend
+
+# Answers `slow` after a while, and `hold` when `release` comes: handed over one at a time, that is never.
+SCRIPT = '''
+import json, sys, time
+def answer(id):
+    print(json.dumps({"id": id, "updates": [{"data": id}]}), flush=True)
+print('{"ready":true}', flush=True)
+held = []
+for line in sys.stdin:
+    message = json.loads(line)
+    with open(sys.argv[1], "a") as file:
+        file.write(line)
+    if message["payload"] == "hold":
+        held.append(message["id"])
+        continue
+    if message["payload"] == "slow":
+        time.sleep(0.5)
+    for id in [*held, message["id"]]:
+        answer(id)
+    held.clear()
+'''
+
+
+@pytest.fixture
+def given(folder, bridge):
+    """What the handler has been given, in order; each message goes to it."""
+    path, script = folder / "given", folder / "handler.py"
+    script.write_text(SCRIPT)
+    bridge.settings["worker"] = {"count": 1, "handler": "test"}
+    bridge.settings["handler:test"] = {"command": shlex.join([sys.executable, str(script), str(path)]), "inflight": 1}
+    bridge.settings["supervisor"]["instance"] = "here"
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def counts(redis):
+    """The delivery counts of all pending entries."""
+    return [entry["times_delivered"] for entry in redis.client.xpending_range("messages", "symfony", "-", "+", 100000)]
+
+
+@pytest.mark.parametrize("successor", ["here", "elsewhere"])
+def test_messages_no_handler_had_are_new_after_an_end(bridge, redis, database, given, successor):
+    add_many(redis, [("plant", "slow"), *[("plant", "hold")] * 20, ("plant", "release")])
+    process = bridge.run_program("worker")
+    wait_until(lambda: given() and redis.pending() == 22, 20, "all are read, and one is in hand")
+    assert process.stop() == 0
+    assert len(given()) == 1 and counts(redis) == [0] * 21
+    bridge.settings["handler:test"]["inflight"] = 32
+    bridge.settings["supervisor"]["instance"] = successor
+    bridge.run_program("worker")
+    redis.wait_drained()
+    assert [message["attempt"] for message in given()] == [1] * 22
+    assert database.failures() == []
+
+
+def test_messages_no_handler_had_are_new_after_a_reload(bridge, redis, database, given):
+    add_many(redis, [("plant", "slow"), *[("plant", "hold")] * 20, ("plant", "release")])
+    bridge.start()
+    wait_until(lambda: given() and redis.pending() == 22, 20, "all are read, and one is in hand")
+    bridge.settings["handler:test"]["inflight"] = 32
+    bridge.write_config()
+    bridge.cli("reload")
+    redis.wait_drained()
+    assert [message["attempt"] for message in given()] == [1] * 22
+    assert database.failures() == []
+
+
+def test_a_message_given_back_is_charged_when_its_worker_dies(bridge, redis, given):
+    """As one that comes from the stream."""
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    add_many(redis, [("plant", "hold")])
+    process = bridge.run_program("worker")
+    wait_until(given, 20, "it is in hand")
+    assert process.stop() == 0 and counts(redis) == [0]
+    process = bridge.run_program("worker")
+    wait_until(lambda: len(given()) == 2, 20, "it is in hand again")
+    process.kill()
+    assert counts(redis) == [1]
+    bridge.run_program("worker")
+    wait_until(lambda: len(given()) == 3, 20, "it is in hand once more")
+    assert [message["attempt"] for message in given()] == [1, 1, 2]
+
+
+def test_an_end_leaves_the_charges_of_redelivered_messages(bridge, redis, given):
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    pend(redis, [("plant", "hold"), ("plant", "hold")])
+    process = bridge.run_program("worker")
+    wait_until(given, 20, "one is in hand")
+    assert process.stop() == 0
+    assert counts(redis) == [1, 1]
