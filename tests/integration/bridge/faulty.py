@@ -12,7 +12,7 @@ from .relays import accept_clients
 HANG, RESET, STRANGER = "hang", "reset", "stranger"
 PROBE = "urn:mqtt-bridge:probe"
 
-Update = collections.namedtuple("Update", "topic id attempt")  # attempt: 1 for the first with this id
+Update = collections.namedtuple("Update", "topic id data attempt")  # attempt: 1 for the first with this id
 
 
 class FaultyHub:
@@ -103,7 +103,7 @@ class FaultyHub:
             raise OSError("the connection ended within a request")
         with self.lock:
             self.seen[form["id"][0]] += 1
-            return Update(form["topic"][0], form["id"][0], self.seen[form["id"][0]])
+            return Update(form["topic"][0], form["id"][0], form.get("data", [""])[0], self.seen[form["id"][0]])
 
     def close(self):
         self.closed.set()
