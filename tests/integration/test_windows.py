@@ -7,7 +7,7 @@ import time
 
 import pytest
 from bridge import wait_until
-from bridge.entries import add_many, pend, php_value
+from bridge.entries import add_many, pend, php_value, wait_until_claimed
 from bridge.faulty import HANG, PROBE, RESET, FaultyHub
 from bridge.proxy import choking_proxy
 
@@ -23,9 +23,13 @@ def start(bridge, hub):
     return start_worker
 
 
-def documents(sse):
+def documents_of(events):
     """The documents of all batches, in order."""
-    return [document for event in sse.caught_up() for document in json.loads(event.data)]
+    return [document for event in events for document in json.loads(event.data)]
+
+
+def documents(sse):
+    return documents_of(sse.caught_up())
 
 
 def numbered(count, topics=5):
@@ -361,6 +365,45 @@ def test_windows_that_no_hub_takes_at_the_end_are_gathered_again(start, redis, b
         assert database.failures() == []
     finally:
         faulty.close()
+
+
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_a_window_longer_than_redeliver_timeout_keeps_its_entries(start, redis, bridge, hub, sse, publish):
+    bridge.settings["transport:async"]["dsn"] = redis.dsn(redeliver_timeout=1, claim_interval=100)
+    process = start(publish=publish, window="1h", batch_topic="plants", batch_max="1000")
+    add_many(redis, numbered(300))
+    wait_until(lambda: redis.pending() == 300, 15, "all are gathered")
+    rival = bridge.run_program("worker", "--slot", "2")
+    wait_until(lambda: "Worker 2 is ready" in rival.log(), 15, "a rival reads")
+    wait_until_claimed(redis, 300)
+    assert redis.client.xpending("messages", "symfony")["consumers"] == [{"name": b"here-1", "pending": 300}]
+    assert process.stop() == 0
+    redis.wait_drained()
+    seen = documents(sse) if publish == "batch" else [event.document for event in sse.caught_up()]
+    assert sorted(document["payload"] for document in seen)[-5:] == [295, 296, 297, 298, 299]
+    assert len(seen) == (300 if publish == "batch" else 5)
+
+
+@pytest.mark.parametrize("publish", ["latest", "batch"])
+def test_a_reload_of_a_changed_route_publishes_its_open_windows(bridge, redis, sse, publish):
+    route = {"match": "#", "publish": publish, "window": "1h", "batch_topic": "before"}
+    bridge.settings["route:all"] = route
+    bridge.settings["worker"]["count"] = 1
+    bridge.start()
+    add_many(redis, numbered(90))
+    wait_until(lambda: redis.pending() == 90, 15, "all are gathered")
+    route.update(publish="each", topic="behind/{topic}")
+    route.pop("batch_topic")
+    bridge.write_config()
+    bridge.cli("reload")
+    sse.wait_count(1 if publish == "batch" else 5)
+    add_many(redis, [("plant/0", "100")])
+    redis.wait_drained()
+    events = sse.caught_up()
+    last = events.pop()
+    before = documents_of(events) if publish == "batch" else [event.document for event in events]
+    assert sorted(document["payload"] for document in before)[-5:] == [85, 86, 87, 88, 89]
+    assert len(before) == (90 if publish == "batch" else 5) and last.document["payload"] == 100
 
 
 def test_a_worker_that_is_behind_publishes_less_often(start, redis, sse, database):
