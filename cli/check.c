@@ -479,8 +479,6 @@ void check_report_free(struct check_report *report)
     buf_free(&report->warnings);
 }
 
-/* --connect: does every server answer as the bridge needs it? ------------------------------------ */
-
 /* Tries each server of server_uris, or host and port if the list is empty. */
 static void try_brokers(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
@@ -572,8 +570,6 @@ static void try_servers(const struct settings *settings, struct check_servers *s
     if (settings->failure.dsn[0])
         try_failure(&settings->failure, servers);
 }
-
-/* The verb --------------------------------------------------------------------------------------- */
 
 static cJSON *json_lines(const struct buf *lines)
 {

@@ -332,8 +332,6 @@ static bool hangs(const struct probe *probe)
     return probe->call != NULL && clock_monotonic_ms() - probe->asked_ms > PROBE_HANGS_MS;
 }
 
-/* The loop -------------------------------------------------------------------------------------- */
-
 struct page {
     struct http *http; /* NULL: not listening */
     int64_t try_ms;    /* when to try again */

@@ -23,8 +23,6 @@ static bool is_plain(struct bytes name, bool with_colons)
     return name.len > 0 && bytes_only_holds(name, with_colons ? ".-_:" : ".-_");
 }
 
-/* The host -------------------------------------------------------------------------------------- */
-
 struct bytes request_host_name(struct bytes given)
 {
     bool bracketed = bytes_starts_with(given, BYTES("["));
@@ -59,8 +57,6 @@ bool request_host_is_allowed(struct bytes given, const char *hosts, const char *
     return name.len > 0 && (bytes_to_ip(name, ip) > 0 || is_same_name(name, BYTES("localhost")) ||
                             is_same_name(name, request_host_name(bytes_of(listen))));
 }
-
-/* A file of the page ---------------------------------------------------------------------------- */
 
 struct request_files {
     char *folder; /* NULL: no folder found */
@@ -198,8 +194,6 @@ bool request_find_file(const struct request_files *files, const char *path,
                                   .library = library};
     return true;
 }
-
-/* The query of /latest -------------------------------------------------------------------------- */
 
 /* Accepts the filters that a broker accepts, except those of shared subscriptions. */
 static int check_filter(const char *filter, struct error *err)

@@ -112,7 +112,7 @@ all | format | sources | cppcheck | tidy | shell | python) ;;
 esac
 # shellcheck disable=SC2016 # the backquotes are for people
 run format 'run `make format`'
-run sources 'each line above says what to move or split (the table: tools/check-sources)'
+run sources 'each line above says what to move, split or rename (the table: tools/check-sources)'
 run cppcheck 'mend it, or explain it with a comment "cppcheck-suppress ID" above the line'
 run tidy 'mend it; a check that is wrong here takes a // NOLINT(check): why'
 run shell 'https://www.shellcheck.net/wiki/SCnnnn explains each code'

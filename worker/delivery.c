@@ -19,8 +19,6 @@
 #define SWEEP_LEAST_MS 1000 /* a live PHP worker removes an entry sooner after its XACK */
 #define SEARCH_PAGES   16   /* pages of one search; the next search goes on behind them */
 
-/* One at a time ---------------------------------------------------------------------------------------*/
-
 void delivery_redeliver(struct delivery *delivery, struct entry *entry)
 {
     DL_APPEND(delivery->head, entry);
@@ -91,8 +89,6 @@ void delivery_step(struct delivery *delivery, int64_t now_ms)
         hand_on_next(delivery);
 }
 
-/* What was read ----------------------------------------------------------------------------------------*/
-
 /* How many entries come before the first one whose value the reading had no room for. */
 static size_t count_whole(struct source *source, const struct queue_entry *entries, size_t len)
 {
@@ -153,8 +149,6 @@ size_t delivery_hand_on(struct delivery *delivery, const struct queue_entry *ent
             settle_trimmed(delivery->source->settle, entries[i].id);
     return whole;
 }
-
-/* What is due in the delayed set ----------------------------------------------------------------------*/
 
 static void refuse(struct delivery *delivery, const struct error *err)
 {
@@ -246,8 +240,6 @@ int64_t delivery_due_ms(const struct delivery *delivery)
 {
     return delivery->due.moving ? -1 : delivery->source->due_ms;
 }
-
-/* What others have left ---------------------------------------------------------------------------------*/
 
 /* When the next search for idle entries of other consumers is due. */
 static int64_t next_search_ms(const struct delivery *delivery)
@@ -419,8 +411,6 @@ int64_t delivery_search_ms(const struct delivery *delivery)
     return delivery->takeover.searching ? -1 : delivery->takeover.idle_ms;
 }
 
-/* What this worker has pending ----------------------------------------------------------------------*/
-
 static void note_redelivered(void *context, const struct entry_left *left)
 {
     bool *found = context;
@@ -487,8 +477,6 @@ void delivery_give_back(const struct delivery *delivery)
     source_uncount_all(delivery->source);
     for_all_pending(delivery, true);
 }
-
-/* A new connection ------------------------------------------------------------------------------------*/
 
 void delivery_begin(struct delivery *delivery)
 {

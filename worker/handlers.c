@@ -172,8 +172,6 @@ void handlers_end(struct handlers *handlers)
     }
 }
 
-/* Answers ---------------------------------------------------------------------------------------------*/
-
 static void fail(struct handler *handler, const char *what, struct bytes detail)
 {
     char shown[80], cause[HANDLER_CAUSE_LENGTH];
@@ -308,8 +306,6 @@ static void take_lines(struct handler *handler)
         take_line(handler, text, len);
 }
 
-/* Messages --------------------------------------------------------------------------------------------*/
-
 static bool is_in_hand(const struct handler *handler, const struct entry *entry)
 {
     struct call *call;
@@ -380,8 +376,6 @@ static void send_waiting(struct handler *handler)
     }
     arena_free(&arena);
 }
-
-/* Starts and ends -------------------------------------------------------------------------------------*/
 
 static void tell_end(struct handler *handler, const char *cause, size_t in_hand, int64_t wait_ms)
 {
@@ -531,8 +525,6 @@ static void step(struct handler *handler, int64_t now_ms)
     }
     handler_process_step(process, now_ms);
 }
-
-/* The loop --------------------------------------------------------------------------------------------*/
 
 void handlers_step(struct handlers *handlers, int64_t now_ms)
 {

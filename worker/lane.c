@@ -301,8 +301,6 @@ void lane_forget(struct lane *lane, const struct source *source, bool keep_head)
         lane->reading = NULL;
 }
 
-/* Windows --------------------------------------------------------------------------------------------- */
-
 bool lane_gather_fits(const struct lane *lane, const struct entry *entry)
 {
     return lane->gathered == NULL || lane->gathered->source == entry->source;
@@ -388,8 +386,6 @@ void lane_gather_refresh(struct lane *lane)
     head = lane_gather_take(lane);
     DL_PREPEND(lane->head, head);
 }
-
-/* All lanes of a worker ------------------------------------------------------------------------------- */
 
 static void remove_lane(struct lanes *lanes, struct lane *lane)
 {

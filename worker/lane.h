@@ -108,7 +108,7 @@ struct entry *lane_gather_take(struct lane *lane);
 /* A newest value that waits to be sent is replaced by a newer one that was gathered meanwhile. */
 void lane_gather_refresh(struct lane *lane);
 
-/* All lanes of a worker --------------------------------------------------------------------------- */
+/* All lanes of a worker. */
 
 struct lanes {
     struct publication *publication;

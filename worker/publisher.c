@@ -204,8 +204,6 @@ static void finish_held(struct publisher *publisher)
     }
 }
 
-/* Blame -----------------------------------------------------------------------------------------------*/
-
 static void pause_lane(struct publisher *publisher, struct lane *lane, int64_t pause_ms)
 {
     lane->due_ms = clock_monotonic_ms() + pause_ms;
@@ -307,8 +305,6 @@ static void tell_aside(struct publisher *publisher, enum suspicion_event event, 
         tell(publisher, lane, event, 0);
     }
 }
-
-/* The hub ---------------------------------------------------------------------------------------------*/
 
 static void open_breaker(struct publisher *publisher, struct bytes topic,
                          const struct hub_result *result)
@@ -476,8 +472,6 @@ static void probe_answered(struct publisher *publisher, const struct hub_result 
     tell_aside(publisher, SUSPICION_ON_HUB_DOWN, UINT64_MAX);
 }
 
-/* Sending ---------------------------------------------------------------------------------------------*/
-
 static int64_t short_timeout_ms(const struct publisher *publisher)
 {
     return breaker_window_short_timeout_ms(&publisher->window, publisher->probe_timeouts,
@@ -629,8 +623,6 @@ static void send_closed(struct publisher *publisher, int64_t now_ms)
     if (is_probe_needed(publisher, now_ms))
         send_own_probe(publisher);
 }
-
-/* Time ------------------------------------------------------------------------------------------------*/
 
 static void cancel_request(struct publisher *publisher, const struct lane *lane)
 {

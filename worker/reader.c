@@ -139,8 +139,6 @@ static void set_requested(struct reader *reader, size_t requested)
     reader->requested = requested;
 }
 
-/* Connections ------------------------------------------------------------------------------------------*/
-
 static void forget_all(struct reader *reader)
 {
     delivery_forget(&reader->delivery);
@@ -259,8 +257,6 @@ static bool is_broken(const struct reader *reader)
            (!reader->stopped && !queue_is_connected(reader->queue));
 }
 
-/* The lease --------------------------------------------------------------------------------------------*/
-
 static void wait_for_lease(struct reader *reader)
 {
     struct source *source = reader->source;
@@ -339,8 +335,6 @@ static void hold(struct reader *reader, int64_t now_ms)
     if (now_ms >= reader->touch_ms)
         touch_all(reader);
 }
-
-/* Reading ----------------------------------------------------------------------------------------------*/
 
 static void pending_read(void *context, int result, const struct queue_entry *entries, size_t len,
                          const struct error *err)
@@ -605,8 +599,6 @@ void reader_step(struct reader *reader, int64_t now_ms, const struct credit *cre
     queue_process(reader->queue, 0);
 }
 
-/* The end ----------------------------------------------------------------------------------------------*/
-
 void reader_stop(struct reader *reader)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -651,8 +643,6 @@ bool reader_is_released(const struct reader *reader)
 {
     return reader->phase == RELEASED;
 }
-
-/* Waiting ----------------------------------------------------------------------------------------------*/
 
 unsigned reader_poll(const struct reader *reader, struct pollfd fds[READER_FDS])
 {

@@ -136,8 +136,6 @@ void source_will_be_due(struct source *source, int64_t due_ms)
         source->due_ms = monotonic;
 }
 
-/* Delivery counts -------------------------------------------------------------------------------------*/
-
 bool source_can_count(const struct source *source)
 {
     return source->leased && queue_is_connected(source->writer);
@@ -395,8 +393,6 @@ void source_set_failing(struct entry *entry)
     add_load(entry);
 }
 
-/* Sizes -----------------------------------------------------------------------------------------------*/
-
 size_t source_page_size(const struct source *source, size_t max, size_t bytes)
 {
     size_t size = bytes / source->largest;
@@ -412,8 +408,6 @@ void source_learn_size(struct source *source, size_t largest)
     if (source->largest < LARGEST_LEAST)
         source->largest = LARGEST_LEAST;
 }
-
-/* Health ----------------------------------------------------------------------------------------------*/
 
 void source_fail(struct source *source, int result, const struct error *err)
 {

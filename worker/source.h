@@ -102,8 +102,6 @@ MUST_CHECK int source_new(struct source **source, const struct child *child,
 void source_free(struct source *source);
 const char *source_stream(const struct source *source);
 
-/* Entries: ------------------------------------------------------------------------------------- */
-
 void source_open(struct source *source, struct entry *entry, enum entry_state state);
 void source_set_state(struct entry *entry, enum entry_state state);
 /* The entry waits for the hub, until it is settled, and other entries go on. The delivery count of the entry is taken
@@ -162,8 +160,6 @@ void source_uncount_all(struct source *source);
 /* How many entries to ask for, so that about so many bytes come. */
 size_t source_page_size(const struct source *source, size_t max, size_t bytes);
 void source_learn_size(struct source *source, size_t largest);
-
-/* Health: -------------------------------------------------------------------------------------- */
 
 void source_fail(struct source *source, int result, const struct error *err);
 void source_mark_healthy(struct source *source);

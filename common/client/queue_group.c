@@ -342,8 +342,6 @@ void queue_set_deliveries(struct queue *queue, const char *consumer, const struc
     claim(queue, bytes_of(consumer), ids, len, count, done, context);
 }
 
-/* Reading entries: new ones, pending ones, and ones whose ids are known --------------------------- */
-
 /* Collects entries over several answers, then calls back once. */
 struct collection {
     struct queue *queue;
@@ -616,8 +614,6 @@ void queue_read_pending(struct queue *queue, const char *consumer, struct stream
                   "XPENDING %s %s (" STREAM_ID_FORMAT " + %lu %s", queue->dsn.stream,
                   queue->dsn.group, after.ms, after.sequence, (unsigned long)count, consumer);
 }
-
-/* As Messenger's failure transport ------------------------------------------------------------------ */
 
 void queue_add_failed(struct queue *queue, struct bytes entry, struct bytes identity,
                       struct bytes value, queue_number_read *done, void *context)

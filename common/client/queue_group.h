@@ -125,7 +125,7 @@ void queue_touch(struct queue *queue, const char *consumer, const struct stream_
 void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
                           size_t len, uint32_t count, queue_done *done, void *context);
 
-/* As Messenger's failure transport: failed messages are its entries, envelopes like any other -------- */
+/* As Messenger's failure transport: failed messages are its entries, envelopes like any other. */
 
 /* Guards are keys beside the stream, `{<stream>}__failed:<what>`: one for the entry that a message came from, and one
  * for the message's identity. They stand for QUEUE_FAILED_GUARD_S, so that a second write of one message is noticed. */

@@ -376,8 +376,6 @@ def test_a_handler_has_no_secrets_but_those_that_pass_env_names(bridge, folder, 
         assert not [name for name in environment if name.startswith("MQTT_")]
 
 
-# Ends and outages ------------------------------------------------------------------------------------------
-
 def wait_given(given, count):
     wait_until(lambda: len(given()) >= count, 20, lambda: f"{count} are given; {len(given())} so far")
 
@@ -539,8 +537,6 @@ def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, 
     rows = database.failures()
     assert len(rows) == 3 and all("bad/" in row["body"] and "died 5 times" in row["body"] for row in rows)
 
-
-# Examples --------------------------------------------------------------------------------------------------
 
 def test_the_python_example_publishes_what_its_function_returns(bridge, redis, sse, database):
     bridge.settings["worker"]["handler"] = "example"

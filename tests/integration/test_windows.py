@@ -40,8 +40,6 @@ def number_of(identity):
     return int(identity.rsplit("-", 1)[1])
 
 
-# latest ------------------------------------------------------------------------------------------------
-
 def test_latest_publishes_the_newest_value_of_each_topic(start, redis, sse, database):
     add_many(redis, numbered(2000))
     start(publish="latest", window="1s")
@@ -210,8 +208,6 @@ def test_a_redelivered_message_that_kills_its_worker_goes_aside_alone(start, red
         hub.close()
 
 
-# batch -------------------------------------------------------------------------------------------------
-
 def test_a_batch_has_every_message_in_its_order(start, redis, sse, database):
     sent = numbered(3000)
     add_many(redis, sent)
@@ -325,8 +321,6 @@ def test_a_full_prefetch_limit_is_logged_until_messages_are_read_again(start, re
     finally:
         hub.close()
 
-
-# Ends --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("publish", ["latest", "batch"])
 def test_a_stopped_worker_publishes_its_open_windows(start, redis, sse, publish):

@@ -206,8 +206,6 @@ static void test_entries_behind_a_lane_set_aside_are_set_aside_too(void **state)
     end(lane);
 }
 
-/* Gathering ---------------------------------------------------------------------------------------- */
-
 static void assert_carried(const struct entry *entry, const uint64_t *numbers, size_t len)
 {
     assert_int_equal(entry->carried.len, len);
