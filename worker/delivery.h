@@ -63,9 +63,9 @@ int64_t delivery_deadline_ms(const struct delivery *delivery); /* monotonic; -1:
 bool delivery_is_busy(struct delivery *delivery);
 void delivery_forget(struct delivery *delivery);
 
-/* What this worker has pending: true if one of these entries is a redelivered one; resets their idle time, so that no
- * other consumer claims them; gives them back. To give them back, all delivery counts are taken back, those of new
- * entries to 0: no worker has died of any. Whoever reads a new entry again finds it new. */
+/* What this worker has pending. has_redelivered: one of these entries is a redelivered one. touch: resets the idle
+ * time, so that no other consumer claims them. give_back: all delivery counts are taken back, those of new entries to
+ * 0: no worker has died of any. Whoever reads a new entry again finds it new. */
 bool delivery_has_redelivered(const struct delivery *delivery);
 void delivery_touch_pending(const struct delivery *delivery);
 void delivery_give_back(const struct delivery *delivery);

@@ -245,7 +245,7 @@ static void group_made(void *context, int result, const struct error *err)
         return;
     }
     reader->phase = LEASE;
-    source_look_for_groups(reader->source);
+    source_check_groups(reader->source);
 }
 
 /* A connection ended by itself; the next step breaks off. */

@@ -448,7 +448,7 @@ static void groups_read(void *context, int result, const struct bytes *names, si
     buf_free(&others);
 }
 
-void source_look_for_groups(struct source *source)
+void source_check_groups(struct source *source)
 {
     const struct dsn_redis *dsn = queue_dsn(source->writer);
 

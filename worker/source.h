@@ -164,7 +164,7 @@ void source_learn_size(struct source *source, size_t largest);
 void source_fail(struct source *source, int result, const struct error *err);
 void source_mark_healthy(struct source *source);
 /* Logs an error if another consumer group reads the stream, for which our XDEL removes entries too. */
-void source_look_for_groups(struct source *source);
+void source_check_groups(struct source *source);
 void source_report_error(struct source *source, enum source_error about, const struct error *err);
 void source_clear_error(struct source *source, enum source_error about);
 const char *source_trouble(const struct source *source); /* "" : none */

@@ -104,9 +104,9 @@ void queue_read_names(struct queue *queue, queue_names_read *done, void *context
  * are read. */
 void queue_take_over_dead(struct queue *queue, const char *consumer, struct bytes name,
                           size_t count, queue_entries_read *done, void *context);
-/* The same for up to count entries of other consumers that were idle for that long, behind the id `after` (0-0: from the
- * start), in one step. Looks at most at QUEUE_IDLE_PAGE idle entries, which include our own. So a page without entries
- * of others does not mean that none come behind it. */
+/* The same, in one step, for up to count entries of other consumers that were idle for that long. Begins behind the id
+ * `after` (0-0: from the start). Looks at most at QUEUE_IDLE_PAGE idle entries, which include our own. So a page
+ * without entries of others does not mean that none come behind it. */
 void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idle_ms,
                           struct stream_id after, size_t count, queue_idle_taken *done,
                           void *context);

@@ -488,7 +488,7 @@ static void test_a_batch_that_goes_beyond_the_limit_is_left(void **state)
     end(lane);
 }
 
-static void test_failures_go_over_to_the_value_that_takes_the_place(void **state)
+static void test_failures_go_over_to_the_value_that_replaces_another(void **state)
 {
     struct lane *lane = lane_new(BYTES("t"), &latest);
 
@@ -649,7 +649,7 @@ int main(void)
         cmocka_unit_test(test_two_transports_leave_what_their_values_carry),
         cmocka_unit_test(test_entries_gathered_behind_a_lane_set_aside_are_aside_too),
         cmocka_unit_test(test_a_batch_that_goes_beyond_the_limit_is_left),
-        cmocka_unit_test(test_failures_go_over_to_the_value_that_takes_the_place),
+        cmocka_unit_test(test_failures_go_over_to_the_value_that_replaces_another),
         cmocka_unit_test(test_an_end_keeps_what_waits_and_does_not_send_it),
         cmocka_unit_test(test_lanes_stand_in_the_order_of_their_windows),
         cmocka_unit_test(test_windows_of_a_worker_that_is_behind_last_longer),

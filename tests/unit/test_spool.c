@@ -400,7 +400,7 @@ static void test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on(voi
     }
 }
 
-static void test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn(void **state)
+static void test_a_message_too_large_for_a_segment_is_a_file_in_its_sequence(void **state)
 {
     struct spool_case *c = *state;
     struct spool_message message;
@@ -659,7 +659,7 @@ int main(void)
         TEST(test_records_of_many_segments_are_read_in_order),
         TEST(test_a_segment_takes_the_largest_message_that_was_asked_for),
         TEST(test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on),
-        TEST(test_a_message_too_large_for_a_segment_is_kept_as_a_file_in_its_turn),
+        TEST(test_a_message_too_large_for_a_segment_is_a_file_in_its_sequence),
         TEST(test_a_file_whose_record_was_not_written_keeps_its_sequence),
         TEST(test_without_room_for_the_file_nothing_was_stored),
         TEST(test_a_damaged_file_of_a_message_is_reported),
