@@ -40,10 +40,7 @@ static int read_header(int fd, uint64_t number, struct segment_header *header, s
 
     if (got < 0)
         return error_system(err, "header");
-    int result = segment_header_decode(header, (struct bytes){data, (size_t)got}, err);
-    if (result == 0 && header->number != number)
-        result = error_set(err, ERR_FORMAT, "header of another segment");
-    return result;
+    return segment_header_decode_of(header, number, (struct bytes){data, (size_t)got}, err);
 }
 
 static void add_segment(struct spool_files *files, const char *name, uint64_t number)
@@ -59,8 +56,7 @@ static void add_segment(struct spool_files *files, const char *name, uint64_t nu
         error_system(&segment.fault, "%s", name);
     } else {
         segment.size = (uint64_t)status.st_size;
-        if (read_header(fd, number, &segment.header, &segment.fault) < 0)
-            segment.header = (struct segment_header){0};
+        (void)!read_header(fd, number, &segment.header, &segment.fault);
         close(fd);
     }
     segment.header.number = number;
@@ -79,7 +75,7 @@ static void read_mark(struct spool_files *files)
 {
     char text[MARK_SIZE];
     struct stat status;
-    int fd = open_file(files->dir, "committed", &status);
+    int fd = open_file(files->dir, SPOOL_COMMITTED, &status);
     ssize_t got = fd >= 0 ? sys_pread(fd, text, sizeof(text), 0) : -1;
 
     files->has_mark =
@@ -93,7 +89,7 @@ static void read_mark(struct spool_files *files)
 static void read_current(struct spool_files *files)
 {
     const char *slash = strrchr(files->path, '/');
-    char *file = xasprintf("%.*s/current", (int)(slash - files->path), files->path);
+    char *file = xasprintf("%.*s/" SPOOL_CURRENT, (int)(slash - files->path), files->path);
     struct buf current = {0};
 
     files->receives = file_read(file, NAME_MAX, &current, NULL) == 0 &&
@@ -107,11 +103,11 @@ static void read_entry(struct spool_files *files, const char *name)
     struct stat status;
     uint64_t number;
 
-    if (segment_name_parse(name, "segment", &number))
+    if (segment_name_parse(name, SEGMENT_SUFFIX, &number))
         add_segment(files, name, number);
-    else if (segment_name_parse(name, "damaged", &number))
+    else if (segment_name_parse(name, SEGMENT_DAMAGED_SUFFIX, &number))
         files->damaged_files++;
-    else if (strcmp(name, "spare") == 0 &&
+    else if (strcmp(name, SEGMENT_SPARE) == 0 &&
              fstatat(files->dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0)
         files->spare_bytes = (uint64_t)status.st_size;
 }

@@ -86,7 +86,7 @@ static void open_all(struct consumer *consumer)
     struct child *child = &consumer->child;
     struct error err = {0};
     char *above = spool_path(child->settings, consumer->mqtt->client_id, NULL);
-    char *subscriptions = xasprintf("%s/subscriptions", above);
+    char *subscriptions = xasprintf("%s/" SUBSCRIPTIONS_FILE, above);
     int result = dispatch_new(&consumer->dispatch, child->settings, child->slot, &err);
 
     if (result < 0)

@@ -4,7 +4,9 @@
 #include "common/base/log.h"
 #include "common/client/oversized_file.h"
 #include "common/client/spool_folders.h"
+#include "common/wire/segment_header.h"
 #include "consumer/dispatch/dispatch.h"
+#include "consumer/mqtt/subscriptions.h"
 #include "consumer/spool/spool.h"
 
 #include <fcntl.h>
@@ -178,8 +180,8 @@ static bool is_previous(const struct orphan_spools *orphans, const char *dir)
 static bool remove_folder(const struct orphan_spools *orphans, const char *dir)
 {
     /* .new files are left by a process that was killed while replacing the file */
-    static const char *const OF_SESSION[4] = {"subscriptions", "subscriptions.new", SPOOL_CURRENT,
-                                              SPOOL_CURRENT ".new"};
+    static const char *const OF_SESSION[4] = {SUBSCRIPTIONS_FILE, SUBSCRIPTIONS_FILE ".new",
+                                              SPOOL_CURRENT, SPOOL_CURRENT ".new"};
 
     size_t count = is_owned(orphans->settings, NULL, dir) ? 0 : 4;
 

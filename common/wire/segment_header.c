@@ -104,3 +104,15 @@ int segment_header_decode(struct segment_header *header, struct bytes data, stru
     memcpy(header->boot_id, data.data + BOOT_ID, 16);
     return 0;
 }
+
+int segment_header_decode_of(struct segment_header *header, uint64_t number, struct bytes data,
+                             struct error *err)
+{
+    int result = segment_header_decode(header, data, err);
+
+    if (result == 0 && header->number != number)
+        result = error_set(err, ERR_FORMAT, "header of another segment");
+    if (result < 0)
+        *header = (struct segment_header){0};
+    return result;
+}

@@ -25,6 +25,8 @@
 #include "common/base/error.h"
 #include "common/settings/settings.h"
 
+#define SUBSCRIPTIONS_FILE "subscriptions" /* in the client id's folder */
+
 struct filter {
     char *text;  /* as subscribed: with $share/NAME/ where it has one */
     int qos;     /* asked for */

@@ -70,7 +70,7 @@ static void note_damaged(struct recovery *recovery, uint64_t number)
     char name[SEGMENT_NAME_SIZE];
 
     if (recovery->damaged_len++ >= DAMAGED_KEPT) {
-        segment_name(*slot, "damaged", name);
+        segment_name(*slot, SEGMENT_DAMAGED_SUFFIX, name);
         sys_unlinkat(recovery->spool->dir, name);
     }
     *slot = number;
@@ -84,8 +84,8 @@ static int open_under_next_number(struct recovery *recovery, struct segment **se
 {
     char name[SEGMENT_NAME_SIZE], next[SEGMENT_NAME_SIZE];
 
-    segment_name(number, "segment", name);
-    segment_name(number + 1, "segment", next);
+    segment_name(number, SEGMENT_SUFFIX, name);
+    segment_name(number + 1, SEGMENT_SUFFIX, next);
     free(*segment);
     if (sys_renameat(recovery->spool->dir, name, next) == 0) {
         if (segment_open(segment, recovery->spool->dir, number + 1, err) == 0)
@@ -126,16 +126,16 @@ static int open_segments(struct recovery *recovery, struct error *err)
     recovery->spool->writer.next_sequence = 1;
     recovery->segments = xcalloc((size_t)count, sizeof(struct segment *));
     for (int i = 0; i < count; i++)
-        if (segment_name_parse(entries[i]->d_name, "segment", &number))
+        if (segment_name_parse(entries[i]->d_name, SEGMENT_SUFFIX, &number))
             last = number;
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
 
-        if (segment_name_parse(name, "damaged", &number))
+        if (segment_name_parse(name, SEGMENT_DAMAGED_SUFFIX, &number))
             note_damaged(recovery, number);
         else if (bytes_ends_with(bytes_of(name), BYTES(".oversized.half")))
             sys_unlinkat(recovery->spool->dir, name);
-        else if (segment_name_parse(name, "segment", &number) && result == 0)
+        else if (segment_name_parse(name, SEGMENT_SUFFIX, &number) && result == 0)
             result = open_one(recovery, number, number == last, err);
         free(entries[i]);
     }
@@ -429,7 +429,7 @@ static int recover_tail(struct recovery *recovery, struct error *err)
         spool->writer.next_sequence = scan.next_sequence;
     spool->shared.records = tail->header.records_before + scan.messages + scan.missing;
     spool->shared.bytes = tail->header.bytes_before + scan.at - SEGMENT_HEADER_SIZE;
-    segment_name(tail->header.number, "segment", name);
+    segment_name(tail->header.number, SEGMENT_SUFFIX, name);
     if (scan.torn)
         log_notice(LOG_WITH(log_text("spool", spool->path), log_text("file", name),
                             log_number("offset", (int64_t)scan.at)),

@@ -12,8 +12,7 @@
 #include <sys/param.h>
 #include <unistd.h>
 
-/* The file with the mark as this process last knew it, as text, padded to a fixed length. */
-#define HINT_NAME  "committed"
+/* The file SPOOL_COMMITTED is padded to a fixed length. */
 #define HINT_SIZE  40
 #define HINT_BYTES ((int64_t)1024 * 1024) /* committed bytes between two writes of the hint */
 
@@ -257,7 +256,7 @@ static bool recycle(struct spool *spool, const struct segment *segment)
 {
     char name[SEGMENT_NAME_SIZE];
 
-    segment_name(segment->header.number, "segment", name);
+    segment_name(segment->header.number, SEGMENT_SUFFIX, name);
     if (!spool->receives || segment->size != spool->segment_size || segment->header.damaged ||
         atomic_load(&spool->shared.spare) != SPARE_NONE ||
         sys_renameat(spool->dir, name, SEGMENT_SPARE) < 0)
@@ -362,7 +361,7 @@ bool spool_above_high_water(struct spool *spool)
 
 void spool_remove_segments(struct spool *spool)
 {
-    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, HINT_NAME, RECENT_NAME,
+    static const char *const NAMES[] = {SEGMENT_SPARE, SEGMENT_NEW, SPOOL_COMMITTED, RECENT_NAME,
                                         RECENT_NEW};
 
     for (const struct segment *s = spool->reader.first; s != NULL; s = s->next)
@@ -412,7 +411,8 @@ bool retention_read_hint(struct spool *spool, struct mark *mark)
 {
     char data[HINT_SIZE];
 
-    spool->reader.hint_fd = sys_openat(spool->dir, HINT_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    spool->reader.hint_fd =
+        sys_openat(spool->dir, SPOOL_COMMITTED, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (pread(spool->reader.hint_fd, data, HINT_SIZE, 0) != HINT_SIZE)
         return false;
     return mark_parse(bytes_trim((struct bytes){data, HINT_SIZE}), mark);

@@ -15,7 +15,7 @@ int segment_file(int dir, uint64_t number, int flags)
 {
     char name[SEGMENT_NAME_SIZE];
 
-    segment_name(number, "segment", name);
+    segment_name(number, SEGMENT_SUFFIX, name);
     return sys_openat(dir, name, flags | O_CLOEXEC, 0);
 }
 
@@ -40,7 +40,7 @@ int segment_write_header(int fd, const struct segment_header *header, struct err
     char data[SEGMENT_HEADER_SIZE];
     char name[SEGMENT_NAME_SIZE];
 
-    segment_name(header->number, "segment", name);
+    segment_name(header->number, SEGMENT_SUFFIX, name);
     segment_header_encode(header, data);
     ssize_t written = sys_pwrite(fd, data, sizeof(data), 0);
     if (written == (ssize_t)sizeof(data))
@@ -68,13 +68,8 @@ static int read_header(struct segment *segment, int fd, uint64_t number, struct 
 
     if (got < 0)
         got = 0; /* a bad sector in the header is damage like any other */
-    struct bytes bytes = {data, (size_t)got};
-    int result = segment_header_decode(&segment->header, bytes, err);
-    if (result == 0 && segment->header.number != number) {
-        segment->header = (struct segment_header){0};
-        result = error_set(err, ERR_FORMAT, "header of another segment");
-    }
-    return result;
+    return segment_header_decode_of(&segment->header, number, (struct bytes){data, (size_t)got},
+                                    err);
 }
 
 int segment_open(struct segment **segment, int dir, uint64_t number, struct error *err)
@@ -83,7 +78,7 @@ int segment_open(struct segment **segment, int dir, uint64_t number, struct erro
     struct stat status;
 
     *segment = NULL;
-    segment_name(number, "segment", name);
+    segment_name(number, SEGMENT_SUFFIX, name);
     int fd = segment_file(dir, number, O_RDONLY);
     if (fd < 0 && errno == ENOENT)
         return error_set(err, ERR_NOT_FOUND, "%s is gone", name);
@@ -127,9 +122,9 @@ int segment_remove(int dir, const struct segment *segment)
     char name[SEGMENT_NAME_SIZE];
     char aside[SEGMENT_NAME_SIZE];
 
-    segment_name(segment->header.number, "segment", name);
+    segment_name(segment->header.number, SEGMENT_SUFFIX, name);
     if (!segment->header.damaged)
         return sys_unlinkat(dir, name);
-    segment_name(segment->header.number, "damaged", aside);
+    segment_name(segment->header.number, SEGMENT_DAMAGED_SUFFIX, aside);
     return sys_renameat(dir, name, aside);
 }

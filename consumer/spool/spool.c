@@ -115,7 +115,7 @@ static bool is_file_of_spool(int dir, const char *name)
 
     if (strcmp(name, SEGMENT_SPARE) == 0)
         return true;
-    if (!segment_name_parse(name, "segment", &number))
+    if (!segment_name_parse(name, SEGMENT_SUFFIX, &number))
         return false;
     int result = segment_open(&segment, dir, number, &err);
     free(segment);

@@ -24,9 +24,6 @@
  * destination NULL: the client id's folder, for files of the broker's session. To be freed. */
 char *spool_path(const struct settings *settings, const char *client_id, const char *destination);
 
-/* A file in the client id's folder. It holds the name of the folder whose spool receives, or received last. */
-#define SPOOL_CURRENT "current"
-
 /* The folder of the previous spool: the one of this client id that received before the spool in dir, which takes over
  * from it. NULL: there is none, or the spool in dir has received last. To be freed. */
 char *spool_path_previous(const char *dir);

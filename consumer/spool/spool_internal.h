@@ -20,8 +20,6 @@
  * Files are named by number ("000000000042.segment") and opened relative to the spool's directory.
  * Nothing here keeps state but in the caller's structs; errors name the file. */
 
-/* The file for the writer's next segment, preallocated and empty, made by main. */
-#define SEGMENT_SPARE "spare"
 /* The next segment's file while the writer makes it, because main had not made the spare yet. */
 #define SEGMENT_NEW "new"
 

@@ -76,7 +76,7 @@ static int give_name(struct spool *spool, int fd, const char *from, struct error
     int result = segment_write_header(fd, &header, err);
     if (result < 0)
         return result;
-    segment_name(header.number, "segment", name);
+    segment_name(header.number, SEGMENT_SUFFIX, name);
     if (sys_renameat(spool->dir, from, name) < 0)
         return error_system(err, "naming %s", name);
     return 0;
@@ -152,7 +152,7 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
     struct stat status;
     int fd = segment_file(spool->dir, number, O_RDWR);
 
-    segment_name(number, "segment", name);
+    segment_name(number, SEGMENT_SUFFIX, name);
     /* An earlier process may have cut the segment to its records' length. */
     if (fd < 0 || fstat(fd, &status) < 0 ||
         ((uint64_t)status.st_size < spool->segment_size &&
