@@ -15,7 +15,7 @@ from bridge.process import is_alive
 from load import PATIENCE
 
 SPOOL = f"{7:032x}"
-PER_ROUTE, PARTS = 1500, 8
+PER_ROUTE, PARTS = 1000, 8
 POISON = "poison"
 FAULTS = ["worker", "handler", "redis", RESET, 503]
 
