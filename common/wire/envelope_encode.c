@@ -400,18 +400,6 @@ static char *put_buf(char *to, const struct buf *buf)
     return put(to, buf_bytes(buf));
 }
 
-static char *put_number(char *to, size_t number)
-{
-    char *end = to + digits_len(number);
-    char *at = end;
-
-    do {
-        *--at = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    return end;
-}
-
 /* Returns the length of the text that put_body writes. */
 static size_t body_len(const struct envelope_template *template, struct bytes topic,
                        struct bytes payload)
@@ -428,7 +416,7 @@ static size_t body_len(const struct envelope_template *template, struct bytes to
 static char *put_text(char *to, const struct envelope_template *template, struct bytes text)
 {
     if (template->serializer == ENVELOPE_PHP) {
-        to = put_number(to, text.len);
+        to = bytes_put_digits(to, text.len);
         to = put_buf(to, &template->escaped.open);
     }
     return escape_put(to, &template->body_table, text);
@@ -488,7 +476,7 @@ void envelope_encode(struct envelope_template *template, const struct envelope_m
     char *to = start;
     if (template->redis_serialized) {
         to = put(to, BYTES("s:"));
-        to = put_number(to, len);
+        to = bytes_put_digits(to, len);
         to = put(to, BYTES(":\""));
     }
     to = put(to, BEFORE_BODY);
@@ -532,7 +520,7 @@ static void count_slashed(struct base64_count *count, struct bytes text)
 static void count_text(struct base64_count *count, const struct pieces *plain, struct bytes text)
 {
     char digits[24];
-    char *end = put_number(digits, text.len);
+    char *end = bytes_put_digits(digits, text.len);
 
     base64_count_add(count, (struct bytes){digits, (size_t)(end - digits)});
     base64_count_add(count, buf_bytes(&plain->open));
