@@ -1,12 +1,14 @@
 """The consumer and its broker: versions, several servers, what is refused, and what is logged of it."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import time
 
 import pytest
-from bridge import free_port, wait_until
+from bridge import build_folder, free_port, wait_until
 from bridge.consumer import READY, VERSIONS
 from bridge.mqtt import another_client
 from bridge.names import LOOK_UP_S, Names
@@ -207,3 +209,31 @@ def test_tls_with_its_authority_works_and_without_it_says_why(make_consumer, mak
     subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-h", "127.0.0.1", "--cafile", authority.certificate,
                     "-t", "a", "-m", "1", "-q", "1"], check=True)
     assert consumer.wait_entries(1)[0].payload == b"1"
+
+
+def test_the_password_of_a_key_is_not_asked_for_at_a_terminal(make_consumer, make_mosquitto, authority):
+    authority.openssl("ec", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+    broker = make_mosquitto(options=authority.options())
+    bridge = make_consumer(broker, tls="yes", ca_file=authority.certificate, cert_file=authority.folder / "server.pem",
+                           key_file=authority.folder / "locked.key").bridge
+    bridge.write_config()
+    own, terminal = os.openpty()
+    os.set_blocking(own, False)
+    command = ["setpriv", "--pdeathsig", "KILL", "setsid", "--ctty", build_folder() / "mqtt-bridge-consumer"]
+    consumer = subprocess.Popen([*command, "--config", bridge.config], env=bridge.environment(), stdin=terminal,
+                                stdout=terminal, stderr=terminal)
+    shown = []
+
+    def has_failed():
+        with contextlib.suppress(BlockingIOError):
+            shown.append(os.read(own, 65536).decode())
+        return "TLS: PEM lib" in "".join(shown)
+
+    try:
+        wait_until(has_failed, what=lambda: "".join(shown))
+        assert "pass phrase" not in "".join(shown)
+    finally:
+        consumer.kill()
+        consumer.wait()
+        os.close(own)
+        os.close(terminal)
