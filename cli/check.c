@@ -213,11 +213,11 @@ static void append_shortest_topic(struct buf *topic, struct bytes filter)
         buf_append_char(topic, '/');
 }
 
-/* Warns if the update's topic is empty for the shortest topic that a filter of the route matches. */
-static void check_update_topic(const struct checking *checking, const char *key, const char *text)
+/* Warns if the update's topic is empty for the shortest topic that one of the filters matches. */
+static void check_update_topic(const struct checking *checking, const char *key, const char *text,
+                               const char *filters)
 {
-    const struct settings_route *route = checking->view.base;
-    struct bytes list = bytes_of(route->match), filter;
+    struct bytes list = bytes_of(filters), filter;
     struct topic_template *template;
     struct error err;
     bool told = false;
@@ -247,12 +247,12 @@ static void check_update_topics(const struct checking *checking)
     bool own_batch_topic =
         route->publish == PUBLISH_BATCH && strcmp(route->batch_topic, route->topic) != 0;
 
-    if (route->drop)
+    if (route->drop || route->handler[0] != '\0') /* a handler's answer may name other topics */
         return;
     if (own_batch_topic)
-        check_update_topic(checking, "batch_topic", route->batch_topic);
+        check_update_topic(checking, "batch_topic", route->batch_topic, route->match);
     else
-        check_update_topic(checking, "topic", route->topic);
+        check_update_topic(checking, "topic", route->topic, route->match);
 }
 
 /* Warns about filters that match nothing, because an earlier route takes all their topics. */
@@ -417,8 +417,10 @@ static void check_mercure(const struct checking *checking)
     struct error err;
 
     check_file(checking, "ca_file", mercure->ca_file);
-    if (!strstr(mercure->topic_template, "{topic}"))
+    if (!strchr(mercure->topic_template, '{'))
         WARN(checking, "topic_template", "has no {topic}: every update has the same topic");
+    else if (checking->settings->worker.handler[0] == '\0')
+        check_update_topic(checking, "topic_template", mercure->topic_template, "#");
     if (checking->settings->worker.count == 0)
         return;
     if (jwt_new(&jwt, mercure, &err) < 0) {

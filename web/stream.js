@@ -30,7 +30,7 @@ export class HubStream {
     this.source = null;
     this.past = null;
     this.timer = null;
-    this.types = new Set(["message", ...config.types]);
+    this.types = new Set(["message", ...(config.types ?? [])]); /* none from a former monitor, until it is restarted */
     this.cookie = config.private || config.private_routes; /* the next connection may carry it */
     this.cookieIsTaken = config.private; /* or nothing comes without it */
   }

@@ -6,7 +6,7 @@
  *     E
  *
  * The hash differs if the program was replaced under a running supervisor, so that parent and child have other
- * tables. */
+ * tables, or other rules of who reads what. */
 #include "common/settings/settings_table.h"
 
 #include "common/settings/settings_internal.h"
@@ -20,8 +20,8 @@ static uint64_t table_hash(void)
     struct buf rows = {0};
 
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
-        buf_printf(&rows, "%d %s %d\n", (int)SETTINGS_TABLE[i].section, SETTINGS_TABLE[i].key,
-                   (int)SETTINGS_TABLE[i].type);
+        buf_printf(&rows, "%d %s %d %u\n", (int)SETTINGS_TABLE[i].section, SETTINGS_TABLE[i].key,
+                   (int)SETTINGS_TABLE[i].type, SETTINGS_TABLE[i].readers);
     uint64_t hash = bytes_hash(buf_bytes(&rows));
     buf_free(&rows);
     return hash;

@@ -144,6 +144,10 @@ static void test_an_update_topic_that_can_be_empty_is_a_warning(void **state)
         {"match = a/+\ntopic = {1}\n", ""},
         {"match = a/#\ntopic = {1}\ndrop = yes\n", ""},
         {"match = a/#\ntopic = {topic}\nalternates = {1}\n", ""},
+        {"match = a/#\ntopic = {1}\nhandler = h\n[handler:h]\ncommand = /bin/cat\n", ""},
+        {"match = a/#\n[mercure]\ntopic_template = {level:2}\n",
+         "[mercure] topic_template: [route:r] topic: is empty for `a`" EMPTY
+         "x.ini:9: [mercure] topic_template: is empty for `x`" EMPTY},
     };
 
     (void)state;
