@@ -244,8 +244,9 @@ static void retried(void *context, int result, int64_t number, const struct erro
         source_release(call.entry); /* another consumer has the entry */
         return;
     }
-    source_forget(call.entry); /* the entry is pending, and will be read again */
+    /* In this order: while the entry is open it shows that pending entries are under suspicion. */
     source_fail(call.settle->source, result, err);
+    source_forget(call.entry); /* the entry is pending, and will be read again */
 }
 
 static void send_retry(struct settle *settle, struct entry *entry, const char *cause,
