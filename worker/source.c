@@ -166,16 +166,23 @@ static struct overcount *find_overcount(const struct source *source, struct stre
     return NULL;
 }
 
-static void add_overcount(const struct entry *entry)
+static void set_overcount(struct source *source, struct overcount overcount)
 {
-    struct source *source = entry->source;
-    size_t len = source->overcounts_len;
+    struct overcount *known = find_overcount(source, overcount.id);
 
-    if (find_overcount(source, entry->id) != NULL)
-        return;
-    source->overcounts = xrealloc(source->overcounts, (len + 1) * sizeof(*source->overcounts));
-    source->overcounts[len] = (struct overcount){entry->id, entry->deliveries};
-    source->overcounts_len = len + 1;
+    if (known == NULL) {
+        size_t size = (source->overcounts_len + 1) * sizeof(*source->overcounts);
+
+        source->overcounts = xrealloc(source->overcounts, size);
+        known = &source->overcounts[source->overcounts_len++];
+    }
+    *known = overcount;
+}
+
+/* Nobody has died of the entry, and Redis may have counted its delivery. */
+static void note_overcount(const struct entry *entry)
+{
+    set_overcount(entry->source, (struct overcount){entry->id, entry->deliveries, false});
 }
 
 static void drop_overcount(struct source *source, struct overcount *overcount)
@@ -197,7 +204,7 @@ static void counted(void *context, int result, const struct error *err)
     source->counting = NULL;
     if (result < 0) {
         if (entry != NULL)
-            add_overcount(entry);         /* Redis may have counted it */
+            note_overcount(entry);        /* Redis may have counted it */
         source_fail(source, result, err); /* the entry is pending, and will be read again */
         return;
     }
@@ -263,7 +270,7 @@ void source_charge_delivery(struct entry *entry)
 void source_forget(struct entry *entry)
 {
     if (entry->counted || entry->source->counting == entry)
-        add_overcount(entry);
+        note_overcount(entry);
     source_release(entry);
 }
 
@@ -283,25 +290,32 @@ void source_correct_deliveries(struct entry *entry)
     if (overcount == NULL)
         return;
     uint32_t deliveries = overcount->deliveries;
+    bool died = overcount->died;
     drop_overcount(source, overcount);
-    if (entry->deliveries != deliveries + 1)
+    entry->redelivered = entry->redelivered || died;
+    if (!died && entry->deliveries != deliveries + 1)
         return; /* Redis had not counted it, or another worker has */
-    entry->deliveries = deliveries;
+    if (!died || entry->deliveries + 1 == deliveries)
+        entry->deliveries = deliveries;
     write_deliveries(entry);
+}
+
+static struct entry *find_open(const struct source *source, struct stream_id id)
+{
+    struct entry *entry = source->open;
+
+    while (entry != NULL && !is_same(entry->id, id))
+        entry = entry->open_next;
+    return entry;
 }
 
 struct entry *source_charge_forgotten(struct source *source, struct stream_id id,
                                       uint32_t deliveries, bool counted)
 {
-    struct overcount *overcount = find_overcount(source, id);
-    struct entry *entry = source->open;
+    struct entry *entry = find_open(source, id);
 
-    if (overcount != NULL) {
-        drop_overcount(source, overcount);
-        return NULL;
-    }
-    while (entry != NULL && !is_same(entry->id, id))
-        entry = entry->open_next;
+    if (entry == NULL)
+        set_overcount(source, (struct overcount){id, deliveries + counted, true});
     if (entry == NULL || entry->counted ||
         (entry->state != ENTRY_QUEUED && entry->state != ENTRY_WAITING))
         return NULL;

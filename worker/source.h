@@ -50,10 +50,12 @@ enum source_error {
 /* Redis is gone, or refused a command without which nothing goes on. */
 typedef void source_broken(void *context, int result, const struct error *err);
 
-/* What is known of an entry that was forgotten: its count in Redis is one too high, for nobody has died of it. */
+/* What is known of an entry that was forgotten. Its count in Redis is one too high, for nobody has died of it; or its
+ * handler has died of it since. */
 struct overcount {
     struct stream_id id;
     uint32_t deliveries; /* as the count should be */
+    bool died;
 };
 
 /* The handler that had the entry in hand has died: the entry is to be handled alone. */
@@ -145,12 +147,13 @@ void source_wait_for_hub(struct entry *entry);
 /* The handler that had the entry in hand has died: the count stands, and the entry is now a redelivered one. */
 void source_charge_delivery(struct entry *entry);
 /* As source_charge_delivery, for an entry that was forgotten while the handler had it in hand. deliveries and counted:
- * as the entry was then. Returns the entry if it has been read again and waits, else NULL. */
+ * as the entry was then. Returns the entry if it has been read again and waits, else NULL: then it is charged once it
+ * is read. */
 struct entry *source_charge_forgotten(struct source *source, struct stream_id id,
                                       uint32_t deliveries, bool counted);
 /* The entry is not begun after all: its count is taken back. */
 void source_uncount(struct entry *entry);
-/* The entry has been read: takes back the count that Redis has too much. */
+/* The entry has been read: takes back the count that Redis has too much, or charges a death since it was forgotten. */
 void source_correct_deliveries(struct entry *entry);
 /* All pending entries have been read. */
 void source_forget_overcounts(struct source *source);

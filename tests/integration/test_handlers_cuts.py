@@ -121,6 +121,26 @@ def test_a_retry_that_redis_refuses_is_no_death(start, redis, database, given):
     assert "[handler:test] says: not today" in row["body"] and "died" not in row["body"]
 
 
+def test_a_message_whose_retry_is_cut_off_stays_under_suspicion(start, folder, redis, database, given):
+    """The connection of the retry ends before the other one: the worker learns of the cut by the retry."""
+    pend(redis, [("bad", json.dumps({"wait": "goN", "fail": "not today"}))])
+    process = start()
+    wait_given(given, "bad", 1)
+    redis.client.client_pause(60000, all=False)
+    (folder / "go1").write_text("")
+    wait_until(lambda: "not today" in process.log(), 20, "the retry is sent")
+    for client in redis.client.client_list():
+        if client["cmd"] not in ("client|list", "xreadgroup"):
+            redis.client.client_kill_filter(client["id"])
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    redis.client.client_unpause()
+    wait_given(given, "bad", 2)
+    for number in (2, 3):
+        (folder / f"go{number}").write_text("")
+    redis.wait_drained()
+    assert [message["attempt"] for message in given()][:2] == [2, 2] and len(database.failures()) == 1
+
+
 def test_a_message_that_kills_its_handler_behind_a_cut_is_charged(start, folder, redis, sse, database, given):
     pend(redis, [("bad", json.dumps({"die": "go"}))])
     process = start()
@@ -140,6 +160,39 @@ def test_a_message_that_kills_its_handler_during_an_outage_is_charged(start, fol
     wait_given(given, "bad", 1)
     redis.stop()
     wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    (folder / "go").write_text("")
+    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
+    redis.start()
+    redis.wait_drained()
+    [row] = database.failures()
+    assert "its worker or handler died 2 times, the last time: exit code 9" in row["body"]
+    assert times_given(given, "bad") == 2
+
+
+def test_a_new_message_that_kills_its_handler_during_an_outage_is_charged(start, folder, redis, sse, database, given):
+    add_many(redis, [("bad", json.dumps({"die": "go"})), ("plant", "1")])
+    process = start()
+    wait_given(given, "bad", 1)
+    redis.stop()
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    (folder / "go").write_text("")
+    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
+    redis.start()
+    redis.wait_drained()
+    [row] = database.failures()
+    assert "bad" in row["body"] and "exit code 9" in row["body"]
+    assert [message["attempt"] for message in given() if message["topic"] == "bad"] == [1, 2, 3]
+    assert [event.document["topic"] for event in sse.caught_up()] == ["plant"]
+
+
+def test_a_message_that_kills_its_handler_behind_two_cuts_is_charged(start, folder, redis, database, given):
+    entry, *_ = pend(redis, [("bad", json.dumps({"die": "go"}))])
+    process = start()
+    wait_given(given, "bad", 1)
+    cut(redis, process)
+    wait_until(lambda: deliveries(redis, entry) == 1, 20, "it is read again, and waits for the handler")
+    redis.stop()
+    wait_until(lambda: process.log().count("Reading interrupted") == 2, 20, "the worker has lost Redis")
     (folder / "go").write_text("")
     wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
     redis.start()
