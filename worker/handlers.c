@@ -164,6 +164,27 @@ void handlers_stop(struct handlers *handlers)
     handlers->stopping = true;
 }
 
+static void mark_begun_again(const struct handler *handler, const struct call *call)
+{
+    for (struct entry *entry = handler->waiting; entry != NULL; entry = entry->next)
+        if (entry->source == call->source && entry->id.ms == call->id.ms &&
+            entry->id.sequence == call->id.sequence)
+            entry->begun = true;
+}
+
+void handlers_mark_begun(struct handlers *handlers)
+{
+    for (size_t i = 0; i < handlers->len; i++) {
+        const struct handler *handler = &handlers->all[i];
+
+        for (const struct call *call = handler->calls; call != NULL; call = call->hh.next)
+            if (call->entry != NULL)
+                call->entry->begun = true;
+            else
+                mark_begun_again(handler, call);
+    }
+}
+
 void handlers_end(struct handlers *handlers)
 {
     for (size_t i = 0; i < handlers->len; i++) {
@@ -548,7 +569,7 @@ int64_t handlers_deadline_ms(const struct handlers *handlers)
         const struct handler *handler = &handlers->all[i];
         enum handler_process_state state = handler_process_state(handler->process);
 
-        if (state == HANDLER_DOWN && !handlers->stopping)
+        if (state == HANDLER_DOWN && (handler->started || !handlers->stopping))
             deadline = clock_earlier_ms(deadline, handler->started ? 0 : handler->start_ms);
         if (state == HANDLER_RUNNING)
             deadline = clock_earlier_ms(deadline, overdue_ms(handler));

@@ -356,6 +356,7 @@ static void advance_end(struct worker *worker, int64_t now_ms)
     if (worker->phase == DRAINING && (is_done || now_ms >= worker->deadline_ms)) {
         worker->phase = RELEASING;
         worker->deadline_ms = now_ms + RELEASE_MS;
+        publisher_end(worker->publisher);
         for (size_t i = 0; i < worker->readers_len; i++)
             reader_release(worker->readers[i]);
         handlers_end(publisher_handlers(worker->publisher));

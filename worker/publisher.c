@@ -51,6 +51,7 @@ struct publisher {
     bool refused_lately; /* the hub has refused something since the last entry came */
     struct lane *trial;  /* in flight as a probe, or with nothing else in flight; NULL: none */
     int64_t trial_ms;
+    bool ended;      /* nothing is sent any more */
     int64_t wake_ms; /* -1: nothing is waited for but answers */
     char trouble[200];
     struct log_fault fault;
@@ -631,11 +632,14 @@ static void cancel_request(struct publisher *publisher, const struct lane *lane)
     publisher->cancelling = false;
 }
 
-/* Too many requests are overdue, or entries that are set aside take so much that nothing more is read. */
+/* Too many requests are overdue, or entries that are set aside take so much that nothing more is read. A worker that
+ * ends reads nothing more: it waits for the answers. */
 static bool is_crowded(const struct publisher *publisher)
 {
     const struct lane *oldest = publisher->lanes.overdue.head;
 
+    if (publisher->lanes.ending)
+        return false;
     return publisher->lanes.overdue.len > OVERDUE_MAX ||
            (oldest != NULL &&
             load_is_crowded(oldest->head->source->total, publisher->lanes.aside_max));
@@ -665,6 +669,8 @@ static void note_overdue(struct publisher *publisher, int64_t now_ms)
 
 static void advance(struct publisher *publisher, int64_t now_ms)
 {
+    if (publisher->ended)
+        return;
     switch (publisher->breaker.state) {
     case BREAKER_OPEN:
         if (!publisher->probing && breaker_probe_due(&publisher->breaker, now_ms))
@@ -690,7 +696,7 @@ static void answered(void *context, void *owner, const struct hub_result *result
     else
         lane_answered(publisher, owner, result);
     /* A place in the window is free: fill it without waiting for the next step. */
-    if (publisher->breaker.state == BREAKER_CLOSED)
+    if (publisher->breaker.state == BREAKER_CLOSED && !publisher->ended)
         send_closed(publisher, clock_monotonic_ms());
 }
 
@@ -734,6 +740,13 @@ void publisher_stop(struct publisher *publisher)
     publisher->lanes.ending = true;
 }
 
+void publisher_end(struct publisher *publisher)
+{
+    publisher->ended = true;
+    lanes_mark_begun(&publisher->lanes);
+    handlers_mark_begun(publisher->handlers);
+}
+
 bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms)
 {
     const struct lane *last =
@@ -771,7 +784,7 @@ int64_t publisher_deadline_ms(const struct publisher *publisher)
     int64_t deadline =
         clock_earlier_ms(publisher->wake_ms, handlers_deadline_ms(publisher->handlers));
 
-    if (publisher->breaker.state != BREAKER_OPEN || publisher->probing)
+    if (publisher->breaker.state != BREAKER_OPEN || publisher->probing || publisher->ended)
         return deadline;
     return clock_earlier_ms(deadline, publisher->breaker.until_ms);
 }

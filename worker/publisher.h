@@ -33,6 +33,9 @@ void publisher_step(struct publisher *publisher, int64_t now_ms);
 void publisher_forget(struct publisher *publisher, const struct source *source, int64_t now_ms);
 /* The worker ends: entries that wait for the hub are released, and stay pending. */
 void publisher_stop(struct publisher *publisher);
+/* Before the worker gives back its entries: nothing is sent any more, since others may read the entries and send them.
+ * Answers are still taken. Marks what is begun: the entries in a handler's hand, or in a request to the hub. */
+void publisher_end(struct publisher *publisher);
 /* Nothing is in flight but requests that are overdue for long. */
 bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms);
 

@@ -4,7 +4,9 @@
  * A redelivered entry gets one more delivery in Redis before it is handled. So a message that kills its workers goes to
  * the failure transport after `delivery_limit` deaths. The count is taken back while the entry merely waits for the
  * hub: a worker that is killed then did not die of it. Redis keeps the count for whichever worker claims the entry. A
- * worker that ends in good order sets the count of its new entries to 0: whoever reads those finds them new.
+ * worker that ends in good order sets the count of its new entries to 0: whoever reads those finds them new. Entries
+ * that a handler has in hand, or the hub in a request, keep their count: a message that hangs its handler must not
+ * come back as new after each end.
  * Other files may read the fields; only source.c and the reader change them. One thread. */
 #ifndef WORKER_SOURCE_H
 #define WORKER_SOURCE_H
@@ -157,7 +159,7 @@ void source_uncount(struct entry *entry);
 void source_correct_deliveries(struct entry *entry);
 /* All pending entries have been read. */
 void source_forget_overcounts(struct source *source);
-/* Before the lease is given back: all counts are taken back. */
+/* Before the lease is given back: all counts are taken back, but not those of entries that are begun. */
 void source_uncount_all(struct source *source);
 
 /* How many entries to ask for, so that about so many bytes come. */

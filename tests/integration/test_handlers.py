@@ -453,8 +453,7 @@ def test_an_end_waits_for_what_is_in_hand_and_leaves_the_rest(start, bridge, fol
     assert not is_alive(starts()[0])
 
 
-def test_messages_unanswered_by_a_handler_at_the_end_stay_uncharged(start, bridge, folder, redis, given,
-                                                                               starts):
+def test_messages_unanswered_by_a_handler_at_the_end_keep_their_count(start, bridge, folder, redis, given, starts):
     bridge.settings["supervisor"]["stop_timeout"] = "4s"
     process = start()
     add_many(redis, [("plant/1", do("sleep", seconds=60))])
@@ -464,7 +463,7 @@ def test_messages_unanswered_by_a_handler_at_the_end_stay_uncharged(start, bridg
     assert (folder / "ended").read_text() == "SIGTERM\n", "it is asked first"
     assert "[handler:test] died" not in process.log()
     [entry] = redis.client.xpending_range("messages", "symfony", "-", "+", 10)
-    assert entry["times_delivered"] == 0
+    assert entry["times_delivered"] == 1
 
 
 def test_a_handler_dies_with_its_worker_and_what_it_had_is_charged(start, redis, given, starts, sse):

@@ -1,16 +1,20 @@
-"""A worker that ends in good order gives back what it has: the next one finds it new, and not under suspicion."""
+"""A worker that ends in good order gives back what it has: the next one finds new what was not begun."""
 
 import json
 import shlex
+import signal
 import sys
+import threading
 
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many, pend
+from bridge.faulty import FaultyHub
 
-# Answers `slow` after a while, and `hold` when `release` comes: handed over one at a time, that is never.
+# Answers `slow` after a while, and `hold` when `release` comes: handed over one at a time, that is never. With `deaf`
+# it hears neither the end of its input nor SIGTERM.
 SCRIPT = '''
-import json, sys, time
+import json, signal, sys, time
 def answer(id):
     print(json.dumps({"id": id, "updates": [{"data": id}]}), flush=True)
 print('{"ready":true}', flush=True)
@@ -19,6 +23,9 @@ for line in sys.stdin:
     message = json.loads(line)
     with open(sys.argv[1], "a") as file:
         file.write(line)
+    if message["payload"] == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
     if message["payload"] == "hold":
         held.append(message["id"])
         continue
@@ -76,23 +83,57 @@ def test_messages_no_handler_had_are_new_after_a_reload(bridge, redis, database,
 def test_a_message_given_back_is_charged_when_its_worker_dies(bridge, redis, given):
     """As one that comes from the stream."""
     bridge.settings["supervisor"]["stop_timeout"] = "2s"
-    add_many(redis, [("plant", "hold")])
+    add_many(redis, [("plant/1", "hold"), ("plant/2", "hold")])
     process = bridge.run_program("worker")
-    wait_until(given, 20, "it is in hand")
-    assert process.stop() == 0 and counts(redis) == [0]
+    wait_until(lambda: given() and redis.pending() == 2, 20, "one is in hand, the other waits")
+    assert process.stop() == 0 and counts(redis) == [1, 0]
     process = bridge.run_program("worker")
-    wait_until(lambda: len(given()) == 2, 20, "it is in hand again")
+    wait_until(lambda: len(given()) == 2, 20, "the one that is new is in hand")
     process.kill()
-    assert counts(redis) == [1]
+    assert counts(redis) == [1, 1]
     bridge.run_program("worker")
-    wait_until(lambda: len(given()) == 3, 20, "it is in hand once more")
-    assert [message["attempt"] for message in given()] == [1, 1, 2]
+    wait_until(lambda: len(given()) == 3, 20, "one is in hand once more")
+    assert [(message["topic"], message["attempt"]) for message in given()] == [
+        ("plant/1", 1), ("plant/2", 1), ("plant/1", 2)]
 
 
-def test_an_end_leaves_the_charges_of_redelivered_messages(bridge, redis, given):
+def test_a_message_in_hand_at_each_end_goes_to_the_failure_transport(bridge, redis, database, given):
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    bridge.settings["worker"]["delivery_limit"] = 1
+    add_many(redis, [("plant", "hold")])
+    for count in (1, 2):
+        process = bridge.run_program("worker")
+        wait_until(lambda: len(given()) == count, 20, "it is in hand")
+        assert process.stop() == 0 and counts(redis) == [count]
+    bridge.run_program("worker")
+    redis.wait_drained()
+    assert len(database.failures()) == 1 and [message["attempt"] for message in given()] == [1, 2]
+
+
+def test_an_end_charges_redelivered_messages_in_hand_and_no_others(bridge, redis, given):
     bridge.settings["supervisor"]["stop_timeout"] = "2s"
     pend(redis, [("plant", "hold"), ("plant", "hold")])
     process = bridge.run_program("worker")
     wait_until(given, 20, "one is in hand")
     assert process.stop() == 0
-    assert counts(redis) == [1, 1]
+    assert counts(redis) == [2, 1]
+
+
+def test_a_worker_sends_nothing_once_it_has_given_back(bridge, redis, given):
+    """The handler makes the end last a second, and the hub answers within it."""
+    released = threading.Event()
+    hub = FaultyHub(lambda update: released.wait(20) and None)
+    bridge.settings["mercure"] |= {"url": hub.url, "connections": 1}
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    bridge.settings["route:plain"] = {"match": "plain/#"}
+    add_many(redis, [("plant", "deaf"), *[(f"plain/{number}", "1") for number in range(3)]])
+    try:
+        process = bridge.run_program("worker")
+        wait_until(lambda: given() and hub.seen and redis.pending() == 4, 20, "one is in hand, one is at the hub")
+        process.send(signal.SIGTERM)
+        wait_until(lambda: counts(redis) == [1, 1, 0, 0], 20, "what is not begun is given back")
+        released.set()
+        assert process.wait() == 0
+        assert hub.topics() == ["plain/0"] and redis.pending() == 3
+    finally:
+        hub.close()
