@@ -263,6 +263,7 @@ static void wait_for_lease(struct reader *reader)
 
     reader->again_ms = clock_monotonic_ms() + LEASE_WAIT_MS;
     reader->pending_is_ours = false;
+    source_forget_overcounts(source);
     snprintf(source->trouble, sizeof(source->trouble),
              "%s: another worker reads as consumer %s; waiting for its lease to end",
              queue_address(source->writer), source->consumer);
@@ -633,6 +634,7 @@ void reader_release(struct reader *reader)
         return;
     }
     delivery_give_back(&reader->delivery);
+    source_write_overcounts(source);
     source->leased = false;
     reader->phase = RELEASING;
     queue_disconnect(reader->queue); /* no entry may come for a name that is about to go */

@@ -190,6 +190,13 @@ static void drop_overcount(struct source *source, struct overcount *overcount)
     *overcount = source->overcounts[--source->overcounts_len];
 }
 
+void source_write_overcounts(struct source *source)
+{
+    for (size_t i = 0; i < source->overcounts_len && source_can_count(source); i++)
+        queue_set_deliveries(source->writer, source->consumer, &source->overcounts[i].id, 1,
+                             source->overcounts[i].deliveries, NULL, NULL);
+}
+
 void source_forget_overcounts(struct source *source)
 {
     source->overcounts_len = 0;

@@ -157,7 +157,9 @@ struct entry *source_charge_forgotten(struct source *source, struct stream_id id
 void source_uncount(struct entry *entry);
 /* The entry has been read: takes back the count that Redis has too much, or charges a death since it was forgotten. */
 void source_correct_deliveries(struct entry *entry);
-/* All pending entries have been read. */
+/* Before the lease is given back: writes the counts of entries that were forgotten and have not been read again. */
+void source_write_overcounts(struct source *source);
+/* All pending entries have been read, or another process has had the lease: then the counts in Redis stand. */
 void source_forget_overcounts(struct source *source);
 /* Before the lease is given back: all counts are taken back, but not those of entries that are begun. */
 void source_uncount_all(struct source *source);

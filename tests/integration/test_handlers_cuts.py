@@ -141,6 +141,43 @@ def test_a_message_whose_retry_is_cut_off_stays_under_suspicion(start, folder, r
     assert [message["attempt"] for message in given()][:2] == [2, 2] and len(database.failures()) == 1
 
 
+def test_a_count_stands_if_another_process_had_the_lease_meanwhile(start, folder, redis, given):
+    """Whether somebody has died of the message then, this worker can't know."""
+    pend(redis, [("slow", json.dumps({"wait": "goN"}))])
+    process = start()
+    wait_given(given, "slow", 1)
+    [lease] = redis.client.scan_iter("*here-1*")
+    redis.client.set(lease, "another")
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    redis.client.config_resetstat()
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    wait_until(lambda: "cmdstat_evalsha" in redis.client.info("commandstats"), 20, "the lease is refused")
+    redis.client.delete(lease)
+    for number in (1, 2):
+        (folder / f"go{number}").write_text("")
+    redis.wait_drained()
+    assert [message["attempt"] for message in given()] == [2, 3]
+
+
+def test_a_worker_that_ends_soon_after_a_cut_takes_counts_back(start, bridge, folder, redis, make_redis, given):
+    """A message of the first transport waits behind the other one: so the second transport is not read again."""
+    other = make_redis()
+    bridge.settings["transport:other"] = {"dsn": other.dsn()}
+    bridge.settings["supervisor"]["stop_timeout"] = "2s"
+    entry, *_ = pend(redis, [("slow", json.dumps({"wait": "goN"}))])
+    process = start(transports="other, async")
+    wait_given(given, "slow", 1)
+    redis.stop()
+    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost its second Redis")
+    add_many(other, [("plant", "1")])
+    wait_until(lambda: other.pending() == 1, 20, "the other message is read")
+    redis.start()
+    wait_until(lambda: "reading resumed" in process.log(), 20, "it could read again")
+    assert deliveries(redis, entry) == 2
+    process.stop()
+    assert deliveries(redis, entry) == 1 and len(given()) == 1
+
+
 def test_a_message_that_kills_its_handler_behind_a_cut_is_charged(start, folder, redis, sse, database, given):
     pend(redis, [("bad", json.dumps({"die": "go"}))])
     process = start()
