@@ -137,11 +137,30 @@ static void hand_on(struct delivery *delivery, const struct queue_entry *found, 
     }
 }
 
+/* Entries that were given back count as delivered before they are handled: Redis gets the command before the hub or a
+ * handler gets them. Those that the reading had no room for stay new. */
+static void count_given_back(const struct source *source, const struct queue_entry *entries,
+                             size_t len)
+{
+    struct stream_id ids[PENDING_PAGE];
+    size_t found = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        if (entries[i].deliveries == 0 && entries[i].value.data != NULL)
+            ids[found++] = entries[i].id;
+        if (found == PENDING_PAGE || (i + 1 == len && found > 0)) {
+            queue_set_deliveries(source->writer, source->consumer, ids, found, 1, NULL, NULL);
+            found = 0;
+        }
+    }
+}
+
 size_t delivery_hand_on(struct delivery *delivery, const struct queue_entry *entries, size_t len,
                         bool redelivered, struct lane *lane)
 {
     size_t whole = count_whole(delivery->source, entries, len);
 
+    count_given_back(delivery->source, entries, whole);
     for (size_t i = 0; i < whole; i++)
         if (entries[i].value.data != NULL)
             hand_on(delivery, &entries[i], redelivered, lane);

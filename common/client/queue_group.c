@@ -567,21 +567,6 @@ void queue_read_ids(struct queue *queue, const struct stream_id *ids, size_t len
     read_bodies(collection);
 }
 
-/* Entries that were given back count as delivered before their bodies are here. reply: rows of one consumer. */
-static void count_given_back(const struct collection *collection, const redisReply *reply)
-{
-    struct stream_id *ids = xcalloc(collection->len + 1, sizeof(*ids));
-    size_t len = 0;
-
-    for (size_t i = 0; i < collection->len; i++)
-        if (collection->entries[i].deliveries == 0)
-            ids[len++] = collection->entries[i].id;
-    if (len > 0)
-        claim(collection->queue, redis_text(reply->element[0]->element[1]), ids, len, 1, NULL,
-              NULL);
-    free(ids);
-}
-
 static void pending_read(void *context, const redisReply *reply, const struct error *err)
 {
     struct collection *collection = context;
@@ -601,7 +586,6 @@ static void pending_read(void *context, const redisReply *reply, const struct er
             collection->len++;
         }
     }
-    count_given_back(collection, reply);
     read_bodies(collection);
 }
 

@@ -32,8 +32,8 @@ struct queue_entry {
     /* The field `message`, or a list of all fields where there are others (envelope_fields_encode).
      * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     struct bytes value;
-    /* As the group counts them: 1 for a new entry. 0: a worker has given it back. It counts as delivered once from this
-     * reading on. */
+    /* As the group counts them: 1 for a new entry. 0: a worker has given it back. Who handles it sets the count to 1
+     * first (queue_set_deliveries); a claim has set it already. */
     uint32_t deliveries;
     /* queue_read_failed alone says: */
     int64_t idle_ms; /* a consumer has had the entry pending for so long; -1: none has */
@@ -73,7 +73,7 @@ void queue_release_lease(struct queue *queue, const struct queue_reader *reader,
 /* XREADGROUP >; block_ms 0: don't wait. result -ERR_NOT_FOUND: there is no such group. */
 void queue_read_new(struct queue *queue, const char *consumer, size_t count, size_t bytes,
                     int64_t block_ms, queue_entries_read *done, void *context);
-/* What `consumer` has pending after that id, oldest first. No delivery count but 0 is raised. */
+/* What `consumer` has pending after that id, oldest first. No delivery count is raised. */
 void queue_read_pending(struct queue *queue, const char *consumer, struct stream_id after,
                         size_t count, size_t bytes, queue_entries_read *done, void *context);
 /* Entries by id, in that order, with how often the group has delivered them. */

@@ -68,6 +68,20 @@ def test_messages_no_handler_had_are_new_after_an_end(bridge, redis, database, g
     assert database.failures() == []
 
 
+def test_messages_given_back_that_a_reading_leaves_out_stay_new(bridge, redis, given):
+    bridge.settings["worker"]["prefetch_bytes"] = "16M"
+    sent = [("plant", "slow"), *[("plant", "1")] * 30, *[("plant", "x" * 400_000)] * 10]
+    add_many(redis, sent)
+    process = bridge.run_program("worker")
+    wait_until(lambda: given() and redis.pending() == len(sent), 20, "all are read, and one is in hand")
+    assert process.stop() == 0 and counts(redis) == [0] * (len(sent) - 1)
+    bridge.settings["worker"]["prefetch_bytes"] = "1M"
+    bridge.settings["handler:test"]["inflight"] = 32
+    bridge.run_program("worker")
+    redis.wait_drained()
+    assert [message["attempt"] for message in given()] == [1] * len(sent)
+
+
 def test_messages_no_handler_had_are_new_after_a_reload(bridge, redis, database, given):
     add_many(redis, [("plant", "slow"), *[("plant", "hold")] * 20, ("plant", "release")])
     bridge.start()
