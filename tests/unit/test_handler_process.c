@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -205,5 +206,6 @@ int main(void)
         TEST(test_a_program_that_is_not_there_shows_as_an_end),
     };
 
+    signal(SIGPIPE, SIG_IGN); /* as child_start() does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
