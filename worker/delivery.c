@@ -70,8 +70,7 @@ static void hand_on_next(struct delivery *delivery)
     if ((int64_t)entry->deliveries > limit) {
         snprintf(cause, sizeof(cause), "its worker%s died %u times%s%.*s",
                  entry->match->handler != NULL ? " or handler" : "", entry->deliveries - 1,
-                 entry->death.len > 0 ? ", the last time: " : ", or ended while it was in hand",
-                 BYTES_ARG(entry->death));
+                 entry->death.len > 0 ? ", the last time: " : "", BYTES_ARG(entry->death));
         settle_entry(entry, VERDICT_REJECT, cause);
         return;
     }

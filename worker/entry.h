@@ -61,8 +61,8 @@ struct entry {
     bool redelivered;       /* a worker may have died of it */
     bool shown;             /* published to everybody, as a message document */
     bool counted;           /* its delivery count in Redis is one higher, in case it kills us */
-    bool begun; /* the worker ends while a handler has it in hand, or the hub a request with it */
-    struct entry *next; /* in its lane, or among the redelivered entries; utlist.h */
+    bool begun;             /* the worker ends while a handler has it in hand */
+    struct entry *next;     /* in its lane, or among the redelivered entries; utlist.h */
     struct entry *prev;
     struct entry *open_next; /* in the list of its source's open entries */
     struct entry *open_prev;

@@ -564,18 +564,6 @@ void lanes_keep_waiting(struct lanes *lanes)
     }
 }
 
-static void mark_all_begun(const struct lane_list *list)
-{
-    for (const struct lane *lane = list->head; lane != NULL; lane = lane->next)
-        lane->head->begun = true;
-}
-
-void lanes_mark_begun(struct lanes *lanes)
-{
-    mark_all_begun(&lanes->flight);
-    mark_all_begun(&lanes->overdue);
-}
-
 void lanes_take_handled(struct lanes *lanes, const struct source *source, struct entry_ids *ids)
 {
     struct lane *next;
@@ -651,8 +639,6 @@ void lanes_each_pending(const struct lanes *lanes, const struct source *source,
                                   false};
 
         visit(context, &left);
-        /* The request has all messages of a batch, but of the newest value that one alone. */
-        left.redelivered = entry->redelivered || (entry->begun && entry_is_batch(entry));
         for (size_t i = 0; i < entry->carried.len; i++) {
             left.id = entry->carried.ids[i];
             visit(context, &left);

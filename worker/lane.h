@@ -154,9 +154,6 @@ void lanes_forget(struct lanes *lanes, const struct source *source);
 /* The worker ends: lanes that are set aside or paused are sent no more. Their entries stay open. */
 void lanes_keep_waiting(struct lanes *lanes);
 
-/* The worker gives back its entries: marks those that are in a request to the hub. */
-void lanes_mark_begun(struct lanes *lanes);
-
 /* Moves the ids that lanes of handlers have left of that source to `ids`: those entries need their handler again. */
 void lanes_take_handled(struct lanes *lanes, const struct source *source, struct entry_ids *ids);
 /* Begins a page of ids that a lane has left of that source, to be read again; 0: no lane has one. The entries that were
@@ -167,7 +164,7 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
 void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms); /* ENTRY_ASIDE */
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read);
 /* Visits every entry that this worker has pending: open entries, those that they carry, and those left in Redis. What
- * is marked as begun counts as redelivered: whoever reads it next does not find it new. */
+ * is marked as begun is shown as redelivered: whoever reads it next does not find it new. */
 void lanes_each_pending(const struct lanes *lanes, const struct source *source,
                         entry_ids_visit *visit, void *context);
 

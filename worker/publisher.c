@@ -743,7 +743,6 @@ void publisher_stop(struct publisher *publisher)
 void publisher_end(struct publisher *publisher)
 {
     publisher->ended = true;
-    lanes_mark_begun(&publisher->lanes);
     handlers_mark_begun(publisher->handlers);
 }
 

@@ -337,8 +337,7 @@ struct entry *source_charge_forgotten(struct source *source, struct stream_id id
 void source_uncount_all(struct source *source)
 {
     for (struct entry *entry = source->open; entry != NULL; entry = entry->open_next)
-        if (!entry->begun)
-            source_uncount(entry);
+        source_uncount(entry);
 }
 
 /* The entry has taken over the other one's ids and replaces it. */

@@ -5,8 +5,7 @@
  * the failure transport after `delivery_limit` deaths. The count is taken back while the entry merely waits for the
  * hub: a worker that is killed then did not die of it. Redis keeps the count for whichever worker claims the entry. A
  * worker that ends in good order sets the count of its new entries to 0: whoever reads those finds them new. Entries
- * that a handler has in hand, or the hub in a request, keep their count: a message that hangs its handler must not
- * come back as new after each end.
+ * that a handler has in hand keep a count of 1: a message that hangs its handler must not come back as new.
  * Other files may read the fields; only source.c and the reader change them. One thread. */
 #ifndef WORKER_SOURCE_H
 #define WORKER_SOURCE_H
@@ -161,7 +160,7 @@ void source_correct_deliveries(struct entry *entry);
 void source_write_overcounts(struct source *source);
 /* All pending entries have been read, or another process has had the lease: then the counts in Redis stand. */
 void source_forget_overcounts(struct source *source);
-/* Before the lease is given back: all counts are taken back, but not those of entries that are begun. */
+/* Before the lease is given back: all counts are taken back. */
 void source_uncount_all(struct source *source);
 
 /* How many entries to ask for, so that about so many bytes come. */

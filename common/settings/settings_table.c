@@ -230,8 +230,8 @@ const struct setting SETTINGS_TABLE[] = {
     {KEY(WORKER, "delivery_limit", NUMBER, W), .standard = "5", RANGE(1, 1000),
      AT(worker, delivery_limit),
      .description =
-         "deaths, or ends, of the worker or handler that has it in hand, after which an entry goes "
-         "to the failure transport"},
+         "deaths of the worker or handler that holds it, after which an entry goes to the failure "
+         "transport"},
     {KEY(WORKER, "handler", TEXT, W | M), .standard = "", AT(worker, handler),
      .description =
          "name of a [handler:NAME] for all messages that no route takes; empty: they are "
