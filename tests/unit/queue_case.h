@@ -110,6 +110,15 @@ static inline void wait_for(struct queue *queue, const struct queue_answer *answ
     assert_int_equal(answer->calls, 1);
 }
 
+static inline void wait_until_closed(struct queue *queue)
+{
+    int64_t deadline = clock_monotonic_ms() + 10000;
+
+    while (queue_is_connected(queue) && clock_monotonic_ms() < deadline)
+        turn(queue);
+    assert_false(queue_is_connected(queue));
+}
+
 static inline void on_done(void *context, int result, const struct error *err)
 {
     struct queue_answer *answer = context;
