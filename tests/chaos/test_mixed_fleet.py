@@ -37,4 +37,4 @@ def test_our_workers_and_php_s_killed_now_and_then_lose_nothing(bridge, load, re
                what=lambda: f"{len(sent)} are handled; {[len(part) for part in handled()]} so far")
     load.wait_drained()
     ours, php = handled()
-    assert kills >= 5 and ours and php, "both took part"
+    assert kills >= 3 and ours and php, "both took part"
