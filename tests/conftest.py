@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "integration"))
 
-pytest_plugins = ["bridge.fixtures", "bridge.authority", "bridge.consumer", "bridge.redis_kinds", "bridge.stubs"]
+pytest_plugins = ["bridge.fixtures", "bridge.authority", "bridge.consumer", "bridge.handlers", "bridge.redis_kinds", "bridge.stubs"]

@@ -3,14 +3,13 @@
 import collections
 import json
 import os
-import shlex
 import signal
-import sys
 import time
 
 from bridge import wait_until
 from bridge.entries import php_value
 from bridge.faulty import PROBE, RESET, FaultyHub
+from bridge.handlers import handler_command
 from bridge.process import is_alive
 from load import PATIENCE
 
@@ -65,11 +64,11 @@ def messages():
     return result
 
 
-def break_something(rng, what, bridge, redis, hub, pids):
+def break_something(rng, what, bridge, redis, hub, starts):
     if what == "worker":
         bridge.kill_child("worker", rng.randrange(len(bridge.pids("worker")) or 1))
     elif what == "handler":
-        alive = [pid for pid in pids() if is_alive(pid)]
+        alive = [pid for pid in starts() if is_alive(pid)]
         if alive:
             os.kill(rng.choice(alive), signal.SIGKILL)
     elif what == "redis":
@@ -103,30 +102,28 @@ def assert_nothing_is_lost(taken, sent):
     assert not lost, f"{len(lost)} are lost: {[sent[number] for number in lost[:5]]}"
 
 
-def test_windows_and_handlers_under_seeded_faults_lose_nothing(bridge, folder, redis, database, rng):
-    hub, path, script = Hub(), folder / "pids", folder / "handler.py"
-    script.write_text(HANDLER)
+def test_windows_and_handlers_under_seeded_faults_lose_nothing(bridge, folder, redis, database, rng, starts):
+    hub = Hub()
     bridge.settings["mercure"]["url"] = hub.url
     bridge.settings["worker"]["count"] = 2
-    bridge.settings["handler:test"] = {"command": shlex.join([sys.executable, str(script), str(path)])}
+    bridge.settings["handler:test"] = {"command": handler_command(folder, HANDLER, folder / "starts")}
     bridge.settings["route:latest"] = {"match": "latest/#", "publish": "latest", "window": "50ms"}
     bridge.settings["route:batch"] = {"match": "batch/#", "publish": "batch", "window": "50ms", "batch_topic": "batch"}
     bridge.settings["route:handler"] = {"match": "handler/#", "handler": "test"}
-    pids = lambda: [int(pid) for pid in path.read_text().split()] if path.exists() else []  # noqa: E731
     sent = messages()
     faults = [*FAULTS, *rng.choices(FAULTS, k=PARTS - len(FAULTS))]
     rng.shuffle(faults)
     print(f"faults: {faults}")
     try:
         bridge.start(wait=False)
-        wait_until(lambda: len(pids()) >= 2, PATIENCE, "both handlers run")
+        wait_until(lambda: len(starts()) >= 2, PATIENCE, "both handlers run")
         for part, fault in enumerate(faults):
             pipeline = redis.client.pipeline(transaction=False)
             for number in range(part * len(sent) // len(faults), (part + 1) * len(sent) // len(faults)):
                 pipeline.xadd("messages", {"message": php_value(*sent[number], {"X-Mqtt-Id": f"{SPOOL}-{number}"})})
             pipeline.execute()
             time.sleep(rng.uniform(0, 0.2))  # the moment of the fault: no condition to wait for
-            break_something(rng, fault, bridge, redis, hub, pids)
+            break_something(rng, fault, bridge, redis, hub, starts)
         redis.wait_drained(PATIENCE)
     finally:
         hub.close()

@@ -12,6 +12,7 @@ import pytest
 from bridge import wait_until
 from bridge.entries import add_many, pend, php_value
 from bridge.faulty import HANG, PROBE, RESET, FaultyHub
+from bridge.handlers import handler_command
 from bridge.process import is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,29 +79,14 @@ def start(bridge, folder):
     """start(**keys): a worker whose messages all go to that script, with those keys in its section. handlers: names of
     others with the same script."""
     def start_worker(handlers=(), **keys):
-        script = folder / "handler.py"
-        script.write_text(SCRIPT)
+        command = handler_command(folder, SCRIPT, folder)
         bridge.settings["worker"] |= {"handler": "test"}
         for name in ("test", *handlers):
-            bridge.settings[f"handler:{name}"] = {
-                "command": shlex.join([sys.executable, str(script), str(folder)]), **keys}
+            bridge.settings[f"handler:{name}"] = {"command": command, **keys}
         bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
         bridge.settings["supervisor"]["instance"] = "here"
         return bridge.run_program("worker")
     return start_worker
-
-
-@pytest.fixture
-def given(folder):
-    """What the handlers have been given, in order."""
-    path = folder / "given"
-    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-@pytest.fixture
-def starts(folder):
-    path = folder / "starts"
-    return lambda: [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
 def do(what, **more):
@@ -496,12 +482,9 @@ def test_answers_for_what_was_lost_with_redis_are_dropped(start, redis, given, s
 def test_kills_of_workers_and_handlers_and_outages_lose_nothing(bridge, folder, redis, database, rng, starts):
     """Topics are one a message, so an update's topic tells the message."""
     count, hub = 3000, FaultyHub()
-    script = folder / "handler.py"
-    script.write_text(SCRIPT)
     bridge.settings["mercure"]["url"] = hub.url
     bridge.settings["worker"] |= {"handler": "test", "count": 2}
-    bridge.settings["handler:test"] = {
-        "command": shlex.join([sys.executable, str(script), str(folder), "0.002"]), "inflight": 16}
+    bridge.settings["handler:test"] = {"command": handler_command(folder, SCRIPT, folder, 0.002), "inflight": 16}
     messages = [(f"plant/{number}", str(number)) for number in range(count)]
     for number in range(0, count, 1000):
         messages[number] = (f"bad/{number}", do("kill"))

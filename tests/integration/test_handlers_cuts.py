@@ -1,12 +1,11 @@
 """[handler:NAME] while Redis is away: what a handler has in hand then is charged for deaths, not for cuts."""
 
 import json
-import shlex
-import sys
 
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many, pend
+from bridge.handlers import handler_command
 
 # A message {"wait": NAME} is answered once the file NAME is there; its number N stands for the N-th time in this process.
 # {"die": NAME} ends the handler once that file is there, {"fail": TEXT} is answered with that error.
@@ -42,20 +41,12 @@ for line in sys.stdin:
 @pytest.fixture
 def start(bridge, folder):
     def start_worker(**worker):
-        (folder / "handler.py").write_text(SCRIPT)
         bridge.settings["supervisor"]["instance"] = "here"
         bridge.settings["worker"] |= {"handler": "test", "delivery_limit": 2, **worker}
-        bridge.settings["handler:test"] = {"inflight": "8", "command": shlex.join(
-            [sys.executable, str(folder / "handler.py"), str(folder)])}
+        bridge.settings["handler:test"] = {"inflight": "8", "command": handler_command(folder, SCRIPT, folder)}
         bridge.settings["retry"] = {"max_retries": 1, "delay": "100ms"}
         return bridge.run_program("worker")
     return start_worker
-
-
-@pytest.fixture
-def given(folder):
-    path = folder / "given"
-    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def times_given(given, topic):
@@ -66,12 +57,25 @@ def wait_given(given, topic, count):
     wait_until(lambda: times_given(given, topic) >= count, 20, lambda: f"{topic} is given {count} times: {given()}")
 
 
+def wait_lost(process, count=1):
+    wait_until(lambda: process.log().count("Reading interrupted") >= count, 20, "the worker has lost Redis")
+
+
 def cut(redis, process):
     """Until the worker has seen the cut, and reads again."""
     cuts, resumed = (process.log().count(text) for text in ("Reading interrupted", "reading resumed"))
     redis.client.client_kill_filter(_type="normal", skipme=True)
-    wait_until(lambda: process.log().count("Reading interrupted") > cuts, 20, "the worker has lost Redis")
+    wait_lost(process, cuts + 1)
     wait_until(lambda: process.log().count("reading resumed") > resumed, 20, "it reads again")
+
+
+def die_during_outage(redis, process, folder, cuts=1):
+    """Until the handler has died of what it has in hand while Redis was away. cuts: how many the worker has seen then."""
+    redis.stop()
+    wait_lost(process, cuts)
+    (folder / "go").write_text("")
+    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
+    redis.start()
 
 
 def deliveries(redis, entry):
@@ -100,7 +104,7 @@ def test_a_cut_while_redis_stays_away_is_not_charged_either(start, folder, redis
     wait_given(given, "slow", 1)
     redis.stop()
     (folder / "go1").write_text("")
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    wait_lost(process)
     redis.start()
     wait_given(given, "slow", 2)
     wait_until(lambda: deliveries(redis, entry) == 2, 20, "it was given once more, and nobody has died")
@@ -132,7 +136,7 @@ def test_a_message_whose_retry_is_cut_off_stays_under_suspicion(start, folder, r
     for client in redis.client.client_list():
         if client["cmd"] not in ("client|list", "xreadgroup"):
             redis.client.client_kill_filter(client["id"])
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    wait_lost(process)
     redis.client.client_unpause()
     wait_given(given, "bad", 2)
     for number in (2, 3):
@@ -150,7 +154,7 @@ def test_a_count_stands_if_another_process_had_the_lease_meanwhile(start, folder
     redis.client.set(lease, "another")
     redis.client.client_kill_filter(_type="normal", skipme=True)
     redis.client.config_resetstat()
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
+    wait_lost(process)
     wait_until(lambda: "cmdstat_evalsha" in redis.client.info("commandstats"), 20, "the lease is refused")
     redis.client.delete(lease)
     for number in (1, 2):
@@ -168,7 +172,7 @@ def test_a_worker_that_ends_soon_after_a_cut_takes_counts_back(start, bridge, fo
     process = start(transports="other, async")
     wait_given(given, "slow", 1)
     redis.stop()
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost its second Redis")
+    wait_lost(process)
     add_many(other, [("plant", "1")])
     wait_until(lambda: other.pending() == 1, 20, "the other message is read")
     redis.start()
@@ -195,11 +199,7 @@ def test_a_message_that_kills_its_handler_during_an_outage_is_charged(start, fol
     pend(redis, [("bad", json.dumps({"die": "go"}))])
     process = start()
     wait_given(given, "bad", 1)
-    redis.stop()
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
-    (folder / "go").write_text("")
-    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
-    redis.start()
+    die_during_outage(redis, process, folder)
     redis.wait_drained()
     [row] = database.failures()
     assert "its worker or handler died 2 times, the last time: exit code 9" in row["body"]
@@ -210,11 +210,7 @@ def test_a_new_message_that_kills_its_handler_during_an_outage_is_charged(start,
     add_many(redis, [("bad", json.dumps({"die": "go"})), ("plant", "1")])
     process = start()
     wait_given(given, "bad", 1)
-    redis.stop()
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost Redis")
-    (folder / "go").write_text("")
-    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
-    redis.start()
+    die_during_outage(redis, process, folder)
     redis.wait_drained()
     [row] = database.failures()
     assert "bad" in row["body"] and "exit code 9" in row["body"]
@@ -228,11 +224,7 @@ def test_a_message_that_kills_its_handler_behind_two_cuts_is_charged(start, fold
     wait_given(given, "bad", 1)
     cut(redis, process)
     wait_until(lambda: deliveries(redis, entry) == 1, 20, "it is read again, and waits for the handler")
-    redis.stop()
-    wait_until(lambda: process.log().count("Reading interrupted") == 2, 20, "the worker has lost Redis")
-    (folder / "go").write_text("")
-    wait_until(lambda: "exit code 9" in process.log(), 20, "the handler has died")
-    redis.start()
+    die_during_outage(redis, process, folder, cuts=2)
     redis.wait_drained()
     [row] = database.failures()
     assert "its worker or handler died 2 times, the last time: exit code 9" in row["body"]
@@ -248,7 +240,7 @@ def test_a_message_under_suspicion_stays_alone_while_its_redis_is_away(start, br
     process = start(transports="async, other")
     wait_given(given, "bad", 1)
     redis.stop()
-    wait_until(lambda: "Reading interrupted" in process.log(), 20, "the worker has lost its first Redis")
+    wait_lost(process)
     add_many(other, [(f"plant/{number}", "1") for number in range(20)])
     wait_until(lambda: other.pending() == 20, 20, "the others are read")
     (folder / "go").write_text("")

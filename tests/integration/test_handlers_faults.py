@@ -2,13 +2,12 @@
 No message may be lost, and other messages go on."""
 
 import json
-import shlex
 import signal
-import sys
 
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many
+from bridge.handlers import handler_command
 from bridge.process import is_alive
 
 # A payload that is no JSON is Python, and is run; any other message is echoed. The first start runs the file `first`.
@@ -46,24 +45,15 @@ OTHERS = [(f"plant/{number}", "1") for number in range(20)]
 def start(bridge, folder):
     """start(first, **keys): a worker whose messages go to that script, but for those on plain/#."""
     def start_worker(first=None, **keys):
-        (folder / "handler.py").write_text(SCRIPT)
         if first is not None:
             (folder / "first").write_text(first)
         bridge.settings["worker"] |= {"handler": "test", "delivery_limit": 1}
         bridge.settings["route:plain"] = {"match": "plain/#"}
         bridge.settings["handler:test"] = {
-            "command": shlex.join([sys.executable, str(folder / "handler.py"), str(folder)]), "inflight": "8", **keys}
+            "command": handler_command(folder, SCRIPT, folder), "inflight": "8", **keys}
         bridge.settings["retry"] = {"max_retries": 0}
         return bridge.run_program("worker")
     return start_worker
-
-
-@pytest.fixture
-def noted(folder):
-    def lines(name):
-        path = folder / name
-        return path.read_text().splitlines() if path.exists() else []
-    return lines
 
 
 def attempts(noted):

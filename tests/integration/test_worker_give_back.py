@@ -1,15 +1,13 @@
 """A worker that ends in good order gives back what it has: the next one finds new what was not begun."""
 
-import json
-import shlex
 import signal
-import sys
 import threading
 
 import pytest
 from bridge import wait_until
 from bridge.entries import add_many, pend
 from bridge.faulty import FaultyHub
+from bridge.handlers import handler_command
 
 # Answers `slow` after a while, and `hold` when `release` comes: handed over one at a time, that is never. With `deaf`
 # it hears neither the end of its input nor SIGTERM.
@@ -38,14 +36,12 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def given(folder, bridge):
+def given(given, folder, bridge):
     """What the handler has been given, in order; each message goes to it."""
-    path, script = folder / "given", folder / "handler.py"
-    script.write_text(SCRIPT)
     bridge.settings["worker"] = {"count": 1, "handler": "test"}
-    bridge.settings["handler:test"] = {"command": shlex.join([sys.executable, str(script), str(path)]), "inflight": 1}
+    bridge.settings["handler:test"] = {"command": handler_command(folder, SCRIPT, folder / "given"), "inflight": 1}
     bridge.settings["supervisor"]["instance"] = "here"
-    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return given
 
 
 def counts(redis):
