@@ -11,7 +11,8 @@
 /* An entry whose answer takes longer waits for the hub: a kill of the worker after that is not charged to it. */
 #define WAITING_MS     1000
 #define DUE_PAGE       256
-#define PENDING_PAGE   256  /* entries of one command */
+#define PENDING_PAGE   256 /* entries of one command */
+#define UNCHANGED      (-1)
 #define DUE_EVERY_MS   1000 /* PHP's workers add to the delayed set as well */
 #define DEAD_EVERY_MS  5000
 #define IDLE_LEAST_MS  3000 /* a live worker touches its entries more often than that */
@@ -137,22 +138,45 @@ static void hand_on(struct delivery *delivery, const struct queue_entry *found, 
     }
 }
 
+/* Claims own entries, a page of them with each command. */
+struct claim {
+    const struct source *source;
+    int64_t deliveries; /* what the counts are set to; UNCHANGED: only the idle time is reset */
+    struct stream_id ids[PENDING_PAGE];
+    size_t len;
+};
+
+static void send_claim(struct claim *claim)
+{
+    struct queue *writer = claim->source->writer;
+    const char *consumer = claim->source->consumer;
+
+    if (claim->len > 0 && claim->deliveries == UNCHANGED)
+        queue_touch(writer, consumer, claim->ids, claim->len, NULL, NULL);
+    else if (claim->len > 0)
+        queue_set_deliveries(writer, consumer, claim->ids, claim->len, (uint32_t)claim->deliveries,
+                             NULL, NULL);
+    claim->len = 0;
+}
+
+static void add_to_claim(struct claim *claim, struct stream_id id)
+{
+    claim->ids[claim->len++] = id;
+    if (claim->len == PENDING_PAGE)
+        send_claim(claim);
+}
+
 /* Entries that were given back count as delivered before they are handled: Redis gets the command before the hub or a
  * handler gets them. Those that the reading had no room for stay new. */
 static void count_given_back(const struct source *source, const struct queue_entry *entries,
                              size_t len)
 {
-    struct stream_id ids[PENDING_PAGE];
-    size_t found = 0;
+    struct claim claim = {.source = source, .deliveries = 1};
 
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         if (entries[i].deliveries == 0 && entries[i].value.data != NULL)
-            ids[found++] = entries[i].id;
-        if (found == PENDING_PAGE || (i + 1 == len && found > 0)) {
-            queue_set_deliveries(source->writer, source->consumer, ids, found, 1, NULL, NULL);
-            found = 0;
-        }
-    }
+            add_to_claim(&claim, entries[i].id);
+    send_claim(&claim);
 }
 
 size_t delivery_hand_on(struct delivery *delivery, const struct queue_entry *entries, size_t len,
@@ -446,55 +470,31 @@ bool delivery_has_redelivered(const struct delivery *delivery)
     return found;
 }
 
-/* A command for every entry that this worker has pending, or, to give them back, for the new ones. */
-struct pending {
-    const struct source *source;
-    bool give_back;
-    struct stream_id ids[PENDING_PAGE];
-    size_t len;
-};
-
-static void send_pending(struct pending *pending)
-{
-    struct queue *writer = pending->source->writer;
-    const char *consumer = pending->source->consumer;
-
-    if (pending->len > 0 && pending->give_back)
-        queue_set_deliveries(writer, consumer, pending->ids, pending->len, 0, NULL, NULL);
-    else if (pending->len > 0)
-        queue_touch(writer, consumer, pending->ids, pending->len, NULL, NULL);
-    pending->len = 0;
-}
-
 static void add_pending(void *context, const struct entry_left *left)
 {
-    struct pending *pending = context;
+    struct claim *claim = context;
 
-    if (pending->give_back && left->redelivered)
-        return;
-    pending->ids[pending->len++] = left->id;
-    if (pending->len == PENDING_PAGE)
-        send_pending(pending);
+    if (claim->deliveries != 0 || !left->redelivered)
+        add_to_claim(claim, left->id);
 }
 
-static void for_all_pending(const struct delivery *delivery, bool give_back)
+static void claim_all_pending(const struct delivery *delivery, int64_t deliveries)
 {
-    struct pending pending = {.source = delivery->source, .give_back = give_back};
+    struct claim claim = {.source = delivery->source, .deliveries = deliveries};
 
-    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, add_pending,
-                       &pending);
-    send_pending(&pending);
+    lanes_each_pending(publisher_lanes(delivery->publisher), delivery->source, add_pending, &claim);
+    send_claim(&claim);
 }
 
 void delivery_touch_pending(const struct delivery *delivery)
 {
-    for_all_pending(delivery, false);
+    claim_all_pending(delivery, UNCHANGED);
 }
 
 void delivery_give_back(const struct delivery *delivery)
 {
     source_uncount_all(delivery->source);
-    for_all_pending(delivery, true);
+    claim_all_pending(delivery, 0);
 }
 
 void delivery_begin(struct delivery *delivery)

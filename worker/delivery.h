@@ -65,7 +65,7 @@ void delivery_forget(struct delivery *delivery);
 
 /* What this worker has pending. has_redelivered: one of these entries is a redelivered one. touch: resets the idle
  * time, so that no other consumer claims them. give_back: delivery counts are taken back, those of new entries to 0.
- * Whoever reads a new entry again finds it new. What is begun (publisher_end) keeps a count of 1. */
+ * Whoever reads a new entry again finds it new. What a handler has in hand keeps a count of 1 (publisher_end). */
 bool delivery_has_redelivered(const struct delivery *delivery);
 void delivery_touch_pending(const struct delivery *delivery);
 void delivery_give_back(const struct delivery *delivery);

@@ -58,11 +58,10 @@ struct entry {
     uint32_t deliveries;
     uint32_t failures; /* route with `latest`: how often it failed and waited for a new window */
     enum entry_state state; /* changed by source_set_state only */
-    bool redelivered;       /* a worker may have died of it */
-    bool shown;             /* published to everybody, as a message document */
-    bool counted;           /* its delivery count in Redis is one higher, in case it kills us */
-    bool begun;             /* the worker ends while a handler has it in hand */
-    struct entry *next;     /* in its lane, or among the redelivered entries; utlist.h */
+    bool redelivered;   /* a worker may have died of it, or ends while a handler has it in hand */
+    bool shown;         /* published to everybody, as a message document */
+    bool counted;       /* its delivery count in Redis is one higher, in case it kills us */
+    struct entry *next; /* in its lane, or among the redelivered entries; utlist.h */
     struct entry *prev;
     struct entry *open_next; /* in the list of its source's open entries */
     struct entry *open_prev;

@@ -323,6 +323,38 @@ void handler_process_terminate(struct handler_process *process)
         process->term_ms = now_ms;
 }
 
+/* Removes what was given as lines from the buffer. */
+static void compact(struct handler_process *process)
+{
+    struct buf *from = &process->from;
+
+    if (process->taken == 0)
+        return;
+    memmove(from->data, from->data + process->taken, from->len - process->taken);
+    from->len -= process->taken;
+    process->scanned -= process->taken;
+    process->taken = 0;
+    if (from->len == 0 && from->capacity > KEPT_MAX)
+        buf_free(from);
+}
+
+static void read_out(struct handler_process *process)
+{
+    struct buf *from = &process->from;
+    ssize_t got = (ssize_t)READ_SIZE;
+
+    compact(process);
+    for (int i = 0; i < READS_MAX && process->out >= 0 && got == (ssize_t)READ_SIZE; i++) {
+        got = read(process->out, buf_reserve(from, READ_SIZE), READ_SIZE);
+        if (got > 0)
+            from->len += (size_t)got;
+        else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            close_end(&process->out);
+            begin_ending(process, "output");
+        }
+    }
+}
+
 static void describe_end(const struct handler_process *process, const siginfo_t *info, char *how,
                          size_t size)
 {
@@ -348,8 +380,6 @@ static void explain_end(struct handler_process *process, const siginfo_t *info)
     snprintf(process->cause, sizeof(process->cause), "%s%s%s%s", how, last[0] != '\0' ? " (" : "",
              last, last[0] != '\0' ? ")" : "");
 }
-
-static void read_out(struct handler_process *process);
 
 /* If the process has exited: reads what it has written. Children of the process may hold the pipes, so the pipes may
  * stay open. */
@@ -397,38 +427,6 @@ static void write_out(struct handler_process *process)
         buf_free(&process->to);
     buf_clear(&process->to);
     process->written = 0;
-}
-
-/* Removes what was given as lines from the buffer. */
-static void compact(struct handler_process *process)
-{
-    struct buf *from = &process->from;
-
-    if (process->taken == 0)
-        return;
-    memmove(from->data, from->data + process->taken, from->len - process->taken);
-    from->len -= process->taken;
-    process->scanned -= process->taken;
-    process->taken = 0;
-    if (from->len == 0 && from->capacity > KEPT_MAX)
-        buf_free(from);
-}
-
-static void read_out(struct handler_process *process)
-{
-    struct buf *from = &process->from;
-    ssize_t got = (ssize_t)READ_SIZE;
-
-    compact(process);
-    for (int i = 0; i < READS_MAX && process->out >= 0 && got == (ssize_t)READ_SIZE; i++) {
-        got = read(process->out, buf_reserve(from, READ_SIZE), READ_SIZE);
-        if (got > 0)
-            from->len += (size_t)got;
-        else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-            close_end(&process->out);
-            begin_ending(process, "output");
-        }
-    }
 }
 
 /* What poll found; fds NULL: the descriptor is read in any case. */

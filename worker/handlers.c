@@ -164,24 +164,23 @@ void handlers_stop(struct handlers *handlers)
     handlers->stopping = true;
 }
 
-static void mark_begun_again(const struct handler *handler, const struct call *call)
+static void redeliver_waiting(const struct handler *handler, const struct call *call)
 {
     for (struct entry *entry = handler->waiting; entry != NULL; entry = entry->next)
-        if (entry->source == call->source && entry->id.ms == call->id.ms &&
-            entry->id.sequence == call->id.sequence)
-            entry->begun = true;
+        if (entry->source == call->source && stream_id_equals(entry->id, call->id))
+            entry->redelivered = true;
 }
 
-void handlers_mark_begun(struct handlers *handlers)
+void handlers_redeliver(struct handlers *handlers)
 {
     for (size_t i = 0; i < handlers->len; i++) {
         const struct handler *handler = &handlers->all[i];
 
         for (const struct call *call = handler->calls; call != NULL; call = call->hh.next)
             if (call->entry != NULL)
-                call->entry->begun = true;
+                call->entry->redelivered = true;
             else
-                mark_begun_again(handler, call);
+                redeliver_waiting(handler, call);
     }
 }
 

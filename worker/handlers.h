@@ -35,9 +35,9 @@ void handlers_forget(struct handlers *handlers, const struct source *source);
 /* The worker ends: entries that wait are handed over no more, and stay open. Entries in hand may still be answered;
  * then the handlers are ended. */
 void handlers_stop(struct handlers *handlers);
-/* The worker gives back its entries: marks those in hand. That includes an entry that waits, if the call of its former
- * reading is still in hand. */
-void handlers_mark_begun(struct handlers *handlers);
+/* The worker gives back its entries: those in hand become redelivered. That includes an entry that waits, if the call of
+ * its former reading is still in hand. */
+void handlers_redeliver(struct handlers *handlers);
 /* Releases the entries in hand, and asks the handlers to end at once. */
 void handlers_end(struct handlers *handlers);
 bool handlers_have_ended(const struct handlers *handlers);

@@ -635,8 +635,7 @@ void lanes_each_pending(const struct lanes *lanes, const struct source *source,
                         entry_ids_visit *visit, void *context)
 {
     for (const struct entry *entry = source->open; entry != NULL; entry = entry->open_next) {
-        struct entry_left left = {entry->source, entry->id, entry->redelivered || entry->begun,
-                                  false};
+        struct entry_left left = {entry->source, entry->id, entry->redelivered, false};
 
         visit(context, &left);
         for (size_t i = 0; i < entry->carried.len; i++) {

@@ -163,8 +163,7 @@ size_t lanes_begin_page(struct lanes *lanes, const struct source *source, struct
                         size_t max, bool *redelivered, struct lane **lane);
 void lanes_add_again(struct lane *lane, struct entry *entry, int64_t now_ms); /* ENTRY_ASIDE */
 void lanes_end_page(struct lanes *lanes, struct lane *lane, size_t read);
-/* Visits every entry that this worker has pending: open entries, those that they carry, and those left in Redis. What
- * is marked as begun is shown as redelivered: whoever reads it next does not find it new. */
+/* Visits every entry that this worker has pending: open entries, those that they carry, and those left in Redis. */
 void lanes_each_pending(const struct lanes *lanes, const struct source *source,
                         entry_ids_visit *visit, void *context);
 

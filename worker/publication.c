@@ -48,11 +48,13 @@ const struct settings_route *publication_route(const struct entry *entry)
 struct bytes publication_lane(struct publication *publication, const struct entry *entry,
                               const struct settings_route *route)
 {
+    bool is_batch = route != NULL && route->publish == PUBLISH_BATCH;
+
     buf_clear(&publication->lane);
-    if (route != NULL && route->publish == PUBLISH_BATCH)
+    if (is_batch)
         buf_append_text(&publication->lane, route->name);
     buf_append_char(&publication->lane, '\0');
-    if (route != NULL && route->publish == PUBLISH_BATCH)
+    if (is_batch)
         routes_append_batch_topic(entry->match, entry->envelope.topic, &publication->lane);
     else
         buf_append(&publication->lane, entry->envelope.topic);

@@ -743,7 +743,7 @@ void publisher_stop(struct publisher *publisher)
 void publisher_end(struct publisher *publisher)
 {
     publisher->ended = true;
-    handlers_mark_begun(publisher->handlers);
+    handlers_redeliver(publisher->handlers);
 }
 
 bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms)

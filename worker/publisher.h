@@ -34,7 +34,8 @@ void publisher_forget(struct publisher *publisher, const struct source *source, 
 /* The worker ends: entries that wait for the hub are released, and stay pending. */
 void publisher_stop(struct publisher *publisher);
 /* Before the worker gives back its entries: nothing is sent any more, since others may read the entries and send them.
- * Answers are still taken. Marks what is begun: the entries in a handler's hand. */
+ * Answers are still taken. Entries in a handler's hand become redelivered: whoever reads them
+ * next does not find them new. */
 void publisher_end(struct publisher *publisher);
 /* Nothing is in flight but requests that are overdue for long. */
 bool publisher_is_drained(const struct publisher *publisher, int64_t now_ms);

@@ -153,15 +153,10 @@ static void set_counted(struct entry *entry)
     source->counted_ms = clock_monotonic_ms();
 }
 
-static bool is_same(struct stream_id id, struct stream_id other)
-{
-    return id.ms == other.ms && id.sequence == other.sequence;
-}
-
 static struct overcount *find_overcount(const struct source *source, struct stream_id id)
 {
     for (size_t i = 0; i < source->overcounts_len; i++)
-        if (is_same(source->overcounts[i].id, id))
+        if (stream_id_equals(source->overcounts[i].id, id))
             return &source->overcounts[i];
     return NULL;
 }
@@ -171,9 +166,8 @@ static void set_overcount(struct source *source, struct overcount overcount)
     struct overcount *known = find_overcount(source, overcount.id);
 
     if (known == NULL) {
-        size_t size = (source->overcounts_len + 1) * sizeof(*source->overcounts);
-
-        source->overcounts = xrealloc(source->overcounts, size);
+        source->overcounts =
+            xgrow(source->overcounts, source->overcounts_len, sizeof(*source->overcounts));
         known = &source->overcounts[source->overcounts_len++];
     }
     *known = overcount;
@@ -311,7 +305,7 @@ static struct entry *find_open(const struct source *source, struct stream_id id)
 {
     struct entry *entry = source->open;
 
-    while (entry != NULL && !is_same(entry->id, id))
+    while (entry != NULL && !stream_id_equals(entry->id, id))
         entry = entry->open_next;
     return entry;
 }

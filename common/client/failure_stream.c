@@ -289,7 +289,7 @@ static bool give(const struct failure_stream *stream, const struct queue_entry *
 static bool has_id(const struct ids *ids, struct stream_id id)
 {
     for (size_t i = 0; i < ids->len; i++)
-        if (ids->ids[i].ms == id.ms && ids->ids[i].sequence == id.sequence)
+        if (stream_id_equals(ids->ids[i], id))
             return true;
     return false;
 }

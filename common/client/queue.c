@@ -30,6 +30,11 @@ bool stream_id_parse(struct bytes text, struct stream_id *id)
            bytes_to_u64(sequence, &id->sequence);
 }
 
+bool stream_id_equals(struct stream_id id, struct stream_id other)
+{
+    return id.ms == other.ms && id.sequence == other.sequence;
+}
+
 bool stream_id_is_behind(struct stream_id id, struct stream_id other)
 {
     return id.ms != other.ms ? id.ms > other.ms : id.sequence > other.sequence;

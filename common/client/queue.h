@@ -27,6 +27,7 @@ struct stream_id {
 #define STREAM_ID_TEXT_SIZE 42
 void stream_id_format(struct stream_id id, char text[STREAM_ID_TEXT_SIZE]);
 bool stream_id_parse(struct bytes text, struct stream_id *id);
+bool stream_id_equals(struct stream_id id, struct stream_id other);
 bool stream_id_is_behind(struct stream_id id, struct stream_id other);
 
 /* The prefix of our own keys for the stream: "{messages}__". A stream's name with a hash tag is itself the prefix, so

@@ -308,7 +308,7 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
 }
 
 /* Resets the idle time of the consumer's own entries. deliveries: what their counts are set to; -1: unchanged. */
-static void claim(struct queue *queue, struct bytes consumer, const struct stream_id *ids,
+static void claim(struct queue *queue, const char *consumer, const struct stream_id *ids,
                   size_t len, int64_t deliveries, queue_done *done, void *context)
 {
     struct buf resp = {0};
@@ -317,7 +317,7 @@ static void claim(struct queue *queue, struct bytes consumer, const struct strea
     redis_write_argument(&resp, BYTES("XCLAIM"));
     redis_write_argument(&resp, bytes_of(queue->dsn.stream));
     redis_write_argument(&resp, bytes_of(queue->dsn.group));
-    redis_write_argument(&resp, consumer);
+    redis_write_argument(&resp, bytes_of(consumer));
     redis_write_number(&resp, 0);
     write_ids(&resp, ids, len);
     if (deliveries >= 0) {
@@ -333,13 +333,13 @@ static void claim(struct queue *queue, struct bytes consumer, const struct strea
 void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
                  queue_done *done, void *context)
 {
-    claim(queue, bytes_of(consumer), ids, len, -1, done, context);
+    claim(queue, consumer, ids, len, -1, done, context);
 }
 
 void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
                           size_t len, uint32_t count, queue_done *done, void *context)
 {
-    claim(queue, bytes_of(consumer), ids, len, count, done, context);
+    claim(queue, consumer, ids, len, count, done, context);
 }
 
 /* Collects entries over several answers, then calls back once. */
