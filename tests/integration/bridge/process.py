@@ -70,21 +70,31 @@ def _direct_children(pid):
     return children
 
 
+def _state(folder):
+    """The state of a process or thread as one letter (proc(5)); X: it has ended."""
+    try:
+        return (Path(folder) / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def is_alive(pid):
     """Whether a process exists, running or stopped, and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    return _state(f"/proc/{pid}") not in "ZX"
 
 
 def has_stopped(pid):
     """Whether no thread of a process runs: all are stopped, or it has ended."""
     try:
-        return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "TtZX"
-                   for task in Path(f"/proc/{pid}/task").iterdir())
+        return all(_state(task) in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return not is_alive(pid)
+
+
+def resume(pids):
+    """Sends SIGCONT to those processes that SIGSTOP has stopped, and to no others: SIGCONT discards a pending SIGSTOP.
+    The address sanitizer's leak check waits for one when a program ends, and would wait for ever."""
+    _send_each(signal.SIGCONT, [pid for pid in pids if _state(f"/proc/{pid}") == "T"])
 
 
 def _send_each(number, pids):
@@ -165,17 +175,13 @@ class Process:
 
     def freeze(self):
         """Stops the process with SIGSTOP, and waits until it has stopped: it stays connected and does nothing."""
-        self._send_all(signal.SIGSTOP)
+        _send_each(signal.SIGSTOP, [self.pid, *children_of(self.pid)])
         wait_until(lambda: all(has_stopped(pid) for pid in [self.pid, *children_of(self.pid)]), 10,
                    f"{self.name} is stopped", every=0.001)
 
     def thaw(self):
-        if not self.is_running():
-            return
-        self._send_all(signal.SIGCONT)
-
-    def _send_all(self, number):
-        _send_each(number, [self.pid, *children_of(self.pid)])
+        if self.is_running():
+            resume([self.pid, *children_of(self.pid)])
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
