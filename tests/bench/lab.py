@@ -13,7 +13,7 @@ from pathlib import Path
 
 from measure import Machine, Sample, cpu_seconds
 
-from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Redis, build_folder, jwt, wait_until
+from bridge import Bridge, Hub, Mosquitto, Postgres, Process, Publisher, Redis, build_folder, jwt, wait_until
 from bridge.authority import Authority
 from bridge.process import pss_bytes
 from bridge.redis_kinds import TlsRedis
@@ -98,6 +98,11 @@ class Lab:
     def _publish(self, broker, count, topics=TOPICS):
         self._finish(self._tool("publish", broker.port, count, topics))
 
+    @staticmethod
+    def _publish_qos_2(broker, count):
+        with contextlib.closing(Publisher(broker.port).connect()) as device:
+            device.publish_all([(f"bench/room{n % TOPICS}/climate", f"value {n}") for n in range(count)], qos=2)
+
     def _report(self, process, machine=None):
         """Of a tool that measures itself and then waits. machine: since it was started."""
         wait_until(lambda: "}" in process.log() or not process.is_running(), LIMIT,
@@ -156,18 +161,26 @@ class Lab:
                       machine.idle() if machine else None)
 
     @contextlib.contextmanager
-    def _held_queue(self, count):
+    def _held_queue(self, count, publish, qos=1):
         """A broker that holds so many messages for the session of a consumer that has ended."""
         with self._broker() as broker, self._redis() as redis:
             bridge = self._bridge("consumer", mosquitto=broker, redis=redis)
+            bridge.settings["mqtt"]["qos"] = qos
             with contextlib.closing(bridge):
                 self._start_consumer(bridge, "first").stop()
-                self._publish(broker, count)
+                publish(broker, count)
                 yield bridge, redis
 
     def consumer_drain(self, count):
         """The consumer takes what the broker holds for its session; done is what stands in Redis."""
-        with self._held_queue(count) as (bridge, redis):
+        return self._drain(count, self._publish)
+
+    def consumer_drain_of_qos_2(self, qos, count):
+        """The same of messages that were published with QoS 2; qos: with which the consumer takes them."""
+        return self._drain(count, self._publish_qos_2, qos)
+
+    def _drain(self, count, publish, qos=1):
+        with self._held_queue(count, publish, qos) as (bridge, redis):
             machine = Machine()
             return self._stream_sample(redis, bridge.run_program("consumer"), count, machine)
 
@@ -175,7 +188,7 @@ class Lab:
         """The same, and done is what it has acknowledged. Redis is there and stands still meanwhile, so that
         broker and consumer have the machine to themselves, as broker and subscriber have. The times are those
         at which the messages reached the spool, just before their acknowledgement."""
-        with self._held_queue(count) as (bridge, redis):
+        with self._held_queue(count, self._publish) as (bridge, redis):
             redis.freeze()
             machine = Machine()
             consumer = bridge.run_program("consumer")
