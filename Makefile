@@ -199,9 +199,10 @@ fuzz: ## build the fuzzers with clang and run each for a minute
 	@tools/fuzz.sh
 
 .PHONY: generate
-generate: $(BUILD)/mqtt-bridge ## write etc/mqtt-bridge.ini and docs/SETTINGS.md from the settings table
+generate: $(BUILD)/mqtt-bridge ## write etc/mqtt-bridge.ini and the tables of docs/SETTINGS.md from the settings table
 	$(BUILD)/mqtt-bridge config --template > etc/mqtt-bridge.ini
-	$(BUILD)/mqtt-bridge config --reference > docs/SETTINGS.md
+	sed -i '/^## \[/,$$d' docs/SETTINGS.md
+	$(BUILD)/mqtt-bridge config --reference >> docs/SETTINGS.md
 
 .PHONY: install
 install: all ## install under DESTDIR and PREFIX; settings that are there stay as they are

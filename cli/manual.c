@@ -16,86 +16,6 @@ static const char TEMPLATE_HEAD[] =
     "; `mqtt-bridge config` what is in force, docs/SETTINGS.md has it all in tables.\n"
     "; A comment begins a line with `;` or `#`, or stands within one behind white space and `;`.\n";
 
-static const char REFERENCE_HEAD[] =
-    "# Settings\n"
-    "\n"
-    "Settings come from an ini file and from environment variables; without either, the defaults "
-    "below\n"
-    "hold. The file is `--config FILE`, else `MQTT_BRIDGE_CONFIG`, else "
-    "`/etc/mqtt-bridge/mqtt-bridge.ini`\n"
-    "if it is there. A variable goes before the file. **A variable that is empty counts as not "
-    "set**, since\n"
-    "container tools pass variables through empty.\n"
-    "\n"
-    "`mqtt-bridge check` names every fault at once, with file, line and key, and the nearest name "
-    "for a\n"
-    "mistyped one; nothing starts with a faulty setting (exit code 2). `mqtt-bridge config` prints "
-    "what is in\n"
-    "force and where each value comes from, secrets masked.\n"
-    "\n"
-    "## Variables\n"
-    "\n"
-    "- `docker run --env-file` hands on what stands behind the `=` of a `.env` file as it is. "
-    "White "
-    "space and\n"
-    "  quotes around a value are taken away; around a secret they are a fault, as they may belong "
-    "to it. So are\n"
-    "  ` # ` in a value that is no secret, and a `${NAME}` that nobody has replaced.\n"
-    "- Kubernetes sets `MQTT_PORT=tcp://10.0.0.1:1883` in every pod for a Service called `mqtt`. "
-    "That is passed\n"
-    "  over with a notice (in a `${NAME_PORT}` of the file too); `enableServiceLinks: false` in "
-    "the "
-    "pod's spec\n"
-    "  ends it.\n"
-    "- `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are heeded for the hub, which is "
-    "logged, and not for\n"
-    "  the broker.\n"
-    "\n"
-    "## The file\n"
-    "\n"
-    "    [mqtt]\n"
-    "    host = broker.example.org     ; behind white space, `;` begins a comment\n"
-    "    topics = sensors/#, alarms/+@2\n"
-    "    password = ${BROKER_PASSWORD}\n"
-    "\n"
-    "- A line is a `[section]`, a `key = value`, a comment (`;` or `#` first) or blank. White "
-    "space around the\n"
-    "  parts does not count; a value ends with its line, and there are no quotes and no escapes. A "
-    "value that\n"
-    "  holds white space and `;` belongs into a variable; behind a secret no comment may stand.\n"
-    "- A file with secrets in it that everybody may read is warned of, and so is a key that a "
-    "variable goes before.\n"
-    "- `${NAME}` stands for an environment variable, which must be set; `${NAME:-default}` gives "
-    "it a default\n"
-    "  for when it is not set or empty; `$${` stands for `${` itself.\n"
-    "- An unknown or doubled key, an unknown section and a malformed line are faults. A section "
-    "may be opened\n"
-    "  twice.\n"
-    "- Durations are a number and `ms`, `s`, `m`, `h` or `d`; sizes a number of bytes, or one with "
-    "`K`, `M` or\n"
-    "  `G` (1024). yes, true, on and 1 mean yes; no, false, off and 0 mean no.\n"
-    "\n"
-    "## Secrets\n"
-    "\n"
-    "For the variables marked *secret*, `NAME_FILE` may name a file that holds the value (its line "
-    "ends at the\n"
-    "end do not count): `MQTT_PASSWORD_FILE=/run/secrets/mqtt_password`. Both at once is a fault. "
-    "`${NAME}` in\n"
-    "a secret's key looks for `NAME_FILE` as well.\n"
-    "\n"
-    "## Several consumers and transports\n"
-    "\n"
-    "`[consumer:NAME]` is one more consumer process with its own session and filters. It takes any "
-    "key of\n"
-    "`[mqtt]` and begins as a copy of it, variables included, except that `client_id` is that of "
-    "`[mqtt]` with\n"
-    "`-NAME` behind it and `topics` must be given. NAME has at most 22 letters, digits, `_`, `-` "
-    "and `.`.\n"
-    "\n"
-    "`[transport:NAME]` is one more Redis stream that workers may consume, if `[worker] "
-    "transports` names it;\n"
-    "its `dsn` must be given. What the consumers receive goes to `[transport:async]`.\n";
-
 static bool has_file_variable(const struct setting *row)
 {
     return row->env && (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
@@ -219,24 +139,25 @@ static void append_reference_section(struct buf *out, enum setting_section secti
     const struct setting_section_info *info = &SETTINGS_SECTIONS[section];
 
     if (section == SETTING_MQTT)
-        buf_append_text(out, "\n## [mqtt] and [consumer:NAME]\n\n");
+        buf_append_text(out, "## [mqtt] and [consumer:NAME]\n\n");
     else if (info->named && !info->named[0])
-        buf_printf(out, "\n## [%s:NAME]\n\n", info->name);
+        buf_printf(out, "## [%s:NAME]\n\n", info->name);
     else if (info->named)
-        buf_printf(out, "\n## [%s:%s] and [%s:NAME]\n\n", info->name, info->named, info->name);
+        buf_printf(out, "## [%s:%s] and [%s:NAME]\n\n", info->name, info->named, info->name);
     else
-        buf_printf(out, "\n## [%s]\n\n", info->name);
+        buf_printf(out, "## [%s]\n\n", info->name);
     append_wrapped(out, "", bytes_of(info->about));
     buf_append_text(out,
                     "\n| key | variable | value | default | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
         if (SETTINGS_TABLE[i].section == section)
             append_row(out, &SETTINGS_TABLE[i], true);
+    buf_append_char(out, '\n');
 }
 
 static void append_reference_environment(struct buf *out)
 {
-    buf_append_text(out, "\n## Variables without a key\n\n"
+    buf_append_text(out, "## Variables without a key\n\n"
                          "| variable | value | default | meaning |\n|---|---|---|---|\n");
     for (size_t i = 0; i < SETTINGS_TABLE_LEN; i++)
         if (SETTINGS_TABLE[i].section == SETTING_ENVIRONMENT)
@@ -248,7 +169,6 @@ static void append_reference_environment(struct buf *out)
 
 void manual_reference(struct buf *out)
 {
-    buf_append_text(out, REFERENCE_HEAD);
     for (int section = 0; section < SETTING_ENVIRONMENT; section++)
         append_reference_section(out, (enum setting_section)section);
     append_reference_environment(out);

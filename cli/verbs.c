@@ -15,7 +15,7 @@ static const struct command_line_option CHECK_OPTIONS[] = {
 
 static const struct command_line_option CONFIG_OPTIONS[] = {
     {"template", 0, NULL, "print the commented ini file with every key and its default", false},
-    {"reference", 0, NULL, "the reference of the settings, in Markdown", true},
+    {"reference", 0, NULL, "the tables of the settings, in Markdown", true},
     {"man", 0, NULL, "the man page of the settings", true},
     {NULL, 0, NULL, NULL, false},
 };

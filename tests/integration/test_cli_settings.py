@@ -237,7 +237,8 @@ def test_app_env_chooses_the_logs_defaults():
 
 def test_generated_files_are_what_the_program_prints():
     assert run("config", "--template").stdout == (ROOT / "etc/mqtt-bridge.ini").read_text()
-    assert run("config", "--reference").stdout == (ROOT / "docs/SETTINGS.md").read_text()
+    reference = (ROOT / "docs/SETTINGS.md").read_text()
+    assert run("config", "--reference").stdout == reference[reference.index("## ["):]
 
 
 def test_verbs_that_ask_the_bridge_exit_3_when_it_is_not_running(ini, folder):

@@ -4,14 +4,16 @@
 #include "cli/manual.h"
 #include "common/base/file.h"
 
-static void expect_file(const char *path, struct buf *expected)
+/* The file, from `begin` on, is what is expected. */
+static void expect_file(const char *path, const char *begin, struct buf *expected)
 {
     struct buf file = {0};
     struct error err = {0};
 
     if (file_read(path, 1 << 20, &file, &err) < 0)
         fail_msg("%s (run from the top of the source tree; `make generate` writes it)", err.text);
-    if (!bytes_equal(buf_bytes(&file), buf_bytes(expected)))
+    const char *generated = strstr(buf_text(&file), begin);
+    if (!generated || strcmp(generated, buf_text(expected)) != 0)
         fail_msg("%s is not what the settings table says: run `make generate`", path);
     buf_free(&file);
     buf_free(expected);
@@ -22,15 +24,15 @@ static void test_the_ini_in_etc_is_generated_from_the_settings_table(void **stat
     (void)state;
     struct buf expected = {0};
     manual_template(&expected);
-    expect_file("etc/mqtt-bridge.ini", &expected);
+    expect_file("etc/mqtt-bridge.ini", "", &expected);
 }
 
-static void test_settings_md_in_docs_is_generated_from_the_settings_table(void **state)
+static void test_tables_of_settings_md_are_generated_from_the_settings_table(void **state)
 {
     (void)state;
     struct buf expected = {0};
     manual_reference(&expected);
-    expect_file("docs/SETTINGS.md", &expected);
+    expect_file("docs/SETTINGS.md", "## [", &expected);
 }
 
 static void expect_defaults(const char *ini)
@@ -118,7 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_the_ini_in_etc_is_generated_from_the_settings_table),
-        TEST(test_settings_md_in_docs_is_generated_from_the_settings_table),
+        TEST(test_tables_of_settings_md_are_generated_from_the_settings_table),
         TEST(test_the_ini_has_the_defaults_as_it_stands_and_uncommented),
         TEST(test_every_key_and_variable_is_documented),
     };
