@@ -5,7 +5,6 @@
 #include "common/base/sys.h"
 #include "common/wire/dsn.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,55 +61,12 @@ static void append_quantity(const struct setting *row, double value, struct buf 
     buf_append_text(out, unit->name);
 }
 
-static void append_range(const struct setting *row, struct buf *out)
-{
-    buf_append_text(out, " from ");
-    append_quantity(row, row->minimum, out);
-    buf_append_text(out, " to ");
-    append_quantity(row, row->maximum, out);
-}
-
 static void append_words(const struct setting *row, struct buf *out)
 {
     for (const struct setting_word *word = row->words; word->text; word++) {
         if (word > row->words)
             buf_append_text(out, word[1].text ? ", " : " or ");
         buf_append_text(out, word->text);
-    }
-}
-
-void setting_describe_type(const struct setting *row, struct buf *out)
-{
-    switch (row->type) {
-    case SETTING_TEXT:
-        buf_append_text(out, "text");
-        break;
-    case SETTING_NUMBER:
-        buf_append_text(out, "a whole number");
-        append_range(row, out);
-        break;
-    case SETTING_REAL:
-        buf_append_text(out, "a number");
-        append_range(row, out);
-        break;
-    case SETTING_BOOL:
-        buf_append_text(out, "yes or no");
-        break;
-    case SETTING_DURATION:
-        buf_append_text(out, "a duration");
-        append_range(row, out);
-        break;
-    case SETTING_SIZE:
-        buf_append_text(out, "a size");
-        append_range(row, out);
-        break;
-    case SETTING_CHOICE:
-        append_words(row, out);
-        break;
-    case SETTING_COUNT:
-        buf_append_text(out, "auto or a whole number");
-        append_range(row, out);
-        break;
     }
 }
 
@@ -178,23 +134,14 @@ static int parse_count(const struct setting *row, void *base, struct bytes text,
 
 static int parse_real(const struct setting *row, void *base, struct bytes text, struct error *err)
 {
-    char copy[64];
-    size_t dots = 0;
+    char copy[64] = "";
+    char *end;
 
     if (text.len == 0 || text.len >= sizeof(copy))
         return refuse(row, text, err, "");
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.data[i];
-
-        dots += c == '.';
-        if ((c < '0' || c > '9') && c != '.')
-            return refuse(row, text, err, "");
-    }
     memcpy(copy, text.data, text.len);
-    copy[text.len] = '\0';
-    char *end;
     double value = strtod(copy, &end);
-    if (dots > 1 || dots == text.len || *end != '\0' || !isfinite(value) || value < row->minimum ||
+    if (strspn(copy, "0123456789.") < text.len || *end != '\0' || value < row->minimum ||
         value > row->maximum)
         return refuse(row, text, err, "");
     *(double *)field_of(row, base) = value;
@@ -263,28 +210,38 @@ const char *setting_word(const struct setting_word *words, unsigned value)
     return words->text;
 }
 
+static const struct {
+    const char *text; /* a choice has its words instead */
+    int (*parse)(const struct setting *row, void *base, struct bytes text, struct error *err);
+} FORMS[] = {
+    [SETTING_TEXT] = {"text", parse_text},
+    [SETTING_NUMBER] = {"a whole number", parse_whole},
+    [SETTING_REAL] = {"a number", parse_real},
+    [SETTING_BOOL] = {"yes or no", parse_bool},
+    [SETTING_DURATION] = {"a duration", parse_quantity},
+    [SETTING_SIZE] = {"a size", parse_quantity},
+    [SETTING_CHOICE] = {"", parse_choice},
+    [SETTING_COUNT] = {"auto or a whole number", parse_count},
+};
+
+void setting_describe_type(const struct setting *row, struct buf *out)
+{
+    buf_append_text(out, FORMS[row->type].text);
+    if (row->type == SETTING_CHOICE)
+        append_words(row, out);
+    if (row->maximum > 0) {
+        buf_append_text(out, " from ");
+        append_quantity(row, row->minimum, out);
+        buf_append_text(out, " to ");
+        append_quantity(row, row->maximum, out);
+    }
+}
+
 int setting_parse(const struct setting *row, void *base, struct bytes text, struct error *err)
 {
     if (text.data == NULL)
         text = BYTES("");
-    switch (row->type) {
-    case SETTING_TEXT:
-        return parse_text(row, base, text, err);
-    case SETTING_NUMBER:
-        return parse_whole(row, base, text, err);
-    case SETTING_REAL:
-        return parse_real(row, base, text, err);
-    case SETTING_BOOL:
-        return parse_bool(row, base, text, err);
-    case SETTING_DURATION:
-    case SETTING_SIZE:
-        return parse_quantity(row, base, text, err);
-    case SETTING_CHOICE:
-        return parse_choice(row, base, text, err);
-    case SETTING_COUNT:
-        return parse_count(row, base, text, err);
-    }
-    abort();
+    return FORMS[row->type].parse(row, base, text, err);
 }
 
 /* Writes the shortest decimal form that reads back as the same number. */
