@@ -113,23 +113,6 @@ static bool any_is_ipv6_with_tls(const struct settings_mqtt *mqtt)
     return found;
 }
 
-static void check_mqtt(const struct checking *checking)
-{
-    const struct settings_mqtt *mqtt = checking->view.base;
-
-    check_filters(checking, mqtt);
-    check_file(checking, "ca_file", mqtt->ca_file);
-    check_file(checking, "cert_file", mqtt->cert_file);
-    check_file(checking, "key_file", mqtt->key_file);
-    if (mqtt->tls && !mqtt->tls_verify)
-        WARN(checking, "tls_verify", "anybody on the way may pose as the broker");
-    if (mqtt->tls_verify && any_is_ipv6_with_tls(mqtt)) {
-        WARN(checking, mqtt->server_uris[0] ? "server_uris" : "host",
-             "the MQTT library compares no certificate with an IPv6 address: give the broker's "
-             "name");
-    }
-}
-
 /* True if both are filters of one share: each message then goes to one of the two. */
 static bool is_same_share(struct bytes filter, struct bytes other)
 {
@@ -177,6 +160,24 @@ static void check_overlap(const struct checking *checking)
                  BYTES_ARG(overlap), i == 0 ? "mqtt" : "consumer:", other->name);
         }
     }
+}
+
+static void check_mqtt(const struct checking *checking)
+{
+    const struct settings_mqtt *mqtt = checking->view.base;
+
+    check_filters(checking, mqtt);
+    check_file(checking, "ca_file", mqtt->ca_file);
+    check_file(checking, "cert_file", mqtt->cert_file);
+    check_file(checking, "key_file", mqtt->key_file);
+    if (mqtt->tls && !mqtt->tls_verify)
+        WARN(checking, "tls_verify", "anybody on the way may pose as the broker");
+    if (mqtt->tls_verify && any_is_ipv6_with_tls(mqtt)) {
+        WARN(checking, mqtt->server_uris[0] ? "server_uris" : "host",
+             "the MQTT library compares no certificate with an IPv6 address: give the broker's "
+             "name");
+    }
+    check_overlap(checking);
 }
 
 static void add_filters(struct earlier *earlier, const struct settings_route *route)
@@ -430,6 +431,18 @@ static void check_mercure(const struct checking *checking)
     jwt_free(jwt);
 }
 
+static void check_http(const struct checking *checking)
+{
+    check_file(checking, "token_file", checking->settings->http.token_file);
+}
+
+static void (*const CHECKS[SETTING_SECTIONS])(const struct checking *checking) = {
+    [SETTING_MQTT] = check_mqtt,       [SETTING_TRANSPORT] = check_transport,
+    [SETTING_FAILURE] = check_failure, [SETTING_MERCURE] = check_mercure,
+    [SETTING_ROUTE] = check_route,     [SETTING_HANDLER] = check_handler,
+    [SETTING_HTTP] = check_http,
+};
+
 void check_settings(const struct settings *settings, struct check_report *report)
 {
     struct earlier earlier = {.trie = topic_trie_new()};
@@ -437,39 +450,8 @@ void check_settings(const struct settings *settings, struct check_report *report
 
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         checking.view = settings_view(settings, i);
-        switch (checking.view.section) {
-        case SETTING_MQTT:
-            check_mqtt(&checking);
-            check_overlap(&checking);
-            break;
-        case SETTING_TRANSPORT:
-            check_transport(&checking);
-            break;
-        case SETTING_FAILURE:
-            check_failure(&checking);
-            break;
-        case SETTING_MERCURE:
-            check_mercure(&checking);
-            break;
-        case SETTING_ROUTE:
-            check_route(&checking);
-            break;
-        case SETTING_HANDLER:
-            check_handler(&checking);
-            break;
-        case SETTING_HTTP:
-            check_file(&checking, "token_file", settings->http.token_file);
-            break;
-        case SETTING_SPOOL:
-        case SETTING_WORKER:
-        case SETTING_RETRY:
-        case SETTING_PAGE:
-        case SETTING_LOG:
-        case SETTING_SUPERVISOR:
-        case SETTING_ENVIRONMENT:
-        case SETTING_SECTIONS:
-            break;
-        }
+        if (CHECKS[checking.view.section])
+            CHECKS[checking.view.section](&checking);
     }
     topic_trie_free(earlier.trie);
     free(earlier.filters);

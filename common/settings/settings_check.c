@@ -127,6 +127,14 @@ static void check_mqtt(const struct checking *checking)
         FAULT(checking, "key_file", "needs cert_file with it");
 }
 
+static void check_spool(const struct checking *checking)
+{
+    const struct settings_spool *spool = checking->view.base;
+
+    if (spool->retain >= spool->size)
+        FAULT(checking, "retain", "must be less than size");
+}
+
 static void check_transport(const struct checking *checking)
 {
     const struct settings_transport *transport = checking->view.base;
@@ -550,50 +558,13 @@ static void check_http(const struct checking *checking)
                   (int)(name.len < 80 ? name.len : 80), name.data);
 }
 
-static void check_view(const struct checking *checking)
-{
-    const struct settings *settings = checking->settings;
-
-    switch (checking->view.section) {
-    case SETTING_MQTT:
-        check_mqtt(checking);
-        break;
-    case SETTING_SPOOL:
-        if (settings->spool.retain >= settings->spool.size)
-            FAULT(checking, "retain", "must be less than size");
-        break;
-    case SETTING_TRANSPORT:
-        check_transport(checking);
-        break;
-    case SETTING_WORKER:
-        check_worker(checking);
-        break;
-    case SETTING_FAILURE:
-        check_failure(checking);
-        break;
-    case SETTING_MERCURE:
-        check_mercure(checking);
-        break;
-    case SETTING_ROUTE:
-        check_route(checking);
-        break;
-    case SETTING_HANDLER:
-        check_handler(checking);
-        break;
-    case SETTING_HTTP:
-        check_http(checking);
-        break;
-    case SETTING_SUPERVISOR:
-        check_supervisor(checking);
-        break;
-    case SETTING_RETRY:
-    case SETTING_PAGE:
-    case SETTING_LOG:
-    case SETTING_ENVIRONMENT:
-    case SETTING_SECTIONS:
-        break;
-    }
-}
+static void (*const CHECKS[SETTING_SECTIONS])(const struct checking *checking) = {
+    [SETTING_MQTT] = check_mqtt,           [SETTING_SPOOL] = check_spool,
+    [SETTING_TRANSPORT] = check_transport, [SETTING_WORKER] = check_worker,
+    [SETTING_FAILURE] = check_failure,     [SETTING_MERCURE] = check_mercure,
+    [SETTING_ROUTE] = check_route,         [SETTING_HANDLER] = check_handler,
+    [SETTING_HTTP] = check_http,           [SETTING_SUPERVISOR] = check_supervisor,
+};
 
 void settings_check(const struct settings *settings, bool to_publish, struct buf *notices,
                     struct buf *faults)
@@ -603,6 +574,7 @@ void settings_check(const struct settings *settings, bool to_publish, struct buf
 
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         checking.view = settings_view(settings, i);
-        check_view(&checking);
+        if (CHECKS[checking.view.section])
+            CHECKS[checking.view.section](&checking);
     }
 }
