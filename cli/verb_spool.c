@@ -244,20 +244,21 @@ static int send_message(struct sender *sender, const char *id, const struct over
                                        .received_us = file->received_us,
                                        .qos = file->qos,
                                        .retained = file->retained};
-    size_t size = envelope_size(sender->template, &message);
     struct redriver_message sent = {.guard = id};
     struct buf value = {0};
-
-    if ((int64_t)size > sender->transport->settings->max_entry)
-        return error_set(err, ERR_TOO_LARGE,
-                         "its entry has %zu bytes: raise [transport:async] max_entry above that, "
-                         "and see that Redis takes it (proto-max-bulk-len)",
-                         size);
     int result =
         redriver_open(sender->redriver, BYTES(SETTINGS_TRANSPORT), &sender->transport, err);
+
     if (result < 0)
         return result;
-    envelope_encode(sender->template, &message, &value);
+    size_t limit = (size_t)sender->transport->settings->max_entry;
+    size_t size = envelope_encode(sender->template, &message, limit, &value);
+    if (size > limit)
+        return error_set(
+            err, ERR_TOO_LARGE,
+            "its entry has at least %zu bytes: raise [transport:async] max_entry above that, "
+            "and see that Redis takes it (proto-max-bulk-len)",
+            size);
     sent.value = buf_bytes(&value);
     redriver_send(sender->transport, &sent);
     redriver_wait(sender->redriver);

@@ -5,10 +5,15 @@
 
 static const char ALPHABET[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+size_t base64_len(size_t len)
+{
+    return (len + 2) / 3 * 4;
+}
+
 void base64_encode(struct buf *out, struct bytes data)
 {
     const unsigned char *in = (const unsigned char *)data.data;
-    size_t len = (data.len + 2) / 3 * 4;
+    size_t len = base64_len(data.len);
     char *to = buf_reserve(out, len);
     size_t i = 0;
 
@@ -45,33 +50,6 @@ void base64_encode_url(struct buf *out, struct bytes data)
             out->data[i] = '-';
         else if (out->data[i] == '/')
             out->data[i] = '_';
-}
-
-static void count_group(struct base64_count *count, uint32_t word, unsigned digits)
-{
-    count->len += 4;
-    for (unsigned i = 0; i < digits; i++)
-        count->slashes += (word >> (18 - 6 * i) & 63) == 63;
-}
-
-void base64_count_add(struct base64_count *count, struct bytes data)
-{
-    const unsigned char *in = (const unsigned char *)data.data;
-
-    for (size_t i = 0; i < data.len; i++) {
-        count->word |= (uint32_t)in[i] << (16 - 8 * count->open);
-        if (++count->open < 3)
-            continue;
-        count_group(count, count->word, 4);
-        count->word = 0;
-        count->open = 0;
-    }
-}
-
-void base64_count_end(struct base64_count *count)
-{
-    if (count->open > 0)
-        count_group(count, count->word, count->open + 1);
 }
 
 static int value_of(char c)

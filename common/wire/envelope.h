@@ -60,21 +60,16 @@ struct envelope_message {
 struct envelope_template *envelope_template_new(const struct envelope_format *format);
 void envelope_template_free(struct envelope_template *template);
 
-/* Appends the field's value. Never fails, and doesn't allocate once `out` is large enough.
+/* Appends the field's value and returns its length, as snprintf does: if that exceeds the limit, nothing is appended.
+ * A payload whose base64 alone exceeds the limit is not encoded: the base64's length is returned. Doesn't allocate once
+ * `out` is large enough.
  *
  * Any bytes can be sent. NUL and control characters are no special case (json_encode writes \u0000). Bytes that are not
  * UTF-8 can't be in JSON. Under ENVELOPE_PHP the whole body is then base64, as Symfony writes it. Under ENVELOPE_JSON
  * Symfony refuses such a message; here the payload is base64, with the header X-Mqtt-Encoding: base64. In a topic each
  * bad byte becomes U+FFFD, and the header X-Mqtt-Topic has the original topic as base64. */
-void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
-                     struct buf *out);
-
-/* How many bytes envelope_encode would append, exactly. Takes no memory for the payload, but one or two passes over it;
- * envelope_size_bound costs nothing. */
-size_t envelope_size(struct envelope_template *template, const struct envelope_message *message);
-/* An upper bound of envelope_size. */
-size_t envelope_size_bound(const struct envelope_template *template,
-                           const struct envelope_message *message);
+size_t envelope_encode(struct envelope_template *template, const struct envelope_message *message,
+                       size_t limit, struct buf *out);
 
 /* A decoded entry. The bytes point into `value` or into the arena. */
 struct envelope {

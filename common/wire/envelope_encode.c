@@ -449,31 +449,14 @@ static bool needs_base64_payload(const struct envelope_template *template, struc
     return template->serializer == ENVELOPE_JSON && !bytes_is_utf8(payload);
 }
 
-void envelope_encode(struct envelope_template *template, const struct envelope_message *message,
-                     struct buf *out)
+/* Appends the value, whose JSON is `len` bytes long. base64: the body is template->body. */
+static void append_entry(const struct envelope_template *template, struct bytes topic,
+                         struct bytes payload, bool base64, size_t len, struct buf *out)
 {
-    struct bytes topic = message->topic;
-    struct bytes payload = message->payload;
-    size_t len = BEFORE_BODY.len + BEFORE_HEADERS.len + 1;
-    bool base64 = needs_base64_body(template, topic, payload);
-
-    build_headers(template, message, &topic);
-    if (needs_base64_payload(template, payload)) {
-        buf_clear(&template->payload);
-        base64_encode(&template->payload, payload);
-        payload = buf_bytes(&template->payload);
-    }
-    if (base64) {
-        encode_base64_body(template, topic, payload);
-        len += escape_len(&template->header_table, buf_bytes(&template->body));
-    } else {
-        len += body_len(template, topic, payload);
-    }
-    len += template->all_headers.len;
-
     /* Besides `len`: `s:<at most 20 digits>:"`, `";` and the garbage of escape_put. */
     char *start = buf_reserve(out, len + 26 + ESCAPE_SLACK);
     char *to = start;
+
     if (template->redis_serialized) {
         to = put(to, BYTES("s:"));
         to = bytes_put_digits(to, len);
@@ -492,86 +475,33 @@ void envelope_encode(struct envelope_template *template, const struct envelope_m
     out->len += (size_t)(to - start);
 }
 
-static size_t base64_len(struct base64_count *count, const struct escape_table *table)
-{
-    base64_count_end(count);
-    return count->len + count->slashes * (table->len['/'] - 1);
-}
-
-/* Counts the text as php_addslashes writes it. */
-static void count_slashed(struct base64_count *count, struct bytes text)
-{
-    size_t from = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.data[i];
-
-        if (c != '\'' && c != '"' && c != '\\' && c != '\0')
-            continue;
-        base64_count_add(count, bytes_slice(text, from, i - from));
-        base64_count_add(count, BYTES("\\"));
-        from = c == '\0' ? i + 1 : i;
-        if (c == '\0')
-            base64_count_add(count, BYTES("0"));
-    }
-    base64_count_add(count, bytes_slice(text, from, text.len));
-}
-
-static void count_text(struct base64_count *count, const struct pieces *plain, struct bytes text)
-{
-    char digits[24];
-    char *end = bytes_put_digits(digits, text.len);
-
-    base64_count_add(count, (struct bytes){digits, (size_t)(end - digits)});
-    base64_count_add(count, buf_bytes(&plain->open));
-    count_slashed(count, text);
-}
-
-/* Returns the length in the entry of the text that encode_base64_body writes. */
-static size_t base64_body_len(const struct envelope_template *template, struct bytes topic,
-                              struct bytes payload)
-{
-    const struct pieces *plain = &template->plain;
-    struct base64_count count = {0};
-
-    base64_count_add(&count, buf_bytes(&plain->start));
-    count_text(&count, plain, topic);
-    base64_count_add(&count, buf_bytes(&plain->between));
-    count_text(&count, plain, payload);
-    base64_count_add(&count, buf_bytes(&plain->finish));
-    return base64_len(&count, &template->header_table);
-}
-
-size_t envelope_size(struct envelope_template *template, const struct envelope_message *message)
+size_t envelope_encode(struct envelope_template *template, const struct envelope_message *message,
+                       size_t limit, struct buf *out)
 {
     struct bytes topic = message->topic;
-    struct base64_count count = {0};
+    struct bytes payload = message->payload;
+    size_t len = BEFORE_BODY.len + BEFORE_HEADERS.len + 1;
+    bool base64_body = needs_base64_body(template, topic, payload);
+    bool base64_payload = needs_base64_payload(template, payload);
 
+    if ((base64_body || base64_payload) && base64_len(payload.len) > limit)
+        return base64_len(payload.len);
     build_headers(template, message, &topic);
-    size_t len = BEFORE_BODY.len + BEFORE_HEADERS.len + 1 + template->all_headers.len;
-    if (needs_base64_body(template, topic, message->payload)) {
-        len += base64_body_len(template, topic, message->payload);
-    } else if (needs_base64_payload(template, message->payload)) {
-        base64_count_add(&count, message->payload);
-        len += body_len(template, topic, BYTES_NONE) + base64_len(&count, &template->body_table);
-    } else {
-        len += body_len(template, topic, message->payload);
+    if (base64_payload) {
+        buf_clear(&template->payload);
+        base64_encode(&template->payload, payload);
+        payload = buf_bytes(&template->payload);
     }
-    return template->redis_serialized ? len + 6 + digits_len(len) : len;
-}
+    if (base64_body) {
+        encode_base64_body(template, topic, payload);
+        len += escape_len(&template->header_table, buf_bytes(&template->body));
+    } else {
+        len += body_len(template, topic, payload);
+    }
+    len += template->all_headers.len;
 
-size_t envelope_size_bound(const struct envelope_template *template,
-                           const struct envelope_message *message)
-{
-    const struct pieces *pieces = &template->escaped;
-
-    /* The constant parts in base64 and escaped again; 512 for lengths, punctuation and the
-     * metadata headers. */
-    size_t fixed =
-        3 * (pieces->start.len + 2 * pieces->open.len + pieces->between.len + pieces->finish.len) +
-        template->headers.len + 6 * message->id.len + 512;
-
-    /* The topic may occur twice: in the body and in a header. A byte's longest form is `\u0001`
-     * in JSON in JSON: 7 bytes. */
-    return fixed + 12 * message->topic.len + 8 * message->payload.len;
+    size_t value_len = template->redis_serialized ? len + 6 + digits_len(len) : len;
+    if (value_len <= limit)
+        append_entry(template, topic, payload, base64_body, len, out);
+    return value_len;
 }

@@ -435,7 +435,7 @@ void stamp_undecodable(struct buf *body, struct buf *headers, const struct envel
     plain.redis_serialized = false;
     plain.metadata_headers = false;
     template = envelope_template_new(&plain);
-    envelope_encode(template, &message, &entry);
+    envelope_encode(template, &message, SIZE_MAX, &entry);
 
     /* The envelope was encoded a few lines above: a failure to decode it is a bug. */
     if (envelope_decode(&envelope, buf_bytes(&entry), &arena, NULL) < 0 ||

@@ -379,14 +379,26 @@ static void send_batch(struct dispatch *dispatch, struct batch *batch)
     buf_append_text(&dispatch->expected_mark, batch->next);
 }
 
-static bool is_too_large(const struct dispatch *dispatch, const struct spool_message *message,
-                         const struct envelope_message *entry)
+/* Encodes the message into values.value, unless it is too large. */
+static bool encode(struct dispatch *dispatch, const struct spool_message *message)
 {
     size_t limit = (size_t)dispatch->transport->max_entry;
+    char id[64];
+    int id_len =
+        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
+    struct envelope_message entry = {
+        .topic = message->topic,
+        .payload = message->payload,
+        .id = {id, (size_t)id_len},
+        .received_us = message->received_us,
+        .qos = message->qos,
+        .retained = message->retained,
+    };
 
-    return message->sequence == dispatch->too_large ||
-           (envelope_size_bound(dispatch->template, entry) > limit &&
-            envelope_size(dispatch->template, entry) > limit);
+    if (message->oversized || message->sequence == dispatch->too_large)
+        return false;
+    buf_clear(&dispatch->values.value);
+    return envelope_encode(dispatch->template, &entry, limit, &dispatch->values.value) <= limit;
 }
 
 /* Writes the message into a file, for `mqtt-bridge spool`. A repeated attempt finds the file. */
@@ -410,30 +422,16 @@ static int set_aside(struct dispatch *dispatch, const struct spool_message *mess
 static int add_message(struct dispatch *dispatch, struct batch *batch,
                        const struct spool_message *message, struct error *err)
 {
-    char id[64];
-    int id_len =
-        snprintf(id, sizeof(id), "%s-%" PRIu64, spool_id(dispatch->spool), message->identity);
-    struct envelope_message entry = {
-        .topic = message->topic,
-        .payload = message->payload,
-        .id = {id, (size_t)id_len},
-        .received_us = message->received_us,
-        .qos = message->qos,
-        .retained = message->retained,
-    };
-
-    if (message->oversized || is_too_large(dispatch, message, &entry)) {
+    if (encode(dispatch, message)) {
+        queue_batch_add(&dispatch->values);
+        batch->count++;
+        batch->replayed += message->sequence <= dispatch->replay_until;
+    } else {
         if (!message->oversized && set_aside(dispatch, message, err) < 0)
             return -(int)err->code;
         if (message->oversized && message->sequence > dispatch->replay_until)
             stats_add(dispatch->slot, STATS_DISPATCH_OVERSIZED, 1);
         batch->oversized++;
-    } else {
-        buf_clear(&dispatch->values.value);
-        envelope_encode(dispatch->template, &entry, &dispatch->values.value);
-        queue_batch_add(&dispatch->values);
-        batch->count++;
-        batch->replayed += message->sequence <= dispatch->replay_until;
     }
     batch->position = spool_position(dispatch->spool);
     spool_mark_text(message->run, message->sequence, batch->next);

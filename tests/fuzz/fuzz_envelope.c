@@ -66,7 +66,7 @@ static void encode_any(uint8_t flags, struct bytes topic, struct bytes payload, 
 
     if (template == NULL)
         template = templates[flags & 63] = envelope_template_new(&format);
-    envelope_encode(template, &message, &out);
+    envelope_encode(template, &message, SIZE_MAX, &out);
     require(bytes_is_utf8(buf_bytes(&out)));
     require(format.redis_serialized || json_is_valid(buf_bytes(&out)));
     require(envelope_decode(&envelope, buf_bytes(&out), arena, NULL) == 0);

@@ -194,9 +194,10 @@ def test_control_bytes_that_grow_too_large_in_redis_stop_nobody(consumer, device
 
 
 @pytest.mark.timeout(180)
-def test_a_message_of_100_mb_costs_little_more_than_paho_takes_for_it(consumer, device):
+@pytest.mark.parametrize("byte", [b"x", b"\xff"], ids=["text", "binary"])
+def test_a_message_of_100_mb_costs_little_more_than_paho_takes_for_it(consumer, device, byte):
     consumer.set("mqtt", maximum_packet_size="256M").set("spool", size="2G", retain="0").start()
-    payload = b"x" * (100 * MEGABYTE)
+    payload = byte * (100 * MEGABYTE)
     device.publish([("big", payload)])
     assert_memory_below(assert_put_aside(consumer, payload, 20, device), 400 * MEGABYTE)
 

@@ -32,7 +32,7 @@ static inline void encode(struct buf *out, const struct envelope_format *format,
 {
     struct envelope_template *template = envelope_template_new(format);
 
-    envelope_encode(template, message, out);
+    envelope_encode(template, message, SIZE_MAX, out);
     envelope_template_free(template);
 }
 

@@ -20,13 +20,20 @@ static const struct fresh FRESH[] = {
 #define FRESH_LEN      4
 #define FRESH_JSON_LEN 3 /* Symfony's Serializer refuses the last */
 
-static void assert_size(const struct envelope_format *format,
-                        const struct envelope_message *message, size_t size)
+/* Encoded with a limit, the value is appended whole or not at all. */
+static void assert_limited(const struct envelope_format *format,
+                           const struct envelope_message *message, struct bytes value)
 {
     struct envelope_template *template = envelope_template_new(format);
+    struct buf out = {0};
 
-    assert_int_equal(envelope_size(template, message), size);
-    assert_true(envelope_size_bound(template, message) >= size);
+    assert_int_equal(envelope_encode(template, message, value.len - 1, &out), value.len);
+    assert_int_equal(out.len, 0);
+    assert_in_range(envelope_encode(template, message, 1, &out), 2, value.len);
+    assert_int_equal(out.len, 0);
+    assert_int_equal(envelope_encode(template, message, value.len, &out), value.len);
+    assert_bytes(buf_bytes(&out), value);
+    buf_free(&out);
     envelope_template_free(template);
 }
 
@@ -72,7 +79,7 @@ static void test_fresh_messages_are_written_as_symfony_writes_them(void **state)
 
             buf_clear(&out);
             encode(&out, &format, &message);
-            assert_size(&format, &message, out.len);
+            assert_limited(&format, &message, buf_bytes(&out));
             assert_bytes(buf_bytes(&out),
                          vector_read(&file, VERSIONS[v], php ? "php" : "json", fresh->file));
         }
@@ -187,7 +194,7 @@ static void test_any_bytes_come_back_in_every_format(void **state)
         message.topic = buf_bytes(&topic);
         message.payload = buf_bytes(&payload);
         encode(&out, &format, &message);
-        assert_size(&format, &message, out.len);
+        assert_limited(&format, &message, buf_bytes(&out));
 
         decode(&envelope, buf_bytes(&out), &arena);
         assert_int_equal(envelope.serializer, format.serializer);
@@ -205,7 +212,7 @@ static void test_any_bytes_come_back_in_every_format(void **state)
 }
 
 /* What grows most under each escaping, alone and behind bytes that are no UTF-8. */
-static void test_the_size_of_an_envelope_is_known_before_encoding(void **state)
+static void test_a_value_beyond_the_limit_is_not_appended(void **state)
 {
     static const struct bytes units[] = {
         BYTES("\x01"), BYTES("\0"), BYTES("\xFF"), BYTES("\xC2\x80"), BYTES("\xF0\x9F\x8C\xA1"),
@@ -229,11 +236,11 @@ static void test_the_size_of_an_envelope_is_known_before_encoding(void **state)
             message.payload = buf_bytes(&text);
             buf_clear(&out);
             encode(&out, &format, &message);
-            assert_size(&format, &message, out.len);
+            assert_limited(&format, &message, buf_bytes(&out));
             message.topic = buf_bytes(&text);
             buf_clear(&out);
             encode(&out, &format, &message);
-            assert_size(&format, &message, out.len);
+            assert_limited(&format, &message, buf_bytes(&out));
         }
     }
     buf_free(&text);
@@ -279,9 +286,9 @@ static void test_a_template_is_used_again_and_appends(void **state)
     format.metadata_headers = true;
     encode(&once, &format, &MESSAGE);
     template = envelope_template_new(&format);
-    envelope_encode(template, &binary, &out);
+    envelope_encode(template, &binary, SIZE_MAX, &out);
     size_t first = out.len;
-    envelope_encode(template, &MESSAGE, &out);
+    envelope_encode(template, &MESSAGE, SIZE_MAX, &out);
     assert_bytes(bytes_slice(buf_bytes(&out), first, out.len), buf_bytes(&once));
     envelope_template_free(template);
     buf_free(&once);
@@ -336,7 +343,7 @@ int main(void)
         cmocka_unit_test(test_metadata_headers_under_the_php_serializer),
         cmocka_unit_test(test_metadata_headers_stand_behind_those_of_the_json_serializer),
         cmocka_unit_test(test_any_bytes_come_back_in_every_format),
-        cmocka_unit_test(test_the_size_of_an_envelope_is_known_before_encoding),
+        cmocka_unit_test(test_a_value_beyond_the_limit_is_not_appended),
         cmocka_unit_test(test_the_length_in_front_of_a_serialized_envelope_is_right),
         cmocka_unit_test(test_a_template_is_used_again_and_appends),
         cmocka_unit_test(test_json_that_is_not_utf8_says_so_in_its_headers),

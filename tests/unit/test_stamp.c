@@ -351,7 +351,7 @@ static void encode(struct subject *subject, struct envelope_format format,
     format.message_class = BYTES("App\\Message\\MqttMessage");
     format.bus = BYTES("messenger.bus.default");
     template = envelope_template_new(&format);
-    envelope_encode(template, &message, &out);
+    envelope_encode(template, &message, SIZE_MAX, &out);
     if (envelope_decode(&subject->envelope, arena_copy(&subject->arena, buf_bytes(&out)),
                         &subject->arena, &err) < 0)
         fail_msg("%s", err.text);

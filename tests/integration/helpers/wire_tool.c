@@ -85,7 +85,7 @@ static void encode(char **word)
 
     format.metadata_headers = strcmp(word[3], "1") == 0;
     template = envelope_template_new(&format);
-    envelope_encode(template, &message, &value);
+    envelope_encode(template, &message, SIZE_MAX, &value);
     print_bytes(buf_bytes(&value), '\n');
     envelope_template_free(template);
     buf_free(&value);
