@@ -214,6 +214,8 @@ install: all ## install under DESTDIR and PREFIX; settings that are there stay a
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/mqtt-bridge.ini.5
 	install -D -m 644 $(BUILD)/mqtt-bridge.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mqtt-bridge
 	install -m 644 etc/mqtt-bridge.ini $(DESTDIR)$(PREFIX)/share/mqtt-bridge/mqtt-bridge.ini
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/mqtt-bridge/prometheus etc/prometheus/mqtt-bridge.rules.yml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/mqtt-bridge/grafana etc/grafana/mqtt-bridge.json
 	$(foreach file,$(EXAMPLES),install -m 755 $(file) $(DESTDIR)$(PREFIX)/share/mqtt-bridge/$(file) &&) true
 	test -e $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini || \
 	    install -m 640 etc/mqtt-bridge.ini $(DESTDIR)/etc/mqtt-bridge/mqtt-bridge.ini

@@ -21,7 +21,7 @@ hub=(ca-certificates)
 demo=("${build[@]}" "${hub[@]}" redis-server mosquitto mosquitto-clients postgresql curl
     python3 python3-paho-mqtt libjs-dygraphs)
 # shellcheck disable=SC2034 # by its name, below
-test=("${demo[@]}" libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist
+test=("${demo[@]}" libcmocka-dev prometheus python3-pytest python3-pytest-timeout python3-pytest-xdist
     python3-redis python3-psycopg2 python3-selenium chromium chromium-driver redis-tools nginx procps groff-base
     php-cli php-redis php-pgsql php-symfony-messenger php-symfony-redis-messenger
     php-symfony-doctrine-messenger php-symfony-serializer php-symfony-property-access
@@ -34,7 +34,7 @@ compat=("${compose[@]}")
 # shellcheck disable=SC2034
 all=("${test[@]}" "${lint[@]}")
 # Units that a fresh install would start at the next boot.
-units=(redis-server mosquitto postgresql nginx)
+units=(redis-server mosquitto postgresql nginx prometheus)
 
 fail() {
     echo "deps: $1" >&2

@@ -25,7 +25,8 @@ def test_installed_programs_run_and_a_reinstall_keeps_edited_settings(make, fold
     assert settings.read_text() == sample.read_text() and settings.stat().st_mode & 0o007 == 0
     version = subprocess.run([folder / "usr/bin/mqtt-bridge", "version"], text=True, capture_output=True, check=True)
     assert version.stdout.startswith("mqtt-bridge ")
-    assert (folder / "usr/share/mqtt-bridge/web/index.html").exists()
+    for file in ("web/index.html", "prometheus/mqtt-bridge.rules.yml", "grafana/mqtt-bridge.json"):
+        assert (folder / "usr/share/mqtt-bridge" / file).exists()
     assert os.access(folder / "usr/share/mqtt-bridge/examples/python/handler.py", os.X_OK)
 
     settings.write_text("[mqtt]\npassword = the operator's\n")
