@@ -169,10 +169,11 @@ test-compat: ## with other versions of Symfony, Redis and Valkey, in folders tha
 	@tests/compat/run
 
 .PHONY: soak
-soak: ## ten minutes of seeded kills, freezes and network faults around the consumer (SOAK_SECONDS)
+soak: ## ten minutes of seeded faults around the consumer, and ten around all programs (SOAK_SECONDS)
 	@tools/deps.sh test
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/soak/run
+	@tests/soak/chaos
 
 .PHONY: bench
 bench: ## speed as ratios against other programs on the same work
