@@ -647,14 +647,12 @@ static int run_checks(struct cli *cli, struct check_report *report, struct check
     return CLI_DONE;
 }
 
-int verb_check(struct cli *cli, int argc, char **argv)
+int verb_check(struct cli *cli)
 {
     struct check_report report = {0};
     struct check_servers servers = {0};
     struct buf out = {0};
 
-    (void)argc;
-    (void)argv;
     int exit_code = run_checks(cli, &report, &servers);
     if (cli->json)
         print_json(&out, cli, exit_code, &report, &servers);

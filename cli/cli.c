@@ -167,15 +167,6 @@ const struct command_line_option *cli_general_options(const struct verb *verb)
     return !verb ? BEFORE_VERB : verb->json ? BEHIND_VERB : BEHIND_VERB + 1;
 }
 
-/* The parts of the command line that are not in struct cli. */
-struct line {
-    struct cli *cli;
-    int *count;
-    char **words;
-    bool help;
-    bool version;
-};
-
 static int fail_arguments(const struct verb *verb, const char *text)
 {
     return cli_fail(CLI_USAGE, "%s: %s; usage: mqtt-bridge %s%s%s", verb->name, text, verb->name,
@@ -232,57 +223,56 @@ static bool keep_option(struct cli *cli, const struct command_line_reader *reade
     return true;
 }
 
-static bool take_option(struct line *line, const struct command_line_reader *reader)
+static bool take_option(struct cli *cli, const struct command_line_reader *reader)
 {
-    const struct verb *verb = line->cli->verb;
     const char *name = reader->option->name;
 
-    if (verb && verbs_find_option(verb, name))
-        return keep_option(line->cli, reader);
+    if (cli->verb && verbs_find_option(cli->verb, name))
+        return keep_option(cli, reader);
     if (strcmp(name, "json") == 0)
-        line->cli->json = true;
+        cli->json = true;
     else if (strcmp(name, "help") == 0)
-        line->help = true;
+        cli->help = true;
     else if (strcmp(name, "version") == 0)
-        line->version = true;
+        cli->version = true;
     else if (strcmp(name, "config") == 0)
-        line->cli->config = reader->text;
+        cli->config = reader->text;
     return true;
 }
 
 /* Reads the options before the verb, and the verb. Returns false after an error was printed. */
-static bool read_verb(struct line *line, struct command_line_reader *reader)
+static bool read_verb(struct cli *cli, struct command_line_reader *reader)
 {
     enum command_line_step took;
 
     while ((took = command_line_next(reader)) == COMMAND_LINE_OPTION)
-        if (!take_option(line, reader))
+        if (!take_option(cli, reader))
             return false;
     if (took != COMMAND_LINE_ARGUMENT)
         return took == COMMAND_LINE_END;
-    line->cli->verb = verbs_find(reader->text);
-    if (!line->cli->verb)
+    cli->verb = verbs_find(reader->text);
+    if (!cli->verb)
         cli_unknown_verb(reader->text);
-    return line->cli->verb != NULL;
+    return cli->verb != NULL;
 }
 
 /* Reads the options and arguments behind the verb. */
-static bool read_words(struct line *line, struct command_line_reader *reader)
+static bool read_arguments(struct cli *cli, struct command_line_reader *reader)
 {
     enum command_line_step took;
 
     while ((took = command_line_next(reader)) != COMMAND_LINE_END) {
         if (took == COMMAND_LINE_WRONG)
             return false;
-        if (took == COMMAND_LINE_OPTION && !take_option(line, reader))
+        if (took == COMMAND_LINE_OPTION && !take_option(cli, reader))
             return false;
         if (took == COMMAND_LINE_ARGUMENT)
-            line->words[(*line->count)++] = reader->argv[reader->next - 1];
+            cli->arguments[cli->arguments_len++] = reader->argv[reader->next - 1];
     }
     return true;
 }
 
-static bool read_line(struct line *line, int argc, char **argv)
+static bool read_line(struct cli *cli, int argc, char **argv)
 {
     struct command_line_reader before = {.program = "mqtt-bridge",
                                          .subject = "the command",
@@ -290,36 +280,37 @@ static bool read_line(struct line *line, int argc, char **argv)
                                          .argc = argc,
                                          .argv = argv};
 
-    if (!read_verb(line, &before))
+    if (!read_verb(cli, &before))
         return false;
-    if (!line->cli->verb)
+    if (!cli->verb)
         return true;
-    struct command_line_reader behind = options_of(line->cli->verb);
+    struct command_line_reader behind = options_of(cli->verb);
     behind.argc = argc - before.next + 1;
     behind.argv = argv + before.next - 1;
     behind.ended = before.ended;
-    return read_words(line, &behind);
+    return read_arguments(cli, &behind);
 }
 
-static int print_help(const struct line *line)
+static int print_help(const struct cli *cli)
 {
     struct buf out = {0};
 
-    if (line->cli->verb)
-        verbs_describe(&out, line->cli->verb);
+    if (cli->verb)
+        verbs_describe(&out, cli->verb);
     else
         verbs_help(&out);
     return cli_print_free(&out);
 }
 
 /* Checks options and arguments by the action's row. */
-static bool fits_action(const struct cli *cli, int count, char **words)
+static bool fits_action(const struct cli *cli)
 {
     const struct verb *verb = cli->verb;
-    const struct verb_action *action = verbs_find_action(verb, count > 0 ? words[0] : NULL);
+    const struct verb_action *action =
+        verbs_find_action(verb, cli->arguments_len > 0 ? cli->arguments[0] : NULL);
 
     if (!action) {
-        unknown_action(verb, words[0]);
+        unknown_action(verb, cli->arguments[0]);
         return false;
     }
     for (size_t i = 0; i < cli->options_len; i++) {
@@ -330,7 +321,7 @@ static bool fits_action(const struct cli *cli, int count, char **words)
             return false;
         }
     }
-    if (count > 1 && action->arguments[0] == '\0') {
+    if (cli->arguments_len > 1 && action->arguments[0] == '\0') {
         cli_fail(CLI_USAGE, "%s %s takes no ID", verb->name, action->name);
         return false;
     }
@@ -338,7 +329,7 @@ static bool fits_action(const struct cli *cli, int count, char **words)
 }
 
 /* Checks options and arguments by the verb's row. */
-static bool fits_verb(const struct cli *cli, int count, char **words)
+static bool fits_verb(const struct cli *cli)
 {
     const struct verb *verb = cli->verb;
 
@@ -348,15 +339,15 @@ static bool fits_verb(const struct cli *cli, int count, char **words)
         command_line_refuse(&options, "--json");
         return false;
     }
-    if (count > verb->arguments_max) {
+    if (cli->arguments_len > verb->arguments_max) {
         fail_arguments(verb, "too many arguments");
         return false;
     }
-    if (count < verb->arguments_min) {
+    if (cli->arguments_len < verb->arguments_min) {
         fail_arguments(verb, "an argument is missing");
         return false;
     }
-    return !verb->actions || fits_action(cli, count, words);
+    return !verb->actions || fits_action(cli);
 }
 
 static void find_config(struct cli *cli)
@@ -369,24 +360,22 @@ static void find_config(struct cli *cli)
         cli->config = CLI_DEFAULT_CONFIG;
 }
 
-bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code)
+bool cli_read(struct cli *cli, int argc, char **argv, int *exit_code)
 {
-    struct line line = {.cli = cli, .count = count, .words = words};
     const char *no_color = getenv("NO_COLOR");
 
-    *count = 0;
     *exit_code = CLI_USAGE;
-    if (!read_line(&line, argc, argv))
+    if (!read_line(cli, argc, argv))
         return false;
-    if (line.help) {
-        *exit_code = print_help(&line);
+    if (cli->help) {
+        *exit_code = print_help(cli);
         return false;
     }
     /* Service managers and containers start the bridge without a verb. A person at a terminal
      * gets the help. */
     if (!cli->verb)
-        cli->verb = verbs_find(line.version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
+        cli->verb = verbs_find(cli->version ? "version" : isatty(STDIN_FILENO) ? "help" : "run");
     cli->color = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);
     find_config(cli);
-    return fits_verb(cli, *count, words);
+    return fits_verb(cli);
 }

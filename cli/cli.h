@@ -3,9 +3,8 @@
  *     mqtt-bridge [--config FILE] VERB [options] [arguments]
  *
  * Options are read by common/runtime/command_line. The options of the verb's row in verbs.h may come anywhere behind
- * the verb; --config, --json and --help before it too; "--" ends them. The verb's function gets only the arguments.
- * A process runs one verb, blocking, in one thread. Results go to standard output, errors to standard error as
- * "mqtt-bridge: ...". */
+ * the verb; --config, --json and --help before it too; "--" ends them. A process runs one verb, blocking, in one
+ * thread. Results go to standard output, errors to standard error as "mqtt-bridge: ...". */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -42,11 +41,15 @@ struct cli {
         const char *value; /* "" for a flag */
     } options[CLI_OPTIONS_MAX];
     size_t options_len;
+    char **arguments; /* of the verb; main owns the array */
+    size_t arguments_len;
+    bool help;    /* --help */
+    bool version; /* --version */
 };
 
-/* Reads the command line into cli; *count and words get the arguments (words has room for argc). Returns true if
- * cli->verb is to be run. Else help, version or an error has been printed, and *exit_code is main's result. */
-bool cli_read(struct cli *cli, int argc, char **argv, int *count, char **words, int *exit_code);
+/* Reads the command line into cli, whose `arguments` has room for argc. Returns true if cli->verb is to be run. Else
+ * help, version or an error has been printed, and *exit_code is main's result. */
+bool cli_read(struct cli *cli, int argc, char **argv, int *exit_code);
 void cli_free(struct cli *cli);
 
 /* The verb's option as given on the command line ("watch"): its value, "" for a flag; NULL: not given.

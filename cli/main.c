@@ -6,14 +6,12 @@
 
 int main(int argc, char **argv)
 {
-    struct cli cli = {0};
-    char **words = xcalloc((size_t)argc + 1, sizeof(*words));
-    int count;
+    struct cli cli = {.arguments = xcalloc((size_t)argc + 1, sizeof(*cli.arguments))};
     int exit_code;
 
-    if (cli_read(&cli, argc, argv, &count, words, &exit_code))
-        exit_code = cli.verb->run(&cli, count, words);
+    if (cli_read(&cli, argc, argv, &exit_code))
+        exit_code = cli.verb->run(&cli);
     cli_free(&cli);
-    free(words);
+    free(cli.arguments);
     return exit_code;
 }

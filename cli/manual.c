@@ -439,13 +439,14 @@ void manual_completion(struct buf *out)
                          "complete -F _mqtt_bridge mqtt-bridge\n");
 }
 
-int verb_help(struct cli *cli, int argc, char **argv)
+int verb_help(struct cli *cli)
 {
-    const struct verb *verb = argc > 0 ? verbs_find(argv[0]) : NULL;
+    const char *named = cli->arguments_len > 0 ? cli->arguments[0] : NULL;
+    const struct verb *verb = named ? verbs_find(named) : NULL;
     struct buf out = {0};
 
-    if (argc > 0 && !verb)
-        return cli_unknown_verb(argv[0]);
+    if (named && !verb)
+        return cli_unknown_verb(named);
     if (cli_option(cli, "man"))
         manual_command_page(&out);
     else if (cli_option(cli, "completion"))
@@ -457,12 +458,10 @@ int verb_help(struct cli *cli, int argc, char **argv)
     return cli_print_free(&out);
 }
 
-int verb_version(struct cli *cli, int argc, char **argv)
+int verb_version(struct cli *cli)
 {
     struct buf out = {0};
 
-    (void)argc;
-    (void)argv;
     buf_printf(&out, cli->json ? "{\"version\":\"%s\"}\n" : "mqtt-bridge %s\n",
                MQTT_BRIDGE_VERSION);
     return cli_print_free(&out);

@@ -1,6 +1,5 @@
 #include "cli/spool_files.h"
 
-#include "cli/cli.h"
 #include "common/base/alloc.h"
 #include "common/base/file.h"
 #include "common/base/sys.h"
@@ -199,33 +198,33 @@ static int by_path(const void *left, const void *right)
     return strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-static bool is_wanted(const char *name, int count, char **names, bool *found)
+static bool is_wanted(const struct cli *cli, const char *name, bool *found)
 {
-    for (int i = 0; i < count; i++) {
-        if (strcmp(names[i], name) == 0) {
+    for (size_t i = 1; i < cli->arguments_len; i++) {
+        if (strcmp(cli->arguments[i], name) == 0) {
             found[i] = true;
             return true;
         }
     }
-    return count == 0;
+    return cli->arguments_len == 1;
 }
 
-static int check_found(int count, char **names, const bool *found)
+static int check_found(const struct cli *cli, const bool *found)
 {
-    for (int i = 0; i < count; i++)
+    for (size_t i = 1; i < cli->arguments_len; i++)
         if (!found[i])
             return cli_fail(CLI_FAILED,
                             "%s: there is no such spool; `mqtt-bridge spool show` lists them",
-                            names[i]);
+                            cli->arguments[i]);
     return CLI_DONE;
 }
 
-int spool_files_each(const char *state_dir, int count, char **names, spool_files_look *look,
-                     void *context)
+int spool_files_each(const struct cli *cli, spool_files_look *look, void *context)
 {
+    const char *state_dir = cli->settings->supervisor.state_dir;
     struct spool_folders folders;
     struct error err = {0};
-    bool *found = xcalloc((size_t)count + 1, sizeof(*found));
+    bool *found = xcalloc(cli->arguments_len + 1, sizeof(*found));
     bool going = true;
     int code = CLI_DONE;
 
@@ -237,7 +236,7 @@ int spool_files_each(const char *state_dir, int count, char **names, spool_files
         const char *name = folders.paths[i] + strlen(state_dir) + strlen("/spool/");
         struct spool_files files;
 
-        if (!is_wanted(name, count, names, found))
+        if (!is_wanted(cli, name, found))
             continue;
         if (read_spool(&files, folders.paths[i], name, &err) < 0) {
             code = cli_fail(CLI_FAILED, "%s", err.text);
@@ -247,7 +246,7 @@ int spool_files_each(const char *state_dir, int count, char **names, spool_files
         free_spool(&files);
     }
     if (code == CLI_DONE && going)
-        code = check_found(count, names, found);
+        code = check_found(cli, found);
     spool_folders_free(&folders);
     free(found);
     return code;

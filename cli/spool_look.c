@@ -309,13 +309,13 @@ static bool show_spool(struct spool_files *files, void *context)
     return true;
 }
 
-int spool_look_show(struct cli *cli, const struct settings *settings, int count, char **names)
+int spool_look_show(struct cli *cli)
 {
     struct show show = {.array = cli->json ? cJSON_CreateArray() : NULL};
-    int code = spool_files_each(settings->supervisor.state_dir, count, names, show_spool, &show);
+    int code = spool_files_each(cli, show_spool, &show);
 
     if (show.array == NULL && show.spools == 0 && code == CLI_DONE)
-        buf_printf(&show.out, "there is no spool in %s\n", settings->supervisor.state_dir);
+        buf_printf(&show.out, "there is no spool in %s\n", cli->settings->supervisor.state_dir);
     int printed = show.array != NULL ? cli_print_json(show.array) : cli_print_free(&show.out);
     return printed == CLI_DONE ? code : printed;
 }
@@ -543,17 +543,16 @@ static bool verify_spool(struct spool_files *files, void *context)
     return verify->printed;
 }
 
-int spool_look_verify(struct cli *cli, const struct settings *settings, int count, char **names)
+int spool_look_verify(struct cli *cli)
 {
     struct verify verify = {.array = cli->json ? cJSON_CreateArray() : NULL, .printed = true};
-    int code =
-        spool_files_each(settings->supervisor.state_dir, count, names, verify_spool, &verify);
+    int code = spool_files_each(cli, verify_spool, &verify);
     struct buf out = {0};
 
     if (verify.array != NULL)
         verify.printed = cli_print_json(verify.array) == CLI_DONE;
     else if (verify.spools == 0 && code == CLI_DONE)
-        buf_printf(&out, "there is no spool in %s\n", settings->supervisor.state_dir);
+        buf_printf(&out, "there is no spool in %s\n", cli->settings->supervisor.state_dir);
     verify.printed = cli_print(&out) && verify.printed;
     buf_free(&out);
     return verify.damaged || !verify.printed ? CLI_FAILED : code;
@@ -700,13 +699,13 @@ static int read_dump_options(const struct cli *cli, struct dump *dump)
     return CLI_DONE;
 }
 
-int spool_look_dump(struct cli *cli, const struct settings *settings, int count, char **names)
+int spool_look_dump(struct cli *cli)
 {
     struct dump dump = {0};
     int code = read_dump_options(cli, &dump);
 
     if (code == CLI_DONE)
-        code = spool_files_each(settings->supervisor.state_dir, count, names, dump_spool, &dump);
+        code = spool_files_each(cli, dump_spool, &dump);
     bool printed = cli_print(&dump.out) && dump.printed;
     if (dump.damaged > 0)
         cli_fail(CLI_FAILED,

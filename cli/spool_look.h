@@ -4,15 +4,15 @@
  *     verify  the checks of every record, header and oversized file, and what is missing between segments
  *     dump    the messages in order, as text or JSON lines (--topic FILTER, --limit N, --unsent)
  *
- * names: of spools, as show prints them; none: all. Each returns an enum cli_exit, CLI_FAILED if verify or dump found
- * damage. */
+ * The arguments behind the action are names of spools, as show prints them; none: all. The settings are loaded. Each
+ * returns an enum cli_exit, CLI_FAILED if verify or dump found damage. */
 #ifndef CLI_SPOOL_LOOK_H
 #define CLI_SPOOL_LOOK_H
 
 #include "cli/cli.h"
 
-int spool_look_show(struct cli *cli, const struct settings *settings, int count, char **names);
-int spool_look_verify(struct cli *cli, const struct settings *settings, int count, char **names);
-int spool_look_dump(struct cli *cli, const struct settings *settings, int count, char **names);
+int spool_look_show(struct cli *cli);
+int spool_look_verify(struct cli *cli);
+int spool_look_dump(struct cli *cli);
 
 #endif

@@ -92,12 +92,10 @@ static void print_json(struct buf *out, const struct settings *settings)
     cli_append_json(out, root);
 }
 
-int verb_config(struct cli *cli, int argc, char **argv)
+int verb_config(struct cli *cli)
 {
     struct buf out = {0};
 
-    (void)argc;
-    (void)argv;
     if (cli_option(cli, "template")) {
         manual_template(&out);
     } else if (cli_option(cli, "reference")) {

@@ -140,16 +140,17 @@ static int run(const struct cli *cli, const struct action *action, const struct 
     return code;
 }
 
-int verb_failed(struct cli *cli, int argc, char **argv)
+int verb_failed(struct cli *cli)
 {
-    const struct action *action = argc > 0 ? find_action(argv[0]) : &ACTIONS[0];
+    const struct action *action =
+        cli->arguments_len > 0 ? find_action(cli->arguments[0]) : &ACTIONS[0];
     struct verb_failed_wanted wanted = {0};
 
     if (action->run == verb_failed_list)
         wanted.limit = LIST_LIMIT;
-    struct bytes *ids = xcalloc((size_t)argc + 1, sizeof(*ids));
-    for (int i = 1; i < argc; i++)
-        ids[wanted.ids_len++] = bytes_of(argv[i]);
+    struct bytes *ids = xcalloc(cli->arguments_len + 1, sizeof(*ids));
+    for (size_t i = 1; i < cli->arguments_len; i++)
+        ids[wanted.ids_len++] = bytes_of(cli->arguments[i]);
     wanted.ids = ids;
     int code = read_filters(cli, &wanted);
     if (code == CLI_DONE)

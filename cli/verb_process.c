@@ -32,7 +32,7 @@ static char *find_beside(void)
 
 /* Executes the supervisor in this program's folder, so that an unpacked archive runs its own.
  * Otherwise the supervisor in PATH is executed. */
-int verb_run(struct cli *cli, int argc, char **argv)
+int verb_run(struct cli *cli)
 {
     char *beside = find_beside();
     char *config = cli->config ? xstrdup(cli->config) : NULL;
@@ -40,8 +40,6 @@ int verb_run(struct cli *cli, int argc, char **argv)
     char option[] = "--config";
     char *words[] = {program, config ? option : NULL, config, NULL};
 
-    (void)argc;
-    (void)argv;
     if (beside)
         execv(beside, words);
     else
@@ -69,14 +67,15 @@ static int ask(struct cli *cli, cJSON *request, cJSON **answer)
     return code;
 }
 
-static cJSON *request_for(struct cli *cli, const char *verb, int argc, char **argv)
+/* Makes a request for the processes that the first `len` arguments name. */
+static cJSON *request_for(struct cli *cli, const char *verb, size_t len)
 {
     cJSON *request = control_client_request(cli, verb);
     struct buf names = {0};
 
-    for (int i = 0; i < argc; i++)
-        buf_printf(&names, "%s%s", i > 0 ? " " : "", argv[i]);
-    if (argc > 0)
+    for (size_t i = 0; i < len; i++)
+        buf_printf(&names, "%s%s", i > 0 ? " " : "", cli->arguments[i]);
+    if (len > 0)
         cJSON_AddStringToObject(request, "target", buf_text(&names));
     buf_free(&names);
     return request;
@@ -102,48 +101,48 @@ static int change(struct cli *cli, cJSON *request, const char *done)
     return code;
 }
 
-int verb_start(struct cli *cli, int argc, char **argv)
+int verb_start(struct cli *cli)
 {
-    return change(cli, request_for(cli, "start", argc, argv), "running");
+    return change(cli, request_for(cli, "start", cli->arguments_len), "running");
 }
 
-int verb_restart(struct cli *cli, int argc, char **argv)
+int verb_restart(struct cli *cli)
 {
-    return change(cli, request_for(cli, "restart", argc, argv), "restarted");
+    return change(cli, request_for(cli, "restart", cli->arguments_len), "restarted");
 }
 
-int verb_signal(struct cli *cli, int argc, char **argv)
+int verb_signal(struct cli *cli)
 {
-    cJSON *request = request_for(cli, "signal", argc - 1, argv);
+    size_t last = cli->arguments_len - 1;
+    cJSON *request = request_for(cli, "signal", last);
 
-    cJSON_AddStringToObject(request, "signal", argv[argc - 1]);
+    cJSON_AddStringToObject(request, "signal", cli->arguments[last]);
     return change(cli, request, "sent to");
 }
 
 /* Stops the named processes, or without a name the whole bridge. The answer then comes when the
  * bridge has ended. */
-int verb_stop(struct cli *cli, int argc, char **argv)
+int verb_stop(struct cli *cli)
 {
     cJSON *answer = NULL;
 
-    if (argc > 0)
-        return change(cli, request_for(cli, "stop", argc, argv), "stopped");
-    int code = ask(cli, request_for(cli, "stop", 0, argv), &answer);
+    if (cli->arguments_len > 0)
+        return change(cli, request_for(cli, "stop", cli->arguments_len), "stopped");
+    int code = ask(cli, request_for(cli, "stop", 0), &answer);
     if (code == CLI_DONE && !cli->json)
         puts("stopped");
     cJSON_Delete(answer);
     return code;
 }
 
-int verb_scale(struct cli *cli, int argc, char **argv)
+int verb_scale(struct cli *cli)
 {
     uint64_t count = 0;
     cJSON *answer = NULL;
 
-    (void)argc;
-    if (!bytes_to_u64(bytes_of(argv[0]), &count) || count > 100000)
+    if (!bytes_to_u64(bytes_of(cli->arguments[0]), &count) || count > 100000)
         return cli_fail(CLI_USAGE, "scale %s: takes how many workers are to run, a number from 0",
-                        argv[0]);
+                        cli->arguments[0]);
     cJSON *request = control_client_request(cli, "scale");
     cJSON_AddNumberToObject(request, "count", (double)count);
     int code = ask(cli, request, &answer);
@@ -153,12 +152,10 @@ int verb_scale(struct cli *cli, int argc, char **argv)
     return code;
 }
 
-int verb_reload(struct cli *cli, int argc, char **argv)
+int verb_reload(struct cli *cli)
 {
     cJSON *answer = NULL;
 
-    (void)argc;
-    (void)argv;
     int code = ask(cli, control_client_request(cli, "reload"), &answer);
     if (code == CLI_DONE && !cli->json)
         printf("settings reloaded, restarted: %.0f\n", control_client_number(answer, "restarted"));
@@ -166,12 +163,10 @@ int verb_reload(struct cli *cli, int argc, char **argv)
     return code;
 }
 
-int verb_upgrade(struct cli *cli, int argc, char **argv)
+int verb_upgrade(struct cli *cli)
 {
     cJSON *answer = NULL;
 
-    (void)argc;
-    (void)argv;
     int code = ask(cli, control_client_request(cli, "upgrade"), &answer);
     if (code == CLI_DONE && !cli->json)
         printf("upgraded to %s from %s\n", control_client_text(answer, "version"),
@@ -193,12 +188,10 @@ static void print_lines(const cJSON *lines, bool with_levels)
 }
 
 /* Prints the events, the newest last, as in a log. */
-int verb_events(struct cli *cli, int argc, char **argv)
+int verb_events(struct cli *cli)
 {
     cJSON *answer = NULL;
 
-    (void)argc;
-    (void)argv;
     int code = ask(cli, control_client_request(cli, "events"), &answer);
     if (code == CLI_DONE && !cli->json)
         print_lines(member(answer, "events"), false);
@@ -206,11 +199,11 @@ int verb_events(struct cli *cli, int argc, char **argv)
     return code;
 }
 
-int verb_log(struct cli *cli, int argc, char **argv)
+int verb_log(struct cli *cli)
 {
     cJSON *answer = NULL;
     const cJSON *process;
-    int code = ask(cli, request_for(cli, "log", argc, argv), &answer);
+    int code = ask(cli, request_for(cli, "log", cli->arguments_len), &answer);
     const cJSON *processes = member(answer, "processes");
 
     cJSON_ArrayForEach(process, processes)
@@ -230,13 +223,11 @@ int verb_log(struct cli *cli, int argc, char **argv)
 
 /* A probe: exit code 0 if the service is ready, 3 if it does not run. Else 1, with the reasons
  * on standard error. The option --quiet suppresses all output. */
-int verb_health(struct cli *cli, int argc, char **argv)
+int verb_health(struct cli *cli)
 {
     cJSON *health = NULL;
     const cJSON *reason;
 
-    (void)argc;
-    (void)argv;
     cli->quiet = cli_option(cli, "quiet") != NULL;
     int code = ask(cli, control_client_request(cli, "health"), &health);
     if (code == CLI_DONE && !cJSON_IsTrue(member(health, "ready"))) {

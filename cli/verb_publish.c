@@ -116,7 +116,7 @@ static int publish(struct cli *cli, const struct settings_mercure *mercure,
     return print_done(cli, update, &result);
 }
 
-int verb_publish(struct cli *cli, int argc, char **argv)
+int verb_publish(struct cli *cli)
 {
     const struct settings *settings = cli_settings(cli);
     const char *id = cli_option(cli, "id");
@@ -124,15 +124,14 @@ int verb_publish(struct cli *cli, int argc, char **argv)
     char made_id[ID_SIZE];
     int code = CLI_DONE;
 
-    (void)argc;
     if (!settings)
         return CLI_USAGE;
-    if (strcmp(argv[1], "-") == 0)
+    if (strcmp(cli->arguments[1], "-") == 0)
         code = read_standard_input(&data);
     else
-        buf_append_text(&data, argv[1]);
+        buf_append_text(&data, cli->arguments[1]);
     make_id(made_id);
-    const struct update update = {.topic = bytes_of(argv[0]),
+    const struct update update = {.topic = bytes_of(cli->arguments[0]),
                                   .data = buf_bytes(&data),
                                   .private_update = cli_option(cli, "private") != NULL,
                                   .id = bytes_of(id ? id : made_id),

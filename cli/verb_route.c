@@ -178,10 +178,10 @@ static int make_update(struct routes *routes, const struct routes_message *messa
     return result;
 }
 
-int verb_route(struct cli *cli, int argc, char **argv)
+int verb_route(struct cli *cli)
 {
     const struct settings *settings;
-    struct answer answer = {.topic = argv[0]};
+    struct answer answer = {.topic = cli->arguments[0]};
     struct buf out = {0};
 
     if (topic_name_check(bytes_of(answer.topic), &answer.refused) < 0)
@@ -190,10 +190,11 @@ int verb_route(struct cli *cli, int argc, char **argv)
     if (settings == NULL)
         return CLI_USAGE;
     struct routes *routes = routes_new(settings);
-    const struct routes_message message = {.identity = BYTES(EXAMPLE_IDENTITY),
-                                           .topic = bytes_of(answer.topic),
-                                           .payload = bytes_of(argc > 1 ? argv[1] : ""),
-                                           .received_us = clock_wall_us()};
+    const struct routes_message message = {
+        .identity = BYTES(EXAMPLE_IDENTITY),
+        .topic = bytes_of(answer.topic),
+        .payload = bytes_of(cli->arguments_len > 1 ? cli->arguments[1] : ""),
+        .received_us = clock_wall_us()};
     const struct routes_match *match = routes_match(routes, message.topic);
     answer.filter = match->filter;
     answer.route = match->settings;

@@ -169,13 +169,11 @@ static int set_up_all(const struct settings *settings, cJSON *targets)
     return code;
 }
 
-int verb_setup(struct cli *cli, int argc, char **argv)
+int verb_setup(struct cli *cli)
 {
     const struct settings *settings = cli_settings(cli);
     cJSON *root = cli->json ? cJSON_CreateArray() : NULL;
 
-    (void)argc;
-    (void)argv;
     if (!settings) {
         cJSON_Delete(root);
         return CLI_USAGE;

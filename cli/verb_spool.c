@@ -321,33 +321,32 @@ static int do_one(const struct folder *folder, const struct entry *entry, struct
     return result < 0 ? cli_fail(CLI_FAILED, "%s: %s", entry->id, err.text) : CLI_DONE;
 }
 
-static bool is_wanted(const char *id, int argc, char **argv)
+static bool is_wanted(const struct cli *cli, const char *id)
 {
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], id) == 0)
+    for (size_t i = 1; i < cli->arguments_len; i++)
+        if (strcmp(cli->arguments[i], id) == 0)
             return true;
-    return argc == 0; /* no ids were given: --all */
+    return cli->arguments_len == 1; /* no ids were given: --all */
 }
 
-static int check_ids(const struct folders *folders, int argc, char **argv)
+static int check_ids(const struct cli *cli, const struct folders *folders)
 {
-    for (int i = 0; i < argc; i++) {
+    for (size_t i = 1; i < cli->arguments_len; i++) {
         bool found = false;
 
         for (size_t j = 0; j < folders->len; j++)
             for (size_t k = 0; k < folders->list[j].len; k++)
-                found = found || strcmp(folders->list[j].list[k].id, argv[i]) == 0;
+                found = found || strcmp(folders->list[j].list[k].id, cli->arguments[i]) == 0;
         if (!found)
             return cli_fail(CLI_FAILED,
                             "%s: there is no such message; `mqtt-bridge spool` lists "
                             "them",
-                            argv[i]);
+                            cli->arguments[i]);
     }
     return CLI_DONE;
 }
 
-static int for_each(const struct cli *cli, const struct folders *folders, struct sender *sender,
-                    int argc, char **argv)
+static int for_each(const struct cli *cli, const struct folders *folders, struct sender *sender)
 {
     cJSON *results = cli->json ? cJSON_CreateArray() : NULL;
     int code = CLI_DONE;
@@ -358,7 +357,7 @@ static int for_each(const struct cli *cli, const struct folders *folders, struct
         for (size_t j = 0; j < folder->len; j++) {
             const struct entry *entry = &folder->list[j];
 
-            if (!is_wanted(entry->id, argc, argv))
+            if (!is_wanted(cli, entry->id))
                 continue;
             int one = do_one(folder, entry, sender, results);
             code = one != CLI_DONE ? one : code;
@@ -369,64 +368,62 @@ static int for_each(const struct cli *cli, const struct folders *folders, struct
     return code;
 }
 
-static int act(struct cli *cli, const struct folders *folders, int argc, char **argv)
+static int act(struct cli *cli, const struct folders *folders)
 {
-    const char *action = argv[0];
+    const char *action = cli->arguments[0];
+    size_t ids = cli->arguments_len - 1;
     bool resend = strcmp(action, "resend") == 0, all = cli_option(cli, "all") != NULL;
     struct sender sender = {0};
     struct error err = {0};
 
-    argc--;
-    argv++;
-    if (all == (argc > 0))
+    if (all == (ids > 0))
         return cli_fail(CLI_USAGE, "spool %s: say which: ID..., or --all", action);
-    int code = check_ids(folders, argc, argv);
+    int code = check_ids(cli, folders);
     if (code != CLI_DONE)
         return code;
     if (all || !resend)
-        code = cli_confirm(cli, action, "message", all ? folders->messages : (size_t)argc);
+        code = cli_confirm(cli, action, "message", all ? folders->messages : ids);
     if (code != CLI_DONE)
         return code;
     if (!resend)
-        return for_each(cli, folders, NULL, argc, argv);
+        return for_each(cli, folders, NULL);
     signal(SIGPIPE, SIG_IGN); /* Redis may close the connection */
     if (sender_open(&sender, cli_settings(cli), &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else
-        code = for_each(cli, folders, &sender, argc, argv);
+        code = for_each(cli, folders, &sender);
     sender_close(&sender);
     return code;
 }
 
 /* Lists, sends or removes the oversized messages. */
-static int handle_oversized(struct cli *cli, const struct settings *settings, int argc, char **argv)
+static int handle_oversized(struct cli *cli)
 {
     struct folders folders = {0};
     struct error err = {0};
     int code;
 
-    if (find_folders(&folders, settings, &err) < 0)
+    if (find_folders(&folders, cli->settings, &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
-    else if (argc == 0 || strcmp(argv[0], "list") == 0)
+    else if (cli->arguments_len == 0 || strcmp(cli->arguments[0], "list") == 0)
         code = list(cli, &folders);
     else
-        code = act(cli, &folders, argc, argv);
+        code = act(cli, &folders);
     free_folders(&folders);
     return code;
 }
 
-int verb_spool(struct cli *cli, int argc, char **argv)
+int verb_spool(struct cli *cli)
 {
-    const struct settings *settings = cli_settings(cli);
-    const char *action = argc > 0 ? argv[0] : "list";
+    const char *action = cli->arguments_len > 0 ? cli->arguments[0] : "list";
 
-    if (settings == NULL)
+    if (cli_settings(cli) == NULL)
         return CLI_USAGE;
     if (strcmp(action, "show") == 0)
-        return spool_look_show(cli, settings, argc - 1, argv + 1);
+        return spool_look_show(cli);
     if (strcmp(action, "verify") == 0)
-        return spool_look_verify(cli, settings, argc - 1, argv + 1);
+        return spool_look_verify(cli);
     if (strcmp(action, "dump") == 0)
-        return spool_look_dump(cli, settings, argc - 1, argv + 1);
-    return handle_oversized(cli, settings, argc, argv);
+        return spool_look_dump(cli);
+    return handle_oversized(cli);
 }

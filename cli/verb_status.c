@@ -173,7 +173,7 @@ static void watch(struct cli *cli, const cJSON *request)
         leave(&top);
 }
 
-int verb_status(struct cli *cli, int argc, char **argv)
+int verb_status(struct cli *cli)
 {
     bool watched = cli_option(cli, "watch") != NULL || strcmp(cli->verb->name, "top") == 0;
     cJSON *request = control_client_request(cli, "status");
@@ -181,8 +181,6 @@ int verb_status(struct cli *cli, int argc, char **argv)
     struct buf text = {0};
     int code = control_client_ask_or_report(cli, request, &status);
 
-    (void)argc;
-    (void)argv;
     if (code == CLI_DONE && watched) {
         watch(cli, request);
     } else if (code == CLI_DONE && cli->json) {

@@ -36,11 +36,11 @@ struct verb {
     const char *examples;                      /* command lines, a line each; NULL for none */
     const struct command_line_option *options; /* ends with a row without name; NULL for none */
     const struct verb_action *actions;         /* ends with a row without name; NULL for none */
-    int arguments_min;
-    int arguments_max;
+    size_t arguments_min;
+    size_t arguments_max;
     enum verb_group group;
     bool json; /* --json is allowed */
-    int (*run)(struct cli *cli, int argc, char **argv);
+    int (*run)(struct cli *cli);
 };
 
 extern const struct verb VERBS[];
@@ -55,27 +55,27 @@ const struct command_line_option *verbs_find_option(const struct verb *verb, con
 void verbs_help(struct buf *out);                              /* mqtt-bridge --help */
 void verbs_describe(struct buf *out, const struct verb *verb); /* mqtt-bridge VERB --help */
 
-/* argv holds the arguments only: argv[0] is the first of them. Each returns an enum cli_exit. */
-int verb_run(struct cli *cli, int argc, char **argv);
-int verb_check(struct cli *cli, int argc, char **argv);
-int verb_config(struct cli *cli, int argc, char **argv);
-int verb_version(struct cli *cli, int argc, char **argv);
-int verb_status(struct cli *cli, int argc, char **argv); /* status, and top: status --watch */
-int verb_start(struct cli *cli, int argc, char **argv);
-int verb_stop(struct cli *cli, int argc, char **argv);
-int verb_restart(struct cli *cli, int argc, char **argv);
-int verb_scale(struct cli *cli, int argc, char **argv);
-int verb_events(struct cli *cli, int argc, char **argv);
-int verb_log(struct cli *cli, int argc, char **argv);
-int verb_signal(struct cli *cli, int argc, char **argv);
-int verb_reload(struct cli *cli, int argc, char **argv);
-int verb_upgrade(struct cli *cli, int argc, char **argv);
-int verb_route(struct cli *cli, int argc, char **argv);
-int verb_spool(struct cli *cli, int argc, char **argv);
-int verb_failed(struct cli *cli, int argc, char **argv);
-int verb_setup(struct cli *cli, int argc, char **argv);
-int verb_publish(struct cli *cli, int argc, char **argv);
-int verb_health(struct cli *cli, int argc, char **argv);
-int verb_help(struct cli *cli, int argc, char **argv);
+/* Each returns an enum cli_exit. */
+int verb_run(struct cli *cli);
+int verb_check(struct cli *cli);
+int verb_config(struct cli *cli);
+int verb_version(struct cli *cli);
+int verb_status(struct cli *cli); /* status, and top: status --watch */
+int verb_start(struct cli *cli);
+int verb_stop(struct cli *cli);
+int verb_restart(struct cli *cli);
+int verb_scale(struct cli *cli);
+int verb_events(struct cli *cli);
+int verb_log(struct cli *cli);
+int verb_signal(struct cli *cli);
+int verb_reload(struct cli *cli);
+int verb_upgrade(struct cli *cli);
+int verb_route(struct cli *cli);
+int verb_spool(struct cli *cli);
+int verb_failed(struct cli *cli);
+int verb_setup(struct cli *cli);
+int verb_publish(struct cli *cli);
+int verb_health(struct cli *cli);
+int verb_help(struct cli *cli);
 
 #endif

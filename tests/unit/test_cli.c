@@ -20,9 +20,8 @@ struct run {
     struct cli cli;
     bool runs;
     int exit_code;
-    int count;
     char *argv[WORDS_MAX + 1];
-    char *words[WORDS_MAX + 1];
+    char *arguments[WORDS_MAX + 1];
     char text[256];
     char said[1024];
 };
@@ -55,11 +54,12 @@ static void read_line(struct run *run, const char *line)
     int saved;
 
     memset(run, 0, sizeof(*run));
+    run->cli.arguments = run->arguments;
     snprintf(run->text, sizeof(run->text), "mqtt-bridge %s", line);
     for (char *word = strtok(run->text, " "); word && argc < WORDS_MAX; word = strtok(NULL, " "))
         run->argv[argc++] = word;
     FILE *file = capture_begin(&saved);
-    run->runs = cli_read(&run->cli, argc, run->argv, &run->count, run->words, &run->exit_code);
+    run->runs = cli_read(&run->cli, argc, run->argv, &run->exit_code);
     capture_end(file, saved, run->said, sizeof(run->said));
 }
 
@@ -123,23 +123,23 @@ static void test_options_and_arguments_may_be_mixed(void **state)
     read_line(&run, "--json restart worker:1 --config x.ini");
     assert_true(run.runs);
     assert_true(run.cli.json);
-    assert_int_equal(run.count, 1);
-    assert_string_equal(run.words[0], "worker:1");
+    assert_int_equal(run.cli.arguments_len, 1);
+    assert_string_equal(run.cli.arguments[0], "worker:1");
     read_line(&run, "stop -- --odd");
     assert_true(run.runs);
-    assert_string_equal(run.words[0], "--odd");
+    assert_string_equal(run.cli.arguments[0], "--odd");
     read_line(&run, "scale -1"); /* a number is for the verb to judge */
     assert_true(run.runs);
-    assert_string_equal(run.words[0], "-1");
+    assert_string_equal(run.cli.arguments[0], "-1");
     read_line(&run, "status --watch --json");
     assert_string_equal(cli_option(&run.cli, "watch"), "");
     assert_null(cli_option(&run.cli, "other"));
     read_line(&run, "scale -1 --json");
     assert_true(run.runs && run.cli.json);
-    assert_int_equal(run.count, 1);
+    assert_int_equal(run.cli.arguments_len, 1);
     read_line(&run, "-- stop --json");
     assert_true(run.runs && !run.cli.json);
-    assert_string_equal(run.words[0], "--json");
+    assert_string_equal(run.cli.arguments[0], "--json");
 }
 
 static void test_options_may_be_cut_short_while_one_fits(void **state)
@@ -168,7 +168,7 @@ static void test_a_line_is_read_anew_behind_one_that_was_refused(void **state)
                                  "and --help\n");
     read_line(&run, "scale -2 --json");
     assert_true(run.runs && run.cli.json);
-    assert_string_equal(run.words[0], "-2");
+    assert_string_equal(run.cli.arguments[0], "-2");
 }
 
 static void test_an_option_may_be_given_by_its_letter(void **state)
