@@ -22,6 +22,9 @@ const panel = new DetailPanel();
 const table = new TopicTable(byId("scroll"), byId("rows"), pick);
 const page = {
   config: null, /* what config.json says; null: not known yet */
+  monitor: null, /* process id of the monitor that said so: a reload that concerns the page starts another */
+  outdated: false, /* other settings than the page was loaded with */
+  stream: null,
   loading: false,
   paused: null, /* {now, arrivedNow} when the display was held */
   held: 0,      /* messages since then */
@@ -35,6 +38,7 @@ const page = {
   hubState: "connecting",
   cookie: true, /* the hub's connection may carry it */
   openedAt: null, /* when the hub's connection first stood, by the bridge's clock */
+  lastValues: null,
   latest: { state: "none", why: "" }, /* the last values: "none", "loading", "loaded" or "failed" */
   bridge: { state: "asking", status: null, rates: {} },
 };
@@ -254,6 +258,9 @@ function findNotices() {
   if (page.latest.why !== "" && bridge.state !== "unreachable") {
     notices.push(["", "Last values", `Not loaded: ${page.latest.why}. Topics appear with their next messages.`]);
   }
+  if (page.outdated) {
+    notices.push(["", "Outdated", "The bridge has other settings, or another version, than when this page was loaded. Load it anew."]);
+  }
   if (bridge.state === "unreachable") {
     notices.push(["bad", "Bridge", "Its monitor does not answer. Values still arrive as long as the hub is live."]);
   }
@@ -406,39 +413,64 @@ function listen(bridge) {
   document.addEventListener("keydown", onKey);
 }
 
-/* Once, when the monitor answers and takes the token; a failure is tried again with the next status. */
+/* When the monitor answers and takes the token, and again when it is another; a failure is tried again with the next
+ * status. */
 async function loadConfig(bridge) {
-  if (page.config !== null || page.loading || (page.bridge.state !== "ready" && page.bridge.state !== "unready")) {
+  const { state, status } = page.bridge;
+  const monitor = status?.processes.find((one) => one.name === "monitor")?.pid;
+  if (page.loading || (state !== "ready" && state !== "unready") || (page.config !== null && page.monitor === monitor)) {
     return;
   }
   page.loading = true;
+  const config = await fetchConfig(bridge);
+  page.loading = false;
+  if (config === null) {
+    return;
+  }
+  page.monitor = monitor;
+  if (page.config === null) {
+    begin(bridge, config);
+  } else {
+    followConfig(config);
+  }
+}
+
+async function fetchConfig(bridge) {
   try {
     const response = await fetch("config.json", { headers: bridge.headers(), cache: "no-store" });
-    if (response.ok) {
-      page.config = await response.json();
-    }
+    return response.ok ? await response.json() : null;
   } catch {
-    /* the monitor has gone meanwhile */
-  }
-  page.loading = false;
-  if (page.config !== null) {
-    byId("version").textContent = page.config.version;
-    remakeRows();
-    openStream(openLatest(bridge));
+    return null; /* the monitor has gone meanwhile */
   }
 }
 
-/* Null: none are kept. */
+function begin(bridge, config) {
+  page.config = config;
+  byId("version").textContent = config.version;
+  remakeRows();
+  openLatest(bridge);
+  openStream();
+}
+
+/* New types are listened for, and what was missed until now is among the last values. The rest needs a new page. */
+function followConfig(config) {
+  const types = config.types ?? [];
+  const rest = (one) => JSON.stringify({ ...one, types: null });
+  page.outdated ||= rest(config) !== rest(page.config);
+  page.config = { ...page.config, types };
+  page.stream?.addTypes(types);
+  page.lastValues?.refresh();
+  showNotices();
+}
+
 function openLatest(bridge) {
-  if (!page.config.last_values) {
-    return null;
+  if (page.config.last_values) {
+    page.lastValues = new LastValues(() => bridge.headers(), takePast, onLatest);
+    page.lastValues.load();
   }
-  const latest = new LastValues(() => bridge.headers(), takePast, onLatest);
-  latest.load();
-  return latest;
 }
 
-function openStream(latest) {
+function openStream() {
   if (page.config.hub === null) {
     onHubState("none");
     return;
@@ -447,10 +479,11 @@ function openStream(latest) {
     page.cookie = stream.cookie;
     onHubState(state);
     if (state === "live") {
-      latest?.refresh();
+      page.lastValues?.refresh();
       loadPast(stream);
     }
   });
+  page.stream = stream;
   stream.open();
   window.addEventListener("pagehide", () => stream.close());
   window.addEventListener("pageshow", (event) => event.persisted && stream.open());

@@ -35,6 +35,14 @@ export class HubStream {
     this.cookieIsTaken = config.private; /* or nothing comes without it */
   }
 
+  /* Of routes that came with a reload. */
+  addTypes(types) {
+    for (const type of types.filter((one) => !this.types.has(one))) {
+      this.types.add(type);
+      this.source?.addEventListener(type, (event) => isMessage(event) && this.take(event));
+    }
+  }
+
   connect(lastId, onMessage) {
     const source = new EventSource(this.url(lastId), { withCredentials: this.cookie });
     for (const type of this.types) {
@@ -56,10 +64,7 @@ export class HubStream {
 
   open() {
     this.onState("connecting");
-    const source = this.connect(this.lastId, (event) => {
-      this.lastId = event.lastEventId;
-      this.onData(event.data, event.lastEventId);
-    });
+    const source = this.connect(this.lastId, (event) => this.take(event));
     this.source = source;
     source.onopen = (event) => {
       if (!isMessage(event)) {
@@ -73,6 +78,11 @@ export class HubStream {
         this.onError(source);
       }
     };
+  }
+
+  take(event) {
+    this.lastId = event.lastEventId;
+    this.onData(event.data, event.lastEventId);
   }
 
   onError(source) {

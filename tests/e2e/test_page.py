@@ -464,6 +464,34 @@ def test_an_unconfigured_stage_is_idle_and_not_an_error(browser, make_page, mosq
     assert health("failed") == "good"
 
 
+def reload(bridge, settings):
+    for section, keys in settings.items():
+        bridge.settings.setdefault(section, {}).update(keys)
+    bridge.write_config()
+    bridge.cli("reload")  # answered when the monitor runs with the new settings
+
+
+def test_types_of_routes_that_came_with_a_reload_are_shown(browser, bridge, hub, publisher):
+    bridge.start()
+    page = Page(browser, bridge, hub).open()
+    reload(bridge, {"route:new": {"match": "new/#", "type": "new"}})
+    publisher.publish("new/missed", "1")
+    page.wait_value("new/missed", "1")
+    for number in range(2, 4):
+        publisher.publish("new/a", str(number))
+        page.wait_value("new/a", str(number))
+    assert page.text("#notices") in (None, "") and page.errors() == []
+
+
+def test_a_page_that_a_reload_outdates_says_so(browser, bridge, hub):
+    bridge.start()
+    page = Page(browser, bridge, hub).open()
+    reload(bridge, {"page": {"last_values": 5}})
+    page.wait_text("#notices", "Load it anew")
+    page.open()
+    assert "Load it anew" not in page.text("#notices")
+
+
 def test_a_device_message_reaches_the_page(browser, bridge, hub, publisher):
     bridge.start()
     page = Page(browser, bridge, hub).open()
