@@ -116,7 +116,7 @@ static int check_which(const struct cli *cli, const struct action *action,
 static int check_ids(const struct failure_admin *admin, const struct verb_failed_wanted *wanted)
 {
     for (size_t i = 0; i < wanted->ids_len; i++)
-        if (!failure_admin_is_id(admin, wanted->ids[i]))
+        if (!admin->store->is_id(wanted->ids[i]))
             return cli_fail(CLI_USAGE,
                             "failed: `%.*s` is no message's id, which is a number (of a stream "
                             "in Redis two with a dash: 1764467168000-0); `mqtt-bridge "

@@ -125,7 +125,7 @@ static int find_wanted(struct action *action, struct error *err)
                                         .ids = wanted->ids_len > 0 ? wanted->ids : NULL,
                                         .ids_len = wanted->ids_len,
                                         .without_body = !verb_failed_needs_body(wanted)};
-    int result = failure_admin_list(action->admin, &query, collect, action, err);
+    int result = action->admin->store->list(action->admin->state, &query, collect, action, err);
 
     if (action->len > 0)
         qsort(action->items, action->len, sizeof(*action->items), by_arrival);
@@ -431,7 +431,7 @@ static void settle_batch(struct action *action)
     for (size_t i = action->batch; i < action->batch_end; i++)
         if (action->items[i].state == SENT)
             ids[len++] = bytes_of(action->items[i].id);
-    if (failure_admin_settle(action->admin, ids, len, &removed, &err) < 0) {
+    if (action->admin->store->settle(action->admin->state, ids, len, &removed, &err) < 0) {
         char text[400];
 
         snprintf(text, sizeof(text),
@@ -491,7 +491,7 @@ static void do_batch(struct action *action)
 
     for (size_t i = 0; i < len; i++)
         ids[i] = bytes_of(action->items[action->batch + i].id);
-    if (failure_admin_take(action->admin, &wanted, take_one, action, &err) < 0) {
+    if (action->admin->store->take(action->admin->state, &wanted, take_one, action, &err) < 0) {
         stop(action, err.text);
         return;
     }

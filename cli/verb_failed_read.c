@@ -194,7 +194,7 @@ int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
         query.limit = wanted->limit + 1;
     listing.array = cli->json ? cJSON_CreateArray() : NULL;
     list_head(&listing);
-    if (failure_admin_list(admin, &query, list_one, &listing, &err) < 0) {
+    if (admin->store->list(admin->state, &query, list_one, &listing, &err) < 0) {
         code = cli_fail(CLI_FAILED, "%s", err.text);
         cJSON_Delete(listing.array);
     } else {
@@ -403,7 +403,7 @@ int verb_failed_show(const struct cli *cli, struct failure_admin *admin,
 
     showing.object = cJSON_CreateObject();
     showing.stamps_json = cJSON_CreateArray();
-    if (failure_admin_list(admin, &query, show_one, &showing, &err) < 0)
+    if (admin->store->list(admin->state, &query, show_one, &showing, &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else if (!showing.found)
         code = cli_fail(CLI_FAILED,
@@ -574,7 +574,7 @@ int verb_failed_stats(const struct cli *cli, struct failure_admin *admin,
     struct error err;
     int code;
 
-    int result = failure_admin_list(admin, &query, count_one, &statistics, &err);
+    int result = admin->store->list(admin->state, &query, count_one, &statistics, &err);
     for (size_t i = 0; i < GROUPINGS; i++)
         if (i == BY_HOUR)
             HASH_SORT(statistics.counts[i], by_newest);

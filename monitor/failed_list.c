@@ -127,7 +127,7 @@ static void read_newest(void *data)
     job->more = false;
     job->messages = cJSON_CreateArray();
     if (result == 0)
-        result = failure_admin_list(job->admin, &query, take_message, job, &job->err);
+        result = job->admin->store->list(job->admin->state, &query, take_message, job, &job->err);
     if (result < 0) {
         add_text(root, "error", bytes_of(job->err.text));
         cJSON_Delete(job->messages);

@@ -10,28 +10,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A job: writing a row, a count or a set-up. While the job runs, only the thread uses the
- * struct. */
+typedef int store_question(void *state, int64_t *number, struct error *err);
+
+/* A job: writing a row, or asking a question (count, set_up). While the job runs, only the thread
+ * uses the struct. */
 struct job {
     const struct failure_store *store;
     void *state;
     struct buf body, headers, dedupe_key, identity;
     int64_t entry_us;
-    int64_t count;
-    int64_t made; /* result of set_up */
+    store_question *question;
+    int64_t number; /* the question's answer */
     int result;
     struct error err;
 };
 
 struct failure {
+    const struct failure_store *store;
     struct job *job;      /* NULL: the thread has it */
     struct offload *call; /* NULL: no job is under way */
     struct buf address;
-};
-
-struct failure_admin {
-    const struct failure_store *store;
-    void *state;
 };
 
 static void free_row(struct job *job)
@@ -81,6 +79,7 @@ int failure_new(struct failure **failure, const struct settings_failure *setting
         return result;
     }
     *failure = xcalloc(1, sizeof(**failure));
+    (*failure)->store = job->store;
     (*failure)->job = job;
     dsn_redacted(&(*failure)->address, settings->dsn);
     return 0;
@@ -159,13 +158,6 @@ bool failure_take(struct failure *failure, int *result, struct error *err)
     return true;
 }
 
-static void count_rows(void *data)
-{
-    struct job *job = data;
-
-    job->result = job->store->count(job->state, &job->count, &job->err);
-}
-
 /* Waits for the thread. Returns false if the thread still has the job at until_ms. */
 static bool wait_for_job(struct failure *failure, int64_t until_ms)
 {
@@ -180,24 +172,26 @@ static bool wait_for_job(struct failure *failure, int64_t until_ms)
     return true;
 }
 
-static void set_up(void *data)
+static void answer(void *data)
 {
     struct job *job = data;
 
-    job->made = 0;
-    job->result = job->store->set_up(job->state, &job->made, &job->err);
+    job->number = 0;
+    job->result = job->question(job->state, &job->number, &job->err);
 }
 
-/* Runs `work` in a thread and waits for job->result, which `work` sets. */
-static int run_and_wait(struct failure *failure, void (*work)(void *job), int64_t timeout_ms,
-                        struct error *err)
+/* Asks the question in a thread and waits for the answer. */
+static int ask(struct failure *failure, store_question *question, int64_t timeout_ms,
+               int64_t *number, struct error *err)
 {
     int64_t until_ms = clock_monotonic_ms() + timeout_ms;
     /* An earlier job that ran into its time-out may still run. */
     bool in_time = wait_for_job(failure, until_ms);
 
+    *number = 0;
     if (in_time) {
-        int result = start(failure, work, err);
+        failure->job->question = question;
+        int result = start(failure, answer, err);
 
         if (result < 0)
             return result;
@@ -206,25 +200,21 @@ static int run_and_wait(struct failure *failure, void (*work)(void *job), int64_
     if (!in_time)
         return error_set(err, ERR_UNREACHABLE, "%s: no answer within %lld ms",
                          buf_text(&failure->address), (long long)timeout_ms);
-    if (failure->job->result < 0 && err != NULL)
+    if (failure->job->result < 0)
         *err = failure->job->err;
+    else
+        *number = failure->job->number;
     return failure->job->result;
 }
 
 int failure_count(struct failure *failure, int64_t timeout_ms, int64_t *count, struct error *err)
 {
-    int result = run_and_wait(failure, count_rows, timeout_ms, err);
-
-    *count = result == 0 ? failure->job->count : 0;
-    return result;
+    return ask(failure, failure->store->count, timeout_ms, count, err);
 }
 
 int failure_set_up(struct failure *failure, int64_t timeout_ms, int64_t *made, struct error *err)
 {
-    int result = run_and_wait(failure, set_up, timeout_ms, err);
-
-    *made = result == 0 ? failure->job->made : 0;
-    return result;
+    return ask(failure, failure->store->set_up, timeout_ms, made, err);
 }
 
 int failure_admin_new(struct failure_admin **admin, const struct settings_failure *settings,
@@ -248,27 +238,4 @@ void failure_admin_free(struct failure_admin *admin)
         return;
     admin->store->free(admin->state);
     free(admin);
-}
-
-bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id)
-{
-    return admin->store->is_id(id);
-}
-
-int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
-                       failure_visit *visit, void *context, struct error *err)
-{
-    return admin->store->list(admin->state, query, visit, context, err);
-}
-
-int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
-                       failure_visit *visit, void *context, struct error *err)
-{
-    return admin->store->take(admin->state, wanted, visit, context, err);
-}
-
-int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids, size_t len,
-                         int64_t *removed, struct error *err)
-{
-    return admin->store->settle(admin->state, ids, len, removed, err);
 }

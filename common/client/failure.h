@@ -73,9 +73,9 @@ MUST_CHECK int failure_set_up(struct failure *failure, int64_t timeout_ms, int64
 /* The failed messages, for an operator: list, take and remove them. Blocking, for the command line and for
  * a thread of the monitor's.
  *
- *     failure_admin_take(admin, &wanted, visit, context, &err);         locks them, gives each to visit
+ *     admin->store->take(admin->state, &wanted, visit, context, &err);      locks them, gives each to visit
  *     ... send them on ...
- *     failure_admin_settle(admin, sent, sent_len, &removed, &err);      removes these, unlocks the others
+ *     admin->store->settle(admin->state, sent, sent_len, &removed, &err);   removes these, unlocks the others
  *
  * The DSN says where the messages lie. The caller sees neither table nor stream: an id is an opaque text.
  *
@@ -87,9 +87,17 @@ MUST_CHECK int failure_set_up(struct failure *failure, int64_t timeout_ms, int64
  * take one entry: the guard under which they send makes it one message. An entry that messenger:consume reads between
  * taking and settling is handled twice.
  * One thread at a time. */
-#define FAILURE_TAKEN_S 86400 /* a worker that took a row and has not settled it since is dead */
+struct failure_admin {
+    const struct failure_store *store;
+    void *state;
+};
 
-struct failure_admin;
+/* Connects to nothing yet. -ERR_USAGE names the setting. */
+MUST_CHECK int failure_admin_new(struct failure_admin **admin,
+                                 const struct settings_failure *settings, struct error *err);
+void failure_admin_free(struct failure_admin *admin);
+
+#define FAILURE_TAKEN_S 86400 /* a worker that took a row and has not settled it since is dead */
 
 struct failure_message {
     struct bytes id;
@@ -115,18 +123,6 @@ struct failure_query {
 /* The bytes are valid during the call. False: no more are wanted. */
 typedef bool failure_visit(void *context, const struct failure_message *message);
 
-/* Connects to nothing yet. -ERR_USAGE names the setting. */
-MUST_CHECK int failure_admin_new(struct failure_admin **admin,
-                                 const struct settings_failure *settings, struct error *err);
-void failure_admin_free(struct failure_admin *admin);
-/* True if a message could have that id. */
-bool failure_admin_is_id(const struct failure_admin *admin, struct bytes id);
-
-/* Results: 0, -ERR_UNREACHABLE (waiting may help), -ERR_REFUSED. A table that does not exist yet is empty. */
-/* Lists messages in the order in which they came, or the reverse. */
-MUST_CHECK int failure_admin_list(struct failure_admin *admin, const struct failure_query *query,
-                                  failure_visit *visit, void *context, struct error *err);
-
 struct failure_wanted {
     const struct bytes *ids;
     size_t len;
@@ -134,17 +130,8 @@ struct failure_wanted {
     bool without_body;
 };
 
-/* Locks the messages of these ids that exist and are free, until failure_admin_settle or failure_admin_free. Gives each
- * to visit, in no order. */
-MUST_CHECK int failure_admin_take(struct failure_admin *admin, const struct failure_wanted *wanted,
-                                  failure_visit *visit, void *context, struct error *err);
-/* Removes these of the taken messages, and unlocks the others. After an error it is unknown whether they were removed;
- * none is locked any more. */
-MUST_CHECK int failure_admin_settle(struct failure_admin *admin, const struct bytes *ids,
-                                    size_t len, int64_t *removed, struct error *err);
-
 /* The storage of the failure transport: functions that block, called one at a time. For failure_write they run in a
- * thread beside the loop. For failure*.c only. */
+ * thread beside the loop. Results: 0, -ERR_UNREACHABLE (waiting may help), -ERR_REFUSED. */
 struct failure_store {
     /* timezone: of the times that are listed; NULL: nothing is listed. Connects to nothing yet. -ERR_USAGE names the
      * setting. */
@@ -155,12 +142,18 @@ struct failure_store {
     int (*write)(void *state, const struct failure_row *row, struct error *err);
     int (*count)(void *state, int64_t *count, struct error *err);
     int (*set_up)(void *state, int64_t *made, struct error *err);
-    /* See the functions failure_admin_... */
+
+    /* True if a message could have that id. */
     bool (*is_id)(struct bytes id);
+    /* Lists messages in the order in which they came, or the reverse. A table that does not exist yet is empty. */
     int (*list)(void *state, const struct failure_query *query, failure_visit *visit, void *context,
                 struct error *err);
+    /* Locks the messages of these ids that exist and are free, until settle or free. Gives each to visit, in no
+     * order. */
     int (*take)(void *state, const struct failure_wanted *wanted, failure_visit *visit,
                 void *context, struct error *err);
+    /* Removes these of the taken messages, and unlocks the others. After an error it is unknown whether they were
+     * removed; none is locked any more. */
     int (*settle)(void *state, const struct bytes *ids, size_t len, int64_t *removed,
                   struct error *err);
 };

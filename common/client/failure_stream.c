@@ -173,35 +173,33 @@ static int stream_write(void *state, const struct failure_row *row, struct error
     return result;
 }
 
-static void send_question(struct failure_stream *stream, const void *what)
+typedef void number_request(struct queue *queue, queue_number_read *done, void *context);
+
+static void send_number_request(struct failure_stream *stream, const void *what)
 {
-    (void)what;
-    queue_count_failed(stream->queue, take_number, stream);
+    number_request *const *request = what;
+
+    (*request)(stream->queue, take_number, stream);
+}
+
+static int ask_number(struct failure_stream *stream, number_request *request, int64_t *number,
+                      struct error *err)
+{
+    int result = ask(stream, send_number_request, &request, err);
+
+    *number = result == 0 ? stream->number : 0;
+    return result;
 }
 
 static int stream_count(void *state, int64_t *count, struct error *err)
 {
-    struct failure_stream *stream = state;
-    int result = ask(stream, send_question, NULL, err);
-
-    *count = result == 0 ? stream->number : 0;
-    return result;
-}
-
-static void send_set_up(struct failure_stream *stream, const void *what)
-{
-    (void)what;
-    queue_set_up(stream->queue, take_number, stream);
+    return ask_number(state, queue_count_failed, count, err);
 }
 
 /* Makes stream and consumer group, as Symfony's setup does. */
 static int stream_set_up(void *state, int64_t *made, struct error *err)
 {
-    struct failure_stream *stream = state;
-    int result = ask(stream, send_set_up, NULL, err);
-
-    *made = result == 0 ? stream->number : 0;
-    return result;
+    return ask_number(state, queue_set_up, made, err);
 }
 
 static bool stream_is_id(struct bytes id)
