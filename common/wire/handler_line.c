@@ -7,17 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Replaces line breaks by spaces. In valid JSON a line break can only be white space. */
-static void append_in_one_line(struct buf *out, struct bytes json)
-{
-    size_t from = out->len;
-
-    buf_append(out, json);
-    for (size_t i = from; i < out->len; i++)
-        if (out->data[i] == '\n' || out->data[i] == '\r')
-            out->data[i] = ' ';
-}
-
 void handler_line_write(struct buf *out, const struct handler_message *message, struct arena *arena)
 {
     struct bytes qos = json_object_get(message->headers, "X-Mqtt-Qos", arena);
@@ -34,7 +23,7 @@ void handler_line_write(struct buf *out, const struct handler_message *message, 
         buf_printf(out, ",\"qos\":%c", qos.data[1]);
     buf_printf(out, ",\"retained\":%s,\"headers\":",
                bytes_equal_text(retained, "\"1\"") ? "true" : "false");
-    append_in_one_line(out, has_headers ? message->headers : BYTES("{}"));
+    json_to_line(out, has_headers ? message->headers : BYTES("{}"));
     buf_printf(out, ",\"attempt\":%" PRId64 "}\n", message->attempt);
 }
 

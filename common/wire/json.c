@@ -608,6 +608,19 @@ void json_quote(struct buf *out, struct bytes text)
     buf_append_char(out, '"');
 }
 
+void json_to_line(struct buf *out, struct bytes json)
+{
+    char *copy = buf_reserve(out, json.len);
+
+    memcpy(copy, json.data, json.len);
+    out->len += json.len;
+    if (memchr(copy, '\n', json.len) == NULL && memchr(copy, '\r', json.len) == NULL)
+        return;
+    for (size_t i = 0; i < json.len; i++)
+        if (copy[i] == '\n' || copy[i] == '\r')
+            copy[i] = ' ';
+}
+
 void json_make_utf8(struct buf *out, struct bytes text)
 {
     static const struct bytes replacement = {"\xEF\xBF\xBD", 3};

@@ -73,6 +73,8 @@ void json_quote(struct buf *out, struct bytes text);
 
 /* Appends valid JSON with every character outside of ASCII as \uXXXX; its values do not change. */
 void json_to_ascii(struct buf *out, struct bytes json);
+/* Appends valid JSON in one line: in it a line break can only be white space, and becomes a space. */
+void json_to_line(struct buf *out, struct bytes json);
 
 /* Appends text (unquoted) with U+FFFD in place of every byte that is no part of valid UTF-8. */
 void json_make_utf8(struct buf *out, struct bytes text);

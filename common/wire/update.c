@@ -6,26 +6,9 @@
 
 #include <string.h>
 
-#define REPLACEMENT        "\xEF\xBF\xBD" /* U+FFFD */
 #define FORM_LENGTH_MAX    (10 * 1024 * 1024 - 1)
 #define HUB_PATH           "/.well-known/mercure"
 #define ESCAPED_LENGTH_MAX 3
-
-/* Appends the text as UTF-8: each byte that belongs to no character becomes U+FFFD. */
-static void append_lossy_utf8(struct buf *out, struct bytes text)
-{
-    while (text.len > 0) {
-        size_t len = text.len < 4 ? text.len : 4;
-
-        while (len > 0 && !bytes_is_utf8(bytes_slice(text, 0, len)))
-            len--;
-        if (len > 0)
-            buf_append(out, bytes_slice(text, 0, len));
-        else
-            buf_append_text(out, REPLACEMENT);
-        text = bytes_slice(text, len > 0 ? len : 1, text.len);
-    }
-}
 
 static void quote_lossy(struct buf *out, struct bytes text)
 {
@@ -35,30 +18,16 @@ static void quote_lossy(struct buf *out, struct bytes text)
         json_quote(out, text);
         return;
     }
-    append_lossy_utf8(&repaired, text);
+    json_make_utf8(&repaired, text);
     json_quote(out, buf_bytes(&repaired));
     buf_free(&repaired);
-}
-
-/* Appends valid JSON in one line. In valid JSON a line break can only be white space. */
-static void append_json(struct buf *out, struct bytes json)
-{
-    char *copy = buf_reserve(out, json.len);
-
-    memcpy(copy, json.data, json.len);
-    out->len += json.len;
-    if (memchr(copy, '\n', json.len) == NULL && memchr(copy, '\r', json.len) == NULL)
-        return;
-    for (size_t i = 0; i < json.len; i++)
-        if (copy[i] == '\n' || copy[i] == '\r')
-            copy[i] = ' ';
 }
 
 static void append_payload(struct buf *out, struct bytes payload, bool as_text)
 {
     buf_append(out, BYTES(",\"payload\":"));
     if (!as_text && json_is_valid(payload)) {
-        append_json(out, payload);
+        json_to_line(out, payload);
     } else if (bytes_is_utf8(payload)) {
         json_quote(out, payload);
     } else {
