@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/offload.h"
 #include "common/base/sys.h"
 #include "common/client/resolve.h"
@@ -508,8 +509,7 @@ static void explain(struct checking *checking, enum login_result result)
     } else {
         check_server_fail(checking->server, buf_text(&why), "");
     }
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
     buf_free(&why);
 }
 

@@ -79,8 +79,7 @@ static void read_mark(struct spool_files *files)
 
     files->has_mark =
         got > 0 && mark_parse(bytes_trim((struct bytes){text, (size_t)got}), &files->mark);
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
 }
 
 /* Reads whether the spool receives: the file `current` in the client id's folder names the
@@ -122,10 +121,8 @@ static int read_spool(struct spool_files *files, const char *path, const char *n
     if (listing == NULL) {
         int result = error_system(err, "%s", path);
 
-        if (listed >= 0)
-            close(listed);
-        if (files->dir >= 0)
-            close(files->dir);
+        file_close(&listed);
+        file_close(&files->dir);
         return result;
     }
     files->path = xstrdup(path);

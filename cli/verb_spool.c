@@ -8,6 +8,7 @@
 #include "cli/verbs.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/client/oversized_file.h"
 #include "common/client/queue.h"
 #include "common/client/spool_folders.h"
@@ -89,8 +90,7 @@ static int look_into(struct folders *folders, const char *path, const char *name
     int result = folder.dir < 0 ? error_system(err, "%s", path)
                                 : oversized_file_list(folder.dir, add_entry, &folder, err);
     if (result < 0 || folder.len == 0) {
-        if (folder.dir >= 0)
-            close(folder.dir);
+        file_close(&folder.dir);
         return result;
     }
     qsort(folder.list, folder.len, sizeof(*folder.list), by_sequence);

@@ -1,6 +1,7 @@
 #include "consumer/orphan_spools.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/client/oversized_file.h"
 #include "common/client/spool_folders.h"
@@ -108,8 +109,7 @@ static void count_oversized(struct orphan_spools *orphans, int64_t now_ms)
 
         if (dir >= 0)
             (void)oversized_file_list(dir, count_file, orphans, NULL);
-        if (dir >= 0)
-            close(dir);
+        file_close(&dir);
     }
     spool_folders_free(&folders);
 }

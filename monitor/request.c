@@ -109,8 +109,7 @@ static bool try_folder(struct request_files *files, char *folder)
         files->folder = folder;
         return true;
     }
-    if (web >= 0)
-        close(web);
+    file_close(&web);
     free(folder);
     return false;
 }
@@ -152,10 +151,8 @@ void request_files_free(struct request_files *files)
 {
     if (files == NULL)
         return;
-    if (files->web >= 0)
-        close(files->web);
-    if (files->library >= 0)
-        close(files->library);
+    file_close(&files->web);
+    file_close(&files->library);
     free(files->folder);
     free(files);
 }

@@ -560,8 +560,7 @@ void control_close(struct control *control)
     control_retire(control);
     while (control->clients_len > 0)
         drop(control, control->clients[0]);
-    if (control->epoll_fd >= 0)
-        close(control->epoll_fd);
+    file_close(&control->epoll_fd);
     free(control->path);
     free(control);
 }

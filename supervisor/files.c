@@ -359,8 +359,8 @@ int files_open(struct files *files, const struct settings *settings, int lock_fd
     if (result == 0)
         result = write_lock(fd, path, err);
     free(path);
-    if (result < 0 && fd >= 0)
-        close(fd);
+    if (result < 0)
+        file_close(&fd);
     if (result == 0)
         files->lock_fd = fd;
     return result;
@@ -412,8 +412,7 @@ static bool is_our_pid(const char *path)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
     return len > 0 && strtol(text, NULL, 10) == (long)getpid();
 }
 
@@ -424,10 +423,8 @@ void files_close(struct files *files)
     if (path != NULL && is_our_pid(path) && unlink(path) < 0)
         (void)!truncate(path, 0);
     free(files->pid_file);
-    if (files->lock_fd >= 0)
-        close(files->lock_fd);
-    if (files->error_fd >= 0)
-        close(files->error_fd);
+    file_close(&files->lock_fd);
+    file_close(&files->error_fd);
     *files = (struct files){.lock_fd = -1, .error_fd = -1};
 }
 
@@ -479,8 +476,7 @@ int files_open_log(const struct settings *settings, struct error *err)
         fd = open(file, flags, 0640);
     if (fd < 0 || fcntl(fd, F_SETFL, O_APPEND) < 0) {
         error_system(err, "[log] file: %s", file);
-        if (fd >= 0)
-            close(fd);
+        file_close(&fd);
         return -ERR_SYSTEM;
     }
     return fd;

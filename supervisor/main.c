@@ -6,6 +6,7 @@
 #include "common/base/alloc.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/runtime/child.h"
 #include "common/runtime/command_line.h"
@@ -53,8 +54,7 @@ static void fill_standard_descriptors(void)
     do {
         fd = open("/dev/null", O_RDWR);
     } while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
 }
 
 static int fail(const struct error *err)

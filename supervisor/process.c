@@ -151,12 +151,11 @@ struct pipes {
 
 static void close_pipes(const struct pipes *pipes)
 {
-    const int fds[] = {pipes->settings, pipes->ready[0], pipes->ready[1], pipes->output[0],
-                       pipes->output[1]};
+    int fds[] = {pipes->settings, pipes->ready[0], pipes->ready[1], pipes->output[0],
+                 pipes->output[1]};
 
     for (size_t i = 0; i < LENGTH_OF(fds); i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+        file_close(&fds[i]);
 }
 
 static int open_pipes(struct pipes *pipes, struct bytes settings, struct error *err)

@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/runtime/status.h"
 #include "supervisor/roster.h"
@@ -40,10 +41,8 @@ static void use_log(struct service *service, int fd)
     int own = files_open_own_log(&service->files, fd);
 
     log_reopen(own >= 0 ? own : fd);
-    if (service->own_log_fd >= 0)
-        close(service->own_log_fd);
-    if (service->launch.log_fd >= 0)
-        close(service->launch.log_fd);
+    file_close(&service->own_log_fd);
+    file_close(&service->launch.log_fd);
     service->own_log_fd = own;
     service->launch.log_fd = fd;
 }
@@ -186,12 +185,9 @@ void service_close(struct service *service)
     free(service->slots);
     stats_free(service->stats);
     free(service->launch.bin_dir);
-    if (service->launch.stats_fd >= 0)
-        close(service->launch.stats_fd);
-    if (service->launch.epoll_fd >= 0)
-        close(service->launch.epoll_fd);
-    if (service->signal_fd >= 0)
-        close(service->signal_fd);
+    file_close(&service->launch.stats_fd);
+    file_close(&service->launch.epoll_fd);
+    file_close(&service->signal_fd);
 }
 
 /* Takes the entry's process out of the list. Returns NULL if there is none. */

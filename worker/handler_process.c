@@ -2,6 +2,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/sys.h"
 #include "common/base/words.h"
@@ -67,19 +68,12 @@ struct handler_process *handler_process_new(const struct settings *settings,
     return process;
 }
 
-static void close_end(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 static void close_all(struct handler_process *process)
 {
-    close_end(&process->in);
-    close_end(&process->out);
-    close_end(&process->errors);
-    close_end(&process->exit);
+    file_close(&process->in);
+    file_close(&process->out);
+    file_close(&process->errors);
+    file_close(&process->exit);
 }
 
 static void kill_group(const struct handler_process *process)
@@ -134,9 +128,9 @@ struct pipes {
 static void close_pipes(struct pipes *pipes)
 {
     for (size_t i = 0; i < 2; i++) {
-        close_end(&pipes->in[i]);
-        close_end(&pipes->out[i]);
-        close_end(&pipes->errors[i]);
+        file_close(&pipes->in[i]);
+        file_close(&pipes->out[i]);
+        file_close(&pipes->errors[i]);
     }
 }
 
@@ -271,13 +265,13 @@ static void read_errors(struct handler_process *process)
     if (got > 0)
         take_errors(process, text, (size_t)got);
     else if (got == 0)
-        close_end(&process->errors);
+        file_close(&process->errors);
 }
 
 /* The end is closed. It may be about to exit: it has some time for that, in which its output is still read. */
 static void begin_ending(struct handler_process *process, const char *closed)
 {
-    close_end(&process->in);
+    file_close(&process->in);
     if (process->state != HANDLER_RUNNING)
         return;
     process->state = HANDLER_ENDING;
@@ -297,8 +291,8 @@ void handler_process_kill(struct handler_process *process, const char *why)
         return;
     process->state = HANDLER_ENDING;
     snprintf(process->why, sizeof(process->why), "%s", why);
-    close_end(&process->in);
-    close_end(&process->out);
+    file_close(&process->in);
+    file_close(&process->out);
     process->taken = process->scanned = process->from.len;
     kill_now(process);
 }
@@ -310,7 +304,7 @@ void handler_process_finish(struct handler_process *process)
     process->state = HANDLER_FINISHING;
     process->term_ms = clock_monotonic_ms() + TERM_MS;
     process->kill_ms = clock_monotonic_ms() + KILL_MS;
-    close_end(&process->in);
+    file_close(&process->in);
 }
 
 void handler_process_terminate(struct handler_process *process)
@@ -349,7 +343,7 @@ static void read_out(struct handler_process *process)
         if (got > 0)
             from->len += (size_t)got;
         else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-            close_end(&process->out);
+            file_close(&process->out);
             begin_ending(process, "output");
         }
     }

@@ -15,6 +15,13 @@
 #define CHUNK           4096
 #define UNREADABLE_UNIT 4096
 
+void file_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 int file_read_fd(int fd, const char *name, size_t limit, struct buf *out, struct error *err)
 {
     struct stat info;
@@ -76,8 +83,7 @@ static int sync_folder(int dir, const char *name)
     int result = fd < 0 ? -1 : sys_fsync(fd);
     int why = errno;
 
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
     free(path);
     errno = why;
     /* EINVAL: the file system can't sync folders. */

@@ -36,6 +36,9 @@ char *file_own_folder(void);
 /* A descriptor of sealed memory with that content, positioned at its beginning; -1 with errno. */
 int file_in_memory(const char *name, struct bytes content);
 
+/* Closes the descriptor if it is open, and sets it to -1. */
+void file_close(int *fd);
+
 bool file_is_same(int left, int right); /* two descriptors of one file */
 
 #endif

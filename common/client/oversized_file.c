@@ -1,6 +1,7 @@
 #include "common/client/oversized_file.h"
 
 #include "common/base/bytes.h"
+#include "common/base/file.h"
 #include "common/base/sys.h"
 
 #include <dirent.h>
@@ -163,8 +164,7 @@ int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struc
     if (listing == NULL) {
         int result = error_system(err, "reading the spool's directory");
 
-        if (fd >= 0)
-            close(fd);
+        file_close(&fd);
         return result;
     }
     while ((entry = readdir(listing)) != NULL) {
@@ -215,8 +215,7 @@ int oversized_file_read(int dir, uint64_t sequence, struct oversized_message *me
         result = error_system(err, "reading %s", name);
     else if (result < 0)
         result = error_set(err, ERR_FORMAT, "%s is damaged", name);
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
     return result;
 }
 

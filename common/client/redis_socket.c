@@ -1,6 +1,7 @@
 #include "common/client/redis_socket.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/client/tls.h"
 
 #include <errno.h>
@@ -285,8 +286,7 @@ void redis_socket_free(struct redis_socket *socket)
     if (socket == NULL)
         return;
     SSL_free(socket->ssl);
-    if (socket->fd >= 0)
-        close(socket->fd);
+    file_close(&socket->fd);
     free(socket->host);
     free(socket);
 }

@@ -289,8 +289,7 @@ int64_t child_beat_ms(const struct child *child)
 void child_end(struct child *child)
 {
     close(child->signal_fd);
-    if (child->notify_fd >= 0)
-        close(child->notify_fd);
+    file_close(&child->notify_fd);
     settings_free(child->settings);
     child->settings = NULL;
     free(child->name);

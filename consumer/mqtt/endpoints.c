@@ -1,6 +1,7 @@
 #include "consumer/mqtt/endpoints.h"
 
 #include "common/base/alloc.h"
+#include "common/base/file.h"
 #include "common/client/resolve.h"
 
 #include <errno.h>
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct endpoints {
     struct endpoints_server *servers;
@@ -83,13 +83,6 @@ int endpoints_new(struct endpoints **endpoints, const struct settings_mqtt *sett
     return 0;
 }
 
-static void close_probe(struct endpoints *endpoints)
-{
-    if (endpoints->probe_fd >= 0)
-        close(endpoints->probe_fd);
-    endpoints->probe_fd = -1;
-}
-
 void endpoints_free(struct endpoints *endpoints)
 {
     if (endpoints == NULL)
@@ -98,7 +91,7 @@ void endpoints_free(struct endpoints *endpoints)
         resolve_free(endpoints->servers[i].resolver);
         broker_address_free(&endpoints->servers[i].address);
     }
-    close_probe(endpoints);
+    file_close(&endpoints->probe_fd);
     free(endpoints->servers);
     free(endpoints);
 }
@@ -130,7 +123,7 @@ static void note_address(struct endpoints *endpoints)
 
 void endpoints_start(struct endpoints *endpoints)
 {
-    close_probe(endpoints);
+    file_close(&endpoints->probe_fd);
     if (endpoints->next_address_pending) {
         endpoints->next_address_pending = false;
         note_address(endpoints);
@@ -187,7 +180,7 @@ void endpoints_probe(struct endpoints *endpoints)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *address;
     const struct endpoint *current = &endpoints->current;
 
-    close_probe(endpoints);
+    file_close(&endpoints->probe_fd);
     endpoints->probe_fault = EADDRNOTAVAIL;
     if (getaddrinfo(current->address, current->server->address.port, &hints, &address) != 0)
         return;
@@ -208,7 +201,7 @@ int endpoints_probed(struct endpoints *endpoints)
         fault = ETIMEDOUT;
     else if (fault == EINPROGRESS)
         getsockopt(endpoints->probe_fd, SOL_SOCKET, SO_ERROR, &fault, &size);
-    close_probe(endpoints);
+    file_close(&endpoints->probe_fd);
     return fault;
 }
 

@@ -1,5 +1,6 @@
 /* Main's half of the spool: reads in order, steps over damage, and moves to Redis's mark. See
  * spool.h. */
+#include "common/base/file.h"
 #include "common/base/sys.h"
 #include "consumer/spool/spool_internal.h"
 
@@ -100,8 +101,7 @@ static int open_for_reading(struct spool *spool, uint64_t number)
 
     if (reader->fd >= 0 && reader->fd_number == number)
         return reader->fd;
-    if (reader->fd >= 0)
-        close(reader->fd);
+    file_close(&reader->fd);
     reader->fd = segment_file(spool->dir, number, O_RDONLY);
     reader->fd_number = number;
     /* A deleted segment counts as damage. After any other error the segment may be intact, and must not be skipped. */
@@ -250,8 +250,7 @@ void reader_close(struct spool *spool)
     struct spool_reader *reader = &spool->reader;
 
     buf_free(&reader->chunk.bytes);
-    if (reader->fd >= 0)
-        close(reader->fd);
+    file_close(&reader->fd);
     while (reader->first != NULL) {
         struct segment *next = reader->first->next;
 

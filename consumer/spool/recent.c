@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Offsets in the file, which has one slot of two numbers for each packet id from 0 on. */
 enum {
@@ -177,8 +176,7 @@ bool recent_load(struct recent *recent, int dir, struct recent_start *start)
     ssize_t len = fd >= 0 ? sys_pread(fd, data, most, 0) : 0;
     bool whole = len > 0 && is_whole((struct bytes){data, (size_t)len});
 
-    if (fd >= 0)
-        close(fd);
+    file_close(&fd);
     if (whole) {
         memcpy(start->spool_id, data + RECENT_SPOOL_ID, sizeof(start->spool_id));
         memcpy(start->boot_id, data + RECENT_BOOT_ID, sizeof(start->boot_id));

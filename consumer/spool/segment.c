@@ -29,8 +29,7 @@ int segment_make(int dir, const char *name, uint64_t size, int *fd, struct error
         return 0;
 
     int result = error_system(err, "reserving space for %s", name);
-    close(*fd);
-    *fd = -1;
+    file_close(fd);
     sys_unlinkat(dir, name);
     return result;
 }
@@ -85,8 +84,7 @@ int segment_open(struct segment **segment, int dir, uint64_t number, struct erro
     if (fd < 0 || fstat(fd, &status) < 0) {
         int result = error_system(err, "opening %s", name);
 
-        if (fd >= 0)
-            close(fd);
+        file_close(&fd);
         return result;
     }
 

@@ -154,12 +154,6 @@ void spool_die(const struct spool *spool, const char *what)
     _exit(1);
 }
 
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        close(fd);
-}
-
 static int open_directory(struct spool *spool, struct error *err)
 {
     if (file_make_folders(spool->path) < 0)
@@ -183,7 +177,7 @@ static void read_boot_id(unsigned char id[16])
 
     if (fd < 0 || read(fd, id, 16) != 16)
         memset(id, 0, 16);
-    close_if_open(fd);
+    file_close(&fd);
 }
 
 static bool is_this_boot(const struct spool *spool, const unsigned char id[16])
@@ -435,10 +429,11 @@ void spool_close(struct spool *spool)
     }
     writer_close(spool);
     reader_close(spool);
-    close_if_open(spool->reader.hint_fd);
-    close_if_open(spool->shared.spare);
-    close_if_open(spool->event_fd);
-    close_if_open(spool->dir);
+    file_close(&spool->reader.hint_fd);
+    int spare = spool->shared.spare;
+    file_close(&spare);
+    file_close(&spool->event_fd);
+    file_close(&spool->dir);
     recent_free(spool->recent);
     pthread_mutex_destroy(&spool->appending);
     free(spool->path);

@@ -1,5 +1,6 @@
 /* The receive thread's half of the spool: appends. See spool.h. */
 #include "common/base/bytes.h"
+#include "common/base/file.h"
 #include "common/base/sys.h"
 #include "common/client/oversized_file.h"
 #include "consumer/spool/spool_internal.h"
@@ -25,9 +26,7 @@ static void wake_reader(struct spool *spool)
 
 void writer_close(struct spool *spool)
 {
-    if (spool->writer.fd >= 0)
-        close(spool->writer.fd);
-    spool->writer.fd = -1;
+    file_close(&spool->writer.fd);
     atomic_store(&spool->shared.segment_end, 0);
 }
 
@@ -158,8 +157,7 @@ int writer_reuse_segment(struct spool *spool, uint64_t number, struct error *err
         ((uint64_t)status.st_size < spool->segment_size &&
          sys_allocate(fd, 0, (off_t)spool->segment_size) < 0)) {
         int result = error_system(err, "reserving space for %s", name);
-        if (fd >= 0)
-            close(fd);
+        file_close(&fd);
         return result;
     }
     writer_close(spool);
