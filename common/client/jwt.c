@@ -1,13 +1,13 @@
 #include "common/client/jwt.h"
 
 #include "common/base/alloc.h"
+#include "common/client/tls.h"
 #include "common/wire/base64.h"
 
 #include <openssl/bn.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,18 +35,10 @@ static const struct algorithm ALGORITHMS[] = {
 
 struct jwt {
     const struct algorithm *algorithm; /* NULL: the settings give the token */
-    char *secret;
-    EVP_PKEY *key;
-    struct buf token;  /* NUL-terminated once made */
-    int64_t renewed_s; /* when the token is made anew; 0: at once */
+    EVP_PKEY *key;                     /* an HMAC key, or of the key file */
+    struct buf token;                  /* NUL-terminated once made */
+    int64_t renewed_s;                 /* when the token is made anew; 0: at once */
 };
-
-static const char *openssl_reason(void)
-{
-    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-
-    return reason != NULL ? reason : "no reason given";
-}
 
 /* Takes the token of the settings. A token is sent in a header line, so that only visible ASCII
  * is allowed. */
@@ -66,11 +58,16 @@ static int use_given_token(struct jwt *jwt, const char *given, struct error *err
 
 static int use_secret(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
 {
+    const char *secret = settings->jwt_secret;
     int result = settings_check_secret(settings, err);
 
-    if (result == 0)
-        jwt->secret = xstrdup(settings->jwt_secret);
-    return result;
+    if (result < 0)
+        return result;
+    jwt->key = EVP_PKEY_new_raw_private_key(EVP_PKEY_HMAC, NULL, (const unsigned char *)secret,
+                                            strlen(secret));
+    if (jwt->key == NULL)
+        return error_set(err, ERR_SYSTEM, "[mercure] jwt_secret: %s", tls_reason());
+    return 0;
 }
 
 static int check_key(const struct jwt *jwt, const char *path, struct error *err)
@@ -95,16 +92,6 @@ static int check_key(const struct jwt *jwt, const char *path, struct error *err)
     return 0;
 }
 
-/* Gives OpenSSL no passphrase. Without a callback OpenSSL would ask at the terminal. */
-static int no_passphrase(char *passphrase, int size, int writing, void *context)
-{
-    (void)passphrase;
-    (void)size;
-    (void)writing;
-    (void)context;
-    return -1;
-}
-
 static int use_key_file(struct jwt *jwt, const struct settings_mercure *settings, struct error *err)
 {
     const char *path = settings->jwt_key_file;
@@ -117,13 +104,13 @@ static int use_key_file(struct jwt *jwt, const struct settings_mercure *settings
     if (file == NULL)
         return error_system(err, "[mercure] jwt_key_file %s", path);
     ERR_clear_error();
-    jwt->key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
+    jwt->key = PEM_read_PrivateKey(file, NULL, tls_give_passphrase, NULL);
     fclose(file);
     if (jwt->key == NULL)
         return error_set(
             err, ERR_USAGE,
             "[mercure] jwt_key_file %s holds no PEM private key without a passphrase: %s", path,
-            openssl_reason());
+            tls_reason());
     return check_key(jwt, path, err);
 }
 
@@ -150,48 +137,28 @@ int jwt_new(struct jwt **jwt, const struct settings_mercure *settings, struct er
     return 0;
 }
 
-static void wipe(char *memory, size_t len)
-{
-    if (memory != NULL)
-        explicit_bzero(memory, len);
-}
-
 void jwt_free(struct jwt *jwt)
 {
     if (jwt == NULL)
         return;
-    if (jwt->secret != NULL)
-        wipe(jwt->secret, strlen(jwt->secret));
-    free(jwt->secret);
     EVP_PKEY_free(jwt->key);
-    wipe(jwt->token.data, jwt->token.capacity);
+    if (jwt->token.data != NULL)
+        explicit_bzero(jwt->token.data, jwt->token.capacity);
     buf_free(&jwt->token);
     free(jwt);
 }
 
-static bool sign_with_secret(const struct jwt *jwt, struct bytes signed_part, struct buf *signature)
-{
-    unsigned len = 0;
-    char *to = buf_reserve(signature, EVP_MAX_MD_SIZE);
-
-    if (HMAC(jwt->algorithm->digest(), jwt->secret, (int)strlen(jwt->secret),
-             (const unsigned char *)signed_part.data, signed_part.len, (unsigned char *)to,
-             &len) == NULL)
-        return false;
-    signature->len += len;
-    return true;
-}
-
-static bool sign_with_key(const struct jwt *jwt, struct bytes signed_part, struct buf *signature)
+static bool sign(const struct jwt *jwt, struct bytes signed_part, struct buf *signature)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     const unsigned char *text = (const unsigned char *)signed_part.data;
-    size_t len = (size_t)EVP_PKEY_size(jwt->key);
-    unsigned char *to = (unsigned char *)buf_reserve(signature, len);
-
+    size_t len = 0;
     bool done = context != NULL &&
                 EVP_DigestSignInit(context, NULL, jwt->algorithm->digest(), NULL, jwt->key) == 1 &&
-                EVP_DigestSign(context, to, &len, text, signed_part.len) == 1;
+                EVP_DigestSign(context, NULL, &len, text, signed_part.len) == 1 &&
+                EVP_DigestSign(context, (unsigned char *)buf_reserve(signature, len), &len, text,
+                               signed_part.len) == 1;
+
     EVP_MD_CTX_free(context);
     if (done)
         signature->len += len;
@@ -235,15 +202,11 @@ void jwt_encode_claims(struct buf *out, const char *algorithm, int64_t expires_s
 static int refresh_token(struct jwt *jwt, int64_t now_s, struct error *err)
 {
     struct buf signature = {0};
-    bool done;
 
     ERR_clear_error();
     buf_clear(&jwt->token);
     jwt_encode_claims(&jwt->token, jwt->algorithm->name, now_s + LIFETIME_S);
-    if (jwt->algorithm->kind == KEY_SECRET)
-        done = sign_with_secret(jwt, buf_bytes(&jwt->token), &signature);
-    else
-        done = sign_with_key(jwt, buf_bytes(&jwt->token), &signature);
+    bool done = sign(jwt, buf_bytes(&jwt->token), &signature);
     if (done && jwt->algorithm->kind == KEY_EC)
         done = der_to_raw(&signature);
     buf_append_char(&jwt->token, '.');
@@ -253,7 +216,7 @@ static int refresh_token(struct jwt *jwt, int64_t now_s, struct error *err)
     jwt->renewed_s = done ? now_s + RENEWED_AFTER_S : 0;
     if (!done)
         return error_set(err, ERR_SYSTEM, "the hub's token cannot be signed with %s: %s",
-                         jwt->algorithm->name, openssl_reason());
+                         jwt->algorithm->name, tls_reason());
     return 0;
 }
 
