@@ -106,6 +106,7 @@ def test_a_refused_filter_is_asked_for_alone(make_consumer, makers, version):
 
     broker = makers.keep(ScriptedBroker(play))
     consumer = make_consumer(port=broker.port, version=version, topics="open/# secret/#").start()
+    wait_until(lambda: len(asked) == 4, 15, lambda: f"what is asked for is noted: {asked}")
     assert asked == ["open/#", "secret/#", "secret/#", "secret/#"]
     assert 'filter "secret/#" was refused' in consumer.log()
 
@@ -153,6 +154,7 @@ def test_a_failed_unsubscribe_is_tried_again_at_the_next_connect(make_consumer, 
     consumer.restart()
     consumer.wait_log("unsubscribed from former filters")
     consumer.restart()
+    wait_until(lambda: len(gone) == 2, 15, lambda: f"what is unsubscribed is noted: {gone}")
     assert gone == ["b/#", "b/#"]
 
 
@@ -193,6 +195,7 @@ def test_server_keep_alive_is_kept_to(make_consumer, makers):
 def test_filters_are_asked_for_with_maximum_qos_at_the_most(make_consumer, makers):
     offer = Offer(makers, MAXIMUM_QOS(1))
     make_consumer(port=offer.port, topics="a@2 b@0").start()
+    wait_until(lambda: len(offer.asked) == 2, 15, lambda: f"what is asked for is noted: {offer.asked}")
     assert offer.asked == [("a", 1), ("b", 0)]
 
 
@@ -206,6 +209,7 @@ def test_a_filter_that_the_broker_can_not_have_is_named_and_not_asked_for(make_c
     offer = Offer(makers, properties)
     consumer = make_consumer(port=offer.port, topics=topics).start(wait=False)
     consumer.wait_log(reason)
+    wait_until(lambda: offer.asked, 15, "what is asked for is noted")
     assert {text for text, _ in offer.asked} == {"a"}
     assert len(offer.links) == 1
 

@@ -227,8 +227,9 @@ class MqttLink(Link):
 
     def known_acknowledged(self):
         """The keys of which the broker knows by now."""
+        count = len(self.acknowledged)  # before the unread are: what comes meanwhile is not known
         unread = sum(connection.unread() for connection in list(self.connections))
-        return self.acknowledged[:max(0, len(self.acknowledged) - unread)]
+        return self.acknowledged[:max(0, count - unread)]
 
     def all_ends(self):
         """Those too that have not ended."""
