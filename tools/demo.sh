@@ -5,8 +5,8 @@
 #
 #     make demo
 #
-# DEMO_PORT: the page's port (9080, or a free one if that is taken) · DEMO_SECONDS: end after so long, and
-# fail if no value has reached a subscriber of the hub by then.
+# DEMO_PORT: the page's port (9080, or a free one if that is taken) · DEMO_PORTS: six for the servers, if not any that
+# are free · DEMO_SECONDS: end after so long, and fail if no value has reached a subscriber of the hub by then.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${MQTT_BRIDGE_BUILD:-$root/build}
@@ -112,7 +112,7 @@ port_answers() {
     (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-read -r mqtt_port redis_port postgres_port hub_port admin_port spare_port < <(free_ports 6)
+read -r mqtt_port redis_port postgres_port hub_port admin_port spare_port <<<"${DEMO_PORTS:-$(free_ports 6)}"
 page_port=${DEMO_PORT:-9080}
 if port_answers "$page_port"; then
     [ -z "${DEMO_PORT:-}" ] || fail "port $page_port is taken"

@@ -39,7 +39,8 @@ def start_demo(folder):
         demo = subprocess.Popen([ROOT / "tools/demo.sh"], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                 start_new_session=True,
                                 env={**os.environ, "MQTT_BRIDGE_BUILD": str(build_folder()),
-                                     "DEMO_PORT": str(free_port()), **env})
+                                     "DEMO_PORT": str(free_port()),
+                                     "DEMO_PORTS": " ".join(str(free_port()) for _ in range(6)), **env})
         started.append(demo)
         return demo, folder / "demo.out"
     yield start
