@@ -108,11 +108,14 @@ def test_a_message_that_kills_only_when_it_is_sent_again_goes_aside_too(bridge, 
     bridge.settings["worker"] = WORKER
     bridge.settings["supervisor"]["instance"] = "here"
     pend(redis, [("a/x", "choke")])
-    for death in range(WORKER["delivery_limit"]):
-        process = bridge.run_program("worker")
-        wait_until(lambda: "and not on others" in process.log(), 15, "it failed, and our own probe passed")
-        wait_until(lambda: charges()[-2:] == [death + 1, death + 2], 15, "it is charged before it is sent again")
+    deaths = 0
+    while deaths < WORKER["delivery_limit"]:
+        process = bridge.run_program("worker", name=f"worker-{len(charges())}")
+        # It failed, our own probe passed, and it is charged for a second before it is sent again.
+        wait_until(lambda: "and not on others" in process.log() and charges()[-2:] == [deaths + 1, deaths + 2], 40,
+                   lambda: f"it is charged once more: {charges()}\n{process.log_tail()}")
         process.kill()
+        deaths = charges()[-1] - 1  # as many as before if the second was over
     bridge.run_program("worker")
     redis.wait_drained()
     rows = database.failures()
