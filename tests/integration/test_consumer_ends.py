@@ -31,7 +31,8 @@ def test_sigterm_sends_what_is_spooled(consumer, publisher, redis, mosquitto):
 
 
 def test_sigterm_with_redis_away_keeps_the_spool_and_ends_in_time(consumer, publisher, redis):
-    consumer.set("supervisor", stop_timeout="3s").start()
+    """By stop_timeout, of which it uses half here: 9 s would be that of the default, and without one it goes on."""
+    consumer.set("supervisor", stop_timeout="1500ms").start()
     redis.stop()
     sent = numbered(500)
     publisher.publish_all(sent)
@@ -56,11 +57,11 @@ def test_sigterm_with_nothing_to_do_leaves_the_broker_in_good_order(make_consume
 
 
 def test_sigquit_ends_at_once_and_loses_nothing(consumer, publisher, redis):
-    consumer.start()
+    consumer.set("supervisor", stop_timeout="60s").start()
     redis.freeze()
     sent = numbered(500)
     publisher.publish_all(sent)
-    assert consumer.process.stop(4, signal.SIGQUIT) == 0
+    assert consumer.process.stop(with_signal=signal.SIGQUIT) == 0
     redis.thaw()
     consumer.start()
     # Acknowledgements that the broker had not read when the connection broke: it sends those again.
