@@ -220,9 +220,10 @@ def test_a_supervisor_as_pid_1_reaps_orphans_and_leaves_no_process(make_stubs):
     inner = next(pid for pid in children_of(stubs.supervisor.pid)
                  if os.readlink(f"/proc/{pid}/exe").endswith("supervisor"))
     try:
-        wait_until((stubs.stub_dir / "stranger.pid").exists, 15, "the stranger runs")
+        stubs.left_behind("stranger")
         wait_until(lambda: len(children_of(inner)) == 5, 15, "four children and the stranger")
-        wait_until(lambda: len(children_of(inner)) == 4, 10, "the stranger has ended and was reaped")
+        stubs.end_stranger()
+        wait_until(lambda: len(children_of(inner)) == 4, 15, "the stranger has ended and was reaped")
         states = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
                   for pid in children_of(inner)]
         assert "Z" not in states
@@ -235,7 +236,7 @@ def test_a_supervisor_as_pid_1_reaps_orphans_and_leaves_no_process(make_stubs):
 def test_a_supervisor_that_is_not_pid_1_reaps_orphans(stubs):
     stubs.behave("worker:1", "stranger")
     stubs.start()
-    wait_until((stubs.stub_dir / "stranger.pid").exists, 15, "the stranger runs")
-    stranger = int(wait_until((stubs.stub_dir / "stranger.pid").read_text, 15, "its pid"))
+    stranger = stubs.left_behind("stranger")
     wait_until(lambda: stranger in children_of(stubs.supervisor.pid), 15, "it has become the supervisor's")
-    wait_until(lambda: not pathlib.Path(f"/proc/{stranger}").exists(), 10, "no zombie of it is left")
+    stubs.end_stranger()
+    wait_until(lambda: not pathlib.Path(f"/proc/{stranger}").exists(), 15, "no zombie of it is left")

@@ -51,7 +51,7 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(stubs):
 def test_a_childs_own_child_goes_with_it(stubs):
     stubs.behave("worker:1", "helper")
     stubs.start()
-    helper = int(wait_until((stubs.stub_dir / "helper.pid").read_text, 15, "the helper runs"))
+    helper = stubs.left_behind("helper")
     os.kill(stubs.find("worker:1")["pid"], signal.SIGKILL)
     wait_until(lambda: not is_alive(helper), 15, "the helper is gone")
 

@@ -62,13 +62,16 @@ def test_a_child_stopped_before_does_not_delay_the_service_stop(make_stubs):
 
 
 def test_nobody_is_replaced_while_the_service_ends(make_stubs):
-    stubs = make_stubs()
-    stubs.behave("consumer", "slow-stop 700")
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "60s"}})
+    stubs.behave("consumer", "hold-stop")
     stubs.start()
     pid = wait_proven(stubs, "worker:1")
     stubs.supervisor.send(signal.SIGTERM)
     wait_until(lambda: stubs.events("consumer:1", "term"), 15, "the consumer is asked to end")
+    assert not stubs.events("worker:1", "term"), "the workers don't drain yet"
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "worker:1 ended (signal SIGKILL)" in stubs.log(), 15, stubs.log)
+    stubs.release()
     assert stubs.supervisor.wait() == 0
     assert len(stubs.events("worker:1", "start")) == 1
 
@@ -108,13 +111,14 @@ def test_the_stop_command_returns_when_everything_has_ended(make_stubs):
 
 
 def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
-    stubs = make_stubs()
-    stubs.behave("worker", "slow-stop 3000")
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "60s"}})
+    stubs.behave("worker", "hold-stop")
     stubs.start()
     command = subprocess.Popen([stubs.programs / "mqtt-bridge", "stop"], stdout=subprocess.PIPE, text=True,
                                cwd=stubs.folder, env=stubs.environment())
     wait_until(lambda: stubs.events("worker:1", "term"), 10, "the workers drain")
     crowd = [stubs.connect() for _ in range(20)]
+    stubs.release()
     assert command.communicate(timeout=20) == ("stopped\n", None) and command.returncode == 0
     assert len(stubs.events(what="end")) == 4, "all had ended before it said so"
     for connection in crowd:
@@ -123,8 +127,8 @@ def test_the_stop_command_is_not_pushed_out_by_others(make_stubs):
 
 
 def test_many_waiting_stop_commands_do_not_block_status(make_stubs):
-    stubs = make_stubs()
-    stubs.behave("worker", "slow-stop 2500")
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "60s"}})
+    stubs.behave("worker", "hold-stop")
     stubs.start()
     crowd = [stubs.connect(timeout=20) for _ in range(16)]
     for connection in crowd:
@@ -134,6 +138,7 @@ def test_many_waiting_stop_commands_do_not_block_status(make_stubs):
         assert stubs.run_cli("status").returncode == 0
     one_more = stubs.run_cli("stop")
     assert one_more.returncode == 1 and "the service is stopping, but too many commands wait" in one_more.stderr
+    stubs.release()
     for connection in crowd:
         assert json.loads(connection.recv(1000))["ok"], "none of them gave way"
         connection.close()

@@ -83,6 +83,12 @@ def is_alive(pid):
     return _state(f"/proc/{pid}") not in "ZX"
 
 
+def is_pending(pid, number):
+    """Whether a process that blocks a signal has been sent it and has not read it yet."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(re.search(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE).group(1), 16) >> number - 1 & 1)
+
+
 def has_stopped(pid):
     """Whether no thread of a process runs: all are stopped, or it has ended."""
     try:

@@ -61,6 +61,18 @@ class Stubs(Bridge):
         return [(name, int(pid), event) for name, pid, event in events
                 if title in (None, name) and what in (None, event)]
 
+    def left_behind(self, what):
+        """The pid of what a stub has started, "helper" or "stranger", once it runs."""
+        path = self.stub_dir / f"{what}.pid"
+        return int(wait_until(lambda: path.exists() and path.read_text(), 15, f"the {what} runs"))
+
+    def end_stranger(self):
+        (self.stub_dir / "stranger.pid").unlink()
+
+    def release(self):
+        """Lets the stubs end that behave as `hold-stop`."""
+        (self.stub_dir / "release").touch()
+
     def ask(self, verb, timeout=10, **arguments):
         """Sends a request and returns the answer, which does not wait for its completion unless told to."""
         with self.connect(timeout) as connection:

@@ -9,8 +9,10 @@
  *     unready REASON      beats, gives the reason, is never ready
  *     reason TEXT         is ready, and has a reason not to be
  *     slow-stop MS        takes MS to end after SIGTERM
+ *     hold-stop           ends after SIGTERM once the file STUB_DIR/release is there
  *     ignore-term         does not end at SIGTERM
- *     stranger            leaves a grandchild behind in a session of its own, then works as usual
+ *     stranger            leaves a grandchild behind in a session of its own, then works as usual; that one ends when
+ *                         STUB_DIR/stranger.pid is removed
  *     helper              starts a child in its own process group that outlives it unless killed
  *     talk N              writes N lines to standard error once ready
  *     garbage             writes nonsense to its notify descriptor, then READY
@@ -31,6 +33,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define POLL_MS 20 /* between looks for a file that a test makes or removes */
+
 struct stub {
     struct child child;
     const char *folder;
@@ -38,6 +42,7 @@ struct stub {
     char *word;     /* its first word */
     char *rest;     /* what is behind it */
     int64_t end_ms; /* -1: none */
+    bool held;      /* has been told to end, and waits for STUB_DIR/release */
     int end_code;
 };
 
@@ -88,7 +93,7 @@ static bool behaves(const struct stub *stub, const char *word)
     return strcmp(stub->word, word) == 0;
 }
 
-/* Sleeps for a minute, noted by its pid in STUB_DIR/<what>. */
+/* Runs for a minute, or while STUB_DIR/<what> is there, which has its pid. */
 static void leave_behind(const struct stub *stub, const char *what, bool own_session)
 {
     pid_t pid = fork();
@@ -108,7 +113,8 @@ static void leave_behind(const struct stub *stub, const char *what, bool own_ses
     }
     close(STDOUT_FILENO);
     close(STDERR_FILENO);
-    sleep(own_session ? 2 : 60);
+    for (int i = 0; i < 60 * 1000 / POLL_MS && access(path, F_OK) == 0; i++)
+        poll(NULL, 0, POLL_MS);
     _exit(0);
 }
 
@@ -156,6 +162,9 @@ static void on_stop(struct stub *stub)
     if (behaves(stub, "ignore-term"))
         return;
     stub->end_code = CHILD_EXIT_DONE;
+    stub->held = behaves(stub, "hold-stop");
+    if (stub->held)
+        return;
     stub->end_ms = clock_monotonic_ms() + (behaves(stub, "slow-stop") ? atoll(stub->rest) : 0);
 }
 
@@ -172,6 +181,15 @@ static void beat(struct stub *stub)
     stats_beat(stub->child.slot);
 }
 
+static bool is_released(const struct stub *stub)
+{
+    char *path = xasprintf("%s/release", stub->folder);
+    bool there = access(path, F_OK) == 0;
+
+    free(path);
+    return there;
+}
+
 static void serve(struct stub *stub)
 {
     int beat_ms = (int)child_beat_ms(&stub->child);
@@ -181,8 +199,12 @@ static void serve(struct stub *stub)
         struct pollfd wait = {.fd = stub->child.signal_fd, .events = POLLIN};
         int timeout = clock_poll_timeout(stub->end_ms, clock_monotonic_ms());
 
+        if (stub->held)
+            timeout = POLL_MS;
         poll(&wait, 1, timeout >= 0 && timeout < beat_ms ? timeout : beat_ms);
         beat(stub);
+        if (stub->held && is_released(stub))
+            stub->end_ms = 0;
         switch (child_read_signal(&stub->child)) {
         case CHILD_STOP:
             on_stop(stub);
