@@ -553,12 +553,6 @@ static void name_keys(struct trial *trial)
     free(prefix);
 }
 
-static void nothing_broken(void *context, const struct error *err)
-{
-    (void)context;
-    (void)err;
-}
-
 /* Tries all commands. Returns true if all are allowed and the server's settings were read. */
 static bool try_dsn(struct trial *trial)
 {
@@ -566,7 +560,7 @@ static bool try_dsn(struct trial *trial)
     bool whole = false;
 
     name_keys(trial);
-    trial->redis = redis_new(trial->server->address, CHECK_TIMEOUT_MS, nothing_broken, NULL);
+    trial->redis = redis_new(trial->server->address, CHECK_TIMEOUT_MS, NULL, NULL);
     if (redis_open_dsn(trial->redis, trial->dsn, &err) < 0) {
         check_server_fail(trial->server, check_server_text(trial->server, &err), "");
     } else {

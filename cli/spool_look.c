@@ -194,14 +194,6 @@ static void add_up(struct spool_summary *whole, const struct spool_segment *segm
                                                                  : 0;
 }
 
-static void ignore_oversized(void *context, const char *name,
-                             const struct oversized_message *message)
-{
-    (void)context;
-    (void)name;
-    (void)message;
-}
-
 static void print_unsent(struct buf *out, const struct segment_summary *total, bool has_mark)
 {
     buf_printf(out, "  unsent       %" PRIu64 " message%s", total->unsent,
@@ -289,7 +281,7 @@ static bool show_spool(struct spool_files *files, void *context)
         summarize(&parts[i], files, i);
         add_up(&whole, &files->segments[i], &parts[i]);
     }
-    int oversized = oversized_file_list(files->dir, ignore_oversized, NULL, &err);
+    int oversized = oversized_file_list(files->dir, NULL, NULL, &err);
     whole.oversized = oversized > 0 ? oversized : 0;
     if (show->array != NULL) {
         cJSON *object = spool_json(files, &whole);

@@ -3,7 +3,6 @@
 #include "common/settings/settings_table.h"
 
 #include <cjson/cJSON.h>
-#include <string.h>
 
 #define ORIGIN_COLUMN 44
 

@@ -7,7 +7,6 @@
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define EXAMPLE_IDENTITY "EXAMPLE-1"
 

@@ -7,9 +7,7 @@
 #include "common/wire/failed.h"
 
 #include <cjson/cJSON.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define BODY_MOST (256 * 1024) /* of a larger message only the headers are shown */
 #define TEXT_MOST 500

@@ -21,7 +21,6 @@
 
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define PROBE_LIMIT_MS    2000
 #define PROBE_INTERVAL_MS 3000

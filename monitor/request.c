@@ -6,7 +6,6 @@
 #include "common/wire/topic.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

@@ -170,7 +170,8 @@ int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struc
     while ((entry = readdir(listing)) != NULL) {
         if (!is_name(entry->d_name))
             continue;
-        tell(dir, entry->d_name, seen, context);
+        if (seen != NULL)
+            tell(dir, entry->d_name, seen, context);
         count++;
     }
     closedir(listing);

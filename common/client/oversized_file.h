@@ -25,8 +25,8 @@ struct oversized_message {
 MUST_CHECK int oversized_file_write(int dir, const struct oversized_message *message, bool sync,
                                     struct error *err);
 
-/* Calls `seen` for each file of the directory, in no order. A damaged file has sequence 0, and its size as the
- * payload's length. Returns how many there are, or -ERR_SYSTEM. */
+/* Calls `seen` (NULL: nothing) for each file of the directory, in no order. A damaged file has sequence 0, and its size
+ * as the payload's length. Returns how many there are, or -ERR_SYSTEM. */
 typedef void oversized_file_seen(void *context, const char *name,
                                  const struct oversized_message *message);
 int oversized_file_list(int dir, oversized_file_seen *seen, void *context, struct error *err);

@@ -6,7 +6,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 const char *const READINESS_NAMES[READINESS_PARTS] = {
     [READINESS_SUPERVISOR] = "supervisor", [READINESS_BROKER] = "broker",

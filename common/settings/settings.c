@@ -19,15 +19,11 @@ struct settings_origin {
     UT_hash_handle hh;
 };
 
-struct settings_origins {
-    struct settings_origin *by_field; /* uthash.h */
-};
-
 static struct settings_origin *find_origin(const struct settings *settings, const void *field)
 {
     struct settings_origin *found;
 
-    HASH_FIND_PTR(settings->origins->by_field, &field, found);
+    HASH_FIND_PTR(settings->origins, &field, found);
     return found;
 }
 
@@ -39,7 +35,7 @@ void settings_set_origin(struct settings *settings, const void *field, const cha
     if (entry == NULL) {
         entry = xcalloc(1, sizeof(*entry));
         entry->field = field;
-        HASH_ADD_PTR(settings->origins->by_field, field, entry);
+        HASH_ADD_PTR(settings->origins, field, entry);
     }
     free(entry->text);
     entry->text = text;
@@ -54,9 +50,9 @@ const char *settings_get_origin(const struct settings *settings, const void *fie
 
 static void free_origins(struct settings *settings)
 {
-    struct settings_origin *entry = settings->origins->by_field;
+    struct settings_origin *entry = settings->origins;
 
-    HASH_CLEAR(hh, settings->origins->by_field);
+    HASH_CLEAR(hh, settings->origins);
     while (entry != NULL) {
         struct settings_origin *following = entry->hh.next;
 
@@ -64,7 +60,6 @@ static void free_origins(struct settings *settings)
         free(entry);
         entry = following;
     }
-    free(settings->origins);
 }
 
 bool settings_is_given(const struct settings *settings, const void *field)
@@ -79,7 +74,7 @@ const char *settings_origin(const struct settings *settings, const struct settin
 {
     const char *origin = settings_get_origin(settings, (char *)view->base + row->offset);
 
-    if (settings->origins->by_field == NULL)
+    if (settings->origins == NULL)
         return "";
     return origin ? origin : "default";
 }
@@ -216,7 +211,6 @@ struct settings *settings_new(void)
 {
     struct settings *settings = xcalloc(1, sizeof(*settings));
 
-    settings->origins = xcalloc(1, sizeof(*settings->origins));
     settings->mqtt.name = xstrdup("");
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         const struct setting_view view = settings_view(settings, i);

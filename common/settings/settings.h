@@ -219,7 +219,7 @@ struct settings {
     struct settings_log log;
     struct settings_supervisor supervisor;
     char *app_env; /* APP_ENV, "" if unset: `prod` and `dev` choose the log's defaults */
-    struct settings_origins *origins; /* settings_origin in settings_table.h reads them */
+    struct settings_origin *origins; /* settings_origin in settings_table.h reads them */
     /* Only of loaded settings, not of a child's: */
     /* One on each line: what was ignored, overrides another setting, or is weaker than it looks. */
     struct buf notices;

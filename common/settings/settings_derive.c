@@ -6,7 +6,6 @@
 #include "common/settings/broker_address.h"
 #include "common/wire/dsn.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
