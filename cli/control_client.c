@@ -234,28 +234,17 @@ static int failure_code(const struct cli *cli, const struct error *err, const cJ
     return err->code == ERR_NOT_FOUND ? CLI_NOT_RUNNING : CLI_FAILED;
 }
 
-/* A verb that changes something is answered when the change is done. The supervisor limits that
- * time, so that 0 (no limit) is enough here. */
-static int patience_for(const struct verb *verb)
-{
-    static const char *const CHANGES[] = {"start", "stop",   "shutdown", "restart",
-                                          "scale", "reload", "upgrade"};
-
-    for (size_t i = 0; i < LENGTH_OF(CHANGES); i++)
-        if (strcmp(verb->name, CHANGES[i]) == 0)
-            return 0;
-    return CONTROL_CLIENT_PATIENCE_S;
-}
-
 int control_client_ask_or_report(struct cli *cli, const cJSON *request, cJSON **answer)
 {
     const char *path = cli_socket(cli);
+    /* A verb that steers is answered when the change is done. The supervisor limits that time. */
+    int patience_s = cli->verb->group == VERB_STEER ? 0 : CONTROL_CLIENT_PATIENCE_S;
     struct error err = {.code = ERR_NOT_FOUND};
     int result = -ERR_NOT_FOUND;
 
     *answer = NULL;
     if (path != NULL)
-        result = control_client_ask(path, request, patience_for(cli->verb), answer, &err);
+        result = control_client_ask(path, request, patience_s, answer, &err);
     if (result == 0)
         return CLI_DONE;
     if (!cli->quiet)
