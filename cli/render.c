@@ -61,66 +61,43 @@ void render_count(struct buf *out, double value)
             value);
 }
 
-struct cell {
-    char text[48];
-    const char *paint; /* the escape sequence before the text, or NULL */
-};
-
-/* A table whose columns are as wide as their widest cell. An empty table has only `columns` set. */
-struct table {
-    size_t columns;
-    size_t len; /* cells so far, with `columns` in each row */
-    struct cell *cells;
-};
-
-/* Adds a cell with the text of printf's arguments. */
-static __attribute__((format(printf, 3, 4))) void add_cell(struct table *table, const char *paint,
-                                                           const char *format, ...)
+/* An escape sequence "\033[...m" takes no column, and a UTF-8 character one. */
+static size_t columns_of(struct bytes text)
 {
-    va_list arguments;
+    size_t columns = 0;
 
-    table->cells = xrealloc(table->cells, (table->len + 1) * sizeof(*table->cells));
-    struct cell *cell = &table->cells[table->len++];
-    cell->paint = paint;
-    va_start(arguments, format);
-    vsnprintf(cell->text, sizeof(cell->text), format, arguments);
-    va_end(arguments);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\033')
+            i += strcspn(text.data + i, "m");
+        else
+            columns += ((unsigned char)text.data[i] & 0xC0) != 0x80;
+    return columns;
 }
 
-static size_t width_of(const struct table *table, size_t column)
+void render_cell(struct render_table *table, const char *paint, const char *text)
 {
-    size_t width = 0;
+    size_t *width = &table->widths[table->len++ % table->columns];
+    size_t columns = columns_of(bytes_of(text));
 
-    for (size_t i = column; i < table->len; i += table->columns)
-        if (strlen(table->cells[i].text) > width)
-            width = strlen(table->cells[i].text);
-    return width;
+    if (columns > *width)
+        *width = table->widest > 0 && columns > table->widest ? table->widest : columns;
+    buf_printf(&table->cells, "%s%s%s%c", paint != NULL ? paint : "", text,
+               paint != NULL ? PLAIN : "", '\0');
 }
 
-static void append_table(struct buf *out, const struct table *table)
+void render_table(struct buf *out, const struct render_table *table)
 {
-    for (size_t i = 0; i < table->len; i++) {
-        const struct cell *cell = &table->cells[i];
-        size_t column = i % table->columns;
-        bool ends = column == table->columns - 1;
+    struct bytes rest = buf_bytes(&table->cells), cell;
 
-        if (cell->paint != NULL)
-            buf_append_text(out, cell->paint);
-        buf_append_text(out, cell->text);
-        if (cell->paint != NULL)
-            buf_append_text(out, PLAIN);
-        for (size_t n = strlen(cell->text); !ends && n < width_of(table, column) + 3; n++)
-            buf_append_char(out, ' ');
-        if (ends)
-            buf_append_char(out, '\n');
+    for (size_t i = 0; bytes_split(rest, '\0', &cell, &rest); i = (i + 1) % table->columns) {
+        size_t columns = columns_of(cell);
+        size_t blanks = columns < table->widths[i] ? table->widths[i] - columns : 0;
+
+        if (i + 1 == table->columns)
+            buf_printf(out, "%.*s\n", BYTES_ARG(cell));
+        else
+            buf_printf(out, "%.*s%*s", BYTES_ARG(cell), (int)(blanks + table->gap), "");
     }
-}
-
-static void table_free(struct table *table)
-{
-    free(table->cells);
-    table->cells = NULL;
-    table->len = 0;
 }
 
 void render_title(struct buf *out, const cJSON *process)
@@ -166,18 +143,18 @@ static const struct column {
 };
 #define COLUMNS_LEN LENGTH_OF(COLUMNS)
 
-static void process_row(struct table *table, const cJSON *process, bool color)
+static void process_row(struct render_table *table, const cJSON *process, bool color)
 {
     const char *state = control_client_text(process, "state");
     struct buf text = {0};
 
     render_title(&text, process);
-    add_cell(table, NULL, "%s", buf_text(&text));
-    add_cell(table, paint_of(state, color), "%s", state);
+    render_cell(table, NULL, buf_text(&text));
+    render_cell(table, paint_of(state, color), state);
     for (size_t i = 2; i < COLUMNS_LEN; i++) {
         buf_clear(&text);
         COLUMNS[i].render(&text, control_client_number(process, COLUMNS[i].member));
-        add_cell(table, NULL, "%s", buf_text(&text));
+        render_cell(table, NULL, buf_text(&text));
     }
     buf_free(&text);
 }
@@ -329,19 +306,19 @@ static void absence_line(struct buf *out, const cJSON *process)
 
 void render_status(struct buf *out, const cJSON *status, bool color)
 {
-    struct table table = {.columns = COLUMNS_LEN};
+    struct render_table table = {.columns = COLUMNS_LEN, .gap = 3};
     const cJSON *processes = cJSON_GetObjectItemCaseSensitive(status, "processes");
     const cJSON *process;
 
     head_line(out, status);
     for (size_t i = 0; i < table.columns; i++)
-        add_cell(&table, color ? BOLD : NULL, "%s", COLUMNS[i].head);
+        render_cell(&table, color ? BOLD : NULL, COLUMNS[i].head);
     cJSON_ArrayForEach(process, processes)
     {
         process_row(&table, process, color);
     }
-    append_table(out, &table);
-    table_free(&table);
+    render_table(out, &table);
+    buf_free(&table.cells);
     cJSON_ArrayForEach(process, processes)
     {
         absence_line(out, process);

@@ -1,6 +1,7 @@
 /* The actions failed list, show and stats, which change nothing. */
 #include "cli/verb_failed.h"
 
+#include "cli/render.h"
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/wire/base64.h"
@@ -15,7 +16,7 @@
 
 #define TEXT_MOST   1000
 #define STATS_ROWS  20
-#define COLUMN_MOST 80 /* longer texts break the alignment */
+#define COLUMN_MOST 80
 
 /* Returns the message's class, or "?" if the class is unknown. */
 static struct bytes class_of(const struct failed *failed)
@@ -63,79 +64,39 @@ static void add_summary(cJSON *object, const struct failure_message *message,
     cJSON_AddBoolToObject(object, "taken", message->taken);
 }
 
-/* The aligned columns. The error is the last column, and needs no alignment. */
-enum { ID, WHEN, TOPIC, CLASS, LINED_UP };
-
 struct listing {
     const struct verb_failed_wanted *wanted;
     struct arena arena;
-    cJSON *array;          /* the messages, for --json */
-    struct buf rows;       /* one line a message, with tabs between the cells */
-    size_t most[LINED_UP]; /* widest cell of each column, up to COLUMN_MOST */
+    cJSON *array; /* the messages, for --json */
+    struct render_table table;
     int64_t shown;
     bool more; /* more messages exist than were shown */
 };
 
-static size_t characters(struct bytes text)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < text.len; i++)
-        count += ((unsigned char)text.data[i] & 0xC0) != 0x80;
-    return count;
-}
-
-static void list_cell(struct listing *listing, size_t column, struct bytes text)
+static void list_cell(struct listing *listing, struct bytes text)
 {
     char *shown = cli_printable(text, TEXT_MOST);
-    size_t len = characters(bytes_of(shown));
 
-    if (len > listing->most[column])
-        listing->most[column] = len < COLUMN_MOST ? len : COLUMN_MOST;
-    buf_printf(&listing->rows, "%s\t", shown);
+    render_cell(&listing->table, NULL, shown);
     free(shown);
-}
-
-static void list_head(struct listing *listing)
-{
-    list_cell(listing, ID, BYTES("ID"));
-    list_cell(listing, WHEN, BYTES("WHEN (UTC)"));
-    list_cell(listing, TOPIC, BYTES("TOPIC"));
-    list_cell(listing, CLASS, BYTES("CLASS"));
-    buf_append_text(&listing->rows, "ERROR\n");
 }
 
 static void list_row(struct listing *listing, const struct failure_message *message,
                      const struct failed *failed)
 {
     char *error = cli_printable(failed_reason(failed), TEXT_MOST);
+    struct buf last = {0};
     char when[CLOCK_TEXT_SIZE];
 
     write_time(message->failed_us, when);
-    list_cell(listing, ID, message->id);
-    list_cell(listing, WHEN, bytes_of(when));
-    list_cell(listing, TOPIC, failed->is_message ? failed->envelope.topic : BYTES("-"));
-    list_cell(listing, CLASS, class_of(failed));
-    buf_printf(&listing->rows, "%s%s\n", message->taken ? "[in a worker's hands] " : "", error);
+    list_cell(listing, message->id);
+    list_cell(listing, bytes_of(when));
+    list_cell(listing, failed->is_message ? failed->envelope.topic : BYTES("-"));
+    list_cell(listing, class_of(failed));
+    buf_printf(&last, "%s%s", message->taken ? "[in a worker's hands] " : "", error);
+    render_cell(&listing->table, NULL, buf_text(&last));
+    buf_free(&last);
     free(error);
-}
-
-static void line_up(struct buf *out, const struct listing *listing)
-{
-    struct bytes rest = buf_bytes(&listing->rows);
-    struct bytes cell;
-
-    while (rest.len > 0) {
-        for (size_t i = 0; i < LINED_UP; i++) {
-            bytes_split(rest, '\t', &cell, &rest);
-            size_t len = characters(cell);
-            int blanks = len < listing->most[i] ? (int)(listing->most[i] - len) : 0;
-
-            buf_printf(out, "%.*s%*s", BYTES_ARG(cell), blanks + 2, "");
-        }
-        bytes_split(rest, '\n', &cell, &rest);
-        buf_printf(out, "%.*s\n", BYTES_ARG(cell));
-    }
 }
 
 static bool list_one(void *context, const struct failure_message *message)
@@ -172,7 +133,7 @@ static int list_print(struct listing *listing)
                                   ? "no failed message is like that\n"
                                   : "there are no failed messages\n");
     } else {
-        line_up(&out, listing);
+        render_table(&out, &listing->table);
     }
     if (listing->more)
         buf_printf(&out, "there are more than these %" PRId64 "; --limit 0 lists all\n",
@@ -183,7 +144,11 @@ static int list_print(struct listing *listing)
 int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
                      const struct verb_failed_wanted *wanted)
 {
-    struct listing listing = {.wanted = wanted};
+    static const char *const HEADS[] = {"ID", "WHEN (UTC)", "TOPIC", "CLASS", "ERROR"};
+    struct listing listing = {
+        .wanted = wanted,
+        .table = {.columns = LENGTH_OF(HEADS), .gap = 2, .widest = COLUMN_MOST},
+    };
     struct failure_query query = {
         .since_us = wanted->since_us, .until_us = wanted->until_us, .newest_first = true};
     struct error err;
@@ -192,14 +157,15 @@ int verb_failed_list(const struct cli *cli, struct failure_admin *admin,
     if (wanted->limit > 0 && wanted->limit < INT64_MAX && !verb_failed_needs_body(wanted))
         query.limit = wanted->limit + 1;
     listing.array = cli->json ? cJSON_CreateArray() : NULL;
-    list_head(&listing);
+    for (size_t i = 0; i < LENGTH_OF(HEADS); i++)
+        render_cell(&listing.table, NULL, HEADS[i]);
     if (admin->store->list(admin->state, &query, list_one, &listing, &err) < 0) {
         code = cli_fail(CLI_FAILED, "%s", err.text);
         cJSON_Delete(listing.array);
     } else {
         code = cli->json ? cli_print_json(listing.array) : list_print(&listing);
     }
-    buf_free(&listing.rows);
+    buf_free(&listing.table.cells);
     arena_free(&listing.arena);
     return code;
 }

@@ -12,7 +12,6 @@
 #include "common/client/oversized_file.h"
 #include "common/client/queue.h"
 #include "common/client/spool_folders.h"
-#include "common/wire/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,24 +135,10 @@ static const char *why(const struct entry *entry)
     return entry->message.for_redis ? "too large for Redis" : "too large for the spool";
 }
 
-/* Returns the topic as a terminal may show it, to be freed. */
-static char *readable_topic(struct bytes topic)
-{
-    struct buf out = {0};
-
-    json_make_utf8(&out, topic);
-    for (size_t i = 0; i < out.len; i++)
-        if ((unsigned char)out.data[i] < 0x20 || out.data[i] == 0x7F)
-            out.data[i] = '?';
-    char *text = xstrndup(out.len > 0 ? out.data : "", out.len);
-    buf_free(&out);
-    return text;
-}
-
 static void print_row(struct buf *out, const struct folder *folder, const struct entry *entry)
 {
     char received[CLOCK_TEXT_SIZE] = "-";
-    char *topic = readable_topic(entry->message.topic);
+    char *topic = cli_printable(entry->message.topic, entry->message.topic.len);
     struct buf size = {0};
 
     if (!entry->damaged)
