@@ -1,5 +1,6 @@
 #include "cli/spool_files.h"
 
+#include "cli/cli.h"
 #include "common/base/alloc.h"
 #include "common/base/file.h"
 #include "common/base/sys.h"
@@ -119,7 +120,7 @@ static int read_spool(struct spool_files *files, const char *path, const char *n
     int listed = files->dir >= 0 ? openat(files->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     DIR *listing = listed >= 0 ? fdopendir(listed) : NULL;
     if (listing == NULL) {
-        int result = error_system(err, "%s", path);
+        int result = errno == ENOENT ? -ERR_NOT_FOUND : error_system(err, "%s", path);
 
         file_close(&listed);
         file_close(&files->dir);
@@ -146,8 +147,7 @@ static void free_spool(struct spool_files *files)
     free(files->name);
 }
 
-/* True for a spool. A client id's folder has neither segments nor a spare nor a mark. */
-static bool is_spool(const struct spool_files *files)
+bool spool_files_is_spool(const struct spool_files *files)
 {
     return files->len > 0 || files->spare_bytes > 0 || files->has_mark;
 }
@@ -195,33 +195,33 @@ static int by_path(const void *left, const void *right)
     return strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-static bool is_wanted(const struct cli *cli, const char *name, bool *found)
+static bool is_wanted(const char *name, size_t len, char **names, bool *found)
 {
-    for (size_t i = 1; i < cli->arguments_len; i++) {
-        if (strcmp(cli->arguments[i], name) == 0) {
+    for (size_t i = 0; i < len; i++) {
+        if (strcmp(names[i], name) == 0) {
             found[i] = true;
             return true;
         }
     }
-    return cli->arguments_len == 1;
+    return len == 0;
 }
 
-static int check_found(const struct cli *cli, const bool *found)
+static int check_found(size_t len, char **names, const bool *found)
 {
-    for (size_t i = 1; i < cli->arguments_len; i++)
+    for (size_t i = 0; i < len; i++)
         if (!found[i])
             return cli_fail(CLI_FAILED,
                             "%s: there is no such spool; `mqtt-bridge spool show` lists them",
-                            cli->arguments[i]);
+                            names[i]);
     return CLI_DONE;
 }
 
-int spool_files_each(const struct cli *cli, spool_files_look *look, void *context)
+int spool_files_each(const char *state_dir, size_t len, char **names, spool_files_look *look,
+                     void *context)
 {
-    const char *state_dir = cli->settings->supervisor.state_dir;
     struct spool_folders folders;
     struct error err = {0};
-    bool *found = xcalloc(cli->arguments_len + 1, sizeof(*found));
+    bool *found = xcalloc(len + 1, sizeof(*found));
     bool going = true;
     int code = CLI_DONE;
 
@@ -233,17 +233,20 @@ int spool_files_each(const struct cli *cli, spool_files_look *look, void *contex
         const char *name = folders.paths[i] + strlen(state_dir) + strlen("/spool/");
         struct spool_files files;
 
-        if (!is_wanted(cli, name, found))
+        if (!is_wanted(name, len, names, found))
             continue;
-        if (read_spool(&files, folders.paths[i], name, &err) < 0) {
+        int result = read_spool(&files, folders.paths[i], name, &err);
+        if (result == -ERR_NOT_FOUND)
+            continue; /* the consumer has removed the folder since */
+        if (result < 0) {
             code = cli_fail(CLI_FAILED, "%s", err.text);
             continue;
         }
-        going = !is_spool(&files) || look(&files, context);
+        going = look(&files, context);
         free_spool(&files);
     }
     if (code == CLI_DONE && going)
-        code = check_found(cli, found);
+        code = check_found(len, names, found);
     spool_folders_free(&folders);
     free(found);
     return code;

@@ -3,7 +3,6 @@
 #ifndef CLI_SPOOL_FILES_H
 #define CLI_SPOOL_FILES_H
 
-#include "cli/cli.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
 #include "common/wire/mark.h"
@@ -35,10 +34,14 @@ MUST_CHECK int spool_files_load(const struct spool_files *files,
                                 const struct spool_segment *segment, uint64_t limit,
                                 struct buf *data, struct error *err);
 
-/* Calls look for each spool below the state directory of cli->settings, or for those that the arguments behind the
- * action name (as `spool show` prints them), until it returns false. Returns an enum cli_exit; errors are printed. */
+/* Calls look for each folder in which a spool may lie, or for those in names (as `spool show` prints them; none: all),
+ * until it returns false. Returns an enum cli_exit; errors are printed. */
 typedef bool spool_files_look(struct spool_files *files, void *context);
-int spool_files_each(const struct cli *cli, spool_files_look *look, void *context);
+int spool_files_each(const char *state_dir, size_t len, char **names, spool_files_look *look,
+                     void *context);
+
+/* False for a client id's folder, which has neither segments nor a spare nor a mark. */
+bool spool_files_is_spool(const struct spool_files *files);
 
 /* The segment's header could be read. */
 bool spool_files_is_readable(const struct spool_segment *segment);

@@ -22,6 +22,13 @@
 #define FLUSH_BYTES  ((size_t)64 * 1024)
 #define SHOWN_BYTES  160 /* most bytes of a payload in text output */
 
+/* Calls look for the spools that the arguments name, or for all. */
+static int look_at(const struct cli *cli, spool_files_look *look, void *context)
+{
+    return spool_files_each(cli->settings->supervisor.state_dir, cli->arguments_len - 1,
+                            cli->arguments + 1, look, context);
+}
+
 struct segment_summary {
     uint64_t messages;
     uint64_t last_sequence; /* 0: the segment holds no message */
@@ -274,9 +281,12 @@ static bool show_spool(struct spool_files *files, void *context)
 {
     struct show *show = context;
     struct spool_summary whole = {0};
-    struct segment_summary *parts = xcalloc(files->len + 1, sizeof(*parts));
+    struct segment_summary *parts;
     struct error err;
 
+    if (!spool_files_is_spool(files))
+        return true;
+    parts = xcalloc(files->len + 1, sizeof(*parts));
     for (size_t i = 0; i < files->len; i++) {
         summarize(&parts[i], files, i);
         add_up(&whole, &files->segments[i], &parts[i]);
@@ -304,7 +314,7 @@ static bool show_spool(struct spool_files *files, void *context)
 int spool_look_show(struct cli *cli)
 {
     struct show show = {.array = cli->json ? cJSON_CreateArray() : NULL};
-    int code = spool_files_each(cli, show_spool, &show);
+    int code = look_at(cli, show_spool, &show);
 
     if (show.array == NULL && show.spools == 0 && code == CLI_DONE)
         buf_printf(&show.out, "there is no spool in %s\n", cli->settings->supervisor.state_dir);
@@ -517,6 +527,8 @@ static bool verify_spool(struct spool_files *files, void *context)
     struct error err;
     struct buf out = {0};
 
+    if (!spool_files_is_spool(files))
+        return true;
     for (size_t i = 0; i < files->len; i++) {
         verify_neighbours(&damages, files, i);
         verify_segment(&damages, files, i);
@@ -538,7 +550,7 @@ static bool verify_spool(struct spool_files *files, void *context)
 int spool_look_verify(struct cli *cli)
 {
     struct verify verify = {.array = cli->json ? cJSON_CreateArray() : NULL, .printed = true};
-    int code = spool_files_each(cli, verify_spool, &verify);
+    int code = look_at(cli, verify_spool, &verify);
     struct buf out = {0};
 
     if (verify.array != NULL)
@@ -697,7 +709,7 @@ int spool_look_dump(struct cli *cli)
     int code = read_dump_options(cli, &dump);
 
     if (code == CLI_DONE)
-        code = spool_files_each(cli, dump_spool, &dump);
+        code = look_at(cli, dump_spool, &dump);
     bool printed = cli_print(&dump.out) && dump.printed;
     if (dump.damaged > 0)
         cli_fail(CLI_FAILED,

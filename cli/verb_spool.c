@@ -11,22 +11,22 @@
 #include "common/base/file.h"
 #include "common/client/oversized_file.h"
 #include "common/client/queue.h"
-#include "common/client/spool_folders.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define TOPIC_COLUMN 40
 #define ID_COLUMN    45
 #define ID_SIZE      64
 
+/* A file with an oversized message. */
 struct entry {
+    char *folder;      /* path of its spool */
+    const char *spool; /* the part of the path that names the spool */
     char id[ID_SIZE];  /* X-Mqtt-Id; of a damaged file its number */
     uint64_t sequence; /* number of the file */
     bool damaged;
@@ -34,18 +34,11 @@ struct entry {
     char *topic;                      /* memory of message.topic */
 };
 
-/* A directory with files of oversized messages. */
-struct folder {
-    char *name; /* path below <state dir>/spool */
-    int dir;
+struct entries {
+    const struct spool_files *files; /* the spool that is read */
     struct entry *list;
     size_t len;
-};
-
-struct folders {
-    struct folder *list;
-    size_t len;
-    size_t messages;
+    struct error err;
 };
 
 static void write_id(const struct oversized_message *message, char id[ID_SIZE])
@@ -58,19 +51,21 @@ static void write_id(const struct oversized_message *message, char id[ID_SIZE])
 
 static void add_entry(void *context, const char *name, const struct oversized_message *message)
 {
-    struct folder *folder = context;
-    struct entry entry = {.sequence = strtoull(name, NULL, 10),
+    struct entries *entries = context;
+    struct entry entry = {.folder = xstrdup(entries->files->path),
+                          .sequence = strtoull(name, NULL, 10),
                           .damaged = message->sequence == 0,
                           .message = *message,
                           .topic = xstrndup(message->topic.data, message->topic.len)};
 
+    entry.spool = entry.folder + strlen(entry.folder) - strlen(entries->files->name);
     entry.message.topic.data = entry.topic;
     if (entry.damaged)
         snprintf(entry.id, sizeof(entry.id), "%" PRIu64, entry.sequence);
     else
         write_id(message, entry.id);
-    folder->list = xrealloc(folder->list, (folder->len + 1) * sizeof(entry));
-    folder->list[folder->len++] = entry;
+    entries->list = xgrow(entries->list, entries->len, sizeof(entry));
+    entries->list[entries->len++] = entry;
 }
 
 static int by_sequence(const void *left, const void *right)
@@ -80,52 +75,26 @@ static int by_sequence(const void *left, const void *right)
     return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
 }
 
-static int look_into(struct folders *folders, const char *path, const char *name, struct error *err)
+static bool add_entries(struct spool_files *files, void *context)
 {
-    struct folder folder = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    struct entries *entries = context;
+    size_t before = entries->len;
 
-    if (folder.dir < 0 && errno == ENOENT)
-        return 0; /* the consumer has removed the folder since */
-    int result = folder.dir < 0 ? error_system(err, "%s", path)
-                                : oversized_file_list(folder.dir, add_entry, &folder, err);
-    if (result < 0 || folder.len == 0) {
-        file_close(&folder.dir);
-        return result;
-    }
-    qsort(folder.list, folder.len, sizeof(*folder.list), by_sequence);
-    folder.name = xstrdup(name);
-    folders->messages += folder.len;
-    folders->list = xrealloc(folders->list, (folders->len + 1) * sizeof(folder));
-    folders->list[folders->len++] = folder;
-    return 0;
+    entries->files = files;
+    if (oversized_file_list(files->dir, add_entry, entries, &entries->err) < 0)
+        return false;
+    if (entries->len > before)
+        qsort(entries->list + before, entries->len - before, sizeof(*entries->list), by_sequence);
+    return true;
 }
 
-static int find_folders(struct folders *found, const struct settings *settings, struct error *err)
+static void free_entries(struct entries *entries)
 {
-    const char *state_dir = settings->supervisor.state_dir;
-    struct spool_folders folders;
-    int result = spool_folders_read(&folders, state_dir, err);
-
-    for (size_t i = 0; i < folders.len && result == 0; i++) {
-        const char *name = folders.paths[i] + strlen(state_dir) + strlen("/spool/");
-
-        if (look_into(found, folders.paths[i], name, err) < 0)
-            result = -1;
+    for (size_t i = 0; i < entries->len; i++) {
+        free(entries->list[i].folder);
+        free(entries->list[i].topic);
     }
-    spool_folders_free(&folders);
-    return result;
-}
-
-static void free_folders(struct folders *folders)
-{
-    for (size_t i = 0; i < folders->len; i++) {
-        for (size_t j = 0; j < folders->list[i].len; j++)
-            free(folders->list[i].list[j].topic);
-        free(folders->list[i].list);
-        free(folders->list[i].name);
-        close(folders->list[i].dir);
-    }
-    free(folders->list);
+    free(entries->list);
 }
 
 static const char *why(const struct entry *entry)
@@ -135,7 +104,7 @@ static const char *why(const struct entry *entry)
     return entry->message.for_redis ? "too large for Redis" : "too large for the spool";
 }
 
-static void print_row(struct buf *out, const struct folder *folder, const struct entry *entry)
+static void print_row(struct buf *out, const struct entry *entry)
 {
     char received[CLOCK_TEXT_SIZE] = "-";
     char *topic = cli_printable(entry->message.topic, entry->message.topic.len);
@@ -145,31 +114,30 @@ static void print_row(struct buf *out, const struct folder *folder, const struct
         clock_format_us(entry->message.received_us, received);
     render_size(&size, (double)entry->message.payload.len);
     buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", ID_COLUMN, entry->id, TOPIC_COLUMN,
-               topic, buf_text(&size), received, why(entry), folder->name);
+               topic, buf_text(&size), received, why(entry), entry->spool);
     buf_free(&size);
     free(topic);
 }
 
-static void print_table(struct buf *out, const struct folders *folders)
+static void print_table(struct buf *out, const struct entries *entries)
 {
-    if (folders->messages == 0) {
+    if (entries->len == 0) {
         buf_append_text(out, "no message was set aside\n");
         return;
     }
     buf_printf(out, "%-*s  %-*s  %6s  %-19s  %-23s  %s\n", ID_COLUMN, "ID", TOPIC_COLUMN, "TOPIC",
                "BYTES", "RECEIVED (UTC)", "WHY", "SPOOL");
-    for (size_t i = 0; i < folders->len; i++)
-        for (size_t j = 0; j < folders->list[i].len; j++)
-            print_row(out, &folders->list[i], &folders->list[i].list[j]);
+    for (size_t i = 0; i < entries->len; i++)
+        print_row(out, &entries->list[i]);
 }
 
-static void add_json(cJSON *array, const struct folder *folder, const struct entry *entry)
+static void add_json(cJSON *array, const struct entry *entry)
 {
     cJSON *object = cJSON_CreateObject();
 
     cJSON_AddItemToArray(array, object);
     cJSON_AddStringToObject(object, "id", entry->id);
-    cJSON_AddStringToObject(object, "spool", folder->name);
+    cJSON_AddStringToObject(object, "spool", entry->spool);
     cJSON_AddStringToObject(object, "why", why(entry));
     cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
     if (entry->damaged)
@@ -181,18 +149,17 @@ static void add_json(cJSON *array, const struct folder *folder, const struct ent
     cJSON_AddBoolToObject(object, "retained", entry->message.retained);
 }
 
-static int list(const struct cli *cli, const struct folders *folders)
+static int list(const struct cli *cli, const struct entries *entries)
 {
     struct buf out = {0};
 
     if (!cli->json) {
-        print_table(&out, folders);
+        print_table(&out, entries);
         return cli_print_free(&out);
     }
     cJSON *array = cJSON_CreateArray();
-    for (size_t i = 0; i < folders->len; i++)
-        for (size_t j = 0; j < folders->list[i].len; j++)
-            add_json(array, &folders->list[i], &folders->list[i].list[j]);
+    for (size_t i = 0; i < entries->len; i++)
+        add_json(array, &entries->list[i]);
     return cli_print_json(array);
 }
 
@@ -253,13 +220,13 @@ static int send_message(struct sender *sender, const char *id, const struct over
     return sent.answer.result;
 }
 
-static int resend_one(struct sender *sender, const struct folder *folder, const struct entry *entry,
-                      const char **done, struct error *err)
+static int resend_one(struct sender *sender, int dir, const struct entry *entry, const char **done,
+                      struct error *err)
 {
     struct oversized_message message;
     struct buf bytes = {0};
     bool added = false;
-    int result = oversized_file_read(folder->dir, entry->sequence, &message, &bytes, err);
+    int result = oversized_file_read(dir, entry->sequence, &message, &bytes, err);
 
     if (result == 0)
         result = send_message(sender, entry->id, &message, &added, err);
@@ -267,7 +234,7 @@ static int resend_one(struct sender *sender, const struct folder *folder, const 
     /* If this process ends here, a later run does not send the message again: Redis keeps the
      * identity. Another process may have removed the file meanwhile. */
     if (result == 0) {
-        result = oversized_file_remove(folder->dir, entry->sequence, err);
+        result = oversized_file_remove(dir, entry->sequence, err);
         if (result == -ERR_NOT_FOUND)
             result = 0;
     }
@@ -275,29 +242,30 @@ static int resend_one(struct sender *sender, const struct folder *folder, const 
     return result;
 }
 
-static int remove_one(const struct folder *folder, const struct entry *entry, const char **done,
-                      struct error *err)
+static int remove_one(int dir, const struct entry *entry, const char **done, struct error *err)
 {
     *done = "removed";
-    return oversized_file_remove(folder->dir, entry->sequence, err);
+    return oversized_file_remove(dir, entry->sequence, err);
 }
 
 /* results: collects the results for --json; NULL: prints a line for each. sender NULL: removes
  * the message. */
-static int do_one(const struct folder *folder, const struct entry *entry, struct sender *sender,
-                  cJSON *results)
+static int do_one(const struct entry *entry, struct sender *sender, cJSON *results)
 {
     struct error err = {0};
-    const char *done;
-    int result = sender != NULL ? resend_one(sender, folder, entry, &done, &err)
-                                : remove_one(folder, entry, &done, &err);
+    const char *done = NULL;
+    int dir = open(entry->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = dir < 0          ? error_system(&err, "%s", entry->folder)
+                 : sender != NULL ? resend_one(sender, dir, entry, &done, &err)
+                                  : remove_one(dir, entry, &done, &err);
 
+    file_close(&dir);
     if (results != NULL) {
         cJSON *object = cJSON_CreateObject();
 
         cJSON_AddItemToArray(results, object);
         cJSON_AddStringToObject(object, "id", entry->id);
-        cJSON_AddStringToObject(object, "spool", folder->name);
+        cJSON_AddStringToObject(object, "spool", entry->spool);
         cJSON_AddStringToObject(object, result < 0 ? "error" : "done",
                                 result < 0 ? err.text : done);
     } else if (result == 0) {
@@ -314,14 +282,13 @@ static bool is_wanted(const struct cli *cli, const char *id)
     return cli->arguments_len == 1; /* no ids were given: --all */
 }
 
-static int check_ids(const struct cli *cli, const struct folders *folders)
+static int check_ids(const struct cli *cli, const struct entries *entries)
 {
     for (size_t i = 1; i < cli->arguments_len; i++) {
         bool found = false;
 
-        for (size_t j = 0; j < folders->len; j++)
-            for (size_t k = 0; k < folders->list[j].len; k++)
-                found = found || strcmp(folders->list[j].list[k].id, cli->arguments[i]) == 0;
+        for (size_t j = 0; j < entries->len; j++)
+            found = found || strcmp(entries->list[j].id, cli->arguments[i]) == 0;
         if (!found)
             return cli_fail(CLI_FAILED,
                             "%s: there is no such message; `mqtt-bridge spool` lists "
@@ -331,29 +298,21 @@ static int check_ids(const struct cli *cli, const struct folders *folders)
     return CLI_DONE;
 }
 
-static int for_each(const struct cli *cli, const struct folders *folders, struct sender *sender)
+static int for_each(const struct cli *cli, const struct entries *entries, struct sender *sender)
 {
     cJSON *results = cli->json ? cJSON_CreateArray() : NULL;
     int code = CLI_DONE;
 
-    for (size_t i = 0; i < folders->len; i++) {
-        const struct folder *folder = &folders->list[i];
-
-        for (size_t j = 0; j < folder->len; j++) {
-            const struct entry *entry = &folder->list[j];
-
-            if (!is_wanted(cli, entry->id))
-                continue;
-            int one = do_one(folder, entry, sender, results);
-            code = one != CLI_DONE ? one : code;
-        }
-    }
+    for (size_t i = 0; i < entries->len; i++)
+        if (is_wanted(cli, entries->list[i].id) &&
+            do_one(&entries->list[i], sender, results) != CLI_DONE)
+            code = CLI_FAILED;
     if (results != NULL && cli_print_json(results) != CLI_DONE)
         code = CLI_FAILED;
     return code;
 }
 
-static int act(struct cli *cli, const struct folders *folders)
+static int act(struct cli *cli, const struct entries *entries)
 {
     const char *action = cli->arguments[0];
     size_t ids = cli->arguments_len - 1;
@@ -363,20 +322,20 @@ static int act(struct cli *cli, const struct folders *folders)
 
     if (all == (ids > 0))
         return cli_fail(CLI_USAGE, "spool %s: say which: ID..., or --all", action);
-    int code = check_ids(cli, folders);
+    int code = check_ids(cli, entries);
     if (code != CLI_DONE)
         return code;
     if (all || !resend)
-        code = cli_confirm(cli, action, "message", all ? folders->messages : ids);
+        code = cli_confirm(cli, action, "message", all ? entries->len : ids);
     if (code != CLI_DONE)
         return code;
     if (!resend)
-        return for_each(cli, folders, NULL);
+        return for_each(cli, entries, NULL);
     signal(SIGPIPE, SIG_IGN); /* Redis may close the connection */
     if (sender_open(&sender, cli_settings(cli), &err) < 0)
         code = cli_fail(CLI_FAILED, "%s", err.text);
     else
-        code = for_each(cli, folders, &sender);
+        code = for_each(cli, entries, &sender);
     sender_close(&sender);
     return code;
 }
@@ -384,17 +343,18 @@ static int act(struct cli *cli, const struct folders *folders)
 /* Lists, sends or removes the oversized messages. */
 static int handle_oversized(struct cli *cli)
 {
-    struct folders folders = {0};
-    struct error err = {0};
-    int code;
+    struct entries entries = {0};
+    int code =
+        spool_files_each(cli->settings->supervisor.state_dir, 0, NULL, add_entries, &entries);
 
-    if (find_folders(&folders, cli->settings, &err) < 0)
-        code = cli_fail(CLI_FAILED, "%s", err.text);
-    else if (cli->arguments_len == 0 || strcmp(cli->arguments[0], "list") == 0)
-        code = list(cli, &folders);
-    else
-        code = act(cli, &folders);
-    free_folders(&folders);
+    if (entries.err.code != ERR_NONE)
+        code = cli_fail(CLI_FAILED, "%s", entries.err.text);
+    else if (code == CLI_DONE &&
+             (cli->arguments_len == 0 || strcmp(cli->arguments[0], "list") == 0))
+        code = list(cli, &entries);
+    else if (code == CLI_DONE)
+        code = act(cli, &entries);
+    free_entries(&entries);
     return code;
 }
 
