@@ -119,7 +119,6 @@ static bool is_same_share(struct bytes filter, struct bytes other)
     return bytes_starts_with(filter, BYTES("$share/")) && bytes_equal(filter, other);
 }
 
-/* Finds the first filter of `one` that shares topics with a filter of `other`. */
 static bool find_overlap(const struct settings_mqtt *one, const struct settings_mqtt *other,
                          struct bytes *overlap)
 {
@@ -463,7 +462,6 @@ void check_report_free(struct check_report *report)
     buf_free(&report->warnings);
 }
 
-/* Tries each server of server_uris, or host and port if the list is empty. */
 static void try_brokers(const struct settings_mqtt *mqtt, struct check_servers *servers)
 {
     char *name = mqtt->name[0] ? xasprintf("broker of %s", mqtt->name) : xstrdup("broker");
@@ -628,7 +626,6 @@ static void print_text(struct buf *out, const struct cli *cli, struct check_repo
     print_servers(out, servers);
 }
 
-/* Checks the settings, and tries the servers only if the settings have no fault. */
 static int run_checks(struct cli *cli, struct check_report *report, struct check_servers *servers)
 {
     if (settings_load(&cli->settings, cli->config, true, &report->faults) < 0) {

@@ -143,7 +143,6 @@ static void report_closed(struct trial *trial, struct bytes no)
     }
 }
 
-/* Reports a key of the wrong type, once for each key. */
 static void report_wrong_type(struct trial *trial, enum which_key key)
 {
     const struct bytes words[] = {BYTES("TYPE"), bytes_of(trial->key[key])};

@@ -240,7 +240,6 @@ static bool take_option(struct cli *cli, const struct command_line_reader *reade
     return true;
 }
 
-/* Reads the options before the verb, and the verb. Returns false after an error was printed. */
 static bool read_verb(struct cli *cli, struct command_line_reader *reader)
 {
     enum command_line_step took;
@@ -256,7 +255,6 @@ static bool read_verb(struct cli *cli, struct command_line_reader *reader)
     return cli->verb != NULL;
 }
 
-/* Reads the options and arguments behind the verb. */
 static bool read_arguments(struct cli *cli, struct command_line_reader *reader)
 {
     enum command_line_step took;
@@ -302,7 +300,6 @@ static int print_help(const struct cli *cli)
     return cli_print_free(&out);
 }
 
-/* Checks options and arguments by the action's row. */
 static bool fits_action(const struct cli *cli)
 {
     const struct verb *verb = cli->verb;
@@ -328,7 +325,6 @@ static bool fits_action(const struct cli *cli)
     return true;
 }
 
-/* Checks options and arguments by the verb's row. */
 static bool fits_verb(const struct cli *cli)
 {
     const struct verb *verb = cli->verb;

@@ -21,7 +21,6 @@ static bool has_file_variable(const struct setting *row)
     return row->env && (row->flags & (SETTING_SECRET | SETTING_DSN)) != 0;
 }
 
-/* Appends text in lines of at most WIDTH, each behind prefix. */
 static void append_wrapped(struct buf *out, const char *prefix, struct bytes text)
 {
     size_t column = 0;
@@ -194,7 +193,6 @@ static void man_text(struct buf *out, struct bytes text)
     }
 }
 
-/* Appends paragraphs, which empty lines separate. */
 static void man_paragraphs(struct buf *out, const char *text)
 {
     struct bytes rest = bytes_of(text), line;

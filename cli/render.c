@@ -122,7 +122,6 @@ static const char *paint_of(const char *state, bool color)
 
 typedef void renderer(struct buf *out, double value);
 
-/* The table's columns, and the keys by which `top` sorts. */
 static const struct column {
     char key; /* '\0': top can't sort by the column */
     const char *head;
@@ -165,7 +164,6 @@ static void append_count(struct buf *out, const char *label, const cJSON *object
     render_count(out, control_client_number(object, name));
 }
 
-/* Appends "connected", "1 of 2 connected" or "not connected". */
 static void append_broker(struct buf *out, const cJSON *status)
 {
     const cJSON *process;
@@ -184,7 +182,6 @@ static void append_broker(struct buf *out, const cJSON *status)
     buf_append_text(out, connected > 0 ? "connected" : "not connected");
 }
 
-/* Returns a word for the hub's state. The reasons tell why the hub is not ok. */
 static const char *hub_word(const cJSON *status)
 {
     double age_ms = control_client_number(status, "asked_ms_ago");
@@ -231,8 +228,6 @@ static void summary_line(struct buf *out, const cJSON *status)
     buf_printf(out, " · hub %s\n", hub_word(status));
 }
 
-/* Appends a warning such as "1 other consumer group on the stream of async: what is acknowledged
- * here ...". */
 static void group_line(struct buf *out, const cJSON *status, bool color)
 {
     const cJSON *transport = cJSON_GetObjectItemCaseSensitive(status, "transport");

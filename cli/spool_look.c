@@ -645,7 +645,6 @@ static void dump_record(struct dump *dump, const struct spool_files *files,
         dump->printed = cli_print(&dump->out) && dump->printed;
 }
 
-/* Reports what can't be read, and dumps the rest. */
 static void dump_segment(struct dump *dump, const struct spool_files *files, size_t index)
 {
     const struct spool_segment *segment = &files->segments[index];

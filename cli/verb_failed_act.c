@@ -247,7 +247,6 @@ static bool can_be_added(struct bytes fields)
     return len >= 2 && len <= QUEUE_WORDS_MAX;
 }
 
-/* Converts the message to the serializer that the transport's workers read. */
 static int convert(struct envelope *converted, const struct failed *failed,
                    const struct settings_transport *transport, struct arena *arena,
                    struct error *err)
@@ -271,7 +270,6 @@ static int convert(struct envelope *converted, const struct failed *failed,
                      envelope_serializer_name(envelope->serializer));
 }
 
-/* Encodes the stream entry for a failed message. */
 static int encode(struct item *item, const struct failure_message *message,
                   const struct failed *failed, struct arena *arena, struct error *err)
 {
@@ -420,7 +418,6 @@ static void send_batch(struct action *action)
     }
 }
 
-/* Removes the messages that were sent, and unlocks the others. */
 static void settle_batch(struct action *action)
 {
     struct bytes ids[BATCH_MOST];

@@ -18,7 +18,6 @@
 #define STATS_ROWS  20
 #define COLUMN_MOST 80
 
-/* Returns the message's class, or "?" if the class is unknown. */
 static struct bytes class_of(const struct failed *failed)
 {
     return failed->class.len > 0 ? failed->class : BYTES("?");
@@ -47,7 +46,6 @@ static void write_time(int64_t us, char text[CLOCK_TEXT_SIZE])
     text[19] = '\0';
 }
 
-/* Adds the members that list and show share. */
 static void add_summary(cJSON *object, const struct failure_message *message,
                         const struct failed *failed)
 {

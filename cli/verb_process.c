@@ -81,7 +81,6 @@ static cJSON *request_for(struct cli *cli, const char *verb, size_t len)
     return request;
 }
 
-/* Prints the processes that changed: "restarted: worker:1 worker:2". */
 static int change(struct cli *cli, cJSON *request, const char *done)
 {
     cJSON *answer = NULL;
@@ -187,7 +186,6 @@ static void print_lines(const cJSON *lines, bool with_levels)
     }
 }
 
-/* Prints the events, the newest last, as in a log. */
 int verb_events(struct cli *cli)
 {
     cJSON *answer = NULL;

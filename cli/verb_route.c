@@ -162,7 +162,6 @@ static void print_json(struct buf *out, const struct answer *answer)
     cJSON_Delete(root);
 }
 
-/* Makes the update. For a route with `batch` the update is a batch of this message alone. */
 static int make_update(struct routes *routes, const struct routes_message *message,
                        const struct settings_route *route, struct update *update, struct error *err)
 {

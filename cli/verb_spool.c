@@ -340,7 +340,6 @@ static int act(struct cli *cli, const struct entries *entries)
     return code;
 }
 
-/* Lists, sends or removes the oversized messages. */
 static int handle_oversized(struct cli *cli)
 {
     struct entries entries = {0};

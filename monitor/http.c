@@ -55,7 +55,6 @@ struct waiting {
 };
 static const struct waiting HEADERS_READ;
 
-/* Appends the JSON text and frees the JSON. */
 static void print_json(struct buf *out, cJSON *json)
 {
     char *text = cJSON_PrintUnformatted(json);
@@ -195,7 +194,6 @@ static struct bytes header_of(struct MHD_Connection *connection, const char *nam
     return bytes_of(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name));
 }
 
-/* Returns a value of the query, or NULL if the query has none of that name. */
 static const char *argument_of(struct MHD_Connection *connection, const char *name)
 {
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
@@ -231,7 +229,6 @@ static enum MHD_Result queue_and_release(struct MHD_Connection *connection, unsi
     return result;
 }
 
-/* Sends the reply, and frees its body. */
 static enum MHD_Result send_reply(struct MHD_Connection *connection, struct reply *reply)
 {
     struct MHD_Response *response =
@@ -369,7 +366,6 @@ static enum MHD_Result respond(const struct http *http, struct MHD_Connection *c
     return send_reply(connection, &reply);
 }
 
-/* Sends the last values, and frees their text. */
 static enum MHD_Result send_last_values(struct MHD_Connection *connection, struct waiting *waiting)
 {
     struct reply reply = waiting->reply;

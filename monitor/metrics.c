@@ -112,7 +112,6 @@ static void write_head(struct buf *out, const char *name, const char *type, cons
     buf_printf(out, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help, name, type);
 }
 
-/* Writes a label's value with backslash, quote and newline escaped. */
 static void write_label_value(struct buf *out, const char *value)
 {
     for (; *value != '\0'; value++) {

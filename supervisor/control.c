@@ -53,7 +53,6 @@ static bool parse_text(const cJSON *object, const char *name, const char *what, 
     return true;
 }
 
-/* Reads a signal such as "TERM", "SIGTERM" or "15". */
 static bool parse_signal(const cJSON *object, struct control_request *request, struct error *err)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "signal");
@@ -273,7 +272,6 @@ cJSON *control_refuse(const char *format, ...)
     return answer;
 }
 
-/* Sends the text as a descriptor of memory. */
 static void send_memory(int fd, struct bytes text)
 {
     static char note[] = "{\"ok\":true}";

@@ -372,7 +372,6 @@ static int answer_upgrade(struct settings *settings)
     return 0;
 }
 
-/* Does the new program's part of an upgrade. */
 static void take_over(struct service *service, const struct upgrade_handed *handed)
 {
     struct control_request request = {.verb = CONTROL_UPGRADE, .wait = true, .begun = true};

@@ -190,7 +190,6 @@ void service_close(struct service *service)
     file_close(&service->signal_fd);
 }
 
-/* Takes the entry's process out of the list. Returns NULL if there is none. */
 static struct process *take(struct service *service, const struct roster_entry *entry)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
@@ -204,7 +203,6 @@ static struct process *take(struct service *service, const struct roster_entry *
     return NULL;
 }
 
-/* Makes the entry's process. Returns NULL after a log line if there is no room. */
 static struct process *add(struct service *service, const struct roster_entry *entry)
 {
     struct process *process =
@@ -257,7 +255,6 @@ void service_follow_roster(struct service *service)
     roster_free(&roster);
 }
 
-/* The processes that end in each phase. */
 static const enum process_kind ENDING[] = {[PHASE_CONSUMERS] = PROCESS_CONSUMER,
                                            [PHASE_WORKERS] = PROCESS_WORKER,
                                            [PHASE_MONITOR] = PROCESS_MONITOR};

@@ -47,7 +47,6 @@ static bool take_scheme(struct bytes *text, bool *tls)
     return memmem(text->data, text->len, "://", 3) == NULL;
 }
 
-/* True if the text holds neither a path nor a list. */
 static bool is_host(struct bytes host)
 {
     for (size_t i = 0; i < host.len; i++)

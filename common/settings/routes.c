@@ -261,7 +261,6 @@ static void make_id(struct routes *routes, struct bytes identity)
     buf_append(&routes->id, identity);
 }
 
-/* Fills the update from the route, routes->expanded, routes->id and routes->data. */
 static void fill_update(const struct routes *routes, const struct route *route,
                         struct update *update)
 {

@@ -464,7 +464,6 @@ static bool holds_secret(const struct settings_ini_entry *entry)
     return secret && entry->value[0] != '\0' && strstr(entry->value, "${") == NULL;
 }
 
-/* Returns the line of the file's first secret; 0 if there is none. */
 static size_t find_secret(const struct settings_ini *ini)
 {
     size_t line = 0;
@@ -478,7 +477,6 @@ static size_t find_secret(const struct settings_ini *ini)
     return line;
 }
 
-/* Adds a notice if the file holds a secret and everybody can read it. */
 static void note_readable_secrets(struct loading *loading)
 {
     const char *path = loading->file;

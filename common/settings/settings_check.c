@@ -199,7 +199,6 @@ static void check_queue_is_new(const struct checking *checking,
     }
 }
 
-/* Adds the fault that no section of that kind has the name, and suggests the nearest name. */
 static void fault_unknown(const struct checking *checking, const char *key, const char *kind,
                           const struct words_nearest *nearest)
 {
@@ -210,7 +209,6 @@ static void fault_unknown(const struct checking *checking, const char *key, cons
           nearest->best ? "`?" : "");
 }
 
-/* Checks that a [handler:NAME] exists for the name, unless the name is empty. */
 static void check_handler_name(const struct checking *checking, const char *name)
 {
     const struct settings *settings = checking->settings;

@@ -107,7 +107,6 @@ static const struct consume_option OPTIONS[] = {
 };
 #define OPTIONS_LEN LENGTH_OF(OPTIONS)
 
-/* Returns the next word without taking the word; BYTES_NONE at the end. */
 static struct bytes peek_word(struct reading *reading)
 {
     size_t len = 0;

@@ -62,7 +62,6 @@ static void report_service_link(struct buf *out, struct bytes name, const char *
     buf_append_text(out, "`; `enableServiceLinks: false` in the pod's spec ends that");
 }
 
-/* True if the value holds a "${NAME}" or "$(NAME)" that nobody has replaced. */
 static bool has_reference(struct bytes value)
 {
     return memmem(value.data, value.len, "${", 2) != NULL ||

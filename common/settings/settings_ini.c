@@ -36,7 +36,6 @@ static void fault(struct reading *reading, const char *format, ...)
     buf_append_char(reading->faults, '\n');
 }
 
-/* Returns the text as a fault may show it: printable and shortened. */
 static const char *shown(struct bytes text, char out[64])
 {
     bytes_to_printable(text, out, 64);
@@ -213,7 +212,6 @@ static void take_heading(struct reading *reading, struct bytes text)
         fault(reading, "`%s`: a section's name ends with `]`", shown(text, shortened));
 }
 
-/* Cuts off a comment, which begins with a `;` behind white space. */
 static struct bytes without_comment(struct bytes text)
 {
     for (size_t i = 1; i < text.len; i++)
