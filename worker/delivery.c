@@ -148,14 +148,11 @@ struct claim {
 
 static void send_claim(struct claim *claim)
 {
-    struct queue *writer = claim->source->writer;
-    const char *consumer = claim->source->consumer;
+    const struct source *source = claim->source;
 
-    if (claim->len > 0 && claim->deliveries == UNCHANGED)
-        queue_touch(writer, consumer, claim->ids, claim->len, NULL, NULL);
-    else if (claim->len > 0)
-        queue_set_deliveries(writer, consumer, claim->ids, claim->len, (uint32_t)claim->deliveries,
-                             NULL, NULL);
+    if (claim->len > 0)
+        queue_claim(source->writer, source->consumer, claim->ids, claim->len, claim->deliveries,
+                    NULL, NULL);
     claim->len = 0;
 }
 

@@ -187,8 +187,8 @@ static void drop_overcount(struct source *source, struct overcount *overcount)
 void source_write_overcounts(struct source *source)
 {
     for (size_t i = 0; i < source->overcounts_len && source_can_count(source); i++)
-        queue_set_deliveries(source->writer, source->consumer, &source->overcounts[i].id, 1,
-                             source->overcounts[i].deliveries, NULL, NULL);
+        queue_claim(source->writer, source->consumer, &source->overcounts[i].id, 1,
+                    source->overcounts[i].deliveries, NULL, NULL);
 }
 
 void source_forget_overcounts(struct source *source)
@@ -231,8 +231,8 @@ bool source_count_delivery(struct entry *entry)
         return false;
     source->is_counting = true;
     source->counting = entry;
-    queue_set_deliveries(source->writer, source->consumer, &entry->id, 1, entry->deliveries + 1,
-                         counted, source);
+    queue_claim(source->writer, source->consumer, &entry->id, 1, entry->deliveries + 1, counted,
+                source);
     return false;
 }
 
@@ -250,8 +250,7 @@ void source_uncount(struct entry *entry)
     if (!may_be_counted || !source_can_count(source))
         return;
     entry->counted = false;
-    queue_set_deliveries(source->writer, source->consumer, &entry->id, 1, entry->deliveries, NULL,
-                         NULL);
+    queue_claim(source->writer, source->consumer, &entry->id, 1, entry->deliveries, NULL, NULL);
 }
 
 void source_wait_for_hub(struct entry *entry)

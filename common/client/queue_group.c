@@ -307,9 +307,8 @@ void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void
                queue->dsn.stream, queue->since, queue->dsn.group, until, QUEUE_SWEEP_MAX);
 }
 
-/* Resets the idle time of the consumer's own entries. deliveries: what their counts are set to; -1: unchanged. */
-static void claim(struct queue *queue, const char *consumer, const struct stream_id *ids,
-                  size_t len, int64_t deliveries, queue_done *done, void *context)
+void queue_claim(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
+                 int64_t deliveries, queue_done *done, void *context)
 {
     struct buf resp = {0};
 
@@ -328,18 +327,6 @@ static void claim(struct queue *queue, const char *consumer, const struct stream
     redis_send_formatted(queue->redis, buf_bytes(&resp), 0, queue_answer_done,
                          QUEUE_CALL(queue, context, .done = done));
     buf_free(&resp);
-}
-
-void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
-                 queue_done *done, void *context)
-{
-    claim(queue, consumer, ids, len, -1, done, context);
-}
-
-void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
-                          size_t len, uint32_t count, queue_done *done, void *context)
-{
-    claim(queue, consumer, ids, len, count, done, context);
 }
 
 /* Collects entries over several answers, then calls back once. */

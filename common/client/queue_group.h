@@ -33,7 +33,7 @@ struct queue_entry {
      * data NULL: left out, or, with len 0, gone (trimmed, deleted) */
     struct bytes value;
     /* As the group counts them: 1 for a new entry. 0: a worker has given it back. Who handles it sets the count to 1
-     * first (queue_set_deliveries); a claim has set it already. */
+     * first (queue_claim); a claim has set it already. */
     uint32_t deliveries;
     /* queue_read_failed alone says: */
     int64_t idle_ms; /* a consumer has had the entry pending for so long; -1: none has */
@@ -118,12 +118,9 @@ void queue_take_over_idle(struct queue *queue, const char *consumer, int64_t idl
  * set anew after an XGROUP (SETID, DELCONSUMER, DESTROY, for any stream of the server), or when another server answers.
  * Needs the right to INFO, and both delete_after options. */
 void queue_sweep(struct queue *queue, const char *until, queue_swept *done, void *context);
-/* Resets the idle time of entries that are still being worked on. */
-void queue_touch(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
-                 queue_done *done, void *context);
-/* Sets the delivery count of entries. */
-void queue_set_deliveries(struct queue *queue, const char *consumer, const struct stream_id *ids,
-                          size_t len, uint32_t count, queue_done *done, void *context);
+/* Resets the idle time of the consumer's own entries. deliveries: what their delivery counts are set to; -1: they stay. */
+void queue_claim(struct queue *queue, const char *consumer, const struct stream_id *ids, size_t len,
+                 int64_t deliveries, queue_done *done, void *context);
 
 /* As Messenger's failure transport: failed messages are its entries, envelopes like any other. */
 

@@ -333,7 +333,7 @@ static void test_the_delivery_count_of_one_entry_is_set(void **state)
     make_group(fixture);
     append(fixture, "", "00ff:2", 2);
     struct queue_answer first = read_new(fixture, "w-1", 2);
-    queue_set_deliveries(fixture->queue, "w-1", &first.ids[1], 1, 4, on_done, &set);
+    queue_claim(fixture->queue, "w-1", &first.ids[1], 1, 4, on_done, &set);
     wait_for(fixture->queue, &set);
     queue_read_pending(fixture->queue, "w-1", (struct stream_id){0, 0}, 10, SIZE_MAX, on_entries,
                        &read);
@@ -361,7 +361,7 @@ static void give_back(struct fixture *fixture, size_t count)
     make_group(fixture);
     append(fixture, "", "00ff:9", (int)count);
     struct queue_answer read = read_new(fixture, "w-1", count);
-    queue_set_deliveries(fixture->queue, "w-1", read.ids + 1, count - 1, 0, on_done, &done);
+    queue_claim(fixture->queue, "w-1", read.ids + 1, count - 1, 0, on_done, &done);
     wait_for(fixture->queue, &done);
     assert_int_equal(done.result, 0);
 }
