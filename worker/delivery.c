@@ -230,10 +230,9 @@ static void move(struct delivery *delivery, struct bytes member, struct buf *val
                  struct arena *arena)
 {
     struct queue *queue = delivery->source->writer;
-    struct error err;
 
     buf_clear(value);
-    if (retry_member_to_value(value, member, queue_dsn(queue)->redis_serialized, arena, &err) < 0) {
+    if (retry_member_to_value(value, member, queue_dsn(queue)->redis_serialized, arena) < 0) {
         buf_clear(value);
         buf_append(value, member);
     }

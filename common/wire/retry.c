@@ -48,43 +48,21 @@ int retry_member_encode(struct buf *member, struct bytes body, struct bytes head
     return failed;
 }
 
-/* Finds the raw members `body`, which must be a string, and `headers`. *headers is unchanged if
- * the member has none. */
-static int split(struct bytes member, struct bytes *body, struct bytes *headers,
-                 struct arena *arena, struct error *err)
-{
-    struct json_object object;
-    struct bytes name, raw;
-    int more;
-
-    if (json_object_begin(&object, member, arena) < 0)
-        return error_set(err, ERR_FORMAT, "the delayed member is no JSON object");
-    while ((more = json_object_next(&object, &name, &raw)) > 0)
-        if (bytes_equal_text(name, "body"))
-            *body = raw;
-        else if (bytes_equal_text(name, "headers"))
-            *headers = raw;
-    if (more < 0)
-        return error_set(err, ERR_FORMAT, "the delayed member is not well-formed JSON");
-    if (!bytes_starts_with(*body, BYTES("\"")))
-        return error_set(err, ERR_FORMAT, "the delayed member has no string body");
-    return 0;
-}
-
 int retry_member_to_value(struct buf *value, struct bytes member, bool redis_serialized,
-                          struct arena *arena, struct error *err)
+                          struct arena *arena)
 {
-    struct bytes body = BYTES_NONE, headers = BYTES("[]");
+    struct bytes body = json_object_get(member, "body", arena);
+    struct bytes headers = json_object_get(member, "headers", arena);
     struct buf json = {0};
 
-    if (split(member, &body, &headers, arena, err) < 0)
+    if (!bytes_starts_with(body, BYTES("\"")))
         return -ERR_FORMAT;
 
     /* Both raw texts are copied: a delay must change nothing in the message. */
     buf_append(&json, BYTES("{\"body\":"));
     buf_append(&json, body);
     buf_append(&json, BYTES(",\"headers\":"));
-    buf_append(&json, headers);
+    buf_append(&json, headers.len > 0 ? headers : BYTES("[]"));
     buf_append_char(&json, '}');
     if (redis_serialized)
         php_write_string(value, buf_bytes(&json));

@@ -30,8 +30,9 @@ int64_t retry_delay_ms(const struct retry_strategy *strategy, int64_t retry_coun
 MUST_CHECK int retry_member_encode(struct buf *member, struct bytes body, struct bytes headers,
                                    struct bytes uniqid, struct error *err);
 
-/* The stream entry's `message` value for a member: without uniqid, wrapped or not. */
+/* The stream entry's `message` value for a member: without uniqid, wrapped or not. -ERR_FORMAT: the member is no JSON
+ * object with a string `body`. */
 MUST_CHECK int retry_member_to_value(struct buf *value, struct bytes member, bool redis_serialized,
-                                     struct arena *arena, struct error *err);
+                                     struct arena *arena);
 
 #endif
