@@ -84,10 +84,7 @@ void entry_carry(struct entry *entry, struct stream_id id)
 {
     struct carried *carried = &entry->carried;
 
-    if (carried->len == carried->capacity) {
-        carried->capacity = carried->capacity == 0 ? 16 : 2 * carried->capacity;
-        carried->ids = xrealloc(carried->ids, carried->capacity * sizeof(*carried->ids));
-    }
+    carried->ids = xgrow(carried->ids, carried->len, sizeof(*carried->ids));
     carried->ids[carried->len++] = id;
 }
 
@@ -97,10 +94,8 @@ void entry_swap_ids(struct entry *a, struct entry *b)
 
     a->carried.ids = b->carried.ids;
     a->carried.len = b->carried.len;
-    a->carried.capacity = b->carried.capacity;
     b->carried.ids = swapped.ids;
     b->carried.len = swapped.len;
-    b->carried.capacity = swapped.capacity;
 }
 
 void entry_answer_free(struct answer *answer)

@@ -27,7 +27,6 @@ enum entry_state {
 struct carried {
     struct stream_id *ids; /* in order; for a newest value the last id is the value before it */
     size_t len;
-    size_t capacity;
     struct buf
         documents; /* a batch: the documents of the entry and of all carried ones; else empty */
 };

@@ -33,7 +33,6 @@ struct acknowledgements {
     struct latest *latest; /* sent before the acknowledgements; NULL: last values are not kept */
     struct stream_id *ids;
     size_t len;
-    size_t capacity;
     size_t under_way; /* the first so many are sent and unanswered */
     bool remove;      /* XDEL as well */
     int64_t due_ms;   /* the others are sent not later than that */
@@ -134,10 +133,7 @@ void settle_free(struct settle *settle)
 
 static void acknowledge(struct acknowledgements *list, struct stream_id id)
 {
-    if (list->len == list->capacity) {
-        list->capacity = list->capacity == 0 ? 256 : list->capacity * 2;
-        list->ids = xrealloc(list->ids, list->capacity * sizeof(*list->ids));
-    }
+    list->ids = xgrow(list->ids, list->len, sizeof(*list->ids));
     if (list->len == list->under_way)
         list->due_ms = clock_monotonic_ms() + TOGETHER_MS;
     list->ids[list->len++] = id;

@@ -87,11 +87,7 @@ static bool take_float(struct php_reader *reader)
 
 static void collect(struct php_references *references, struct php_reference reference)
 {
-    if (references->len == references->capacity) {
-        references->capacity = references->capacity > 0 ? references->capacity * 2 : 8;
-        references->list =
-            xrealloc(references->list, references->capacity * sizeof(*references->list));
-    }
+    references->list = xgrow(references->list, references->len, sizeof(*references->list));
     references->list[references->len++] = reference;
 }
 

@@ -50,7 +50,6 @@ struct php_reference {
 struct php_references {
     struct php_reference *list;
     size_t len;
-    size_t capacity;
 };
 
 struct php_reader {
