@@ -2,25 +2,19 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/base/file.h"
 #include "common/base/offload.h"
 #include "common/base/sys.h"
 #include "common/client/resolve.h"
-#include "common/client/tls.h"
+#include "common/client/tls_socket.h"
 #include "common/settings/broker_address.h"
 #include "common/wire/mqtt_codes.h"
 
 #include <MQTTClient.h>
 #include <errno.h>
-#include <netdb.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define CLIENT_ID_MUST_TAKE 23
@@ -56,194 +50,6 @@ static bool wait_for(int fd, short events, int64_t deadline_ms)
     if (ready == 0)
         errno = ETIMEDOUT;
     return ready > 0;
-}
-
-/* Returns a connected descriptor, or -1 with errno. */
-static int connect_one(const struct addrinfo *info, int64_t deadline_ms)
-{
-    int fault = 0;
-    socklen_t size = sizeof(fault);
-    int fd = socket(info->ai_family, info->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -1;
-    bool connected = connect(fd, info->ai_addr, info->ai_addrlen) == 0;
-    if (!connected && errno == EINPROGRESS && wait_for(fd, POLLOUT, deadline_ms)) {
-        connected = getsockopt(fd, SOL_SOCKET, SO_ERROR, &fault, &size) == 0 && fault == 0;
-        errno = fault;
-    }
-    if (connected)
-        return fd;
-    fault = errno;
-    close(fd);
-    errno = fault;
-    return -1;
-}
-
-static int connect_to(const char *numeric, const char *port, int64_t deadline_ms)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
-
-    if (getaddrinfo(numeric, port, &hints, &found) != 0) {
-        errno = EINVAL;
-        return -1;
-    }
-    int fd = connect_one(found, deadline_ms);
-    int fault = errno;
-    freeaddrinfo(found);
-    errno = fault;
-    return fd;
-}
-
-static bool fault(struct buf *why, const char *key, const char *file, const char *hint)
-{
-    buf_printf(why, "%s %s: %s%s", key, file, tls_reason(), hint);
-    ERR_clear_error();
-    return false;
-}
-
-static bool load_files(const struct settings_mqtt *mqtt, SSL_CTX *context, struct buf *why)
-{
-    if (!mqtt->ca_file[0])
-        SSL_CTX_set_default_verify_paths(context);
-    else if (SSL_CTX_load_verify_locations(context, mqtt->ca_file, NULL) != 1)
-        return fault(why, "ca_file", mqtt->ca_file, "; it must hold certificates (PEM)");
-    if (!mqtt->cert_file[0])
-        return true;
-    if (SSL_CTX_use_certificate_chain_file(context, mqtt->cert_file) != 1)
-        return fault(why, "cert_file", mqtt->cert_file, "; it must hold our certificate (PEM)");
-    SSL_CTX_set_default_passwd_cb(context, tls_give_passphrase);
-    SSL_CTX_set_default_passwd_cb_userdata(context, mqtt->key_password);
-    if (SSL_CTX_use_PrivateKey_file(context, mqtt->key_file, SSL_FILETYPE_PEM) != 1) {
-        return fault(why, "key_file", mqtt->key_file,
-                     "; it must hold the private key of cert_file (PEM), and key_password "
-                     "(MQTT_KEY_PASSWORD) its password, if it has one");
-    }
-    return true;
-}
-
-static SSL_CTX *make_context(const struct settings_mqtt *mqtt, struct buf *why)
-{
-    ERR_clear_error();
-    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
-    if (!context) {
-        fault(why, "TLS", "", "");
-    } else if (!load_files(mqtt, context, why)) {
-        SSL_CTX_free(context);
-        context = NULL;
-    }
-    return context;
-}
-
-static bool load_tls(const struct settings_mqtt *mqtt, struct buf *why)
-{
-    SSL_CTX *context = make_context(mqtt, why);
-
-    SSL_CTX_free(context);
-    return context != NULL;
-}
-
-/* Waits until OpenSSL can read or write. Returns false if OpenSSL waits for neither, or after
- * the deadline. */
-static bool wait_for_tls(SSL *ssl, int result, int64_t deadline_ms)
-{
-    int wants = SSL_get_error(ssl, result);
-
-    if (wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE)
-        return false;
-    return wait_for(SSL_get_fd(ssl), wants == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN, deadline_ms);
-}
-
-static void report_handshake(const struct settings_mqtt *mqtt, struct buf *why)
-{
-    const char *text = tls_reason();
-    bool ended = ERR_peek_error() == 0 || strstr(text, "unexpected eof");
-    bool no_tls = strstr(text, "wrong version number") || strstr(text, "packet length too long");
-
-    buf_printf(why, "TLS: %s", ended ? "the connection ends in the handshake" : text);
-    if (ended || no_tls) {
-        buf_append_text(why, "; is there no TLS on that port? See [mqtt] tls and port (MQTT_TLS, "
-                             "MQTT_PORT)");
-    } else if (strstr(text, "alert") && !mqtt->cert_file[0]) {
-        buf_append_text(why, "; the broker wants a certificate of ours: give it in cert_file and "
-                             "key_file");
-    } else if (strstr(text, "alert")) {
-        buf_append_text(why, "; does the broker take our certificate? See cert_file and key_file");
-    }
-    ERR_clear_error();
-}
-
-static bool judge_certificate(const struct settings_mqtt *mqtt, const char *host, SSL *ssl,
-                              struct buf *why)
-{
-    long result = SSL_get_verify_result(ssl);
-    X509 *certificate = SSL_get_peer_certificate(ssl);
-    bool good = false;
-
-    if (!certificate) {
-        buf_append_text(why, "TLS: the broker has no certificate");
-    } else if (result == X509_V_ERR_CERT_HAS_EXPIRED || result == X509_V_ERR_CERT_NOT_YET_VALID) {
-        buf_printf(why, "TLS: %s; renew the broker's, or set this machine's clock",
-                   X509_verify_cert_error_string(result));
-    } else if (result != X509_V_OK) {
-        buf_printf(why,
-                   "TLS: the broker's certificate is not trusted (%s); [mqtt] ca_file must hold "
-                   "the authority that signed it; it is %s",
-                   X509_verify_cert_error_string(result),
-                   mqtt->ca_file[0] ? mqtt->ca_file : "empty: the system's authorities");
-    } else if (X509_check_host(certificate, host, 0, 0, NULL) != 1 &&
-               X509_check_ip_asc(certificate, host, 0) != 1) {
-        buf_printf(why, "TLS: the broker's certificate is not for %s, but for ", host);
-        tls_append_names(why, certificate);
-        buf_append_text(why, "; see [mqtt] host (MQTT_HOST)");
-    } else {
-        good = true;
-    }
-    X509_free(certificate);
-    return good;
-}
-
-static bool shake_hands(const struct settings_mqtt *mqtt, const char *host, SSL *ssl,
-                        int64_t deadline_ms, struct buf *why)
-{
-    char byte;
-    int result;
-
-    while ((result = SSL_connect(ssl)) != 1 && wait_for_tls(ssl, result, deadline_ms)) {
-    }
-    if (result != 1) {
-        report_handshake(mqtt, why);
-        return false;
-    }
-    if (mqtt->tls_verify && !judge_certificate(mqtt, host, ssl, why))
-        return false;
-    deadline_ms = clock_monotonic_ms() + ALERT_WAIT_MS;
-    while ((result = SSL_read(ssl, &byte, 1)) != 1 && wait_for_tls(ssl, result, deadline_ms)) {
-    }
-    if (result != 1 && SSL_get_error(ssl, result) == SSL_ERROR_SSL) {
-        report_handshake(mqtt, why);
-        return false;
-    }
-    return true;
-}
-
-static bool try_tls(const struct settings_mqtt *mqtt, const char *host, int fd, int64_t deadline_ms,
-                    struct buf *why)
-{
-    SSL_CTX *context = make_context(mqtt, why);
-    SSL *ssl = context ? SSL_new(context) : NULL;
-    bool good = false;
-
-    if (ssl) {
-        SSL_set_fd(ssl, fd);
-        SSL_set_tlsext_host_name(ssl, host);
-        good = shake_hands(mqtt, host, ssl, deadline_ms, why);
-    }
-    SSL_free(ssl);
-    SSL_CTX_free(context);
-    return good;
 }
 
 /* A login by paho's blocking client. No other file includes MQTTClient.h. */
@@ -481,36 +287,99 @@ static void report_no_answer(struct checking *checking, const char *what)
     free(text);
 }
 
-/* Finds the reason of a failure by another connection, since paho does not report the reason. */
-static void explain(struct checking *checking, enum login_result result)
+static struct tls_socket_options socket_options(const struct checking *checking)
 {
-    const struct broker_address *address = &checking->address;
-    struct buf why = {0};
-    int64_t deadline_ms = clock_monotonic_ms() + CHECK_TIMEOUT_MS;
-    int fd = connect_to(checking->numeric, address->port, deadline_ms);
+    static const struct tls_socket_words WORDS = {
+        .ca_file = "ca_file",
+        .cert_file = "cert_file",
+        .key_file = "key_file",
+        .key_must = "cert_file's private key, and key_password (MQTT_KEY_PASSWORD) its password",
+        .other_name = "see [mqtt] host (MQTT_HOST)",
+        .no_tls = "see [mqtt] tls and port (MQTT_TLS, MQTT_PORT)",
+        .has_tls = "see [mqtt] tls (MQTT_TLS)",
+    };
+    const struct settings_mqtt *mqtt = checking->mqtt;
 
-    if (fd < 0 && errno == ETIMEDOUT) {
+    return (struct tls_socket_options){.enabled = checking->address.tls,
+                                       .verify_peer = mqtt->tls_verify,
+                                       .verify_name = mqtt->tls_verify,
+                                       .sni = true,
+                                       .ca_file = or_null(mqtt->ca_file),
+                                       .cert_file = or_null(mqtt->cert_file),
+                                       .key_file = or_null(mqtt->key_file),
+                                       .passphrase = mqtt->key_password,
+                                       .words = &WORDS};
+}
+
+/* Repeats a step of the connection until it is done: 1; 0: not in time. */
+static int repeat(int (*step)(struct tls_socket *socket, struct error *err),
+                  struct tls_socket *socket, int64_t deadline_ms, struct error *err)
+{
+    int result;
+
+    while ((result = step(socket, err)) == 0 &&
+           wait_for(tls_socket_fd(socket), tls_socket_events(socket, step == tls_socket_connect),
+                    deadline_ms)) {
+    }
+    return result;
+}
+
+static int read_alert(struct tls_socket *socket, struct error *err)
+{
+    char byte;
+    ssize_t got = tls_socket_read(socket, &byte, 1, err);
+
+    return got > 0 ? 1 : (int)got;
+}
+
+static void explain_tls(struct checking *checking, struct tls_socket *socket, int64_t deadline_ms)
+{
+    struct error err = {0};
+    int result = repeat(tls_socket_shake_hands, socket, deadline_ms, &err);
+
+    if (result == 0) {
+        report_no_answer(checking, "it gives no answer in the TLS handshake");
+        return;
+    }
+    deadline_ms = clock_monotonic_ms() + ALERT_WAIT_MS;
+    if (result < 0 ||
+        (repeat(read_alert, socket, deadline_ms, &err) < 0 && err.code == ERR_REFUSED)) {
+        check_server_fail(checking->server, err.text, "");
+        return;
+    }
+    bool ipv6 = strchr(checking->address.host, ':') && checking->mqtt->tls_verify;
+    check_server_fail(checking->server,
+                      "it ends the connection behind the TLS handshake, without an answer",
+                      ipv6 ? "the MQTT library compares no certificate with an IPv6 address: "
+                             "give the broker's name"
+                           : "its log may say why");
+}
+
+/* Finds the reason of a failure by another connection, since paho does not report the reason. */
+static void explain(struct checking *checking, enum login_result login)
+{
+    const struct tls_socket_options options = socket_options(checking);
+    const struct broker_address *address = &checking->address;
+    int64_t deadline_ms = clock_monotonic_ms() + CHECK_TIMEOUT_MS;
+    struct tls_socket *socket = NULL;
+    struct error err = {0};
+    int result = tls_socket_open(&socket, &options, address->host, checking->numeric,
+                                 (int)strtol(address->port, NULL, 10), &err);
+
+    if (result == 0)
+        result = repeat(tls_socket_connect, socket, deadline_ms, &err);
+    if (result == 0)
         report_no_answer(checking, "no answer");
-    } else if (fd < 0) {
-        fail_at_address(checking, strerror(errno));
-    } else if (result == LOGIN_SILENT) {
+    else if (result < 0)
+        fail_at_address(checking, err.text);
+    else if (login == LOGIN_SILENT)
         report_no_answer(checking, "it takes the connection but gives no answer");
-    } else if (!address->tls) {
+    else if (!address->tls)
         fail_at_address(checking, "it ends the connection without an answer: does it want TLS "
                                   "(MQTT_TLS)?");
-    } else if (try_tls(checking->mqtt, address->host, fd, deadline_ms, &why)) {
-        bool ipv6 = strchr(address->host, ':') && checking->mqtt->tls_verify;
-
-        check_server_fail(checking->server,
-                          "it ends the connection behind the TLS handshake, without an answer",
-                          ipv6 ? "the MQTT library compares no certificate with an IPv6 address: "
-                                 "give the broker's name"
-                               : "its log may say why");
-    } else {
-        check_server_fail(checking->server, buf_text(&why), "");
-    }
-    file_close(&fd);
-    buf_free(&why);
+    else
+        explain_tls(checking, socket, deadline_ms);
+    tls_socket_free(socket);
 }
 
 /* Looks up the host before paho does: paho would block, so paho gets no name without an address. */
@@ -600,15 +469,16 @@ static void log_in(struct checking *checking)
 void check_broker(const struct settings_mqtt *mqtt, struct check_server *server)
 {
     struct checking checking = {.mqtt = mqtt, .server = server};
-    struct buf why = {0};
     struct error err = {0};
 
-    if (broker_address_read(&checking.address, bytes_of(server->address), mqtt->tls, &err) < 0)
+    if (broker_address_read(&checking.address, bytes_of(server->address), mqtt->tls, &err) < 0) {
         check_server_fail(server, err.text, "see server_uris");
-    else if (checking.address.tls && !load_tls(mqtt, &why))
-        check_server_fail(server, buf_text(&why), "");
+        return;
+    }
+    const struct tls_socket_options options = socket_options(&checking);
+    if (options.enabled && tls_socket_check(&options, &err) < 0)
+        check_server_fail(server, err.text, "");
     else if (look_up(&checking))
         log_in(&checking);
-    buf_free(&why);
     broker_address_free(&checking.address);
 }

@@ -32,7 +32,7 @@ struct redis {
     void *context;
     const struct dsn_redis *dsn; /* the DSN opened last */
     struct redis_dial *dial;     /* used while connecting; later socket is set */
-    struct redis_socket *socket;
+    struct tls_socket *socket;
     redisReader *reader;
     struct buf output; /* also holds requests until the connection is made */
     size_t written;
@@ -169,7 +169,7 @@ static void break_connection(struct redis *redis, const struct error *err)
     const struct request *last = redis->requests != NULL ? redis->requests->prev : NULL;
 
     redis_dial_end(redis->dial);
-    redis_socket_free(redis->socket);
+    tls_socket_free(redis->socket);
     redis->socket = NULL;
     if (redis->reader != NULL)
         redisReaderFree(redis->reader);
@@ -422,8 +422,8 @@ static bool read_some(struct redis *redis, struct error *err)
     ssize_t len;
 
     do {
-        len = redis_socket_read(redis->socket, data, sizeof(data), err);
-        more = len > 0 && redis_socket_has_more(redis->socket, (size_t)len, sizeof(data));
+        len = tls_socket_read(redis->socket, data, sizeof(data), err);
+        more = len > 0 && tls_socket_has_more(redis->socket, (size_t)len, sizeof(data));
         any = any || len > 0;
         if (len > 0 && redisReaderFeed(redis->reader, data, (size_t)len) != REDIS_OK)
             abort(); /* only if out of memory */
@@ -455,8 +455,8 @@ static void write_requests(struct redis *redis)
     ssize_t len = 1;
 
     while (len > 0 && redis->written < output->len) {
-        len = redis_socket_write(redis->socket,
-                                 bytes_slice(buf_bytes(output), redis->written, output->len), &err);
+        len = tls_socket_write(redis->socket,
+                               bytes_slice(buf_bytes(output), redis->written, output->len), &err);
         if (len > 0)
             redis->written += (size_t)len;
     }
@@ -482,7 +482,7 @@ int redis_fd(const struct redis *redis)
 {
     if (redis->asking)
         return redis_fd(redis->aside);
-    return redis->socket != NULL ? redis_socket_fd(redis->socket) : redis_dial_fd(redis->dial);
+    return redis->socket != NULL ? tls_socket_fd(redis->socket) : redis_dial_fd(redis->dial);
 }
 
 static bool has_output(const struct redis *redis)
@@ -494,7 +494,7 @@ short redis_events(const struct redis *redis)
 {
     if (redis->asking)
         return redis_events(redis->aside);
-    return redis->socket != NULL ? redis_socket_events(redis->socket, has_output(redis))
+    return redis->socket != NULL ? tls_socket_events(redis->socket, has_output(redis))
                                  : redis_dial_events(redis->dial);
 }
 
@@ -516,7 +516,7 @@ int64_t redis_deadline_ms(const struct redis *redis)
 static void break_overdue(struct redis *redis)
 {
     redis->timed_out = true;
-    redis_socket_drop_output(redis->socket);
+    tls_socket_drop_output(redis->socket);
     break_for(redis, "no answer in time");
 }
 
@@ -548,7 +548,7 @@ void redis_process(struct redis *redis, short revents)
         read_replies(redis);
     } else if (redis->socket == NULL && redis_dial_is_under_way(redis->dial)) {
         dial(redis);
-    } else if (redis->socket != NULL && redis_socket_may_read(redis->socket, revents)) {
+    } else if (redis->socket != NULL && tls_socket_may_read(redis->socket, revents)) {
         read_replies(redis);
     }
     if (redis->socket == NULL || redis->asking)

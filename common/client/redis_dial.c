@@ -60,7 +60,7 @@ struct redis_dial {
     int64_t deadline_ms; /* deadline of the current step, or of the current address */
     int64_t connect_by_ms;
 
-    struct redis_socket *socket;
+    struct tls_socket *socket;
     struct buf output;
     size_t written;
     redisReader *reader;
@@ -78,7 +78,7 @@ struct redis_dial *redis_dial_new(int64_t timeout_ms)
 
 static void hang_up(struct redis_dial *dial)
 {
-    redis_socket_free(dial->socket);
+    tls_socket_free(dial->socket);
     dial->socket = NULL;
     if (dial->reader != NULL)
         redisReaderFree(dial->reader);
@@ -265,6 +265,35 @@ static int leave_hop(struct redis_dial *dial, struct error *err)
     return -(int)err->code;
 }
 
+static int open_socket(struct redis_dial *dial, const char *address, struct error *err)
+{
+    static const struct tls_socket_words WORDS = {
+        .ca_file = "ssl[cafile]",
+        .ca_path = "ssl[capath]",
+        .cert_file = "ssl[local_cert]",
+        .key_file = "ssl[local_pk]",
+        .key_must = "the private key of ssl[local_cert], ssl[passphrase] its passphrase",
+        .other_name = "name the server so, or give ssl[peer_name]",
+        .no_tls = "write redis://, or the port that has it",
+        .has_tls = "write rediss://",
+    };
+    const struct dsn_redis *dsn = dial->dsn;
+    const struct tls_socket_options options = {.enabled = dsn->tls,
+                                               .verify_peer = dsn->tls_verify_peer,
+                                               .verify_name = dsn->tls_verify_name,
+                                               .allow_self_signed = dsn->tls_allow_self_signed,
+                                               .sni = dsn->tls_sni,
+                                               .ca_file = dsn->tls_ca_file,
+                                               .ca_path = dsn->tls_ca_path,
+                                               .cert_file = dsn->tls_cert_file,
+                                               .key_file = dsn->tls_key_file,
+                                               .passphrase = dsn->tls_passphrase,
+                                               .peer_name = dsn->tls_peer_name,
+                                               .words = &WORDS};
+
+    return tls_socket_open(&dial->socket, &options, dial->host, address, dial->port, err);
+}
+
 /* Connects to the next address that does not fail at once. The addresses share the step's time
  * evenly. */
 static int connect_next(struct redis_dial *dial, struct error *err)
@@ -279,7 +308,7 @@ static int connect_next(struct redis_dial *dial, struct error *err)
 
         dial->deadline_ms = now_ms + (dial->connect_by_ms - now_ms) / left;
         hang_up(dial);
-        result = redis_socket_open(&dial->socket, dial->dsn, dial->host, address, dial->port, err);
+        result = open_socket(dial, address, err);
         if (result < 0)
             fail_for(dial, err);
     }
@@ -315,7 +344,7 @@ static int begin_hop(struct redis_dial *dial, struct error *err)
         dial->addresses.len = 0;
         dial->addresses_tried = 0;
         dial->step = DIAL_CONNECTING;
-        return redis_socket_open(&dial->socket, dial->dsn, NULL, NULL, 0, err);
+        return open_socket(dial, dial->dsn->path, err);
     }
     dial->looked_up = resolve_of_hop(dial);
     resolve_ask(dial->looked_up);
@@ -435,7 +464,7 @@ static int take_answers(struct redis_dial *dial, struct error *err)
 static int write_output(struct redis_dial *dial, struct error *err)
 {
     while (dial->written < dial->output.len) {
-        ssize_t len = redis_socket_write(
+        ssize_t len = tls_socket_write(
             dial->socket, bytes_slice(buf_bytes(&dial->output), dial->written, dial->output.len),
             err);
 
@@ -459,7 +488,7 @@ static int exchange_greetings(struct redis_dial *dial, struct error *err)
         return result;
     ssize_t len = 1;
     while (len > 0) {
-        len = redis_socket_read(dial->socket, data, sizeof(data), err);
+        len = tls_socket_read(dial->socket, data, sizeof(data), err);
         if (len > 0 && redisReaderFeed(dial->reader, data, (size_t)len) != REDIS_OK)
             return fail(dial, ERR_REFUSED, dial->reader->errstr, err);
     }
@@ -481,7 +510,7 @@ static void begin_step(struct redis_dial *dial, enum dial_step step)
 
 static int connect_on(struct redis_dial *dial, struct error *err)
 {
-    int result = redis_socket_connect(dial->socket, err);
+    int result = tls_socket_connect(dial->socket, err);
 
     if (result < 0) {
         fail_for(dial, err);
@@ -494,7 +523,7 @@ static int connect_on(struct redis_dial *dial, struct error *err)
 
 static int shake_hands(struct redis_dial *dial, struct error *err)
 {
-    int result = redis_socket_shake_hands(dial->socket, err);
+    int result = tls_socket_shake_hands(dial->socket, err);
 
     if (result < 0)
         return fail_for(dial, err);
@@ -547,7 +576,7 @@ static int time_out(struct redis_dial *dial, struct error *err)
 
 int redis_dial_step(struct redis_dial *dial, struct error *err)
 {
-    const struct redis_socket *socket;
+    const struct tls_socket *socket;
     enum dial_step before;
     int result;
 
@@ -611,7 +640,7 @@ int redis_dial_fd(const struct redis_dial *dial)
 {
     if (dial->step == DIAL_LOOKING_UP)
         return resolve_fd(dial->looked_up);
-    return dial->socket != NULL ? redis_socket_fd(dial->socket) : -1;
+    return dial->socket != NULL ? tls_socket_fd(dial->socket) : -1;
 }
 
 short redis_dial_events(const struct redis_dial *dial)
@@ -623,7 +652,7 @@ short redis_dial_events(const struct redis_dial *dial)
         return POLLOUT;
     case DIAL_SHAKING_HANDS:
     case DIAL_GREETING:
-        return redis_socket_events(dial->socket, dial->written < dial->output.len);
+        return tls_socket_events(dial->socket, dial->written < dial->output.len);
     case DIAL_IDLE:
     case DIAL_DONE:
         break;
@@ -636,9 +665,9 @@ int64_t redis_dial_deadline_ms(const struct redis_dial *dial)
     return dial->step == DIAL_IDLE ? -1 : dial->deadline_ms;
 }
 
-struct redis_socket *redis_dial_take(struct redis_dial *dial)
+struct tls_socket *redis_dial_take(struct redis_dial *dial)
 {
-    struct redis_socket *taken = dial->socket;
+    struct tls_socket *taken = dial->socket;
 
     dial->socket = NULL;
     redis_dial_end(dial);

@@ -15,7 +15,8 @@
 #ifndef COMMON_CLIENT_REDIS_DIAL_H
 #define COMMON_CLIENT_REDIS_DIAL_H
 
-#include "common/client/redis_socket.h"
+#include "common/client/tls_socket.h"
+#include "common/wire/dsn.h"
 
 struct redis_dial;
 
@@ -38,7 +39,7 @@ int64_t redis_dial_deadline_ms(const struct redis_dial *dial);
 /* Call after poll, and at the deadline. 0: under way; 1: done; negative: it failed. */
 MUST_CHECK int redis_dial_step(struct redis_dial *dial, struct error *err);
 /* Takes the socket once redis_dial_step is done; the caller owns it. */
-struct redis_socket *redis_dial_take(struct redis_dial *dial);
+struct tls_socket *redis_dial_take(struct redis_dial *dial);
 
 /* A server answered "MOVED 866 10.0.0.7:7002": the next redis_dial_begin starts at that node. */
 void redis_dial_note_moved(struct redis_dial *dial, struct bytes moved);

@@ -1,4 +1,4 @@
-#include "common/client/redis_socket.h"
+#include "common/client/tls_socket.h"
 
 #include "common/base/alloc.h"
 #include "common/base/file.h"
@@ -22,10 +22,11 @@
 #define TLS_ALERT 0x15 /* the first byte of an alert record */
 #define NAMES_MAX 80   /* bytes of a certificate's names in an error text */
 
-struct redis_socket {
+struct tls_socket {
     int fd;
-    const struct dsn_redis *dsn;
+    struct tls_socket_options options;
     char *host;
+    bool local;        /* a UNIX socket */
     SSL *ssl;          /* NULL: no TLS, or none yet */
     short read_wants;  /* TLS: the events that the last read waits for */
     short write_wants; /* TLS: the events that the last write waits for */
@@ -34,39 +35,42 @@ struct redis_socket {
 
 static int fail_file(struct error *err, const char *option, const char *file, const char *must)
 {
-    int result = error_set(err, ERR_REFUSED, "TLS: ssl[%s] %s: %s; it must hold %s", option, file,
+    int result = error_set(err, ERR_REFUSED, "TLS: %s %s: %s; it must hold %s", option, file,
                            tls_reason(), must);
 
     ERR_clear_error();
     return result;
 }
 
-static int load_authorities(const struct dsn_redis *dsn, SSL_CTX *context, struct error *err)
+static int load_authorities(const struct tls_socket_options *options, SSL_CTX *context,
+                            struct error *err)
 {
-    const char *file = dsn->tls_ca_file, *path = dsn->tls_ca_path;
+    const char *file = options->ca_file, *path = options->ca_path;
 
     if (file == NULL && path == NULL)
         SSL_CTX_set_default_verify_paths(context);
     else if (SSL_CTX_load_verify_locations(context, file, path) != 1)
-        return fail_file(err, file != NULL ? "cafile" : "capath", file != NULL ? file : path,
-                         "certificates (PEM)");
+        return fail_file(err, file != NULL ? options->words->ca_file : options->words->ca_path,
+                         file != NULL ? file : path, "certificates (PEM)");
     return 0;
 }
 
-static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, struct error *err)
+static int load_our_certificate(const struct tls_socket_options *options, SSL_CTX *context,
+                                struct error *err)
 {
-    const char *certificate = dsn->tls_cert_file;
-    const char *key = dsn->tls_key_file != NULL ? dsn->tls_key_file : certificate;
+    const struct tls_socket_words *words = options->words;
+    const char *certificate = options->cert_file;
+    const char *key = options->key_file != NULL ? options->key_file : certificate;
 
     if (certificate == NULL)
         return 0;
     if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
-        return fail_file(err, "local_cert", certificate, "our certificate (PEM)");
+        return fail_file(err, words->cert_file, certificate, "our certificate (PEM)");
     SSL_CTX_set_default_passwd_cb(context, tls_give_passphrase);
-    SSL_CTX_set_default_passwd_cb_userdata(context, dsn->tls_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, (void *)(uintptr_t)options->passphrase);
     if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
-        return fail_file(err, key == certificate ? "local_cert" : "local_pk", key,
-                         "the private key of ssl[local_cert], ssl[passphrase] its passphrase");
+        return fail_file(err, key == certificate ? words->cert_file : words->key_file, key,
+                         words->key_must);
     return 0;
 }
 
@@ -74,9 +78,9 @@ static int load_our_certificate(const struct dsn_redis *dsn, SSL_CTX *context, s
 static int verify(int good, X509_STORE_CTX *store)
 {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-    const struct dsn_redis *dsn = SSL_get_app_data(ssl);
+    const struct tls_socket_options *options = SSL_get_app_data(ssl);
 
-    if (!good && dsn->tls_allow_self_signed &&
+    if (!good && options->allow_self_signed &&
         X509_STORE_CTX_get_error(store) == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) {
         X509_STORE_CTX_set_error(store, X509_V_OK);
         return 1;
@@ -85,9 +89,9 @@ static int verify(int good, X509_STORE_CTX *store)
 }
 
 /* Returns the name or address for SNI, which the certificate must have. */
-static const char *name_of_peer(const struct redis_socket *socket)
+static const char *name_of_peer(const struct tls_socket *socket)
 {
-    return socket->dsn->tls_peer_name != NULL ? socket->dsn->tls_peer_name : socket->host;
+    return socket->options.peer_name != NULL ? socket->options.peer_name : socket->host;
 }
 
 static bool is_address(const char *name)
@@ -98,33 +102,51 @@ static bool is_address(const char *name)
     return address != NULL;
 }
 
-static int new_tls(struct redis_socket *socket, struct error *err)
+static SSL_CTX *make_context(const struct tls_socket_options *options, struct error *err)
 {
-    const struct dsn_redis *dsn = socket->dsn;
-
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
-    if (context == NULL)
-        return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
+    if (context == NULL) {
+        error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
+        return NULL;
+    }
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 #ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
     /* An ending Redis sends no close_notify. A cut answer is noticed anyway, since RESP tells
      * the length. */
     SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 #endif
-    int result = load_authorities(dsn, context, err);
-    if (result == 0)
-        result = load_our_certificate(dsn, context, err);
-    SSL *ssl = result == 0 ? SSL_new(context) : NULL;
+    if (load_authorities(options, context, err) < 0 ||
+        load_our_certificate(options, context, err) < 0) {
+        SSL_CTX_free(context);
+        return NULL;
+    }
+    return context;
+}
+
+int tls_socket_check(const struct tls_socket_options *options, struct error *err)
+{
+    SSL_CTX *context = make_context(options, err);
+
+    SSL_CTX_free(context);
+    return context != NULL ? 0 : -(int)err->code;
+}
+
+static int new_tls(struct tls_socket *socket, struct error *err)
+{
+    struct tls_socket_options *options = &socket->options;
+    SSL_CTX *context = make_context(options, err);
+
+    if (context == NULL)
+        return -(int)err->code;
+    SSL *ssl = SSL_new(context);
     socket->ssl = ssl;
     SSL_CTX_free(context); /* ssl holds a reference */
-    if (result < 0)
-        return result;
     if (ssl == NULL || SSL_set_fd(ssl, socket->fd) != 1)
         return error_set(err, ERR_REFUSED, "TLS: %s", tls_reason());
-    SSL_set_app_data(ssl, (void *)(uintptr_t)dsn);
-    SSL_set_verify(ssl, dsn->tls_verify_peer ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify);
-    if (dsn->tls_sni && !is_address(name_of_peer(socket)))
+    SSL_set_app_data(ssl, options);
+    SSL_set_verify(ssl, options->verify_peer ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify);
+    if (options->sni && !is_address(name_of_peer(socket)))
         SSL_set_tlsext_host_name(ssl, name_of_peer(socket));
     SSL_set_connect_state(ssl);
     ERR_clear_error();
@@ -132,13 +154,13 @@ static int new_tls(struct redis_socket *socket, struct error *err)
 }
 
 /* Checks the certificate's name after the handshake, before anything is sent. */
-static int check_name(const struct redis_socket *socket, struct error *err)
+static int check_name(const struct tls_socket *socket, struct error *err)
 {
     const char *name = name_of_peer(socket);
     struct buf names = {0};
     int result = 0;
 
-    if (!socket->dsn->tls_verify_peer || !socket->dsn->tls_verify_name)
+    if (!socket->options.verify_peer || !socket->options.verify_name)
         return 0;
     X509 *certificate = SSL_get_peer_certificate(socket->ssl);
     if (certificate == NULL)
@@ -147,27 +169,28 @@ static int check_name(const struct redis_socket *socket, struct error *err)
         X509_check_ip_asc(certificate, name, 0) != 1) {
         tls_append_names(&names, certificate);
         result = error_set(err, ERR_REFUSED,
-                           "TLS: the server's certificate is not for %s, but for %.*s; name the "
-                           "server so, or give ssl[peer_name]",
-                           name, NAMES_MAX, buf_text(&names));
+                           "TLS: the server's certificate is not for %s, but for %.*s; %s", name,
+                           NAMES_MAX, buf_text(&names), socket->options.words->other_name);
         buf_free(&names);
     }
     X509_free(certificate);
     return result;
 }
 
-static int explain_certificate(const struct dsn_redis *dsn, long fault, struct error *err)
+static int explain_certificate(const struct tls_socket_options *options, long fault,
+                               struct error *err)
 {
     const char *words = X509_verify_cert_error_string(fault);
-    const char *authority = dsn->tls_ca_file != NULL ? dsn->tls_ca_file : dsn->tls_ca_path;
+    const char *authority = options->ca_file != NULL ? options->ca_file : options->ca_path;
 
     if (fault == X509_V_ERR_CERT_HAS_EXPIRED || fault == X509_V_ERR_CERT_NOT_YET_VALID)
         return error_set(err, ERR_REFUSED,
                          "TLS: the server's %s; renew it, or set this machine's clock", words);
     return error_set(err, ERR_REFUSED,
-                     "TLS: the server's certificate is not trusted (%s); ssl[cafile] must hold the "
+                     "TLS: the server's certificate is not trusted (%s); %s must hold the "
                      "authority that signed it, and is %s",
-                     words, authority != NULL ? authority : "not given: the system's authorities");
+                     words, options->words->ca_file,
+                     authority != NULL ? authority : "not given: the system's authorities");
 }
 
 /* True if the server's alert is about the client certificate. */
@@ -178,52 +201,60 @@ static bool concerns_client_certificate(const char *text)
             strstr(text, "handshake failure") != NULL || strstr(text, "access denied") != NULL);
 }
 
-static int explain_reason(const struct dsn_redis *dsn, struct error *err)
+static int explain_reason(const struct tls_socket_options *options, struct error *err)
 {
+    const struct tls_socket_words *words = options->words;
     const char *text = tls_reason();
 
     if (strstr(text, "wrong version number") != NULL ||
         strstr(text, "packet length too long") != NULL)
-        return error_set(
-            err, ERR_REFUSED,
-            "TLS: there is none on that port; write redis://, or the port that has it");
-    if (concerns_client_certificate(text) && dsn->tls_cert_file == NULL)
+        return error_set(err, ERR_REFUSED, "TLS: there is none on that port; %s", words->no_tls);
+    if (concerns_client_certificate(text) && options->cert_file == NULL)
         return error_set(err, ERR_REFUSED,
-                         "TLS: the server wants a certificate of ours (%s); give it with "
-                         "ssl[local_cert] and ssl[local_pk]",
-                         text);
+                         "TLS: the server wants a certificate of ours (%s); give it with %s and %s",
+                         text, words->cert_file, words->key_file);
     if (concerns_client_certificate(text))
         return error_set(err, ERR_REFUSED,
-                         "TLS: the server does not take our certificate (%s); see ssl[local_cert], "
-                         "which is %s",
-                         text, dsn->tls_cert_file);
+                         "TLS: the server does not take our certificate (%s); see %s, which is %s",
+                         text, words->cert_file, options->cert_file);
     return error_set(err, ERR_UNREACHABLE, "TLS: %s", text);
 }
 
+/* True if the errno of a call says that the server ended the connection; 0: the call found its end. */
+static bool is_end(int fault)
+{
+    return fault == 0 || fault == ECONNRESET || fault == EPIPE;
+}
+
+static int fail_errno(int fault, struct error *err)
+{
+    return error_set(err, ERR_UNREACHABLE, "%s",
+                     fault != 0 ? strerror(fault) : "the server closed the connection");
+}
+
 /* Fills err after a failed TLS call: why, and what to do. saved_errno is the errno of that call. */
-static int explain(struct redis_socket *socket, int saved_errno, struct error *err)
+static int explain(struct tls_socket *socket, int saved_errno, struct error *err)
 {
     long fault = SSL_get_verify_result(socket->ssl);
     bool shaken = SSL_is_init_finished(socket->ssl);
     int result;
 
-    if (!shaken && fault != X509_V_OK && socket->dsn->tls_verify_peer)
-        result = explain_certificate(socket->dsn, fault, err);
+    if (!shaken && fault != X509_V_OK && socket->options.verify_peer)
+        result = explain_certificate(&socket->options, fault, err);
     else if (ERR_peek_error() != 0)
-        result = explain_reason(socket->dsn, err);
-    else if (saved_errno != 0)
-        result = error_set(err, ERR_UNREACHABLE, "%s", strerror(saved_errno));
-    else if (!shaken)
+        result = explain_reason(&socket->options, err);
+    else if (!shaken && is_end(saved_errno))
         result = error_set(err, ERR_UNREACHABLE,
                            "TLS: the server ends the connection in the handshake; is there TLS on "
-                           "that port? redis:// has none");
+                           "that port? If not, %s",
+                           socket->options.words->no_tls);
     else
-        result = error_set(err, ERR_UNREACHABLE, "the server closed the connection");
+        result = fail_errno(saved_errno, err);
     ERR_clear_error();
     return result;
 }
 
-static int open_fd(struct redis_socket *made, const struct sockaddr *address, socklen_t len,
+static int open_fd(struct tls_socket *made, const struct sockaddr *address, socklen_t len,
                    struct error *err)
 {
     int on = 1;
@@ -236,7 +267,7 @@ static int open_fd(struct redis_socket *made, const struct sockaddr *address, so
     return 0;
 }
 
-static int open_path(struct redis_socket *made, const char *path, struct error *err)
+static int open_path(struct tls_socket *made, const char *path, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
@@ -247,7 +278,7 @@ static int open_path(struct redis_socket *made, const char *path, struct error *
     return open_fd(made, (const struct sockaddr *)&address, sizeof(address), err);
 }
 
-static int open_address(struct redis_socket *made, const char *address, int port, struct error *err)
+static int open_address(struct tls_socket *made, const char *address, int port, struct error *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
@@ -263,25 +294,28 @@ static int open_address(struct redis_socket *made, const char *address, int port
     return result;
 }
 
-int redis_socket_open(struct redis_socket **socket, const struct dsn_redis *dsn, const char *host,
-                      const char *address, int port, struct error *err)
+int tls_socket_open(struct tls_socket **socket, const struct tls_socket_options *options,
+                    const char *host, const char *address, int port, struct error *err)
 {
-    struct redis_socket *made = xcalloc(1, sizeof(*made));
+    struct tls_socket *made = xcalloc(1, sizeof(*made));
 
-    *made =
-        (struct redis_socket){.fd = -1, .dsn = dsn, .read_wants = POLLIN, .write_wants = POLLOUT};
-    made->host = host != NULL ? xstrdup(host) : NULL;
+    *made = (struct tls_socket){.fd = -1,
+                                .options = *options,
+                                .host = host != NULL ? xstrdup(host) : NULL,
+                                .local = address[0] == '/',
+                                .read_wants = POLLIN,
+                                .write_wants = POLLOUT};
     int result =
-        address != NULL ? open_address(made, address, port, err) : open_path(made, dsn->path, err);
+        made->local ? open_path(made, address, err) : open_address(made, address, port, err);
     if (result < 0) {
-        redis_socket_free(made);
+        tls_socket_free(made);
         return result;
     }
     *socket = made;
     return 0;
 }
 
-void redis_socket_free(struct redis_socket *socket)
+void tls_socket_free(struct tls_socket *socket)
 {
     if (socket == NULL)
         return;
@@ -291,7 +325,7 @@ void redis_socket_free(struct redis_socket *socket)
     free(socket);
 }
 
-int redis_socket_connect(struct redis_socket *socket, struct error *err)
+int tls_socket_connect(struct tls_socket *socket, struct error *err)
 {
     struct pollfd poll_fd = {.fd = socket->fd, .events = POLLOUT};
     int fault = 0;
@@ -303,7 +337,7 @@ int redis_socket_connect(struct redis_socket *socket, struct error *err)
         fault = errno;
     if (fault != 0)
         return error_set(err, ERR_UNREACHABLE, "%s", strerror(fault));
-    if (!socket->dsn->tls)
+    if (!socket->options.enabled)
         return 1;
     int result = new_tls(socket, err);
     return result < 0 ? result : 1;
@@ -318,7 +352,7 @@ static void forget_errors(void)
 }
 
 /* Judges a TLS call that moved no bytes: returns 0 if it waits for *wants, or a negative error. */
-static int judge(struct redis_socket *socket, int result, short *wants, struct error *err)
+static int judge(struct tls_socket *socket, int result, short *wants, struct error *err)
 {
     int saved_errno = errno;
     int fault = SSL_get_error(socket->ssl, result);
@@ -330,7 +364,7 @@ static int judge(struct redis_socket *socket, int result, short *wants, struct e
     return explain(socket, fault == SSL_ERROR_SYSCALL ? saved_errno : 0, err);
 }
 
-int redis_socket_shake_hands(struct redis_socket *socket, struct error *err)
+int tls_socket_shake_hands(struct tls_socket *socket, struct error *err)
 {
     if (socket->ssl == NULL)
         return 1;
@@ -343,7 +377,7 @@ int redis_socket_shake_hands(struct redis_socket *socket, struct error *err)
     return result < 0 ? result : 1;
 }
 
-static ssize_t read_tls(struct redis_socket *socket, char *data, size_t size, struct error *err)
+static ssize_t read_tls(struct tls_socket *socket, char *data, size_t size, struct error *err)
 {
     size_t read = 0;
 
@@ -357,19 +391,17 @@ static ssize_t read_tls(struct redis_socket *socket, char *data, size_t size, st
 
 /* Fails a connection without TLS: the server closed it (fault 0), or the call failed with the
  * errno `fault`. */
-static int fail_plain(const struct redis_socket *socket, int fault, struct error *err)
+static int fail_plain(const struct tls_socket *socket, int fault, struct error *err)
 {
-    bool ended = fault == 0 || fault == ECONNRESET || fault == EPIPE;
-
-    if (ended && !socket->heard && socket->dsn->path == NULL)
+    if (is_end(fault) && !socket->heard && !socket->local)
         return error_set(err, ERR_UNREACHABLE,
                          "the server closed the connection before it said anything; if it has TLS "
-                         "on that port, write rediss://");
-    return error_set(err, ERR_UNREACHABLE, "%s",
-                     fault != 0 ? strerror(fault) : "the server closed the connection");
+                         "on that port, %s",
+                         socket->options.words->has_tls);
+    return fail_errno(fault, err);
 }
 
-ssize_t redis_socket_read(struct redis_socket *socket, char *data, size_t size, struct error *err)
+ssize_t tls_socket_read(struct tls_socket *socket, char *data, size_t size, struct error *err)
 {
     ssize_t len;
 
@@ -383,12 +415,13 @@ ssize_t redis_socket_read(struct redis_socket *socket, char *data, size_t size, 
     if (len <= 0)
         return fail_plain(socket, len < 0 ? errno : 0, err);
     if (!socket->heard && data[0] == TLS_ALERT)
-        return error_set(err, ERR_REFUSED, "the server has TLS on that port; write rediss://");
+        return error_set(err, ERR_REFUSED, "the server has TLS on that port; %s",
+                         socket->options.words->has_tls);
     socket->heard = true;
     return len;
 }
 
-static ssize_t write_tls(struct redis_socket *socket, struct bytes data, struct error *err)
+static ssize_t write_tls(struct tls_socket *socket, struct bytes data, struct error *err)
 {
     size_t written = 0;
 
@@ -400,7 +433,7 @@ static ssize_t write_tls(struct redis_socket *socket, struct bytes data, struct 
     return (ssize_t)written;
 }
 
-ssize_t redis_socket_write(struct redis_socket *socket, struct bytes data, struct error *err)
+ssize_t tls_socket_write(struct tls_socket *socket, struct bytes data, struct error *err)
 {
     ssize_t len;
 
@@ -414,27 +447,27 @@ ssize_t redis_socket_write(struct redis_socket *socket, struct bytes data, struc
     return len < 0 ? fail_plain(socket, errno, err) : len;
 }
 
-bool redis_socket_may_read(const struct redis_socket *socket, short revents)
+bool tls_socket_may_read(const struct tls_socket *socket, short revents)
 {
     return (revents & (socket->read_wants | POLLERR | POLLHUP)) != 0;
 }
 
-bool redis_socket_has_more(const struct redis_socket *socket, size_t read, size_t size)
+bool tls_socket_has_more(const struct tls_socket *socket, size_t read, size_t size)
 {
     return socket->ssl != NULL || read == size;
 }
 
-int redis_socket_fd(const struct redis_socket *socket)
+int tls_socket_fd(const struct tls_socket *socket)
 {
     return socket->fd;
 }
 
-short redis_socket_events(const struct redis_socket *socket, bool output)
+short tls_socket_events(const struct tls_socket *socket, bool output)
 {
     return (short)(socket->read_wants | (output ? socket->write_wants : 0));
 }
 
-void redis_socket_drop_output(struct redis_socket *socket)
+void tls_socket_drop_output(struct tls_socket *socket)
 {
     struct linger at_once = {.l_onoff = 1};
 
