@@ -47,7 +47,7 @@ struct settle {
     bool forget_latest; /* last values are not kept: those in Redis are removed on connecting */
     struct envelope_format format; /* of rows in the failure transport */
     bool as_it_came;               /* rows keep the entry's serializer */
-    struct retry_strategy strategy;
+    const struct retry_strategy *strategy;
     struct acknowledgements done;
     struct acknowledgements rejected;
     struct buf body;
@@ -90,7 +90,6 @@ struct settle *settle_new(struct source *source, const struct settings_transport
                           struct failures *failures)
 {
     struct settle *settle = xcalloc(1, sizeof(*settle));
-    const struct settings_retry *retry = &source->child->settings->retry;
     struct queue *queue = source->writer;
 
     source->settle = settle;
@@ -105,11 +104,7 @@ struct settle *settle_new(struct source *source, const struct settings_transport
                                  .bus = bytes_of(transport->bus),
                                  .redis_serialized = queue_dsn(queue)->redis_serialized};
     choose_serializer(settle, settle->source->child->settings->failure.serializer);
-    settle->strategy = (struct retry_strategy){.max_retries = retry->max_retries,
-                                               .delay_ms = retry->delay_ms,
-                                               .multiplier = retry->multiplier,
-                                               .max_delay_ms = retry->max_delay_ms,
-                                               .jitter = retry->jitter};
+    settle->strategy = &source->child->settings->retry;
     settle->done =
         (struct acknowledgements){.settle = settle, .remove = queue_dsn(queue)->delete_after_ack};
     settle->rejected = (struct acknowledgements){.settle = settle,
@@ -364,7 +359,7 @@ static void reject(struct settle *settle, struct entry *entry, const char *cause
         return;
     stream_id_format(entry->id, id);
     struct stamp_failure failure = describe_row(entry, cause, id, name);
-    if (retry_is_allowed(&settle->strategy, entry->envelope.retry_count))
+    if (retry_is_allowed(settle->strategy, entry->envelope.retry_count))
         failure.exception_class = EXCEPTION_FINAL;
     if (write_row(settle, &entry->envelope, &failure, &err) < 0)
         settle_undecodable(entry, err.text);
@@ -376,17 +371,17 @@ static void retry(struct settle *settle, struct entry *entry, const char *cause)
 {
     int64_t count = entry->envelope.retry_count;
 
-    if (!retry_is_allowed(&settle->strategy, count)) {
+    if (!retry_is_allowed(settle->strategy, count)) {
         reject(settle, entry, cause);
         return;
     }
-    int64_t delay = retry_delay_ms(&settle->strategy, count, sys_random_u64());
+    int64_t delay = retry_delay_ms(settle->strategy, count, sys_random_u64());
     log_warning(LOG_WITH(log_bytes("topic", entry->envelope.topic),
                          log_bytes("id", entry->identity), log_number("retry", count + 1),
                          log_number("delay_ms", delay)),
                 "Message on \"%.*s\" failed: %s. Retry %lld of %lld in %lld ms",
                 BYTES_ARG(entry->envelope.topic), cause, (long long)count + 1,
-                (long long)settle->strategy.max_retries, (long long)delay);
+                (long long)settle->strategy->max_retries, (long long)delay);
     send_retry(settle, entry, cause, delay);
 }
 

@@ -11,6 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/wire/envelope.h"
+#include "common/wire/retry.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -97,14 +98,6 @@ struct settings_worker {
     int64_t prefetch_window;
     int64_t delivery_limit;
     char *handler; /* for messages that no route matches; "" : none */
-};
-
-struct settings_retry {
-    int64_t max_retries;
-    int64_t delay_ms;
-    double multiplier;
-    int64_t max_delay_ms;
-    double jitter;
 };
 
 /* The serializer of failed messages. TRANSPORT: as they came. */
@@ -207,7 +200,7 @@ struct settings {
     struct settings_transport *transports; /* [transport:NAME]; `async` is always the first */
     size_t transports_len;
     struct settings_worker worker;
-    struct settings_retry retry;
+    struct retry_strategy retry;
     struct settings_failure failure;
     struct settings_mercure mercure;
     struct settings_route *routes; /* the [route:NAME] sections, in the file's order */

@@ -12,6 +12,8 @@
 #define GIB    (1024.0 * 1024.0 * 1024.0)
 
 #define AT(section, field) .offset = offsetof(struct settings_##section, field)
+/* Of [retry], which is kept in the form of common/wire/retry.h. */
+#define AT_RETRY(field)    .offset = offsetof(struct retry_strategy, field)
 #define RANGE(least, most) .minimum = (least), .maximum = (most)
 #define KEY(name_of_section, name, form, who)                                                      \
     .section = SETTING_##name_of_section, .key = (name), .type = SETTING_##form, .readers = (who)
@@ -237,15 +239,15 @@ const struct setting SETTINGS_TABLE[] = {
          "name of a [handler:NAME] for all messages that no route takes; empty: they are "
          "published as [mercure] says"},
 
-    {KEY(RETRY, "max_retries", NUMBER, W), .standard = "3", RANGE(0, 1000), AT(retry, max_retries),
+    {KEY(RETRY, "max_retries", NUMBER, W), .standard = "3", RANGE(0, 1000), AT_RETRY(max_retries),
      .description = "retries before the failure transport"},
-    {KEY(RETRY, "delay", DURATION, W), .standard = "1s", RANGE(0, 365 * DAY), AT(retry, delay_ms),
+    {KEY(RETRY, "delay", DURATION, W), .standard = "1s", RANGE(0, 365 * DAY), AT_RETRY(delay_ms),
      .description = "wait before the first retry"},
-    {KEY(RETRY, "multiplier", REAL, W), .standard = "2", RANGE(1, 1000), AT(retry, multiplier),
+    {KEY(RETRY, "multiplier", REAL, W), .standard = "2", RANGE(1, 1000), AT_RETRY(multiplier),
      .description = "each wait is so many times the one before"},
     {KEY(RETRY, "max_delay", DURATION, W), .standard = "0", RANGE(0, 365 * DAY),
-     AT(retry, max_delay_ms), .description = "longest wait; 0: no limit"},
-    {KEY(RETRY, "jitter", REAL, W), .standard = "0.1", RANGE(0, 1), AT(retry, jitter),
+     AT_RETRY(max_delay_ms), .description = "longest wait; 0: no limit"},
+    {KEY(RETRY, "jitter", REAL, W), .standard = "0.1", RANGE(0, 1), AT_RETRY(jitter),
      .description = "share by which each wait is moved at random, either way"},
 
     {KEY(FAILURE, "dsn", TEXT, W | M), .env = "MESSENGER_FAILURE_TRANSPORT_DSN", .standard = "",
