@@ -27,8 +27,9 @@ static void answer_names(void *context, const redisReply *reply, const struct er
     free(names);
 }
 
-/* Reads a list of ids and delivery counts. The caller frees it. */
-static struct queue_entry *read_taken(const redisReply *reply, size_t *len)
+/* Reads a list of rows that begin with an id and have a delivery count at count_at. The caller
+ * frees it. */
+static struct queue_entry *read_rows(const redisReply *reply, size_t count_at, size_t *len)
 {
     struct queue_entry *entries = xcalloc(reply->elements + 1, sizeof(*entries));
 
@@ -36,9 +37,9 @@ static struct queue_entry *read_taken(const redisReply *reply, size_t *len)
     for (size_t i = 0; i < reply->elements; i++) {
         const redisReply *row = reply->element[i];
 
-        if (row->elements < 2 || !stream_id_parse(redis_text(row->element[0]), &entries[*len].id))
-            continue;
-        entries[(*len)++].deliveries = (uint32_t)row->element[1]->integer;
+        if (row->elements > count_at &&
+            stream_id_parse(redis_text(row->element[0]), &entries[*len].id))
+            entries[(*len)++].deliveries = (uint32_t)row->element[count_at]->integer;
     }
     return entries;
 }
@@ -47,7 +48,7 @@ static void answer_taken(void *context, const redisReply *reply, const struct er
 {
     struct queue_call call = queue_call_take(context);
     size_t len = 0;
-    struct queue_entry *entries = err == NULL ? read_taken(reply, &len) : NULL;
+    struct queue_entry *entries = err == NULL ? read_rows(reply, 1, &len) : NULL;
 
     call.entries(call.context, queue_result(err), entries, len, err);
     free(entries);
@@ -269,7 +270,7 @@ static void answer_idle(void *context, const redisReply *reply, const struct err
 {
     struct queue_call call = queue_call_take(context);
     size_t len = 0;
-    struct queue_entry *taken = err == NULL ? read_taken(reply, &len) : NULL;
+    struct queue_entry *taken = err == NULL ? read_rows(reply, 1, &len) : NULL;
 
     if (len > 0)
         call.idle(call.context, 0, taken + 1, len - 1, taken[0].id, NULL);
@@ -563,16 +564,7 @@ static void pending_read(void *context, const redisReply *reply, const struct er
         collection_finish(collection);
         return;
     }
-    collection->entries = xcalloc(reply->elements + 1, sizeof(struct queue_entry));
-    for (size_t i = 0; i < reply->elements; i++) {
-        const redisReply *row = reply->element[i];
-        struct queue_entry *entry = &collection->entries[collection->len];
-
-        if (row->elements >= 4 && stream_id_parse(redis_text(row->element[0]), &entry->id)) {
-            entry->deliveries = (uint32_t)row->element[3]->integer;
-            collection->len++;
-        }
-    }
+    collection->entries = read_rows(reply, 3, &collection->len);
     read_bodies(collection);
 }
 
