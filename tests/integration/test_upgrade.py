@@ -10,6 +10,7 @@ import threading
 import pytest
 from bridge import Bridge, account_when_seen, build_folder, wait_until
 from bridge.compiled import ROOT, compile_program, once, version
+from bridge.process import open_files
 from bridge.stubs import PROGRAMS, STUB, Stubs, workers
 
 VERSION = version()
@@ -97,8 +98,18 @@ def test_an_upgrade_makes_the_running_process_the_new_version(make_installed, ne
 
 
 def descriptors(stubs):
-    folder = f"/proc/{stubs.supervisor.pid}/fd"
-    return sorted(os.readlink(f"{folder}/{name}").split(":")[0] for name in os.listdir(folder))
+    return sorted(target.split(":")[0] for target in open_files(stubs.supervisor.pid))
+
+
+def settled_descriptors(stubs):
+    """Those of two looks that agree: none is open for a moment only."""
+    looks = [descriptors(stubs)]
+
+    def agree():
+        looks.append(descriptors(stubs))
+        return looks[-1] == looks[-2]
+    wait_until(agree, 15, lambda: f"two looks agree: {looks[-2:]}", every=0.1)
+    return looks[-1]
 
 
 def test_the_new_program_has_the_arguments_and_no_variable_of_the_upgrade(make_installed):
@@ -111,7 +122,7 @@ def test_the_new_program_has_the_arguments_and_no_variable_of_the_upgrade(make_i
             assert (b"MQTT_BRIDGE_UPGRADE" in environment.read()) == (pid == stubs.supervisor.pid)
     assert stubs.ask("status")["config"] == str(stubs.config)
     wait_until(lambda: descriptors(stubs).count("socket") == 1, 15, "only the control socket is open")
-    before = descriptors(stubs)
+    before = settled_descriptors(stubs)
     assert stubs.run_cli("upgrade").returncode == 0
     wait_until(lambda: descriptors(stubs) == before, 15, lambda: f"none is left over: {before} {descriptors(stubs)}")
 

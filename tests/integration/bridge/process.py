@@ -83,6 +83,17 @@ def is_alive(pid):
     return _state(f"/proc/{pid}") not in "ZX"
 
 
+def open_files(pid):
+    """What the descriptors of a process refer to; those that it closes meanwhile are left out."""
+    targets = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass
+    return targets
+
+
 def is_pending(pid, number):
     """Whether a process that blocks a signal has been sent it and has not read it yet."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
