@@ -225,7 +225,8 @@ def test_a_message_that_kills_its_handler_goes_aside_and_others_pass(start, brid
     assert "its worker or handler died 2 times, the last time: " in row["body"] and why in row["body"]
     seen = {(event.document["topic"], event.document["payload"]) for event in sse.caught_up()}
     assert seen == {(f"plant/{number}", value) for number in range(20) for value in (1, 2)}
-    wait_until(lambda: len(starts()) == 4, 20, "it is started again: once with others in hand, then twice alone")
+    wait_until(lambda: len(starts()) >= 4, 20, "it is started again: once with others in hand, then twice alone")
+    assert len(starts()) == 4 or "timeout" in why, "a slow machine may start it too late once more"
     assert [message["attempt"] for message in given() if message["topic"] == "bad"] == [1, 2, 3]
     assert why in process.log()
 

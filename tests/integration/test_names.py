@@ -14,7 +14,7 @@ from bridge.entries import add
 from bridge.hub import REFUSED_TOPIC
 from bridge.names import LOOK_UP_S, Names, SlowNames, named, start_among
 
-ENDS_WITHIN_S = 2.5
+ENDS_WITHIN_S = 6  # and not LOOK_UP_S
 ELSEWHERE = "127.0.0.99"
 
 
@@ -87,20 +87,20 @@ def test_a_hub_whose_name_is_slow_to_look_up_is_found_also_when_it_moves(bridge,
 
 
 def test_programs_beat_while_redis_is_looked_up(bridge, names, redis):
-    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(timeout=3), "redis.test")
-    bridge.settings["supervisor"]["hang_timeout"] = "1s"
+    bridge.settings["transport:async"]["dsn"] = named(redis.dsn(timeout=6), "redis.test")
+    bridge.settings["supervisor"]["hang_timeout"] = "3s"
     bridge.settings["worker"]["count"] = 1
     bridge.write_config()
     names.run(bridge.supervisor)
     names.wait_question("redis.test")
     pids = bridge.pids("consumer") + bridge.pids("worker")
     # Twice: each of them has waited for longer than it may be silent.
-    wait_until(lambda: bridge.log().count("the host's name could not be looked up in time") >= 2, 20,
+    wait_until(lambda: bridge.log().count("the host's name could not be looked up in time") >= 2, 40,
                lambda: f"both programs give up an attempt\n{bridge.supervisor.log_tail()}")
     assert bridge.pids("consumer") + bridge.pids("worker") == pids, bridge.supervisor.log_tail()
     started = time.monotonic()
     assert bridge.stop(LOOK_UP_S * 2) == 0
-    assert time.monotonic() - started < 3 * ENDS_WITHIN_S  # one after the other
+    assert time.monotonic() - started < 2 * ENDS_WITHIN_S  # one after the other
 
 
 def test_a_message_arrives_where_all_servers_have_names(bridge, names, publisher, redis, sse, database):
