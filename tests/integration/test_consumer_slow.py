@@ -35,12 +35,11 @@ def test_a_backlog_behind_a_slow_link_arrives_whole(slow, publisher):
 
 def test_a_redis_that_freezes_once_is_no_slow_link(slow, publisher, redis):
     consumer, relay = slow(rate=2_000_000)
-    consumer.start()
+    consumer.start().stop()
     sent = messages(4000, 1000)
     publisher.publish_all(sent)
-    consumer.wait_spooled([(sent[-1][0], sent[-1][1][:8])])
-    before = relay.passed
-    wait_until(lambda: relay.passed > before + 200_000, 20, "it is in the middle")
+    consumer.start()
+    wait_until(lambda: redis.client.xlen("messages"), 20, "it is in the middle")
     relay.freeze()
     consumer.wait_log("no answer in time")
     assert 0 < redis.client.xlen("messages") < len(sent)

@@ -17,7 +17,7 @@ def test_consumer_kills_under_load_lose_no_message(make_consumer, publisher, rng
     sent = numbered(6000)
     thread = publisher.start_all(sent, qos=qos, rate=2000)
     kills = 0
-    while thread.is_alive():
+    while thread.is_alive() or kills < 2:
         time.sleep(rng.uniform(0.05, 0.5))
         consumer.kill()
         kills += 1
@@ -26,7 +26,6 @@ def test_consumer_kills_under_load_lose_no_message(make_consumer, publisher, rng
     publisher.wait_confirmed()
     entries = consumer.wait_idle(publisher)
     assert_all(sent, entries, repeats=True)
-    assert kills >= 2
     # Only what was under way at a kill may come twice: the broker has at most 100 unacknowledged.
     assert len(entries) - len(sent) <= kills * 1000
 

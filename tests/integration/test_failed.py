@@ -387,7 +387,7 @@ def test_a_database_that_is_away_is_in_the_error(bridge, redis, makers):
 def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, database, redis):
     add_rows(database, numbered(3000))
     for least in (400, 1400):
-        process = start_cli(bridge, "retry", "--all", "-y", "--rate", 2000)
+        process = start_cli(bridge, "retry", "--all", "-y", "--rate", 1000)
         wait_until(lambda: redis.client.xlen("messages") >= least, PATIENCE, "it is under way", every=0.001)
         process.kill()
         process.communicate()

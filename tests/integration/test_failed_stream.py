@@ -116,7 +116,7 @@ def test_a_retried_message_that_fails_again_is_kept_beside_its_old_entry(bridge,
 def test_a_retry_that_is_killed_sends_each_message_once_and_in_order(bridge, redis):
     add(redis, numbered(1500))
     for least in (300, 800):
-        process = start_cli(bridge, "retry", "--all", "-y", "--rate", 2000)
+        process = start_cli(bridge, "retry", "--all", "-y", "--rate", 500)
         wait_until(lambda: redis.client.xlen("messages") >= least, PATIENCE, "it is under way", every=0.001)
         process.kill()
         process.communicate()

@@ -76,7 +76,7 @@ def test_a_demoted_primary_is_left_at_once(make_bridge, group, mosquitto, hub, d
     bridge = make_bridge(mosquitto=mosquitto, redis=group.primary, hub=hub, database=database)
     bridge.settings["transport:async"]["dsn"] = group.dsn()
     bridge.start()
-    sent = numbered(3000)
+    sent = numbered(6000)
     thread = publisher.start_all(sent, rate=1000)
     sse.wait_count(300, 20)
     group.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", "mymaster")
@@ -84,8 +84,8 @@ def test_a_demoted_primary_is_left_at_once(make_bridge, group, mosquitto, hub, d
     seen = len(sse)
     sse.wait_count(seen + 100, 8)
     thread.join()
-    wait_until(lambda: len({event.id for event in sse.events}) >= 3000, 30,
-               lambda: f"3000 updates; there are {len(sse)}")
+    wait_until(lambda: len({event.id for event in sse.events}) >= len(sent), 30,
+               lambda: f"{len(sent)} updates; there are {len(sse)}")
     group.replica.wait_drained()
     assert bridge.get("/readyz")[0] == 200
 
