@@ -74,7 +74,7 @@ def test_slow_clients_keep_no_probe_from_its_answer(bridge, monitor, slow_client
     for _ in range(10):
         began = time.monotonic()
         assert request(bridge, "/healthz").status == 200
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         for client in clients:
             client.sends_another_line()
     assert any(client.sends_another_line() for client in clients), "there was no pressure at all"

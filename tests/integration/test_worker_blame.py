@@ -286,7 +286,7 @@ def test_random_request_faults_lower_the_rate_no_more_than_their_share(start, re
     process = start(timeout="2s")
     wanted = 1 - 2 * percent / 100 - NOISE
     ratios = []
-    while len(ratios) < 5 and (not ratios or ratios[-1] < wanted):
+    while len(ratios) < 10 and (not ratios or ratios[-1] < wanted):
         without = rate_of(faulty, redis, lambda update: None, f"without/{len(ratios)}")
         ratios.append(rate_of(faulty, redis, faults, f"with/{len(ratios)}") / without)
     assert faulty.answers[fault] >= COUNT * percent // 100

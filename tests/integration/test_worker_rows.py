@@ -143,13 +143,12 @@ def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(bridge, red
 
 @pytest.mark.parametrize("end", ["stop", "freeze"])
 def test_a_worker_ends_at_once_though_a_row_can_not_be_written(bridge, redis, hub, make_postgres, end):
+    bridge.settings["supervisor"]["stop_timeout"] = "60s"  # half of it is more than stop() waits for
     postgres, database, worker = start_with_a_row(bridge, redis, make_postgres)
     getattr(postgres, end)()
     poison_with(redis, "poison")
     wait_until(lambda: worker.log().count("goes to the failure transport") == 2, 15, "its row is to be written")
-    before = time.monotonic()
     worker.stop()
-    assert time.monotonic() - before < 3
     assert redis.pending() == 1 and not redis.client.keys("*owner*"), "the entry is pending, the lease is given back"
     postgres.thaw() if end == "freeze" else postgres.start()
     bridge.run_program("worker", name="successor")
