@@ -401,7 +401,7 @@ def test_consumer_options_limit_ends_a_worker_which_is_replaced(configured, publ
 
 def test_consumer_options_time_limit_ends_a_worker_which_is_replaced(configured):
     bridge = configured(WORKER_COUNT=1, CONSUMER_OPTIONS="--time-limit=1").start(timeout=PATIENCE)
-    first = bridge.pids("worker")[0]
+    first = wait_until(lambda: bridge.pids("worker"), PATIENCE, "a worker runs")[0]
     wait_until(lambda: not is_alive(first) and bridge.pids("worker"), PATIENCE, "another worker runs")
     assert bridge.supervisor.is_running()
 
