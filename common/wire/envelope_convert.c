@@ -4,74 +4,23 @@
 #include "common/wire/failed.h"
 #include "common/wire/json.h"
 #include "common/wire/php.h"
+#include "common/wire/stamp_form.h"
 
 #include <string.h>
 
-#define PROPERTIES_MAX 4
-#define DATE_LEN       19 /* 2026-11-24 10:00:00 */
-
-enum form {
-    FORM_NONE,
-    FORM_TEXT,
-    FORM_NUMBER,
-    FORM_CODE, /* a number or a text */
-    FORM_TIME,
-    FORM_NULL, /* always written as null */
-};
-
-static const struct known_stamp {
-    struct bytes class;
-    struct {
-        const char *name;
-        enum form form;
-    } properties[PROPERTIES_MAX];
-} KNOWN_STAMPS[] = {
-    {BYTES(ENVELOPE_STAMP_CLASS("BusNameStamp")), {{"busName", FORM_TEXT}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("TransportMessageIdStamp")), {{"id", FORM_CODE}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("ErrorDetailsStamp")),
-     {{"exceptionClass", FORM_TEXT},
-      {"exceptionCode", FORM_CODE},
-      {"exceptionMessage", FORM_TEXT},
-      {"flattenException", FORM_NULL}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("SentToFailureTransportStamp")),
-     {{"originalReceiverName", FORM_TEXT}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("DelayStamp")), {{"delay", FORM_NUMBER}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("RedeliveryStamp")),
-     {{"retryCount", FORM_NUMBER}, {"redeliveredAt", FORM_TIME}}},
-    {BYTES(ENVELOPE_STAMP_CLASS("HandledStamp")),
-     {{"result", FORM_NULL}, {"handlerName", FORM_TEXT}}},
-};
-
-#define KNOWN_STAMPS_LEN LENGTH_OF(KNOWN_STAMPS)
-
-/* A stamp's property, ready to be written. */
-struct value {
-    enum form form; /* never FORM_CODE: that has become number or text */
-    struct bytes text;
-    int64_t number;
-    struct bytes fraction; /* fraction of the second, ".123456"; empty: none */
-    struct bytes zone;     /* time zone, "+02:00" or "Europe/Berlin"; empty: UTC */
-};
+#define DATE_LEN 19 /* 2026-11-24 10:00:00 */
 
 struct conversion {
     const struct envelope_format *format;
     struct arena *arena;
-    const struct known_stamp *known; /* the class whose list is open; NULL: none */
-    struct buf list;                 /* the stamps of the open list */
-    size_t list_len;
-    struct buf stamps; /* the closed lists: pairs of PHP's map, or headers */
+    enum stamp_class which; /* of the open list */
+    struct buf list;        /* the stamps of the open list */
+    size_t list_len;        /* 0: none is open */
+    struct buf stamps;      /* the closed lists: pairs of PHP's map, or headers */
     size_t stamps_len;
     const char *bad; /* the property that can't be converted */
-    const struct known_stamp *bad_stamp;
+    enum stamp_class bad_stamp;
 };
-
-static const struct known_stamp *find_known(struct bytes class)
-{
-    for (size_t i = 0; i < KNOWN_STAMPS_LEN; i++)
-        if (bytes_equal(class, KNOWN_STAMPS[i].class))
-            return &KNOWN_STAMPS[i];
-    return NULL;
-}
 
 static bool is_offset(struct bytes zone)
 {
@@ -108,7 +57,7 @@ static bool is_date(struct bytes date)
 
 /* Reads "2026-11-24 10:00:00.123456" or "2026-11-24T10:00:00+00:00". A zone's name may follow
  * behind a space. */
-static bool read_time(struct value *value, struct bytes text)
+static bool read_time(struct stamp_value *value, struct bytes text)
 {
     struct bytes rest = bytes_slice(text, DATE_LEN, text.len);
 
@@ -124,198 +73,95 @@ static bool read_time(struct value *value, struct bytes text)
     if (bytes_starts_with(rest, BYTES(" ")))
         rest = bytes_slice(rest, 1, rest.len);
     value->zone = is_utc(rest) ? BYTES_NONE : rest;
-    return value->zone.len == 0 || is_offset(rest) || is_zone_name(rest);
+    value->is_offset = is_offset(value->zone);
+    return value->zone.len == 0 || value->is_offset || is_zone_name(rest);
 }
 
 /* Reads the stamp's property `name`; false if the stamp has none of that form. */
-static bool read_value(struct value *value, const struct failed_stamp *stamp, const char *name,
-                       enum form form)
+static bool read_value(struct stamp_value *value, const struct failed_stamp *stamp,
+                       const char *name, enum stamp_form form)
 {
     size_t i = 0;
 
-    *value = (struct value){.form = form};
-    if (form == FORM_NULL)
+    *value = (struct stamp_value){.form = form};
+    if (form == STAMP_FORM_NULL)
         return true;
     while (i < stamp->len && !bytes_equal_text(stamp->properties[i].name, name))
         i++;
     if (i == stamp->len)
         return false;
     enum failed_kind kind = stamp->properties[i].kind;
-    if (form == FORM_CODE)
-        value->form = kind == FAILED_NUMBER ? FORM_NUMBER : FORM_TEXT;
+    if (form == STAMP_FORM_CODE)
+        value->form = kind == FAILED_NUMBER ? STAMP_FORM_NUMBER : STAMP_FORM_TEXT;
     value->text = stamp->properties[i].value;
     switch (value->form) {
-    case FORM_TEXT:
+    case STAMP_FORM_TEXT:
         return kind == FAILED_TEXT;
-    case FORM_NUMBER:
+    case STAMP_FORM_NUMBER:
         return kind == FAILED_NUMBER && json_to_i64(value->text, &value->number) == 0;
-    case FORM_TIME:
+    case STAMP_FORM_TIME:
         return (kind == FAILED_TEXT || kind == FAILED_TIME) && read_time(value, value->text);
-    case FORM_NONE:
-    case FORM_CODE:
-    case FORM_NULL:
+    case STAMP_FORM_CODE:
+    case STAMP_FORM_NULL:
         break;
     }
     return false;
-}
-
-static void write_php_time(struct buf *out, const struct value *value)
-{
-    struct bytes fraction = value->fraction.len > 1 ? value->fraction : BYTES(".000000");
-    struct buf date = {0};
-
-    buf_append(&date, bytes_slice(value->text, 0, 10));
-    buf_append_char(&date, ' ');
-    buf_append(&date, bytes_slice(value->text, 11, 8));
-    buf_append(&date, fraction);
-    php_write_time(out, buf_bytes(&date), value->zone.len > 0 ? value->zone : BYTES("UTC"),
-                   is_offset(value->zone));
-    buf_free(&date);
-}
-
-static void write_php_value(struct buf *out, const struct value *value)
-{
-    switch (value->form) {
-    case FORM_TEXT:
-        php_write_string(out, value->text);
-        break;
-    case FORM_NUMBER:
-        php_write_int(out, value->number);
-        break;
-    case FORM_TIME:
-        write_php_time(out, value);
-        break;
-    case FORM_NONE:
-    case FORM_CODE:
-    case FORM_NULL:
-        buf_append(out, BYTES("N;"));
-        break;
-    }
-}
-
-/* Writes RFC 3339. A zone's name follows behind a space, which PHP can read too. */
-static void write_json_time(struct buf *out, const struct value *value)
-{
-    struct buf text = {0};
-
-    buf_append(&text, bytes_slice(value->text, 0, 10));
-    buf_append_char(&text, 'T');
-    buf_append(&text, bytes_slice(value->text, 11, 8));
-    if (value->zone.len == 0)
-        buf_append(&text, BYTES("+00:00"));
-    else if (!is_offset(value->zone))
-        buf_append_char(&text, ' ');
-    buf_append(&text, value->zone);
-    json_quote_php_mended(out, buf_bytes(&text));
-    buf_free(&text);
-}
-
-static void write_json_value(struct buf *out, const struct value *value)
-{
-    switch (value->form) {
-    case FORM_TEXT:
-        json_quote_php_mended(out, value->text);
-        break;
-    case FORM_NUMBER:
-        buf_printf(out, "%lld", (long long)value->number);
-        break;
-    case FORM_TIME:
-        write_json_time(out, value);
-        break;
-    case FORM_NONE:
-    case FORM_CODE:
-    case FORM_NULL:
-        buf_append(out, BYTES("null"));
-        break;
-    }
 }
 
 static void close_list(struct conversion *conversion)
 {
     struct buf name = {0};
 
-    if (conversion->known == NULL)
+    if (conversion->list_len == 0)
         return;
     switch (conversion->format->serializer) {
     case ENVELOPE_PHP:
-        php_write_string(&conversion->stamps, conversion->known->class);
+        php_write_string(&conversion->stamps, STAMPS[conversion->which].class);
         buf_printf(&conversion->stamps, "a:%zu:{", conversion->list_len);
         buf_append(&conversion->stamps, buf_bytes(&conversion->list));
         buf_append_char(&conversion->stamps, '}');
         break;
     case ENVELOPE_JSON:
         buf_append(&name, BYTES(ENVELOPE_STAMP_HEADER));
-        buf_append(&name, conversion->known->class);
+        buf_append(&name, STAMPS[conversion->which].class);
         buf_append_char(&conversion->list, ']');
         json_member_text(&conversion->stamps, buf_bytes(&name), buf_bytes(&conversion->list));
         break;
     }
     buf_free(&name);
     buf_clear(&conversion->list);
-    conversion->known = NULL;
     conversion->list_len = 0;
     conversion->stamps_len++;
-}
-
-/* Writes the text in front of the stamp's first property. */
-static void open_stamp(struct conversion *conversion, const struct known_stamp *known,
-                       size_t properties)
-{
-    struct buf *list = &conversion->list;
-
-    switch (conversion->format->serializer) {
-    case ENVELOPE_PHP:
-        php_write_int(list, (int64_t)conversion->list_len);
-        php_write_object(list, known->class, properties);
-        break;
-    case ENVELOPE_JSON:
-        buf_append(list, conversion->list_len == 0 ? BYTES("[{") : BYTES(",{"));
-        break;
-    }
-    conversion->list_len++;
-}
-
-static void write_property(struct conversion *conversion, const struct known_stamp *known,
-                           size_t index, const struct value *value)
-{
-    struct buf *list = &conversion->list;
-    const char *name = known->properties[index].name;
-
-    switch (conversion->format->serializer) {
-    case ENVELOPE_PHP:
-        envelope_php_key(list, ENVELOPE_PRIVATE, known->class, name);
-        write_php_value(list, value);
-        break;
-    case ENVELOPE_JSON:
-        json_member(list, bytes_of(name));
-        write_json_value(list, value);
-        break;
-    }
 }
 
 static void convert_stamp(void *context, const struct failed_stamp *stamp)
 {
     struct conversion *conversion = context;
-    const struct known_stamp *known = find_known(stamp->class);
-    struct value values[PROPERTIES_MAX];
-    size_t len = 0;
+    enum stamp_class which = stamp_class_of(stamp->class);
+    struct stamp_value values[STAMP_PROPERTIES_MAX];
 
-    if (known == NULL)
+    if (which == STAMPS_KNOWN)
         return;
-    for (; len < PROPERTIES_MAX && known->properties[len].form != FORM_NONE; len++)
-        if (!read_value(&values[len], stamp, known->properties[len].name,
-                        known->properties[len].form)) {
-            conversion->bad = known->properties[len].name;
-            conversion->bad_stamp = known;
+    const struct stamp_property *properties = STAMPS[which].properties;
+    for (size_t i = 0; i < STAMP_PROPERTIES_MAX && properties[i].name != NULL; i++)
+        if (!read_value(&values[i], stamp, properties[i].name, properties[i].form)) {
+            conversion->bad = properties[i].name;
+            conversion->bad_stamp = which;
             return;
         }
-    if (known != conversion->known)
+    if (which != conversion->which)
         close_list(conversion);
-    conversion->known = known;
-    open_stamp(conversion, known, len);
-    for (size_t i = 0; i < len; i++)
-        write_property(conversion, known, i, &values[i]);
-    buf_append_char(&conversion->list, '}');
+    conversion->which = which;
+    switch (conversion->format->serializer) {
+    case ENVELOPE_PHP:
+        php_write_int(&conversion->list, (int64_t)conversion->list_len);
+        break;
+    case ENVELOPE_JSON:
+        buf_append_char(&conversion->list, conversion->list_len == 0 ? '[' : ',');
+        break;
+    }
+    conversion->list_len++;
+    stamp_write(&conversion->list, conversion->format->serializer, which, values);
 }
 
 static bool is_kept_header(struct bytes name)
@@ -323,7 +169,7 @@ static bool is_kept_header(struct bytes name)
     static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
 
     if (bytes_starts_with(name, prefix))
-        return find_known(bytes_slice(name, prefix.len, name.len)) == NULL;
+        return stamp_class_of(bytes_slice(name, prefix.len, name.len)) == STAMPS_KNOWN;
     return !bytes_equal_text(name, "type") && !bytes_equal_text(name, "Content-Type") &&
            !bytes_equal_text(name, ENVELOPE_HEADER_ENCODING) &&
            !bytes_equal_text(name, ENVELOPE_HEADER_TOPIC);
@@ -479,8 +325,9 @@ int envelope_convert(struct envelope *converted, const struct envelope *envelope
     if (!failed.is_readable)
         result = error_set(err, ERR_FORMAT, "its stamps are not well-formed");
     else if (conversion.bad != NULL)
-        result = error_set(err, ERR_FORMAT, "%s of its %s is not as Symfony writes it",
-                           conversion.bad, strrchr(conversion.bad_stamp->class.data, '\\') + 1);
+        result =
+            error_set(err, ERR_FORMAT, "%s of its %s is not as Symfony writes it", conversion.bad,
+                      strrchr(STAMPS[conversion.bad_stamp].class.data, '\\') + 1);
     else if (write_headers(&headers, &conversion, envelope) < 0)
         result = error_set(err, ERR_FORMAT, "its headers are no JSON object");
     else

@@ -9,23 +9,6 @@
 #define HISTORY_SIZE      10 /* Symfony's default */
 #define UNDECODABLE_TOPIC "$undecodable"
 
-const struct bytes STAMP_NAMES[STAMP_CLASSES] = {
-    [STAMP_MESSAGE_ID] = BYTES(ENVELOPE_STAMP_CLASS("TransportMessageIdStamp")),
-    [STAMP_ERROR] = BYTES(ENVELOPE_STAMP_CLASS("ErrorDetailsStamp")),
-    [STAMP_SENT] = BYTES(ENVELOPE_STAMP_CLASS("SentToFailureTransportStamp")),
-    [STAMP_DELAY] = BYTES(ENVELOPE_STAMP_CLASS("DelayStamp")),
-    [STAMP_REDELIVERY] = BYTES(ENVELOPE_STAMP_CLASS("RedeliveryStamp")),
-};
-
-enum stamp_class stamp_class_of(struct bytes name)
-{
-    enum stamp_class which = 0;
-
-    while (which < STAMP_CLASSES && !bytes_equal(name, STAMP_NAMES[which]))
-        which++;
-    return which;
-}
-
 bool stamp_goes(enum stamp_class which, const struct stamp_failure *failure)
 {
     return which == STAMP_SENT && failure->redriven.len > 0;
@@ -45,9 +28,58 @@ bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure)
     case STAMP_REDELIVERY:
         return true;
     case STAMP_CLASSES:
+    case STAMP_HANDLED:
+    case STAMPS_KNOWN:
         break;
     }
     return false;
+}
+
+static struct stamp_value value_of_text(struct bytes text)
+{
+    return (struct stamp_value){.form = STAMP_FORM_TEXT, .text = text};
+}
+
+static struct stamp_value value_of_number(int64_t number)
+{
+    return (struct stamp_value){.form = STAMP_FORM_NUMBER, .number = number};
+}
+
+void stamp_write_failure(struct buf *out, enum envelope_serializer serializer,
+                         enum stamp_class which, const struct stamp_failure *failure)
+{
+    struct stamp_value values[STAMP_PROPERTIES_MAX] = {{0}};
+    char date[CLOCK_TEXT_SIZE];
+
+    switch (which) {
+    case STAMP_MESSAGE_ID:
+        values[0] = value_of_text(failure->stream_id);
+        break;
+    case STAMP_ERROR:
+        values[0] = value_of_text(failure->exception_class);
+        values[1] = value_of_number(failure->exception_code);
+        values[2] = value_of_text(failure->exception_message);
+        values[3].form = STAMP_FORM_NULL;
+        break;
+    case STAMP_SENT:
+        values[0] = value_of_text(failure->receiver);
+        break;
+    case STAMP_DELAY:
+        values[0] = value_of_number(failure->delay_ms);
+        break;
+    case STAMP_REDELIVERY:
+        clock_format_us(failure->now_us, date);
+        values[0] = value_of_number(failure->retry_count);
+        values[1] = (struct stamp_value){.form = STAMP_FORM_TIME,
+                                         .text = bytes_slice(bytes_of(date), 0, 19),
+                                         .fraction = bytes_slice(bytes_of(date), 19, 7)};
+        break;
+    case STAMP_CLASSES:
+    case STAMP_HANDLED:
+    case STAMPS_KNOWN:
+        abort();
+    }
+    stamp_write(out, serializer, which, values);
 }
 
 size_t stamp_surplus(enum stamp_class which, const struct stamp_failure *failure, size_t count)
@@ -97,59 +129,6 @@ static int add_header(struct buf *out, struct bytes headers, const char *name, s
         return set_header(out, headers, name, value, arena);
     buf_append(out, headers);
     return 0;
-}
-
-static void append_i64(struct buf *out, int64_t value)
-{
-    buf_printf(out, "%lld", (long long)value);
-}
-
-static void write_error(struct buf *out, const struct stamp_failure *failure)
-{
-    buf_append(out, BYTES("{\"exceptionClass\":"));
-    json_quote_php_mended(out, failure->exception_class);
-    buf_append(out, BYTES(",\"exceptionCode\":"));
-    append_i64(out, failure->exception_code);
-    buf_append(out, BYTES(",\"exceptionMessage\":"));
-    json_quote_php_mended(out, failure->exception_message);
-    buf_append(out, BYTES(",\"flattenException\":null}"));
-}
-
-/* Writes one stamp as an object of the list in the class's header. */
-static void write_stamp(struct buf *out, enum stamp_class which,
-                        const struct stamp_failure *failure)
-{
-    char date[CLOCK_TEXT_SIZE];
-
-    switch (which) {
-    case STAMP_MESSAGE_ID:
-        buf_append(out, BYTES("{\"id\":"));
-        json_quote_php_mended(out, failure->stream_id);
-        buf_append_char(out, '}');
-        break;
-    case STAMP_ERROR:
-        write_error(out, failure);
-        break;
-    case STAMP_SENT:
-        buf_append(out, BYTES("{\"originalReceiverName\":"));
-        json_quote_php_mended(out, failure->receiver);
-        buf_append_char(out, '}');
-        break;
-    case STAMP_DELAY:
-        buf_append(out, BYTES("{\"delay\":"));
-        append_i64(out, failure->delay_ms);
-        buf_append_char(out, '}');
-        break;
-    case STAMP_REDELIVERY:
-        clock_format_us(failure->now_us, date);
-        buf_append(out, BYTES("{\"retryCount\":"));
-        append_i64(out, failure->retry_count);
-        /* RFC 3339 without fractions, as DateTimeNormalizer writes it. */
-        buf_printf(out, ",\"redeliveredAt\":\"%.19s+00:00\"}", date);
-        break;
-    case STAMP_CLASSES:
-        break;
-    }
 }
 
 static bool member_is(struct bytes object, const char *name, struct bytes value,
@@ -235,20 +214,20 @@ static int extend_list(struct buf *out, struct bytes raw, enum stamp_class which
     } else {
         buf_append_char(&longer, '[');
     }
-    write_stamp(&longer, which, failure);
+    stamp_write_failure(&longer, ENVELOPE_JSON, which, failure);
     buf_append_char(&longer, ']');
     json_quote_php_mended(out, buf_bytes(&longer));
     buf_free(&longer);
     return 0;
 }
 
-/* Returns the stamp class of a header; STAMP_CLASSES for any other header or class. */
+/* Returns the stamp class of a header; STAMPS_KNOWN for any other header or class. */
 static enum stamp_class header_class(struct bytes key)
 {
     static const struct bytes prefix = BYTES(ENVELOPE_STAMP_HEADER);
 
     if (!bytes_starts_with(key, prefix))
-        return STAMP_CLASSES;
+        return STAMPS_KNOWN;
     return stamp_class_of(bytes_slice(key, prefix.len, key.len));
 }
 
@@ -263,11 +242,11 @@ static void append_new(struct buf *out, const bool present[STAMP_CLASSES],
             continue;
         buf_clear(&text);
         buf_append(&text, BYTES(ENVELOPE_STAMP_HEADER));
-        buf_append(&text, STAMP_NAMES[which]);
+        buf_append(&text, STAMPS[which].class);
         json_member(out, buf_bytes(&text));
         buf_clear(&text);
         buf_append_char(&text, '[');
-        write_stamp(&text, which, failure);
+        stamp_write_failure(&text, ENVELOPE_JSON, which, failure);
         buf_append_char(&text, ']');
         json_quote_php_mended(out, buf_bytes(&text));
     }

@@ -11,6 +11,7 @@
 #define COMMON_WIRE_STAMP_H
 
 #include "common/wire/envelope.h"
+#include "common/wire/stamp_form.h"
 
 struct stamp_failure {
     struct bytes exception_class; /* "RuntimeException" */
@@ -47,21 +48,11 @@ MUST_CHECK int stamp_redriven(struct buf *body, struct buf *headers,
 void stamp_undecodable(struct buf *body, struct buf *headers, const struct envelope_format *format,
                        struct bytes value, const struct stamp_failure *failure);
 
-/* Shared by stamp.c, which has the JSON serializer's half, and stamp_php.c. Classes are in the order in which stamps
- * are added. */
-enum stamp_class {
-    STAMP_MESSAGE_ID,
-    STAMP_ERROR,
-    STAMP_SENT,
-    STAMP_DELAY,
-    STAMP_REDELIVERY,
-    STAMP_CLASSES,
-};
+/* Shared by stamp.c, which has the JSON serializer's half, and stamp_php.c, of the classes below STAMP_CLASSES. */
 
-extern const struct bytes STAMP_NAMES[STAMP_CLASSES];
-
-/* The enum value of a class name, or STAMP_CLASSES. */
-enum stamp_class stamp_class_of(struct bytes name);
+/* Appends this failure's stamp. */
+void stamp_write_failure(struct buf *out, enum envelope_serializer serializer,
+                         enum stamp_class which, const struct stamp_failure *failure);
 
 /* True if this failure adds a stamp of that class (provided that the last ErrorDetailsStamp differs). */
 bool stamp_is_due(enum stamp_class which, const struct stamp_failure *failure);

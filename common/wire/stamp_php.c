@@ -1,7 +1,6 @@
 #include "common/wire/stamp.h"
 
 #include "common/base/alloc.h"
-#include "common/base/clock.h"
 #include "common/wire/envelope.h"
 #include "common/wire/php.h"
 
@@ -56,68 +55,12 @@ struct edits {
     struct arena arena; /* holds the inserted texts */
 };
 
-static void write_property(struct buf *out, enum stamp_class which, const char *name)
-{
-    envelope_php_key(out, ENVELOPE_PRIVATE, STAMP_NAMES[which], name);
-}
-
-static void write_date(struct buf *out, int64_t us)
-{
-    char date[CLOCK_TEXT_SIZE];
-
-    clock_format_us(us, date);
-    date[10] = ' ';
-    php_write_time(out, bytes_of(date), BYTES("UTC"), false);
-}
-
-static void write_error(struct buf *out, const struct stamp_failure *failure)
-{
-    php_write_object(out, STAMP_NAMES[STAMP_ERROR], 4);
-    write_property(out, STAMP_ERROR, "exceptionClass");
-    php_write_string(out, failure->exception_class);
-    write_property(out, STAMP_ERROR, "exceptionCode");
-    php_write_int(out, failure->exception_code);
-    write_property(out, STAMP_ERROR, "exceptionMessage");
-    php_write_string(out, failure->exception_message);
-    write_property(out, STAMP_ERROR, "flattenException");
-    buf_append(out, BYTES("N;"));
-}
-
 /* Writes one stamp as a pair of its class's list. */
 static void write_stamp(struct buf *out, enum stamp_class which, int64_t key,
                         const struct stamp_failure *failure)
 {
     php_write_int(out, key);
-    switch (which) {
-    case STAMP_MESSAGE_ID:
-        php_write_object(out, STAMP_NAMES[which], 1);
-        write_property(out, which, "id");
-        php_write_string(out, failure->stream_id);
-        break;
-    case STAMP_ERROR:
-        write_error(out, failure);
-        break;
-    case STAMP_SENT:
-        php_write_object(out, STAMP_NAMES[which], 1);
-        write_property(out, which, "originalReceiverName");
-        php_write_string(out, failure->receiver);
-        break;
-    case STAMP_DELAY:
-        php_write_object(out, STAMP_NAMES[which], 1);
-        write_property(out, which, "delay");
-        php_write_int(out, failure->delay_ms);
-        break;
-    case STAMP_REDELIVERY:
-        php_write_object(out, STAMP_NAMES[which], 2);
-        write_property(out, which, "retryCount");
-        php_write_int(out, failure->retry_count);
-        write_property(out, which, "redeliveredAt");
-        write_date(out, failure->now_us);
-        break;
-    case STAMP_CLASSES:
-        break;
-    }
-    buf_append_char(out, '}');
+    stamp_write_failure(out, ENVELOPE_PHP, which, failure);
 }
 
 /* Reads a stamp of any class. *same is true for an error with the failure's class, code and
@@ -342,7 +285,7 @@ static void edit_lists(struct edits *edits, struct walk *walk)
             edit_append(edits, found, buf_bytes(&pair));
             continue;
         }
-        php_write_string(&new_lists, STAMP_NAMES[which]);
+        php_write_string(&new_lists, STAMPS[which].class);
         buf_append(&new_lists, BYTES("a:1:{"));
         buf_append(&new_lists, buf_bytes(&pair));
         buf_append_char(&new_lists, '}');
