@@ -470,7 +470,7 @@ static void verify_oversized(void *context, const char *name,
 
     int result = oversized_file_read(check->dir, strtoull(name, NULL, 10), &whole, &data, &err);
     if (result < 0 && result != -ERR_NOT_FOUND)
-        note(check->damages, name, 0, message->payload.len, 1, err.text);
+        note(check->damages, name, 0, message->record.payload.len, 1, err.text);
     check->damages->messages += result == 0;
     buf_free(&data);
 }
@@ -579,7 +579,7 @@ static void append_id(struct buf *out, const struct segment_header *header,
     char id[33];
 
     spool_files_id(header->spool_id, id);
-    buf_printf(out, "%s-%" PRIu64, id, record->sequence - record->repeats);
+    buf_printf(out, "%s-%" PRIu64, id, record->identity);
 }
 
 /* Appends the message document, extended by members of the record. */

@@ -31,7 +31,7 @@ struct entry {
     uint64_t sequence; /* number of the file */
     bool damaged;
     struct oversized_message message; /* the payload has only its length */
-    char *topic;                      /* memory of message.topic */
+    char *topic;                      /* memory of message.record.topic */
 };
 
 struct entries {
@@ -46,7 +46,7 @@ static void write_id(const struct oversized_message *message, char id[ID_SIZE])
     char spool_id[33];
 
     spool_files_id(message->spool_id, spool_id);
-    snprintf(id, ID_SIZE, "%s-%" PRIu64, spool_id, message->identity);
+    snprintf(id, ID_SIZE, "%s-%" PRIu64, spool_id, message->record.identity);
 }
 
 static void add_entry(void *context, const char *name, const struct oversized_message *message)
@@ -54,12 +54,12 @@ static void add_entry(void *context, const char *name, const struct oversized_me
     struct entries *entries = context;
     struct entry entry = {.folder = xstrdup(entries->files->path),
                           .sequence = strtoull(name, NULL, 10),
-                          .damaged = message->sequence == 0,
+                          .damaged = message->record.sequence == 0,
                           .message = *message,
-                          .topic = xstrndup(message->topic.data, message->topic.len)};
+                          .topic = xstrndup(message->record.topic.data, message->record.topic.len)};
 
     entry.spool = entry.folder + strlen(entry.folder) - strlen(entries->files->name);
-    entry.message.topic.data = entry.topic;
+    entry.message.record.topic.data = entry.topic;
     if (entry.damaged)
         snprintf(entry.id, sizeof(entry.id), "%" PRIu64, entry.sequence);
     else
@@ -107,12 +107,12 @@ static const char *why(const struct entry *entry)
 static void print_row(struct buf *out, const struct entry *entry)
 {
     char received[CLOCK_TEXT_SIZE] = "-";
-    char *topic = cli_printable(entry->message.topic, entry->message.topic.len);
+    char *topic = cli_printable(entry->message.record.topic, entry->message.record.topic.len);
     struct buf size = {0};
 
     if (!entry->damaged)
-        clock_format_us(entry->message.received_us, received);
-    render_size(&size, (double)entry->message.payload.len);
+        clock_format_us(entry->message.record.received_us, received);
+    render_size(&size, (double)entry->message.record.payload.len);
     buf_printf(out, "%-*s  %-*s  %6s  %-19.19s  %-23s  %s\n", ID_COLUMN, entry->id, TOPIC_COLUMN,
                topic, buf_text(&size), received, why(entry), entry->spool);
     buf_free(&size);
@@ -139,14 +139,14 @@ static void add_json(cJSON *array, const struct entry *entry)
     cJSON_AddStringToObject(object, "id", entry->id);
     cJSON_AddStringToObject(object, "spool", entry->spool);
     cJSON_AddStringToObject(object, "why", why(entry));
-    cJSON_AddNumberToObject(object, "bytes", (double)entry->message.payload.len);
+    cJSON_AddNumberToObject(object, "bytes", (double)entry->message.record.payload.len);
     if (entry->damaged)
         return;
-    cli_add_text(object, "topic", entry->message.topic);
-    cli_add_time(object, "received", entry->message.received_us);
-    cJSON_AddNumberToObject(object, "sequence", (double)entry->message.sequence);
-    cJSON_AddNumberToObject(object, "qos", entry->message.qos);
-    cJSON_AddBoolToObject(object, "retained", entry->message.retained);
+    cli_add_text(object, "topic", entry->message.record.topic);
+    cli_add_time(object, "received", entry->message.record.received_us);
+    cJSON_AddNumberToObject(object, "sequence", (double)entry->message.record.sequence);
+    cJSON_AddNumberToObject(object, "qos", entry->message.record.qos);
+    cJSON_AddBoolToObject(object, "retained", entry->message.record.retained);
 }
 
 static int list(const struct cli *cli, const struct entries *entries)
@@ -190,12 +190,12 @@ static void sender_close(struct sender *sender)
 static int send_message(struct sender *sender, const char *id, const struct oversized_message *file,
                         bool *added, struct error *err)
 {
-    struct envelope_message message = {.topic = file->topic,
-                                       .payload = file->payload,
+    struct envelope_message message = {.topic = file->record.topic,
+                                       .payload = file->record.payload,
                                        .id = bytes_of(id),
-                                       .received_us = file->received_us,
-                                       .qos = file->qos,
-                                       .retained = file->retained};
+                                       .received_us = file->record.received_us,
+                                       .qos = file->record.qos,
+                                       .retained = file->record.retained};
     struct redriver_message sent = {.guard = id};
     struct buf value = {0};
     int result =

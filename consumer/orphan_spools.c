@@ -90,7 +90,7 @@ static void count_file(void *context, const char *name, const struct oversized_m
 
     (void)name;
     orphans->oversized_messages++;
-    orphans->oversized_bytes += message->topic.len + message->payload.len;
+    orphans->oversized_bytes += message->record.topic.len + message->record.payload.len;
 }
 
 /* Counts the files in all folders, even in folders without segments and those of other

@@ -44,20 +44,22 @@ static void name_of(uint64_t sequence, const char *behind, char name[NAME_SIZE])
 
 static void encode_head(const struct oversized_message *message, char head[HEAD_SIZE])
 {
+    const struct record *record = &message->record;
+
     memcpy(head, magic, sizeof(magic));
     bytes_put16(head + FLAGS,
-                (uint16_t)((message->qos & FLAG_QOS) | (message->retained ? FLAG_RETAINED : 0) |
+                (uint16_t)((record->qos & FLAG_QOS) | (record->retained ? FLAG_RETAINED : 0) |
                            (message->for_redis ? FLAG_REDIS : 0)));
-    bytes_put16(head + PACKET_ID, message->packet_id);
+    bytes_put16(head + PACKET_ID, record->packet_id);
     memcpy(head + SPOOL_ID, message->spool_id, 16);
-    bytes_put64(head + SEQUENCE, message->sequence);
-    bytes_put64(head + IDENTITY, message->identity);
-    bytes_put64(head + RECEIVED, (uint64_t)message->received_us);
-    bytes_put32(head + TOPIC_LEN, (uint32_t)message->topic.len);
-    bytes_put32(head + PAYLOAD_LEN, (uint32_t)message->payload.len);
+    bytes_put64(head + SEQUENCE, record->sequence);
+    bytes_put64(head + IDENTITY, record->identity);
+    bytes_put64(head + RECEIVED, (uint64_t)record->received_us);
+    bytes_put32(head + TOPIC_LEN, (uint32_t)record->topic.len);
+    bytes_put32(head + PAYLOAD_LEN, (uint32_t)record->payload.len);
     uint32_t crc = bytes_crc32c(0, head + FLAGS, HEAD_SIZE - FLAGS);
-    crc = bytes_crc32c(crc, message->topic.data, message->topic.len);
-    bytes_put32(head + CRC, bytes_crc32c(crc, message->payload.data, message->payload.len));
+    crc = bytes_crc32c(crc, record->topic.data, record->topic.len);
+    bytes_put32(head + CRC, bytes_crc32c(crc, record->payload.data, record->payload.len));
 }
 
 /* Decodes the head. Returns false unless the lengths fit the file's size. */
@@ -67,25 +69,26 @@ static bool decode_head(struct oversized_message *message, const char head[HEAD_
     uint16_t flags = bytes_get16(head + FLAGS);
 
     *message = (struct oversized_message){
-        .sequence = bytes_get64(head + SEQUENCE),
-        .identity = bytes_get64(head + IDENTITY),
-        .received_us = (int64_t)bytes_get64(head + RECEIVED),
-        .qos = flags & FLAG_QOS,
-        .retained = (flags & FLAG_RETAINED) != 0,
+        .record.sequence = bytes_get64(head + SEQUENCE),
+        .record.identity = bytes_get64(head + IDENTITY),
+        .record.received_us = (int64_t)bytes_get64(head + RECEIVED),
+        .record.qos = flags & FLAG_QOS,
+        .record.retained = (flags & FLAG_RETAINED) != 0,
         .for_redis = (flags & FLAG_REDIS) != 0,
-        .packet_id = bytes_get16(head + PACKET_ID),
-        .topic.len = bytes_get32(head + TOPIC_LEN),
-        .payload.len = bytes_get32(head + PAYLOAD_LEN),
+        .record.packet_id = bytes_get16(head + PACKET_ID),
+        .record.topic.len = bytes_get32(head + TOPIC_LEN),
+        .record.payload.len = bytes_get32(head + PAYLOAD_LEN),
     };
     memcpy(message->spool_id, head + SPOOL_ID, 16);
-    return memcmp(head, magic, sizeof(magic)) == 0 && message->topic.len <= TOPIC_MAX &&
-           HEAD_SIZE + message->topic.len + message->payload.len == size;
+    return memcmp(head, magic, sizeof(magic)) == 0 && message->record.topic.len <= TOPIC_MAX &&
+           HEAD_SIZE + message->record.topic.len + message->record.payload.len == size;
 }
 
 static int write_all(int fd, const struct oversized_message *message)
 {
     char head[HEAD_SIZE];
-    const struct bytes parts[] = {{head, HEAD_SIZE}, message->topic, message->payload};
+    const struct bytes parts[] = {
+        {head, HEAD_SIZE}, message->record.topic, message->record.payload};
     off_t at = 0;
 
     encode_head(message, head);
@@ -111,8 +114,8 @@ int oversized_file_write(int dir, const struct oversized_message *message, bool 
 {
     char half[NAME_SIZE], name[NAME_SIZE];
 
-    name_of(message->sequence, HALF, half);
-    name_of(message->sequence, "", name);
+    name_of(message->record.sequence, HALF, half);
+    name_of(message->record.sequence, "", name);
     int fd = sys_openat(dir, half, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return error_system(err, "making %s", half);
@@ -147,9 +150,10 @@ static void tell(int dir, const char *name, oversized_file_seen *seen, void *con
         return; /* the file was removed meanwhile */
     uint64_t size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
     if (sys_pread(fd, head, HEAD_SIZE, 0) != HEAD_SIZE || !decode_head(&message, head, size) ||
-        sys_pread(fd, topic, message.topic.len, HEAD_SIZE) != (ssize_t)message.topic.len)
-        message = (struct oversized_message){.payload.len = size};
-    message.topic.data = topic;
+        sys_pread(fd, topic, message.record.topic.len, HEAD_SIZE) !=
+            (ssize_t)message.record.topic.len)
+        message = (struct oversized_message){.record.payload.len = size};
+    message.record.topic.data = topic;
     seen(context, name, &message);
     close(fd);
 }
@@ -197,8 +201,8 @@ static int load(int fd, struct buf *data, struct oversized_message *message)
     if (data->len < HEAD_SIZE || !decode_head(message, data->data, data->len) ||
         bytes_get32(data->data + CRC) != bytes_crc32c(0, data->data + FLAGS, data->len - FLAGS))
         return -ERR_FORMAT;
-    message->topic.data = data->data + HEAD_SIZE;
-    message->payload.data = message->topic.data + message->topic.len;
+    message->record.topic.data = data->data + HEAD_SIZE;
+    message->record.payload.data = message->record.topic.data + message->record.topic.len;
     return 0;
 }
 

@@ -7,18 +7,12 @@
 
 #include "common/base/buf.h"
 #include "common/base/error.h"
+#include "common/wire/record.h"
 
 struct oversized_message {
     unsigned char spool_id[16]; /* the identity is "<spool id, 32 hex digits>-<identity>" */
-    uint64_t sequence;
-    uint64_t identity;
-    int64_t received_us; /* wall */
-    int qos;
-    bool retained;
-    bool for_redis; /* too large for Redis, but not for a segment */
-    uint16_t packet_id;
-    struct bytes topic;
-    struct bytes payload; /* from oversized_file_list: the length only */
+    bool for_redis;             /* too large for Redis, but not for a segment */
+    struct record record;       /* the payload: from oversized_file_list its length only */
 };
 
 /* Replaces a file of that sequence. sync: the file is on the disk when this returns. -ERR_SYSTEM. */

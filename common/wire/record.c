@@ -96,6 +96,7 @@ static void read_head(struct record *record, const char *head)
         .topic.len = bytes_get16(head + TOPIC_LEN),
         .payload.len = bytes_get32(head + PAYLOAD_LEN),
     };
+    record->identity = record->sequence - record->repeats;
 }
 
 static bool head_is_good(const struct record *record, const char *head, uint32_t seed)

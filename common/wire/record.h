@@ -35,6 +35,10 @@ struct record {
     uint32_t repeats; /* it repeats the message that many sequences before; 0: it is new */
     struct bytes topic;
     struct bytes payload;
+
+    /* Not in the record's bytes. */
+    uint64_t identity; /* of a message: its own sequence, or that of the message it repeats */
+    uint64_t run;      /* which start of the consumer stored it */
 };
 
 /* The size of a message's record. */

@@ -380,7 +380,7 @@ static void send_batch(struct dispatch *dispatch, struct batch *batch)
 }
 
 /* Encodes the message into values.value, unless it is too large. */
-static bool encode(struct dispatch *dispatch, const struct spool_message *message)
+static bool encode(struct dispatch *dispatch, const struct record *message)
 {
     size_t limit = (size_t)dispatch->transport->max_entry;
     char id[64];
@@ -402,8 +402,7 @@ static bool encode(struct dispatch *dispatch, const struct spool_message *messag
 }
 
 /* Writes the message into a file, for `mqtt-bridge spool`. A repeated attempt finds the file. */
-static int set_aside(struct dispatch *dispatch, const struct spool_message *message,
-                     struct error *err)
+static int set_aside(struct dispatch *dispatch, const struct record *message, struct error *err)
 {
     int result = spool_write_oversized(dispatch->spool, message, err);
 
@@ -419,8 +418,8 @@ static int set_aside(struct dispatch *dispatch, const struct spool_message *mess
 }
 
 /* Adds the message to the batch, as an entry or as a file. */
-static int add_message(struct dispatch *dispatch, struct batch *batch,
-                       const struct spool_message *message, struct error *err)
+static int add_message(struct dispatch *dispatch, struct batch *batch, const struct record *message,
+                       struct error *err)
 {
     if (encode(dispatch, message)) {
         queue_batch_add(&dispatch->values);
@@ -453,7 +452,7 @@ static bool has_room(const struct dispatch *dispatch, const struct batch *batch)
 static bool send_next(struct dispatch *dispatch)
 {
     struct batch batch = {0};
-    struct spool_message message;
+    struct record message;
     struct error err;
     int more = 1, added = 0;
 

@@ -46,8 +46,7 @@ static void die(const struct error *err)
 
 /* True if the message can be a repeat. Only then is it compared with the last one, which takes a
  * checksum. */
-static bool may_repeat(const struct receiver *receiver, const struct spool_message *message,
-                       bool dup)
+static bool may_repeat(const struct receiver *receiver, const struct record *message, bool dup)
 {
     return message->qos > 0 &&
            (dup || (receiver->resumed && !receiver->seen_ids[message->packet_id]));
@@ -73,7 +72,7 @@ static void watch_topic(struct receiver *receiver, struct bytes topic)
                 BYTES_ARG(topic));
 }
 
-static void store(struct receiver *receiver, struct spool_message *message, bool dup)
+static void store(struct receiver *receiver, struct record *message, bool dup)
 {
     static const enum stats_counter RECEIVED[] = {STATS_RECEIVED_QOS0, STATS_RECEIVED_QOS1,
                                                   STATS_RECEIVED_QOS2};
@@ -105,7 +104,7 @@ static void store(struct receiver *receiver, struct spool_message *message, bool
 
 int receiver_arrived(void *context, char *topic, int topic_len, MQTTAsync_message *message)
 {
-    struct spool_message stored = {
+    struct record stored = {
         .qos = message->qos,
         .retained = message->retained != 0,
         .packet_id = (uint16_t)message->msgid,
@@ -134,25 +133,20 @@ static uint16_t packet_id_of(const char *key)
 
 static int put(void *handle, char *key, int count, char *buffers[], int lengths[])
 {
-    struct receiver_publish publish;
+    struct record message;
     struct error err = {0};
     bool five;
 
     if (!is_received(key, &five))
         return 0; /* sent messages are not stored */
     if (count != 2 ||
-        !receiver_parse_publish(&publish, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
+        !receiver_parse_publish(&message, (struct bytes){buffers[1], (size_t)lengths[1]}, five)) {
         error_set(&err, ERR_FORMAT, "the MQTT library gave a QoS 2 message that can't be read");
         die(&err);
     }
     unsigned char header = (unsigned char)buffers[0][0];
-    store(handle,
-          &(struct spool_message){.qos = 2,
-                                  .retained = (header & 1) != 0,
-                                  .packet_id = publish.packet_id,
-                                  .topic = publish.topic,
-                                  .payload = publish.payload},
-          (header & DUP) != 0);
+    message.retained = (header & 1) != 0;
+    store(handle, &message, (header & DUP) != 0);
     return 0;
 }
 
@@ -323,20 +317,20 @@ static bool take_variable(struct bytes *rest, uint32_t *value)
     return false;
 }
 
-bool receiver_parse_publish(struct receiver_publish *publish, struct bytes packet, bool five)
+bool receiver_parse_publish(struct record *message, struct bytes packet, bool five)
 {
     struct bytes rest = packet, properties;
     uint16_t topic_len;
     uint32_t properties_len;
 
-    *publish = (struct receiver_publish){0};
-    if (!take_two_bytes(&rest, &topic_len) || !take(&rest, topic_len, &publish->topic) ||
-        !take_two_bytes(&rest, &publish->packet_id))
+    *message = (struct record){.qos = 2};
+    if (!take_two_bytes(&rest, &topic_len) || !take(&rest, topic_len, &message->topic) ||
+        !take_two_bytes(&rest, &message->packet_id))
         return false;
     if (five &&
         (!take_variable(&rest, &properties_len) || !take(&rest, properties_len, &properties)))
         return false;
-    publish->payload = rest;
+    message->payload = rest;
     return true;
 }
 

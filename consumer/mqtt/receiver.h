@@ -57,15 +57,9 @@ MQTTClient_persistence *receiver_persistence(struct receiver *receiver);
 
 /* The bytes of a PUBLISH with a packet id: MQTT 3.1.1 and MQTT 5, section 3.3. Pure. */
 
-/* The bytes point into the packet. */
-struct receiver_publish {
-    struct bytes topic;
-    uint16_t packet_id;
-    struct bytes payload;
-};
-
-/* packet: the bytes behind the fixed header. false: it is no valid PUBLISH. */
-bool receiver_parse_publish(struct receiver_publish *publish, struct bytes packet, bool five);
+/* packet: the bytes behind the fixed header of a PUBLISH with QoS 2, into which the message points. false: it is no
+ * valid PUBLISH. */
+bool receiver_parse_publish(struct record *message, struct bytes packet, bool five);
 
 /* The smallest QoS 2 PUBLISH with this packet id, fixed header and all. Returns its length. */
 #define RECEIVER_STUB_MAX 8

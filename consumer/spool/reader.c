@@ -289,22 +289,6 @@ static int report_hole(struct spool *spool, const struct hole *hole, struct segm
                      spool->path, hole->number, hole->from, hole->to, hole->missing);
 }
 
-static struct spool_message message_of(const struct record *record, uint64_t run)
-{
-    return (struct spool_message){
-        .sequence = record->sequence,
-        .identity = record->sequence - record->repeats,
-        .run = run,
-        .received_us = record->received_us,
-        .qos = record->qos,
-        .retained = record->retained,
-        .oversized = record->oversized,
-        .packet_id = record->packet_id,
-        .topic = record->topic,
-        .payload = record->oversized ? BYTES_NONE : record->payload,
-    };
-}
-
 /* Commits the records behind the last given message that are no messages: no position will
  * commit them. */
 static void commit_other_records(struct spool_reader *reader)
@@ -313,16 +297,15 @@ static void commit_other_records(struct spool_reader *reader)
         reader->committed = reader->read;
 }
 
-int spool_next(struct spool *spool, struct spool_message *message, struct error *err)
+int spool_next(struct spool *spool, struct record *message, struct error *err)
 {
     struct spool_reader *reader = &spool->reader;
-    struct record record;
     struct hole hole;
 
     for (;;) {
-        enum step step = step_on(spool, &reader->read, &record, &hole);
+        enum step step = step_on(spool, &reader->read, message, &hole);
 
-        if (step == STEP_RECORD && record.type == RECORD_MESSAGE)
+        if (step == STEP_RECORD && message->type == RECORD_MESSAGE)
             break;
         commit_other_records(reader);
         if (step == STEP_END)
@@ -331,7 +314,9 @@ int spool_next(struct spool *spool, struct spool_message *message, struct error 
             return report_hole(spool, &hole, reader->read.segment, err);
     }
     reader->given = reader_cursor_records(&reader->read);
-    *message = message_of(&record, reader->read.segment->header.run);
+    message->run = reader->read.segment->header.run;
+    if (message->oversized)
+        message->payload = BYTES_NONE;
     return 1;
 }
 

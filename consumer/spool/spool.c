@@ -249,8 +249,8 @@ static void skip_oversized(void *context, const char *name, const struct oversiz
     struct spool *spool = context;
 
     (void)name;
-    if (spool->writer.next_sequence <= message->sequence)
-        spool->writer.next_sequence = message->sequence + 1;
+    if (spool->writer.next_sequence <= message->record.sequence)
+        spool->writer.next_sequence = message->record.sequence + 1;
 }
 
 /* Continues above the sequences of `previous`, whose `recent` is newer. Identities are

@@ -17,6 +17,7 @@
 #include "common/base/bytes.h"
 #include "common/base/error.h"
 #include "common/settings/settings.h"
+#include "common/wire/record.h"
 
 /* Where spools lie: <state dir>/spool/<client id>/<destination>. A client id or destination becomes a folder's name:
  * every byte but letters, digits, `_`, `-` and `.` (not in front) is written as %XX. A name that would be too long is
@@ -47,23 +48,6 @@ struct spool_options {
 
 struct spool;
 
-/* One message. The bytes of a message that was read point into the spool's memory, until the next spool_next or
- * spool_apply_mark. Times are wall µs. */
-struct spool_message {
-    uint64_t sequence; /* given by spool_append */
-    /* Of a message that was read: its own sequence, or that of the message it repeats. For spool_append: the identity
-     * from spool_find_recent if it is a repeat, else 0. */
-    uint64_t identity;
-    uint64_t run; /* which start of the consumer stored it */
-    int64_t received_us;
-    int qos;
-    bool retained;
-    bool oversized; /* of a message that was read: a file has its payload; move the mark past it */
-    uint16_t packet_id;
-    struct bytes topic;
-    struct bytes payload;
-};
-
 /* Opens or creates the spool in options->dir and recovers it: recovery.c says what damage is survived.
  * Returns 0, or with err filled -ERR_LOCKED if another process has it or the previous spool, -ERR_FORMAT,
  * -ERR_REFUSED (made by another version), -ERR_SYSTEM. On a full disk it opens, and is above high water. */
@@ -76,10 +60,12 @@ void spool_close(struct spool *spool);
  * when everything is committed and nothing will be appended; only spool_close may follow. */
 void spool_remove_segments(struct spool *spool);
 
-/* Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses. After an error nothing was stored: the
+/* Stores a message: its time, QoS, flag, packet id, topic and payload, and as identity that from spool_find_recent if it
+ * is a repeat, else 0. Sets sequence, identity and run.
+ * Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses. After an error nothing was stored: the
  * message must not be acknowledged (the caller ends the process). A message that no segment takes goes to a file beside
  * them (common/client/oversized_file.h), and its record says so. */
-MUST_CHECK int spool_append(struct spool *spool, struct spool_message *message, struct error *err);
+MUST_CHECK int spool_append(struct spool *spool, struct record *message, struct error *err);
 
 /* The last message under each packet id (QoS 1 and 2) is remembered, since it may come again. It is forgotten when the
  * id is used for another message or the session is gone, not when the process ends. */
@@ -88,7 +74,7 @@ struct spool_recent {
     bool unreleased; /* QoS 2, and its PUBREL has not come */
 };
 /* True if the last message under its packet id had the same topic and payload. */
-bool spool_find_recent(const struct spool *spool, const struct spool_message *message,
+bool spool_find_recent(const struct spool *spool, const struct record *message,
                        struct spool_recent *recent);
 /* PUBREL has come: a record of it is stored, if the id was unreleased. Fails as spool_append does. */
 MUST_CHECK int spool_release(struct spool *spool, uint16_t packet_id, struct error *err);
@@ -109,8 +95,9 @@ bool spool_arm_wakeup(struct spool *spool);
 void spool_disarm_wakeup(struct spool *spool);
 
 /* 1: *message is the next unsent record, and the read position is behind it; 0: none now. Negative: damage was skipped
- * and counted (err says where and how much); call again. */
-int spool_next(struct spool *spool, struct spool_message *message, struct error *err);
+ * and counted (err says where and how much); call again. Topic and payload point into the spool's memory, until the next
+ * spool_next or spool_apply_mark. If the message is `oversized`, a file has its payload: move the mark past it. */
+int spool_next(struct spool *spool, struct record *message, struct error *err);
 
 /* A position behind the last record given. It becomes void with spool_apply_mark. */
 struct spool_position {
@@ -154,7 +141,7 @@ void spool_mark_text(uint64_t run, uint64_t sequence, char text[40]);
 
 /* Writes a message that Redis would never take to a file, as if it were too large for a segment. The caller then moves
  * the mark past it. 0: written; 1: the file is there already; -ERR_SYSTEM: wait and try again. */
-MUST_CHECK int spool_write_oversized(struct spool *spool, const struct spool_message *message,
+MUST_CHECK int spool_write_oversized(struct spool *spool, const struct record *message,
                                      struct error *err);
 
 const char *spool_id(const struct spool *spool); /* 32 hex digits, the first part of identities */

@@ -249,46 +249,35 @@ static int append(struct spool *spool, struct record *record, struct error *err)
     return 0;
 }
 
-static int write_oversized(struct spool *spool, const struct spool_message *message, bool for_redis,
+static int write_oversized(struct spool *spool, const struct record *message, bool for_redis,
                            struct error *err)
 {
-    struct oversized_message file = {
-        .sequence = message->sequence,
-        .identity = message->identity,
-        .received_us = message->received_us,
-        .qos = message->qos,
-        .retained = message->retained,
-        .for_redis = for_redis,
-        .packet_id = message->packet_id,
-        .topic = message->topic,
-        .payload = message->payload,
-    };
+    struct oversized_message file = {.for_redis = for_redis, .record = *message};
 
     memcpy(file.spool_id, spool->id, sizeof(file.spool_id));
     int result = oversized_file_write(spool->dir, &file, spool->sync != SPOOL_SYNC_NONE, err);
     return result < 0 ? error_wrap(err, "spool %s", spool->path) : 0;
 }
 
-int spool_write_oversized(struct spool *spool, const struct spool_message *message,
-                          struct error *err)
+int spool_write_oversized(struct spool *spool, const struct record *message, struct error *err)
 {
     if (oversized_file_exists(spool->dir, message->sequence))
         return 1;
     return write_oversized(spool, message, true, err);
 }
 
-static void identify(struct spool_message *message, struct record *record, uint64_t sequence)
+static void identify(struct record *message, struct record *record, uint64_t sequence)
 {
     uint64_t distance = message->identity != 0 ? sequence - message->identity : 0;
 
-    if (distance <= UINT32_MAX) /* else the message counts as new */
-        record->repeats = (uint32_t)distance;
+    record->repeats =
+        distance <= UINT32_MAX ? (uint32_t)distance : 0; /* too far: it counts as new */
     message->sequence = sequence;
     message->identity = sequence - record->repeats;
 }
 
 /* Writes the oversized file before its record, which says that the file is there. */
-static int write_file(struct spool *spool, const struct spool_message *message, struct error *err)
+static int write_file(struct spool *spool, const struct record *message, struct error *err)
 {
     int result = write_oversized(spool, message, false, err);
 
@@ -309,21 +298,15 @@ static void oversize(struct record *record, struct fingerprint print,
     record->payload = (struct bytes){body, RECORD_OVERSIZED_SIZE};
 }
 
-int spool_append(struct spool *spool, struct spool_message *message, struct error *err)
+int spool_append(struct spool *spool, struct record *message, struct error *err)
 {
-    struct record record = {
-        .type = RECORD_MESSAGE,
-        .received_us = message->received_us,
-        .qos = message->qos,
-        .retained = message->retained,
-        .packet_id = message->packet_id,
-        .topic = message->topic,
-        .payload = message->payload,
-    };
+    struct record record = *message;
     char body[RECORD_OVERSIZED_SIZE];
 
     if (message->topic.len > RECORD_TOPIC_MAX || message->payload.len > RECORD_BYTES_MAX)
         return error_set(err, ERR_TOO_LARGE, "longer than an MQTT packet can be");
+    record.type = RECORD_MESSAGE;
+    record.oversized = false;
     if (SEGMENT_HEADER_SIZE + record_size(&record) > spool->segment_size)
         oversize(&record, recent_fingerprint(message->topic, message->payload), body);
     pthread_mutex_lock(&spool->appending);
@@ -348,7 +331,7 @@ static int append_control(struct spool *spool, struct record *record, struct err
     return result;
 }
 
-bool spool_find_recent(const struct spool *spool, const struct spool_message *message,
+bool spool_find_recent(const struct spool *spool, const struct record *message,
                        struct spool_recent *recent)
 {
     struct fingerprint print;

@@ -85,10 +85,10 @@ static void *append_all(void *context)
     int64_t start = clock_monotonic_us();
     int64_t start_cpu = thread_cpu_us();
     for (int i = 0; i < bench->messages; i++) {
-        struct spool_message message = {.received_us = i,
-                                        .qos = 1,
-                                        .topic = BYTES("sensors/room1/value"),
-                                        .payload = {payload, sizeof(payload)}};
+        struct record message = {.received_us = i,
+                                 .qos = 1,
+                                 .topic = BYTES("sensors/room1/value"),
+                                 .payload = {payload, sizeof(payload)}};
 
         if (spool_append(bench->spool, &message, &err) < 0)
             die(err.text);
@@ -115,7 +115,7 @@ static void open_spool(struct bench *bench, int64_t size)
 /* As main does it, but that Redis answers at once. */
 static void read_all(struct bench *bench)
 {
-    struct spool_message message;
+    struct record message;
     struct error err;
     int read = 0;
 

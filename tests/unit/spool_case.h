@@ -158,7 +158,7 @@ static inline int spool_case_try(struct spool_case *c, int n, size_t len, uint64
 
     memset(payload, 'x', len + sizeof(digits));
     memcpy(payload, digits, (size_t)digits_len);
-    struct spool_message message = {
+    struct record message = {
         .received_us = 1000000 + n,
         .qos = 1,
         .packet_id = (uint16_t)n,
@@ -189,7 +189,7 @@ static inline void spool_case_fill(struct spool_case *c, int first, int last, si
 }
 
 /* The number of the next message, 0 if there is none, negative at damage. */
-static inline int spool_case_next(struct spool_case *c, struct spool_message *message)
+static inline int spool_case_next(struct spool_case *c, struct record *message)
 {
     struct error err;
     char digits[16] = "";
@@ -206,7 +206,7 @@ static inline int spool_case_next(struct spool_case *c, struct spool_message *me
 /* The next messages must be first..last. Commits none; returns the last one's sequence. */
 static inline uint64_t spool_case_expect(struct spool_case *c, int first, int last)
 {
-    struct spool_message message = {0};
+    struct record message = {0};
 
     for (int n = first; n <= last; n++)
         assert_int_equal(spool_case_next(c, &message), n);
@@ -223,7 +223,7 @@ static inline void spool_case_commit(struct spool_case *c)
 
 static inline void spool_case_expect_none(struct spool_case *c)
 {
-    struct spool_message message;
+    struct record message;
 
     assert_int_equal(spool_case_next(c, &message), 0);
 }

@@ -166,16 +166,16 @@ static void forget_slots(struct home *home)
 }
 
 /* payload has room for LIKE_LARGE and 16 more. */
-static struct spool_message message_of(const struct model *m, int n, char *payload)
+static struct record message_of(const struct model *m, int n, char *payload)
 {
     const struct model_message *stored = &m->messages[n];
     int digits = snprintf(payload, 16, "%d ", n);
 
     memset(payload + digits, 'x', stored->len + 16 - (size_t)digits);
-    return (struct spool_message){.packet_id = (uint16_t)stored->packet,
-                                  .received_us = n,
-                                  .topic = BYTES("a/b"),
-                                  .payload = {payload, stored->len + 16}};
+    return (struct record){.packet_id = (uint16_t)stored->packet,
+                           .received_us = n,
+                           .topic = BYTES("a/b"),
+                           .payload = {payload, stored->len + 16}};
 }
 
 static char *mark_of(struct redis *redis, const char *id)
@@ -206,9 +206,9 @@ static void check_gap(struct model *m, const struct home *home, const struct mar
     require(m, result->missing >= gone, "missing", (int)gone);
 }
 
-static void deliver(struct model *m, const struct home *home, const struct spool_message *message)
+static void deliver(struct model *m, const struct home *home, const struct record *message)
 {
-    struct oversized_message file = {.payload = message->payload};
+    struct oversized_message file = {.record = *message};
     struct redis *redis = &m->redis[home->redis];
     struct buf data = {0};
     struct error err;
@@ -217,11 +217,11 @@ static void deliver(struct model *m, const struct home *home, const struct spool
     if (message->oversized &&
         oversized_file_read(home->spool->dir, message->sequence, &file, &data, &err) < 0)
         fail_msg("%s: SPOOL_MODEL_SEED=%llu", err.text, (unsigned long long)m->seed);
-    memcpy(digits, file.payload.data, 15);
+    memcpy(digits, file.record.payload.data, 15);
     int n = atoi(digits);
     require(m, n >= 1 && n <= m->count, "a message of ours", n);
     const struct model_message *stored = &m->messages[n];
-    require(m, file.payload.len == stored->len + 16, "all of its bytes", n);
+    require(m, file.record.payload.len == stored->len + 16, "all of its bytes", n);
     require(m, message->sequence == stored->sequence, "its sequence", n);
     require(m, message->identity == stored->identity, "its identity", n);
     require(m, !redis->has[n] || stored->may_repeat, "sent twice", n);

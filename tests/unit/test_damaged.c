@@ -16,7 +16,7 @@ static void damage_one_of(struct spool_case *c, int messages)
 /* Damage behind the committed position of a second process. */
 static void damage_and_restart(struct spool_case *c)
 {
-    struct spool_message message;
+    struct record message;
 
     damage_one_of(c, 2000);
     assert_int_equal(spool_case_next(c, &message), -ERR_FORMAT);
@@ -55,7 +55,7 @@ static void test_segments_found_damaged_by_an_earlier_process_are_kept(void **st
 static void test_damage_in_the_segment_being_written_is_kept_with_what_follows(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     struct stat status;
     char path[160];
 
@@ -79,7 +79,7 @@ static void test_damage_in_the_segment_being_written_is_kept_with_what_follows(v
 static void test_a_segment_whose_damage_cannot_be_noted_is_kept_all_the_same(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     damage_one_of(c, 2000);
     sys_fail(SYS_WRITE, 1, 1, EIO);

@@ -47,8 +47,8 @@ static void note(void *context, const char *name, const struct oversized_message
     struct listed *listed = context;
 
     assert_int_equal(strlen(name), strlen(NAME));
-    listed->sequences[listed->len] = message->sequence;
-    listed->bytes[listed->len++] = message->payload.len;
+    listed->sequences[listed->len] = message->record.sequence;
+    listed->bytes[listed->len++] = message->record.payload.len;
 }
 
 static struct listed list(const struct folder *folder)
@@ -77,15 +77,15 @@ static int clear_folder(void **state)
 
 static struct oversized_message message(uint64_t identity, struct bytes payload)
 {
-    struct oversized_message made = {.sequence = identity + 1,
-                                     .identity = identity,
-                                     .received_us = 1700000000123456,
-                                     .qos = 2,
-                                     .retained = true,
-                                     .for_redis = true,
-                                     .packet_id = 77,
-                                     .topic = BYTES("a/b\0c"),
-                                     .payload = payload};
+    struct oversized_message made = {.for_redis = true,
+                                     .record = {.sequence = identity + 1,
+                                                .identity = identity,
+                                                .received_us = 1700000000123456,
+                                                .qos = 2,
+                                                .retained = true,
+                                                .packet_id = 77,
+                                                .topic = BYTES("a/b\0c"),
+                                                .payload = payload}};
 
     memcpy(made.spool_id, SPOOL_ID, sizeof(made.spool_id));
     return made;
@@ -109,15 +109,15 @@ static void test_a_message_comes_back_as_it_was(void **state)
     write_one(folder, 7, BYTES("\0\xff payload"));
     assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), 0);
     assert_memory_equal(read.spool_id, SPOOL_ID, 16);
-    assert_int_equal(read.sequence, 8);
-    assert_int_equal(read.identity, 7);
-    assert_int_equal(read.received_us, 1700000000123456);
+    assert_int_equal(read.record.sequence, 8);
+    assert_int_equal(read.record.identity, 7);
+    assert_int_equal(read.record.received_us, 1700000000123456);
     assert_true(read.for_redis);
-    assert_int_equal(read.packet_id, 77);
-    assert_int_equal(read.qos, 2);
-    assert_true(read.retained);
-    assert_true(bytes_equal(read.topic, BYTES("a/b\0c")));
-    assert_true(bytes_equal(read.payload, BYTES("\0\xff payload")));
+    assert_int_equal(read.record.packet_id, 77);
+    assert_int_equal(read.record.qos, 2);
+    assert_true(read.record.retained);
+    assert_true(bytes_equal(read.record.topic, BYTES("a/b\0c")));
+    assert_true(bytes_equal(read.record.payload, BYTES("\0\xff payload")));
     buf_free(&bytes);
 }
 
@@ -205,7 +205,7 @@ static void test_a_short_write_goes_on(void **state)
     write_one(folder, 7, BYTES("payload"));
     sys_heal();
     assert_int_equal(oversized_file_read(folder->dir, 8, &read, &bytes, &err), 0);
-    assert_true(bytes_equal(read.payload, BYTES("payload")));
+    assert_true(bytes_equal(read.record.payload, BYTES("payload")));
     buf_free(&bytes);
 }
 

@@ -19,7 +19,7 @@ static void assert_bytes(struct bytes bytes, struct bytes wanted)
 
 static void test_a_publish_of_3_1_1_is_topic_id_and_payload(void **state)
 {
-    struct receiver_publish publish;
+    struct record publish;
 
     (void)state;
     assert_true(receiver_parse_publish(&publish, BYTES(HEAD "\0payload"), false));
@@ -32,7 +32,7 @@ static void test_a_publish_of_3_1_1_is_topic_id_and_payload(void **state)
 
 static void test_a_publish_of_5_has_properties_before_its_payload(void **state)
 {
-    struct receiver_publish publish;
+    struct record publish;
 
     (void)state;
     assert_true(receiver_parse_publish(&publish, BYTES(HEAD "\0payload"), true));
@@ -43,7 +43,7 @@ static void test_a_publish_of_5_has_properties_before_its_payload(void **state)
 
 static void test_properties_may_be_longer_than_127_bytes(void **state)
 {
-    struct receiver_publish publish;
+    struct record publish;
     char packet[7 + 2 + 200 + 1] = HEAD "\xc8\x01"; /* 200 */
 
     (void)state;
@@ -57,7 +57,7 @@ static void test_properties_may_be_longer_than_127_bytes(void **state)
 static void test_a_truncated_publish_is_refused(void **state)
 {
     struct bytes whole = BYTES(HEAD "\2\x01\x01");
-    struct receiver_publish publish;
+    struct record publish;
 
     (void)state;
     for (size_t len = 0; len < whole.len; len++) {
@@ -75,7 +75,7 @@ static void test_a_truncated_publish_is_refused(void **state)
 static void test_a_stub_is_an_empty_qos_2_publish_of_its_packet_id(void **state)
 {
     unsigned char stub[RECEIVER_STUB_MAX];
-    struct receiver_publish publish;
+    struct record publish;
 
     (void)state;
     for (int five = 0; five < 2; five++) {

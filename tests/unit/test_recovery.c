@@ -72,7 +72,7 @@ static void test_restarts_without_messages_add_no_segment(void **state)
 static void test_a_bad_record_that_good_ones_follow_is_damage_not_a_tail(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     spool_case_open(c);
     spool_case_fill(c, 1, 10, PAYLOAD);
@@ -88,7 +88,7 @@ static void test_a_bad_record_that_good_ones_follow_is_damage_not_a_tail(void **
 static void test_a_bad_record_at_the_end_of_an_earlier_segment_is_damage(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     spool_case_open(c);
     spool_case_fill(c, 1, 10, PAYLOAD);
@@ -116,7 +116,7 @@ static void make_three(struct spool_case *c)
 /* Reads all there is; how many messages came, in order. */
 static int count_all(struct spool_case *c)
 {
-    struct spool_message message;
+    struct record message;
     int count = 0, last = 0, next;
 
     while ((next = spool_case_next(c, &message)) != 0) {
@@ -359,7 +359,7 @@ static void test_a_changed_size_changes_only_new_segments(void **state)
 static void test_old_records_behind_a_recycled_tail_are_neither_read_nor_damage(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message = {0};
+    struct record message = {0};
     int n = 1;
 
     c->options.size = 1 * MB;

@@ -11,8 +11,8 @@ static void test_appended_messages_are_read_in_order_with_all_fields(void **stat
 {
     struct spool_case *c = *state;
     struct error err;
-    struct spool_message read;
-    struct spool_message first = {
+    struct record read;
+    struct record first = {
         .received_us = 1700000000123456,
         .qos = 2,
         .retained = true,
@@ -20,7 +20,7 @@ static void test_appended_messages_are_read_in_order_with_all_fields(void **stat
         .topic = BYTES("a/\xC3\xA9"),
         .payload = BYTES("nul\0inside"),
     };
-    struct spool_message empty = {.topic = BYTES("t")};
+    struct record empty = {.topic = BYTES("t")};
 
     spool_case_open(c);
     assert_int_equal(spool_append(c->spool, &first, &err), 0);
@@ -40,15 +40,15 @@ static void test_appended_messages_are_read_in_order_with_all_fields(void **stat
     assert_int_equal(spool_next(c->spool, &read, &err), 0);
 }
 
-static struct spool_message of_packet(uint16_t packet_id, int qos, const char *payload)
+static struct record of_packet(uint16_t packet_id, int qos, const char *payload)
 {
-    return (struct spool_message){
+    return (struct record){
         .packet_id = packet_id, .qos = qos, .topic = BYTES("t"), .payload = bytes_of(payload)};
 }
 
 static uint64_t store(struct spool_case *c, uint16_t packet_id, int qos, const char *payload)
 {
-    struct spool_message message = of_packet(packet_id, qos, payload);
+    struct record message = of_packet(packet_id, qos, payload);
     struct error err;
 
     assert_int_equal(spool_append(c->spool, &message, &err), 0);
@@ -59,7 +59,7 @@ static uint64_t store(struct spool_case *c, uint16_t packet_id, int qos, const c
 static uint64_t recent(const struct spool_case *c, uint16_t packet_id, const char *payload,
                        bool *unreleased)
 {
-    struct spool_message message = of_packet(packet_id, 1, payload);
+    struct record message = of_packet(packet_id, 1, payload);
     struct spool_recent found = {0};
 
     bool is = spool_find_recent(c->spool, &message, &found);
@@ -70,7 +70,7 @@ static uint64_t recent(const struct spool_case *c, uint16_t packet_id, const cha
 static void test_a_repeat_keeps_the_identity_of_the_first_copy_over_a_restart(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message, again = of_packet(7, 1, "x");
+    struct record message, again = of_packet(7, 1, "x");
     struct error err;
     bool unreleased;
 
@@ -106,7 +106,7 @@ static void test_identities_outlive_their_segments_and_any_number_of_restarts(vo
             store(c, 0, 0,
                   "much that is nobody's repeat, so that segments are freed; much, much, "
                   "much, much, much, much, much, much, much, much, much, much, much, much");
-        struct spool_message message;
+        struct record message;
         struct error err;
         while (spool_next(c->spool, &message, &err) > 0)
             spool_case_commit(c);
@@ -277,7 +277,7 @@ static void test_control_records_are_no_messages(void **state)
 static void test_a_repeat_is_recognised_at_any_distance_of_32_bits(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message again = {.identity = 1, .topic = BYTES("t")};
+    struct record again = {.identity = 1, .topic = BYTES("t")};
     struct error err;
 
     spool_case_open(c);
@@ -293,7 +293,7 @@ static void test_a_repeat_is_recognised_at_any_distance_of_32_bits(void **state)
 static void test_all_records_survive_a_kill_and_sequences_continue(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     spool_case_open(c);
     uint64_t run = c->spool->run;
@@ -388,7 +388,7 @@ static void test_a_segment_takes_the_largest_message_that_was_asked_for(void **s
 static void test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     spool_case_open(c);
     for (int n = 1; n <= 500; n++) {
@@ -403,7 +403,7 @@ static void test_bytes_stay_until_the_next_is_read_though_the_writer_goes_on(voi
 static void test_a_message_too_large_for_a_segment_is_a_file_in_its_sequence(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     struct oversized_message file;
     struct spool_recent found;
     struct buf data = {0};
@@ -411,12 +411,12 @@ static void test_a_message_too_large_for_a_segment_is_a_file_in_its_sequence(voi
     char *payload = xcalloc(1, 1 * MB);
 
     memset(payload, 'y', 1 * MB);
-    struct spool_message large = {.packet_id = 9,
-                                  .qos = 1,
-                                  .retained = true,
-                                  .received_us = 77,
-                                  .topic = BYTES("t/large"),
-                                  .payload = {payload, 1 * MB}};
+    struct record large = {.packet_id = 9,
+                           .qos = 1,
+                           .retained = true,
+                           .received_us = 77,
+                           .topic = BYTES("t/large"),
+                           .payload = {payload, 1 * MB}};
     spool_case_open(c);
     spool_case_append(c, 1, 10);
     assert_int_equal(spool_append(c->spool, &large, &err), 0);
@@ -437,11 +437,11 @@ static void test_a_message_too_large_for_a_segment_is_a_file_in_its_sequence(voi
     }
     assert_int_equal(oversized_file_read(c->spool->dir, 2, &file, &data, &err), 0);
     assert_memory_equal(file.spool_id, c->spool->id, 16);
-    assert_int_equal(file.identity, 2);
-    assert_int_equal(file.qos, 1);
-    assert_true(file.retained);
-    assert_int_equal(file.received_us, 77);
-    assert_true(bytes_equal(file.payload, large.payload));
+    assert_int_equal(file.record.identity, 2);
+    assert_int_equal(file.record.qos, 1);
+    assert_true(file.record.retained);
+    assert_int_equal(file.record.received_us, 77);
+    assert_true(bytes_equal(file.record.payload, large.payload));
     assert_int_equal(oversized_file_remove(c->spool->dir, 2, &err), 0);
     assert_int_equal(oversized_file_read(c->spool->dir, 2, &file, &data, &err), -ERR_NOT_FOUND);
     buf_free(&data);
@@ -585,7 +585,7 @@ static void *write_all(void *context)
 static void test_a_writer_and_a_reader_at_work_together_lose_nothing(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message = {0};
+    struct record message = {0};
     struct writer_case w = {.spool = c};
     pthread_t writer;
     int read = 0, slept = 0;

@@ -76,7 +76,7 @@ static void *append_for_ever(void *context)
 /* The mark is told before the commit: Redis has it first. */
 static void read_for_ever(struct spool_case *c, int fd)
 {
-    struct spool_message message = {0};
+    struct record message = {0};
     int uncommitted = 0;
 
     for (;;) {
@@ -166,7 +166,7 @@ static void run_and_kill(struct spool_case *c, struct told *told, uint64_t *rand
  * short, which the broker would send again. */
 static void check(struct spool_case *c, struct told *told)
 {
-    struct spool_message message;
+    struct record message;
     int expected = 0, next;
 
     spool_case_open(c);

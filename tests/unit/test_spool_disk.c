@@ -67,7 +67,7 @@ static void test_a_failed_write_is_no_message_and_says_why(void **state)
 static void test_a_message_that_could_not_be_written_is_not_remembered(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message = {
+    struct record message = {
         .qos = 2, .packet_id = 7, .topic = BYTES("a"), .payload = BYTES("payload")};
     struct spool_recent recent;
     struct error err;
@@ -218,7 +218,7 @@ static void *append_as_there_is_room(void *context)
 static void test_the_last_segment_is_used_again_while_messages_come(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     pthread_t writer;
     int read = 0;
 
@@ -293,7 +293,7 @@ static void test_a_spool_that_only_sends_makes_no_file(void **state)
 static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     struct error err;
 
     c->options.retain = 0;
@@ -320,7 +320,7 @@ static void test_damage_is_stepped_over_counted_once_and_the_file_is_kept(void *
 static void test_records_that_the_disk_cannot_read_count_as_damaged(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     int good = 0, result;
 
     spool_case_open(c);
@@ -337,7 +337,7 @@ static void test_records_that_the_disk_cannot_read_count_as_damaged(void **state
 static void test_a_segment_that_somebody_deleted_is_a_hole(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     char path[160];
     int expected = 1;
 
@@ -537,7 +537,7 @@ static void test_the_interval_syncs_what_a_killed_process_left(void **state)
 static void test_freeing_segments_syncs_nothing(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     c->options.retain = 0;
     spool_case_open(c);

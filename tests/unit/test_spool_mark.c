@@ -69,7 +69,7 @@ static void test_a_redis_set_back_gets_what_it_lost(void **state)
 static void test_replay_reaches_records_of_former_runs(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     open_with(c, 10, 100, 10);
     uint64_t first_run = c->spool->run;
@@ -104,7 +104,7 @@ static void test_a_flushed_redis_gets_all_that_is_kept(void **state)
 /* Commits n messages of 1000 bytes, more than are kept. Returns the number of the oldest kept. */
 static int commit_more_than_is_kept(struct spool_case *c, int n)
 {
-    struct spool_message message = {0};
+    struct record message = {0};
 
     for (int i = 1; i <= n; i++) {
         spool_case_append(c, i, 1000);
@@ -163,7 +163,7 @@ static void test_a_mark_of_a_run_with_no_kept_record_is_a_gap(void **state)
     open_with(c, 10, 100, 10);
     uint64_t first_run = c->spool->run;
     spool_case_reopen(c);
-    struct spool_message message;
+    struct record message;
     for (int n = 11; n <= 5000; n++) {
         spool_case_append(c, n, 1000);
         assert_int_equal(spool_case_next(c, &message), n);
@@ -265,7 +265,7 @@ static void test_replies_from_before_a_rewind_commit_nothing(void **state)
 static void test_a_mark_inside_damage_repeats_nothing_that_it_covers(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     uint64_t record = RECORD_HEAD_SIZE + 19 + 100 + 1;
 
     open_with(c, 10, 100, 0);
@@ -428,7 +428,7 @@ static void test_an_empty_segment_does_not_change_which_message_was_last(void **
 static void test_after_a_reboot_nothing_is_missing_that_was_freed_in_good_order(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     c->options.retain = 0;
     open_with(c, 10, 100, 10);

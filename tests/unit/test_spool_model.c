@@ -33,7 +33,7 @@ static void append(struct model *m, struct home *home)
     if (n >= MESSAGES_MAX || (slot->unreleased && qos > 0))
         return;
     m->messages[n] = (struct model_message){.packet = packet, .len = random_len(m)};
-    struct spool_message message = message_of(m, n, payload);
+    struct record message = message_of(m, n, payload);
     message.qos = qos;
     if (spool_append(home->spool, &message, &err) < 0) {
         be_refused(m, home);
@@ -64,7 +64,7 @@ static void receive_again(struct model *m, struct home *home)
 
     if (slot->n == 0)
         return;
-    struct spool_message message = message_of(m, slot->n, payload);
+    struct record message = message_of(m, slot->n, payload);
     bool found = spool_find_recent(home->spool, &message, &recent);
     require(m, found || slot->uncertain, "a repeat is recognised", slot->n);
     if (!found)
@@ -119,7 +119,7 @@ static void connect_redis(struct model *m, struct home *home)
 static bool send_batch(struct model *m, struct home *home, struct spool_position *end)
 {
     char *mark = mark_of(&m->redis[home->redis], spool_mark_id(home->spool));
-    struct spool_message message = {0};
+    struct record message = {0};
     struct error err;
     int left = 1 + below(m, 60), more = 1;
 
@@ -146,7 +146,7 @@ static bool send_batch(struct model *m, struct home *home, struct spool_position
 /* A batch that Redis does not take. */
 static void read_in_vain(struct model *m, struct home *home)
 {
-    struct spool_message message;
+    struct record message;
     struct error err;
 
     for (int left = below(m, 200); left > 0; left--)
@@ -462,7 +462,7 @@ static void drain(struct model *m, struct home *home)
 /* A Redis that has lost all gets all that is kept, and is told what is not. */
 static void check_flush(struct model *m, struct home *home)
 {
-    struct spool_message message;
+    struct record message;
     struct spool_state state;
     struct error err;
     uint64_t destroyed = 0;

@@ -12,15 +12,15 @@ static void open_at(struct spool_case *c, const char *name)
     spool_case_open(c);
 }
 
-static struct spool_message message_of(uint16_t packet_id, int qos)
+static struct record message_of(uint16_t packet_id, int qos)
 {
-    return (struct spool_message){
+    return (struct record){
         .qos = qos, .packet_id = packet_id, .topic = BYTES("a/b"), .payload = PAYLOAD};
 }
 
 static uint64_t store(struct spool_case *c, uint16_t packet_id, int qos)
 {
-    struct spool_message message = message_of(packet_id, qos);
+    struct record message = message_of(packet_id, qos);
     struct error err;
 
     assert_int_equal(spool_append(c->spool, &message, &err), 0);
@@ -29,7 +29,7 @@ static uint64_t store(struct spool_case *c, uint16_t packet_id, int qos)
 
 static struct spool_recent find(struct spool_case *c, uint16_t packet_id)
 {
-    struct spool_message message = message_of(packet_id, 1);
+    struct record message = message_of(packet_id, 1);
     struct spool_recent recent = {0};
 
     return spool_find_recent(c->spool, &message, &recent) ? recent : (struct spool_recent){0};

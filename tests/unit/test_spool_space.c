@@ -51,7 +51,7 @@ static void test_above_high_water_the_reserve_still_takes_messages(void **state)
 static void test_water_falls_as_records_are_committed_and_is_never_both(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     uint64_t highest = 0;
     int n = 1, low_at = 0;
 
@@ -77,7 +77,7 @@ static void test_water_falls_as_records_are_committed_and_is_never_both(void **s
 static void test_large_messages_that_waste_space_raise_the_water_all_the_same(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
     int n = 1;
 
     spool_case_open(c);
@@ -97,7 +97,7 @@ static void test_large_messages_that_waste_space_raise_the_water_all_the_same(vo
 static void test_committed_records_are_kept_as_far_as_retain_says(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     spool_case_open(c);
     for (int n = 1; n <= 20000; n++) {
@@ -115,7 +115,7 @@ static void test_committed_records_are_kept_as_far_as_retain_says(void **state)
 static void test_segments_are_recycled_and_their_old_records_stay_dead(void **state)
 {
     struct spool_case *c = *state;
-    struct spool_message message;
+    struct record message;
 
     c->options.size = 1 * MB;
     c->options.retain = 0;
@@ -165,7 +165,7 @@ static void test_the_spare_is_made_by_the_reader_and_by_the_writer_if_it_is_late
 /* Appends, reads and commits each; with nothing unsent there must always be room for more. */
 static int commit_each(struct spool_case *c, int n, int count, size_t len)
 {
-    struct spool_message message;
+    struct record message;
 
     for (int i = 0; i < count; i++, n++) {
         uint64_t sequence = spool_case_append(c, n, len);
