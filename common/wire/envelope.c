@@ -7,7 +7,6 @@
 #include "common/wire/php.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 const char *envelope_serializer_name(enum envelope_serializer serializer)
 {
