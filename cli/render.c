@@ -89,7 +89,8 @@ void render_table(struct buf *out, const struct render_table *table)
 {
     struct bytes rest = buf_bytes(&table->cells), cell;
 
-    for (size_t i = 0; bytes_split(rest, '\0', &cell, &rest); i = (i + 1) % table->columns) {
+    for (size_t i = 0; bytes_split(rest, '\0', &cell, &rest);
+         i = i + 1 < table->columns ? i + 1 : 0) {
         size_t columns = columns_of(cell);
         size_t blanks = columns < table->widths[i] ? table->widths[i] - columns : 0;
 
