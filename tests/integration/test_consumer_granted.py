@@ -189,7 +189,7 @@ def test_server_keep_alive_is_kept_to(make_consumer, makers):
     broker = makers.keep(ScriptedBroker(play))
     make_consumer(port=broker.port, keepalive="60s").start()
     wait_until(lambda: len(silences) >= 4, 15, "packets come without a reason")
-    assert max(silences) < 2 and broker.connections == 1
+    assert max(silences) < 3 and broker.connections == 1, "after one and a half times of it a broker hangs up"
 
 
 def test_filters_are_asked_for_with_maximum_qos_at_the_most(make_consumer, makers):

@@ -339,12 +339,15 @@ def test_reload_starts_what_was_given_up(make_stubs):
     stubs.wait_state("worker:1", "running")
 
 
-def test_reload_does_not_start_a_stopped_process(stubs):
-    stubs.behave("worker:2", "slow-stop 700")
+def test_reload_does_not_start_a_stopped_process(make_stubs):
+    stubs = make_stubs(settings={"supervisor": {"stop_timeout": "60s"}})
+    stubs.behave("worker:2", "hold-stop")
     stubs.start()
     stubs.ask("stop", target="worker:2")
     stubs.settings["retry"] = {"max_retries": 9}
     assert reload(stubs)["restarted"] == 1
+    assert stubs.find("worker:2")["state"] == "stopping"
+    stubs.release()
     wait_until(lambda: stubs.find("worker:2")["state"] != "stopping", 10, "it has ended")
     assert stubs.find("worker:2")["state"] == "stopped"
 

@@ -185,7 +185,7 @@ def test_a_drain_takes_no_longer_than_half_of_the_stop_timeout(bridge, redis, ma
     process = bridge.run_program("worker")
     wait_until(lambda: redis.pending() == 1, 15, "the entry is read")
     process.send(signal.SIGTERM)
-    assert process.wait(6) == 0
+    assert process.wait(8) == 0
 
 
 def test_a_redis_back_during_the_drain_gets_its_acknowledgements(bridge, redis, make_hub):
