@@ -2,9 +2,10 @@
 
 import os
 import signal
+import time
 
 from bridge import wait_until
-from bridge.process import open_files
+from bridge.process import open_files, resume
 from bridge.stubs import wait_proven, workers
 
 
@@ -303,12 +304,17 @@ def test_reload_restarts_workers_left_by_a_failed_rolling_restart(make_stubs):
 
 
 def test_reload_with_a_shorter_hang_timeout_kills_nobody(make_stubs):
-    stubs = make_stubs(settings={"worker": {"count": 2}})
-    stubs.behave("worker", "slow-stop 4000")
+    stubs = make_stubs(settings={"worker": {"count": 2}, "supervisor": {"stop_timeout": "60s"}})
+    stubs.behave("worker", "hold-stop")
     stubs.start()
     before = pids(stubs)
     stubs.settings["supervisor"]["hang_timeout"] = "3s"
     assert reload(stubs)["restarted"] == 4
+    wait_until(lambda: stubs.find("worker:1")["state"] == "stopping", 15, "worker:2 waits for its turn")
+    os.kill(before["worker:2"], signal.SIGSTOP)
+    time.sleep(5)  # more than the new hang_timeout, and far less than its own of 60 s
+    resume([before["worker:2"]])
+    stubs.release()
     for title, pid in before.items():
         stubs.wait_successor(title, pid)
     assert "hangs" not in stubs.log()
