@@ -332,6 +332,12 @@ static int read_alert(struct tls_socket *socket, struct error *err)
     return got > 0 ? 1 : (int)got;
 }
 
+/* True if the error is the server's own word on the connection, which an end without a word is not. */
+static bool is_answer(const struct error *err)
+{
+    return err->code == ERR_REFUSED || strstr(err->text, "alert") != NULL;
+}
+
 static void explain_tls(struct checking *checking, struct tls_socket *socket, int64_t deadline_ms)
 {
     struct error err = {0};
@@ -342,8 +348,7 @@ static void explain_tls(struct checking *checking, struct tls_socket *socket, in
         return;
     }
     deadline_ms = clock_monotonic_ms() + ALERT_WAIT_MS;
-    if (result < 0 ||
-        (repeat(read_alert, socket, deadline_ms, &err) < 0 && err.code == ERR_REFUSED)) {
+    if (result < 0 || (repeat(read_alert, socket, deadline_ms, &err) < 0 && is_answer(&err))) {
         check_server_fail(checking->server, err.text, "");
         return;
     }

@@ -203,14 +203,14 @@ static int send_message(struct sender *sender, const char *id, const struct over
 
     if (result < 0)
         return result;
-    size_t limit = (size_t)sender->transport->settings->max_entry;
-    size_t size = envelope_encode(sender->template, &message, limit, &value);
-    if (size > limit)
-        return error_set(
-            err, ERR_TOO_LARGE,
-            "its entry has at least %zu bytes: raise [transport:async] max_entry above that, "
-            "and see that Redis takes it (proto-max-bulk-len)",
-            size);
+    size_t size = envelope_encode(sender->template, &message, SIZE_MAX, &value);
+    if (size > (size_t)sender->transport->settings->max_entry) {
+        buf_free(&value);
+        return error_set(err, ERR_TOO_LARGE,
+                         "its entry has %zu bytes: raise [transport:async] max_entry above that, "
+                         "and see that Redis takes it (proto-max-bulk-len)",
+                         size);
+    }
     sent.value = buf_bytes(&value);
     redriver_send(sender->transport, &sent);
     redriver_wait(sender->redriver);

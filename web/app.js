@@ -456,7 +456,7 @@ function begin(bridge, config) {
 function followConfig(config) {
   const types = config.types ?? [];
   const rest = (one) => JSON.stringify({ ...one, types: null });
-  page.outdated ||= rest(config) !== rest(page.config);
+  page.outdated = rest(config) !== rest(page.config);
   page.config = { ...page.config, types };
   page.stream?.addTypes(types);
   page.lastValues?.refresh();

@@ -135,27 +135,27 @@ struct failure_wanted {
 struct failure_store {
     /* timezone: of the times that are listed; NULL: nothing is listed. Connects to nothing yet. -ERR_USAGE names the
      * setting. */
-    int (*new)(void **state, const struct settings_failure *settings, const char *timezone,
-               struct error *err);
+    MUST_CHECK int (*new)(void **state, const struct settings_failure *settings,
+                          const char *timezone, struct error *err);
     void (*free)(void *state);
     /* See failure_take, failure_count and failure_set_up. */
-    int (*write)(void *state, const struct failure_row *row, struct error *err);
-    int (*count)(void *state, int64_t *count, struct error *err);
-    int (*set_up)(void *state, int64_t *made, struct error *err);
+    MUST_CHECK int (*write)(void *state, const struct failure_row *row, struct error *err);
+    MUST_CHECK int (*count)(void *state, int64_t *count, struct error *err);
+    MUST_CHECK int (*set_up)(void *state, int64_t *made, struct error *err);
 
     /* True if a message could have that id. */
     bool (*is_id)(struct bytes id);
     /* Lists messages in the order in which they came, or the reverse. A table that does not exist yet is empty. */
-    int (*list)(void *state, const struct failure_query *query, failure_visit *visit, void *context,
-                struct error *err);
+    MUST_CHECK int (*list)(void *state, const struct failure_query *query, failure_visit *visit,
+                           void *context, struct error *err);
     /* Locks the messages of these ids that exist and are free, until settle or free. Gives each to visit, in no
      * order. */
-    int (*take)(void *state, const struct failure_wanted *wanted, failure_visit *visit,
-                void *context, struct error *err);
+    MUST_CHECK int (*take)(void *state, const struct failure_wanted *wanted, failure_visit *visit,
+                           void *context, struct error *err);
     /* Removes these of the taken messages, and unlocks the others. After an error it is unknown whether they were
      * removed; none is locked any more. */
-    int (*settle)(void *state, const struct bytes *ids, size_t len, int64_t *removed,
-                  struct error *err);
+    MUST_CHECK int (*settle)(void *state, const struct bytes *ids, size_t len, int64_t *removed,
+                             struct error *err);
 };
 
 extern const struct failure_store FAILURE_TABLE;  /* failure_table.c: PostgreSQL */

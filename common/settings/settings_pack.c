@@ -1,8 +1,8 @@
-/* Settings as text for a child process, and back. `0` is a NUL byte, which no value holds.
+/* Settings as text for a child process, and back. `\0` is a NUL byte, which no value holds.
  *
- *     mqtt-bridge settings <hash of the table>
- *     <section>0<name>0<key>0<value>0           a key that the child reads; those of a section stand together
- *     E0
+ *     mqtt-bridge settings 2 <hash of the table>       2: this form of the text
+ *     <section>\0<name>\0<key>\0<value>\0              a key that the child reads; those of a section stand together
+ *     E\0
  *
  * The hash differs if the program was replaced under a running supervisor, so that parent and child have other
  * tables, or other rules of who reads what. */
@@ -42,7 +42,7 @@ static void pack_view(const struct setting_view *view, const char *process, stru
 
 void settings_pack(const struct settings *settings, const char *process, struct buf *out)
 {
-    buf_printf(out, "mqtt-bridge settings %016" PRIx64 "\n", table_hash());
+    buf_printf(out, "mqtt-bridge settings 2 %016" PRIx64 "\n", table_hash());
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         const struct setting_view view = settings_view(settings, i);
 
@@ -107,7 +107,7 @@ int settings_unpack(struct settings **settings, struct bytes packed, struct erro
     struct buf faults = {0};
     struct bytes line;
 
-    snprintf(head, sizeof(head), "mqtt-bridge settings %016" PRIx64, table_hash());
+    snprintf(head, sizeof(head), "mqtt-bridge settings 2 %016" PRIx64, table_hash());
     if (!bytes_split(packed, '\n', &line, &unpacking.rest) || !bytes_equal_text(line, head)) {
         return error_set(err, ERR_FORMAT,
                          "the settings are of another version of the program: restart the service");

@@ -60,7 +60,7 @@ struct envelope_message {
 struct envelope_template *envelope_template_new(const struct envelope_format *format);
 void envelope_template_free(struct envelope_template *template);
 
-/* Appends the field's value and returns its length, as snprintf does: if that exceeds the limit, nothing is appended.
+/* Appends the field's value and returns its length. If that exceeds the limit, nothing is appended.
  * A payload whose base64 alone exceeds the limit is not encoded: the base64's length is returned. Doesn't allocate once
  * `out` is large enough.
  *

@@ -60,8 +60,8 @@ void spool_close(struct spool *spool);
  * when everything is committed and nothing will be appended; only spool_close may follow. */
 void spool_remove_segments(struct spool *spool);
 
-/* Stores a message: its time, QoS, flag, packet id, topic and payload, and as identity that from spool_find_recent if it
- * is a repeat, else 0. Sets sequence, identity and run.
+/* Stores a message: its time, QoS, flag, packet id, topic, payload and identity. The identity is that of
+ * spool_find_recent for a repeat, else 0. Sets sequence, identity and run.
  * Returns 0; -ERR_FULL when size is used up, -ERR_SYSTEM when the disk refuses. After an error nothing was stored: the
  * message must not be acknowledged (the caller ends the process). A message that no segment takes goes to a file beside
  * them (common/client/oversized_file.h), and its record says so. */

@@ -488,6 +488,10 @@ def test_a_page_that_a_reload_outdates_says_so(browser, bridge, hub):
     page = Page(browser, bridge, hub).open()
     reload(bridge, {"page": {"last_values": 5}})
     page.wait_text("#notices", "Load it anew")
+    reload(bridge, {"page": {"last_values": 10000}})
+    wait_until(lambda: "Load it anew" not in page.text("#notices"), 10, "the page has the bridge's settings again")
+    reload(bridge, {"page": {"last_values": 5}})
+    page.wait_text("#notices", "Load it anew")
     page.open()
     assert "Load it anew" not in page.text("#notices")
 
