@@ -116,7 +116,7 @@ def test_the_whole_bridge_goes_on_while_its_slot_moves(make_bridge, cluster, mos
     wait_until(lambda: len({event.id for event in sse.events}) >= 3000, 40,
                lambda: f"3000 updates; there are {len(sse)}\n{bridge.supervisor.log_tail(40)}")
     cluster.owner().wait_drained(20, STREAM)
-    assert bridge.get("/readyz")[0] == 200
+    bridge.wait_ready()
 
 
 def test_check_says_what_is_wrong_with_a_cluster(make_bridge, cluster, check):

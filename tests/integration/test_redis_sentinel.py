@@ -87,7 +87,7 @@ def test_a_demoted_primary_is_left_at_once(make_bridge, group, mosquitto, hub, d
     wait_until(lambda: len({event.id for event in sse.events}) >= len(sent), 30,
                lambda: f"{len(sent)} updates; there are {len(sse)}")
     group.replica.wait_drained()
-    assert bridge.get("/readyz")[0] == 200
+    bridge.wait_ready()
 
 
 def test_sentinels_may_have_a_password_and_one_of_them_be_down(make_redis, makers, check):
