@@ -13,7 +13,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define END BYTES("E\0")
+#define HEAD "mqtt-bridge settings 2 %016" PRIx64 /* of the table_hash */
+#define END  BYTES("E\0")
 
 static uint64_t table_hash(void)
 {
@@ -42,7 +43,7 @@ static void pack_view(const struct setting_view *view, const char *process, stru
 
 void settings_pack(const struct settings *settings, const char *process, struct buf *out)
 {
-    buf_printf(out, "mqtt-bridge settings 2 %016" PRIx64 "\n", table_hash());
+    buf_printf(out, HEAD "\n", table_hash());
     for (size_t i = 0; i < settings_views_len(settings); i++) {
         const struct setting_view view = settings_view(settings, i);
 
@@ -107,7 +108,7 @@ int settings_unpack(struct settings **settings, struct bytes packed, struct erro
     struct buf faults = {0};
     struct bytes line;
 
-    snprintf(head, sizeof(head), "mqtt-bridge settings 2 %016" PRIx64, table_hash());
+    snprintf(head, sizeof(head), HEAD, table_hash());
     if (!bytes_split(packed, '\n', &line, &unpacking.rest) || !bytes_equal_text(line, head)) {
         return error_set(err, ERR_FORMAT,
                          "the settings are of another version of the program: restart the service");
